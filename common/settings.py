@@ -1,0 +1,126 @@
+"""Settings: one frozen model read from the environment (and `.env`), built in each `__main__` and passed down.
+
+An unknown ``RUNYARD_*`` name is an error: a typo must not silently mean the default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common.domain.errors import ConfigurationError
+
+PREFIX = "RUNYARD_"
+
+
+class Settings(BaseSettings):
+    """Every ``RUNYARD_*`` setting. Times are seconds, sizes bytes unless a name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".runyard"), description="Folder of the embedded database, files, secrets and logs.")
+    host: str = Field("127.0.0.1", description="Address the api listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the api listens on; 0 takes a free one.")
+    public_url: str = Field("", description="Base URL callers reach this server by, for links; default http://host:port.")
+    database_url: str = Field("", description="postgresql://… or sqlite:///…; default SQLite in the home.")
+    broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.")
+    redis_url: str = Field("", description="Redis for live streams and rate limits; default the broker, if it is Redis.")
+    files_url: str = Field("", description="Folder or s3://bucket/prefix; default a folder in the home.")
+    agents: str = Field("", description="Comma-separated Python modules or folders of manifests to publish.")
+
+    model: str = Field("", description="Default model: provider:name, or local.")
+    model_flash: str = Field("", description="Model of mode flash; default RUNYARD_MODEL.")
+    model_fast: str = Field("", description="Model of mode fast (base); default RUNYARD_MODEL.")
+    model_max: str = Field("", description="Model of mode max; default RUNYARD_MODEL.")
+    model_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint.")
+    model_api_key: str = Field("", description="Key for RUNYARD_MODEL_BASE_URL.")
+    model_fallbacks: str = Field("", description="Comma-separated models tried in turn when the first is unavailable.")
+    model_prices: str = Field("", description="JSON {model: {input, output, cached}} in USD per million tokens.")
+
+    jwt_secret: str = Field("", description="HS256 secret; default generated into the home.")
+    jwt_jwks_url: str = Field("", description="JWKS address for RS256/ES256 tokens.")
+    jwt_issuer: str = Field("", description="Required issuer (iss), if set.")
+    jwt_audience: str = Field("", description="Required audience (aud), if set.")
+    secret_key: str = Field("", description="Key that encrypts stored secrets; default generated into the home.")
+
+    worker_concurrency: int = Field(200, ge=1, le=100_000, description="Runs one worker process holds at once.")
+    lease_seconds: float = Field(10.0, gt=0.2, le=3600, description="How long a silent worker keeps its runs.")
+    drain_seconds: float = Field(20.0, ge=0, le=3600, description="Grace period of a stopping worker.")
+    allow_private_urls: bool = Field(False, description="Let callbacks, MCP and file URLs reach private addresses.")
+    allowed_hosts: str = Field("", description="Comma-separated hosts or networks outbound calls may always reach.")
+    max_queued: int = Field(100_000, ge=1, description="Waiting runs per organisation before submits get 429.")
+    max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON request body.")
+    max_upload_bytes: int = Field(100 * 2**20, ge=1024, description="Largest multipart request body.")
+    wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")
+    retention_days: float = Field(30.0, gt=0, description="How long finished tasks are kept by default.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the database."""
+        if not self.database_url:
+            return f"sqlite:///{self.home.resolve() / 'runyard.db'}"
+        for plain in ("postgresql://", "postgres://"):
+            if self.database_url.startswith(plain):
+                return "postgresql+psycopg://" + self.database_url.removeprefix(plain)
+        return self.database_url
+
+    @property
+    def embedded_broker(self) -> bool:
+        """Whether `runyard up` starts the Valkey server itself."""
+        return not self.broker_url
+
+    @property
+    def broker(self) -> str:
+        """Broker URL; the embedded server's is read from the file it writes into the home."""
+        return self.broker_url or self._embedded_redis()
+
+    @property
+    def redis(self) -> str:
+        """Redis URL for streams, or an empty string where there is none (streams then read the database)."""
+        if self.redis_url:
+            return self.redis_url
+        if not self.broker_url:
+            return self._embedded_redis()
+        return self.broker_url if self.broker_url.startswith(("redis://", "rediss://", "unix://")) else ""
+
+    @property
+    def files(self) -> str:
+        """Where attachments are stored."""
+        return self.files_url or str(self.home.resolve() / "files")
+
+    @property
+    def agent_sources(self) -> list[str]:
+        """The modules and folders named by RUNYARD_AGENTS."""
+        return [part.strip() for part in self.agents.split(",") if part.strip()]
+
+    @property
+    def base_url(self) -> str:
+        """The server's own address as callers see it, without a trailing slash."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    def _embedded_redis(self) -> str:
+        file = self.home / "valkey.url"
+        if not file.exists():
+            raise ConfigurationError(
+                "No broker: set RUNYARD_BROKER_URL, or start everything with `runyard up`, which brings its own."
+            )
+        return file.read_text().strip()
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this process; `ConfigurationError` names an unknown or impossible one."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise ConfigurationError(f"{name}: {first['msg']}.", field=name) from None

@@ -1,0 +1,1 @@
+"""The launcher: one supervisor that brings broker, model, api, workers and scheduler up as children."""

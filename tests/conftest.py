@@ -1,0 +1,82 @@
+"""Fixtures every test may ask for: real servers, fresh databases; and an environment free of settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY")
+
+for name in [name for name in os.environ if name.startswith("RUNYARD_") or name in PROVIDER_KEYS]:
+    del os.environ[name]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The process that began the session ends its servers; parallel workers only use them."""
+    if not hasattr(session.config, "workerinput"):
+        factory = getattr(session.config, "_tmp_path_factory", None)
+        if factory is not None:
+            servers.stop_all(factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """URL of the session's postgres, valkey or rabbitmq; a missing one fails the test with what to do."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    folder, session = (base.parent, os.getppid()) if parallel else (base, os.getpid())
+
+    def url(kind: str) -> str:
+        if given := os.environ.get(servers.GIVEN[kind]):
+            return given
+        if kind in os.environ.get("TEST_WITHOUT", "").split(","):
+            pytest.skip(f"TEST_WITHOUT={kind}")
+        try:
+            return servers.ensure(kind, folder, session)
+        except servers.ServerMissing as missing:
+            pytest.fail(str(missing), pytrace=False)
+
+    return url
+
+
+@pytest.fixture(scope="session")
+def fresh_database(server_url: Callable[[str], str]) -> Callable[[], str]:
+    """Makes empty PostgreSQL databases: call it for the `postgresql://` URL of a new one."""
+    admin = server_url("postgres")
+    return lambda: servers.fresh_database(admin)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(fresh_database: Callable[[], str]) -> str:
+    """One PostgreSQL database of this test process, empty at its start."""
+    return fresh_database()
+
+
+@pytest.fixture(scope="session")
+def valkey_url(server_url: Callable[[str], str]) -> str:
+    """A Valkey database of this test process; parallel processes get one each."""
+    head, _, _ = server_url("valkey").rpartition("/")
+    return f"{head}/{_worker_number()}"
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(server_url: Callable[[str], str]) -> str:
+    """The session's RabbitMQ (default virtual host, user guest)."""
+    return server_url("rabbitmq")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty RUNYARD_HOME."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+def _worker_number() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

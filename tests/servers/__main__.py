@@ -1,0 +1,7 @@
+"""`python -m tests.servers KIND SESSION_PID`: keep one server for a test session."""
+
+import sys
+
+from tests.servers.keeper import keep
+
+keep(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,7 @@
+"""A server that this machine cannot run."""
+
+from __future__ import annotations
+
+
+class ServerMissing(Exception):
+    """The server cannot be had here; the message says what to install."""

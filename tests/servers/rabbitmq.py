@@ -1,0 +1,95 @@
+"""Debian's RabbitMQ with node name, ports and folders of its own: no system service is touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from launch import ports, process
+from tests.servers.missing import ServerMissing
+
+_PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+
+
+class RabbitMQ:
+    """One broker on loopback, with the default user guest."""
+
+    def __init__(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="runyard-rabbitmq-"))
+        self.port, self.dist_port, self.epmd_port = (ports.free_port() for _ in range(3))
+        self.env = self._environment()
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._broker: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self) -> None:
+        epmd = shutil.which("epmd")
+        if epmd is None or not (_PROGRAMS / "rabbitmq-server").exists():
+            raise ServerMissing(
+                "No RabbitMQ: run `make test` as root, which installs it, or install rabbitmq-server, "
+                "or name a running one in TEST_RABBITMQ_URL, or leave it out with TEST_WITHOUT=rabbitmq."
+            )
+        log = self.base / "rabbitmq.log"
+        # Left to itself Erlang starts a name server that outlives it; ours is a child like any other.
+        self._epmd = process.spawn([epmd], env=self.env, log=log)
+        _wait_for_port(self.epmd_port, self._epmd, 10, log)
+        self._broker = process.spawn([_PROGRAMS / "rabbitmq-server"], env=self.env, log=log, cwd=self.base)
+        _wait_for_port(self.port, self._broker, 60, log)
+
+    def stop(self) -> None:
+        for child in (self._broker, self._epmd):
+            if child:
+                process.end(child, grace=15)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def vhost(self, name: str) -> str:
+        """URL of a new virtual host."""
+        for command in (["add_vhost", name], ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"]):
+            subprocess.run([_PROGRAMS / "rabbitmqctl", "-q", *command], env=self.env, check=True, timeout=60)
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
+
+    def _environment(self) -> dict[str, str]:
+        (self.base / "plugins").write_text("[].\n")
+        (self.base / "rabbitmq.conf").write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self.port}\nvm_memory_high_watermark.absolute = 1GB\n"
+            "disk_free_limit.absolute = 50MB\n"
+        )
+        quiet = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.base),  # Erlang keeps its cookie here
+            "LANG": "C.UTF-8",
+            "RUNNING_UNDER_SYSTEMD": "1",  # makes the script become the broker instead of wrapping it
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"runyard-test-{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self.dist_port),
+            "RABBITMQ_CONF_ENV_FILE": str(self.base / "none"),
+            "RABBITMQ_CONFIG_FILE": str(self.base / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.base / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.base / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.base / "log"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_PID_FILE": str(self.base / "rabbitmq.pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": quiet,
+        }
+
+
+def _wait_for_port(port: int, child: subprocess.Popen[bytes], seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise ServerMissing(f"RabbitMQ did not start:\n{log.read_text()[-2000:]}") from None
+            time.sleep(0.1)

@@ -1,0 +1,72 @@
+"""A run as every front asks for it: one value, already validated, ready to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.domain.admission import Facts, Strategy
+from common.domain.lifecycle import Status
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRef:
+    """The agent version that a run is bound to."""
+
+    org_id: str
+    agent_id: str
+    version_id: str
+    name: str  # @scope/name
+    version: str
+    timeout_s: float | None = None
+    retry_policy: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One accepted run request. Times are epoch seconds unless they end in `_s` (seconds)."""
+
+    task_id: str
+    org_id: str
+    agent: AgentRef
+    front: str
+    input: dict[str, Any]  # {message, args, options, output_config, files}
+    lane: str = ""
+    external_id: str | None = None
+    title: str | None = None
+    session_id: str | None = None
+    session_strategy: Strategy = Strategy.ENQUEUE
+    end_user_id: str | None = None
+    created_by: str | None = None
+    key_id: str | None = None
+    parent_id: str | None = None
+    parent_attempt: int | None = None  # the parent's fence: a stale parent creates no child
+    retry_of: str | None = None
+    schedule_id: str | None = None
+    model: str | None = None
+    priority: int = 0
+    ttl_s: float | None = None
+    deadline_at: float | None = None
+    secrets: bytes | None = None
+    has_callback: bool = False
+    meta: dict[str, Any] = field(default_factory=dict)
+    attempts_left: int | None = None  # a requeued run gets one attempt: no retries of any class
+    max_queued: int | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What limits look at."""
+        return Facts(
+            self.org_id, self.agent.name, self.end_user_id, self.session_id, self.session_strategy, self.model,
+            self.input.get("args"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to a stored submission; `held_by` names the limit while it is queued."""
+
+    task_id: str
+    status: Status
+    held_by: str | None
+    created_at: float

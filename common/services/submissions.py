@@ -1,0 +1,166 @@
+"""Submit: a run is stored, admitted or held, with its first event and its doorbell, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import insert
+
+from common.domain.admission import Gate, Load, Rule, Strategy, decide, gates, label
+from common.domain.errors import Conflict, RunyardError, StaleFence, TooManyRequests
+from common.domain.lifecycle import Event, Status
+from common.domain.retry import DEFAULT_POLICY
+from common.domain.specs import Accepted, RunSpec
+from common.services.stops import stop_now
+from common.store import limits, tasks, transitions
+from common.store.tables.runs import StoredFile
+from common.store.transaction import Tx
+
+_ATTEMPT_SPENT: dict[str, Any] = {}
+
+
+def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[Accepted | RunyardError]:
+    """Store these runs. Each is accepted (pending, or queued with the limit that holds it) or refused.
+
+    Errors: `TooManyRequests` backlog_full (the organisation's backlog is at its bound), `Conflict`
+    limit_reached (a full limit whose strategy is reject), `StaleFence` (the parent's attempt is over).
+    """
+    refused = _refuse_full_backlogs(tx, specs) | _refuse_stale_parents(tx, specs)
+    rules = limits.rules(tx.conn, {spec.org_id for spec in specs})
+    gated = [gates(limits.binding(rules, spec.org_id), spec.facts) for spec in specs]
+    loads = _lock_and_load(tx, gated)
+    answers: list[Accepted | RunyardError] = []
+    rows: list[dict[str, Any]] = []
+    events: list[tuple[str, dict[str, Any]]] = []
+    taken: list[tuple[str, Sequence[Gate]]] = []
+    for index, (spec, its_gates) in enumerate(zip(specs, gated, strict=True)):
+        try:
+            if index in refused:
+                raise refused[index]
+            full = _admit(tx, its_gates, loads)
+        except RunyardError as refusal:
+            answers.append(refusal)
+            continue
+        status = Status.PENDING if full is None else Status.QUEUED
+        if full is None:
+            taken.append((spec.task_id, its_gates))
+        rows.append(_row(tx, spec, status, its_gates, full))
+        event = Event.SUBMIT if full is None else Event.HOLD
+        events.append((event.value, {"agent": spec.agent.name, "held_by": label(full.key) if full else None}))
+        answers.append(Accepted(spec.task_id, status, label(full.key) if full else None, tx.now))
+    if rows:
+        tasks.insert_many(tx, rows, events)
+        limits.take(tx, taken)
+        _store_files(tx, specs, {row["id"] for row in rows})
+    return answers
+
+
+def preview(tx: Tx, spec: RunSpec) -> dict[str, Any]:
+    """What `submit` would do, storing nothing: the status, and each limit with how full it is."""
+    its_gates = gates(limits.binding(limits.rules(tx.conn, {spec.org_id}), spec.org_id), spec.facts)
+    loads = limits.loads(tx, its_gates)
+    full = decide(its_gates, loads).full
+    refused = full is not None and full.strategy is Strategy.REJECT
+    return {
+        "would": "reject" if refused else "queue" if full else "start",
+        "status": None if refused else (Status.QUEUED if full else Status.PENDING).value,
+        "held_by": label(full.key) if full else None,
+        "limits": [
+            {"limit": label(g.key), "max_concurrent": g.max_concurrent, "in_use": loads[g.key].held,
+             "strategy": g.strategy.value}
+            for g in its_gates
+        ],
+    }
+
+
+def _lock_and_load(tx: Tx, gated: Sequence[Sequence[Gate]]) -> dict[str, Load]:
+    unique = {gate.key: gate for its in gated for gate in its}
+    if not unique:
+        return {}
+    limits.lock(tx, unique)
+    return limits.loads(tx, unique.values())
+
+
+def _admit(tx: Tx, its_gates: Sequence[Gate], loads: dict[str, Load]) -> Gate | None:
+    """Count the task against its gates in `loads`; the gate that holds it, if one is full."""
+    full = decide(its_gates, loads).full
+    if full is not None and full.strategy is Strategy.REJECT:
+        raise Conflict(f"The limit {label(full.key)} is reached.", code="limit_reached", limit=label(full.key))
+    if full is not None and full.strategy is Strategy.INTERRUPT:
+        stop_now(tx, limits.holders(tx.conn, full.key), "interrupted by a newer run")
+        loads[full.key] = limits.loads(tx, [full])[full.key]
+        full = decide(its_gates, loads, queue_jump=True).full
+    if full is None:
+        for gate in its_gates:
+            loads[gate.key] = _one_more(loads.get(gate.key, Load()))
+    else:
+        old = loads.get(full.key, Load())
+        loads[full.key] = Load(old.held, True, old.starts, old.tokens)
+    return full
+
+
+def _one_more(load: Load) -> Load:
+    return Load(load.held + 1, load.waiting, {s: n + 1 for s, n in load.starts.items()}, load.tokens)
+
+
+def _row(tx: Tx, spec: RunSpec, status: Status, its_gates: Sequence[Gate], full: Gate | None) -> dict[str, Any]:
+    agent = spec.agent
+    policy = _ATTEMPT_SPENT if spec.attempts_left == 1 else agent.retry_policy or DEFAULT_POLICY
+    return {
+        "id": spec.task_id, "org_id": spec.org_id, "agent_id": agent.agent_id, "version_id": agent.version_id,
+        "agent_name": agent.name, "version": agent.version, "status": status.value, "front": spec.front,
+        "external_id": spec.external_id, "title": spec.title, "session_id": spec.session_id,
+        "end_user_id": spec.end_user_id, "created_by": spec.created_by, "key_id": spec.key_id,
+        "parent_id": spec.parent_id, "retry_of": spec.retry_of, "schedule_id": spec.schedule_id,
+        "lane": spec.lane or spec.org_id, "priority": spec.priority, "resume": 1,
+        "held_by": full.key if full else None, "model": spec.model,
+        "limit_keys": [gate.key for gate in its_gates] or None, "available_at": None,
+        "expires_at": tx.now + spec.ttl_s if spec.ttl_s is not None else None, "deadline_at": spec.deadline_at,
+        "timeout_s": agent.timeout_s, "attempt": 0, "lease_owner": None, "retry_policy": policy, "retries": None,
+        "input": spec.input, "secrets": spec.secrets, "has_callback": spec.has_callback, "output": None,
+        "error": None, "usage": None, "cost_micros": 0, "meta": spec.meta or None, "created_at": tx.now,
+        "updated_at": tx.now, "started_at": None, "finished_at": None,
+    }
+
+
+def _refuse_full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
+    """Refuse what goes over an organisation's bound. Exact below 1,000; above, a count per transaction is."""
+    room: dict[str, int] = {}
+    refused: dict[int, RunyardError] = {}
+    for index, spec in enumerate(specs):
+        if spec.max_queued is None:
+            continue
+        if spec.org_id not in room:
+            room[spec.org_id] = spec.max_queued - tasks.backlog(tx.conn, spec.org_id, spec.max_queued)
+        room[spec.org_id] -= 1
+        if room[spec.org_id] < 0:
+            refused[index] = TooManyRequests(
+                f"The organisation's backlog holds {spec.max_queued} runs, its bound; submit again later.",
+                code="backlog_full", retry_after=5,
+            )
+    return refused
+
+
+def _refuse_stale_parents(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
+    fenced = {i: s for i, s in enumerate(specs) if s.parent_id is not None and s.parent_attempt is not None}
+    if not fenced:
+        return {}
+    heads = transitions.lock(tx, (s.parent_id for s in fenced.values() if s.parent_id))
+    refused: dict[int, RunyardError] = {}
+    for index, spec in fenced.items():
+        parent = heads.get(spec.parent_id or "")
+        if parent is None or parent.status is not Status.RUNNING or parent.attempt != spec.parent_attempt:
+            refused[index] = StaleFence(task_id=spec.parent_id, attempt=spec.parent_attempt)
+    return refused
+
+
+def _store_files(tx: Tx, specs: Sequence[RunSpec], stored: set[str]) -> None:
+    rows = [
+        {"id": f["id"], "org_id": spec.org_id, "task_id": spec.task_id, "sha256": f["sha256"], "name": f["name"],
+         "media_type": f["media_type"], "size": f["size"], "field": f.get("field"), "created_at": tx.now}
+        for spec in specs if spec.task_id in stored
+        for f in spec.input.get("files") or ()
+    ]
+    if rows:
+        tx.conn.execute(insert(StoredFile), rows)

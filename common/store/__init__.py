@@ -1,0 +1,1 @@
+"""The database: tables, sessions and one query module per noun, all synchronous."""

@@ -1,0 +1,92 @@
+"""The database connection: engine set-up for SQLite and PostgreSQL, transactions, and the database's clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+
+from common.store.tables import metadata
+from common.store.tables.columns import dump
+
+__all__ = ["Database", "metadata"]
+
+#: A process stopped in mid-transaction must not hold its row locks for ever.
+_PG_OPTIONS = "-c idle_in_transaction_session_timeout=10000 -c statement_timeout=60000 -c lock_timeout=20000"
+
+
+class Database:
+    """One engine. Every method is synchronous and may be called from any thread."""
+
+    def __init__(self, url: str, pool_size: int = 10) -> None:
+        self.url = url
+        self.is_postgres = make_url(url).get_backend_name() == "postgresql"
+        self.engine = _postgres(url, pool_size) if self.is_postgres else _sqlite(url)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A write transaction: committed at the end of the block, rolled back when it raises."""
+        with self.engine.connect() as connection:
+            if not self.is_postgres:
+                connection = connection.execution_options(sqlite_begin="IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading one consistent snapshot."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def now(self, connection: Connection) -> float:
+        """The database's clock, in seconds since the epoch.
+
+        SQLite runs inside this host, so its clock is this host's clock.
+        """
+        if not self.is_postgres:
+            return time.time()
+        return float(connection.execute(_CLOCK).scalar_one())
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
+
+
+def _postgres(url: str, pool_size: int) -> Engine:
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        json_serializer=dump,
+        connect_args={"options": _PG_OPTIONS, "connect_timeout": 5, "application_name": "runyard"},
+    )
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, json_serializer=dump)
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # a 2xx means stored, also across a power cut
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-32000")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine

@@ -1,0 +1,98 @@
+"""Group commit: concurrent commands share one transaction, so that a commit's cost is paid once for many.
+
+A thread takes whatever commands have gathered while the last transaction ran, runs each kind's batch
+function over its commands in one transaction, and answers every caller after the commit. When a batch
+fails, its commands run again one by one, so that a caller sees only its own error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from common.store.transaction import Store, Tx
+
+#: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
+Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
+_Job = tuple[Batch, Any, "Future[Any]"]
+
+
+class GroupCommit:
+    """Runs commands in shared transactions on a thread of its own. Safe to call from any thread."""
+
+    def __init__(self, store: Store, max_batch: int = 256, name: str = "group-commit") -> None:
+        self._store = store
+        self._max = max_batch
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, batch: Batch, command: Any) -> Future[Any]:
+        """Queue one command; the future resolves after its transaction has committed."""
+        future: Future[Any] = Future()
+        self._queue.put((batch, command, future))
+        return future
+
+    async def call(self, batch: Batch, command: Any) -> Any:
+        """Queue one command and wait for its committed answer.
+
+        A cancelled caller does not undo its command: it may already be committed.
+        """
+        return await asyncio.wrap_future(self.submit(batch, command))
+
+    def close(self) -> None:
+        """Finish what is queued, then end the thread."""
+        self._queue.put(None)
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while True:
+            jobs, more = self._gather()
+            if jobs:
+                self._commit(jobs)
+            if not more:
+                return
+
+    def _gather(self) -> tuple[list[_Job], bool]:
+        jobs: list[_Job] = []
+        job = self._queue.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) >= self._max:
+                return jobs, True
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return jobs, True
+        return jobs, False
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        try:
+            answers = self._transact(jobs)
+        except BaseException as error:
+            if len(jobs) == 1:
+                jobs[0][2].set_exception(error)
+                return
+            for job in jobs:
+                self._commit([job])
+            return
+        for (_, _, future), answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _transact(self, jobs: list[_Job]) -> list[Any]:
+        kinds: dict[Batch, list[int]] = {}
+        for index, (batch, _, _) in enumerate(jobs):
+            kinds.setdefault(batch, []).append(index)
+        answers: list[Any] = [None] * len(jobs)
+        with self._store.begin() as tx:
+            for batch, indices in kinds.items():
+                for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
+                    answers[index] = answer
+        return answers

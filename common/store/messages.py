@@ -1,0 +1,89 @@
+"""Conversation lines: of a task, and in order across the tasks of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from common.domain.ids import uuid7
+from common.store.tables.people import Message, Session
+from common.store.transaction import Tx
+from common.store.transitions import Head
+
+_COLUMNS = Message.__table__.c  # type: ignore[attr-defined]
+
+
+def append_lines(tx: Tx, kept: Sequence[tuple[Head, Sequence[dict[str, Any]]]]) -> None:
+    """Append lines {role, type, content} written by tasks; those of a session continue its order."""
+    rows = [
+        _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line) for head, lines in kept for line in lines
+    ]
+    if rows:
+        insert_rows(tx, rows)
+
+
+def _row(
+    tx: Tx, org_id: str, task_id: str | None, agent_id: str | None, session_id: str | None, line: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "id": uuid7(), "org_id": org_id, "task_id": task_id, "agent_id": agent_id, "session_id": session_id,
+        "seq": None, "role": line["role"], "type": line["type"], "content": line["content"],
+        "user_id": line.get("user_id"), "parent_id": line.get("parent_id"), "unread": line.get("unread", False),
+        "created_at": tx.now,
+    }
+
+
+def insert_rows(tx: Tx, rows: list[dict[str, Any]]) -> None:
+    """Insert message rows, numbering those that belong to a session."""
+    for row in rows:
+        if row["session_id"] is not None:
+            row["seq"] = tx.conn.execute(
+                update(Session).where(Session.id == row["session_id"])
+                .values(last_seq=Session.last_seq + 1, updated_at=tx.now).returning(Session.last_seq)
+            ).scalar()
+    tx.conn.execute(insert(Message), rows)
+
+
+def say(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, type_: str = "user_message") -> str:
+    """A user's message to a task; `unread` until the running agent takes it in. Its id."""
+    line = {"role": "user", "type": type_, "content": text, "user_id": by, "unread": unread}
+    row = _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line)
+    insert_rows(tx, [row])
+    return str(row["id"])
+
+
+def take_unread(tx: Tx, task_id: str) -> list[Any]:
+    """The messages sent to a running task since it last looked, marked as read."""
+    query = select(Message.id, Message.content).where(Message.task_id == task_id, Message.unread.is_(True))
+    rows = tx.conn.execute(query.order_by(Message.created_at, Message.id)).all()
+    if rows:
+        tx.conn.execute(update(Message).where(Message.id.in_([r.id for r in rows])).values(unread=False))
+    return [row.content for row in rows]
+
+
+def of_task(conn: Connection, task_id: str) -> list[dict[str, Any]]:
+    """A task's conversation, oldest first."""
+    query = select(*_COLUMNS).where(Message.task_id == task_id).order_by(Message.created_at, Message.id)
+    return [dict(row._mapping) for row in conn.execute(query)]
+
+
+def of_session(conn: Connection, session_id: str, limit: int = 10_000) -> list[dict[str, Any]]:
+    """A session's conversation, oldest first; of a very long one the newest `limit` lines."""
+    query = select(*_COLUMNS).where(Message.session_id == session_id).order_by(Message.seq.desc()).limit(limit)
+    return [dict(row._mapping) for row in conn.execute(query)][::-1]
+
+
+def clear_session(tx: Tx, session_id: str) -> int:
+    """Erase a session's conversation."""
+    return int(tx.conn.execute(delete(Message).where(Message.session_id == session_id)).rowcount)
+
+
+def copy_session(tx: Tx, from_session: str, to_session: str, up_to: int | None = None) -> int:
+    """Copy a conversation into another session (a fork), up to the line number `up_to`."""
+    lines = [m for m in of_session(tx.conn, from_session) if up_to is None or (m["seq"] or 0) <= up_to]
+    rows = [m | {"id": uuid7(), "session_id": to_session, "task_id": None, "unread": False} for m in lines]
+    if rows:
+        insert_rows(tx, rows)
+    return len(rows)

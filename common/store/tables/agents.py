@@ -1,0 +1,63 @@
+"""What can be run: agents, their immutable versions, and the tags that point at versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Index
+from sqlmodel import Field, SQLModel
+
+from common.store.tables import columns as c
+
+
+class Agent(SQLModel, table=True):
+    __tablename__ = "agents"
+    __table_args__ = (
+        Index("ux_agents_name", "org_id", "name", unique=True),
+        Index("ix_agents_slug", "org_id", "slug"),
+        Index("ix_agents_shared", "shared", "slug"),
+    )
+
+    id: str = c.key()  # stable over versions (nanonets: agent_group_id)
+    org_id: str = c.ref()
+    name: str = c.text(length=200)  # @scope/name
+    slug: str = c.text(length=200)  # normalised name
+    kind: str = c.text(length=16)  # declared, python
+    description: str = c.text()
+    functional: bool = Field(default=True)  # takes args and gives one structured result; chat agents do not
+    is_active: bool = Field(default=True)
+    shared: bool = Field(default=False)  # operator-published: every organisation may run it
+    version_id: str | None = c.ref(nullable=True)  # the version that runs when none is asked for
+    settings: Any = c.json()  # front-specific facts that are not part of a version
+    created_by: str | None = c.ref(nullable=True)
+    created_at: float = c.instant()
+    updated_at: float = c.instant()
+
+
+class AgentVersion(SQLModel, table=True):
+    __tablename__ = "agent_versions"
+    __table_args__ = (
+        Index("ix_agent_versions_agent", "agent_id", "number"),
+        Index("ux_agent_versions_version", "agent_id", "version", unique=True),
+    )
+
+    id: str = c.key()
+    org_id: str = c.ref()
+    agent_id: str = c.ref()
+    number: int = c.integer()  # 1, 2, 3 …
+    version: str = c.text(length=64)  # semantic version
+    status: str = c.text(length=16)  # draft, published, archived
+    yanked: bool = Field(default=False)
+    manifest: Any = c.json()
+    digest: str = c.text(length=64)  # SHA-256 of the canonical manifest, hex
+    created_at: float = c.instant()
+    updated_at: float = c.instant()
+
+
+class AgentTag(SQLModel, table=True):
+    __tablename__ = "agent_tags"
+
+    agent_id: str = c.key()
+    tag: str = c.key()
+    version_id: str = c.ref()
+    updated_at: float = c.instant()

@@ -1,0 +1,68 @@
+"""Column kinds shared by the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Column, Double, LargeBinary, MetaData, String, Text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+metadata: MetaData = SQLModel.metadata
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as text: NUL escapes survive (PostgreSQL's jsonb refuses them) and both databases keep the same bytes."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else dump(value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else orjson.loads(value)
+
+
+def dump(value: Any) -> str:
+    """`value` as JSON text; `TypeError` when it has no JSON form."""
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def key(**options: Any) -> Any:
+    """A text primary key of at most 64 characters."""
+    return Field(sa_column=Column(String(64), primary_key=True, **options))
+
+
+def ref(nullable: bool = False, **options: Any) -> Any:
+    """A text reference of at most 64 characters."""
+    default = {"default": None} if nullable else {}
+    return Field(sa_column=Column(String(64), nullable=nullable, **options), **default)
+
+
+def text(nullable: bool = False, length: int | None = None, **options: Any) -> Any:
+    """Text, bounded when `length` is given."""
+    default = {"default": None} if nullable else {}
+    return Field(sa_column=Column(String(length) if length else Text, nullable=nullable, **options), **default)
+
+
+def json(nullable: bool = True) -> Any:
+    """A JSON document."""
+    return Field(default=None, sa_column=Column(Json, nullable=nullable))
+
+
+def instant(nullable: bool = False) -> Any:
+    """Seconds since the epoch, as a double."""
+    default = {"default": None} if nullable else {}
+    return Field(sa_column=Column(Double, nullable=nullable), **default)
+
+
+def integer(default: int = 0) -> Any:
+    """A 64-bit integer."""
+    return Field(default=default, sa_column=Column(BigInteger, nullable=False, default=default))
+
+
+def blob(nullable: bool = True) -> Any:
+    """Bytes, in practice encrypted ones."""
+    return Field(default=None, sa_column=Column(LargeBinary, nullable=nullable))

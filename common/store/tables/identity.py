@@ -1,0 +1,133 @@
+"""Who may call: organisations, people, keys, and what they changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Index
+from sqlmodel import Field, SQLModel
+
+from common.store.tables import columns as c
+
+
+class Organisation(SQLModel, table=True):
+    __tablename__ = "organisations"
+
+    id: str = c.key()
+    name: str = c.text(length=200)
+    weight: float = Field(default=1.0)  # share of the workers, relative to the other organisations
+    active: bool = Field(default=True)
+    settings: Any = c.json()  # retention, api version pin, schedule cap …
+    balance_micros: int | None = Field(default=None, sa_type=BigInteger)  # prepaid money left, millionths of a USD; null = no quota
+    created_at: float = c.instant()
+
+
+class User(SQLModel, table=True):
+    __tablename__ = "users"
+
+    id: str = c.key()
+    email: str = c.text(length=320, unique=True)
+    name: str = c.text(length=200)
+    password_hash: str | None = c.text(nullable=True)
+    created_at: float = c.instant()
+
+
+class Member(SQLModel, table=True):
+    __tablename__ = "members"
+
+    org_id: str = c.key()
+    user_id: str = c.key()
+    role: str = c.text(length=16)  # owner, admin, member, viewer
+    created_at: float = c.instant()
+
+
+class Login(SQLModel, table=True):
+    """A signed-in console or cookie session; only the hash of its token is kept."""
+
+    __tablename__ = "logins"
+
+    token_hash: str = c.key()
+    user_id: str = c.ref()
+    csrf: str = c.text(length=64)
+    created_at: float = c.instant()
+    expires_at: float = c.instant()
+
+
+class ApiKey(SQLModel, table=True):
+    __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_org", "org_id"),)
+
+    id: str = c.key()
+    org_id: str = c.ref()
+    name: str = c.text(length=200)
+    prefix: str = c.text(length=16)  # the first characters, to recognise it by
+    key_hash: str = c.text(length=64, unique=True)  # SHA-256 of the whole key, hex
+    role: str = c.text(length=16)
+    scopes: Any = c.json()  # list of resource:action, or null for everything the role may
+    created_by: str | None = c.ref(nullable=True)
+    application_id: str | None = c.ref(nullable=True)
+    created_at: float = c.instant()
+    expires_at: float | None = c.instant(nullable=True)
+    revoked_at: float | None = c.instant(nullable=True)
+    last_used_at: float | None = c.instant(nullable=True)
+
+
+class Application(SQLModel, table=True):
+    __tablename__ = "applications"
+    __table_args__ = (Index("ix_applications_org", "org_id"),)
+
+    id: str = c.key()
+    org_id: str = c.ref()
+    name: str = c.text(length=100)
+    is_default: bool = Field(default=False)
+    settings: Any = c.json()
+    created_by: str | None = c.ref(nullable=True)
+    created_at: float = c.instant()
+    updated_at: float = c.instant()
+
+
+class EndUser(SQLModel, table=True):
+    __tablename__ = "end_users"
+    __table_args__ = (
+        Index("ix_end_users_org", "org_id", "created_at"),
+        Index("ux_end_users_external", "application_id", "external_id", unique=True),
+    )
+
+    id: str = c.key()
+    org_id: str = c.ref()
+    application_id: str = c.ref()
+    name: str | None = c.text(nullable=True, length=200)
+    email: str | None = c.text(nullable=True, length=320)
+    external_id: str | None = c.text(nullable=True, length=200)
+    meta: Any = c.json()
+    created_at: float = c.instant()
+    updated_at: float = c.instant()
+
+
+class Audit(SQLModel, table=True):
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_org", "org_id", "at"),)
+
+    id: str = c.key()
+    org_id: str = c.ref()
+    actor: str = c.text(length=128)  # key:<id>, user:<id>, system
+    action: str = c.text(length=64)  # noun.verb
+    object_id: str = c.text(length=200)
+    data: Any = c.json()
+    at: float = c.instant()
+
+
+class Idempotency(SQLModel, table=True):
+    __tablename__ = "idempotency"
+    __table_args__ = (Index("ix_idempotency_expires", "expires_at"),)
+
+    org_id: str = c.key()
+    key: str = c.text(length=255, primary_key=True)
+    body_hash: str = c.text(length=64)
+    owner: str = c.text(length=64)  # who works on it, so that a late first request cannot overwrite a second
+    lease_until: float | None = c.instant(nullable=True)  # null once the answer is stored
+    status: int | None = Field(default=None)
+    headers: Any = c.json()
+    body: bytes | None = c.blob()
+    created_at: float = c.instant()
+    expires_at: float = c.instant()

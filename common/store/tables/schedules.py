@@ -1,0 +1,66 @@
+"""Time: schedules and the fires they made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Index, text
+from sqlmodel import Field, SQLModel
+
+from common.store.tables import columns as c
+
+
+class Schedule(SQLModel, table=True):
+    __tablename__ = "schedules"
+    __table_args__ = (
+        Index("ix_schedules_due", "next_due_at", **{
+            "postgresql_where": text("enabled AND next_due_at IS NOT NULL"),
+            "sqlite_where": text("enabled AND next_due_at IS NOT NULL")}),
+        Index("ix_schedules_org", "org_id", "id"),
+        Index("ix_schedules_agent", "agent_id"),
+    )
+
+    id: str = c.key()
+    org_id: str = c.ref()
+    agent_id: str = c.ref()
+    name: str | None = c.text(nullable=True, length=200)
+    front: str = c.text(length=16)
+    external_id: str | None = c.ref(nullable=True)
+    kind: str = c.text(length=8)  # cron, date, delay
+    spec: Any = c.json()  # the schedule as domain.schedule writes it
+    timezone: str = c.text(length=64)
+    run: Any = c.json()  # the stored run request: message, args, options, version rule, session rule
+    secrets: bytes | None = c.blob()  # encrypted options
+    enabled: bool = Field(default=True)
+    paused_reason: str | None = c.text(nullable=True)
+    overlap: str = c.text(length=16)
+    catch_up: str = c.text(length=16)
+    catch_up_window_s: float = Field(default=0.0)
+    jitter_s: float = Field(default=0.0)
+    end_at: float | None = c.instant(nullable=True)
+    max_fires: int | None = Field(default=None)
+    fired: int = c.integer()
+    pause_after_failures: int | None = Field(default=None)
+    failures: int = c.integer()
+    last_due_at: float | None = c.instant(nullable=True)
+    next_due_at: float | None = c.instant(nullable=True)
+    last_task_id: str | None = c.ref(nullable=True)
+    created_by: str | None = c.ref(nullable=True)
+    key_id: str | None = c.ref(nullable=True)
+    end_user_id: str | None = c.ref(nullable=True)
+    meta: Any = c.json()
+    created_at: float = c.instant()
+    updated_at: float = c.instant()
+
+
+class Fire(SQLModel, table=True):
+    """One due time of one schedule: the row exists once, so it fired once."""
+
+    __tablename__ = "fires"
+
+    schedule_id: str = c.key()
+    due_at: float = Field(primary_key=True)
+    outcome: str = c.text(length=16)  # fired, skipped, failed
+    task_id: str | None = c.ref(nullable=True)
+    reason: str | None = c.text(nullable=True)
+    fired_at: float = c.instant()

@@ -1,0 +1,206 @@
+"""Task rows: insert, read, page, and find what may be claimed or admitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, text, update
+
+from common.domain.lifecycle import Status
+from common.domain.tasks import Task
+from common.store.tables import runs
+from common.store.transaction import Happened, Tx
+
+_T = runs.Task
+_COLUMNS = [getattr(_T, f.name) for f in fields(Task)]
+_LIGHT = [c for c in _COLUMNS if c.key not in ("input", "secrets", "output")]
+
+
+def task(row: Any) -> Task:
+    """A task from its row."""
+    values = dict(row._mapping)
+    values["status"] = Status(values["status"])
+    return Task(**{"input": None, "secrets": None, "output": None} | values)
+
+
+def insert_many(tx: Tx, rows: Sequence[dict[str, Any]], first_events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Insert tasks, each with its first event (type, data)."""
+    tx.conn.execute(insert(_T), [row | {"last_seq": 1} for row in rows])
+    happened = [
+        Happened(row["org_id"], row["id"], 1, type_, 0, data | {"status": row["status"]}, tx.now)
+        for row, (type_, data) in zip(rows, first_events, strict=True)
+    ]
+    tx.conn.execute(insert(runs.TaskEvent), [
+        {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": 0, "data": h.data, "at": h.at}
+        for h in happened
+    ])
+    tx.happened.extend(happened)
+    tx.woken += sum(1 for row in rows if row["status"] == Status.PENDING)
+
+
+def get(conn: Connection, org_id: str, task_id: str) -> Task | None:
+    """One task of an organisation, or None: another organisation's looks the same as none."""
+    row = conn.execute(select(*_COLUMNS).where(_T.id == task_id, _T.org_id == org_id)).first()
+    return task(row) if row else None
+
+
+def by_external_id(conn: Connection, org_id: str, external_id: str) -> Task | None:
+    """The task that a front knows by an id of its own."""
+    row = conn.execute(select(*_COLUMNS).where(_T.external_id == external_id, _T.org_id == org_id)).first()
+    return task(row) if row else None
+
+
+def load(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Whole tasks by id, for the server itself (no organisation asked)."""
+    rows = conn.execute(select(*_COLUMNS).where(_T.id.in_(list(task_ids))))
+    return {row.id: task(row) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a listing asks for; None = anything. Times are epoch seconds, inclusive."""
+
+    statuses: tuple[Status, ...] | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    schedule_id: str | None = None
+    end_user_id: str | None = None
+    created_by: str | None = None
+    parent_id: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    title: str | None = None  # case-insensitive substring
+
+
+def page(
+    conn: Connection, org_id: str, wanted: Filter, limit: int, before: str | None = None, offset: int = 0,
+    light: bool = True,
+) -> list[Task]:
+    """Tasks of an organisation, newest first, older than the id `before`; `light` leaves input and output out."""
+    query = _filtered(select(*(_LIGHT if light else _COLUMNS)), org_id, wanted)
+    if before is not None:
+        query = query.where(_T.id < before)
+    return [task(row) for row in conn.execute(query.order_by(_T.id.desc()).limit(limit).offset(offset))]
+
+
+def count(conn: Connection, org_id: str, wanted: Filter) -> int:
+    """How many tasks of an organisation match."""
+    return int(conn.execute(_filtered(select(func.count()).select_from(_T), org_id, wanted)).scalar_one())
+
+
+def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
+    query = query.where(_T.org_id == org_id)
+    if wanted.statuses is not None:
+        query = query.where(_T.status.in_([s.value for s in wanted.statuses]))
+    for name in ("agent_id", "session_id", "schedule_id", "end_user_id", "created_by", "parent_id"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(getattr(_T, name) == value)
+    if wanted.created_after is not None:
+        query = query.where(_T.created_at >= wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(_T.created_at <= wanted.created_before)
+    if wanted.title:
+        pattern = wanted.title.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        query = query.where(func.lower(_T.title).like(f"%{pattern.lower()}%", escape="\\"))
+    return query
+
+
+def claimable(tx: Tx, lane: str, limit: int) -> list[Task]:
+    """The next tasks of a lane, locked; those another worker is claiming are skipped."""
+    query = (
+        select(*_COLUMNS)
+        .where(_T.status == "pending", _T.lane == lane)
+        .order_by(_T.resume, _T.priority, _T.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [task(row) for row in tx.conn.execute(query)]
+
+
+def held(conn: Connection, key: str, lane: str, now: float, limit: int) -> list[Task]:
+    """The next tasks that the limit `key` holds in a lane, not yet locked; back-offs that last are left out."""
+    query = (
+        select(*_COLUMNS)
+        .where(_T.status == "queued", _T.held_by == key, _T.lane == lane)
+        .where(or_(_T.available_at.is_(None), _T.available_at <= now))
+        .order_by(_T.resume, _T.priority, _T.id)
+        .limit(limit)
+    )
+    return [task(row) for row in conn.execute(query)]
+
+
+def due(conn: Connection, now: float, limit: int) -> list[Task]:
+    """Queued tasks whose back-off is over."""
+    query = select(*_COLUMNS).where(_T.status == "queued", _T.available_at <= now)
+    return [task(row) for row in conn.execute(query.order_by(_T.available_at).limit(limit))]
+
+
+def queued_keys(conn: Connection) -> list[str]:
+    """Every limit that holds somebody back."""
+    return list(conn.execute(_QUEUED_KEYS).scalars())
+
+
+_QUEUED_KEYS = text("""
+WITH RECURSIVE heads(key) AS (
+    SELECT min(held_by) FROM tasks WHERE status = 'queued'
+    UNION ALL
+    SELECT (SELECT min(t.held_by) FROM tasks t WHERE t.status = 'queued' AND t.held_by > heads.key)
+    FROM heads WHERE heads.key IS NOT NULL
+) SELECT key FROM heads WHERE key IS NOT NULL
+""")
+
+
+def position(conn: Connection, waiting: Task) -> int:
+    """How many tasks of its lane stand before this queued or pending one, plus one."""
+    ahead = or_(
+        _T.resume < waiting.resume,
+        and_(_T.resume == waiting.resume, _T.priority < waiting.priority),
+        and_(_T.resume == waiting.resume, _T.priority == waiting.priority, _T.id < waiting.id),
+    )
+    query = select(func.count()).where(_T.status == waiting.status.value, _T.lane == waiting.lane, ahead)
+    if waiting.held_by is not None:
+        query = query.where(_T.held_by == waiting.held_by)
+    return int(conn.execute(query).scalar_one()) + 1
+
+
+def backlog(conn: Connection, org_id: str, at_most: int) -> int:
+    """How many tasks of an organisation wait to start, counted up to `at_most`."""
+    waiting = (
+        select(_T.id)
+        .where(_T.org_id == org_id, _T.finished_at.is_(None), _T.status.in_(["pending", "queued"]))
+        .limit(at_most)
+        .subquery()
+    )
+    return int(conn.execute(select(func.count()).select_from(waiting)).scalar_one())
+
+
+def owned(conn: Connection, worker_id: str) -> list[tuple[str, int]]:
+    """(task id, attempt) of every run this worker holds."""
+    query = select(_T.id, _T.attempt).where(_T.status == "running", _T.lease_owner == worker_id)
+    return [(row.id, row.attempt) for row in conn.execute(query)]
+
+
+def children(conn: Connection, parent_ids: Sequence[str]) -> list[str]:
+    """The unfinished children of these tasks."""
+    query = select(_T.id).where(_T.parent_id.in_(parent_ids), _T.finished_at.is_(None))
+    return list(conn.execute(query).scalars())
+
+
+def recent_durations(conn: Connection, agent_id: str, limit: int = 20) -> list[float]:
+    """Run times in seconds of the last finished tasks of an agent, the basis of estimates."""
+    query = (
+        select(_T.finished_at - _T.started_at)
+        .where(_T.agent_id == agent_id, _T.status == "completed", _T.started_at.is_not(None))
+        .order_by(_T.id.desc())
+        .limit(limit)
+    )
+    return [float(value) for value in conn.execute(query).scalars()]
+
+
+def hold(tx: Tx, held: Sequence[tuple[str, str]]) -> None:
+    """Note for each (task id, limit key) which limit holds it now."""
+    if held:
+        statement = update(_T).where(_T.id == bindparam("task_id")).values(held_by=bindparam("key"))
+        tx.conn.execute(statement, [{"task_id": task_id, "key": key} for task_id, key in held])

@@ -1,0 +1,76 @@
+"""A unit of work: one transaction and what must happen once it has committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from common.domain.ids import uuid7
+from common.store.database import Database
+from common.store.tables.runs import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event of a task's log as it was committed; what followers and callbacks are told."""
+
+    org_id: str
+    task_id: str
+    seq: int
+    type: str
+    attempt: int
+    data: Any
+    at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as the live stream and the native API carry it."""
+        return {"task_id": self.task_id, "seq": self.seq, "type": self.type, "attempt": self.attempt,
+                "data": self.data, "at": self.at}
+
+
+@dataclass(slots=True)
+class Tx:
+    """A transaction under way. Store functions write through `conn` and note here what follows the commit."""
+
+    db: Database
+    conn: Connection
+    now: float
+    happened: list[Happened] = field(default_factory=list)
+    woken: int = 0  # tasks that became claimable: ring the doorbell
+    stopped: list[tuple[str, str]] = field(default_factory=list)  # (worker id, task id) to push a stop to
+    freed: set[str] = field(default_factory=set)  # limits that may have room now
+    outbox_id: str | None = None
+
+
+AfterCommit = Callable[[Tx], None]
+
+
+class Store:
+    """Opens transactions; after each commit tells `after_commit` what followed."""
+
+    def __init__(self, db: Database, after_commit: AfterCommit | None = None) -> None:
+        self.db = db
+        self.after_commit = after_commit
+
+    @contextmanager
+    def begin(self) -> Iterator[Tx]:
+        """A write transaction. A doorbell that must ring is written into the outbox with it."""
+        with self.db.begin() as conn:
+            tx = Tx(self.db, conn, self.db.now(conn))
+            yield tx
+            if tx.woken:
+                tx.outbox_id = uuid7()
+                conn.execute(insert(Outbox), {
+                    "id": tx.outbox_id, "topic": "wake", "payload": {"count": tx.woken}, "at": tx.now})
+        if self.after_commit is not None:
+            self.after_commit(tx)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read-only snapshot."""
+        with self.db.read() as conn:
+            yield conn

@@ -1,0 +1,69 @@
+"""Usage rows: one per model turn, added to the task's totals in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from common.store.tables.runs import Task
+from common.store.tables.identity import Organisation
+from common.store.tables.usage import Turn
+from common.store.transaction import Tx
+from common.store.transitions import Head
+
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
+
+
+def count(tx: Tx, turns: Sequence[tuple[Head, str, dict[str, Any] | None]]) -> None:
+    """Record model turns (head, journal key, {model, …tokens, cost_micros}) and add them to their tasks."""
+    rows = [
+        {"task_id": head.id, "key": key, "org_id": head.org_id, "agent_id": head.agent_id,
+         "session_id": head.session_id, "key_id": head.key_id, "at": tx.now, "cost_micros": 0,
+         **dict.fromkeys(_TOKENS, 0), **turn}
+        for head, key, turn in turns if turn
+    ]
+    if not rows:
+        return
+    tx.conn.execute(insert(Turn), rows)
+    ids = sorted({row["task_id"] for row in rows})
+    known = {r.id: (r.usage or {}, r.cost_micros)
+             for r in tx.conn.execute(select(Task.id, Task.usage, Task.cost_micros).where(Task.id.in_(ids)))}
+    for row in rows:
+        usage, cost = known[row["task_id"]]
+        usage = {name: usage.get(name, 0) + row[name] for name in _TOKENS} | {
+            "total_tokens": usage.get("total_tokens", 0) + row["input_tokens"] + row["output_tokens"],
+            "turns": usage.get("turns", 0) + 1, "model": row["model"]}
+        known[row["task_id"]] = usage, cost + row["cost_micros"]
+    statement = update(Task).where(Task.id == bindparam("t")).values(
+        usage=bindparam("u", type_=Task.__table__.c.usage.type), cost_micros=bindparam("c"))  # type: ignore[attr-defined]
+    tx.conn.execute(statement, [{"t": t, "u": known[t][0], "c": known[t][1]} for t in ids])
+    _spend(tx, rows)
+
+
+def _spend(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """Take what was spent off the prepaid balances of the organisations that have one."""
+    spent: dict[str, int] = {}
+    for row in rows:
+        spent[row["org_id"]] = spent.get(row["org_id"], 0) + row["cost_micros"]
+    for org_id, cost in sorted(spent.items()):
+        if cost:
+            tx.conn.execute(
+                update(Organisation)
+                .where(Organisation.id == org_id, Organisation.balance_micros.is_not(None))
+                .values(balance_micros=Organisation.balance_micros - cost)
+            )
+
+
+def totals(conn: Connection, org_id: str, by: str, since: float = 0.0) -> list[dict[str, Any]]:
+    """An organisation's usage since an instant, grouped by agent_id, session_id, key_id, model or task_id."""
+    column = getattr(Turn, by)
+    query = (
+        select(column.label("group"), func.count().label("turns"), func.sum(Turn.input_tokens).label("input_tokens"),
+               func.sum(Turn.output_tokens).label("output_tokens"), func.sum(Turn.cached_tokens).label("cached_tokens"),
+               func.sum(Turn.cost_micros).label("cost_micros"), func.max(Turn.at).label("last_at"))
+        .where(Turn.org_id == org_id, Turn.at >= since)
+        .group_by(column)
+    )
+    return [dict(row._mapping) for row in conn.execute(query)]

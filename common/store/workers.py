@@ -1,0 +1,72 @@
+"""Worker processes and their leases: one heartbeat row holds every run of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from common.store.tables.runs import Worker
+from common.store.transaction import Tx
+
+_COLUMNS = Worker.__table__.c  # type: ignore[attr-defined]
+
+
+def enlist(tx: Tx, worker_id: str, host: str, pid: int, capacity: int, lease_seconds: float) -> None:
+    """A worker process begins a life, with a lease of `lease_seconds` from now."""
+    tx.conn.execute(insert(Worker), {
+        "id": worker_id, "host": host, "pid": pid, "capacity": capacity, "lease_seconds": lease_seconds,
+        "lease_expires_at": tx.now + lease_seconds, "lost": False, "draining": False, "running": 0,
+        "started_at": tx.now, "seen_at": tx.now,
+    })
+
+
+def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, running: int, draining: bool) -> bool:
+    """Extend the lease, unless the worker was declared lost meanwhile: then False, and it owns nothing."""
+    done = tx.conn.execute(
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.lost.is_(False))
+        .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, running=running, draining=draining)
+    )
+    return bool(done.rowcount)
+
+
+def alive(tx: Tx, worker_id: str) -> bool:
+    """Whether this worker may claim; its row is locked in share, so that it cannot be declared lost meanwhile."""
+    query = select(Worker.id).where(Worker.id == worker_id, Worker.lost.is_(False)).with_for_update(read=True)
+    return tx.conn.execute(query).first() is not None
+
+
+def declare_lost(tx: Tx) -> list[str]:
+    """Mark every worker whose lease ran out; from here on its heartbeat is refused. Their ids."""
+    query = (
+        select(Worker.id)
+        .where(Worker.lost.is_(False), Worker.lease_expires_at < tx.now)
+        .order_by(Worker.id)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(tx.conn.execute(query).scalars())
+    if ids:
+        tx.conn.execute(update(Worker).where(Worker.id.in_(ids)).values(lost=True))
+    return ids
+
+
+def retire(tx: Tx, worker_id: str) -> None:
+    """A worker ends its life in order, holding no run."""
+    tx.conn.execute(delete(Worker).where(Worker.id == worker_id))
+
+
+def lost(conn: Connection) -> list[str]:
+    """Workers declared lost, whose runs may still have to be handed on."""
+    return list(conn.execute(select(Worker.id).where(Worker.lost.is_(True)).order_by(Worker.id)).scalars())
+
+
+def forget(tx: Tx, worker_ids: Sequence[str]) -> None:
+    """Remove lost workers that hold no run any more."""
+    tx.conn.execute(delete(Worker).where(Worker.id.in_(worker_ids)))
+
+
+def listed(conn: Connection) -> list[dict[str, Any]]:
+    """Every worker, oldest first."""
+    return [dict(row._mapping) for row in conn.execute(select(*_COLUMNS).order_by(Worker.started_at))]

@@ -43,6 +43,7 @@ class Tx:
     woken: int = 0  # tasks that became claimable: ring the doorbell
     stopped: list[tuple[str, str]] = field(default_factory=list)  # (worker id, task id) to push a stop to
     freed: set[str] = field(default_factory=set)  # limits that may have room now
+    promised: int = 0  # deliveries written: ring the deliverers
     outbox_id: str | None = None
 
 

@@ -1,0 +1,32 @@
+"""Messages that users sent to a running task, taken in by the attempt that owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.domain.errors import RunyardError, StaleFence
+from common.domain.lifecycle import Status
+from common.store import messages
+from common.store.transaction import Tx
+from common.store.transitions import lock
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """An attempt asks for its unread messages."""
+
+    task_id: str
+    attempt: int
+
+
+def take(tx: Tx, commands: Sequence[Take]) -> list[list[Any] | RunyardError]:
+    """The unread messages of each task, marked as read; `StaleFence` for an attempt that is over."""
+    heads = lock(tx, (c.task_id for c in commands))
+    answers: list[list[Any] | RunyardError] = []
+    for c in commands:
+        head = heads.get(c.task_id)
+        owned = head is not None and head.status is Status.RUNNING and head.attempt == c.attempt
+        answers.append(messages.take_unread(tx, c.task_id) if owned else StaleFence(task_id=c.task_id, attempt=c.attempt))
+    return answers

@@ -1,0 +1,120 @@
+"""The `agent` decorator: a function becomes something Runyard can publish and run."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: A JSON Schema, or a type (pydantic model, dataclass, TypedDict …) that has one.
+Input = Mapping[str, Any] | type | None
+
+
+@dataclass(frozen=True)
+class AgentDefinition:
+    """A Python agent as registered: its function and its manifest."""
+
+    name: str
+    version: str
+    fn: Callable[..., Any]
+    is_async: bool
+    description: str
+    input_schema: dict[str, Any] | None
+    output_schema: dict[str, Any] | None
+    args_type: TypeAdapter[Any] | None = None
+    max_concurrent: int | None = None
+    timeout: float | None = None
+    retries: Mapping[str, Mapping[str, float]] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest that is published for this agent."""
+        document: dict[str, Any] = {
+            "name": self.name, "version": self.version, "kind": "python", "description": self.description,
+            "max_concurrent": self.max_concurrent, "timeout": self.timeout, **self.options,
+        }
+        if self.retries is not None:
+            document["retries"] = {cause: dict(rule) for cause, rule in self.retries.items()}
+        if self.input_schema is not None:
+            document["input"] = {"schema": self.input_schema}
+        if self.output_schema is not None:
+            document["output"] = {"schema": self.output_schema}
+        return {key: value for key, value in document.items() if value is not None}
+
+
+_registry: dict[str, AgentDefinition] = {}
+
+
+def agent(
+    name: str,
+    *,
+    version: str = "1.0.0",
+    input: Input = None,
+    output: Input = None,
+    max_concurrent: int | None = None,
+    timeout: float | None = None,
+    retries: Mapping[str, Mapping[str, float]] | int | None = None,
+    description: str | None = None,
+    functional: bool = True,
+) -> Callable[[F], F]:
+    """Register a function ``(ctx, args)`` as the agent `name` (``@scope/name``; without a scope, ``@default``).
+
+    `input` and `output` are JSON Schemas or types; arguments are checked before a run is accepted. Without
+    `input` the annotation of the second parameter is used when it is a model, dataclass or TypedDict.
+    `timeout` is seconds per attempt. `retries` is a number of extra attempts after an agent error, or budgets
+    by cause class ``{"agent": {"budget": 3, "base_s": 2, "cap_s": 60}, …}``.
+    """
+
+    def register(fn: F) -> F:
+        adapter = _args_type(fn) if input is None else _adapter(input)
+        schema = dict(input) if isinstance(input, Mapping) else _schema(adapter)
+        full = name if name.startswith("@") else f"@default/{name}"
+        _registry[full] = AgentDefinition(
+            name=full,
+            version=version,
+            fn=fn,
+            is_async=inspect.iscoroutinefunction(fn),
+            description=description or (inspect.getdoc(fn) or "").split("\n\n")[0],
+            input_schema=schema,
+            output_schema=dict(output) if isinstance(output, Mapping) else _schema(_adapter(output)),
+            args_type=adapter,
+            max_concurrent=max_concurrent,
+            timeout=timeout,
+            retries={"agent": {"budget": retries, "base_s": 2.0, "cap_s": 300.0}} if isinstance(retries, int) else retries,
+            options={} if functional else {"functional": False},
+        )
+        return fn
+
+    return register
+
+
+def registered() -> dict[str, AgentDefinition]:
+    """Every agent registered in this process, by full name."""
+    return dict(_registry)
+
+
+def _args_type(fn: Callable[..., Any]) -> TypeAdapter[Any] | None:
+    parameters = list(inspect.signature(fn).parameters)
+    hints = typing.get_type_hints(fn)
+    return _adapter(hints.get(parameters[1])) if len(parameters) > 1 else None
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any] | None:
+    structured = isinstance(kind, type) and (
+        issubclass(kind, BaseModel) or hasattr(kind, "__dataclass_fields__") or typing.is_typeddict(kind))
+    if not structured:
+        return None
+    try:
+        return TypeAdapter(kind)
+    except PydanticUserError:
+        return None
+
+
+def _schema(adapter: TypeAdapter[Any] | None) -> dict[str, Any] | None:
+    return adapter.json_schema() if adapter is not None else None

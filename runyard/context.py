@@ -1,0 +1,173 @@
+"""What a running agent holds: its task, its files, and the calls that make its work durable."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Effect = Literal["read", "idempotent", "irreversible"]
+Outcome = Literal["fail", "default", "reject"]
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """The task that is running. `attempt` counts claims from 1."""
+
+    id: str
+    agent: str
+    version: str
+    attempt: int
+    message: str | None
+    org_id: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """The conversation the task belongs to; `history` is earlier lines [{role, type, content}], oldest first."""
+
+    id: str
+    history: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class File:
+    """An attached file. `size` is in bytes; `read()` returns its content."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    read: Callable[[], bytes] = field(repr=False)
+
+
+class _Facts(ABC):
+    """What both kinds of context know."""
+
+    task: TaskInfo
+    session: SessionInfo | None
+    files: Sequence[File]
+
+    @property
+    @abstractmethod
+    def deadline(self) -> float | None:
+        """When this attempt must have ended, in epoch seconds."""
+
+    @property
+    @abstractmethod
+    def cancelled(self) -> bool:
+        """Whether the task was stopped, ran out of time, or is no longer this worker's."""
+
+
+class Context(_Facts):
+    """The context of an ``async def`` agent.
+
+    A resumed function runs again from the top; journaled calls (`step`, `ask`, `review`, `run`) return their
+    stored results. Keep everything that must not happen twice inside a `step`.
+    """
+
+    @abstractmethod
+    async def step(
+        self, name: str, fn: Callable[..., Any | Awaitable[Any]], *args: Any, effect: Effect = "idempotent", **kwargs: Any
+    ) -> Any:
+        """Run `fn(*args, **kwargs)` once across crashes and return its result in JSON form.
+
+        `effect` says what a crash in the middle means: ``read`` and ``idempotent`` steps are run again, an
+        ``irreversible`` one waits for an operator's decision. Plain functions run in a thread.
+        """
+
+    @abstractmethod
+    async def ask(
+        self, question: str | Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None, timeout: float | None = None, on_timeout: Outcome = "fail", default: Any = None,
+    ) -> Any:
+        """Ask the user and wait, holding nothing (`waiting_for_input`); returns the answer.
+
+        Several questions ([{key, text, schema?}]) return an object by key. `schema` checks the answer. After
+        `timeout` seconds the run fails, or goes on with `default`.
+        """
+
+    @abstractmethod
+    async def review(
+        self, action: str, arguments: Any = None, *, schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None, on_timeout: Outcome = "fail",
+    ) -> Any:
+        """Let a person approve `action` (`awaiting_review`); returns the arguments, edited if they edited them.
+
+        Raises `Rejected` with the reason when they reject it.
+        """
+
+    @abstractmethod
+    async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
+        """Run another agent as a child task and return its output; the parent holds no slot meanwhile.
+
+        Raises `ChildFailed` when the child fails or is stopped.
+        """
+
+    @abstractmethod
+    async def emit(self, type: str, data: Any = None) -> None:
+        """Report an event of the agent's own to the task's log and followers."""
+
+    @abstractmethod
+    async def progress(self, fraction: float, message: str = "") -> None:
+        """Report how far the run is, from 0 to 1."""
+
+    @abstractmethod
+    async def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
+        """Write a line into the task's log."""
+
+    @abstractmethod
+    async def token(self, text: str) -> None:
+        """Stream a piece of the answer to live followers; it is not stored."""
+
+    @abstractmethod
+    async def messages(self) -> list[Any]:
+        """Messages the user sent while the run was under way, since the last call."""
+
+
+class BlockingContext(_Facts):
+    """The context of a plain ``def`` agent, which runs in a thread. The same calls, blocking."""
+
+    @abstractmethod
+    def step(self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any) -> Any:
+        """See `Context.step`."""
+
+    @abstractmethod
+    def ask(
+        self, question: str | Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None, timeout: float | None = None, on_timeout: Outcome = "fail", default: Any = None,
+    ) -> Any:
+        """See `Context.ask`."""
+
+    @abstractmethod
+    def review(
+        self, action: str, arguments: Any = None, *, schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None, on_timeout: Outcome = "fail",
+    ) -> Any:
+        """See `Context.review`."""
+
+    @abstractmethod
+    def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
+        """See `Context.run`."""
+
+    @abstractmethod
+    def emit(self, type: str, data: Any = None) -> None:
+        """See `Context.emit`."""
+
+    @abstractmethod
+    def progress(self, fraction: float, message: str = "") -> None:
+        """See `Context.progress`."""
+
+    @abstractmethod
+    def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
+        """See `Context.log`."""
+
+    @abstractmethod
+    def token(self, text: str) -> None:
+        """See `Context.token`."""
+
+    @abstractmethod
+    def messages(self) -> list[Any]:
+        """See `Context.messages`."""

@@ -1,0 +1,1 @@
+"""Celery workers: claim tasks, run agents on one event loop, deliver callbacks."""

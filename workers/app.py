@@ -1,0 +1,28 @@
+"""The Celery application of the workers: `celery -A workers.app worker`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common import telemetry
+from common.broker.application import application
+from common.settings import load
+from workers import tasks
+from workers.pool import AsyncioPool, loop_started, loop_stopping
+from workers.runtime import Runtime
+
+settings = load()
+telemetry.configure(settings.log_level)
+app = application(settings)
+runtime = Runtime(settings, app)
+tasks.register(app, runtime)
+
+
+@loop_started.connect(weak=False)
+def _start(pool: AsyncioPool, **_: Any) -> Any:
+    return runtime.start(pool)
+
+
+@loop_stopping.connect(weak=False)
+def _stop(warm: bool, **_: Any) -> Any:
+    return runtime.stop(settings.drain_seconds if warm else 3.0)

@@ -1,0 +1,291 @@
+"""One attempt of a task: the fenced writes and the journal that every kind of agent works through."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from common.domain.errors import StaleFence
+from common.domain.lifecycle import Outcome
+from common.domain.tasks import Failure, Task
+from common.services import steps
+from common.services.attempts import Asked
+from common.services.claims import Claimed
+from common.store.group_commit import GroupCommit
+from common.store.transaction import Store
+from runyard.errors import AgentError, Cancelled, JournalMismatch, StepFailed, Suspension
+
+
+class Tokens(Protocol):
+    """Where live token deltas go."""
+
+    def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
+        """Send a delta to whoever follows this task now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the attempt ended: the outcome and what goes with it."""
+
+    outcome: Outcome
+    output: Any = None
+    failure: Failure | None = None
+    asked: tuple[Asked, ...] = ()
+    child_id: str | None = None
+    lines: tuple[dict[str, Any], ...] = ()
+
+
+class Suspended(Suspension):
+    """Carries why a run leaves its worker to the executor."""
+
+    def __init__(self, ended: Ended) -> None:
+        self.ended = ended
+        super().__init__(ended.outcome.value)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt in progress. Its writes raise `Cancelled` once it no longer owns the task."""
+
+    claimed: Claimed
+    manifest: dict[str, Any]
+    store: Store
+    writer: GroupCommit
+    tokens: Tokens
+    secrets: dict[str, Any]
+    run_blocking: Callable[..., Awaitable[Any]]
+    deadline: float | None = None  # epoch seconds
+    ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
+    draining: bool = False
+    replayed: int = 0
+    started: float = field(default_factory=time.monotonic)
+    _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
+    _counts: dict[str, int] = field(default_factory=dict)
+    _open: set[str] = field(default_factory=set)
+    _concurrent: bool = False
+    _pos: int = 0
+
+    def __post_init__(self) -> None:
+        self._entries = {entry["key"]: entry for entry in self.claimed.journal}
+        self._pos = max((entry["pos"] for entry in self.claimed.journal), default=0)
+
+    @property
+    def task(self) -> Task:
+        """The task as it was claimed."""
+        return self.claimed.task
+
+    @property
+    def number(self) -> int:
+        """The attempt's number: its fence."""
+        return self.claimed.task.attempt
+
+    @property
+    def open_irreversible(self) -> str | None:
+        """The key of an irreversible step that is under way."""
+        return next((k for k in self._open if self._entries.get(k, {}).get("effect") == "irreversible"), None)
+
+    def check(self) -> None:
+        """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
+        if self.ended_by is not None:
+            raise Cancelled(self.ended_by)
+
+    # -- fenced writes -------------------------------------------------------------------------------------
+
+    async def write(self, batch: Callable[..., Any], command: Any) -> Any:
+        """Run one fenced command of `common.services` and wait for its commit."""
+        try:
+            return await self.writer.call(batch, command)
+        except StaleFence as lost:
+            self.ended_by = self.ended_by or "lost"
+            raise Cancelled("this attempt no longer owns its task") from lost
+
+    async def emit(self, *events: tuple[str, dict[str, Any]]) -> None:
+        """Append events (type, data) to the task's log."""
+        self.check()
+        await self.write(steps.emit, steps.Emit(self.task.id, self.number, tuple(events)))
+
+    def token(self, data: dict[str, Any]) -> None:
+        """Send a live-only delta, unless the attempt is over."""
+        if self.ended_by is None:
+            self.tokens.token(self.task.id, self.number, data)
+
+    # -- the journal ---------------------------------------------------------------------------------------
+
+    def key(self, name: str) -> str:
+        """The journal key of the next occurrence of `name`."""
+        self._counts[name] = self._counts.get(name, 0) + 1
+        return f"{name[:180]}#{self._counts[name]}"
+
+    def entry(self, key: str) -> dict[str, Any] | None:
+        """What the journal holds under `key`."""
+        return self._entries.get(key)
+
+    @property
+    def entries(self) -> Sequence[dict[str, Any]]:
+        """The whole journal as this attempt knows it, in order of beginning."""
+        return sorted(self._entries.values(), key=lambda entry: int(entry["pos"]))
+
+    def recall(self, key: str, kind: str, fingerprint: str | None = None) -> dict[str, Any] | None:
+        """A finished entry to replay instead of doing the work, or None.
+
+        Raises `JournalMismatch` when the entry was made by another kind of call or with other arguments.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            self._refuse_skipped(key)
+            return None
+        if entry["kind"] != kind or (fingerprint and entry["fingerprint"] and entry["fingerprint"] != fingerprint):
+            raise JournalMismatch(
+                f"Step {key!r} was journaled as {entry['kind']!r} with other arguments: the agent's code or its input "
+                "changed while this task was under way. Stop it and run it anew.", step=key)
+        self._used.add(key)
+        if entry["state"] == "begun":
+            return None
+        self.replayed += 1
+        return entry
+
+    def _refuse_skipped(self, key: str) -> None:
+        """A new step while finished ones stand unused means the code changed, unless steps ran side by side."""
+        if self._concurrent or self._open:
+            self._concurrent = True
+            return
+        left = [k for k, e in self._entries.items() if k not in self._used and e["state"] != "begun"
+                and not (e["detail"] or {}).get("beside")]
+        if left and self.claimed.journal and not any((e["detail"] or {}).get("beside") for e in self.claimed.journal):
+            raise JournalMismatch(
+                f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task was under "
+                "way. Stop it and run it anew, or deploy the version it began with.", step=key, journaled=left)
+
+    def unused(self) -> list[str]:
+        """Finished steps that this attempt did not ask for again: at the end there must be none."""
+        return [k for k, e in self._entries.items()
+                if k not in self._used and e["state"] != "begun" and e["kind"] in ("step", "child")]
+
+    async def once(
+        self, key: str, kind: str, name: str, effect: str, work: Callable[[], Awaitable[Any]], *,
+        fingerprint: str | None = None, detail: dict[str, Any] | None = None,
+        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None = None,
+    ) -> Any:
+        """The journaled result of `work()`, which runs at most once across crashes (irreversible) or until done.
+
+        The result is returned in JSON form, as a replay would. `events` tells what to log with the result.
+        """
+        self.check()
+        entry = self.recall(key, kind, fingerprint)
+        if entry is not None:
+            return _replay(entry)
+        if self.draining:
+            raise Suspended(Ended(Outcome.HANDED_OVER))
+        beside = bool(self._open)
+        self._open.add(key)
+        try:
+            return await self._run_once(key, kind, name, effect, work, fingerprint,
+                                        (detail or {}) | ({"beside": True} if beside else {}), events)
+        finally:
+            self._open.discard(key)
+
+    async def _run_once(
+        self, key: str, kind: str, name: str, effect: str, work: Callable[[], Awaitable[Any]],
+        fingerprint: str | None, detail: dict[str, Any],
+        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None,
+    ) -> Any:
+        begun = effect == "irreversible"
+        pos = self.next_pos()
+        if begun:
+            await self.begin(key, kind, name, effect, fingerprint, detail, pos)
+        try:
+            value = to_json(await work(), name)
+        except Exception as error:
+            if begun or not isinstance(error, AgentError | ConnectionError | TimeoutError):
+                await self.end(key, kind, name, effect, describe(error), state="failed", fingerprint=fingerprint,
+                               detail=detail, begun=begun, pos=pos)
+            raise
+        logged = events(value) if events else ((("step", {"name": name, "key": key}),) if kind == "step" else ())
+        await self.end(key, kind, name, effect, value, fingerprint=fingerprint, detail=detail, begun=begun, pos=pos,
+                       events=tuple(logged))
+        return value
+
+    def next_pos(self) -> int:
+        """The position of the next journal entry."""
+        self._pos += 1
+        return self._pos
+
+    async def begin(
+        self, key: str, kind: str, name: str, effect: str, fingerprint: str | None = None,
+        detail: dict[str, Any] | None = None, pos: int | None = None,
+    ) -> None:
+        """Put on record that a step begins, before it does."""
+        again = key in self._entries
+        pos = self.next_pos() if pos is None else pos
+        await self.write(steps.begin, steps.Begin(
+            self.task.id, self.number, key, pos, kind, name, effect, fingerprint, detail or None, again))
+        self._remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
+
+    async def end(
+        self, key: str, kind: str, name: str, effect: str, value: Any, *, state: str = "done",
+        fingerprint: str | None = None, detail: dict[str, Any] | None = None, begun: bool = False,
+        pos: int | None = None, events: tuple[tuple[str, dict[str, Any]], ...] = (), turn: dict[str, Any] | None = None,
+    ) -> None:
+        """Put a step's result on record, with the events and the model usage that belong to it."""
+        pos = self.next_pos() if pos is None else pos
+        await self.write(steps.end, steps.End(
+            self.task.id, self.number, key, pos, kind, name[:200], effect, value, state, fingerprint, detail or None,
+            begun or key in self._entries, events, turn))
+        self._remember(key, kind, effect, fingerprint, detail, state, value, pos)
+
+    def _remember(
+        self, key: str, kind: str, effect: str, fingerprint: str | None, detail: dict[str, Any] | None, state: str,
+        value: Any, pos: int,
+    ) -> None:
+        self._used.add(key)
+        self._entries[key] = {"key": key, "kind": kind, "effect": effect, "fingerprint": fingerprint,
+                              "detail": detail, "state": state, "value": value, "pos": pos}
+
+    def answer(self, key: str) -> dict[str, Any] | None:
+        """The question or review asked under `key`, once it was answered."""
+        return next((q for q in self.claimed.answers if q["key"] == key and q["state"] in ("answered", "expired")), None)
+
+
+def to_json(value: Any, name: str) -> Any:
+    """`value` as a replay would return it; `AgentError` result_not_json when it has no JSON form."""
+    try:
+        return orjson.loads(orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS))
+    except (TypeError, ValueError) as error:
+        raise AgentError(f"The result of {name!r} has no JSON form: {error}", code="result_not_json") from None
+
+
+def _default(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def fingerprint(*parts: Any) -> str | None:
+    """A hash of what a step is called with, or None when that has no JSON form."""
+    try:
+        return hashlib.blake2b(orjson.dumps(parts, default=_default, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
+    except (TypeError, ValueError):
+        return None
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """A failure as the journal keeps it."""
+    return {"type": type(error).__name__, "message": str(error)[:2000]}
+
+
+def _replay(entry: dict[str, Any]) -> Any:
+    if entry["state"] == "done":
+        return entry["value"]
+    kind = getattr(builtins, str(entry["value"]["type"]), None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        raise kind(entry["value"]["message"])
+    raise StepFailed(entry["value"]["message"], type=entry["value"]["type"])

@@ -1,0 +1,87 @@
+"""Child tasks: started with their parent's journal entry in one transaction, awaited without a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.domain import schemas
+from common.domain.errors import NotFound, RunyardError
+from common.domain.ids import uuid7
+from common.domain.specs import RunSpec
+from common.services import agents, steps, submissions
+from common.store import tasks
+from common.store.transaction import Store, Tx
+from runyard.errors import AgentError
+from workers.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    begin: steps.Begin
+    spec: RunSpec
+
+
+def _start(tx: Tx, commands: Sequence[_Start]) -> list[None | RunyardError]:
+    """Journal the child's id and submit it: a crash leaves both or neither."""
+    answers: list[None | RunyardError] = []
+    for command in commands:
+        refused = steps.begin(tx, [command.begin])[0]
+        if refused is None:
+            accepted = submissions.submit(tx, [command.spec])[0]
+            refused = accepted if isinstance(accepted, RunyardError) else None
+        answers.append(refused)
+    return answers
+
+
+class Children:
+    """Starts and reads the children of attempts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def start(
+        self, attempt: Attempt, key: str, fingerprint: str | None, agent: str, args: Any, message: str | None,
+        options: dict[str, Any],
+    ) -> str:
+        """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
+        spec = await attempt.run_blocking(self._spec, attempt, agent, args, message, options)
+        begin = steps.Begin(attempt.task.id, attempt.number, key, attempt.next_pos(), "child", agent[:200], "idempotent",
+                            fingerprint, {"task_id": spec.task_id})
+        await attempt.write(_start, _Start(begin, spec))
+        return str(spec.task_id)
+
+    def _spec(self, attempt: Attempt, agent: str, args: Any, message: str | None, options: dict[str, Any]) -> RunSpec:
+        parent = attempt.task
+        try:
+            with self._store.read() as conn:
+                record = agents.resolve(conn, parent.org_id, agent, options.pop("version", None))
+            schema = (record.manifest.get("input") or {}).get("schema")
+            if schema is not None:
+                schemas.check(args, schema, field="args", code="invalid_input")
+        except NotFound as missing:
+            raise AgentError(missing.message, code=missing.code) from None
+        except RunyardError as refusal:
+            raise AgentError(refusal.message, code=refusal.code, field=refusal.field) from None
+        return RunSpec(
+            task_id=uuid7(), org_id=parent.org_id, agent=record.ref, front="child",
+            input={"message": message, "args": args, "options": options}, lane=parent.lane, title=message,
+            end_user_id=parent.end_user_id, created_by=parent.created_by, key_id=parent.key_id, parent_id=parent.id,
+            parent_attempt=attempt.number, priority=parent.priority, deadline_at=parent.deadline_at,
+        )
+
+    async def result(self, child_id: str) -> dict[str, Any] | None:
+        """How a child ended {task_id, status, output, error}, or None while it has not."""
+        import asyncio
+
+        return await asyncio.to_thread(self._result, child_id)
+
+    def _result(self, child_id: str) -> dict[str, Any] | None:
+        with self._store.read() as conn:
+            child = tasks.load(conn, [child_id]).get(child_id)
+        if child is None:
+            return {"task_id": child_id, "status": "stopped", "output": None, "error": {"message": "it was deleted"}}
+        if child.finished_at is None:
+            return None
+        return {"task_id": child_id, "status": child.status.value, "output": child.output, "error": child.error}

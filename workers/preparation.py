@@ -1,0 +1,114 @@
+"""Prepare an attempt: decrypt what it may use, load its conversation and files, choose its runner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import func, select
+
+from common.domain import sealing
+from common.domain.tasks import Task
+from common.files import FileStore
+from common.services.claims import Claimed
+from common.store import messages
+from common.store.group_commit import GroupCommit
+from common.store.tables.runs import TaskEvent
+from common.store.transaction import Store
+from runyard.authoring import AgentDefinition
+from runyard.context import File, SessionInfo
+from runyard.errors import AgentError
+from workers.attempt import Attempt, Tokens
+from workers.catalogue import Manifests
+from workers.children import Children
+from workers.context import RunContext
+from workers.executor import Result, Runner
+from workers.python_agents import run_python
+
+_REPORTED = ("custom", "progress", "log")
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What the database knows besides the claim."""
+
+    history: list[dict[str, Any]]
+    reported: int
+
+
+class Preparation:
+    """Makes attempts of claims. One per process."""
+
+    def __init__(
+        self, store: Store, writer: GroupCommit, tokens: Tokens, files: FileStore, sealer: sealing.Sealer,
+        agents: dict[str, AgentDefinition], run_blocking: Callable[..., Awaitable[Any]],
+        declared: Callable[[], Callable[[Attempt, RunContext], Awaitable[Result]]],
+    ) -> None:
+        """`declared` gives the runner of declared agents; it is asked at the first one, as its library is heavy."""
+        self._store = store
+        self._writer = writer
+        self._tokens = tokens
+        self._files = files
+        self._sealer = sealer
+        self._agents = agents
+        self._run_blocking = run_blocking
+        self._declared = declared
+        self._manifests = Manifests(store)
+        self._children = Children(store)
+
+    async def __call__(self, claimed: Claimed) -> tuple[Attempt, Runner]:
+        """The attempt and what runs it. An agent that is not here becomes a runner that says so."""
+        task = claimed.task
+        definition = self._agents.get(task.agent_name)
+        manifest = definition.manifest if definition else await asyncio.to_thread(self._manifests.get, task.version_id)
+        attempt = Attempt(
+            claimed, manifest or {}, self._store, self._writer, self._tokens, self._open_secrets(task), self._run_blocking)
+        past = await self._past(task)
+        session = SessionInfo(task.session_id, past.history) if task.session_id else None
+        context = RunContext(attempt, session, self._attached(task), self._children, past.reported)
+        return attempt, self._runner(attempt, definition, manifest, context)
+
+    def _runner(
+        self, attempt: Attempt, definition: AgentDefinition | None, manifest: dict[str, Any] | None, context: RunContext
+    ) -> Runner:
+        if definition is not None:
+            return lambda _: run_python(attempt, definition, context)
+        if manifest is not None and manifest.get("kind", "declared") == "declared":
+            return lambda _: self._declared()(attempt, context)
+        return _missing
+
+    def _open_secrets(self, task: Task) -> dict[str, Any]:
+        return dict(self._sealer.open(task.secrets)) if task.secrets else {}
+
+    async def _past(self, task: Task) -> _Past:
+        if task.session_id is None and task.attempt == 1:
+            return _Past([], 0)
+        return await asyncio.to_thread(self._read_past, task)
+
+    def _read_past(self, task: Task) -> _Past:
+        with self._store.read() as conn:
+            history = messages.of_session(conn, task.session_id) if task.session_id else []
+            reported = 0
+            if task.attempt > 1:
+                reported = conn.execute(
+                    select(func.count()).where(TaskEvent.task_id == task.id, TaskEvent.type.in_(_REPORTED))
+                ).scalar_one()
+        return _Past([line for line in history if line["task_id"] != task.id], int(reported))
+
+    def _attached(self, task: Task) -> tuple[File, ...]:
+        return tuple(
+            File(f["id"], f["name"], f["media_type"], f["size"], partial(self._files.get, f["sha256"]))
+            for f in (task.input or {}).get("files") or ()
+        )
+
+
+async def _missing(attempt: Attempt) -> Result:
+    """The agent of this task is not in this worker: handed back, another worker may have it."""
+    raise AgentError(
+        f"No worker here knows the agent {attempt.task.agent_name}: add its module to RUNYARD_AGENTS.",
+        code="agent_not_deployed", retryable=True)
+
+

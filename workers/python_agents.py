@@ -1,0 +1,59 @@
+"""Run a Python agent: its function, on the loop when it is `async def`, else in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pydantic import ValidationError
+
+from common.domain import schemas
+from common.domain.errors import RunyardError
+from runyard.authoring import AgentDefinition
+from runyard.errors import AgentError
+from workers.attempt import Attempt, to_json
+from workers.blocking import ThreadContext
+from workers.context import RunContext
+from workers.executor import Result
+
+
+async def run_python(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Result:
+    """Call the agent and return its output in JSON form, checked against its output schema."""
+    args = _arguments(definition, attempt.task.input or {})
+    if definition.is_async:
+        value = await definition.fn(context, args)
+    else:
+        value = await attempt.run_blocking(definition.fn, ThreadContext(context, asyncio.get_running_loop()), args)
+    output = to_json(value, definition.name)
+    if definition.output_schema is not None:
+        _check_output(definition, output)
+    return Result(output, _lines(attempt.task.input or {}, output))
+
+
+def _arguments(definition: AgentDefinition, given: dict[str, Any]) -> Any:
+    args = given.get("args")
+    if definition.args_type is not None:
+        try:
+            return definition.args_type.validate_python(args)
+        except ValidationError as error:
+            raise AgentError(f"The arguments do not fit {definition.name}: {error.errors()[0]['msg']}",
+                             code="invalid_input") from None
+    return {} if args is None else args
+
+
+def _check_output(definition: AgentDefinition, output: Any) -> None:
+    try:
+        schemas.check(output, definition.output_schema or {}, field="output", code="invalid_output")
+    except RunyardError as refusal:
+        raise AgentError(f"The agent's output breaks its schema: {refusal.message}", code="invalid_output",
+                         field=refusal.field) from None
+
+
+def _lines(given: dict[str, Any], output: Any) -> tuple[dict[str, Any], ...]:
+    said = given.get("message")
+    if said is None:
+        return ()
+    return (
+        {"role": "user", "type": "user_message", "content": said},
+        {"role": "assistant", "type": "agent_response", "content": output},
+    )

@@ -1,0 +1,97 @@
+"""What a worker process is made of, wired together once, on the pool's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from celery import Celery
+
+from common.broker.doorbell import Doorbell
+from common.files import FileStore
+from common.services import identity
+from common.services.aftermath import Aftermath
+from common.settings import Settings
+from common.store import outbox
+from common.store.database import Database
+from common.store.group_commit import GroupCommit
+from common.store.transaction import Store
+from common.stream import Live, listen_worker
+from workers import catalogue
+from workers.engine import Engine
+from workers.pool import AsyncioPool
+from workers.preparation import Preparation
+
+logger = structlog.get_logger("runyard.worker")
+
+
+class Runtime:
+    """The engine and its parts. `start()` and `stop()` run on the pool's loop."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self.settings = settings
+        self._app = app
+        self.engine: Engine | None = None
+
+    async def start(self, pool: AsyncioPool) -> None:
+        """Open the database, publish the agents, enlist, and begin to claim."""
+        settings = self.settings
+        definitions, manifests = catalogue.load(settings.agent_sources)
+        self._db = Database(settings.database, pool_size=8)
+        self._live = Live(settings.redis)
+        plain = Store(self._db)
+        self._bell = Doorbell(self._app, lambda ids: _forget(plain, ids))
+        aftermath = Aftermath(self._live, self._bell, on_wake=self._wake)
+        self.store = Store(self._db, aftermath)
+        self.writer = aftermath.writer = GroupCommit(self.store)
+        sealer, org_id = await asyncio.to_thread(self._identity, plain)
+        count = await asyncio.to_thread(catalogue.publish, self.store, org_id, definitions.values(), manifests)
+        prepare = Preparation(
+            self.store, self.writer, self._live, FileStore.from_url(settings.files), sealer, definitions,
+            pool.run_blocking, self._declared_runner)
+        self.engine = Engine(self.store, self.writer, pool.slots, pool.limit, settings.lease_seconds, prepare)
+        self.engine.on_enlisted = self._listen
+        self._listening: asyncio.Task[None] | None = None
+        await self.engine.start()
+        logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
+
+    def _identity(self, store: Store) -> tuple[Any, str]:
+        who = identity.bootstrap(store, self.settings)
+        return who.sealer, who.org_id
+
+    def _declared_runner(self) -> Any:
+        if not hasattr(self, "_declared"):
+            from workers.agent.runner import DeclaredRunner  # the agent library takes seconds to import
+
+            self._declared = DeclaredRunner(self.settings, self.store, self.writer)
+        return self._declared
+
+    def _wake(self) -> None:
+        if self.engine is not None:
+            self.engine.wake_threadsafe()
+
+    def _listen(self, worker_id: str) -> None:
+        """Hear stops pushed to this worker; the heartbeat finds those that do not get through."""
+        if self._listening is not None:
+            self._listening.cancel()
+        engine = self.engine
+        assert engine is not None
+        self._listening = asyncio.get_running_loop().create_task(
+            listen_worker(self.settings.redis, worker_id, engine.stop_run), name="stops")
+
+    async def stop(self, seconds: float) -> None:
+        """Drain within `seconds`, then close what was opened."""
+        if self.engine is not None:
+            await self.engine.drain(seconds)
+        if self._listening is not None:
+            self._listening.cancel()
+        await asyncio.to_thread(self.writer.close)
+        await asyncio.to_thread(self._bell.close)
+        self._live.close()
+        self._db.close()
+
+
+def _forget(store: Store, ids: list[str]) -> None:
+    with store.begin() as tx:
+        outbox.rung(tx, ids)

@@ -1,0 +1,21 @@
+"""Celery tasks: decode a doorbell, tell the engine. A message never says what is to be done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from common.broker.application import FORMAT, WAKE
+from workers.pool import async_task
+from workers.runtime import Runtime
+
+
+def register(app: Celery, runtime: Runtime) -> None:
+    """Give the application its tasks."""
+
+    @async_task(app, name=WAKE, ignore_result=True)
+    async def wake(version: int = FORMAT, **_: Any) -> None:
+        """Runs wait to be claimed."""
+        if runtime.engine is not None:
+            runtime.engine.wake()

@@ -25,6 +25,18 @@ def admit(tx: Tx, keys: Iterable[str]) -> int:
     return admit_tasks(tx, list(candidates.values()))
 
 
+def admit_held(tx: Tx, key: str) -> int:
+    """Admit what one limit holds, and what waits for a child that has ended."""
+    if key.startswith("child:") and not _ended(tx, key.removeprefix("child:")):
+        return 0
+    return admit(tx, [key])
+
+
+def _ended(tx: Tx, child_id: str) -> bool:
+    child = tasks.load(tx.conn, [child_id]).get(child_id)
+    return child is None or child.finished_at is not None
+
+
 def admit_due(tx: Tx) -> int:
     """Admit tasks whose back-off is over."""
     return admit_tasks(tx, tasks.due(tx.conn, tx.now, BATCH))

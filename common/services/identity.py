@@ -1,0 +1,213 @@
+"""Organisations and keys: the first start, and creating, listing and revoking API keys."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets as randomness
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from common.domain.errors import ConfigurationError, Forbidden, InvalidRequest, NotFound
+from common.domain.ids import uuid7
+from common.domain.roles import Role, check_scopes, exceeds
+from common.domain.sealing import new_key
+from common.settings import Settings
+from common.store import identity
+from common.store.transaction import Store, Tx
+
+DEFAULT: Final = "default"
+PREFIX: Final = "ry_"
+ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", "secret.key"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What the first start made or found. `admin_key` is set only where this call made it: print it once."""
+
+    org_id: str
+    admin_key: str | None
+    admin_key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made: the only time its whole text is known."""
+
+    id: str
+    key: str
+    row: dict[str, Any]
+
+
+def bootstrap(store: Store, settings: Settings) -> Bootstrap:
+    """Make what every installation has: organisation `default`, an admin key, and the two secrets.
+
+    Any number of processes may call it at once. What exists is left alone; an admin key whose file is gone
+    is replaced, since nobody can read the old one any more. Raises `ConfigurationError` for a home that
+    cannot be written.
+    """
+    home = settings.home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        jwt_secret(settings)
+        secret_key(settings)
+        with store.begin() as tx:
+            return _bootstrap(tx, home)
+    except OSError as error:
+        raise ConfigurationError(
+            f"RUNYARD_HOME {home} cannot be written: {error.strerror or error}.", field="RUNYARD_HOME"
+        ) from None
+
+
+def _bootstrap(tx: Tx, home: Path) -> Bootstrap:
+    """Within one transaction, which on both databases lets one process in at a time."""
+    _one_at_a_time(tx)
+    found = identity.organisation_named(tx.conn, DEFAULT)
+    org_id = found["id"] if found else identity.insert_organisation(tx, DEFAULT)
+    file = home / ADMIN_KEY
+    text = _read(file)
+    if text is not None:
+        known = identity.key_by_hash(tx.conn, hash_of(text))
+        if known is not None and known["revoked_at"] is None:
+            return Bootstrap(org_id, None, file)
+    made = _insert(tx, org_id, "admin", Role.OWNER, None, "system")
+    _write(file, made.key, replace=True)
+    return Bootstrap(org_id, made.key, file)
+
+
+def _one_at_a_time(tx: Tx) -> None:
+    if tx.db.is_postgres:
+        tx.conn.exec_driver_sql("SELECT pg_advisory_xact_lock(7093541027)")
+
+
+def jwt_secret(settings: Settings) -> str:
+    """The HS256 secret: the setting, or the one in the home, made when there is none."""
+    if settings.jwt_secret:
+        if len(settings.jwt_secret) < 32:
+            raise ConfigurationError("RUNYARD_JWT_SECRET needs 32 characters or more.", field="RUNYARD_JWT_SECRET")
+        return settings.jwt_secret
+    return _secret(settings.home / JWT_SECRET, randomness.token_urlsafe(48))
+
+
+def secret_key(settings: Settings) -> str:
+    """The key that seals stored secrets: the setting, or the one in the home, made when there is none."""
+    return settings.secret_key or _secret(settings.home / SECRET_KEY, new_key())
+
+
+def _secret(file: Path, fresh: str) -> str:
+    """The secret in `file`; of several processes that find none, one writes and all read the same."""
+    text = _read(file)
+    if text is None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write(file, fresh, replace=False)
+        text = _read(file)
+    if text is None:
+        raise ConfigurationError(f"{file} is empty; remove it to have a new one made.")
+    return text
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def _write(file: Path, text: str, replace: bool) -> None:
+    """Put a file of mode 0600 in place in one step; without `replace` the first of several writers wins."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            aside.replace(file)
+        else:
+            try:
+                file.hardlink_to(aside)
+            except FileExistsError:
+                pass
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def hash_of(key: str) -> str:
+    """What is kept of a key: its SHA-256, in hex. Keys are random, so no salt or stretching is needed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """A key somebody asks for. `scopes` None = all its role may; `expires_at` in epoch seconds."""
+
+    name: str
+    role: Role = Role.MEMBER
+    scopes: list[str] | None = None
+    expires_at: float | None = None
+    application_id: str | None = None
+    prefix: str = PREFIX
+
+
+def create_key(
+    tx: Tx, org_id: str, wanted: KeyRequest, actor: str, creator: Role, allowed: Iterable[str] | None = None
+) -> NewKey:
+    """Make a key that reaches no further than who makes it: its role, and the permissions `allowed` it.
+
+    Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope or expires_in_past.
+    """
+    if exceeds(wanted.role, creator):
+        raise Forbidden(
+            f"A key made by {creator.value} cannot have the role {wanted.role.value}.",
+            code="role_exceeds_creator", field="role")
+    if wanted.expires_at is not None and wanted.expires_at <= tx.now:
+        raise InvalidRequest("expires_at lies in the past.", code="expires_in_past", field="expires_at")
+    if wanted.scopes is not None:
+        check_scopes(wanted.scopes)
+    scopes = wanted.scopes if allowed is None else _within(wanted.scopes, set(allowed))
+    made = _insert(tx, org_id, wanted.name, wanted.role, scopes, actor, wanted)
+    identity.audit(tx, org_id, actor, "key.create", made.id, {"name": wanted.name, "role": wanted.role.value})
+    return made
+
+
+def _within(scopes: list[str] | None, allowed: set[str]) -> list[str]:
+    """The scopes a creator with scopes of its own can give away; wanting none means wanting all of them."""
+    if scopes is None:
+        return sorted(allowed)
+    beyond = [s for s in scopes if s not in allowed and not s.endswith(":*")]
+    if beyond:
+        raise Forbidden(f"Your own key may not {beyond[0]}, so a key made with it may not either.",
+                        code="scope_exceeds_creator", field="scopes")
+    starred = {s[:-1] for s in scopes if s.endswith(":*")}
+    return sorted({s for s in scopes if s in allowed} | {a for a in allowed if a.split(":")[0] + ":" in starred})
+
+
+def _insert(
+    tx: Tx, org_id: str, name: str, role: Role, scopes: list[str] | None, actor: str, wanted: KeyRequest | None = None
+) -> NewKey:
+    prefix = wanted.prefix if wanted else PREFIX
+    key = prefix + randomness.token_hex(24)
+    row = {
+        "id": uuid7(), "org_id": org_id, "name": name, "prefix": key[: len(prefix) + 6], "key_hash": hash_of(key),
+        "role": role.value, "scopes": scopes, "created_by": actor,
+        "expires_at": wanted.expires_at if wanted else None,
+        "application_id": wanted.application_id if wanted else None,
+    }  # fmt: skip
+    identity.insert_key(tx, row)
+    return NewKey(row["id"], key, row | {"created_at": tx.now, "last_used_at": None, "revoked_at": None})
+
+
+def revoke_key(tx: Tx, org_id: str, key_id: str, actor: str) -> dict[str, Any]:
+    """Revoke a key: from the commit on new requests with it are refused, runs under way finish. The key.
+
+    Error: `NotFound` key_not_found, also for one revoked before.
+    """
+    revoked = identity.revoke_key(tx, org_id, key_id)
+    if revoked is None:
+        raise NotFound("There is no such key.", code="key_not_found")
+    identity.audit(tx, org_id, actor, "key.revoke", key_id)
+    return revoked

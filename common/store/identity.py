@@ -1,0 +1,115 @@
+"""Organisations, their API keys, and the audit log of what was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from common.domain.ids import uuid7
+from common.store.tables.identity import ApiKey, Audit, Organisation
+from common.store.transaction import Tx
+
+_KEY = ApiKey.__table__.c  # type: ignore[attr-defined]
+_ORGANISATION = Organisation.__table__.c  # type: ignore[attr-defined]
+_AUDIT = Audit.__table__.c  # type: ignore[attr-defined]
+Row = dict[str, Any]
+
+
+def _one(conn: Connection, query: Any) -> Row | None:
+    row = conn.execute(query).first()
+    return dict(row._mapping) if row else None
+
+
+def organisation(conn: Connection, org_id: str) -> Row | None:
+    """One organisation by id."""
+    return _one(conn, select(*_ORGANISATION).where(Organisation.id == org_id))
+
+
+def organisation_named(conn: Connection, name: str) -> Row | None:
+    """The oldest organisation of this name."""
+    query = select(*_ORGANISATION).where(Organisation.name == name).order_by(Organisation.created_at, Organisation.id)
+    return _one(conn, query.limit(1))
+
+
+def insert_organisation(tx: Tx, name: str, org_id: str | None = None) -> str:
+    """Store a new organisation; its id."""
+    org_id = org_id or uuid7()
+    tx.conn.execute(insert(Organisation), {
+        "id": org_id, "name": name, "weight": 1.0, "active": True, "settings": None, "balance_micros": None,
+        "created_at": tx.now,
+    })  # fmt: skip
+    return org_id
+
+
+def key_by_hash(conn: Connection, key_hash: str) -> Row | None:
+    """One key by the SHA-256 (hex) of the whole key, with its organisation's `org_active`; revoked ones too."""
+    query = (
+        select(*_KEY, Organisation.active.label("org_active"))  # type: ignore[attr-defined]
+        .join(Organisation, Organisation.id == ApiKey.org_id)
+        .where(ApiKey.key_hash == key_hash)
+    )
+    return _one(conn, query)
+
+
+def key(conn: Connection, org_id: str, key_id: str) -> Row | None:
+    """One key of an organisation."""
+    return _one(conn, select(*_KEY).where(ApiKey.id == key_id, ApiKey.org_id == org_id))
+
+
+def keys(
+    conn: Connection, org_id: str, limit: int, before: str | None = None, with_revoked: bool = False
+) -> list[Row]:
+    """Keys of an organisation, newest first, older than the id `before`."""
+    query = select(*_KEY).where(ApiKey.org_id == org_id)
+    if not with_revoked:
+        query = query.where(ApiKey.revoked_at.is_(None))  # type: ignore[union-attr]
+    if before is not None:
+        query = query.where(ApiKey.id < before)
+    return [dict(row._mapping) for row in conn.execute(query.order_by(ApiKey.id.desc()).limit(limit))]  # type: ignore[attr-defined]
+
+
+def insert_key(tx: Tx, row: Row) -> None:
+    """Store a new key: id, org_id, name, prefix, key_hash, role, scopes, and more."""
+    empty = {"created_by": None, "application_id": None, "expires_at": None, "revoked_at": None, "last_used_at": None}
+    tx.conn.execute(insert(ApiKey), empty | row | {"created_at": tx.now})
+
+
+def revoke_key(tx: Tx, org_id: str, key_id: str) -> Row | None:
+    """Revoke a key that is not revoked yet; the key, or None."""
+    query = (
+        update(ApiKey)
+        .where(ApiKey.id == key_id, ApiKey.org_id == org_id, ApiKey.revoked_at.is_(None))  # type: ignore[arg-type,union-attr]
+        .values(revoked_at=tx.now)
+        .returning(*_KEY)
+    )
+    return _one(tx.conn, query)
+
+
+def note_use(tx: Tx, used: Mapping[str, float]) -> None:
+    """Set when these keys (by id) were last used, in epoch seconds; never backward."""
+    statement = (
+        update(ApiKey)
+        .where(ApiKey.id == bindparam("key_id"))  # type: ignore[arg-type]
+        .where((ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < bindparam("at")))  # type: ignore[union-attr,operator]
+        .values(last_used_at=bindparam("at"))
+    )
+    if used:
+        tx.conn.execute(statement, [{"key_id": key_id, "at": at} for key_id, at in sorted(used.items())])
+
+
+def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: Any = None) -> None:
+    """Note that `actor` (key:<id>, user:<id>, system) did `action` (noun.verb) to an object."""
+    tx.conn.execute(insert(Audit), {
+        "id": uuid7(), "org_id": org_id, "actor": actor, "action": action, "object_id": object_id, "data": data,
+        "at": tx.now,
+    })  # fmt: skip
+
+
+def audit_page(conn: Connection, org_id: str, limit: int, before: str | None = None) -> list[Row]:
+    """The audit log, newest first, older than the entry `before`."""
+    query = select(*_AUDIT).where(Audit.org_id == org_id)
+    if before is not None:
+        query = query.where(Audit.id < before)
+    return [dict(row._mapping) for row in conn.execute(query.order_by(Audit.id.desc()).limit(limit))]  # type: ignore[attr-defined]

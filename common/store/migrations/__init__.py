@@ -1,0 +1,1 @@
+"""Alembic migrations of the tables, up and down, for SQLite and PostgreSQL."""

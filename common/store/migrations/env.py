@@ -1,0 +1,26 @@
+"""Alembic's entry point: runs the migrations on the connection that `common.store.migrate` opened."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from common.store.tables import metadata
+from common.store.tables.columns import Json
+
+
+def _plain(kind: str, item: object, _context: object) -> str | bool:
+    """Migrations outlive our column classes: write what the database sees."""
+    return "sa.Text()" if kind == "type" and isinstance(item, Json) else False
+
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    render_as_batch=connection.dialect.name == "sqlite",
+    transaction_per_migration=False,
+    compare_type=True,
+    render_item=_plain,
+)
+with context.begin_transaction():
+    context.run_migrations()

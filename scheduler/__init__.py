@@ -1,0 +1,1 @@
+"""Schedulers: any number of processes that do the chores of time, without a leader."""

@@ -1,0 +1,34 @@
+"""`python -m scheduler`: one scheduler process. Start as many as you like."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import structlog
+
+from common import telemetry
+from common.domain.errors import ConfigurationError
+from common.settings import load
+from scheduler.loop import Loop
+from scheduler.runtime import Runtime
+
+
+def main() -> None:
+    """Run the duties until SIGTERM or SIGINT."""
+    try:
+        settings = load()
+        telemetry.configure(settings.log_level)
+        runtime = Runtime(settings)
+    except ConfigurationError as error:
+        sys.exit(f"runyard scheduler: {error.message}")
+    loop = Loop(runtime.duties)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())
+    structlog.get_logger("runyard.scheduler").info("The scheduler is up", action="start", duties=len(runtime.duties))
+    loop.run()
+    runtime.close()
+
+
+if __name__ == "__main__":
+    main()

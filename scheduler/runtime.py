@@ -1,0 +1,41 @@
+"""What a scheduler process is made of."""
+
+from __future__ import annotations
+
+from common.broker.application import application
+from common.broker.doorbell import Doorbell
+from common.services.aftermath import Aftermath
+from common.settings import Settings
+from common.store import outbox
+from common.store.database import Database
+from common.store.group_commit import GroupCommit
+from common.store.transaction import Store
+from common.stream import Live
+from scheduler.duties import Admit, Duty, Expire, Relay, Rescue
+
+
+class Runtime:
+    """The store, the doorbell and the duties of one scheduler."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._db = Database(settings.database, pool_size=3)
+        self._live = Live(settings.redis)
+        plain = Store(self._db)
+        self._bell = Doorbell(application(settings), lambda ids: _forget(plain, ids))
+        aftermath = Aftermath(self._live, self._bell)
+        self.store = Store(self._db, aftermath)
+        self._writer = aftermath.writer = GroupCommit(self.store)
+        self.duties: list[Duty] = [
+            Rescue(self.store), Admit(self.store), Expire(self.store), Relay(self.store, self._bell)]
+
+    def close(self) -> None:
+        """Finish what was begun and close the connections."""
+        self._writer.close()
+        self._bell.close()
+        self._live.close()
+        self._db.close()
+
+
+def _forget(store: Store, ids: list[str]) -> None:
+    with store.begin() as tx:
+        outbox.rung(tx, ids)

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from launch.ports import free_port
 from launch.problems import StartProblem
 
 URL_FILE = "valkey.url"
+NO_RETRY = Retry(NoBackoff(), 0)
 
 _CONFIG = """\
 # Written at every start of the launcher.
@@ -56,7 +59,7 @@ class Valkey:
 
     def ready(self) -> bool:
         """Whether the server answers (not while it still loads its data)."""
-        with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as client:
+        with redis.Redis.from_url(self.url, retry=NO_RETRY, socket_timeout=1) as client:
             try:
                 return bool(client.ping())
             except redis.RedisError:

@@ -43,7 +43,9 @@ class Engine:
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.n_ctx, params.n_parallel, params.kv_unified = CONTEXT_TOKENS, AT_ONCE, True
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = min(4, os.cpu_count() or 1)
+        # Its threads wait for each other by spinning: on shared cores fewer are faster.
+        threads = min(4, max(1, (os.cpu_count() or 1) // 2))
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.hostnames, params.port = ["127.0.0.1"], 0  # its own HTTP server, unused
         params.warmup, params.verbosity = False, 0
         self._server = xllamacpp.Server(params)

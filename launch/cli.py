@@ -1,0 +1,106 @@
+"""The `runyard` command. Other rooms add commands through the entry point group `runyard.commands`.
+
+An entry point there names a `typer.Typer`; it is loaded only when its command is called or listed, so that
+`runyard up` imports nothing it does not need:
+
+    [project.entry-points."runyard.commands"]
+    keys = "api.cli.keys:app"
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+GROUP = "runyard.commands"
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+class Commands(TyperGroup):
+    """The launcher's own commands, then those of the entry points."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands, ours first."""
+        own = super().list_commands(ctx)
+        return [*own, *sorted(_plugins().keys() - set(own))]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, or None."""
+        if own := super().get_command(ctx, cmd_name):
+            return own
+        if plugin := _plugins().get(cmd_name):
+            command = typer.main.get_command(plugin.load())
+            command.name = cmd_name
+            return command
+        return None
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run agents as durable background tasks.",
+)
+
+
+@app.command()
+def up(
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    demo: Annotated[bool, typer.Option(help="Publish the examples and follow one sample run.")] = False,
+    once: Annotated[
+        bool, typer.Option(help="Stop after the sample run; its outcome is the exit code.")
+    ] = False,
+) -> None:
+    """Start everything on this machine: broker, local model, migrations, api, worker, scheduler."""
+    from launch.up import up as bring_up
+
+    raise typer.Exit(bring_up(workers, demo or once, once))
+
+
+@app.command(context_settings=_PASSED_ON)
+def api(context: typer.Context) -> None:
+    """Run one api process."""
+    _become("api", context.args)
+
+
+@app.command(context_settings=_PASSED_ON)
+def worker(context: typer.Context) -> None:
+    """Run one worker process (a Celery worker, which takes Celery's options)."""
+    _become("workers", context.args)
+
+
+@app.command(context_settings=_PASSED_ON)
+def scheduler(context: typer.Context) -> None:
+    """Run one scheduler process."""
+    _become("scheduler", context.args)
+
+
+@app.command(context_settings=_PASSED_ON)
+def migrate(context: typer.Context) -> None:
+    """Bring the database to the newest version."""
+    _become("common.store.migrate", context.args)
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Replace this process, so that signals and exit codes are the program's own."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - no shell wanted
+
+
+def main() -> None:
+    """Console script `runyard`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

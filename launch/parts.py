@@ -1,0 +1,171 @@
+"""The parts of a running system as children: which there are under given settings, how each starts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx2
+import redis
+
+from common.settings import Settings
+from launch.children import Spec
+from launch.home import Home
+from launch.localmodel import engine, scripted
+from launch.ports import listening_socket
+from launch.valkey import NO_RETRY, URL_FILE, Valkey
+
+MODEL_URL_FILE = "model.url"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PROVIDER_KEYS = (
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GOOGLE_API_KEY",
+    "GEMINI_API_KEY",
+)
+_LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `runyard up` starts: settings with their port chosen, its home, the environment of every child."""
+
+    settings: Settings
+    home: Home
+    env: Mapping[str, str]
+    workers: int = 1
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine reaches the api."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)  # noqa: S104
+        return (
+            f"http://[{host}]:{self.settings.port}" if ":" in host else f"http://{host}:{self.settings.port}"
+        )
+
+    def stages(self) -> list[list[Spec]]:
+        """The children, in the order they need each other."""
+        grounds = [self._migrations()]
+        if self.settings.embedded_broker:
+            grounds.append(self._valkey())
+        if wants_local_model(self.settings, self.env):
+            grounds.append(self._model())
+        servers = [self._api(), self._scheduler(), *(self._worker(n) for n in range(1, self.workers + 1))]
+        return [grounds, servers]
+
+    def clean_up(self) -> None:
+        """Remove the addresses of servers that are no longer there."""
+        for name in (URL_FILE, MODEL_URL_FILE):
+            (self.home.path / name).unlink(missing_ok=True)
+
+    def _migrations(self) -> Spec:
+        return replace(self._module("migrate", "common.store.migrate"), once=True)
+
+    def _api(self) -> Spec:
+        return replace(self._module("api", "api"), ready=lambda: answers(f"{self.local_url}/readyz"))
+
+    def _scheduler(self) -> Spec:
+        return self._module("scheduler", "scheduler")
+
+    def _worker(self, number: int) -> Spec:
+        spec = self._module("worker" if number == 1 else f"worker-{number}", "workers")
+        # It hands its runs back first, while the others can still take and show them.
+        return replace(spec, stop_order=_FIRST, grace=self.settings.drain_seconds + 5)
+
+    def _valkey(self) -> Spec:
+        file = self.home.path / URL_FILE
+        end_orphan(file)
+        valkey = Valkey(self.home.path / "valkey")
+
+        def ready() -> bool:
+            return valkey.ready() and tell(file, valkey.url)
+
+        def mend() -> str | None:
+            aside = valkey.set_aside()
+            return f"its data could not be read and was set aside ({aside})" if aside else None
+
+        argv = valkey.prepare()
+        return Spec("valkey", argv, self.home.log("valkey"), ready=ready, mend=mend, stop_order=_LAST)
+
+    def _model(self) -> Spec:
+        # We hold the socket, so the address outlives a restart and nobody takes the port in between.
+        listener = listening_socket("127.0.0.1")
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        file = self.home.path / MODEL_URL_FILE
+        fd = listener.detach()
+        spec = self._module("model", "launch.localmodel", "--fd", str(fd))
+        return replace(
+            spec,
+            ready=lambda: answers(f"{url}/models") and tell(file, url),
+            fds=(fd,),
+            stop_order=_LAST,
+        )
+
+    def _module(self, name: str, module: str, *arguments: str) -> Spec:
+        argv = [sys.executable, "-m", module, *arguments]
+        return Spec(name, argv, self.home.log(name), env=self.env, stop_order=_BEFORE)
+
+
+def wants_local_model(settings: Settings, env: Mapping[str, str]) -> bool:
+    """Whether some model setting says `local`, or nothing says where a model is."""
+    named = [settings.model, settings.model_flash, settings.model_fast, settings.model_max]
+    named += [name.strip() for name in settings.model_fallbacks.split(",")]
+    if "local" in named:
+        return True
+    configured = settings.model or settings.model_base_url or any(env.get(key) for key in PROVIDER_KEYS)
+    return not configured
+
+
+def model_name(settings: Settings, env: Mapping[str, str]) -> str:
+    """The model that answers by default, as told to the user."""
+    if not wants_local_model(settings, env):
+        return settings.model or settings.model_base_url or "the provider whose key is set"
+    try:
+        engine.weights()
+    except engine.ModelMissing:
+        return scripted.NAME
+    return engine.NAME
+
+
+def child_environment(settings: Settings, home: Home, env: Mapping[str, str], demo: bool) -> dict[str, str]:
+    """The environment of every child: ours, with what was decided at start."""
+    sources = [*([str(EXAMPLES)] if demo and EXAMPLES.is_dir() else []), *settings.agent_sources]
+    return {
+        **env,
+        "RUNYARD_HOME": str(home.path),
+        "RUNYARD_HOST": settings.host,
+        "RUNYARD_PORT": str(settings.port),
+        "RUNYARD_AGENTS": ",".join(dict.fromkeys(sources)),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def answers(url: str) -> bool:
+    """Whether a GET there is answered with 200 now."""
+    try:
+        return httpx2.get(url, timeout=2).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def tell(file: Path, text: str) -> bool:
+    """Write a file that only this user reads, whole or not at all. Always True, to end a condition with."""
+    draft = file.with_name(f".{file.name}.new")
+    draft.touch(mode=0o600)
+    draft.write_text(text)
+    draft.replace(file)
+    return True
+
+
+def end_orphan(url_file: Path) -> None:
+    """Stop a server that a killed launcher left behind, where children cannot be tied to their parent."""
+    if not url_file.exists():
+        return
+    with redis.Redis.from_url(url_file.read_text().strip(), retry=NO_RETRY, socket_timeout=5) as client:
+        try:
+            client.shutdown(nosave=True)
+        except redis.RedisError:
+            pass  # nobody there: the usual case
+    url_file.unlink()

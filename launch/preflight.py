@@ -1,0 +1,72 @@
+"""What can be known to fail before anything is started."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+from common.domain.errors import ConfigurationError
+from common.settings import Settings, load
+from launch.ports import free_port, listening_socket
+from launch.problems import SettingsProblem, StartProblem
+
+_CONNECT_SECONDS = 5
+
+
+def settings_with_port() -> Settings:
+    """The settings, with a free port chosen where RUNYARD_PORT is 0; `StartProblem` if they cannot work."""
+    try:
+        settings = load()
+    except ConfigurationError as error:
+        raise SettingsProblem(error.message) from None
+    check_port(settings.host, settings.port)
+    return settings.model_copy(update={"port": settings.port or free_port(settings.host)})
+
+
+def check_port(host: str, port: int) -> None:
+    """`StartProblem` if the api could not listen there."""
+    try:
+        listening_socket(host, port).close()
+    except socket.gaierror:
+        raise SettingsProblem(f"The host {host} is unknown. Change RUNYARD_HOST.") from None
+    except OSError as error:
+        raise StartProblem(_port_problem(host, port, error)) from None
+
+
+def _port_problem(host: str, port: int, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"Port {port} on {host} is taken. Stop the program that uses it, "
+                "or set RUNYARD_PORT to another (0 takes a free one)."
+            )
+        case errno.EACCES:
+            return f"Port {port} needs rights this user does not have. Set RUNYARD_PORT to one above 1023."
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is not an address of this machine. Change RUNYARD_HOST."
+    return f"Port {port} on {host} cannot be used ({error.strerror}). Change RUNYARD_HOST or RUNYARD_PORT."
+
+
+def check_database(settings: Settings) -> None:
+    """`StartProblem` if the database does not answer."""
+    if settings.database.startswith("sqlite"):
+        _check_sqlite(settings.database)
+        return
+    import psycopg
+
+    try:
+        psycopg.connect(
+            settings.database.replace("+psycopg", "", 1), connect_timeout=_CONNECT_SECONDS
+        ).close()
+    except psycopg.Error as error:
+        reason = " ".join(str(error).split())
+        raise StartProblem(f"The database does not answer ({reason}). Check RUNYARD_DATABASE_URL.") from None
+
+
+def _check_sqlite(url: str) -> None:
+    file = Path(url.partition("///")[2].partition("?")[0])
+    if not file.parent.is_dir():
+        raise SettingsProblem(
+            f"The folder of the database {file} does not exist. Create it, or change RUNYARD_DATABASE_URL."
+        )

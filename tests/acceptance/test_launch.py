@@ -1,0 +1,341 @@
+"""The launcher with real processes: supervision, the embedded Valkey, the local model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jsonschema
+import pytest
+import redis
+
+from launch import parts, process
+from launch.localmodel import engine
+from launch.ports import free_port
+from launch.valkey import NO_RETRY, Valkey
+from tests import servers
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Start]:
+    """Starts a supervisor over the given children; stops what a test leaves."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*children: dict[str, Any]) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.fakes.supervised", str(tmp_path), json.dumps(children)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for supervisor in started:
+        if supervisor.poll() is None:
+            supervisor.kill()
+        supervisor.communicate()
+
+
+def until_up(supervisor: subprocess.Popen[str]) -> str:
+    """What it says until everything is up."""
+    assert supervisor.stdout
+    said = ""
+    for line in supervisor.stdout:
+        if line == "UP\n":
+            return said
+        said += line
+    pytest.fail(f"never up:\n{said}")
+
+
+def rest(supervisor: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit code, and what it said to its end."""
+    said, _ = supervisor.communicate(timeout=20)
+    return supervisor.returncode, said
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+SLEEPS = "exec sleep 60"
+
+
+class TestSupervisor:
+    def test_a_stage_is_up_when_all_its_children_are_ready(self, supervise: Start, tmp_path: Path) -> None:
+        supervisor = supervise(
+            {"name": "plain", "command": SLEEPS},
+            {"name": "slow", "command": "sleep 0.3; touch serving; exec sleep 60", "wait_for": "serving"},
+            {"name": "migrate", "command": "echo done", "once": True},
+        )
+        said = until_up(supervisor)
+        assert "slow" in said
+        assert "migrate" in said
+        assert (tmp_path / "serving").exists()
+
+    def test_a_child_that_ends_is_started_again(self, supervise: Start, tmp_path: Path) -> None:
+        lives = tmp_path / "lives"
+        command = f"echo x >> lives; [ $(wc -l < lives) -gt 1 ] && {SLEEPS}; exit 3"
+        until_up(supervisor := supervise({"name": "api", "command": command}))
+        wait_until(lambda: lives.exists() and lives.read_text().count("x") == 2)
+        supervisor.terminate()
+        code, said = rest(supervisor)
+        assert code == 0
+        assert "api ended (exit code 3); starting it again in 0.5 s" in said
+
+    def test_a_child_whose_settings_cannot_work_ends_everything_with_its_sentence(
+        self, supervise: Start
+    ) -> None:
+        command = "echo 'RUNYARD_MODEL: no such provider.'; exit 2"
+        code, said = rest(supervise({"name": "api", "command": command}, {"name": "x", "command": SLEEPS}))
+        assert code == 2
+        assert said.strip().splitlines()[-1] == "api ended: RUNYARD_MODEL: no such provider."
+
+    def test_migrations_that_fail_show_the_end_of_their_log(self, supervise: Start) -> None:
+        code, said = rest(supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}))
+        assert code == 1
+        assert "reason" in said
+        assert "migrate failed: exit code 1" in said
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_stops_the_worker_before_the_rest(
+        self, supervise: Start, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        # the worker drains for a while; the broker must still be there then
+        trap = "trap '{}echo {} >> stopped; exit 0' TERM; touch {}.up; while :; do sleep 0.05; done"
+        children = [
+            {"name": "broker", "command": trap.format("", "broker", "broker"), "order": 2},
+            {"name": "worker", "command": trap.format("sleep 0.5; ", "worker", "worker"), "order": 1},
+        ]
+        until_up(supervisor := supervise(*[{**c, "wait_for": f"{c['name']}.up"} for c in children]))
+        supervisor.send_signal(number)
+        code, _ = rest(supervisor)
+        assert code == 0
+        assert (tmp_path / "stopped").read_text().split() == ["worker", "broker"]
+
+    def test_a_child_that_ignores_the_stop_is_killed_after_its_grace(self, supervise: Start) -> None:
+        deaf = {
+            "name": "deaf",
+            "command": "trap '' TERM; touch up; while :; do sleep 0.1; done",
+            "grace": 0.3,
+        }
+        until_up(supervisor := supervise({**deaf, "wait_for": "up"}))
+        supervisor.terminate()
+        code, said = rest(supervisor)
+        assert code == 0
+        assert "deaf did not stop in time and was killed" in said
+
+    def test_a_second_signal_kills_at_once(self, supervise: Start) -> None:
+        deaf = {"name": "deaf", "command": "trap '' TERM; touch up; while :; do sleep 0.1; done", "grace": 60}
+        until_up(supervisor := supervise({**deaf, "wait_for": "up"}))
+        supervisor.send_signal(signal.SIGINT)
+        assert supervisor.stdout
+        assert "Stopping" in supervisor.stdout.readline()
+        supervisor.send_signal(signal.SIGINT)
+        code, _ = rest(supervisor)
+        assert code == 130
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
+    def test_children_die_with_a_killed_supervisor(self, supervise: Start, tmp_path: Path) -> None:
+        until_up(
+            supervisor := supervise({"name": "a", "command": f"echo $$ > pid; {SLEEPS}", "wait_for": "pid"})
+        )
+        pid = int(wait_until((tmp_path / "pid").read_text))
+        assert alive(pid)
+        supervisor.kill()
+        wait_until(lambda: not alive(pid))
+
+
+class TestValkey:
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[servers.ValkeyServer]:
+        server = servers.ValkeyServer(tmp_path / "valkey folder")
+        yield server
+        server.stop()
+
+    def test_it_keeps_its_data_through_a_crash(self, server: servers.ValkeyServer) -> None:
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            client.set("doorbell", "rang")
+        server.kill()
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            assert client.get("doorbell") == b"rang"
+
+    def test_strangers_on_this_machine_need_its_password(self, server: servers.ValkeyServer) -> None:
+        server.start()
+        with (
+            redis.Redis(port=server.valkey.port, retry=NO_RETRY) as client,
+            pytest.raises(redis.AuthenticationError),
+        ):
+            client.ping()
+        assert (server.folder / "valkey.conf").stat().st_mode & 0o077 == 0
+
+    def test_data_it_cannot_read_is_set_aside(self, server: servers.ValkeyServer) -> None:
+        server.start()
+        server.kill()
+        for file in (server.folder / "appendonlydir").glob("*.manifest"):
+            file.write_text("not a manifest\n")
+        with pytest.raises(servers.ServerMissing):
+            server.start()
+        aside = server.valkey.set_aside()
+        assert aside
+        assert aside.exists()
+        server.start()
+
+    def test_one_that_an_earlier_launcher_left_is_stopped(
+        self, server: servers.ValkeyServer, home: Path
+    ) -> None:
+        server.start()
+        parts.tell(home / "valkey.url", server.url)
+        parts.end_orphan(home / "valkey.url")
+        wait_until(lambda: not server.valkey.ready())
+        assert not (home / "valkey.url").exists()
+
+    def test_a_stale_address_is_removed(self, home: Path) -> None:
+        parts.tell(home / "valkey.url", Valkey(home, port=free_port()).url)
+        parts.end_orphan(home / "valkey.url")
+        assert not (home / "valkey.url").exists()
+
+
+@contextmanager
+def running(log: Path, *arguments: str) -> Iterator[str]:
+    """A local model server; its base URL."""
+    port = free_port()
+    child = process.spawn(
+        [sys.executable, "-m", "launch.localmodel", "--port", str(port), *arguments], log=log, cwd=ROOT
+    )
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        wait_until(lambda: child.poll() is not None or parts.answers(f"{url}/models"), seconds=50, every=0.1)
+        yield url
+    finally:
+        process.end(child, grace=10)
+
+
+ORDER = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+    "required": ["city", "unit"],
+    "additionalProperties": False,
+}
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "description": "tells it", "parameters": ORDER},
+}
+ASKED = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A client of a server with the real model."""
+    log = tmp_path_factory.mktemp("model") / "model.log"
+    with running(log) as url, httpx2.Client(base_url=url, timeout=50) as client:
+        yield client
+
+
+def hang_up(model: httpx2.Client, body: dict[str, Any]) -> None:
+    """Ask, and leave: after the first words of a stream, else after half a second."""
+    if body["stream"]:
+        with model.sse("/chat/completions", method="POST", json=body) as source:
+            next(iter(source))
+    else:
+        with pytest.raises(httpx2.ReadTimeout):
+            model.post("/chat/completions", json=body, timeout=0.5)
+
+
+@pytest.mark.local_model
+class TestLocalModel:
+    def test_the_real_model_serves(self, model: httpx2.Client) -> None:
+        (served,) = model.get("/models").json()["data"]
+        assert served["id"] == engine.NAME, "weights missing: run `make test`, which installs them"
+
+    def test_it_streams_an_answer_token_by_token(self, model: httpx2.Client) -> None:
+        body = {
+            "messages": [{"role": "user", "content": "Say hello."}],
+            "max_tokens": 12,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        with model.sse("/chat/completions", method="POST", json=body) as source:
+            chunks = [json.loads(event.data) for event in source if event.data != "[DONE]"]
+        texts = [choice["delta"].get("content") for chunk in chunks for choice in chunk["choices"]]
+        spoken = [text for text in texts if text]
+        assert len(spoken) > 3
+        assert chunks[-2]["choices"][0]["finish_reason"] in {"stop", "length"}
+        assert 0 < chunks[-1]["usage"]["completion_tokens"] <= 12
+
+    def test_it_calls_the_offered_tool_with_valid_arguments_once(self, model: httpx2.Client) -> None:
+        body = {"messages": ASKED, "tools": [WEATHER], "tool_choice": "required"}
+        choice = model.post("/chat/completions", json=body).json()["choices"][0]
+        assert choice["finish_reason"] == "tool_calls"
+        (call,) = choice["message"]["tool_calls"]
+        assert call["function"]["name"] == "weather"
+        jsonschema.validate(json.loads(call["function"]["arguments"]), ORDER)
+
+        result = {"role": "tool", "tool_call_id": call["id"], "content": "20 degrees and sunny"}
+        messages = [*ASKED, choice["message"], result]
+        after = model.post("/chat/completions", json={"messages": messages, "tools": [WEATHER]}).json()
+        assert after["choices"][0]["message"]["content"]
+        assert "tool_calls" not in after["choices"][0]["message"]
+
+    def test_it_answers_in_a_given_schema(self, model: httpx2.Client) -> None:
+        wanted = {"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER}}
+        answer = model.post("/chat/completions", json={"messages": ASKED, "response_format": wanted}).json()
+        jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), ORDER)
+
+    def test_a_prompt_beyond_its_context_is_refused(self, model: httpx2.Client) -> None:
+        messages = [{"role": "user", "content": "word " * 9000}]
+        answer = model.post("/chat/completions", json={"messages": messages})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_a_client_that_hangs_up_stops_the_model(self, model: httpx2.Client, stream: bool) -> None:
+        story = [{"role": "user", "content": "Tell a very long story."}]
+        body = {"messages": story, "max_tokens": 4000, "stream": stream, "temperature": 2}
+        # One more than it takes at once: were those still busy, the last would wait for minutes.
+        for _ in range(engine.AT_ONCE + 1):
+            hang_up(model, body)
+        started = time.monotonic()
+        model.post("/chat/completions", json={"messages": story, "max_tokens": 1}).raise_for_status()
+        assert time.monotonic() - started < 10
+
+
+def test_without_weights_the_stand_in_serves_and_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "model.log"
+    with running(log, "--scripted") as url:
+        (served,) = httpx2.get(f"{url}/models").json()["data"]
+        answer = httpx2.post(f"{url}/chat/completions", json={"messages": ASKED}).json()
+    assert served["id"] == "local/scripted"
+    assert "no model is installed" in answer["choices"][0]["message"]["content"]
+
+
+class TestCommand:
+    def test_a_start_that_cannot_work_is_one_sentence_and_no_traceback(self, home: Path) -> None:
+        env = {**os.environ, "RUNYARD_HOME": str(home), "RUNYARD_PORT": "http"}
+        command = [sys.executable, "-m", "launch.cli", "up"]
+        done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 2
+        assert done.stderr.startswith("RUNYARD_PORT: ")
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""

@@ -1,0 +1,48 @@
+"""A real supervisor over shell commands: `python -m tests.fakes.supervised FOLDER JSON`.
+
+JSON is a list of {"name", "command", "order"?, "grace"?, "once"?, "wait_for"?}; a child with `wait_for` is
+ready when that file is in FOLDER, where all of them run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from launch.children import Spec
+from launch.problems import StartProblem
+from launch.supervisor import GivenUp, Supervisor
+
+
+def spec(child: dict[str, Any], folder: Path) -> Spec:
+    wait_for = child.get("wait_for")
+    return Spec(
+        name=child["name"],
+        argv=["sh", "-c", child["command"]],
+        log=folder / f"{child['name']}.log",
+        ready=(folder / wait_for).exists if wait_for else None,
+        once=child.get("once", False),
+        stop_order=child.get("order", 1),
+        grace=child.get("grace", 10.0),
+    )
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    os.chdir(folder)
+    stage = [spec(child, folder) for child in json.loads(sys.argv[2])]
+    try:
+        sys.exit(Supervisor(Console(width=200)).run([stage], up=lambda: print("UP", flush=True)))
+    except StartProblem as problem:
+        print("\n".join(problem.lines) if isinstance(problem, GivenUp) else "")
+        print(problem)
+        sys.exit(problem.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What cannot work is said in one sentence, before anything starts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from common.settings import Settings
+from launch import home as homes
+from launch import preflight
+from launch.problems import SettingsProblem, StartProblem
+
+
+def test_a_taken_port_names_the_setting_to_change() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartProblem, match=f"Port {port} on 127.0.0.1 is taken.*RUNYARD_PORT"):
+            preflight.check_port("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_names_the_setting_to_change() -> None:
+    with pytest.raises(StartProblem, match="RUNYARD_HOST"):
+        preflight.check_port("192.0.2.1", 0)
+
+
+def test_port_0_becomes_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNYARD_PORT", "0")
+    assert preflight.settings_with_port().port > 0
+
+
+def test_a_bad_setting_is_named_and_exits_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNYARD_PROT", "8001")
+    with pytest.raises(SettingsProblem, match="RUNYARD_PROT") as caught:
+        preflight.settings_with_port()
+    assert caught.value.exit_code == 2
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartProblem, match=r"file/home cannot be written .*RUNYARD_HOME"):
+        homes.open_home(tmp_path / "file" / "home")
+
+
+def test_one_launcher_uses_a_home(home: Path) -> None:
+    opened = homes.open_home(home)
+    another = pytest.raises(StartProblem, match=r"Another `runyard up` \(process \d+\)")
+    with homes.locked(opened), another, homes.locked(opened):
+        pass
+    with homes.locked(opened):
+        pass
+
+
+def test_a_sqlite_database_in_a_missing_folder_is_named(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, database_url=f"sqlite:///{tmp_path}/none/r.db")
+    with pytest.raises(SettingsProblem, match=r"none/r\.db does not exist"):
+        preflight.check_database(settings)
+
+
+def test_an_unreachable_postgresql_is_one_sentence() -> None:
+    settings = Settings(_env_file=None, database_url="postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(StartProblem, match=r"does not answer .*RUNYARD_DATABASE_URL") as caught:
+        preflight.check_database(settings)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,33 @@
+"""When a child is started again and when it is given up."""
+
+from __future__ import annotations
+
+from launch.restarts import CANNOT_WORK, GIVE_UP_AFTER, LONGEST_DELAY, STEADY_SECONDS, Restarts
+
+
+def test_delays_double_up_to_a_longest_one() -> None:
+    delays = []
+    restarts = Restarts()
+    for _ in range(8):
+        restarts = restarts.after(lived=0.1, code=1)
+        delays.append(restarts.delay)
+    assert delays[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert delays[-1] == LONGEST_DELAY
+
+
+def test_instant_deaths_in_a_row_are_given_up() -> None:
+    restarts = Restarts()
+    for _ in range(GIVE_UP_AFTER - 1):
+        restarts = restarts.after(lived=0.1, code=1)
+        assert not restarts.given_up
+    assert restarts.after(lived=0.1, code=1).given_up
+
+
+def test_a_steady_life_clears_the_count() -> None:
+    restarts = Restarts(deaths=GIVE_UP_AFTER - 1).after(lived=STEADY_SECONDS, code=1)
+    assert restarts == Restarts(deaths=1)
+
+
+def test_settings_that_cannot_work_are_given_up_at_once() -> None:
+    assert Restarts().after(lived=0.1, code=CANNOT_WORK).given_up
+    assert not Restarts().after(lived=STEADY_SECONDS, code=CANNOT_WORK).given_up

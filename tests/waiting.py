@@ -1,0 +1,19 @@
+"""Waiting on a condition instead of sleeping."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], *, seconds: float = 10.0, every: float = 0.02) -> T:
+    """The condition's first true value; AssertionError if it stays false for `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < deadline, f"still not true after {seconds} s: {condition}"
+        time.sleep(every)

@@ -1,0 +1,201 @@
+"""Receivers that are slow, broken, endless: each ends within its bounds, with a stable code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from common.outbound import GuardedClient, OutboundError, OutboundPolicy, Timeouts
+from tests.fakes.names import Names
+from tests.fakes.raw_server import Call, serving
+
+pytestmark = pytest.mark.anyio
+
+POLICY = OutboundPolicy.parse(allowed_hosts="127.0.0.1")
+QUICK = Timeouts(connect=0.3, read=0.3, total=1.0)  # only where the receiver is the slow one
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names(hooks_test=["127.0.0.1"])
+
+
+@pytest.fixture
+async def client(names: Names) -> AsyncIterator[GuardedClient]:
+    async with GuardedClient(POLICY, resolver=names) as client:
+        yield client
+
+
+async def failure(client: GuardedClient, url: str, timeouts: Timeouts | None = None) -> str:
+    with pytest.raises(OutboundError) as caught:
+        await client.send("POST", url, content=b"{}", timeouts=timeouts)
+    assert isinstance(caught.value, httpx2.TransportError)
+    assert caught.value.message.endswith(".")
+    return caught.value.code
+
+
+class TestSlowReceivers:
+    async def test_silence_is_a_read_timeout(self, client: GuardedClient) -> None:
+        async def silence(call: Call) -> None:
+            await asyncio.sleep(10)
+
+        async with serving(silence) as receiver:
+            started = time.monotonic()
+            assert await failure(client, receiver.url("hooks.test"), QUICK) == "read_timeout"
+
+        assert 0.25 < time.monotonic() - started < 5
+
+    async def test_an_answer_that_trickles_is_bounded_in_all(self, client: GuardedClient) -> None:
+        async def trickle(call: Call) -> None:
+            for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Padding: 1\r\n" * 1000:
+                await call.send(bytes([byte]))
+                await asyncio.sleep(0.05)
+
+        async with serving(trickle) as receiver:
+            started = time.monotonic()
+            assert await failure(client, receiver.url("hooks.test"), QUICK) == "attempt_timeout"
+            await asyncio.wait_for(receiver.broken_off.wait(), 2)
+
+        assert 0.95 < time.monotonic() - started < 5
+
+    async def test_a_connection_that_is_never_accepted_is_a_connect_timeout(
+        self, client: GuardedClient
+    ) -> None:
+        with socket.socket() as listener, contextlib.ExitStack() as waiting:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            address = listener.getsockname()
+            for _ in range(4):  # fill the backlog: further handshakes get no answer
+                other = waiting.enter_context(socket.socket())
+                other.setblocking(False)
+                other.connect_ex(address)
+
+            assert await failure(client, f"http://hooks.test:{address[1]}/", QUICK) == "connect_timeout"
+
+    async def test_a_name_system_that_does_not_answer_is_a_dns_failure(
+        self, client: GuardedClient, names: Names
+    ) -> None:
+        names.delay = 10
+        assert await failure(client, "http://hooks.test/", QUICK) == "dns_failed"
+
+    async def test_a_2xx_whose_body_never_ends_well_is_still_an_answer(self, client: GuardedClient) -> None:
+        async def half(call: Call) -> None:
+            await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            call.reset() if call.body == b"reset" else await asyncio.sleep(10)
+
+        async with serving(half) as receiver:
+            for body in (b"stall", b"reset"):
+                answer = await client.send("POST", receiver.url("hooks.test"), content=body, timeouts=QUICK)
+                assert (answer.status, answer.truncated) == (200, True)
+                assert answer.body in (b"half", b"")
+            with pytest.raises(OutboundError):
+                await client.fetch(receiver.url("hooks.test"), max_bytes=1000, timeouts=QUICK)
+
+
+class TestBrokenReceivers:
+    async def test_a_reset_before_the_answer(self, client: GuardedClient) -> None:
+        async def reset(call: Call) -> None:
+            call.reset()
+
+        async with serving(reset) as receiver:
+            assert await failure(client, receiver.url("hooks.test")) == "connection_reset"
+
+    async def test_an_end_without_an_answer(self, client: GuardedClient) -> None:
+        async def hang_up(call: Call) -> None:
+            call.writer.close()
+
+        async with serving(hang_up) as receiver:
+            assert await failure(client, receiver.url("hooks.test")) == "connection_reset"
+
+    async def test_nobody_listening(self, client: GuardedClient) -> None:
+        async with serving() as receiver:
+            url = receiver.url("hooks.test")
+        assert await failure(client, url) == "connect_failed"
+
+    async def test_an_unknown_name(self, client: GuardedClient) -> None:
+        assert await failure(client, "http://unknown.test/") == "dns_failed"
+
+    @pytest.mark.parametrize(
+        "said", [b"SSH-2.0-OpenSSH_9\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 64 + b"\r\n\r\n"]
+    )
+    async def test_something_else_than_http(self, client: GuardedClient, said: bytes) -> None:
+        async def speak(call: Call) -> None:
+            await call.send(said)
+            call.writer.close()
+
+        async with serving(speak) as receiver:
+            assert await failure(client, receiver.url("hooks.test")) == "protocol_error"
+
+    async def test_endless_headers_are_cut_off(self, client: GuardedClient) -> None:
+        async def endless(call: Call) -> None:
+            await call.send(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                await call.send(b"X: " + b"y" * 10_000 + b"\r\n")
+
+        async with serving(endless) as receiver:
+            assert await failure(client, receiver.url("hooks.test")) == "protocol_error"
+            await asyncio.wait_for(receiver.broken_off.wait(), 2)
+
+
+class TestLargeAnswers:
+    @staticmethod
+    async def flood(call: Call) -> None:
+        await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n")
+        while True:
+            await call.send(b"x" * 65_536)
+
+    async def test_the_first_bytes_are_kept_and_the_rest_is_not_read(self, client: GuardedClient) -> None:
+        async with serving(self.flood) as receiver:
+            answer = await client.send("POST", receiver.url("hooks.test"), keep=1000)
+            await asyncio.wait_for(receiver.broken_off.wait(), 2)
+
+        assert (answer.status, answer.body, answer.truncated) == (200, b"x" * 1000, True)
+
+    async def test_a_document_over_the_limit_is_refused(self, client: GuardedClient) -> None:
+        async with serving(self.flood) as receiver:
+            with pytest.raises(OutboundError, match="larger than 5000 bytes") as caught:
+                await client.fetch(receiver.url("hooks.test"), max_bytes=5000)
+            await asyncio.wait_for(receiver.broken_off.wait(), 2)
+
+        assert caught.value.code == "response_too_large"
+
+    async def test_a_document_of_exactly_the_limit_is_whole(self, client: GuardedClient) -> None:
+        async def exact(call: Call) -> None:
+            await call.reply(body=b"x" * 5000)
+
+        async with serving(exact) as receiver:
+            answer = await client.fetch(receiver.url("hooks.test"), max_bytes=5000)
+
+        assert (len(answer.body), answer.truncated) == (5000, False)
+
+    async def test_a_packed_document_is_unpacked_within_the_limit(self, client: GuardedClient) -> None:
+        packed = gzip.compress(b"first") + gzip.compress(b" second")
+
+        async def pack(call: Call) -> None:
+            bomb = gzip.compress(bytes(10_000_000))
+            bodies = {"/small": packed, "/cut": packed[:-9], "/bomb": bomb, "/not": b"plain"}
+            await call.reply(body=bodies[call.head.split()[1]], Content_Encoding="gzip")
+
+        async with serving(pack) as receiver:
+            whole = await client.fetch(receiver.url("hooks.test", path="/small"), max_bytes=1000)
+            codes = []
+            for path in ("/cut", "/not", "/bomb"):
+                with pytest.raises(OutboundError) as caught:
+                    await client.fetch(receiver.url("hooks.test", path=path), max_bytes=100_000)
+                codes.append(caught.value.code)
+
+        assert whole.body == b"first second"
+        assert codes == ["protocol_error", "protocol_error", "response_too_large"]
+        assert receiver.calls[0].headers["accept-encoding"] == "identity"

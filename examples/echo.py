@@ -15,7 +15,11 @@ async def echo(ctx: Context, args: dict) -> dict:
 @agent(
     "@demo/sleeper",
     version="1.0.0",
-    input={"type": "object", "properties": {"seconds": {"type": "number", "minimum": 0}}, "additionalProperties": False},
+    input={
+        "type": "object",
+        "properties": {"seconds": {"type": "number", "minimum": 0}},
+        "additionalProperties": False,
+    },
 )
 async def sleeper(ctx: Context, args: dict) -> dict:
     """Sleeps for `seconds` (default 1) without holding a thread."""

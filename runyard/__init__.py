@@ -1,11 +1,11 @@
 """Runyard for agent authors and callers: write agents as functions, run them as durable tasks.
 
-    from runyard import agent, Context
+from runyard import agent, Context
 
-    @agent("invoice_check", version="1.2.0")
-    async def invoice_check(ctx: Context, args: dict) -> dict:
-        total = await ctx.step("total", add_up, args["lines"])
-        return {"total": total}
+@agent("invoice_check", version="1.2.0")
+async def invoice_check(ctx: Context, args: dict) -> dict:
+    total = await ctx.step("total", add_up, args["lines"])
+    return {"total": total}
 """
 
 from runyard.authoring import AgentDefinition, Input, agent, registered

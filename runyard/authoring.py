@@ -36,8 +36,13 @@ class AgentDefinition:
     def manifest(self) -> dict[str, Any]:
         """The manifest that is published for this agent."""
         document: dict[str, Any] = {
-            "name": self.name, "version": self.version, "kind": "python", "description": self.description,
-            "max_concurrent": self.max_concurrent, "timeout": self.timeout, **self.options,
+            "name": self.name,
+            "version": self.version,
+            "kind": "python",
+            "description": self.description,
+            "max_concurrent": self.max_concurrent,
+            "timeout": self.timeout,
+            **self.options,
         }
         if self.retries is not None:
             document["retries"] = {cause: dict(rule) for cause, rule in self.retries.items()}
@@ -86,7 +91,9 @@ def agent(
             args_type=adapter,
             max_concurrent=max_concurrent,
             timeout=timeout,
-            retries={"agent": {"budget": retries, "base_s": 2.0, "cap_s": 300.0}} if isinstance(retries, int) else retries,
+            retries={"agent": {"budget": retries, "base_s": 2.0, "cap_s": 300.0}}
+            if isinstance(retries, int)
+            else retries,
             options={} if functional else {"functional": False},
         )
         return fn
@@ -107,7 +114,8 @@ def _args_type(fn: Callable[..., Any]) -> TypeAdapter[Any] | None:
 
 def _adapter(kind: Any) -> TypeAdapter[Any] | None:
     structured = isinstance(kind, type) and (
-        issubclass(kind, BaseModel) or hasattr(kind, "__dataclass_fields__") or typing.is_typeddict(kind))
+        issubclass(kind, BaseModel) or hasattr(kind, "__dataclass_fields__") or typing.is_typeddict(kind)
+    )
     if not structured:
         return None
     try:

@@ -70,7 +70,12 @@ class Context(_Facts):
 
     @abstractmethod
     async def step(
-        self, name: str, fn: Callable[..., Any | Awaitable[Any]], *args: Any, effect: Effect = "idempotent", **kwargs: Any
+        self,
+        name: str,
+        fn: Callable[..., Any | Awaitable[Any]],
+        *args: Any,
+        effect: Effect = "idempotent",
+        **kwargs: Any,
     ) -> Any:
         """Run `fn(*args, **kwargs)` once across crashes and return its result in JSON form.
 
@@ -80,8 +85,14 @@ class Context(_Facts):
 
     @abstractmethod
     async def ask(
-        self, question: str | Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None, timeout: float | None = None, on_timeout: Outcome = "fail", default: Any = None,
+        self,
+        question: str | Sequence[Mapping[str, Any]],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: Outcome = "fail",
+        default: Any = None,
     ) -> Any:
         """Ask the user and wait, holding nothing (`waiting_for_input`); returns the answer.
 
@@ -91,8 +102,13 @@ class Context(_Facts):
 
     @abstractmethod
     async def review(
-        self, action: str, arguments: Any = None, *, schema: Mapping[str, Any] | None = None,
-        timeout: float | None = None, on_timeout: Outcome = "fail",
+        self,
+        action: str,
+        arguments: Any = None,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_timeout: Outcome = "fail",
     ) -> Any:
         """Let a person approve `action` (`awaiting_review`); returns the arguments, edited if they edited them.
 
@@ -131,20 +147,33 @@ class BlockingContext(_Facts):
     """The context of a plain ``def`` agent, which runs in a thread. The same calls, blocking."""
 
     @abstractmethod
-    def step(self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any) -> Any:
+    def step(
+        self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any
+    ) -> Any:
         """See `Context.step`."""
 
     @abstractmethod
     def ask(
-        self, question: str | Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None, timeout: float | None = None, on_timeout: Outcome = "fail", default: Any = None,
+        self,
+        question: str | Sequence[Mapping[str, Any]],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: Outcome = "fail",
+        default: Any = None,
     ) -> Any:
         """See `Context.ask`."""
 
     @abstractmethod
     def review(
-        self, action: str, arguments: Any = None, *, schema: Mapping[str, Any] | None = None,
-        timeout: float | None = None, on_timeout: Outcome = "fail",
+        self,
+        action: str,
+        arguments: Any = None,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_timeout: Outcome = "fail",
     ) -> Any:
         """See `Context.review`."""
 

@@ -1,14 +1,14 @@
 """What an agent may raise, and what its context raises at it.
 
-    AgentError                fails the run with a code of the agent's own
-    ├── ProviderError         an outside service failed: retried under the provider budget
-    ├── RetryLater            try the whole attempt again later, under the agent budget
-    ├── Rejected              a person rejected a review
-    ├── ChildFailed           a child task ended without success
-    ├── StepFailed            a journaled step failed in an earlier attempt
-    └── JournalMismatch       the agent's code no longer fits what the task has done
-    Cancelled                 the task was stopped, timed out, or this worker lost it (a BaseException)
-    Suspension                the run leaves its worker to wait (a BaseException; never catch it)
+AgentError                fails the run with a code of the agent's own
+├── ProviderError         an outside service failed: retried under the provider budget
+├── RetryLater            try the whole attempt again later, under the agent budget
+├── Rejected              a person rejected a review
+├── ChildFailed           a child task ended without success
+├── StepFailed            a journaled step failed in an earlier attempt
+└── JournalMismatch       the agent's code no longer fits what the task has done
+Cancelled                 the task was stopped, timed out, or this worker lost it (a BaseException)
+Suspension                the run leaves its worker to wait (a BaseException; never catch it)
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class AgentError(Exception):
     code = "agent_error"
     retryable = False
 
-    def __init__(self, message: str = "", *, code: str | None = None, retryable: bool | None = None, **details: Any):
+    def __init__(
+        self, message: str = "", *, code: str | None = None, retryable: bool | None = None, **details: Any
+    ):
         self.message = message or (type(self).__doc__ or "").splitlines()[0]
         if code is not None:
             self.code = code

@@ -25,7 +25,9 @@ def main() -> None:
     loop = Loop(runtime.duties)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
-    structlog.get_logger("runyard.scheduler").info("The scheduler is up", action="start", duties=len(runtime.duties))
+    structlog.get_logger("runyard.scheduler").info(
+        "The scheduler is up", action="start", duties=len(runtime.duties)
+    )
     loop.run()
     runtime.close()
 

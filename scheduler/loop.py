@@ -44,8 +44,10 @@ class Loop:
         started = time.monotonic()
         try:
             done = duty.run_once()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one duty's fault must not end the others
             logger.warning("A duty failed; it is tried again", action=duty.name, error=str(error)[:300])
             return
         if done:
-            logger.info("A duty was done", action=duty.name, count=done, seconds=round(time.monotonic() - started, 3))
+            logger.info(
+                "A duty was done", action=duty.name, count=done, seconds=round(time.monotonic() - started, 3)
+            )

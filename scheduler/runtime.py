@@ -26,7 +26,11 @@ class Runtime:
         self.store = Store(self._db, aftermath)
         self._writer = aftermath.writer = GroupCommit(self.store)
         self.duties: list[Duty] = [
-            Rescue(self.store), Admit(self.store), Expire(self.store), Relay(self.store, self._bell)]
+            Rescue(self.store),
+            Admit(self.store),
+            Expire(self.store),
+            Relay(self.store, self._bell),
+        ]
 
     def close(self) -> None:
         """Finish what was begun and close the connections."""

@@ -13,7 +13,9 @@ def main() -> None:
         from workers.app import app
     except ConfigurationError as error:
         sys.exit(f"runyard worker: {error.message}")
-    app.worker_main(["worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", *sys.argv[1:]])
+    app.worker_main(
+        ["worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", *sys.argv[1:]]
+    )
 
 
 if __name__ == "__main__":

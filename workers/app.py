@@ -18,11 +18,13 @@ runtime = Runtime(settings, app)
 tasks.register(app, runtime)
 
 
-@loop_started.connect(weak=False)
 def _start(pool: AsyncioPool, **_: Any) -> Any:
     return runtime.start(pool)
 
 
-@loop_stopping.connect(weak=False)
 def _stop(warm: bool, **_: Any) -> Any:
     return runtime.stop(settings.drain_seconds if warm else 3.0)
+
+
+loop_started.connect(_start, weak=False)
+loop_stopping.connect(_stop, weak=False)

@@ -141,10 +141,14 @@ class Attempt:
         if entry is None:
             self._refuse_skipped(key)
             return None
-        if entry["kind"] != kind or (fingerprint and entry["fingerprint"] and entry["fingerprint"] != fingerprint):
+        if entry["kind"] != kind or (
+            fingerprint and entry["fingerprint"] and entry["fingerprint"] != fingerprint
+        ):
             raise JournalMismatch(
                 f"Step {key!r} was journaled as {entry['kind']!r} with other arguments: the agent's code or its input "
-                "changed while this task was under way. Stop it and run it anew.", step=key)
+                "changed while this task was under way. Stop it and run it anew.",
+                step=key,
+            )
         self._used.add(key)
         if entry["state"] == "begun":
             return None
@@ -156,21 +160,41 @@ class Attempt:
         if self._concurrent or self._open:
             self._concurrent = True
             return
-        left = [k for k, e in self._entries.items() if k not in self._used and e["state"] != "begun"
-                and not (e["detail"] or {}).get("beside")]
-        if left and self.claimed.journal and not any((e["detail"] or {}).get("beside") for e in self.claimed.journal):
+        left = [
+            k
+            for k, e in self._entries.items()
+            if k not in self._used and e["state"] != "begun" and not (e["detail"] or {}).get("beside")
+        ]
+        if (
+            left
+            and self.claimed.journal
+            and not any((e["detail"] or {}).get("beside") for e in self.claimed.journal)
+        ):
             raise JournalMismatch(
-                f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task was under "
-                "way. Stop it and run it anew, or deploy the version it began with.", step=key, journaled=left)
+                f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task "
+                "was under way. Stop it and run it anew, or deploy the version it began with.",
+                step=key,
+                journaled=left,
+            )
 
     def unused(self) -> list[str]:
         """Finished steps that this attempt did not ask for again: at the end there must be none."""
-        return [k for k, e in self._entries.items()
-                if k not in self._used and e["state"] != "begun" and e["kind"] in ("step", "child")]
+        return [
+            k
+            for k, e in self._entries.items()
+            if k not in self._used and e["state"] != "begun" and e["kind"] in ("step", "child")
+        ]
 
     async def once(
-        self, key: str, kind: str, name: str, effect: str, work: Callable[[], Awaitable[Any]], *,
-        fingerprint: str | None = None, detail: dict[str, Any] | None = None,
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        work: Callable[[], Awaitable[Any]],
+        *,
+        fingerprint: str | None = None,
+        detail: dict[str, Any] | None = None,
         events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None = None,
     ) -> Any:
         """The journaled result of `work()`, which runs at most once across crashes (irreversible) or until done.
@@ -186,14 +210,28 @@ class Attempt:
         beside = bool(self._open)
         self._open.add(key)
         try:
-            return await self._run_once(key, kind, name, effect, work, fingerprint,
-                                        (detail or {}) | ({"beside": True} if beside else {}), events)
+            return await self._run_once(
+                key,
+                kind,
+                name,
+                effect,
+                work,
+                fingerprint,
+                (detail or {}) | ({"beside": True} if beside else {}),
+                events,
+            )
         finally:
             self._open.discard(key)
 
     async def _run_once(
-        self, key: str, kind: str, name: str, effect: str, work: Callable[[], Awaitable[Any]],
-        fingerprint: str | None, detail: dict[str, Any],
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        work: Callable[[], Awaitable[Any]],
+        fingerprint: str | None,
+        detail: dict[str, Any],
         events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None,
     ) -> Any:
         begun = effect == "irreversible"
@@ -204,12 +242,34 @@ class Attempt:
             value = to_json(await work(), name)
         except Exception as error:
             if begun or not isinstance(error, AgentError | ConnectionError | TimeoutError):
-                await self.end(key, kind, name, effect, describe(error), state="failed", fingerprint=fingerprint,
-                               detail=detail, begun=begun, pos=pos)
+                await self.end(
+                    key,
+                    kind,
+                    name,
+                    effect,
+                    describe(error),
+                    state="failed",
+                    fingerprint=fingerprint,
+                    detail=detail,
+                    begun=begun,
+                    pos=pos,
+                )
             raise
-        logged = events(value) if events else ((("step", {"name": name, "key": key}),) if kind == "step" else ())
-        await self.end(key, kind, name, effect, value, fingerprint=fingerprint, detail=detail, begun=begun, pos=pos,
-                       events=tuple(logged))
+        logged = (
+            events(value) if events else ((("step", {"name": name, "key": key}),) if kind == "step" else ())
+        )
+        await self.end(
+            key,
+            kind,
+            name,
+            effect,
+            value,
+            fingerprint=fingerprint,
+            detail=detail,
+            begun=begun,
+            pos=pos,
+            events=tuple(logged),
+        )
         return value
 
     def next_pos(self) -> int:
@@ -218,39 +278,94 @@ class Attempt:
         return self._pos
 
     async def begin(
-        self, key: str, kind: str, name: str, effect: str, fingerprint: str | None = None,
-        detail: dict[str, Any] | None = None, pos: int | None = None,
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        fingerprint: str | None = None,
+        detail: dict[str, Any] | None = None,
+        pos: int | None = None,
     ) -> None:
         """Put on record that a step begins, before it does."""
         again = key in self._entries
         pos = self.next_pos() if pos is None else pos
-        await self.write(steps.begin, steps.Begin(
-            self.task.id, self.number, key, pos, kind, name, effect, fingerprint, detail or None, again))
+        await self.write(
+            steps.begin,
+            steps.Begin(
+                self.task.id, self.number, key, pos, kind, name, effect, fingerprint, detail or None, again
+            ),
+        )
         self._remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
 
     async def end(
-        self, key: str, kind: str, name: str, effect: str, value: Any, *, state: str = "done",
-        fingerprint: str | None = None, detail: dict[str, Any] | None = None, begun: bool = False,
-        pos: int | None = None, events: tuple[tuple[str, dict[str, Any]], ...] = (), turn: dict[str, Any] | None = None,
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        value: Any,
+        *,
+        state: str = "done",
+        fingerprint: str | None = None,
+        detail: dict[str, Any] | None = None,
+        begun: bool = False,
+        pos: int | None = None,
+        events: tuple[tuple[str, dict[str, Any]], ...] = (),
+        turn: dict[str, Any] | None = None,
     ) -> None:
         """Put a step's result on record, with the events and the model usage that belong to it."""
         pos = self.next_pos() if pos is None else pos
-        await self.write(steps.end, steps.End(
-            self.task.id, self.number, key, pos, kind, name[:200], effect, value, state, fingerprint, detail or None,
-            begun or key in self._entries, events, turn))
+        await self.write(
+            steps.end,
+            steps.End(
+                self.task.id,
+                self.number,
+                key,
+                pos,
+                kind,
+                name[:200],
+                effect,
+                value,
+                state,
+                fingerprint,
+                detail or None,
+                begun or key in self._entries,
+                events,
+                turn,
+            ),
+        )
         self._remember(key, kind, effect, fingerprint, detail, state, value, pos)
 
     def _remember(
-        self, key: str, kind: str, effect: str, fingerprint: str | None, detail: dict[str, Any] | None, state: str,
-        value: Any, pos: int,
+        self,
+        key: str,
+        kind: str,
+        effect: str,
+        fingerprint: str | None,
+        detail: dict[str, Any] | None,
+        state: str,
+        value: Any,
+        pos: int,
     ) -> None:
         self._used.add(key)
-        self._entries[key] = {"key": key, "kind": kind, "effect": effect, "fingerprint": fingerprint,
-                              "detail": detail, "state": state, "value": value, "pos": pos}
+        self._entries[key] = {
+            "key": key,
+            "kind": kind,
+            "effect": effect,
+            "fingerprint": fingerprint,
+            "detail": detail,
+            "state": state,
+            "value": value,
+            "pos": pos,
+        }
 
     def answer(self, key: str) -> dict[str, Any] | None:
         """The question or review asked under `key`, once it was answered."""
-        return next((q for q in self.claimed.answers if q["key"] == key and q["state"] in ("answered", "expired")), None)
+        return next(
+            (q for q in self.claimed.answers if q["key"] == key and q["state"] in ("answered", "expired")),
+            None,
+        )
 
 
 def to_json(value: Any, name: str) -> Any:
@@ -258,7 +373,9 @@ def to_json(value: Any, name: str) -> Any:
     try:
         return orjson.loads(orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS))
     except (TypeError, ValueError) as error:
-        raise AgentError(f"The result of {name!r} has no JSON form: {error}", code="result_not_json") from None
+        raise AgentError(
+            f"The result of {name!r} has no JSON form: {error}", code="result_not_json"
+        ) from None
 
 
 def _default(value: Any) -> Any:
@@ -272,7 +389,9 @@ def _default(value: Any) -> Any:
 def fingerprint(*parts: Any) -> str | None:
     """A hash of what a step is called with, or None when that has no JSON form."""
     try:
-        return hashlib.blake2b(orjson.dumps(parts, default=_default, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
+        return hashlib.blake2b(
+            orjson.dumps(parts, default=_default, option=orjson.OPT_SORT_KEYS), digest_size=12
+        ).hexdigest()
     except (TypeError, ValueError):
         return None
 

@@ -42,25 +42,47 @@ class ThreadContext(BlockingContext):
             raise error
         return answer  # type: ignore[return-value]
 
-    def step(self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any) -> Any:
+    def step(
+        self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any
+    ) -> Any:
         """See `Context.step`."""
         return self._call(self._inner.step(name, fn, *args, effect=effect, **kwargs))
 
     def ask(
-        self, question: str | Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None, timeout: float | None = None, on_timeout: TimeoutOutcome = "fail",
+        self,
+        question: str | Sequence[Mapping[str, Any]],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
         default: Any = None,
     ) -> Any:
         """See `Context.ask`."""
-        return self._call(self._inner.ask(question, schema=schema, options=options, timeout=timeout,
-                                          on_timeout=on_timeout, default=default))
+        return self._call(
+            self._inner.ask(
+                question,
+                schema=schema,
+                options=options,
+                timeout=timeout,
+                on_timeout=on_timeout,
+                default=default,
+            )
+        )
 
     def review(
-        self, action: str, arguments: Any = None, *, schema: Mapping[str, Any] | None = None,
-        timeout: float | None = None, on_timeout: TimeoutOutcome = "fail",
+        self,
+        action: str,
+        arguments: Any = None,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
     ) -> Any:
         """See `Context.review`."""
-        return self._call(self._inner.review(action, arguments, schema=schema, timeout=timeout, on_timeout=on_timeout))
+        return self._call(
+            self._inner.review(action, arguments, schema=schema, timeout=timeout, on_timeout=on_timeout)
+        )
 
     def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
         """See `Context.run`."""

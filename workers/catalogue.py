@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 import yaml
 
-from common.domain.errors import ConfigurationError
+from common.domain.errors import ConfigurationError, RunyardError
 from common.domain.manifests import Manifest, parse
 from common.services import agents as service
 from common.store import agents as store
@@ -53,7 +53,7 @@ def _folder(folder: Path) -> list[Manifest]:
 def _manifest(file: Path) -> Manifest:
     try:
         return parse(yaml.safe_load(file.read_text()))
-    except Exception as error:
+    except (OSError, yaml.YAMLError, RunyardError) as error:
         raise ConfigurationError(f"RUNYARD_AGENTS: {file}: {error}") from None
 
 
@@ -62,7 +62,8 @@ def _import_file(file: Path) -> None:
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -81,7 +82,9 @@ def _import_module(name: str) -> None:
         raise ConfigurationError(f"RUNYARD_AGENTS: {name}: {type(error).__name__}: {error}") from error
 
 
-def publish(store: Store, org_id: str, definitions: Iterable[AgentDefinition], manifests: Iterable[Manifest]) -> int:
+def publish(
+    store: Store, org_id: str, definitions: Iterable[AgentDefinition], manifests: Iterable[Manifest]
+) -> int:
     """Publish these agents for every organisation; how many there are. Publishing again changes nothing."""
     documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
     with store.begin() as tx:

@@ -23,9 +23,9 @@ class _Start:
     spec: RunSpec
 
 
-def _start(tx: Tx, commands: Sequence[_Start]) -> list[None | RunyardError]:
+def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
     """Journal the child's id and submit it: a crash leaves both or neither."""
-    answers: list[None | RunyardError] = []
+    answers: list[RunyardError | None] = []
     for command in commands:
         refused = steps.begin(tx, [command.begin])[0]
         if refused is None:
@@ -42,17 +42,34 @@ class Children:
         self._store = store
 
     async def start(
-        self, attempt: Attempt, key: str, fingerprint: str | None, agent: str, args: Any, message: str | None,
+        self,
+        attempt: Attempt,
+        key: str,
+        fingerprint: str | None,
+        agent: str,
+        args: Any,
+        message: str | None,
         options: dict[str, Any],
     ) -> str:
         """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
         spec = await attempt.run_blocking(self._spec, attempt, agent, args, message, options)
-        begin = steps.Begin(attempt.task.id, attempt.number, key, attempt.next_pos(), "child", agent[:200], "idempotent",
-                            fingerprint, {"task_id": spec.task_id})
+        begin = steps.Begin(
+            attempt.task.id,
+            attempt.number,
+            key,
+            attempt.next_pos(),
+            "child",
+            agent[:200],
+            "idempotent",
+            fingerprint,
+            {"task_id": spec.task_id},
+        )
         await attempt.write(_start, _Start(begin, spec))
         return str(spec.task_id)
 
-    def _spec(self, attempt: Attempt, agent: str, args: Any, message: str | None, options: dict[str, Any]) -> RunSpec:
+    def _spec(
+        self, attempt: Attempt, agent: str, args: Any, message: str | None, options: dict[str, Any]
+    ) -> RunSpec:
         parent = attempt.task
         try:
             with self._store.read() as conn:
@@ -65,10 +82,20 @@ class Children:
         except RunyardError as refusal:
             raise AgentError(refusal.message, code=refusal.code, field=refusal.field) from None
         return RunSpec(
-            task_id=uuid7(), org_id=parent.org_id, agent=record.ref, front="child",
-            input={"message": message, "args": args, "options": options}, lane=parent.lane, title=message,
-            end_user_id=parent.end_user_id, created_by=parent.created_by, key_id=parent.key_id, parent_id=parent.id,
-            parent_attempt=attempt.number, priority=parent.priority, deadline_at=parent.deadline_at,
+            task_id=uuid7(),
+            org_id=parent.org_id,
+            agent=record.ref,
+            front="child",
+            input={"message": message, "args": args, "options": options},
+            lane=parent.lane,
+            title=message,
+            end_user_id=parent.end_user_id,
+            created_by=parent.created_by,
+            key_id=parent.key_id,
+            parent_id=parent.id,
+            parent_attempt=attempt.number,
+            priority=parent.priority,
+            deadline_at=parent.deadline_at,
         )
 
     async def result(self, child_id: str) -> dict[str, Any] | None:
@@ -81,7 +108,17 @@ class Children:
         with self._store.read() as conn:
             child = tasks.load(conn, [child_id]).get(child_id)
         if child is None:
-            return {"task_id": child_id, "status": "stopped", "output": None, "error": {"message": "it was deleted"}}
+            return {
+                "task_id": child_id,
+                "status": "stopped",
+                "output": None,
+                "error": {"message": "it was deleted"},
+            }
         if child.finished_at is None:
             return None
-        return {"task_id": child_id, "status": child.status.value, "output": child.output, "error": child.error}
+        return {
+            "task_id": child_id,
+            "status": child.status.value,
+            "output": child.output,
+            "error": child.error,
+        }

@@ -26,15 +26,27 @@ class RunContext(Context):
     """See `runyard.Context`."""
 
     def __init__(
-        self, attempt: Attempt, session: SessionInfo | None, files: Sequence[File], children: Children, emitted: int
+        self,
+        attempt: Attempt,
+        session: SessionInfo | None,
+        files: Sequence[File],
+        children: Children,
+        emitted: int,
     ) -> None:
         self._attempt = attempt
         self._children = children
         self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
         task = attempt.task
         given = task.input or {}
-        self.task = TaskInfo(task.id, task.agent_name, task.version, task.attempt, given.get("message"), task.org_id,
-                             task.meta or {})
+        self.task = TaskInfo(
+            task.id,
+            task.agent_name,
+            task.version,
+            task.attempt,
+            given.get("message"),
+            task.org_id,
+            task.meta or {},
+        )
         self.session = session
         self.files = files
 
@@ -50,7 +62,12 @@ class RunContext(Context):
         return expired or self._attempt.ended_by is not None
 
     async def step(
-        self, name: str, fn: Callable[..., Any | Awaitable[Any]], *args: Any, effect: Effect = "idempotent", **kwargs: Any
+        self,
+        name: str,
+        fn: Callable[..., Any | Awaitable[Any]],
+        *args: Any,
+        effect: Effect = "idempotent",
+        **kwargs: Any,
     ) -> Any:
         """See `Context.step`."""
         call = functools.partial(fn, *args, **kwargs)
@@ -63,19 +80,41 @@ class RunContext(Context):
 
         detail = {"args": [repr(a)[:200] for a in args]} if effect == "irreversible" else None
         return await self._attempt.once(
-            self._attempt.key(name), "step", name, effect, work, fingerprint=fingerprint(args, kwargs), detail=detail)
+            self._attempt.key(name),
+            "step",
+            name,
+            effect,
+            work,
+            fingerprint=fingerprint(args, kwargs),
+            detail=detail,
+        )
 
     async def ask(
-        self, question: str | Sequence[Mapping[str, Any]], *, schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None, timeout: float | None = None, on_timeout: TimeoutOutcome = "fail",
+        self,
+        question: str | Sequence[Mapping[str, Any]],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
         default: Any = None,
     ) -> Any:
         """See `Context.ask`."""
         key = self._attempt.key("ask")
         if isinstance(question, str):
-            return await self._answered([self._question(key, question, schema, options, timeout, on_timeout, default)])
+            return await self._answered(
+                [self._question(key, question, schema, options, timeout, on_timeout, default)]
+            )
         asked = [
-            self._question(f"{key}.{q['key']}", q["text"], q.get("schema"), q.get("options"), timeout, on_timeout, default)
+            self._question(
+                f"{key}.{q['key']}",
+                q["text"],
+                q.get("schema"),
+                q.get("options"),
+                timeout,
+                on_timeout,
+                default,
+            )
             for q in question
         ]
         answers = await self._answered(asked, several=True)
@@ -83,8 +122,13 @@ class RunContext(Context):
 
     @staticmethod
     def _question(
-        key: str, text: str, schema: Mapping[str, Any] | None, options: Sequence[str] | None, timeout: float | None,
-        on_timeout: str, default: Any,
+        key: str,
+        text: str,
+        schema: Mapping[str, Any] | None,
+        options: Sequence[str] | None,
+        timeout: float | None,
+        on_timeout: str,
+        default: Any,
     ) -> Asked:
         if options and schema is None:
             schema = {"enum": list(options)}
@@ -104,8 +148,13 @@ class RunContext(Context):
         return values if several else values[0]
 
     async def review(
-        self, action: str, arguments: Any = None, *, schema: Mapping[str, Any] | None = None,
-        timeout: float | None = None, on_timeout: TimeoutOutcome = "fail",
+        self,
+        action: str,
+        arguments: Any = None,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
     ) -> Any:
         """See `Context.review`."""
         key = self._attempt.key(f"review:{action}")
@@ -115,8 +164,12 @@ class RunContext(Context):
             payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}
             payload |= {"schema": dict(schema)} if schema else {}
             await asyncio.sleep(_SIBLINGS)
-            raise Suspended(Ended(Outcome.NEEDS_REVIEW, asked=(
-                Asked(key, "review", payload, timeout, {"outcome": on_timeout}),)))
+            raise Suspended(
+                Ended(
+                    Outcome.NEEDS_REVIEW,
+                    asked=(Asked(key, "review", payload, timeout, {"outcome": on_timeout}),),
+                )
+            )
         decision = decided["answer"]
         if decision["action"] == "reject":
             raise Rejected(decision["reason"] or f"{action} was rejected.", action=action)
@@ -137,8 +190,16 @@ class RunContext(Context):
             child_id = begun["detail"]["task_id"]
             ended = await self._children.result(child_id)
             if ended is not None:
-                await attempt.end(key, "child", agent, "idempotent", ended, begun=True, fingerprint=print_,
-                                  detail={"task_id": child_id})
+                await attempt.end(
+                    key,
+                    "child",
+                    agent,
+                    "idempotent",
+                    ended,
+                    begun=True,
+                    fingerprint=print_,
+                    detail={"task_id": child_id},
+                )
                 return _child_output(ended)
         await asyncio.sleep(_SIBLINGS)
         raise Suspended(Ended(Outcome.WAITING, child_id=child_id))
@@ -181,5 +242,9 @@ def _child_output(ended: dict[str, Any]) -> Any:
     if ended["status"] == "completed":
         return ended["output"]
     error = ended["error"] or {}
-    raise ChildFailed(f"The child task {ended['task_id']} ended {ended['status']}: {error.get('message', '')}",
-                      task_id=ended["task_id"], status=ended["status"], error=error)
+    raise ChildFailed(
+        f"The child task {ended['task_id']} ended {ended['status']}: {error.get('message', '')}",
+        task_id=ended["task_id"],
+        status=ended["status"],
+        error=error,
+    )

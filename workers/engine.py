@@ -34,16 +34,26 @@ class Slots(Protocol):
     """The worker's free places (`workers.pool.Slots`)."""
 
     @property
-    def free(self) -> int: ...
-    def take(self, wanted: int) -> int: ...
-    def release(self, count: int = 1) -> None: ...
+    def free(self) -> int:
+        """Slots nobody holds."""
+
+    def take(self, wanted: int) -> int:
+        """Take up to `wanted` slots; how many were free."""
+
+    def release(self, count: int = 1) -> None:
+        """Give slots back."""
 
 
 class Engine:
     """Create it on the loop, `start()` it, `drain()` it."""
 
     def __init__(
-        self, store: Store, writer: GroupCommit, slots: Slots, capacity: int, lease_seconds: float,
+        self,
+        store: Store,
+        writer: GroupCommit,
+        slots: Slots,
+        capacity: int,
+        lease_seconds: float,
         attempt_of: Callable[[Claimed], Awaitable[tuple[Attempt, Any]]],
     ) -> None:
         self._store = store
@@ -102,9 +112,9 @@ class Engine:
         if runs:
             await asyncio.wait(runs, timeout=max(0.0, seconds - 3))
         for task_id, run in list(self._runs.items()):
-            attempt = self._attempts.get(task_id)
-            if attempt is not None:
-                attempt.ended_by = attempt.ended_by or "drain"
+            left = self._attempts.get(task_id)
+            if left is not None:
+                left.ended_by = left.ended_by or "drain"
             run.cancel()
         if self._runs:
             await asyncio.wait(list(self._runs.values()), timeout=3)
@@ -114,8 +124,13 @@ class Engine:
         self.worker_id = uuid7()
         await asyncio.to_thread(self._enlist_row, self.worker_id)
         beat = Heartbeat(
-            self._store, self.worker_id, self._lease, lambda: len(self._runs),
-            lambda owned: self._from_thread(self._end_lost, owned), lambda: self._from_thread(self._lease_lost))
+            self._store,
+            self.worker_id,
+            self._lease,
+            lambda: len(self._runs),
+            lambda owned: self._from_thread(self._end_lost, owned),
+            lambda: self._from_thread(self._lease_lost),
+        )
         self._beat = beat
         beat.start()
         self.on_enlisted(self.worker_id)
@@ -153,7 +168,9 @@ class Engine:
 
     def _lease_lost(self) -> None:
         """Another process declared this worker lost: nothing it does counts any more. Begin a new life."""
-        logger.warning("The lease was lost; its runs belong to others now", action="lease_lost", worker=self.worker_id)
+        logger.warning(
+            "The lease was lost; its runs belong to others now", action="lease_lost", worker=self.worker_id
+        )
         for task_id in list(self._runs):
             self.stop_run(task_id, "lost")
         if not self._draining:
@@ -162,12 +179,14 @@ class Engine:
     async def _enlist_again(self) -> None:
         if self._beat is not None:
             await asyncio.to_thread(self._beat.stop)
-        while not self._draining:
+        enlisted = False
+        while not enlisted and not self._draining:
             with self._suppress("enlist"):
                 await self._enlist()
-                self.wake()
-                return
-            await asyncio.sleep(1)
+                enlisted = True
+            if not enlisted:
+                await asyncio.sleep(1)
+        self.wake()
 
     async def _claim_forever(self) -> None:
         while not self._draining:
@@ -176,7 +195,7 @@ class Engine:
             try:
                 while await self._claim_once():
                     pass
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the database is away, or another claim won
                 logger.warning("A claim failed; trying again", action="claim", error=str(error)[:300])
                 self._loop.call_later(1.0, self._wanted.set)
 

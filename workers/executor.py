@@ -67,7 +67,7 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
         return Ended(Outcome.FAILED, failure=_out_of_time(attempt))
     except (asyncio.CancelledError, Cancelled):
         return _left(attempt)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - an agent may raise anything; it is classified
         return Ended(Outcome.FAILED, failure=classify(error), lines=getattr(error, "lines", ()))
 
 
@@ -83,13 +83,17 @@ def _refuse_leftovers(attempt: Attempt) -> None:
     left = attempt.unused()
     if left:
         raise JournalMismatch(
-            f"The agent finished without its journaled step {left[0]!r}: its code changed while this task was under way.",
-            journaled=left)
+            f"The agent finished without its journaled step {left[0]!r}: its code changed "
+            "while this task was under way.",
+            journaled=left,
+        )
 
 
 def _out_of_time(attempt: Attempt) -> Failure:
     if attempt.task.timeout_s is not None and attempt.deadline != attempt.task.deadline_at:
-        return Failure("timeout", f"The attempt ran longer than {attempt.task.timeout_s:g} s.", Cause.DEADLINE)
+        return Failure(
+            "timeout", f"The attempt ran longer than {attempt.task.timeout_s:g} s.", Cause.DEADLINE
+        )
     return Failure("deadline_exceeded", "The task's deadline passed.", Cause.DEADLINE)
 
 
@@ -107,11 +111,19 @@ def _left(attempt: Attempt) -> Ended:
 
 def _unknown_outcome(attempt: Attempt, step: str) -> Asked:
     entry = attempt.entry(step) or {}
-    return Asked(f"{step}!{attempt.number}", "review", {
-        "kind": "unknown_outcome", "action": step, "step": step, "arguments": entry.get("detail"),
-        "text": f"The worker had to leave while the irreversible step {step!r} was open. Nobody knows whether it took "
-                "effect: redo it, skip it with a given result, or fail the run.",
-        "decisions": ["redo", "skip", "fail"]})
+    return Asked(
+        f"{step}!{attempt.number}",
+        "review",
+        {
+            "kind": "unknown_outcome",
+            "action": step,
+            "step": step,
+            "arguments": entry.get("detail"),
+            "text": f"The worker had to leave while the irreversible step {step!r} was open. Nobody knows whether it "
+            "took effect: redo it, skip it with a given result, or fail the run.",
+            "decisions": ["redo", "skip", "fail"],
+        },
+    )
 
 
 _Record = Callable[[Attempt, Ended], tuple[Any, Any] | None]
@@ -122,9 +134,13 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
     match ended.outcome:
         case Outcome.FINISHED:
             title = None if attempt.task.title else _title(ended)
-            await _write(attempt, attempts.finish, attempts.Finish(task_id, number, ended.output, ended.lines, title))
+            await _write(
+                attempt, attempts.finish, attempts.Finish(task_id, number, ended.output, ended.lines, title)
+            )
         case Outcome.ASKED | Outcome.NEEDS_REVIEW:
-            await _write(attempt, attempts.suspend, attempts.Suspend(task_id, number, ended.asked, ended.lines))
+            await _write(
+                attempt, attempts.suspend, attempts.Suspend(task_id, number, ended.asked, ended.lines)
+            )
         case Outcome.WAITING:
             assert ended.child_id is not None
             await _write(attempt, attempts.wait, attempts.Wait(task_id, number, ended.child_id))

@@ -19,8 +19,14 @@ def classify(error: BaseException) -> Failure:
         return Failure(error.code, message, Cause.PROVIDER, error.retryable, error.retry_after, error.details)
     if isinstance(error, AgentError):
         after = getattr(error, "retry_after", None)
-        return Failure(error.code, message, getattr(error, "cause", Cause.AGENT), error.retryable or _retries(error),
-                       after, error.details)
+        return Failure(
+            error.code,
+            message,
+            getattr(error, "cause", Cause.AGENT),
+            error.retryable or _retries(error),
+            after,
+            error.details,
+        )
     if isinstance(error, RunyardError):
         return Failure(error.code, message, Cause.INFRASTRUCTURE, error.status >= 500)
     if isinstance(error, ConnectionError | TimeoutError):

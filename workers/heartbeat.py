@@ -22,8 +22,13 @@ class Heartbeat:
     """Beats every quarter of the lease, until stopped."""
 
     def __init__(
-        self, store: Store, worker_id: str, lease_seconds: float, running: Callable[[], int],
-        on_owned: Callable[[set[str]], None], on_lost: Callable[[], None],
+        self,
+        store: Store,
+        worker_id: str,
+        lease_seconds: float,
+        running: Callable[[], int],
+        on_owned: Callable[[set[str]], None],
+        on_lost: Callable[[], None],
     ) -> None:
         """`on_owned` hears the ids of the runs still owned; `on_lost` that the lease is gone. Both on the thread."""
         self._store = store
@@ -52,9 +57,11 @@ class Heartbeat:
                 if not self._beat():
                     self._on_lost()
                     return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a beat may fail, the thread may not
                 # The lease may run out meanwhile; whoever finds it first, beat or rescue, decides.
-                logger.warning("A heartbeat failed", action="heartbeat", worker=self._worker_id, error=str(error)[:200])
+                logger.warning(
+                    "A heartbeat failed", action="heartbeat", worker=self._worker_id, error=str(error)[:200]
+                )
 
     def _beat(self) -> bool:
         with self._store.begin() as tx:

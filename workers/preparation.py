@@ -10,13 +10,13 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from common.domain import sealing
+from common.domain.sealing import Sealer
 from common.domain.tasks import Task
 from common.files import FileStore
 from common.services.claims import Claimed
 from common.store import messages
 from common.store.group_commit import GroupCommit
-from common.store.tables.runs import TaskEvent
+from common.store.tables.query import TaskEvent
 from common.store.transaction import Store
 from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
@@ -43,8 +43,14 @@ class Preparation:
     """Makes attempts of claims. One per process."""
 
     def __init__(
-        self, store: Store, writer: GroupCommit, tokens: Tokens, files: FileStore, sealer: sealing.Sealer,
-        agents: dict[str, AgentDefinition], run_blocking: Callable[..., Awaitable[Any]],
+        self,
+        store: Store,
+        writer: GroupCommit,
+        tokens: Tokens,
+        files: FileStore,
+        sealer: Sealer,
+        agents: dict[str, AgentDefinition],
+        run_blocking: Callable[..., Awaitable[Any]],
         declared: Callable[[], Callable[[Attempt, RunContext], Awaitable[Result]]],
     ) -> None:
         """`declared` gives the runner of declared agents; it is asked at the first one, as its library is heavy."""
@@ -63,16 +69,31 @@ class Preparation:
         """The attempt and what runs it. An agent that is not here becomes a runner that says so."""
         task = claimed.task
         definition = self._agents.get(task.agent_name)
-        manifest = definition.manifest if definition else await asyncio.to_thread(self._manifests.get, task.version_id)
+        manifest = (
+            definition.manifest
+            if definition
+            else await asyncio.to_thread(self._manifests.get, task.version_id)
+        )
         attempt = Attempt(
-            claimed, manifest or {}, self._store, self._writer, self._tokens, self._open_secrets(task), self._run_blocking)
+            claimed,
+            manifest or {},
+            self._store,
+            self._writer,
+            self._tokens,
+            self._open_secrets(task),
+            self._run_blocking,
+        )
         past = await self._past(task)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None
         context = RunContext(attempt, session, self._attached(task), self._children, past.reported)
         return attempt, self._runner(attempt, definition, manifest, context)
 
     def _runner(
-        self, attempt: Attempt, definition: AgentDefinition | None, manifest: dict[str, Any] | None, context: RunContext
+        self,
+        attempt: Attempt,
+        definition: AgentDefinition | None,
+        manifest: dict[str, Any] | None,
+        context: RunContext,
     ) -> Runner:
         if definition is not None:
             return lambda _: run_python(attempt, definition, context)
@@ -109,6 +130,6 @@ async def _missing(attempt: Attempt) -> Result:
     """The agent of this task is not in this worker: handed back, another worker may have it."""
     raise AgentError(
         f"No worker here knows the agent {attempt.task.agent_name}: add its module to RUNYARD_AGENTS.",
-        code="agent_not_deployed", retryable=True)
-
-
+        code="agent_not_deployed",
+        retryable=True,
+    )

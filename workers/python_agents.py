@@ -23,7 +23,9 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     if definition.is_async:
         value = await definition.fn(context, args)
     else:
-        value = await attempt.run_blocking(definition.fn, ThreadContext(context, asyncio.get_running_loop()), args)
+        value = await attempt.run_blocking(
+            definition.fn, ThreadContext(context, asyncio.get_running_loop()), args
+        )
     output = to_json(value, definition.name)
     if definition.output_schema is not None:
         _check_output(definition, output)
@@ -36,8 +38,10 @@ def _arguments(definition: AgentDefinition, given: dict[str, Any]) -> Any:
         try:
             return definition.args_type.validate_python(args)
         except ValidationError as error:
-            raise AgentError(f"The arguments do not fit {definition.name}: {error.errors()[0]['msg']}",
-                             code="invalid_input") from None
+            raise AgentError(
+                f"The arguments do not fit {definition.name}: {error.errors()[0]['msg']}",
+                code="invalid_input",
+            ) from None
     return {} if args is None else args
 
 
@@ -45,8 +49,11 @@ def _check_output(definition: AgentDefinition, output: Any) -> None:
     try:
         schemas.check(output, definition.output_schema or {}, field="output", code="invalid_output")
     except RunyardError as refusal:
-        raise AgentError(f"The agent's output breaks its schema: {refusal.message}", code="invalid_output",
-                         field=refusal.field) from None
+        raise AgentError(
+            f"The agent's output breaks its schema: {refusal.message}",
+            code="invalid_output",
+            field=refusal.field,
+        ) from None
 
 
 def _lines(given: dict[str, Any], output: Any) -> tuple[dict[str, Any], ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from celery import Celery
 
 from common.broker.doorbell import Doorbell
+from common.domain.sealing import Sealer
 from common.files import FileStore
 from common.services import identity
 from common.services.aftermath import Aftermath
@@ -17,7 +19,7 @@ from common.store import outbox
 from common.store.database import Database
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
-from common.stream import Live, listen_worker
+from common.stream import Follower, Live
 from workers import catalogue
 from workers.engine import Engine
 from workers.pool import AsyncioPool
@@ -40,25 +42,36 @@ class Runtime:
         definitions, manifests = catalogue.load(settings.agent_sources)
         self._db = Database(settings.database, pool_size=8)
         self._live = Live(settings.redis)
+        self._follower = Follower(settings.redis)
+        self._unlisten: Callable[[], None] = lambda: None
         plain = Store(self._db)
         self._bell = Doorbell(self._app, lambda ids: _forget(plain, ids))
         aftermath = Aftermath(self._live, self._bell, on_wake=self._wake)
         self.store = Store(self._db, aftermath)
         self.writer = aftermath.writer = GroupCommit(self.store)
         sealer, org_id = await asyncio.to_thread(self._identity, plain)
-        count = await asyncio.to_thread(catalogue.publish, self.store, org_id, definitions.values(), manifests)
+        count = await asyncio.to_thread(
+            catalogue.publish, self.store, org_id, definitions.values(), manifests
+        )
         prepare = Preparation(
-            self.store, self.writer, self._live, FileStore.from_url(settings.files), sealer, definitions,
-            pool.run_blocking, self._declared_runner)
+            self.store,
+            self.writer,
+            self._live,
+            FileStore.from_url(settings.files),
+            sealer,
+            definitions,
+            pool.run_blocking,
+            self._declared_runner,
+        )
         self.engine = Engine(self.store, self.writer, pool.slots, pool.limit, settings.lease_seconds, prepare)
         self.engine.on_enlisted = self._listen
-        self._listening: asyncio.Task[None] | None = None
+        await self._follower.start()
         await self.engine.start()
         logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
 
-    def _identity(self, store: Store) -> tuple[Any, str]:
-        who = identity.bootstrap(store, self.settings)
-        return who.sealer, who.org_id
+    def _identity(self, store: Store) -> tuple[Sealer, str]:
+        org_id = identity.bootstrap(store, self.settings).org_id
+        return Sealer(identity.secret_key(self.settings)), org_id
 
     def _declared_runner(self) -> Any:
         if not hasattr(self, "_declared"):
@@ -73,19 +86,15 @@ class Runtime:
 
     def _listen(self, worker_id: str) -> None:
         """Hear stops pushed to this worker; the heartbeat finds those that do not get through."""
-        if self._listening is not None:
-            self._listening.cancel()
-        engine = self.engine
-        assert engine is not None
-        self._listening = asyncio.get_running_loop().create_task(
-            listen_worker(self.settings.redis, worker_id, engine.stop_run), name="stops")
+        assert self.engine is not None
+        self._unlisten()
+        self._unlisten = self._follower.listen_worker(worker_id, self.engine.stop_run)
 
     async def stop(self, seconds: float) -> None:
         """Drain within `seconds`, then close what was opened."""
         if self.engine is not None:
             await self.engine.drain(seconds)
-        if self._listening is not None:
-            self._listening.cancel()
+        await self._follower.close()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self._bell.close)
         self._live.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from common.domain.admission import Facts, Gate, Load, Rule, Strategy, decide, gates, label
+from common.domain.admission import Facts, Gate, Load, Strategy, decide, gates, label
 from common.domain.fairness import order
 from common.domain.lifecycle import Event
 from common.domain.tasks import Task
@@ -67,7 +67,9 @@ def admit_tasks(tx: Tx, candidates: Sequence[Task]) -> int:
             continue
         for gate in its:
             old = loads.get(gate.key, Load())
-            loads[gate.key] = Load(old.held + 1, old.waiting, {s: n + 1 for s, n in old.starts.items()}, old.tokens)
+            loads[gate.key] = Load(
+                old.held + 1, old.waiting, {s: n + 1 for s, n in old.starts.items()}, old.tokens
+            )
         taken.append((task.id, its))
         values = {"held_by": None, "available_at": None, "limit_keys": [g.key for g in its] or None}
         changes.append(Change(task.id, Event.ADMIT, data={"after": label(task.held_by or "")}, values=values))
@@ -89,6 +91,11 @@ def _next_of(tx: Tx, key: str) -> list[Task]:
 
 def _facts(task: Task, strategies: dict[str, Strategy]) -> Facts:
     return Facts(
-        task.org_id, task.agent_name, task.end_user_id, task.session_id,
-        strategies.get(task.session_id or "", Strategy.ENQUEUE), task.model, (task.input or {}).get("args"),
+        task.org_id,
+        task.agent_name,
+        task.end_user_id,
+        task.session_id,
+        strategies.get(task.session_id or "", Strategy.ENQUEUE),
+        task.model,
+        (task.input or {}).get("args"),
     )

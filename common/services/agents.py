@@ -28,8 +28,13 @@ class AgentRecord:
         """What a run is bound to."""
         manifest = self.manifest
         return AgentRef(
-            self.agent["org_id"], self.agent["id"], self.version["id"], self.agent["name"], self.version["version"],
-            manifest.get("timeout"), manifest.get("retries"),
+            self.agent["org_id"],
+            self.agent["id"],
+            self.version["id"],
+            self.agent["name"],
+            self.version["version"],
+            manifest.get("timeout"),
+            manifest.get("retries"),
         )
 
     @property
@@ -65,7 +70,9 @@ def resolve(conn: Connection, org_id: str, name: str, version: str | None = None
     if version is not None:
         chosen = _match(conn, agent["id"], version)
         if chosen is None:
-            raise NotFound(f"{agent['name']} has no version {version!r}.", code="version_not_found", field="version")
+            raise NotFound(
+                f"{agent['name']} has no version {version!r}.", code="version_not_found", field="version"
+            )
     if chosen is None and agent["version_id"] is not None:
         chosen = agents.version(conn, agent["version_id"])
     if chosen is None:
@@ -82,7 +89,9 @@ def _find(conn: Connection, org_id: str, name: str) -> tuple[dict[str, Any] | No
         return (agents.get(conn, org_id, version["agent_id"]), version) if version else (None, None)
     if name.startswith("@"):
         return agents.by_name(conn, org_id, name), None
-    return agents.by_name(conn, org_id, ids.qualify(name)) or agents.by_slug(conn, org_id, ids.normalise(name)), None
+    return agents.by_name(conn, org_id, ids.qualify(name)) or agents.by_slug(
+        conn, org_id, ids.normalise(name)
+    ), None
 
 
 def _match(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | None:
@@ -120,22 +129,42 @@ def publish(
         version = _add_version(tx, agent, manifest, document, len(existing) + 1)
     elif version["digest"] != digest(document):
         if not shared:
-            raise Conflict(f"{manifest.name} {manifest.version} is published already with other content.",
-                           code="version_exists", field="version")
+            raise Conflict(
+                f"{manifest.name} {manifest.version} is published already with other content.",
+                code="version_exists",
+                field="version",
+            )
         agents.update_version(tx, version["id"], manifest=document, digest=digest(document))
         version = version | {"manifest": document}
-    agents.update_agent(tx, agent["id"], version_id=version["id"], description=manifest.description,
-                        kind=manifest.kind, functional=manifest.functional, shared=shared)
+    agents.update_agent(
+        tx,
+        agent["id"],
+        version_id=version["id"],
+        description=manifest.description,
+        kind=manifest.kind,
+        functional=manifest.functional,
+        shared=shared,
+    )
     agents.set_tag(tx, agent["id"], "latest", version["id"])
     _limit(tx, agent, manifest)
     return AgentRecord(agent | {"version_id": version["id"], "kind": manifest.kind}, version)
 
 
 def _create(tx: Tx, org_id: str, manifest: Manifest, by: str | None, shared: bool) -> dict[str, Any]:
-    agents.insert_agent(tx, {
-        "id": ids.uuid7(), "org_id": org_id, "name": manifest.name, "slug": ids.normalise(manifest.name),
-        "kind": manifest.kind, "description": manifest.description, "functional": manifest.functional,
-        "shared": shared, "created_by": by})
+    agents.insert_agent(
+        tx,
+        {
+            "id": ids.uuid7(),
+            "org_id": org_id,
+            "name": manifest.name,
+            "slug": ids.normalise(manifest.name),
+            "kind": manifest.kind,
+            "description": manifest.description,
+            "functional": manifest.functional,
+            "shared": shared,
+            "created_by": by,
+        },
+    )
     agent = agents.by_name(tx.conn, org_id, manifest.name)
     assert agent is not None
     return agent
@@ -148,9 +177,19 @@ def _add_version(
     for old in agents.versions(tx.conn, agent["id"]):
         if old["status"] == "published":
             agents.update_version(tx, old["id"], status="archived")
-    agents.insert_version(tx, {
-        "id": version_id, "org_id": agent["org_id"], "agent_id": agent["id"], "number": number,
-        "version": manifest.version, "status": "published", "manifest": document, "digest": digest(document)})
+    agents.insert_version(
+        tx,
+        {
+            "id": version_id,
+            "org_id": agent["org_id"],
+            "agent_id": agent["id"],
+            "number": number,
+            "version": manifest.version,
+            "status": "published",
+            "manifest": document,
+            "digest": digest(document),
+        },
+    )
     version = agents.version(tx.conn, version_id)
     assert version is not None
     return version
@@ -163,6 +202,17 @@ def _limit(tx: Tx, agent: dict[str, Any], manifest: Manifest) -> None:
     if manifest.max_concurrent is None:
         limits.remove(tx, org_id, limit_id)
     else:
-        limits.save(tx, {"id": limit_id, "org_id": org_id, "kind": "agent", "selector": manifest.name,
-                         "max_concurrent": manifest.max_concurrent, "rate_count": None, "rate_seconds": None,
-                         "tokens_per_minute": None, "strategy": "enqueue"})
+        limits.save(
+            tx,
+            {
+                "id": limit_id,
+                "org_id": org_id,
+                "kind": "agent",
+                "selector": manifest.name,
+                "max_concurrent": manifest.max_concurrent,
+                "rate_count": None,
+                "rate_seconds": None,
+                "tokens_per_minute": None,
+                "strategy": "enqueue",
+            },
+        )

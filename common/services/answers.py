@@ -25,7 +25,9 @@ class Reply:
     answered: bool  # whether it answered a question, or waits for the agent's next turn
 
 
-def say(tx: Tx, org_id: str, task_id: str, value: Any, by: str | None, question_id: str | None = None) -> Reply:
+def say(
+    tx: Tx, org_id: str, task_id: str, value: Any, by: str | None, question_id: str | None = None
+) -> Reply:
     """A message to a task: the answer to its open question, or a line the running agent reads at its next turn.
 
     With several open questions `question_id` names one, or `value` is an object by question id.
@@ -37,7 +39,9 @@ def say(tx: Tx, org_id: str, task_id: str, value: Any, by: str | None, question_
         return _answer(tx, head, value, by, question_id)
     if head.status in (Status.RUNNING, Status.PENDING, Status.QUEUED):
         if question_id is not None:
-            raise Conflict("This question was answered already.", code="already_answered", field="question_id")
+            raise Conflict(
+                "This question was answered already.", code="already_answered", field="question_id"
+            )
         return Reply(messages.say(tx, head, value, by, unread=True), head.status, False)
     raise IllegalTransition(status=head.status.value, event=Event.ANSWER.value)
 
@@ -70,7 +74,10 @@ def _assign(waiting: dict[str, dict[str, Any]], value: Any, question_id: str | N
     if not isinstance(value, dict) or not value or any(name not in by_key for name in value):
         raise InvalidRequest(
             "Several questions are open: answer one by its question_id, or send an object of answers by question id.",
-            code="invalid_answer", field="message", questions=sorted(waiting))
+            code="invalid_answer",
+            field="message",
+            questions=sorted(waiting),
+        )
     return {by_key[name]: answer for name, answer in value.items()}
 
 
@@ -109,12 +116,18 @@ def decide(
     payload = question["payload"] or {}
     allowed = tuple(payload.get("decisions") or APPROVALS)
     if decision.action not in allowed:
-        raise InvalidRequest(f"Decide with one of: {', '.join(allowed)}.", code="invalid_decision", field="action")
+        raise InvalidRequest(
+            f"Decide with one of: {', '.join(allowed)}.", code="invalid_decision", field="action"
+        )
     schema = payload.get("schema")
     if decision.action == "edit" and schema:
         schemas.check(decision.arguments, schema, field="arguments", code="invalid_decision")
-    answer = {"action": decision.action, "reason": decision.reason, "arguments": decision.arguments,
-              "result": decision.result}
+    answer = {
+        "action": decision.action,
+        "reason": decision.reason,
+        "arguments": decision.arguments,
+        "result": decision.result,
+    }
     if not questions.close(tx, question["id"], "answered", answer, by):
         raise Conflict("This review was decided already.", code="already_answered")
     if payload.get("kind") == "unknown_outcome":
@@ -133,8 +146,12 @@ def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | No
     elif decision.action == "skip":
         journal.end_many(tx, [{"task_id": head.id, "key": step, "state": "done", "value": decision.result}])
     elif decision.action == "fail":
-        error = {"code": "failed_by_operator", "message": decision.reason or "An operator failed this run.",
-                 "cause": "infrastructure", "attempt": head.attempt}
+        error = {
+            "code": "failed_by_operator",
+            "message": decision.reason or "An operator failed this run.",
+            "cause": "infrastructure",
+            "attempt": head.attempt,
+        }
         move(tx, [Change(head.id, Event.FAIL, data={"error": error, "by": by}, values={"error": error})])
         return Status.FAILED
     return None
@@ -163,15 +180,23 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
         return None
     others = len(questions.of_task(tx.conn, head.id, only_open=True)) > 1
     if rule["outcome"] == "reject":
-        answer: Any = {"action": "reject", "reason": rule.get("reason", "Nobody decided in time."),
-                       "arguments": None, "result": None}
+        answer: Any = {
+            "action": "reject",
+            "reason": rule.get("reason", "Nobody decided in time."),
+            "arguments": None,
+            "result": None,
+        }
     else:
         answer = rule.get("value")
     if not questions.close(tx, question["id"], "expired", answer, "system"):
         return None
     if rule["outcome"] == "fail":
-        error = {"code": "answer_timeout", "message": "Nobody answered in time.", "cause": "deadline",
-                 "attempt": head.attempt}
+        error = {
+            "code": "answer_timeout",
+            "message": "Nobody answered in time.",
+            "cause": "deadline",
+            "attempt": head.attempt,
+        }
         move(tx, [Change(head.id, Event.EXPIRE, data={"error": error}, values={"error": error})])
         return Status.FAILED
     if others:

@@ -39,7 +39,12 @@ class Finish:
 def finish(tx: Tx, commands: Sequence[Finish]) -> Answers:
     """running → completed."""
     changes = [
-        Change(c.task_id, Event.FINISH, c.attempt, values={"output": c.output} | ({"title": c.title} if c.title else {}))
+        Change(
+            c.task_id,
+            Event.FINISH,
+            c.attempt,
+            values={"output": c.output} | ({"title": c.title} if c.title else {}),
+        )
         for c in commands
     ]
     answers = move(tx, changes)
@@ -78,9 +83,16 @@ def _failure_change(tx: Tx, task: Any, command: Fail) -> Change:
     if task is not None:
         verdict = decide(failure, task.retries, task.retry_policy, random.random())
         if verdict.again:
-            return Change(command.task_id, Event.RETRY, command.attempt, data={"error": error, "delay_s": verdict.delay_s},
-                          values=back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error})
-    return Change(command.task_id, Event.FAIL, command.attempt, data={"error": error}, values={"error": error})
+            return Change(
+                command.task_id,
+                Event.RETRY,
+                command.attempt,
+                data={"error": error, "delay_s": verdict.delay_s},
+                values=back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error},
+            )
+    return Change(
+        command.task_id, Event.FAIL, command.attempt, data={"error": error}, values={"error": error}
+    )
 
 
 def back_to_queue(tx: Tx, delay_s: float = 0.0) -> dict[str, Any]:
@@ -118,9 +130,18 @@ def suspend(tx: Tx, commands: Sequence[Suspend]) -> Answers:
     changes = [_suspension(c, its) for c, its in zip(commands, ids, strict=True)]
     answers = move(tx, changes)
     rows = [
-        {"id": id_, "org_id": answer.org_id, "task_id": c.task_id, "key": a.key, "kind": a.kind, "payload": a.payload,
-         "on_timeout": a.on_timeout, "deadline_at": tx.now + a.deadline_s if a.deadline_s is not None else None}
-        for answer, c, its in zip(answers, commands, ids, strict=True) if isinstance(answer, Head)
+        {
+            "id": id_,
+            "org_id": answer.org_id,
+            "task_id": c.task_id,
+            "key": a.key,
+            "kind": a.kind,
+            "payload": a.payload,
+            "on_timeout": a.on_timeout,
+            "deadline_at": tx.now + a.deadline_s if a.deadline_s is not None else None,
+        }
+        for answer, c, its in zip(answers, commands, ids, strict=True)
+        if isinstance(answer, Head)
         for id_, a in zip(its, c.asked, strict=True)
     ]
     if rows:
@@ -148,14 +169,23 @@ class Wait:
 
 def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
     """running → queued, held by the child; straight back when the child has ended meanwhile."""
-    answers = move(tx, [
-        Change(c.task_id, Event.WAIT, c.attempt, data={"child": c.child_id},
-               values={"held_by": f"child:{c.child_id}", "resume": 0, "available_at": None})
-        for c in commands
-    ])
+    answers = move(
+        tx,
+        [
+            Change(
+                c.task_id,
+                Event.WAIT,
+                c.attempt,
+                data={"child": c.child_id},
+                values={"held_by": f"child:{c.child_id}", "resume": 0, "available_at": None},
+            )
+            for c in commands
+        ],
+    )
     # The child may have ended before this commit: look once more, so that its end is not missed.
     tx.freed.update(
-        f"child:{child.id}" for child in tasks.load(tx.conn, [c.child_id for c in commands]).values()
+        f"child:{child.id}"
+        for child in tasks.load(tx.conn, [c.child_id for c in commands]).values()
         if child.finished_at is not None
     )
     return answers
@@ -173,15 +203,20 @@ class Release:
 
 def release(tx: Tx, commands: Sequence[Release]) -> Answers:
     """running → queued, to be resumed by another worker behind its last journaled step."""
-    return move(tx, [
-        Change(c.task_id, Event.RELEASE, c.attempt, data={"reason": c.reason}, values=back_to_queue(tx))
-        for c in commands
-    ])
+    return move(
+        tx,
+        [
+            Change(c.task_id, Event.RELEASE, c.attempt, data={"reason": c.reason}, values=back_to_queue(tx))
+            for c in commands
+        ],
+    )
 
 
 def lost_worker() -> Failure:
     """The failure that a run suffers when its worker falls silent."""
-    return Failure("worker_lost", "The worker that ran this task stopped answering.", Cause.INFRASTRUCTURE, True)
+    return Failure(
+        "worker_lost", "The worker that ran this task stopped answering.", Cause.INFRASTRUCTURE, True
+    )
 
 
 def stale(answer: Any) -> bool:

@@ -53,8 +53,14 @@ def _claim(tx: Tx, command: Claim) -> list[Claimed] | RunyardError:
     heads = {task.id: head(task) for task in chosen}
     answers = move(tx, [_change(tx, task, command.worker_id) for task in chosen], heads)
     owned = [
-        replace(task, status=Status.RUNNING, attempt=answer.attempt, last_seq=answer.last_seq,
-                lease_owner=command.worker_id, started_at=task.started_at or tx.now)
+        replace(
+            task,
+            status=Status.RUNNING,
+            attempt=answer.attempt,
+            last_seq=answer.last_seq,
+            lease_owner=command.worker_id,
+            started_at=task.started_at or tx.now,
+        )
         for task, answer in zip(chosen, answers, strict=True)
         if isinstance(answer, Head)
     ]
@@ -63,7 +69,10 @@ def _claim(tx: Tx, command: Claim) -> list[Claimed] | RunyardError:
 
 def _change(tx: Tx, task: Task, worker_id: str) -> Change:
     values = {
-        "attempt": task.attempt + 1, "lease_owner": worker_id, "started_at": task.started_at or tx.now, "resume": 0,
+        "attempt": task.attempt + 1,
+        "lease_owner": worker_id,
+        "started_at": task.started_at or tx.now,
+        "resume": 0,
     }
     return Change(task.id, Event.CLAIM, data={"worker": worker_id}, values=values)
 
@@ -79,7 +88,9 @@ def _choose(tx: Tx, slots: int) -> list[Task]:
         turns = Counter(order(open_lanes, clocks, system, slots - len(chosen)))
         for lane, count in turns.items():
             seen = {task.id for task in chosen}
-            got = [task for task in tasks.claimable(tx, lane, count + served[lane]) if task.id not in seen][:count]
+            got = [task for task in tasks.claimable(tx, lane, count + served[lane]) if task.id not in seen][
+                :count
+            ]
             chosen.extend(got)
             served[lane] += len(got)
             if len(got) < count:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, select
 
 from common.domain.lifecycle import Cause, Event
 from common.services.answers import time_out
 from common.services.stops import stop_now
 from common.store import questions, tasks
-from common.store.tables.runs import Task
+from common.store.tables.query import Task
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, move
 
@@ -17,13 +19,13 @@ BATCH = 200
 
 def expire_unstarted(tx: Tx) -> int:
     """Fail tasks whose time to live passed before a worker took them."""
-    ids = _ids(tx.conn, Task.expires_at <= tx.now, Task.started_at.is_(None))  # type: ignore[operator,union-attr]
+    ids = _ids(tx.conn, Task.expires_at <= tx.now, Task.started_at.is_(None))
     return _expire(tx, ids, "ttl_expired", "Its time to live passed before it could start.", Cause.LIMIT)
 
 
 def expire_deadlines(tx: Tx) -> int:
     """Fail tasks whose deadline has passed, whatever their status."""
-    ids = _ids(tx.conn, Task.deadline_at <= tx.now)  # type: ignore[operator]
+    ids = _ids(tx.conn, Task.deadline_at <= tx.now)
     return _expire(tx, ids, "deadline_exceeded", "Its deadline passed.", Cause.DEADLINE)
 
 
@@ -35,14 +37,16 @@ def expire_questions(tx: Tx) -> int:
     return len(overdue)
 
 
-def _ids(conn: Connection, *conditions: object) -> list[str]:
-    query = select(Task.id).where(Task.finished_at.is_(None), *conditions)  # type: ignore[union-attr,arg-type]
+def _ids(conn: Connection, *conditions: Any) -> list[str]:
+    query = select(Task.id).where(Task.finished_at.is_(None), *conditions)
     return list(conn.execute(query.limit(BATCH)).scalars())
 
 
 def _expire(tx: Tx, ids: list[str], code: str, message: str, cause: Cause) -> int:
     error = {"code": code, "message": message, "cause": cause.value}
-    answers = move(tx, [Change(id_, Event.EXPIRE, data={"error": error}, values={"error": error}) for id_ in ids])
+    answers = move(
+        tx, [Change(id_, Event.EXPIRE, data={"error": error}, values={"error": error}) for id_ in ids]
+    )
     ended = [a.id for a in answers if isinstance(a, Head)]
     below = tasks.children(tx.conn, ended) if ended else []
     if below:

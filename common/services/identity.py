@@ -7,21 +7,21 @@ import os
 import secrets as randomness
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from common.domain.errors import ConfigurationError, Forbidden, InvalidRequest, NotFound
 from common.domain.ids import uuid7
 from common.domain.roles import Role, check_scopes, exceeds
-from common.domain.sealing import new_key
+from common.domain.sealing import Sealer, new_key
 from common.settings import Settings
 from common.store import identity
 from common.store.transaction import Store, Tx
 
 DEFAULT: Final = "default"
 PREFIX: Final = "ry_"
-ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", "secret.key"  # noqa: S105
+ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", "secret.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Bootstrap:
     """What the first start made or found. `admin_key` is set only where this call made it: print it once."""
 
     org_id: str
+    sealer: Sealer
     admin_key: str | None
     admin_key_file: Path
 
@@ -45,37 +46,45 @@ class NewKey:
 def bootstrap(store: Store, settings: Settings) -> Bootstrap:
     """Make what every installation has: organisation `default`, an admin key, and the two secrets.
 
-    Any number of processes may call it at once. What exists is left alone; an admin key whose file is gone
-    is replaced, since nobody can read the old one any more. Raises `ConfigurationError` for a home that
-    cannot be written.
+    Any number of processes may call it at once. What exists is left alone: a home that lost its admin key
+    gets no other by itself (see `renew_admin_key`). Raises `ConfigurationError` for a home that cannot be
+    written.
     """
     home = settings.home
     try:
         home.mkdir(parents=True, exist_ok=True)
         jwt_secret(settings)
-        secret_key(settings)
+        sealer = Sealer(secret_key(settings))
+        with store.read() as conn:
+            found = identity.organisation_named(conn, DEFAULT)
+        if found is not None:
+            return Bootstrap(found["id"], sealer, None, home / ADMIN_KEY)
         with store.begin() as tx:
-            return _bootstrap(tx, home)
+            return _bootstrap(tx, home, sealer)
     except OSError as error:
         raise ConfigurationError(
             f"RUNYARD_HOME {home} cannot be written: {error.strerror or error}.", field="RUNYARD_HOME"
         ) from None
 
 
-def _bootstrap(tx: Tx, home: Path) -> Bootstrap:
+def _bootstrap(tx: Tx, home: Path, sealer: Sealer) -> Bootstrap:
     """Within one transaction, which on both databases lets one process in at a time."""
     _one_at_a_time(tx)
     found = identity.organisation_named(tx.conn, DEFAULT)
-    org_id = found["id"] if found else identity.insert_organisation(tx, DEFAULT)
-    file = home / ADMIN_KEY
-    text = _read(file)
-    if text is not None:
-        known = identity.key_by_hash(tx.conn, hash_of(text))
-        if known is not None and known["revoked_at"] is None:
-            return Bootstrap(org_id, None, file)
-    made = _insert(tx, org_id, "admin", Role.OWNER, None, "system")
-    _write(file, made.key, replace=True)
-    return Bootstrap(org_id, made.key, file)
+    if found is not None:
+        return Bootstrap(found["id"], sealer, None, home / ADMIN_KEY)
+    org_id = identity.insert_organisation(tx, DEFAULT)
+    return Bootstrap(org_id, sealer, renew_admin_key(tx, org_id, home), home / ADMIN_KEY)
+
+
+def renew_admin_key(tx: Tx, org_id: str, home: Path) -> str:
+    """Make an admin key and write it to its file in the home; the old one, if any, stays valid until revoked.
+
+    Should the transaction fail after all, the file holds a key nobody knows, and the next start replaces it.
+    """
+    made = _insert(tx, org_id, KeyRequest("admin", Role.ADMIN), "system")
+    _write(home / ADMIN_KEY, made.key, replace=True)
+    return made.key
 
 
 def _one_at_a_time(tx: Tx) -> None:
@@ -87,7 +96,9 @@ def jwt_secret(settings: Settings) -> str:
     """The HS256 secret: the setting, or the one in the home, made when there is none."""
     if settings.jwt_secret:
         if len(settings.jwt_secret) < 32:
-            raise ConfigurationError("RUNYARD_JWT_SECRET needs 32 characters or more.", field="RUNYARD_JWT_SECRET")
+            raise ConfigurationError(
+                "RUNYARD_JWT_SECRET needs 32 characters or more.", field="RUNYARD_JWT_SECRET"
+            )
         return settings.jwt_secret
     return _secret(settings.home / JWT_SECRET, randomness.token_urlsafe(48))
 
@@ -163,13 +174,15 @@ def create_key(
     if exceeds(wanted.role, creator):
         raise Forbidden(
             f"A key made by {creator.value} cannot have the role {wanted.role.value}.",
-            code="role_exceeds_creator", field="role")
+            code="role_exceeds_creator",
+            field="role",
+        )
     if wanted.expires_at is not None and wanted.expires_at <= tx.now:
         raise InvalidRequest("expires_at lies in the past.", code="expires_in_past", field="expires_at")
     if wanted.scopes is not None:
         check_scopes(wanted.scopes)
     scopes = wanted.scopes if allowed is None else _within(wanted.scopes, set(allowed))
-    made = _insert(tx, org_id, wanted.name, wanted.role, scopes, actor, wanted)
+    made = _insert(tx, org_id, replace(wanted, scopes=scopes), actor)
     identity.audit(tx, org_id, actor, "key.create", made.id, {"name": wanted.name, "role": wanted.role.value})
     return made
 
@@ -180,25 +193,34 @@ def _within(scopes: list[str] | None, allowed: set[str]) -> list[str]:
         return sorted(allowed)
     beyond = [s for s in scopes if s not in allowed and not s.endswith(":*")]
     if beyond:
-        raise Forbidden(f"Your own key may not {beyond[0]}, so a key made with it may not either.",
-                        code="scope_exceeds_creator", field="scopes")
+        raise Forbidden(
+            f"Your own key may not {beyond[0]}, so a key made with it may not either.",
+            code="scope_exceeds_creator",
+            field="scopes",
+        )
     starred = {s[:-1] for s in scopes if s.endswith(":*")}
-    return sorted({s for s in scopes if s in allowed} | {a for a in allowed if a.split(":")[0] + ":" in starred})
+    return sorted(
+        {s for s in scopes if s in allowed} | {a for a in allowed if a.split(":")[0] + ":" in starred}
+    )
 
 
-def _insert(
-    tx: Tx, org_id: str, name: str, role: Role, scopes: list[str] | None, actor: str, wanted: KeyRequest | None = None
-) -> NewKey:
-    prefix = wanted.prefix if wanted else PREFIX
-    key = prefix + randomness.token_hex(24)
+def _insert(tx: Tx, org_id: str, wanted: KeyRequest, actor: str) -> NewKey:
+    key = wanted.prefix + randomness.token_hex(24)
+    key_id = uuid7()
     row = {
-        "id": uuid7(), "org_id": org_id, "name": name, "prefix": key[: len(prefix) + 6], "key_hash": hash_of(key),
-        "role": role.value, "scopes": scopes, "created_by": actor,
-        "expires_at": wanted.expires_at if wanted else None,
-        "application_id": wanted.application_id if wanted else None,
-    }  # fmt: skip
+        "id": key_id,
+        "org_id": org_id,
+        "name": wanted.name,
+        "prefix": key[: len(wanted.prefix) + 6],
+        "key_hash": hash_of(key),
+        "role": wanted.role.value,
+        "scopes": wanted.scopes,
+        "created_by": actor,
+        "expires_at": wanted.expires_at,
+        "application_id": wanted.application_id,
+    }
     identity.insert_key(tx, row)
-    return NewKey(row["id"], key, row | {"created_at": tx.now, "last_used_at": None, "revoked_at": None})
+    return NewKey(key_id, key, row | {"created_at": tx.now, "last_used_at": None, "revoked_at": None})
 
 
 def revoke_key(tx: Tx, org_id: str, key_id: str, actor: str) -> dict[str, Any]:

@@ -28,5 +28,7 @@ def take(tx: Tx, commands: Sequence[Take]) -> list[list[Any] | RunyardError]:
     for c in commands:
         head = heads.get(c.task_id)
         owned = head is not None and head.status is Status.RUNNING and head.attempt == c.attempt
-        answers.append(messages.take_unread(tx, c.task_id) if owned else StaleFence(task_id=c.task_id, attempt=c.attempt))
+        answers.append(
+            messages.take_unread(tx, c.task_id) if owned else StaleFence(task_id=c.task_id, attempt=c.attempt)
+        )
     return answers

@@ -30,7 +30,9 @@ def rescue(tx: Tx, worker_id: str) -> int:
         return 0
     loaded = tasks.load(tx.conn, [task_id for task_id, _ in owned])
     open_steps = journal.open_irreversible(tx.conn, list(loaded))
-    changes = [_change(tx, loaded[id_], attempt, open_steps.get(id_)) for id_, attempt in owned if id_ in loaded]
+    changes = [
+        _change(tx, loaded[id_], attempt, open_steps.get(id_)) for id_, attempt in owned if id_ in loaded
+    ]
     answers = move(tx, changes)
     parked = [(a, open_steps[a.id]) for a in answers if isinstance(a, Head) and a.id in open_steps]
     if parked:
@@ -47,20 +49,36 @@ def _change(tx: Tx, task: Task, attempt: int, open_step: dict[str, Any] | None) 
     if not verdict.again:
         return Change(task.id, Event.FAIL, attempt, data={"error": error}, values={"error": error})
     values = back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error}
-    return Change(task.id, Event.RESCUE, attempt, data={"worker": task.lease_owner, "delay_s": verdict.delay_s},
-                  values=values)
+    return Change(
+        task.id,
+        Event.RESCUE,
+        attempt,
+        data={"worker": task.lease_owner, "delay_s": verdict.delay_s},
+        values=values,
+    )
 
 
 def _payload(step: dict[str, Any]) -> dict[str, Any]:
     return {
-        "kind": "unknown_outcome", "action": step["name"], "step": step["key"], "arguments": step["detail"],
+        "kind": "unknown_outcome",
+        "action": step["name"],
+        "step": step["key"],
+        "arguments": step["detail"],
         "text": f"The worker was lost while the irreversible step {step['name']!r} was open. Nobody knows whether it "
-                "took effect: redo it, skip it with a given result, or fail the run.",
+        "took effect: redo it, skip it with a given result, or fail the run.",
         "decisions": ["redo", "skip", "fail"],
     }
 
 
 def _parked_row(head: Head, step: dict[str, Any]) -> dict[str, Any]:
     # The journal entry's own key would collide with a review the step itself asked for.
-    return {"id": uuid7(), "org_id": head.org_id, "task_id": head.id, "key": f"{step['key']}!{head.attempt}",
-            "kind": "review", "payload": _payload(step), "on_timeout": None, "deadline_at": None}
+    return {
+        "id": uuid7(),
+        "org_id": head.org_id,
+        "task_id": head.id,
+        "key": f"{step['key']}!{head.attempt}",
+        "kind": "review",
+        "payload": _payload(step),
+        "on_timeout": None,
+        "deadline_at": None,
+    }

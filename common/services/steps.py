@@ -63,45 +63,70 @@ class Emit:
     events: tuple[Entry, ...] = field(default=())
 
 
-def begin(tx: Tx, commands: Sequence[Begin]) -> list[None | RunyardError]:
+def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     """Write intents, so that a crash shows them open."""
     _, answers = _fenced(tx, commands)
     for c, refused in zip(commands, answers, strict=True):
         if refused is None and c.again:
             journal.reopen(tx, c.task_id, c.key, c.attempt)
     rows = [
-        {"task_id": c.task_id, "key": c.key, "pos": c.pos, "attempt": c.attempt, "kind": c.kind, "name": c.name,
-         "effect": c.effect, "fingerprint": c.fingerprint, "state": "begun", "detail": c.detail}
-        for c, refused in zip(commands, answers, strict=True) if refused is None and not c.again
+        {
+            "task_id": c.task_id,
+            "key": c.key,
+            "pos": c.pos,
+            "attempt": c.attempt,
+            "kind": c.kind,
+            "name": c.name,
+            "effect": c.effect,
+            "fingerprint": c.fingerprint,
+            "state": "begun",
+            "detail": c.detail,
+        }
+        for c, refused in zip(commands, answers, strict=True)
+        if refused is None and not c.again
     ]
     if rows:
         journal.insert_many(tx, rows)
     return answers
 
 
-def end(tx: Tx, commands: Sequence[End]) -> list[None | RunyardError]:
+def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
     """Write results with their events and usage."""
     heads, answers = _fenced(tx, commands)
     accepted = [c for c, refused in zip(commands, answers, strict=True) if refused is None]
     begun = [c for c in accepted if c.begun]
     whole = [c for c in accepted if not c.begun]
     if begun:
-        journal.end_many(tx, [
-            {"task_id": c.task_id, "key": c.key, "state": c.state, "value": c.value} for c in begun
-        ])
+        journal.end_many(
+            tx, [{"task_id": c.task_id, "key": c.key, "state": c.state, "value": c.value} for c in begun]
+        )
     if whole:
-        journal.insert_many(tx, [
-            {"task_id": c.task_id, "key": c.key, "pos": c.pos, "attempt": c.attempt, "kind": c.kind, "name": c.name,
-             "effect": c.effect, "fingerprint": c.fingerprint, "state": c.state, "detail": c.detail,
-             "value": c.value, "ended_at": tx.now}
-            for c in whole
-        ])
+        journal.insert_many(
+            tx,
+            [
+                {
+                    "task_id": c.task_id,
+                    "key": c.key,
+                    "pos": c.pos,
+                    "attempt": c.attempt,
+                    "kind": c.kind,
+                    "name": c.name,
+                    "effect": c.effect,
+                    "fingerprint": c.fingerprint,
+                    "state": c.state,
+                    "detail": c.detail,
+                    "value": c.value,
+                    "ended_at": tx.now,
+                }
+                for c in whole
+            ],
+        )
     usage.count(tx, [(heads[c.task_id], c.key, c.turn) for c in accepted if c.turn])
     _append(tx, heads, accepted)
     return answers
 
 
-def emit(tx: Tx, commands: Sequence[Emit]) -> list[None | RunyardError]:
+def emit(tx: Tx, commands: Sequence[Emit]) -> list[RunyardError | None]:
     """Append events to the logs."""
     heads, answers = _fenced(tx, commands)
     _append(tx, heads, [c for c, refused in zip(commands, answers, strict=True) if refused is None])
@@ -114,7 +139,9 @@ def _append(tx: Tx, heads: dict[str, Head], commands: Sequence[End | Emit]) -> N
         events.append(tx, heads, entries)
 
 
-def _fenced(tx: Tx, commands: Sequence[Begin | End | Emit]) -> tuple[dict[str, Head], list[None | RunyardError]]:
+def _fenced(
+    tx: Tx, commands: Sequence[Begin | End | Emit]
+) -> tuple[dict[str, Head], list[RunyardError | None]]:
     heads = lock(tx, (c.task_id for c in commands))
 
     def check(command: Begin | End | Emit) -> RunyardError | None:

@@ -11,7 +11,9 @@ from common.store.transaction import Tx
 from common.store.transitions import Change, Head, move
 
 
-def stop_now(tx: Tx, task_ids: Sequence[str], reason: str, by: str | None = None) -> list[Head | RunyardError]:
+def stop_now(
+    tx: Tx, task_ids: Sequence[str], reason: str, by: str | None = None
+) -> list[Head | RunyardError]:
     """Stop these tasks and whatever they started. A task that has ended already answers `IllegalTransition`.
 
     The worker that runs one is told after the commit; from the commit on its writes are refused.

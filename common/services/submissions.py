@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from common.domain.admission import Gate, Load, Rule, Strategy, decide, gates, label
+from common.domain.admission import Gate, Load, Strategy, decide, gates, label
 from common.domain.errors import Conflict, RunyardError, StaleFence, TooManyRequests
 from common.domain.lifecycle import Event, Status
 from common.domain.retry import DEFAULT_POLICY
 from common.domain.specs import Accepted, RunSpec
 from common.services.stops import stop_now
 from common.store import limits, tasks, transitions
-from common.store.tables.runs import StoredFile
+from common.store.tables.query import StoredFile
 from common.store.transaction import Tx
 
 _ATTEMPT_SPENT: dict[str, Any] = {}
@@ -67,8 +67,12 @@ def preview(tx: Tx, spec: RunSpec) -> dict[str, Any]:
         "status": None if refused else (Status.QUEUED if full else Status.PENDING).value,
         "held_by": label(full.key) if full else None,
         "limits": [
-            {"limit": label(g.key), "max_concurrent": g.max_concurrent, "in_use": loads[g.key].held,
-             "strategy": g.strategy.value}
+            {
+                "limit": label(g.key),
+                "max_concurrent": g.max_concurrent,
+                "in_use": loads[g.key].held,
+                "strategy": g.strategy.value,
+            }
             for g in its_gates
         ],
     }
@@ -86,7 +90,9 @@ def _admit(tx: Tx, its_gates: Sequence[Gate], loads: dict[str, Load]) -> Gate | 
     """Count the task against its gates in `loads`; the gate that holds it, if one is full."""
     full = decide(its_gates, loads).full
     if full is not None and full.strategy is Strategy.REJECT:
-        raise Conflict(f"The limit {label(full.key)} is reached.", code="limit_reached", limit=label(full.key))
+        raise Conflict(
+            f"The limit {label(full.key)} is reached.", code="limit_reached", limit=label(full.key)
+        )
     if full is not None and full.strategy is Strategy.INTERRUPT:
         stop_now(tx, limits.holders(tx.conn, full.key), "interrupted by a newer run")
         loads[full.key] = limits.loads(tx, [full])[full.key]
@@ -104,23 +110,55 @@ def _one_more(load: Load) -> Load:
     return Load(load.held + 1, load.waiting, {s: n + 1 for s, n in load.starts.items()}, load.tokens)
 
 
-def _row(tx: Tx, spec: RunSpec, status: Status, its_gates: Sequence[Gate], full: Gate | None) -> dict[str, Any]:
+def _row(
+    tx: Tx, spec: RunSpec, status: Status, its_gates: Sequence[Gate], full: Gate | None
+) -> dict[str, Any]:
     agent = spec.agent
     policy = _ATTEMPT_SPENT if spec.attempts_left == 1 else agent.retry_policy or DEFAULT_POLICY
     return {
-        "id": spec.task_id, "org_id": spec.org_id, "agent_id": agent.agent_id, "version_id": agent.version_id,
-        "agent_name": agent.name, "version": agent.version, "status": status.value, "front": spec.front,
-        "external_id": spec.external_id, "title": spec.title, "session_id": spec.session_id,
-        "end_user_id": spec.end_user_id, "created_by": spec.created_by, "key_id": spec.key_id,
-        "parent_id": spec.parent_id, "retry_of": spec.retry_of, "schedule_id": spec.schedule_id,
-        "lane": spec.lane or spec.org_id, "priority": spec.priority, "resume": 1,
-        "held_by": full.key if full else None, "model": spec.model,
-        "limit_keys": [gate.key for gate in its_gates] or None, "available_at": None,
-        "expires_at": tx.now + spec.ttl_s if spec.ttl_s is not None else None, "deadline_at": spec.deadline_at,
-        "timeout_s": agent.timeout_s, "attempt": 0, "lease_owner": None, "retry_policy": policy, "retries": None,
-        "input": spec.input, "secrets": spec.secrets, "has_callback": spec.has_callback, "output": None,
-        "error": None, "usage": None, "cost_micros": 0, "meta": spec.meta or None, "created_at": tx.now,
-        "updated_at": tx.now, "started_at": None, "finished_at": None,
+        "id": spec.task_id,
+        "org_id": spec.org_id,
+        "agent_id": agent.agent_id,
+        "version_id": agent.version_id,
+        "agent_name": agent.name,
+        "version": agent.version,
+        "status": status.value,
+        "front": spec.front,
+        "external_id": spec.external_id,
+        "title": spec.title,
+        "session_id": spec.session_id,
+        "end_user_id": spec.end_user_id,
+        "created_by": spec.created_by,
+        "key_id": spec.key_id,
+        "parent_id": spec.parent_id,
+        "retry_of": spec.retry_of,
+        "schedule_id": spec.schedule_id,
+        "lane": spec.lane or spec.org_id,
+        "priority": spec.priority,
+        "resume": 1,
+        "held_by": full.key if full else None,
+        "model": spec.model,
+        "limit_keys": [gate.key for gate in its_gates] or None,
+        "available_at": None,
+        "expires_at": tx.now + spec.ttl_s if spec.ttl_s is not None else None,
+        "deadline_at": spec.deadline_at,
+        "timeout_s": agent.timeout_s,
+        "attempt": 0,
+        "lease_owner": None,
+        "retry_policy": policy,
+        "retries": None,
+        "input": spec.input,
+        "secrets": spec.secrets,
+        "has_callback": spec.has_callback,
+        "output": None,
+        "error": None,
+        "usage": None,
+        "cost_micros": 0,
+        "meta": spec.meta or None,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+        "started_at": None,
+        "finished_at": None,
     }
 
 
@@ -137,7 +175,8 @@ def _refuse_full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, Runyard
         if room[spec.org_id] < 0:
             refused[index] = TooManyRequests(
                 f"The organisation's backlog holds {spec.max_queued} runs, its bound; submit again later.",
-                code="backlog_full", retry_after=5,
+                code="backlog_full",
+                retry_after=5,
             )
     return refused
 
@@ -157,9 +196,19 @@ def _refuse_stale_parents(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, Runyard
 
 def _store_files(tx: Tx, specs: Sequence[RunSpec], stored: set[str]) -> None:
     rows = [
-        {"id": f["id"], "org_id": spec.org_id, "task_id": spec.task_id, "sha256": f["sha256"], "name": f["name"],
-         "media_type": f["media_type"], "size": f["size"], "field": f.get("field"), "created_at": tx.now}
-        for spec in specs if spec.task_id in stored
+        {
+            "id": f["id"],
+            "org_id": spec.org_id,
+            "task_id": spec.task_id,
+            "sha256": f["sha256"],
+            "name": f["name"],
+            "media_type": f["media_type"],
+            "size": f["size"],
+            "field": f.get("field"),
+            "created_at": tx.now,
+        }
+        for spec in specs
+        if spec.task_id in stored
         for f in spec.input.get("files") or ()
     ]
     if rows:

@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from common.store.tables.agents import Agent, AgentTag, AgentVersion
+from common.store.tables.query import Agent, AgentTag, AgentVersion
 from common.store.transaction import Tx
 
-_AGENT = Agent.__table__.c  # type: ignore[attr-defined]
-_VERSION = AgentVersion.__table__.c  # type: ignore[attr-defined]
+_AGENT = Agent.__table__.c
+_VERSION = AgentVersion.__table__.c
 Row = dict[str, Any]
 
 
@@ -32,7 +32,9 @@ def by_name(conn: Connection, org_id: str, name: str) -> Row | None:
 
 def by_slug(conn: Connection, org_id: str, slug: str) -> Row | None:
     """One agent by its normalised name; own before shared, then the oldest."""
-    query = select(*_AGENT).where(Agent.slug == slug, _visible(org_id)).order_by(Agent.org_id != org_id, Agent.id)
+    query = (
+        select(*_AGENT).where(Agent.slug == slug, _visible(org_id)).order_by(Agent.org_id != org_id, Agent.id)
+    )
     return _one(conn, query.limit(1))
 
 
@@ -41,7 +43,11 @@ def _visible(org_id: str) -> Any:
 
 
 def page(
-    conn: Connection, org_id: str, limit: int, before: str | None = None, name: str | None = None,
+    conn: Connection,
+    org_id: str,
+    limit: int,
+    before: str | None = None,
+    name: str | None = None,
     include_inactive: bool = True,
 ) -> list[Row]:
     """Agents an organisation may see, newest first; `name` is a case-insensitive substring."""
@@ -57,8 +63,15 @@ def page(
 
 def insert_agent(tx: Tx, row: Row) -> None:
     """Store a new agent."""
-    empty = {"description": "", "settings": None, "version_id": None, "created_by": None, "shared": False,
-             "is_active": True, "functional": True}
+    empty = {
+        "description": "",
+        "settings": None,
+        "version_id": None,
+        "created_by": None,
+        "shared": False,
+        "is_active": True,
+        "functional": True,
+    }
     tx.conn.execute(insert(Agent), empty | row | {"created_at": tx.now, "updated_at": tx.now})
 
 
@@ -88,12 +101,16 @@ def versions(conn: Connection, agent_id: str) -> list[Row]:
 
 def insert_version(tx: Tx, row: Row) -> None:
     """Store a new version."""
-    tx.conn.execute(insert(AgentVersion), {"yanked": False} | row | {"created_at": tx.now, "updated_at": tx.now})
+    tx.conn.execute(
+        insert(AgentVersion), {"yanked": False} | row | {"created_at": tx.now, "updated_at": tx.now}
+    )
 
 
 def update_version(tx: Tx, version_id: str, **values: Any) -> None:
     """Change a version's status, yank mark, or (drafts only) manifest."""
-    tx.conn.execute(update(AgentVersion).where(AgentVersion.id == version_id).values(**values, updated_at=tx.now))
+    tx.conn.execute(
+        update(AgentVersion).where(AgentVersion.id == version_id).values(**values, updated_at=tx.now)
+    )
 
 
 def delete_version(tx: Tx, version_id: str) -> None:
@@ -111,10 +128,13 @@ def tags(conn: Connection, agent_id: str) -> dict[str, str]:
 def set_tag(tx: Tx, agent_id: str, tag: str, version_id: str) -> None:
     """Point a tag at a version."""
     tx.conn.execute(delete(AgentTag).where(AgentTag.agent_id == agent_id, AgentTag.tag == tag))
-    tx.conn.execute(insert(AgentTag), {
-        "agent_id": agent_id, "tag": tag, "version_id": version_id, "updated_at": tx.now})
+    tx.conn.execute(
+        insert(AgentTag), {"agent_id": agent_id, "tag": tag, "version_id": version_id, "updated_at": tx.now}
+    )
 
 
 def drop_tag(tx: Tx, agent_id: str, tag: str) -> bool:
     """Remove a tag."""
-    return bool(tx.conn.execute(delete(AgentTag).where(AgentTag.agent_id == agent_id, AgentTag.tag == tag)).rowcount)
+    return bool(
+        tx.conn.execute(delete(AgentTag).where(AgentTag.agent_id == agent_id, AgentTag.tag == tag)).rowcount
+    )

@@ -26,15 +26,13 @@ class Database:
         self.url = url
         self.is_postgres = make_url(url).get_backend_name() == "postgresql"
         self.engine = _postgres(url, pool_size) if self.is_postgres else _sqlite(url)
+        self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A write transaction: committed at the end of the block, rolled back when it raises."""
-        with self.engine.connect() as connection:
-            if not self.is_postgres:
-                connection = connection.execution_options(sqlite_begin="IMMEDIATE")
-            with connection.begin():
-                yield connection
+        with self._writing.connect() as connection, connection.begin():
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -72,7 +70,9 @@ def _postgres(url: str, pool_size: int) -> Engine:
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, json_serializer=dump)
+    engine = create_engine(
+        url, connect_args={"timeout": 30, "check_same_thread": False}, json_serializer=dump
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: Any, _record: Any) -> None:

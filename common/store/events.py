@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, select, update, bindparam
+from sqlalchemy import Connection, bindparam, select, update
 
-from common.store.tables.runs import Task, TaskEvent
+from common.store.tables.query import Task, TaskEvent
 from common.store.transaction import Tx
 from common.store.transitions import Head, log
-from dataclasses import replace
 
-_COLUMNS = TaskEvent.__table__.c  # type: ignore[attr-defined]
+_COLUMNS = TaskEvent.__table__.c
 
 
 def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dict[str, Any]]]) -> list[int]:

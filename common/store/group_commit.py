@@ -73,7 +73,7 @@ class GroupCommit:
     def _commit(self, jobs: list[_Job]) -> None:
         try:
             answers = self._transact(jobs)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - every caller gets its own answer
             if len(jobs) == 1:
                 jobs[0][2].set_exception(error)
                 return

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from common.domain.ids import uuid7
-from common.store.tables.identity import ApiKey, Audit, Organisation
+from common.store.tables.query import ApiKey, Audit, Organisation
 from common.store.transaction import Tx
 
-_KEY = ApiKey.__table__.c  # type: ignore[attr-defined]
-_ORGANISATION = Organisation.__table__.c  # type: ignore[attr-defined]
-_AUDIT = Audit.__table__.c  # type: ignore[attr-defined]
+_KEY = ApiKey.__table__.c
+_ORG = Organisation.__table__.c
+_AUDIT = Audit.__table__.c
 Row = dict[str, Any]
 
 
@@ -24,55 +24,69 @@ def _one(conn: Connection, query: Any) -> Row | None:
 
 def organisation(conn: Connection, org_id: str) -> Row | None:
     """One organisation by id."""
-    return _one(conn, select(*_ORGANISATION).where(Organisation.id == org_id))
+    return _one(conn, select(*_ORG).where(_ORG.id == org_id))
 
 
 def organisation_named(conn: Connection, name: str) -> Row | None:
     """The oldest organisation of this name."""
-    query = select(*_ORGANISATION).where(Organisation.name == name).order_by(Organisation.created_at, Organisation.id)
+    query = select(*_ORG).where(_ORG.name == name).order_by(_ORG.created_at, _ORG.id)
     return _one(conn, query.limit(1))
 
 
 def insert_organisation(tx: Tx, name: str, org_id: str | None = None) -> str:
     """Store a new organisation; its id."""
     org_id = org_id or uuid7()
-    tx.conn.execute(insert(Organisation), {
-        "id": org_id, "name": name, "weight": 1.0, "active": True, "settings": None, "balance_micros": None,
-        "created_at": tx.now,
-    })  # fmt: skip
+    tx.conn.execute(
+        insert(Organisation),
+        {
+            "id": org_id,
+            "name": name,
+            "weight": 1.0,
+            "active": True,
+            "settings": None,
+            "balance_micros": None,
+            "created_at": tx.now,
+        },
+    )
     return org_id
 
 
 def key_by_hash(conn: Connection, key_hash: str) -> Row | None:
-    """One key by the SHA-256 (hex) of the whole key, with its organisation's `org_active`; revoked ones too."""
+    """One key by the SHA-256 (hex) of the whole key, with `org_active`; revoked ones too."""
     query = (
-        select(*_KEY, Organisation.active.label("org_active"))  # type: ignore[attr-defined]
-        .join(Organisation, Organisation.id == ApiKey.org_id)
-        .where(ApiKey.key_hash == key_hash)
+        select(*_KEY, _ORG.active.label("org_active"))
+        .join(Organisation.__table__, _ORG.id == _KEY.org_id)
+        .where(_KEY.key_hash == key_hash)
     )
     return _one(conn, query)
 
 
 def key(conn: Connection, org_id: str, key_id: str) -> Row | None:
     """One key of an organisation."""
-    return _one(conn, select(*_KEY).where(ApiKey.id == key_id, ApiKey.org_id == org_id))
+    return _one(conn, select(*_KEY).where(_KEY.id == key_id, _KEY.org_id == org_id))
 
 
 def keys(
     conn: Connection, org_id: str, limit: int, before: str | None = None, with_revoked: bool = False
 ) -> list[Row]:
     """Keys of an organisation, newest first, older than the id `before`."""
-    query = select(*_KEY).where(ApiKey.org_id == org_id)
+    query = select(*_KEY).where(_KEY.org_id == org_id)
     if not with_revoked:
-        query = query.where(ApiKey.revoked_at.is_(None))  # type: ignore[union-attr]
+        query = query.where(_KEY.revoked_at.is_(None))
     if before is not None:
-        query = query.where(ApiKey.id < before)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(ApiKey.id.desc()).limit(limit))]  # type: ignore[attr-defined]
+        query = query.where(_KEY.id < before)
+    return [dict(row._mapping) for row in conn.execute(query.order_by(_KEY.id.desc()).limit(limit))]
 
 
 def insert_key(tx: Tx, row: Row) -> None:
     """Store a new key: id, org_id, name, prefix, key_hash, role, scopes, and more."""
-    empty = {"created_by": None, "application_id": None, "expires_at": None, "revoked_at": None, "last_used_at": None}
+    empty = {
+        "created_by": None,
+        "application_id": None,
+        "expires_at": None,
+        "revoked_at": None,
+        "last_used_at": None,
+    }
     tx.conn.execute(insert(ApiKey), empty | row | {"created_at": tx.now})
 
 
@@ -80,7 +94,7 @@ def revoke_key(tx: Tx, org_id: str, key_id: str) -> Row | None:
     """Revoke a key that is not revoked yet; the key, or None."""
     query = (
         update(ApiKey)
-        .where(ApiKey.id == key_id, ApiKey.org_id == org_id, ApiKey.revoked_at.is_(None))  # type: ignore[arg-type,union-attr]
+        .where(_KEY.id == key_id, _KEY.org_id == org_id, _KEY.revoked_at.is_(None))
         .values(revoked_at=tx.now)
         .returning(*_KEY)
     )
@@ -91,8 +105,8 @@ def note_use(tx: Tx, used: Mapping[str, float]) -> None:
     """Set when these keys (by id) were last used, in epoch seconds; never backward."""
     statement = (
         update(ApiKey)
-        .where(ApiKey.id == bindparam("key_id"))  # type: ignore[arg-type]
-        .where((ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < bindparam("at")))  # type: ignore[union-attr,operator]
+        .where(_KEY.id == bindparam("key_id"))
+        .where((_KEY.last_used_at.is_(None)) | (_KEY.last_used_at < bindparam("at")))
         .values(last_used_at=bindparam("at"))
     )
     if used:
@@ -101,15 +115,23 @@ def note_use(tx: Tx, used: Mapping[str, float]) -> None:
 
 def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: Any = None) -> None:
     """Note that `actor` (key:<id>, user:<id>, system) did `action` (noun.verb) to an object."""
-    tx.conn.execute(insert(Audit), {
-        "id": uuid7(), "org_id": org_id, "actor": actor, "action": action, "object_id": object_id, "data": data,
-        "at": tx.now,
-    })  # fmt: skip
+    tx.conn.execute(
+        insert(Audit),
+        {
+            "id": uuid7(),
+            "org_id": org_id,
+            "actor": actor,
+            "action": action,
+            "object_id": object_id,
+            "data": data,
+            "at": tx.now,
+        },
+    )
 
 
 def audit_page(conn: Connection, org_id: str, limit: int, before: str | None = None) -> list[Row]:
     """The audit log, newest first, older than the entry `before`."""
-    query = select(*_AUDIT).where(Audit.org_id == org_id)
+    query = select(*_AUDIT).where(_AUDIT.org_id == org_id)
     if before is not None:
-        query = query.where(Audit.id < before)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(Audit.id.desc()).limit(limit))]  # type: ignore[attr-defined]
+        query = query.where(_AUDIT.id < before)
+    return [dict(row._mapping) for row in conn.execute(query.order_by(_AUDIT.id.desc()).limit(limit))]

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from common.store.tables.runs import JournalEntry
+from common.store.tables.query import JournalEntry
 from common.store.transaction import Tx
 
-_COLUMNS = JournalEntry.__table__.c  # type: ignore[attr-defined]
+_COLUMNS = JournalEntry.__table__.c
 
 
 def insert_many(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
@@ -26,7 +26,9 @@ def end_many(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
         .where(JournalEntry.task_id == bindparam("t"), JournalEntry.key == bindparam("k"))
         .values(state=bindparam("s"), value=bindparam("v", type_=_COLUMNS.value.type), ended_at=tx.now)
     )
-    tx.conn.execute(statement, [{"t": r["task_id"], "k": r["key"], "s": r["state"], "v": r["value"]} for r in rows])
+    tx.conn.execute(
+        statement, [{"t": r["task_id"], "k": r["key"], "s": r["state"], "v": r["value"]} for r in rows]
+    )
 
 
 def reopen(tx: Tx, task_id: str, key: str, attempt: int) -> None:
@@ -45,7 +47,11 @@ def drop(tx: Tx, task_id: str, keys: Sequence[str]) -> None:
 
 def load(conn: Connection, task_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Whole journals by task, each in order of beginning."""
-    query = select(*_COLUMNS).where(JournalEntry.task_id.in_(task_ids)).order_by(JournalEntry.task_id, JournalEntry.pos)
+    query = (
+        select(*_COLUMNS)
+        .where(JournalEntry.task_id.in_(task_ids))
+        .order_by(JournalEntry.task_id, JournalEntry.pos)
+    )
     found: dict[str, list[dict[str, Any]]] = {}
     for row in conn.execute(query):
         found.setdefault(row.task_id, []).append(dict(row._mapping))
@@ -55,7 +61,9 @@ def load(conn: Connection, task_ids: Sequence[str]) -> dict[str, list[dict[str, 
 def open_irreversible(conn: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """For each task, an irreversible step that began and never ended, if there is one."""
     query = select(*_COLUMNS).where(
-        JournalEntry.task_id.in_(task_ids), JournalEntry.state == "begun", JournalEntry.effect == "irreversible"
+        JournalEntry.task_id.in_(task_ids),
+        JournalEntry.state == "begun",
+        JournalEntry.effect == "irreversible",
     )
     return {row.task_id: dict(row._mapping) for row in conn.execute(query)}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, select, text
 
 from common.domain.fairness import LaneClock
-from common.store.tables.runs import Lane
+from common.store.tables.query import Lane
 from common.store.transaction import Tx
 
 SYSTEM = "*"

@@ -13,22 +13,28 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text
 
 from common.domain.admission import Gate, Kind, Load, Rule, Strategy
-from common.store.tables.runs import Limit, Slot, Start, Task
-from common.store.tables.usage import Turn
+from common.store.tables.query import Limit, Slot, Start, Task, Turn
 from common.store.transaction import Tx
 
 
 def rules(conn: Connection, org_ids: Iterable[str]) -> list[Rule]:
     """The rules that bind these organisations, the operator's included. Read afresh: changes bind at once."""
     query = select(Limit).where(Limit.org_id.in_([*set(org_ids), "*"]))
-    return [rule(row) for row in conn.execute(query.with_only_columns(*Limit.__table__.c))]  # type: ignore[attr-defined]
+    return [rule(row) for row in conn.execute(query.with_only_columns(*Limit.__table__.c))]
 
 
 def rule(row: Any) -> Rule:
     """A rule from its row."""
     return Rule(
-        row.id, row.org_id, Kind(row.kind), row.selector, row.max_concurrent, row.rate_count, row.rate_seconds,
-        row.tokens_per_minute, Strategy(row.strategy),
+        row.id,
+        row.org_id,
+        Kind(row.kind),
+        row.selector,
+        row.max_concurrent,
+        row.rate_count,
+        row.rate_seconds,
+        row.tokens_per_minute,
+        Strategy(row.strategy),
     )
 
 
@@ -41,12 +47,16 @@ def lock(tx: Tx, keys: Iterable[str]) -> None:
     """Serialise admission on these keys until the transaction ends (on SQLite the transaction itself does)."""
     if not tx.db.is_postgres:
         return
-    numbers = sorted({int.from_bytes(hashlib.blake2b(k.encode(), digest_size=8).digest(), signed=True) for k in keys})
+    numbers = sorted(
+        {int.from_bytes(hashlib.blake2b(k.encode(), digest_size=8).digest(), signed=True) for k in keys}
+    )
     if numbers:
         tx.conn.execute(_LOCK, {"numbers": numbers})
 
 
-_LOCK = text("SELECT pg_advisory_xact_lock(n) FROM (SELECT n FROM unnest(CAST(:numbers AS bigint[])) AS n ORDER BY n) AS s")
+_LOCK = text(
+    "SELECT pg_advisory_xact_lock(n) FROM (SELECT n FROM unnest(CAST(:numbers AS bigint[])) AS n ORDER BY n) AS s"
+)
 
 
 def loads(tx: Tx, gates: Iterable[Gate]) -> dict[str, Load]:
@@ -54,12 +64,18 @@ def loads(tx: Tx, gates: Iterable[Gate]) -> dict[str, Load]:
     by_key = {gate.key: gate for gate in gates}
     if not by_key:
         return {}
-    held = dict(tx.conn.execute(
-        select(Slot.limit_key, func.count()).where(Slot.limit_key.in_(list(by_key))).group_by(Slot.limit_key)
-    ).all())
-    waiting = set(tx.conn.execute(
-        select(Task.held_by).where(Task.held_by.in_(list(by_key)), Task.status == "queued").distinct()
-    ).scalars())
+    held: dict[str, int] = dict(
+        tx.conn.execute(
+            select(Slot.limit_key, func.count())
+            .where(Slot.limit_key.in_(list(by_key)))
+            .group_by(Slot.limit_key)
+        ).all()
+    )
+    waiting = set(
+        tx.conn.execute(
+            select(Task.held_by).where(Task.held_by.in_(list(by_key)), Task.status == "queued").distinct()
+        ).scalars()
+    )
     return {
         key: Load(held.get(key, 0), key in waiting, _starts(tx, gate), _tokens(tx, gate))
         for key, gate in by_key.items()
@@ -78,7 +94,9 @@ def _starts(tx: Tx, gate: Gate) -> dict[float, int]:
 def _tokens(tx: Tx, gate: Gate) -> int:
     if gate.tokens_per_minute is None:
         return 0
-    query = select(func.coalesce(func.sum(Turn.input_tokens + Turn.output_tokens), 0)).where(Turn.at > tx.now - 60)
+    query = select(func.coalesce(func.sum(Turn.input_tokens + Turn.output_tokens), 0)).where(
+        Turn.at > tx.now - 60
+    )
     scope, _, name = gate.key.partition("|")
     kind, _, value = name.partition(":")
     if scope != "*":
@@ -90,9 +108,14 @@ def _tokens(tx: Tx, gate: Gate) -> int:
 
 def take(tx: Tx, taken: Sequence[tuple[str, Sequence[Gate]]]) -> None:
     """Give each (task id, gates) its slots and count its start."""
-    slots = [{"limit_key": g.key, "task_id": task_id, "at": tx.now} for task_id, gates in taken for g in gates]
+    slots = [
+        {"limit_key": g.key, "task_id": task_id, "at": tx.now} for task_id, gates in taken for g in gates
+    ]
     starts = [
-        {"limit_key": g.key, "task_id": task_id, "at": tx.now} for task_id, gates in taken for g in gates if g.rates
+        {"limit_key": g.key, "task_id": task_id, "at": tx.now}
+        for task_id, gates in taken
+        for g in gates
+        if g.rates
     ]
     if slots:
         tx.conn.execute(insert(Slot), slots)
@@ -118,12 +141,14 @@ def save(tx: Tx, values: dict[str, Any]) -> None:
 
 def remove(tx: Tx, org_id: str, limit_id: str) -> bool:
     """Delete one limit of an organisation."""
-    return bool(tx.conn.execute(delete(Limit).where(and_(Limit.id == limit_id, Limit.org_id == org_id))).rowcount)
+    return bool(
+        tx.conn.execute(delete(Limit).where(and_(Limit.id == limit_id, Limit.org_id == org_id))).rowcount
+    )
 
 
 def listed(conn: Connection, org_id: str, limit_id: str | None = None) -> list[dict[str, Any]]:
     """The limits that bind an organisation, as rows."""
-    query = select(*Limit.__table__.c).where(or_(Limit.org_id == org_id, Limit.org_id == "*"))  # type: ignore[attr-defined]
+    query = select(*Limit.__table__.c).where(or_(Limit.org_id == org_id, Limit.org_id == "*"))
     if limit_id is not None:
         query = query.where(Limit.id == limit_id)
     return [dict(row._mapping) for row in conn.execute(query.order_by(Limit.kind, Limit.selector))]

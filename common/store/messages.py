@@ -8,29 +8,45 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from common.domain.ids import uuid7
-from common.store.tables.people import Message, Session
+from common.store.tables.query import Message, Session
 from common.store.transaction import Tx
 from common.store.transitions import Head
 
-_COLUMNS = Message.__table__.c  # type: ignore[attr-defined]
+_COLUMNS = Message.__table__.c
 
 
 def append_lines(tx: Tx, kept: Sequence[tuple[Head, Sequence[dict[str, Any]]]]) -> None:
     """Append lines {role, type, content} written by tasks; those of a session continue its order."""
     rows = [
-        _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line) for head, lines in kept for line in lines
+        _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line)
+        for head, lines in kept
+        for line in lines
     ]
     if rows:
         insert_rows(tx, rows)
 
 
 def _row(
-    tx: Tx, org_id: str, task_id: str | None, agent_id: str | None, session_id: str | None, line: dict[str, Any]
+    tx: Tx,
+    org_id: str,
+    task_id: str | None,
+    agent_id: str | None,
+    session_id: str | None,
+    line: dict[str, Any],
 ) -> dict[str, Any]:
     return {
-        "id": uuid7(), "org_id": org_id, "task_id": task_id, "agent_id": agent_id, "session_id": session_id,
-        "seq": None, "role": line["role"], "type": line["type"], "content": line["content"],
-        "user_id": line.get("user_id"), "parent_id": line.get("parent_id"), "unread": line.get("unread", False),
+        "id": uuid7(),
+        "org_id": org_id,
+        "task_id": task_id,
+        "agent_id": agent_id,
+        "session_id": session_id,
+        "seq": None,
+        "role": line["role"],
+        "type": line["type"],
+        "content": line["content"],
+        "user_id": line.get("user_id"),
+        "parent_id": line.get("parent_id"),
+        "unread": line.get("unread", False),
         "created_at": tx.now,
     }
 
@@ -40,8 +56,10 @@ def insert_rows(tx: Tx, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["session_id"] is not None:
             row["seq"] = tx.conn.execute(
-                update(Session).where(Session.id == row["session_id"])
-                .values(last_seq=Session.last_seq + 1, updated_at=tx.now).returning(Session.last_seq)
+                update(Session)
+                .where(Session.id == row["session_id"])
+                .values(last_seq=Session.last_seq + 1, updated_at=tx.now)
+                .returning(Session.last_seq)
             ).scalar()
     tx.conn.execute(insert(Message), rows)
 
@@ -71,7 +89,9 @@ def of_task(conn: Connection, task_id: str) -> list[dict[str, Any]]:
 
 def of_session(conn: Connection, session_id: str, limit: int = 10_000) -> list[dict[str, Any]]:
     """A session's conversation, oldest first; of a very long one the newest `limit` lines."""
-    query = select(*_COLUMNS).where(Message.session_id == session_id).order_by(Message.seq.desc()).limit(limit)
+    query = (
+        select(*_COLUMNS).where(Message.session_id == session_id).order_by(Message.seq.desc()).limit(limit)
+    )
     return [dict(row._mapping) for row in conn.execute(query)][::-1]
 
 

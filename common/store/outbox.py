@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, func, select
 
-from common.store.tables.runs import Outbox, Task
+from common.store.tables.query import Outbox, Task
 from common.store.transaction import Tx
 
 
@@ -23,5 +23,10 @@ def rung(tx: Tx, ids: Sequence[str]) -> int:
 
 def unclaimed(conn: Connection, older_than: float, at_most: int = 1000) -> int:
     """Claimable tasks untouched since `older_than`: their doorbell was lost after it rang, or every worker is busy."""
-    waiting = select(Task.id).where(Task.status == "pending", Task.updated_at < older_than).limit(at_most).subquery()
+    waiting = (
+        select(Task.id)
+        .where(Task.status == "pending", Task.updated_at < older_than)
+        .limit(at_most)
+        .subquery()
+    )
     return int(conn.execute(select(func.count()).select_from(waiting)).scalar_one())

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from common.store.tables.people import Question
+from common.store.tables.query import Question
 from common.store.transaction import Tx
 
-_COLUMNS = Question.__table__.c  # type: ignore[attr-defined]
+_COLUMNS = Question.__table__.c
 
 
 def cancel_open(tx: Tx, task_ids: Sequence[str]) -> None:

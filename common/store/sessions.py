@@ -9,10 +9,10 @@ from sqlalchemy import Connection, delete, select, text, update
 
 from common.domain.admission import Strategy
 from common.domain.ids import uuid7
-from common.store.tables.people import Message, Session
+from common.store.tables.query import Message, Session
 from common.store.transaction import Tx
 
-_COLUMNS = Session.__table__.c  # type: ignore[attr-defined]
+_COLUMNS = Session.__table__.c
 
 _ENSURE = text("""
 INSERT INTO sessions (id, org_id, scope, key, agent_id, end_user_id, strategy, last_seq, created_at, updated_at)
@@ -23,12 +23,26 @@ RETURNING id
 
 
 def ensure(
-    tx: Tx, org_id: str, key: str, scope: str = "", agent_id: str | None = None, end_user_id: str | None = None,
-    strategy: Strategy = Strategy.ENQUEUE, session_id: str | None = None,
+    tx: Tx,
+    org_id: str,
+    key: str,
+    scope: str = "",
+    agent_id: str | None = None,
+    end_user_id: str | None = None,
+    strategy: Strategy = Strategy.ENQUEUE,
+    session_id: str | None = None,
 ) -> str:
     """The id of the session the caller names `key`, created when new. Of two racing callers both get the same."""
-    values = {"id": session_id or uuid7(), "org_id": org_id, "scope": scope, "key": key, "agent_id": agent_id,
-              "end_user_id": end_user_id, "strategy": strategy.value, "now": tx.now}
+    values = {
+        "id": session_id or uuid7(),
+        "org_id": org_id,
+        "scope": scope,
+        "key": key,
+        "agent_id": agent_id,
+        "end_user_id": end_user_id,
+        "strategy": strategy.value,
+        "now": tx.now,
+    }
     return str(tx.conn.execute(_ENSURE, values).scalar_one())
 
 
@@ -65,7 +79,9 @@ def page(conn: Connection, org_id: str, limit: int, before: str | None = None) -
 def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: Strategy) -> bool:
     """Change what the session does with a second run."""
     done = tx.conn.execute(
-        update(Session).where(Session.id == session_id, Session.org_id == org_id).values(strategy=strategy.value)
+        update(Session)
+        .where(Session.id == session_id, Session.org_id == org_id)
+        .values(strategy=strategy.value)
     )
     return bool(done.rowcount)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, s
 
 from common.domain.lifecycle import Status
 from common.domain.tasks import Task
-from common.store.tables import runs
+from common.store.tables import query as runs
 from common.store.transaction import Happened, Tx
 
 _T = runs.Task
@@ -22,20 +22,26 @@ def task(row: Any) -> Task:
     """A task from its row."""
     values = dict(row._mapping)
     values["status"] = Status(values["status"])
-    return Task(**{"input": None, "secrets": None, "output": None} | values)
+    defaults: dict[str, Any] = {"input": None, "secrets": None, "output": None}
+    return Task(**defaults | values)
 
 
-def insert_many(tx: Tx, rows: Sequence[dict[str, Any]], first_events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+def insert_many(
+    tx: Tx, rows: Sequence[dict[str, Any]], first_events: Sequence[tuple[str, dict[str, Any]]]
+) -> None:
     """Insert tasks, each with its first event (type, data)."""
     tx.conn.execute(insert(_T), [row | {"last_seq": 1} for row in rows])
     happened = [
         Happened(row["org_id"], row["id"], 1, type_, 0, data | {"status": row["status"]}, tx.now)
         for row, (type_, data) in zip(rows, first_events, strict=True)
     ]
-    tx.conn.execute(insert(runs.TaskEvent), [
-        {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": 0, "data": h.data, "at": h.at}
-        for h in happened
-    ])
+    tx.conn.execute(
+        insert(runs.TaskEvent),
+        [
+            {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": 0, "data": h.data, "at": h.at}
+            for h in happened
+        ],
+    )
     tx.happened.extend(happened)
     tx.woken += sum(1 for row in rows if row["status"] == Status.PENDING)
 
@@ -75,7 +81,12 @@ class Filter:
 
 
 def page(
-    conn: Connection, org_id: str, wanted: Filter, limit: int, before: str | None = None, offset: int = 0,
+    conn: Connection,
+    org_id: str,
+    wanted: Filter,
+    limit: int,
+    before: str | None = None,
+    offset: int = 0,
     light: bool = True,
 ) -> list[Task]:
     """Tasks of an organisation, newest first, older than the id `before`; `light` leaves input and output out."""
@@ -137,17 +148,18 @@ def due(conn: Connection, now: float, limit: int) -> list[Task]:
     return [task(row) for row in conn.execute(query.order_by(_T.available_at).limit(limit))]
 
 
-def queued_keys(conn: Connection) -> list[str]:
-    """Every limit that holds somebody back."""
-    return list(conn.execute(_QUEUED_KEYS).scalars())
+def queued_keys(conn: Connection, after: str, limit: int) -> list[str]:
+    """Limits that hold somebody back, in order, from the one after `after`."""
+    return list(conn.execute(_QUEUED_KEYS, {"after": after, "limit": limit}).scalars())
 
 
+# A loose index scan over ix_tasks_held: one probe per limit, however many tasks each holds.
 _QUEUED_KEYS = text("""
-WITH RECURSIVE heads(key) AS (
-    SELECT min(held_by) FROM tasks WHERE status = 'queued'
+WITH RECURSIVE heads(key, n) AS (
+    SELECT min(held_by), 1 FROM tasks WHERE status = 'queued' AND held_by > :after
     UNION ALL
-    SELECT (SELECT min(t.held_by) FROM tasks t WHERE t.status = 'queued' AND t.held_by > heads.key)
-    FROM heads WHERE heads.key IS NOT NULL
+    SELECT (SELECT min(t.held_by) FROM tasks t WHERE t.status = 'queued' AND t.held_by > heads.key), n + 1
+    FROM heads WHERE heads.key IS NOT NULL AND n < :limit
 ) SELECT key FROM heads WHERE key IS NOT NULL
 """)
 

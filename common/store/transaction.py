@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert
 
 from common.domain.ids import uuid7
 from common.store.database import Database
-from common.store.tables.runs import Outbox
+from common.store.tables.query import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,14 @@ class Happened:
 
     def to_json(self) -> dict[str, Any]:
         """The event as the live stream and the native API carry it."""
-        return {"task_id": self.task_id, "seq": self.seq, "type": self.type, "attempt": self.attempt,
-                "data": self.data, "at": self.at}
+        return {
+            "task_id": self.task_id,
+            "seq": self.seq,
+            "type": self.type,
+            "attempt": self.attempt,
+            "data": self.data,
+            "at": self.at,
+        }
 
 
 @dataclass(slots=True)
@@ -65,8 +71,10 @@ class Store:
             yield tx
             if tx.woken:
                 tx.outbox_id = uuid7()
-                conn.execute(insert(Outbox), {
-                    "id": tx.outbox_id, "topic": "wake", "payload": {"count": tx.woken}, "at": tx.now})
+                conn.execute(
+                    insert(Outbox),
+                    {"id": tx.outbox_id, "topic": "wake", "payload": {"count": tx.woken}, "at": tx.now},
+                )
         if self.after_commit is not None:
             self.after_commit(tx)
 

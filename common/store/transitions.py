@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from common.domain.errors import NotFound, RunyardError, StaleFence
 from common.domain.lifecycle import HOLDING, TERMINAL, Event, Status, apply
 from common.store import deliveries, questions
-from common.store.tables.runs import Slot, Task, TaskEvent
+from common.store.tables.query import Slot, Task, TaskEvent
 from common.store.transaction import Happened, Tx
 
 
@@ -70,7 +70,9 @@ def head(row: Any) -> Head:
     return Head(**values | {"status": Status(values["status"])})
 
 
-def move(tx: Tx, changes: Sequence[Change], heads: dict[str, Head] | None = None) -> list[Head | RunyardError]:
+def move(
+    tx: Tx, changes: Sequence[Change], heads: dict[str, Head] | None = None
+) -> list[Head | RunyardError]:
     """Apply each change that is legal; the task's new head, or the reason this one was refused.
 
     `heads` are rows the caller has locked in this transaction already. Errors: `NotFound`,
@@ -100,7 +102,9 @@ def move(tx: Tx, changes: Sequence[Change], heads: dict[str, Head] | None = None
 
 
 def _decide(before: Head, change: Change) -> Head:
-    if change.attempt is not None and (change.attempt != before.attempt or before.status is not Status.RUNNING):
+    if change.attempt is not None and (
+        change.attempt != before.attempt or before.status is not Status.RUNNING
+    ):
         raise StaleFence(task_id=before.id, attempt=change.attempt)
     status = apply(before.status, change.event)
     extra = {name: change.values[name] for name in _EXTRA_ON_CLAIM if name in change.values}
@@ -113,7 +117,9 @@ def _write(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
         row = _columns(tx, before, after, change)
         groups[tuple(sorted(row))].append(row | {"task_id": after.id})
     for names, rows in groups.items():
-        statement = update(Task).where(Task.id == bindparam("task_id")).values({n: bindparam(n) for n in names})
+        statement = (
+            update(Task).where(Task.id == bindparam("task_id")).values({n: bindparam(n) for n in names})
+        )
         tx.conn.execute(statement, rows)
     log(tx, [(after, change.event.value, change.data) for _, after, change in applied])
 
@@ -130,13 +136,31 @@ def _columns(tx: Tx, before: Head, after: Head, change: Change) -> dict[str, Any
 def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
     """Append events whose numbers the heads already carry, and note them for the live stream."""
     happened = [
-        Happened(head.org_id, head.id, head.last_seq, type_, head.attempt, data | {"status": head.status.value}, tx.now)
+        Happened(
+            head.org_id,
+            head.id,
+            head.last_seq,
+            type_,
+            head.attempt,
+            data | {"status": head.status.value},
+            tx.now,
+        )
         for head, type_, data in entries
     ]
-    tx.conn.execute(insert(TaskEvent), [
-        {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": h.attempt, "data": h.data, "at": h.at}
-        for h in happened
-    ])
+    tx.conn.execute(
+        insert(TaskEvent),
+        [
+            {
+                "task_id": h.task_id,
+                "seq": h.seq,
+                "type": h.type,
+                "attempt": h.attempt,
+                "data": h.data,
+                "at": h.at,
+            }
+            for h in happened
+        ],
+    )
     tx.happened.extend(happened)
 
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from common.store.tables.runs import Task
-from common.store.tables.identity import Organisation
-from common.store.tables.usage import Turn
+from common.store.tables.query import Organisation, Task, Turn
 from common.store.transaction import Tx
 from common.store.transitions import Head
 
@@ -19,25 +17,42 @@ _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
 def count(tx: Tx, turns: Sequence[tuple[Head, str, dict[str, Any] | None]]) -> None:
     """Record model turns (head, journal key, {model, …tokens, cost_micros}) and add them to their tasks."""
     rows = [
-        {"task_id": head.id, "key": key, "org_id": head.org_id, "agent_id": head.agent_id,
-         "session_id": head.session_id, "key_id": head.key_id, "at": tx.now, "cost_micros": 0,
-         **dict.fromkeys(_TOKENS, 0), **turn}
-        for head, key, turn in turns if turn
+        {
+            "task_id": head.id,
+            "key": key,
+            "org_id": head.org_id,
+            "agent_id": head.agent_id,
+            "session_id": head.session_id,
+            "key_id": head.key_id,
+            "at": tx.now,
+            "cost_micros": 0,
+            **dict.fromkeys(_TOKENS, 0),
+            **turn,
+        }
+        for head, key, turn in turns
+        if turn
     ]
     if not rows:
         return
     tx.conn.execute(insert(Turn), rows)
     ids = sorted({row["task_id"] for row in rows})
-    known = {r.id: (r.usage or {}, r.cost_micros)
-             for r in tx.conn.execute(select(Task.id, Task.usage, Task.cost_micros).where(Task.id.in_(ids)))}
+    known = {
+        r.id: (r.usage or {}, r.cost_micros)
+        for r in tx.conn.execute(select(Task.id, Task.usage, Task.cost_micros).where(Task.id.in_(ids)))
+    }
     for row in rows:
         usage, cost = known[row["task_id"]]
         usage = {name: usage.get(name, 0) + row[name] for name in _TOKENS} | {
             "total_tokens": usage.get("total_tokens", 0) + row["input_tokens"] + row["output_tokens"],
-            "turns": usage.get("turns", 0) + 1, "model": row["model"]}
+            "turns": usage.get("turns", 0) + 1,
+            "model": row["model"],
+        }
         known[row["task_id"]] = usage, cost + row["cost_micros"]
-    statement = update(Task).where(Task.id == bindparam("t")).values(
-        usage=bindparam("u", type_=Task.__table__.c.usage.type), cost_micros=bindparam("c"))  # type: ignore[attr-defined]
+    statement = (
+        update(Task)
+        .where(Task.id == bindparam("t"))
+        .values(usage=bindparam("u", type_=Task.__table__.c.usage.type), cost_micros=bindparam("c"))
+    )
     tx.conn.execute(statement, [{"t": t, "u": known[t][0], "c": known[t][1]} for t in ids])
     _spend(tx, rows)
 
@@ -60,9 +75,15 @@ def totals(conn: Connection, org_id: str, by: str, since: float = 0.0) -> list[d
     """An organisation's usage since an instant, grouped by agent_id, session_id, key_id, model or task_id."""
     column = getattr(Turn, by)
     query = (
-        select(column.label("group"), func.count().label("turns"), func.sum(Turn.input_tokens).label("input_tokens"),
-               func.sum(Turn.output_tokens).label("output_tokens"), func.sum(Turn.cached_tokens).label("cached_tokens"),
-               func.sum(Turn.cost_micros).label("cost_micros"), func.max(Turn.at).label("last_at"))
+        select(
+            column.label("group"),
+            func.count().label("turns"),
+            func.sum(Turn.input_tokens).label("input_tokens"),
+            func.sum(Turn.output_tokens).label("output_tokens"),
+            func.sum(Turn.cached_tokens).label("cached_tokens"),
+            func.sum(Turn.cost_micros).label("cost_micros"),
+            func.max(Turn.at).label("last_at"),
+        )
         .where(Turn.org_id == org_id, Turn.at >= since)
         .group_by(column)
     )

@@ -7,19 +7,30 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from common.store.tables.runs import Worker
+from common.store.tables.query import Worker
 from common.store.transaction import Tx
 
-_COLUMNS = Worker.__table__.c  # type: ignore[attr-defined]
+_COLUMNS = Worker.__table__.c
 
 
 def enlist(tx: Tx, worker_id: str, host: str, pid: int, capacity: int, lease_seconds: float) -> None:
     """A worker process begins a life, with a lease of `lease_seconds` from now."""
-    tx.conn.execute(insert(Worker), {
-        "id": worker_id, "host": host, "pid": pid, "capacity": capacity, "lease_seconds": lease_seconds,
-        "lease_expires_at": tx.now + lease_seconds, "lost": False, "draining": False, "running": 0,
-        "started_at": tx.now, "seen_at": tx.now,
-    })
+    tx.conn.execute(
+        insert(Worker),
+        {
+            "id": worker_id,
+            "host": host,
+            "pid": pid,
+            "capacity": capacity,
+            "lease_seconds": lease_seconds,
+            "lease_expires_at": tx.now + lease_seconds,
+            "lost": False,
+            "draining": False,
+            "running": 0,
+            "started_at": tx.now,
+            "seen_at": tx.now,
+        },
+    )
 
 
 def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, running: int, draining: bool) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 
 from common.store.tables import metadata
 from common.store.tables.columns import Json
 
 
-def _plain(kind: str, item: object, _context: object) -> str | bool:
+def _plain(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
     """Migrations outlive our column classes: write what the database sees."""
     return "sa.Text()" if kind == "type" and isinstance(item, Json) else False
 

@@ -11,6 +11,8 @@ from common.store.tables import columns as c
 
 
 class Agent(SQLModel, table=True):
+    """What can be run."""
+
     __tablename__ = "agents"
     __table_args__ = (
         Index("ux_agents_name", "org_id", "name", unique=True),
@@ -35,6 +37,8 @@ class Agent(SQLModel, table=True):
 
 
 class AgentVersion(SQLModel, table=True):
+    """An immutable published manifest, or the one draft that is being written."""
+
     __tablename__ = "agent_versions"
     __table_args__ = (
         Index("ix_agent_versions_agent", "agent_id", "number"),
@@ -55,6 +59,8 @@ class AgentVersion(SQLModel, table=True):
 
 
 class AgentTag(SQLModel, table=True):
+    """A name, such as `latest`, that points at a version."""
+
     __tablename__ = "agent_tags"
 
     agent_id: str = c.key()

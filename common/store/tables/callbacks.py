@@ -11,6 +11,8 @@ from common.store.tables import columns as c
 
 
 class Endpoint(SQLModel, table=True):
+    """A webhook of an organisation."""
+
     __tablename__ = "endpoints"
     __table_args__ = (Index("ix_endpoints_org", "org_id"),)
 
@@ -40,10 +42,19 @@ class Delivery(SQLModel, table=True):
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        Index("ix_deliveries_due", "next_at", **{
-            "postgresql_where": text("state = 'pending'"), "sqlite_where": text("state = 'pending'")}),
-        Index("ix_deliveries_order", "order_key", "order_seq", **{
-            "postgresql_where": text("state = 'pending'"), "sqlite_where": text("state = 'pending'")}),
+        Index(
+            "ix_deliveries_due",
+            "next_at",
+            postgresql_where=text("state = 'pending'"),
+            sqlite_where=text("state = 'pending'"),
+        ),
+        Index(
+            "ix_deliveries_order",
+            "order_key",
+            "order_seq",
+            postgresql_where=text("state = 'pending'"),
+            sqlite_where=text("state = 'pending'"),
+        ),
         Index("ix_deliveries_endpoint", "endpoint_id", "created_at"),
         Index("ix_deliveries_task", "task_id", "created_at"),
         Index("ix_deliveries_org", "org_id", "created_at"),

@@ -13,15 +13,17 @@ metadata: MetaData = SQLModel.metadata
 
 
 class Json(TypeDecorator[Any]):
-    """JSON as text: NUL escapes survive (PostgreSQL's jsonb refuses them) and both databases keep the same bytes."""
+    """JSON as text: NUL escapes survive (PostgreSQL's jsonb refuses them), both databases keep the same."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        """To the database."""
         return None if value is None else dump(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
+        """From the database."""
         return None if value is None else orjson.loads(value)
 
 
@@ -37,14 +39,16 @@ def key(**options: Any) -> Any:
 
 def ref(nullable: bool = False, **options: Any) -> Any:
     """A text reference of at most 64 characters."""
-    default = {"default": None} if nullable else {}
+    default: dict[str, Any] = {"default": None} if nullable else {}
     return Field(sa_column=Column(String(64), nullable=nullable, **options), **default)
 
 
 def text(nullable: bool = False, length: int | None = None, **options: Any) -> Any:
     """Text, bounded when `length` is given."""
-    default = {"default": None} if nullable else {}
-    return Field(sa_column=Column(String(length) if length else Text, nullable=nullable, **options), **default)
+    default: dict[str, Any] = {"default": None} if nullable else {}
+    return Field(
+        sa_column=Column(String(length) if length else Text, nullable=nullable, **options), **default
+    )
 
 
 def json(nullable: bool = True) -> Any:
@@ -54,7 +58,7 @@ def json(nullable: bool = True) -> Any:
 
 def instant(nullable: bool = False) -> Any:
     """Seconds since the epoch, as a double."""
-    default = {"default": None} if nullable else {}
+    default: dict[str, Any] = {"default": None} if nullable else {}
     return Field(sa_column=Column(Double, nullable=nullable), **default)
 
 

@@ -11,6 +11,8 @@ from common.store.tables import columns as c
 
 
 class Organisation(SQLModel, table=True):
+    """A tenant: it sees only its own."""
+
     __tablename__ = "organisations"
 
     id: str = c.key()
@@ -18,11 +20,15 @@ class Organisation(SQLModel, table=True):
     weight: float = Field(default=1.0)  # share of the workers, relative to the other organisations
     active: bool = Field(default=True)
     settings: Any = c.json()  # retention, api version pin, schedule cap …
-    balance_micros: int | None = Field(default=None, sa_type=BigInteger)  # prepaid money left, millionths of a USD; null = no quota
+    balance_micros: int | None = Field(
+        default=None, sa_type=BigInteger
+    )  # prepaid money left, millionths of a USD; null = no quota
     created_at: float = c.instant()
 
 
 class User(SQLModel, table=True):
+    """A person who signs in to the console."""
+
     __tablename__ = "users"
 
     id: str = c.key()
@@ -33,6 +39,8 @@ class User(SQLModel, table=True):
 
 
 class Member(SQLModel, table=True):
+    """A person's role in an organisation."""
+
     __tablename__ = "members"
 
     org_id: str = c.key()
@@ -54,6 +62,8 @@ class Login(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
+    """A key by which programs call."""
+
     __tablename__ = "api_keys"
     __table_args__ = (Index("ix_api_keys_org", "org_id"),)
 
@@ -73,6 +83,8 @@ class ApiKey(SQLModel, table=True):
 
 
 class Application(SQLModel, table=True):
+    """A caller's application, whose end-users are its own."""
+
     __tablename__ = "applications"
     __table_args__ = (Index("ix_applications_org", "org_id"),)
 
@@ -87,6 +99,8 @@ class Application(SQLModel, table=True):
 
 
 class EndUser(SQLModel, table=True):
+    """Somebody on whose behalf an application runs agents."""
+
     __tablename__ = "end_users"
     __table_args__ = (
         Index("ix_end_users_org", "org_id", "created_at"),
@@ -105,6 +119,8 @@ class EndUser(SQLModel, table=True):
 
 
 class Audit(SQLModel, table=True):
+    """Who changed what."""
+
     __tablename__ = "audit"
     __table_args__ = (Index("ix_audit_org", "org_id", "at"),)
 
@@ -118,6 +134,8 @@ class Audit(SQLModel, table=True):
 
 
 class Idempotency(SQLModel, table=True):
+    """A creating request by its Idempotency-Key, and the answer it got."""
+
     __tablename__ = "idempotency"
     __table_args__ = (Index("ix_idempotency_expires", "expires_at"),)
 

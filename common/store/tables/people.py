@@ -40,8 +40,12 @@ class Message(SQLModel, table=True):
     __table_args__ = (
         Index("ux_messages_session", "session_id", "seq", unique=True),
         Index("ix_messages_task", "task_id", "created_at"),
-        Index("ix_messages_unread", "task_id", **{
-            "postgresql_where": text("unread"), "sqlite_where": text("unread")}),
+        Index(
+            "ix_messages_unread",
+            "task_id",
+            postgresql_where=text("unread"),
+            sqlite_where=text("unread"),
+        ),
     )
 
     id: str = c.key()
@@ -65,11 +69,19 @@ class Question(SQLModel, table=True):
     __tablename__ = "questions"
     __table_args__ = (
         Index("ux_questions_key", "task_id", "key", unique=True),
-        Index("ix_questions_open", "org_id", "created_at", **{
-            "postgresql_where": text("state = 'open'"), "sqlite_where": text("state = 'open'")}),
-        Index("ix_questions_deadline", "deadline_at", **{
-            "postgresql_where": text("state = 'open' AND deadline_at IS NOT NULL"),
-            "sqlite_where": text("state = 'open' AND deadline_at IS NOT NULL")}),
+        Index(
+            "ix_questions_open",
+            "org_id",
+            "created_at",
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+        Index(
+            "ix_questions_deadline",
+            "deadline_at",
+            postgresql_where=text("state = 'open' AND deadline_at IS NOT NULL"),
+            sqlite_where=text("state = 'open' AND deadline_at IS NOT NULL"),
+        ),
     )
 
     id: str = c.key()

@@ -15,6 +15,8 @@ def _where(condition: str) -> dict[str, Any]:
 
 
 class Task(SQLModel, table=True):
+    """One execution request and its whole life."""
+
     __tablename__ = "tasks"
     __table_args__ = (
         # The claim: lane by lane, answered runs first, then priority, then first come.
@@ -22,8 +24,14 @@ class Task(SQLModel, table=True):
         Index("ix_tasks_held", "held_by", "lane", "resume", "priority", "id", **_where("status = 'queued'")),
         Index("ix_tasks_due", "available_at", **_where("status = 'queued' AND available_at IS NOT NULL")),
         Index("ix_tasks_owner", "lease_owner", **_where("status = 'running'")),
-        Index("ix_tasks_deadline", "deadline_at", **_where("deadline_at IS NOT NULL AND finished_at IS NULL")),
-        Index("ix_tasks_expiry", "expires_at", **_where("expires_at IS NOT NULL AND started_at IS NULL AND finished_at IS NULL")),
+        Index(
+            "ix_tasks_deadline", "deadline_at", **_where("deadline_at IS NOT NULL AND finished_at IS NULL")
+        ),
+        Index(
+            "ix_tasks_expiry",
+            "expires_at",
+            **_where("expires_at IS NOT NULL AND started_at IS NULL AND finished_at IS NULL"),
+        ),
         Index("ix_tasks_org", "org_id", "id"),
         Index("ix_tasks_agent", "agent_id", "id"),
         Index("ix_tasks_session", "session_id", "id", **_where("session_id IS NOT NULL")),
@@ -55,7 +63,9 @@ class Task(SQLModel, table=True):
     lane: str = c.text(length=64)  # fairness key: the organisation
     priority: int = c.integer()  # lower runs first
     resume: int = Field(default=1)  # 0 = was already started (answered, rescued): claimed ahead of new work
-    held_by: str | None = c.text(nullable=True, length=200)  # the limit that holds a queued task, or retry / child
+    held_by: str | None = c.text(
+        nullable=True, length=200
+    )  # the limit that holds a queued task, or retry / child
     model: str | None = c.text(nullable=True, length=128)  # the model it asks for, as model limits name it
     limit_keys: Any = c.json()  # every limit it counts against
     available_at: float | None = c.instant(nullable=True)  # back-off: not admitted before

@@ -11,11 +11,16 @@ from common.store.tables import columns as c
 
 
 class Schedule(SQLModel, table=True):
+    """When an agent runs by itself."""
+
     __tablename__ = "schedules"
     __table_args__ = (
-        Index("ix_schedules_due", "next_due_at", **{
-            "postgresql_where": text("enabled AND next_due_at IS NOT NULL"),
-            "sqlite_where": text("enabled AND next_due_at IS NOT NULL")}),
+        Index(
+            "ix_schedules_due",
+            "next_due_at",
+            postgresql_where=text("enabled AND next_due_at IS NOT NULL"),
+            sqlite_where=text("enabled AND next_due_at IS NOT NULL"),
+        ),
         Index("ix_schedules_org", "org_id", "id"),
         Index("ix_schedules_agent", "agent_id"),
     )

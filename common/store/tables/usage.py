@@ -31,6 +31,8 @@ class Turn(SQLModel, table=True):
 
 
 class Datastore(SQLModel, table=True):
+    """Knowledge that agents search: a database, or documents."""
+
     __tablename__ = "datastores"
     __table_args__ = (Index("ix_datastores_org", "org_id"),)
 
@@ -44,6 +46,8 @@ class Datastore(SQLModel, table=True):
 
 
 class Document(SQLModel, table=True):
+    """A document of a datastore."""
+
     __tablename__ = "documents"
     __table_args__ = (Index("ix_documents_store", "datastore_id"),)
 

@@ -1,4 +1,4 @@
-"""A real Valkey that tests may stop, kill and start again on the same port."""
+"""A real Valkey, and a real Redis, that tests may stop, kill and start again on the same port."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ValkeyServer:
 
     def start(self) -> None:
         log = self.folder / "valkey.log"
-        self._process = process.spawn(self.valkey.prepare(), log=log)
+        self._process = process.spawn(self._command(), log=log)
         deadline = time.monotonic() + 20
         while not self.valkey.ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise ServerMissing(f"Valkey did not start:\n{log.read_text()[-2000:]}")
+                raise ServerMissing(f"{type(self).__name__} did not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -45,3 +45,19 @@ class ValkeyServer:
         if self._process:
             self._process.kill()
             self._process.wait()
+
+    def _command(self) -> list[str | Path]:
+        return self.valkey.prepare()
+
+
+class RedisServer(ValkeyServer):
+    """Debian's Redis: the oldest server that Runyard has to work with."""
+
+    def _command(self) -> list[str | Path]:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise ServerMissing(
+                "No Redis: run `make test` as root, which installs it, or install redis-server, "
+                "or name a running one in TEST_REDIS_URL, or leave it out with TEST_WITHOUT=redis."
+            )
+        return [program, *self.valkey.prepare()[1:]]

@@ -1,0 +1,59 @@
+# Everything is done by one word; `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+export PYTHON TEST_WITHOUT TEST_POSTGRES_URL TEST_REDIS_URL TEST_RABBITMQ_URL
+
+.PHONY: help
+help: ## List what make can do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+.PHONY: run
+run: ## Start everything and watch a sample run complete (ARGS="--workers 2"); Ctrl-C stops
+	@tools/bootstrap.sh run
+	@exec $(BIN)/runyard up --demo $(ARGS)
+
+.PHONY: test
+test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (ARGS="-k name")
+	@tools/test-servers.sh
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Check format, lint, types, import contracts and generated documents
+	@echo "format" && $(BIN)/ruff format --quiet --check . || { echo "run: make fmt"; exit 1; }
+	@echo "lint" && $(BIN)/ruff check --quiet .
+	@echo "types" && $(BIN)/mypy
+	@echo "imports" && $(BIN)/lint-imports
+	@echo "documents" && $(BIN)/pytest -q -m documents
+
+.PHONY: fmt
+fmt: setup ## Format the code and mend what lint can mend
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: setup ## Measure: accept rate, latency, throughput, as ratios to their peers
+	@tools/test-servers.sh
+	@$(BIN)/pytest tests/benchmarks -m benchmark -s -q --timeout=0 $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## Kill real processes at random and check that no run is lost
+	@tools/test-servers.sh
+	@$(BIN)/pytest -m chaos -s -q --timeout=0 $(ARGS)
+
+.PHONY: soak
+soak: setup ## Run under load for long and watch memory, files and rows
+	@tools/test-servers.sh
+	@$(BIN)/pytest -m soak -s -q --timeout=0 $(ARGS)
+
+.PHONY: clean
+clean: ## Remove the virtualenv and caches (never .runyard, which holds your data)
+	@rm -rf .venv .test .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: setup
+setup:
+	@tools/bootstrap.sh test

@@ -26,7 +26,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """URL of the session's postgres, valkey or rabbitmq; a missing one fails the test with what to do."""
+    """URL of the session's postgres, valkey, redis or rabbitmq; a missing one fails with what to do."""
     parallel = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
     folder, session = (base.parent, os.getppid()) if parallel else (base, os.getpid())
@@ -61,6 +61,13 @@ def postgres_url(fresh_database: Callable[[], str]) -> str:
 def valkey_url(server_url: Callable[[str], str]) -> str:
     """A Valkey database of this test process; parallel processes get one each."""
     head, _, _ = server_url("valkey").rpartition("/")
+    return f"{head}/{_worker_number()}"
+
+
+@pytest.fixture(scope="session")
+def redis_url(server_url: Callable[[str], str]) -> str:
+    """A database of Debian's Redis, for what has to work on the oldest server too."""
+    head, _, _ = server_url("redis").rpartition("/")
     return f"{head}/{_worker_number()}"
 
 

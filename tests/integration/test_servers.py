@@ -27,6 +27,12 @@ def test_valkey_keeps_what_it_is_told(valkey_url: str) -> None:
         assert client.get("servers:test") == b"kept"
 
 
+def test_redis_is_the_oldest_supported_server(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        version = client.info("server")["redis_version"]
+    assert tuple(map(int, version.split(".")[:2])) >= (6, 2)
+
+
 @pytest.mark.rabbitmq
 def test_rabbitmq_delivers_a_message(rabbitmq_url: str) -> None:
     with Connection(rabbitmq_url) as connection:

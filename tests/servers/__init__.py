@@ -1,8 +1,8 @@
 """Real servers for the tests, started once per test session and ended with it.
 
 A keeper process (`python -m tests.servers`) owns each server, so that parallel pytest workers share one, and
-so that it ends with the session however that ends. `TEST_POSTGRES_URL`, `TEST_REDIS_URL` and
-`TEST_RABBITMQ_URL` name servers to use instead; `TEST_WITHOUT=rabbitmq` (comma-separated) leaves one out.
+so that it ends with the session however that ends. The variables in `GIVEN` name servers to use instead;
+`TEST_WITHOUT=rabbitmq` (comma-separated) leaves one out.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ from tests.servers.keeper import ensure, stop_all
 from tests.servers.missing import ServerMissing
 from tests.servers.postgres import Postgres, fresh_database
 from tests.servers.rabbitmq import RabbitMQ
-from tests.servers.valkey import ValkeyServer
+from tests.servers.valkey import RedisServer, ValkeyServer
 
-GIVEN = {"postgres": "TEST_POSTGRES_URL", "valkey": "TEST_REDIS_URL", "rabbitmq": "TEST_RABBITMQ_URL"}
+#: Which variable names a server to use instead of starting one.
+GIVEN = {
+    "postgres": "TEST_POSTGRES_URL",
+    "valkey": "TEST_VALKEY_URL",
+    "redis": "TEST_REDIS_URL",
+    "rabbitmq": "TEST_RABBITMQ_URL",
+}
 
 __all__ = [
     "GIVEN",
     "Postgres",
     "RabbitMQ",
+    "RedisServer",
     "ServerMissing",
     "ValkeyServer",
     "ensure",

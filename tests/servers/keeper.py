@@ -18,7 +18,7 @@ from typing import Protocol
 from tests.servers.missing import ServerMissing
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
-from tests.servers.valkey import ValkeyServer
+from tests.servers.valkey import RedisServer, ValkeyServer
 
 _STARTING_TAKES_AT_MOST = 90.0
 
@@ -30,7 +30,12 @@ class Server(Protocol):
     def stop(self) -> None: ...
 
 
-KINDS: dict[str, type[Server]] = {"postgres": Postgres, "valkey": ValkeyServer, "rabbitmq": RabbitMQ}
+KINDS: dict[str, type[Server]] = {
+    "postgres": Postgres,
+    "valkey": ValkeyServer,
+    "redis": RedisServer,
+    "rabbitmq": RabbitMQ,
+}
 
 
 def ensure(kind: str, folder: Path, session: int) -> str:

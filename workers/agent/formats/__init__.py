@@ -1,0 +1,1 @@
+"""One module per family of file formats; each reads bytes into a draft and keeps within its limits."""

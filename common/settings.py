@@ -22,13 +22,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", frozen=True, extra="ignore")
 
-    home: Path = Field(Path(".runyard"), description="Folder of the embedded database, files, secrets and logs.")
+    home: Path = Field(
+        Path(".runyard"), description="Folder of the embedded database, files, secrets and logs."
+    )
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the api listens on; 0 takes a free one.")
-    public_url: str = Field("", description="Base URL callers reach this server by, for links; default http://host:port.")
+    public_url: str = Field(
+        "", description="Base URL callers reach this server by, for links; default http://host:port."
+    )
     database_url: str = Field("", description="postgresql://… or sqlite:///…; default SQLite in the home.")
     broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.")
-    redis_url: str = Field("", description="Redis for live streams and rate limits; default the broker, if it is Redis.")
+    redis_url: str = Field(
+        "", description="Redis for live streams and rate limits; default the broker, if it is Redis."
+    )
     files_url: str = Field("", description="Folder or s3://bucket/prefix; default a folder in the home.")
     agents: str = Field("", description="Comma-separated Python modules or folders of manifests to publish.")
 
@@ -38,21 +44,37 @@ class Settings(BaseSettings):
     model_max: str = Field("", description="Model of mode max; default RUNYARD_MODEL.")
     model_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint.")
     model_api_key: str = Field("", description="Key for RUNYARD_MODEL_BASE_URL.")
-    model_fallbacks: str = Field("", description="Comma-separated models tried in turn when the first is unavailable.")
-    model_prices: str = Field("", description="JSON {model: {input, output, cached}} in USD per million tokens.")
+    model_fallbacks: str = Field(
+        "", description="Comma-separated models tried in turn when the first is unavailable."
+    )
+    model_prices: str = Field(
+        "", description="JSON {model: {input, output, cached}} in USD per million tokens."
+    )
 
     jwt_secret: str = Field("", description="HS256 secret; default generated into the home.")
     jwt_jwks_url: str = Field("", description="JWKS address for RS256/ES256 tokens.")
     jwt_issuer: str = Field("", description="Required issuer (iss), if set.")
     jwt_audience: str = Field("", description="Required audience (aud), if set.")
-    secret_key: str = Field("", description="Key that encrypts stored secrets; default generated into the home.")
+    secret_key: str = Field(
+        "", description="Key that encrypts stored secrets; default generated into the home."
+    )
 
-    worker_concurrency: int = Field(200, ge=1, le=100_000, description="Runs one worker process holds at once.")
-    lease_seconds: float = Field(10.0, gt=0.2, le=3600, description="How long a silent worker keeps its runs.")
+    worker_concurrency: int = Field(
+        200, ge=1, le=100_000, description="Runs one worker process holds at once."
+    )
+    lease_seconds: float = Field(
+        10.0, gt=0.2, le=3600, description="How long a silent worker keeps its runs."
+    )
     drain_seconds: float = Field(20.0, ge=0, le=3600, description="Grace period of a stopping worker.")
-    allow_private_urls: bool = Field(False, description="Let callbacks, MCP and file URLs reach private addresses.")
-    allowed_hosts: str = Field("", description="Comma-separated hosts or networks outbound calls may always reach.")
-    max_queued: int = Field(100_000, ge=1, description="Waiting runs per organisation before submits get 429.")
+    allow_private_urls: bool = Field(
+        False, description="Let callbacks, MCP and file URLs reach private addresses."
+    )
+    allowed_hosts: str = Field(
+        "", description="Comma-separated hosts or networks outbound calls may always reach."
+    )
+    max_queued: int = Field(
+        100_000, ge=1, description="Waiting runs per organisation before submits get 429."
+    )
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON request body.")
     max_upload_bytes: int = Field(100 * 2**20, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from common.domain.errors import RunyardError
 from common.domain.sealing import Sealer
 from common.domain.tasks import Task
 from common.files import FileStore
@@ -20,7 +21,6 @@ from common.store.tables.query import TaskEvent
 from common.store.transaction import Store
 from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
-from runyard.errors import AgentError
 from workers.attempt import Attempt, Tokens
 from workers.catalogue import Manifests
 from workers.children import Children
@@ -126,10 +126,12 @@ class Preparation:
         )
 
 
+class AgentNotDeployed(RunyardError):
+    """No worker here knows this agent: add its module to RUNYARD_AGENTS."""
+
+    code = "agent_not_deployed"
+
+
 async def _missing(attempt: Attempt) -> Result:
-    """The agent of this task is not in this worker: handed back, another worker may have it."""
-    raise AgentError(
-        f"No worker here knows the agent {attempt.task.agent_name}: add its module to RUNYARD_AGENTS.",
-        code="agent_not_deployed",
-        retryable=True,
-    )
+    """Another worker may have the agent, or this one after its deploy: tried again under infrastructure's budget."""
+    raise AgentNotDeployed(f"No worker here knows {attempt.task.agent_name}: add its module to RUNYARD_AGENTS.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from common.broker.redis_patch import patch_kombu_redis
 from common.settings import Settings
@@ -39,8 +39,12 @@ def application(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=3,
-        broker_transport_options={"socket_connect_timeout": 3, "socket_timeout": 10, "socket_keepalive": True,
-                                  "visibility_timeout": 60},
+        broker_transport_options={
+            "socket_connect_timeout": 3,
+            "socket_timeout": 10,
+            "socket_keepalive": True,
+            "visibility_timeout": 60,
+        },
         broker_pool_limit=2,
         enable_utc=True,
         runyard_drain_seconds=settings.drain_seconds,

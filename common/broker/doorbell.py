@@ -84,12 +84,17 @@ class Doorbell:
 
     def _send(self, task: str, queue: str) -> bool:
         try:
-            self._app.send_task(task, args=[FORMAT], queue=queue, ignore_result=True, retry=False, expires=None)
-        except Exception as error:
+            self._app.send_task(
+                task, args=[FORMAT], queue=queue, ignore_result=True, retry=False, expires=None
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the relay rings later
             if time.monotonic() - self._warned > 10:
                 self._warned = time.monotonic()
-                logger.warning("The broker does not answer; runs are stored and start when it is back",
-                               action="ring", error=str(error)[:200])
+                logger.warning(
+                    "The broker does not answer; runs are stored and start when it is back",
+                    action="ring",
+                    error=str(error)[:200],
+                )
             return False
         return True
 
@@ -97,5 +102,7 @@ class Doorbell:
         rung, self._rung = self._rung, []
         try:
             self._forget(rung)
-        except Exception as error:
-            logger.warning("Rung doorbells could not be forgotten; they will ring twice", error=str(error)[:200])
+        except Exception as error:  # noqa: BLE001 - the rows stay, and ring again
+            logger.warning(
+                "Rung doorbells could not be forgotten; they will ring twice", error=str(error)[:200]
+            )

@@ -128,7 +128,9 @@ class IllegalTransition(Conflict):
 
     code = "illegal_transition"
 
-    def __init__(self, message: str | None = None, *, status: str = "", event: str = "", **details: Any) -> None:
+    def __init__(
+        self, message: str | None = None, *, status: str = "", event: str = "", **details: Any
+    ) -> None:
         super().__init__(
             message or f"A task that is {status} cannot {event}.", task_status=status, event=event, **details
         )

@@ -36,6 +36,7 @@ def system_time(
 
     It never overtakes a lane that waits, and never runs backward.
     """
+
     def start(lane: str) -> float:
         clock = clocks.get(lane, LaneClock())
         return max(clock.vtime, system) + served.get(lane, 0) / max(clock.weight, 1e-6)

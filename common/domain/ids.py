@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import threading
 import time
 import uuid
 from typing import NewType
@@ -18,14 +19,22 @@ WorkerId = NewType("WorkerId", str)
 _AGENT_NAME = re.compile(r"^@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$")
 
 
+_clock = threading.Lock()
+_last = 0  # milliseconds and 12-bit counter of the last id, as one number
+
+
 def uuid7() -> str:
-    """A version-7 UUID (RFC 9562 §5.7) as text: ids made later sort later, so inserts stay at an index's end."""
-    value = int.from_bytes(os.urandom(16), "big")
-    millis = time.time_ns() // 1_000_000
-    value = (value & ((1 << 80) - 1)) | (millis & ((1 << 48) - 1)) << 80
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    """A version-7 UUID (RFC 9562 §5.7) as text; ids made later by this process sort later.
+
+    The 12 bits after the time count up within a millisecond (§6.2, method 1), so that first come stays
+    first, and inserts stay at an index's end.
+    """
+    global _last  # noqa: PLW0603 - the generator's one state
+    with _clock:
+        _last = max(_last + 1, (time.time_ns() // 1_000_000) << 12)
+        millis, counter = _last >> 12, _last & 0xFFF
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    return str(uuid.UUID(int=millis << 80 | 0x7 << 76 | counter << 64 | 0x2 << 62 | random))
 
 
 def token(prefix: str, nbytes: int = 16) -> str:

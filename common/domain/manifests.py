@@ -49,7 +49,9 @@ class Manifest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     tools: list[str | dict[str, Any]] = Field(default_factory=list)
     mcp_servers: list[dict[str, Any]] = Field(default_factory=list)
-    review: list[str] = Field(default_factory=list, description="Names of tools that need a person's approval.")
+    review: list[str] = Field(
+        default_factory=list, description="Names of tools that need a person's approval."
+    )
     input: Schema | None = None
     output: Schema | None = None
     config: dict[str, Any] = Field(default_factory=dict)

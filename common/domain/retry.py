@@ -31,7 +31,10 @@ class RetryDecision:
 
 
 def decide(
-    failure: Failure, retries: Mapping[str, int] | None, policy: Mapping[str, Mapping[str, Any]] | None, chance: float
+    failure: Failure,
+    retries: Mapping[str, int] | None,
+    policy: Mapping[str, Mapping[str, Any]] | None,
+    chance: float,
 ) -> RetryDecision:
     """Judge one failure; `chance` in [0, 1) is the jitter's randomness."""
     used = dict(retries or {})

@@ -57,7 +57,12 @@ class RunSpec:
     def facts(self) -> Facts:
         """What limits look at."""
         return Facts(
-            self.org_id, self.agent.name, self.end_user_id, self.session_id, self.session_strategy, self.model,
+            self.org_id,
+            self.agent.name,
+            self.end_user_id,
+            self.session_id,
+            self.session_strategy,
+            self.model,
             self.input.get("args"),
         )
 

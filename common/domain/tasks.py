@@ -72,5 +72,9 @@ class Failure:
     def to_json(self, attempt: int) -> dict[str, Any]:
         """The `error` of a task."""
         error: dict[str, Any] = {
-            "code": self.code, "message": self.message, "cause": self.cause.value, "attempt": attempt}
+            "code": self.code,
+            "message": self.message,
+            "cause": self.cause.value,
+            "attempt": attempt,
+        }
         return error | ({"details": self.details} if self.details else {})

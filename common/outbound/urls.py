@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -169,9 +168,9 @@ def _host(url: str, written: str) -> str:
 
 def _idna(url: str, host: str) -> str:
     """An international name in its ASCII form; look-alikes of ASCII characters are refused, not folded."""
-    if _DOTS.search(host) or unicodedata.normalize("NFKC", host) != host:
-        _refuse("host_unicode", "The host has characters that stand for others; write it in ASCII.")
-    try:
+    if _DOTS.search(host):
+        _refuse("host_unicode", "The host has characters that stand for dots; write it in ASCII.")
+    try:  # IDNA 2008 has no place for full-width, circled and other stand-ins for ASCII
         return httpx2.URL(url).raw_host.decode("ascii")
     except httpx2.InvalidURL:
         _refuse(

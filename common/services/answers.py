@@ -37,11 +37,9 @@ def say(
     head = _locked(tx, org_id, task_id)
     if head.status is Status.WAITING_FOR_INPUT:
         return _answer(tx, head, value, by, question_id)
+    if question_id is not None:
+        raise Conflict("This question is not open any more.", code="already_answered", field="question_id")
     if head.status in (Status.RUNNING, Status.PENDING, Status.QUEUED):
-        if question_id is not None:
-            raise Conflict(
-                "This question was answered already.", code="already_answered", field="question_id"
-            )
         return Reply(messages.say(tx, head, value, by, unread=True), head.status, False)
     raise IllegalTransition(status=head.status.value, event=Event.ANSWER.value)
 
@@ -68,17 +66,17 @@ def _assign(waiting: dict[str, dict[str, Any]], value: Any, question_id: str | N
         if question_id not in waiting:
             raise Conflict("This question is not open.", code="already_answered", field="question_id")
         return {question_id: value}
-    if len(waiting) == 1:
-        return {next(iter(waiting)): value}
-    by_key = {q["key"]: id_ for id_, q in waiting.items()} | {id_: id_ for id_ in waiting}
-    if not isinstance(value, dict) or not value or any(name not in by_key for name in value):
+    by_name = {q["key"]: id_ for id_, q in waiting.items()} | {id_: id_ for id_ in waiting}
+    if isinstance(value, dict) and value and all(name in by_name for name in value):
+        return {by_name[name]: answer for name, answer in value.items()}
+    if len(waiting) > 1:
         raise InvalidRequest(
             "Several questions are open: answer one by its question_id, or send an object of answers by question id.",
             code="invalid_answer",
             field="message",
             questions=sorted(waiting),
         )
-    return {by_key[name]: answer for name, answer in value.items()}
+    return {next(iter(waiting)): value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -49,6 +49,12 @@ def insert_organisation(tx: Tx, name: str, org_id: str | None = None) -> str:
         },
     )
     return org_id
+
+
+def out_of_balance(conn: Connection, org_ids: Iterable[str]) -> set[str]:
+    """Those of these organisations that pay in advance and have nothing left."""
+    query = select(_ORG.id).where(_ORG.id.in_(list(org_ids)), _ORG.balance_micros <= 0)
+    return set(conn.execute(query).scalars())
 
 
 def key_by_hash(conn: Connection, key_hash: str) -> Row | None:

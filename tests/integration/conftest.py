@@ -1,0 +1,20 @@
+"""A workshop on each database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh, empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'runyard.db'}"
+    fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+    return fresh().replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+__all__ = ["AsyncIterator", "database_url"]

@@ -1,0 +1,459 @@
+"""Runs through the engine, on both databases: finish, fail, replay, people, children, stops, drain, rescue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from common.domain.errors import Conflict, InvalidRequest
+from common.domain.lifecycle import Status
+from common.services import answers, expiries, stops
+from common.services.answers import Decision
+from common.store import workers
+from runyard import AgentError, BlockingContext, ChildFailed, Context, ProviderError, Rejected
+from scheduler.duties import Admit, Expire, Rescue
+from tests.workshop import Workshop
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_an_async_agent_runs_to_completed_with_a_gap_free_log(database_url: str) -> None:
+    async def greet(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+        await ctx.progress(0.5, "half way")
+        return {"hello": args["name"], "attempt": ctx.task.attempt}
+
+    async with Workshop(database_url) as shop:
+        name = shop.publish(greet)
+        await shop.engine()
+        task = await shop.ended(await shop.submit(name, {"name": "Ada"}))
+        assert (task.status, task.output) == (Status.COMPLETED, {"hello": "Ada", "attempt": 1})
+        assert shop.events(task.id) == ["submit", "claim", "progress", "finish"]
+
+
+async def test_a_plain_function_runs_in_a_thread_with_the_same_calls(database_url: str) -> None:
+    def add(ctx: BlockingContext, args: dict[str, Any]) -> int:
+        ctx.log("adding")
+        return int(ctx.step("sum", sum, args["numbers"]))
+
+    async with Workshop(database_url) as shop:
+        name = shop.publish(add)
+        await shop.engine()
+        task = await shop.ended(await shop.submit(name, {"numbers": [1, 2, 3]}))
+        assert task.output == 6
+        assert shop.events(task.id) == ["submit", "claim", "log", "step", "finish"]
+
+
+async def test_an_agents_own_error_fails_the_run_with_its_code(database_url: str) -> None:
+    async def fail(ctx: Context, args: dict[str, Any]) -> None:
+        raise AgentError("no such invoice", code="invoice_missing", number=7)
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task = await shop.ended(await shop.submit(shop.publish(fail)))
+        assert task.status is Status.FAILED
+        assert task.error == {
+            "code": "invoice_missing",
+            "message": "no such invoice",
+            "cause": "agent",
+            "attempt": 1,
+            "details": {"number": 7},
+        }
+
+
+async def test_a_provider_error_is_retried_under_its_own_budget(database_url: str) -> None:
+    tries: list[int] = []
+
+    async def flaky(ctx: Context, args: dict[str, Any]) -> str:
+        tries.append(ctx.task.attempt)
+        if len(tries) < 3:
+            raise ProviderError("overloaded")
+        return "served"
+
+    policy = {"provider": {"budget": 3, "base_s": 0.05, "cap_s": 0.1}}
+    async with Workshop(database_url) as shop:
+        name = shop.publish(flaky, retries=policy)
+        await shop.engine()
+        task_id = await shop.submit(name)
+        while shop.task(task_id).finished_at is None:
+            await asyncio.to_thread(Admit(shop.store).run_once)
+            await asyncio.sleep(0.02)
+        task = shop.task(task_id)
+        assert (task.output, tries, task.retries) == ("served", [1, 2, 3], {"provider": 2})
+
+
+async def test_a_finished_step_is_never_run_again_after_its_worker_vanished(database_url: str) -> None:
+    ran: Counter[str] = Counter()
+    gate = asyncio.Event()
+
+    async def work(ctx: Context, args: dict[str, Any]) -> list[str]:
+        def step(name: str) -> str:
+            ran[name] += 1
+            return name.upper()
+
+        first = await ctx.step("first", step, "first")
+        if ctx.task.attempt == 1:
+            gate.set()
+            await asyncio.sleep(30)
+        return [first, await ctx.step("second", step, "second")]
+
+    async with Workshop(database_url, lease_seconds=0.5) as shop:
+        name = shop.publish(work)
+        doomed = await shop.engine()
+        task_id = await shop.submit(name)
+        await asyncio.wait_for(gate.wait(), 10)
+        shop.vanish(doomed)
+        await shop.engine()
+        await _rescue_until_ended(shop, task_id)
+        task = shop.task(task_id)
+        assert (task.status, task.output, task.attempt) == (Status.COMPLETED, ["FIRST", "SECOND"], 2)
+        assert ran == {"first": 1, "second": 1}
+        assert "rescue" in shop.events(task_id)
+        assert task.retries == {"infrastructure": 1}
+
+
+async def test_a_crash_in_an_irreversible_step_waits_for_an_operator(database_url: str) -> None:
+    booked: list[int] = []
+    inside = asyncio.Event()
+
+    async def pay(ctx: Context, args: dict[str, Any]) -> Any:
+        async def book() -> str:
+            booked.append(ctx.task.attempt)
+            inside.set()
+            if len(booked) == 1:
+                await asyncio.sleep(30)
+            return "booked"
+
+        return await ctx.step("book", book, effect="irreversible")
+
+    async with Workshop(database_url, lease_seconds=0.5) as shop:
+        name = shop.publish(pay)
+        for action, result in (("skip", "booked by hand"), ("redo", "booked"), ("fail", None)):
+            booked.clear()
+            inside.clear()
+            doomed = await shop.engine()
+            task_id = await shop.submit(name)
+            await asyncio.wait_for(inside.wait(), 10)
+            shop.vanish(doomed)
+            await _rescue_until(shop, task_id, Status.AWAITING_REVIEW)
+            (review,) = shop.questions(task_id)
+            assert review["payload"]["action"] == "book"
+            decision = Decision(action, result="booked by hand" if action == "skip" else None)
+            shop.transact(lambda tx: answers.review(tx, shop.org, task_id, decision, "op"))  # noqa: B023
+            engine = await shop.engine()
+            task = await shop.ended(task_id)
+            assert (task.output, task.status) == (
+                result,
+                Status.FAILED if action == "fail" else Status.COMPLETED,
+            )
+            assert len(booked) == (2 if action == "redo" else 1)
+            await engine.drain(3)
+            shop.engines.remove(engine)
+
+
+async def test_a_question_frees_the_slot_and_its_answer_resumes_the_run(database_url: str) -> None:
+    async def ask(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+        before = await ctx.step("before", lambda: "once")
+        centre = await ctx.ask("Which cost centre?", schema={"type": "string"})
+        return {"before": before, "centre": centre}
+
+    async with Workshop(database_url, capacity=1) as shop:
+        name = shop.publish(ask)
+        engine = await shop.engine()
+        task_id = await shop.submit(name)
+        await shop.until(task_id, Status.WAITING_FOR_INPUT)
+        assert engine.running == 0
+        with pytest.raises(InvalidRequest, match="message"):
+            shop.transact(lambda tx: answers.say(tx, shop.org, task_id, 7, "me"))
+        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "4711", "me"))
+        task = await shop.ended(task_id)
+        assert task.output == {"before": "once", "centre": "4711"}
+        assert task.attempt == 2
+        assert shop.events(task_id) == [
+            "submit", "claim", "step", "ask", "answer", "admit", "claim", "finish",
+        ]  # fmt: skip
+
+
+async def test_of_two_simultaneous_answers_one_wins_and_the_other_gets_a_conflict(database_url: str) -> None:
+    async def ask(ctx: Context, args: dict[str, Any]) -> Any:
+        return await ctx.ask("Which?")
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task_id = await shop.submit(shop.publish(ask))
+        await shop.until(task_id, Status.WAITING_FOR_INPUT)
+        (question,) = shop.questions(task_id)
+
+        def answer(text: str) -> str:
+            try:
+                shop.transact(lambda tx: answers.say(tx, shop.org, task_id, text, None, question["id"]))
+            except Conflict as refusal:
+                return refusal.code
+            return text
+
+        got = await asyncio.gather(*[asyncio.to_thread(answer, text) for text in ("a", "b", "c")])
+        task = await shop.ended(task_id)
+        assert sorted(got).count("already_answered") == 2
+        assert task.output in got
+
+
+async def test_several_typed_questions_are_answered_together_or_one_by_one(database_url: str) -> None:
+    async def ask(ctx: Context, args: dict[str, Any]) -> Any:
+        return await ctx.ask(
+            [
+                {"key": "name", "text": "Name?"},
+                {"key": "age", "text": "Age?", "schema": {"type": "integer"}},
+            ]
+        )
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task_id = await shop.submit(shop.publish(ask))
+        await shop.until(task_id, Status.WAITING_FOR_INPUT)
+        name, age = shop.questions(task_id)
+        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "Ada", "me", name["id"]))
+        assert shop.task(task_id).status is Status.WAITING_FOR_INPUT
+        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, {age["id"]: 36}, "me", None))
+        assert (await shop.ended(task_id)).output == {"name": "Ada", "age": 36}
+
+
+async def test_a_review_can_be_approved_edited_or_rejected(database_url: str) -> None:
+    async def post(ctx: Context, args: dict[str, Any]) -> Any:
+        try:
+            return await ctx.review("post to ledger", {"total": 10})
+        except Rejected as no:
+            return str(no)
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        name = shop.publish(post)
+        for decision, output in (
+            (Decision("approve"), {"total": 10}),
+            (Decision("edit", arguments={"total": 11}), {"total": 11}),
+            (Decision("reject", reason="too much"), "too much"),
+        ):
+            task_id = await shop.submit(name)
+            await shop.until(task_id, Status.AWAITING_REVIEW)
+            shop.transact(lambda tx: answers.review(tx, shop.org, task_id, decision, "op"))  # noqa: B023
+            assert (await shop.ended(task_id)).output == output
+
+
+async def test_an_unanswered_question_ends_as_it_declared(database_url: str) -> None:
+    async def ask(ctx: Context, args: dict[str, Any]) -> Any:
+        return await ctx.ask("Which?", timeout=0.05, on_timeout=args["outcome"], default="the usual")
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        name = shop.publish(ask)
+        ids = {outcome: await shop.submit(name, {"outcome": outcome}) for outcome in ("default", "fail")}
+        for task_id in ids.values():
+            await shop.until(task_id, Status.WAITING_FOR_INPUT)
+        await asyncio.sleep(0.06)
+        await asyncio.to_thread(Expire(shop.store).run_once)
+        assert (await shop.ended(ids["default"])).output == "the usual"
+        failed = await shop.ended(ids["fail"])
+        assert failed.error is not None
+        assert failed.error["code"] == "answer_timeout"
+
+
+async def test_a_parent_waits_for_its_child_without_a_slot(database_url: str) -> None:
+    async def child(ctx: Context, args: dict[str, Any]) -> int:
+        return int(args["n"]) * 2
+
+    async with Workshop(database_url, capacity=1) as shop:
+        child_name = shop.publish(child)
+
+        async def parent(ctx: Context, args: dict[str, Any]) -> Any:
+            return await ctx.run(child_name, {"n": 21})
+
+        await shop.engine()
+        task = await shop.ended(await shop.submit(shop.publish(parent)))
+        assert task.output == 42
+        assert "wait" in shop.events(task.id)
+
+
+async def test_a_failed_child_is_told_to_its_parent(database_url: str) -> None:
+    async def child(ctx: Context, args: dict[str, Any]) -> None:
+        raise AgentError("broken", code="child_code")
+
+    async with Workshop(database_url) as shop:
+        child_name = shop.publish(child)
+
+        async def parent(ctx: Context, args: dict[str, Any]) -> Any:
+            try:
+                await ctx.run(child_name)
+            except ChildFailed as failed:
+                return failed.details["error"]["code"]
+
+        await shop.engine()
+        assert (await shop.ended(await shop.submit(shop.publish(parent)))).output == "child_code"
+
+
+async def test_two_children_of_one_parent_run_side_by_side(database_url: str) -> None:
+    async def child(ctx: Context, args: dict[str, Any]) -> float:
+        await asyncio.sleep(0.4)
+        return time.time()
+
+    async with Workshop(database_url) as shop:
+        child_name = shop.publish(child)
+
+        async def parent(ctx: Context, args: dict[str, Any]) -> Any:
+            return await asyncio.gather(*[ctx.run(child_name, {"n": n}) for n in range(3)])
+
+        await shop.engine()
+        task = await shop.ended(await shop.submit(shop.publish(parent)))
+        assert task.status is Status.COMPLETED, task.error
+        assert max(task.output) - min(task.output) < 0.35
+
+
+async def test_a_stop_bites_a_running_coroutine_and_its_children_and_a_late_finish_changes_nothing(
+    database_url: str,
+) -> None:
+    async def child(ctx: Context, args: dict[str, Any]) -> None:
+        await asyncio.sleep(30)
+
+    async with Workshop(database_url) as shop:
+        child_name = shop.publish(child)
+
+        async def parent(ctx: Context, args: dict[str, Any]) -> None:
+            await ctx.run(child_name)
+
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(parent))
+        await shop.until(task_id, Status.QUEUED)
+        shop.transact(lambda tx: stops.stop_now(tx, [task_id], "no longer needed", "me"))
+        assert (await shop.ended(task_id)).status is Status.STOPPED
+        await _until(lambda: engine.running == 0)
+        assert shop.events(task_id)[-1] == "stop"
+
+
+async def test_a_stop_bites_a_blocking_thread_at_its_next_step(database_url: str) -> None:
+    steps: list[int] = []
+
+    def busy(ctx: BlockingContext, args: dict[str, Any]) -> None:
+        for number in range(100):
+            ctx.step(f"step {number}", steps.append, number)
+            time.sleep(0.05)
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task_id = await shop.submit(shop.publish(busy))
+        await _until(lambda: len(steps) > 2)
+        shop.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        await asyncio.sleep(0.15)
+        reached = len(steps)
+        await asyncio.sleep(0.3)
+        assert len(steps) == reached
+        assert shop.task(task_id).status is Status.STOPPED
+
+
+async def test_a_run_that_takes_too_long_fails_with_timeout(database_url: str) -> None:
+    async def slow(ctx: Context, args: dict[str, Any]) -> None:
+        await asyncio.sleep(30)
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task = await shop.ended(await shop.submit(shop.publish(slow, timeout=0.1)))
+        assert task.error is not None
+        assert (task.error["code"], task.error["cause"]) == ("timeout", "deadline")
+
+
+async def test_work_whose_time_to_live_passed_unstarted_expires(database_url: str) -> None:
+    async def never(ctx: Context, args: dict[str, Any]) -> None: ...
+
+    async with Workshop(database_url) as shop:
+        task_id = await shop.submit(shop.publish(never), ttl_s=0.01)
+        await asyncio.sleep(0.02)
+        assert shop.transact(expiries.expire_unstarted) == 1
+        error = shop.task(task_id).error
+        assert error is not None
+        assert error["code"] == "ttl_expired"
+
+
+async def test_a_drained_worker_hands_its_run_to_another_and_spends_no_budget(database_url: str) -> None:
+    reached = asyncio.Event()
+
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        first = await ctx.step("first", lambda: 1)
+        reached.set()
+        if ctx.task.attempt == 1:
+            await asyncio.sleep(0.5)
+        return int(first) + int(await ctx.step("second", lambda: 2))
+
+    async with Workshop(database_url) as shop:
+        old = await shop.engine()
+        task_id = await shop.submit(shop.publish(work))
+        await asyncio.wait_for(reached.wait(), 10)
+        await shop.engine()
+        await old.drain(10)
+        shop.engines.remove(old)
+        task = await shop.ended(task_id)
+        assert (task.output, task.attempt, task.retries) == (3, 2, None)
+        assert "release" in shop.events(task_id)
+
+
+async def test_a_worker_declared_lost_can_write_nothing_and_begins_a_new_life(database_url: str) -> None:
+    finished: list[int] = []
+
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        await asyncio.sleep(1.0 if ctx.task.attempt == 1 else 0)
+        finished.append(ctx.task.attempt)
+        return ctx.task.attempt
+
+    async with Workshop(database_url, lease_seconds=1.0) as shop:
+        engine = await shop.engine()
+        first_life = engine.worker_id
+        task_id = await shop.submit(shop.publish(work))
+        await shop.until(task_id, Status.RUNNING)
+        with shop.store.begin() as tx:  # as a scheduler with a clock far ahead would
+            tx.now += 60
+            assert workers.declare_lost(tx) == [first_life]
+        await asyncio.to_thread(Rescue(shop.store).run_once)
+        await asyncio.to_thread(Admit(shop.store).run_once)
+        task = await shop.ended(task_id)
+        assert (task.status, task.output) == (Status.COMPLETED, 2)
+        assert engine.worker_id != first_life
+
+
+async def test_agent_code_that_no_longer_fits_its_journal_fails_with_a_clear_error(database_url: str) -> None:
+    async def work(ctx: Context, args: dict[str, Any]) -> Any:
+        await ctx.step("old name" if ctx.task.attempt == 1 else "new name", lambda: 1)
+        return await ctx.ask("Go on?")
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task_id = await shop.submit(shop.publish(work))
+        await shop.until(task_id, Status.WAITING_FOR_INPUT)
+        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "yes", "me"))
+        task = await shop.ended(task_id)
+        assert task.error is not None
+        assert task.error["code"] == "journal_mismatch"
+        assert "old name#1" in task.error["message"]
+
+
+async def _rescue_until(shop: Workshop, task_id: str, *statuses: Status) -> None:
+    end = time.monotonic() + 15
+    while shop.task(task_id).status not in statuses:
+        assert time.monotonic() < end, shop.events(task_id)
+        await asyncio.to_thread(Rescue(shop.store).run_once)
+        await asyncio.to_thread(Admit(shop.store).run_once)
+        await asyncio.sleep(0.05)
+
+
+async def _rescue_until_ended(shop: Workshop, task_id: str) -> None:
+    await _rescue_until(shop, task_id, Status.COMPLETED, Status.FAILED, Status.STOPPED)
+
+
+async def _until(condition: Any, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)

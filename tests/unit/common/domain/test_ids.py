@@ -1,0 +1,47 @@
+"""Identifiers: ordered in time, recognisable, normalised."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from common.domain.ids import is_agent_name, is_uuid, normalise, qualify, uuid7
+
+
+def test_ids_made_one_after_another_sort_in_that_order() -> None:
+    made = [uuid7() for _ in range(10_000)]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+
+
+def test_an_id_is_a_version_7_uuid_that_carries_the_time() -> None:
+    made = uuid.UUID(uuid7())
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+    assert abs((made.int >> 80) / 1000 - time.time()) < 5
+
+
+@pytest.mark.parametrize("text", ["", "x", "../../etc", "3c90c3cc0d444b5088888dd25736052a", "{3c90c3cc}"])
+def test_what_is_not_a_canonical_uuid_is_told_apart(text: str) -> None:
+    assert not is_uuid(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("Your First Agent ", "your_first_agent"), ("@demo/echo", "echo"), ("a-b.c", "a_b_c")],
+)
+def test_a_name_is_normalised_to_lower_case_and_underscores(name: str, slug: str) -> None:
+    assert normalise(name) == slug
+
+
+def test_a_name_without_scope_gets_the_default_scope() -> None:
+    assert qualify("echo") == "@default/echo"
+    assert qualify("@demo/echo") == "@demo/echo"
+
+
+@pytest.mark.parametrize(
+    "name", ["echo", "@Demo/echo", "@demo/", "@demo/../x", "@demo/a/b", "@/x", "@demo/ x"]
+)
+def test_names_that_are_no_agent_names_are_refused(name: str) -> None:
+    assert not is_agent_name(name)

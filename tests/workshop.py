@@ -1,0 +1,200 @@
+"""A workshop: a real database, agents and an engine in one process, for tests that need no broker and no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.domain.ids import uuid7
+from common.domain.lifecycle import Status
+from common.domain.manifests import parse
+from common.domain.sealing import Sealer, new_key
+from common.domain.specs import Accepted, RunSpec
+from common.domain.tasks import Task
+from common.files import FileStore
+from common.services import agents, submissions
+from common.services.aftermath import Aftermath
+from common.store import events, journal, migrate, questions, tasks
+from common.store.database import Database
+from common.store.group_commit import GroupCommit
+from common.store.transaction import Happened, Store, Tx
+from runyard import authoring
+from runyard.authoring import AgentDefinition, agent, registered
+from workers.engine import Engine
+from workers.pool import Slots
+from workers.preparation import Preparation
+
+
+class Ears:
+    """Hears what a process would tell the live stream and the broker."""
+
+    def __init__(self) -> None:
+        self.events: list[Happened] = []
+        self.tokens: list[dict[str, Any]] = []
+        self.rings = 0
+        self.on_stop: Callable[[str, str], None] = lambda worker_id, task_id: None
+
+    def publish(self, happened: Sequence[Happened]) -> None:
+        self.events.extend(happened)
+
+    def stop(self, worker_id: str, task_id: str) -> None:
+        self.on_stop(worker_id, task_id)
+
+    def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
+        self.tokens.append({"task_id": task_id, "attempt": attempt} | data)
+
+    def ring(self, outbox_id: str | None = None) -> None:
+        self.rings += 1
+
+    def ring_deliveries(self) -> None:
+        pass
+
+
+@dataclass
+class Workshop:
+    """Use as `async with Workshop(url) as shop`."""
+
+    url: str
+    files: Path | None = None
+    capacity: int = 50
+    lease_seconds: float = 10.0
+    declared: Any = None
+    ears: Ears = field(default_factory=Ears)
+    org: str = field(default_factory=uuid7)
+    engines: list[Engine] = field(default_factory=list)
+
+    async def __aenter__(self) -> Workshop:
+        self.db = Database(self.url)
+        await asyncio.to_thread(migrate.upgrade, self.db)
+        aftermath = Aftermath(self.ears, self.ears, on_wake=self._wake)
+        self.store = Store(self.db, aftermath)
+        self.writer = aftermath.writer = GroupCommit(self.store)
+        self.ears.on_stop = self._stop
+        self.sealer = Sealer(new_key())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for engine in self.engines:
+            await engine.drain(4.0)
+        await asyncio.to_thread(self.writer.close)
+        self.db.close()
+
+    def _wake(self) -> None:
+        for engine in self.engines:
+            engine.wake_threadsafe()
+
+    def _stop(self, worker_id: str, task_id: str) -> None:
+        for engine in self.engines:
+            if engine.worker_id == worker_id:
+                engine._loop.call_soon_threadsafe(engine.stop_run, task_id)
+
+    def publish(
+        self, fn: Callable[..., Any], name: str | None = None, org: str | None = None, **options: Any
+    ) -> str:
+        """Publish a function as an agent; its name."""
+        full = name or f"@test/{fn.__name__.strip('_')}_{uuid7()[-6:]}"
+        agent(full, **options)(fn)
+        self.publish_definition(registered()[full], org)
+        return full
+
+    def publish_definition(self, definition: AgentDefinition, org: str | None = None) -> None:
+        self.transact(lambda tx: agents.publish(tx, org or self.org, parse(definition.manifest), shared=True))
+
+    async def engine(self, capacity: int | None = None, lease_seconds: float | None = None) -> Engine:
+        """Start another worker."""
+
+        async def run_blocking(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(fn, *args, **kwargs)
+
+        prepare = Preparation(
+            self.store,
+            self.writer,
+            self.ears,
+            FileStore.from_url(str(self.files or "/nonexistent")) if self.files else None,  # type: ignore[arg-type]
+            self.sealer,
+            authoring._registry,
+            run_blocking,
+            lambda: self.declared,
+        )
+        size = capacity or self.capacity
+        engine = Engine(
+            self.store, self.writer, Slots(size), size, lease_seconds or self.lease_seconds, prepare
+        )
+        self.engines.append(engine)
+        await engine.start()
+        return engine
+
+    def vanish(self, engine: Engine) -> None:
+        """The worker dies as by SIGKILL: no more heartbeats, no more writes, nothing handed back."""
+        self.engines.remove(engine)
+        engine._draining = True
+        assert engine._beat is not None
+        engine._beat.stop()
+        for attempt in engine._attempts.values():
+            attempt.writer = _Dead()  # type: ignore[assignment]
+        for run in [*engine._runs.values(), engine._claimer]:
+            if run is not None:
+                run.cancel()
+
+    def transact(self, work: Callable[[Tx], Any]) -> Any:
+        """Run `work` in one transaction."""
+        with self.store.begin() as tx:
+            return work(tx)
+
+    def spec(self, agent_name: str, args: Any = None, message: str | None = None, **options: Any) -> RunSpec:
+        org = options.pop("org_id", self.org)
+        with self.store.read() as conn:
+            ref = agents.resolve(conn, org, agent_name).ref
+        given = {"message": message, "args": args} | options.pop("input", {})
+        return RunSpec(task_id=uuid7(), org_id=org, agent=ref, front="native", input=given, **options)
+
+    async def submit(
+        self, agent_name: str, args: Any = None, message: str | None = None, **options: Any
+    ) -> str:
+        """Submit a run; its task id."""
+        spec = self.spec(agent_name, args, message, **options)
+        accepted: Accepted = await self.writer.call(submissions.submit, spec)
+        return accepted.task_id
+
+    def task(self, task_id: str) -> Task:
+        with self.store.read() as conn:
+            return tasks.load(conn, [task_id])[task_id]
+
+    def events(self, task_id: str) -> list[str]:
+        with self.store.read() as conn:
+            found = events.after(conn, task_id, 0, 1000)
+        assert [e["seq"] for e in found] == list(range(1, len(found) + 1))
+        return [e["type"] for e in found]
+
+    def journal(self, task_id: str) -> list[dict[str, Any]]:
+        with self.store.read() as conn:
+            return journal.load(conn, [task_id]).get(task_id, [])
+
+    def questions(self, task_id: str) -> list[dict[str, Any]]:
+        with self.store.read() as conn:
+            return questions.of_task(conn, task_id, only_open=True)
+
+    async def until(self, task_id: str, *statuses: Status, seconds: float = 15.0) -> Task:
+        """Wait until the task has one of these statuses."""
+        end = time.monotonic() + seconds
+        while (task := await asyncio.to_thread(self.task, task_id)).status not in statuses:
+            if time.monotonic() > end:
+                raise AssertionError(
+                    f"still {task.status} after {seconds} s: {self.events(task_id)} {task.error}"
+                )
+            await asyncio.sleep(0.02)
+        return task
+
+    async def ended(self, task_id: str, seconds: float = 15.0) -> Task:
+        return await self.until(task_id, Status.COMPLETED, Status.FAILED, Status.STOPPED, seconds=seconds)
+
+
+class _Dead:
+    """The writer of a process that is gone."""
+
+    async def call(self, *_: Any) -> Any:
+        await asyncio.Event().wait()

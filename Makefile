@@ -35,9 +35,11 @@ fmt: setup ## Format the code and mend what lint can mend
 	@$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: setup ## Measure: accept rate, latency, throughput, as ratios to their peers
+bench: setup ## Measure, as ratios to named peers in the same run (ONLY=pool takes one)
 	@tools/test-servers.sh
-	@$(BIN)/pytest tests/benchmarks -m benchmark -s -q --timeout=0 $(ARGS)
+	@for file in tests/benchmarks/bench_$(or $(ONLY),*).py; do \
+		name=$$(basename "$$file" .py); echo "== $$name"; $(BIN)/python -m "tests.benchmarks.$$name" $(ARGS); \
+	done
 
 .PHONY: chaos
 chaos: setup ## Kill real processes at random and check that no run is lost

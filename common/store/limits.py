@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text, update
 
 from common.domain.admission import Gate, Kind, Load, Rule, Strategy
 from common.store.tables.query import Limit, Slot, Start, Task, Turn
@@ -121,6 +121,15 @@ def take(tx: Tx, taken: Sequence[tuple[str, Sequence[Gate]]]) -> None:
         tx.conn.execute(insert(Slot), slots)
     if starts:
         tx.conn.execute(insert(Start), starts)
+
+
+def cover(tx: Tx, task_id: str, gates: Sequence[Gate]) -> None:
+    """Give a task that holds slots those of `gates` it has not, and note its limits' keys."""
+    have = set(tx.conn.execute(select(Slot.limit_key).where(Slot.task_id == task_id)).scalars())
+    missing = [{"limit_key": g.key, "task_id": task_id, "at": tx.now} for g in gates if g.key not in have]
+    if missing:
+        tx.conn.execute(insert(Slot), missing)
+        tx.conn.execute(update(Task).where(Task.id == task_id).values(limit_keys=[g.key for g in gates]))
 
 
 def holders(conn: Connection, key: str) -> list[str]:

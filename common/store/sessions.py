@@ -76,6 +76,11 @@ def page(conn: Connection, org_id: str, limit: int, before: str | None = None) -
     return [dict(row._mapping) for row in conn.execute(query.order_by(Session.id.desc()).limit(limit))]
 
 
+def forked(tx: Tx, session_id: str, from_id: str) -> None:
+    """Note which session a new one was forked from."""
+    tx.conn.execute(update(Session).where(Session.id == session_id).values(forked_from=from_id))
+
+
 def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: Strategy) -> bool:
     """Change what the session does with a second run."""
     done = tx.conn.execute(

@@ -1,0 +1,323 @@
+"""Prepare and submit runs: from a parsed request to a stored task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from common.domain import schemas
+from common.domain.admission import Strategy
+from common.domain.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
+from common.domain.ids import is_uuid, uuid7
+from common.domain.run_request import LONGEST_WAIT, RunRequest, options_of
+from common.domain.sealing import Sealer
+from common.domain.specs import Accepted, RunSpec
+from common.outbound import OutboundPolicy, check_headers, check_url
+from common.services import submissions
+from common.services.agents import AgentRecord
+from common.settings import Settings
+from common.store import identity, sessions
+from common.store.transaction import Tx
+
+_LONGEST_TITLE: Final = 120
+#: What stands in stored options where a credential was; the credential itself is sealed beside them.
+SEALED: Final = "********"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """What this installation lets runs do, and with which keys and models."""
+
+    sealer: Sealer
+    policy: OutboundPolicy
+    max_queued: int
+    models: Mapping[str, str]  # mode -> model
+
+    @staticmethod
+    def of(settings: Settings, sealer: Sealer) -> RunRules:
+        """The rules these settings make."""
+        models = {
+            "flash": settings.model_flash,
+            "fast": settings.model_fast,
+            "base": settings.model_fast,
+            "max": settings.model_max,
+        }
+        return RunRules(
+            sealer,
+            OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts),
+            settings.max_queued,
+            {mode: name or settings.model for mode, name in models.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a run is made. `front` is the contract it came by; `actor` key:<id> or user:<id>."""
+
+    org_id: str
+    actor: str
+    front: str = "native"
+    key_id: str | None = None
+    end_user_id: str | None = None
+    session_scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWish:
+    """The conversation a run belongs to, by id or by the caller's own name for it."""
+
+    key: str
+    scope: str = ""
+    strategy: Strategy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that only its conversation is yet to be found of."""
+
+    spec: RunSpec
+    session: SessionWish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A stored run, and the id of its conversation."""
+
+    accepted: Accepted
+    session_id: str | None
+
+
+def prepare(
+    request: RunRequest,
+    agent: AgentRecord,
+    caller: Caller,
+    rules: RunRules,
+    *,
+    now: float,
+    files: Sequence[dict[str, Any]] = (),
+    task_id: str | None = None,
+) -> Prepared:
+    """Judge a request and make of it what `submit` stores. `now` is in epoch seconds.
+
+    `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
+    agent_inactive; `InvalidRequest` missing_input, invalid_input, invalid_schema, invalid_deadline,
+    url_refused, header_refused.
+    """
+    if not agent.is_active:
+        raise Forbidden(f"The agent {agent.ref.name} is not active.", code="agent_inactive", field="agent")
+    manifest = agent.manifest
+    _check_input(request, manifest, bool(files))
+    options, secrets = _split(options_of(request), rules.policy)
+    spec = RunSpec(
+        task_id=task_id or uuid7(),
+        org_id=caller.org_id,
+        agent=agent.ref,
+        front=caller.front,
+        input=_input(request, options, files),
+        title=title_of(request.text),
+        end_user_id=request.end_user_id or caller.end_user_id,
+        created_by=caller.actor,
+        key_id=caller.key_id,
+        model=manifest.get("model")
+        or rules.models.get(request.mode or manifest.get("mode") or "fast")
+        or None,
+        priority=request.priority,
+        ttl_s=request.ttl,
+        deadline_at=deadline_of(request.deadline, now),
+        secrets=rules.sealer.seal(secrets) if secrets else None,
+        has_callback=request.callback is not None,
+        meta=request.metadata or {},
+        max_queued=rules.max_queued,
+    )
+    return Prepared(spec, _wish(request, caller))
+
+
+def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
+    """Store these runs, finding or making their conversations. A group-commit batch function.
+
+    Errors: `PaymentRequired` quota_exceeded, and those of `submissions.submit`.
+    """
+    broke = _broke(tx.conn, runs)
+    specs: list[RunSpec] = []
+    places: list[int] = []
+    answers: list[Submitted | RunyardError | None] = []
+    for index, (run, spec) in enumerate(zip(runs, _in_sessions(tx, runs), strict=True)):
+        if run.spec.org_id in broke:
+            answers.append(PaymentRequired())
+            continue
+        answers.append(None)
+        specs.append(spec)
+        places.append(index)
+    for index, spec, answer in zip(places, specs, submissions.submit(tx, specs), strict=True):
+        answers[index] = answer if isinstance(answer, RunyardError) else Submitted(answer, spec.session_id)
+    return [answer for answer in answers if answer is not None]
+
+
+def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
+    """What `submit` would do with this run, storing nothing: see `submissions.preview`."""
+    if run.spec.org_id in _broke(tx.conn, [run]):
+        raise PaymentRequired
+    spec = run.spec
+    if run.session is not None:
+        known = _known_session(tx.conn, spec.org_id, run.session)
+        if known is not None:
+            strategy = run.session.strategy or Strategy(known["strategy"])
+            spec = replace(spec, session_id=known["id"], session_strategy=strategy)
+    return submissions.preview(tx, spec)
+
+
+def _broke(conn: Connection, runs: Sequence[Prepared]) -> set[str]:
+    """The organisations whose prepaid balance is used up."""
+    return identity.out_of_balance(conn, {run.spec.org_id for run in runs})
+
+
+def _in_sessions(tx: Tx, runs: Sequence[Prepared]) -> list[RunSpec]:
+    ids = [_session(tx, run) for run in runs]
+    strategies = sessions.strategies(tx.conn, {id_ for id_ in ids if id_ is not None})
+    return [
+        replace(run.spec, session_id=id_, session_strategy=strategies.get(id_, Strategy.ENQUEUE))
+        if id_
+        else run.spec
+        for run, id_ in zip(runs, ids, strict=True)
+    ]
+
+
+def _session(tx: Tx, run: Prepared) -> str | None:
+    wish, spec = run.session, run.spec
+    if wish is None:
+        return None
+    known = _known_session(tx.conn, spec.org_id, wish) if is_uuid(wish.key) else None
+    session_id: str = (
+        known["id"]
+        if known
+        else sessions.ensure(
+            tx,
+            spec.org_id,
+            wish.key,
+            wish.scope,
+            spec.agent.agent_id,
+            spec.end_user_id,
+            wish.strategy or Strategy.ENQUEUE,
+        )
+    )
+    if wish.strategy is not None:
+        sessions.set_strategy(tx, spec.org_id, session_id, wish.strategy)
+    return session_id
+
+
+def _known_session(conn: Connection, org_id: str, wish: SessionWish) -> dict[str, Any] | None:
+    found = sessions.get(conn, org_id, wish.key) if is_uuid(wish.key) else None
+    if found is not None and found["scope"] == wish.scope:
+        return found
+    return sessions.find(conn, org_id, wish.key, wish.scope)
+
+
+def _wish(request: RunRequest, caller: Caller) -> SessionWish | None:
+    if request.session_id is None:
+        return None
+    strategy = Strategy(request.session_strategy) if request.session_strategy else None
+    return SessionWish(request.session_id, caller.session_scope, strategy)
+
+
+def _check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: bool) -> None:
+    said = bool(request.text) or has_files
+    if not said and request.args is None:
+        raise InvalidRequest(
+            "Say what to do: send query (or message), args, or a file.", code="missing_input", field="query"
+        )
+    schema = (manifest.get("input") or {}).get("schema")
+    if schema and (request.args is not None or not said):
+        schemas.check(request.args, schema, field="args")
+    if request.output_config and isinstance(request.output_config.output_schema, dict):
+        schemas.check_schema(request.output_config.output_schema, field="output_config.output_schema")
+    if request.final_output:
+        schemas.check_schema(request.final_output.schema_, field="final_output.schema")
+    for i, workflow in enumerate(request.workflows or ()):
+        for j, step in enumerate(workflow.steps):
+            if step.output_schema is not None:
+                schemas.check_schema(step.output_schema, field=f"workflows[{i}].steps[{j}].output_schema")
+
+
+def _input(request: RunRequest, options: dict[str, Any], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if request.text is not None:
+        given["message"] = request.text
+    if request.args is not None:
+        given["args"] = request.args
+    if options:
+        given["options"] = options
+    if request.output_config is not None:
+        given["output_config"] = request.output_config.model_dump(exclude_none=True)
+    if files:
+        given["files"] = list(files)
+    return given
+
+
+def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check the addresses in options; take the credentials out, by JSON pointer into the options."""
+    secrets: dict[str, Any] = {}
+    for index, server in enumerate(options.get("mcp_servers") or ()):
+        check_url(server["serverUrl"], policy, field=f"mcp_servers[{index}].serverUrl")
+        auth = server.get("auth")
+        if auth is not None:
+            name, holder = ("token", auth) if auth["type"] == "bearer" else ("accessToken", auth["oauth"])
+            at = "auth/token" if auth["type"] == "bearer" else "auth/oauth/accessToken"
+            secrets[f"/mcp_servers/{index}/{at}"] = holder[name]
+            holder[name] = SEALED
+    callback = options.get("callback")
+    if callback is not None:
+        check_url(callback["url"], policy, field="callback.url")
+        if callback.get("headers"):
+            check_headers(callback["headers"], field="callback.headers")
+            secrets["/callback/headers"] = callback["headers"]
+            callback["headers"] = dict.fromkeys(callback["headers"], SEALED)
+    return options, secrets
+
+
+def unsealed(options: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options with their credentials put back: `secrets` is what the task's secrets unseal to."""
+    whole: dict[str, Any] = deepcopy(dict(options))
+    for pointer, value in secrets.items():
+        *path, last = pointer.lstrip("/").split("/")
+        holder: Any = whole
+        for part in path:
+            holder = holder[int(part)] if isinstance(holder, list) else holder[part]
+        holder[last] = value
+    return whole
+
+
+def title_of(text: str | None) -> str | None:
+    """A title from what was asked: its first line that says something, shortened."""
+    line = next((line.strip() for line in (text or "").splitlines() if line.strip()), None)
+    if line is None or len(line) <= _LONGEST_TITLE:
+        return line
+    return line[: _LONGEST_TITLE - 1].rstrip() + "…"
+
+
+def deadline_of(deadline: str | float | None, now: float) -> float | None:
+    """A deadline in epoch seconds; `InvalidRequest` invalid_deadline for one that is unreadable, past or far."""
+    if deadline is None:
+        return None
+    at = now + deadline if not isinstance(deadline, str) else _instant(deadline)
+    if not now < at <= now + LONGEST_WAIT:
+        raise InvalidRequest(
+            "deadline must lie in the future, by 30 days at most.", code="invalid_deadline", field="deadline"
+        )
+    return at
+
+
+def _instant(text: str) -> float:
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            "deadline is neither an RFC 3339 date-time (2026-01-31T12:00:00Z) nor a number of seconds.",
+            code="invalid_deadline",
+            field="deadline",
+        ) from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

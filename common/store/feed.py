@@ -1,0 +1,28 @@
+"""An organisation's events across its tasks, in the order of their times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from common.store.tables.columns import Json
+
+# Active tasks and those that ended since are found by an index each; their events by the events' key.
+_SINCE = text("""
+SELECT e.task_id, e.seq, e.type, e.attempt, e.data, e.at
+FROM (
+    SELECT id FROM tasks WHERE org_id = :org_id AND finished_at IS NULL
+    UNION ALL
+    SELECT id FROM tasks WHERE finished_at >= :at AND org_id = :org_id
+) t JOIN events e ON e.task_id = t.id
+WHERE e.at >= :at
+ORDER BY e.at, e.task_id, e.seq
+LIMIT :limit
+""").columns(data=Json)
+
+
+def since(conn: Connection, org_id: str, at: float, limit: int) -> list[dict[str, Any]]:
+    """Events of all tasks of an organisation from `at` (epoch seconds) on, oldest first."""
+    rows = conn.execute(_SINCE, {"org_id": org_id, "at": at, "limit": limit})
+    return [dict(row._mapping) for row in rows]

@@ -116,7 +116,7 @@ class _Times:
     def newest(self, first: float) -> float:
         """The last due time in the unbroken line of released ones that begins with `first`."""
         newest = self._latest(first, self.now - self.jitter.spread_s)
-        while False:
+        while (due := self.after(newest)) is not None and self.released(due):
             newest = due
         return newest
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 from common.domain.schedule import CronSchedule, Schedule
-from common.domain.timezones import Reading, read_wall, wall_at
+from common.domain.timezones import read_wall, wall_at
 
 _DAY = timedelta(days=1)
 _DAY_S = 86_400
@@ -28,18 +28,17 @@ def count_due(schedule: Schedule, after: float, until: float) -> int:
 
 def _on_day(schedule: CronSchedule, day: date, after: float, until: float) -> int:
     """The due times of one local day. Only a day on which the clocks shift is visited time by time."""
-    start, end = _midnight(schedule, day), _midnight(schedule, day + _DAY).first
-    if end - start.first != _DAY_S or start.skipped or start.doubled:
-        return _visit(schedule, max(after, start.first - 1), min(until, end - 1))
-    by_then = (
-        schedule.cron.times_by(wall_at(min(until, end - 1), schedule.zone)) if until >= start.first else 0
-    )
-    before = schedule.cron.times_by(wall_at(after, schedule.zone)) if after >= start.first else 0
+    start, end = _midnight(schedule, day), _midnight(schedule, day + _DAY)
+    if end - start != _DAY_S:
+        return _visit(schedule, max(after, start - 1), min(until, end - 1))
+    by_then = schedule.cron.times_by(wall_at(min(until, end - 1), schedule.zone)) if until >= start else 0
+    before = schedule.cron.times_by(wall_at(after, schedule.zone)) if after >= start else 0
     return by_then - before
 
 
-def _midnight(schedule: CronSchedule, day: date) -> Reading:
-    return read_wall(datetime(day.year, day.month, day.day), schedule.zone)
+def _midnight(schedule: CronSchedule, day: date) -> int:
+    """The first instant of a local day."""
+    return read_wall(datetime(day.year, day.month, day.day), schedule.zone).first
 
 
 def _visit(schedule: CronSchedule, after: float, until: float) -> int:

@@ -53,7 +53,7 @@ class ExtractionPool:
             child = child or _Child(self._memory_bytes)
             return child.extract(data, name, limits, claimed_type)
         finally:
-            if child is not None and (not child.alive or child.served >= FILES_PER_CHILD):
+            if child and child.served >= FILES_PER_CHILD:
                 child.close()
                 child = None
             self._slots.put(child)

@@ -20,7 +20,7 @@ def read(data: bytes, draft: Draft) -> None:
     limit = draft.limits.unpacked_bytes
     try:
         with apply_configuration(
-            zlib_maximum_output_length=75_000_000,
+            zlib_maximum_output_length=limit,
             lzw_maximum_output_length=limit,
             run_length_maximum_output_length=limit,
             array_based_stream_maximum_output_length=limit,

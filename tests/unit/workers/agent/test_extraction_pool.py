@@ -76,6 +76,16 @@ def test_a_child_is_reused(pool: ExtractionPool) -> None:
     assert child_pid(pool) == child_pid(pool)
 
 
+def test_a_child_that_has_served_its_turn_is_replaced(
+    pool: ExtractionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = child_pid(pool)
+    monkeypatch.setattr("workers.agent.extraction_pool.FILES_PER_CHILD", 0)
+    pool.extract(b"its last", "a.txt")
+    monkeypatch.undo()
+    assert child_pid(pool) != first
+
+
 def test_a_file_that_holds_its_parser_is_given_up_in_time_and_the_next_is_read(pool: ExtractionPool) -> None:
     before = child_pid(pool)
     started = time.monotonic()

@@ -18,7 +18,7 @@ from common.domain.retry import decide
 from common.domain.tasks import Failure
 from common.services.admissions import RESUME, RETRY
 from common.services.stops import stop_now
-from common.store import messages, questions, tasks
+from common.store import journal, messages, questions, tasks
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, move
 
@@ -67,6 +67,7 @@ def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
     """running → queued (retry) or failed. A failed run's unfinished children are stopped."""
     known = tasks.load(tx.conn, [c.task_id for c in commands])
     answers = move(tx, [_failure_change(tx, known.get(c.task_id), c) for c in commands])
+    journal.drop_failed(tx, [a.id for a in answers if isinstance(a, Head) and a.status is Status.QUEUED])
     ended = [a.id for a in answers if isinstance(a, Head) and a.status is Status.FAILED]
     orphans = tasks.children(tx.conn, ended) if ended else []
     if orphans:

@@ -40,8 +40,9 @@ def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None)
     _check(wanted)
     if limit_id is not None and not _own(tx, org_id, limit_id):
         raise NotFound("There is no such limit.", code="limit_not_found")
+    id_ = limit_id or token("lim_", 8)
     row = {
-        "id": limit_id or token("lim_", 8),
+        "id": id_,
         "org_id": org_id,
         "kind": wanted.kind,
         "selector": wanted.selector,
@@ -54,7 +55,7 @@ def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None)
     limits.save(tx, row)
     _count_holders(tx, org_id)
     _wake_held(tx, org_id)
-    return limits.listed(tx.conn, org_id, row["id"])[0]
+    return limits.listed(tx.conn, org_id, id_)[0]
 
 
 def remove(tx: Tx, org_id: str, limit_id: str) -> None:

@@ -14,7 +14,7 @@ from common.domain.lifecycle import TERMINAL
 from common.domain.specs import Accepted, AgentRef, RunSpec
 from common.domain.tasks import Task
 from common.services import submissions
-from common.store import agents, journal, tasks
+from common.store import agents, journal, questions, tasks
 from common.store.transaction import Tx
 
 
@@ -36,6 +36,7 @@ def retry(
         raise accepted
     if not fresh:
         journal.copy(tx, task.id, accepted.task_id)
+        questions.copy_answered(tx, task.id, accepted.task_id, uuid7)
     return accepted
 
 

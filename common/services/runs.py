@@ -111,7 +111,7 @@ def prepare(
     if not agent.is_active:
         raise Forbidden(f"The agent {agent.ref.name} is not active.", code="agent_inactive", field="agent")
     manifest = agent.manifest
-    _check_input(request, manifest, bool(files))
+    check_input(request, manifest, bool(files))
     options, secrets = _split(options_of(request), rules.policy)
     spec = RunSpec(
         task_id=task_id or uuid7(),
@@ -224,7 +224,8 @@ def _wish(request: RunRequest, caller: Caller) -> SessionWish | None:
     return SessionWish(request.session_id, caller.session_scope, strategy)
 
 
-def _check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: bool) -> None:
+def check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: bool) -> None:
+    """Whether the request says what to do, and every schema in it and for it holds; `InvalidRequest` if not."""
     said = bool(request.text) or has_files
     if not said and request.args is None:
         raise InvalidRequest(
@@ -314,10 +315,10 @@ def deadline_of(deadline: str | float | None, now: float) -> float | None:
 def _instant(text: str) -> float:
     try:
         parsed = datetime.fromisoformat(text)
-    except ValueError:
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         raise InvalidRequest(
             "deadline is neither an RFC 3339 date-time (2026-01-31T12:00:00Z) nor a number of seconds.",
             code="invalid_deadline",
             field="deadline",
         ) from None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

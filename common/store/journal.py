@@ -68,6 +68,14 @@ def open_irreversible(conn: Connection, task_ids: Sequence[str]) -> dict[str, di
     return {row.task_id: dict(row._mapping) for row in conn.execute(query)}
 
 
+def drop_failed(tx: Tx, task_ids: Sequence[str]) -> None:
+    """Remove failed entries before another attempt: it tries those steps again."""
+    if task_ids:
+        tx.conn.execute(
+            delete(JournalEntry).where(JournalEntry.task_id.in_(task_ids), JournalEntry.state == "failed")
+        )
+
+
 def copy(tx: Tx, from_task: str, to_task: str) -> int:
     """Copy finished entries to another task (a retry of a failed run pays for nothing twice)."""
     rows = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -53,6 +53,13 @@ def of_tasks(conn: Connection, task_ids: Sequence[str]) -> dict[str, list[dict[s
     for row in conn.execute(query):
         found.setdefault(row.task_id, []).append(dict(row._mapping))
     return found
+
+
+def copy_answered(tx: Tx, from_task: str, to_task: str, new_id: Callable[[], str]) -> None:
+    """Copy answered questions to another task, so that a retry does not ask people again."""
+    rows = [q for q in of_task(tx.conn, from_task) if q["state"] == "answered"]
+    if rows:
+        tx.conn.execute(insert(Question), [q | {"id": new_id(), "task_id": to_task} for q in rows])
 
 
 def get(conn: Connection, org_id: str, question_id: str) -> dict[str, Any] | None:

@@ -1,0 +1,69 @@
+"""Idempotency keys: of requests that carry the same key one is carried out, the others get its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from common.domain.errors import IdempotencyConflict, IdempotencyInProgress
+from common.domain.ids import uuid7
+from common.store import idempotency
+from common.store.transaction import Tx
+
+#: How long an answer is kept, in seconds.
+KEPT: Final = 24 * 3600.0
+#: How long a first request may take before another may take it over (its process has died), in seconds.
+LEASE: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """This request is the one to carry out. What it makes is to get the id `reserved`: a request that takes
+    over from one whose process died is given the same, so that nothing is made twice."""
+
+    owner: str
+    reserved: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answer given before."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
+    """Take a key, or get the answer kept for it. `identity` stands for the request's content.
+
+    Errors: `IdempotencyConflict` (another content), `IdempotencyInProgress` (the first is still under way).
+    """
+    owner, until = uuid7(), tx.now + LEASE
+    known = idempotency.get(tx.conn, org_id, key)
+    if known is None or known["expires_at"] <= tx.now:
+        reserved = uuid7()
+        idempotency.put(tx, {
+            "org_id": org_id, "key": key, "body_hash": identity, "owner": owner, "lease_until": until,
+            "headers": {"reserved": reserved}, "expires_at": tx.now + KEPT,
+        })  # fmt: skip
+        return Taken(owner, reserved)
+    if known["body_hash"] != identity:
+        raise IdempotencyConflict(field="Idempotency-Key")
+    if known["lease_until"] is None:
+        return Kept(known["status"], known["headers"] or {}, bytes(known["body"] or b""))
+    if known["lease_until"] > tx.now:
+        raise IdempotencyInProgress(field="Idempotency-Key", retry_after=1)
+    idempotency.hand_over(tx, org_id, key, owner, until)
+    return Taken(owner, known["headers"]["reserved"])
+
+
+def keep(tx: Tx, org_id: str, key: str, taken: Taken, answer: Kept) -> bool:
+    """Keep the answer for repetitions; False when another request has taken over meanwhile."""
+    values: dict[str, Any] = {"status": answer.status, "headers": answer.headers, "body": answer.body}
+    return idempotency.keep(tx, org_id, key, taken.owner, values)
+
+
+def release(tx: Tx, org_id: str, key: str, taken: Taken) -> None:
+    """Free the key: the request failed in a way that is worth repeating."""
+    idempotency.release(tx, org_id, key, taken.owner)

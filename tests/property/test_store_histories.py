@@ -237,7 +237,9 @@ def test_random_histories_keep_the_promises(kind: str, request: pytest.FixtureRe
         url = f"sqlite:///{Path(folder) / 'x.db'}"
     else:
         url = request.getfixturevalue("fresh_database")().replace("postgresql://", "postgresql+psycopg://", 1)
-    migrate.upgrade(Database(url))
+    db = Database(url)
+    migrate.upgrade(db)
+    db.close()
 
     class OnThis(Histories):
         database = staticmethod(lambda: Database(url))

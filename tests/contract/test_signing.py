@@ -67,12 +67,13 @@ def node() -> str:
 
 
 def _install() -> None:
-    command = ["npm", "install", "--prefix", str(NODE_FOLDER), "--no-audit", "--no-fund", NODE_PACKAGE]
+    options = ["--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    command = ["npm", "install", "--prefix", str(NODE_FOLDER), *options, NODE_PACKAGE]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=40)
         said = done.stderr[-500:] if done.returncode else ""
     except subprocess.TimeoutExpired:
-        said = "no answer within 50 s"
+        said = "no answer within 40 s"
     if said:
         pytest.fail(
             f"npm could not install {NODE_PACKAGE}, which checks signatures in JavaScript. Make npm's "

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 Behaviour = Callable[["Call"], Awaitable[None]]
@@ -82,9 +82,13 @@ async def serving(
                 call = await _read_call(reader, writer)
                 seen.calls.append(call)
                 await behaviour(call)
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
-            if not isinstance(error, asyncio.IncompleteReadError):
-                seen.broken_off.set()
+        except asyncio.IncompleteReadError:
+            pass  # the client is done
+        except (
+            ConnectionError,
+            RuntimeError,
+        ):  # uvloop's word for writing to a closed transport is RuntimeError
+            seen.broken_off.set()
         except asyncio.CancelledError:
             pass  # the block ended; asyncio logs a cancelled handler as a failure
         finally:
@@ -101,6 +105,20 @@ async def serving(
         for task in list(running):
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def never_accepting(host: str = "127.0.0.1") -> Iterator[int]:
+    """The port of a listener whose queue is full: further handshakes get no answer."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind((host, 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        for _ in range(4):
+            other = waiting.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(address)
+        yield address[1]
 
 
 async def _read_call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -88,6 +89,20 @@ async def test_a_caller_that_gives_up_is_free_at_once_and_harms_nobody(lookups: 
 
     lookups.go.set()
     assert await patient == ["127.0.0.1"]
+
+
+async def test_a_failure_nobody_waits_for_any_more_makes_no_noise(lookups: SlowLookups) -> None:
+    noise: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+    resolver = SystemResolver()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(resolver.resolve("no.test", 80), 0.02)
+    lookups.go.set()
+    await until(lambda: not any(thread.name.startswith("dns") for thread in threading.enumerate()))
+    await asyncio.sleep(0.01)  # the thread's last word reaches the loop
+    gc.collect()
+
+    assert noise == []
 
 
 async def test_dead_names_up_to_the_limit_do_not_hold_up_a_living_one(lookups: SlowLookups) -> None:

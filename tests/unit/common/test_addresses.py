@@ -106,6 +106,14 @@ def test_a_url_is_either_refused_or_read_as_the_http_client_reads_it(url: str) -
     assert not seen.userinfo
 
 
+def test_a_url_that_the_http_client_reads_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = httpx2.URL
+    monkeypatch.setattr(httpx2, "URL", lambda url: read(url.replace("example.com", "internal")))
+
+    with pytest.raises(UrlRefused, match="in two ways"):
+        check_url("https://example.com/")
+
+
 class TestPolicy:
     def test_allow_private_opens_loopback_and_private_networks_only(self) -> None:
         policy = OutboundPolicy(allow_private=True)

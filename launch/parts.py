@@ -13,18 +13,12 @@ import redis
 from common.settings import Settings
 from launch.children import Spec
 from launch.home import Home
-from launch.localmodel import engine, scripted
+from launch.models import Choice
 from launch.ports import listening_socket
 from launch.valkey import NO_RETRY, URL_FILE, Valkey
 
 MODEL_URL_FILE = "model.url"
 EXAMPLES = Path(__file__).parents[1] / "examples"
-PROVIDER_KEYS = (
-    "OPENAI_API_KEY",
-    "ANTHROPIC_API_KEY",
-    "GOOGLE_API_KEY",
-    "GEMINI_API_KEY",
-)
 _LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
 
 
@@ -35,6 +29,7 @@ class Plan:
     settings: Settings
     home: Home
     env: Mapping[str, str]
+    model: Choice
     workers: int = 1
 
     @property
@@ -50,7 +45,7 @@ class Plan:
         grounds = [self._migrations()]
         if self.settings.embedded_broker:
             grounds.append(self._valkey())
-        if wants_local_model(self.settings, self.env):
+        if self.model.serve_local:
             grounds.append(self._model())
         servers = [self._api(), self._scheduler(), *(self._worker(n) for n in range(1, self.workers + 1))]
         return [grounds, servers]
@@ -108,28 +103,9 @@ class Plan:
         return Spec(name, argv, self.home.log(name), env=self.env, stop_order=_BEFORE)
 
 
-def wants_local_model(settings: Settings, env: Mapping[str, str]) -> bool:
-    """Whether some model setting says `local`, or nothing says where a model is."""
-    named = [settings.model, settings.model_flash, settings.model_fast, settings.model_max]
-    named += [name.strip() for name in settings.model_fallbacks.split(",")]
-    if "local" in named:
-        return True
-    configured = settings.model or settings.model_base_url or any(env.get(key) for key in PROVIDER_KEYS)
-    return not configured
-
-
-def model_name(settings: Settings, env: Mapping[str, str]) -> str:
-    """The model that answers by default, as told to the user."""
-    if not wants_local_model(settings, env):
-        return settings.model or settings.model_base_url or "the provider whose key is set"
-    try:
-        engine.weights()
-    except engine.ModelMissing:
-        return scripted.NAME
-    return engine.NAME
-
-
-def child_environment(settings: Settings, home: Home, env: Mapping[str, str], demo: bool) -> dict[str, str]:
+def child_environment(
+    settings: Settings, home: Home, env: Mapping[str, str], model: Choice, demo: bool
+) -> dict[str, str]:
     """The environment of every child: ours, with what was decided at start."""
     sources = [*([str(EXAMPLES)] if demo and EXAMPLES.is_dir() else []), *settings.agent_sources]
     return {
@@ -138,6 +114,7 @@ def child_environment(settings: Settings, home: Home, env: Mapping[str, str], de
         "RUNYARD_HOST": settings.host,
         "RUNYARD_PORT": str(settings.port),
         "RUNYARD_AGENTS": ",".join(dict.fromkeys(sources)),
+        "RUNYARD_MODEL": model.name,
         "PYTHONUNBUFFERED": "1",
     }
 

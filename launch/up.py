@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from launch import preflight, sample
+from launch import models, preflight, sample
 from launch.children import Spec
 from launch.home import locked, open_home
 from launch.parts import Plan, child_environment
@@ -37,8 +37,9 @@ def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
     home = open_home(settings.home)
     with locked(home):
         preflight.check_database(settings)
-        env = child_environment(settings, home, os.environ, demo)
-        plan = Plan(settings, home, env, workers)
+        model = models.choose(settings, os.environ)
+        env = child_environment(settings, home, os.environ, model, demo)
+        plan = Plan(settings, home, env, model, workers)
         console.print(f"Starting Runyard in {home.path}", soft_wrap=True, highlight=False)
         try:
             last = _sample(plan) if demo else None

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from launch import parts
-from launch.localmodel import engine, scripted
-
-_MODEL_LINES = {
-    engine.NAME: (
-        "a model of 135M parameters on this machine: it proves the plumbing, its answers are poor. For "
-        "real ones set RUNYARD_MODEL=openai:… with OPENAI_API_KEY (or another provider), or "
-        "RUNYARD_MODEL_BASE_URL."
-    ),
-    scripted.NAME: (
-        "a scripted stand-in, no model: the small one is not installed here. Set RUNYARD_MODEL=openai:… with "
-        "OPENAI_API_KEY (or another provider), or RUNYARD_MODEL_BASE_URL."
-    ),
-}
+from launch.parts import Plan
 
 
-def print_welcome(console: Console, plan: parts.Plan) -> None:
+def print_welcome(console: Console, plan: Plan) -> None:
     """Addresses, the place of the key, a curl line to paste, and the truth about the model."""
     url, key = plan.settings.base_url, plan.home.admin_key
     rows = {
@@ -33,12 +20,8 @@ def print_welcome(console: Console, plan: parts.Plan) -> None:
     console.print()
     for label, text in rows.items():
         console.print(f"  [bold]{label:<10}[/] {text}", soft_wrap=True, highlight=False)
-    name = parts.model_name(plan.settings, plan.env)
-    console.print(
-        f"  [bold]{'model':<10}[/] {name}" + (f", {line}" if (line := _MODEL_LINES.get(name)) else ""),
-        soft_wrap=True,
-        highlight=False,
-    )
+    model = plan.model.name + (f" ({plan.model.remark})" if plan.model.remark else "")
+    console.print(f"  [bold]{'model':<10}[/] {model}", soft_wrap=True, highlight=False)
     console.print("\n  Try it:\n", style="dim")
     console.print(curl_line(url, str(key)), soft_wrap=True, highlight=False, markup=False)
     console.print("\n  Ctrl-C stops everything.", style="dim")

@@ -18,7 +18,8 @@ import jsonschema
 import pytest
 import redis
 
-from launch import parts, process
+from common.settings import Settings
+from launch import models, parts, process
 from launch.localmodel import engine
 from launch.ports import free_port
 from launch.valkey import NO_RETRY, Valkey
@@ -326,7 +327,8 @@ def test_without_weights_the_stand_in_serves_and_says_so(tmp_path: Path) -> None
     with running(log, "--scripted") as url:
         (served,) = httpx2.get(f"{url}/models").json()["data"]
         answer = httpx2.post(f"{url}/chat/completions", json={"messages": ASKED}).json()
-    assert served["id"] == "local/scripted"
+        chosen = models.choose(Settings(_env_file=None, model_base_url=url), {})
+    assert served["id"] == chosen.name == "local/scripted"
     assert "no model is installed" in answer["choices"][0]["message"]["content"]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from common.settings import Settings
 from launch.home import Home
-from launch.parts import Plan, child_environment, wants_local_model
+from launch.models import Choice, choose
+from launch.parts import Plan, child_environment
+
+LOCAL = Choice("local", serve_local=True, remark="")
 
 
 def settings(**given: Any) -> Settings:
@@ -17,7 +18,7 @@ def settings(**given: Any) -> Settings:
 
 
 def names(given: Settings, home: Path, workers: int = 1) -> list[list[str]]:
-    plan = Plan(given, Home(home), {}, workers)
+    plan = Plan(given, Home(home), {}, choose(given, {}), workers)
     return [[spec.name for spec in stage] for stage in plan.stages()]
 
 
@@ -26,7 +27,7 @@ def test_an_empty_configuration_brings_everything(home: Path) -> None:
 
 
 def test_a_broker_and_a_model_elsewhere_are_not_started_here(home: Path) -> None:
-    elsewhere = settings(broker_url="redis://broker.example/0", model_base_url="https://models.example/v1")
+    elsewhere = settings(broker_url="redis://broker.example/0", model="openai:some")
     assert names(elsewhere, home)[0] == ["migrate"]
 
 
@@ -35,42 +36,24 @@ def test_workers_are_numbered(home: Path) -> None:
 
 
 def test_workers_stop_before_what_they_need(home: Path) -> None:
-    plan = Plan(settings(), Home(home), {})
+    plan = Plan(settings(), Home(home), {}, LOCAL)
     order = {spec.name: spec.stop_order for stage in plan.stages() for spec in stage}
     assert order["worker"] < order["api"] == order["scheduler"] < order["valkey"] == order["model"]
 
 
-@pytest.mark.parametrize(
-    ("given", "env", "local"),
-    [
-        ({}, {}, True),
-        ({"model": "local"}, {"OPENAI_API_KEY": "k"}, True),
-        ({"model": "openai:gpt", "model_flash": "local"}, {}, True),
-        ({"model": "openai:gpt", "model_fallbacks": "x:y, local"}, {}, True),
-        ({}, {"OPENAI_API_KEY": "k"}, False),
-        ({}, {"ANTHROPIC_API_KEY": ""}, True),
-        ({"model": "openai:gpt"}, {}, False),
-        ({"model_base_url": "https://models.example/v1"}, {}, False),
-    ],
-)
-def test_the_local_model_serves_where_nothing_else_is_configured(
-    given: dict[str, str], env: dict[str, str], local: bool
-) -> None:
-    assert wants_local_model(settings(**given), env) is local
-
-
 def test_the_demo_adds_the_examples_to_the_agents_without_losing_any(home: Path) -> None:
-    env = child_environment(settings(agents="my.agents"), Home(home), {}, demo=True)
+    env = child_environment(settings(agents="my.agents"), Home(home), {}, LOCAL, demo=True)
     first, second = env["RUNYARD_AGENTS"].split(",")
     assert Path(first).name == "examples"
     assert second == "my.agents"
 
 
 def test_children_get_the_home_and_port_that_were_decided(home: Path) -> None:
-    env = child_environment(settings(port=8123), Home(home), {"RUNYARD_PORT": "0"}, demo=False)
+    env = child_environment(settings(port=8123), Home(home), {"RUNYARD_PORT": "0"}, LOCAL, demo=False)
     assert (env["RUNYARD_HOME"], env["RUNYARD_PORT"]) == (str(home), "8123")
+    assert env["RUNYARD_MODEL"] == "local"
 
 
 def test_the_api_is_reached_on_loopback_when_it_listens_everywhere(home: Path) -> None:
     for host, url in {"0.0.0.0": "http://127.0.0.1:8000", "::": "http://[::1]:8000"}.items():
-        assert Plan(settings(host=host), Home(home), {}).local_url == url
+        assert Plan(settings(host=host), Home(home), {}, LOCAL).local_url == url

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from common.broker.redis_patch import patch_kombu_redis
 from common.settings import Settings
@@ -22,7 +22,7 @@ def application(settings: Settings) -> Celery:
     patch_kombu_redis()
     app = Celery("runyard", broker=settings.broker)
     app.conf.update(
-        task_queues=[Queue(RUNS), Queue(DELIVERIES)],
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (RUNS, DELIVERIES)],
         task_default_queue=RUNS,
         task_routes={WAKE: {"queue": RUNS}, DELIVER: {"queue": DELIVERIES}},
         task_ignore_result=True,

@@ -21,7 +21,8 @@ def main() -> None:
         telemetry.configure(settings.log_level)
         runtime = Runtime(settings)
     except ConfigurationError as error:
-        sys.exit(f"runyard scheduler: {error.message}")
+        print(f"runyard scheduler: {error.message}", file=sys.stderr)
+        sys.exit(2)  # the settings cannot work: the launcher does not start it again
     loop = Loop(runtime.duties)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())

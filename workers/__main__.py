@@ -12,7 +12,8 @@ def main() -> None:
     try:
         from workers.app import app
     except ConfigurationError as error:
-        sys.exit(f"runyard worker: {error.message}")
+        print(f"runyard worker: {error.message}", file=sys.stderr)
+        sys.exit(2)  # the settings cannot work: the launcher does not start it again
     app.worker_main(
         ["worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", *sys.argv[1:]]
     )

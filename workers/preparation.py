@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import func, select
-
 from common.domain.errors import RunyardError
 from common.domain.sealing import Sealer
 from common.domain.tasks import Task
 from common.files import FileStore
 from common.services.claims import Claimed
-from common.store import messages
+from common.store import events, messages
 from common.store.group_commit import GroupCommit
-from common.store.tables.query import TaskEvent
 from common.store.transaction import Store
 from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
@@ -114,10 +111,8 @@ class Preparation:
             history = messages.of_session(conn, task.session_id) if task.session_id else []
             reported = 0
             if task.attempt > 1:
-                reported = conn.execute(
-                    select(func.count()).where(TaskEvent.task_id == task.id, TaskEvent.type.in_(_REPORTED))
-                ).scalar_one()
-        return _Past([line for line in history if line["task_id"] != task.id], int(reported))
+                reported = events.count(conn, task.id, _REPORTED)
+        return _Past([line for line in history if line["task_id"] != task.id], reported)
 
     def _attached(self, task: Task) -> tuple[File, ...]:
         return tuple(

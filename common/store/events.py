@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from common.store.tables.query import Task, TaskEvent
 from common.store.transaction import Tx
@@ -43,3 +43,9 @@ def after_many(conn: Connection, cursors: dict[str, int], limit: int = 1000) -> 
     for task_id, seq in cursors.items():
         found.extend(after(conn, task_id, seq, limit))
     return found
+
+
+def count(conn: Connection, task_id: str, types: Sequence[str]) -> int:
+    """How many events of these types a task's log has."""
+    query = select(func.count()).where(TaskEvent.task_id == task_id, TaskEvent.type.in_(types))
+    return int(conn.execute(query).scalar_one())

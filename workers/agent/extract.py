@@ -11,6 +11,7 @@ from workers.agent.extraction import Draft, Extracted, ExtractionError, ExtractL
 from workers.agent.sniff import Sniffed, sniff
 
 DEFAULT_LIMITS = ExtractLimits()
+_LIBXML_NO_MEMORY = 2
 
 
 def extract(
@@ -28,15 +29,19 @@ def extract(
         _read(data, sniffed, draft)
     except ExtractionError:
         raise
-    except MemoryError as error:
-        raise draft.error(
-            "extraction_out_of_memory", "reading it takes more memory than one file may"
-        ) from error
     except Exception as error:  # parsers fail on broken files in every way there is
-        raise draft.error(
-            "file_corrupt", f"it is damaged ({type(error).__name__} while reading it)"
-        ) from error
+        if _is_out_of_memory(error):
+            problem = "reading it takes more memory than one file may"
+            raise draft.error("extraction_out_of_memory", problem) from error
+        problem = f"it is damaged ({type(error).__name__} while reading it)"
+        raise draft.error("file_corrupt", problem) from error
     return draft.finish(sniffed.kind, sniffed.media_type)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """libxml2 reports it as a syntax error with a code of its own."""
+    no_memory = getattr(error, "code", None) == _LIBXML_NO_MEMORY
+    return isinstance(error, MemoryError) or (type(error).__name__ == "XMLSyntaxError" and no_memory)
 
 
 def check_size(data: bytes, name: str, limits: ExtractLimits) -> None:

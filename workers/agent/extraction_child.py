@@ -6,12 +6,14 @@ with its input. The kernel's clock ends it when a file takes too long, also if i
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from workers.agent import extraction_wire as wire
@@ -21,12 +23,14 @@ from workers.agent.formats import docx, html, image, pdf, table, xlsx  # noqa: F
 
 # How much longer than its limit a file may take: a parser that looks at the clock gives the better answer.
 GRACE_SECONDS = 1.0
+MAX_HELD_SHARE = 0.5
 
 
 def main() -> None:
     """Serve until the input ends."""
     requests, answers = _channels()
-    _confine(int(sys.argv[1]))
+    memory_bytes = int(sys.argv[1])
+    _confine(memory_bytes)
     while True:
         try:
             header, data = wire.read(requests)
@@ -36,7 +40,21 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_REAL, limits.seconds + GRACE_SECONDS)
         reply = _reply(header, data, limits)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if last := _is_bloated(memory_bytes):
+            reply[0]["last"] = True
         wire.write(answers, *reply)
+        if last:
+            return
+
+
+def _is_bloated(memory_bytes: int) -> bool:
+    """Memory left in pieces may not serve the next large file: better that a fresh child takes over."""
+    gc.collect()
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:  # not Linux, where nothing limits the address space either
+        return False
+    return pages * resource.getpagesize() > memory_bytes * MAX_HELD_SHARE
 
 
 def _reply(header: dict[str, Any], data: bytes, limits: ExtractLimits) -> wire.Message:

@@ -1,7 +1,7 @@
 """Child processes that read files, so that a hostile one costs a child, and never the worker.
 
-Children are started when first needed and reused; one that was killed, died, ran out of memory or has served
-its turn is replaced. They inherit no secret of the worker's environment.
+Children are started when first needed and reused; one that was killed, died, holds on to much memory or
+has served its turn is replaced. They inherit no secret of the worker's environment.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ExtractionPool:
             child = child or _Child(self._memory_bytes)
             return child.extract(data, name, limits, claimed_type)
         finally:
-            if child and child.served >= FILES_PER_CHILD:
+            if child and (child.last_served or child.served >= FILES_PER_CHILD):
                 child.close()
                 child = None
             self._slots.put(child)
@@ -80,6 +80,7 @@ class _Child:
 
     def __init__(self, memory_bytes: int) -> None:
         self.served = 0
+        self.last_served = False
         self._expired = False
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.agent.extraction_child", str(memory_bytes)],
@@ -104,13 +105,8 @@ class _Child:
             raise self._death(name, limits) from None
         finally:
             watchdog.cancel()
-        try:
-            return wire.answer(header, body)
-        except ExtractionError as error:
-            if error.code == "extraction_out_of_memory":
-                self._process.kill()  # what it could not get it may not give back either
-                self._process.wait()
-            raise
+        self.last_served = header.get("last", False)
+        return wire.answer(header, body)
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -19,11 +19,13 @@ _CELLS = {"td", "th"}
 
 def read(text: str, draft: Draft) -> None:
     """Broken markup is repaired as browsers do, as far as the library can."""
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
         root = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:  # nothing but comments and blanks
         return
+    if any(entry.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
+        draft.cut("The page is nested too deeply; what lies deepest is left out.")
     draft.tick()
     etree.strip_elements(root, *_UNSEEN, with_tail=False)
     draft.add(_tidy(_flow(root, draft)))

@@ -31,15 +31,16 @@ def render(rows: Iterable[Iterable[object]], draft: Draft) -> str:
         if number % 256 == 0:
             draft.tick()
         values = [str(value) for value in row]
+        room = draft.limits.cells - draft.cells
         draft.cells += max(len(values), 1)
         if draft.cells > draft.limits.cells:
             draft.cut(f"Only the first {draft.limits.cells:,} cells are included.")
-            break
+            values = values[:room]
         while values and not values[-1].strip():
             values.pop()
         if values:
             writer.writerow(values)
-        if out.tell() > draft.limits.characters:
+        if draft.cells > draft.limits.cells or out.tell() > draft.limits.characters:
             break
     return out.getvalue()
 

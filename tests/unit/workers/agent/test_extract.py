@@ -394,6 +394,14 @@ def test_html_is_read_as_people_see_it() -> None:
     ]  # fmt: skip
 
 
+def test_a_page_nested_beyond_reason_says_that_something_is_left_out() -> None:
+    assert extract(b"<html>" + b"<div>" * 1000 + b"deep", "deep.html").text == "deep"
+    read = extract(b"<html>seen" + b"<div>" * 50_000 + b"lost", "deeper.html")
+    assert (read.text, read.truncated) == ("seen", True)
+    assert read.notice is not None
+    assert "nested too deeply" in read.notice
+
+
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -411,6 +419,11 @@ def test_a_csv_is_handed_on_with_commas_whatever_its_delimiter_and_charset() -> 
 def test_tables_are_told_by_name_or_claimed_type(name: str, claimed_type: str, table: str) -> None:
     read = extract(table.encode(), name, claimed_type=claimed_type)
     assert (read.kind, read.text) == ("csv", "x,y\n1,2")
+
+
+def test_a_row_beyond_the_cell_limit_is_cut_within() -> None:
+    read = extract(b"a,b\n1,2,3,4,5\n6,7\n", "wide.csv", ExtractLimits(cells=5))
+    assert (read.text, read.truncated) == ("a,b\n1,2,3", True)
 
 
 def test_a_csv_of_one_column_is_left_alone() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -95,12 +95,24 @@ def test_a_file_that_holds_its_parser_is_given_up_in_time_and_the_next_is_read(p
     assert child_pid(pool) != before
 
 
-def test_a_file_that_needs_more_memory_than_allowed_is_refused_and_the_next_is_read() -> None:
-    with ExtractionPool(1, memory_bytes=200 * MIB) as small:
-        bomb = documents.plain_png(7000, 7000)
-        assert len(bomb) < 200_000
-        assert refusal(small, bomb, "wall.png") == "extraction_out_of_memory"
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda: documents.plain_png(5500, 5500), "wall.png"), (lambda: b"<p>x" * 4_000_000, "wall.html")],
+    ids=["image", "markup"],
+)
+def test_a_file_that_needs_more_memory_than_allowed_is_refused_and_the_next_is_read(
+    make: Callable[[], bytes], name: str
+) -> None:
+    with ExtractionPool(1, memory_bytes=160 * MIB) as small:
+        assert refusal(small, make(), name) == "extraction_out_of_memory"
         assert small.extract(b"next", "next.txt").text == "next"
+
+
+def test_a_child_that_holds_on_to_much_memory_is_replaced() -> None:
+    with ExtractionPool(1, memory_bytes=130 * MIB) as small:  # any child holds more than half of it
+        assert small.extract(b"one", "one.txt").text == "one"
+        assert small._slots.queue == [None]
+        assert small.extract(b"two", "two.txt").text == "two"
 
 
 def test_a_parser_that_dies_of_a_file_takes_no_worker_with_it(pool: ExtractionPool) -> None:

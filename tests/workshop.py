@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ class Workshop:
             self.store,
             self.writer,
             self.ears,
-            FileStore.from_url(str(self.files or "/nonexistent")) if self.files else None,  # type: ignore[arg-type]
+            FileStore.from_url(str(self.files or Path(tempfile.mkdtemp()))),
             self.sealer,
             authoring._registry,
             run_blocking,

@@ -65,6 +65,13 @@ class Postgres:
         )
         self._wait_until_ready(60)
 
+    def restart(self) -> None:
+        """Immediate shutdown (SIGQUIT, as a crash), then a start on the same port and data."""
+        assert self._process
+        self._process.send_signal(3)
+        self._process.wait(30)
+        self.start()
+
     def stop(self) -> None:
         """Fast shutdown (SIGINT), then the folder goes."""
         if self._process and self._process.poll() is None:

@@ -32,9 +32,23 @@ class Endpoint(SQLModel, table=True):
     failing_since: float | None = c.instant(nullable=True)
     max_parallel: int = c.integer(10)
     max_per_second: float = Field(default=100.0)
+    paced_until: float | None = c.instant(nullable=True)  # when the next call may begin, by max_per_second
     meta: Any = c.json()
     created_at: float = c.instant()
     updated_at: float = c.instant()
+
+
+class Callback(SQLModel, table=True):
+    """Where a run's own events go. Kept beside the task: its headers outlive the task's other credentials."""
+
+    __tablename__ = "callbacks"
+
+    task_id: str = c.key()
+    org_id: str = c.ref()
+    url: str = c.text(length=2048)
+    headers: bytes | None = c.blob()  # encrypted
+    active: bool = Field(default=True)  # false once the receiver answered 410
+    created_at: float = c.instant()
 
 
 class Delivery(SQLModel, table=True):
@@ -44,9 +58,23 @@ class Delivery(SQLModel, table=True):
     __table_args__ = (
         Index(
             "ix_deliveries_due",
+            "receiver",
             "next_at",
             postgresql_where=text("state = 'pending'"),
             sqlite_where=text("state = 'pending'"),
+        ),
+        Index(
+            "ix_deliveries_leased",
+            "receiver",
+            postgresql_where=text("lease_owner IS NOT NULL"),
+            sqlite_where=text("lease_owner IS NOT NULL"),
+        ),
+        Index(
+            "ix_deliveries_dead",
+            "org_id",
+            "created_at",
+            postgresql_where=text("state = 'dead'"),
+            sqlite_where=text("state = 'dead'"),
         ),
         Index(
             "ix_deliveries_order",
@@ -63,6 +91,7 @@ class Delivery(SQLModel, table=True):
     id: str = c.key()
     org_id: str = c.ref()
     endpoint_id: str | None = c.ref(nullable=True)  # null: the run's own callback
+    receiver: str = c.ref()  # whose limits it counts against: the endpoint, or a host of an organisation
     task_id: str | None = c.ref(nullable=True)
     event_id: str = c.ref()  # stable over attempts: the webhook-id
     event_type: str = c.text(length=64)
@@ -70,8 +99,7 @@ class Delivery(SQLModel, table=True):
     order_seq: int = c.integer()
     host: str = c.text(length=255)
     url: str = c.text(length=2048)
-    headers: bytes | None = c.blob()  # encrypted caller headers
-    body: str = c.text()
+    body: str = c.text()  # with placeholders for answer links, which exist only on the way out
     state: str = c.text(length=16)  # pending, success, dead
     attempt: int = c.integer()
     next_at: float = c.instant()

@@ -17,6 +17,7 @@ AnswerLink: Any = people.AnswerLink
 ApiKey: Any = identity.ApiKey
 Application: Any = identity.Application
 Audit: Any = identity.Audit
+Callback: Any = callbacks.Callback
 Datastore: Any = usage.Datastore
 Delivery: Any = callbacks.Delivery
 Document: Any = usage.Document

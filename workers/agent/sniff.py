@@ -49,7 +49,7 @@ _CLAIMS: dict[str, Kind] = {media_type: kind for kind, media_type in MEDIA_TYPES
 }
 _HTML = re.compile(r"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _MAIN_PART = re.compile(rb"(wordprocessingml|ms-word|spreadsheetml|ms-excel|presentationml)[\w.]+\.main\b")
-_PDF_HEADER_WITHIN = 1024  # ISO 32000-2, annex on implementation notes of older versions
+_PDF_HEADER_WITHIN = 1024  # bytes, as PDF readers have it since Acrobat
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ZIP = b"PK\x03\x04"
 _MAX_TYPE_LIST_BYTES = 1 << 20

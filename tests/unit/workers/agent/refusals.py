@@ -1,0 +1,19 @@
+"""What every refusal of a file must say."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.agent.extract import extract
+from workers.agent.extraction import REMEDIES, ExtractionError, ExtractLimits
+
+
+def refusal(data: bytes, name: str, limits: ExtractLimits | None = None) -> ExtractionError:
+    with pytest.raises(ExtractionError) as caught:
+        extract(data, name, limits or ExtractLimits())
+    error = caught.value
+    assert error.code in REMEDIES
+    assert name in error.message, "the file is named"
+    assert error.remedy in error.message, "what to do is said"
+    assert error.details == {"file": name}
+    return error

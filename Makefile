@@ -44,7 +44,7 @@ bench: setup ## Measure, as ratios to named peers in the same run (ONLY=pool tak
 .PHONY: chaos
 chaos: setup ## Kill real processes at random and check that no run is lost
 	@tools/test-servers.sh
-	@$(BIN)/pytest -m chaos -s -q --timeout=0 $(ARGS)
+	@$(BIN)/python -m tests.chaos.runs $(ARGS)
 
 .PHONY: soak
 soak: setup ## Run under load for long and watch memory, files and rows

@@ -20,6 +20,8 @@ BODY = {
 }
 TERMINAL = {"completed", "failed", "stopped"}
 WAITING = {"waiting_for_input", "awaiting_review"}
+STATUSES = TERMINAL | WAITING | {"pending", "queued", "running"}
+_TOLD_BY_TOKENS = {"message", "thinking"}
 _PUBLISHING_TAKES_AT_MOST = 60.0
 _RUN_TAKES_AT_MOST = 600.0
 
@@ -78,14 +80,16 @@ class Follower:
                     return
 
     def _show(self, event: str, data: dict[str, Any]) -> None:
-        detail = data.get("data") if isinstance(data.get("data"), dict) else data
-        assert isinstance(detail, dict)
-        if text := detail.get("delta") or detail.get("text"):
-            self._token(str(text))
-        elif step := detail.get("step") or detail.get("name") or detail.get("key"):
-            self._line(f"{event} {step}")
-        if status := detail.get("status"):
-            self._show_status(str(status))
+        detail = data.get("data")
+        detail = detail if isinstance(detail, dict) else {}
+        kind = data.get("type", event)
+        if kind == "token":
+            self._token(str(detail.get("text", "")))
+        elif detail.get("status") in STATUSES:
+            self._show_status(detail["status"])
+        elif kind not in _TOLD_BY_TOKENS and event != "end":
+            named = (detail.get(name) for name in ("name", "tool", "step", "file", "server", "model"))
+            self._line(f"{kind} {next(filter(None, named), '')} {_usage(detail.get('usage'))}")
 
     def _show_status(self, status: str) -> None:
         if status != self.status:
@@ -126,9 +130,11 @@ def run(url: str, key: str, console: Console) -> int:
         console.print(f"The sample run ended {task['status']}: {error}", style="red", markup=False)
         return 1
     console.print(JSON.from_data(task.get("output")))
-    if usage := task.get("usage"):
-        console.print("  usage " + ", ".join(f"{name} {count}" for name, count in usage.items()), style="dim")
     return 0
+
+
+def _usage(usage: Any) -> str:
+    return ", ".join(f"{name} {count}" for name, count in usage.items()) if isinstance(usage, dict) else ""
 
 
 def main() -> None:

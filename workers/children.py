@@ -45,7 +45,6 @@ class Children:
         self,
         attempt: Attempt,
         key: str,
-        fingerprint: str | None,
         agent: str,
         args: Any,
         message: str | None,
@@ -61,7 +60,7 @@ class Children:
             "child",
             agent[:200],
             "idempotent",
-            fingerprint,
+            None,
             {"task_id": spec.task_id},
         )
         await attempt.write(_start, _Start(begin, spec))

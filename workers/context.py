@@ -15,7 +15,7 @@ from common.services.attempts import Asked
 from runyard.context import Context, Effect, File, SessionInfo, TaskInfo
 from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import ChildFailed, Rejected
-from workers.attempt import Attempt, Ended, Suspended, fingerprint
+from workers.attempt import Attempt, Ended, Suspended
 from workers.children import Children
 
 #: What siblings of a suspending call get to register themselves, in seconds.
@@ -85,7 +85,6 @@ class RunContext(Context):
             name,
             effect,
             work,
-            fingerprint=fingerprint(args, kwargs),
             detail=detail,
         )
 
@@ -179,13 +178,12 @@ class RunContext(Context):
         """See `Context.run`."""
         attempt = self._attempt
         key = attempt.key(f"run:{agent}")
-        print_ = fingerprint(agent, args, message, options)
-        entry = attempt.recall(key, "child", print_)
+        entry = attempt.recall(key, "child")
         if entry is not None:
             return _child_output(entry["value"])
         begun = attempt.entry(key)
         if begun is None:
-            child_id = await self._children.start(attempt, key, print_, agent, args, message, options)
+            child_id = await self._children.start(attempt, key, agent, args, message, options)
         else:
             child_id = begun["detail"]["task_id"]
             ended = await self._children.result(child_id)
@@ -197,7 +195,6 @@ class RunContext(Context):
                     "idempotent",
                     ended,
                     begun=True,
-                    fingerprint=print_,
                     detail={"task_id": child_id},
                 )
                 return _child_output(ended)

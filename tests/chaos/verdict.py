@@ -23,7 +23,7 @@ _CROSSING = 0.25
 
 @dataclass
 class Verdict:
-    """The counts. Everything but `tasks`, `recovery_s` and `statuses` must be 0."""
+    """The counts. Everything but `tasks`, `recovery_s`, `statuses` and `errors` must be 0."""
 
     tasks: int = 0
     lost: int = 0
@@ -34,6 +34,7 @@ class Verdict:
     stale_writes: int = 0
     limit_exceeded: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
     recovery_s: list[float] = field(default_factory=list)
 
     @property
@@ -48,7 +49,7 @@ class Verdict:
             f"p50 {times[len(times) // 2]:.1f} s, max {times[-1]:.1f} s ({len(times)})" if times else "none"
         )
         return (
-            f"tasks {self.tasks}: {dict(self.statuses)}\n"
+            f"tasks {self.tasks}: {dict(self.statuses)} {dict(self.errors)}\n"
             f"lost {self.lost}, unfinished {self.unfinished}, with two terminal events {self.two_ends}, "
             f"logs with gaps {self.gaps}\n"
             f"journaled steps repeated {self.steps_repeated}, "
@@ -83,6 +84,8 @@ def judge(database_url: str, accepted: Sequence[str], ledger: Path, limits: dict
 
 def _judge_log(verdict: Verdict, task: Any, log: list[dict[str, Any]]) -> None:
     verdict.statuses[task.status.value] += 1
+    if task.error is not None and task.status is Status.FAILED:
+        verdict.errors[f"{task.error['code']}: {task.error['message'][:100]}"] += 1
     verdict.unfinished += task.status not in TERMINAL
     verdict.two_ends += sum(e["type"] in _ENDS for e in log) > 1
     verdict.gaps += [e["seq"] for e in log] != list(range(1, task.last_seq + 1))

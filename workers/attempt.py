@@ -88,8 +88,11 @@ class Attempt:
 
     @property
     def open_irreversible(self) -> str | None:
-        """The key of an irreversible step that is under way."""
-        return next((k for k in self._open if self._entries.get(k, {}).get("effect") == "irreversible"), None)
+        """The key of an irreversible step that began and has not ended, as far as the journal knows."""
+        begun = (
+            k for k, e in self._entries.items() if e["state"] == "begun" and e["effect"] == "irreversible"
+        )
+        return next(begun, None)
 
     def check(self) -> None:
         """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""

@@ -1,6 +1,7 @@
-"""The start of a model turn: what users said meanwhile is taken in and journaled, and the money is looked at.
+"""Model turns: what goes on record when one starts and when it ends, each in one transaction.
 
-One transaction, so that a crash can neither lose a message nor show it to the model twice.
+So a crash can neither lose what a user said nor show it to the model twice, and the conversation's lines are kept
+with the turn that made them, once.
 """
 
 from __future__ import annotations
@@ -14,19 +15,26 @@ from common.domain.lifecycle import Status
 from common.services import steps
 from common.store import messages, turns
 from common.store.transaction import Tx
-from common.store.transitions import lock
+from common.store.transitions import Head, lock
 from common.store.turns import Standing
+
+#: The journal key under which a task's opening line is on record.
+OPENING = "opening"
 
 
 @dataclass(frozen=True, slots=True)
 class StartTurn:
-    """An attempt is about to ask its model. Messages are journaled under `key` at `pos`."""
+    """An attempt is about to ask its model. Messages are journaled under `key` at `pos`.
+
+    `opening` is the conversation's first line, to be kept unless it is on record.
+    """
 
     task_id: str
     attempt: int
     key: str
     pos: int
     take_mail: bool = True
+    opening: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,14 @@ class TurnStart:
 
     said: list[Any]
     standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class EndTurn:
+    """A model's answer: its journal entry, and the conversation lines {role, type, content} it adds."""
+
+    entry: steps.End
+    lines: tuple[dict[str, Any], ...] = ()
 
 
 def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | RunyardError]:
@@ -49,18 +65,40 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
         if head is None or head.status is not Status.RUNNING or head.attempt != c.attempt:
             answers.append(StaleFence(task_id=c.task_id, attempt=c.attempt))
             continue
+        if c.opening is not None:
+            _open(tx, head, c)
         said = _take(tx, c) if c.take_mail and c.task_id in mail else []
         answers.append(TurnStart(said, standings[c.task_id]))
     return answers
 
 
+def end_turn(tx: Tx, commands: Sequence[EndTurn]) -> list[RunyardError | None]:
+    """Write each turn with its events, usage and lines; `StaleFence` for an attempt that is over."""
+    answers = steps.end(tx, [c.entry for c in commands])
+    kept = [c for c, refused in zip(commands, answers, strict=True) if refused is None and c.lines]
+    if kept:
+        heads = lock(tx, (c.entry.task_id for c in kept))
+        messages.append_lines(tx, [(heads[c.entry.task_id], c.lines) for c in kept])
+    return answers
+
+
+def _open(tx: Tx, head: Head, c: StartTurn) -> None:
+    _journal(tx, c, OPENING, c.pos, None)
+    assert c.opening is not None
+    messages.append_lines(tx, [(head, (c.opening,))])
+
+
 def _take(tx: Tx, c: StartTurn) -> list[Any]:
     said = messages.take_unread(tx, c.task_id)
     events = tuple(("user_message", {"content": one}) for one in said)
-    entry = steps.End(
-        c.task_id, c.attempt, c.key, c.pos, "value", "messages", "read", {"said": said}, events=events
-    )
+    _journal(tx, c, c.key, c.pos, {"said": said}, events)
+    return said
+
+
+def _journal(
+    tx: Tx, c: StartTurn, key: str, pos: int, value: Any, events: tuple[steps.Entry, ...] = ()
+) -> None:
+    entry = steps.End(c.task_id, c.attempt, key, pos, "value", "messages", "read", value, events=events)
     refused = steps.end(tx, [entry])[0]
     if refused is not None:
         raise refused
-    return said

@@ -1,0 +1,106 @@
+"""The `tool` decorator: a function that declared agents may call by its name.
+
+    @tool(effect="read")
+    async def order_status(order_id: str) -> dict:
+        "Where an order is."
+
+A manifest then lists it: ``tools: [order_status]``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from runyard.context import Effect
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: A parameter of this name is not the model's: it gets a key that stays the same when a call is repeated.
+KEY_PARAMETER = "idempotency_key"
+
+
+@dataclass(frozen=True)
+class ToolDefinition:
+    """A registered tool. `arguments` checks and converts what the model gives; `seconds` is the longest call."""
+
+    name: str
+    description: str
+    fn: Callable[..., Any]
+    is_async: bool
+    arguments: type[BaseModel]
+    takes_key: bool
+    effect: Effect
+    review: bool
+    seconds: float
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
+        schema = self.arguments.model_json_schema()
+        schema.pop("title", None)
+        return schema
+
+    def bind(self, arguments: dict[str, Any], key: str) -> dict[str, Any]:
+        """Keyword arguments for `fn`; pydantic's `ValidationError` when the model's do not fit."""
+        model = self.arguments.model_validate(arguments)
+        bound = {name: getattr(model, name) for name in type(model).model_fields}
+        return bound | ({KEY_PARAMETER: key} if self.takes_key else {})
+
+
+_registry: dict[str, ToolDefinition] = {}
+
+
+def tool(
+    name: str | None = None,
+    *,
+    description: str | None = None,
+    effect: Effect = "idempotent",
+    review: bool = False,
+    timeout: float = 120.0,
+) -> Callable[[F], F]:
+    """Register a function (``async def``, or plain ``def``, which runs in a thread) as a tool.
+
+    Its name, docstring and annotated parameters are what the model sees. `effect` says what a crash in the
+    middle means: ``read`` and ``idempotent`` calls are made again (with the same ``idempotency_key``, for a
+    function that takes one), an ``irreversible`` one waits for an operator. `review` makes each call wait for a
+    person's approval. `timeout` is seconds per call. What it raises is what the agent sees as the tool's error.
+    """
+
+    def register(fn: F) -> F:
+        called = name or fn.__name__
+        _registry[called] = ToolDefinition(
+            called,
+            description or inspect.getdoc(fn) or called,
+            fn,
+            inspect.iscoroutinefunction(fn),
+            _arguments(called, fn),
+            KEY_PARAMETER in inspect.signature(fn).parameters,
+            effect,
+            review,
+            timeout,
+        )
+        return fn
+
+    return register
+
+
+def registered_tools() -> dict[str, ToolDefinition]:
+    """Every tool registered in this process, by name."""
+    return dict(_registry)
+
+
+def _arguments(name: str, fn: Callable[..., Any]) -> type[BaseModel]:
+    hints = typing.get_type_hints(fn, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(fn).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise TypeError(f"The tool {name!r} needs parameters with names, not {parameter}.")
+        if parameter.name != KEY_PARAMETER:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    return create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)

@@ -1,0 +1,99 @@
+"""Who may use which tools: a run's toolbox, gathered from its manifest, its request and what they name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from common.domain.errors import NotFound
+from common.services import agents
+from runyard.tools import registered_tools
+from workers.agent.failures import BadOptions
+from workers.agent.loop.mcp import McpConnection
+from workers.agent.plan import Persona, Plan
+from workers.agent.servers import McpServer
+from workers.agent.shared import Shared
+from workers.agent.tools import Tool, Toolbox, ask
+from workers.agent.tools.ask import ask_user
+from workers.agent.tools.children import agent_tool
+from workers.agent.tools.python import python_tool
+from workers.attempt import Attempt
+
+_OVERRIDES = ("description", "effect", "review", "seconds")
+
+
+class Equipment:
+    """The tools of one run; its MCP sessions end with it."""
+
+    def __init__(self, shared: Shared, attempt: Attempt) -> None:
+        self._shared = shared
+        self._attempt = attempt
+        self._connections: dict[str, McpConnection] = {}
+
+    async def of(self, plan: Plan, persona: Persona) -> tuple[Toolbox, list[str]]:
+        """The toolbox of a speaker, and what its instructions should say about it."""
+        toolbox = Toolbox(persona.review | plan.persona.review)
+        names = [*persona.tools, *(name for name in plan.tools if self._knows(name))]
+        for wanted in names:
+            toolbox.add([await self._named(wanted, plan)])
+        notes: list[str] = []
+        for connection, tools in await self._remote((*persona.servers, *plan.servers)):
+            toolbox.add(tools)
+            if connection.trouble:
+                notes.append(
+                    f"The MCP server {connection.server.name} is not reachable now: {connection.trouble}"
+                )
+        return toolbox, notes
+
+    async def aclose(self) -> None:
+        """End the sessions."""
+        await asyncio.gather(*(connection.aclose() for connection in self._connections.values()))
+
+    async def _remote(self, servers: Sequence[McpServer]) -> list[tuple[McpConnection, list[Tool]]]:
+        for server in servers:
+            if server.name not in self._connections:
+                self._connections[server.name] = McpConnection(self._attempt, server, self._shared.guard)
+        wanted = [self._connections[name] for name in dict.fromkeys(server.name for server in servers)]
+        found = await asyncio.gather(*(connection.tools() for connection in wanted))
+        return list(zip(wanted, found, strict=True))
+
+    def _knows(self, name: str) -> bool:
+        return name == ask.NAME or name.startswith("@") or name in registered_tools()
+
+    async def _named(self, wanted: str | dict[str, Any], plan: Plan) -> Tool:
+        """A tool that a manifest lists by name, or as ``{name, description?, effect?, review?, timeout?}``."""
+        given = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
+        name = str(given.get("agent") or given.get("name") or "")
+        tool = await self._find(name, given, plan)
+        changes: dict[str, Any] = {k: v for k, v in given.items() if k in _OVERRIDES and v is not None}
+        if given.get("timeout"):
+            changes["seconds"] = float(given["timeout"])
+        if given.get("agent") and given.get("name"):
+            changes["name"] = str(given["name"])
+        return replace(tool, **changes)
+
+    async def _find(self, name: str, given: dict[str, Any], plan: Plan) -> Tool:
+        if name == ask.NAME:
+            return ask_user(self._attempt, plan.asking)
+        if name.startswith("@"):
+            manifest = await self._attempt.run_blocking(self._manifest, name)
+            called = name.rpartition("/")[2]
+            return agent_tool(self._attempt, self._shared.children, name, called, manifest)
+        definition = registered_tools().get(name)
+        if definition is None:
+            known = ", ".join(sorted([ask.NAME, *registered_tools()]))
+            raise BadOptions(
+                f"There is no tool {name!r}. Known here: {known}, agents by @scope/name, and MCP servers.",
+                code="unknown_tool",
+                field="tools",
+            )
+        return python_tool(self._attempt, definition)
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        try:
+            with self._shared.store.read() as conn:
+                return dict(agents.resolve(conn, self._attempt.task.org_id, name).manifest)
+        except NotFound as missing:
+            raise BadOptions.of(missing) from missing

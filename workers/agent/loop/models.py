@@ -1,0 +1,201 @@
+"""The models of this process: built once, sharing one HTTP client, without retries of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx2
+from openai import AsyncOpenAI
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.models import Model, infer_model
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+from pydantic_ai.settings import ModelSettings
+
+from common.services.model_choice import LOCAL
+from common.settings import Settings
+from runyard.errors import AgentError
+
+#: Names before a colon that are providers and not part of a model's name (``llama3:8b``).
+_PROVIDERS = frozenset(
+    {"anthropic", "google", "google-gla", "gemini", "openai", "openai-chat", "openai-responses"}
+)
+_CONNECT_SECONDS = 10.0
+_SILENCE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A model ready to be asked. `name` is what usage is booked under unless the response names another.
+
+    `tells_end`: its streams end with a finish reason, so that one without was cut.
+    """
+
+    model: Model
+    name: str
+    tells_end: bool = True
+    sees_images: bool = True
+
+
+class Models(Protocol):
+    """Where the loop gets its models from."""
+
+    def get(self, name: str | None) -> Chosen:
+        """The model of this name; `AgentError` saying what to configure when it cannot be had."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class ProviderModels:
+    """Models by ``provider:name``, over the network. One per process and event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._built: dict[str, Chosen] = {}
+        self._client: httpx2.AsyncClient | None = None
+
+    def get(self, name: str | None) -> Chosen:
+        """See `Models.get`. Fallbacks (RUNYARD_MODEL_FALLBACKS) stand behind it."""
+        if not name:
+            raise AgentError(
+                "No model is configured: set RUNYARD_MODEL (provider:name) with the provider's key, or "
+                "RUNYARD_MODEL_BASE_URL, or start with `runyard up`, which brings a small local model.",
+                code="model_not_configured",
+            )
+        first = self._one(name)
+        others = [self._one(other) for other in self._fallbacks() if other != name]
+        if not others:
+            return first
+        models = [first.model, *(other.model for other in others)]
+        ends = all(one.tells_end for one in (first, *others))
+        return Chosen(FallbackModel(*models), first.name, ends, all(o.sees_images for o in (first, *others)))
+
+    async def aclose(self) -> None:
+        """See `Models.aclose`."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _fallbacks(self) -> list[str]:
+        return [part.strip() for part in self._settings.model_fallbacks.split(",") if part.strip()]
+
+    def _one(self, name: str) -> Chosen:
+        if name == LOCAL:
+            return self._local()
+        if name not in self._built:
+            try:
+                self._built[name] = Chosen(self._build(name), name)
+            except (UserError, ValueError, ImportError) as error:
+                raise AgentError(
+                    f"The model {name!r} cannot be used: {error}", code="model_not_configured"
+                ) from error
+        return self._built[name]
+
+    def _build(self, name: str) -> Model:
+        provider, _, bare = name.partition(":")
+        if self._settings.model_base_url and provider not in ("anthropic", "google", "google-gla", "gemini"):
+            bare = bare if provider in _PROVIDERS and bare else name
+            return self._compatible(bare, self._settings.model_base_url, self._settings.model_api_key)
+        builder = _BUILDERS.get(provider)
+        return builder(bare, self._http) if builder and bare else infer_model(name)
+
+    def _local(self) -> Chosen:
+        """The embedded model; a restart of its server may have given it another port."""
+        try:
+            url = (self._settings.home / "model.url").read_text().strip()
+        except OSError:
+            raise AgentError(
+                "The embedded model is not running: start with `runyard up`, or set RUNYARD_MODEL.",
+                code="model_not_configured",
+            ) from None
+        key = f"{LOCAL} {url}"
+        if key not in self._built:
+            base = url.rstrip("/") if url.rstrip("/").endswith("/v1") else f"{url.rstrip('/')}/v1"
+            self._built[key] = Chosen(
+                self._compatible("local/smollm2-135m", base, "local"), "local/smollm2-135m", sees_images=False
+            )
+        return self._built[key]
+
+    def _compatible(self, name: str, base_url: str, key: str) -> Model:
+        client = AsyncOpenAI(
+            base_url=base_url, api_key=key or "none", max_retries=0, http_client=self._http()
+        )
+        return OpenAIChatModel(name, provider=OpenAICompatibleProvider("compatible", openai_client=client))
+
+    def _http(self) -> httpx2.AsyncClient:
+        """The shared client: building one costs 45 ms, most of it for TLS."""
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+                limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=200),
+                follow_redirects=True,
+            )
+        return self._client
+
+
+_Http = Callable[[], httpx2.AsyncClient]
+
+
+def _openai(name: str, http: _Http) -> Model:
+    return OpenAIChatModel(name, provider=_openai_provider(http))
+
+
+def _openai_responses(name: str, http: _Http) -> Model:
+    return OpenAIResponsesModel(name, provider=_openai_provider(http))
+
+
+def _openai_provider(http: _Http) -> OpenAIProvider:
+    key = _key("OPENAI_API_KEY")
+    return OpenAIProvider(openai_client=AsyncOpenAI(api_key=key, max_retries=0, http_client=http()))
+
+
+def _anthropic(name: str, http: _Http) -> Model:
+    from anthropic import AsyncAnthropic
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    client = AsyncAnthropic(api_key=_key("ANTHROPIC_API_KEY"), max_retries=0, http_client=http())
+    return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+
+
+def _google(name: str, http: _Http) -> Model:
+    from pydantic_ai.models.google import GoogleModel
+    from pydantic_ai.providers.google import GoogleProvider
+
+    key = _key("GOOGLE_API_KEY", "GEMINI_API_KEY")
+    return GoogleModel(name, provider=GoogleProvider(api_key=key, http_client=http()))
+
+
+def _key(*names: str) -> str:
+    for name in names:
+        if found := os.environ.get(name):
+            return found
+    raise ValueError(f"set {names[0]}.")
+
+
+_BUILDERS: dict[str, Callable[[str, _Http], Model]] = {
+    "openai": _openai,
+    "openai-chat": _openai,
+    "openai-responses": _openai_responses,
+    "anthropic": _anthropic,
+    "google": _google,
+    "google-gla": _google,
+    "gemini": _google,
+}
+
+
+def settings_of(temperature: float | None, max_tokens: int | None, seconds: float) -> ModelSettings:
+    """Model settings of a persona, in the library's terms; `seconds` bounds one request."""
+    settings = ModelSettings(timeout=seconds)
+    if temperature is not None:
+        settings["temperature"] = temperature
+    if max_tokens is not None:
+        settings["max_tokens"] = max_tokens
+    return settings

@@ -1,0 +1,80 @@
+"""What the model is told: the instructions of whoever speaks, and the request with its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from pydantic_ai import BinaryContent
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    UserContent,
+    UserPromptPart,
+)
+
+from common.domain.output_schemas import OutputContract
+from workers.agent.attachments import Attached
+from workers.agent.plan import Persona, Plan
+
+
+def instructions(
+    plan: Plan, persona: Persona, contract: OutputContract | None, notes: Sequence[str] = ()
+) -> str:
+    """The system prompt: the agent's own, the request's, the rules, the output's shape, and what to know."""
+    blocks = [persona.instructions, plan.system, *notes]
+    if plan.rules:
+        blocks.append("Rules you must always follow:\n" + "\n".join(f"- {rule}" for rule in plan.rules))
+    if contract is not None and contract.guidance:
+        blocks.append(contract.guidance)
+    if plan.output_guidance and (contract is None or plan.output_guidance not in contract.guidance):
+        blocks.append(f"How to format the answer: {plan.output_guidance}")
+    return "\n\n".join(block for block in blocks if block)
+
+
+def first_prompt(plan: Plan, attached: Sequence[Attached], sees_images: bool) -> list[UserContent]:
+    """The request as the model gets it: message, arguments as JSON, then each file."""
+    content: list[UserContent] = []
+    if plan.message:
+        content.append(plan.message)
+    if plan.args is not None and plan.args != {}:
+        content.append(orjson.dumps(plan.args, option=orjson.OPT_INDENT_2).decode())
+    for one in attached:
+        content += _file(one, sees_images)
+    return content or ["Begin."]
+
+
+def _file(one: Attached, sees_images: bool) -> list[UserContent]:
+    name = one.file.name
+    if one.trouble is not None:
+        return [f"The attached file {name} could not be read: {one.trouble}"]
+    if one.image is None:
+        return [f"Attached file {name}:\n{one.text}"]
+    if not sees_images:
+        return [
+            f"An image is attached, {name} ({one.image.width} × {one.image.height}); you cannot see images."
+        ]
+    image = BinaryContent(one.image.data, media_type=one.image.media_type, identifier=one.file.id)
+    return [f"Attached image {name}:", image]
+
+
+def demonstrations(persona: Persona) -> list[ModelMessage]:
+    """Example exchanges, as if they had come first."""
+    found: list[ModelMessage] = []
+    for asked, answered in persona.demonstrations:
+        found += [
+            ModelRequest(parts=[UserPromptPart(asked)]),
+            ModelResponse(parts=[TextPart(answered)]),
+        ]
+    return found
+
+
+def opening_line(plan: Plan, attached: Sequence[str]) -> dict[str, Any]:
+    """The request as the conversation's first line."""
+    content: Any = plan.message if plan.message is not None else plan.args
+    if content is None:
+        content = ", ".join(attached)
+    return {"role": "user", "type": "user_message", "content": content}

@@ -1,0 +1,223 @@
+"""One run of a declared agent: its workflows, its conversation, and the structured output taken from both."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic_ai.messages import ModelMessage, UserContent
+
+from common.domain.errors import NotFound
+from common.domain.lifecycle import Outcome
+from common.domain.output_schemas import OutputContract
+from common.services import agents
+from common.services.model_choice import model_name
+from common.services.turns import OPENING, StartTurn, TurnStart, start_turn
+from common.store.turns import Standing
+from runyard.errors import AgentError
+from workers.agent import attachments, events, plan
+from workers.agent.budget import Budget
+from workers.agent.equipment import Equipment
+from workers.agent.failures import LimitReached
+from workers.agent.loop import prompt
+from workers.agent.loop.conversation import Conversation, Speaker
+from workers.agent.loop.history import from_lines
+from workers.agent.loop.models import Chosen
+from workers.agent.loop.talk import Talk
+from workers.agent.loop.transcript import Transcript
+from workers.agent.plan import Persona, Plan
+from workers.agent.shared import Shared
+from workers.agent.tools import Toolbox
+from workers.attempt import Attempt, Ended, Suspended
+from workers.context import RunContext
+from workers.executor import Result
+
+
+class Run:
+    """Made for one attempt; `go()` once."""
+
+    def __init__(self, shared: Shared, attempt: Attempt, context: RunContext, equipment: Equipment) -> None:
+        self._shared = shared
+        self._attempt = attempt
+        self._context = context
+        self._equipment = equipment
+        self._given = attempt.task.input or {}
+        self._plan: Plan = plan.make(attempt.manifest, self._given, attempt.secrets)
+        self._budget = Budget(attempt, self._plan.budget_micros)
+        self._attached: list[attachments.Attached] = []
+        self._mail_given = 0  # the turn whose mail is in its prompt already
+
+    async def go(self) -> Result:
+        """Run to the end, or raise what ends the attempt."""
+        for entry in self._attempt.entries:
+            if entry["state"] != "begun":
+                self._attempt.recall(entry["key"], entry["kind"])
+        await self._read_images()
+        main = self._conversation("", self._plan.output)
+        output = await main.run(self._plan.persona.name, self._first_prompt, self._before())
+        lines: tuple[dict[str, Any], ...] = ()
+        if self._plan.output is not None:
+            lines = ({"role": "assistant", "type": "agent_response", "content": output},)
+        if self._plan.final_output is not None:
+            output = await self._final_output(main.messages, self._plan.final_output)
+        return Result(output, lines)
+
+    # -- conversations -------------------------------------------------------------------------------------
+
+    def _conversation(self, prefix: str, contract: OutputContract | None) -> Conversation:
+        images = {a.file.id: a.image.data for a in self._attached if a.image is not None}
+        transcript = Transcript(self._attempt, prefix, images)
+        main = not prefix
+
+        async def speaker_of(name: str) -> Speaker:
+            return await self._speaker(name, transcript, contract, tools=prefix != "final", main=main)
+
+        async def mail() -> list[str]:
+            return await self._mail_after(transcript) if main else []
+
+        return Conversation(transcript, speaker_of, contract, mail)
+
+    async def _speaker(
+        self, name: str, transcript: Transcript, contract: OutputContract | None, *, tools: bool, main: bool
+    ) -> Speaker:
+        persona = await self._persona(name)
+        talk = Talk(
+            self._attempt,
+            transcript,
+            self._shared.prices,
+            self._starter(transcript, main=main),
+            self._model(persona),
+            persona.name,
+            contract=contract,
+            streaming=self._plan.streaming and main,
+        )
+        notes: list[str] = []
+        if tools:
+            talk.toolbox, notes = await self._equipment.of(self._plan, persona)
+        told = prompt.instructions(self._plan, persona, contract, notes)
+        return Speaker(persona, talk, told, self._transfers(name) if main else {})
+
+    def _transfers(self, name: str) -> dict[str, str]:
+        """Whom the speaker may hand over to: the specialists, and back to the agent the run began with."""
+        others = {one.name: one.description for one in self._plan.specialists if one.name != name}
+        first = self._plan.persona.name
+        return others if name == first or not others else others | {first: "The agent you began with."}
+
+    def _model(self, persona: Persona) -> Chosen:
+        manifest = {"model": persona.model, "mode": self._plan.mode}
+        options: Mapping[str, Any] = self._given.get("options") or {}
+        chosen = self._shared.models.get(model_name(self._shared.settings, manifest, options))
+        return chosen if persona.vision is None else replace(chosen, sees_images=bool(persona.vision))
+
+    async def _persona(self, name: str) -> Persona:
+        if name == self._plan.persona.name:
+            return self._plan.persona
+        found = await self._attempt.run_blocking(self._registered, name)
+        if found is not None:
+            return replace(plan.persona(found, {}), name=name)
+        said = next((one.description for one in self._plan.specialists if one.name == name), "")
+        told = f"You are {name}, a specialist. {said}".strip()
+        own = self._plan.persona
+        return replace(own, name=name, instructions=told, demonstrations=())
+
+    def _registered(self, name: str) -> dict[str, Any] | None:
+        try:
+            with self._shared.store.read() as conn:
+                record = agents.resolve(conn, self._attempt.task.org_id, name)
+        except NotFound:
+            return None
+        return record.manifest if record.kind == "declared" else None
+
+    # -- what the model is given ---------------------------------------------------------------------------
+
+    def _before(self) -> list[ModelMessage]:
+        session = self._context.session
+        earlier = from_lines(session.history) if session is not None else []
+        return [*prompt.demonstrations(self._plan.persona), *earlier]
+
+    async def _first_prompt(self, speaker: Speaker) -> Sequence[UserContent]:
+        files = self._context.files
+        if files and not self._attached:
+            self._attached = await attachments.read(self._attempt, files, self._shared.files)
+            await self._attempt.emit(*(one.event for one in self._attached))
+        speaker.talk.transcript.show({a.file.id: a.image.data for a in self._attached if a.image is not None})
+        return prompt.first_prompt(self._plan, self._attached, speaker.talk.model.sees_images)
+
+    async def _read_images(self) -> None:
+        """A resumed conversation names the images it showed; the model must see them again."""
+        images = [file for file in self._context.files if file.media_type.startswith("image/")]
+        if images and self._attempt.entry("turn#1") is not None:
+            self._attached = await attachments.read(self._attempt, images, self._shared.files)
+
+    # -- before each turn ----------------------------------------------------------------------------------
+
+    def _starter(
+        self, transcript: Transcript, *, main: bool
+    ) -> Callable[[int], Awaitable[tuple[list[str], Standing]]]:
+        async def before_turn(turn: int) -> tuple[list[str], Standing]:
+            attempt = self._attempt
+            attempt.check()
+            if attempt.draining:
+                raise Suspended(Ended(Outcome.HANDED_OVER))
+            if turn > self._plan.most_turns:
+                raise LimitReached(
+                    f"The run took {self._plan.most_turns} model turns, its most, without an answer.",
+                    code="turn_limit",
+                    turns=self._plan.most_turns,
+                )
+            said, standing = await self._start(transcript, turn, take_mail=main)
+            self._budget.check(standing, turn)
+            return said, standing
+
+        return before_turn
+
+    async def _start(
+        self, transcript: Transcript, turn: int, *, take_mail: bool
+    ) -> tuple[list[str], Standing]:
+        attempt = self._attempt
+        pos = attempt.next_pos()
+        prefix = f"{transcript.turn_key(turn)}:mail#"
+        opening = None
+        if take_mail and turn == 1 and attempt.entry(OPENING) is None:
+            opening = prompt.opening_line(self._plan, [file.name for file in self._context.files])
+        command = StartTurn(attempt.task.id, attempt.number, f"{prefix}{pos}", pos, take_mail, opening)
+        started: TurnStart = await attempt.write(start_turn, command)
+        if self._mail_given == turn and take_mail:
+            return _texts(started.said), started.standing
+        earlier = [entry["value"]["said"] for entry in attempt.entries if entry["key"].startswith(prefix)]
+        return _texts([*(one for said in earlier for one in said), *started.said]), started.standing
+
+    async def _mail_after(self, transcript: Transcript) -> list[str]:
+        """What users said while the model gave its final answer: the conversation goes on with it."""
+        if self._attempt.entry("final:turn#1") is not None:
+            return []
+        turn = transcript.turn + 1
+        said, _ = await self._start(transcript, turn, take_mail=True)
+        self._mail_given = turn if said else 0
+        return said
+
+    # -- the structured output of the whole ----------------------------------------------------------------
+
+    async def _final_output(self, messages: Sequence[ModelMessage], contract: OutputContract) -> Any:
+        key = "final_output"
+        entry = self._attempt.entry(key)
+        if entry is not None:
+            return entry["value"]
+
+        async def ask(speaker: Speaker) -> Sequence[UserContent]:
+            return [f"Now give {contract.name}: the structured result of this whole conversation."]
+
+        final = self._conversation("final", contract)
+        output = await final.run(self._plan.persona.name, ask, messages)
+        await self._attempt.end(
+            key, "value", contract.name, "read", output, events=(events.final_output(contract.name, output),)
+        )
+        return output
+
+
+def _texts(said: Sequence[Any]) -> list[str]:
+    return [one if isinstance(one, str) else str(one) for one in said]
+
+
+__all__ = ["AgentError", "Run", "Toolbox"]

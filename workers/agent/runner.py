@@ -1,0 +1,60 @@
+"""The runner of declared agents: one per worker process, called once per attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.outbound import GuardedClient, OutboundPolicy
+from common.settings import Settings
+from common.store.group_commit import GroupCommit
+from common.store.transaction import Store
+from workers.agent.equipment import Equipment
+from workers.agent.extraction_pool import ExtractionPool
+from workers.agent.loop.models import ProviderModels
+from workers.agent.loop.prices import Prices
+from workers.agent.loop.run import Run
+from workers.agent.shared import Shared
+from workers.attempt import Attempt
+from workers.children import Children
+from workers.context import RunContext
+from workers.executor import Result
+
+if TYPE_CHECKING:
+    from workers.agent.loop.models import Models
+
+
+class DeclaredRunner:
+    """Runs declared agents. Create it on the event loop that runs them."""
+
+    def __init__(
+        self, settings: Settings, store: Store, writer: GroupCommit, models: Models | None = None
+    ) -> None:
+        """`models` replaces the providers' models (tests give scripted ones).
+
+        Raises `ConfigurationError` for prices or allowed hosts that cannot be read.
+        """
+        policy = OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts)
+        self._shared = Shared(
+            settings,
+            store,
+            models or ProviderModels(settings),
+            Prices(settings.model_prices),
+            policy,
+            GuardedClient(policy),
+            ExtractionPool(),
+            Children(store),
+        )
+
+    async def __call__(self, attempt: Attempt, context: RunContext) -> Result:
+        """Run one attempt to its result. Raises `Suspended`, `Cancelled`, or the error that ends it."""
+        equipment = Equipment(self._shared, attempt)
+        try:
+            return await Run(self._shared, attempt, context, equipment).go()
+        finally:
+            await equipment.aclose()
+
+    async def aclose(self) -> None:
+        """Close connections and child processes."""
+        await self._shared.models.aclose()
+        await self._shared.guard.aclose()
+        self._shared.files.close()

@@ -65,5 +65,10 @@ def keep(tx: Tx, org_id: str, key: str, taken: Taken, answer: Kept) -> bool:
 
 
 def release(tx: Tx, org_id: str, key: str, taken: Taken) -> None:
-    """Free the key: the request failed in a way that is worth repeating."""
+    """Free the key: the request was refused, and nothing was made."""
     idempotency.release(tx, org_id, key, taken.owner)
+
+
+def lapse(tx: Tx, org_id: str, key: str, taken: Taken) -> None:
+    """Let the same request take the key over at once, with its reserved id: something may have been made."""
+    idempotency.lapse(tx, org_id, key, taken.owner)

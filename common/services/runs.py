@@ -16,7 +16,7 @@ from common.domain.errors import Forbidden, InvalidRequest, PaymentRequired, Run
 from common.domain.ids import is_uuid, uuid7
 from common.domain.run_request import LONGEST_WAIT, RunRequest, options_of
 from common.domain.sealing import Sealer
-from common.domain.specs import Accepted, RunSpec
+from common.domain.specs import Accepted, CallbackTo, RunSpec
 from common.outbound import OutboundPolicy, check_headers, check_url
 from common.services import submissions
 from common.services.agents import AgentRecord
@@ -130,7 +130,7 @@ def prepare(
         ttl_s=request.ttl,
         deadline_at=deadline_of(request.deadline, now),
         secrets=rules.sealer.seal(secrets) if secrets else None,
-        has_callback=request.callback is not None,
+        callback=_callback(request, rules.sealer),
         meta=request.metadata or {},
         max_queued=rules.max_queued,
     )
@@ -278,6 +278,14 @@ def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, A
             secrets["/callback/headers"] = callback["headers"]
             callback["headers"] = dict.fromkeys(callback["headers"], SEALED)
     return options, secrets
+
+
+def _callback(request: RunRequest, sealer: Sealer) -> CallbackTo | None:
+    """Where the run calls back to. Its headers are sealed apart: they outlive the task's other credentials."""
+    wanted = request.callback
+    if wanted is None:
+        return None
+    return CallbackTo(wanted.url, sealer.seal(wanted.headers) if wanted.headers else None)
 
 
 def unsealed(options: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,13 +16,22 @@ FROM (
     UNION ALL
     SELECT id FROM tasks WHERE finished_at >= :at AND org_id = :org_id
 ) t JOIN events e ON e.task_id = t.id
-WHERE e.at >= :at
+WHERE e.at >= :at AND (e.at, e.task_id, e.seq) > (:after_at, :after_task, :after_seq)
 ORDER BY e.at, e.task_id, e.seq
 LIMIT :limit
 """).columns(data=Json)
 
 
-def since(conn: Connection, org_id: str, at: float, limit: int) -> list[dict[str, Any]]:
-    """Events of all tasks of an organisation from `at` (epoch seconds) on, oldest first."""
-    rows = conn.execute(_SINCE, {"org_id": org_id, "at": at, "limit": limit})
+Place = tuple[float, str, int]  # time, task, number
+
+
+def since(
+    conn: Connection, org_id: str, at: float, limit: int, after: Place | None = None
+) -> list[dict[str, Any]]:
+    """Events of all tasks of an organisation from `at` (epoch seconds) on and behind `after`, oldest first."""
+    after_at, after_task, after_seq = after or (at, "", 0)
+    values = {"org_id": org_id, "at": at, "limit": limit}
+    rows = conn.execute(
+        _SINCE, values | {"after_at": after_at, "after_task": after_task, "after_seq": after_seq}
+    )
     return [dict(row._mapping) for row in rows]

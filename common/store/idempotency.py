@@ -44,6 +44,12 @@ def release(tx: Tx, org_id: str, key: str, owner: str) -> None:
     tx.conn.execute(delete(Idempotency).where(*mine))
 
 
+def lapse(tx: Tx, org_id: str, key: str, owner: str) -> None:
+    """End this owner's lease on an unfinished key."""
+    mine = (_C.org_id == org_id, _C.key == key, _C.owner == owner, _C.status.is_(None))
+    tx.conn.execute(update(Idempotency).where(*mine).values(lease_until=tx.now))
+
+
 def prune(tx: Tx, limit: int = 1000) -> int:
     """Delete expired entries; how many."""
     old = select(_C.org_id, _C.key).where(_C.expires_at < tx.now).limit(limit)

@@ -110,6 +110,10 @@ class Follower:
         except RuntimeError:
             pass  # the loop has ended, and its followers with it
 
+    def wake(self) -> None:
+        """Make every follower look around now."""
+        self._gap(None)
+
     def _forget(self, subscription: Subscription) -> None:
         by, key = (self._orgs, subscription.org_id)
         if subscription.task_id is not None:

@@ -1,0 +1,86 @@
+"""`python -m api`: one api process. Start as many as you like, on one database."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from api.app import build
+from api.state import State
+from common import telemetry
+from common.domain.errors import ConfigurationError
+from common.settings import Settings, load
+
+#: How long requests under way may take once the process is asked to stop, in seconds.
+GRACE = 5
+
+
+class Server(uvicorn.Server):
+    """A server that tells its waiters and streams at once when it is asked to stop."""
+
+    state: State | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop accepting; wake whoever waits, so that they are answered within the grace period."""
+        if self.state is not None:
+            self.state.stop_waiting()
+        super().handle_exit(sig, frame)
+
+
+def server_of(settings: Settings, port: int | None = None) -> Server:
+    """The HTTP server for these settings, not yet started."""
+    server: Server
+
+    def opened(state: State) -> None:
+        server.state = state
+
+    config = uvicorn.Config(
+        build(settings, opened),
+        host=settings.host,
+        port=settings.port if port is None else port,
+        loop=_available("uvloop", "asyncio"),
+        http=_available("httptools", "h11"),
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=True,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE,
+        backlog=2048,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    server = Server(config)
+    return server
+
+
+def _available(wanted: str, otherwise: str) -> str:
+    try:
+        __import__(wanted)
+    except ImportError:
+        return otherwise
+    return wanted
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    try:
+        settings = load()
+        telemetry.configure(settings.log_level)
+        server = server_of(settings)
+    except ConfigurationError as error:
+        sys.exit(f"runyard api: {error.message}")
+    structlog.get_logger("runyard.api").info("The api starts.", action="start", url=settings.base_url)
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    server.run()
+    if not server.started:
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

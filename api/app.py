@@ -1,0 +1,122 @@
+"""The ASGI application: routes from the declared operations, and the life of the process's state."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import errors, openapi
+from api.endpoint import Endpoint, by_path
+from api.fronts import operations
+from api.operations import Operation
+from api.state import State
+from common.domain.errors import ConfigurationError, NotFound
+from common.settings import Settings
+
+#: What most requests ask for is matched first; /tasks/cancel and /tasks/retry look like a /tasks/{task_id}.
+_FIRST: Final = (
+    "/agents/{agent:agent}/run",
+    "/tasks/cancel",
+    "/tasks/retry",
+    "/tasks/{task_id}",
+    "/tasks/{task_id}/events",
+)
+
+
+class _AgentConvertor(StringConvertor):
+    """An agent's id or name in a path; @scope/name keeps its slash."""
+
+    regex = "(?:@[^/]+/)?[^/]+"
+
+
+register_url_convertor("agent", _AgentConvertor())
+
+
+def build(settings: Settings, on_open: Callable[[State], None] | None = None) -> ASGIApp:
+    """The application for these settings; `on_open` is told of the state once it is open."""
+
+    routes = [*routes_of(operations()), *openapi.routes(operations())]
+    app = Starlette(routes=routes, exception_handlers={404: _not_found})
+    app.router.redirect_slashes = False
+
+    async def open_() -> State:
+        state = app.state.runyard = await State.open(settings)
+        if on_open is not None:
+            on_open(state)
+        return state
+
+    return _Outer(app, open_)
+
+
+def routes_of(declared: list[Operation]) -> list[BaseRoute]:
+    """Routes by path: the hot ones first, then those without placeholders, then the others as declared."""
+    paths = by_path(declared)
+    return [Route(path, Endpoint(paths[path])) for path in sorted(paths, key=_rank)]
+
+
+def _rank(path: str) -> int:
+    own = path.removeprefix("/api").removeprefix("/v1")
+    if own in _FIRST:
+        return _FIRST.index(own)
+    return len(_FIRST) if "{" not in path else len(_FIRST) + 1
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    message = f"Nothing answers at {request.url.path[:200]}; see /docs."
+    return errors.render(NotFound(message, code="route_not_found"), request.scope["request_id"])
+
+
+class _Outer:
+    """What every answer carries, whichever front gives it, and the life of the process's state."""
+
+    def __init__(self, app: ASGIApp, open_: Callable[[], Awaitable[State]]) -> None:
+        self._app = app
+        self._open = open_
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        request_id = scope["request_id"] = f"req_{uuid.uuid4()}"
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                headers.setdefault("request-id", request_id)
+                headers.setdefault("x-content-type-options", "nosniff")
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, named)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Open the state before the first request and close it after the last (ASGI lifespan)."""
+        await receive()
+        try:
+            state = await self._open()
+        except (ConfigurationError, SQLAlchemyError) as error:
+            # A sentence, not a traceback: it is the operator's to mend.
+            await send({"type": "lifespan.startup.failed", "message": f"runyard api: {_sentence(error)}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await state.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ConfigurationError):
+        return error.message
+    if isinstance(error, ProgrammingError) or "no such table" in str(error):
+        return "the database has no tables of this version: run `runyard migrate` first."
+    return f"the database cannot be reached: {getattr(error, 'orig', error)}"

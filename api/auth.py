@@ -1,0 +1,165 @@
+"""Who calls: API keys and JWT bearers become a principal of one organisation.
+
+    Authenticator ── KeyRing   ry_… and ask_… keys, looked up by hash, remembered for a moment
+                  └─ Tokens    JWT bearers (api.tokens)
+
+Cookie sessions join here: whatever reads a cookie answers with a `Principal` too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from api.reading import Reader
+from common.domain.errors import Forbidden, RunyardError, Unauthorized
+from common.domain.roles import Role, granted
+from common.services.identity import hash_of
+from common.store import identity
+
+KEY_PREFIXES: Final = ("ry_", "ask_")
+#: How long a key is remembered, in seconds: how late another process's revocation may bite.
+REMEMBERED: Final = 2.0
+_MOST_REMEMBERED: Final = 20_000
+_LONGEST_BEARER: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, for which organisation, and what it may do. `actor` is how logs and rows name it."""
+
+    org_id: str
+    actor: str  # key:<id>, user:<id>
+    role: Role
+    permissions: frozenset[str]
+    key_id: str | None = None
+    user_id: str | None = None
+    scopes: tuple[str, ...] | None = None
+    application_id: str | None = None
+
+    def may(self, permission: str) -> bool:
+        """Whether it has this permission (``resource:action``)."""
+        return permission in self.permissions
+
+
+def require(principal: Principal, permission: str) -> None:
+    """`Forbidden` missing_permission unless the principal may."""
+    if not principal.may(permission):
+        cause = (
+            "its scopes leave it out"
+            if principal.scopes is not None
+            else f"the role {principal.role} has it not"
+        )
+        raise Forbidden(
+            f"This needs the permission {permission}; {cause}.",
+            code="missing_permission",
+            permission=permission,
+        )
+
+
+@dataclass(slots=True)
+class _Known:
+    answer: Principal | RunyardError
+    until: float
+    expires_at: float | None = None
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """Looks keys up. `forget` drops what is remembered of a key, in this process, at once."""
+
+    reader: Reader
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _used: dict[str, float] = field(default_factory=dict)
+
+    async def principal(self, key: str) -> Principal:
+        """Who holds this key; `Unauthorized` for an unknown, expired or revoked one."""
+        digest = hash_of(key)
+        known = self._known.get(digest)
+        now = time.monotonic()
+        if known is None or known.until < now:
+            known = await self._look_up(digest, now)
+        if isinstance(known.answer, RunyardError):
+            raise known.answer
+        wall = time.time()
+        if known.expires_at is not None and known.expires_at <= wall:
+            raise Unauthorized("This key has expired; make a new one.", code="key_expired")
+        assert known.answer.key_id is not None
+        self._used[known.answer.key_id] = wall
+        return known.answer
+
+    def forget(self, key_hash: str) -> None:
+        """Look this key up afresh at its next use."""
+        self._known.pop(key_hash, None)
+
+    def drain_used(self) -> dict[str, float]:
+        """When keys were last used (epoch seconds), since the last call."""
+        used, self._used = self._used, {}
+        return used
+
+    async def _look_up(self, digest: str, now: float) -> _Known:
+        row = await self.reader.call(_keys, digest)
+        known = _Known(_judge(row), now + REMEMBERED, row["expires_at"] if row else None)
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        self._known[digest] = known
+        return known
+
+
+def _keys(conn: Connection, digests: Sequence[str]) -> list[dict[str, Any] | None]:
+    return [identity.key_by_hash(conn, digest) for digest in digests]
+
+
+def _judge(row: dict[str, Any] | None) -> Principal | RunyardError:
+    if row is None:
+        return Unauthorized("This key is unknown.", code="key_unknown")
+    if row["revoked_at"] is not None:
+        return Unauthorized("This key was revoked.", code="key_revoked")
+    if not row["org_active"]:
+        return Unauthorized("This key's organisation is deactivated.", code="organisation_inactive")
+    role = Role(row["role"])
+    scopes = row["scopes"]
+    return Principal(
+        org_id=row["org_id"],
+        actor=f"key:{row['id']}",
+        role=role,
+        permissions=granted(role, scopes),
+        key_id=row["id"],
+        scopes=None if scopes is None else tuple(scopes),
+        application_id=row["application_id"],
+    )
+
+
+class Authenticator:
+    """Reads the Authorization header; `Unauthorized` says what is wrong with it."""
+
+    def __init__(self, keys: KeyRing, tokens: Callable[[str], Awaitable[Principal]]) -> None:
+        self.keys = keys
+        self._tokens = tokens
+
+    async def bearer(self, header: str | None) -> Principal:
+        """Who the Authorization header says calls."""
+        if header is None:
+            raise Unauthorized(
+                "Send an API key or a token: Authorization: Bearer <key>.", code="missing_credentials"
+            )
+        scheme, _, credential = header.partition(" ")
+        credential = credential.strip()
+        if scheme.lower() != "bearer" or not credential or len(credential) > _LONGEST_BEARER:
+            raise Unauthorized(
+                "The Authorization header is not of the form Bearer <key>.", code="bad_credentials"
+            )
+        if credential.startswith(KEY_PREFIXES):
+            return await self.keys.principal(credential)
+        if credential.count(".") == 2:
+            return await self._tokens(credential)
+        raise Unauthorized("This is neither an API key of this server nor a JWT.", code="key_unknown")
+
+
+def organisations(conn: Connection, org_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+    """Organisations by id, in the order asked."""
+    return [identity.organisation(conn, org_id) for org_id in org_ids]

@@ -1,0 +1,118 @@
+"""One request as handlers meet it: who calls, its parameters, its body, and the process it reached."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import orjson
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from api import bodies
+from api.auth import Principal
+from api.state import State
+from common.domain.errors import InvalidRequest, Unauthorized
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Call:
+    """A request under way."""
+
+    __slots__ = ("_principal", "_raw", "headers", "receive", "request_id", "scope", "state")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.headers = Headers(scope=scope)
+        self.state: State = scope["app"].state.runyard
+        self.request_id: str = scope.setdefault("request_id", f"req_{uuid.uuid4()}")
+        self._principal: Principal | None = None
+        self._raw: bytes | None = None
+
+    @property
+    def method(self) -> str:
+        """GET, POST, …"""
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        """The path, decoded."""
+        return str(self.scope["path"])
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """What the path's placeholders stand for."""
+        params: Mapping[str, str] = self.scope["path_params"]
+        return params
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls."""
+        if self._principal is None:
+            raise Unauthorized
+        return self._principal
+
+    @principal.setter
+    def principal(self, principal: Principal) -> None:
+        self._principal = principal
+
+    @property
+    def org_id(self) -> str:
+        """The organisation everything this call sees belongs to."""
+        return self.principal.org_id
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the Accept header names this type (and not with q=0)."""
+        for part in self.headers.get("accept", "").split(","):
+            name, _, parameters = part.partition(";")
+            if name.strip().lower() == media_type:
+                return parameters.replace(" ", "") not in ("q=0", "q=0.0")
+        return False
+
+    def query(self, kind: type[M]) -> M:
+        """The query string as a model; `InvalidRequest` unknown_parameter, duplicate_parameter, invalid_field."""
+        given: dict[str, str] = {}
+        raw: bytes = self.scope["query_string"]
+        if raw:
+            for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="replace"):
+                if name in given:
+                    raise InvalidRequest(
+                        f"The parameter {name!r} stands twice.", code="duplicate_parameter", field=name
+                    )
+                if "\0" in value:
+                    raise InvalidRequest("NUL characters are refused.", code="nul_character", field=name)
+                given[name] = value
+        return bodies.model(kind, given)
+
+    async def raw(self) -> bytes:
+        """The whole body; `PayloadTooLarge` beyond the setting."""
+        if self._raw is None:
+            self._raw = await bodies.read(self.receive, self.headers, self.state.settings.max_body_bytes)
+        return self._raw
+
+    async def json(self, kind: type[M]) -> M:
+        """The JSON body as a model."""
+        bodies.check_json_type(self.headers)
+        return bodies.model(kind, await bodies.parse(await self.raw()))
+
+    async def optional_json(self, kind: type[M]) -> M:
+        """The JSON body as a model; no body at all counts as an empty object."""
+        if not await self.raw():
+            return bodies.model(kind, {})
+        return await self.json(kind)
+
+    def stream(self, most: int) -> AsyncGenerator[bytes, None]:
+        """The body in pieces."""
+        return bodies.stream(self.receive, self.headers, most)
+
+
+def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    content = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+    return Response(content, status, headers, "application/json")

@@ -1,0 +1,109 @@
+"""From a request to an answer: authenticate, permit, handle; every failure becomes its front's answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sse_starlette.sse import SendTimeoutError
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api import metrics
+from api.auth import require
+from api.call import Call
+from api.operations import Front, Operation
+from common.domain.errors import InvalidRequest, MethodNotAllowed, RunyardError, Unavailable
+
+log = structlog.get_logger()
+
+
+class Endpoint:
+    """The ASGI application of one path: its operations by method."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._by_method: dict[str, Operation] = {}
+        for operation in operations:
+            self._by_method[operation.method] = operation
+            if operation.method == "GET":
+                self._by_method.setdefault("HEAD", operation)
+        self._front = operations[0].front
+        self._allow = ", ".join(sorted(self._by_method))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.perf_counter()
+        call = Call(scope, receive)
+        operation = self._by_method.get(call.method)
+        try:
+            response = await self._answer(call, operation)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
+        name = operation.name if operation else "none"
+        metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
+        try:
+            await response(scope, receive, send)
+        except SendTimeoutError:
+            log.info(
+                "A reader was too slow and was dropped; it may resume.", action="stream.drop", path=call.path
+            )
+
+    async def _answer(self, call: Call, operation: Operation | None) -> Response:
+        front = operation.front if operation else self._front
+        try:
+            if operation is None:
+                return self._refuse_method(call)
+            return await perform(call, operation)
+        except RunyardError as error:
+            return _refuse(call, front, error)
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            log.warning(
+                "The database does not answer.", action="request", path=call.path, reason=str(error)[:300]
+            )
+            away = Unavailable("The database does not answer.", code="database_unavailable", retry_after=2)
+            return front.render(call, away)
+        except (ClientDisconnect, SendTimeoutError):
+            raise
+        except Exception as error:
+            log.exception(
+                "A request failed inside.", action="request", path=call.path, request_id=call.request_id,
+                database=isinstance(error, DBAPIError),
+            )  # fmt: skip
+            return front.render(call, RunyardError("Something went wrong here; the log tells more."))
+
+    def _refuse_method(self, call: Call) -> Response:
+        error = MethodNotAllowed(f"{call.method} is not answered here; {self._allow} is.")
+        response = self._front.render(call, error)
+        response.headers["allow"] = self._allow
+        return response
+
+
+async def perform(call: Call, operation: Operation) -> Response:
+    """Authenticate, permit, handle."""
+    if "\0" in call.path:
+        raise InvalidRequest("The path holds a NUL character.", code="nul_character", field="path")
+    if operation.permission is not None:
+        call.principal = await operation.front.authenticate(call)
+        require(call.principal, operation.permission)
+    return await operation.handler(call)
+
+
+def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
+    if error.status >= 500:
+        log.error(
+            "A request failed.", action="request", path=call.path, code=error.code, request_id=call.request_id
+        )
+    return front.render(call, error)
+
+
+def by_path(operations: Sequence[Operation]) -> Mapping[str, list[Operation]]:
+    """Operations by the path they answer on, in the order of declaration."""
+    found: dict[str, list[Operation]] = {}
+    for operation in operations:
+        for path in operation.paths:
+            found.setdefault(path, []).append(operation)
+    return found

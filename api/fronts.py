@@ -1,0 +1,55 @@
+"""Every operation the server answers: add a module here, and it is routed, guarded and documented."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from api.native import (
+    agents,
+    control,
+    events,
+    files,
+    keys,
+    limits,
+    links,
+    manifests,
+    ops,
+    people,
+    runs,
+    sessions,
+    system,
+    tasks,
+)
+from api.operations import Operation, Routes
+
+
+class RouteModule(Protocol):
+    """A module that declares operations."""
+
+    @property
+    def routes(self) -> Routes:
+        """What it answers."""
+
+
+#: In the order in which documents show them.
+MODULES: Final[tuple[RouteModule, ...]] = (
+    runs,
+    tasks,
+    events,
+    people,
+    links,
+    control,
+    sessions,
+    agents,
+    manifests,
+    limits,
+    keys,
+    files,
+    ops,
+    system,
+)
+
+
+def operations() -> list[Operation]:
+    """Every operation of every front."""
+    return [operation for module in MODULES for operation in module.routes.operations]

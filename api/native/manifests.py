@@ -1,0 +1,218 @@
+"""Publish manifests, and steer which version of an agent runs: tags and yanking."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import yaml
+from pydantic import Field
+from starlette.responses import Response
+
+from api import bodies, idempotency
+from api.call import Call, reply
+from api.native import schemas
+from api.native.agents import AgentView, agent_json, version_row
+from api.native.front import BASE, NATIVE, NoParameters
+from api.operations import Answer, Routes
+from common.domain import manifests
+from common.domain import schemas as json_schemas
+from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from common.domain.manifests import Manifest
+from common.domain.run_request import Strict
+from common.services import agents as publishing
+from common.store import agent_versions, agents, identity
+from common.store.transaction import Tx
+
+routes = Routes(NATIVE, "agents")
+
+_YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
+
+
+@routes.post(
+    "/agents/manifests",
+    "agents:write",
+    query=NoParameters,
+    body=Manifest,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The version, published and current.", AgentView, headers=("Location",))],
+    errors=(400, 409, 413, 415, 422),
+)
+async def publish_manifest(call: Call) -> Response:
+    """Publish a manifest (JSON, or YAML as application/yaml) as an immutable version.
+
+    The same content again changes nothing; other content under a published version answers 409
+    version_exists.
+    """
+    call.query(NoParameters)
+    manifest = manifests.parse(await _document(call))
+    for name, holder in (("input", manifest.input), ("output", manifest.output)):
+        if holder is not None and holder.schema_ is not None:
+            json_schemas.check_schema(holder.schema_, field=f"{name}.schema")
+    if manifest.kind != "declared":
+        raise InvalidRequest(
+            "Agents that are code are published by the workers that have them.",
+            code="invalid_manifest",
+            field="kind",
+        )
+
+    async def make(_reserved: str | None) -> Response:
+        row = await call.state.write(_publish, call.org_id, manifest, call.principal.actor)
+        call.state.agents.forget()
+        return reply(agent_json(row), 201, {"location": f"{BASE}/agents/{row['id']}"})
+
+    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+
+
+async def _document(call: Call) -> Any:
+    if bodies.media_type(call.headers) not in _YAML:
+        bodies.check_json_type(call.headers)
+        return await bodies.parse(await call.raw())
+    raw = await call.raw()
+    if b"&" in raw and any(isinstance(token, yaml.AliasToken) for token in _tokens(raw)):
+        raise InvalidRequest("YAML aliases are refused: write it out.", code="bad_yaml")
+    try:
+        return yaml.safe_load(raw)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The YAML cannot be read: {_first_line(error)}", code="bad_yaml") from None
+
+
+def _tokens(raw: bytes) -> list[Any]:
+    try:
+        return list(yaml.scan(raw, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidRequest(f"The YAML cannot be read: {_first_line(error)}", code="bad_yaml") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["it is malformed"])[0][:200]
+
+
+def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str) -> dict[str, Any]:
+    published = publishing.publish(tx, org_id, manifest, actor)
+    data = {"name": manifest.name, "version": manifest.version}
+    identity.audit(tx, org_id, actor, "agent.publish", published.agent["id"], data)
+    row = agent_versions.get(tx.conn, org_id, published.version["id"])
+    assert row is not None
+    return row
+
+
+class Tags(schemas.Shape):
+    """An agent's tags: each names a version."""
+
+    data: dict[str, str] = Field(description="Tag → version.")
+
+
+@routes.get(
+    "/agents/{agent:agent}/tags",
+    "agents:read",
+    query=NoParameters,
+    answers=[Answer(200, "Its tags.", Tags)],
+    errors=(404,),
+)
+async def list_tags(call: Call) -> Response:
+    """List an agent's tags."""
+    call.query(NoParameters)
+    row = await version_row(call)
+    return reply({"data": await call.state.preview(_tags, call.org_id, row["agent_id"])})
+
+
+def _tags(tx: Tx, org_id: str, agent_id: str) -> dict[str, str]:
+    versions = {v["id"]: v["version"] for v in agent_versions.of_agent(tx.conn, org_id, agent_id)}
+    return {tag: versions[id_] for tag, id_ in agents.tags(tx.conn, agent_id).items() if id_ in versions}
+
+
+class TagBody(Strict):
+    """What a tag is to point at."""
+
+    version: str = Field(min_length=1, max_length=64, description="A version, or another tag, or a range.")
+
+
+@routes.put(
+    "/agents/{agent:agent}/tags/{tag}",
+    "agents:write",
+    query=NoParameters,
+    body=TagBody,
+    answers=[Answer(200, "Its tags.", Tags)],
+    errors=(400, 403, 404, 413, 415),
+)
+async def set_tag(call: Call) -> Response:
+    """Point a tag at a version."""
+    call.query(NoParameters)
+    body = await call.json(TagBody)
+    row, tag = await version_row(call), call.params["tag"]
+    if not 0 < len(tag) <= 64 or not tag.replace("-", "").replace("_", "").isalnum() or tag[0].isdigit():
+        raise InvalidRequest("A tag is a word, not a version.", code="invalid_tag", field="tag")
+    tags = await call.state.write(_set_tag, call.org_id, row, tag, body.version)
+    call.state.agents.forget()
+    return reply({"data": tags})
+
+
+def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str) -> dict[str, str]:
+    _refuse_shared(org_id, row)
+    chosen = publishing.resolve(tx.conn, org_id, row["agent_id"], version)
+    agents.set_tag(tx, row["agent_id"], tag, chosen.version["id"])
+    return _tags(tx, org_id, row["agent_id"])
+
+
+@routes.delete(
+    "/agents/{agent:agent}/tags/{tag}",
+    "agents:write",
+    query=NoParameters,
+    answers=[Answer(204, "The tag is gone.")],
+    errors=(403, 404, 409),
+)
+async def delete_tag(call: Call) -> Response:
+    """Remove a tag."""
+    call.query(NoParameters)
+    row = await version_row(call)
+    await call.state.write(_drop_tag, call.org_id, row, call.params["tag"])
+    call.state.agents.forget()
+    return Response(status_code=204)
+
+
+def _drop_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str) -> None:
+    _refuse_shared(org_id, row)
+    if tag == "latest":
+        raise Conflict("The tag latest stays.", code="tag_needed", field="tag")
+    if not agents.drop_tag(tx, row["agent_id"], tag):
+        raise NotFound("There is no such tag.", code="tag_not_found", field="tag")
+
+
+class VersionChange(Strict):
+    """What to change of a version."""
+
+    yanked: bool = Field(description="A yanked version runs only where it is named exactly.")
+
+
+@routes.patch(
+    "/agents/{agent:agent}/versions/{version}",
+    "agents:write",
+    query=NoParameters,
+    body=VersionChange,
+    answers=[Answer(200, "The version.", AgentView)],
+    errors=(400, 403, 404, 413, 415),
+)
+async def change_version(call: Call) -> Response:
+    """Yank a version, or take that back."""
+    call.query(NoParameters)
+    body = await call.json(VersionChange)
+    row = await version_row(call)
+    changed = await call.state.write(_yank, call.org_id, row, call.params["version"], body.yanked)
+    call.state.agents.forget()
+    return reply(agent_json(changed))
+
+
+def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool) -> dict[str, Any]:
+    _refuse_shared(org_id, row)
+    named = (v for v in agent_versions.of_agent(tx.conn, org_id, row["agent_id"]) if v["version"] == version)
+    found = next(named, None)
+    if found is None:
+        raise NotFound(f"There is no version {version!r}.", code="version_not_found", field="version")
+    agents.update_version(tx, found["id"], yanked=yanked)
+    return found | {"yanked": yanked}
+
+
+def _refuse_shared(org_id: str, row: dict[str, Any]) -> None:
+    if row["org_id"] != org_id:
+        raise Forbidden("The operator publishes this agent for everybody.", code="agent_shared")

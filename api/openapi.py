@@ -1,0 +1,232 @@
+"""The OpenAPI 3.1 document, made from the declared operations; `python -m api.openapi [--check | --write]`.
+
+`docs/openapi.json` is the committed copy.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from api import docs_page
+from api.fronts import operations
+from api.native.schemas import Problem
+from api.operations import Answer, Operation
+
+COPY: Final = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+_REFS: Final = "#/components/schemas/{model}"
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
+#: What any operation may answer besides its own.
+_ALWAYS: Final = (405, 500, 503)
+_GUARDED: Final = (401, 403)
+_HEADERS: Final[dict[str, str]] = {
+    "Idempotency-Key": "The same request with the same key is carried out once (24 hours).",
+    "If-None-Match": "The ETag you have.",
+    "Last-Event-ID": "The id of the last event you have.",
+    "Accept": "application/json for a page, text/event-stream for a stream.",
+}
+_ANSWER_HEADERS: Final[dict[str, str]] = {
+    "Location": "Where the new object is.",
+    "ETag": "Changes with the task.",
+}
+
+
+class _Schemas(GenerateJsonSchema):
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's own form
+
+
+def document(declared: Sequence[Operation]) -> dict[str, Any]:
+    """The whole document."""
+    models = _models(declared)
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models],
+        ref_template=_REFS,
+        by_alias=True,
+        schema_generator=_Schemas,
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in declared:
+        path = _PLACEHOLDER.sub(r"{\1}", operation.paths[0])
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Runyard",
+            "version": "1",
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in declared)],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (ry_…) or a JWT."}
+            },
+            "schemas": definitions.get("$defs", {}),
+        },
+    }
+
+
+_ABOUT: Final = (
+    "Runs agents as durable background tasks. Every path under /api/v1 also answers under /v1, and tasks at the "
+    "root. Refusals are problem documents (RFC 9457) whose code is stable."
+)
+
+
+def _models(declared: Sequence[Operation]) -> list[type[BaseModel]]:
+    found: dict[type[BaseModel], None] = {Problem: None}
+    for operation in declared:
+        for model in (operation.body, *(answer.model for answer in operation.answers)):
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                found[model] = None
+    return list(found)
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation),
+            *_header_parameters(operation),
+        ],
+        "responses": _responses(operation),
+    }
+    notes = [operation.description] if operation.description else []
+    if operation.permission is None:
+        whole["security"] = []
+    else:
+        notes.append(f"Needs the permission `{operation.permission}`.")
+    if notes:
+        whole["description"] = " ".join(notes)
+    body = _body(operation)
+    return whole | ({"requestBody": body} if body else {})
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    names = _PLACEHOLDER.findall(operation.paths[0])
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if operation.query is None:
+        return []
+    properties = operation.query.model_json_schema()["properties"] if operation.query.model_fields else {}
+    return [_query_parameter(name, schema) for name, schema in properties.items()]
+
+
+def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    schema = {key: value for key, value in schema.items() if key != "title"}
+    choices = [choice for choice in schema.pop("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        schema |= choices[0]
+        schema.pop("default", None)
+    parameter = {"name": name, "in": "query", "required": False}
+    if "description" in schema:
+        parameter["description"] = schema.pop("description")
+    return parameter | {"schema": schema}
+
+
+def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "description": _HEADERS[name],
+            "schema": {"type": "string"},
+        }
+        for name in operation.headers
+        if name != "Accept"  # OpenAPI reserves it: the answers' media types tell
+    ]
+
+
+def _body(operation: Operation) -> dict[str, Any] | None:
+    content: dict[str, Any] = {}
+    if operation.body is not None:
+        content["application/json"] = {"schema": {"$ref": _REFS.format(model=operation.body.__name__)}}
+    if operation.form is not None:
+        content["multipart/form-data"] = {"schema": dict(operation.form)}
+    return {"required": not operation.body_optional, "content": content} if content else None
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for answer in operation.answers:
+        entry = found.setdefault(str(answer.status), {"description": answer.description})
+        if answer.model is not None:
+            entry.setdefault("content", {})[answer.media_type] = {"schema": _schema(answer)}
+        if answer.headers:
+            entry["headers"] = {
+                name: {"description": _ANSWER_HEADERS[name], "schema": {"type": "string"}}
+                for name in answer.headers
+            }
+    guarded = _GUARDED if operation.permission is not None else ()
+    for status in sorted({*operation.errors, *guarded, *_ALWAYS}):
+        found.setdefault(str(status), _problem(status))
+    return found
+
+
+def _schema(answer: Answer) -> Mapping[str, Any]:
+    if isinstance(answer.model, type):
+        return {"$ref": _REFS.format(model=answer.model.__name__)}
+    return answer.model or {}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": {"schema": {"$ref": _REFS.format(model="Problem")}}},
+    }
+
+
+def text(declared: Sequence[Operation]) -> bytes:
+    """The document as the committed copy holds it."""
+    return orjson.dumps(document(declared), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def routes(declared: Sequence[Operation]) -> list[BaseRoute]:
+    """/openapi.json and /docs, both made once."""
+    whole = document(declared)
+    as_json, as_page = orjson.dumps(whole), docs_page.page(whole)
+
+    async def openapi_json(_request: Request) -> Response:
+        return Response(as_json, media_type="application/json", headers={"cache-control": "no-cache"})
+
+    async def docs(_request: Request) -> Response:
+        return HTMLResponse(as_page, headers=docs_page.HEADERS)
+
+    return [Route("/openapi.json", openapi_json), Route("/docs", docs)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the document, write the committed copy, or check that it is in step."""
+    made = text(operations())
+    if "--write" in arguments:
+        COPY.write_bytes(made)
+    elif "--check" in arguments:
+        if not COPY.exists() or COPY.read_bytes() != made:
+            sys.stderr.write("docs/openapi.json is out of step: run python -m api.openapi --write\n")
+            return 1
+    else:
+        sys.stdout.buffer.write(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

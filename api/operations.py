@@ -1,0 +1,161 @@
+"""Operations: what the server answers, declared once and used for routing, permissions and documentation.
+
+A front is a wire contract: where its paths begin and how it shows errors. A module declares `routes =
+Routes(front, tag)` and its handlers with `@routes.get(…)` and the like; `api.fronts` lists the modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from api import errors
+from api.auth import Principal
+from api.call import Call
+from common.domain.errors import RunyardError
+
+Handler = Callable[[Call], Awaitable[Response]]
+H = TypeVar("H", bound=Handler)
+Authenticate = Callable[[Call], Awaitable[Principal]]
+Render = Callable[[Call, RunyardError], Response]
+
+
+async def by_bearer(call: Call) -> Principal:
+    """Who the Authorization header says calls."""
+    return await call.state.auth.bearer(call.headers.get("authorization"))
+
+
+def as_problem(call: Call, error: RunyardError) -> Response:
+    """The native answer to an error."""
+    return errors.render(error, call.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A wire contract. The first prefix is the one its documentation shows."""
+
+    name: str
+    prefixes: tuple[str, ...] = ("",)
+    render: Render = as_problem
+    authenticate: Authenticate = by_bearer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success: its status, what it means, its model (or JSON Schema) and media type."""
+
+    status: int
+    description: str
+    model: type[BaseModel] | Mapping[str, Any] | None = None
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path. `permission` None: anybody may call. `errors` are documented statuses."""
+
+    front: Front
+    tag: str
+    method: str
+    path: str
+    handler: Handler
+    permission: str | None
+    summary: str
+    description: str
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    body_optional: bool = False
+    form: Mapping[str, Any] | None = None  # JSON Schema of a multipart body
+    answers: tuple[Answer, ...] = ()
+    errors: tuple[int, ...] = ()
+    headers: tuple[str, ...] = ()  # request headers it reads
+    prefixes: tuple[str, ...] | None = None  # in place of the front's
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path it answers on, the documented one first."""
+        return tuple(
+            prefix + self.path for prefix in (self.front.prefixes if self.prefixes is None else self.prefixes)
+        )
+
+    @property
+    def name(self) -> str:
+        """Its name in documents and metrics: front and handler."""
+        return f"{self.front.name}.{self.handler.__name__}"
+
+
+@dataclass(slots=True)
+class Routes:
+    """The operations of one module."""
+
+    front: Front
+    tag: str
+    operations: list[Operation] = field(default_factory=list)
+
+    def on(
+        self,
+        method: str,
+        path: str,
+        permission: str | None,
+        *,
+        query: type[BaseModel] | None = None,
+        body: type[BaseModel] | None = None,
+        body_optional: bool = False,
+        form: Mapping[str, Any] | None = None,
+        answers: Iterable[Answer] = (),
+        errors: Iterable[int] = (),
+        headers: Iterable[str] = (),
+        prefixes: tuple[str, ...] | None = None,
+    ) -> Callable[[H], H]:
+        """Declare the handler of a method and path; its docstring is its documentation."""
+
+        def declare(handler: H) -> H:
+            summary, _, description = (handler.__doc__ or "").strip().partition("\n")
+            self.operations.append(
+                Operation(
+                    front=self.front,
+                    tag=self.tag,
+                    method=method,
+                    path=path,
+                    handler=handler,
+                    permission=permission,
+                    summary=summary.rstrip("."),
+                    description=" ".join(description.split()),
+                    query=query,
+                    body=body,
+                    body_optional=body_optional,
+                    form=form,
+                    answers=tuple(answers),
+                    errors=tuple(errors),
+                    headers=tuple(headers),
+                    prefixes=prefixes,
+                )
+            )
+            return handler
+
+        return declare
+
+    def get(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what GET answers."""
+        return self.on("GET", path, permission, **options)
+
+    def post(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what POST answers."""
+        return self.on("POST", path, permission, **options)
+
+    def put(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what PUT answers."""
+        return self.on("PUT", path, permission, **options)
+
+    def patch(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what PATCH answers."""
+        return self.on("PATCH", path, permission, **options)
+
+    def delete(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what DELETE answers."""
+        return self.on("DELETE", path, permission, **options)

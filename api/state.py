@@ -1,0 +1,200 @@
+"""What an api process is made of: the store and its writer, the caches, the live stream, the doorbell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from api.auth import Authenticator, KeyRing
+from api.catalogue import Catalogue
+from api.reading import Reader
+from api.tokens import Tokens
+from common.broker.application import application
+from common.broker.doorbell import Doorbell
+from common.domain.errors import ConfigurationError
+from common.files import FileStore
+from common.services import identity
+from common.services.aftermath import Aftermath, Bell
+from common.services.runs import RunRules
+from common.settings import Settings
+from common.store import identity as identity_store
+from common.store import outbox
+from common.store.database import Database
+from common.store.group_commit import GroupCommit
+from common.store.transaction import Happened, Store, Tx
+from common.stream import Follower, Live
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+R = TypeVar("R")
+#: How often the last use of keys is written down, in seconds.
+NOTE_USE_EVERY: Final = 15.0
+
+
+class State:
+    """Opened once per process, on its event loop."""
+
+    def __init__(self, settings: Settings, who: identity.Bootstrap, db: Database) -> None:
+        self.settings = settings
+        self.org_id = who.org_id  # the operator's organisation
+        self.sealer = who.sealer
+        self.db = db
+        self.live = Live(_redis(settings))
+        self.follower = Follower(_redis(settings))
+        self.bell = _bell(settings, Store(db))
+        aftermath = Aftermath(_Ears(self.live, self.follower), self.bell)
+        self.store = Store(db, aftermath)
+        self.writer = aftermath.writer = GroupCommit(self.store)
+        self.reader = Reader(self.store)
+        self.keys = KeyRing(self.reader)
+        self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
+        self.agents = Catalogue(self.reader)
+        self.rules = RunRules.of(settings, self.sealer)
+        self.files = FileStore.from_url(settings.files)
+        self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
+        self.stopping = asyncio.Event()
+        self._noting: asyncio.Task[None] | None = None
+
+    @staticmethod
+    async def open(settings: Settings) -> State:
+        """Open the database and whatever of the rest answers; without a broker runs are still accepted.
+
+        Raises `ConfigurationError`, and the driver's errors for a database that is away.
+        """
+        db = Database(settings.database)
+        who = await asyncio.to_thread(identity.bootstrap, Store(db), settings)
+        if who.admin_key is not None:
+            log.info("The first start made an admin key.", action="bootstrap", file=str(who.admin_key_file))
+        state = State(settings, who, db)
+        await state.follower.start()
+        state._noting = asyncio.create_task(state._note_use_for_ever(), name="note-key-use")
+        return state
+
+    def stop_waiting(self) -> None:
+        """Make waiters answer with what they know, and streams end where they can be resumed."""
+        self.stopping.set()
+        self.follower.wake()
+
+    async def close(self) -> None:
+        """Commit what is queued, then close everything."""
+        self.stop_waiting()
+        if self._noting is not None:
+            self._noting.cancel()
+        await self.follower.close()
+        try:
+            await self._note_use()
+        except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending
+            log.warning("The last use of keys was not noted.", action="note_use", reason=str(error))
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self.writer.close()
+        if isinstance(self.bell, Doorbell):
+            self.bell.close()
+        self.live.close()
+        self.reader.close()
+        self.work.shutdown(wait=False, cancel_futures=True)
+        self.db.close()
+
+    async def write(self, command: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one command in a (shared) transaction; its answer once that has committed, or its error."""
+        answer: R = await self.writer.call(_each, lambda tx: command(tx, *args, **kwargs))
+        return answer
+
+    async def preview(self, command: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a command that only looks, in a snapshot that nothing can be written in."""
+
+        def look(conn: Connection) -> R:
+            return command(Tx(self.db, conn, self.db.now(conn)), *args, **kwargs)
+
+        return await self.reader.one(look)
+
+    async def aside(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run blocking work that is no database read (files, hashing) on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.work, lambda: work(*args, **kwargs))
+
+    async def _note_use_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(NOTE_USE_EVERY)
+            try:
+                await self._note_use()
+            except Exception as error:  # noqa: BLE001 - tried again with the next notes
+                log.warning("The last use of keys was not noted.", action="note_use", reason=str(error))
+
+    async def _note_use(self) -> None:
+        used = self.keys.drain_used()
+        if used:
+            await self.write(identity_store.note_use, used)
+
+
+class _Ears:
+    """Whom a commit of this process is told: every process through Redis, and this one's followers directly."""
+
+    def __init__(self, live: Live, follower: Follower) -> None:
+        self._live = live
+        self._follower = follower
+
+    def publish(self, happened: Sequence[Happened]) -> None:
+        """Tell followers."""
+        self._live.publish(happened)
+        self._follower.hand_over(happened)
+
+    def stop(self, worker_id: str, task_id: str) -> None:
+        """Tell a worker that a run of its was stopped."""
+        self._live.stop(worker_id, task_id)
+
+
+class _NoBell:
+    """Where no broker is known: the outbox keeps the doorbells, and the scheduler's relay rings them."""
+
+    def ring(self, outbox_id: str | None = None) -> None:
+        """See `Doorbell.ring`."""
+
+    def ring_deliveries(self) -> None:
+        """See `Doorbell.ring_deliveries`."""
+
+
+def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
+    """Run single commands side by side: one that is refused takes back its own writes alone."""
+    return [_alone(tx, command) for command in commands]
+
+
+def _alone(tx: Tx, command: Callable[[Tx], Any]) -> Any:
+    before = (len(tx.happened), tx.woken, len(tx.stopped), set(tx.freed), tx.promised)
+    savepoint = tx.conn.begin_nested()
+    try:
+        answer = command(tx)
+        savepoint.commit()
+    except Exception as refusal:  # noqa: BLE001 - its caller gets it
+        savepoint.rollback()
+        events, tx.woken, stops, tx.freed, tx.promised = before
+        del tx.happened[events:], tx.stopped[stops:]
+        return refusal
+    return answer
+
+
+def _redis(settings: Settings) -> str:
+    try:
+        return settings.redis
+    except ConfigurationError:
+        return ""
+
+
+def _bell(settings: Settings, store: Store) -> Bell:
+    def forget(ids: list[str]) -> None:
+        with store.begin() as tx:
+            outbox.rung(tx, ids)
+
+    try:
+        return Doorbell(application(settings), forget)
+    except ConfigurationError as error:
+        log.warning(
+            "Runs are stored, but nobody is told: there is no broker.", action="start", reason=error.message
+        )
+        return _NoBell()

@@ -1,0 +1,135 @@
+"""JWT bearers: HS256 with the installation's secret, RS256 or ES256 with the keys of a JWKS address.
+
+Which algorithm a token may use follows from where its key comes from, never from the token alone: a token
+signed with a public key taken for a secret, or with none, is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jwt
+from jwt import PyJWKClient, PyJWKClientConnectionError, PyJWKClientError
+
+from api.auth import Principal, organisations
+from api.reading import Reader
+from common.domain.errors import Unauthorized, Unavailable
+from common.domain.ids import is_uuid
+from common.domain.roles import granted, strongest
+from common.settings import Settings
+
+LEEWAY: Final = 30
+_SECRET_ALGORITHMS: Final = ["HS256"]
+_JWKS_ALGORITHMS: Final = ["RS256", "ES256"]
+_REMEMBERED: Final = 5.0
+_MOST_REMEMBERED: Final = 10_000
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Verifies bearers. `secret` is empty where only the JWKS address counts."""
+
+    settings: Settings
+    secret: str
+    reader: Reader
+    _jwks: PyJWKClient | None = None
+    _known: dict[str, tuple[Principal, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.settings.jwt_jwks_url:
+            self._jwks = PyJWKClient(self.settings.jwt_jwks_url, cache_keys=True, lifespan=300, timeout=5)
+
+    async def __call__(self, token: str) -> Principal:
+        """Who the token speaks for; `Unauthorized` says why it does not count."""
+        known = self._known.get(token)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        claims = await self._claims(token)
+        principal = await self._principal(claims)
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        seconds = min(_REMEMBERED, float(claims["exp"]) + LEEWAY - time.time())
+        self._known[token] = (principal, time.monotonic() + seconds)
+        return principal
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            algorithm = jwt.get_unverified_header(token).get("alg")
+            if algorithm in _SECRET_ALGORITHMS and self.secret:
+                return self._decode(token, self.secret, _SECRET_ALGORITHMS)
+            if algorithm in _JWKS_ALGORITHMS and self._jwks is not None:
+                key = await asyncio.to_thread(self._jwks.get_signing_key_from_jwt, token)
+                return self._decode(token, key.key, [str(algorithm)])
+        except PyJWKClientConnectionError:
+            raise Unavailable(
+                "The keys that verify tokens cannot be fetched.", code="jwks_unavailable"
+            ) from None
+        except (jwt.InvalidTokenError, PyJWKClientError, ValueError, TypeError) as error:
+            raise Unauthorized(f"The token does not count: {_reason(error)}.", code=_code(error)) from None
+        raise Unauthorized("The token's algorithm is not accepted here.", code="token_algorithm")
+
+    def _decode(self, token: str, key: Any, algorithms: list[str]) -> dict[str, Any]:
+        settings = self.settings
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=algorithms,
+            audience=settings.jwt_audience or None,
+            issuer=settings.jwt_issuer or None,
+            leeway=LEEWAY,
+            options={
+                "require": ["exp", "sub", "org"],
+                "verify_aud": bool(settings.jwt_audience),
+                "verify_iss": bool(settings.jwt_issuer),
+            },
+        )
+        return claims
+
+    async def _principal(self, claims: dict[str, Any]) -> Principal:
+        org_id, subject, roles = claims["org"], claims["sub"], claims.get("roles")
+        if isinstance(roles, str):
+            roles = [roles]
+        if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+            raise Unauthorized("The token's claim roles is missing or no list of names.", code="token_claims")
+        role = strongest(roles)
+        if role is None:
+            raise Unauthorized(
+                "The token's claim roles names none of owner, admin, member, viewer.", code="token_claims"
+            )
+        if not isinstance(subject, str) or not 0 < len(subject) <= 59 or not subject.isprintable():
+            raise Unauthorized("The token's claim sub is no text of 1 to 59 characters.", code="token_claims")
+        organisation = None
+        if isinstance(org_id, str) and is_uuid(org_id):
+            organisation = await self.reader.call(organisations, org_id)
+        if organisation is None:
+            raise Unauthorized("The token's claim org names no organisation.", code="token_organisation")
+        if not organisation["active"]:
+            raise Unauthorized("The token's organisation is deactivated.", code="organisation_inactive")
+        return Principal(
+            org_id=organisation["id"],
+            actor=f"user:{subject}",
+            role=role,
+            permissions=granted(role, None),
+            user_id=subject,
+        )
+
+
+def _code(error: Exception) -> str:
+    return "token_expired" if isinstance(error, jwt.ExpiredSignatureError) else "token_invalid"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"its claim {error.claim} is missing"
+    named = {
+        jwt.ExpiredSignatureError: "it has expired",
+        jwt.ImmatureSignatureError: "it is not valid yet",
+        jwt.InvalidIssuedAtError: "its claim iat is no time in the past",
+        jwt.InvalidAudienceError: "it was made for another audience",
+        jwt.InvalidIssuerError: "it comes from another issuer",
+        jwt.InvalidSignatureError: "its signature does not fit",
+    }
+    return next((text for kind, text in named.items() if isinstance(error, kind)), "it cannot be read")

@@ -23,6 +23,14 @@ class AgentRef:
 
 
 @dataclass(frozen=True, slots=True)
+class CallbackTo:
+    """Where a run's own events are posted; `headers` are sealed."""
+
+    url: str
+    headers: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """One accepted run request. Times are epoch seconds unless they end in `_s` (seconds)."""
 
@@ -48,10 +56,15 @@ class RunSpec:
     ttl_s: float | None = None
     deadline_at: float | None = None
     secrets: bytes | None = None
-    has_callback: bool = False
+    callback: CallbackTo | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     attempts_left: int | None = None  # a requeued run gets one attempt: no retries of any class
     max_queued: int | None = None
+
+    @property
+    def has_callback(self) -> bool:
+        """Whether somebody wants to be called back."""
+        return self.callback is not None
 
     @property
     def facts(self) -> Facts:

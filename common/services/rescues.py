@@ -29,7 +29,10 @@ def rescue(tx: Tx, worker_id: str) -> int:
         workers.forget(tx, [worker_id])
         return 0
     loaded = tasks.load(tx.conn, [task_id for task_id, _ in owned])
-    open_steps = journal.open_irreversible(tx.conn, list(loaded))
+    open_steps = {
+        id_: step | {"question_id": uuid7()}
+        for id_, step in journal.open_irreversible(tx.conn, list(loaded)).items()
+    }
     changes = [
         _change(tx, loaded[id_], attempt, open_steps.get(id_)) for id_, attempt in owned if id_ in loaded
     ]
@@ -42,7 +45,8 @@ def rescue(tx: Tx, worker_id: str) -> int:
 
 def _change(tx: Tx, task: Task, attempt: int, open_step: dict[str, Any] | None) -> Change:
     if open_step is not None:
-        return Change(task.id, Event.REVIEW, attempt, data={"asked": [_payload(open_step)]})
+        asked = {"id": open_step["question_id"], **_payload(open_step)}
+        return Change(task.id, Event.REVIEW, attempt, data={"asked": [asked]})
     failure = lost_worker()
     verdict = decide(failure, task.retries, task.retry_policy, random.random())
     error = failure.to_json(attempt)
@@ -73,7 +77,7 @@ def _payload(step: dict[str, Any]) -> dict[str, Any]:
 def _parked_row(head: Head, step: dict[str, Any]) -> dict[str, Any]:
     # The journal entry's own key would collide with a review the step itself asked for.
     return {
-        "id": uuid7(),
+        "id": step["question_id"],
         "org_id": head.org_id,
         "task_id": head.id,
         "key": f"{step['key']}!{head.attempt}",

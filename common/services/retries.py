@@ -11,10 +11,10 @@ from dataclasses import replace
 from common.domain.errors import Conflict, NotFound, RunyardError
 from common.domain.ids import uuid7
 from common.domain.lifecycle import TERMINAL
-from common.domain.specs import Accepted, AgentRef, RunSpec
+from common.domain.specs import Accepted, AgentRef, CallbackTo, RunSpec
 from common.domain.tasks import Task
 from common.services import submissions
-from common.store import agents, journal, questions, tasks
+from common.store import agents, callbacks, journal, questions, tasks
 from common.store.transaction import Tx
 
 
@@ -60,9 +60,16 @@ def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
         model=task.model,
         priority=task.priority,
         secrets=secrets,
+        callback=_callback(tx, task.id),
         meta=task.meta or {},
     )
     return replace(spec, attempts_left=1)
+
+
+def _callback(tx: Tx, task_id: str) -> CallbackTo | None:
+    """Whoever heard of the old run hears of the new one."""
+    found = callbacks.of_tasks(tx.conn, [task_id]).get(task_id)
+    return CallbackTo(found["url"], found["headers"]) if found and found["active"] else None
 
 
 def _input(task: Task) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import insert
@@ -13,7 +14,7 @@ from common.domain.lifecycle import Event, Status
 from common.domain.retry import DEFAULT_POLICY
 from common.domain.specs import Accepted, RunSpec
 from common.services.stops import stop_now
-from common.store import limits, tasks, transitions
+from common.store import callbacks, deliveries, limits, tasks, transitions
 from common.store.tables.query import StoredFile
 from common.store.transaction import Tx
 
@@ -51,6 +52,7 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[Accepted | RunyardError]:
         answers.append(Accepted(spec.task_id, status, label(full.key) if full else None, tx.now))
     if rows:
         tasks.insert_many(tx, rows, events)
+        _promise(tx, specs, rows, events)
         limits.take(tx, taken)
         _store_files(tx, specs, {row["id"] for row in rows})
     return answers
@@ -192,6 +194,27 @@ def _refuse_stale_parents(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, Runyard
         if parent is None or parent.status is not Status.RUNNING or parent.attempt != spec.parent_attempt:
             refused[index] = StaleFence(task_id=spec.parent_id, attempt=spec.parent_attempt)
     return refused
+
+
+def _promise(
+    tx: Tx,
+    specs: Sequence[RunSpec],
+    rows: Sequence[dict[str, Any]],
+    events: Sequence[tuple[str, dict[str, Any]]],
+) -> None:
+    """Keep where these runs call back to, and promise what their first events entail."""
+    called = {spec.task_id: spec.callback for spec in specs if spec.callback is not None}
+    callbacks.keep(
+        tx,
+        [
+            {"task_id": row["id"], "org_id": row["org_id"], "url": to.url, "headers": to.headers}
+            for row in rows
+            if (to := called.get(row["id"])) is not None
+        ],
+    )
+    heads = [transitions.head(SimpleNamespace(**row, last_seq=1)) for row in rows]
+    told = [(head, Event(type_), data) for head, (type_, data) in zip(heads, events, strict=True)]
+    deliveries.promise(tx, told)
 
 
 def _store_files(tx: Tx, specs: Sequence[RunSpec], stored: set[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from common.store import deliveries
 from common.store.tables.query import Task, TaskEvent
 from common.store.transaction import Tx
 from common.store.transitions import Head, log
@@ -28,6 +29,7 @@ def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dic
         [{"task_id": task_id, "seq": seq} for task_id, seq in sorted(last.items())],
     )
     log(tx, numbered)
+    deliveries.promise(tx, numbered)
     return [head.last_seq for head, _, _ in numbered]
 
 

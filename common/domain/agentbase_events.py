@@ -1,0 +1,134 @@
+"""A task's log in the words of the agentbase contract, section 6: what its callbacks are sent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from common.domain.lifecycle import Event, Status
+from common.domain.payloads import MOST_BYTES, Happening, asked_of, dump, when
+from common.domain.tasks import Task
+
+Body = dict[str, Any]
+#: The type of the last POST of a run: the completion.
+COMPLETION: Final = {
+    Status.COMPLETED: "run.completed",
+    Status.FAILED: "run.failed",
+    Status.STOPPED: "run.stopped",
+}
+#: What agentbase calls a stopped run.
+_STATUS: Final = {"agentbase": {"stopped": "cancelled"}}
+
+
+def of_log(type_: str, data: Mapping[str, Any]) -> list[Body]:
+    """An entry of a running agent's log as zero or more events, still without their session."""
+    made = _MADE.get(type_)
+    return made(data) if made else []
+
+
+def of_change(event: Event, happening: Happening, task: Task, has_spoken: bool) -> list[Body]:
+    """A change of state as events. `has_spoken`: the agent's answer stands in the log as a message already."""
+    match event:
+        case Event.CLAIM if task.attempt == 1:
+            return [{"type": "agent_started"}]
+        case Event.ASK:
+            return [{"type": "agent_waiting_for_input", "questions": asked_of(happening)}]
+        case Event.REVIEW:
+            return [{"type": "agent_awaiting_review", "reviews": asked_of(happening)}]
+        case Event.FINISH:
+            said = [] if has_spoken or task.output is None else [_response(task.output)]
+            return [*said, {"type": "agent_completed"}]
+        case Event.FAIL | Event.EXPIRE | Event.STOP:
+            error = task.error or {}
+            return [{"type": "agent_error", "content": error.get("message", ""), "error": error}]
+    return []
+
+
+def completion(task: Task, event_id: str, at: float) -> Body:
+    """The last POST of a run: how it ended."""
+    status = task.status.value
+    return {
+        "id": event_id,
+        "type": COMPLETION[task.status],
+        "taskId": task.id,
+        "task_id": task.id,
+        "session": task.session_id,
+        "status": _STATUS.get(task.front, {}).get(status, status),
+        "timestamp": when(at),
+        "output": task.output,
+        "error": task.error if task.status is not Status.COMPLETED else None,
+    }
+
+
+def body_of(event: Body, task_id: str, session: str | None) -> str:
+    """An event as the text to send; content that is too long is cut, and said to be."""
+    whole = {"type": event["type"], "session": session, "task_id": task_id} | event
+    text = dump(whole)
+    for name in ("content", "output", "data", "questions", "reviews", "error"):
+        if len(text) > MOST_BYTES and name in whole:
+            kept = whole[name][: MOST_BYTES // 8] if isinstance(whole[name], str) else None
+            text = dump(whole := whole | {name: kept, "truncated": True})
+    return text.decode()
+
+
+def _response(output: Any) -> Body:
+    return {"type": "agent_response", "content": output if isinstance(output, str) else dump(output).decode()}
+
+
+def _text(type_: str, name: str) -> Any:
+    return lambda data: [{"type": type_, "content": data.get(name, "")}]
+
+
+def _tool_use(data: Mapping[str, Any]) -> list[Body]:
+    """`content` is JSON in a string, and so is the `input` in it."""
+    arguments = data.get("arguments")
+    given = arguments if isinstance(arguments, str) else dump(arguments).decode()
+    content = dump({"tool": data.get("tool"), "input": given}).decode()
+    return [{"type": "agent_tool_use", "content": content}]
+
+
+def _tool_response(data: Mapping[str, Any]) -> list[Body]:
+    content = dump({"tool": data.get("tool"), "content": data.get("result")}).decode()
+    return [{"type": "agent_tool_response", "content": content}]
+
+
+def _turn(data: Mapping[str, Any]) -> list[Body]:
+    turn, cost = data.get("turn", 0), int(data.get("cost_micros") or 0)
+    price = {"type": "agent_cost", "cost": f"{cost / 1_000_000:.6f}", "deductionSuccess": True}
+    return [{"type": "agent_step", "step": str(turn), "stepNumber": turn}, price]
+
+
+def _step(data: Mapping[str, Any]) -> list[Body]:
+    return [{"type": "agent_step", "step": data.get("name")}]
+
+
+def _handoff(data: Mapping[str, Any]) -> list[Body]:
+    return [{"type": "agent_transfer", "agent": data.get("to"), "context": data.get("reason")}]
+
+
+def _final_output(data: Mapping[str, Any]) -> list[Body]:
+    return [{"type": "agent_final_output", "name": data.get("name"), "content": data.get("content")}]
+
+
+def _custom(data: Mapping[str, Any]) -> list[Body]:
+    return [{"type": "agent_event", "name": data.get("name"), "data": data.get("data")}]
+
+
+def _progress(data: Mapping[str, Any]) -> list[Body]:
+    return [
+        {"type": "agent_progress", "fraction": data.get("fraction"), "content": data.get("message") or ""}
+    ]
+
+
+_MADE: Final[dict[str, Any]] = {
+    "thinking": _text("agent_thinking", "text"),
+    "message": _text("agent_response", "text"),
+    "tool_call": _tool_use,
+    "tool_result": _tool_response,
+    "model_turn": _turn,
+    "step": _step,
+    "handoff": _handoff,
+    "final_output": _final_output,
+    "custom": _custom,
+    "progress": _progress,
+}

@@ -14,7 +14,8 @@ SELECT e.task_id, e.seq, e.type, e.attempt, e.data, e.at
 FROM (
     SELECT id FROM tasks WHERE org_id = :org_id AND finished_at IS NULL
     UNION ALL
-    SELECT id FROM tasks WHERE finished_at >= :at AND org_id = :org_id
+    SELECT id FROM tasks
+    WHERE finished_at >= :at AND org_id = :org_id AND status IN ('completed', 'failed', 'stopped')
 ) t JOIN events e ON e.task_id = t.id
 WHERE e.at >= :at AND (e.at, e.task_id, e.seq) > (:after_at, :after_task, :after_seq)
 ORDER BY e.at, e.task_id, e.seq

@@ -37,7 +37,7 @@ class Task(SQLModel, table=True):
         Index("ix_tasks_session", "session_id", "id", **_where("session_id IS NOT NULL")),
         Index("ix_tasks_parent", "parent_id", **_where("parent_id IS NOT NULL")),
         Index("ix_tasks_schedule", "schedule_id", "id", **_where("schedule_id IS NOT NULL")),
-        Index("ix_tasks_finished", "finished_at", **_where("finished_at IS NOT NULL")),
+        Index("ix_tasks_finished", "org_id", "status", "finished_at", **_where("finished_at IS NOT NULL")),
         Index("ix_tasks_active_org", "org_id", "status", **_where("finished_at IS NULL")),
         Index("ix_tasks_dead", "org_id", "id", **_where("status = 'failed'")),
     )

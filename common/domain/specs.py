@@ -60,6 +60,7 @@ class RunSpec:
     meta: dict[str, Any] = field(default_factory=dict)
     attempts_left: int | None = None  # a requeued run gets one attempt: no retries of any class
     max_queued: int | None = None
+    held_by: str | None = None  # it begins queued behind this (schedule:<id>), whatever its limits say
 
     @property
     def has_callback(self) -> bool:

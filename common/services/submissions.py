@@ -39,17 +39,19 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[Accepted | RunyardError]:
         try:
             if index in refused:
                 raise refused[index]
-            full = _admit(tx, its_gates, loads)
+            full = _admit(tx, its_gates, loads) if spec.held_by is None else None
         except RunyardError as refusal:
             answers.append(refusal)
             continue
-        status = Status.PENDING if full is None else Status.QUEUED
-        if full is None:
+        held_by = full.key if full else spec.held_by
+        status = Status.PENDING if held_by is None else Status.QUEUED
+        if held_by is None:
             taken.append((spec.task_id, its_gates))
-        rows.append(_row(tx, spec, status, its_gates, full))
-        event = Event.SUBMIT if full is None else Event.HOLD
-        events.append((event.value, {"agent": spec.agent.name, "held_by": label(full.key) if full else None}))
-        answers.append(Accepted(spec.task_id, status, label(full.key) if full else None, tx.now))
+        rows.append(_row(tx, spec, status, its_gates, held_by))
+        event = Event.SUBMIT if held_by is None else Event.HOLD
+        shown = label(held_by) if held_by else None
+        events.append((event.value, {"agent": spec.agent.name, "held_by": shown}))
+        answers.append(Accepted(spec.task_id, status, shown, tx.now))
     if rows:
         tasks.insert_many(tx, rows, events)
         _promise(tx, specs, rows, events)
@@ -113,7 +115,7 @@ def _one_more(load: Load) -> Load:
 
 
 def _row(
-    tx: Tx, spec: RunSpec, status: Status, its_gates: Sequence[Gate], full: Gate | None
+    tx: Tx, spec: RunSpec, status: Status, its_gates: Sequence[Gate], held_by: str | None
 ) -> dict[str, Any]:
     agent = spec.agent
     policy = _ATTEMPT_SPENT if spec.attempts_left == 1 else agent.retry_policy or DEFAULT_POLICY
@@ -138,7 +140,7 @@ def _row(
         "lane": spec.lane or spec.org_id,
         "priority": spec.priority,
         "resume": 1,
-        "held_by": full.key if full else None,
+        "held_by": held_by,
         "model": spec.model,
         "limit_keys": [gate.key for gate in its_gates] or None,
         "available_at": None,

@@ -175,6 +175,7 @@ def _follow(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
     if ended:
         questions.cancel_open(tx, [a.id for a in ended if a.attempt > 0])
         tx.freed.update(f"child:{a.id}" for a in ended if a.parent_id)
+        tx.freed.update(f"schedule:{a.schedule_id}" for a in ended if a.schedule_id)
     tx.stopped.extend(
         (b.lease_owner, b.id)
         for b, a, c in applied

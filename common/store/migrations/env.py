@@ -16,6 +16,11 @@ def _plain(kind: str, item: Any, _context: AutogenContext) -> str | Literal[Fals
     return "sa.Text()" if kind == "type" and isinstance(item, Json) else False
 
 
+def _is_ours(name: str | None, _kind: str, _parent: Any) -> bool:
+    """Full-text search keeps tables and an index of its own, which no table class describes."""
+    return not (name or "").startswith(("passages_fts", "ix_passages_search"))
+
+
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
@@ -24,6 +29,7 @@ context.configure(
     transaction_per_migration=False,
     compare_type=True,
     render_item=_plain,
+    include_name=_is_ours,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -38,7 +38,8 @@ def open_home(path: Path) -> Home:
     """Create the home if need be; `StartProblem` if it cannot be written."""
     home = Home(path.resolve())
     try:
-        home.logs.mkdir(parents=True, exist_ok=True)
+        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.logs.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=home.path):
             pass
     except OSError as error:

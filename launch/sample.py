@@ -129,7 +129,7 @@ def run(url: str, key: str, console: Console) -> int:
         error = task.get("error") or {}
         console.print(f"The sample run ended {task['status']}: {error}", style="red", markup=False)
         return 1
-    console.print(JSON.from_data(task.get("output")))
+    console.print(JSON.from_data(task.get("output")), soft_wrap=True)
     return 0
 
 

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         100_000, ge=1, description="Waiting runs per organisation before submits get 429."
     )
+    max_schedules: int = Field(
+        1000, ge=0, description="Schedules per organisation that may still be due; more get 409."
+    )
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON request body.")
     max_upload_bytes: int = Field(100 * 2**20, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")

@@ -8,7 +8,7 @@ from common.domain.admission import Facts, Gate, Load, Strategy, decide, gates, 
 from common.domain.fairness import order
 from common.domain.lifecycle import Event
 from common.domain.tasks import Task
-from common.store import lanes, limits, sessions, tasks
+from common.store import fires, lanes, limits, sessions, tasks
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, lock, move
 
@@ -80,6 +80,8 @@ def admit_tasks(tx: Tx, candidates: Sequence[Task]) -> int:
 
 def _next_of(tx: Tx, key: str) -> list[Task]:
     """The tasks that `key` holds, in the order in which it should let them through."""
+    if key.startswith(fires.BEHIND):
+        return fires.next_held(tx, key.removeprefix(fires.BEHIND))
     waiting = lanes.held(tx.conn, key)
     if not waiting:
         return []

@@ -17,9 +17,11 @@ from common.domain.ids import is_uuid, uuid7
 from common.domain.run_request import LONGEST_WAIT, RunRequest, options_of
 from common.domain.sealing import Sealer
 from common.domain.specs import Accepted, CallbackTo, RunSpec
+from common.domain.stored_schedule import StoredSchedule
 from common.outbound import OutboundPolicy, check_headers, check_url
-from common.services import submissions
+from common.services import scheduling, submissions
 from common.services.agents import AgentRecord
+from common.services.scheduling import NewSchedule
 from common.settings import Settings
 from common.store import identity, sessions
 from common.store.transaction import Tx
@@ -37,6 +39,7 @@ class RunRules:
     policy: OutboundPolicy
     max_queued: int
     models: Mapping[str, str]  # mode -> model
+    max_schedules: int = 1000
 
     @staticmethod
     def of(settings: Settings, sealer: Sealer) -> RunRules:
@@ -52,6 +55,7 @@ class RunRules:
             OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts),
             settings.max_queued,
             {mode: name or settings.model for mode, name in models.items()},
+            settings.max_schedules,
         )
 
 
@@ -82,6 +86,7 @@ class Prepared:
 
     spec: RunSpec
     session: SessionWish | None = None
+    schedules: tuple[NewSchedule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class Submitted:
 
     accepted: Accepted
     session_id: str | None
+    schedules: tuple[StoredSchedule, ...] = ()
 
 
 def prepare(
@@ -106,7 +112,7 @@ def prepare(
 
     `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
     agent_inactive; `InvalidRequest` missing_input, invalid_input, invalid_schema, invalid_deadline,
-    url_refused, header_refused.
+    url_refused, header_refused; `ScheduleError` for the schedules it brings.
     """
     if not agent.is_active:
         raise Forbidden(f"The agent {agent.ref.name} is not active.", code="agent_inactive", field="agent")
@@ -134,27 +140,32 @@ def prepare(
         meta=request.metadata or {},
         max_queued=rules.max_queued,
     )
-    return Prepared(spec, _wish(request, caller))
+    schedules = scheduling.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
+    return Prepared(spec, _wish(request, caller), schedules)
 
 
 def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     """Store these runs, finding or making their conversations. A group-commit batch function.
 
-    Errors: `PaymentRequired` quota_exceeded, and those of `submissions.submit`.
+    Errors: `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules, and those of `submissions.submit`.
     """
+    refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
+    refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
     specs: list[RunSpec] = []
     places: list[int] = []
     answers: list[Submitted | RunyardError | None] = []
-    for index, (run, spec) in enumerate(zip(runs, _in_sessions(tx, runs), strict=True)):
-        if run.spec.org_id in broke:
-            answers.append(PaymentRequired())
-            continue
-        answers.append(None)
-        specs.append(spec)
-        places.append(index)
+    for index, spec in enumerate(_in_sessions(tx, runs)):
+        answers.append(refused.get(index))
+        if index not in refused:
+            specs.append(spec)
+            places.append(index)
     for index, spec, answer in zip(places, specs, submissions.submit(tx, specs), strict=True):
-        answers[index] = answer if isinstance(answer, RunyardError) else Submitted(answer, spec.session_id)
+        if isinstance(answer, RunyardError):
+            answers[index] = answer
+        else:
+            kept = tuple(scheduling.store(tx, runs[index].schedules))
+            answers[index] = Submitted(answer, spec.session_id, kept)
     return [answer for answer in answers if answer is not None]
 
 

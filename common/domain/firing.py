@@ -1,0 +1,166 @@
+"""What becomes of a schedule whose time has come: the runs to make, the times left out, what to store. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from common.domain.lifecycle import TERMINAL, Status
+from common.domain.overlap import MAX_HELD, Overlap, OverlapDecision, decide_overlap
+from common.domain.schedule_lifetime import failures_in_a_row
+from common.domain.stored_schedule import StoredSchedule
+from common.domain.timezones import utc_text
+
+
+class FireOutcome(StrEnum):
+    """What a due time came to."""
+
+    FIRED = "fired"  # its run has not ended yet
+    COMPLETED = "completed"  # its run has
+    FAILED = "failed"  # its run has, or could not even start
+    STOPPED = "stopped"  # its run was
+    SKIPPED = "skipped"  # left out by the overlap policy, or because its organisation is deactivated
+    MISSED = "missed"  # passed while nobody could fire it; the row stands for all times up to the next row
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run of a schedule whose end has not been counted. `status` None: its task is no longer kept."""
+
+    due_at: float
+    task_id: str
+    status: Status | None
+    held: bool = False  # queued behind an earlier run of its schedule
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.status is None or self.status in TERMINAL
+
+
+@dataclass(slots=True)
+class Standing:
+    """The runs of a schedule, with those that have ended counted."""
+
+    schedule: StoredSchedule
+    failures: int
+    active: list[OpenRun] = field(default_factory=list)
+    held: list[OpenRun] = field(default_factory=list)
+    settled: list[tuple[float, FireOutcome]] = field(default_factory=list)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it has failed often enough to pause."""
+        return self.schedule.lifetime.pauses(self.failures)
+
+    def failed(self) -> None:
+        """Count a run that failed."""
+        self.failures = failures_in_a_row(self.failures, succeeded=False)
+
+
+def stand(schedule: StoredSchedule, runs: Sequence[OpenRun]) -> Standing:
+    """Count the ends of `runs`, in the order of their due times."""
+    standing = Standing(schedule, schedule.failures)
+    for run in sorted(runs, key=lambda run: run.due_at):
+        if not run.ended:
+            (standing.held if run.held else standing.active).append(run)
+            continue
+        outcome = FireOutcome(run.status.value) if run.status else FireOutcome.STOPPED
+        standing.settled.append((run.due_at, outcome))
+        if outcome is not FireOutcome.STOPPED:
+            succeeded = outcome is FireOutcome.COMPLETED
+            standing.failures = failures_in_a_row(standing.failures, succeeded=succeeded)
+    return standing
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do about one schedule now."""
+
+    standing: Standing
+    starts: list[tuple[float, bool]] = field(default_factory=list)  # due time, whether it is held
+    left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)  # tasks to stop; their schedule stays due until they have
+    handled: float | None = None  # the newest due time this plan decides
+
+    @property
+    def schedule(self) -> StoredSchedule:
+        """The schedule as it was read."""
+        return self.standing.schedule
+
+
+def plan(standing: Standing, now: float, limit: int) -> Plan:
+    """Decide the due times of a schedule at `now`; at most `limit` runs, the rest stays due."""
+    schedule = standing.schedule
+    made = Plan(standing, handled=schedule.last_due_at)
+    if standing.pauses:
+        return made
+    due = schedule.due(now, limit)
+    made.handled = due.last_due
+    if due.skipped and schedule.next_due_at is not None and schedule.next_due_at not in due.fires:
+        made.left_out.append((schedule.next_due_at, FireOutcome.MISSED, _missed(due.skipped, now)))
+    active, held = len(standing.active), len(standing.held)
+    before = schedule.last_due_at
+    for at in due.fires:
+        match decide_overlap(schedule.overlap, active=active, held=held):
+            case OverlapDecision.START:
+                made.starts.append((at, False))
+                active += 1
+            case OverlapDecision.HOLD:
+                made.starts.append((at, True))
+                held += 1
+            case OverlapDecision.SKIP:
+                made.left_out.append((at, FireOutcome.SKIPPED, _overlapped(schedule, active)))
+            case OverlapDecision.STOP_AND_START:
+                made.stops = [run.task_id for run in (*standing.active, *standing.held)]
+                made.handled = before
+                break
+        before = at
+    return made
+
+
+def cut(made: Plan, last: float) -> None:
+    """Take back what a plan decided about due times later than `last`: they stay due."""
+    made.starts = [start for start in made.starts if start[0] <= last]
+    made.left_out = [row for row in made.left_out if row[0] <= last]
+    made.stops = []
+    made.handled = last
+
+
+def columns(made: Plan, now: float, fired: int, last_task_id: str | None) -> dict[str, Any]:
+    """What to store of the schedule once `fired` of its planned runs were made."""
+    schedule, standing = made.schedule, made.standing
+    total = schedule.fired + fired
+    following = schedule.first_after(made.handled, total)
+    finished = following is None
+    paused = standing.pauses and not finished
+    active = not (finished or paused)
+    return {
+        "last_due_at": made.handled,
+        "next_due_at": following if active else None,
+        "wake_at": schedule.jitter.release_at(following) if active and following is not None else None,
+        "fired": total,
+        "failures": standing.failures,
+        "enabled": active,
+        "paused_reason": paused_reason(standing.failures) if paused else None,
+        "finished_at": now if finished else None,
+        "last_task_id": last_task_id or schedule.last_task_id,
+    }
+
+
+def paused_reason(failures: int) -> str:
+    """Why a schedule paused by itself."""
+    return f"{failures} runs in a row failed" if failures > 1 else "its run failed"
+
+
+def _overlapped(schedule: StoredSchedule, active: int) -> str:
+    if schedule.overlap is Overlap.QUEUE:
+        return f"{MAX_HELD} earlier runs wait already"
+    return "an earlier run has not ended" if active else "an earlier run waits"
+
+
+def _missed(count: int, now: float) -> str:
+    times = "1 due time" if count == 1 else f"{count} due times"
+    return f"{times} passed before {utc_text(now)} while nobody could fire them"

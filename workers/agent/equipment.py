@@ -18,6 +18,7 @@ from workers.agent.shared import Shared
 from workers.agent.tools import Tool, Toolbox, ask
 from workers.agent.tools.ask import ask_user
 from workers.agent.tools.children import agent_tool
+from workers.agent.tools.datastores import DatastoreTools
 from workers.agent.tools.python import python_tool
 from workers.attempt import Attempt
 
@@ -38,6 +39,7 @@ class Equipment:
         names = [*persona.tools, *(name for name in plan.tools if self._knows(name))]
         for wanted in names:
             toolbox.add([await self._named(wanted, plan)])
+        toolbox.add(await DatastoreTools(self._shared, self._attempt, plan).tools())
         notes: list[str] = []
         for connection, tools in await self._remote((*persona.servers, *plan.servers)):
             toolbox.add(tools)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.outbound import GuardedClient, OutboundPolicy
+from common.services.datastores import INDEX_DOCUMENT
 from common.settings import Settings
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from workers.agent.equipment import Equipment
 from workers.agent.extraction_pool import ExtractionPool
+from workers.agent.indexing import index
 from workers.agent.loop.models import ProviderModels
 from workers.agent.loop.prices import Prices
 from workers.agent.loop.run import Run
@@ -47,6 +49,8 @@ class DeclaredRunner:
 
     async def __call__(self, attempt: Attempt, context: RunContext) -> Result:
         """Run one attempt to its result. Raises `Suspended`, `Cancelled`, or the error that ends it."""
+        if (attempt.manifest.get("config") or {}).get("builtin") == INDEX_DOCUMENT:
+            return await index(self._shared, attempt, context)
         equipment = Equipment(self._shared, attempt)
         try:
             return await Run(self._shared, attempt, context, equipment).go()

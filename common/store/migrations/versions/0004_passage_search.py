@@ -10,15 +10,26 @@ branch_labels = None
 depends_on = None
 
 _SQLITE = (
-    "CREATE VIRTUAL TABLE passages_fts USING fts5("
-    "text, content='passages', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2')",
-    "CREATE TRIGGER passages_fts_insert AFTER INSERT ON passages BEGIN "
-    "INSERT INTO passages_fts(rowid, text) VALUES (new.id, new.text); END",
-    "CREATE TRIGGER passages_fts_delete AFTER DELETE ON passages BEGIN "
-    "INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.id, old.text); END",
-    "CREATE TRIGGER passages_fts_update AFTER UPDATE OF text ON passages BEGIN "
-    "INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.id, old.text); "
-    "INSERT INTO passages_fts(rowid, text) VALUES (new.id, new.text); END",
+    """
+    CREATE VIRTUAL TABLE passages_fts USING fts5(
+        text, content='passages', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2')
+    """,
+    """
+    CREATE TRIGGER passages_fts_insert AFTER INSERT ON passages BEGIN
+        INSERT INTO passages_fts(rowid, text) VALUES (new.id, new.text);
+    END
+    """,
+    """
+    CREATE TRIGGER passages_fts_delete AFTER DELETE ON passages BEGIN
+        INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.id, old.text);
+    END
+    """,
+    """
+    CREATE TRIGGER passages_fts_update AFTER UPDATE OF text ON passages BEGIN
+        INSERT INTO passages_fts(passages_fts, rowid, text) VALUES ('delete', old.id, old.text);
+        INSERT INTO passages_fts(rowid, text) VALUES (new.id, new.text);
+    END
+    """,
     "INSERT INTO passages_fts(passages_fts) VALUES ('rebuild')",
 )
 _POSTGRES = ("CREATE INDEX ix_passages_search ON passages USING gin (to_tsvector('english', text))",)

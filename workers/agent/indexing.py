@@ -1,0 +1,42 @@
+"""The built-in agent that indexes a document: read it, cut it into passages, store them."""
+
+from __future__ import annotations
+
+from common.services.datastores import Indexed, store_passages
+from workers.agent.extraction import ExtractionError
+from workers.agent.failures import BadOptions
+from workers.agent.passages import cut
+from workers.agent.shared import Shared
+from workers.attempt import Attempt
+from workers.context import RunContext
+from workers.executor import Result
+
+
+async def index(shared: Shared, attempt: Attempt, context: RunContext) -> Result:
+    """Index the attached file; ``{document_id, passages}``. Reading it again changes nothing.
+
+    Raises `BadOptions` with the reader's code when the file cannot be read; the document says so too.
+    """
+    document_id = str(((attempt.task.input or {}).get("args") or {}).get("document_id"))
+    if not context.files:
+        raise BadOptions("There is no file to index.", code="file_missing", field="file")
+    file = context.files[0]
+    command = Indexed(attempt.task.id, attempt.number, attempt.task.org_id, document_id)
+
+    def read() -> tuple[tuple[str, int | None], ...]:
+        extracted = shared.files.extract(file.read(), file.name, claimed_type=file.media_type)
+        return tuple(cut(extracted.sections))
+
+    try:
+        passages = await attempt.run_blocking(read)
+        if not passages:
+            raise ExtractionError(
+                "file_empty", file.name, "it holds no text", "Attach a file with text in it."
+            )
+    except ExtractionError as error:
+        failed = Indexed(command.task_id, command.attempt, command.org_id, document_id, error=error.message)
+        await attempt.write(store_passages, failed)
+        raise BadOptions(error.message, code=error.code) from error
+    whole = Indexed(command.task_id, command.attempt, command.org_id, document_id, passages)
+    count = await attempt.write(store_passages, whole)
+    return Result({"document_id": document_id, "passages": count})

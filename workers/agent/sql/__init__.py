@@ -1,0 +1,7 @@
+"""Queries over callers' databases: read-only sessions, bound parameters, caps on rows and time."""
+
+from workers.agent.sql.placeholders import count, for_driver
+from workers.agent.sql.results import Caps, QueryFailed, Rows
+from workers.agent.sql.sources import Source, open_source
+
+__all__ = ["Caps", "QueryFailed", "Rows", "Source", "count", "for_driver", "open_source"]

@@ -1,0 +1,81 @@
+"""What a query gives back: rows within caps, in JSON form; or why it failed."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class QueryFailed(Exception):
+    """The query failed; the message is for the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What one query may cost. Beyond `rows` and `characters` the result is cut; `seconds` ends it."""
+
+    rows: int = 200
+    characters: int = 60_000
+    cell: int = 4_000
+    seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A result. `truncated`: there was more."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    truncated: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As the agent gets it: rows as objects."""
+        found = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        more = {"truncated": True, "note": f"Only the first {len(found)} rows."} if self.truncated else {}
+        return {"rows": found, "row_count": len(found), **more}
+
+
+def take(columns: Sequence[str], rows: Iterable[Sequence[Any]], caps: Caps) -> Rows:
+    """Read rows until they end or a cap is reached."""
+    kept: list[list[Any]] = []
+    left = caps.characters
+    names = _unique(columns)
+    for row in rows:
+        cells = [_cell(value, caps.cell) for value in row]
+        left -= sum(len(str(cell)) for cell in cells)
+        if len(kept) >= caps.rows or left < 0:
+            return Rows(names, kept, truncated=True)
+        kept.append(cells)
+    return Rows(names, kept)
+
+
+def _unique(columns: Sequence[str]) -> list[str]:
+    """Two columns of one name must both be seen."""
+    seen: dict[str, int] = {}
+    names = []
+    for column in columns:
+        seen[column] = seen.get(column, 0) + 1
+        names.append(column if seen[column] == 1 else f"{column}_{seen[column]}")
+    return names
+
+
+def _cell(value: Any, longest: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() and abs(value) < 2**53 else float(value)
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta | uuid.UUID):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(bytes(value)[:longest]).decode()
+    if isinstance(value, dict | list):
+        return value
+    text = str(value)
+    return text if len(text) <= longest else text[:longest] + "…"

@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from api import docs_page
+from api import docs_page, errors
 from api.fronts import operations
 from api.native.schemas import Problem
-from api.operations import Answer, Operation
+from api.operations import Answer, Front, Operation
 
 COPY: Final = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 _REFS: Final = "#/components/schemas/{model}"
@@ -89,7 +89,8 @@ _ABOUT: Final = (
 def _models(declared: Sequence[Operation]) -> list[type[BaseModel]]:
     found: dict[type[BaseModel], None] = {Problem: None}
     for operation in declared:
-        for model in (operation.body, *(answer.model for answer in operation.answers)):
+        answered = (answer.model for answer in operation.answers)
+        for model in (operation.front.error, operation.body, *answered):
             if isinstance(model, type) and issubclass(model, BaseModel):
                 found[model] = None
     return list(found)
@@ -178,7 +179,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
             }
     guarded = _GUARDED if operation.permission is not None else ()
     for status in sorted({*operation.errors, *guarded, *_ALWAYS}):
-        found.setdefault(str(status), _problem(status))
+        found.setdefault(str(status), _problem(status, operation.front))
     return found
 
 
@@ -188,11 +189,10 @@ def _schema(answer: Answer) -> Mapping[str, Any]:
     return answer.model or {}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    return {
-        "description": HTTPStatus(status).phrase,
-        "content": {"application/problem+json": {"schema": {"$ref": _REFS.format(model="Problem")}}},
-    }
+def _problem(status: int, front: Front) -> dict[str, Any]:
+    kind, model = ("application/json", front.error) if front.error else (errors.MEDIA_TYPE, Problem)
+    schema = {"$ref": _REFS.format(model=model.__name__)}
+    return {"description": HTTPStatus(status).phrase, "content": {kind: {"schema": schema}}}
 
 
 def text(declared: Sequence[Operation]) -> bytes:

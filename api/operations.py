@@ -36,12 +36,18 @@ def as_problem(call: Call, error: RunyardError) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """A wire contract. The first prefix is the one its documentation shows."""
+    """A wire contract. The first prefix is the one its documentation shows.
+
+    With `slashes` every path also answers with a slash at its end (or without, where it has one). `error` is
+    the model of its error bodies, for documents; None means problem details.
+    """
 
     name: str
     prefixes: tuple[str, ...] = ("",)
     render: Render = as_problem
     authenticate: Authenticate = by_bearer
+    slashes: bool = False
+    error: type[BaseModel] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +85,10 @@ class Operation:
     @property
     def paths(self) -> tuple[str, ...]:
         """Every path it answers on, the documented one first."""
-        return tuple(
-            prefix + self.path for prefix in (self.front.prefixes if self.prefixes is None else self.prefixes)
-        )
+        found = [prefix + self.path for prefix in self.prefixes or self.front.prefixes]
+        if self.front.slashes:
+            found += [path.removesuffix("/") if path.endswith("/") else f"{path}/" for path in found]
+        return tuple(path for path in dict.fromkeys(found) if path)
 
     @property
     def name(self) -> str:

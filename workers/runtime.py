@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from celery import Celery
+from sqlalchemy.exc import OperationalError
 
 from common.broker.doorbell import Doorbell
 from common.domain.sealing import Sealer
 from common.files import FileStore
+from common.outbound import GuardedClient, OutboundPolicy
 from common.services import identity
 from common.services.aftermath import Aftermath
 from common.settings import Settings
@@ -24,7 +26,9 @@ from workers import catalogue
 from workers.engine import Engine
 from workers.pool import AsyncioPool
 from workers.preparation import Preparation
+from workers.webhooks import Deliverer, Keys, NearBell
 
+T = TypeVar("T")
 logger = structlog.get_logger("runyard.worker")
 
 
@@ -35,6 +39,7 @@ class Runtime:
         self.settings = settings
         self._app = app
         self.engine: Engine | None = None
+        self.deliverer: Deliverer | None = None
 
     async def start(self, pool: AsyncioPool) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
@@ -46,13 +51,12 @@ class Runtime:
         self._unlisten: Callable[[], None] = lambda: None
         plain = Store(self._db)
         self._bell = Doorbell(self._app, lambda ids: _forget(plain, ids))
-        aftermath = Aftermath(self._live, self._bell, on_wake=self._wake)
+        near = NearBell(self._bell)
+        aftermath = Aftermath(self._live, near, on_wake=self._wake)
         self.store = Store(self._db, aftermath)
         self.writer = aftermath.writer = GroupCommit(self.store)
-        sealer, org_id = await asyncio.to_thread(self._identity, plain)
-        count = await asyncio.to_thread(
-            catalogue.publish, self.store, org_id, definitions.values(), manifests
-        )
+        sealer, org_id = await _once_there(self._identity, plain)
+        count = await _once_there(catalogue.publish, self.store, org_id, definitions.values(), manifests)
         prepare = Preparation(
             self.store,
             self.writer,
@@ -67,7 +71,17 @@ class Runtime:
         self.engine.on_enlisted = self._listen
         await self._follower.start()
         await self.engine.start()
+        near.deliverer = self.deliverer = self._start_deliverer(sealer)
         logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
+
+    def _start_deliverer(self, sealer: Sealer) -> Deliverer:
+        settings = self.settings
+        policy = OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts)
+        self._outward = GuardedClient(policy)
+        keys = Keys(sealer, identity.secret_key(settings), settings.base_url)
+        deliverer = Deliverer(self.writer, self._outward, keys)
+        deliverer.start()
+        return deliverer
 
     def _identity(self, store: Store) -> tuple[Sealer, str]:
         org_id = identity.bootstrap(store, self.settings).org_id
@@ -92,13 +106,32 @@ class Runtime:
 
     async def stop(self, seconds: float) -> None:
         """Drain within `seconds`, then close what was opened."""
-        if self.engine is not None:
-            await self.engine.drain(seconds)
+        await asyncio.gather(
+            *([self.engine.drain(seconds)] if self.engine is not None else []),
+            *([self._stop_deliverer(seconds - 2)] if self.deliverer is not None else []),
+        )
         await self._follower.close()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self._bell.close)
         self._live.close()
         self._db.close()
+
+    async def _stop_deliverer(self, seconds: float) -> None:
+        assert self.deliverer is not None
+        await self.deliverer.drain(seconds)
+        await self._outward.aclose()
+
+
+async def _once_there(work: Callable[..., T], *args: Any) -> T:
+    """What `work` gives, once the database is there: a worker that starts before it waits for it."""
+    while True:
+        try:
+            return await asyncio.to_thread(work, *args)
+        except OperationalError as error:
+            logger.warning(
+                "The database does not answer; waiting", action="start", error=str(error.orig)[:200]
+            )
+            await asyncio.sleep(1)
 
 
 def _forget(store: Store, ids: list[str]) -> None:

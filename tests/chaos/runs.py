@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -44,7 +45,7 @@ class Chaos:
     def _submit_one(self, number: int) -> str:
         body = {"args": {"kind": KINDS[number % len(KINDS)], "pause": 0.1 + (number % 7) / 20}}
         apis = list(self.stack.ports)
-        for attempt in range(200):
+        for attempt in range(600):
             status, answer = self.stack.request(
                 "POST", "/api/v1/agents/%40chaos%2Fmixed/run", body, apis[(number + attempt) % len(apis)],
                 headers={"idempotency-key": f"chaos-{number}"},
@@ -76,7 +77,9 @@ class Chaos:
 
     def kill_something(self) -> None:
         """One blow: a killed process comes back at once, a stopped one after its lease is long gone."""
-        name = self.random.choice([n for n in self.stack.processes if self._alive(n)])
+        alive = [n for n in self.stack.processes if self._alive(n)]
+        workers = [n for n in alive if n.startswith("worker")]
+        name = self.random.choice(workers if workers and self.random.random() < 0.6 else alive)
         self.kills.append((time.time(), name))
         if name.startswith("worker") and self.random.random() < 0.25:
             self.stack.kill(name, signal.SIGSTOP)
@@ -84,6 +87,13 @@ class Chaos:
             return
         self.stack.kill(name)
         self.stack.start(name)
+
+    def revive(self) -> None:
+        """Start again what ended by itself, as every supervisor does."""
+        for name, running in list(self.stack.processes.items()):
+            if running.poll() is not None:
+                print(f"{name} ended by itself with {running.returncode}", file=sys.stderr)
+                self.stack.start(name)
 
     def _alive(self, name: str) -> bool:
         return self.stack.processes[name].poll() is None
@@ -126,6 +136,11 @@ def run(
                 _drive(chaos, tasks, seconds, every, postgres)
             verdict = judge(_driver(url), chaos.accepted, ledger, {"@chaos/mixed": LIMIT})
             verdict.recovery_s = _recoveries(_driver(url), chaos.kills)
+            if not verdict.clean:
+                kept = shutil.copytree(
+                    stack.logs, tempfile.mkdtemp(prefix="runyard-chaos-logs-"), dirs_exist_ok=True
+                )
+                print(f"The processes' logs are kept in {kept}", file=sys.stderr)
             return verdict
         finally:
             for server in (rabbit, postgres):
@@ -147,6 +162,7 @@ def _drive(chaos: Chaos, tasks: int, seconds: float, every: float, postgres: Pos
     blows = 0
     while time.monotonic() - began < seconds:
         time.sleep(every)
+        chaos.revive()
         blows += 1
         if blows % 7 == 3:
             _flush(stack)
@@ -159,6 +175,7 @@ def _drive(chaos: Chaos, tasks: int, seconds: float, every: float, postgres: Pos
     crowd.join(120)
     deadline = time.monotonic() + 180
     while chaos.unfinished() != 0 and time.monotonic() < deadline:
+        chaos.revive()
         time.sleep(0.5)
     chaos.over.set()
     people.join(10)

@@ -98,8 +98,9 @@ def _match(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | Non
     """Exact version (yanked ones included), then tag, then the highest version in a range; drafts never."""
     versions = [v for v in agents.versions(conn, agent_id) if v["status"] != "draft"]
     by_version = {v["version"]: v for v in versions}
-    if nodesemver.valid(wanted, False) is not None:
-        return by_version.get(nodesemver.valid(wanted, False))
+    exact = nodesemver.valid(wanted, False)
+    if exact is not None:
+        return by_version.get(exact.version)
     tagged = agents.tags(conn, agent_id).get(wanted)
     live = {v["version"]: v for v in versions if not v["yanked"]}
     if tagged is not None:

@@ -11,7 +11,7 @@ from common.store.database import Database
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from common.stream import Live
-from scheduler.duties import Admit, Duty, Expire, Relay, Rescue
+from scheduler.duties import Admit, Deliver, Duty, Expire, Relay, Rescue
 
 
 class Runtime:
@@ -30,6 +30,7 @@ class Runtime:
             Admit(self.store),
             Expire(self.store),
             Relay(self.store, self._bell),
+            Deliver(self.store, self._bell),
         ]
 
     def close(self) -> None:

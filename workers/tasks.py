@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 
-from common.broker.application import FORMAT, WAKE
+from common.broker.application import DELIVER, FORMAT, WAKE
 from workers.pool import async_task
 from workers.runtime import Runtime
 
@@ -19,3 +19,9 @@ def register(app: Celery, runtime: Runtime) -> None:
         """Runs wait to be claimed."""
         if runtime.engine is not None:
             runtime.engine.wake()
+
+    @async_task(app, name=DELIVER, ignore_result=True)
+    async def deliver(version: int = FORMAT, **_: Any) -> None:
+        """Callbacks are due."""
+        if runtime.deliverer is not None:
+            runtime.deliverer.wake()

@@ -1,0 +1,131 @@
+"""A workshop that delivers: endpoints, callbacks and a deliverer in the test's process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from common.domain.delivery import APPSTRATE, NATIVE, RetrySchedule
+from common.domain.specs import CallbackTo
+from common.outbound import GuardedClient, OutboundPolicy, Timeouts
+from common.services import endpoints
+from common.services.endpoints import EndpointRequest
+from common.store.tables.query import Delivery, Organisation
+from tests.workshop import Ears, Workshop
+from workers.webhooks import Deliverer, Keys
+from workers.webhooks.hosts import Hosts
+
+#: The native schedule, a thousand times as fast.
+QUICK = replace(NATIVE, gaps=tuple(gap / 1000 for gap in NATIVE.gaps[:6]) * 2, longest_wait=2.0)
+SCHEDULES: Mapping[str, RetrySchedule] = {
+    "native": QUICK,
+    "appstrate": replace(APPSTRATE, gaps=QUICK.gaps[:7]),
+}
+POLICY = OutboundPolicy(allow_private=True)
+
+
+class DeliveryEars(Ears):
+    """Passes the doorbell on to the deliverers of the shop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deliverers: list[Deliverer] = []
+
+    def ring_deliveries(self) -> None:
+        for deliverer in self.deliverers:
+            deliverer.wake_threadsafe()
+
+
+@dataclass
+class DeliveryShop(Workshop):
+    """Use as `async with DeliveryShop(url) as shop`."""
+
+    ears: DeliveryEars = field(default_factory=DeliveryEars)
+    timeouts: Timeouts = field(default_factory=lambda: Timeouts(connect=0.5, read=1.0, total=1.0))
+    schedules: Mapping[str, RetrySchedule] = field(default_factory=lambda: SCHEDULES)
+
+    async def __aenter__(self) -> DeliveryShop:
+        await super().__aenter__()
+        self.keys = Keys(self.sealer, "the key of this test", "https://runyard.example")
+        self.client = GuardedClient(POLICY)
+        self.transact(
+            lambda tx: tx.conn.execute(
+                insert(Organisation),
+                {"id": self.org, "name": "test", "weight": 1.0, "active": True, "created_at": tx.now},
+            )
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for deliverer in self.ears.deliverers:
+            await deliverer.drain(1.0)
+        await self.client.aclose()
+        await super().__aexit__(*_)
+
+    def deliverer(self, hosts: Hosts | None = None) -> Deliverer:
+        """Start another deliverer."""
+        made = Deliverer(
+            self.writer, self.client, self.keys, schedules=self.schedules, timeouts=self.timeouts, hosts=hosts
+        )
+        made.start()
+        self.ears.deliverers.append(made)
+        return made
+
+    def vanish_deliverer(self, deliverer: Deliverer) -> None:
+        """The deliverer dies as by SIGKILL: it settles nothing, gives nothing back."""
+        self.ears.deliverers.remove(deliverer)
+        deliverer._draining = True
+        deliverer._writer = _Gone()  # type: ignore[assignment]
+        for task in [*deliverer._calls.values(), deliverer._claimer]:
+            if task is not None:
+                task.cancel()
+
+    def endpoint(self, url: str, **options: Any) -> tuple[str, str]:
+        """Make an endpoint; its id and its secret."""
+        wanted = EndpointRequest(url, **options)
+        made = self.transact(lambda tx: endpoints.create(tx, self.org, wanted, self.sealer, POLICY, "test"))
+        return made.endpoint["id"], made.secret
+
+    def callback(self, url: str, headers: Mapping[str, str] | None = None) -> CallbackTo:
+        """For `submit(…, callback=…)`."""
+        return CallbackTo(url, self.sealer.seal(dict(headers)) if headers else None)
+
+    def deliveries(self, **equal: Any) -> list[Any]:
+        """Delivery rows, oldest first."""
+        query = select(*Delivery.__table__.c).order_by(Delivery.created_at, Delivery.order_seq, Delivery.id)
+        for name, value in equal.items():
+            query = query.where(getattr(Delivery, name) == value)
+        with self.store.read() as conn:
+            return list(conn.execute(query))
+
+    async def settled(self, count: int | None = None, seconds: float = 20.0, **equal: Any) -> list[Any]:
+        """The deliveries, once none of them is pending and there are `count`."""
+
+        def done() -> bool:
+            rows = self.deliveries(**equal)
+            enough = len(rows) == count if count is not None else bool(rows)
+            return enough and all(row.state != "pending" for row in rows)
+
+        await self.eventually(done, seconds)
+        return self.deliveries(**equal)
+
+    async def eventually(self, condition: Callable[[], Any], seconds: float = 15.0) -> None:
+        """Wait until `condition` holds."""
+        end = time.monotonic() + seconds
+        while not await asyncio.to_thread(condition):
+            assert time.monotonic() < end, [
+                (r.event_type, r.state, r.attempt, r.error) for r in self.deliveries()
+            ]
+            await asyncio.sleep(0.02)
+
+
+class _Gone:
+    """The writer of a process that is gone."""
+
+    async def call(self, *_: Any) -> Any:
+        await asyncio.Event().wait()

@@ -34,6 +34,7 @@ class GroupCommit:
     def submit(self, batch: Batch, command: Any) -> Future[Any]:
         """Queue one command; the future resolves after its transaction has committed."""
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # a caller that is cancelled cannot cancel what will be committed
         self._queue.put((batch, command, future))
         return future
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from api.dialects.nara import routes as nara
 from api.native import (
     agents,
     control,
@@ -47,6 +48,7 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     files,
     ops,
     system,
+    nara,
 )
 
 

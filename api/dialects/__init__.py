@@ -1,0 +1,1 @@
+"""Wire contracts of published run-an-agent APIs, each a thin translation onto the engine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import hashlib
 import time
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common.domain.errors import StaleFence
 from common.domain.lifecycle import Outcome
@@ -20,6 +24,11 @@ from common.services.claims import Claimed
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from runyard.errors import AgentError, Cancelled, JournalMismatch, StepFailed, Suspension
+
+logger = structlog.get_logger("runyard.attempt")
+
+#: Waits, in seconds, between tries of a write that the database did not answer: a minute in all.
+_PATIENCE = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 class Tokens(Protocol):
@@ -102,12 +111,24 @@ class Attempt:
     # -- fenced writes -------------------------------------------------------------------------------------
 
     async def write(self, batch: Callable[..., Any], command: Any) -> Any:
-        """Run one fenced command of `common.services` and wait for its commit."""
-        try:
-            return await self.writer.call(batch, command)
-        except StaleFence as lost:
-            self.ended_by = self.ended_by or "lost"
-            raise Cancelled("this attempt no longer owns its task") from lost
+        """Run one fenced command of `common.services` and wait for its commit.
+
+        A database that is away is waited for. Should only the answer to a commit have been lost, the fence or
+        the journal turns the second try into nothing.
+        """
+        for wait in _PATIENCE:
+            try:
+                return await self.writer.call(batch, command)
+            except StaleFence as lost:
+                self.ended_by = self.ended_by or "lost"
+                raise Cancelled("this attempt no longer owns its task") from lost
+            except (OperationalError, InterfaceError, PoolTimeout) as away:
+                if self.ended_by is not None:
+                    raise Cancelled(self.ended_by) from away
+                logger.warning("The database does not answer; trying again", task=self.task.id, seconds=wait)
+                await asyncio.sleep(wait)
+        self.ended_by = self.ended_by or "lost"
+        raise Cancelled("the database stayed away; another attempt goes on from the journal")
 
     async def emit(self, *events: tuple[str, dict[str, Any]]) -> None:
         """Append events (type, data) to the task's log."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.domain import schemas
-from common.domain.errors import NotFound, RunyardError
+from common.domain.errors import NotFound, RunyardError, StaleFence
 from common.domain.ids import uuid7
 from common.domain.specs import RunSpec
 from common.services import agents, steps, submissions
 from common.store import tasks
+from common.store.group_commit import apart
 from common.store.transaction import Store, Tx
 from runyard.errors import AgentError
 from workers.attempt import Attempt
@@ -23,14 +24,18 @@ class _Start:
     spec: RunSpec
 
 
+@apart
 def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
     """Journal the child's id and submit it: a crash leaves both or neither."""
     answers: list[RunyardError | None] = []
     for command in commands:
-        refused = steps.begin(tx, [command.begin])[0]
-        if refused is None:
-            accepted = submissions.submit(tx, [command.spec])[0]
-            refused = accepted if isinstance(accepted, RunyardError) else None
+        if tasks.load(tx.conn, [command.spec.task_id]):
+            answers.append(None)  # committed already: only the answer was lost
+            continue
+        accepted = submissions.submit(tx, [command.spec])[0]
+        refused = accepted if isinstance(accepted, RunyardError) else steps.begin(tx, [command.begin])[0]
+        if isinstance(refused, StaleFence) and not isinstance(accepted, RunyardError):
+            raise refused  # cannot be: the parent's row has been locked since; undo the child
         answers.append(refused)
     return answers
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from common.domain.ids import uuid7
+from common.services import attempts
 from common.services.claims import Claim, Claimed, LeaseLost, claim
 from common.store import workers
 from common.store.group_commit import GroupCommit
@@ -68,6 +69,7 @@ class Engine:
         self._attempts: dict[str, Attempt] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._draining = False
+        self._orphans: dict[str, int] = {}
         self._claimer: asyncio.Task[None] | None = None
         self._beat: Heartbeat | None = None
         self.worker_id = ""
@@ -128,7 +130,7 @@ class Engine:
             self.worker_id,
             self._lease,
             lambda: len(self._runs),
-            lambda owned: self._from_thread(self._end_lost, owned),
+            lambda owned: self._from_thread(self._reconcile, owned),
             lambda: self._from_thread(self._lease_lost),
         )
         self._beat = beat
@@ -158,12 +160,22 @@ class Engine:
     def _suppress(self, action: str) -> Any:
         return _Logged(action)
 
-    def _end_lost(self, owned: set[str]) -> None:
-        """End runs that the database no longer gives to this worker (stopped, or taken while it was away)."""
+    def _reconcile(self, owned: dict[str, int]) -> None:
+        """Bring what runs here and what the database says this worker owns into step.
+
+        A run it owns no more (stopped, or taken while it was away) is ended. A task it owns and does not run
+        (the answer to its claim, or the record of its end, got lost) is handed back.
+        """
+        orphans = {task_id: n for task_id, n in owned.items() if task_id not in self._runs}
+        for task_id, attempt in orphans.items():
+            if self._orphans.get(task_id) == attempt:  # seen at the last beat too: no claim is under way
+                logger.warning("A task without a run is handed back", action="release", task=task_id)
+                self._writer.submit(attempts.release, attempts.Release(task_id, attempt, "orphaned"))
+        self._orphans = orphans
         # A run claimed after the question was asked is not in the answer: give it one beat.
         young = time.monotonic() - self._lease / 4
-        for task_id, attempt in list(self._attempts.items()):
-            if task_id not in owned and attempt.started < young:
+        for task_id, running in list(self._attempts.items()):
+            if task_id not in owned and running.started < young:
                 self.stop_run(task_id)
 
     def _lease_lost(self) -> None:

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import structlog
 
-from common.domain.errors import RunyardError
 from common.domain.lifecycle import Cause, Outcome
 from common.domain.tasks import Failure
 from common.services import attempts
@@ -134,37 +133,21 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
     match ended.outcome:
         case Outcome.FINISHED:
             title = None if attempt.task.title else _title(ended)
-            await _write(
-                attempt, attempts.finish, attempts.Finish(task_id, number, ended.output, ended.lines, title)
+            await attempt.write(
+                attempts.finish, attempts.Finish(task_id, number, ended.output, ended.lines, title)
             )
         case Outcome.ASKED | Outcome.NEEDS_REVIEW:
-            await _write(
-                attempt, attempts.suspend, attempts.Suspend(task_id, number, ended.asked, ended.lines)
-            )
+            await attempt.write(attempts.suspend, attempts.Suspend(task_id, number, ended.asked, ended.lines))
         case Outcome.WAITING:
             assert ended.child_id is not None
-            await _write(attempt, attempts.wait, attempts.Wait(task_id, number, ended.child_id))
+            await attempt.write(attempts.wait, attempts.Wait(task_id, number, ended.child_id))
         case Outcome.HANDED_OVER:
-            await _write(attempt, attempts.release, attempts.Release(task_id, number))
+            await attempt.write(attempts.release, attempts.Release(task_id, number))
         case Outcome.FAILED:
             assert ended.failure is not None
-            await _write(attempt, attempts.fail, attempts.Fail(task_id, number, ended.failure, ended.lines))
+            await attempt.write(attempts.fail, attempts.Fail(task_id, number, ended.failure, ended.lines))
         case Outcome.STOPPED:
             pass
-
-
-async def _write(attempt: Attempt, batch: Callable[..., Any], command: Any) -> None:
-    """Record an end; a passing database fault is tried again, for as long as the lease may hold."""
-    for wait in (0.1, 0.5, 2.0, 5.0, None):
-        try:
-            await attempt.write(batch, command)
-            return
-        except (Cancelled, RunyardError):
-            raise
-        except Exception:
-            if wait is None:
-                raise
-            await asyncio.sleep(wait)
 
 
 def _title(ended: Ended) -> str | None:

@@ -27,10 +27,13 @@ class Heartbeat:
         worker_id: str,
         lease_seconds: float,
         running: Callable[[], int],
-        on_owned: Callable[[set[str]], None],
+        on_owned: Callable[[dict[str, int]], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """`on_owned` hears the ids of the runs still owned; `on_lost` that the lease is gone. Both on the thread."""
+        """`on_owned` hears which tasks this worker owns, and their attempts; `on_lost` that the lease is gone.
+
+        Both are called on the heartbeat's thread.
+        """
         self._store = store
         self._worker_id = worker_id
         self._lease = lease_seconds
@@ -66,8 +69,8 @@ class Heartbeat:
     def _beat(self) -> bool:
         with self._store.begin() as tx:
             held = workers.heartbeat(tx, self._worker_id, self._lease, self._running(), self.draining)
-        if held and self._running():
+        if held:
             with self._store.read() as conn:
-                owned = {task_id for task_id, _ in tasks.owned(conn, self._worker_id)}
+                owned = dict(tasks.owned(conn, self._worker_id))
             self._on_owned(owned)
         return held

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from common.services import fires
 from common.services.admissions import RESUME, admit
-from common.store.group_commit import GroupCommit
+from common.store.fires import BEHIND
+from common.store.group_commit import GroupCommit, apart
 from common.store.transaction import Happened, Tx
 
 
@@ -55,9 +57,13 @@ class Aftermath:
             self.writer.submit(admit_freed, frozenset(tx.freed))
 
 
+@apart
 def admit_freed(tx: Tx, commands: Sequence[frozenset[str]]) -> list[int]:
-    """Admit what the freed limits held, for several commits at once."""
+    """Admit what the freed limits held, for several commits at once; count what runs of schedules came to."""
     keys = frozenset().union(*commands)
+    ended = {key.removeprefix(BEHIND) for key in keys if key.startswith(BEHIND)}
+    if ended:
+        fires.settle(tx, ended)
     admitted = admit(tx, keys)
     return [admitted] * len(commands)
 

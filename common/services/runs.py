@@ -136,7 +136,7 @@ def prepare(
         ttl_s=request.ttl,
         deadline_at=deadline_of(request.deadline, now),
         secrets=rules.sealer.seal(secrets) if secrets else None,
-        callback=_callback(request, rules.sealer),
+        callback=callback_of(request, rules.sealer),
         meta=request.metadata or {},
         max_queued=rules.max_queued,
     )
@@ -188,14 +188,17 @@ def _broke(conn: Connection, runs: Sequence[Prepared]) -> set[str]:
 
 
 def _in_sessions(tx: Tx, runs: Sequence[Prepared]) -> list[RunSpec]:
+    """The specs with their conversations; a request's own strategy counts for its run alone."""
     ids = [_session(tx, run) for run in runs]
     strategies = sessions.strategies(tx.conn, {id_ for id_ in ids if id_ is not None})
-    return [
-        replace(run.spec, session_id=id_, session_strategy=strategies.get(id_, Strategy.ENQUEUE))
-        if id_
-        else run.spec
-        for run, id_ in zip(runs, ids, strict=True)
-    ]
+    specs: list[RunSpec] = []
+    for run, id_ in zip(runs, ids, strict=True):
+        if id_ is None or run.session is None:
+            specs.append(run.spec)
+            continue
+        strategy = run.session.strategy or strategies.get(id_, Strategy.ENQUEUE)
+        specs.append(replace(run.spec, session_id=id_, session_strategy=strategy))
+    return specs
 
 
 def _session(tx: Tx, run: Prepared) -> str | None:
@@ -216,8 +219,6 @@ def _session(tx: Tx, run: Prepared) -> str | None:
             wish.strategy or Strategy.ENQUEUE,
         )
     )
-    if wish.strategy is not None:
-        sessions.set_strategy(tx, spec.org_id, session_id, wish.strategy)
     return session_id
 
 
@@ -291,7 +292,7 @@ def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, A
     return options, secrets
 
 
-def _callback(request: RunRequest, sealer: Sealer) -> CallbackTo | None:
+def callback_of(request: RunRequest, sealer: Sealer) -> CallbackTo | None:
     """Where the run calls back to. Its headers are sealed apart: they outlive the task's other credentials."""
     wanted = request.callback
     if wanted is None:

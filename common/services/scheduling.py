@@ -152,39 +152,51 @@ def of_request(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A wanted schedule, read."""
+class Policies:
+    """What is wanted beside the times."""
 
-    times: Schedule
     lifetime: Lifetime
     catch_up: CatchUp
-    window_s: float
     overlap: Overlap
+    window_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A wanted schedule, read. `first` is when it is due first."""
+
+    times: Schedule
+    policies: Policies
     first: float
+
+    @property
+    def window_s(self) -> float:
+        """How old a missed time may be."""
+        window = self.policies.window_s
+        return default_window_s(self.times) if window is None else window
 
 
 def judge(wanted: Wanted, now: float) -> Judged:
     """Read what is wanted at `now` (epoch seconds). Errors: `ScheduleError`, its field telling where."""
-    catch_up = _member(CatchUp, wanted.catch_up or CatchUp.LAST.value, "catch_up")
-    overlap = _member(Overlap, wanted.overlap, "overlap")
+    policies = judge_policies(wanted)
     times = parse_schedule(
         wanted.schedule,
         wanted.timezone,
         now=now,
-        catch_up=wanted.catch_up is not None and catch_up is not CatchUp.NONE,
+        catch_up=wanted.catch_up is not None and policies.catch_up is not CatchUp.NONE,
         field=wanted.at,
     )
-    lifetime = lifetime_of(wanted)
+    return Judged(times, policies, due_within(policies.lifetime, times.first_due(now)))
+
+
+def judge_policies(wanted: Wanted) -> Policies:
+    """Read all but the times. Errors: `ScheduleError`."""
     Jitter("", wanted.jitter_s)
-    window = wanted.catch_up_window_s
-    first = times.first_due(now)
-    return Judged(
-        times,
-        lifetime,
-        catch_up,
-        default_window_s(times) if window is None else _window(window),
-        overlap,
-        due_within(lifetime, first),
+    return Policies(
+        lifetime_of(wanted),
+        _member(CatchUp, wanted.catch_up or CatchUp.LAST.value, "catch_up"),
+        _member(Overlap, wanted.overlap, "overlap"),
+        None if wanted.catch_up_window_s is None else _window(wanted.catch_up_window_s),
     )
 
 
@@ -255,6 +267,14 @@ def refusals(tx: Tx, asked: Sequence[Sequence[NewSchedule]]) -> dict[int, Runyar
     return refused
 
 
+def check_room(tx: Tx, org_id: str, default: int) -> None:
+    """Whether an organisation may have one more schedule. Error: `Conflict` too_many_schedules."""
+    limits.lock(tx, [f"schedules|{org_id}"])
+    most = cap(tx.conn, org_id, default)
+    if schedules.count_live(tx.conn, org_id, most) >= most:
+        raise _too_many(most)
+
+
 def cap(conn: Connection, org_id: str, default: int) -> int:
     """How many schedules that may still be due an organisation may have."""
     row = identity.organisation(conn, org_id)
@@ -293,11 +313,11 @@ def _row(tx: Tx, new: NewSchedule) -> dict[str, Any]:
         "timezone": wanted.timezone,
         "run": run.to_json(),
         "secrets": run.secrets,
-        "overlap": judged.overlap,
-        "catch_up": judged.catch_up,
+        "overlap": judged.policies.overlap,
+        "catch_up": judged.policies.catch_up,
         "catch_up_window_s": judged.window_s,
         "jitter_s": wanted.jitter_s,
-        "end_at": judged.lifetime.end_at,
+        "end_at": judged.policies.lifetime.end_at,
         "max_fires": wanted.max_fires,
         "fired": 0,
         "pause_after_failures": wanted.pause_after_failures,

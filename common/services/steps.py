@@ -66,6 +66,7 @@ class Emit:
 def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     """Write intents, so that a crash shows them open."""
     _, answers = _fenced(tx, commands)
+    known = journal.written(tx, [(c.task_id, c.key, c.attempt) for c in commands])
     for c, refused in zip(commands, answers, strict=True):
         if refused is None and c.again:
             journal.reopen(tx, c.task_id, c.key, c.attempt)
@@ -83,7 +84,7 @@ def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
             "detail": c.detail,
         }
         for c, refused in zip(commands, answers, strict=True)
-        if refused is None and not c.again
+        if refused is None and not c.again and (c.task_id, c.key) not in known
     ]
     if rows:
         journal.insert_many(tx, rows)
@@ -93,7 +94,13 @@ def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
 def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
     """Write results with their events and usage."""
     heads, answers = _fenced(tx, commands)
-    accepted = [c for c, refused in zip(commands, answers, strict=True) if refused is None]
+    known = journal.written(tx, [(c.task_id, c.key, c.attempt) for c in commands])
+    accepted = [
+        c
+        for c, refused in zip(commands, answers, strict=True)
+        # One that has ended already was committed before, and only its answer was lost.
+        if refused is None and known.get((c.task_id, c.key), "begun") == "begun"
+    ]
     begun = [c for c in accepted if c.begun]
     whole = [c for c in accepted if not c.begun]
     if begun:

@@ -15,22 +15,24 @@ from common.domain.retry import DEFAULT_POLICY
 from common.domain.specs import Accepted, RunSpec
 from common.services.stops import stop_now
 from common.store import callbacks, deliveries, limits, tasks, transitions
+from common.store.group_commit import apart
 from common.store.tables.query import StoredFile
 from common.store.transaction import Tx
 
 _ATTEMPT_SPENT: dict[str, Any] = {}
 
 
+@apart
 def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[Accepted | RunyardError]:
     """Store these runs. Each is accepted (pending, or queued with the limit that holds it) or refused.
 
     Errors: `TooManyRequests` backlog_full (the organisation's backlog is at its bound), `Conflict`
     limit_reached (a full limit whose strategy is reject), `StaleFence` (the parent's attempt is over).
     """
-    refused = _refuse_full_backlogs(tx, specs) | _refuse_stale_parents(tx, specs)
     rules = limits.rules(tx.conn, {spec.org_id for spec in specs})
     gated = [gates(limits.binding(rules, spec.org_id), spec.facts) for spec in specs]
-    loads = _lock_and_load(tx, gated)
+    loads = _lock_and_load(tx, gated)  # limits before rows, here and everywhere
+    refused = _refuse_full_backlogs(tx, specs) | _refuse_stale_parents(tx, specs)
     answers: list[Accepted | RunyardError] = []
     rows: list[dict[str, Any]] = []
     events: list[tuple[str, dict[str, Any]]] = []

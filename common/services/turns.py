@@ -13,7 +13,7 @@ from typing import Any
 from common.domain.errors import RunyardError, StaleFence
 from common.domain.lifecycle import Status
 from common.services import steps
-from common.store import messages, turns
+from common.store import journal, messages, turns
 from common.store.transaction import Tx
 from common.store.transitions import Head, lock
 from common.store.turns import Standing
@@ -57,6 +57,7 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
     """Answer each command; `StaleFence` for an attempt that is over."""
     heads = lock(tx, (c.task_id for c in commands))
     ids = list(heads)
+    known = journal.written(tx, [(c.task_id, key, c.attempt) for c in commands for key in (OPENING, c.key)])
     standings = turns.standings(tx, ids)
     mail = turns.with_mail(tx, ids)
     answers: list[TurnStart | RunyardError] = []
@@ -65,17 +66,23 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
         if head is None or head.status is not Status.RUNNING or head.attempt != c.attempt:
             answers.append(StaleFence(task_id=c.task_id, attempt=c.attempt))
             continue
-        if c.opening is not None:
+        if c.opening is not None and (c.task_id, OPENING) not in known:
             _open(tx, head, c)
-        said = _take(tx, c) if c.take_mail and c.task_id in mail else []
+        said = _taken(tx, c) if (c.task_id, c.key) in known else []
+        said += _take(tx, c) if c.take_mail and c.task_id in mail and not said else []
         answers.append(TurnStart(said, standings[c.task_id]))
     return answers
 
 
 def end_turn(tx: Tx, commands: Sequence[EndTurn]) -> list[RunyardError | None]:
     """Write each turn with its events, usage and lines; `StaleFence` for an attempt that is over."""
+    known = journal.written(tx, [(c.entry.task_id, c.entry.key, c.entry.attempt) for c in commands])
     answers = steps.end(tx, [c.entry for c in commands])
-    kept = [c for c, refused in zip(commands, answers, strict=True) if refused is None and c.lines]
+    kept = [
+        c
+        for c, refused in zip(commands, answers, strict=True)
+        if refused is None and c.lines and (c.entry.task_id, c.entry.key) not in known
+    ]
     if kept:
         heads = lock(tx, (c.entry.task_id for c in kept))
         messages.append_lines(tx, [(heads[c.entry.task_id], c.lines) for c in kept])
@@ -93,6 +100,12 @@ def _take(tx: Tx, c: StartTurn) -> list[Any]:
     events = tuple(("user_message", {"content": one}) for one in said)
     _journal(tx, c, c.key, c.pos, {"said": said}, events)
     return said
+
+
+def _taken(tx: Tx, c: StartTurn) -> list[Any]:
+    """What this very command took in before, when only the answer to its commit was lost."""
+    entries = journal.load(tx.conn, [c.task_id]).get(c.task_id, [])
+    return next((list(entry["value"]["said"]) for entry in entries if entry["key"] == c.key), [])
 
 
 def _journal(

@@ -12,12 +12,13 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from common.store.transaction import Store, Tx
 
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
 Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
+B = TypeVar("B", bound=Batch)
 _Job = tuple[Batch, Any, "Future[Any]"]
 
 
@@ -72,14 +73,27 @@ class GroupCommit:
         return jobs, False
 
     def _commit(self, jobs: list[_Job]) -> None:
+        """Commit the jobs that may share a transaction together, the kinds that lock limits each apart."""
+        shared = [job for job in jobs if not _stands_apart(job[0])]
+        apart: dict[Batch, list[_Job]] = {}
+        for job in jobs:
+            if _stands_apart(job[0]):
+                apart.setdefault(job[0], []).append(job)
+        for group in (shared, *apart.values()):
+            if group:
+                self._commit_together(group)
+
+    def _commit_together(self, jobs: list[_Job], tries: int = 3) -> None:
         try:
             answers = self._transact(jobs)
         except BaseException as error:  # noqa: BLE001 - every caller gets its own answer
-            if len(jobs) == 1:
+            if tries > 1 and _lost_a_race(error):
+                self._commit_together(jobs, tries - 1)
+            elif len(jobs) == 1:
                 jobs[0][2].set_exception(error)
-                return
-            for job in jobs:
-                self._commit([job])
+            else:
+                for job in jobs:
+                    self._commit_together([job], tries)
             return
         for (_, _, future), answer in zip(jobs, answers, strict=True):
             if isinstance(answer, BaseException):
@@ -97,3 +111,22 @@ class GroupCommit:
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
                     answers[index] = answer
         return answers
+
+
+def apart(batch: B) -> B:
+    """Mark a batch function that locks limits: its commands share a transaction among themselves only.
+
+    Limits are locked before rows; beside a batch that has locked rows already, two processes could each wait
+    for what the other holds.
+    """
+    batch.stands_apart = True  # type: ignore[attr-defined]
+    return batch
+
+
+def _stands_apart(batch: Batch) -> bool:
+    return bool(getattr(batch, "stands_apart", False))
+
+
+def _lost_a_race(error: BaseException) -> bool:
+    """Whether PostgreSQL ended the transaction for another's sake (deadlock, serialisation): try again."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40P01", "40001")

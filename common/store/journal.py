@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_, update
 
 from common.store.tables.query import JournalEntry
 from common.store.transaction import Tx
@@ -29,6 +29,19 @@ def end_many(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     tx.conn.execute(
         statement, [{"t": r["task_id"], "k": r["key"], "s": r["state"], "v": r["value"]} for r in rows]
     )
+
+
+def written(tx: Tx, keys: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str], str]:
+    """The states of those (task id, key, attempt) entries that this attempt has written already."""
+    query = select(JournalEntry.task_id, JournalEntry.key, JournalEntry.attempt, JournalEntry.state).where(
+        tuple_(JournalEntry.task_id, JournalEntry.key).in_([(task_id, key) for task_id, key, _ in keys])
+    )
+    wanted = set(keys)
+    return {
+        (row.task_id, row.key): row.state
+        for row in tx.conn.execute(query)
+        if (row.task_id, row.key, row.attempt) in wanted
+    }
 
 
 def reopen(tx: Tx, task_id: str, key: str, attempt: int) -> None:

@@ -52,6 +52,7 @@ def lock(tx: Tx, keys: Iterable[str]) -> None:
     )
     if numbers:
         tx.conn.execute(_LOCK, {"numbers": numbers})
+        tx.now = tx.db.now(tx.conn)  # what is written now happens after whoever held the locks
 
 
 _LOCK = text(

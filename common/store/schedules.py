@@ -103,6 +103,14 @@ def next_wake(conn: Connection, without: Collection[str] = ()) -> float | None:
     return None if found is None else float(found)
 
 
+def due_ids(conn: Connection, now: float, limit: int, without: Collection[str] = ()) -> list[str]:
+    """Schedules whose time has come, the longest due first."""
+    query = select(Schedule.id).where(Schedule.wake_at <= now)
+    if without:
+        query = query.where(Schedule.id.not_in(list(without)))
+    return list(conn.execute(query.order_by(Schedule.wake_at).limit(limit)).scalars())
+
+
 #: What a fire changes in a schedule: `common.domain.firing.columns` gives all of them.
 _ADVANCED = (
     "last_due_at", "next_due_at", "wake_at", "fired", "failures", "enabled", "paused_reason", "finished_at",

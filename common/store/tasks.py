@@ -106,7 +106,15 @@ def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
     query = query.where(_T.org_id == org_id)
     if wanted.statuses is not None:
         query = query.where(_T.status.in_([s.value for s in wanted.statuses]))
-    for name in ("agent_id", "version_id", "session_id", "schedule_id", "end_user_id", "created_by", "parent_id"):
+    for name in (
+        "agent_id",
+        "version_id",
+        "session_id",
+        "schedule_id",
+        "end_user_id",
+        "created_by",
+        "parent_id",
+    ):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(getattr(_T, name) == value)
     if wanted.created_after is not None:

@@ -73,7 +73,9 @@ class Fire(SQLModel, table=True):
 
     schedule_id: str = c.key()
     due_at: float = Field(primary_key=True)
-    outcome: str = c.text(length=16)  # fired (its run has not ended), completed, failed, stopped, skipped, missed
+    outcome: str = c.text(
+        length=16
+    )  # fired (its run has not ended), completed, failed, stopped, skipped, missed
     task_id: str | None = c.ref(nullable=True)
     reason: str | None = c.text(nullable=True)
     fired_at: float = c.instant()

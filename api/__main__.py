@@ -27,7 +27,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop accepting; wake whoever waits, so that they are answered within the grace period."""
         if self.state is not None:
-            self.state.stop_waiting()
+            self.state.stop_waiting_threadsafe()  # signals come in between the loop's steps
         super().handle_exit(sig, frame)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from api import bodies
 from api.auth import Principal
@@ -19,21 +18,37 @@ from api.state import State
 from common.domain.errors import InvalidRequest, Unauthorized
 
 M = TypeVar("M", bound=BaseModel)
+_MUCH: Final = 64 * 1024
 
 
 class Call:
     """A request under way."""
 
-    __slots__ = ("_principal", "_raw", "headers", "receive", "request_id", "scope", "state")
+    __slots__ = ("_principal", "_raw", "_received", "_whole", "headers", "request_id", "scope", "state")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
-        self.receive = receive
+        self._received = receive
+        self._whole = False
         self.headers = Headers(scope=scope)
         self.state: State = scope["app"].state.runyard
-        self.request_id: str = scope.setdefault("request_id", f"req_{uuid.uuid4()}")
+        self.request_id: str = scope["request_id"]
         self._principal: Principal | None = None
         self._raw: bytes | None = None
+
+    async def receive(self) -> Message:
+        """The next piece of the body (ASGI)."""
+        message = await self._received()
+        self._whole = not message.get("more_body", False)
+        return message
+
+    @property
+    def leaves_much_unread(self) -> bool:
+        """Whether much of the body, or nobody knows how much, is yet to come."""
+        if self._whole:
+            return False
+        declared = self.headers.get("content-length", "0")
+        return "transfer-encoding" in self.headers or not declared.isdigit() or int(declared) > _MUCH
 
     @property
     def method(self) -> str:

@@ -45,6 +45,8 @@ class Endpoint:
             return  # nobody is there to be answered
         name = operation.name if operation else "none"
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
+        if response.status_code >= 400 and call.leaves_much_unread:
+            response.headers["connection"] = "close"  # rather than read and discard it
         try:
             await response(scope, receive, send)
         except SendTimeoutError:

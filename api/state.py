@@ -59,6 +59,7 @@ class State:
         self.files = FileStore.from_url(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
         self.stopping = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
         self._noting: asyncio.Task[None] | None = None
 
     @staticmethod
@@ -75,6 +76,10 @@ class State:
         await state.follower.start()
         state._noting = asyncio.create_task(state._note_use_for_ever(), name="note-key-use")
         return state
+
+    def stop_waiting_threadsafe(self) -> None:
+        """`stop_waiting`, from any thread."""
+        self.loop.call_soon_threadsafe(self.stop_waiting)
 
     def stop_waiting(self) -> None:
         """Make waiters answer with what they know, and streams end where they can be resumed."""

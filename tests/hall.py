@@ -1,0 +1,174 @@
+"""A hall: a real api server on a real database, with workers of the same process when a test asks for some."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+
+from api.__main__ import Server, server_of
+from api.state import State
+from common.settings import Settings
+from common.store import migrate
+from common.store.database import Database
+from common.stream import Live
+from tests.waiting import wait_until
+from tests.workshop import Ears, Workshop
+
+
+class Api:
+    """One api server on a thread of its own, on a free port of loopback."""
+
+    def __init__(self, home: Path, database_url: str = "", **settings: Any) -> None:
+        given: dict[str, Any] = {"allow_private_urls": True, "log_level": "error"} | settings
+        self.settings = Settings(home=home, port=0, database_url=database_url, **given)
+        home.mkdir(parents=True, exist_ok=True)
+        db = Database(self.settings.database)
+        migrate.upgrade(db)
+        db.close()
+        self.server: Server = server_of(self.settings)
+        self._thread = threading.Thread(target=self.server.run, name="api", daemon=True)
+
+    def __enter__(self) -> Api:
+        self._thread.start()
+        wait_until(lambda: self.server.started or not self._thread.is_alive(), seconds=30)
+        assert self.server.started, "the api did not start"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.state.stop_waiting_threadsafe()
+        self.server.should_exit = True
+        self._thread.join(15)
+        assert not self._thread.is_alive()
+
+    @property
+    def state(self) -> State:
+        """The server's state: for what a test looks at, not for what it does."""
+        assert self.server.state is not None
+        return self.server.state
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    @property
+    def key(self) -> str:
+        """The admin key of the first start."""
+        return (self.settings.home / "admin.key").read_text().strip()
+
+    def client(self, key: str | None = None, **options: Any) -> httpx2.Client:
+        """A client with this key; the admin's by default, none for an empty text."""
+        return httpx2.Client(
+            base_url=self.url, headers=_bearer(self.key if key is None else key), timeout=30, **options
+        )
+
+    def async_client(self, key: str | None = None) -> httpx2.AsyncClient:
+        """The same for coroutines."""
+        headers = _bearer(self.key if key is None else key)
+        limits = httpx2.Limits(max_connections=2000, max_keepalive_connections=100)
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60, limits=limits)
+
+    def count_tasks(self) -> int:
+        """How many tasks are stored."""
+        with self.state.store.read() as conn:
+            return int(conn.exec_driver_sql("SELECT count(*) FROM tasks").scalar_one())
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+class LiveEars(Ears):
+    """Tells the live stream, as a worker process does."""
+
+    def __init__(self, live: Live) -> None:
+        super().__init__()
+        self.live = live
+
+    def publish(self, happened: Any) -> None:
+        super().publish(happened)
+        self.live.publish(happened)
+
+    def stop(self, worker_id: str, task_id: str) -> None:
+        super().stop(worker_id, task_id)
+        self.live.stop(worker_id, task_id)
+
+    def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
+        super().token(task_id, attempt, data)
+        self.live.token(task_id, attempt, data)
+
+
+@asynccontextmanager
+async def workers_of(api: Api, redis_url: str = "", engines: int = 1) -> AsyncIterator[Workshop]:
+    """Workers on the api's database; its doorbells are heard by looking every moment."""
+    live = Live(redis_url)
+    shop = Workshop(api.settings.database, ears=LiveEars(live), org=api.state.org_id)
+    async with shop:
+        for _ in range(engines):
+            await shop.engine()
+        looking = asyncio.create_task(_look(shop))
+        try:
+            yield shop
+        finally:
+            looking.cancel()
+    await asyncio.to_thread(live.close)
+
+
+async def _look(shop: Workshop) -> None:
+    while True:
+        await asyncio.sleep(0.02)
+        shop._wake()
+
+
+async def settled(
+    client: httpx2.AsyncClient, task_id: str, *statuses: str, seconds: float = 20
+) -> dict[str, Any]:
+    """The task once it has one of these statuses (by default: has ended)."""
+    wanted = statuses or ("completed", "failed", "stopped")
+    end = time.monotonic() + seconds
+    while True:
+        task: dict[str, Any] = (await client.get(f"/tasks/{task_id}", params={"wait": 2})).json()
+        if task["status"] in wanted:
+            return task
+        assert time.monotonic() < end, task
+        if task["status"] in ("waiting_for_input", "awaiting_review"):
+            await asyncio.sleep(0.05)
+
+
+class Frames:
+    """Reads an event stream frame by frame."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._chunks = response.aiter_text()
+        self._rest = ""
+
+    def __aiter__(self) -> Frames:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        """The next frame that is no comment: {id, event, data}."""
+        while True:
+            head, found, rest = self._rest.partition("\n\n")
+            if not found:
+                self._rest += await anext(self._chunks)
+                continue
+            self._rest = rest
+            frame = _frame(head)
+            if frame:
+                return frame
+
+
+def _frame(text: str) -> dict[str, Any]:
+    fields = dict(line.split(": ", 1) for line in text.split("\n") if line and not line.startswith(":"))
+    if "data" in fields:
+        fields["data"] = orjson.loads(fields["data"])
+    return fields

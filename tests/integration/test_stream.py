@@ -1,0 +1,466 @@
+"""The live stream over a real Valkey, and the event streams that callers follow through the api."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+
+from api import sse
+from common.domain.ids import uuid7
+from common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
+from common.stream.subscription import Subscription
+from runyard import Context
+from tests.hall import Api, Frames, settled, workers_of
+from tests.servers import ValkeyServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A committed event, as transactions note it."""
+
+    org_id: str
+    task_id: str
+    seq: int
+    type: str = "progress"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task_id": self.task_id,
+            "seq": self.seq,
+            "type": self.type,
+            "attempt": 1,
+            "data": {},
+            "at": 1.0,
+        }
+
+
+@asynccontextmanager
+async def following(url: str) -> AsyncIterator[Follower]:
+    follower = Follower(url)
+    await follower.start()
+    try:
+        yield follower
+    finally:
+        await follower.close()
+
+
+async def heard(subscription: Subscription, seconds: float = 5.0) -> Any:
+    """The next item that is no gap."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        item = await subscription.next(left)
+        if item is not None and item is not GAP:
+            return item
+    raise AssertionError("nothing was heard")
+
+
+async def confirmed(subscription: Subscription) -> None:
+    """Wait until Redis has confirmed the subscription: that is told as a gap."""
+    assert await subscription.next(5.0) is GAP
+
+
+async def until(condition: Any, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "still not true"
+        await asyncio.sleep(0.02)
+
+
+async def test_events_reach_the_followers_of_their_task_and_organisation_alone(valkey_url: str) -> None:
+    org, other, task = uuid7(), uuid7(), uuid7()
+    live = Live(valkey_url)
+    async with following(valkey_url) as follower:
+        await until(lambda: follower.connected)
+        with (
+            follower.follow(org, task) as one,
+            follower.follow(org) as all_,
+            follower.follow(other, task) as stranger,
+        ):
+            await confirmed(one)
+            await confirmed(all_)
+            await confirmed(stranger)
+            live.publish(
+                [Told(org, task, 1), Told(org, uuid7(), 1), Told(other, uuid7(), 1), Told(org, task, 2)]
+            )
+            assert [e["seq"] for e in (await heard(one)).events] == [1, 2]
+            assert len((await heard(all_)).events) == 3
+            assert await stranger.next(0.2) is None
+    live.close()
+
+
+async def test_token_deltas_reach_those_who_want_them_in_order_with_their_attempt(valkey_url: str) -> None:
+    org, task = uuid7(), uuid7()
+    live = Live(valkey_url)
+    async with following(valkey_url) as follower:
+        await until(lambda: follower.connected)
+        with follower.follow(org, task, tokens=True) as with_tokens, follower.follow(org, task) as without:
+            await confirmed(with_tokens)
+            await until(lambda: follower._active >= set(follower._channels))
+            await asyncio.sleep(0.1)
+            for text in ("Hel", "lo"):
+                live.token(task, 2, {"text": text})
+            live.publish([Told(org, task, 5)])
+            texts: list[str] = []
+            while not isinstance(item := await heard(with_tokens), Events):
+                assert isinstance(item, Tokens)
+                assert item.attempt == 2
+                texts += [token["text"] for token in item.tokens]
+            assert "".join(texts) == "Hello"
+            assert isinstance(await heard(without), Events)
+    live.close()
+
+
+async def test_a_worker_hears_which_of_its_runs_were_stopped(valkey_url: str) -> None:
+    worker = uuid7()
+    stopped: list[str] = []
+    listening = asyncio.create_task(listen_worker(valkey_url, worker, stopped.append))
+    live = Live(valkey_url)
+    task = uuid7()
+    for _ in range(50):
+        live.stop(worker, task)
+        await asyncio.sleep(0.05)
+        if stopped:
+            break
+    assert set(stopped) == {task}
+    listening.cancel()
+    live.close()
+
+
+async def test_channels_are_held_only_while_somebody_follows(valkey_url: str) -> None:
+    org = uuid7()
+    channel = f"runyard:org:{org}"
+    client = redis.Redis.from_url(valkey_url)
+    async with following(valkey_url) as follower:
+        await until(lambda: follower.connected)
+        first, second = follower.follow(org), follower.follow(org, uuid7())
+        await until(lambda: client.pubsub_numsub(channel)[0][1] == 1)
+        first.close()
+        first.close()  # a second close is none
+        assert follower._channels[channel] == 1
+        second.close()
+        await until(lambda: client.pubsub_numsub(channel)[0][1] == 0)
+    client.close()
+
+
+async def test_a_follower_too_slow_for_its_queue_hears_of_a_gap(valkey_url: str) -> None:
+    org, task = uuid7(), uuid7()
+    async with following(valkey_url) as follower:
+        with follower.follow(org, task, limit=3) as slow:
+            for seq in range(1, 10):
+                follower.hand_over([Told(org, task, seq)])
+            await asyncio.sleep(0.1)
+            items = []
+            while (item := await slow.next(0.01)) is not None:
+                items.append(item)
+            assert GAP in items
+            assert len(items) <= 4
+
+
+async def test_without_redis_followers_look_once_a_second(tmp_path: Path) -> None:
+    async with following("") as follower:
+        with follower.follow("org", "task") as waiting:
+            began = time.monotonic()
+            assert await waiting.next(5) is GAP
+            assert time.monotonic() - began < 2
+    async with following("redis://127.0.0.1:1/0") as follower:
+        with follower.follow("org", "task") as waiting:
+            assert await waiting.next(5) is GAP
+            assert not follower.connected
+
+
+async def test_what_a_publisher_could_not_send_is_told_as_a_gap(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path)
+    server.start()
+    org, task = uuid7(), uuid7()
+    live = Live(server.url)
+    try:
+        async with following(server.url) as follower:
+            await until(lambda: follower.connected)
+            with follower.follow(org, task) as waiting:
+                await confirmed(waiting)
+                server.stop()
+                await until(lambda: not follower.connected)
+                live.publish([Told(org, task, 1)])
+                await until(lambda: bool(live._missed))
+                assert await waiting.next(5) is GAP
+                server.start()
+                await until(lambda: follower.connected and not live._missed)
+                live.publish([Told(org, task, 2)])
+                assert [e["seq"] for e in (await heard(waiting)).events] == [2]
+    finally:
+        live.close()
+        server.stop()
+
+
+def test_publishing_never_blocks_nor_fails_its_caller() -> None:
+    live = Live("redis://127.0.0.1:1/0", queue_size=100)
+    began = time.monotonic()
+    for seq in range(1, 5000):
+        live.publish([Told("org", "task", seq)])
+        live.token("task", 1, {"text": "x"})
+    assert time.monotonic() - began < 2
+    live.close()
+
+
+# ---- through the api
+
+
+async def chatty(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Emits numbered events with token deltas between them."""
+    for number in range(args["events"]):
+        await ctx.token(f"t{number} ")
+        await ctx.emit("custom", {"n": number})
+        await asyncio.sleep(args.get("pause", 0))
+    return {"done": True}
+
+
+async def gated(ctx: Context, args: dict[str, Any]) -> str:
+    """Waits for its caller before each part."""
+    for number in range(args["parts"]):
+        await ctx.ask(f"part {number}?")
+        await ctx.emit("part", {"n": number})
+    return "all"
+
+
+async def read_events(
+    client: httpx2.AsyncClient, path: str, headers: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Follow a stream to its end."""
+    async with client.stream("GET", path, headers=headers or {}) as response:
+        assert response.status_code == 200, response.status_code
+        return [frame async for frame in Frames(response)]
+
+
+def numbered(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [frame["data"] for frame in frames if "event" not in frame]
+
+
+async def test_a_stream_replays_goes_live_and_ends_with_the_task(tmp_path: Path, valkey_url: str) -> None:
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
+            name = shop.publish(chatty)
+            task_id = await shop.submit(name, {"events": 20, "pause": 0.01})
+            frames = await read_events(client, f"/tasks/{task_id}/events")
+            events = numbered(frames)
+            assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
+            assert [e["type"] for e in events][:2] == ["submit", "claim"]
+            assert events[-1]["data"]["status"] == "completed"
+            assert [
+                e["data"]["data"]["n"] if "data" in e["data"] else e["data"]["n"]
+                for e in events
+                if e["type"] == "custom"
+            ] == list(range(20))
+            assert frames[-1]["event"] == "end"
+            assert frames[-1]["data"] == {"task_id": task_id, "status": "completed"}
+            tokens = [f["data"] for f in frames if f.get("event") == "token"]
+            assert tokens
+            assert {t["attempt"] for t in tokens} == {1}
+            assert "id" not in next(f for f in frames if f.get("event") == "token")
+            # whoever comes later reads the same log, and whoever has it all is told to stop
+            assert numbered(await read_events(client, f"/v1/tasks/{task_id}/events")) == events
+            last = {"last-event-id": str(events[-1]["seq"])}
+            assert (await client.get(f"/tasks/{task_id}/events", headers=last)).status_code == 204
+
+
+async def test_reconnecting_readers_see_no_gap_and_no_repeat(tmp_path: Path, valkey_url: str) -> None:
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
+            task_id = await shop.submit(shop.publish(chatty), {"events": 120, "pause": 0.005})
+
+            async def reader(patience: int) -> list[int]:
+                seen: list[int] = []
+                while True:
+                    headers = {"last-event-id": str(seen[-1])} if seen else {}
+                    async with client.stream("GET", f"/tasks/{task_id}/events", headers=headers) as response:
+                        if response.status_code == 204:
+                            return seen
+                        async for frame in Frames(response):
+                            if "event" in frame:
+                                continue
+                            seen.append(int(frame["id"]))
+                            if len(seen) % patience == 0:
+                                break  # hang up in the middle
+
+            readers = await asyncio.gather(*(reader(patience) for patience in (3, 7, 11, 1000)))
+            last = (await settled(client, task_id))["status"]
+            assert last == "completed"
+            expected = list(range(1, len(readers[0]) + 1))
+            assert all(seen == expected for seen in readers)
+            assert len(expected) == 123
+
+
+async def test_a_redis_restart_in_mid_stream_loses_no_event(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path)
+    server.start()
+    try:
+        with Api(tmp_path / "home", redis_url=server.url) as api:
+            async with workers_of(api, server.url) as shop, api.async_client() as client:
+                task_id = await shop.submit(shop.publish(chatty), {"events": 60, "pause": 0.05})
+                reading = asyncio.create_task(read_events(client, f"/tasks/{task_id}/events"))
+                await asyncio.sleep(0.5)
+                server.stop()
+                await asyncio.sleep(1.0)
+                server.start()
+                events = numbered(await asyncio.wait_for(reading, 30))
+                assert [e["seq"] for e in events] == list(range(1, 64))
+    finally:
+        server.stop()
+
+
+async def test_streams_and_waiters_work_from_the_database_alone(tmp_path: Path) -> None:
+    with Api(tmp_path / "home") as api:
+        async with workers_of(api) as shop, api.async_client() as client:
+            task_id = await shop.submit(shop.publish(chatty), {"events": 5})
+            events = numbered(await read_events(client, f"/tasks/{task_id}/events"))
+            assert [e["seq"] for e in events] == list(range(1, 9))
+            second = await shop.submit(shop.publish(chatty), {"events": 5, "pause": 0.1})
+            task = (await client.get(f"/tasks/{second}?wait=20")).json()
+            assert task["status"] == "completed"
+
+
+async def test_a_json_page_goes_on_where_the_last_ended(tmp_path: Path) -> None:
+    with Api(tmp_path / "home") as api:
+        async with workers_of(api) as shop, api.async_client() as client:
+            task_id = await shop.submit(shop.publish(chatty), {"events": 10})
+            await settled(client, task_id)
+            accept = {"accept": "application/json"}
+            seen: list[int] = []
+            after = 0
+            while True:
+                path = f"/tasks/{task_id}/events?after={after}&limit=4"
+                page = (await client.get(path, headers=accept)).json()
+                seen += [e["seq"] for e in page["data"]]
+                after = page["next_after"]
+                if not page["has_more"]:
+                    break
+            assert seen == list(range(1, 14))
+            bad = await client.get(f"/tasks/{task_id}/events", headers={"last-event-id": "seven"})
+            assert (bad.status_code, bad.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_a_waiter_is_woken_by_the_end_not_by_a_clock(tmp_path: Path, valkey_url: str) -> None:
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
+            task_id = await shop.submit(shop.publish(gated), {"parts": 1})
+            asked = await settled(client, task_id, "waiting_for_input")
+            assert asked["question"]["text"] == "part 0?"
+            tag = (await client.get(f"/tasks/{task_id}")).headers["etag"]
+            waiting = asyncio.create_task(
+                client.get(f"/tasks/{task_id}?wait=30", headers={"if-none-match": tag})
+            )
+            await until(lambda: len(api.state.follower._tasks) == 1)
+            began = time.monotonic()
+            said = await client.post(f"/tasks/{task_id}/message", json={"message": "go"})
+            assert (said.status_code, said.json()["answered"]) == (202, True)
+            changed = await waiting
+            assert changed.status_code == 200
+            assert changed.headers["etag"] != tag
+            assert time.monotonic() - began < 3
+            done = await settled(client, task_id)
+            assert done["output"] == "all"
+            again = await client.post(f"/tasks/{task_id}/message", json={"message": "go"})
+            assert again.status_code == 409
+
+
+async def test_a_thousand_waiters_cost_no_thread_each(tmp_path: Path, valkey_url: str) -> None:
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
+            ids = [await shop.submit(shop.publish(gated), {"parts": 1}) for _ in range(4)]
+            for task_id in ids:
+                await settled(client, task_id, "waiting_for_input")
+            tags = {i: (await client.get(f"/tasks/{i}")).headers["etag"] for i in ids}
+            before = threading.active_count()
+            waiters = [
+                asyncio.create_task(
+                    client.get(f"/tasks/{ids[n % 4]}?wait=60", headers={"if-none-match": tags[ids[n % 4]]})
+                )
+                for n in range(1000)
+            ]
+            await until(lambda: sum(map(len, api.state.follower._tasks.values())) == 1000, 40)
+            assert threading.active_count() <= before + 10
+            for task_id in ids:
+                await client.post(f"/tasks/{task_id}/message", json={"message": "go"})
+            answers = await asyncio.gather(*waiters)
+            assert {a.status_code for a in answers} == {200}
+
+
+async def test_the_organisation_stream_filters_and_resumes(tmp_path: Path, valkey_url: str) -> None:
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
+            loud, quiet = shop.publish(chatty), shop.publish(gated)
+            agent_id = (await client.get(f"/api/v1/agents/{loud}")).json()["agent_group_id"]
+            path = f"/api/v1/events?types=finish,custom&agent_id={agent_id}"
+            async with client.stream("GET", path) as response:
+                frames = Frames(response)
+                await until(lambda: len(api.state.follower._orgs) == 1)
+                await asyncio.sleep(0.2)
+                await shop.submit(quiet, {"parts": 1})
+                first = await shop.submit(loud, {"events": 3})
+                seen = [await anext(frames) for _ in range(4)]
+            assert [f["data"]["type"] for f in seen] == ["custom"] * 3 + ["finish"]
+            assert {f["data"]["task_id"] for f in seen} == {first}
+            second = await shop.submit(loud, {"events": 2})
+            await settled(client, second)
+            async with client.stream("GET", path, headers={"last-event-id": seen[-1]["id"]}) as response:
+                frames = Frames(response)
+                missed: list[dict[str, Any]] = []
+                while len([m for m in missed if m["data"]["task_id"] == second]) < 3:
+                    missed.append(await asyncio.wait_for(anext(frames), 10))
+            assert [m["data"]["type"] for m in missed if m["data"]["task_id"] == second] == [
+                "custom",
+                "custom",
+                "finish",
+            ]
+            keys = [(m["data"]["task_id"], m["data"]["seq"]) for m in missed]
+            assert len(keys) == len(set(keys))
+
+
+async def test_a_reader_that_takes_nothing_is_dropped_and_may_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "SLOWEST", 0.5)
+
+    async def flood(ctx: Context, args: dict[str, Any]) -> str:
+        for number in range(400):
+            await ctx.emit("custom", {"n": number, "text": "x" * 60_000})
+        return "done"
+
+    with Api(tmp_path / "home") as api:
+        async with workers_of(api) as shop, api.async_client() as client:
+            task_id = await shop.submit(shop.publish(flood))
+            await settled(client, task_id, seconds=60)
+            host, port = api.url.removeprefix("http://").split(":")
+            _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+            writer.write(
+                f"GET /tasks/{task_id}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n\r\n".encode()
+            )
+            await until(lambda: _streams(api) == 1)
+            await until(lambda: _streams(api) == 0, 20)
+            writer.close()
+            events = numbered(await read_events(client, f"/tasks/{task_id}/events", {"last-event-id": "400"}))
+            assert [e["seq"] for e in events] == [401, 402, 403]
+
+
+def _streams(api: Api) -> float:
+    with api.client("") as client:
+        line = next(
+            x for x in client.get("/metrics").text.splitlines() if x.startswith("runyard_streams_open ")
+        )
+    return float(line.split()[1])

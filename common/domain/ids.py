@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 import secrets
 import threading
@@ -33,8 +33,8 @@ def uuid7() -> str:
     with _clock:
         _last = max(_last + 1, (time.time_ns() // 1_000_000) << 12)
         millis, counter = _last >> 12, _last & 0xFFF
-    random = int.from_bytes(os.urandom(8), "big") >> 2
-    return str(uuid.UUID(int=millis << 80 | 0x7 << 76 | counter << 64 | 0x2 << 62 | random))
+    # Ids are told apart, not kept secret: the process's own generator (reseeded in forks) needs no system call.
+    return str(uuid.UUID(int=millis << 80 | 0x7 << 76 | counter << 64 | 0x2 << 62 | random.getrandbits(62)))
 
 
 def token(prefix: str, nbytes: int = 16) -> str:

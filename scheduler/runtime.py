@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
+from common.domain.sealing import Sealer
+from common.services import identity
 from common.services.aftermath import Aftermath
+from common.services.runs import RunRules
 from common.settings import Settings
 from common.store import outbox
 from common.store.database import Database
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from common.stream import Live
-from scheduler.duties import Admit, Deliver, Duty, Expire, Relay, Rescue
+from scheduler.duties import Admit, Deliver, Duty, Expire, Fire, Relay, Rescue
 
 
 class Runtime:
     """The store, the doorbell and the duties of one scheduler."""
 
     def __init__(self, settings: Settings) -> None:
-        self._db = Database(settings.database, pool_size=3)
+        self._db = Database(settings.database, pool_size=4)
         self._live = Live(settings.redis)
         plain = Store(self._db)
         self._bell = Doorbell(application(settings), lambda ids: _forget(plain, ids))
@@ -26,6 +29,7 @@ class Runtime:
         self.store = Store(self._db, aftermath)
         self._writer = aftermath.writer = GroupCommit(self.store)
         self.duties: list[Duty] = [
+            Fire(self.store, RunRules.of(settings, Sealer(identity.secret_key(settings)))),
             Rescue(self.store),
             Admit(self.store),
             Expire(self.store),
@@ -42,5 +46,5 @@ class Runtime:
 
 
 def _forget(store: Store, ids: list[str]) -> None:
-    with store.begin() as tx:
+    with store.begin(durable=False) as tx:
         outbox.rung(tx, ids)

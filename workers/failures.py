@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 from common.domain.errors import RunyardError
 from common.domain.lifecycle import Cause
 from common.domain.tasks import Failure
@@ -29,6 +32,8 @@ def classify(error: BaseException) -> Failure:
         )
     if isinstance(error, RunyardError):
         return Failure(error.code, message, Cause.INFRASTRUCTURE, error.status >= 500)
+    if isinstance(error, DBAPIError | PoolTimeout):
+        return Failure("database_unavailable", message, Cause.INFRASTRUCTURE, retryable=True)
     if isinstance(error, ConnectionError | TimeoutError):
         return Failure("connection_failed", f"{type(error).__name__}: {message}", Cause.PROVIDER, True)
     # An agent's own exception: its retry budget (0 unless the agent gave one) decides.

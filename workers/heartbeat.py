@@ -67,7 +67,7 @@ class Heartbeat:
                 )
 
     def _beat(self) -> bool:
-        with self._store.begin() as tx:
+        with self._store.begin(durable=False) as tx:
             held = workers.heartbeat(tx, self._worker_id, self._lease, self._running(), self.draining)
         if held:
             with self._store.read() as conn:

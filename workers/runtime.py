@@ -135,5 +135,5 @@ async def _once_there(work: Callable[..., T], *args: Any) -> T:
 
 
 def _forget(store: Store, ids: list[str]) -> None:
-    with store.begin() as tx:
+    with store.begin(durable=False) as tx:
         outbox.rung(tx, ids)

@@ -22,7 +22,8 @@ def admit(tx: Tx, keys: Iterable[str]) -> int:
     candidates: dict[str, Task] = {}
     for key in sorted(set(keys)):
         candidates |= {task.id: task for task in _next_of(tx, key)}
-    return admit_tasks(tx, list(candidates.values()))
+    # Runs that were under way already go before backlog, whichever limit holds either.
+    return admit_tasks(tx, sorted(candidates.values(), key=lambda task: task.resume))
 
 
 def admit_held(tx: Tx, key: str) -> int:

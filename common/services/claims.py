@@ -12,6 +12,7 @@ from common.domain.fairness import order, system_time
 from common.domain.lifecycle import Event, Status
 from common.domain.tasks import Task
 from common.store import journal, lanes, questions, tasks, workers
+from common.store.group_commit import fleeting
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, head, move
 
@@ -39,6 +40,7 @@ class Claimed:
     answers: list[dict[str, Any]] = field(default_factory=list)
 
 
+@fleeting
 def claim(tx: Tx, commands: Sequence[Claim]) -> list[list[Claimed] | RunyardError]:
     """Answer each claim with the tasks it got, possibly none; `LeaseLost` when the worker may not claim."""
     return [_claim(tx, command) for command in commands]

@@ -29,10 +29,19 @@ class Database:
         self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """A write transaction: committed at the end of the block, rolled back when it raises."""
-        with self._writing.connect() as connection, connection.begin():
-            yield connection
+    def begin(self, durable: bool = True) -> Iterator[Connection]:
+        """A write transaction: committed at the end of the block, rolled back when it raises.
+
+        One that is not `durable` does not wait for the disk. It survives the death of any process, and is
+        lost only with the host's power: enough for claims and heartbeats, whose owner died with it.
+        """
+        with self._writing.connect() as connection:
+            if not self.is_postgres:
+                _synchronous(connection, durable)
+            with connection.begin():
+                if self.is_postgres and not durable:
+                    connection.execute(_RELAXED)
+                yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -52,6 +61,16 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+_RELAXED = text("SET LOCAL synchronous_commit = off")
+
+
+def _synchronous(connection: Connection, durable: bool) -> None:
+    level = "FULL" if durable else "NORMAL"
+    if connection.info.get("synchronous") != level:
+        connection.connection.cursor().execute(f"PRAGMA synchronous={level}")
+        connection.info["synchronous"] = level
 
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::double precision")

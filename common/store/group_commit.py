@@ -106,7 +106,7 @@ class GroupCommit:
         for index, (batch, _, _) in enumerate(jobs):
             kinds.setdefault(batch, []).append(index)
         answers: list[Any] = [None] * len(jobs)
-        with self._store.begin() as tx:
+        with self._store.begin(durable=any(getattr(batch, "durable", True) for batch in kinds)) as tx:
             for batch, indices in kinds.items():
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
                     answers[index] = answer
@@ -121,6 +121,12 @@ def apart(batch: B) -> B:
     """
     batch.stands_apart = True  # type: ignore[attr-defined]
     return batch
+
+
+def fleeting(batch: B) -> B:
+    """Mark a batch function whose commits need not wait for the disk (see `Database.begin`)."""
+    batch.durable = False  # type: ignore[attr-defined]
+    return apart(batch)
 
 
 def _stands_apart(batch: Batch) -> bool:

@@ -64,9 +64,12 @@ class Store:
         self.after_commit = after_commit
 
     @contextmanager
-    def begin(self) -> Iterator[Tx]:
-        """A write transaction. A doorbell that must ring is written into the outbox with it."""
-        with self.db.begin() as conn:
+    def begin(self, durable: bool = True) -> Iterator[Tx]:
+        """A write transaction. A doorbell that must ring is written into the outbox with it.
+
+        See `Database.begin` for what is not `durable`.
+        """
+        with self.db.begin(durable) as conn:
             tx = Tx(self.db, conn, self.db.now(conn))
             yield tx
             if tx.woken:

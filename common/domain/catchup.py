@@ -31,9 +31,7 @@ class DueFires:
     fires: tuple[float, ...]  # due times, oldest first
     skipped: int  # due times passed over
     last_due: float | None  # the newest due time now handled: the next call's `last_due`
-    next_due: (
-        float | None
-    )  # the first due time not handled, possibly already due; None: the schedule is finished
+    next_due: float | None  # the first due time not handled, which may be due already; None when finished
     wake_at: float | None  # when `next_due` is released: `next_due` with its jitter
     clock_behind_s: float  # above 0: the clock stands this far before a due time already handled
 

@@ -55,7 +55,7 @@ def read_cron(expression: str, *, field: str = "schedule") -> Cron:
         raise
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def _read(expression: str) -> Cron:
     tokens = _tokens(expression)
     try:

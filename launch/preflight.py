@@ -14,12 +14,16 @@ from launch.problems import SettingsProblem, StartProblem
 _CONNECT_SECONDS = 5
 
 
-def settings_with_port() -> Settings:
-    """The settings, with a free port chosen where RUNYARD_PORT is 0; `StartProblem` if they cannot work."""
+def read_settings() -> Settings:
+    """This process's settings; `SettingsProblem` names one that cannot work."""
     try:
-        settings = load()
+        return load()
     except ConfigurationError as error:
         raise SettingsProblem(error.message) from None
+
+
+def with_port(settings: Settings) -> Settings:
+    """The same with a free port where RUNYARD_PORT is 0; `StartProblem` if the api could not listen there."""
     check_port(settings.host, settings.port)
     return settings.model_copy(update={"port": settings.port or free_port(settings.host)})
 

@@ -33,9 +33,10 @@ def up(workers: int = 1, demo: bool = False, once: bool = False) -> int:
 
 
 def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
-    settings = preflight.settings_with_port()
+    settings = preflight.read_settings()
     home = open_home(settings.home)
     with locked(home):
+        settings = preflight.with_port(settings)
         preflight.check_database(settings)
         model = models.choose(settings, os.environ)
         env = child_environment(settings, home, os.environ, model, demo)

@@ -24,102 +24,72 @@ from launch.localmodel import engine
 from launch.ports import free_port
 from launch.valkey import NO_RETRY, Valkey
 from tests import servers
+from tests.launching import ROOT, Launched, alive
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
-Start = Callable[..., "subprocess.Popen[str]"]
+Supervise = Callable[..., Launched]
 
 
 @pytest.fixture
-def supervise(tmp_path: Path) -> Iterator[Start]:
+def supervise(tmp_path: Path) -> Iterator[Supervise]:
     """Starts a supervisor over the given children; stops what a test leaves."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Launched] = []
 
-    def start(*children: dict[str, Any]) -> subprocess.Popen[str]:
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.fakes.supervised", str(tmp_path), json.dumps(children)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                text=True,
-            )
-        )
+    def start(*children: dict[str, Any]) -> Launched:
+        command = [sys.executable, "-m", "tests.fakes.supervised", str(tmp_path), json.dumps(children)]
+        started.append(Launched(command, tmp_path / "supervisor.log"))
         return started[-1]
 
     yield start
     for supervisor in started:
-        if supervisor.poll() is None:
-            supervisor.kill()
-        supervisor.communicate()
+        supervisor.kill()
 
 
-def until_up(supervisor: subprocess.Popen[str]) -> str:
-    """What it says until everything is up."""
-    assert supervisor.stdout
-    said = ""
-    for line in supervisor.stdout:
-        if line == "UP\n":
-            return said
-        said += line
-    pytest.fail(f"never up:\n{said}")
-
-
-def rest(supervisor: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit code, and what it said to its end."""
-    said, _ = supervisor.communicate(timeout=20)
-    return supervisor.returncode, said
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
+UP = "UP\n"
 SLEEPS = "exec sleep 60"
 
 
 class TestSupervisor:
-    def test_a_stage_is_up_when_all_its_children_are_ready(self, supervise: Start, tmp_path: Path) -> None:
+    def test_a_stage_is_up_when_all_its_children_are_ready(
+        self, supervise: Supervise, tmp_path: Path
+    ) -> None:
         supervisor = supervise(
             {"name": "plain", "command": SLEEPS},
             {"name": "slow", "command": "sleep 0.3; touch serving; exec sleep 60", "wait_for": "serving"},
             {"name": "migrate", "command": "echo done", "once": True},
         )
-        said = until_up(supervisor)
+        said = supervisor.until(UP)
         assert "slow" in said
         assert "migrate" in said
         assert (tmp_path / "serving").exists()
 
-    def test_a_child_that_ends_is_started_again(self, supervise: Start, tmp_path: Path) -> None:
+    def test_a_child_that_ends_is_started_again(self, supervise: Supervise, tmp_path: Path) -> None:
         lives = tmp_path / "lives"
         command = f"echo x >> lives; [ $(wc -l < lives) -gt 1 ] && {SLEEPS}; exit 3"
-        until_up(supervisor := supervise({"name": "api", "command": command}))
+        supervisor = supervise({"name": "api", "command": command})
+        supervisor.until(UP)
         wait_until(lambda: lives.exists() and lives.read_text().count("x") == 2)
-        supervisor.terminate()
-        code, said = rest(supervisor)
+        code, said = supervisor.end(signal.SIGTERM)
         assert code == 0
         assert "api ended (exit code 3); starting it again in 0.5 s" in said
 
     def test_a_child_whose_settings_cannot_work_ends_everything_with_its_sentence(
-        self, supervise: Start
+        self, supervise: Supervise
     ) -> None:
         command = "echo 'RUNYARD_MODEL: no such provider.'; exit 2"
-        code, said = rest(supervise({"name": "api", "command": command}, {"name": "x", "command": SLEEPS}))
+        code, said = supervise({"name": "api", "command": command}, {"name": "x", "command": SLEEPS}).end()
         assert code == 2
         assert said.strip().splitlines()[-1] == "api ended: RUNYARD_MODEL: no such provider."
 
-    def test_migrations_that_fail_show_the_end_of_their_log(self, supervise: Start) -> None:
-        code, said = rest(supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}))
+    def test_migrations_that_fail_show_the_end_of_their_log(self, supervise: Supervise) -> None:
+        code, said = supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}).end()
         assert code == 1
         assert "reason" in said
         assert "migrate failed: exit code 1" in said
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_stops_the_worker_before_the_rest(
-        self, supervise: Start, tmp_path: Path, number: signal.Signals
+        self, supervise: Supervise, tmp_path: Path, number: signal.Signals
     ) -> None:
         # the worker drains for a while; the broker must still be there then
         trap = "trap '{}echo {} >> stopped; exit 0' TERM; touch {}.up; while :; do sleep 0.05; done"
@@ -127,39 +97,37 @@ class TestSupervisor:
             {"name": "broker", "command": trap.format("", "broker", "broker"), "order": 2},
             {"name": "worker", "command": trap.format("sleep 0.5; ", "worker", "worker"), "order": 1},
         ]
-        until_up(supervisor := supervise(*[{**c, "wait_for": f"{c['name']}.up"} for c in children]))
-        supervisor.send_signal(number)
-        code, _ = rest(supervisor)
+        supervisor = supervise(*[{**c, "wait_for": f"{c['name']}.up"} for c in children])
+        supervisor.until(UP)
+        code, _ = supervisor.end(number)
         assert code == 0
         assert (tmp_path / "stopped").read_text().split() == ["worker", "broker"]
 
-    def test_a_child_that_ignores_the_stop_is_killed_after_its_grace(self, supervise: Start) -> None:
+    def test_a_child_that_ignores_the_stop_is_killed_after_its_grace(self, supervise: Supervise) -> None:
         deaf = {
             "name": "deaf",
             "command": "trap '' TERM; touch up; while :; do sleep 0.1; done",
             "grace": 0.3,
         }
-        until_up(supervisor := supervise({**deaf, "wait_for": "up"}))
-        supervisor.terminate()
-        code, said = rest(supervisor)
+        supervisor = supervise({**deaf, "wait_for": "up"})
+        supervisor.until(UP)
+        code, said = supervisor.end(signal.SIGTERM)
         assert code == 0
         assert "deaf did not stop in time and was killed" in said
 
-    def test_a_second_signal_kills_at_once(self, supervise: Start) -> None:
+    def test_a_second_signal_kills_at_once(self, supervise: Supervise) -> None:
         deaf = {"name": "deaf", "command": "trap '' TERM; touch up; while :; do sleep 0.1; done", "grace": 60}
-        until_up(supervisor := supervise({**deaf, "wait_for": "up"}))
-        supervisor.send_signal(signal.SIGINT)
-        assert supervisor.stdout
-        assert "Stopping" in supervisor.stdout.readline()
-        supervisor.send_signal(signal.SIGINT)
-        code, _ = rest(supervisor)
+        supervisor = supervise({**deaf, "wait_for": "up"})
+        supervisor.until(UP)
+        supervisor.process.send_signal(signal.SIGINT)
+        supervisor.until("Stopping")
+        code, _ = supervisor.end(signal.SIGINT)
         assert code == 130
 
     @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
-    def test_children_die_with_a_killed_supervisor(self, supervise: Start, tmp_path: Path) -> None:
-        until_up(
-            supervisor := supervise({"name": "a", "command": f"echo $$ > pid; {SLEEPS}", "wait_for": "pid"})
-        )
+    def test_children_die_with_a_killed_supervisor(self, supervise: Supervise, tmp_path: Path) -> None:
+        supervisor = supervise({"name": "a", "command": f"echo $$ > pid; {SLEEPS}", "wait_for": "pid"})
+        supervisor.until(UP)
         pid = int(wait_until((tmp_path / "pid").read_text))
         assert alive(pid)
         supervisor.kill()

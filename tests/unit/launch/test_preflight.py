@@ -27,13 +27,13 @@ def test_an_address_of_another_machine_names_the_setting_to_change() -> None:
 
 def test_port_0_becomes_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNYARD_PORT", "0")
-    assert preflight.settings_with_port().port > 0
+    assert preflight.with_port(preflight.read_settings()).port > 0
 
 
 def test_a_bad_setting_is_named_and_exits_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNYARD_PROT", "8001")
     with pytest.raises(SettingsProblem, match="RUNYARD_PROT") as caught:
-        preflight.settings_with_port()
+        preflight.read_settings()
     assert caught.value.exit_code == 2
 
 

@@ -1,0 +1,88 @@
+"""A launcher in a process of its own, what it says, and the processes below it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+
+
+class Launched:
+    """A running supervisor: `command` started with its output in `log`."""
+
+    def __init__(self, command: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self._log = log
+        with log.open("w") as out:
+            self.process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=out, stderr=out)
+
+    @property
+    def said(self) -> str:
+        """Everything it said so far."""
+        return self._log.read_text()
+
+    def until(self, wanted: str, seconds: float = 20.0) -> str:
+        """What it said once it says `wanted`; fails, with what it said, if it does not or ends first."""
+        try:
+            wait_until(
+                lambda: wanted in self.said or self.process.poll() is not None, seconds=seconds, every=0.1
+            )
+        except AssertionError:
+            pass
+        assert wanted in self.said, f"never said {wanted!r}:\n{self.said}"
+        return self.said
+
+    def end(self, number: signal.Signals | None = None, seconds: float = 60.0) -> tuple[int, str]:
+        """Its exit code and all that it said, after the signal if there is one."""
+        if number is not None:
+            self.process.send_signal(number)
+        return self.process.wait(seconds), self.said
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def up(log: Path, env: Mapping[str, str], *options: str) -> Iterator[Launched]:
+    """`runyard up`, stopped at the end."""
+    launched = Launched([sys.executable, "-m", "launch.cli", "up", *options], log, env)
+    try:
+        yield launched
+    finally:
+        if launched.process.poll() is None:
+            launched.end(signal.SIGTERM)
+
+
+def refused(env: Mapping[str, str]) -> str:
+    """The one sentence of a `runyard up` that cannot start."""
+    command = [sys.executable, "-m", "launch.cli", "up"]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def children(pid: int) -> list[int]:
+    """Its child processes; a supervisor's have none of their own."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    """Its command line."""
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

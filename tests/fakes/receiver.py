@@ -6,6 +6,7 @@ What it does depends on the path:
     /status/<n>    that status; ?retry-after=<s> adds the header
     /slow/<s>      200 after so many seconds
     /hang          takes the request, never answers
+    /echo          400, and the headers it got
     /reset         takes the request, resets the connection
     /flaky/<n>     every n-th event is not taken at first: by turns 500, 429, a reset, silence, a slow 500
 
@@ -139,7 +140,7 @@ class Receiver:
                 more = {k: v[0] for k, v in parse_qs(split.query).items()}
                 await self._reply(writer, int(argument), more)
             case "echo":
-                await self._reply(writer, 500, said=json.dumps(headers))
+                await self._reply(writer, 400, said=json.dumps(headers))
             case _:
                 await self._reply(writer, 200)
         return True

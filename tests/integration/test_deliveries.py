@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
+import orjson
 import pytest
 import standardwebhooks
+from sqlalchemy import event
 
+from common.domain.errors import Conflict
 from common.domain.lifecycle import Status
+from common.outbound import GuardedClient, OutboundPolicy
+from common.services import answer_links, endpoints, redeliveries, stops
+from common.services.answer_links import LinkGone
+from common.services.answers import Decision
+from common.services.deliveries import Outgoing, Settled, settle
+from common.store import delivery_log
+from common.store.delivery_log import Filter
 from runyard import AgentError, Context
+from scheduler.duties import Deliver
 from tests.delivery_shop import DeliveryShop
-from tests.fakes.receiver import receiving
+from tests.fakes.receiver import Received, receiving
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +35,15 @@ def anyio_backend() -> str:
 
 async def greet(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     await ctx.progress(0.5, "half way")
-    return {"hello": args["name"]}
+    return {"hello": args.get("name")}
+
+
+async def colour(ctx: Context, args: dict[str, Any]) -> Any:
+    return await ctx.ask("Which colour?", options=["red", "blue"])
+
+
+def types(received: list[Received]) -> list[str]:
+    return [r.json["type"] for r in received]
 
 
 async def test_an_endpoint_hears_of_every_state_in_order_signed(database_url: str) -> None:
@@ -35,7 +55,7 @@ async def test_an_endpoint_hears_of_every_state_in_order_signed(database_url: st
         rows = await shop.settled(3, endpoint_id=endpoint)
         assert [row.state for row in rows] == ["success"] * 3
         got = receiver.received
-        assert [r.json["type"] for r in got] == ["run.pending", "run.running", "run.completed"]
+        assert types(got) == ["run.pending", "run.running", "run.completed"]
         assert len({r.event_id for r in got}) == 3
         for r in got:
             assert standardwebhooks.Webhook(secret).verify(r.body, r.headers) == r.json
@@ -44,3 +64,424 @@ async def test_an_endpoint_hears_of_every_state_in_order_signed(database_url: st
         last = got[-1].json["data"]
         assert (last["task_id"], last["status"], last["output"]) == (task.id, "completed", {"hello": "Ada"})
         assert last["input"]["args"] == {"name": "Ada"}
+        assert (rows[0].status_code, rows[0].answer, rows[0].attempt) == (200, "thanks", 1)
+
+
+async def test_a_callback_gets_agentbase_events_one_by_one_and_a_completion(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        secret = shop.transact(lambda tx: endpoints.rotate_callbacks(tx, shop.org, shop.sealer, "test"))
+        shop.deliverer()
+        await shop.engine()
+        callback = shop.callback(receiver.url(), {"Authorization": "Bearer of-the-caller"})
+        task = await shop.ended(await shop.submit(shop.publish(greet), {"name": "Ada"}, callback=callback))
+        await shop.settled(5, task_id=task.id)
+        got = receiver.received
+        assert types(got) == [
+            "agent_started", "agent_progress", "agent_response", "agent_completed", "run.completed",
+        ]  # fmt: skip
+        assert got[2].json["content"] == '{"hello":"Ada"}'
+        assert all({"type", "session", "task_id"} <= r.json.keys() for r in got)
+        done = got[-1].json
+        assert (done["taskId"], done["status"], done["output"]) == (task.id, "completed", {"hello": "Ada"})
+        for r in got:
+            assert r.headers["authorization"] == "Bearer of-the-caller"
+            standardwebhooks.Webhook(secret).verify(r.body, r.headers)
+
+
+async def test_a_callback_is_told_of_a_failure_and_of_a_stop(database_url: str) -> None:
+    async def fail(ctx: Context, args: dict[str, Any]) -> None:
+        raise AgentError("no such invoice", code="invoice_missing")
+
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.deliverer()
+        held = await shop.submit(shop.publish(greet), callback=shop.callback(receiver.url("/held")))
+        shop.transact(lambda tx: stops.stop_now(tx, [held], "no longer needed"))
+        await shop.engine()
+        await shop.ended(
+            await shop.submit(shop.publish(fail), callback=shop.callback(receiver.url("/failed")))
+        )
+        await shop.settled(5)
+        assert types(receiver.on("/held")) == ["agent_error", "run.stopped"]
+        failed = receiver.on("/failed")
+        assert types(failed) == ["agent_started", "agent_error", "run.failed"]
+        assert failed[1].json["content"] == "no such invoice"
+        assert failed[1].json["error"]["code"] == "invoice_missing"
+
+
+async def test_a_waiting_run_sends_a_link_that_answers_once_and_is_not_stored(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/hook"), events=("run.waiting_for_input", "run.completed"))
+        receiver.answers["/hook"] = "/status/500"
+        shop.deliverer()
+        await shop.engine()
+        task_id = await shop.submit(shop.publish(colour))
+        await shop.eventually(lambda: len(receiver.received) >= 2)
+        receiver.answers["/hook"] = "/ok"
+        (row,) = await shop.settled(1)
+        asked = receiver.taken[0].json["data"]["question"]
+        assert (asked["text"], asked["options"]) == ("Which colour?", ["red", "blue"])
+        assert len({r.body for r in receiver.received}) == 1, "the same body at every attempt"
+        base, _, token = asked["answer_url"].rpartition("/")
+        assert base == "https://runyard.example/answer"
+        assert token not in row.body
+        assert shop.transact(lambda tx: answer_links.answer(tx, token, "blue")) == task_id
+        assert (await shop.ended(task_id)).output == "blue"
+        with pytest.raises(LinkGone):
+            shop.transact(lambda tx: answer_links.answer(tx, token, "red"))
+        await shop.settled(2)
+        assert types(receiver.taken) == ["run.waiting_for_input", "run.completed"]
+
+
+async def test_a_review_sends_a_link_too_by_endpoint_and_by_callback(database_url: str) -> None:
+    async def pay(ctx: Context, args: dict[str, Any]) -> Any:
+        return await ctx.review("pay", {"total": 10})
+
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/hook"), events=("run.awaiting_review",))
+        shop.deliverer()
+        await shop.engine()
+        task_id = await shop.submit(shop.publish(pay), callback=shop.callback(receiver.url("/back")))
+        await shop.settled(3)
+        review = receiver.on("/hook")[0].json["data"]["review"]
+        assert (review["action"], review["arguments"]) == ("pay", {"total": 10})
+        _, asked = receiver.on("/back")
+        assert asked.json["type"] == "agent_awaiting_review"
+        links = [review["answer_url"], asked.json["reviews"][0]["answer_url"]]
+        assert len(set(links)) == 2
+        token = links[1].rpartition("/")[2]
+        shop.transact(lambda tx: answer_links.answer(tx, token, Decision("approve")))
+        assert (await shop.ended(task_id)).output == {"total": 10}
+
+
+async def test_a_failing_delivery_holds_back_those_behind_it_and_others_pass(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        _, secret = shop.endpoint(receiver.url("/hook"))
+        receiver.answers["/hook"] = "/status/500"
+        shop.deliverer()
+        stuck = await shop.submit(shop.publish(greet))
+        await shop.eventually(lambda: len(receiver.received) >= 2)
+        await shop.engine()
+        await shop.ended(stuck)
+        assert {r.json["type"] for r in receiver.received} == {"run.pending"}
+        receiver.answers["/hook"] = "/ok"
+        await shop.settled(3)
+        assert types(receiver.taken) == ["run.pending", "run.running", "run.completed"]
+        first = receiver.received[0]
+        again = [r for r in receiver.received if r.event_id == first.event_id]
+        assert len(again) >= 3
+        assert [r.attempt for r in again] == list(range(1, len(again) + 1))
+        assert {r.body for r in again} == {first.body}
+        for r in again:
+            standardwebhooks.Webhook(secret).verify(r.body, r.headers)
+
+
+async def test_a_dead_delivery_does_not_hold_back_those_behind_it(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/hook"))
+        receiver.answers["/hook"] = "/status/404"
+        shop.deliverer()
+        task_id = await shop.submit(shop.publish(greet))
+        (dead,) = await shop.settled(1)
+        assert (dead.state, dead.error, dead.attempt) == ("dead", "http_404", 1)
+        receiver.answers["/hook"] = "/ok"
+        await shop.engine()
+        await shop.ended(task_id)
+        rows = await shop.settled(3)
+        assert [row.state for row in rows] == ["dead", "success", "success"]
+        again = shop.transact(lambda tx: redeliveries.redeliver(tx, shop.org, dead.id, "test"))
+        assert again["state"] == "pending"
+        await shop.settled(3, state="success")
+        assert receiver.received[-1].event_id == receiver.received[0].event_id
+
+
+async def test_retries_end_and_the_delivery_is_dead_to_be_seen(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/status/500"), style="appstrate", events=("run.cancelled",))
+        shop.deliverer()
+        task_id = await shop.submit(shop.publish(greet))
+        shop.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        (row,) = await shop.settled(1)
+        assert (row.state, row.attempt, row.error) == ("dead", 8, "http_500")
+        assert len(receiver.received) == 8
+        with shop.store.read() as conn:
+            assert [r["id"] for r in delivery_log.page(conn, shop.org, Filter(states=("dead",)), 10)] == [
+                row.id
+            ]
+
+
+async def test_an_answer_of_410_switches_the_endpoint_off_until_enabled_and_replayed(
+    database_url: str,
+) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        endpoint, _ = shop.endpoint(receiver.url("/hook"))
+        receiver.answers["/hook"] = "/status/410"
+        shop.deliverer()
+        task_id = await shop.submit(shop.publish(greet))
+        await shop.settled(1)
+        with shop.store.read() as conn:
+            row = endpoints.own(conn, shop.org, endpoint)
+        assert (row["active"], row["disabled_reason"]) == (False, "gone")
+        await shop.engine()
+        await shop.ended(task_id)
+        assert len(shop.deliveries()) == 1, "nothing is promised to an endpoint that is off"
+        with pytest.raises(Conflict):
+            shop.transact(lambda tx: redeliveries.replay(tx, shop.org, endpoint, Filter(), "test"))
+        receiver.answers["/hook"] = "/ok"
+        shop.transact(lambda tx: endpoints.set_active(tx, shop.org, endpoint, True, "test"))
+        done = shop.transact(lambda tx: redeliveries.replay(tx, shop.org, endpoint, Filter(), "test"))
+        assert (len(done.ids), done.has_more) == (1, False)
+        (sent,) = await shop.settled(1)
+        assert (sent.state, receiver.taken[0].event_id) == ("success", receiver.received[0].event_id)
+        more = Filter(updated_before=done.settled_before)
+        assert shop.transact(lambda tx: redeliveries.replay(tx, shop.org, endpoint, more, "test")).ids == []
+
+
+async def test_a_callback_that_answers_410_is_called_no_more(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.deliverer()
+        await shop.engine()
+        callback = shop.callback(receiver.url("/status/410"))
+        task = await shop.ended(await shop.submit(shop.publish(greet), callback=callback))
+        rows = await shop.settled(task_id=task.id)
+        assert rows[0].error == "http_410"
+        assert {row.error for row in rows[1:]} <= {"callback_gone"}
+        assert len(receiver.received) == 1
+        with pytest.raises(Conflict, match="410"):
+            shop.transact(lambda tx: redeliveries.redeliver(tx, shop.org, rows[0].id, "test"))
+
+
+async def test_retry_after_is_obeyed_for_the_whole_receiver(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/hook"), events=("run.pending",))
+        receiver.answers["/hook"] = "/status/429?retry-after=1"
+        shop.deliverer()
+        name = shop.publish(greet)
+        await shop.submit(name)
+        await shop.eventually(lambda: receiver.received)
+        receiver.answers["/hook"] = "/ok"
+        await shop.submit(name)
+        await shop.settled(2)
+        first, *later = receiver.received
+        assert all(r.at - first.at >= 0.99 for r in later)
+
+
+async def test_what_a_killed_deliverer_had_in_hand_is_sent_by_another_under_the_same_id(
+    database_url: str,
+) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/hook"), events=("run.pending",))
+        receiver.answers["/hook"] = "/hang"
+        doomed = shop.deliverer()
+        doomed._lease = 0.6
+        await shop.submit(shop.publish(greet))
+        await shop.eventually(lambda: receiver.received)
+        shop.vanish_deliverer(doomed)
+        receiver.answers["/hook"] = "/ok"
+        shop.deliverer()
+        (row,) = await shop.settled(1)
+        assert (row.state, row.attempt) == ("success", 2)
+        assert len({r.event_id for r in receiver.received}) == 1
+
+
+async def test_an_outcome_that_comes_after_its_lease_changes_nothing(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/hook"), events=("run.pending",))
+        receiver.answers["/hook"] = "/slow/0.3"
+        first = shop.deliverer()
+        await shop.submit(shop.publish(greet))
+        await shop.eventually(lambda: receiver.received)
+        (row,) = shop.deliveries()
+        assert (row.lease_owner, row.state) == (first.owner, "pending")
+        shop.transact(lambda tx: settle(tx, [_late(row)]))
+        assert shop.deliveries()[0].state == "pending"
+        (row,) = await shop.settled(1)
+        assert (row.state, row.status_code) == ("success", 200)
+
+
+def _late(row: Any) -> Settled:
+    out = Outgoing(
+        row.id, row.org_id, row.task_id, row.endpoint_id, row.receiver, row.order_key, row.event_id,
+        row.event_type, row.url, row.host, row.body, row.attempt, "native", None, b"", None, False, 0.0,
+    )  # fmt: skip
+    return Settled(out, "another deliverer", "dead", error="late")
+
+
+async def test_a_drained_deliverer_finishes_what_it_sends_and_gives_the_rest_back(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/slow/0.3"), events=("run.pending",), max_per_second=8.0)
+        name = shop.publish(greet)
+        for _ in range(3):
+            await shop.submit(name)
+        drained = shop.deliverer()
+        await shop.eventually(lambda: drained.under_way >= 2)
+        await drained.drain(3.0)
+        rows = shop.deliveries()
+        assert all(row.lease_owner is None for row in rows)
+        sent = [row for row in rows if row.state == "success"]
+        assert len(sent) == len(receiver.received)
+        assert {row.attempt for row in rows if row.state == "pending"} <= {0}
+        shop.deliverer()
+        await shop.settled(3)
+        assert len({r.event_id for r in receiver.received}) == len(receiver.received) == 3
+
+
+async def test_two_deliverers_together_keep_an_endpoints_parallelism(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url("/slow/0.1"), events=("run.pending",), max_parallel=2, max_per_second=1000)
+        name = shop.publish(greet)
+        for _ in range(16):
+            await shop.submit(name)
+        shop.deliverer()
+        shop.deliverer()
+        await shop.settled(16)
+        assert receiver.busiest == 2
+
+
+async def test_an_endpoint_is_not_called_faster_than_it_allows(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url(), events=("run.pending",), max_per_second=20)
+        name = shop.publish(greet)
+        for _ in range(15):
+            await shop.submit(name)
+        shop.deliverer()
+        shop.deliverer()
+        await shop.settled(15)
+        times = sorted(r.at for r in receiver.received)
+        assert times[-1] - times[0] >= 14 / 20 * 0.75, "even on a machine that sends the first one late"
+
+
+async def test_filters_say_who_hears_what(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        mine, other = shop.publish(greet), shop.publish(colour)
+        agent = shop.spec(mine).agent.agent_id
+        shop.endpoint(receiver.url("/mine"), agent_id=agent, events=("run.completed", "run.completed"))
+        shop.endpoint(receiver.url("/summary"), payload_mode="summary", events=("run.completed",))
+        shop.endpoint(receiver.url("/off"), active=False)
+        shop.endpoint(receiver.url("/application"), application_id="app_1")
+        shop.deliverer()
+        await shop.engine()
+        await shop.ended(await shop.submit(mine, {"name": "Ada"}))
+        await shop.until(await shop.submit(other), Status.WAITING_FOR_INPUT)
+        await shop.settled(2)
+        assert sorted(r.path for r in receiver.received) == ["/mine", "/summary"]
+        summary = receiver.on("/summary")[0].json["data"]
+        assert summary["status"] == "completed"
+        assert not {"input", "output"} & summary.keys()
+
+
+async def test_appstrate_endpoints_get_appstrates_events(database_url: str) -> None:
+    async def slow(ctx: Context, args: dict[str, Any]) -> None:
+        await asyncio.sleep(30)
+
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url(), style="appstrate")
+        shop.deliverer()
+        await shop.engine()
+        name, slow_name = shop.publish(greet), shop.publish(slow, timeout=0.05)
+        task = await shop.ended(await shop.submit(name, {"name": "Ada"}))
+        await shop.ended(await shop.submit(slow_name))
+        stopped = await shop.submit(name, message="hi")
+        await shop.settled()
+        await shop.eventually(lambda: len(receiver.received) >= 6)
+        assert stopped
+        by_type = {r.json["type"]: r.json for r in receiver.received}
+        assert set(by_type) == {"run.started", "run.completed", "run.timeout"}
+        done = by_type["run.completed"]
+        assert (done["object"], done["apiVersion"]) == ("event", "2026-03-21")
+        assert done["id"].startswith("evt_")
+        assert abs(done["created"] - time.time()) < 60
+        completed = next(
+            r.json["data"]["object"] for r in receiver.received if r.json["data"]["object"]["id"] == task.id
+            and r.json["type"] == "run.completed"
+        )  # fmt: skip
+        duration = completed.pop("duration")
+        assert completed == {
+            "object": "run",
+            "id": task.id,
+            "packageId": name,
+            "status": "completed",
+            "input": {"name": "Ada"},
+            "result": {"output": {"hello": "Ada"}},
+        }
+        assert 0 <= duration < 60_000
+
+
+async def test_a_change_that_is_rolled_back_promises_nothing(database_url: str) -> None:
+    async with DeliveryShop(database_url) as shop:
+        shop.endpoint("https://hooks.example.com/")
+        task_id = await shop.submit(shop.publish(greet))
+        assert len(shop.deliveries()) == 1
+
+        def stop_and_fail(tx: Any) -> None:
+            stops.stop_now(tx, [task_id], "no")
+            raise RuntimeError("the commit never came")
+
+        with pytest.raises(RuntimeError):
+            shop.transact(stop_and_fail)
+        assert len(shop.deliveries()) == 1
+
+
+async def test_an_organisation_without_endpoints_pays_one_query_a_batch(database_url: str) -> None:
+    async with DeliveryShop(database_url) as shop:
+        name = shop.publish(greet)
+        ids = [await shop.submit(name) for _ in range(20)]
+        said: list[str] = []
+        event.listen(shop.db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+        shop.transact(lambda tx: stops.stop_now(tx, ids, "no"))
+        about = [text for text in said if "endpoints" in text or "deliveries" in text or "callbacks" in text]
+        assert len(about) == 1
+        assert shop.deliveries() == []
+
+
+async def test_secrets_and_headers_are_nowhere_to_be_read(
+    database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        _, secret = shop.endpoint(receiver.url("/hook"), events=("run.completed",))
+        receiver.answers |= {"/hook": "/status/400", "/back": "/echo"}
+        shop.deliverer()
+        await shop.engine()
+        callback = shop.callback(receiver.url("/back"), {"X-Key": "of-the-caller"})
+        task = await shop.ended(await shop.submit(shop.publish(greet), callback=callback))
+        await shop.eventually(lambda: len(receiver.received) >= 4)
+        assert receiver.on("/back")[0].headers["x-key"] == "of-the-caller"
+        rows = await shop.settled()
+        answer = next(row.answer for row in rows if row.task_id == task.id and row.endpoint_id is None)
+        assert "webhook-id" in answer
+        with shop.store.read() as conn:
+            for table in ("deliveries", "endpoints", "callbacks", "events", "audit", "tasks"):
+                for row in conn.exec_driver_sql(f"SELECT * FROM {table}"):
+                    text = b" ".join(
+                        v if isinstance(v, bytes) else orjson.dumps(v, default=str) for v in row
+                    ).decode("latin-1")
+                    assert "of-the-caller" not in text, table
+                    assert secret.removeprefix("whsec_") not in text, table
+        heard = capfd.readouterr()
+        assert "of-the-caller" not in heard.out + heard.err
+
+
+async def test_an_address_that_may_not_be_called_is_refused_at_the_call(database_url: str) -> None:
+    async with receiving() as receiver, DeliveryShop(database_url) as shop:
+        shop.endpoint(receiver.url(), events=("run.pending",))
+        async with GuardedClient(OutboundPolicy()) as shop.client:
+            shop.deliverer()
+            await shop.submit(shop.publish(greet))
+            (row,) = await shop.settled(1)
+        assert (row.state, row.attempt, row.error.partition(":")[0]) == ("dead", 1, "url_refused")
+        assert receiver.received == []
+
+
+async def test_the_scheduler_rings_for_what_nobody_took_and_gives_up_after_days(database_url: str) -> None:
+    async with DeliveryShop(database_url) as shop:
+        shop.endpoint("https://hooks.example.com/", events=("run.pending",))
+        await shop.submit(shop.publish(greet))
+        rings: list[int] = []
+        shop.ears.ring_deliveries = lambda: rings.append(1)  # type: ignore[method-assign]
+        duty = Deliver(shop.store, shop.ears)
+        assert duty.run_once() == 0
+        assert rings == []
+        assert duty.run_once(time.time() + 10) == 0
+        assert rings == [1]
+        assert duty.run_once(time.time() + 4 * 86_400) == 1
+        (row,) = shop.deliveries()
+        assert (row.state, row.error) == ("dead", "receiver_away")

@@ -30,6 +30,7 @@ logger = structlog.get_logger("runyard.deliveries")
 KEPT: Final = 1024
 USER_AGENT: Final = "Runyard-Webhooks/1"
 _HIDDEN: Final = "********"
+_SHORTEST_SECRET: Final = 6
 #: Answers by which a receiver asks to be left alone for a while.
 _ASKS_FOR_PEACE: Final = (429, 503)
 
@@ -127,8 +128,7 @@ def _why(outcome: Outcome) -> str:
 def _shown(body: bytes, hidden: tuple[str, ...]) -> str | None:
     """The first bytes of an answer as text, without the secrets that a receiver may have repeated."""
     text = body[:KEPT].decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    for value in sorted(hidden, key=len, reverse=True):
-        for part in {value, *value.split()}:
-            if len(part) >= 4:
-                text = text.replace(part, _HIDDEN)
+    parts = {part for value in hidden for part in (value, *value.split()) if len(part) >= _SHORTEST_SECRET}
+    for part in sorted(parts, key=len, reverse=True):
+        text = text.replace(part, _HIDDEN)
     return text or None

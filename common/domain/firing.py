@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -50,7 +50,6 @@ class Standing:
     held: list[OpenRun] = field(default_factory=list)
     settled: list[tuple[float, FireOutcome]] = field(default_factory=list)
 
-    @property
     def pauses(self) -> bool:
         """Whether it has failed often enough to pause."""
         return self.schedule.lifetime.pauses(self.failures)
@@ -77,10 +76,9 @@ def stand(schedule: StoredSchedule, runs: Sequence[OpenRun]) -> Standing:
 
 @dataclass(slots=True)
 class Plan:
-    """What to do about one schedule now."""
+    """What is done about one schedule now."""
 
     standing: Standing
-    starts: list[tuple[float, bool]] = field(default_factory=list)  # due time, whether it is held
     left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)  # tasks to stop; their schedule stays due until they have
     handled: float | None = None  # the newest due time this plan decides
@@ -91,51 +89,47 @@ class Plan:
         return self.standing.schedule
 
 
-def plan(standing: Standing, now: float, limit: int) -> Plan:
-    """Decide the due times of a schedule at `now`; at most `limit` runs, the rest stays due."""
+#: Makes the run of a due time, `held` behind the earlier ones or not; False when it fails before it starts.
+Start = Callable[[float, bool], bool]
+
+
+def plan(standing: Standing, now: float, limit: int, start: Start) -> Plan:
+    """Decide the due times of a schedule at `now`, and `start` at most `limit` runs; the rest stays due."""
     schedule = standing.schedule
     made = Plan(standing, handled=schedule.last_due_at)
-    if standing.pauses:
+    if standing.pauses():
         return made
     due = schedule.due(now, limit)
-    made.handled = due.last_due
     if due.skipped and schedule.next_due_at is not None and schedule.next_due_at not in due.fires:
         made.left_out.append((schedule.next_due_at, FireOutcome.MISSED, _missed(due.skipped, now)))
     active, held = len(standing.active), len(standing.held)
-    before = schedule.last_due_at
     for at in due.fires:
-        match decide_overlap(schedule.overlap, active=active, held=held):
-            case OverlapDecision.START:
-                made.starts.append((at, False))
-                active += 1
-            case OverlapDecision.HOLD:
-                made.starts.append((at, True))
-                held += 1
-            case OverlapDecision.SKIP:
-                made.left_out.append((at, FireOutcome.SKIPPED, _overlapped(schedule, active)))
-            case OverlapDecision.STOP_AND_START:
-                made.stops = [run.task_id for run in (*standing.active, *standing.held)]
-                made.handled = before
-                break
-        before = at
+        decision = decide_overlap(schedule.overlap, active=active, held=held)
+        if decision is OverlapDecision.STOP_AND_START:
+            made.stops = [run.task_id for run in (*standing.active, *standing.held)]
+            return made
+        made.handled = at
+        if decision is OverlapDecision.SKIP:
+            made.left_out.append((at, FireOutcome.SKIPPED, _overlapped(schedule, active)))
+            continue
+        behind = decision is OverlapDecision.HOLD
+        if start(at, behind):
+            active, held = active + (not behind), held + behind
+            continue
+        standing.failed()
+        if standing.pauses():
+            return made
+    made.handled = due.last_due
     return made
 
 
-def cut(made: Plan, last: float) -> None:
-    """Take back what a plan decided about due times later than `last`: they stay due."""
-    made.starts = [start for start in made.starts if start[0] <= last]
-    made.left_out = [row for row in made.left_out if row[0] <= last]
-    made.stops = []
-    made.handled = last
-
-
 def columns(made: Plan, now: float, fired: int, last_task_id: str | None) -> dict[str, Any]:
-    """What to store of the schedule once `fired` of its planned runs were made."""
+    """What to store of a schedule once `fired` runs were made for it."""
     schedule, standing = made.schedule, made.standing
     total = schedule.fired + fired
     following = schedule.first_after(made.handled, total)
     finished = following is None
-    paused = standing.pauses and not finished
+    paused = standing.pauses() and not finished
     active = not (finished or paused)
     return {
         "last_due_at": made.handled,

@@ -6,13 +6,13 @@ Several processes fire at once; each takes schedules that no other has locked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from common.domain.errors import Conflict, InvalidRequest, PaymentRequired, RunyardError, TooManyRequests
-from common.domain.firing import FireOutcome, Plan, columns, cut, paused_reason, plan, stand
+from common.domain.firing import FireOutcome, Plan, columns, paused_reason, plan, stand
 from common.domain.ids import uuid7
 from common.domain.lifecycle import Cause, Event
 from common.domain.run_request import RunRequest
@@ -86,16 +86,16 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
     plans: list[Plan] = []
     planned: list[Fire] = []
     for schedule in claimed:
+        standing = stand(schedule, open_runs.get(schedule.id, ()))
+        start = _Starter(schedule, known, rules, tx.now, schedule.org_id in idle)
         try:
-            made = plan(stand(schedule, open_runs.get(schedule.id, ())), tx.now, AT_ONCE)
+            made = plan(standing, tx.now, AT_ONCE, start)
         except ScheduleError as error:  # a zone that the machine no longer knows, a row of another version
             schedules.change(tx, schedule.id, _paused(error.message))
             continue
+        made.left_out += start.left_out
         plans.append(made)
-        if schedule.org_id in idle:
-            _leave_out(made)
-        else:
-            planned += _prepare(made, known, rules, tx.now)
+        planned += start.fires
     _settle(tx, plans)
     mine = _claim(tx, plans, planned)
     late = {fire.schedule.id for fire in submit(tx, rules, mine)}
@@ -134,24 +134,26 @@ def _paused(reason: str) -> dict[str, Any]:
     return {"enabled": False, "paused_reason": reason, "next_due_at": None, "wake_at": None}
 
 
-def _leave_out(made: Plan) -> None:
-    for due_at, _ in made.starts:
-        made.left_out.append((due_at, FireOutcome.SKIPPED, "the organisation is deactivated"))
-    made.starts = []
+@dataclass(slots=True)
+class _Starter:
+    """Makes the runs of one schedule as they are decided."""
 
+    schedule: StoredSchedule
+    known: Agents
+    rules: RunRules
+    now: float
+    idle: bool  # its organisation is deactivated
+    fires: list[Fire] = field(default_factory=list)
+    left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
 
-def _prepare(made: Plan, known: Agents, rules: RunRules, now: float) -> list[Fire]:
-    """The runs of one plan, up to the one with whose failure its schedule pauses."""
-    found: list[Fire] = []
-    for due_at, held in made.starts:
-        fire = prepare(made.schedule, due_at, held, known, rules, now)
-        found.append(fire)
-        if fire.refusal is not None:
-            made.standing.failed()
-            if made.standing.pauses:
-                cut(made, due_at)
-                break
-    return found
+    def __call__(self, due_at: float, held: bool) -> bool:
+        """See `common.domain.firing.Start`."""
+        if self.idle:
+            self.left_out.append((due_at, FireOutcome.SKIPPED, "the organisation is deactivated"))
+            return True
+        made = prepare(self.schedule, due_at, held, self.known, self.rules, self.now)
+        self.fires.append(made)
+        return made.refusal is None
 
 
 def prepare(
@@ -334,7 +336,7 @@ def settle(tx: Tx, schedule_ids: Iterable[str]) -> int:
         if not made.standing.settled:
             continue
         values: dict[str, Any] = {"failures": made.standing.failures}
-        if schedule.enabled and made.standing.pauses:
+        if schedule.enabled and made.standing.pauses():
             values |= _paused(paused_reason(made.standing.failures))
         schedules.change(tx, schedule.id, values)
     return counted

@@ -42,7 +42,7 @@ class Wanted:
     schedule: Any  # seconds, a date, or a cron line
     timezone: str = "UTC"
     name: str | None = None
-    overlap: str = Overlap.SKIP.value
+    overlap: str | None = None  # None: skip, but allow where every missed time is to fire
     catch_up: str | None = None  # None: the newest missed time fires, but a date that has passed is refused
     catch_up_window_s: float | None = None
     jitter_s: float = 0.0
@@ -192,10 +192,12 @@ def judge(wanted: Wanted, now: float) -> Judged:
 def judge_policies(wanted: Wanted) -> Policies:
     """Read all but the times. Errors: `ScheduleError`."""
     Jitter("", wanted.jitter_s)
+    catch_up = _member(CatchUp, wanted.catch_up or CatchUp.LAST, "catch_up")
+    usual = Overlap.ALLOW if catch_up is CatchUp.ALL else Overlap.SKIP
     return Policies(
         lifetime_of(wanted),
-        _member(CatchUp, wanted.catch_up or CatchUp.LAST.value, "catch_up"),
-        _member(Overlap, wanted.overlap, "overlap"),
+        catch_up,
+        _member(Overlap, wanted.overlap or usual, "overlap"),
         None if wanted.catch_up_window_s is None else _window(wanted.catch_up_window_s),
     )
 

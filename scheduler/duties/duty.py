@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Duty(Protocol):
@@ -16,3 +16,10 @@ class Duty(Protocol):
 
     def run_once(self, now: float | None = None) -> int:
         """Do what is due; more than a batch is left for the next call."""
+
+
+@runtime_checkable
+class Punctual(Protocol):
+    """A duty that knows when it is wanted next: it has a thread of its own, so that no chore makes it late."""
+
+    due_in: float | None  # seconds from the end of its last run; None: nobody knows, keep to the rhythm

@@ -1,0 +1,199 @@
+"""Clockwork: schedules on a real database with a clock that the test moves; nobody works on the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from common.domain.ids import uuid7
+from common.domain.lifecycle import Event
+from common.domain.manifests import parse
+from common.domain.run_request import RunRequest
+from common.domain.sealing import Sealer, new_key
+from common.domain.stored_schedule import StoredSchedule
+from common.domain.tasks import Task
+from common.outbound import OutboundPolicy
+from common.services import agents, schedules
+from common.services.aftermath import Aftermath, admit_freed
+from common.services.runs import Caller, RunRules
+from common.services.scheduling import Wanted
+from common.store import events, fires, identity, tasks
+from common.store import schedules as schedule_rows
+from common.store.database import Database, metadata
+from common.store.group_commit import GroupCommit
+from common.store.tasks import Filter
+from common.store.transaction import Happened, Store, Tx
+from common.store.transitions import Change, move
+from scheduler.duties import Fire
+
+NOON = datetime.fromisoformat("2026-06-01T12:00:00+00:00").timestamp()
+
+
+def at(text: str) -> float:
+    """The instant of `hh:mm[:ss]` (UTC) on the day of `NOON`, or of a whole ISO date-time."""
+    whole = text if "T" in text else f"2026-06-01T{text}"
+    moment = datetime.fromisoformat(whole if whole[-6] in "+-" or whole.endswith("Z") else whole + "+00:00")
+    return moment.timestamp()
+
+
+class _Quiet:
+    """Whom a process tells: nobody here."""
+
+    def publish(self, happened: list[Happened]) -> None:
+        pass
+
+    def stop(self, worker_id: str, task_id: str) -> None:
+        pass
+
+    def ring(self, outbox_id: str | None = None) -> None:
+        pass
+
+    def ring_deliveries(self) -> None:
+        pass
+
+
+class Clockwork:
+    """Use as `with Clockwork(url) as clock` on a migrated database, which it empties.
+
+    `clock.now` is the time that everybody reads.
+    """
+
+    def __init__(self, url: str, now: float = NOON, **rules: Any) -> None:
+        self.db = Database(url)
+        with self.db.begin() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(table.delete())
+        quiet = _Quiet()
+        aftermath = Aftermath(quiet, quiet)  # type: ignore[arg-type]
+        self.store = Store(self.db, aftermath)
+        self.writer = aftermath.writer = GroupCommit(self.store)
+        self.now = now
+        self.db.now = lambda connection: self.now  # type: ignore[method-assign]
+        rule = RunRules(Sealer(new_key()), OutboundPolicy.parse(True, ""), 100_000, {})
+        self.rules = replace(rule, **rules)
+        self.schedulers = [self.scheduler(), self.scheduler()]
+        self.org = self.transact(lambda tx: identity.insert_organisation(tx, "tested"))
+
+    def __enter__(self) -> Clockwork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
+        self.db.close()
+
+    def scheduler(self) -> Fire:
+        """Another scheduler's duty."""
+        return Fire(self.store, self.rules)
+
+    @contextmanager
+    def begin(self) -> Iterator[Tx]:
+        """A transaction at the clock's time."""
+        with self.store.begin() as tx:
+            yield tx
+
+    def transact(self, work: Callable[[Tx], Any]) -> Any:
+        with self.begin() as tx:
+            return work(tx)
+
+    def settle(self) -> None:
+        """Wait until what follows the commits so far has been done."""
+        self.writer.submit(admit_freed, frozenset()).result(10)
+
+    def tick(self, now: float | str | None = None) -> int:
+        """Set the clock and let every scheduler look once; how many runs were made."""
+        if now is not None:
+            self.now = at(now) if isinstance(now, str) else now
+        return sum(scheduler.run_once() for scheduler in self.schedulers)
+
+    def publish(self, name: str = "@test/echo", version: str = "1.0.0", **manifest: Any) -> str:
+        """Publish an agent that nobody runs; its name."""
+        document = parse({"name": name, "version": version, "kind": "python"} | manifest)
+        self.transact(lambda tx: agents.publish(tx, self.org, document))
+        return name
+
+    def schedule(
+        self,
+        when: Any,
+        agent: str = "@test/echo",
+        run: dict[str, Any] | None = None,
+        caller: Caller | None = None,
+        **wanted: Any,
+    ) -> StoredSchedule:
+        """Store a schedule made at the clock's time."""
+        with self.begin() as tx:
+            version = (run or {}).get("version")
+            found = agents.resolve(tx.conn, self.org, agent, version)
+            new = schedules.prepare(
+                Wanted(when, **wanted),
+                RunRequest.model_validate(run or {"message": "tick"}),
+                found,
+                caller or Caller(self.org, "key:k1", key_id="k1"),
+                self.rules,
+                now=self.now,
+            )
+            return schedules.create(tx, new)
+
+    def stored(self, schedule: StoredSchedule) -> StoredSchedule:
+        """The schedule as it is now."""
+        with self.store.read() as conn:
+            found = schedule_rows.get(conn, schedule.org_id, schedule.id)
+        assert found is not None
+        return found
+
+    def fires(self, schedule: StoredSchedule) -> list[dict[str, Any]]:
+        """Its history, oldest due time first."""
+        with self.store.read() as conn:
+            return [row for row, _ in fires.page(conn, schedule.id, 100_000)][::-1]
+
+    def fired(self, schedule: StoredSchedule) -> list[str]:
+        """When it fired, as `hh:mm` (UTC), oldest first; every time has exactly one task."""
+        rows = [row for row in self.fires(schedule) if row["task_id"]]
+        made = self.tasks(schedule)
+        assert sorted(row["task_id"] for row in rows) == sorted(task.id for task in made)
+        return [_clock(row["due_at"]) for row in rows]
+
+    def outcomes(self, schedule: StoredSchedule) -> list[tuple[str, str]]:
+        """(hh:mm, outcome) of its history."""
+        return [(_clock(row["due_at"]), row["outcome"]) for row in self.fires(schedule)]
+
+    def tasks(self, schedule: StoredSchedule) -> list[Task]:
+        """The runs of a schedule, oldest first."""
+        with self.store.read() as conn:
+            wanted = Filter(schedule_id=schedule.id)
+            return tasks.page(conn, schedule.org_id, wanted, 100_000, light=False)[::-1]
+
+    def log(self, task_id: str) -> list[str]:
+        """The types of a task's events."""
+        with self.store.read() as conn:
+            return [event["type"] for event in events.after(conn, task_id, 0, 100)]
+
+    def end(self, task: Task, event: Event = Event.FINISH) -> None:
+        """A worker takes the task and ends it so."""
+        self.transact(lambda tx: _end(tx, task.id, event))
+        self.settle()
+
+    def change(self, schedule: StoredSchedule, **changes: Any) -> StoredSchedule:
+        """Change it as a caller would."""
+        stored: StoredSchedule = self.transact(
+            lambda tx: schedules.update(tx, self.org, schedule.id, changes, None, self.rules)
+        )
+        return stored
+
+    def with_rules(self, **rules: Any) -> None:
+        """Let everybody go by other rules from now on."""
+        self.rules = replace(self.rules, **rules)
+        self.schedulers = [self.scheduler(), self.scheduler()]
+
+
+def _end(tx: Tx, task_id: str, event: Event) -> None:
+    worker = {"attempt": 1, "lease_owner": uuid7(), "started_at": tx.now}
+    for change in (Change(task_id, Event.CLAIM, values=worker), Change(task_id, event)):
+        (answer,) = move(tx, [change])
+        assert not isinstance(answer, Exception), answer
+
+
+def _clock(instant: float) -> str:
+    return datetime.fromtimestamp(instant, UTC).strftime("%H:%M")

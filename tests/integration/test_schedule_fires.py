@@ -1,0 +1,493 @@
+"""Schedules in the store, on both databases: what fires, once, with whose agent, and what is left when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from common.domain.errors import Conflict, NotFound
+from common.domain.lifecycle import Event, Status
+from common.domain.sealing import Sealer, new_key
+from common.domain.stored_schedule import ScheduleState
+from common.services import agents, fires, runs, schedules
+from common.store import agents as agent_rows
+from common.store import limits, migrate
+from common.store.database import Database
+from common.store.tables.query import Agent, Delivery, Endpoint, Organisation, Schedule, Session
+from tests.clockwork import NOON, Clockwork, at
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One migrated database of each kind."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('clock') / 'runyard.db'}"
+    if request.param == "postgres":
+        fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+        url = fresh().replace("postgresql://", "postgresql+psycopg://", 1)
+    db = Database(url)
+    migrate.upgrade(db)
+    db.close()
+    return url
+
+
+@pytest.fixture
+def clock(migrated: str) -> Iterator[Clockwork]:
+    with Clockwork(migrated) as clock:
+        clock.publish()
+        yield clock
+
+
+def test_every_minute_fires_once_however_many_schedulers_look(clock: Clockwork) -> None:
+    schedule = clock.schedule("* * * * *", overlap="allow")
+    for second in range(0, 181, 20):
+        clock.tick(NOON + second)
+    assert clock.fired(schedule) == ["12:01", "12:02", "12:03"]
+    (first, *_) = clock.tasks(schedule)
+    assert (first.org_id, first.front, first.schedule_id) == (clock.org, "native", schedule.id)
+    assert (first.created_by, first.key_id, first.input) == ("key:k1", "k1", {"message": "tick"})
+    assert clock.stored(schedule).last_task_id == clock.tasks(schedule)[-1].id
+
+
+def test_a_due_time_whose_row_is_there_does_not_fire_again(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/5 * * * *", overlap="allow")
+    clock.tick("12:05")
+    again = {"last_due_at": None, "next_due_at": at("12:05"), "wake_at": at("12:05")}
+    clock.transact(lambda tx: clock_back(tx, schedule.id, again))
+    clock.tick("12:05:30")
+    assert clock.fired(schedule) == ["12:05"]
+    assert clock.stored(schedule).next_due_at == at("12:10")
+
+
+def clock_back(tx: Any, schedule_id: str, values: dict[str, Any]) -> None:
+    tx.conn.execute(Schedule.__table__.update().where(Schedule.id == schedule_id).values(**values))
+
+
+def test_a_delay_a_date_and_the_last_of_a_count_finish_their_schedules(clock: Clockwork) -> None:
+    delay = clock.schedule(90.5)
+    date = clock.schedule("2026-06-01T14:30", timezone="Europe/Berlin")
+    counted = clock.schedule("*/10 * * * *", max_fires=2, overlap="allow")
+    ended = clock.schedule("*/10 * * * *", end_at="2026-06-01T12:20", overlap="allow")
+    assert (delay.next_due_at, date.next_due_at) == (NOON + 90.5, at("12:30"))
+    clock.tick(NOON + 90.4)
+    assert clock.fired(delay) == []
+    for minute in range(2, 60):
+        clock.tick(NOON + 60 * minute)
+    assert clock.fired(delay) == ["12:01"]
+    assert clock.fired(date) == ["12:30"]
+    assert clock.fired(counted) == clock.fired(ended) == ["12:10", "12:20"]
+    for schedule in (delay, date, counted, ended):
+        after = clock.stored(schedule)
+        assert (after.state, after.enabled, after.next_due_at) == (ScheduleState.FINISHED, False, None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "fired", "missed"),
+    [
+        ("none", [], 1),
+        ("last", ["13:00"], 1),
+        ("all", ["12:10", "12:20", "12:30", "12:40", "12:50", "13:00"], 0),
+    ],
+)
+def test_after_an_hours_outage_exactly_the_promised_times_fire(
+    clock: Clockwork, policy: str, fired: list[str], missed: int
+) -> None:
+    schedule = clock.schedule("*/10 * * * *", catch_up=policy, overlap="allow")
+    clock.tick("13:05")
+    clock.tick("13:06")
+    assert clock.fired(schedule) == fired
+    assert [o for _, o in clock.outcomes(schedule)].count("missed") == missed
+    clock.tick("13:10")
+    assert clock.fired(schedule) == [*fired, "13:10"]
+
+
+def test_the_window_bounds_how_much_is_caught_up(clock: Clockwork) -> None:
+    schedule = clock.schedule(
+        "*/10 * * * *",
+        catch_up="all",
+        catch_up_window_s=1500,
+    )
+    clock.tick("13:05")
+    assert clock.fired(schedule) == ["12:40", "12:50", "13:00"]
+    assert clock.outcomes(schedule)[0] == ("12:10", "missed")
+    assert "3 due times passed" in clock.fires(schedule)[0]["reason"]
+
+
+def test_a_long_outage_of_a_busy_schedule_is_caught_up_in_several_transactions(clock: Clockwork) -> None:
+    schedule = clock.schedule("* * * * *", catch_up="all", overlap="allow")
+    clock.tick("13:00")
+    assert len(clock.fired(schedule)) == 60
+    assert clock.tick("13:00:20") == 0
+
+
+def test_a_clock_set_back_fires_nothing_again_and_one_set_forward_is_an_outage(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", catch_up="last", overlap="allow")
+    clock.tick("12:20")
+    for minute in range(0, 30, 5):  # an hour back, and on from there
+        clock.tick(at("11:20") + 60 * minute)
+    assert clock.fired(schedule) == ["12:20"]
+    clock.tick("12:30")
+    clock.tick("14:35")
+    assert clock.fired(schedule) == ["12:20", "12:30", "14:30"]
+
+
+def test_skip_leaves_out_what_overlaps_and_says_so(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", overlap="skip")
+    clock.tick("12:10")
+    clock.tick("12:20")
+    assert clock.outcomes(schedule) == [("12:10", "fired"), ("12:20", "skipped")]
+    assert clock.fires(schedule)[1]["reason"] == "an earlier run has not ended"
+    clock.end(clock.tasks(schedule)[0])
+    clock.tick("12:30")
+    assert clock.outcomes(schedule) == [("12:10", "completed"), ("12:20", "skipped"), ("12:30", "fired")]
+
+
+def test_a_skipped_time_does_not_count_as_a_fire(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", overlap="skip", max_fires=2)
+    for text in ("12:10", "12:20", "12:30"):
+        clock.tick(text)
+    clock.end(clock.tasks(schedule)[0])
+    clock.tick("12:40")
+    assert clock.fired(schedule) == ["12:10", "12:40"]
+    assert clock.stored(schedule).state is ScheduleState.FINISHED
+
+
+def test_queue_starts_them_one_behind_the_other(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", overlap="queue")
+    for text in ("12:10", "12:20", "12:30"):
+        clock.tick(text)
+    first, second, third = clock.tasks(schedule)
+    assert [t.status for t in (first, second, third)] == [Status.PENDING, Status.QUEUED, Status.QUEUED]
+    assert second.held_by == f"schedule:{schedule.id}"
+    clock.end(first)
+    assert [t.status for t in clock.tasks(schedule)] == [Status.COMPLETED, Status.PENDING, Status.QUEUED]
+    clock.end(second)
+    assert clock.tasks(schedule)[2].status is Status.PENDING
+    assert clock.log(third.id) == ["hold", "admit"]
+
+
+def test_queue_holds_no_more_than_ten(clock: Clockwork) -> None:
+    schedule = clock.schedule("* * * * *", overlap="queue", catch_up="all")
+    clock.tick("12:13")
+    outcomes = [outcome for _, outcome in clock.outcomes(schedule)]
+    assert outcomes == ["fired"] * 11 + ["skipped"] * 2
+
+
+def test_stop_running_stops_the_earlier_run_and_starts(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", overlap="stop_running")
+    clock.tick("12:10")
+    clock.tick("12:20")
+    first, second = clock.tasks(schedule)
+    assert (first.status, second.status) == (Status.STOPPED, Status.PENDING)
+    assert first.error is not None
+    assert first.error["message"] == "the next run of its schedule is due"
+    assert clock.outcomes(schedule) == [("12:10", "stopped"), ("12:20", "fired")]
+
+
+def test_a_limit_with_one_slot_gives_it_to_the_run_that_stops_the_other(clock: Clockwork) -> None:
+    clock.publish("@test/single", max_concurrent=1)
+    schedule = clock.schedule("*/10 * * * *", "@test/single", overlap="stop_running")
+    clock.tick("12:10")
+    clock.tick("12:20")
+    clock.settle()
+    assert [t.status for t in clock.tasks(schedule)] == [Status.STOPPED, Status.PENDING]
+
+
+def test_failures_in_a_row_pause_and_a_completed_run_starts_the_count_again(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", pause_after_failures=2)
+    for index, event in enumerate([Event.FAIL, Event.FINISH, Event.FAIL, Event.STOP, Event.FAIL]):
+        clock.tick(at("12:10") + 600 * index)
+        assert clock.stored(schedule).state is ScheduleState.ACTIVE
+        clock.end(clock.tasks(schedule)[-1], event)
+    after = clock.stored(schedule)
+    assert (after.state, after.paused_reason) == (ScheduleState.PAUSED, "2 runs in a row failed")
+    clock.tick("14:00")
+    assert len(clock.tasks(schedule)) == 5
+    resumed = clock.transact(lambda tx: schedules.resume(tx, clock.org, schedule.id))
+    assert (resumed.state, resumed.failures, resumed.next_due_at) == (
+        ScheduleState.ACTIVE,
+        0,
+        at("14:10"),
+    )
+
+
+def test_an_end_that_nobody_counted_is_counted_when_the_next_time_comes(clock: Clockwork) -> None:
+    """The process that ended the run died before it could."""
+    schedule = clock.schedule("*/10 * * * *", pause_after_failures=1)
+    clock.tick("12:10")
+    clock.store.after_commit = None
+    clock.end(clock.tasks(schedule)[0], Event.FAIL)
+    assert clock.stored(schedule).failures == 0
+    clock.tick("12:20")
+    assert clock.outcomes(schedule) == [("12:10", "failed")]
+    assert clock.stored(schedule).paused_reason == "its run failed"
+
+
+def test_current_exact_tag_and_range_choose_the_version_when_it_fires(clock: Clockwork) -> None:
+    clock.publish("@test/v", "1.0.0")
+    rules = {None: "2.0.0", "1.0.0": "1.0.0", "^1": "1.5.0", "stable": "1.0.0"}
+    with clock.begin() as tx:
+        found = agents.resolve(tx.conn, clock.org, "@test/v")
+        agent_rows.set_tag(tx, found.ref.agent_id, "stable", found.ref.version_id)
+    made = {
+        rule: clock.schedule(
+            "*/10 * * * *", "@test/v", {"message": "x"} | ({"version": rule} if rule else {})
+        )
+        for rule in rules
+    }
+    for version in ("1.5.0", "2.0.0"):
+        clock.publish("@test/v", version)
+    clock.tick("12:10")
+    assert {rule: clock.tasks(schedule)[0].version for rule, schedule in made.items()} == rules
+
+
+def test_runs_continue_the_conversation_the_schedule_names(clock: Clockwork) -> None:
+    named = clock.schedule("*/10 * * * *", run={"message": "x", "session_id": "standup"}, overlap="allow")
+    alone = clock.schedule("*/10 * * * *", overlap="allow")
+    clock.tick("12:10")
+    clock.tick("12:20")
+    first, second = clock.tasks(named)
+    assert first.session_id == second.session_id is not None
+    assert second.status is Status.QUEUED  # one at a time in a conversation
+    assert [t.session_id for t in clock.tasks(alone)] == [None, None]
+    with clock.store.read() as conn:
+        assert conn.execute(select(Session.key)).scalars().all() == ["standup"]
+
+
+SECRETIVE = {
+    "message": "x",
+    "callback": {"url": "http://127.0.0.1:8099/cb", "headers": {"x-token": "s3cret-header"}},
+    "mcp_servers": [
+        {
+            "serverName": "m",
+            "serverUrl": "http://127.0.0.1:8099/",
+            "auth": {"type": "bearer", "token": "s3cret"},
+        }
+    ],
+    "metadata": {"team": "blue"},
+    "priority": 3,
+    "deadline": 600.0,
+}
+
+
+def test_stored_options_come_back_whole_with_their_credentials_encrypted(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", run=SECRETIVE)
+    with clock.store.read() as conn:
+        (row,) = conn.execute(Schedule.__table__.select()).all()
+    assert "s3cret" not in repr(row).replace(repr(row.secrets), "")
+    clock.tick("12:10")
+    (task,) = clock.tasks(schedule)
+    assert task.secrets is not None
+    assert task.input is not None
+    secrets = clock.rules.sealer.open(task.secrets)
+    whole = runs.unsealed(task.input["options"], secrets)
+    assert whole["mcp_servers"] == SECRETIVE["mcp_servers"]
+    assert whole["callback"] == SECRETIVE["callback"]
+    assert (task.meta, task.priority, task.deadline_at) == ({"team": "blue"}, 3, at("12:10") + 600)
+    assert task.has_callback
+
+
+def _listen(clock: Clockwork) -> None:
+    """The organisation has an endpoint that hears of every end."""
+    row = {
+        "id": "ep", "org_id": clock.org, "application_id": None, "style": "native", "url": "http://127.0.0.1:8099/",
+        "events": ["*"], "agent_id": None, "payload_mode": "full", "secret": None, "old_secret": None,
+        "old_secret_until": None, "active": True, "disabled_reason": None, "failing_since": None,
+        "max_parallel": 1, "max_per_second": 1.0, "meta": None, "created_at": NOON, "updated_at": NOON,
+    }  # fmt: skip
+    clock.transact(lambda tx: tx.conn.execute(Endpoint.__table__.insert(), [row]))
+
+
+def _delete_agent(clock: Clockwork, name: str) -> None:
+    with clock.begin() as tx:
+        agent = agents.resolve(tx.conn, clock.org, name).agent
+        tx.conn.execute(Agent.__table__.delete().where(Agent.id == agent["id"]))
+
+
+def _demand(clock: Clockwork, name: str) -> None:
+    wanted = {"type": "object", "required": ["customer"], "properties": {"customer": {"type": "string"}}}
+    clock.publish(name, "2.0.0", input={"schema": wanted})
+
+
+def _deactivate(clock: Clockwork, name: str) -> None:
+    with clock.begin() as tx:
+        found = agents.resolve(tx.conn, clock.org, name)
+        agent_rows.update_agent(tx, found.ref.agent_id, is_active=False)
+
+
+def _yank(clock: Clockwork, name: str) -> None:
+    with clock.begin() as tx:
+        found = agents.resolve(tx.conn, clock.org, name, "1.0.0")
+        agent_rows.update_version(tx, found.ref.version_id, yanked=True)
+
+
+def _lose_the_key(clock: Clockwork, name: str) -> None:
+    clock.with_rules(sealer=Sealer(new_key()))
+
+
+def _fill_the_backlog(clock: Clockwork, name: str) -> None:
+    clock.with_rules(max_queued=0)
+
+
+def _reject(clock: Clockwork, name: str) -> None:
+    values = {
+        "id": "none", "org_id": clock.org, "kind": "agent", "selector": name, "max_concurrent": 0,
+        "rate_count": None, "rate_seconds": None, "tokens_per_minute": None, "strategy": "reject",
+    }  # fmt: skip
+    clock.transact(lambda tx: limits.save(tx, values))
+
+
+def _spend(clock: Clockwork, name: str) -> None:
+    table = Organisation.__table__
+    clock.transact(lambda tx: tx.conn.execute(table.update().values(balance_micros=0)))
+
+
+@pytest.mark.parametrize(
+    ("prevent", "code", "cause"),
+    [
+        (_delete_agent, "agent_not_found", "input"),
+        (_demand, "invalid_input", "input"),
+        (_deactivate, "agent_inactive", "input"),
+        (_yank, "version_not_found", "input"),
+        (_lose_the_key, "seal_broken", "infrastructure"),
+        (_fill_the_backlog, "backlog_full", "limit"),
+        (_reject, "limit_reached", "limit"),
+        (_spend, "quota_exceeded", "limit"),
+    ],
+)
+def test_what_cannot_start_is_a_failed_run_that_callers_hear_of(
+    clock: Clockwork, prevent: Callable[[Clockwork, str], None], code: str, cause: str
+) -> None:
+    name = clock.publish("@test/doomed")
+    version = {"version": "~1.0"} if prevent is _yank else {}
+    run = SECRETIVE | {"args": {"customer": 7}} | version
+    schedule = clock.schedule("*/10 * * * *", name, run, pause_after_failures=2)
+    _listen(clock)
+    prevent(clock, name)
+    clock.tick("12:10")
+    (task,) = clock.tasks(schedule)
+    assert task.status is Status.FAILED
+    assert task.error is not None
+    assert (task.error["code"], task.error["cause"], task.error["attempt"]) == (code, cause, 0)
+    assert task.agent_name == name
+    assert clock.log(task.id) == ["hold", "fail"]
+    (row,) = clock.fires(schedule)
+    assert (row["outcome"], row["task_id"], row["due_at"]) == ("failed", task.id, at("12:10"))
+    assert row["reason"].startswith(f"{code}: ")
+    with clock.store.read() as conn:
+        promised = conn.execute(select(Delivery.endpoint_id, Delivery.event_type)).all()
+    assert [e for e, _ in promised].count("ep") >= 1
+    if prevent is not _lose_the_key:  # without the key nobody knows where to call back
+        assert [e for e, _ in promised].count(None) >= 1
+    clock.tick("12:20")
+    assert clock.stored(schedule).paused_reason == "2 runs in a row failed"
+
+
+def test_a_schedule_that_pauses_leaves_the_rest_of_a_catch_up_alone(clock: Clockwork) -> None:
+    name = clock.publish("@test/doomed")
+    schedule = clock.schedule("*/10 * * * *", name, catch_up="all", pause_after_failures=2)
+    _delete_agent(clock, name)
+    clock.tick("13:00")
+    assert clock.outcomes(schedule) == [("12:10", "failed"), ("12:20", "failed")]
+    assert clock.stored(schedule).state is ScheduleState.PAUSED
+
+
+def test_a_deactivated_organisation_runs_nothing(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *")
+    table = Organisation.__table__
+    clock.transact(lambda tx: tx.conn.execute(table.update().values(active=False)))
+    clock.tick("12:10")
+    assert clock.tasks(schedule) == []
+    assert clock.outcomes(schedule) == [("12:10", "skipped")]
+    assert clock.stored(schedule).next_due_at == at("12:20")
+
+
+def test_jitter_releases_a_run_after_its_due_time(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *", jitter_s=300)
+    release = schedule.wake_at
+    assert schedule.next_due_at == at("12:10")
+    assert release is not None
+    assert at("12:10") < release < at("12:15")
+    assert clock.tick(release - 0.01) == 0
+    assert clock.tick(release) == 1
+    assert clock.fires(schedule)[0]["due_at"] == at("12:10")
+
+
+def test_a_damaged_schedule_pauses_and_a_faulty_one_holds_nobody_up(
+    clock: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, faulty, good = (clock.schedule("*/10 * * * *") for _ in range(3))
+    zone = {"spec": {"kind": "cron", "expression": "*/10 * * * *", "timezone": "Nowhere/Else"}}
+    clock.transact(lambda tx: clock_back(tx, damaged.id, zone))
+    prepare = fires.prepare
+
+    def fail(schedule: Any, *rest: Any) -> Any:
+        if schedule.id == faulty.id:
+            raise ZeroDivisionError
+        return prepare(schedule, *rest)
+
+    monkeypatch.setattr(fires, "prepare", fail)
+    clock.tick("12:10")
+    assert clock.fired(good) == ["12:10"]
+    assert clock.fired(faulty) == []
+    assert clock.stored(damaged).state is ScheduleState.PAUSED
+    assert "Nowhere/Else" in (clock.stored(damaged).paused_reason or "")
+    monkeypatch.undo()
+    clock.schedulers = [clock.scheduler()]
+    clock.tick("12:10:30")
+    assert clock.fired(faulty) == ["12:10"]
+
+
+def test_schedulers_at_once_fire_each_time_once(clock: Clockwork) -> None:
+    made = [clock.schedule("* * * * *", overlap="allow", catch_up="all") for _ in range(40)]
+    clock.now = at("12:15")
+    schedulers = [clock.scheduler() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(lambda scheduler: scheduler.run_once(), schedulers))
+    left = sum(clock.scheduler().run_once() for _ in range(2))
+    assert sum(counts) + left == 40 * 15
+    expected = [f"12:{minute:02d}" for minute in range(1, 16)]
+    assert all(clock.fired(schedule) == expected for schedule in made)
+
+
+def test_a_look_and_a_claim_read_the_index_of_due_times_only(clock: Clockwork, migrated: str) -> None:
+    clock.schedule("*/10 * * * *")
+    explain = "EXPLAIN QUERY PLAN " if migrated.startswith("sqlite") else "EXPLAIN "
+    with clock.db.begin() as conn:
+        if not migrated.startswith("sqlite"):
+            conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        for query in (
+            "SELECT min(wake_at) FROM schedules WHERE wake_at IS NOT NULL",
+            f"SELECT id FROM schedules WHERE wake_at <= {NOON} ORDER BY wake_at LIMIT 200",
+        ):
+            plan = str(conn.exec_driver_sql(explain + query).all())
+            assert "ix_schedules_due" in plan
+            assert "Sort" not in plan
+            assert "TEMP B-TREE" not in plan
+
+
+def test_an_organisation_has_as_many_schedules_as_it_may(clock: Clockwork) -> None:
+    clock.with_rules(max_schedules=2)
+    once = clock.schedule(60)
+    clock.schedule("*/10 * * * *")
+    with pytest.raises(Conflict, match="2 schedules") as refused:
+        clock.schedule("*/10 * * * *")
+    assert refused.value.code == "too_many_schedules"
+    clock.tick("12:01")
+    assert clock.stored(once).state is ScheduleState.FINISHED
+    clock.schedule("*/10 * * * *")  # a finished one counts no more
+    table = Organisation.__table__
+    clock.transact(lambda tx: tx.conn.execute(table.update().values(settings={"max_schedules": 3})))
+    clock.schedule("*/10 * * * *")
+    with pytest.raises(Conflict):
+        clock.schedule("*/10 * * * *")
+
+
+def test_only_the_organisation_itself_reaches_its_schedules(clock: Clockwork) -> None:
+    schedule = clock.schedule("*/10 * * * *")
+    for work in (schedules.get, schedules.pause, schedules.resume, schedules.remove):
+        with pytest.raises(NotFound):
+            clock.transact(lambda tx: work(tx, "another", schedule.id))  # noqa: B023

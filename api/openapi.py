@@ -179,7 +179,10 @@ def _responses(operation: Operation) -> dict[str, Any]:
             }
     guarded = _GUARDED if operation.permission is not None else ()
     for status in sorted({*operation.errors, *guarded, *_ALWAYS}):
-        found.setdefault(str(status), _problem(status, operation.front))
+        problem = _problem(status, operation.front)
+        known = found.setdefault(str(status), problem)
+        if status in operation.errors:  # a page for people may stand beside it
+            known.setdefault("content", {}).update(problem["content"])
     return found
 
 

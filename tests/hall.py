@@ -19,6 +19,7 @@ from common.settings import Settings
 from common.store import migrate
 from common.store.database import Database
 from common.stream import Live
+from tests import documented
 from tests.waiting import wait_until
 from tests.workshop import Ears, Workshop
 
@@ -65,11 +66,11 @@ class Api:
         """The admin key of the first start."""
         return (self.settings.home / "admin.key").read_text().strip()
 
-    def client(self, key: str | None = None, **options: Any) -> httpx2.Client:
-        """A client with this key; the admin's by default, none for an empty text."""
-        return httpx2.Client(
-            base_url=self.url, headers=_bearer(self.key if key is None else key), timeout=30, **options
-        )
+    def client(self, key: str | None = None) -> httpx2.Client:
+        """A client with this key; the admin's by default, none for an empty text. Undocumented answers fail."""
+        headers = _bearer(self.key if key is None else key)
+        hooks = {"response": [documented.hook]}
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=30, event_hooks=hooks)
 
     def async_client(self, key: str | None = None) -> httpx2.AsyncClient:
         """The same for coroutines."""

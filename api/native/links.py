@@ -22,6 +22,12 @@ from common.store import tasks
 
 routes = Routes(NATIVE, "people")
 
+_PAGE = ({"type": "string"}, "text/html")
+_GONE = (
+    Answer(404, "There is no such link.", *_PAGE),
+    Answer(410, "It was used, has expired, or its question is no longer open.", *_PAGE),
+)
+
 _FORM = "application/x-www-form-urlencoded"
 _LARGEST_FORM = 256 * 1024
 
@@ -32,8 +38,9 @@ _LARGEST_FORM = 256 * 1024
     query=NoParameters,
     prefixes=ROOTED,
     answers=[
-        Answer(200, "The question, as a page with a form.", {"type": "string"}, "text/html"),
+        Answer(200, "The question, as a page with a form.", *_PAGE),
         Answer(200, "The question, when Accept is application/json.", schemas.Question),
+        *_GONE,
     ],
     errors=(404, 410),
 )
@@ -54,7 +61,13 @@ async def show_question(call: Call) -> Response:
     query=NoParameters,
     body=MessageBody,
     prefixes=ROOTED,
-    answers=[Answer(200, "Answered; a form gets a page.", {"type": "object"})],
+    answers=[
+        Answer(200, "Answered; a form gets a page.", {"type": "object"}),
+        Answer(200, "Answered; a form gets a page.", *_PAGE),
+        Answer(400, "The answer does not fit; the page tells why.", *_PAGE),
+        Answer(409, "It was answered by somebody else.", *_PAGE),
+        *_GONE,
+    ],
     errors=(400, 404, 409, 410, 413, 415),
 )
 async def answer_question(call: Call) -> Response:

@@ -78,6 +78,7 @@ def test_suspended_and_queued_tasks_hold_no_slot() -> None:
     assert not HOLDING & (SUSPENDED | TERMINAL | {Status.QUEUED})
 
 
+@pytest.mark.documents
 def test_the_document_tells_exactly_the_table() -> None:
     rows = re.findall(r"^\| (\(new\)|`\w+`) \| `(\w+)` \| `(\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
     told = {(source.strip("`"), event, target) for source, event, target in rows}
@@ -86,6 +87,7 @@ def test_the_document_tells_exactly_the_table() -> None:
     assert told == table
 
 
+@pytest.mark.documents
 def test_the_document_describes_every_state() -> None:
     described = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| (?:yes|no) \|", DOCUMENT.read_text(), re.MULTILINE))
     assert described == {status.value for status in Status}

@@ -24,6 +24,7 @@ from common.services.agents import AgentRecord
 from common.services.scheduling import NewSchedule
 from common.settings import Settings
 from common.store import identity, sessions
+from common.store.group_commit import apart
 from common.store.transaction import Tx
 
 _LONGEST_TITLE: Final = 120
@@ -144,6 +145,7 @@ def prepare(
     return Prepared(spec, _wish(request, caller), schedules)
 
 
+@apart
 def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     """Store these runs, finding or making their conversations. A group-commit batch function.
 

@@ -459,6 +459,7 @@ def test_a_look_and_a_claim_read_the_index_of_due_times_only(clock: Clockwork, m
     with clock.db.begin() as conn:
         if not migrated.startswith("sqlite"):
             conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            conn.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
         for query in (
             "SELECT min(wake_at) FROM schedules WHERE wake_at IS NOT NULL",
             f"SELECT id FROM schedules WHERE wake_at <= {NOON} ORDER BY wake_at LIMIT 200",

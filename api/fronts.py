@@ -8,6 +8,7 @@ from api.dialects.nara import routes as nara
 from api.native import (
     agents,
     control,
+    deliveries,
     events,
     files,
     keys,
@@ -20,6 +21,7 @@ from api.native import (
     sessions,
     system,
     tasks,
+    webhooks,
 )
 from api.operations import Operation, Routes
 
@@ -45,6 +47,8 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     manifests,
     limits,
     keys,
+    webhooks,
+    deliveries,
     files,
     ops,
     system,

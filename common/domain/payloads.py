@@ -141,6 +141,13 @@ def placeholders(body: str, event_id: str) -> list[str]:
     return list(dict.fromkeys(q for event, q in _PLACEHOLDER.findall(body) if event == event_id))
 
 
+def without_links(body: str, event_id: str) -> str:
+    """A stored body with null in the place of its links."""
+    for question_id in placeholders(body, event_id):
+        body = body.replace(f'"{placeholder(event_id, question_id)}"', "null")
+    return body
+
+
 def asked_of(happening: Happening) -> list[dict[str, Any]]:
     """The questions and reviews a task waits for, each with its link."""
     found = []

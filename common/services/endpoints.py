@@ -70,19 +70,28 @@ CHANGEABLE: Final = frozenset({
 
 
 def create(
-    tx: Tx, org_id: str, wanted: EndpointRequest, sealer: Sealer, policy: OutboundPolicy, actor: str
+    tx: Tx,
+    org_id: str,
+    wanted: EndpointRequest,
+    sealer: Sealer,
+    policy: OutboundPolicy,
+    actor: str,
+    reserved: str | None = None,
 ) -> Made:
-    """Make an endpoint, with a secret of its own.
+    """Make an endpoint, with a secret of its own; one with the `reserved` UUID, if it was made before, is told again.
 
     Errors: `InvalidRequest` webhook_limit_reached, invalid_events, invalid_field; `UrlRefused` url_refused.
     """
     row = _checked(_row(wanted), policy)
+    id_ = ENDPOINT_PREFIX + (reserved or uuid7())
+    if reserved and (made := endpoints.get(tx.conn, org_id, id_)) is not None:
+        return Made(made, sealer.open(made["secret"]))
     if endpoints.count(tx, org_id) >= MOST:
         raise InvalidRequest(
             f"An organisation has at most {MOST} webhooks; delete one first.", code="webhook_limit_reached"
         )
     secret = new_secret()
-    row |= {"id": ENDPOINT_PREFIX + uuid7(), "org_id": org_id, "secret": sealer.seal(secret)}
+    row |= {"id": id_, "org_id": org_id, "secret": sealer.seal(secret)}
     endpoints.insert_endpoint(tx, row)
     identity.audit(tx, org_id, actor, "webhook.create", row["id"], {"host": host_of(wanted.url)})
     return Made(own(tx.conn, org_id, row["id"]), secret)

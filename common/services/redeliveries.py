@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from common.domain.errors import Conflict, NotFound
+from common.domain.errors import Conflict, NotFound, RunyardError
 from common.services.endpoints import own
 from common.store import callbacks, delivery_log, identity
 from common.store.delivery_log import Filter
@@ -47,6 +48,21 @@ def redeliver(tx: Tx, org_id: str, delivery_id: str, actor: str) -> dict[str, An
     again = delivery_log.get(tx.conn, org_id, delivery_id)
     assert again is not None
     return again
+
+
+def redeliver_many(
+    tx: Tx, org_id: str, ids: Sequence[str], actor: str
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Send these deliveries again: the ids of those that are on their way, and why the others are not."""
+    sent: list[str] = []
+    refused: list[dict[str, Any]] = []
+    for id_ in dict.fromkeys(ids):
+        try:
+            redeliver(tx, org_id, id_, actor)
+            sent.append(id_)
+        except RunyardError as refusal:
+            refused.append({"id": id_, "code": refusal.code, "message": refusal.message})
+    return sent, refused
 
 
 def replay(tx: Tx, org_id: str, endpoint_id: str, wanted: Filter, actor: str) -> Again:

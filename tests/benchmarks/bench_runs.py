@@ -160,7 +160,7 @@ def measure(ours: Ours, peer: Peer, given: argparse.Namespace) -> None:
     """Run every measurement, ours and the peer's in turn."""
     ours.submit("noop", {}, 100)  # warm both up
     ours.wait_idle()
-    rows = [
+    rows: list[tuple[str, str, float, float]] = [
         ("submit to handler, p50", "ms", *(1000 * s for s in latency(ours, peer, given.samples))),
         ("accepted", "/s", *accept(ours, peer, given.runs)),
         ("no-op runs end to end", "/s", *throughput(ours, peer, given.runs)),

@@ -1,0 +1,116 @@
+"""What a neighbour's flood, and thousands of waiting runs, cost everybody else: ratios to the idle system.
+
+python -m tests.benchmarks.bench_fairness [--flood 5000] [--probes 20] [--waiting 10000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common.domain.lifecycle import Event
+from common.services import submissions
+from common.store.transitions import Change, move
+from runyard import Context
+from tests.workshop import Workshop
+
+FLOOD, QUIET = "org-flood", "org-quiet"
+
+
+async def brief(ctx: Context, args: dict[str, Any]) -> float:
+    """Works a moment; returns when it began."""
+    began = time.time()
+    await asyncio.sleep(0.02)
+    return began
+
+
+async def delays(shop: Workshop, agent: str, probes: int, every: float) -> list[float]:
+    """Seconds from submit to start of one run of the quiet organisation, every `every` seconds."""
+    found = []
+    for _ in range(probes):
+        began = time.time()
+        task = await shop.ended(await shop.submit(agent, org_id=QUIET), seconds=60)
+        found.append(float(task.output) - began)
+        await asyncio.sleep(every)
+    return found
+
+
+async def flooded(flood: int, probes: int, every: float, url: str) -> tuple[list[float], list[float]]:
+    """The quiet organisation's start delays on the idle system, and beside the flood."""
+    async with Workshop(url, capacity=20) as shop:
+        agent = shop.publish(brief)
+        await shop.engine()
+        await delays(shop, agent, 3, 0.0)
+        idle = await delays(shop, agent, probes, every)
+        specs = [shop.spec(agent, org_id=FLOOD) for _ in range(flood)]
+        for start in range(0, flood, 250):
+            part = specs[start : start + 250]
+            await asyncio.to_thread(shop.transact, lambda tx: submissions.submit(tx, part))  # noqa: B023
+        beside = await delays(shop, agent, probes, every)
+        shop.engines[0].wake()
+        return idle, beside
+
+
+async def crowded(waiting: int, probes: int, url: str) -> tuple[list[float], list[float], int]:
+    """Start delays before and after `waiting` runs wait for input; and the runs the worker then holds."""
+    async with Workshop(url, capacity=20) as shop:
+        agent = shop.publish(brief)
+        engine = await shop.engine()
+        await delays(shop, agent, 3, 0.0)
+        before = await delays(shop, agent, probes, 0.0)
+        specs = [shop.spec(agent, org_id=FLOOD) for _ in range(waiting)]
+        for start in range(0, waiting, 500):
+            part = specs[start : start + 500]
+            await asyncio.to_thread(shop.transact, lambda tx: _park(tx, part))  # noqa: B023
+        after = await delays(shop, agent, probes, 0.0)
+        return before, after, engine.running
+
+
+def _park(tx: Any, specs: list[Any]) -> None:
+    """Submit runs and move each to waiting_for_input through the store's own transitions."""
+    submissions.submit(tx, specs)
+    tx.woken = 0
+    claimed = [
+        Change(
+            s.task_id,
+            Event.CLAIM,
+            values={"attempt": 1, "lease_owner": "parked", "resume": 0, "started_at": tx.now},
+        )
+        for s in specs
+    ]
+    move(tx, claimed)
+    move(tx, [Change(s.task_id, Event.ASK, 1) for s in specs])
+
+
+def main() -> int:
+    """Print both ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--flood", type=int, default=5000)
+    parser.add_argument("--waiting", type=int, default=10_000)
+    parser.add_argument("--probes", type=int, default=20)
+    parser.add_argument("--every", type=float, default=1.0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        base = f"sqlite:///{Path(folder)}"
+        idle, beside = asyncio.run(flooded(given.flood, given.probes, given.every, f"{base}/flood.db"))
+        before, after, held = asyncio.run(crowded(given.waiting, given.probes, f"{base}/crowd.db"))
+    for what, one, other in (
+        (f"beside a flood of {given.flood}", idle, beside),
+        (f"beside {given.waiting} waiting", before, after),
+    ):
+        p50 = statistics.median(one), statistics.median(other)
+        print(
+            f"start delay {what}: p50 {1000 * p50[1]:.1f} ms, idle {1000 * p50[0]:.1f} ms, ratio {p50[1] / p50[0]:.2f}"
+        )
+    print(f"runs held by the worker for the waiting ones: {held}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -160,16 +160,17 @@ def measure(ours: Ours, peer: Peer, given: argparse.Namespace) -> None:
     """Run every measurement, ours and the peer's in turn."""
     ours.submit("noop", {}, 100)  # warm both up
     ours.wait_idle()
-    rows: list[tuple[str, str, float, float]] = [
-        ("submit to handler, p50", "ms", *(1000 * s for s in latency(ours, peer, given.samples))),
-        ("accepted", "/s", *accept(ours, peer, given.runs)),
-        ("no-op runs end to end", "/s", *throughput(ours, peer, given.runs)),
-        (f"{given.sleepers} runs of 1 s", "s", *sleepers(ours, peer, given.sleepers)),
-        ("worker's peak memory", "MB", peak_memory(ours.process.pid), peak_memory(peer.process.pid)),
+    mine, theirs = latency(ours, peer, given.samples)
+    rows = [
+        ("submit to handler, p50 (ms)", (1000 * mine, 1000 * theirs)),
+        ("accepted (/s)", accept(ours, peer, given.runs)),
+        ("no-op runs end to end (/s)", throughput(ours, peer, given.runs)),
+        (f"{given.sleepers} runs of 1 s (s)", sleepers(ours, peer, given.sleepers)),
+        ("worker's peak memory (MB)", (peak_memory(ours.process.pid), peak_memory(peer.process.pid))),
     ]
     print(f"{'':28}{'Runyard':>12}{'Celery':>12}{'ratio':>9}")
-    for what, unit, mine, theirs in rows:
-        print(f"{what + ' (' + unit + ')':28}{mine:12.1f}{theirs:12.1f}{mine / theirs:9.2f}")
+    for what, (mine, theirs) in rows:
+        print(f"{what:28}{mine:12.1f}{theirs:12.1f}{mine / theirs:9.2f}")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def parse_now(raw: bytes, field: str | None = None) -> Any:
         if "depth limit" in str(error):
             raise _too_deep(field) from None
         raise InvalidRequest(f"The JSON cannot be read: {error}.", code="bad_json", field=field) from None
-    if raw.count(b",") > MOST_VALUES and _count(value) > MOST_VALUES:
+    if raw.count(b",") >= MOST_VALUES and _count(value) > MOST_VALUES:
         raise InvalidRequest(
             f"The JSON holds more than {MOST_VALUES:,} values. Send large inputs as files.",
             code="too_many_values",

@@ -64,6 +64,13 @@ def check(answer: httpx2.Response) -> None:
         assert not errors, f"{where}: {errors[:3]}"
 
 
+async def async_hook(answer: httpx2.Response) -> None:
+    """`hook`, for asynchronous clients."""
+    if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+        await answer.aread()
+        check(answer)
+
+
 def hook(answer: httpx2.Response) -> None:
     """For clients: check every answer that is no stream."""
     if not answer.headers.get("content-type", "").startswith("text/event-stream"):

@@ -75,8 +75,11 @@ class Api:
     def async_client(self, key: str | None = None) -> httpx2.AsyncClient:
         """The same for coroutines."""
         headers = _bearer(self.key if key is None else key)
+        hooks = {"response": [documented.async_hook]}
         limits = httpx2.Limits(max_connections=2000, max_keepalive_connections=100)
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60, limits=limits)
+        return httpx2.AsyncClient(
+            base_url=self.url, headers=headers, timeout=60, limits=limits, event_hooks=hooks
+        )
 
     def count_tasks(self) -> int:
         """How many tasks are stored."""

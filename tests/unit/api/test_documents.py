@@ -1,0 +1,106 @@
+"""The documents: the committed OpenAPI file, what it promises of every operation, and the pages."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from api import docs_page, openapi
+from api.app import routes_of
+from api.fronts import operations
+from api.native import answer_page
+from api.uploads import file_name, media_type_of
+from common.domain.lifecycle import Status
+from common.domain.roles import ALL
+
+
+def test_the_committed_document_is_in_step() -> None:
+    assert openapi.COPY.read_bytes() == openapi.text(operations()), "run python -m api.openapi --write"
+
+
+def test_every_operation_says_what_it_does_and_who_may() -> None:
+    for operation in operations():
+        assert operation.summary, operation.name
+        assert operation.answers, operation.name
+        assert operation.permission is None or operation.permission in ALL, operation.name
+
+
+def test_names_are_unique_and_references_lead_somewhere() -> None:
+    document = openapi.document(operations())
+    names = [o["operationId"] for methods in document["paths"].values() for o in methods.values()]
+    assert len(names) == len(set(names))
+    text = openapi.text(operations()).decode()
+    referred = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert referred <= document["components"]["schemas"].keys()
+
+
+def test_paths_without_placeholders_are_matched_before_those_with() -> None:
+    order = [route.path for route in routes_of(operations())]  # type: ignore[attr-defined]
+    assert order[0].endswith("/run")
+    for prefix in ("/api/v1", "/v1", ""):
+        assert order.index(f"{prefix}/tasks/cancel") < order.index(f"{prefix}/tasks/{{task_id}}")
+    assert order.index("/api/v1/agents/manifests") < order.index("/api/v1/agents/{agent:agent}")
+
+
+def test_no_path_is_answered_by_two_fronts() -> None:
+    fronts: dict[tuple[str, str], str] = {}
+    for operation in operations():
+        for path in operation.paths:
+            assert fronts.setdefault((operation.method, path), operation.name) == operation.name, path
+
+
+def test_the_documentation_page_holds_every_operation_and_no_script() -> None:
+    document = openapi.document(operations())
+    page = docs_page.page(document)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert f"id='{operation['operationId']}'" in page
+    assert "<script" not in page
+    assert " src=" not in page
+
+
+def test_a_question_cannot_break_out_of_its_page() -> None:
+    evil = "</main><script>alert(1)</script>"
+    question = {"kind": "question", "payload": {"text": evil, "options": [evil, {"a": evil}]}}
+    review = {
+        "kind": "review",
+        "payload": {"action": evil, "arguments": {"x": evil}, "decisions": ["approve", evil]},
+    }
+    for page in (answer_page.ask(question, evil), answer_page.ask(review), answer_page.gone(evil)):
+        assert "<script" not in page
+    assert "script" not in answer_page.HEADERS["content-security-policy"]
+    assert "has ended" in answer_page.done(Status.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [(None, "5", "5"), ({"type": "string"}, "5", "5"), ({"type": "integer"}, "5", 5), ({"type": "integer"}, "x", "x"),
+     ({"enum": ["a", 1]}, "1", 1), ({"type": "object"}, '{"a": 1}', {"a": 1})],
+)  # fmt: skip
+def test_a_forms_text_becomes_what_the_question_wants(schema: object, text: str, value: object) -> None:
+    assert answer_page.value_of({"payload": {"schema": schema}}, text) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("a.pdf", "a.pdf"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\b.doc", "b.doc"),
+        ("a\r\nb.txt", "ab.txt"),
+        ("", "file"),
+        (None, "file"),
+        ("/", "file"),
+        ("..", ".."),
+        ("x" * 400 + ".pdf", "x" * 251 + ".pdf"),
+    ],
+)
+def test_file_names_are_names_only(given: str | None, name: str) -> None:
+    assert file_name(given) == name
+
+
+def test_a_media_type_is_believed_only_if_it_says_something() -> None:
+    assert media_type_of("text/csv; charset=x", "a.pdf") == "text/csv"
+    assert media_type_of("application/octet-stream", "a.pdf") == "application/pdf"
+    assert media_type_of("nonsense\r\n", "a.unknown") == "application/octet-stream"

@@ -38,11 +38,12 @@ def _add(parts: list[Part], calls: dict[str, Part], type_: str, data: Mapping[st
         case "tool_result" if str(data.get("id")) in calls:
             _close(calls[str(data["id"])], data)
         case "step" | "handoff" | "progress" | "custom":
-            parts.append({"type": f"data-{type_}", "data": dict(data)})
+            told = {name: value for name, value in data.items() if name != "status"}
+            parts.append({"type": f"data-{type_}", "data": told})
 
 
 def _close(part: Part, data: Mapping[str, Any]) -> None:
-    if data.get("status") == "ok":
+    if data.get("outcome", "ok") == "ok":
         part |= {"state": "output-available", "output": data.get("result")}
     else:
         part |= {"state": "output-error", "errorText": as_text(data.get("result"))}

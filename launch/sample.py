@@ -13,15 +13,20 @@ import httpx2
 from rich.console import Console
 from rich.json import JSON
 
+from common.domain.lifecycle import Event, Status
+
 AGENT = "@demo/support_triage"
 BODY = {
     "query": "I was charged twice for my March invoice and need the second payment back before Friday.",
     "args": {"ticketId": "T-1042", "priority": "high", "language": "en"},
+    "streaming_tokens": True,
 }
 TERMINAL = {"completed", "failed", "stopped"}
 WAITING = {"waiting_for_input", "awaiting_review"}
-STATUSES = TERMINAL | WAITING | {"pending", "queued", "running"}
-_TOLD_BY_TOKENS = {"message", "thinking"}
+_STATUSES = frozenset(Status)
+_CHANGES = frozenset(Event)  # told by the status they lead to
+_TOLD_OTHERWISE = {"message", "thinking", "end"}
+_INDENT = " " * 12
 _PUBLISHING_TAKES_AT_MOST = 60.0
 _RUN_TAKES_AT_MOST = 600.0
 
@@ -85,11 +90,11 @@ class Follower:
         kind = data.get("type", event)
         if kind == "token":
             self._token(str(detail.get("text", "")))
-        elif detail.get("status") in STATUSES:
-            self._show_status(detail["status"])
-        elif kind not in _TOLD_BY_TOKENS and event != "end":
+        elif kind not in _CHANGES | _TOLD_OTHERWISE:
             named = (detail.get(name) for name in ("name", "tool", "step", "file", "server", "model"))
             self._line(f"{kind} {next(filter(None, named), '')} {_usage(detail.get('usage'))}")
+        if (status := detail.get("status")) in _STATUSES:
+            self._show_status(str(status))
 
     def _show_status(self, status: str) -> None:
         if status != self.status:
@@ -99,8 +104,9 @@ class Follower:
 
     def _token(self, text: str) -> None:
         if not self._mid_line:
-            self.console.print("            ", end="")
+            self.console.print(_INDENT, end="")
         self._mid_line = True
+        text = text.replace("\n", f"\n{_INDENT}")
         self.console.print(text, end="", style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, text: str) -> None:
@@ -129,6 +135,7 @@ def run(url: str, key: str, console: Console) -> int:
         error = task.get("error") or {}
         console.print(f"The sample run ended {task['status']}: {error}", style="red", markup=False)
         return 1
+    console.print("\n  Its output, checked against the agent's schema:", style="dim")
     console.print(JSON.from_data(task.get("output")), soft_wrap=True)
     return 0
 

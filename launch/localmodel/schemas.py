@@ -12,7 +12,7 @@ _ANNOTATIONS = {"$comment", "$id", "$schema", "default", "deprecated", "descript
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NESTED = ("items", "additionalProperties", "not", "contains")
-LONGEST_STRING = 80
+LONGEST_STRING = 200
 LONGEST_ARRAY = 5
 
 

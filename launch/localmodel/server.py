@@ -14,7 +14,6 @@ from starlette.routing import Route
 
 from launch.localmodel import wire
 from launch.localmodel.completion import BadCompletion, Completion, Ending, Model
-from launch.localmodel.tool_calls import Reply, reply_of
 
 
 class Generation:
@@ -97,8 +96,7 @@ class Chats:
             async with contextlib.aclosing(generation.pieces()) as pieces:
                 text = "".join([piece async for piece in pieces])
         assert generation.ending
-        reply = reply_of(text) if chat.tools else Reply(text=text)
-        return JSONResponse(wire.Answer(self._model.name).whole(reply, generation.ending))
+        return JSONResponse(wire.Answer(self._model.name).whole(chat.read(text), generation.ending))
 
     async def _events(self, chat: wire.Chat) -> AsyncGenerator[str]:
         answer = wire.Answer(self._model.name)
@@ -107,14 +105,16 @@ class Chats:
             generation = Generation(self._model, chat.completion)
             async with contextlib.aclosing(generation.pieces()) as pieces:
                 async for piece in pieces:
-                    if not chat.tools:
-                        yield answer.delta(
-                            {"content": piece} if said else {"role": "assistant", "content": piece}
+                    if not chat.choice:
+                        yield (
+                            answer.piece(chat, piece)
+                            if said
+                            else answer.begin(chat) + answer.piece(chat, piece)
                         )
                     said.append(piece)
         assert generation.ending
-        reply = reply_of("".join(said)) if chat.tools else Reply(text="")
-        if chat.tools:
+        reply = chat.read("".join(said))
+        if chat.choice:
             yield answer.reply(reply)
         yield answer.end(reply, generation.ending, chat.include_usage)
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from launch.localmodel.completion import BadCompletion, Completion, Ending
 from launch.localmodel.schemas import bounded
-from launch.localmodel.tool_calls import TEXT, Reply, Tool, choice_schema, flattened, instruction, offered
+from launch.localmodel.tool_calls import (
+    TEXT,
+    Reply,
+    Tool,
+    choice_schema,
+    flattened,
+    instruction,
+    offered,
+    reply_of,
+)
 
 _PASSED_ON = ("temperature", "top_p", "seed", "stop", "frequency_penalty", "presence_penalty")
 _TOKENS_BY_DEFAULT = 256
@@ -19,12 +28,23 @@ _TOKENS_FOR_JSON = 768
 
 @dataclass(frozen=True)
 class Chat:
-    """One parsed request. `tools` says whether the answer is a choice to be read by `reply_of`."""
+    """One parsed request.
+
+    Its answer is plain text; or, with `call`, the arguments of the only tool there is to call; or, with
+    `choice`, one of several tools or a reply, which is known only once it is whole.
+    """
 
     completion: Completion
-    tools: bool
+    call: str | None
+    choice: bool
     stream: bool
     include_usage: bool
+
+    def read(self, text: str) -> Reply:
+        """The whole answer."""
+        if self.call:
+            return Reply(tool=self.call, arguments=text)
+        return reply_of(text) if self.choice else Reply(text=text)
 
 
 def parse(body: Any) -> Chat:
@@ -37,8 +57,12 @@ def parse(body: Any) -> Chat:
     tools = offered([_tool(item) for item in body.get("tools") or []], choice, messages)
     flat = flattened(messages)
     schema = _response_schema(body.get("response_format"))
-    if tools:
+    only = tools[0] if len(tools) == 1 and choice != "auto" else None
+    if only:
+        schema = dict(bounded(only.parameters))
+    elif tools:
         schema = choice_schema(tools, (schema or TEXT) if choice == "auto" else None)
+    if tools:
         flat = _with_instruction(flat, instruction(tools))
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     completion = Completion(
@@ -48,7 +72,13 @@ def parse(body: Any) -> Chat:
         sampling={key: body[key] for key in _PASSED_ON if body.get(key) is not None},
     )
     options = body.get("stream_options") or {}
-    return Chat(completion, bool(tools), bool(body.get("stream")), bool(options.get("include_usage")))
+    return Chat(
+        completion,
+        call=only.name if only else None,
+        choice=bool(tools) and only is None,
+        stream=bool(body.get("stream")),
+        include_usage=bool(options.get("include_usage")),
+    )
 
 
 @dataclass(frozen=True)
@@ -65,14 +95,22 @@ class Answer:
         choice = {"index": 0, "message": message, "finish_reason": _reason(reply, ending), "logprobs": None}
         return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(ending)}
 
-    def delta(self, delta: dict[str, Any]) -> str:
-        """One event of a stream."""
-        return self._event([{"index": 0, "delta": delta, "finish_reason": None}])
+    def begin(self, chat: Chat) -> str:
+        """The event that opens a stream of pieces."""
+        if chat.call:
+            return self.reply(Reply(tool=chat.call, arguments=""))
+        return self._delta({"role": "assistant", "content": ""})
+
+    def piece(self, chat: Chat, text: str) -> str:
+        """A piece of text, or of the arguments of the only call."""
+        if chat.call:
+            return self._delta({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})
+        return self._delta({"content": text})
 
     def reply(self, reply: Reply) -> str:
         """A finished reply as one event."""
         calls = [{**call, "index": index} for index, call in enumerate(_calls(reply).get("tool_calls", []))]
-        return self.delta(
+        return self._delta(
             {"role": "assistant", "content": reply.text, **({"tool_calls": calls} if calls else {})}
         )
 
@@ -81,6 +119,9 @@ class Answer:
         last = self._event([{"index": 0, "delta": {}, "finish_reason": _reason(reply, ending)}])
         usage = self._event([], usage=_usage(ending)) if include_usage else ""
         return f"{last}{usage}data: [DONE]\n\n"
+
+    def _delta(self, delta: dict[str, Any]) -> str:
+        return self._event([{"index": 0, "delta": delta, "finish_reason": None}])
 
     def _event(self, choices: list[dict[str, Any]], **more: Any) -> str:
         return f"data: {json.dumps({**self._head('chat.completion.chunk'), 'choices': choices, **more})}\n\n"
@@ -127,7 +168,7 @@ def _calls(reply: Reply) -> dict[str, Any]:
 
 
 def _reason(reply: Reply, ending: Ending) -> str:
-    return "tool_calls" if reply.tool else ending.reason
+    return "tool_calls" if reply.tool and ending.reason == "stop" else ending.reason
 
 
 def _usage(ending: Ending) -> dict[str, int]:

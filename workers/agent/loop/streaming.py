@@ -14,6 +14,8 @@ from pydantic_ai.messages import (
     TextPartDelta,
     ThinkingPart,
     ThinkingPartDelta,
+    ToolCallPart,
+    ToolCallPartDelta,
 )
 
 from workers.agent.loop.journal import Journal
@@ -23,7 +25,10 @@ Handler = Callable[[RunContext[Any], AsyncIterable[AgentStreamEvent]], Awaitable
 
 
 def token_handler(talk: Talk, journal: Journal) -> Handler:
-    """Sends ``{turn, agent, kind: text | thinking, text}``; a turn that comes from the journal sends nothing."""
+    """Sends ``{turn, agent, kind: text | thinking | arguments, text}``; `arguments` are those of a call.
+
+    A turn that comes from the journal sends nothing.
+    """
 
     async def handle(_: RunContext[Any], stream: AsyncIterable[AgentStreamEvent]) -> None:
         async for event in stream:
@@ -47,4 +52,8 @@ def _piece(event: AgentStreamEvent) -> tuple[str, str] | None:
             return "text", text
         case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text)):
             return "thinking", text or ""
+        case PartStartEvent(part=ToolCallPart(args=str(text))):
+            return "arguments", text
+        case PartDeltaEvent(delta=ToolCallPartDelta(args_delta=str(text))):
+            return "arguments", text
     return None

@@ -18,7 +18,7 @@ URL = "/v1/chat/completions"
 ASKED = [{"role": "user", "content": "Hello"}]
 SCHEMA = {
     "type": "object",
-    "properties": {"category": {"enum": ["billing", "outage"]}},
+    "properties": {"category": {"enum": ["billing", "outage"]}, "urgent": {"type": "boolean"}},
     "required": ["category"],
 }
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": SCHEMA}}
@@ -90,6 +90,25 @@ def test_an_offered_tool_is_called_once_and_then_answered(client: TestClient, st
     result = {"role": "tool", "tool_call_id": call["id"], "content": "found"}
     answer = client.post(URL, json={"messages": [*ASKED, said, result], "tools": [TOOL]}).json()
     assert answer["choices"][0]["message"] == {"role": "assistant", "content": SAYS}
+
+
+def test_a_demanded_call_of_the_only_tool_streams_its_arguments(client: TestClient) -> None:
+    body = {"messages": ASKED, "tools": [TOOL], "tool_choice": "required", "stream": True}
+    deltas = [chunk["choices"][0] for chunk in events(client.post(URL, json=body).text)]
+    first, *pieces, last = deltas
+    opened = first["delta"]["tool_calls"][0]
+    assert (opened["function"], opened["type"]) == ({"name": "look_up", "arguments": ""}, "function")
+    calls = [piece["delta"]["tool_calls"][0] for piece in pieces]
+    assert len(calls) > 1
+    assert {call["index"] for call in calls} == {0}
+    jsonschema.validate(json.loads("".join(call["function"]["arguments"] for call in calls)), SCHEMA)
+    assert last["finish_reason"] == "tool_calls"
+
+
+def test_a_call_cut_off_by_the_token_limit_says_so(client: TestClient) -> None:
+    body = {"messages": ASKED, "tools": [TOOL], "tool_choice": "required", "max_tokens": 1}
+    choice = client.post(URL, json=body).json()["choices"][0]
+    assert choice["finish_reason"] == "length"
 
 
 def test_a_token_limit_is_kept_and_told(client: TestClient) -> None:

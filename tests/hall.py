@@ -117,6 +117,7 @@ async def workers_of(api: Api, redis_url: str = "", engines: int = 1) -> AsyncIt
     live = Live(redis_url)
     shop = Workshop(api.settings.database, ears=LiveEars(live), org=api.state.org_id)
     async with shop:
+        shop.sealer = api.state.sealer
         for _ in range(engines):
             await shop.engine()
         looking = asyncio.create_task(_look(shop))

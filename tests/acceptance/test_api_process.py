@@ -1,0 +1,82 @@
+"""The api as a process: it starts with one clear sentence or serves, and stops within its grace period."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from launch import process
+from tests.stack import ROOT, free_port
+from tests.waiting import wait_until
+
+
+def start(home: Path, port: int, **settings: str) -> subprocess.Popen[bytes]:
+    env = (
+        os.environ
+        | {"RUNYARD_HOME": str(home), "RUNYARD_PORT": str(port), "PYTHONPATH": str(ROOT)}
+        | settings
+    )
+    return process.spawn([sys.executable, "-m", "api"], log=home / "api.log", env=env, cwd=ROOT)
+
+
+def migrate(home: Path) -> None:
+    env = os.environ | {"RUNYARD_HOME": str(home)}
+    subprocess.run([sys.executable, "-m", "common.store.migrate"], env=env, cwd=ROOT, check=True, timeout=60)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", timeout=2).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def test_a_waiter_is_answered_and_the_process_gone_within_the_grace_period(home: Path) -> None:
+    migrate(home)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    api = start(home, port)
+    try:
+        wait_until(lambda: answers(url), seconds=45)
+        assert (home / "admin.key").stat().st_mode & 0o777 == 0o600
+        bearer = {"authorization": f"Bearer {(home / 'admin.key').read_text().strip()}"}
+        with httpx2.Client(base_url=url, headers=bearer, timeout=60) as client:
+            client.post("/api/v1/agents", json={"name": "chat"}).raise_for_status()
+            task_id = client.post("/api/v1/agents/chat/run", json={"query": "x"}).json()["task_id"]
+            got: list[Any] = []
+            waiting = threading.Thread(target=lambda: got.append(client.get(f"/tasks/{task_id}?wait=50")))
+            waiting.start()
+            with httpx2.Client(base_url=url, timeout=5) as other:
+                wait_until(lambda: "runyard_waiters_open 1.0" in other.get("/metrics").text)
+                began = time.monotonic()
+                api.send_signal(signal.SIGTERM)
+                waiting.join(10)
+                assert got, "the waiter was not answered"
+                assert (got[0].status_code, got[0].json()["status"]) == (200, "pending")
+            assert api.wait(10) == 0
+            assert time.monotonic() - began < 8
+    finally:
+        process.end(api, grace=5)
+    assert "Traceback" not in (home / "api.log").read_text()
+
+
+def test_a_database_without_tables_is_one_clear_sentence(home: Path) -> None:
+    api = start(home, free_port())
+    assert api.wait(60) != 0
+    log = (home / "api.log").read_text()
+    assert "run `runyard migrate` first" in log
+    assert "Traceback" not in log
+
+
+def test_an_unknown_setting_is_one_clear_sentence(home: Path) -> None:
+    api = start(home, free_port(), RUNYARD_PRT="1")
+    assert api.wait(60) != 0
+    assert "Unknown setting RUNYARD_PRT" in (home / "api.log").read_text()

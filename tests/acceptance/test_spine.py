@@ -1,0 +1,92 @@
+"""What a stranger is promised of the first run: accepted is stored, whatever dies next."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stack import Stack
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("spine")) as running:
+        yield running
+
+
+def test_a_run_goes_from_post_to_completed_through_the_real_parts(stack: Stack) -> None:
+    task = stack.run("@demo/echo", {"a": 1}, message="hello")
+    assert (task["status"], task["output"]) == ("completed", {"message": "hello", "args": {"a": 1}})
+
+
+def test_a_run_is_accepted_while_the_broker_is_down_and_completes_after_it_returns(stack: Stack) -> None:
+    stack.valkey.kill()
+    task_id = stack.submit("@demo/echo", {"while": "down"})
+    assert stack.task(task_id)["status"] == "pending"
+    stack.valkey.start()
+    assert stack.until(task_id)["status"] == "completed"
+
+
+def test_a_wiped_broker_delays_a_run_by_seconds_only(stack: Stack) -> None:
+    import redis
+
+    stack.kill("worker-1", signal.SIGSTOP)
+    task_id = stack.submit("@demo/echo", {})
+    with redis.Redis.from_url(stack.valkey.url) as client:
+        client.flushall()
+    stack.kill("worker-1", signal.SIGCONT)
+    assert stack.until(task_id)["status"] == "completed"
+
+
+def test_a_run_accepted_just_before_its_api_is_killed_completes_after_the_restart(stack: Stack) -> None:
+    task_id = stack.submit("@demo/sleeper", {"seconds": 0.5})
+    stack.kill("api-1")
+    stack.start("api-1")
+    wait_until(lambda: stack.status("/readyz") == 200, seconds=40)
+    assert stack.until(task_id)["status"] == "completed"
+
+
+def test_a_run_whose_worker_is_killed_goes_on_within_fifteen_seconds_behind_its_last_step(
+    stack: Stack,
+) -> None:
+    task_id = stack.submit("@demo/blocking_sleeper", {"seconds": 0.4, "steps": 12})
+    wait_until(lambda: _steps(stack, task_id) >= 2, seconds=20)
+    stack.kill("worker-1")
+    stack.start("worker-1")
+    wait_until(lambda: stack.task(task_id)["attempt"] == 2, seconds=25)
+    log = _events(stack, task_id)
+    rescue = next(e for e in log if e["type"] == "rescue")
+    before = max(e["at"] for e in log if e["seq"] < rescue["seq"])
+    assert stack.until(task_id, seconds=40)["status"] == "completed"
+    assert _steps(stack, task_id) == 12
+    assert _seconds(rescue["at"]) - _seconds(before) < 15
+
+
+def test_a_stopped_worker_hands_its_runs_back_in_order_and_ends(stack: Stack) -> None:
+    task_id = stack.submit("@demo/blocking_sleeper", {"seconds": 0.3, "steps": 6})
+    wait_until(lambda: _steps(stack, task_id) >= 1, seconds=20)
+    assert stack.end("worker-1") == 0
+    assert stack.task(task_id)["status"] in {"pending", "queued"}
+    stack.start("worker-1")
+    task = stack.until(task_id, seconds=40)
+    assert (task["status"], task["attempt"]) == ("completed", 2)
+    assert "release" in [e["type"] for e in _events(stack, task_id)]
+
+
+def _events(stack: Stack, task_id: str) -> list[dict[str, Any]]:
+    status, page = stack.request("GET", f"/tasks/{task_id}/events", headers={"accept": "application/json"})
+    assert status == 200, page
+    return list(page["data"])
+
+
+def _steps(stack: Stack, task_id: str) -> int:
+    return sum(event["type"] == "step" for event in _events(stack, task_id))
+
+
+def _seconds(at: Any) -> float:
+    from datetime import datetime
+
+    return at if isinstance(at, float) else datetime.fromisoformat(str(at)).timestamp()

@@ -23,7 +23,8 @@ def _start(pool: AsyncioPool, **_: Any) -> Any:
 
 
 def _stop(warm: bool, **_: Any) -> Any:
-    return runtime.stop(settings.drain_seconds if warm else 3.0)
+    # The pool cancels what runs on at the end of the grace period: be done, and closed, before.
+    return runtime.stop(max(0.5, settings.drain_seconds - 2.0) if warm else 3.0)
 
 
 loop_started.connect(_start, weak=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import orjson
+from sqlalchemy import text
 
 from api.__main__ import Server, server_of
 from api.state import State
@@ -84,7 +85,7 @@ class Api:
     def count_tasks(self) -> int:
         """How many tasks are stored."""
         with self.state.store.read() as conn:
-            return int(conn.exec_driver_sql("SELECT count(*) FROM tasks").scalar_one())
+            return int(conn.execute(text("SELECT count(*) FROM tasks")).scalar_one())
 
 
 def _bearer(key: str) -> dict[str, str]:

@@ -90,7 +90,8 @@ async def perform(call: Call, operation: Operation) -> Response:
         raise InvalidRequest("The path holds a NUL character.", code="nul_character", field="path")
     if operation.permission is not None:
         call.principal = await operation.front.authenticate(call)
-        require(call.principal, operation.permission)
+        if not operation.late:
+            require(call.principal, operation.permission)
     return await operation.handler(call)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from api.dialects.appstrate import run as appstrate_run
+from api.dialects.appstrate import runs as appstrate_runs
 from api.dialects.nara import routes as nara
 from api.native import (
     agents,
@@ -53,6 +55,8 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     ops,
     system,
     nara,
+    appstrate_run,
+    appstrate_runs,
 )
 
 

@@ -34,6 +34,9 @@ _HEADERS: Final[dict[str, str]] = {
     "Idempotency-Key": "The same request with the same key is carried out once (24 hours).",
     "If-None-Match": "The ETag you have.",
     "Last-Event-ID": "The id of the last event you have.",
+    "X-Org-Id": "The organisation, for a signed-in person; a key names its own.",
+    "Appstrate-User": "The end-user (eu_…) on whose behalf a key calls.",
+    "Appstrate-Version": "The API version, YYYY-MM-DD.",
     "Accept": "application/json for a page, text/event-stream for a stream.",
 }
 _ANSWER_HEADERS: Final[dict[str, str]] = {
@@ -193,7 +196,7 @@ def _schema(answer: Answer) -> Mapping[str, Any]:
 
 
 def _problem(status: int, front: Front) -> dict[str, Any]:
-    kind, model = ("application/json", front.error) if front.error else (errors.MEDIA_TYPE, Problem)
+    kind, model = (front.error_type, front.error) if front.error else (errors.MEDIA_TYPE, Problem)
     schema = {"$ref": _REFS.format(model=model.__name__)}
     return {"description": HTTPStatus(status).phrase, "content": {kind: {"schema": schema}}}
 

@@ -48,6 +48,7 @@ class Front:
     authenticate: Authenticate = by_bearer
     slashes: bool = False
     error: type[BaseModel] | None = None
+    error_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     headers: tuple[str, ...] = ()  # request headers it reads
     prefixes: tuple[str, ...] | None = None  # in place of the front's
+    late: bool = False  # its handler asks for the permission itself, after what its contract puts before
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ class Routes:
         errors: Iterable[int] = (),
         headers: Iterable[str] = (),
         prefixes: tuple[str, ...] | None = None,
+        late: bool = False,
     ) -> Callable[[H], H]:
         """Declare the handler of a method and path; its docstring is its documentation."""
 
@@ -141,6 +144,7 @@ class Routes:
                     errors=tuple(errors),
                     headers=tuple(headers),
                     prefixes=prefixes,
+                    late=late,
                 )
             )
             return handler

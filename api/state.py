@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
+from api.rate_limits import RateLimits
 from api.reading import Reader
 from api.tokens import Tokens
 from common.broker.application import application
@@ -55,6 +56,7 @@ class State:
         self.keys = KeyRing(self.reader)
         self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
         self.agents = Catalogue(self.reader)
+        self.rates = RateLimits(_redis(settings))
         self.rules = RunRules.of(settings, self.sealer)
         self.files = FileStore.from_url(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
@@ -92,6 +94,7 @@ class State:
         if self._noting is not None:
             self._noting.cancel()
         await self.follower.close()
+        await self.rates.close()
         try:
             await self._note_use()
         except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -36,12 +36,13 @@ class Form:
             await upload.close()
 
 
-async def read_form(call: Call) -> Form:
-    """The multipart body; `InvalidRequest` bad_multipart, nul_character, `PayloadTooLarge`."""
+async def read_form(call: Call, body: AsyncGenerator[bytes, None] | None = None) -> Form:
+    """The multipart body (`body` where it was read before); `InvalidRequest` bad_multipart, nul_character,
+    `PayloadTooLarge`."""
     settings = call.state.settings
     parser = MultiPartParser(
         call.headers,
-        call.stream(settings.max_upload_bytes),
+        call.stream(settings.max_upload_bytes) if body is None else body,
         max_files=MOST_FILES,
         max_fields=MOST_FIELDS,
         max_part_size=settings.max_body_bytes,

@@ -51,6 +51,11 @@ def insert_organisation(tx: Tx, name: str, org_id: str | None = None) -> str:
     return org_id
 
 
+def lock_organisation(tx: Tx, org_id: str) -> None:
+    """Be alone with the organisation until the commit."""
+    tx.conn.execute(select(_ORG.id).where(_ORG.id == org_id).with_for_update())
+
+
 def out_of_balance(conn: Connection, org_ids: Iterable[str]) -> set[str]:
     """Those of these organisations that pay in advance and have nothing left."""
     query = select(_ORG.id).where(_ORG.id.in_(list(org_ids)), _ORG.balance_micros <= 0)
@@ -105,6 +110,17 @@ def revoke_key(tx: Tx, org_id: str, key_id: str) -> Row | None:
         .returning(*_KEY)
     )
     return _one(tx.conn, query)
+
+
+def revoke_keys_of(tx: Tx, org_id: str, application_id: str) -> list[str]:
+    """Revoke every key of an application; their hashes."""
+    query = (
+        update(ApiKey)
+        .where(_KEY.org_id == org_id, _KEY.application_id == application_id, _KEY.revoked_at.is_(None))
+        .values(revoked_at=tx.now)
+        .returning(_KEY.key_hash)
+    )
+    return list(tx.conn.execute(query).scalars())
 
 
 def note_use(tx: Tx, used: Mapping[str, float]) -> None:

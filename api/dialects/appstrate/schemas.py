@@ -1,0 +1,46 @@
+"""Shapes of answers, for documents."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Open(BaseModel):
+    """A shape that may grow fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Run(Open):
+    """A run (section 9)."""
+
+    id: str
+    packageId: str  # noqa: N815
+    status: Literal["pending", "running", "success", "failed", "timeout", "cancelled"]
+    input: Any
+    result: dict[str, Any] | None
+    error: str | None
+    startedAt: str  # noqa: N815
+    completedAt: str | None  # noqa: N815
+    duration: int | None
+
+
+class RunPage(Open):
+    """Some runs, newest first, and how many there are."""
+
+    runs: list[Run]
+    total: int
+
+
+class Ok(Open):
+    """Done."""
+
+    ok: Literal[True]
+
+
+class Deleted(Open):
+    """How many were deleted."""
+
+    deleted: int

@@ -1,0 +1,94 @@
+"""Rate limits of requests: so many in a moving minute for each caller and concrete route, counted in Redis.
+
+Where Redis is away requests pass, and the log says so; where none is configured this process counts alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import StorageError
+from redis.exceptions import RedisError
+
+log = structlog.get_logger()
+
+WINDOW: Final = 60
+#: How long Redis may take to answer, and how long it is left alone after it did not, in seconds.
+PATIENCE: Final = 0.5
+LEFT_ALONE: Final = 2.0
+_WARN_EVERY: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a caller stands after a request. `remaining` and `reset_s` are None when nobody could count."""
+
+    limit: int
+    allowed: bool = True
+    remaining: int | None = None
+    reset_s: int | None = None
+
+    def headers(self) -> dict[str, str]:
+        """RateLimit and RateLimit-Policy, in the form of the appstrate contract, section 1."""
+        found = {"ratelimit-policy": f"{self.limit};w={WINDOW}"}
+        if self.remaining is not None:
+            found["ratelimit"] = f"limit={self.limit}, remaining={self.remaining}, reset={self.reset_s}"
+        return found
+
+
+class RateLimits:
+    """Counts requests. Belongs to one event loop; `redis_url` may be empty."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._storage: MemoryStorage | RedisStorage = (
+            RedisStorage(
+                f"async+{redis_url}",
+                implementation="redispy",
+                key_prefix="runyard:rates",
+                wrap_exceptions=True,
+                socket_timeout=PATIENCE,
+                socket_connect_timeout=PATIENCE,
+            )
+            if redis_url
+            else MemoryStorage()
+        )
+        self._limiter = MovingWindowRateLimiter(self._storage)
+        self._away_until = 0.0
+        self._warned_at = -_WARN_EVERY
+
+    async def hit(self, who: str, route: str, limit: int) -> Standing:
+        """Count one request of `who` on `route` (method and concrete path); `limit` is per minute."""
+        if time.monotonic() < self._away_until:
+            return Standing(limit)
+        item = RateLimitItemPerSecond(limit, WINDOW)
+        try:
+            allowed = await self._limiter.hit(item, who, route)
+            stats = await self._limiter.get_window_stats(item, who, route)
+        except (RedisError, StorageError, OSError) as error:
+            self._fail_open(error)
+            return Standing(limit)
+        reset = min(WINDOW, max(1, math.ceil(stats.reset_time - time.time())))
+        return Standing(limit, allowed, int(stats.remaining) if allowed else 0, reset)
+
+    def _fail_open(self, error: Exception) -> None:
+        now = time.monotonic()
+        self._away_until = now + LEFT_ALONE
+        if now - self._warned_at >= _WARN_EVERY:
+            self._warned_at = now
+            log.warning(
+                "Requests are not counted: Redis does not answer, so rate limits let everybody pass.",
+                action="rate_limit", reason=str(error) or type(error).__name__,
+            )  # fmt: skip
+
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        if isinstance(self._storage, RedisStorage):
+            client: Any = self._storage.bridge
+            await client.storage.aclose()

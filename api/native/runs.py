@@ -169,6 +169,10 @@ async def _accepted(call: Call, agent: AgentRecord, prepared: Prepared, submitte
         "poll_after_ms": _FIRST_POLL_MS,
         "links": links(accepted.task_id),
     }
+    if submitted.schedules:
+        body["schedules"] = [
+            {"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules
+        ]
     if accepted.status is Status.QUEUED:
         found = await facts(call.state, call.org_id, accepted.task_id)
         body |= {"queue": queue(found) or {"limit": accepted.held_by}, "poll_after_ms": poll_after_ms(found)}

@@ -54,6 +54,8 @@ class ScheduleRef(Shape):
     """A schedule made with the run; cancel it by its id."""
 
     id: str
+    kind: str = Field(description="cron, date or delay.")
+    next_at: str | None
 
 
 class Accepted(Shape):

@@ -194,6 +194,18 @@ def test_a_version_is_found_by_number_tag_and_range(client: httpx2.Client) -> No
     )
 
 
+def test_schedules_come_with_a_run_and_their_ids_with_its_answer(client: httpx2.Client) -> None:
+    schedules = [{"schedule": "*/5 * * * *", "message": "again"}, {"schedule": 3600, "message": "later"}]
+    made = client.post("/api/v1/agents/@test/chat/run", json={"query": "x", "schedules": schedules}).json()[
+        "schedules"
+    ]
+    assert [one["kind"] for one in made] == ["cron", "delay"]
+    assert all(one["id"] and one["next_at"] for one in made)
+    bad = {"query": "x", "schedules": [{"schedule": "61 * * * *", "message": "never"}]}
+    answer = client.post("/api/v1/agents/@test/chat/run", json=bad)
+    assert (answer.status_code, answer.json()["field"].startswith("schedules[0]")) == (400, True)
+
+
 def test_an_inactive_agent_is_refused(client: httpx2.Client) -> None:
     agent = client.post("/api/v1/agents", json={"name": "sleepy"}).json()
     assert (

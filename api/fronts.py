@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from api.console import routes as console
 from api.dialects.appstrate import run as appstrate_run
 from api.dialects.appstrate import runs as appstrate_runs
 from api.dialects.nara import routes as nara
@@ -54,6 +55,7 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     files,
     ops,
     system,
+    console,
     nara,
     appstrate_run,
     appstrate_runs,

@@ -1,0 +1,140 @@
+// Forms from JSON Schema. A field is { node, read() }; read() throws what is wrong with what was typed.
+
+import { button, h, json, post, tell, toast, when } from "./page.js";
+
+let fieldNumber = 0;
+
+export function field(schema, name, required, initial) {
+  const kind = Array.isArray(schema?.type) ? schema.type.find((t) => t !== "null") : schema?.type;
+  initial = initial ?? schema?.default;
+  if (kind === "object" && schema.properties) return objectField(schema, name, initial);
+  if (kind === "array" && schema.items && !schema.items.enum) return arrayField(schema, name, required, initial);
+  const id = `f${++fieldNumber}`;
+  const about = { id, name, required: required && kind !== "boolean", "data-key": id };
+  let input, read = () => input.value;
+  if (schema?.enum) {
+    const options = schema.enum.map((v, i) => h("option", { value: i, selected: v === initial }, String(v)));
+    input = h("select", about, !required && h("option", { value: "" }, "—"), options);
+    read = () => schema.enum[Number(input.value)];
+  } else if (kind === "boolean") {
+    input = h("input", { ...about, type: "checkbox", checked: initial === true });
+    read = () => input.checked;
+  } else if (kind === "number" || kind === "integer") {
+    input = h("input", { ...about, type: "number", step: kind === "integer" ? 1 : "any", min: schema.minimum,
+      max: schema.maximum, value: initial });
+    read = () => Number(input.value);
+  } else if (kind === "string") {
+    const long = !schema.format && !(schema.maxLength <= 80);
+    input = long ? h("textarea", { ...about, rows: 1 }, initial ?? "")
+      : h("input", { ...about, type: { date: "date", email: "email", uri: "url" }[schema.format] ?? "text",
+        value: initial });
+  } else {
+    input = h("textarea", { ...about, rows: 5, spellcheck: "false", class: "code", placeholder: "JSON" },
+      initial === undefined ? "" : JSON.stringify(initial, null, 2));
+    read = () => {
+      try { return JSON.parse(input.value); } catch { throw new Error(`${name || "The value"} is not JSON.`); }
+    };
+  }
+  const blank = () => kind !== "boolean" && input.value === "";
+  return {
+    node: h("div", { class: `field ${kind ?? "any"}` },
+      h("label", { for: id }, name || schema?.title || "Answer", required && h("em", {}, " required")),
+      input, schema?.description && h("small", {}, schema.description)),
+    read: () => {
+      if (!blank()) return read();
+      if (required) throw new Error(`${name || "An answer"} is required.`);
+      return undefined;
+    },
+  };
+}
+
+function objectField(schema, name, initial) {
+  const needed = new Set(schema.required ?? []);
+  const fields = Object.entries(schema.properties).map(([key, inner]) =>
+    [key, field(inner, key, needed.has(key), initial?.[key])]);
+  const nodes = fields.map(([, inner]) => inner.node);
+  return {
+    node: name ? h("fieldset", {}, h("legend", {}, name), nodes) : h("div", {}, nodes),
+    read: () => Object.fromEntries(fields.map(([key, f]) => [key, f.read()]).filter(([, v]) => v !== undefined)),
+  };
+}
+
+function arrayField(schema, name, required, initial) {
+  const items = [];
+  const list = h("div", {});
+  const add = (value) => {
+    const item = field(schema.items, `${name || "item"} ${items.length + 1}`, true, value);
+    const row = h("div", { class: "item" }, item.node,
+      button("Remove", () => { items.splice(items.indexOf(item), 1); row.remove(); }, "quiet"));
+    items.push(item);
+    list.append(row);
+  };
+  (initial ?? (required ? [undefined] : [])).forEach(add);
+  return {
+    node: h("fieldset", {}, h("legend", {}, name), list, button("Add item", () => add(undefined), "quiet")),
+    read: () => (items.length || required ? items.map((item) => item.read()) : undefined),
+  };
+}
+
+/* ---- what a run asks of people ---- */
+
+export function question(asked, done = () => {}) { // the panel of an open question or review
+  return asked.kind === "review" ? review(asked, done) : answerForm(asked, done);
+}
+
+const deadline = (asked) => asked.deadline && h("small", {}, "expires ", when(asked.deadline));
+
+function answerForm(asked, done) {
+  const send = async (message) => {
+    await post(`/tasks/${asked.task_id}/message`, { message, question_id: asked.id });
+    toast("Answered: the run goes on.");
+    done();
+  };
+  const choices = asked.options ?? asked.schema?.enum;
+  if (choices && choices.length <= 8) {
+    return h("div", {}, h("h2", {}, asked.text ?? "Question"), deadline(asked),
+      h("div", { class: "actions" }, choices.map((choice) => button(String(choice), () => send(choice)))));
+  }
+  const answer = field(asked.schema ?? { type: "string" }, "", true);
+  return form(async () => send(answer.read()), "Answer", [h("h2", {}, asked.text ?? "Question"), deadline(asked),
+    answer.node]);
+}
+
+function review(asked, done) {
+  const decide = async (action, more = {}) => {
+    await post(`/tasks/${asked.task_id}/review`, { action, review_id: asked.id, ...more });
+    toast(`Decided: ${action}.`);
+    done();
+  };
+  const reason = h("input", { type: "text", "aria-label": "Reason", placeholder: "Reason (optional)" });
+  const why = () => (reason.value.trim() ? { reason: reason.value.trim() } : {});
+  const edited = field(asked.schema ?? {}, "Arguments", true, asked.arguments);
+  const result = field({}, "Result of the skipped step", false);
+  const own = asked.decisions ?? ["approve", "reject", "edit"];
+  const act = {
+    approve: button("Approve", () => decide("approve", why()), "primary"),
+    reject: button("Reject", () => decide("reject", why()), "danger"),
+    redo: button("Redo the step", () => decide("redo", why())),
+    fail: button("Fail the run", () => decide("fail", why()), "danger"),
+  };
+  return h("div", {}, h("h2", {}, asked.text ?? asked.action ?? "Review"), deadline(asked),
+    asked.arguments != null && json(asked.arguments), reason,
+    h("div", { class: "actions" }, own.map((name) => act[name])),
+    own.includes("edit") && h("details", {}, h("summary", {}, "Edit, then approve"), edited.node,
+      button("Approve with these", async () => decide("edit", { arguments: edited.read(), ...why() }), "primary")),
+    own.includes("skip") && h("details", {}, h("summary", {}, "Skip the step with a result"), result.node,
+      button("Skip the step", async () => decide("skip", { result: result.read() ?? null, ...why() }))));
+}
+
+export function form(act, text, children) { // Enter and the button do the same, once at a time
+  const send = h("button", { type: "submit", class: "primary" }, text);
+  const submit = async (event) => {
+    event.preventDefault();
+    if (send.disabled) return;
+    send.disabled = true;
+    try { await act(); } catch (error) { tell(error); }
+    send.disabled = false;
+  };
+  const typed = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event); };
+  return h("form", { novalidate: true, onsubmit: submit, onkeydown: typed }, children, h("div", { class: "actions" }, send));
+}

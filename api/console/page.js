@@ -1,0 +1,160 @@
+// What every view uses: elements, the API with the typed-in key, event streams. What the server tells becomes
+// text nodes, never markup.
+
+const API = "/api/v1";
+const KEY = "runyard.key";
+export const ENDED = new Set(["completed", "failed", "stopped"]);
+const LABELS = { waiting_for_input: "needs an answer", awaiting_review: "needs a review", queued: "held back" };
+
+// `shown` ends what the view on show waits for, `session` ends with the key, `refresh` redraws the view.
+export const view = { shown: new AbortController(), session: new AbortController(), refresh: null };
+
+/* ---- elements ---- */
+
+export function h(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, value);
+  }
+  node.append(...children.flat().filter((child) => child != null && child !== false && child !== ""));
+  return node;
+}
+
+export function fill(node, ...children) { // keeps the focus on the link or field of the same key
+  const key = node.contains(document.activeElement) && document.activeElement.dataset.key;
+  node.replaceChildren(...children.flat().filter(Boolean));
+  if (key) node.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  return node;
+}
+
+export const label = (status) => LABELS[status] ?? status;
+export const badge = (status) =>
+  h("span", { class: `badge ${status}` }, h("i", { "aria-hidden": "true" }), label(status));
+export const json = (value) => h("pre", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2));
+export const section = (title, ...children) => h("section", { class: "card" }, h("h2", {}, title), ...children);
+export const empty = (text, more) => h("div", { class: "empty" }, h("p", {}, text), more);
+export const runLink = (id) => `#/runs/${encodeURIComponent(id)}`;
+
+function ago(at) {
+  const s = (Date.now() - Date.parse(at)) / 1000;
+  if (Math.abs(s) < 1.5) return "now";
+  const [n, unit] = Math.abs(s) < 90 ? [s, "s"] : Math.abs(s) < 5400 ? [s / 60, "min"]
+    : Math.abs(s) < 129600 ? [s / 3600, "h"] : [s / 86400, "d"];
+  return n < 0 ? `in ${Math.round(-n)} ${unit}` : `${Math.round(n)} ${unit} ago`;
+}
+export const when = (at) => at && h("time", { datetime: at, title: new Date(at).toLocaleString() }, ago(at));
+setInterval(() => document.querySelectorAll("time[datetime]").forEach((t) => { t.textContent = ago(t.dateTime); }), 5000);
+
+export function lasting(from, to) {
+  const s = (Date.parse(to ?? new Date()) - Date.parse(from)) / 1000;
+  return s < 1 ? `${Math.round(s * 1000)} ms` : s < 90 ? `${s.toFixed(1)} s` : `${Math.round(s / 60)} min`;
+}
+
+export function toast(text, kind = "ok") {
+  const node = h("div", { class: `toast ${kind}` }, text);
+  document.getElementById("toasts").append(node);
+  setTimeout(() => node.remove(), kind === "bad" ? 9000 : 4000);
+}
+
+export function button(text, act, kind = "") { // one press at a time; a refusal is told
+  const node = h("button", { type: "button", class: kind, "data-key": text, onclick: async () => {
+    node.disabled = true;
+    try { await act(); } catch (error) { tell(error); }
+    node.disabled = false;
+  } }, text);
+  return node;
+}
+
+export const tell = (error) => { if (error.name !== "AbortError") toast(error.message, "bad"); };
+
+/* ---- the API ---- */
+
+export const key = { // kept until the browser tab is closed
+  get value() { return sessionStorage.getItem(KEY) ?? ""; },
+  set value(text) { sessionStorage.setItem(KEY, text); },
+  drop(reason = "") {
+    if (!key.value) return;
+    sessionStorage.removeItem(KEY);
+    view.session.abort();
+    dispatchEvent(new CustomEvent("signed-out", { detail: reason }));
+  },
+};
+
+class Refused extends Error {
+  constructor(status, problem) {
+    super([problem?.detail ?? `The server answered ${status}.`, problem?.field && `(${problem.field})`]
+      .filter(Boolean).join(" "));
+    Object.assign(this, { status, code: problem?.code, problem });
+  }
+}
+
+const bearer = () => ({ authorization: `Bearer ${key.value}` });
+
+export async function api(method, path, body, signal) {
+  const headers = bearer();
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const answer = await fetch(API + path, { method, headers, signal,
+    body: body === undefined ? undefined : JSON.stringify(body) });
+  const told = answer.status === 204 ? null : await answer.json().catch(() => null);
+  if (answer.status === 401) key.drop("The server does not accept this key.");
+  if (!answer.ok) throw new Refused(answer.status, told);
+  return told;
+}
+
+export const get = (path) => api("GET", path, undefined, view.shown.signal);
+export const post = (path, body) => api("POST", path, body); // an action is not undone by leaving the page
+
+function pause(ms, signal) {
+  return new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+  });
+}
+
+async function* frames(body, alive) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = "";;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    alive();
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      const frame = { data: "" };
+      for (const line of part.split("\n")) {
+        const at = line.indexOf(":");
+        if (at > 0) frame[line.slice(0, at)] = line.slice(at + 1).trimStart();
+      }
+      if (frame.data) yield { ...frame, data: JSON.parse(frame.data) };
+    }
+  }
+}
+
+export async function follow(path, signal, heard, state = () => {}) { // resumes where a dropped stream ended
+  let last = "", wait = 500;
+  while (!signal.aborted) {
+    const stalled = new AbortController();
+    let timer;
+    const alive = () => { clearTimeout(timer); timer = setTimeout(() => stalled.abort(), 45000); };
+    try {
+      alive();
+      const headers = { ...bearer(), accept: "text/event-stream", ...(last && { "last-event-id": last }) };
+      const answer = await fetch(API + path, { headers, signal: AbortSignal.any([signal, stalled.signal]) });
+      if (answer.status === 204) return;
+      if (answer.status === 401) return key.drop("The server does not accept this key.");
+      if (!answer.ok) throw new Refused(answer.status, null);
+      wait = 500;
+      state(true);
+      for await (const frame of frames(answer.body, alive)) {
+        if (frame.event === "end") return;
+        last = frame.id ?? last;
+        heard(frame);
+      }
+    } catch { /* the loop tries again, from the last event it has */ } finally { clearTimeout(timer); }
+    if (!signal.aborted) state(false);
+    await pause(wait, signal);
+    wait = Math.min(wait * 2, 15000);
+  }
+}

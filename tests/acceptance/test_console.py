@@ -1,0 +1,238 @@
+"""The ops console as a person meets it: the real page in a headless Chromium, on real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
+
+from tests.stack import Stack
+
+pytestmark = pytest.mark.timeout(180)
+AGENTS = Path(__file__).parent / "console_agents"
+CHROMIUM = Path("/usr/bin/chromium")
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+QUIET += ["--disable-component-update", "--disable-sync"]
+HOSTILE = "<script>window.broken = 1</script>"
+SECONDS = 20_000.0  # milliseconds, on a machine that is busy with other things
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An installation with agents that need people."""
+    with Stack(tmp_path_factory.mktemp("console"), agents=[str(AGENTS)]) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    if "chromium" in os.environ.get("TEST_WITHOUT", "").split(","):
+        pytest.skip("TEST_WITHOUT=chromium")
+    if not CHROMIUM.exists():
+        pytest.fail(
+            "The console's tests need Chromium: apt-get install chromium, or leave them out by name: "
+            "make test TEST_WITHOUT=chromium",
+            pytrace=False,
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, stack: Stack) -> Iterator[Page]:
+    """A signed-in page; an error in its script, or a breach of its policy, fails the test."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(SECONDS)
+    expect.set_options(timeout=SECONDS)
+    wrong: list[str] = []
+
+    def script_error(error: Error) -> None:
+        wrong.append(str(error))
+
+    def told(message: ConsoleMessage) -> None:
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            wrong.append(message.text)
+
+    page.on("pageerror", script_error)
+    page.on("console", told)
+    sign_in(page, stack)
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def sign_in(page: Page, stack: Stack) -> None:
+    page.goto(stack.url("/console"))
+    page.get_by_label("API key").fill(stack.key)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+
+
+def open_run(page: Page, task_id: str) -> None:
+    page.goto(f"{page.url.partition('#')[0]}#/runs/{task_id}")
+    expect(page.locator("#log li").first).to_be_visible()
+
+
+def test_only_the_key_opens_it_and_a_wrong_one_is_refused(browser: Browser, stack: Stack) -> None:
+    page = browser.new_page()
+    page.goto(stack.url("/console"))
+    page.get_by_label("API key").fill("ry_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_have_text("The server does not accept this key.", timeout=SECONDS)
+    assert page.evaluate("sessionStorage.length") == 0
+    expect(page.get_by_role("navigation")).to_be_hidden()
+    page.close()
+
+
+def test_its_policy_forbids_scripts_of_others_and_markup_made_from_text(stack: Stack) -> None:
+    for path in ("/console", "/console/console.js", "/console/console.css"):
+        answer = httpx2.get(stack.url(path))
+        policy = answer.headers["content-security-policy"]
+        assert answer.status_code == 200
+        assert "default-src 'none'" in policy
+        assert "script-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert "require-trusted-types-for 'script'" in policy
+        again = httpx2.get(stack.url(path), headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    page = httpx2.get(stack.url("/console")).text
+    assert not re.search(r"<script(?![^>]* src=\"/console/)|\son\w+=|https?://(?!www\.w3\.org)", page)
+    assert httpx2.get(stack.url("/console/nothing.js")).status_code == 404
+
+
+def test_a_run_made_elsewhere_appears_by_itself_and_filters_find_it(page: Page, stack: Stack) -> None:
+    task_id = stack.submit("@demo/echo", {"n": 1}, query="Count the blue herons")
+    row = page.locator(f'.row[data-key="{task_id}"]')
+    expect(row).to_contain_text("completed")
+    failed = stack.run("@demo/failer", {"code": "too_late"})["task_id"]
+    page.get_by_role("group", name="Status").get_by_role("button", name="failed").click()
+    expect(page.locator(f'.row[data-key="{failed}"]')).to_be_visible()
+    expect(row).to_have_count(0)
+    page.get_by_role("group", name="Status").get_by_role("button", name="all").click()
+    page.keyboard.press("/")
+    page.get_by_label("Search runs").fill("blue heron")
+    expect(page.locator(".row")).to_have_count(1)
+    expect(row).to_be_visible()
+
+
+def test_what_agents_say_is_text_and_never_markup(page: Page, stack: Stack) -> None:
+    task_id = stack.submit("@console/hostile", {})
+    stack.until(task_id, "waiting_for_input")
+    open_run(page, task_id)
+    page.locator(".ask").get_by_role("button").first.click()
+    expect(page.locator(".head .badge")).to_have_text("completed")
+    expect(page.locator("pre", has_text=HOSTILE).first).to_be_attached()
+    for section in ("inbox", "agents", "runs"):
+        page.get_by_role("navigation").get_by_role("link", name=re.compile(section, re.IGNORECASE)).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(section.capitalize())
+    assert page.locator("main script, main img").count() == 0
+    assert page.evaluate("window.broken") is None
+
+
+def test_tokens_are_read_as_they_are_spoken_and_the_timeline_goes_on(page: Page, stack: Stack) -> None:
+    task_id = stack.submit("@console/speaker", {})
+    open_run(page, task_id)
+    expect(page.locator("#tokens")).to_contain_text("a word a word")
+    expect(page.locator(".steps")).to_contain_text("listen")
+    stack.request("POST", f"/tasks/{task_id}/message", {"message": "enough"})
+    expect(page.locator("#log li").last).to_contain_text("finish")
+    expect(page.locator("#tokens")).to_have_text("")
+    expect(page.get_by_text('"said": "enough"')).to_be_visible()
+
+
+def test_an_agent_is_run_by_its_form_answered_and_its_review_edited(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url('/console')}#/agents/{'@console/order'}".replace("@console/", "%40console%2F"))
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("#toasts")).to_contain_text("item is required")
+    page.get_by_label("item required").fill("Tea")
+    page.get_by_label("size").select_option("large")
+    page.get_by_label("count").fill("3")
+    page.get_by_role("button", name="Add item").click()
+    page.get_by_label("notes 1").fill("no sugar")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_label("city").fill("Gent")
+    page.get_by_label("floor").fill("2")
+    page.keyboard.press("Enter")
+    page.get_by_text("Edit, then approve").click()
+    page.get_by_label("Arguments").fill('{"amount": 11}')
+    page.get_by_role("button", name="Approve with these").click()
+    expect(page.locator(".head .badge")).to_have_text("completed")
+    task = stack.task(page.url.rpartition("/")[2])
+    assert task["output"] == {
+        "item": "Tea", "size": "large", "count": 3, "gift": False, "notes": ["no sugar"],
+        "address": {"city": "Gent", "floor": 2}, "amount": 11,
+    }  # fmt: skip
+
+
+def test_the_inbox_keeps_what_is_typed_while_others_come_and_go(page: Page, stack: Stack) -> None:
+    first = stack.submit("@demo/invoice_check", {"lines": [{"amount": 1}]})
+    stack.until(first, "waiting_for_input")
+    page.get_by_role("link", name=re.compile("Inbox")).click()
+    card = page.locator(".inbox .card", has=page.locator(f'a[href$="{first}"]'))
+    card.get_by_label("Answer").fill("CC-1")
+    second = stack.submit("@demo/invoice_check", {"lines": [{"amount": 2}]})
+    expect(page.locator(f'.inbox a[href$="{second}"]')).to_be_visible()
+    expect(card.get_by_label("Answer")).to_have_value("CC-1")
+    card.get_by_role("button", name="Answer").click()
+    expect(card.get_by_role("button", name="Reject")).to_be_visible()
+    card.get_by_label("Reason").fill("wrong month")
+    card.get_by_role("button", name="Reject").click()
+    assert stack.until(first)["error"]["code"] == "rejected"
+    expect(card).to_have_count(0)
+
+
+def test_a_held_run_names_its_limit_and_is_cancelled(page: Page, stack: Stack) -> None:
+    holder = stack.submit("@console/patient", {})
+    stack.until(holder, "running")
+    held = stack.submit("@console/patient", {})
+    open_run(page, held)
+    expect(page.locator(".card.hold")).to_contain_text("agent:@console/patient")
+    expect(page.locator(".card.hold")).to_contain_text("Place 1 in the queue")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".head .badge")).to_have_text("stopped")
+    page.get_by_role("button", name="Retry from the last step").click()
+    page.wait_for_url(lambda url: held not in url)
+    again = page.url.rpartition("/")[2]
+    assert stack.task(again)["retry_of"] == held
+    for task_id in (again, holder):
+        stack.request("POST", f"/tasks/{task_id}/cancel", {})
+
+
+def test_a_lost_api_is_told_and_the_timeline_resumes_without_a_gap(page: Page, stack: Stack) -> None:
+    task_id = stack.submit("@demo/sleeper", {"seconds": 4})
+    open_run(page, task_id)
+    stack.kill("api-1")
+    expect(page.locator("#link")).to_have_text("reconnecting…")
+    stack.start("api-1")
+    stack.wait_ready()
+    expect(page.locator("#link")).to_have_text("live")
+    expect(page.locator("#log li").last).to_contain_text("finish")
+    status, told = stack.request("GET", f"/tasks/{task_id}/events", headers={"accept": "application/json"})
+    assert status == 200
+    assert page.locator("#log b").all_inner_texts() == [event["type"] for event in told["data"]]
+
+
+def test_it_fits_a_phone_and_is_used_by_keyboard_alone(page: Page, stack: Stack) -> None:
+    stack.run("@demo/echo", {"n": 2}, query="A title that is much longer than any telephone is wide, " * 4)
+    page.set_viewport_size({"width": 360, "height": 740})
+    for section in ("inbox", "agents", "limits", "workers", "runs"):
+        page.goto(f"{stack.url('/console')}#/{section}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(section.capitalize())
+        assert page.evaluate("document.documentElement.scrollWidth") == 360, section
+    expect(page.locator(".row").first).to_be_visible()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    chosen = page.evaluate("document.activeElement.dataset.key")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log li").first).to_be_visible()
+    assert page.url.endswith(chosen)

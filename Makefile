@@ -5,7 +5,6 @@ SHELL := bash
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
-DOCUMENTS := tests/unit/common/domain/test_lifecycle.py
 export PYTHON TEST_WITHOUT TEST_POSTGRES_URL TEST_REDIS_URL TEST_VALKEY_URL TEST_RABBITMQ_URL
 
 .PHONY: help
@@ -28,7 +27,7 @@ check: setup ## Check format, lint, types, import contracts and generated docume
 	@echo "lint" && $(BIN)/ruff check --quiet .
 	@echo "types" && $(BIN)/mypy
 	@echo "imports" && $(BIN)/lint-imports
-	@echo "documents" && $(BIN)/python -m api.openapi --check && $(BIN)/pytest -q $(DOCUMENTS)
+	@echo "documents" && $(BIN)/python -m api.openapi --check && $(BIN)/pytest -q tests/unit -m documents
 
 .PHONY: fmt
 fmt: setup ## Format the code and mend what lint can mend

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -24,7 +24,9 @@ _MUCH: Final = 64 * 1024
 class Call:
     """A request under way."""
 
-    __slots__ = ("_principal", "_raw", "_received", "_whole", "headers", "request_id", "scope", "state")
+    __slots__ = (
+        "_principal", "_raw", "_received", "_whole", "headers", "permitted", "request_id", "scope", "state",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -35,6 +37,8 @@ class Call:
         self.request_id: str = scope["request_id"]
         self._principal: Principal | None = None
         self._raw: bytes | None = None
+        #: Asks again whether the caller may do this: its key may have been revoked since.
+        self.permitted: Callable[[], Awaitable[bool]] = _always
 
     async def receive(self) -> Message:
         """The next piece of the body (ASGI)."""
@@ -127,7 +131,11 @@ class Call:
         return bodies.stream(self.receive, self.headers, most)
 
 
+async def _always() -> bool:
+    return True
+
+
 def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
-    content = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+    content = orjson.dumps(body)
     return Response(content, status, headers, "application/json")

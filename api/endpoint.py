@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -90,9 +91,18 @@ async def perform(call: Call, operation: Operation) -> Response:
         raise InvalidRequest("The path holds a NUL character.", code="nul_character", field="path")
     if operation.permission is not None:
         call.principal = await operation.front.authenticate(call)
+        call.permitted = partial(_still_permitted, call, operation)
         if not operation.late:
             require(call.principal, operation.permission)
     return await operation.handler(call)
+
+
+async def _still_permitted(call: Call, operation: Operation) -> bool:
+    try:
+        now = await operation.front.authenticate(call)
+    except RunyardError:
+        return False
+    return now.org_id == call.org_id and operation.permission in now.permissions
 
 
 def _refuse(call: Call, front: Front, error: RunyardError) -> Response:

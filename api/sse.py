@@ -6,7 +6,8 @@ or repeated something, and the database is read.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from api import metrics
 from api.state import State
 from common.domain.lifecycle import TERMINAL
 from common.store import events
-from common.stream import Events, Tokens
+from common.stream import Events, Item, Subscription, Tokens
 
 #: A comment after so many seconds of silence keeps proxies from closing the stream.
 KEEP_ALIVE: Final = 15
@@ -60,7 +61,7 @@ def frame(data: Any, *, id_: str | None = None, event: str | None = None) -> byt
     head = f"id: {id_}\n" if id_ is not None else ""
     if event is not None:
         head += f"event: {event}\n"
-    return head.encode() + b"data: " + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS) + b"\n\n"
+    return head.encode() + b"data: " + orjson.dumps(data) + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Following:
     task_id: str
     after: int = 0
     tokens: bool = True
+    permitted: Callable[[], Awaitable[bool]] | None = None  # asked now and then; False ends the stream
 
 
 async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str, Any] | Tokens]:
@@ -80,13 +82,14 @@ async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str
     """
     place = _Place(wanted.after)
     with state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
-        while not state.stopping.is_set():
+        while not state.stopping.is_set() and (wanted.permitted is None or await wanted.permitted()):
             found: list[dict[str, Any]] | None = None
             while found is None or len(found) == PAGE:
                 found = await state.reader.call(_after, (wanted.task_id, place.seq))
                 for event in place.take(found):
                     yield event
-            while not place.ended and isinstance(item := await heard.next(LOOK_EVERY), Events | Tokens):
+            look_at = asyncio.get_running_loop().time() + LOOK_EVERY
+            while not place.ended and isinstance(item := await heard_before(heard, look_at), Events | Tokens):
                 fresh = place.fresh(item)
                 if fresh is None:
                     break
@@ -94,6 +97,12 @@ async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str
                     yield news
             if place.ended:
                 return
+
+
+async def heard_before(heard: Subscription, look_at: float) -> Item | None:
+    """The next thing heard; None once it is time to look around (on the loop's clock)."""
+    left = look_at - asyncio.get_running_loop().time()
+    return await heard.next(left) if left > 0 else None
 
 
 class _Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from functools import partial
@@ -72,7 +73,7 @@ async def task_events(call: Call) -> Response:
     after = min(after, task.last_seq)
     if task.status in TERMINAL and after >= task.last_seq:
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
-    wanted = sse.Following(call.org_id, task.id, after, given.tokens)
+    wanted = sse.Following(call.org_id, task.id, after, given.tokens, call.permitted)
     return sse.response(_frames(call.state, wanted))
 
 
@@ -134,9 +135,7 @@ async def organisation_events(call: Call) -> Response:
     given = call.query(OrganisationEventParameters)
     last = call.headers.get("last-event-id")
     start = _cursor_time(last) if last else await call.state.reader.one(call.state.db.now)
-    return sse.response(
-        _organisation(call.state, call.org_id, _Wanted(call.state, call.org_id, given), start, last)
-    )
+    return sse.response(_organisation(call, _Wanted(call.state, call.org_id, given), start, last))
 
 
 class _Wanted:
@@ -170,16 +169,16 @@ def _names(text: str | None) -> frozenset[str]:
     return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-async def _organisation(
-    state: State, org_id: str, wanted: _Wanted, start: float, last: str | None
-) -> AsyncIterator[bytes]:
+async def _organisation(call: Call, wanted: _Wanted, start: float, last: str | None) -> AsyncIterator[bytes]:
+    state, org_id, loop = call.state, call.org_id, asyncio.get_running_loop()
     seen = _Seen(start - (_OVERLAP if last else 0.0), last)
     with state.follower.follow(org_id) as heard:
-        while not state.stopping.is_set():
+        while not state.stopping.is_set() and await call.permitted():
+            look_at = loop.time() + sse.LOOK_EVERY
             async for event in _since(state, org_id, seen.read_from):
                 if seen.first_time(event) and await wanted(event):
                     yield _organisation_frame(event)
-            while isinstance(item := await heard.next(sse.LOOK_EVERY), Events):
+            while isinstance(item := await sse.heard_before(heard, look_at), Events):
                 for event in item.events:
                     if seen.first_time(event) and await wanted(event):
                         yield _organisation_frame(event)

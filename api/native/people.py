@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from api import idempotency
 from api.call import Call, reply
 from api.facts import facts
 from api.native import schemas
@@ -58,8 +60,9 @@ class MessageAccepted(schemas.Shape):
     query=NoParameters,
     body=MessageBody,
     prefixes=ROOTED,
+    headers=("Idempotency-Key",),
     answers=[Answer(202, "The message is stored.", MessageAccepted)],
-    errors=(400, 404, 409, 413, 415),
+    errors=(400, 404, 409, 413, 415, 422),
 )
 async def send_message(call: Call) -> Response:
     """Send a message to a task.
@@ -70,6 +73,14 @@ async def send_message(call: Call) -> Response:
     call.query(NoParameters)
     body = await call.json(MessageBody)
     id_ = task_id(call)
+
+    async def say(_reserved: str | None) -> Response:
+        return await _say(call, id_, body)
+
+    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), say)
+
+
+async def _say(call: Call, id_: str, body: MessageBody) -> Response:
     said = await call.state.write(
         answers.say, call.org_id, id_, body.message, call.principal.actor, body.question_id
     )

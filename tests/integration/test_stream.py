@@ -432,6 +432,22 @@ async def test_the_organisation_stream_filters_and_resumes(tmp_path: Path, valke
             assert len(keys) == len(set(keys))
 
 
+async def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "LOOK_EVERY", 0.2)
+    with Api(tmp_path / "home") as api:
+        async with workers_of(api) as shop, api.async_client() as client:
+            task_id = await shop.submit(shop.publish(gated), {"parts": 1})
+            made = (await client.post("/api/v1/keys", json={"name": "short"})).json()
+            async with api.async_client(made["key"]) as other:
+                reading = asyncio.create_task(read_events(other, f"/tasks/{task_id}/events"))
+                everything = asyncio.create_task(read_events(other, "/api/v1/events"))
+                await until(lambda: len(api.state.follower._tasks) == len(api.state.follower._orgs) == 1)
+                assert (await client.delete(f"/api/v1/keys/{made['id']}")).status_code == 204
+                frames = await asyncio.wait_for(reading, 10)
+                await asyncio.wait_for(everything, 10)
+            assert all(frame.get("event") != "end" for frame in frames)
+
+
 async def test_a_reader_that_takes_nothing_is_dropped_and_may_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ from api.console import routes as console
 from api.dialects.appstrate import run as appstrate_run
 from api.dialects.appstrate import runs as appstrate_runs
 from api.dialects.nara import routes as nara
+from api.dialects.nugen import agents as nugen_agents
+from api.dialects.nugen import runs as nugen_runs
 from api.native import (
     agents,
     control,
@@ -57,6 +59,8 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     system,
     console,
     nara,
+    nugen_runs,
+    nugen_agents,
     appstrate_run,
     appstrate_runs,
 )

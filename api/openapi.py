@@ -34,6 +34,7 @@ _HEADERS: Final[dict[str, str]] = {
     "Idempotency-Key": "The same request with the same key is carried out once (24 hours).",
     "If-None-Match": "The ETag you have.",
     "Last-Event-ID": "The id of the last event you have.",
+    "X-Session-ID": "Your name for a conversation; the same value continues it.",
     "X-Org-Id": "The organisation, for a signed-in person; a key names its own.",
     "Appstrate-User": "The end-user (eu_…) on whose behalf a key calls.",
     "Appstrate-Version": "The API version, YYYY-MM-DD.",

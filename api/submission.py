@@ -22,6 +22,7 @@ from api.waiting import until
 from common.domain.errors import InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
 from common.domain.ids import uuid7
 from common.domain.lifecycle import Cause, Status
+from common.domain.payloads import when
 from common.domain.run_request import RunRequest
 from common.domain.tasks import Task
 from common.services import runs
@@ -92,7 +93,8 @@ async def _submit(call: Call, wish: Wish, reserved: str | None) -> Run:
         task = (await facts(call.state, who.org_id, task_id)).task  # its first sender died before it was told
         return Run(task.id, task.session_id, task.status.value, [])
     metrics.ACCEPTED.inc()
-    return Run(task_id, submitted.session_id, submitted.accepted.status.value, [])
+    schedules = [{"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules]
+    return Run(task_id, submitted.session_id, submitted.accepted.status.value, schedules)
 
 
 async def outcome(call: Call, task_id: str) -> Task:

@@ -61,6 +61,19 @@ def page(
     return [dict(row._mapping) for row in conn.execute(query.order_by(Agent.id.desc()).limit(limit))]
 
 
+def with_manifests(
+    conn: Connection, org_id: str, limit: int, before: str | None = None, include_inactive: bool = True
+) -> list[Row]:
+    """Agents an organisation may see that have a version to run, each with its `manifest`, newest first."""
+    query = select(*_AGENT, AgentVersion.manifest).join(AgentVersion, AgentVersion.id == Agent.version_id)
+    query = query.where(_visible(org_id))
+    if before is not None:
+        query = query.where(Agent.id < before)
+    if not include_inactive:
+        query = query.where(Agent.is_active.is_(True))
+    return [dict(row._mapping) for row in conn.execute(query.order_by(Agent.id.desc()).limit(limit))]
+
+
 def insert_agent(tx: Tx, row: Row) -> None:
     """Store a new agent."""
     empty = {

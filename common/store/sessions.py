@@ -97,3 +97,14 @@ def remove(tx: Tx, org_id: str, session_id: str) -> bool:
     if done.rowcount:
         tx.conn.execute(delete(Message).where(Message.session_id == session_id))
     return bool(done.rowcount)
+
+
+def remove_of_agent(tx: Tx, org_id: str, agent_id: str, scope: str) -> int:
+    """Delete an agent's sessions whose scope begins with `scope`, with their conversations; how many."""
+    chosen = select(Session.id).where(
+        Session.org_id == org_id,
+        Session.agent_id == agent_id,
+        Session.scope.startswith(scope, autoescape=True),
+    )
+    tx.conn.execute(delete(Message).where(Message.session_id.in_(chosen)))
+    return int(tx.conn.execute(delete(Session).where(Session.id.in_(chosen))).rowcount)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from common.store.tables.query import Organisation, Task, Turn
 from common.store.transaction import Tx
@@ -88,3 +88,9 @@ def totals(conn: Connection, org_id: str, by: str, since: float = 0.0) -> list[d
         .group_by(column)
     )
     return [dict(row._mapping) for row in conn.execute(query)]
+
+
+def forget_agent(tx: Tx, org_id: str, agent_id: str) -> int:
+    """Delete the usage rows of an agent that is deleted itself; how many."""
+    done = tx.conn.execute(delete(Turn).where(Turn.org_id == org_id, Turn.agent_id == agent_id))
+    return int(done.rowcount)

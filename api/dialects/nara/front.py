@@ -13,7 +13,7 @@ from common.domain.errors import Forbidden, RunyardError
 from common.domain.roles import Role
 
 
-class Failure(BaseModel):
+class NaraFailure(BaseModel):
     """A refusal or a failure."""
 
     success: bool = Field(False, description="Always false.")
@@ -46,4 +46,4 @@ def render(_call: Call, error: RunyardError) -> Response:
     return reply(body, error.status, errors.headers(error))
 
 
-NARA = Front("nara", ("/api/agent",), render, by_admin, slashes=True, error=Failure)
+NARA = Front("nara", ("/api/agent",), render, by_admin, slashes=True, error=NaraFailure)

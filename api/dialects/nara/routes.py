@@ -26,7 +26,7 @@ _PAGE: Final = 500
 _MOST_EVENTS: Final = 5_000
 
 
-class RunBody(BaseModel):
+class NaraRunBody(BaseModel):
     """Which agent to run, with which arguments. Unknown fields are tolerated."""
 
     model_config = ConfigDict(extra="ignore")
@@ -35,7 +35,7 @@ class RunBody(BaseModel):
     args: Any = Field(description="Checked against the agent's argument schema.")
 
 
-class RunResult(BaseModel):
+class NaraRunResult(BaseModel):
     """What the agent gave."""
 
     success: Literal[True]
@@ -46,24 +46,24 @@ class RunResult(BaseModel):
     agentExecutionId: str = Field(description="The task's id.")  # noqa: N815
 
 
-class Listed(BaseModel):
+class NaraAgentName(BaseModel):
     """An agent that can be run."""
 
     name: str
 
 
-class AgentList(BaseModel):
+class NaraAgentList(BaseModel):
     """The functional agents of the organisation."""
 
-    agents: list[Listed]
+    agents: list[NaraAgentName]
 
 
 @routes.post(
     "/run",
     "runs:create",
-    body=RunBody,
+    body=NaraRunBody,
     headers=("Idempotency-Key",),
-    answers=[Answer(200, "The agent has finished.", RunResult)],
+    answers=[Answer(200, "The agent has finished.", NaraRunResult)],
     errors=(400, 402, 404, 408, 409, 413, 415, 422, 429, 504),
 )
 async def run_agent(call: Call) -> Response:
@@ -71,7 +71,7 @@ async def run_agent(call: Call) -> Response:
 
     Needs the role admin. A run that outlasts the wait goes on; 504 names its task.
     """
-    given = await call.json(RunBody)
+    given = await call.json(NaraRunBody)
     agent = await _functional(call, given.agentName)
     run = await submit(call, Wish(NARA.name, RunRequest(args=given.args), agent, named_session=SESSION))
     task = await outcome(call, run.task_id)
@@ -101,7 +101,7 @@ async def _functional(call: Call, name: str) -> AgentRecord:
     return agent
 
 
-@routes.get("/run", "agents:read", answers=[Answer(200, "The agents.", AgentList)])
+@routes.get("/run", "agents:read", answers=[Answer(200, "The agents.", NaraAgentList)])
 async def list_runnable(call: Call) -> Response:
     """List the functional agents of the organisation, by the names that POST takes.
 

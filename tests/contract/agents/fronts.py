@@ -53,7 +53,7 @@ async def waits(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
 
 @agent("gated", description="Ends once a file is there.")
 async def gated(ctx: Context, args: dict[str, Any]) -> str:
-    await _there(Path(args["gate"]))
+    await _there(Path(args.get("gate") or ctx.task.message or ""))
     return "through"
 
 

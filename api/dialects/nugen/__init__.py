@@ -1,0 +1,1 @@
+"""nugen: run agents by name and manage them (docs/fronts/nugen.md)."""

@@ -1,0 +1,607 @@
+"""The nugen contract, fact by fact (docs/fronts/nugen.md)."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.contract.live import MODEL, Live, waiting_together
+from tests.fakes.model_server import fail, say, system_of, text_of
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+AGENTS = "/api/v3/agents"
+AGENT_FIELDS = {
+    "id", "name", "description", "base_model", "base_model_name", "created_date", "status", "creator", "endpoint",
+    "usage_count", "last_used", "performance_metrics", "system_prompt", "temperature", "conversation_saving_enabled",
+}  # fmt: skip
+
+
+def unique(text: str) -> str:
+    return f"{text} {uuid.uuid4().hex[:8]}"
+
+
+def create(client: httpx2.Client, name: str | None = None, **fields: Any) -> dict[str, Any]:
+    body = {
+        "agent_name": name or unique("made agent"),
+        "agent_description": "Helps.",
+        "model": MODEL,
+    } | fields
+    answer = client.post(f"{AGENTS}/create", json=body)
+    assert answer.status_code == 200, answer.text
+    made: dict[str, Any] = answer.json()["data"]
+    return made
+
+
+def run(client: httpx2.Client, name: str, message: str, session: str | None = None) -> httpx2.Response:
+    headers = {"x-session-id": session} if session is not None else {}
+    return client.post(f"{AGENTS}/run-agents/{name}/run", json={"message": message}, headers=headers)
+
+
+def said(live: Live, message: str) -> list[tuple[str, str]]:
+    """What the model was given in the request that ended with this message: (role, text), without the system."""
+    request = next(r for r in live.model.requests if message in text_of(r["messages"][-1]))
+    return [(m["role"], text_of(m)) for m in request["messages"] if m["role"] not in ("system", "developer")]
+
+
+def detail(answer: httpx2.Response, status: int, code: str | None = None) -> str:
+    """The text of an error."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert isinstance(body["detail"], str)
+    assert body["detail"]
+    assert code in (None, body["code"])
+    return str(body["detail"])
+
+
+def defect(answer: httpx2.Response) -> dict[str, Any]:
+    """The only defect of a 422."""
+    assert answer.status_code == 422, answer.text
+    [found] = answer.json()["detail"]
+    assert found.keys() == {"loc", "msg", "type"}
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def bot(admin: httpx2.Client) -> dict[str, Any]:
+    """An agent made through this front."""
+    return create(admin, unique("support bot"), instructions="Be kind.", temperature=0.2, max_tokens=77)
+
+
+class TestRun:
+    def test_the_answer_has_the_agent_the_model_the_response_and_the_usage(
+        self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
+    ) -> None:
+        question = unique("How do I reset my password?")
+        usage = {"prompt_tokens": 245, "completion_tokens": 98, "total_tokens": 343}
+        live.model.when(question, say("1. Go to login\n2. Click.", usage=usage))
+
+        answer = run(admin, bot["name"], question)
+
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json() == {
+            "agent_id": bot["id"],
+            "model": MODEL,
+            "response": "1. Go to login\n2. Click.",
+            "usage": {"input_tokens": 245, "output_tokens": 98, "total_tokens": 343},
+        }
+
+    def test_the_agents_own_settings_decide(
+        self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
+    ) -> None:
+        question = unique("which settings?")
+        live.model.when(question, say("mine"))
+
+        run(admin, bot["name"], question)
+
+        request = live.model.requests[-1]
+        assert system_of(request) == "Be kind."
+        assert request["temperature"] == 0.2
+        assert 77 in (request.get("max_tokens"), request.get("max_completion_tokens"))
+
+    def test_demonstrations_stand_before_the_message(self, admin: httpx2.Client, live: Live) -> None:
+        shown = [{"user_input": "2+2?", "model_output": "4"}]
+        agent = create(admin, demonstrations=shown)
+        question = unique("3+3?")
+        live.model.when(question, say("6"))
+
+        run(admin, agent["name"], question)
+
+        assert said(live, question) == [("user", "2+2?"), ("assistant", "4"), ("user", question)]
+
+    def test_the_task_is_known_to_the_native_api(
+        self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
+    ) -> None:
+        question = unique("seen everywhere?")
+        live.model.when(question, say("yes"))
+
+        task = live.task(run(admin, bot["name"], question).headers["x-task-id"])
+
+        assert task["front"] == "nugen"
+        assert task["status"] == "completed"
+        assert task["input"]["message"] == question
+
+    def test_a_python_agent_answers_too(self, admin: httpx2.Client) -> None:
+        body = run(admin, "remembers", "hello").json()
+
+        assert body["response"] == "0 before: "
+        assert body["model"] == "python"
+        assert body["usage"] == {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+    def test_structured_output_comes_as_json_text(self, admin: httpx2.Client) -> None:
+        assert run(admin, "echo", "hi").json()["response"] == '{"message":"hi","args":{}}'
+
+    def test_the_answer_is_plain_json_whatever_the_client_accepts(self, admin: httpx2.Client) -> None:
+        answer = admin.post(
+            f"{AGENTS}/run-agents/echo/run", json={"message": "hi"}, headers={"accept": "text/event-stream"}
+        )
+
+        assert answer.json()["response"]
+
+    def test_the_older_path_runs_by_id(self, admin: httpx2.Client, live: Live, bot: dict[str, Any]) -> None:
+        question = unique("by id?")
+        live.model.when(question, say("yes"), forever=True)
+
+        for slash in ("/", ""):
+            answer = admin.post(f"{AGENTS}/{bot['id']}/run{slash}", json={"message": question})
+            assert answer.json()["response"] == "yes"
+
+    def test_the_same_idempotency_key_runs_once(self, admin: httpx2.Client) -> None:
+        headers = {"idempotency-key": unique("nugen")}
+
+        first, second = (
+            admin.post(f"{AGENTS}/run-agents/echo/run", json={"message": "hi"}, headers=headers)
+            for _ in range(2)
+        )
+
+        assert first.headers["x-task-id"] == second.headers["x-task-id"]
+
+
+class TestSessions:
+    def test_the_same_session_id_keeps_the_conversation(
+        self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
+    ) -> None:
+        first, second, session = unique("I am Ada."), unique("Who am I?"), unique("session-xyz789")
+        live.model.when(first, say("Hello Ada."))
+        live.model.when(second, say("Ada."))
+
+        assert run(admin, bot["name"], first, session).json()["response"] == "Hello Ada."
+        assert run(admin, bot["name"], second, session).json()["response"] == "Ada."
+
+        assert said(live, second) == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
+
+    def test_without_one_each_call_stands_alone(self, admin: httpx2.Client) -> None:
+        run(admin, "remembers", "first")
+
+        assert run(admin, "remembers", "second").json()["response"] == "0 before: "
+
+    def test_python_agents_see_the_conversation_too(self, admin: httpx2.Client) -> None:
+        session = unique("s")
+        run(admin, "remembers", "one", session)
+        run(admin, "remembers", "two", session)
+
+        assert run(admin, "remembers", "three", session).json()["response"] == "2 before: one, two"
+
+    def test_a_session_belongs_to_its_agent(self, admin: httpx2.Client) -> None:
+        session = unique("s")
+        run(admin, "echo", "to echo", session)
+
+        assert run(admin, "remembers", "hello", session).json()["response"] == "0 before: "
+
+    def test_a_session_belongs_to_its_key(self, admin: httpx2.Client, live: Live) -> None:
+        session = unique("s")
+        run(admin, "remembers", "mine", session)
+
+        with live.client(live.key_of("member")) as other:
+            assert run(other, "remembers", "yours", session).json()["response"] == "0 before: "
+
+    def test_a_session_id_of_255_characters_is_the_longest(self, admin: httpx2.Client) -> None:
+        assert run(admin, "remembers", "x", "s" * 255).status_code == 200
+        assert defect(run(admin, "remembers", "x", "s" * 256))["loc"] == ["header", "X-Session-ID"]
+
+    def test_an_empty_session_id_is_none(self, admin: httpx2.Client) -> None:
+        run(admin, "remembers", "x", "")
+
+        assert run(admin, "remembers", "y", "").json()["response"] == "0 before: "
+
+
+class TestRefusedRuns:
+    def test_an_unknown_name_is_404(self, admin: httpx2.Client) -> None:
+        detail(run(admin, "nobody_here", "hi"), 404, "agent_not_found")
+
+    def test_a_name_that_is_not_normalised_is_404(self, admin: httpx2.Client) -> None:
+        for name in ("Remembers", "support-triage", "%40demo%2Fecho"):
+            detail(run(admin, name, "hi"), 404)
+
+    def test_an_inactive_agent_is_404(self, admin: httpx2.Client, bot: dict[str, Any]) -> None:
+        made = create(admin)
+        assert admin.patch(f"/api/v1/agents/{made['id']}", json={"is_active": False}).status_code == 200
+
+        detail(run(admin, made["name"], "hi"), 404, "agent_not_found")
+        detail(admin.post(f"{AGENTS}/{made['id']}/run", json={"message": "hi"}), 404)
+
+    def test_another_organisations_agent_is_404(self, live: Live, bot: dict[str, Any]) -> None:
+        _, key = live.new_organisation()
+        with live.client(key) as other:
+            detail(run(other, bot["name"], "hi"), 404, "agent_not_found")
+            detail(other.post(f"{AGENTS}/{bot['id']}/run", json={"message": "hi"}), 404)
+
+    def test_an_empty_balance_is_402(self, live: Live) -> None:
+        _, key = live.new_organisation(balance_micros=0)
+        with live.client(key) as broke:
+            detail(run(broke, "echo", "hi"), 402, "quota_exceeded")
+
+    def test_inference_that_fails_is_500(self, admin: httpx2.Client, live: Live, bot: dict[str, Any]) -> None:
+        question = unique("never answered")
+        live.model.when(question, fail(400), forever=True)
+
+        answer = run(admin, bot["name"], question)
+
+        detail(answer, 500)
+        assert live.task(answer.json()["task_id"])["status"] == "failed"
+
+    def test_a_run_that_outlasts_the_wait_is_504_and_goes_on(self, live: Live, impatient: str) -> None:
+        with live.client(name=impatient) as client:
+            answer = run(client, "asks", "hi")
+
+        detail(answer, 504, "wait_timeout")
+        assert live.until(answer.json()["task_id"], "waiting_for_input")
+
+    @pytest.mark.parametrize(
+        ("body", "loc", "type_"),
+        [
+            ({}, ["body", "message"], "missing"),
+            ({"message": 7}, ["body", "message"], "value_error"),
+            ({"message": ""}, ["body", "message"], "value_error"),
+            ([], ["body"], "dict_type"),
+        ],
+    )
+    def test_a_body_that_does_not_fit_is_422(
+        self, admin: httpx2.Client, body: Any, loc: list[str], type_: str
+    ) -> None:
+        found = defect(admin.post(f"{AGENTS}/run-agents/echo/run", json=body))
+
+        assert found["loc"] == loc
+        assert found["type"] == type_
+
+    def test_a_body_that_is_no_json_is_422(self, admin: httpx2.Client) -> None:
+        headers = {"content-type": "application/json"}
+        found = defect(admin.post(f"{AGENTS}/run-agents/echo/run", content=b"{", headers=headers))
+
+        assert found["type"] == "json_invalid"
+
+    def test_unknown_fields_are_tolerated(self, admin: httpx2.Client) -> None:
+        body = {"message": "hi", "stream": True}
+        assert admin.post(f"{AGENTS}/run-agents/echo/run", json=body).status_code == 200
+
+    def test_no_key_is_401(self, live: Live) -> None:
+        with live.client("") as nobody:
+            detail(run(nobody, "echo", "hi"), 401, "missing_credentials")
+            detail(nobody.get(AGENTS), 401)
+
+    def test_a_viewers_key_is_403(self, live: Live) -> None:
+        with live.client(live.key_of("viewer")) as viewer:
+            detail(run(viewer, "echo", "hi"), 403, "missing_permission")
+            assert viewer.get(AGENTS).status_code == 200
+
+
+class TestThePagesOwnSample:
+    """The request of the page, by curl: only base URL and key are other."""
+
+    def test_it_answers(self, live: Live) -> None:
+        live.model.when("How do I reset my password?", say("Go to the login page."))
+
+        done = subprocess.run(
+            [
+                *("curl", "-s", "-X", "POST"),
+                live.url("/api/v3/agents/run-agents/customer_support_bot/run"),
+                *("-H", f"Authorization: Bearer {live.key}"),
+                *("-H", "Content-Type: application/json"),
+                *("-H", "X-Session-ID: session-xyz789"),
+                *("-d", '{"message": "How do I reset my password?"}'),
+            ],
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+
+        body = httpx2.Response(200, content=done.stdout).json()
+        assert body["response"] == "Go to the login page."
+        assert body.keys() == {"agent_id", "model", "response", "usage"}
+
+
+class TestManagement:
+    def test_the_available_models_are_an_array(self, admin: httpx2.Client) -> None:
+        models = admin.get(f"{AGENTS}/available_models").json()
+
+        assert models == [{"id": MODEL, "name": "scripted", "base_model": "scripted"}]
+
+    def test_create_answers_with_the_agent(self, admin: httpx2.Client, live: Live) -> None:
+        made = create(admin, "Your First Agent ", instructions="Say hi.")
+
+        assert made.keys() == AGENT_FIELDS
+        assert made["name"] == "your_first_agent"
+        assert made["description"] == "Helps."
+        assert made["base_model"] == MODEL
+        assert made["base_model_name"] == "scripted"
+        assert made["status"] == "ACTIVE"
+        assert made["system_prompt"] == "Say hi."
+        assert made["temperature"] == 0.7
+        assert made["usage_count"] == 0
+        assert made["last_used"] is None
+        assert made["conversation_saving_enabled"] is True
+        assert made["endpoint"] == live.url("/api/v3/agents/run-agents/your_first_agent/run")
+        assert made["creator"]
+        assert datetime.fromisoformat(made["created_date"]).tzinfo is not None
+        assert made["performance_metrics"] == {
+            "average_uncertainty": 0,
+            "human_interventions": 0,
+            "average_response_time": 0,
+            "user_satisfaction_score": 0,
+        }
+
+    @pytest.mark.parametrize("field", ["agent_name", "agent_description", "model"])
+    def test_create_requires_name_description_and_model(self, admin: httpx2.Client, field: str) -> None:
+        body = {"agent_name": unique("x"), "agent_description": "d", "model": MODEL}
+        del body[field]
+
+        assert defect(admin.post(f"{AGENTS}/create", json=body))["loc"] == ["body", field]
+
+    def test_create_refuses_a_model_there_is_not(self, admin: httpx2.Client) -> None:
+        body = {"agent_name": unique("x"), "agent_description": "d", "model": "nobody:nothing"}
+
+        assert MODEL in detail(admin.post(f"{AGENTS}/create", json=body), 400, "unknown_model")
+
+    def test_create_takes_a_model_by_its_name(self, admin: httpx2.Client) -> None:
+        assert create(admin, model="scripted")["base_model"] == MODEL
+
+    def test_a_demonstration_that_does_not_fit_is_422(self, admin: httpx2.Client) -> None:
+        body = {
+            "agent_name": unique("x"),
+            "agent_description": "d",
+            "model": MODEL,
+            "demonstrations": [{"user_input": "a"}],
+        }
+
+        found = defect(admin.post(f"{AGENTS}/create", json=body))
+
+        assert found["loc"] == ["body", "demonstrations", 0, "model_output"]
+
+    def test_two_agents_of_one_normalised_name_are_refused_with_400(self, admin: httpx2.Client) -> None:
+        made = create(admin)
+        body = {"agent_name": made["name"].upper(), "agent_description": "d", "model": MODEL}
+
+        detail(admin.post(f"{AGENTS}/create", json=body), 400, "name_taken")
+
+    def test_a_name_without_letters_is_400(self, admin: httpx2.Client) -> None:
+        body = {"agent_name": "!!!", "agent_description": "d", "model": MODEL}
+
+        detail(admin.post(f"{AGENTS}/create", json=body), 400, "invalid_name")
+
+    def test_the_list_holds_active_agents(self, admin: httpx2.Client) -> None:
+        on, off = create(admin), create(admin)
+        admin.patch(f"/api/v1/agents/{off['id']}", json={"is_active": False})
+
+        body = admin.get(AGENTS).json()
+        everyone = admin.get(f"{AGENTS}?include_inactive=true").json()["agents"]
+
+        assert body.keys() == {"agents"}
+        assert all(agent.keys() == AGENT_FIELDS for agent in body["agents"])
+        names = {agent["name"] for agent in body["agents"]}
+        assert on["name"] in names
+        assert off["name"] not in names
+        assert {a["name"]: a["status"] for a in everyone}[off["name"]] == "INACTIVE"
+
+    def test_a_query_that_does_not_fit_is_422(self, admin: httpx2.Client) -> None:
+        found = defect(admin.get(f"{AGENTS}?include_inactive=maybe"))
+
+        assert found["loc"] == ["query", "include_inactive"]
+
+    def test_get_answers_with_the_agent(self, admin: httpx2.Client, bot: dict[str, Any]) -> None:
+        body = admin.get(f"{AGENTS}/{bot['id']}").json()
+
+        assert body.keys() == {"data"}
+        assert body["data"]["id"] == bot["id"]
+        assert body["data"]["temperature"] == 0.2
+
+    def test_get_is_404_for_unknown_inactive_and_foreign_agents(
+        self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
+    ) -> None:
+        detail(admin.get(f"{AGENTS}/{uuid.uuid4()}"), 404)
+        made = create(admin)
+        admin.patch(f"/api/v1/agents/{made['id']}", json={"is_active": False})
+        detail(admin.get(f"{AGENTS}/{made['id']}"), 404)
+        _, key = live.new_organisation()
+        with live.client(key) as other:
+            for answer in (
+                other.get(f"{AGENTS}/{bot['id']}"),
+                other.patch(f"{AGENTS}/{bot['id']}", json={"temperature": 1}),
+                other.delete(f"{AGENTS}/{bot['id']}"),
+            ):
+                detail(answer, 404, "agent_not_found")
+
+    def test_an_agent_of_the_operator_cannot_be_changed_or_deleted(self, admin: httpx2.Client) -> None:
+        [echo] = [a for a in admin.get(AGENTS).json()["agents"] if a["name"] == "echo"]
+
+        detail(admin.patch(f"{AGENTS}/{echo['id']}", json={"temperature": 1}), 404)
+        detail(admin.delete(f"{AGENTS}/{echo['id']}"), 404)
+
+    def test_patch_changes_what_is_given_and_nothing_else(self, admin: httpx2.Client, live: Live) -> None:
+        made = create(admin, instructions="Old.", temperature=0.4, max_tokens=10)
+
+        answer = admin.patch(f"{AGENTS}/{made['id']}", json={"instructions": "New.", "max_token": 20})
+
+        assert answer.json()["data"] == made | {"system_prompt": "New."}
+        question = unique("changed?")
+        live.model.when(question, say("yes"))
+        run(admin, made["name"], question)
+        request = live.model.requests[-1]
+        assert system_of(request) == "New."
+        assert request["temperature"] == 0.4
+        assert 20 in (request.get("max_tokens"), request.get("max_completion_tokens"))
+
+    def test_patch_can_change_every_field(self, admin: httpx2.Client) -> None:
+        made = create(admin)
+        renamed = unique("Renamed Agent")
+
+        changed = admin.patch(
+            f"{AGENTS}/{made['id']}",
+            json={
+                "agent_name": renamed,
+                "agent_description": "New.",
+                "model": MODEL,
+                "temperature": 2.0,
+                "max_tokens": 5,
+                "instructions": None,
+                "demonstrations": [],
+            },
+        ).json()["data"]
+
+        assert changed["id"] == made["id"]
+        assert changed["name"] == renamed.lower().replace(" ", "_")
+        assert changed["description"] == "New."
+        assert changed["temperature"] == 2.0
+        assert changed["system_prompt"] == ""
+        detail(run(admin, made["name"], "hi"), 404)
+
+    def test_patch_that_changes_nothing_publishes_nothing(self, admin: httpx2.Client) -> None:
+        made = create(admin, instructions="Same.")
+        admin.patch(f"{AGENTS}/{made['id']}", json={"instructions": "Same."})
+        admin.patch(f"{AGENTS}/{made['id']}", json={})
+
+        versions = admin.get(f"/api/v1/agents/{made['id']}/versions").json()["data"]
+
+        assert [version["version"] for version in versions] == ["1.0.0"]
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            ({"model": "nobody:nothing"}, "unknown_model"),
+            ({"temperature": 2.1}, "invalid_manifest"),
+            ({"temperature": -0.1}, "invalid_manifest"),
+            ({"max_tokens": 0}, "invalid_manifest"),
+        ],
+    )
+    def test_patch_refuses_a_bad_value_with_400(
+        self, admin: httpx2.Client, bot: dict[str, Any], body: dict[str, Any], code: str
+    ) -> None:
+        detail(admin.patch(f"{AGENTS}/{bot['id']}", json=body), 400, code)
+
+    def test_patch_refuses_a_bad_type_with_422(self, admin: httpx2.Client, bot: dict[str, Any]) -> None:
+        answer = admin.patch(f"{AGENTS}/{bot['id']}", json={"temperature": "hot"})
+
+        assert defect(answer)["loc"] == ["body", "temperature"]
+
+    def test_delete_takes_the_agent_its_conversations_and_its_usage(
+        self, admin: httpx2.Client, live: Live
+    ) -> None:
+        made, question, session = create(admin), unique("remember me"), unique("s")
+        live.model.when(question, say("ok"))
+        run(admin, made["name"], question, session)
+        assert session in {s["key"] for s in admin.get("/api/v1/sessions?limit=100").json()["data"]}
+        tokens = admin.get(f"{AGENTS}/usage").json()["data"]["total_tokens"]
+
+        answer = admin.delete(f"{AGENTS}/{made['id']}")
+
+        assert answer.status_code == 200
+        assert answer.json().keys() == {"agent_id", "message"}
+        assert answer.json()["agent_id"] == made["id"]
+        detail(admin.get(f"{AGENTS}/{made['id']}"), 404)
+        detail(run(admin, made["name"], "hi"), 404)
+        detail(admin.delete(f"{AGENTS}/{made['id']}"), 404)
+        assert session not in {s["key"] for s in admin.get("/api/v1/sessions?limit=100").json()["data"]}
+        assert admin.get(f"{AGENTS}/usage").json()["data"]["total_tokens"] < tokens
+
+    def test_a_member_may_make_agents_but_not_delete_them(self, live: Live) -> None:
+        with live.client(live.key_of("member")) as member:
+            made = create(member)
+            detail(member.delete(f"{AGENTS}/{made['id']}"), 403, "missing_permission")
+
+    def test_runs_count_as_usage_of_their_agent(self, admin: httpx2.Client, live: Live) -> None:
+        made, question = create(admin), unique("count me")
+        live.model.when(question, say("one"), forever=True)
+        run(admin, made["name"], question)
+        run(admin, made["name"], question)
+
+        agent = admin.get(f"{AGENTS}/{made['id']}").json()["data"]
+
+        assert agent["usage_count"] == 2
+        assert datetime.fromisoformat(agent["last_used"]) > datetime.fromisoformat(agent["created_date"])
+        assert agent["performance_metrics"]["average_response_time"] > 0
+
+    def test_usage_is_zero_and_empty_before_anything_was_used(self, other: httpx2.Client) -> None:
+        assert other.get(f"{AGENTS}/usage").json() == {
+            "data": {
+                "total_usage": 0,
+                "total_tokens": 0,
+                "average_tokens_per_request": 0,
+                "most_used_model": "",
+                "usage_by_model": {},
+            }
+        }
+
+    def test_usage_counts_requests_and_tokens_by_model(self, other: httpx2.Client, live: Live) -> None:
+        made, question = create(other), unique("tokens")
+        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        live.model.when(question, say("a", usage=usage), say("b", usage=usage))
+        run(other, made["name"], question)
+        run(other, made["name"], question)
+
+        assert other.get(f"{AGENTS}/usage").json()["data"] == {
+            "total_usage": 2,
+            "total_tokens": 30,
+            "average_tokens_per_request": 15,
+            "most_used_model": MODEL,
+            "usage_by_model": {MODEL: 2},
+        }
+
+
+@pytest.fixture
+def other(live: Live) -> Iterator[httpx2.Client]:
+    """A client of an organisation of its own."""
+    _, key = live.new_organisation()
+    with live.client(key) as client:
+        yield client
+
+
+def test_every_path_may_end_with_a_slash(admin: httpx2.Client, bot: dict[str, Any]) -> None:
+    assert admin.get(f"{AGENTS}/").status_code == 200
+    assert admin.get(f"{AGENTS}/available_models/").status_code == 200
+    assert admin.get(f"{AGENTS}/usage/").status_code == 200
+    assert admin.get(f"{AGENTS}/{bot['id']}/").status_code == 200
+    assert admin.patch(f"{AGENTS}/{bot['id']}/", json={}).status_code == 200
+    assert defect(admin.post(f"{AGENTS}/create/", json=[]))
+    assert admin.post(f"{AGENTS}/run-agents/echo/run/", json={"message": "hi"}).status_code == 200
+
+
+def test_a_client_that_leaves_does_not_stop_the_run_and_is_waited_for_no_more(live: Live) -> None:
+    before = live.waiters()
+    with live.client(live.key_of("admin")) as client, pytest.raises(httpx2.ReadTimeout):
+        client.post(f"{AGENTS}/run-agents/asks/run", json={"message": "hi"}, timeout=1)
+
+    task_id = live.request("GET", "/tasks?limit=1")[1]["data"][0]["task_id"]
+    wait_until(lambda: live.waiters() == before)
+    assert live.until(task_id, "waiting_for_input")
+
+
+def test_three_hundred_callers_wait_at_once_and_cost_no_thread_each(live: Live, tmp_path: Path) -> None:
+    answers, threads = waiting_together(
+        live,
+        300,
+        lambda client: client.post(
+            f"{AGENTS}/run-agents/gated/run", json={"message": str(tmp_path / "gate")}
+        ),
+        tmp_path / "gate",
+    )
+
+    assert {answer.json()["response"] for answer in answers} == {"through"}
+    assert threads <= 40

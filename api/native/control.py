@@ -9,20 +9,22 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api import bodies, idempotency
+from api.auth import Principal, require
 from api.call import Call, reply
 from api.facts import facts
 from api.native import schemas
 from api.native.front import BASE, NATIVE, ROOTED, NoParameters
+from api.native.schedules import remove
 from api.native.task_view import brief, hint, links
 from api.native.tasks import Filters, filter_of, task_id
 from api.operations import Answer, Routes
-from common.domain.errors import InvalidRequest
+from common.domain.errors import InvalidRequest, NotFound
 from common.domain.run_request import Strict
 from common.domain.specs import Accepted
 from common.domain.tasks import Task
 from common.services import bulk, retries
 from common.services.bulk import Changed
-from common.store import tasks
+from common.store import schedules, tasks
 from common.store.transaction import Tx
 
 routes = Routes(NATIVE, "control")
@@ -41,11 +43,14 @@ class CancelBody(Strict):
     body=CancelBody,
     body_optional=True,
     prefixes=ROOTED,
-    answers=[Answer(200, "The task, stopped.", schemas.TaskBrief)],
-    errors=(400, 404, 409, 413, 415),
+    answers=[
+        Answer(200, "The task, stopped.", schemas.TaskBrief),
+        Answer(204, "The id was a schedule's; it is deleted."),
+    ],
+    errors=(400, 403, 404, 409, 413, 415),
 )
 async def cancel(call: Call) -> Response:
-    """Stop a task.
+    """Stop a task, or delete a schedule by its id.
 
     It is stopped when this answers, with or without a live worker; what still runs is cancelled, its
     children are stopped too. A task that completed or failed before answers 409 illegal_transition.
@@ -53,8 +58,23 @@ async def cancel(call: Call) -> Response:
     call.query(NoParameters)
     body = await call.optional_json(CancelBody)
     reason = body.reason or "cancelled by a user"
-    task = await call.state.write(bulk.stop, call.org_id, task_id(call), reason, call.principal.actor)
+    id_, actor = task_id(call), call.principal.actor
+    try:
+        task = await call.state.write(bulk.stop, call.org_id, id_, reason, actor)
+    except NotFound:
+        if await call.state.write(_cancel_schedule, call.org_id, id_, call.principal):
+            return Response(status_code=204)
+        raise
     return reply(brief(task) | {"message": hint(task.status, task.id)})
+
+
+def _cancel_schedule(tx: Tx, org_id: str, id_: str, who: Principal) -> bool:
+    """Whether the id was that of a schedule, which is deleted now."""
+    if schedules.get(tx.conn, org_id, id_) is None:
+        return False
+    require(who, "schedules:delete")
+    remove(tx, org_id, id_, who.actor)
+    return True
 
 
 class RetryBody(Strict):

@@ -16,6 +16,7 @@ from api.call import Call, reply
 from api.facts import facts
 from api.native import schemas
 from api.native.front import BASE, NATIVE, Parameters, when
+from api.native.schedule_view import schedule_brief
 from api.native.task_view import hint, links, poll_after_ms, queue
 from api.operations import Answer, Routes
 from common.domain.errors import UnsupportedMedia
@@ -25,6 +26,7 @@ from common.domain.specs import Accepted
 from common.services import runs
 from common.services.agents import AgentRecord
 from common.services.runs import Caller, Prepared, Submitted
+from common.store import schedules
 
 routes = Routes(NATIVE, "runs")
 
@@ -173,6 +175,8 @@ async def _accepted(call: Call, agent: AgentRecord, prepared: Prepared, submitte
         body["schedules"] = [
             {"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules
         ]
+    if submitted.schedules:
+        body["schedules"] = [schedule_brief(schedule) for schedule in submitted.schedules]
     if accepted.status is Status.QUEUED:
         found = await facts(call.state, call.org_id, accepted.task_id)
         body |= {"queue": queue(found) or {"limit": accepted.held_by}, "poll_after_ms": poll_after_ms(found)}
@@ -183,4 +187,9 @@ async def _accepted_before(call: Call, agent: AgentRecord, prepared: Prepared) -
     """The same request was stored before its first sender died or gave up: its run is the answer."""
     task = (await facts(call.state, call.org_id, prepared.spec.task_id)).task
     stored = Accepted(task.id, task.status, task.held_by, task.created_at)
-    return await _accepted(call, agent, prepared, Submitted(stored, task.session_id))
+    kept = await call.state.reader.one(
+        lambda conn: [schedules.get(conn, call.org_id, new.id) for new in prepared.schedules]
+    )
+    return await _accepted(
+        call, agent, prepared, Submitted(stored, task.session_id, tuple(s for s in kept if s is not None))
+    )

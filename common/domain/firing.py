@@ -82,6 +82,7 @@ class Plan:
     left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)  # tasks to stop; their schedule stays due until they have
     handled: float | None = None  # the newest due time this plan decides
+    following: tuple[int, float | None] | None = None  # if so many runs are made, this is the next due time
 
     @property
     def schedule(self) -> StoredSchedule:
@@ -120,6 +121,7 @@ def plan(standing: Standing, now: float, limit: int, start: Start) -> Plan:
         if standing.pauses():
             return made
     made.handled = due.last_due
+    made.following = (len(due.fires), due.next_due)
     return made
 
 
@@ -127,7 +129,10 @@ def columns(made: Plan, now: float, fired: int, last_task_id: str | None) -> dic
     """What to store of a schedule once `fired` runs were made for it."""
     schedule, standing = made.schedule, made.standing
     total = schedule.fired + fired
-    following = schedule.first_after(made.handled, total)
+    if made.following is not None and made.following[0] == fired:
+        following = made.following[1]
+    else:
+        following = schedule.first_after(made.handled, total)
     finished = following is None
     paused = standing.pauses() and not finished
     active = not (finished or paused)

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Prose = Annotated[str, Field(max_length=100_000)]
@@ -17,6 +17,15 @@ Scalar = str | int | float
 
 MOST_METADATA_BYTES: Final = 16_384
 LONGEST_WAIT: Final = 30 * 86_400.0
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if len(orjson.dumps(value)) > MOST_METADATA_BYTES:
+        raise ValueError(f"has more than {MOST_METADATA_BYTES:,} bytes")
+    return value
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 
 
 class Strict(BaseModel):
@@ -184,7 +193,7 @@ class RunRequest(Strict):
     ttl: float | None = Field(
         None, gt=0, le=LONGEST_WAIT, description="Fail the run unless it starts within so many seconds."
     )
-    metadata: dict[str, Any] | None = Field(None, description="Yours to use; returned with the run.")
+    metadata: Metadata | None = Field(None, description="Yours to use; returned with the run.")
     schedules: list[ScheduledMessage] | None = Field(None, max_length=50)
 
     system: Prose | None = Field(None, description="A system prompt in place of the agent's own.")
@@ -203,13 +212,6 @@ class RunRequest(Strict):
     def _finite(cls, value: str | float | None) -> str | float | None:
         if isinstance(value, float) and not 0 < value <= LONGEST_WAIT:
             raise ValueError("must be more than 0 and at most 30 days of seconds")
-        return value
-
-    @field_validator("metadata")
-    @classmethod
-    def _small(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None and len(orjson.dumps(value)) > MOST_METADATA_BYTES:
-            raise ValueError(f"has more than {MOST_METADATA_BYTES:,} bytes")
         return value
 
     @property

@@ -231,6 +231,7 @@ class Triggered:
     schedule: StoredSchedule
     accepted: Accepted
     agent: AgentRef
+    session_id: str | None
 
 
 def trigger(
@@ -271,7 +272,7 @@ def _run(tx: Tx, fire: fires.Fire) -> Triggered:
     if isinstance(answer, RunyardError):
         raise answer
     schedules.change(tx, fire.schedule.id, {"last_task_id": fire.task_id})
-    return Triggered(fire.schedule, answer.accepted, fire.run.spec.agent)
+    return Triggered(fire.schedule, answer.accepted, fire.run.spec.agent, answer.session_id)
 
 
 def upcoming(schedule: StoredSchedule, now: float, count: int) -> list[PreviewEntry]:

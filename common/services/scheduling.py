@@ -6,6 +6,8 @@ stores them with its task.
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -143,12 +145,19 @@ def of_request(
             Wanted(one.schedule, at=f"schedules[{index}].schedule"),
             stored_run(request, spec, session_scope, one.message),
             most,
+            id=_id_of(spec.task_id, index),
         )
         for index, one in enumerate(asked)
     )
     for one in new:
         judge(one.wanted, now)
     return new
+
+
+def _id_of(task_id: str, index: int) -> str:
+    """An id as old as the task's, and the same whenever the same request is prepared again."""
+    mark = int.from_bytes(hashlib.blake2b(f"{task_id}/{index}".encode(), digest_size=8).digest()) >> 2
+    return str(uuid.UUID(int=uuid.UUID(task_id).int >> 62 << 62 | mark))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +200,11 @@ def judge(wanted: Wanted, now: float) -> Judged:
 
 def judge_policies(wanted: Wanted) -> Policies:
     """Read all but the times. Errors: `ScheduleError`."""
-    Jitter("", wanted.jitter_s)
+    try:
+        Jitter("", wanted.jitter_s)
+    except ScheduleError as refusal:
+        refusal.field = "jitter_s"
+        raise
     catch_up = _member(CatchUp, wanted.catch_up or CatchUp.LAST, "catch_up")
     usual = Overlap.ALLOW if catch_up is CatchUp.ALL else Overlap.SKIP
     return Policies(

@@ -16,14 +16,14 @@ from common.store.transaction import Tx
 
 _NAMES = [field.name for field in fields(StoredSchedule)]
 _COLUMNS = [getattr(Schedule, name) for name in _NAMES]
+_OVERLAP, _CATCH_UP = _NAMES.index("overlap"), _NAMES.index("catch_up")
 
 
 def stored(row: Any) -> StoredSchedule:
-    """A schedule from its row."""
-    values = {name: getattr(row, name) for name in _NAMES}
-    return StoredSchedule(
-        **values | {"overlap": Overlap(values["overlap"]), "catch_up": CatchUp(values["catch_up"])}
-    )
+    """A schedule from its row, which has the columns of `StoredSchedule` in their order."""
+    values = list(row)
+    values[_OVERLAP], values[_CATCH_UP] = Overlap(values[_OVERLAP]), CatchUp(values[_CATCH_UP])
+    return StoredSchedule(*values)
 
 
 def insert_many(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:

@@ -1,0 +1,428 @@
+"""Schedules: agents that run at a date, after a delay, or again and again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from api import idempotency
+from api.auth import require
+from api.call import Call, reply
+from api.native import schemas
+from api.native.front import BASE, NATIVE, NoParameters, Paging, Parameters, page, when
+from api.native.schedule_view import FirePage, ScheduleView, Upcoming, fire_json, schedule_json, upcoming_json
+from api.native.task_view import hint, links
+from api.operations import Answer, Routes
+from common.domain.errors import InvalidRequest
+from common.domain.preview import MAX_PREVIEW
+from common.domain.run_request import Metadata, Name, RunRequest, Scalar, Strict
+from common.domain.stored_schedule import ScheduleState, StoredSchedule
+from common.services import schedules as service
+from common.services import scheduling
+from common.services.runs import Caller
+from common.services.schedules import Triggered
+from common.services.scheduling import NewSchedule, Wanted
+from common.store import fires, identity, schedules
+from common.store.transaction import Tx
+
+routes = Routes(NATIVE, "schedules")
+
+_RUN: Final = "runs:create"
+Count = Annotated[int, Field(le=2**31 - 1)]
+
+
+class Timing(Strict):
+    """When, and how the times are treated."""
+
+    timezone: str = Field(
+        "UTC", max_length=64, description="An IANA zone: cron and plain dates are read on its clocks."
+    )
+    overlap: Literal["skip", "queue", "allow", "stop_running"] | None = Field(
+        None, description="While an earlier run has not ended; by default skip, with catch_up all allow."
+    )
+    catch_up: Literal["none", "last", "all"] | None = Field(
+        None,
+        description="Of times that were missed; by default last. Given, it also permits a date that has passed.",
+    )
+    catch_up_window_s: float | None = Field(None, description="How old a missed time may be, in seconds.")
+    jitter_s: float = Field(0.0, description="Release each run up to so many seconds later, steadily.")
+    end_at: str | float | None = Field(
+        None, description="The last moment it may be due (ISO 8601 or epoch seconds)."
+    )
+    max_fires: Count | None = Field(None, description="How often it runs.")
+    pause_after_failures: Count | None = Field(None, description="Pause after so many failed runs in a row.")
+
+
+When = Annotated[
+    Scalar,
+    Field(
+        description="Seconds from now, an ISO 8601 date or date-time, or a cron line of five fields.",
+        examples=["0 9 * * mon-fri"],
+    ),
+]
+
+
+class ScheduleBody(Timing):
+    """A schedule, and the run it makes."""
+
+    agent: Name = Field(
+        description="An agent's id, @scope/name or normalised name; a version's id pins that version."
+    )
+    schedule: When
+    run: RunRequest = Field(description="The run request, as for POST /agents/{agent}/run.")
+    name: Name | None = None
+    enabled: bool = Field(True, description="False makes it paused.")
+    metadata: Metadata | None = Field(None, description="Yours to use.")
+
+    @property
+    def wanted(self) -> Wanted:
+        """The schedule as the service takes it."""
+        given = self.model_dump(exclude={"agent", "run", "metadata"})
+        return Wanted(**given, meta=self.metadata)
+
+
+class ScheduleChange(Timing):
+    """What to change; what is left out stays."""
+
+    schedule: When | None = None
+    run: RunRequest | None = None
+    name: Name | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields that were given, under the service's names."""
+        given = self.model_dump(include=self.model_fields_set - {"run"})
+        if "metadata" in given:
+            given["meta"] = given.pop("metadata")
+        for name in ("schedule", "timezone", "jitter_s", "overlap", "catch_up"):
+            if name in given and given[name] is None:
+                raise InvalidRequest(
+                    f"{name} cannot be null; leave it out.", code="invalid_field", field=name
+                )
+        return given
+
+
+def schedule_id(call: Call) -> str:
+    """The schedule the path names."""
+    return call.params["schedule_id"]
+
+
+def _create(tx: Tx, new: NewSchedule, actor: str) -> StoredSchedule:
+    made = service.create(tx, new)
+    identity.audit(tx, made.org_id, actor, "schedule.create", made.id, {"schedule": made.spec})
+    return made
+
+
+@routes.post(
+    "/schedules",
+    "schedules:write",
+    query=NoParameters,
+    body=ScheduleBody,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The schedule.", ScheduleView, headers=("Location",))],
+    errors=(400, 403, 404, 409, 413, 415, 422),
+)
+async def create_schedule(call: Call) -> Response:
+    """Make a schedule.
+
+    The run is judged now as if it came now, and again each time it is due. An organisation has a bound on
+    schedules that are not finished: beyond it 409 too_many_schedules.
+    """
+    call.query(NoParameters)
+    require(call.principal, _RUN)
+    body = await call.json(ScheduleBody)
+    agent = await call.state.agents.find(call.org_id, body.agent, body.run.version)
+    who = call.principal
+    caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
+    version = scheduling.pinned_version(body.agent, agent)
+    new = service.prepare(
+        body.wanted, body.run, agent, caller, call.state.rules, now=time.time(), version=version
+    )
+
+    async def make(_reserved: str | None) -> Response:
+        made = await call.state.write(_create, new, who.actor)
+        return reply(schedule_json(made), 201, {"location": f"{BASE}/schedules/{made.id}"})
+
+    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+
+
+class ScheduleFilters(Paging):
+    """Which schedules."""
+
+    agent: str | None = Field(None, max_length=200, description="Of this agent.")
+    state: ScheduleState | None = Field(None, description="In this state.")
+
+
+@routes.get(
+    "/schedules",
+    "schedules:read",
+    query=ScheduleFilters,
+    answers=[Answer(200, "A page of schedules.", schemas.Page)],
+    errors=(400, 404),
+)
+async def list_schedules(call: Call) -> Response:
+    """List schedules, newest first."""
+    given = call.query(ScheduleFilters)
+    org_id, limit, before, state = call.org_id, given.limit, given.before, given.state
+    agent_id = None
+    if given.agent is not None:
+        agent_id = (await call.state.agents.find(org_id, given.agent)).ref.agent_id
+    rows = await call.state.reader.one(
+        lambda conn: schedules.page(conn, org_id, limit + 1, before, agent_id, state)
+    )
+    return reply(page([schedule_json(row) for row in rows], limit, [row.id for row in rows]))
+
+
+class PreviewBody(Strict):
+    """A schedule that need not exist."""
+
+    schedule: When
+    timezone: str = Field("UTC", max_length=64)
+    end_at: str | float | None = None
+    max_fires: Count | None = None
+    count: int = Field(10, description=f"How many times, at most {MAX_PREVIEW}.")
+
+    @property
+    def wanted(self) -> Wanted:
+        """The schedule as the service takes it."""
+        return Wanted(**self.model_dump(exclude={"count"}))
+
+
+@routes.post(
+    "/schedules/preview",
+    "schedules:read",
+    query=NoParameters,
+    body=PreviewBody,
+    answers=[Answer(200, "The times.", Upcoming)],
+    errors=(400, 413, 415),
+)
+async def preview_schedule(call: Call) -> Response:
+    """Show when a schedule would be due, without making it.
+
+    Times that a shift of the clocks skips, moves or doubles carry a note.
+    """
+    call.query(NoParameters)
+    body = await call.json(PreviewBody)
+    times = await call.state.preview(lambda tx: service.what_if(body.wanted, tx.now, body.count))
+    return reply(upcoming_json(times))
+
+
+@routes.get(
+    "/schedules/{schedule_id}",
+    "schedules:read",
+    query=NoParameters,
+    answers=[Answer(200, "The schedule.", ScheduleView)],
+    errors=(404,),
+)
+async def get_schedule(call: Call) -> Response:
+    """Read a schedule."""
+    call.query(NoParameters)
+    return reply(schedule_json(await call.state.preview(service.get, call.org_id, schedule_id(call))))
+
+
+@routes.patch(
+    "/schedules/{schedule_id}",
+    "schedules:write",
+    query=NoParameters,
+    body=ScheduleChange,
+    answers=[Answer(200, "The schedule as it is now.", ScheduleView)],
+    errors=(400, 403, 404, 409, 413, 415),
+)
+async def change_schedule(call: Call) -> Response:
+    """Change a schedule.
+
+    New times count from now. A finished schedule that is due again becomes active; a paused one stays paused.
+    """
+    call.query(NoParameters)
+    require(call.principal, _RUN)
+    body = await call.json(ScheduleChange)
+    changed = await call.state.write(_change, call.org_id, schedule_id(call), body, call)
+    return reply(schedule_json(changed))
+
+
+def _change(tx: Tx, org_id: str, id_: str, body: ScheduleChange, call: Call) -> StoredSchedule:
+    changes = body.changes
+    changed = service.update(tx, org_id, id_, changes, body.run, call.state.rules)
+    identity.audit(
+        tx, org_id, call.principal.actor, "schedule.update", id_, {"fields": sorted(body.model_fields_set)}
+    )
+    return changed
+
+
+class RemoveParameters(Parameters):
+    """How to delete."""
+
+    stop_running: bool = Field(False, description="Stop its run under way, too.")
+
+
+@routes.delete(
+    "/schedules/{schedule_id}",
+    "schedules:delete",
+    query=RemoveParameters,
+    answers=[Answer(204, "It never fires again.")],
+    errors=(400, 404),
+)
+async def delete_schedule(call: Call) -> Response:
+    """Delete (cancel) a schedule and its history.
+
+    Its tasks stay. Runs that wait behind an earlier one are stopped; one under way goes on, unless
+    stop_running is set.
+    """
+    stop_running = call.query(RemoveParameters).stop_running
+    await call.state.write(remove, call.org_id, schedule_id(call), call.principal.actor, stop_running)
+    return Response(status_code=204)
+
+
+def remove(tx: Tx, org_id: str, id_: str, actor: str, stop_running: bool = False) -> StoredSchedule:
+    """Delete a schedule, and note who did."""
+    removed = service.remove(tx, org_id, id_, actor, stop_running)
+    identity.audit(tx, org_id, actor, "schedule.delete", id_)
+    return removed
+
+
+class PauseBody(Strict):
+    """Why it rests."""
+
+    reason: str | None = Field(None, max_length=500)
+
+
+@routes.post(
+    "/schedules/{schedule_id}/pause",
+    "schedules:write",
+    query=NoParameters,
+    body=PauseBody,
+    body_optional=True,
+    answers=[Answer(200, "The schedule, paused.", ScheduleView)],
+    errors=(400, 404, 409, 413, 415),
+)
+async def pause_schedule(call: Call) -> Response:
+    """Pause a schedule; a run under way goes on."""
+    call.query(NoParameters)
+    reason = (await call.optional_json(PauseBody)).reason
+    return reply(
+        schedule_json(
+            await call.state.write(_pause, call.org_id, schedule_id(call), reason, call.principal.actor)
+        )
+    )
+
+
+def _pause(tx: Tx, org_id: str, id_: str, reason: str | None, actor: str) -> StoredSchedule:
+    paused = service.pause(tx, org_id, id_, reason or f"by {actor}")
+    identity.audit(tx, org_id, actor, "schedule.pause", id_)
+    return paused
+
+
+@routes.post(
+    "/schedules/{schedule_id}/resume",
+    "schedules:write",
+    query=NoParameters,
+    answers=[Answer(200, "The schedule, active.", ScheduleView)],
+    errors=(400, 404, 409),
+)
+async def resume_schedule(call: Call) -> Response:
+    """Let a paused schedule go on from now; times that passed meanwhile are not made up for."""
+    call.query(NoParameters)
+    return reply(
+        schedule_json(await call.state.write(_resume, call.org_id, schedule_id(call), call.principal.actor))
+    )
+
+
+def _resume(tx: Tx, org_id: str, id_: str, actor: str) -> StoredSchedule:
+    resumed = service.resume(tx, org_id, id_)
+    identity.audit(tx, org_id, actor, "schedule.resume", id_)
+    return resumed
+
+
+@routes.post(
+    "/schedules/{schedule_id}/trigger",
+    "schedules:write",
+    query=NoParameters,
+    headers=("Idempotency-Key",),
+    answers=[Answer(202, "The run is stored.", schemas.Accepted, headers=("Location",))],
+    errors=(400, 402, 403, 404, 409, 422, 429),
+)
+async def trigger_schedule(call: Call) -> Response:
+    """Run a schedule now, besides its due times, also while it is paused.
+
+    Its overlap policy holds: where that leaves out what overlaps, the answer is 409 schedule_busy.
+    """
+    call.query(NoParameters)
+    require(call.principal, _RUN)
+
+    async def run(_reserved: str | None) -> Response:
+        made: Triggered | None = None
+        while made is None:  # what is under way is stopped first, in a transaction of its own
+            made = await call.state.write(
+                service.trigger, call.state.rules, call.org_id, schedule_id(call), call.principal.actor
+            )
+        accepted, id_ = made.accepted, made.accepted.task_id
+        body = {
+            "task_id": id_,
+            "schedule_id": made.schedule.id,
+            "agent_id": made.agent.version_id,
+            "agent": made.agent.name,
+            "version": made.agent.version,
+            "status": accepted.status.value,
+            "message": hint(accepted.status, id_),
+            "session_id": made.session_id,
+            "created_at": when(accepted.created_at),
+            "poll_after_ms": 500,
+            "links": links(id_),
+        }
+        return reply(body, 202, {"location": f"{BASE}/tasks/{id_}"})
+
+    return await idempotency.once(call, b"", run)
+
+
+class CountParameter(Parameters):
+    """How many times."""
+
+    count: int = Field(10, description=f"At most {MAX_PREVIEW}.")
+
+
+@routes.get(
+    "/schedules/{schedule_id}/preview",
+    "schedules:read",
+    query=CountParameter,
+    answers=[Answer(200, "The times.", Upcoming)],
+    errors=(400, 404),
+)
+async def preview_stored(call: Call) -> Response:
+    """Show when a schedule is due next; for a paused one, as if it were resumed now."""
+    count, org_id, id_ = call.query(CountParameter).count, call.org_id, schedule_id(call)
+    times = await call.state.preview(lambda tx: service.upcoming(service.get(tx, org_id, id_), tx.now, count))
+    return reply(upcoming_json(times))
+
+
+@routes.get(
+    "/schedules/{schedule_id}/fires",
+    "schedules:read",
+    query=Paging,
+    answers=[Answer(200, "A page of its history, latest due time first.", FirePage)],
+    errors=(400, 404),
+)
+async def list_fires(call: Call) -> Response:
+    """Show what each due time came to, with its task as long as that is kept."""
+    given = call.query(Paging)
+    before, limit, org_id, id_ = _due_before(given), given.limit, call.org_id, schedule_id(call)
+    await call.state.preview(service.get, org_id, id_)
+    rows = await call.state.reader.one(lambda conn: fires.page(conn, id_, limit + 1, before))
+    return reply(
+        page([fire_json(row, task) for row, task in rows], limit, [repr(row["due_at"]) for row, _ in rows])
+    )
+
+
+def _due_before(given: Paging) -> float | None:
+    if given.before is None:
+        return None
+    try:
+        return float(given.before)
+    except ValueError:
+        raise InvalidRequest(
+            "This cursor is not one this server gave.", code="invalid_cursor", field="cursor"
+        ) from None

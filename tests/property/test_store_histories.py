@@ -34,7 +34,7 @@ from common.domain.tasks import Failure
 from common.services import admissions, agents, answers, attempts, claims, rescues, steps, stops, submissions
 from common.store import events, limits, migrate, tasks, workers
 from common.store.database import Database
-from common.store.tables.query import Slot, Task
+from common.store.tables.query import Slot, Task, Worker
 from common.store.transaction import Store, Tx
 
 ORGS = ("org-a", "org-b")
@@ -131,9 +131,7 @@ class Histories(RuleBasedStateMachine):
         lost = self.workers[worker]
 
         def work(tx: Tx) -> None:
-            tx.conn.execute(
-                workers.Worker.__table__.update().where(workers.Worker.id == lost).values(lost=True)
-            )
+            tx.conn.execute(update(Worker).where(Worker.id == lost).values(lost=True))
             assert not workers.heartbeat(tx, lost, 1, 0, False)
             assert isinstance(claims.claim(tx, [claims.Claim(lost, 1)])[0], claims.LeaseLost)
 

@@ -1,4 +1,7 @@
-"""The events a declared agent's run logs; docs/agents.md tells their shapes to those who read them."""
+"""The events a declared agent's run logs; docs/agents.md tells their shapes to those who read them.
+
+The log adds the task's own `status` to each, so none of them has a field of that name.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,9 @@ def tool_call(turn: int, agent: str, call_id: str, tool: str, arguments: Any, so
     }
 
 
-def tool_result(turn: int, call_id: str, tool: str, status: str, result: Any, seconds: float) -> Event:
-    """A call ended: `status` is ok, failed or rejected."""
-    data = {"turn": turn, "id": call_id, "tool": tool, "status": status, **shown("result", result)}
+def tool_result(turn: int, call_id: str, tool: str, outcome: str, result: Any, seconds: float) -> Event:
+    """A call ended: `outcome` is ok, failed or rejected."""
+    data = {"turn": turn, "id": call_id, "tool": tool, "outcome": outcome, **shown("result", result)}
     return "tool_result", data | {"seconds": round(seconds, 3)}
 
 
@@ -67,24 +70,24 @@ def final_output(name: str, content: Any) -> Event:
     return "final_output", {"name": name, "content": content}
 
 
-def mcp_server(name: str, status: str, **more: Any) -> Event:
+def mcp_server(name: str, state: str, **more: Any) -> Event:
     """An MCP server was connected (with its `tools`) or failed (with an `error`)."""
-    return "mcp_server", {"server": name, "status": status, **more}
+    return "mcp_server", {"server": name, "state": state, **more}
 
 
-def workflow(id_: str, status: str, **more: Any) -> Event:
+def workflow(id_: str, state: str, **more: Any) -> Event:
     """A workflow: started or completed."""
-    return "workflow", {"workflow": id_, "status": status, **more}
+    return "workflow", {"workflow": id_, "state": state, **more}
 
 
-def workflow_step(id_: str, step: str, status: str, **more: Any) -> Event:
+def workflow_step(id_: str, step: str, state: str, **more: Any) -> Event:
     """A step of a workflow: started, retrying, completed, skipped or failed."""
-    return "workflow_step", {"workflow": id_, "step": step, "status": status, **more}
+    return "workflow_step", {"workflow": id_, "step": step, "state": state, **more}
 
 
-def attachment(name: str, status: str, **more: Any) -> Event:
+def attachment(name: str, state: str, **more: Any) -> Event:
     """An attached file was read, or could not be."""
-    return "attachment", {"file": name, "status": status, **more}
+    return "attachment", {"file": name, "state": state, **more}
 
 
 def shown(name: str, value: Any) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, RunContext, StructuredDict, ToolOutput
-from pydantic_ai.exceptions import IncompleteToolCall, ModelRetry, UnexpectedModelBehavior
+from pydantic_ai.exceptions import (
+    FallbackExceptionGroup,
+    IncompleteToolCall,
+    ModelAPIError,
+    ModelRetry,
+    UnexpectedModelBehavior,
+)
 from pydantic_ai.messages import ModelMessage, UserContent
 from pydantic_ai.usage import UsageLimits
 
@@ -16,6 +22,7 @@ from workers.agent import events
 from workers.agent.failures import ModelRefused, OutputInvalid
 from workers.agent.loop.journal import Journal
 from workers.agent.loop.models import settings_of
+from workers.agent.loop.provider_errors import translate
 from workers.agent.loop.streaming import token_handler
 from workers.agent.loop.talk import Talk
 from workers.agent.loop.toolset import MOST_MENDED, RunToolset
@@ -89,7 +96,9 @@ class Conversation:
                 event_stream_handler=token_handler(talk, journal) if talk.streaming else None,
             )
         except UnexpectedModelBehavior as error:
-            raise _misbehaved(error, talk) from error
+            raise translate(error) or _misbehaved(error, talk) from error
+        except (ModelAPIError, FallbackExceptionGroup) as error:  # out of a stream, past the journal's hook
+            raise translate(error) or error from error
         if isinstance(result.output, DeferredToolRequests):
             raise talk.suspension()
         self.messages = result.all_messages()
@@ -148,7 +157,8 @@ def _validator(talk: Talk, journal: Journal, contract: OutputContract) -> Any:
             raise _invalid(violations)
         transcript.repairs += 1
         if journal.live:
-            await talk.attempt.emit(events.output_invalid(transcript.turn, violations, transcript.repairs))
+            event = events.output_invalid(transcript.turn, violations, transcript.repairs)
+            await talk.attempt.emit(*talk.told(event))
         listed = "\n".join(f"- {v['field']}: {v['message']}" for v in violations)
         raise ModelRetry(f"The output breaks its schema. Give it again, whole and corrected:\n{listed}")
 

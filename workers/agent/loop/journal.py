@@ -61,7 +61,7 @@ class Journal(AbstractCapability[Any]):
             "seconds": round(time.monotonic() - began, 3),
         }
         turn = talk.transcript.turn + 1
-        logged = [*events_of(response, turn, talk), events.model_turn(turn, talk.agent, used, more)]
+        logged = talk.told(*events_of(response, turn, talk), events.model_turn(turn, talk.agent, used, more))
         await talk.transcript.record(
             ctx.messages, response, agent=talk.agent, turn=used, events=logged, silent=talk.silent
         )
@@ -75,7 +75,7 @@ class Journal(AbstractCapability[Any]):
             if failure is None:
                 raise
             raise failure from error
-        if self._talk.model.tells_end and response.finish_reason is None:
+        if self._talk.streaming and self._talk.model.tells_end and not _ended(response):
             raise cut_off(response.model_name or self._talk.model.name)
         response = as_output_call(response, self._talk.contract)
         return with_unique_call_ids(response)
@@ -145,7 +145,15 @@ class Journal(AbstractCapability[Any]):
         attempt = self._talk.attempt
         begun = attempt.entry(key) is not None
         await attempt.end(
-            key, "tool", tool.name, tool.effect, value, detail=args, begun=begun, pos=pos, events=(logged,)
+            key,
+            "tool",
+            tool.name,
+            tool.effect,
+            value,
+            detail=args,
+            begun=begun,
+            pos=pos,
+            events=self._talk.told(logged),
         )
 
     def _approved(self, tool: Tool, key: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -163,6 +171,11 @@ class Journal(AbstractCapability[Any]):
                 return dict(decision["arguments"])
         reason = decision.get("reason") or "no reason given"
         raise Rejected(f"A person rejected this call: {reason}")
+
+
+def _ended(response: ModelResponse) -> bool:
+    """Whether the provider said that this was all; the library itself takes a cut stream for a whole answer."""
+    return bool((response.provider_details or {}).get("finish_reason"))
 
 
 def _review(talk: Talk, key: str, tool: Tool, args: dict[str, Any]) -> Asked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from pydantic_ai.messages import (
 )
 
 from common.domain.output_schemas import OutputContract
+from common.domain.workflows import Step, Workflow
 from workers.agent.attachments import Attached
 from workers.agent.plan import Persona, Plan
 
@@ -45,6 +46,28 @@ def first_prompt(plan: Plan, attached: Sequence[Attached], sees_images: bool) ->
     for one in attached:
         content += _file(one, sees_images)
     return content or ["Begin."]
+
+
+def step_task(flow: Workflow, step: Step, inputs: Mapping[str, Any]) -> str:
+    """What a step of a workflow is to do, with the results of the steps before it."""
+    lines = [
+        f"You carry out one step of the workflow {flow.name}: {flow.description}".rstrip(": "),
+        f"The step is {step.name}: {step.description}",
+        "Do this step only, and answer with its result. What the workflow was asked to work on follows.",
+    ]
+    lines += [f"Result of the step {name}: {_json(found)}" for name, found in inputs.items()]
+    return "\n\n".join(lines)
+
+
+def workflow_results(flow: Workflow, results: Mapping[str, Any]) -> str:
+    """What a workflow that was carried out has given, for the agent's answer."""
+    return (
+        f"The workflow {flow.name} was carried out for this request. Results of its steps: {_json(results)}"
+    )
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _file(one: Attached, sees_images: bool) -> list[UserContent]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage, UserContent
 
+from common.domain import output_schemas
 from common.domain.errors import NotFound
 from common.domain.lifecycle import Outcome
 from common.domain.output_schemas import OutputContract
+from common.domain.workflows import Step, Workflow
 from common.services import agents
 from common.services.model_choice import model_name
 from common.services.turns import OPENING, StartTurn, TurnStart, start_turn
 from common.store.turns import Standing
-from runyard.errors import AgentError
 from workers.agent import attachments, events, plan
 from workers.agent.budget import Budget
 from workers.agent.equipment import Equipment
@@ -28,7 +31,7 @@ from workers.agent.loop.talk import Talk
 from workers.agent.loop.transcript import Transcript
 from workers.agent.plan import Persona, Plan
 from workers.agent.shared import Shared
-from workers.agent.tools import Toolbox
+from workers.agent.workflows import WorkflowRun
 from workers.attempt import Attempt, Ended, Suspended
 from workers.context import RunContext
 from workers.executor import Result
@@ -46,6 +49,8 @@ class Run:
         self._plan: Plan = plan.make(attempt.manifest, self._given, attempt.secrets)
         self._budget = Budget(attempt, self._plan.budget_micros)
         self._attached: list[attachments.Attached] = []
+        self._results: list[tuple[Workflow, dict[str, Any]]] = []
+        self._reading = asyncio.Lock()
         self._mail_given = 0  # the turn whose mail is in its prompt already
 
     async def go(self) -> Result:
@@ -54,6 +59,7 @@ class Run:
             if entry["state"] != "begun":
                 self._attempt.recall(entry["key"], entry["kind"])
         await self._read_images()
+        self._results = await self._workflows()
         main = self._conversation("", self._plan.output)
         output = await main.run(self._plan.persona.name, self._first_prompt, self._before())
         lines: tuple[dict[str, Any], ...] = ()
@@ -65,13 +71,17 @@ class Run:
 
     # -- conversations -------------------------------------------------------------------------------------
 
-    def _conversation(self, prefix: str, contract: OutputContract | None) -> Conversation:
+    def _conversation(
+        self, prefix: str, contract: OutputContract | None, scope: dict[str, Any] | None = None
+    ) -> Conversation:
         images = {a.file.id: a.image.data for a in self._attached if a.image is not None}
         transcript = Transcript(self._attempt, prefix, images)
         main = not prefix
 
         async def speaker_of(name: str) -> Speaker:
-            return await self._speaker(name, transcript, contract, tools=prefix != "final", main=main)
+            speaker = await self._speaker(name, transcript, contract, tools=prefix != "final", main=main)
+            speaker.talk.scope = scope or {}
+            return speaker
 
         async def mail() -> list[str]:
             return await self._mail_after(transcript) if main else []
@@ -137,17 +147,25 @@ class Run:
         return [*prompt.demonstrations(self._plan.persona), *earlier]
 
     async def _first_prompt(self, speaker: Speaker) -> Sequence[UserContent]:
-        files = self._context.files
-        if files and not self._attached:
-            self._attached = await attachments.read(self._attempt, files, self._shared.files)
-            await self._attempt.emit(*(one.event for one in self._attached))
+        async with self._reading:  # steps of a workflow may all want them
+            await self._read_files()
         speaker.talk.transcript.show({a.file.id: a.image.data for a in self._attached if a.image is not None})
-        return prompt.first_prompt(self._plan, self._attached, speaker.talk.model.sees_images)
+        asked = prompt.first_prompt(self._plan, self._attached, speaker.talk.model.sees_images)
+        return [*asked, *(prompt.workflow_results(flow, found) for flow, found in self._results)]
+
+    async def _read_files(self) -> None:
+        files, attempt = self._context.files, self._attempt
+        if len(self._attached) == len(files):
+            return
+        self._attached = await attachments.read(attempt, files, self._shared.files)
+        if attempt.entry("attachments") is None:
+            logged = tuple(one.event for one in self._attached)
+            await attempt.end("attachments", "value", "attachments", "read", None, events=logged)
 
     async def _read_images(self) -> None:
         """A resumed conversation names the images it showed; the model must see them again."""
         images = [file for file in self._context.files if file.media_type.startswith("image/")]
-        if images and self._attempt.entry("turn#1") is not None:
+        if images and any(entry["kind"] == "model" for entry in self._attempt.entries):
             self._attached = await attachments.read(self._attempt, images, self._shared.files)
 
     # -- before each turn ----------------------------------------------------------------------------------
@@ -197,6 +215,30 @@ class Run:
         self._mail_given = turn if said else 0
         return said
 
+    # -- workflows -----------------------------------------------------------------------------------------
+
+    async def _workflows(self) -> list[tuple[Workflow, dict[str, Any]]]:
+        """Carry out the workflows, one after the other, before the agent answers."""
+        found = []
+        for index, flow in enumerate(self._plan.workflows):
+            perform = partial(self._perform, flow)
+            found.append((flow, await WorkflowRun(self._attempt, flow, index, perform).run()))
+        return found
+
+    async def _perform(self, flow: Workflow, prefix: str, step: Step, inputs: Mapping[str, Any]) -> Any:
+        contract = None
+        if step.output_schema is not None:
+            where = f"workflows.{flow.id}.{step.id}.output_schema"
+            contract = output_schemas.from_schema(step.output_schema, field=where)
+        scope = {"workflow": flow.id, "step": step.id}
+
+        async def ask(speaker: Speaker) -> Sequence[UserContent]:
+            asked = await self._first_prompt(speaker)
+            return [prompt.step_task(flow, step, inputs), *asked]
+
+        conversation = self._conversation(prefix, contract, scope)
+        return await conversation.run(self._plan.persona.name, ask, [])
+
     # -- the structured output of the whole ----------------------------------------------------------------
 
     async def _final_output(self, messages: Sequence[ModelMessage], contract: OutputContract) -> Any:
@@ -218,6 +260,3 @@ class Run:
 
 def _texts(said: Sequence[Any]) -> list[str]:
     return [one if isinstance(one, str) else str(one) for one in said]
-
-
-__all__ = ["AgentError", "Run", "Toolbox"]

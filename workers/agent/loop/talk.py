@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from common.domain.lifecycle import Outcome
 from common.domain.output_schemas import OutputContract
 from common.services.attempts import Asked
 from common.store.turns import Standing
+from workers.agent.events import Event
 from workers.agent.loop.models import Chosen
 from workers.agent.loop.prices import Prices
 from workers.agent.loop.transcript import Transcript
@@ -30,6 +32,9 @@ class Talk:
     toolbox: Toolbox = field(default_factory=Toolbox)
     contract: OutputContract | None = None
     streaming: bool = False
+    scope: dict[str, Any] = field(
+        default_factory=dict
+    )  # what its events say besides, such as the workflow's step
     asked: list[Asked] = field(default_factory=list)
     child_ids: list[str] = field(default_factory=list)
     transfers: dict[str, str] = field(default_factory=dict)  # tool name → agent
@@ -40,6 +45,10 @@ class Talk:
         """Tools whose calls are no conversation lines: the output's is written when it is valid, a question's
         when it is asked."""
         return frozenset({ask.NAME, *([self.contract.name] if self.contract else ())})
+
+    def told(self, *logged: Event) -> tuple[Event, ...]:
+        """Events as this conversation logs them."""
+        return tuple((type_, {**data, **self.scope}) for type_, data in logged)
 
     def wait(self, waits: Waits) -> None:
         """A call has no result yet: the run leaves once its siblings have ended."""

@@ -1,0 +1,111 @@
+"""A desk for declared agents: a workshop on a real database, the runner, and a scripted model server behind it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.domain.lifecycle import Status
+from common.domain.manifests import parse
+from common.domain.tasks import Task
+from common.services import agents, answers
+from common.services.answers import Decision
+from common.settings import Settings
+from common.store import events, messages
+from tests.fakes.model_server import ModelServer
+from tests.workshop import Workshop
+from workers.agent.runner import DeclaredRunner
+
+BOT = "@test/bot"
+
+
+@dataclass
+class Desk:
+    """What a test of a declared agent holds."""
+
+    shop: Workshop
+    server: ModelServer
+    settings: Settings
+    home: Path
+
+    def publish(self, name: str = BOT, **manifest: Any) -> str:
+        """Publish a declared agent; its name."""
+        document = parse({"name": name, "instructions": "You are a test agent."} | manifest)
+        self.shop.transact(lambda tx: agents.publish(tx, self.shop.org, document))
+        return name
+
+    async def submit(
+        self,
+        message: str | None = None,
+        args: Any = None,
+        agent: str = BOT,
+        *,
+        output_config: Any = None,
+        files: Iterable[dict[str, Any]] = (),
+        session_id: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Submit a run with these options; its task id."""
+        given = {"options": options, "output_config": output_config, "files": list(files)}
+        return await self.shop.submit(agent, args, message, input=given, session_id=session_id)
+
+    async def run(self, message: str | None = None, args: Any = None, **more: Any) -> Task:
+        """Submit a run and wait for its end."""
+        return await self.shop.ended(await self.submit(message, args, **more))
+
+    async def completed(self, message: str | None = None, args: Any = None, **more: Any) -> Task:
+        """Submit a run, which must complete."""
+        task = await self.run(message, args, **more)
+        assert task.status is Status.COMPLETED, task.error
+        return task
+
+    async def asked(self, task_id: str) -> dict[str, Any]:
+        """Wait until the run waits for a person; its one open question."""
+        await self.shop.until(task_id, Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW)
+        (question,) = self.shop.questions(task_id)
+        return question
+
+    def say(self, task_id: str, value: Any) -> None:
+        """A user's message to the run."""
+        self.shop.transact(lambda tx: answers.say(tx, self.shop.org, task_id, value, "user:1"))
+
+    def decide(self, task_id: str, action: str, **more: Any) -> None:
+        """A person's decision on the run's open review."""
+        self.shop.transact(
+            lambda tx: answers.review(tx, self.shop.org, task_id, Decision(action, **more), "user:1")
+        )
+
+    def events(self, task: Task | str, type_: str | None = None) -> list[dict[str, Any]]:
+        """The data of the run's events, of one type if given."""
+        task_id = task if isinstance(task, str) else task.id
+        with self.shop.store.read() as conn:
+            found = events.after(conn, task_id, 0, 1000)
+        return [e["data"] | {"type": e["type"]} for e in found if type_ in (None, e["type"])]
+
+    def lines(self, task: Task) -> list[tuple[str, Any]]:
+        """The run's conversation lines (type, content)."""
+        with self.shop.store.read() as conn:
+            return [(line["type"], line["content"]) for line in messages.of_task(conn, task.id)]
+
+
+@contextlib.asynccontextmanager
+async def desk(url: str, home: Path, **settings: Any) -> AsyncIterator[Desk]:
+    """A desk with one worker, asking the scripted server for every model."""
+    home.mkdir(exist_ok=True)
+    with ModelServer() as server:
+        given: dict[str, Any] = {"home": home, "model": "test-model", "model_base_url": server.url}
+        chosen = Settings(**(given | settings))
+        async with Workshop(url, files=home / "files") as shop:
+            runner = DeclaredRunner(chosen, shop.store, shop.writer)
+            shop.declared = runner
+            try:
+                await shop.engine()
+                yield Desk(shop, server, chosen, home)
+            finally:
+                for engine in list(shop.engines):
+                    await engine.drain(4.0)
+                    shop.engines.remove(engine)
+                await runner.aclose()

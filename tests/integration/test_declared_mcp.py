@@ -1,0 +1,142 @@
+"""Tools of real MCP servers in processes of their own: both transports, credentials, servers that fail or die."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.domain.lifecycle import Status
+from tests.declared import Desk, desk
+from tests.fakes.mcp_servers import McpProcess, mcp_process
+from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def crm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpProcess]:
+    with mcp_process(tmp_path_factory.mktemp("mcp"), token="s3cret") as running:
+        yield running
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Desk]:
+    url = f"sqlite:///{tmp_path / 'runyard.db'}"
+    async with desk(url, tmp_path / "home", allow_private_urls=True) as office:
+        office.publish()
+        yield office
+
+
+def bearer(server: McpProcess, **more: Any) -> dict[str, Any]:
+    auth = {"type": "bearer", "token": "s3cret"}
+    return {"serverName": "crm", "serverUrl": server.url, "auth": auth} | more
+
+
+async def test_a_tool_of_an_mcp_server_is_offered_and_called(office: Desk, crm: McpProcess) -> None:
+    office.server.answer(calls(crm_find_customer={"name": "Ada"}), say("Ada has the gold plan."))
+    task = await office.completed("Which plan has Ada?", mcp_servers=[bearer(crm)])
+    assert "crm_find_customer" in tools_of(office.server.requests[0])
+    assert '"plan":"gold"' in results_of(office.server.requests[1])[0]
+    (connected,) = office.events(task, "mcp_server")
+    assert (connected["state"], "find_customer" in connected["tools"]) == ("connected", True)
+    assert office.events(task, "tool_call")[0]["source"] == "mcp:crm"
+
+
+async def test_an_oauth_access_token_is_sent_as_a_bearer(office: Desk, crm: McpProcess) -> None:
+    office.server.answer(calls(crm_find_customer={"name": "Bob"}), say("Gold."))
+    auth = {"type": "oauth", "oauth": {"accessToken": "s3cret"}}
+    await office.completed("Bob's plan?", mcp_servers=[bearer(crm, auth=auth)])
+    assert "find Bob" in crm.calls
+
+
+async def test_credentials_from_the_sealed_part_of_the_request_are_used(
+    office: Desk, crm: McpProcess
+) -> None:
+    office.server.answer(calls(crm_find_customer={"name": "Cleo"}), say("Gold."))
+    sealed = office.shop.sealer.seal({"mcp_servers": {"crm": {"type": "bearer", "token": "s3cret"}}})
+    given = {"options": {"mcp_servers": [{"serverName": "crm", "serverUrl": crm.url}]}}
+    task_id = await office.shop.submit("@test/bot", None, "Cleo's plan?", input=given, secrets=sealed)
+    assert (await office.shop.ended(task_id)).output == "Gold."
+    assert "find Cleo" in crm.calls
+
+
+async def test_the_older_sse_endpoint_works_too(office: Desk, tmp_path: Path) -> None:
+    with mcp_process(tmp_path, kind="sse") as old:
+        office.server.answer(calls(old_find_customer={"name": "Ada"}), say("Gold."))
+        await office.completed("Plan?", mcp_servers=[{"serverName": "old", "serverUrl": old.url}])
+        assert old.calls == ["find Ada"]
+
+
+async def test_what_a_tool_raises_there_is_an_error_the_agent_sees(office: Desk, crm: McpProcess) -> None:
+    office.server.answer(calls(crm_explode={}), say("It failed."))
+    task = await office.completed("Try.", mcp_servers=[bearer(crm)])
+    assert task.output == "It failed."
+    assert office.events(task, "tool_result")[0]["outcome"] == "failed"
+
+
+async def test_a_wrong_token_leaves_the_agent_without_the_server_but_running(
+    office: Desk, crm: McpProcess
+) -> None:
+    office.server.answer(say("I cannot look it up."))
+    server = bearer(crm, auth={"type": "bearer", "token": "wrong"})
+    task = await office.completed("Plan?", mcp_servers=[server])
+    assert [e["state"] for e in office.events(task, "mcp_server")] == ["failed"]
+    assert "crm is not reachable" in system_of(office.server.requests[0])
+
+
+async def test_a_server_that_dies_in_a_call_is_that_calls_error(office: Desk, tmp_path: Path) -> None:
+    with mcp_process(tmp_path) as frail:
+        office.server.answer(
+            calls(frail_die={}), calls(frail_find_customer={"name": "Ada"}), say("The server is gone.")
+        )
+        servers = [{"serverName": "frail", "serverUrl": frail.url}]
+        task = await office.completed("Look.", mcp_servers=servers)
+    assert task.output == "The server is gone."
+    assert [e["outcome"] for e in office.events(task, "tool_result")] == ["failed", "failed"]
+
+
+async def test_private_addresses_are_refused_unless_the_operator_allows_them(
+    tmp_path: Path, crm: McpProcess
+) -> None:
+    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as guarded:
+        guarded.publish()
+        guarded.server.answer(say("I cannot."))
+        task = await guarded.completed("Plan?", mcp_servers=[bearer(crm)])
+        (failed,) = guarded.events(task, "mcp_server")
+        assert "RUNYARD_ALLOWED_HOSTS" in failed["error"]
+
+
+async def test_a_reviewed_remote_tool_waits_and_runs_once_after_a_new_worker_resumes(
+    office: Desk, crm: McpProcess
+) -> None:
+    office.publish("@test/writer", review=["send_letter"], mcp_servers=[bearer(crm)])
+    office.server.answer(calls(crm_send_letter={"to": "Zoe"}), say("Sent."))
+    task_id = await office.submit("Write to Zoe.", agent="@test/writer")
+    review = await office.asked(task_id)
+    assert review["payload"]["action"] == "crm_send_letter"
+    office.decide(task_id, "approve")
+    task = await office.shop.ended(task_id)
+    assert (task.status, task.output, task.attempt) == (Status.COMPLETED, "Sent.", 2)
+    assert crm.calls.count("letter Zoe") == 1
+    assert len(office.events(task, "mcp_server")) == 1  # discovered once
+
+
+async def test_a_server_without_a_name_or_with_bad_auth_is_a_clear_refusal(
+    office: Desk, crm: McpProcess
+) -> None:
+    for server, field in (
+        ({"serverUrl": crm.url}, "serverName"),
+        (bearer(crm, auth={"type": "bearer"}), "auth"),
+    ):
+        task = await office.run("Plan?", mcp_servers=[server])
+        assert task.error is not None
+        assert (task.error["code"], task.error["cause"]) == ("invalid_mcp_server", "input")
+        assert task.error["details"]["field"] == f"mcp_servers[0].{field}"

@@ -6,7 +6,15 @@ from runyard import agent, Context
 async def invoice_check(ctx: Context, args: dict) -> dict:
     total = await ctx.step("total", add_up, args["lines"])
     return {"total": total}
+
+with Client(api_key_file=".runyard/admin.key") as client:
+    print(client.run("invoice_check", {"lines": []}).result())
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from runyard.authoring import AgentDefinition, Input, agent, registered
 from runyard.context import BlockingContext, Context, File, SessionInfo, TaskInfo
@@ -21,22 +29,60 @@ from runyard.errors import (
     StepFailed,
 )
 
+if TYPE_CHECKING:
+    from runyard.async_client import AsyncClient
+    from runyard.client import Client
+    from runyard.client_results import (
+        ClientError,
+        Event,
+        NotFinished,
+        Question,
+        Refused,
+        Run,
+        RunFailed,
+        Unreachable,
+    )
+
+_RESULTS = ("ClientError", "Event", "NotFinished", "Question", "Refused", "Run", "RunFailed", "Unreachable")
+#: What callers use: imported when asked for, so that an agent's import brings no HTTP library.
+_LAZY = {
+    "Client": "runyard.client",
+    "AsyncClient": "runyard.async_client",
+    **dict.fromkeys(_RESULTS, "runyard.client_results"),
+}
+
 __all__ = [
     "AgentDefinition",
     "AgentError",
+    "AsyncClient",
     "BlockingContext",
     "Cancelled",
     "ChildFailed",
+    "Client",
+    "ClientError",
     "Context",
+    "Event",
     "File",
     "Input",
     "JournalMismatch",
+    "NotFinished",
     "ProviderError",
+    "Question",
+    "Refused",
     "Rejected",
     "RetryLater",
+    "Run",
+    "RunFailed",
     "SessionInfo",
     "StepFailed",
     "TaskInfo",
+    "Unreachable",
     "agent",
     "registered",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

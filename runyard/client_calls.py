@@ -1,0 +1,228 @@
+"""What both clients say to the server and when they say it again: no input or output here.
+
+A flow is a generator: it yields a `Call` or a `Pause`, is sent what came of it, and returns the outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from runyard.client_results import NotFinished, Refused, Run, Unreachable
+
+T = TypeVar("T")
+BASE: Final = "/api/v1"
+_AGAIN: Final = frozenset({429, 502, 503, 504})
+#: The server's own word that it did nothing: safe to repeat whatever was asked.
+_UNDONE: Final = frozenset({429, 503})
+_SLOWEST: Final = 30.0
+_LONG_POLL: Final = 25.0
+Upload = str | Path | bytes | tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request. `repeatable`: it may be sent again although the first may have been carried out."""
+
+    method: str
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    data: Mapping[str, str] | None = None
+    files: tuple[tuple[str, tuple[str, bytes]], ...] = ()
+    repeatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Do nothing for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the server answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No answer came. `unsent`: the server cannot have seen the request."""
+
+    error: Exception
+    unsent: bool
+
+
+Step = Call | Pause
+Outcome = Reply | Lost | None
+Flow = Generator[Step, Outcome, T]
+
+
+class Backoff:
+    """How long to wait before trying again: longer each time, for `patience` seconds since it last went well."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self.succeeded()
+
+    def succeeded(self) -> None:
+        """Begin anew."""
+        self.reached()
+        self._next = 0.2
+
+    def reached(self) -> None:
+        """Somebody answered: patience counts from the next failure on."""
+        self._deadline: float | None = None
+
+    def pause(self, asked: float | None = None) -> Pause | None:
+        """The next pause, as long as the server asked for if it did; None when patience ends before it would."""
+        seconds = self._next * random.uniform(0.5, 1.0) if asked is None else asked
+        self._next = min(self._next * 2, _SLOWEST)
+        now = time.monotonic()
+        self._deadline = now + self._patience if self._deadline is None else self._deadline
+        return Pause(seconds) if now + seconds <= self._deadline else None
+
+
+def exchange(call: Call, patience: float) -> Flow[Reply]:
+    """Send a request until the server takes it: `Refused`, or `Unreachable` when patience ends."""
+    backoff = Backoff(patience)
+    while True:
+        answer = yield call
+        if isinstance(answer, Reply) and answer.status < 400:
+            return answer
+        again = backoff.pause(_retry_after(answer)) if _may_repeat(call, answer) else None
+        if again is None:
+            raise failure(answer)
+        yield again
+
+
+def _may_repeat(call: Call, answer: Outcome) -> bool:
+    if isinstance(answer, Lost):
+        return call.repeatable or answer.unsent
+    assert answer is not None
+    if call.repeatable:
+        return answer.status in _AGAIN or _code(answer) == "idempotency_in_progress"
+    return answer.status in _UNDONE and bool(_code(answer))  # not what some proxy says
+
+
+def _code(answer: Reply) -> str:
+    return str(answer.body.get("code") or "") if isinstance(answer.body, dict) else ""
+
+
+def _retry_after(answer: Outcome) -> float | None:
+    """Seconds, from the header's number or date."""
+    given = answer.headers.get("retry-after") if isinstance(answer, Reply) else None
+    if not given:
+        return None
+    try:
+        return max(0.0, float(given))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def failure(answer: Outcome) -> Refused | Unreachable:
+    """The exception for an answer that is none."""
+    if isinstance(answer, Reply):
+        return Refused(answer.status, answer.body if isinstance(answer.body, dict) else {})
+    error = answer.error if isinstance(answer, Lost) else None
+    found = Unreachable(f"The server did not answer: {error}")
+    found.__cause__ = error
+    return found
+
+
+def submit(
+    agent: str,
+    args: Any,
+    message: str | None,
+    files: Mapping[str, Upload] | None,
+    idempotency_key: str | None,
+    options: Mapping[str, Any],
+) -> Call:
+    """The request that runs an agent. Its Idempotency-Key makes repeating it safe."""
+    given = {"query": message, "args": args} | dict(options)
+    body = {name: value for name, value in given.items() if value is not None}
+    if not files and "query" not in body:
+        body.setdefault("args", {})
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    path = f"{BASE}/agents/{quote(agent, safe='@')}/run"
+    if not files:
+        return Call("POST", path, headers=headers | _JSON, content=json.dumps(body).encode())
+    fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
+    attached = tuple((name, _upload(name, value)) for name, value in files.items())
+    return Call("POST", path, headers=headers, data=fields, files=attached)
+
+
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+def _upload(name: str, value: Upload) -> tuple[str, bytes]:
+    """File name and content, read now: a request that is repeated sends the same."""
+    if isinstance(value, str | Path):
+        return Path(value).name, Path(value).read_bytes()
+    return (name, value) if isinstance(value, bytes) else value
+
+
+def post(path: str, body: Mapping[str, Any], *, repeatable: bool) -> Call:
+    """A request with a JSON body; fields that are None are left out."""
+    given = {name: value for name, value in body.items() if value is not None}
+    content = json.dumps(given).encode()
+    return Call("POST", BASE + path, headers=_JSON, content=content, repeatable=repeatable)
+
+
+def task(run_id: str, action: str = "") -> str:
+    """The path of a run, or of an action on it."""
+    return f"/tasks/{quote(run_id, safe='')}{action}"
+
+
+def get(path: str, **params: Any) -> Call:
+    """A request that reads."""
+    return Call(
+        "GET", BASE + path, params={name: value for name, value in params.items() if value is not None}
+    )
+
+
+def reading(run_id: str, patience: float) -> Flow[Run]:
+    """Read a run."""
+    return Run.of((yield from exchange(get(task(run_id)), patience)).body)
+
+
+def submitting(call: Call, patience: float) -> Flow[Run]:
+    """Submit a run; as it was accepted."""
+    return Run.of((yield from exchange(call, patience)).body)
+
+
+def waiting(run_id: str, timeout: float | None, through_people: bool, patience: float) -> Flow[Run]:
+    """Wait for a run to come to rest; `NotFinished` after `timeout` seconds (None: never)."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    tag: str | None = None
+    run: Run | None = None
+    while True:
+        left = _LONG_POLL if deadline is None else max(0.0, deadline - time.monotonic())
+        call = get(task(run_id), wait=round(min(left, _LONG_POLL), 3))
+        if tag is not None:  # resting, but not at its end: be told of the next change
+            call = Call(call.method, call.path, call.params, {"If-None-Match": tag})
+        answer = yield from exchange(call, patience)
+        run = Run.of(answer.body) if answer.status != 304 else run
+        assert run is not None
+        if run.ended or (run.waits_for_people and not through_people):
+            return run
+        if deadline is not None and time.monotonic() >= deadline:
+            raise NotFinished(run)
+        tag = answer.headers.get("etag") if run.waits_for_people else None

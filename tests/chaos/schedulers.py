@@ -28,7 +28,7 @@ from common.outbound import OutboundPolicy
 from common.services import agents, schedules
 from common.services.runs import Caller, RunRules
 from common.services.scheduling import Wanted
-from common.store import identity
+from common.store import identity, migrate
 from common.store.database import Database
 from common.store.schedules import due_ids
 from common.store.tables.query import Fire, Task
@@ -89,6 +89,15 @@ class Timetable:
         with self.store.begin() as tx:
             self.org = identity.insert_organisation(tx, "chaos")
             self.agent = agents.publish(tx, self.org, parse({"name": "@chaos/tick", "kind": "python"}))
+
+    @staticmethod
+    def on_sqlite(file: Path) -> Timetable:
+        """On a new SQLite database."""
+        url = f"sqlite:///{file}"
+        db = Database(url)
+        migrate.upgrade(db)
+        db.close()
+        return Timetable(url)
 
     def fill(self, count: int, seconds: float) -> None:
         """Make `count` schedules; those that fire once do so within `seconds`."""

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from api.console import routes as console
+from api.dialects.appstrate import apps as appstrate_apps
+from api.dialects.appstrate import keys as appstrate_keys
+from api.dialects.appstrate import packages as appstrate_packages
+from api.dialects.appstrate import people as appstrate_people
+from api.dialects.appstrate import realtime as appstrate_realtime
 from api.dialects.appstrate import run as appstrate_run
 from api.dialects.appstrate import runs as appstrate_runs
+from api.dialects.appstrate import schedules as appstrate_schedules
+from api.dialects.appstrate import system as appstrate_system
+from api.dialects.appstrate import versions as appstrate_versions
+from api.dialects.appstrate import webhooks as appstrate_webhooks
 from api.dialects.nara import routes as nara
 from api.dialects.nugen import agents as nugen_agents
 from api.dialects.nugen import runs as nugen_runs
@@ -65,6 +74,15 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     nugen_agents,
     appstrate_run,
     appstrate_runs,
+    appstrate_realtime,
+    appstrate_schedules,
+    appstrate_webhooks,
+    appstrate_people,
+    appstrate_apps,
+    appstrate_keys,
+    appstrate_packages,
+    appstrate_versions,
+    appstrate_system,
 )
 
 

@@ -218,7 +218,9 @@ def routes(declared: Sequence[Operation]) -> list[BaseRoute]:
     async def docs(_request: Request) -> Response:
         return HTMLResponse(as_page, headers=docs_page.HEADERS)
 
-    return [Route("/openapi.json", openapi_json), Route("/docs", docs)]
+    # appstrate's clients look for it under /api
+    paths = ("/openapi.json", "/api/openapi.json")
+    return [*(Route(path, openapi_json) for path in paths), Route("/docs", docs)]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -190,3 +190,13 @@ def parameter(call: Call, name: str) -> str | None:
     if given and "\0" in given[-1]:
         raise InvalidRequest("NUL characters are refused.", field=name)
     return given[-1] if given else None
+
+
+def instant_of(text: str, field: str) -> float:
+    """An RFC 3339 date-time (without a zone: UTC) in epoch seconds; `InvalidRequest`."""
+    try:
+        parsed = datetime.fromisoformat(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        message = f"{field} is an RFC 3339 date-time such as 2026-01-31T12:00:00Z."
+        raise InvalidRequest(message, field=field) from None

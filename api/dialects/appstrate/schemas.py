@@ -44,3 +44,10 @@ class Deleted(Open):
     """How many were deleted."""
 
     deleted: int
+
+
+class ListOf(Open):
+    """A list."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]

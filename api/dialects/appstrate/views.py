@@ -9,6 +9,7 @@ from typing import Any, Final
 from api.dialects.appstrate.front import when
 from common.domain.ids import is_uuid
 from common.domain.lifecycle import TERMINAL, Status
+from common.domain.payloads import appstrate_input, appstrate_result, duration_ms
 from common.domain.tasks import Task
 
 API_RUN, SCHEDULE_RUN = "exec_", "run_"
@@ -46,13 +47,6 @@ def status_of(task: Task) -> str:
     return "running" if begun else "pending"
 
 
-def duration_ms(task: Task) -> int | None:
-    """From creation to the end, in milliseconds; told for every ended run, cancelled ones too."""
-    if task.finished_at is None:
-        return None
-    return max(0, round((task.finished_at - task.created_at) * 1000))
-
-
 def error_text(task: Task) -> str | None:
     """Why an ended run has no result."""
     if task.status in TERMINAL and task.error:
@@ -64,12 +58,7 @@ def result_of(task: Task) -> dict[str, Any] | None:
     """``{"output": object?, "report": text?}`` of a success: a text is a report, any other value an output."""
     if task.status is not Status.COMPLETED:
         return None
-    output = task.output
-    if output is None:
-        return {}
-    if isinstance(output, str):
-        return {"report": output}
-    return {"output": output if isinstance(output, dict) else {"result": output}}
+    return appstrate_result(task.output)
 
 
 def tokens_of(usage: Mapping[str, Any] | None) -> dict[str, int] | None:
@@ -92,7 +81,7 @@ def run_json(task: Task, beside: Beside) -> dict[str, Any]:
         "applicationId": beside.applications.get(task.key_id or ""),
         "orgId": task.org_id,
         "status": status_of(task),
-        "input": (task.input or {}).get("args"),
+        "input": appstrate_input(task),
         "result": result_of(task),
         "state": None,
         "error": error_text(task),

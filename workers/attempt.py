@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,7 +20,8 @@ from common.services.attempts import Asked
 from common.services.claims import Claimed
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
-from runyard.errors import AgentError, Cancelled, JournalMismatch, StepFailed, Suspension
+from runyard.errors import AgentError, Cancelled, Suspension
+from workers.replay import Replay, describe, replayed, to_json
 
 logger = structlog.get_logger("runyard.attempt")
 
@@ -58,7 +56,7 @@ class Suspended(Suspension):
         super().__init__(ended.outcome.value)
 
 
-@dataclass(slots=True)
+@dataclass
 class Attempt:
     """An attempt in progress. Its writes raise `Cancelled` once it no longer owns the task."""
 
@@ -72,18 +70,11 @@ class Attempt:
     deadline: float | None = None  # epoch seconds
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
-    replayed: int = 0
     started: float = field(default_factory=time.monotonic)
-    _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _used: set[str] = field(default_factory=set)
-    _counts: dict[str, int] = field(default_factory=dict)
-    _open: set[str] = field(default_factory=set)
-    _concurrent: bool = False
-    _pos: int = 0
+    _open: set[str] = field(default_factory=set)  # keys of steps under way
 
     def __post_init__(self) -> None:
-        self._entries = {entry["key"]: entry for entry in self.claimed.journal}
-        self._pos = max((entry["pos"] for entry in self.claimed.journal), default=0)
+        self.replay = Replay(self.claimed.journal)
 
     @property
     def task(self) -> Task:
@@ -94,14 +85,6 @@ class Attempt:
     def number(self) -> int:
         """The attempt's number: its fence."""
         return self.claimed.task.attempt
-
-    @property
-    def open_irreversible(self) -> str | None:
-        """The key of an irreversible step that began and has not ended, as far as the journal knows."""
-        begun = (
-            k for k, e in self._entries.items() if e["state"] == "begun" and e["effect"] == "irreversible"
-        )
-        return next(begun, None)
 
     def check(self) -> None:
         """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
@@ -140,75 +123,6 @@ class Attempt:
         if self.ended_by is None:
             self.tokens.token(self.task.id, self.number, data)
 
-    # -- the journal ---------------------------------------------------------------------------------------
-
-    def key(self, name: str) -> str:
-        """The journal key of the next occurrence of `name`."""
-        self._counts[name] = self._counts.get(name, 0) + 1
-        return f"{name[:180]}#{self._counts[name]}"
-
-    def entry(self, key: str) -> dict[str, Any] | None:
-        """What the journal holds under `key`."""
-        return self._entries.get(key)
-
-    @property
-    def entries(self) -> Sequence[dict[str, Any]]:
-        """The whole journal as this attempt knows it, in order of beginning."""
-        return sorted(self._entries.values(), key=lambda entry: int(entry["pos"]))
-
-    def recall(self, key: str, kind: str, fingerprint: str | None = None) -> dict[str, Any] | None:
-        """A finished entry to replay instead of doing the work, or None.
-
-        Raises `JournalMismatch` when the entry was made by another kind of call or with other arguments.
-        """
-        entry = self._entries.get(key)
-        if entry is None:
-            self._refuse_skipped(key)
-            return None
-        if entry["kind"] != kind or (
-            fingerprint and entry["fingerprint"] and entry["fingerprint"] != fingerprint
-        ):
-            raise JournalMismatch(
-                f"Step {key!r} was journaled as {entry['kind']!r} with other arguments: the agent's code or its input "
-                "changed while this task was under way. Stop it and run it anew.",
-                step=key,
-            )
-        self._used.add(key)
-        if entry["state"] == "begun":
-            return None
-        self.replayed += 1
-        return entry
-
-    def _refuse_skipped(self, key: str) -> None:
-        """A new step while finished ones stand unused means the code changed, unless steps ran side by side."""
-        if self._concurrent or self._open:
-            self._concurrent = True
-            return
-        left = [
-            k
-            for k, e in self._entries.items()
-            if k not in self._used and e["state"] != "begun" and not (e["detail"] or {}).get("beside")
-        ]
-        if (
-            left
-            and self.claimed.journal
-            and not any((e["detail"] or {}).get("beside") for e in self.claimed.journal)
-        ):
-            raise JournalMismatch(
-                f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task "
-                "was under way. Stop it and run it anew, or deploy the version it began with.",
-                step=key,
-                journaled=left,
-            )
-
-    def unused(self) -> list[str]:
-        """Finished steps that this attempt did not ask for again: at the end there must be none."""
-        return [
-            k
-            for k, e in self._entries.items()
-            if k not in self._used and e["state"] != "begun" and e["kind"] in ("step", "child")
-        ]
-
     async def once(
         self,
         key: str,
@@ -226,9 +140,9 @@ class Attempt:
         The result is returned in JSON form, as a replay would. `events` tells what to log with the result.
         """
         self.check()
-        entry = self.recall(key, kind, fingerprint)
+        entry = self.replay.recall(key, kind, beside=bool(self._open))
         if entry is not None:
-            return _replay(entry)
+            return replayed(entry)
         if self.draining:
             raise Suspended(Ended(Outcome.HANDED_OVER))
         beside = bool(self._open)
@@ -259,7 +173,7 @@ class Attempt:
         events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None,
     ) -> Any:
         begun = effect == "irreversible"
-        pos = self.next_pos()
+        pos = self.replay.next_pos()
         if begun:
             await self.begin(key, kind, name, effect, fingerprint, detail, pos)
         try:
@@ -296,11 +210,6 @@ class Attempt:
         )
         return value
 
-    def next_pos(self) -> int:
-        """The position of the next journal entry."""
-        self._pos += 1
-        return self._pos
-
     async def begin(
         self,
         key: str,
@@ -312,15 +221,15 @@ class Attempt:
         pos: int | None = None,
     ) -> None:
         """Put on record that a step begins, before it does."""
-        again = key in self._entries
-        pos = self.next_pos() if pos is None else pos
+        again = self.replay.entry(key) is not None
+        pos = self.replay.next_pos() if pos is None else pos
         await self.write(
             steps.begin,
             steps.Begin(
                 self.task.id, self.number, key, pos, kind, name, effect, fingerprint, detail or None, again
             ),
         )
-        self._remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
+        self.replay.remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
 
     async def end(
         self,
@@ -339,7 +248,7 @@ class Attempt:
         turn: dict[str, Any] | None = None,
     ) -> None:
         """Put a step's result on record, with the events and the model usage that belong to it."""
-        pos = self.next_pos() if pos is None else pos
+        pos = self.replay.next_pos() if pos is None else pos
         await self.write(
             steps.end,
             steps.End(
@@ -354,35 +263,12 @@ class Attempt:
                 state,
                 fingerprint,
                 detail or None,
-                begun or key in self._entries,
+                begun or self.replay.entry(key) is not None,
                 events,
                 turn,
             ),
         )
-        self._remember(key, kind, effect, fingerprint, detail, state, value, pos)
-
-    def _remember(
-        self,
-        key: str,
-        kind: str,
-        effect: str,
-        fingerprint: str | None,
-        detail: dict[str, Any] | None,
-        state: str,
-        value: Any,
-        pos: int,
-    ) -> None:
-        self._used.add(key)
-        self._entries[key] = {
-            "key": key,
-            "kind": kind,
-            "effect": effect,
-            "fingerprint": fingerprint,
-            "detail": detail,
-            "state": state,
-            "value": value,
-            "pos": pos,
-        }
+        self.replay.remember(key, kind, effect, fingerprint, detail, state, value, pos)
 
     def answer(self, key: str) -> dict[str, Any] | None:
         """The question or review asked under `key`, once it was answered."""
@@ -390,45 +276,3 @@ class Attempt:
             (q for q in self.claimed.answers if q["key"] == key and q["state"] in ("answered", "expired")),
             None,
         )
-
-
-def to_json(value: Any, name: str) -> Any:
-    """`value` as a replay would return it; `AgentError` result_not_json when it has no JSON form."""
-    try:
-        return orjson.loads(orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS))
-    except (TypeError, ValueError) as error:
-        raise AgentError(
-            f"The result of {name!r} has no JSON form: {error}", code="result_not_json"
-        ) from None
-
-
-def _default(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def fingerprint(*parts: Any) -> str | None:
-    """A hash of what a step is called with, or None when that has no JSON form."""
-    try:
-        return hashlib.blake2b(
-            orjson.dumps(parts, default=_default, option=orjson.OPT_SORT_KEYS), digest_size=12
-        ).hexdigest()
-    except (TypeError, ValueError):
-        return None
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """A failure as the journal keeps it."""
-    return {"type": type(error).__name__, "message": str(error)[:2000]}
-
-
-def _replay(entry: dict[str, Any]) -> Any:
-    if entry["state"] == "done":
-        return entry["value"]
-    kind = getattr(builtins, str(entry["value"]["type"]), None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
-        raise kind(entry["value"]["message"])
-    raise StepFailed(entry["value"]["message"], type=entry["value"]["type"])

@@ -61,7 +61,7 @@ class Children:
             attempt.task.id,
             attempt.number,
             key,
-            attempt.next_pos(),
+            attempt.replay.next_pos(),
             "child",
             agent[:200],
             "idempotent",

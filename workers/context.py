@@ -80,7 +80,7 @@ class RunContext(Context):
 
         detail = {"args": [repr(a)[:200] for a in args]} if effect == "irreversible" else None
         return await self._attempt.once(
-            self._attempt.key(name),
+            self._attempt.replay.key(name),
             "step",
             name,
             effect,
@@ -99,7 +99,7 @@ class RunContext(Context):
         default: Any = None,
     ) -> Any:
         """See `Context.ask`."""
-        key = self._attempt.key("ask")
+        key = self._attempt.replay.key("ask")
         if isinstance(question, str):
             return await self._answered(
                 [self._question(key, question, schema, options, timeout, on_timeout, default)]
@@ -156,7 +156,7 @@ class RunContext(Context):
         on_timeout: TimeoutOutcome = "fail",
     ) -> Any:
         """See `Context.review`."""
-        key = self._attempt.key(f"review:{action}")
+        key = self._attempt.replay.key(f"review:{action}")
         self._attempt.check()
         decided = self._attempt.answer(key)
         if decided is None:
@@ -177,11 +177,11 @@ class RunContext(Context):
     async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
         """See `Context.run`."""
         attempt = self._attempt
-        key = attempt.key(f"run:{agent}")
-        entry = attempt.recall(key, "child")
+        key = attempt.replay.key(f"run:{agent}")
+        entry = attempt.replay.recall(key, "child")
         if entry is not None:
             return _child_output(entry["value"])
-        begun = attempt.entry(key)
+        begun = attempt.replay.entry(key)
         if begun is None:
             child_id = await self._children.start(attempt, key, agent, args, message, options)
         else:
@@ -227,7 +227,7 @@ class RunContext(Context):
     async def messages(self) -> list[Any]:
         """See `Context.messages`."""
         attempt = self._attempt
-        key = attempt.key("messages")
+        key = attempt.replay.key("messages")
 
         async def work() -> Any:
             return await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.number))

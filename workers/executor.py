@@ -79,7 +79,7 @@ def _deadline(attempt: Attempt) -> float | None:
 
 
 def _refuse_leftovers(attempt: Attempt) -> None:
-    left = attempt.unused()
+    left = attempt.replay.unused()
     if left:
         raise JournalMismatch(
             f"The agent finished without its journaled step {left[0]!r}: its code changed "
@@ -102,14 +102,14 @@ def _left(attempt: Attempt) -> Ended:
         return Ended(Outcome.FAILED, failure=_out_of_time(attempt))
     if attempt.ended_by in ("stop", "lost"):
         return Ended(Outcome.STOPPED)
-    step = attempt.open_irreversible
+    step = attempt.replay.open_irreversible
     if step is not None:
         return Ended(Outcome.NEEDS_REVIEW, asked=(_unknown_outcome(attempt, step),))
     return Ended(Outcome.HANDED_OVER)
 
 
 def _unknown_outcome(attempt: Attempt, step: str) -> Asked:
-    entry = attempt.entry(step) or {}
+    entry = attempt.replay.entry(step) or {}
     return Asked(
         f"{step}!{attempt.number}",
         "review",

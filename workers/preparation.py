@@ -129,4 +129,6 @@ class AgentNotDeployed(RunyardError):
 
 async def _missing(attempt: Attempt) -> Result:
     """Another worker may have the agent, or this one after its deploy: tried again under infrastructure's budget."""
-    raise AgentNotDeployed(f"No worker here knows {attempt.task.agent_name}: add its module to RUNYARD_AGENTS.")
+    raise AgentNotDeployed(
+        f"No worker here knows {attempt.task.agent_name}: add its module to RUNYARD_AGENTS."
+    )

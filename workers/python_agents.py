@@ -11,10 +11,11 @@ from common.domain import schemas
 from common.domain.errors import RunyardError
 from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
-from workers.attempt import Attempt, to_json
+from workers.attempt import Attempt
 from workers.blocking import ThreadContext
 from workers.context import RunContext
 from workers.executor import Result
+from workers.replay import to_json
 
 
 async def run_python(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Result:

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from common.domain.errors import RunyardError, StaleFence
 from common.domain.ids import uuid7

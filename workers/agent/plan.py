@@ -30,6 +30,7 @@ class Persona:
     name: str
     instructions: str
     model: str | None = None
+    mode: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
@@ -84,18 +85,18 @@ class Plan:
     asking: dict[str, Any] = field(default_factory=dict)
 
 
-def make(manifest: Mapping[str, Any], given: Mapping[str, Any], secrets: Mapping[str, Any]) -> Plan:
+def make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
     """The plan of a run. `given` is the task's input {message, args, options, output_config}.
 
     Raises `BadOptions` naming the field that cannot be used.
     """
     try:
-        return _make(manifest, given, secrets)
+        return _make(manifest, given)
     except RunyardError as refusal:
         raise BadOptions.of(refusal) from refusal
 
 
-def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], secrets: Mapping[str, Any]) -> Plan:
+def _make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
     config: dict[str, Any] = manifest.get("config") or {}
     asking = config.get("ask")
     options: dict[str, Any] = {k: v for k, v in (given.get("options") or {}).items() if v is not None}
@@ -103,7 +104,7 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], secrets: Mappin
     output_config = given.get("output_config") or options.get("output_config")
     mode = mode_of(options.get("mode") or manifest.get("mode") or config.get("mode"))
     return Plan(
-        persona=persona(manifest, secrets),
+        persona=persona(manifest),
         mode=mode,
         message=given.get("message"),
         args=given.get("args"),
@@ -113,7 +114,7 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], secrets: Mappin
         output_guidance=output_schemas.instructions_of(output_config),
         final_output=output_schemas.from_final_output(options.get("final_output")),
         specialists=_specialists(merged["agents"]),
-        servers=parse_servers(merged["mcp_servers"], secrets),
+        servers=parse_servers(merged["mcp_servers"]),
         datastores=tuple(one for one in merged["datastores"] if isinstance(one, dict)),
         queries=_queries(merged["queries"]),
         workflows=workflows.parse(merged["workflows"]),
@@ -125,7 +126,7 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], secrets: Mappin
     )
 
 
-def persona(manifest: Mapping[str, Any], secrets: Mapping[str, Any]) -> Persona:
+def persona(manifest: Mapping[str, Any]) -> Persona:
     """The agent of a manifest, as somebody who can hold the conversation."""
     config: dict[str, Any] = manifest.get("config") or {}
     demonstrations = manifest.get("demonstrations") or config.get("demonstrations") or ()
@@ -133,10 +134,11 @@ def persona(manifest: Mapping[str, Any], secrets: Mapping[str, Any]) -> Persona:
         name=str(manifest.get("name") or "agent"),
         instructions=str(manifest.get("instructions") or config.get("system_prompt") or "").strip(),
         model=manifest.get("model") or _text(config.get("model")),
+        mode=manifest.get("mode") or _text(config.get("mode")),
         temperature=manifest.get("temperature", config.get("temperature")),
         max_tokens=manifest.get("max_tokens", config.get("max_tokens")),
         tools=(*_list(manifest.get("tools")), *_known(config.get("tools"))),
-        servers=parse_servers(_list(manifest.get("mcp_servers")), secrets),
+        servers=parse_servers(_list(manifest.get("mcp_servers"))),
         review=frozenset(str(name) for name in _list(manifest.get("review"))),
         demonstrations=tuple((str(d["user_input"]), str(d["model_output"])) for d in demonstrations),
         vision=config.get("vision"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +25,12 @@ class McpServer:
     seconds: float = 60.0
 
 
-def parse(given: Sequence[Any], secrets: Mapping[str, Any]) -> tuple[McpServer, ...]:
+def parse(given: Sequence[Any]) -> tuple[McpServer, ...]:
     """Servers ``{serverName, serverUrl, auth?}`` (or ``{name, url}``); `BadOptions` invalid_mcp_server.
 
-    `auth` is ``{type: bearer, token}`` or ``{type: oauth, oauth: {accessToken}}``; it may also stand in
-    `secrets` under ``mcp_servers``, by server name or in the same order.
+    `auth` is ``{type: bearer, token}`` or ``{type: oauth, oauth: {accessToken}}``.
     """
-    servers = tuple(_server(one, index, secrets.get("mcp_servers")) for index, one in enumerate(given))
+    servers = tuple(_server(one, index) for index, one in enumerate(given))
     names = [server.name for server in servers]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -39,7 +38,7 @@ def parse(given: Sequence[Any], secrets: Mapping[str, Any]) -> tuple[McpServer, 
     return servers
 
 
-def _server(given: Any, index: int, secrets: Any) -> McpServer:
+def _server(given: Any, index: int) -> McpServer:
     if not isinstance(given, dict):
         raise _invalid("An MCP server is an object.", index, "")
     name, url = given.get("serverName") or given.get("name"), given.get("serverUrl") or given.get("url")
@@ -48,27 +47,16 @@ def _server(given: Any, index: int, secrets: Any) -> McpServer:
     if not isinstance(url, str) or not url.strip():
         raise _invalid("An MCP server needs a URL.", index, "serverUrl")
     headers = {str(k): str(v) for k, v in (given.get("headers") or {}).items()}
-    auth = given.get("auth") or _sealed(secrets, name, index)
     tools = given.get("tools")
     return McpServer(
         name.strip(),
         url.strip(),
-        _token(auth, index),
+        _token(given.get("auth"), index),
         headers,
         {str(k): v for k, v in (given.get("effects") or {}).items() if v in _EFFECTS},
         frozenset(map(str, tools)) if isinstance(tools, list) else None,
         float(given.get("timeout") or 60.0),
     )
-
-
-def _sealed(secrets: Any, name: str, index: int) -> Any:
-    if isinstance(secrets, dict):
-        found = secrets.get(name, secrets.get(str(index)))
-    elif isinstance(secrets, list):
-        found = secrets[index] if index < len(secrets) else None
-    else:
-        return None
-    return found.get("auth", found) if isinstance(found, dict) else found
 
 
 def _token(auth: Any, index: int) -> str | None:

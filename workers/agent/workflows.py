@@ -82,7 +82,7 @@ class WorkflowRun:
 
     async def _step(self, step: Step) -> dict[str, Any]:
         key = self._key(step)
-        entry = self._attempt.entry(key)
+        entry = self._attempt.replay.entry(key)
         if entry is not None:
             return dict(entry["value"])
         await self._note(f"s{self._numbers[step.id]}:started", self._event(step, "started", name=step.name))
@@ -100,7 +100,7 @@ class WorkflowRun:
         while True:
             if tried >= step.max_attempts:
                 return self._given_up(
-                    step, str((self._attempt.entry(self._key(step, tried)) or {}).get("value"))
+                    step, str((self._attempt.replay.entry(self._key(step, tried)) or {}).get("value"))
                 )
             try:
                 output = await self._perform(f"{self._key(step)}@{tried + 1}", step, inputs)
@@ -117,7 +117,7 @@ class WorkflowRun:
 
     def _failures(self, step: Step) -> int:
         tried = 0
-        while self._attempt.entry(self._key(step, tried + 1)) is not None:
+        while self._attempt.replay.entry(self._key(step, tried + 1)) is not None:
             tried += 1
         return tried
 
@@ -144,7 +144,7 @@ class WorkflowRun:
     async def _note(self, name: str, event: events.Event) -> None:
         """Log something once, whatever happens in between."""
         key = f"{self._prefix}:{name}"
-        if self._attempt.entry(key) is None:
+        if self._attempt.replay.entry(key) is None:
             await self._attempt.end(key, "value", name, "read", None, events=(event,))
 
 

@@ -157,7 +157,9 @@ class Deliverer:
         settled = judge(sent, outcome, self.owner, schedule, self._rng, time())
         for pause in (0.2, 1.0, 2.0, None):
             try:
-                disabled = await self._writer.call(settle, settled)
+                recorded = self._writer.submit(settle, settled)
+                self._wanted.set()  # already: the next claim then shares this commit
+                disabled = await asyncio.wrap_future(recorded)
                 self._tell(settled, disabled)
                 return
             except Exception as error:  # noqa: BLE001 - the lease covers for it: it is sent again

@@ -97,7 +97,7 @@ class Journal(AbstractCapability[Any]):
         tool = talk.toolbox.get(call.tool_name)
         assert tool is not None
         key = talk.transcript.tool_key(call.tool_call_id)
-        entry = talk.attempt.entry(key)
+        entry = talk.attempt.replay.entry(key)
         if entry is not None and entry["state"] == "done":
             return results.unpack(entry["value"])
         try:
@@ -116,7 +116,7 @@ class Journal(AbstractCapability[Any]):
         self, tool: Tool, key: str, call: ToolCallPart, args: dict[str, Any], handler: Any
     ) -> Any:
         attempt = self._talk.attempt
-        pos = attempt.next_pos()
+        pos = attempt.replay.next_pos()
         if tool.effect == "irreversible":
             await attempt.begin(key, "tool", tool.name, tool.effect, None, args, pos)
         began = time.monotonic()
@@ -143,7 +143,7 @@ class Journal(AbstractCapability[Any]):
         turn = self._talk.transcript.turn
         logged = events.tool_result(turn, call.tool_call_id, tool.name, status, value["content"], seconds)
         attempt = self._talk.attempt
-        begun = attempt.entry(key) is not None
+        begun = attempt.replay.entry(key) is not None
         await attempt.end(
             key,
             "tool",

@@ -37,7 +37,7 @@ class McpConnection:
     async def tools(self) -> list[Tool]:
         """The server's tools, as they were when this run first saw them; none when it cannot be reached."""
         key = f"mcp:{self.server.name[:150]}"
-        entry = self._attempt.entry(key)
+        entry = self._attempt.replay.entry(key)
         if entry is not None:
             return self._offered(entry["value"])
         try:

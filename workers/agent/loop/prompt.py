@@ -25,8 +25,9 @@ from workers.agent.plan import Persona, Plan
 def instructions(
     plan: Plan, persona: Persona, contract: OutputContract | None, notes: Sequence[str] = ()
 ) -> str:
-    """The system prompt: the agent's own, the request's, the rules, the output's shape, and what to know."""
-    blocks = [persona.instructions, plan.system, *notes]
+    """The system prompt: the agent's own or the request's, the rules, the output's shape, and what to know."""
+    own = persona.name == plan.persona.name
+    blocks = [plan.system if own and plan.system else persona.instructions, *notes]
     if plan.rules:
         blocks.append("Rules you must always follow:\n" + "\n".join(f"- {rule}" for rule in plan.rules))
     if contract is not None and contract.guidance:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ToolReturnPart
 
-from workers.attempt import to_json
+from workers.replay import to_json
 
 
 def pack(content: Any) -> dict[str, Any]:

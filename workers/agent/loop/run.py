@@ -17,6 +17,7 @@ from common.domain.output_schemas import OutputContract
 from common.domain.workflows import Step, Workflow
 from common.services import agents
 from common.services.model_choice import model_name
+from common.services.runs import unsealed
 from common.services.turns import OPENING, StartTurn, TurnStart, start_turn
 from common.store.turns import Standing
 from workers.agent import attachments, events, plan
@@ -45,8 +46,9 @@ class Run:
         self._attempt = attempt
         self._context = context
         self._equipment = equipment
-        self._given = attempt.task.input or {}
-        self._plan: Plan = plan.make(attempt.manifest, self._given, attempt.secrets)
+        given = attempt.task.input or {}
+        self._options = unsealed(given.get("options") or {}, attempt.secrets)
+        self._plan: Plan = plan.make(attempt.manifest, {**given, "options": self._options})
         self._budget = Budget(attempt, self._plan.budget_micros)
         self._attached: list[attachments.Attached] = []
         self._results: list[tuple[Workflow, dict[str, Any]]] = []
@@ -55,9 +57,9 @@ class Run:
 
     async def go(self) -> Result:
         """Run to the end, or raise what ends the attempt."""
-        for entry in self._attempt.entries:
+        for entry in self._attempt.replay.entries:
             if entry["state"] != "begun":
-                self._attempt.recall(entry["key"], entry["kind"])
+                self._attempt.replay.recall(entry["key"], entry["kind"])
         await self._read_images()
         self._results = await self._workflows()
         main = self._conversation("", self._plan.output)
@@ -115,9 +117,11 @@ class Run:
         return others if name == first or not others else others | {first: "The agent you began with."}
 
     def _model(self, persona: Persona) -> Chosen:
-        manifest = {"model": persona.model, "mode": self._plan.mode}
-        options: Mapping[str, Any] = self._given.get("options") or {}
-        chosen = self._shared.models.get(model_name(self._shared.settings, manifest, options))
+        counted = self._attempt.task.model  # what admission has counted the run against
+        if counted is None or persona.name != self._plan.persona.name:
+            own = {"model": persona.model, "mode": persona.mode}
+            counted = model_name(self._shared.settings, own, self._options)
+        chosen = self._shared.models.get(counted)
         return chosen if persona.vision is None else replace(chosen, sees_images=bool(persona.vision))
 
     async def _persona(self, name: str) -> Persona:
@@ -125,7 +129,7 @@ class Run:
             return self._plan.persona
         found = await self._attempt.run_blocking(self._registered, name)
         if found is not None:
-            return replace(plan.persona(found, {}), name=name)
+            return replace(plan.persona(found), name=name)
         said = next((one.description for one in self._plan.specialists if one.name == name), "")
         told = f"You are {name}, a specialist. {said}".strip()
         own = self._plan.persona
@@ -158,14 +162,14 @@ class Run:
         if len(self._attached) == len(files):
             return
         self._attached = await attachments.read(attempt, files, self._shared.files)
-        if attempt.entry("attachments") is None:
+        if attempt.replay.entry("attachments") is None:
             logged = tuple(one.event for one in self._attached)
             await attempt.end("attachments", "value", "attachments", "read", None, events=logged)
 
     async def _read_images(self) -> None:
         """A resumed conversation names the images it showed; the model must see them again."""
         images = [file for file in self._context.files if file.media_type.startswith("image/")]
-        if images and any(entry["kind"] == "model" for entry in self._attempt.entries):
+        if images and any(entry["kind"] == "model" for entry in self._attempt.replay.entries):
             self._attached = await attachments.read(self._attempt, images, self._shared.files)
 
     # -- before each turn ----------------------------------------------------------------------------------
@@ -194,21 +198,23 @@ class Run:
         self, transcript: Transcript, turn: int, *, take_mail: bool
     ) -> tuple[list[str], Standing]:
         attempt = self._attempt
-        pos = attempt.next_pos()
+        pos = attempt.replay.next_pos()
         prefix = f"{transcript.turn_key(turn)}:mail#"
         opening = None
-        if take_mail and turn == 1 and attempt.entry(OPENING) is None:
+        if take_mail and turn == 1 and attempt.replay.entry(OPENING) is None:
             opening = prompt.opening_line(self._plan, [file.name for file in self._context.files])
         command = StartTurn(attempt.task.id, attempt.number, f"{prefix}{pos}", pos, take_mail, opening)
         started: TurnStart = await attempt.write(start_turn, command)
         if self._mail_given == turn and take_mail:
             return _texts(started.said), started.standing
-        earlier = [entry["value"]["said"] for entry in attempt.entries if entry["key"].startswith(prefix)]
+        earlier = [
+            entry["value"]["said"] for entry in attempt.replay.entries if entry["key"].startswith(prefix)
+        ]
         return _texts([*(one for said in earlier for one in said), *started.said]), started.standing
 
     async def _mail_after(self, transcript: Transcript) -> list[str]:
         """What users said while the model gave its final answer: the conversation goes on with it."""
-        if self._attempt.entry("final:turn#1") is not None:
+        if self._attempt.replay.entry("final:turn#1") is not None:
             return []
         turn = transcript.turn + 1
         said, _ = await self._start(transcript, turn, take_mail=True)
@@ -243,7 +249,7 @@ class Run:
 
     async def _final_output(self, messages: Sequence[ModelMessage], contract: OutputContract) -> Any:
         key = "final_output"
-        entry = self._attempt.entry(key)
+        entry = self._attempt.replay.entry(key)
         if entry is not None:
             return entry["value"]
 

@@ -51,7 +51,7 @@ class Transcript:
     def restore(self) -> bool:
         """Read what earlier attempts put on record; whether there was anything."""
         entries: list[dict[str, Any]] = []
-        while (entry := self._attempt.entry(self.turn_key(len(entries) + 1))) is not None:
+        while (entry := self._attempt.replay.entry(self.turn_key(len(entries) + 1))) is not None:
             entries.append(entry["value"])
         messages: list[ModelMessage] = []
         for number, value in enumerate(entries, 1):
@@ -96,7 +96,7 @@ class Transcript:
             attempt.task.id,
             attempt.number,
             self.turn_key(self.turn + 1),
-            attempt.next_pos(),
+            attempt.replay.next_pos(),
             "model",
             str(turn["model"]),
             "idempotent",
@@ -117,7 +117,7 @@ class Transcript:
     def _pack_part(self, dumped: dict[str, Any]) -> dict[str, Any]:
         part = _pruned(dumped, "content")
         if part.get("part_kind") == "tool-return":
-            entry = self._attempt.entry(self.tool_key(part["tool_call_id"]))
+            entry = self._attempt.replay.entry(self.tool_key(part["tool_call_id"]))
             if entry is not None and entry["state"] == "done" and entry["value"] == _kept(part["content"]):
                 part["content"] = {"$journal": True}
         elif part.get("part_kind") == "user-prompt" and isinstance(part["content"], list):
@@ -133,7 +133,7 @@ class Transcript:
     def _fill(self, part: Mapping[str, Any], turn: int) -> dict[str, Any]:
         content = part.get("content")
         if part.get("part_kind") == "tool-return" and content == {"$journal": True}:
-            entry = self._attempt.entry(f"{self.turn_key(turn - 1)}/{part['tool_call_id']}")
+            entry = self._attempt.replay.entry(f"{self.turn_key(turn - 1)}/{part['tool_call_id']}")
             assert entry is not None
             return {**part, "content": entry["value"]["content"]}
         if part.get("part_kind") == "user-prompt" and isinstance(content, list):

@@ -31,7 +31,7 @@ def agent_tool(
 
     async def run(call: Call) -> Any:
         key = f"child:{call.key}"
-        begun = attempt.entry(key)
+        begun = attempt.replay.entry(key)
         if begun is None:
             args = call.arguments if takes_args else None
             message = None if takes_args else call.arguments["message"]

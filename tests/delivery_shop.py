@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -129,3 +130,6 @@ class _Gone:
 
     async def call(self, *_: Any) -> Any:
         await asyncio.Event().wait()
+
+    def submit(self, *_: Any) -> Future[Any]:
+        return Future()

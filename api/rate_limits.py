@@ -49,7 +49,7 @@ class RateLimits:
     def __init__(self, redis_url: str) -> None:
         self._storage: MemoryStorage | RedisStorage = (
             RedisStorage(
-                f"async+{redis_url}",
+                "async+" + redis_url.replace("unix://", "redis+unix://", 1),
                 implementation="redispy",
                 key_prefix="runyard:rates",
                 wrap_exceptions=True,

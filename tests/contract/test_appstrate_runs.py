@@ -289,11 +289,11 @@ class TestRealtime:
 
     def test_all_runs_of_the_organisation_are_followed_with_the_key_in_the_query(self, live: Live) -> None:
         key = live.key_of("member")
-        with live.client("") as nobody, caller(live) as client:
-            with stream(nobody, f"/api/realtime/runs?token={key}") as seen:
-                assert next(seen)[0] == "ping"
-                id_ = run_id(client, GIVES)
-                assert next(data for name, data in seen if name == "run_update" and data["id"] == id_)
+        path = f"/api/realtime/runs?token={key}"
+        with live.client("") as nobody, caller(live) as client, stream(nobody, path) as seen:
+            assert next(seen)[0] == "ping"
+            id_ = run_id(client, GIVES)
+            assert next(data for name, data in seen if name == "run_update" and data["id"] == id_)
 
     def test_without_credentials_it_is_401(self, live: Live) -> None:
         with live.client("") as nobody:

@@ -1,0 +1,84 @@
+"""Rate limits on a real Valkey: shared by processes, per caller and route, and open when it is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import structlog
+
+from api.rate_limits import LEFT_ALONE, RateLimits
+from tests.servers.valkey import ValkeyServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    server = ValkeyServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def limits(valkey: ValkeyServer) -> AsyncIterator[RateLimits]:
+    made = RateLimits(valkey.url)
+    yield made
+    await made.close()
+
+
+async def test_requests_beyond_the_limit_are_refused_and_told_when_to_come_back(limits: RateLimits) -> None:
+    seen = [await limits.hit("key-1", "POST /a", 3) for _ in range(4)]
+
+    assert [s.allowed for s in seen] == [True, True, True, False]
+    assert [s.remaining for s in seen] == [2, 1, 0, 0]
+    assert all(s.reset_s is not None and 55 <= s.reset_s <= 60 for s in seen)
+    assert seen[0].headers() == {
+        "ratelimit": f"limit=3, remaining=2, reset={seen[0].reset_s}",
+        "ratelimit-policy": "3;w=60",
+    }
+
+
+async def test_callers_and_routes_count_apart(limits: RateLimits) -> None:
+    for who, route in (("key-2", "POST /a"), ("key-3", "POST /a"), ("key-2", "POST /b"), ("key-2", "GET /a")):
+        assert (await limits.hit(who, route, 1)).allowed
+    assert not (await limits.hit("key-2", "POST /a", 1)).allowed
+
+
+async def test_processes_share_the_count(limits: RateLimits, valkey: ValkeyServer) -> None:
+    other = RateLimits(valkey.url)
+    assert (await limits.hit("key-4", "POST /a", 1)).allowed
+    assert not (await other.hit("key-4", "POST /a", 1)).allowed
+    await other.close()
+
+
+async def test_without_redis_one_process_counts_alone() -> None:
+    alone = RateLimits("")
+    assert [(await alone.hit("k", "POST /a", 1)).allowed for _ in range(2)] == [True, False]
+    await alone.close()
+
+
+async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_says_so() -> None:
+    server = ValkeyServer()
+    server.start()
+    limits = RateLimits(server.url)
+    assert (await limits.hit("k", "POST /a", 1)).allowed
+    server.stop()
+
+    with structlog.testing.capture_logs() as logs:
+        began = time.monotonic()
+        seen = [await limits.hit("k", "POST /a", 1) for _ in range(50)]
+        took = time.monotonic() - began
+
+    assert all(s.allowed and s.remaining is None for s in seen)
+    assert seen[0].headers() == {"ratelimit-policy": "1;w=60"}
+    assert took < LEFT_ALONE
+    assert [(log["action"], log["log_level"]) for log in logs] == [("rate_limit", "warning")]
+    await limits.close()

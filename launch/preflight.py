@@ -57,6 +57,8 @@ def check_database(settings: Settings) -> None:
     if settings.database.startswith("sqlite"):
         _check_sqlite(settings.database)
         return
+    if not settings.database.startswith("postgresql"):
+        raise SettingsProblem("RUNYARD_DATABASE_URL must begin with postgresql:// or sqlite:///.")
     import psycopg
 
     try:

@@ -58,6 +58,11 @@ def test_a_sqlite_database_in_a_missing_folder_is_named(tmp_path: Path) -> None:
         preflight.check_database(settings)
 
 
+def test_another_kind_of_database_is_refused() -> None:
+    with pytest.raises(SettingsProblem, match="postgresql:// or sqlite:///"):
+        preflight.check_database(Settings(_env_file=None, database_url="mysql://somewhere"))
+
+
 def test_an_unreachable_postgresql_is_one_sentence() -> None:
     settings = Settings(_env_file=None, database_url="postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(StartProblem, match=r"does not answer .*RUNYARD_DATABASE_URL") as caught:

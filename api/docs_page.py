@@ -6,6 +6,8 @@ import json
 from html import escape
 from typing import Any, Final
 
+from api.error_codes import CODES
+
 HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
     "cache-control": "no-cache",
@@ -28,7 +30,7 @@ def page(document: dict[str, Any]) -> str:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             by_tag[operation["tags"][0]].append(_operation(path, method, operation))
-    links = "".join(f"<a href='#{escape(tag)}'>{escape(tag)}</a>" for tag in [*by_tag, "schemas"])
+    links = "".join(f"<a href='#{escape(tag)}'>{escape(tag)}</a>" for tag in [*by_tag, "errors", "schemas"])
     sections = "".join(
         f"<h2 id='{escape(tag)}'>{escape(tag)}</h2>{''.join(its)}" for tag, its in by_tag.items()
     )
@@ -38,8 +40,16 @@ def page(document: dict[str, Any]) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Runyard API</title><style>{_STYLE}</style><header><h1>Runyard API</h1><p>{about} "
         "<a href='/openapi.json'>openapi.json</a></p>"
-        f"<nav>{links}</nav></header><main>{sections}<h2 id=schemas>schemas</h2>{schemas}</main></html>"
+        f"<nav>{links}</nav></header><main>{sections}{_errors()}<h2 id=schemas>schemas</h2>{schemas}</main></html>"
     )
+
+
+def _errors() -> str:
+    rows = "".join(
+        f"<tr id='error-{code}'><td><code>{code}</code></td><td>{status}</td><td>{escape(meaning)}</td></tr>"
+        for code, (status, meaning) in CODES.items()
+    )
+    return f"<h2 id=errors>errors</h2><table><tr><th>Code</th><th>Status</th><th></th></tr>{rows}</table>"
 
 
 def _operation(path: str, method: str, operation: dict[str, Any]) -> str:

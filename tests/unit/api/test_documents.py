@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from api import docs_page, openapi
+from api import docs_page, errors, openapi
 from api.app import routes_of
+from api.error_codes import CODES
 from api.fronts import operations
 from api.native import answer_page
 from api.uploads import file_name, media_type_of
+from common.domain.errors import RunyardError
 from common.domain.lifecycle import Status
 from common.domain.roles import ALL
+
+ROOT = Path(openapi.__file__).parents[1]
 
 
 def test_the_committed_document_is_in_step() -> None:
@@ -48,6 +53,22 @@ def test_no_path_is_answered_by_two_fronts() -> None:
     for operation in operations():
         for path in operation.paths:
             assert fronts.setdefault((operation.method, path), operation.name) == operation.name, path
+
+
+def test_every_code_that_a_refusal_may_carry_is_explained() -> None:
+    services = ("agents", "answers", "bulk", "drafts", "identity", "limits", "retries", "runs", "sessions")
+    sources = [*(ROOT / "api").glob("*.py"), *(ROOT / "api/native").glob("*.py")]
+    sources += [ROOT / f"common/services/{name}.py" for name in (*services, "submissions")]
+    used = {code for source in sources for code in re.findall(r'code="([a-z_]+)"', source.read_text())}
+    assert len(used) > 60
+    assert sorted(used - CODES.keys()) == [], "explain it in api/error_codes.py"
+
+
+def test_a_problems_type_leads_to_its_explanation() -> None:
+    page = docs_page.page(openapi.document(operations()))
+    assert all(f"id='error-{code}'" in page for code in CODES)
+    shown = errors.problem(RunyardError("x", code="bad_json"), "req_1")
+    assert shown["type"] == "/docs#error-bad_json"
 
 
 def test_the_documentation_page_holds_every_operation_and_no_script() -> None:

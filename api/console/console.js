@@ -1,7 +1,8 @@
 // The ops console: signing in, the sections, and their lists.
 
 import { field, form, question } from "./forms.js";
-import { api, badge, button, empty, fill, follow, get, h, key, label, post, runLink, section, tell, view, when } from
+import { api, badge, button, empty, fill, follow, get, h, key, label, post, runLink, section, tell, toast, view,
+  when } from
   "./page.js";
 import { run } from "./run.js";
 
@@ -11,7 +12,7 @@ const SECTIONS = { runs: "Runs", inbox: "Inbox", agents: "Agents", schedules: "S
   limits: "Limits", workers: "Workers" };
 const OPTIONAL = { schedules: "/schedules", webhooks: "/webhooks" }; // shown when the server has their routes
 const VIEWS = { runs: (id) => (id ? run(id) : runs()), inbox, agents: (name) => (name ? agent(name) : agents()),
-  schedules: () => listed("Schedules", "/schedules"), webhooks: () => listed("Webhooks", "/webhooks"), limits, workers };
+  schedules, webhooks, limits, workers };
 
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
@@ -161,12 +162,41 @@ async function workers() {
   await view.refresh();
 }
 
-async function listed(title, path) {
-  const page = await get(`${path}?limit=100`);
-  main.append(h("h1", {}, title), ...page.data.map((item) => section(String(item.name ?? item.url ?? item.id),
-    h("p", {}, Object.entries(item).filter(([, v]) => v != null && typeof v !== "object").map(([n, v]) =>
-      h("span", { class: "pair" }, h("span", { class: "dim" }, `${n.replaceAll("_", " ")}: `), String(v)))))),
-  page.data.length ? "" : empty(`No ${title.toLowerCase()} yet.`));
+function acting(refresh, path, ...actions) { // buttons that post and show what it changed
+  return h("span", {}, actions.map(([text, action]) => button(text, async () => {
+    await post(`${path}/${action}`);
+    toast(`${text}: done.`);
+    await refresh();
+  }, "quiet")));
+}
+
+async function schedules() {
+  const list = h("div", {});
+  main.append(h("h1", {}, "Schedules"), list);
+  view.refresh = async () => {
+    const page = await get("/schedules?limit=100");
+    fill(list, page.data.length ? table(["Schedule", "Agent", "State", "Next", "Fired", ""], page.data.map((s) => [
+      h("span", { title: s.id }, [s.name, `${s.schedule}`, s.kind === "cron" && s.timezone].filter(Boolean).join(" · ")),
+      s.agent, badge(s.state), when(s.next_run_at),
+      s.last_task_id ? h("a", { href: runLink(s.last_task_id) }, `${s.fired}`) : `${s.fired}`,
+      acting(view.refresh, `/schedules/${s.id}`, ...{ active: [["Run now", "trigger"], ["Pause", "pause"]],
+        paused: [["Run now", "trigger"], ["Resume", "resume"]] }[s.state] ?? [])])) : empty("Nothing is scheduled."));
+  };
+  await view.refresh();
+}
+
+async function webhooks() {
+  const list = h("div", {});
+  main.append(h("h1", {}, "Webhooks"), list);
+  view.refresh = async () => {
+    const page = await get("/webhooks");
+    fill(list, page.data.length ? table(["Address", "Events", "State", "Failing since", ""], page.data.map((w) => [
+      w.url, w.events.join(", "), badge(w.active ? "active" : `off${w.disabled_reason ? `: ${w.disabled_reason}` : ""}`),
+      when(w.failing_since), acting(view.refresh, `/webhooks/${w.id}`,
+        ...(w.active ? [["Test", "test"], ["Disable", "disable"]] : [["Enable", "enable"]]))]))
+      : empty("Nobody is called back. Make a webhook with POST /api/v1/webhooks."));
+  };
+  await view.refresh();
 }
 
 /* ---- the page ---- */

@@ -207,6 +207,29 @@ def test_a_held_run_names_its_limit_and_is_cancelled(page: Page, stack: Stack) -
         stack.request("POST", f"/tasks/{task_id}/cancel", {})
 
 
+def test_schedules_and_webhooks_are_listed_and_acted_on(page: Page, stack: Stack) -> None:
+    schedule = {"agent": "@demo/echo", "schedule": "0 6 * * *", "run": {"args": {"n": 3}}, "name": "Mornings"}
+    status, _ = stack.request("POST", "/api/v1/schedules", schedule)
+    assert status == 201
+    url = "http://127.0.0.1:9999/hook"
+    status, told = stack.request("POST", "/api/v1/webhooks", {"url": url, "events": ["run.failed"]})
+    assert status == 201, told
+    page.get_by_role("link", name="Schedules").click()
+    row = page.get_by_role("row", name=re.compile("Mornings"))
+    row.get_by_role("button", name="Run now").click()
+    expect(page.locator("#toasts")).to_contain_text("Run now: done")
+    row.get_by_role("button", name="Pause").click()
+    expect(row).to_contain_text("paused")
+    row.get_by_role("button", name="Resume").click()
+    expect(row).to_contain_text("active")
+    page.get_by_role("link", name="Webhooks").click()
+    row = page.get_by_role("row", name=url)
+    row.get_by_role("button", name="Disable").click()
+    expect(row).to_contain_text("by_hand")
+    row.get_by_role("button", name="Enable").click()
+    expect(row).to_contain_text("active")
+
+
 def test_a_lost_api_is_told_and_the_timeline_resumes_without_a_gap(page: Page, stack: Stack) -> None:
     task_id = stack.submit("@demo/sleeper", {"seconds": 4})
     open_run(page, task_id)
@@ -224,7 +247,7 @@ def test_a_lost_api_is_told_and_the_timeline_resumes_without_a_gap(page: Page, s
 def test_it_fits_a_phone_and_is_used_by_keyboard_alone(page: Page, stack: Stack) -> None:
     stack.run("@demo/echo", {"n": 2}, query="A title that is much longer than any telephone is wide, " * 4)
     page.set_viewport_size({"width": 360, "height": 740})
-    for section in ("inbox", "agents", "limits", "workers", "runs"):
+    for section in ("inbox", "agents", "schedules", "webhooks", "limits", "workers", "runs"):
         page.goto(f"{stack.url('/console')}#/{section}")
         expect(page.get_by_role("heading", level=1)).to_have_text(section.capitalize())
         assert page.evaluate("document.documentElement.scrollWidth") == 360, section

@@ -180,7 +180,7 @@ def restore(tx: Tx, org_id: str, name: str, wanted: str, actor: str) -> AgentRec
 
 def _own(tx: Tx, org_id: str, name: str) -> AgentRecord:
     record = live(tx.conn, org_id, name)
-    if record.agent["org_id"] != org_id:
+    if record.agent["org_id"] != org_id or record.agent["shared"]:
         raise Forbidden("The operator publishes this agent for everybody.", code="operation_not_allowed")
     return record
 

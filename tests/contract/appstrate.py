@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Any
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
 
 import httpx2
 
@@ -75,3 +78,45 @@ def publish(client: httpx2.Client, schema: Any = None, **manifest: Any) -> str:
     made = client.post("/api/v1/agents/manifests", json=whole)
     assert made.status_code == 201, made.text
     return name
+
+
+def fresh(prefix: str) -> str:
+    """A name nobody has used."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def made(answer: httpx2.Response, status: int = 201) -> dict[str, Any]:
+    """The body of a success."""
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+class Receiver:
+    """A webhook receiver on loopback that answers 200; use as a context manager."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[dict[str, str], bytes]] = []
+        calls = self.calls
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                calls.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -272,7 +272,8 @@ class TestRealtime:
             ) as seen:
                 assert next(seen)[0] == "ping"
                 id_ = run_id(client, "@default/narrator")
-                logs, updates = [], []
+                logs: list[Any] = []
+                updates: list[Any] = []
                 for name, data in seen:
                     (logs if name == "run_log" else updates).append(data)
                     if name == "run_update" and data["status"] == "success":

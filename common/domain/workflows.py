@@ -21,14 +21,14 @@ MOST_STEPS: Final = 200
 class _RetryPolicy(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    max_attempts: int = Field(1, ge=1, le=20)
+    max_attempts: int = Field(1, ge=1, le=100)
     backoff: Backoff = "exponential"
 
 
 class _Step(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    id: str = Field(min_length=1, max_length=64)
+    id: str = Field(min_length=1, max_length=200)
     name: str = ""
     description: str = ""
     depends_on: list[str] = Field(default_factory=list)
@@ -40,7 +40,7 @@ class _Step(BaseModel):
 class _Workflow(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    id: str = Field(min_length=1, max_length=64)
+    id: str = Field(min_length=1, max_length=200)
     name: str = ""
     description: str = ""
     steps: list[_Step] = Field(min_length=1, max_length=MOST_STEPS)

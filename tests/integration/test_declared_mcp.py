@@ -61,8 +61,8 @@ async def test_credentials_from_the_sealed_part_of_the_request_are_used(
     office: Desk, crm: McpProcess
 ) -> None:
     office.server.answer(calls(crm_find_customer={"name": "Cleo"}), say("Gold."))
-    sealed = office.shop.sealer.seal({"mcp_servers": {"crm": {"type": "bearer", "token": "s3cret"}}})
-    given = {"options": {"mcp_servers": [{"serverName": "crm", "serverUrl": crm.url}]}}
+    sealed = office.shop.sealer.seal({"/mcp_servers/0/auth/token": "s3cret"})
+    given = {"options": {"mcp_servers": [bearer(crm, auth={"type": "bearer", "token": "sealed"})]}}
     task_id = await office.shop.submit("@test/bot", None, "Cleo's plan?", input=given, secrets=sealed)
     assert (await office.shop.ended(task_id)).output == "Gold."
     assert "find Cleo" in crm.calls

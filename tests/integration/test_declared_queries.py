@@ -1,0 +1,166 @@
+"""Queries over real databases: parameters bound, nothing written, rows and time capped, hosts guarded."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+
+from common.domain.sealing import Sealer
+from common.services import datastores
+from common.services.identity import secret_key
+from tests.declared import Desk, desk
+from tests.fakes.model_server import calls, results_of, say, tools_of
+from workers.agent.sql import Caps
+from workers.agent.tools import datastores as tool
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Desk]:
+    url = f"sqlite:///{tmp_path / 'runyard.db'}"
+    async with desk(url, tmp_path / "home", allow_private_urls=True) as office:
+        office.publish()
+        yield office
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def shop_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The connection string of a shop's database with three orders."""
+    rows = [(1, "Ada", 10.5), (2, "Bob's", 20), (3, "Ada", 30)]
+    if request.param == "sqlite":
+        folder = tmp_path / "home" / "datastores"
+        folder.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(folder / "shop.db") as db:
+            db.execute("CREATE TABLE orders (id INTEGER, customer TEXT, total REAL)")
+            db.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
+        db.close()
+        return "sqlite:///shop.db"
+    fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+    url = fresh()
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER, customer TEXT, total NUMERIC)")
+        connection.cursor().executemany("INSERT INTO orders VALUES (%s, %s, %s)", rows)
+    return url
+
+
+def store(office: Desk, url: str, name: str = "shop") -> dict[str, Any]:
+    sealer = Sealer(secret_key(office.settings))
+    made = office.shop.transact(
+        lambda tx: datastores.create(tx, sealer, office.shop.org, name, "database", url)
+    )
+    return {"id": made["id"], "name": name}
+
+
+def query(sql: str, **more: Any) -> dict[str, Any]:
+    return {"name": "orders_of", "description": "Orders of a customer.", "query": sql} | more
+
+
+async def asked(office: Desk, where: dict[str, Any], sql: str, params: list[Any] | None = None) -> str:
+    """What the agent gets back for a query."""
+    arguments = {"params": params} if params else {}
+    office.server.answer(calls(orders_of=arguments), say("Done."))
+    await office.completed("Orders?", datastores=[where], queries=[query(sql)])
+    return results_of(office.server.requests[-1])[-1]
+
+
+async def test_a_query_runs_with_the_parameters_the_model_gives(office: Desk, shop_url: str) -> None:
+    sql = "SELECT id, total FROM orders WHERE customer = ? AND total > ? ORDER BY id"
+    result = orjson.loads(await asked(office, store(office, shop_url), sql, ["Ada", 20]))
+    assert result == {"rows": [{"id": 3, "total": 30}], "row_count": 1}
+    offered = tools_of(office.server.requests[0])["orders_of"]
+    assert offered["description"] == "Orders of a customer."
+    assert offered["parameters"]["properties"]["params"]["minItems"] == 2
+
+
+async def test_what_the_model_gives_stays_a_value(office: Desk, shop_url: str) -> None:
+    where = store(office, shop_url)
+    sql = "SELECT count(*) AS n FROM orders WHERE customer = ?"
+    assert '"n":0' in await asked(office, where, sql, ["' OR '1'='1"])
+    assert '"n":1' in await asked(office, where, sql, ["Bob's"])
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM orders",
+        "INSERT INTO orders VALUES (9, 'Eve', 1)",
+        "DROP TABLE orders",
+        "CREATE TABLE more (x INTEGER)",
+        "SELECT 1; DELETE FROM orders",
+        "COMMIT; DELETE FROM orders",
+    ],
+)
+async def test_the_database_refuses_to_be_changed(office: Desk, shop_url: str, sql: str) -> None:
+    where = store(office, shop_url)
+    assert "The query failed" in await asked(office, where, sql)
+    assert '"n":3' in await asked(office, where, "SELECT count(*) AS n FROM orders")
+
+
+async def test_rows_beyond_the_cap_are_left_out_and_said_to_be(
+    office: Desk, shop_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool, "CAPS", Caps(rows=2))
+    result = orjson.loads(await asked(office, store(office, shop_url), "SELECT id FROM orders ORDER BY id"))
+    assert (len(result["rows"]), result["truncated"]) == (2, True)
+
+
+async def test_a_query_without_end_is_ended(
+    office: Desk, shop_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool, "CAPS", Caps(seconds=0.5))
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    assert "The query failed" in await asked(office, store(office, shop_url), endless)
+
+
+async def test_named_parameters_become_the_tools_own(office: Desk, shop_url: str) -> None:
+    office.server.answer(calls(orders_of={"customer": "Ada"}), say("Two."))
+    named = query("SELECT count(*) AS n FROM orders WHERE customer = ?", parameters=["customer"])
+    await office.completed("How many?", datastores=[store(office, shop_url)], queries=[named])
+    assert '"n":2' in results_of(office.server.requests[1])[0]
+
+
+async def test_a_file_outside_the_datastores_folder_cannot_be_named(office: Desk, tmp_path: Path) -> None:
+    for path in ("../runyard.db", str(tmp_path / "runyard.db"), "../../runyard.db"):
+        result = await asked(office, store(office, f"sqlite:///{path}", path), "SELECT * FROM api_keys")
+        assert "there is no such file" in result
+
+
+async def test_sqlite_cannot_attach_another_file(office: Desk, tmp_path: Path) -> None:
+    folder = office.home / "datastores"
+    folder.mkdir()
+    sqlite3.connect(folder / "shop.db").close()
+    (folder / "shop.db").touch()
+    where = store(office, "sqlite:///shop.db")
+    assert "not authorized" in await asked(office, where, f"ATTACH '{tmp_path / 'runyard.db'}' AS other")
+    assert "not authorized" in await asked(office, where, "PRAGMA query_only=OFF")
+
+
+async def test_a_database_on_a_private_address_is_refused_unless_allowed(tmp_path: Path) -> None:
+    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as guarded:
+        guarded.publish()
+        where = store(guarded, "postgresql://u:p@127.0.0.1:5432/db")
+        assert "RUNYARD_ALLOWED_HOSTS" in await asked(guarded, where, "SELECT 1")
+
+
+async def test_another_organisations_datastore_does_not_exist(office: Desk, shop_url: str) -> None:
+    sealer = Sealer(secret_key(office.settings))
+    foreign = office.shop.transact(
+        lambda tx: datastores.create(tx, sealer, "another-org", "shop", "database", shop_url)
+    )
+    task = await office.run(
+        "Orders?", datastores=[{"id": foreign["id"], "name": "x"}], queries=[query("SELECT 1")]
+    )
+    assert task.error is not None
+    assert (task.error["code"], task.error["details"]["field"]) == ("datastore_not_found", "datastores[0]")

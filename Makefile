@@ -47,9 +47,9 @@ chaos: setup ## Kill real processes at random and check that no run is lost
 	@$(BIN)/python -m tests.chaos.runs $(ARGS)
 
 .PHONY: soak
-soak: setup ## Run under load for long and watch memory, files and rows
+soak: setup ## Half an hour of work with a kill now and then, counted like chaos
 	@tools/test-servers.sh
-	@$(BIN)/pytest -m soak -s -q --timeout=0 $(ARGS)
+	@$(BIN)/python -m tests.chaos.runs --tasks 20000 --seconds 1800 --every 30 $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the virtualenv and caches (never .runyard, which holds your data)

@@ -227,8 +227,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--database", choices=["postgres", "sqlite"], default="postgres")
     parser.add_argument("--broker", choices=["valkey", "rabbitmq"], default="valkey")
+    parser.add_argument("--every", type=float, default=3.0, help="seconds between two blows")
     given = parser.parse_args()
-    verdict = run(given.tasks, given.seconds, given.database, given.broker)
+    verdict = run(given.tasks, given.seconds, given.database, given.broker, every=given.every)
     print(verdict)
     return 0 if verdict.clean else 1
 

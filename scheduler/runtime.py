@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
 from common.domain.sealing import Sealer
+from common.files import FileStore
 from common.services import identity
 from common.services.aftermath import Aftermath
 from common.services.runs import RunRules
@@ -14,7 +15,7 @@ from common.store.database import Database
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from common.stream import Live
-from scheduler.duties import Admit, Deliver, Duty, Expire, Fire, Relay, Rescue
+from scheduler.duties import Admit, Deliver, Duty, Expire, Fire, Prune, Relay, Rescue, Sweep
 
 
 class Runtime:
@@ -28,6 +29,7 @@ class Runtime:
         aftermath = Aftermath(self._live, self._bell)
         self.store = Store(self._db, aftermath)
         self._writer = aftermath.writer = GroupCommit(self.store)
+        files = FileStore.from_url(settings.files)
         self.duties: list[Duty] = [
             Fire(self.store, RunRules.of(settings, Sealer(identity.secret_key(settings)))),
             Rescue(self.store),
@@ -35,6 +37,8 @@ class Runtime:
             Expire(self.store),
             Relay(self.store, self._bell),
             Deliver(self.store, self._bell),
+            Prune(self.store, files, settings.retention_days),
+            Sweep(self.store, files),
         ]
 
     def close(self) -> None:

@@ -1,0 +1,383 @@
+"""Prune and sweep, on both databases: what has been kept long enough goes with all that is its, nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+
+from common.domain.ids import uuid7
+from common.domain.lifecycle import Event, Status
+from common.domain.retention import DAY_S
+from common.domain.specs import CallbackTo, RunSpec
+from common.domain.stored_schedule import ScheduleState
+from common.files import FileStore
+from common.services import agents, schedules, submissions
+from common.store import identity, messages, migrate, sessions, transitions
+from common.store import prune as rows
+from common.store.database import Database
+from common.store.tables.query import (
+    AnswerLink,
+    Callback,
+    Delivery,
+    Fire,
+    Idempotency,
+    JournalEntry,
+    Message,
+    Organisation,
+    Question,
+    Schedule,
+    Session,
+    Start,
+    StoredFile,
+    Task,
+    TaskEvent,
+    Turn,
+)
+from scheduler.duties import Prune, Sweep
+from tests.clockwork import NOON, Clockwork, _end
+
+HASH = "ab" * 32
+POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+
+
+@pytest.fixture(scope="module", params=["sqlite", POSTGRES])
+def migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One migrated database of each kind."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('prune') / 'runyard.db'}"
+    if request.param == "postgres":
+        fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+        url = fresh().replace("postgresql://", "postgresql+psycopg://", 1)
+    db = Database(url)
+    migrate.upgrade(db)
+    db.close()
+    return url
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileStore:
+    return FileStore.from_url(str(tmp_path / "files"))
+
+
+@pytest.fixture
+def clock(migrated: str) -> Iterator[Clockwork]:
+    with Clockwork(migrated) as clock:
+        clock.publish()
+        yield clock
+
+
+def run(clock: Clockwork, end: Event | None = Event.FINISH, org: str | None = None, **spec: Any) -> str:
+    """A task of the clock's time, ended so; its id."""
+    with clock.begin() as tx:
+        ref = agents.resolve(tx.conn, clock.org, "@test/echo").ref
+        made = RunSpec(uuid7(), org or clock.org, ref, "native", spec.pop("input", {"message": "x"}), **spec)
+        submissions.submit(tx, [made])
+        if end is not None:
+            _end(tx, made.task_id, end)
+    return made.task_id
+
+
+def left(clock: Clockwork) -> set[str]:
+    """The tasks that are kept."""
+    with clock.store.read() as conn:
+        return set(conn.execute(select(Task.id)).scalars())
+
+
+def count(clock: Clockwork, table: Any) -> int:
+    with clock.store.read() as conn:
+        return int(conn.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def prune(clock: Clockwork, files: FileStore, days: float = 0.0, **options: Any) -> int:
+    """Let `days` pass, then prune until there is nothing more to do."""
+    clock.now += days * DAY_S
+    duty = Prune(clock.store, files, 30.0, **options)
+    deleted = 0
+    while True:
+        deleted += duty.run_once()
+        if duty.due_in is not None and duty.due_in > 1:
+            return deleted
+
+
+def settings(clock: Clockwork, **values: Any) -> None:
+    table = Organisation.__table__
+    change = table.update().where(Organisation.id == clock.org).values(settings=values)
+    clock.transact(lambda tx: tx.conn.execute(change))
+
+
+def test_ended_tasks_are_kept_thirty_days_and_unfinished_ones_for_ever(
+    clock: Clockwork, files: FileStore
+) -> None:
+    ended = {run(clock, event) for event in (Event.FINISH, Event.FAIL, Event.STOP)}
+    going = run(clock, None)
+    prune(clock, files, 29.9)
+    assert left(clock) == ended | {going}
+    prune(clock, files, 0.2)
+    assert left(clock) == {going}
+
+
+def test_an_organisation_keeps_each_state_as_long_as_it_says(clock: Clockwork, files: FileStore) -> None:
+    settings(clock, retention={"completed": 1, "failed": None, "stopped": "soon"})
+    done, failed, stopped = (run(clock, event) for event in (Event.FINISH, Event.FAIL, Event.STOP))
+    other = clock.transact(lambda tx: identity.insert_organisation(tx, "other"))
+    theirs = run(clock, org=other)
+    prune(clock, files, 1.1)
+    assert left(clock) == {failed, stopped, theirs}
+    prune(clock, files, 29)
+    assert left(clock) == {failed}
+    prune(clock, files, 10_000)
+    assert left(clock) == {failed}
+    assert done not in left(clock)
+
+
+def test_all_that_is_a_tasks_goes_with_it(clock: Clockwork, files: FileStore) -> None:
+    task_id = run(clock, None, callback=CallbackTo("http://127.0.0.1:8099/"), input=_with_file())
+    keep = run(clock, None)
+    for owner in (task_id, keep):
+        clock.transact(lambda tx, owner=owner: _furnish(tx, clock.org, owner))  # type: ignore[misc]
+    clock.transact(lambda tx: _end(tx, task_id, Event.FINISH))
+    clock.transact(lambda tx: tx.conn.execute(Delivery.__table__.update().values(state="success")))
+    tables = (TaskEvent, JournalEntry, Question, AnswerLink, Message, Callback, Delivery, StoredFile, Turn)
+    before = {table: count(clock, table) for table in tables}
+    assert all(before.values())
+    prune(clock, files, 31)
+    assert left(clock) == {keep}
+    after = {table.__tablename__: count(clock, table) for table in tables}
+    assert after == {
+        "events": 1, "journal": 1, "questions": 1, "answer_links": 1, "messages": 1, "callbacks": 0,
+        "deliveries": 0, "files": 0, "turns": 2,  # what was spent stays for the books
+    }  # fmt: skip
+
+
+def _with_file() -> dict[str, Any]:
+    file = {"id": uuid7(), "sha256": HASH, "name": "a.txt", "media_type": "text/plain", "size": 1}
+    return {"message": "x", "files": [file]}
+
+
+def _furnish(tx: Any, org_id: str, task_id: str) -> None:
+    """A journal entry, an open question with a link, a message and a paid turn."""
+    question = uuid7()
+    head = transitions.lock(tx, [task_id])[task_id]
+    messages.append_lines(tx, [(head, [{"role": "user", "type": "user_message", "content": "hi"}])])
+    common = {"task_id": task_id, "key": "k#1"}
+    tx.conn.execute(JournalEntry.__table__.insert(), common | {
+        "pos": 1, "attempt": 1, "kind": "step", "name": "k", "effect": "read", "state": "done", "began_at": tx.now,
+    })  # fmt: skip
+    tx.conn.execute(Question.__table__.insert(), common | {
+        "id": question, "org_id": org_id, "kind": "question", "state": "open", "created_at": tx.now,
+    })  # fmt: skip
+    tx.conn.execute(AnswerLink.__table__.insert(), {
+        "token_hash": uuid7(), "org_id": org_id, "question_id": question, "expires_at": tx.now + 1e9,
+    })  # fmt: skip
+    tx.conn.execute(Turn.__table__.insert(), common | {
+        "org_id": org_id, "agent_id": head.agent_id, "model": "m", "input_tokens": 1, "output_tokens": 1,
+        "cached_tokens": 0, "cost_micros": 1, "at": tx.now,
+    })  # fmt: skip
+
+
+def test_what_is_still_to_be_delivered_holds_its_task(clock: Clockwork, files: FileStore) -> None:
+    task_id = run(clock, callback=CallbackTo("http://127.0.0.1:8099/"))
+    prune(clock, files, 31)
+    assert left(clock) == {task_id}
+    clock.transact(lambda tx: tx.conn.execute(Delivery.__table__.update().values(state="dead")))
+    prune(clock, files)
+    assert left(clock) == set()
+    assert count(clock, Delivery) == 0
+
+
+def test_a_child_is_kept_for_its_unfinished_parent(clock: Clockwork, files: FileStore) -> None:
+    parent = run(clock, None)
+    child = run(clock, parent_id=parent)
+    prune(clock, files, 31)
+    assert left(clock) == {parent, child}
+    clock.transact(lambda tx: _end(tx, parent, Event.FINISH))
+    prune(clock, files)
+    assert left(clock) == {parent}
+    prune(clock, files, 31)
+    assert left(clock) == set()
+
+
+def test_a_conversation_outlives_its_tasks_until_nobody_continues_it(
+    clock: Clockwork, files: FileStore
+) -> None:
+    settings(clock, retention={"completed": 1, "sessions": 10})
+    with clock.begin() as tx:
+        session = sessions.ensure(tx, clock.org, "talk")
+    task_id = run(clock, None, session_id=session)
+    with clock.begin() as tx:
+        head = transitions.lock(tx, [task_id])[task_id]
+        messages.append_lines(tx, [(head, [{"role": "user", "type": "user_message", "content": "hi"}])])
+        _end(tx, task_id, Event.FINISH)
+    prune(clock, files, 2)
+    assert (left(clock), count(clock, Message), count(clock, Session)) == (set(), 1, 1)
+    prune(clock, files, 7.9)
+    assert count(clock, Message) == 1
+    prune(clock, files, 0.2)
+    assert (count(clock, Message), count(clock, Session)) == (0, 0)
+
+
+def test_a_files_bytes_go_when_no_task_has_them_any_more(
+    clock: Clockwork, files: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.duties.prune.FRESH", -1.0)  # nothing counts as just attached
+    sha256 = files.put(b"content").sha256
+    given = _with_file()
+    given["files"][0]["sha256"] = sha256
+    run(clock, input=given)
+    clock.now += 10 * DAY_S
+    second = {"message": "x", "files": [given["files"][0] | {"id": uuid7()}]}
+    run(clock, input=second)
+    prune(clock, files, 21)
+    assert files.exists(sha256), "the second task has it"
+    prune(clock, files, 10)
+    assert not files.exists(sha256)
+
+
+def test_bytes_attached_again_a_moment_ago_stay(clock: Clockwork, files: FileStore) -> None:
+    sha256 = files.put(b"content").sha256
+    given = _with_file()
+    given["files"][0]["sha256"] = sha256
+    run(clock, input=given)
+    prune(clock, files, 31)
+    assert count(clock, StoredFile) == 0
+    assert files.exists(sha256), "an upload under way may be about to refer to it"
+
+
+def test_a_sweep_deletes_what_nothing_refers_to(
+    clock: Clockwork, files: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.duties.sweep.BATCH", 3)
+    kept = files.put(b"kept").sha256
+    orphans = [files.put(f"orphan {n}".encode()).sha256 for n in range(7)]
+    given = _with_file()
+    given["files"][0]["sha256"] = kept
+    run(clock, input=given)
+    sweep = Sweep(clock.store, files)
+    assert sweep.run_once() == 0, "fresh contents are left alone"
+    later = Sweep(clock.store, files)
+    deleted = 0
+    for _ in range(3):
+        deleted += later.run_once(files.stat(kept).renewed_at.timestamp() + 2 * DAY_S)  # type: ignore[union-attr]
+    assert deleted == 7
+    assert later.due_in is not None
+    assert later.due_in > 1000
+    assert files.exists(kept)
+    assert not any(files.exists(sha256) for sha256 in orphans)
+
+
+def test_a_run_deletes_a_batch_and_asks_for_more_time(clock: Clockwork, files: FileStore) -> None:
+    for _ in range(25):
+        run(clock)
+    clock.now += 31 * DAY_S
+    duty = Prune(clock.store, files, 30.0, batch=10)
+    assert [duty.run_once() for _ in range(2)] == [10, 10]
+    assert duty.due_in is not None
+    assert duty.due_in < 1
+    assert duty.run_once() == 5
+    duty.run_once()
+    assert duty.due_in > 1
+
+
+def test_several_at_once_share_the_work_and_wait_for_nobody(clock: Clockwork, files: FileStore) -> None:
+    for _ in range(60):
+        run(clock)
+    clock.now += 31 * DAY_S
+    duties = [Prune(clock.store, files, 30.0, batch=5) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda duty: [duty.run_once() for _ in range(8)], duties))
+    prune(clock, files)
+    assert left(clock) == set()
+    assert count(clock, TaskEvent) == 0
+
+
+@pytest.mark.parametrize("migrated", [POSTGRES], indirect=True)
+def test_a_locked_task_is_passed_over(clock: Clockwork, files: FileStore) -> None:
+    held, free = run(clock), run(clock)
+    clock.now += 31 * DAY_S
+    with clock.begin() as tx:
+        transitions.lock(tx, [held])
+        Prune(clock.store, files, 30.0).run_once()
+        assert left(clock) == {held}
+    assert free not in left(clock)
+
+
+def test_the_rest_goes_too_when_its_time_has_come(clock: Clockwork, files: FileStore) -> None:
+    once = clock.schedule(60)
+    skipping = clock.schedule("*/10 * * * *", overlap="skip", end_at=NOON + 1300)
+    clock.tick("12:01")
+    clock.tick("12:10")
+    clock.tick("12:20")
+    with clock.begin() as tx:
+        tx.conn.execute(Start.__table__.insert(), {"limit_key": "k", "at": tx.now, "task_id": "t"})
+        row = {"org_id": clock.org, "key": "k", "body_hash": "h", "owner": "o", "created_at": tx.now}
+        tx.conn.execute(Idempotency.__table__.insert(), row | {"expires_at": tx.now + 60})
+    assert clock.stored(once).state is ScheduleState.FINISHED
+    assert count(clock, Fire) == 3
+    prune(clock, files, 2)
+    assert (count(clock, Start), count(clock, Idempotency), count(clock, Fire)) == (0, 0, 3)
+    prune(clock, files, 29)
+    assert (count(clock, Schedule), count(clock, Fire)) == (0, 0)
+    assert skipping.id not in left(clock)
+
+
+def test_a_fire_goes_with_its_task_and_its_end_has_counted(clock: Clockwork, files: FileStore) -> None:
+    schedule = clock.schedule("*/10 * * * *", pause_after_failures=1)
+    clock.tick("12:10")
+    clock.store.after_commit = None  # the process that ended the run died before it could count it
+    clock.end(clock.tasks(schedule)[0], Event.FAIL)
+    prune(clock, files, 31)
+    assert clock.fires(schedule) == []
+    after = clock.stored(schedule)
+    assert (after.state, after.failures) == (ScheduleState.PAUSED, 1)
+    assert clock.transact(lambda tx: schedules.get(tx, clock.org, schedule.id)).paused_reason
+
+
+def test_what_there_is_to_prune_is_found_by_an_index(clock: Clockwork, migrated: str) -> None:
+    postgres = clock.db.is_postgres
+    with clock.db.begin() as conn:
+        if postgres:
+            conn.execute(text("SET LOCAL enable_seqscan = off"))
+        query = rows._ended(clock.org, Status.FAILED, NOON, 10).compile(
+            conn, compile_kwargs={"literal_binds": True}
+        )
+        plan = str(conn.exec_driver_sql(f"EXPLAIN {'' if postgres else 'QUERY PLAN '}{query}").all())
+        assert "ix_tasks_finished" in plan
+        assert "Seq Scan on tasks" not in plan
+        assert "SCAN tasks" not in plan
+
+
+@pytest.mark.parametrize("migrated", [POSTGRES], indirect=True)
+def test_tables_partitioned_by_ranges_of_ids_are_pruned_too(clock: Clockwork, files: FileStore) -> None:
+    old = run(clock)
+    with clock.db.begin() as conn:
+        for statement in (
+            "CREATE TABLE parted (LIKE events INCLUDING ALL) PARTITION BY RANGE (task_id)",
+            "CREATE TABLE parted_old PARTITION OF parted FOR VALUES FROM ('0') TO ('7')",
+            "CREATE TABLE parted_new PARTITION OF parted FOR VALUES FROM ('7') TO ('g')",
+            "INSERT INTO parted SELECT * FROM events",
+            "ALTER TABLE events RENAME TO whole",
+            "ALTER TABLE parted RENAME TO events",
+        ):
+            conn.execute(text(statement))
+    try:
+        clock.now += 31 * DAY_S
+        new = run(clock)
+        with clock.db.begin() as conn:
+            plan = str(conn.exec_driver_sql(f"EXPLAIN DELETE FROM events WHERE task_id IN ('{old}')").all())
+            assert "parted_old" in plan
+            assert "parted_new" not in plan
+        prune(clock, files)
+        assert left(clock) == {new}
+        assert count(clock, TaskEvent) == len(clock.log(new)) == 3
+        with clock.db.begin() as conn:  # a whole partition dropped by the operator disturbs nobody
+            conn.execute(text("DROP TABLE parted_new"))
+        prune(clock, files, 31)
+        assert left(clock) == set()
+    finally:
+        with clock.db.begin() as conn:
+            conn.execute(text("DROP TABLE events"))
+            conn.execute(text("ALTER TABLE whole RENAME TO events"))

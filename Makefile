@@ -45,6 +45,7 @@ bench: setup ## Measure, as ratios to named peers in the same run (ONLY=pool tak
 chaos: setup ## Kill real processes at random and check that no run is lost
 	@tools/test-servers.sh
 	@$(BIN)/python -m tests.chaos.runs $(ARGS)
+	@$(BIN)/python -m tests.chaos.schedulers
 
 .PHONY: soak
 soak: setup ## Half an hour of work with a kill now and then, counted like chaos

@@ -10,7 +10,7 @@ class ScheduleError(InvalidRequest):
 
     Codes: ``bad_schedule``, ``bad_cron``, ``cron_never_fires``, ``bad_timezone``, ``bad_date``,
     ``date_in_past``, ``date_too_far``, ``bad_delay``, ``delay_too_long``, ``bad_jitter``, ``bad_end``,
-    ``bad_count``.
+    ``bad_count``, ``bad_window``, ``bad_overlap``, ``bad_catch_up``.
     """
 
     code = "bad_schedule"

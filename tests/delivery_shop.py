@@ -16,6 +16,7 @@ from common.domain.specs import CallbackTo
 from common.outbound import GuardedClient, OutboundPolicy, Timeouts
 from common.services import endpoints
 from common.services.endpoints import EndpointRequest
+from common.store.group_commit import GroupCommit
 from common.store.tables.query import Delivery, Organisation
 from tests.workshop import Ears, Workshop
 from workers.webhooks import Deliverer, Keys
@@ -49,6 +50,7 @@ class DeliveryShop(Workshop):
     ears: DeliveryEars = field(default_factory=DeliveryEars)
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(connect=0.5, read=1.0, total=1.0))
     schedules: Mapping[str, RetrySchedule] = field(default_factory=lambda: SCHEDULES)
+    writers: list[GroupCommit] = field(default_factory=list)
 
     async def __aenter__(self) -> DeliveryShop:
         await super().__aenter__()
@@ -65,13 +67,17 @@ class DeliveryShop(Workshop):
     async def __aexit__(self, *_: object) -> None:
         for deliverer in self.ears.deliverers:
             await deliverer.drain(1.0)
+        for writer in self.writers:
+            await asyncio.to_thread(writer.close)
         await self.client.aclose()
         await super().__aexit__(*_)
 
-    def deliverer(self, hosts: Hosts | None = None) -> Deliverer:
-        """Start another deliverer."""
+    def deliverer(self, hosts: Hosts | None = None, apart: bool = False) -> Deliverer:
+        """Start another deliverer; `apart` with transactions of its own, as in another process."""
+        writer = GroupCommit(self.store) if apart else self.writer
+        self.writers += [writer] if apart else []
         made = Deliverer(
-            self.writer, self.client, self.keys, schedules=self.schedules, timeouts=self.timeouts, hosts=hosts
+            writer, self.client, self.keys, schedules=self.schedules, timeouts=self.timeouts, hosts=hosts
         )
         made.start()
         self.ears.deliverers.append(made)

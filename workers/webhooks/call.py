@@ -81,8 +81,11 @@ async def send(client: GuardedClient, keys: Keys, sent: Outgoing, timeouts: Time
         return Outcome(error=failure.code, message=failure.message, seconds=time.monotonic() - started)
     except RunyardError as failure:
         return Outcome(error=failure.code, message=failure.message)
-    except Exception as failure:
-        logger.exception("A delivery failed inside", action="deliver", delivery=sent.id)
+    except Exception as failure:  # noqa: BLE001 - tried again like any failure, and told to the operator
+        # No traceback: on a terminal it would show the secrets of this frame.
+        logger.error(
+            "A delivery failed inside", action="deliver", delivery=sent.id, kind=type(failure).__name__
+        )
         return Outcome(error="internal_error", message=type(failure).__name__)
     retry_after = answer.headers.get("retry-after")
     peace = parse_retry_after(retry_after, time.time()) if answer.status in _ASKS_FOR_PEACE else 0.0

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from api.console import routes as console
+from api.dialects.agentbase import datastores as agentbase_datastores
+from api.dialects.agentbase import runs as agentbase_runs
+from api.dialects.agentbase import sessions as agentbase_sessions
+from api.dialects.agentbase import status as agentbase_status
 from api.dialects.appstrate import apps as appstrate_apps
 from api.dialects.appstrate import keys as appstrate_keys
 from api.dialects.appstrate import packages as appstrate_packages
@@ -72,6 +76,10 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     nara,
     nugen_runs,
     nugen_agents,
+    agentbase_runs,
+    agentbase_sessions,
+    agentbase_datastores,
+    agentbase_status,
     appstrate_run,
     appstrate_runs,
     appstrate_realtime,

@@ -41,7 +41,7 @@ def response(frames: AsyncIterator[bytes]) -> EventSourceResponse:
         _counted(frames),
         headers={"Cache-Control": "no-cache, no-transform"},
         ping=KEEP_ALIVE,
-        ping_message_factory=lambda: ServerSentEvent(comment="keep-alive"),
+        ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
         sep="\n",
         send_timeout=SLOWEST,
     )

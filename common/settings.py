@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     max_schedules: int = Field(
         1000, ge=0, description="Schedules per organisation that may still be due; more get 409."
     )
+    agentbase_per_minute: int = Field(
+        6000, ge=0, description="Requests a minute per organisation on the agentbase front; 0 is no limit."
+    )
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON request body.")
     max_upload_bytes: int = Field(100 * 2**20, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")

@@ -39,9 +39,17 @@ def of_change(event: Event, happening: Happening, task: Task, has_spoken: bool) 
             said = [] if has_spoken or task.output is None else [_response(task.output)]
             return [*said, {"type": "agent_completed"}]
         case Event.FAIL | Event.EXPIRE | Event.STOP:
-            error = task.error or {}
-            return [{"type": "agent_error", "content": error.get("message", ""), "error": error}]
+            return [failure(task)]
     return []
+
+
+def failure(task: Task) -> Body:
+    """The event of a run that failed or was stopped; its text stands where either kind of client looks."""
+    error = task.error or {}
+    text = error.get("message", "")
+    return {
+        "type": "agent_error", "content": text, "error": text, "code": error.get("code"), "cause": error.get("cause"),
+    }  # fmt: skip
 
 
 def completion(task: Task, event_id: str, at: float) -> Body:
@@ -64,7 +72,7 @@ def body_of(event: Body, task_id: str, session: str | None) -> str:
     """An event as the text to send; content that is too long is cut, and said to be."""
     whole = {"type": event["type"], "session": session, "task_id": task_id} | event
     text = dump(whole)
-    for name in ("content", "output", "data", "questions", "reviews", "error"):
+    for name in ("content", "final_output", "output", "data", "questions", "reviews", "error"):
         if len(text) > MOST_BYTES and name in whole:
             kept = whole[name][: MOST_BYTES // 8] if isinstance(whole[name], str) else None
             text = dump(whole := whole | {name: kept, "truncated": True})
@@ -75,8 +83,14 @@ def _response(output: Any) -> Body:
     return {"type": "agent_response", "content": output if isinstance(output, str) else dump(output).decode()}
 
 
-def _text(type_: str, name: str) -> Any:
-    return lambda data: [{"type": type_, "content": data.get(name, "")}]
+def _thinking(data: Mapping[str, Any]) -> list[Body]:
+    return [{"type": "agent_thinking", "content": data.get("text", "")}]
+
+
+def _message(data: Mapping[str, Any]) -> list[Body]:
+    """What is said in a workflow's step is no answer to the user."""
+    type_ = "agent_thinking" if "workflow" in data else "agent_response"
+    return [{"type": type_, "content": data.get("text", "")}]
 
 
 def _tool_use(data: Mapping[str, Any]) -> list[Body]:
@@ -102,12 +116,23 @@ def _step(data: Mapping[str, Any]) -> list[Body]:
     return [{"type": "agent_step", "step": data.get("name")}]
 
 
+def _workflow_step(data: Mapping[str, Any]) -> list[Body]:
+    """A step of a workflow is over, one way or the other."""
+    if data.get("state") not in ("completed", "skipped", "failed"):
+        return []
+    names = ("step", "workflow", "state")
+    return [{"type": "agent_step"} | {name: data.get(name) for name in names}]
+
+
 def _handoff(data: Mapping[str, Any]) -> list[Body]:
     return [{"type": "agent_transfer", "agent": data.get("to"), "context": data.get("reason")}]
 
 
 def _final_output(data: Mapping[str, Any]) -> list[Body]:
-    return [{"type": "agent_final_output", "name": data.get("name"), "content": data.get("content")}]
+    content = data.get("content")
+    return [
+        {"type": "agent_final_output", "name": data.get("name"), "content": content, "final_output": content}
+    ]
 
 
 def _custom(data: Mapping[str, Any]) -> list[Body]:
@@ -121,12 +146,13 @@ def _progress(data: Mapping[str, Any]) -> list[Body]:
 
 
 _MADE: Final[dict[str, Any]] = {
-    "thinking": _text("agent_thinking", "text"),
-    "message": _text("agent_response", "text"),
+    "thinking": _thinking,
+    "message": _message,
     "tool_call": _tool_use,
     "tool_result": _tool_response,
     "model_turn": _turn,
     "step": _step,
+    "workflow_step": _workflow_step,
     "handoff": _handoff,
     "final_output": _final_output,
     "custom": _custom,

@@ -102,11 +102,11 @@ class Live(Stack):
         headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
         return httpx2.Client(base_url=self.url(name=name), headers=headers, timeout=30, **options)
 
-    def waiters(self) -> int:
-        """How many callers api-1 keeps waiting."""
+    def gauge(self, name: str = "runyard_waiters_open") -> int:
+        """A figure of api-1's metrics: by default how many callers it keeps waiting."""
         with self.client() as client:
             text = client.get("/metrics").text
-        return int(float(re.findall(r"^runyard_waiters_open (\S+)", text, re.MULTILINE)[0]))
+        return int(float(re.findall(rf"^{name} (\S+)", text, re.MULTILINE)[0]))
 
     def threads(self) -> int:
         """How many threads api-1 has."""
@@ -115,7 +115,11 @@ class Live(Stack):
 
 
 def waiting_together(
-    live: Live, callers: int, ask: Callable[[httpx2.AsyncClient], Awaitable[httpx2.Response]], gate: Path
+    live: Live,
+    callers: int,
+    ask: Callable[[httpx2.AsyncClient], Awaitable[httpx2.Response]],
+    gate: Path,
+    gauge: str = "runyard_waiters_open",
 ) -> tuple[list[httpx2.Response], int]:
     """Have so many callers wait at once, then open the gate: their answers, and api-1's threads meanwhile."""
 
@@ -127,7 +131,9 @@ def waiting_together(
         ) as client:
             asked = [asyncio.ensure_future(ask(client)) for _ in range(callers)]
             try:
-                await asyncio.to_thread(wait_until, lambda: live.waiters() >= callers, seconds=90, every=0.3)
+                await asyncio.to_thread(
+                    wait_until, lambda: live.gauge(gauge) >= callers, seconds=90, every=0.3
+                )
                 threads = live.threads()
             finally:
                 await asyncio.to_thread(gate.touch)

@@ -709,16 +709,18 @@ def test_another_organisations_objects_are_404_on_every_route(api: Api, client: 
     key = client.post("/api/v1/keys", json={"name": "theirs"}).json()
     webhook = client.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/"}).json()
     ping = client.post(f"/api/v1/webhooks/{webhook['id']}/test").json()
+    brought = {"query": "x", "schedules": [{"schedule": 3600, "message": "later"}]}
+    schedule = client.post("/api/v1/agents/private/run", json=brought).json()["schedules"][0]
     values = {
         "task_id": task["task_id"], "agent": agent["id"], "limit_id": limit["id"], "session_id": task["session_id"],
         "file_id": file_id, "key_id": key["id"], "tag": "latest", "version": "1.0.0", "token": "nothing",
-        "webhook_id": webhook["id"], "delivery_id": ping["delivery_id"],
+        "webhook_id": webhook["id"], "delivery_id": ping["delivery_id"], "schedule_id": schedule["id"],
     }  # fmt: skip
     bodies: dict[str, Any] = {
         "change_agent": {"is_active": False}, "run": {"query": "x"}, "send_message": {"message": "x"},
         "review": {"action": "approve"}, "change_session": {"strategy": "reject"}, "set_tag": {"version": "1.0.0"},
         "replace_limit": {"kind": "session", "max_concurrent": 1}, "change_version": {"yanked": True},
-        "answer_question": {"message": "x"}, "update_webhook": {"active": False}, "replay": {},
+        "answer_question": {"message": "x"}, "update_webhook": {"active": False}, "change_schedule": {"name": "x"}, "replay": {},
     }  # fmt: skip
     tried = 0
     with api.client(other_organisation(api)) as stranger:

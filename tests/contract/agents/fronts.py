@@ -58,7 +58,7 @@ async def gated(ctx: Context, args: dict[str, Any]) -> str:
 
 
 async def _there(file: Path) -> None:
-    while not file.exists():  # noqa: ASYNC110, ASYNC240 - only a test knows when it comes
+    while not file.exists():  # noqa: ASYNC110 - only a test knows when it comes
         await asyncio.sleep(0.2)
 
 

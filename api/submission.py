@@ -93,7 +93,9 @@ async def _submit(call: Call, wish: Wish, reserved: str | None) -> Run:
         task = (await facts(call.state, who.org_id, task_id)).task  # its first sender died before it was told
         return Run(task.id, task.session_id, task.status.value, [])
     metrics.ACCEPTED.inc()
-    schedules = [{"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules]
+    schedules = [
+        {"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules
+    ]
     return Run(task_id, submitted.session_id, submitted.accepted.status.value, schedules)
 
 

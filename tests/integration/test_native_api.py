@@ -720,7 +720,8 @@ def test_another_organisations_objects_are_404_on_every_route(api: Api, client: 
         "change_agent": {"is_active": False}, "run": {"query": "x"}, "send_message": {"message": "x"},
         "review": {"action": "approve"}, "change_session": {"strategy": "reject"}, "set_tag": {"version": "1.0.0"},
         "replace_limit": {"kind": "session", "max_concurrent": 1}, "change_version": {"yanked": True},
-        "answer_question": {"message": "x"}, "update_webhook": {"active": False}, "change_schedule": {"name": "x"}, "replay": {},
+        "answer_question": {"message": "x"}, "update_webhook": {"active": False},
+        "change_schedule": {"name": "x"}, "replay": {},
     }  # fmt: skip
     tried = 0
     with api.client(other_organisation(api)) as stranger:

@@ -35,7 +35,7 @@ def test_every_event_arrives_in_order_while_receivers_fail_and_deliverers_are_ki
     count = storm(tmp_path, 300, 3.0, 1.0, database_url)
     assert count.clean, count
     assert count.promised >= 300
-    assert count.repeated > 20, "the receivers that fail were not asked"
+    assert count.repeated > 5, "the receivers that fail were not asked"
 
 
 def test_a_dead_receiver_does_not_delay_a_healthy_one(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""Test agents in your own process, without any server: scripted models and people, simulated crashes.
+
+    from runyard.testing import call, run
+
+    def test_triage():
+        result = run("agents/triage.yaml", {"ticket": "T-1"}, model=[call("lookup", id="T-1"), {"category": "billing"}])
+        assert result.output == {"category": "billing"}
+
+The run goes through the real engine on a database of its own, so a suspended or crashed run resumes as it would
+in production. The engine is part of the server, which must be installed; it is loaded when a test first runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runyard.authoring import AgentDefinition
+
+#: A decorated function, its definition, a registered name, a manifest, or the file that holds one.
+Agent = Callable[..., Any] | AgentDefinition | Mapping[str, Any] | str | Path
+
+
+@dataclass(frozen=True)
+class Call:
+    """The scripted model calls a tool. Several in a list are made side by side."""
+
+    tool: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def call(tool: str, /, **arguments: Any) -> Call:
+    """The scripted model calls `tool` with these arguments."""
+    return Call(tool, arguments)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decides on a review."""
+
+    action: str
+    reason: str | None = None
+    arguments: Any = None
+    result: Any = None
+
+
+def approve() -> Decision:
+    """Let the step go ahead."""
+    return Decision("approve")
+
+
+def reject(reason: str = "") -> Decision:
+    """Refuse the step."""
+    return Decision("reject", reason=reason or None)
+
+
+def edit(arguments: Any) -> Decision:
+    """Let the step go ahead with other arguments."""
+    return Decision("edit", arguments=arguments)
+
+
+def redo() -> Decision:
+    """A step with an unknown outcome is done again."""
+    return Decision("redo")
+
+
+def skip(result: Any) -> Decision:
+    """A step with an unknown outcome counts as done, with this result."""
+    return Decision("skip", result=result)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a scripted model was asked: the system prompt, the last thing said, tool results, tools on offer."""
+
+    system: str
+    text: str
+    results: tuple[Any, ...]
+    tools: tuple[str, ...]
+
+
+#: One answer of a scripted model: text, an object (the bound output), calls, an error to raise, or a function.
+Turn = str | Mapping[str, Any] | Call | Sequence[Call] | Exception | Callable[[Prompt], Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of the run's log."""
+
+    type: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `error` is {code, message, cause, …}; `asked` is what people were asked, in order."""
+
+    status: str
+    output: Any
+    error: Mapping[str, Any] | None
+    events: tuple[Event, ...]
+    asked: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
+    attempts: int
+    usage: Mapping[str, Any]
+    cost: float  # USD
+    tokens: tuple[str, ...] = ()
+
+    def of_type(self, type: str) -> list[Mapping[str, Any]]:
+        """The data of the events of one type."""
+        return [event.data for event in self.events if event.type == type]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run to make. See `run`."""
+
+    agent: Agent
+    args: Any = None
+    message: str | None = None
+    model: Sequence[Turn] = ()
+    answers: Sequence[Any] | Mapping[str, Any] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    agents: Sequence[Agent] = ()
+    crash_after: Sequence[int] = ()
+    timeout: float = 30.0
+
+
+def run(agent: Agent, args: Any = None, **more: Any) -> Outcome:
+    """Run an agent to its end.
+
+    message: what the user says. model: the answers of the scripted model, in order (see `Turn`). answers: what
+    people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. history:
+    earlier lines {role, type, content} of the conversation. files: attachments by name. options: request options
+    (rules, mcp_servers, …). agents: further agents this one runs or hands over to. crash_after: the process is
+    lost after so many journal writes, once for each number. timeout: seconds.
+
+    Raises `AssertionError` for a question nobody answers, a script that ends too soon, or a run that hangs.
+    """
+    return _on_a_loop(Request(agent, args, **_tidied(more)))
+
+
+async def arun(agent: Agent, args: Any = None, **more: Any) -> Outcome:
+    """As `run`, inside a running event loop."""
+    outcome = await _engine().run(Request(agent, args, **_tidied(more)))
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def _tidied(more: dict[str, Any]) -> dict[str, Any]:
+    crashes = more.get("crash_after")
+    return more | ({"crash_after": (crashes,)} if isinstance(crashes, int) else {})
+
+
+def _engine() -> Any:
+    # By name: this package is what authors install, and brings no server code with it.
+    return importlib.import_module("workers.testkit")
+
+
+def _on_a_loop(request: Request) -> Outcome:
+    """In a thread of its own, so that it works wherever a test runs."""
+    done: list[Outcome] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            done.append(asyncio.run(_engine().run(request)))
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name="runyard-testing")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]

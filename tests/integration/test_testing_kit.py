@@ -1,0 +1,175 @@
+"""The kit for authors: agents of each kind run in the test's own process, with scripted models and people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runyard import Context, ProviderError, agent
+from runyard.testing import Prompt, approve, arun, call, edit, reject, run, skip
+from runyard.tools import tool
+
+counted: list[str] = []
+
+
+@tool(name="kit_lookup", effect="read")
+async def lookup(order: str) -> dict[str, str]:
+    """Where an order is."""
+    counted.append(order)
+    return {"order": order, "state": "shipped"}
+
+
+@tool(name="kit_charge", effect="irreversible", review=True)
+async def charge(amount: float) -> str:
+    """Take money."""
+    counted.append(f"charge {amount:g}")
+    return f"charged {amount:g}"
+
+
+@agent("@kit/buyer", output={"type": "object", "required": ["paid"]})
+async def buyer(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Buys."""
+
+    async def price() -> float:
+        counted.append("price")
+        return 5.0
+
+    amount = await ctx.step("price", price)
+    colour = await ctx.ask("Which colour?")
+    approved = await ctx.review("pay", {"amount": amount})
+    return {"paid": approved["amount"], "colour": colour}
+
+
+DECLARED: dict[str, Any] = {
+    "name": "@kit/support",
+    "instructions": "Help.",
+    "tools": ["kit_lookup", "kit_charge", "ask_user"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _uncounted() -> None:
+    counted.clear()
+
+
+def test_a_python_agent_runs_with_answers_in_order() -> None:
+    result = run(buyer, {}, answers=["red", edit({"amount": 4.0})])
+    assert (result.status, result.output) == ("completed", {"paid": 4.0, "colour": "red"})
+    assert result.asked == ("Which colour?", "Approve: pay")
+    assert counted == ["price"]  # resumed twice, and yet
+
+
+def test_answers_may_be_given_by_their_question() -> None:
+    result = run(buyer, answers={"Approve: pay": approve(), "Which colour?": "blue"})
+    assert result.output == {"paid": 5.0, "colour": "blue"}
+
+
+def test_a_rejection_is_what_the_agent_gets() -> None:
+    result = run(buyer, answers=["red", reject("too dear")])
+    assert result.status == "failed"
+    assert result.error is not None
+    assert (result.error["code"], result.error["message"]) == ("rejected", "too dear")
+
+
+def test_a_question_nobody_answers_fails_the_test_naming_it() -> None:
+    with pytest.raises(AssertionError, match="Which colour"):
+        run(buyer)
+
+
+def test_a_declared_agent_runs_on_a_script() -> None:
+    result = run(
+        DECLARED,
+        message="Where is A1?",
+        model=[[call("kit_lookup", order="A1"), call("kit_lookup", order="B2")], _sums_up],
+        options={"streaming_tokens": True},
+    )
+    assert result.output == "2 orders"
+    assert sorted(counted) == ["A1", "B2"]
+    assert result.prompts[0].system == "Help."
+    assert result.prompts[0].text == "Where is A1?"
+    assert "".join(result.tokens) == "2 orders"
+    assert [event["tool"] for event in result.of_type("tool_call")] == ["kit_lookup", "kit_lookup"]
+
+
+def _sums_up(prompt: Prompt) -> str:
+    return f"{len(prompt.results)} orders"
+
+
+def test_a_declared_agent_with_an_output_schema_answers_with_the_object() -> None:
+    manifest = {**DECLARED, "output": {"schema": {"type": "object", "required": ["state"]}}}
+    result = run(manifest, {"order": "A1"}, model=[{"stat": "x"}, {"state": "shipped"}])
+    assert result.output == {"state": "shipped"}
+    assert len(result.of_type("output_invalid")) == 1
+
+
+@pytest.mark.parametrize("writes", range(1, 8))
+def test_a_crash_after_any_write_repeats_nothing(writes: int) -> None:
+    script = [call("kit_charge", amount=5), "Charged."]
+    result = run(DECLARED, message="Charge 5.", model=script, answers=_decide, crash_after=[writes])
+    assert (result.status, result.output) == ("completed", "Charged.")
+    assert counted == ["charge 5"]
+    assert result.usage["turns"] == 2
+
+
+class _Decide(dict[str, Any]):
+    """An operator who approves, and knows that what was under way has happened."""
+
+    def __contains__(self, text: object) -> bool:
+        return True
+
+    def __getitem__(self, text: str) -> Any:
+        if "Nobody knows" not in text:
+            return approve()
+        return skip("charged 5") if counted else redo_it()
+
+
+def redo_it() -> Any:
+    from runyard.testing import redo
+
+    return redo()
+
+
+_decide = _Decide()
+
+
+def test_a_providers_failure_is_tried_again_without_waiting() -> None:
+    result = run(DECLARED, message="Hello", model=[ProviderError("busy"), "Hello!"])
+    assert (result.output, result.attempts) == ("Hello!", 2)
+
+
+def test_a_script_that_ends_too_soon_fails_the_test() -> None:
+    with pytest.raises(AssertionError, match="no answer for turn 2"):
+        run(DECLARED, message="Where?", model=[call("kit_lookup", order="A1")])
+
+
+def test_history_and_files_reach_the_agent() -> None:
+    earlier = [
+        {"role": "user", "type": "user_message", "content": "I am Ada."},
+        {"role": "assistant", "type": "agent_response", "content": "Hello Ada."},
+    ]
+    result = run(
+        DECLARED, message="Who am I?", model=["Ada."], history=earlier, files={"note.txt": b"a note"}
+    )
+    assert result.output == "Ada."
+    assert "a note" in result.prompts[0].text
+
+
+def test_a_child_agent_runs_too() -> None:
+    @agent("@kit/parent")
+    async def parent(ctx: Context, args: dict[str, Any]) -> Any:
+        return await ctx.run("@kit/child", {"n": 2})
+
+    child = {"name": "@kit/child", "instructions": "Double."}
+    assert run(parent, agents=[child], model=["four"]).output == "four"
+
+
+@pytest.mark.anyio
+async def test_it_works_inside_a_running_loop_too() -> None:
+    result = await arun(DECLARED, message="Hello", model=["Hi."])
+    assert result.output == "Hi."
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

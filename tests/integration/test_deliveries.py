@@ -107,7 +107,7 @@ async def test_a_callback_is_told_of_a_failure_and_of_a_stop(database_url: str) 
         failed = receiver.on("/failed")
         assert types(failed) == ["agent_started", "agent_error", "run.failed"]
         assert failed[1].json["content"] == "no such invoice"
-        assert failed[1].json["error"]["code"] == "invoice_missing"
+        assert failed[1].json["code"] == "invoice_missing"
 
 
 async def test_a_waiting_run_sends_a_link_that_answers_once_and_is_not_stored(database_url: str) -> None:

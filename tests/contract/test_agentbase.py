@@ -1,0 +1,556 @@
+"""The agentbase contract beside its event stream, fact by fact (docs/fronts/agentbase.md)."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.contract.frames import Frames, run
+from tests.contract.live import Live, waiting_together
+from tests.fakes.mcp_servers import mcp_process
+from tests.fakes.model_server import calls, results_of, say, system_of, text_of
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def unique(text: str) -> str:
+    return f"{text} {uuid.uuid4().hex[:8]}"
+
+
+def session_of(frames: Frames) -> str:
+    return str(frames.events[0]["session"])
+
+
+def refused(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    """The error body."""
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    assert isinstance(body["error"], str)
+    assert body["error"]
+    assert body["code"] == code
+    return body
+
+
+@pytest.fixture
+def remembering() -> dict[str, str]:
+    """The parameter that names an agent which needs no model."""
+    return {"agent": "remembers"}
+
+
+class TestPaths:
+    @pytest.mark.parametrize(
+        "path", ["/", "/run-agent", "/run-agent/", "/agentbase", "/agentbase/", "/agentbase/run-agent"]
+    )
+    def test_the_run_answers_on_every_path(
+        self, admin: httpx2.Client, path: str, remembering: dict[str, str]
+    ) -> None:
+        assert run(admin, "hi", path, remembering).types[-1] == "agent_completed"
+
+    @pytest.mark.parametrize("prefix", ["", "/agentbase"])
+    def test_the_messages_answer_under_both_prefixes(
+        self, admin: httpx2.Client, prefix: str, remembering: dict[str, str]
+    ) -> None:
+        session = session_of(run(admin, "hi", params=remembering))
+
+        assert admin.post(f"{prefix}/get-messages", params={"session": session}).status_code == 200
+        assert admin.post(f"{prefix}/clear-messages/", params={"session": session}).status_code == 200
+
+
+class TestRequest:
+    def test_a_call_that_names_no_agent_meets_the_default_one(self, admin: httpx2.Client, live: Live) -> None:
+        question = unique("who are you?")
+        live.model.when(question, say("An assistant."))
+
+        frames = run(admin, question)
+
+        assert frames.said() == "An assistant."
+        task = live.task(frames.events[0]["task_id"])
+        assert task["agent"] == "@runyard/assistant"
+        assert task["front"] == "agentbase"
+        assert task["input"]["message"] == question
+
+    def test_the_system_prompt_and_the_rules_reach_the_model(self, admin: httpx2.Client, live: Live) -> None:
+        question = unique("rules?")
+        live.model.when(question, say("ok"))
+
+        run(admin, question, system="You are a pirate.", rules=["Never mention gold."])
+
+        told = system_of(live.model.requests[-1])
+        assert "You are a pirate." in told
+        assert "Never mention gold." in told
+
+    @pytest.mark.parametrize("mode", ["flash", "fast", "base", "max"])
+    def test_every_mode_is_taken(
+        self, admin: httpx2.Client, live: Live, mode: str, remembering: dict[str, str]
+    ) -> None:
+        frames = run(admin, "hi", params=remembering, mode=mode)
+
+        assert live.task(frames.events[0]["task_id"])["input"]["options"]["mode"] == mode
+
+    def test_another_mode_is_400(self, admin: httpx2.Client) -> None:
+        body = refused(admin.post("/", json={"message": "hi", "mode": "turbo"}), 400, "invalid_field")
+
+        assert body["field"] == "mode"
+
+    def test_stray_fields_are_tolerated_at_any_depth(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        frames = run(
+            admin,
+            "hi",
+            params=remembering,
+            streaming=True,
+            mcpServers=[{"a": 1}],
+            tools=["web"],
+            webhook={"url": "x", "events": []},
+            hooks=None,
+            capabilities={},
+            agents=[{"name": "a", "description": "b", "prompt": "c"}],
+            final_output={"name": "n", "schema": {"type": "object"}, "extra": 1},
+        )
+
+        assert frames.types[-1] == "agent_completed"
+
+    def test_an_mcp_server_takes_oauth_too(self, admin: httpx2.Client, live: Live, tmp_path: Path) -> None:
+        question = unique("oauth")
+        live.model.when(question, calls(crm_find_customer={"name": "Ada"}), say("Gold."))
+        auth = {"type": "oauth", "oauth": {"accessToken": "t0ken"}}
+        with mcp_process(tmp_path, token="t0ken") as server:
+            servers = [{"serverName": "crm", "serverUrl": server.url, "auth": auth}]
+            frames = run(admin, question, mcp_servers=servers)
+            assert server.calls == ["find Ada"]
+
+        task = live.task(frames.events[0]["task_id"])
+        assert "t0ken" not in json.dumps(task)
+
+    def test_the_old_sse_endpoint_of_an_mcp_server_still_works(
+        self, admin: httpx2.Client, live: Live, tmp_path: Path
+    ) -> None:
+        question = unique("old sse")
+        live.model.when(question, calls(old_find_customer={"name": "Ada"}), say("Gold."))
+        with mcp_process(tmp_path, kind="sse") as server:
+            assert server.url.endswith("/sse")
+            frames = run(admin, question, mcp_servers=[{"serverName": "old", "serverUrl": server.url}])
+            assert server.calls == ["find Ada"]
+
+        assert frames.said() == "Gold."
+
+    def test_a_workflow_runs_its_steps(self, admin: httpx2.Client, live: Live) -> None:
+        question, first, second = unique("onboard"), unique("collect info"), unique("validate email")
+        live.model.when(first, say("Ada, ada@example.org"))
+        live.model.when(second, say("valid"))
+        live.model.when(question, say("Onboarded."))
+        steps = [
+            {"id": "step_1", "name": "collect", "description": first, "depends_on": []},
+            {"id": "step_2", "name": "validate", "description": second, "depends_on": ["step_1"]},
+        ]
+        workflow = {"id": "onboarding", "name": "onboard", "description": "Onboard.", "steps": steps}
+
+        frames = run(admin, question, workflows=[workflow])
+
+        done = [e["step"] for e in frames.events if e["type"] == "agent_step" and "workflow" in e]
+        assert done == ["step_1", "step_2"]
+        assert frames.said() == "Onboarded."
+
+    def test_a_workflow_in_a_circle_is_400(self, admin: httpx2.Client) -> None:
+        steps = [
+            {"id": "a", "name": "a", "description": "a", "depends_on": ["b"]},
+            {"id": "b", "name": "b", "description": "b", "depends_on": ["a"]},
+        ]
+        workflow = {"id": "w", "name": "w", "description": "w", "steps": steps}
+
+        answer = admin.post("/", json={"message": "hi", "workflows": [workflow]})
+
+        assert refused(answer, 400, "invalid_field")["field"] == "workflows[0]"
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            ({}, "missing_field"),
+            ({"message": ""}, "invalid_field"),
+            ({"message": 7}, "invalid_field"),
+            ({"message": "hi", "rules": "none"}, "invalid_field"),
+            ({"message": "hi", "mcp_servers": [{"serverName": "a"}]}, "missing_field"),
+            ({"message": "hi", "callback": {"url": "ftp://x"}}, "url_refused"),
+            ({"message": "hi", "schedules": [{"schedule": "every day", "message": "m"}]}, "bad_cron"),
+            ([], "not_an_object"),
+        ],
+    )
+    def test_a_body_that_does_not_fit_is_400(self, admin: httpx2.Client, body: Any, code: str) -> None:
+        refused(admin.post("/", json=body), 400, code)
+
+    def test_an_unknown_agent_is_404(self, admin: httpx2.Client) -> None:
+        refused(admin.post("/", json={"message": "hi"}, params={"agent": "nobody"}), 404, "agent_not_found")
+
+
+class TestThePagesOwnSample:
+    """The curl call of the reference as it stands there: only base URL and key are other."""
+
+    SAMPLE = (
+        '{"message": "<string>", "system": "<string>", "mode": "<string>", "workflows": [{}], "rules": ["<string>"], '
+        '"agents": [{}], "mcp_servers": [{}], "background": true, "callback": {}, "datastores": [{}], '
+        '"queries": [{}], "streaming_tokens": true, "schedules": [{}], "final_output": {}}'
+    )
+
+    def test_it_is_accepted(self, live: Live) -> None:
+        live.model.when("<string>", say("ok"))
+        done = subprocess.run(
+            [
+                *("curl", "--silent", "--request", "POST", "--url", live.url("/")),
+                *("--header", f"Authorization: Bearer {live.key}"),
+                *("--header", "Content-Type: application/json"),
+                *("--data", self.SAMPLE),
+            ],
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+
+        accepted = json.loads(done.stdout)
+        assert accepted["status"] == "queued"
+        assert live.until(accepted["taskId"])["status"] == "completed"
+
+
+class TestSessions:
+    def test_without_a_session_each_call_begins_one(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        first, second = (session_of(run(admin, "hi", params=remembering)) for _ in range(2))
+
+        assert first != second
+
+    def test_a_session_goes_on_with_its_history(self, admin: httpx2.Client, live: Live) -> None:
+        first, second = unique("I am Ada."), unique("Who am I?")
+        live.model.when(first, say("Hello Ada."))
+        live.model.when(second, say("Ada."))
+        session = session_of(run(admin, first))
+
+        again = run(admin, second, params={"session": session})
+
+        assert session_of(again) == session
+        said = [(m["role"], text_of(m)) for m in live.model.requests[-1]["messages"] if m["role"] != "system"]
+        assert said == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
+
+    def test_a_session_known_by_a_name_with_a_space_comes_form_encoded(
+        self, admin: httpx2.Client, live: Live
+    ) -> None:
+        name = unique("my session")
+        live.run("remembers", query="hi", session_id=name)
+
+        answer = admin.post(f"/get-messages?session={name.replace(' ', '+')}")
+
+        assert answer.json()[0] == {"type": "user_message", "content": "hi"}
+
+    def test_an_unknown_session_is_404(self, admin: httpx2.Client) -> None:
+        for session in (str(uuid.uuid4()), "agent_session_nowhere"):
+            params = {"session": session}
+            refused(admin.post("/", json={"message": "hi"}, params=params), 404, "SESSION_NOT_FOUND")
+            refused(admin.post("/get-messages", params=params), 404, "SESSION_NOT_FOUND")
+            refused(admin.post("/clear-messages", params=params), 404, "SESSION_NOT_FOUND")
+
+    def test_another_organisations_session_is_404(
+        self, admin: httpx2.Client, live: Live, remembering: dict[str, str]
+    ) -> None:
+        session = session_of(run(admin, "hi", params=remembering))
+        _, key = live.new_organisation()
+        with live.client(key) as other:
+            refused(other.post("/get-messages", params={"session": session}), 404, "SESSION_NOT_FOUND")
+
+    def test_a_nugen_conversation_cannot_be_entered(self, admin: httpx2.Client) -> None:
+        name = unique("s")
+        admin.post(
+            "/api/v3/agents/run-agents/remembers/run", json={"message": "hi"}, headers={"x-session-id": name}
+        )
+        [row] = [s for s in admin.get("/api/v1/sessions?limit=5").json()["data"] if s["key"] == name]
+
+        for session in (name, row["id"]):
+            refused(admin.post("/get-messages", params={"session": session}), 404, "SESSION_NOT_FOUND")
+
+    def test_get_messages_tells_the_whole_history_in_order(
+        self, admin: httpx2.Client, live: Live, tmp_path: Path
+    ) -> None:
+        question = unique("history")
+        live.model.when(
+            question, calls(crm_find_customer={"name": "Ada"}), say("Gold.", reasoning="I know her")
+        )
+        with mcp_process(tmp_path) as server:
+            frames = run(admin, question, mcp_servers=[{"serverName": "crm", "serverUrl": server.url}])
+
+        history = admin.post(
+            "/get-messages",
+            params={"session": session_of(frames)},
+            headers={"content-type": "application/json"},
+        ).json()
+
+        assert [line["type"] for line in history] == [
+            "user_message",
+            "agent_tool_use",
+            "agent_thinking",
+            "agent_response",
+        ]
+        assert all(line.keys() == {"type", "content"} for line in history)
+        assert history[0]["content"] == question
+        used = json.loads(history[1]["content"])
+        assert used["tool"] == "crm_find_customer"
+        assert json.loads(used["input"]) == {"name": "Ada"}
+        assert history[3]["content"] == "Gold."
+
+    def test_clear_messages_erases_them(self, admin: httpx2.Client, remembering: dict[str, str]) -> None:
+        session = session_of(run(admin, "hi", params=remembering))
+
+        cleared = admin.post("/clear-messages", params={"session": session})
+
+        assert cleared.json() == {"success": True, "message": "Messages cleared"}
+        assert admin.post("/get-messages", params={"session": session}).json() == []
+        again = run(admin, "hi again", params=remembering | {"session": session})
+        assert again.said() == "0 before: "
+
+    def test_the_session_is_required(self, admin: httpx2.Client) -> None:
+        for path in ("/get-messages", "/clear-messages"):
+            refused(admin.post(path), 400, "missing_field")
+
+    def test_two_messages_to_one_session_are_dealt_with_one_after_the_other(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        session = session_of(run(admin, "one", params=remembering))
+        for message in ("two", "three"):
+            admin.post(
+                "/", json={"message": message, "background": True}, params=remembering | {"session": session}
+            )
+
+        last = run(admin, "four", params=remembering | {"session": session})
+
+        assert last.said() == "3 before: one, two, three"
+
+
+class TestSchedules:
+    def test_the_ids_come_with_the_first_event_and_cancel_the_schedule(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        schedules = [
+            {"schedule": 3600, "message": "in an hour"},
+            {"schedule": "2099-01-01", "message": "that day"},
+            {"schedule": "*/10 * * * 1", "message": "on Mondays"},
+        ]
+
+        made = run(admin, "plan", params=remembering, schedules=schedules).events[0]["schedules"]
+
+        assert [one["kind"] for one in made] == ["delay", "date", "cron"]
+        for one in made:
+            assert admin.delete(f"/api/v1/schedules/{one['id']}").status_code in (200, 204)
+            assert admin.get(f"/api/v1/schedules/{one['id']}").status_code == 404
+
+    def test_in_the_background_the_ids_come_with_the_answer(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        schedules = [{"schedule": 3600, "message": "later"}]
+        body = {"message": "plan", "background": True, "schedules": schedules}
+
+        [made] = admin.post("/", json=body, params=remembering).json()["schedules"]
+
+        assert admin.delete(f"/api/v1/schedules/{made['id']}").status_code in (200, 204)
+
+    def test_a_schedule_runs_its_message_in_the_same_session(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        frames = run(admin, "now", params=remembering, schedules=[{"schedule": 1, "message": "later"}])
+
+        def history() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = admin.post(
+                "/get-messages", params={"session": session_of(frames)}
+            ).json()
+            return found if len(found) == 4 else []
+
+        lines = wait_until(history, seconds=30)
+        assert [line["content"] for line in lines] == ["now", "0 before: ", "later", "1 before: now"]
+
+
+class TestErrors:
+    def test_no_key_and_a_bad_key_are_401(self, live: Live) -> None:
+        with live.client("") as nobody:
+            refused(nobody.post("/", json={"message": "hi"}), 401, "missing_credentials")
+        with live.client("agb_123") as stranger:
+            refused(stranger.post("/", json={"message": "hi"}), 401, "key_unknown")
+
+    def test_a_key_without_the_permission_is_403(self, live: Live) -> None:
+        with live.client(live.key_of("viewer")) as viewer:
+            refused(viewer.post("/", json={"message": "hi"}), 403, "missing_permission")
+
+    def test_no_credits_are_403(self, live: Live) -> None:
+        _, key = live.new_organisation(balance_micros=0)
+        with live.client(key) as broke:
+            refused(broke.post("/", json={"message": "hi"}), 403, "quota_exceeded")
+
+    def test_an_inactive_account_is_403(self, live: Live) -> None:
+        _, key = live.new_organisation(active=False)
+        with live.client(key) as closed:
+            refused(closed.post("/", json={"message": "hi"}), 403, "organisation_inactive")
+
+    def test_a_body_that_is_too_large_is_413(self, admin: httpx2.Client) -> None:
+        answer = admin.post("/", json={"message": "x" * 11_000_000})
+
+        refused(answer, 413, "payload_too_large")
+
+    def test_refusals_before_the_work_leave_retrying_to_the_client(self, admin: httpx2.Client) -> None:
+        assert "x-should-retry" not in admin.post("/", json={}).headers
+
+    def test_answers_after_the_work_has_begun_forbid_retrying(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        body = {"message": "hi", "background": True}
+
+        assert admin.post("/", json=body, params=remembering).headers["x-should-retry"] == "false"
+
+    def test_the_same_idempotency_key_streams_the_same_run(
+        self, admin: httpx2.Client, remembering: dict[str, str]
+    ) -> None:
+        headers = {"idempotency-key": unique("agentbase")}
+        answers = [
+            admin.post("/", json={"message": "hi"}, params=remembering, headers=headers) for _ in range(2)
+        ]
+
+        assert answers[0].text == answers[1].text
+        assert answers[0].headers["x-task-id"] == answers[1].headers["x-task-id"]
+
+
+@pytest.fixture(scope="module")
+def sparing(live: Live) -> Iterator[httpx2.Client]:
+    """A client of an organisation of its own, on a process that lets three requests a minute pass."""
+    name = live.add_api(RUNYARD_AGENTBASE_PER_MINUTE="3")
+    _, key = live.new_organisation()
+    with live.client(key, name=name) as client:
+        yield client
+
+
+class TestRateLimits:
+    def test_headers_tell_where_the_account_stands_and_the_fourth_request_is_429(
+        self, sparing: httpx2.Client
+    ) -> None:
+        began = time.time()
+        answers = [sparing.post("/get-messages", params={"session": "none"}) for _ in range(4)]
+
+        assert [answer.status_code for answer in answers] == [404, 404, 404, 429]
+        assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
+        for answer in answers:
+            assert answer.headers["x-ratelimit-limit"] == "3"
+            assert began - 2 < int(answer.headers["x-ratelimit-reset"]) < began + 70
+        refused(answers[3], 429, "rate_limited")
+        assert 1 <= int(answers[3].headers["retry-after"]) <= 60
+        assert answers[3].headers.get("x-should-retry") is None
+
+
+class TestDatastores:
+    def test_documents_are_taken_in_and_searched(self, admin: httpx2.Client, live: Live) -> None:
+        made = admin.post("/create-datastore", json={"name": unique("handbook"), "type": "documents"})
+        assert made.status_code == 200
+        store = made.json()
+        assert store.keys() == {"datastore_id", "name", "type", "created_at"}
+        assert store["datastore_id"].startswith("ds_")
+        assert store["type"] == "documents"
+        assert datetime.fromisoformat(store["created_at"]).tzinfo is not None
+
+        indexed = admin.post(
+            "/index-document",
+            data={"datastore_id": store["datastore_id"]},
+            files={"file": ("holidays.txt", io.BytesIO(b"Everybody has 31 days of holidays."), "text/plain")},
+        )
+        assert indexed.status_code == 200, indexed.text
+        document = indexed.json()
+        assert document.keys() == {"document_id", "datastore_id", "filename", "status", "indexed_at"}
+        assert document["document_id"].startswith("doc_")
+        assert document["filename"] == "holidays.txt"
+        assert document["status"] == "indexed"
+        assert datetime.fromisoformat(document["indexed_at"]).tzinfo is not None
+
+        question = unique("how many holidays?")
+        live.model.when(question, calls(search_documents={"query": "holidays"}), say("31."))
+        datastores = [{"id": store["datastore_id"], "name": store["name"]}]
+        assert run(admin, question, datastores=datastores).said() == "31."
+        assert "31 days" in results_of(live.model.requests[-1])[0]
+
+    def test_a_database_needs_its_connection_string(self, admin: httpx2.Client) -> None:
+        body = {"name": "orders", "type": "database"}
+
+        answer = admin.post("/create-datastore", json=body)
+
+        assert refused(answer, 400, "invalid_datastore")["field"] == "metadata.connectionString"
+
+    def test_a_database_is_queried_by_named_statements(
+        self, admin: httpx2.Client, live: Live, postgres_url: str
+    ) -> None:
+        body = {"name": unique("orders"), "type": "database", "metadata": {"connectionString": postgres_url}}
+        store = admin.post("/create-datastore", json=body).json()
+        assert "connection" not in json.dumps(store).lower()
+        question = unique("which user?")
+        live.model.when(question, calls(getUserById={"params": [7]}), say("Seven."))
+
+        frames = run(
+            admin,
+            question,
+            datastores=[{"id": store["datastore_id"], "name": store["name"]}],
+            queries=[
+                {"name": "getUserById", "description": "Fetch a user.", "query": "SELECT ?::int + 1 AS next"}
+            ],
+        )
+
+        assert frames.said() == "Seven."
+        assert "8" in results_of(live.model.requests[-1])[0]
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [({"type": "documents"}, "name"), ({"name": "x"}, "type"), ({"name": "x", "type": "graph"}, "type")],
+    )
+    def test_name_and_type_are_required(self, admin: httpx2.Client, body: Any, field: str) -> None:
+        answer = admin.post("/create-datastore", json=body)
+
+        assert answer.status_code == 400
+        assert answer.json()["field"] == field
+
+    def test_file_and_datastore_are_required(self, admin: httpx2.Client) -> None:
+        file = ("a.txt", io.BytesIO(b"a"), "text/plain")
+
+        answer = admin.post("/index-document", files={"file": file})
+        assert refused(answer, 400, "missing_field")["field"] == "datastore_id"
+        answer = admin.post("/index-document", data={"datastore_id": "ds_1"}, files={"other": file})
+        assert refused(answer, 400, "missing_field")["field"] == "file"
+
+    def test_an_unknown_datastore_is_404(self, admin: httpx2.Client) -> None:
+        files = {"file": ("a.txt", io.BytesIO(b"a"), "text/plain")}
+
+        answer = admin.post("/index-document", data={"datastore_id": "ds_nowhere"}, files=files)
+
+        refused(answer, 404, "datastore_not_found")
+
+    def test_a_document_that_cannot_be_read_is_400(self, admin: httpx2.Client) -> None:
+        store = admin.post("/create-datastore", json={"name": unique("d"), "type": "documents"}).json()
+        files = {"file": ("broken.pdf", io.BytesIO(b"%PDF-1.7 nothing more"), "application/pdf")}
+
+        answer = admin.post("/index-document", data={"datastore_id": store["datastore_id"]}, files=files)
+
+        refused(answer, 400, "document_unreadable")
+
+
+def test_three_hundred_streams_are_open_at_once_and_cost_no_thread_each(live: Live, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    answers, threads = waiting_together(
+        live,
+        300,
+        lambda client: client.post("/", json={"message": str(gate)}, params={"agent": "gated"}),
+        gate,
+        "runyard_streams_open",
+    )
+
+    assert all('"through"' in answer.text for answer in answers)
+    assert all('"agent_completed"' in answer.text for answer in answers)
+    assert threads <= 40

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common.domain.ids import uuid7
 from common.services import attempts
@@ -23,6 +25,7 @@ from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from workers.attempt import Attempt
 from workers.executor import execute
+from workers.failures import classify
 from workers.heartbeat import Heartbeat
 
 logger = structlog.get_logger("runyard.engine")
@@ -240,8 +243,16 @@ class Engine:
             await execute(attempt, runner)
         except asyncio.CancelledError:
             pass
-        except Exception:
-            logger.exception("A run could not be executed", action="run", task=task_id)
+        except (DBAPIError, PoolTimeout) as error:
+            # Nothing is wrong with the run: it is handed back at a later heartbeat, its budget unspent.
+            logger.warning(
+                "A run could not be prepared", action="prepare", task=task_id, error=str(error)[:200]
+            )
+        except Exception as error:
+            logger.exception("A run could not be prepared", action="prepare", task=task_id)
+            self._writer.submit(
+                attempts.fail, attempts.Fail(task_id, claimed.task.attempt, classify(error), ())
+            )
         finally:
             self._attempts.pop(task_id, None)
             if self._runs.get(task_id) is asyncio.current_task():

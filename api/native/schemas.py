@@ -36,6 +36,9 @@ class Question(Shape):
 
     id: str
     kind: Literal["question", "review"]
+    cause: str | None = Field(
+        description="Why the engine itself asks: unknown_outcome, budget or balance; null when the agent asks."
+    )
     task_id: str
     deadline: str | None
     on_timeout: dict[str, Any] | None

@@ -100,10 +100,13 @@ def waiting(facts: Facts) -> dict[str, Any]:
 
 
 def question(row: dict[str, Any]) -> dict[str, Any]:
-    """An open question or review; its payload says what is asked."""
-    return (row["payload"] or {}) | {
+    """An open question or review; its payload says what is asked, `cause` why the engine asks for itself:
+    `unknown_outcome` (of an irreversible step), `budget` or `balance` (spent)."""
+    payload = dict(row["payload"] or {})
+    return payload | {
         "id": row["id"],
         "kind": row["kind"],
+        "cause": payload.get("kind"),
         "task_id": row["task_id"],
         "deadline": when(row["deadline_at"]),
         "on_timeout": row["on_timeout"],

@@ -11,6 +11,7 @@ import pytest
 
 from common.domain.errors import Conflict, InvalidRequest
 from common.domain.lifecycle import Status
+from common.domain.sealing import Sealer, new_key
 from common.services import answers, expiries, stops
 from common.services.answers import Decision
 from common.store import workers
@@ -457,3 +458,21 @@ async def _until(condition: Any, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.02)
+
+
+async def test_a_run_whose_secrets_no_key_here_opens_fails_and_is_not_handed_back_for_ever(
+    database_url: str,
+) -> None:
+    async def never(ctx: Context, args: dict[str, Any]) -> str:
+        return "ran without its secrets"
+
+    async with Workshop(database_url) as shop:
+        name = shop.publish(never, retries={"infrastructure": {"budget": 0}})
+        await shop.engine()
+        elsewhere = Sealer(new_key()).seal({"token": "for another key"})
+        task = await shop.ended(await shop.submit(name, secrets=elsewhere))
+        assert task.status is Status.FAILED
+        assert task.error is not None
+        assert (task.error["code"], task.error["cause"]) == ("seal_broken", "infrastructure")
+        assert shop.events(task.id) == ["submit", "claim", "fail"]
+        assert await shop.ended(await shop.submit(name))  # and the slot is free again

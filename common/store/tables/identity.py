@@ -42,6 +42,7 @@ class Member(SQLModel, table=True):
     """A person's role in an organisation."""
 
     __tablename__ = "members"
+    __table_args__ = (Index("ix_members_user", "user_id"),)
 
     org_id: str = c.key()
     user_id: str = c.key()
@@ -53,10 +54,30 @@ class Login(SQLModel, table=True):
     """A signed-in console or cookie session; only the hash of its token is kept."""
 
     __tablename__ = "logins"
+    __table_args__ = (Index("ix_logins_user", "user_id"), Index("ix_logins_expires", "expires_at"))
 
     token_hash: str = c.key()
     user_id: str = c.ref()
     csrf: str = c.text(length=64)
+    created_at: float = c.instant()
+    expires_at: float = c.instant()
+
+
+class Invitation(SQLModel, table=True):
+    """A place in an organisation that waits for a person; only the hash of its one-time link is kept."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (
+        Index("ix_invitations_org", "org_id", "id"),
+        Index("ix_invitations_expires", "expires_at"),
+    )
+
+    id: str = c.key()
+    org_id: str = c.ref()
+    email: str = c.text(length=320)
+    role: str = c.text(length=16)
+    token_hash: str = c.text(length=64, unique=True)
+    created_by: str = c.text(length=128)
     created_at: float = c.instant()
     expires_at: float = c.instant()
 
@@ -75,6 +96,7 @@ class ApiKey(SQLModel, table=True):
     role: str = c.text(length=16)
     scopes: Any = c.json()  # list of resource:action, or null for everything the role may
     created_by: str | None = c.ref(nullable=True)
+    person_id: str | None = c.ref(nullable=True)  # whose role bounds it: the person behind its maker, if any
     application_id: str | None = c.ref(nullable=True)
     created_at: float = c.instant()
     expires_at: float | None = c.instant(nullable=True)
@@ -122,11 +144,14 @@ class Audit(SQLModel, table=True):
     """Who changed what."""
 
     __tablename__ = "audit"
-    __table_args__ = (Index("ix_audit_org", "org_id", "at"),)
+    __table_args__ = (Index("ix_audit_org", "org_id", "at"), Index("ix_audit_page", "org_id", "id"))
 
     id: str = c.key()
     org_id: str = c.ref()
-    actor: str = c.text(length=128)  # key:<id>, user:<id>, system
+    actor: str = c.text(length=128)  # key:<id>, user:<id>, jwt:<sub>, system, operator
+    front: str | None = c.text(
+        nullable=True, length=16
+    )  # the contract it came by; null from inside or the CLI
     action: str = c.text(length=64)  # noun.verb
     object_id: str = c.text(length=200)
     data: Any = c.json()

@@ -25,6 +25,7 @@ EndUser: Any = identity.EndUser
 Endpoint: Any = callbacks.Endpoint
 Fire: Any = schedules.Fire
 Idempotency: Any = identity.Idempotency
+Invitation: Any = identity.Invitation
 JournalEntry: Any = runs.JournalEntry
 Lane: Any = runs.Lane
 Limit: Any = runs.Limit

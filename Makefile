@@ -5,6 +5,8 @@ SHELL := bash
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
+# Tests run side by side, a module at a time; JOBS=0 runs them one after another.
+JOBS := 2
 export PYTHON TEST_WITHOUT TEST_POSTGRES_URL TEST_REDIS_URL TEST_VALKEY_URL TEST_RABBITMQ_URL
 
 .PHONY: help
@@ -17,9 +19,9 @@ run: ## Start everything and watch a sample run complete (ARGS="--workers 2"); C
 	@exec $(BIN)/runyard up --demo $(ARGS)
 
 .PHONY: test
-test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (ARGS="-k name")
+test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (ARGS="-k name", JOBS=0)
 	@tools/test-servers.sh
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadscope $(ARGS)
 
 .PHONY: check
 check: setup ## Check format, lint, types, import contracts and generated documents

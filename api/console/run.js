@@ -61,7 +61,7 @@ function runHead(task, path) {
         location.hash = runLink((await post(`${path}/retry`, {})).task_id);
       }, "primary"))),
   h("p", { class: "sub" }, h("a", { href: `#/agents/${encodeURIComponent(task.agent)}` }, task.agent),
-    ` ${task.version} · attempt ${task.attempt} · `, when(task.created_at),
+    ` ${task.version} · attempt ${task.attempt} · via ${task.front} · `, when(task.created_at),
     task.started_at ? ` · ${lasting(task.started_at, task.finished_at)}` : "", " · ", h("code", {}, task.task_id))];
 }
 

@@ -50,7 +50,7 @@ def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str) -> dict[str, Any]
         config.setdefault("system_prompt", wanted.system_prompt)
     agents.insert_agent(tx, {
         "id": agent_id, "org_id": org_id, "name": full, "slug": ids.normalise(full), "kind": "declared",
-        "functional": False, "version_id": version_id, "created_by": by,
+        "functional": True, "version_id": version_id, "created_by": by,
         "is_active": wanted.is_active is not False,
     })  # fmt: skip
     _insert_draft(tx, org_id, agent_id, version_id, 1, _manifest(full, name, config))
@@ -191,7 +191,7 @@ def _next_version(versions: list[dict[str, Any]]) -> str:
 
 
 def _manifest(full: str, shown: str, config: dict[str, Any]) -> dict[str, Any]:
-    first = {"name": full, "version": "1.0.0", "kind": "declared", "functional": False}
+    first = {"name": full, "version": "1.0.0", "kind": "declared"}
     return first | {"display_name": shown, "config": config} | _named(config)
 
 

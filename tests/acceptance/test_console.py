@@ -124,6 +124,13 @@ def test_a_run_made_elsewhere_appears_by_itself_and_filters_find_it(page: Page, 
     expect(row).to_be_visible()
 
 
+def test_a_run_tells_by_which_front_it_came(page: Page, stack: Stack) -> None:
+    status, answer = stack.request("POST", "/api/agent/run", {"agentName": "echo", "args": {"n": 1}})
+    assert status == 200, answer
+    open_run(page, answer["agentExecutionId"])
+    expect(page.locator(".sub").first).to_contain_text("via nara")
+
+
 def test_what_agents_say_is_text_and_never_markup(page: Page, stack: Stack) -> None:
     task_id = stack.submit("@console/hostile", {})
     stack.until(task_id, "waiting_for_input")

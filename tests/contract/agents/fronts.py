@@ -87,3 +87,10 @@ async def speaks(ctx: Context, args: dict[str, Any]) -> str:
         await ctx.token(word)
         await asyncio.sleep(0.01)
     return "".join(words)
+
+
+@agent("ledger", description="Adds up in a step, whatever it is told.")
+async def ledger(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    total = await ctx.step("add up", sum, [3, 4])
+    await ctx.progress(1.0, "added")
+    return {"total": total}

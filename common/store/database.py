@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from common.store.tables import metadata
 from common.store.tables.columns import dump
+from common.store.turnstile import Turnstile
 
 __all__ = ["Database", "metadata"]
 
@@ -27,6 +28,8 @@ class Database:
         self.is_postgres = make_url(url).get_backend_name() == "postgresql"
         self.engine = _postgres(url, pool_size) if self.is_postgres else _sqlite(url)
         self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+        path = None if self.is_postgres else make_url(url).database
+        self._turnstile = Turnstile(path) if path and path != ":memory:" else None
 
     @contextmanager
     def begin(self, durable: bool = True) -> Iterator[Connection]:
@@ -38,7 +41,7 @@ class Database:
         with self._writing.connect() as connection:
             if not self.is_postgres:
                 _synchronous(connection, durable)
-            with connection.begin():
+            with self._turnstile.turn() if self._turnstile else nullcontext(), connection.begin():
                 if self.is_postgres and not durable:
                     connection.execute(_RELAXED)
                 yield connection

@@ -11,8 +11,9 @@ import pytest
 import standardwebhooks
 from sqlalchemy import event
 
+from common.domain.delivery_budget import PER_HOST, Kind
 from common.domain.errors import Conflict
-from common.outbound import GuardedClient, OutboundPolicy
+from common.outbound import GuardedClient, OutboundPolicy, Timeouts
 from common.services import answer_links, endpoints, redeliveries, stops
 from common.services.answer_links import LinkGone
 from common.services.answers import Decision
@@ -339,6 +340,28 @@ async def test_deliverers_of_several_processes_together_keep_an_endpoints_parall
             shop.deliverer(apart=True)
         await shop.settled(16)
         assert receiver.busiest == 2
+
+
+async def test_a_receiver_that_never_answers_holds_a_few_calls_and_delays_nobody(database_url: str) -> None:
+    patient = Timeouts(connect=5.0, read=60.0, total=60.0)
+    async with (
+        receiving() as dead,
+        receiving() as healthy,
+        DeliveryShop(database_url, timeouts=patient) as shop,
+    ):
+        shop.endpoint(dead.url("/hang"), events=("run.pending",), max_parallel=32, max_per_second=1000)
+        to_healthy, _ = shop.endpoint(healthy.url(), events=("run.pending",), max_per_second=1000)
+        name = shop.publish(greet)
+        shop.deliverer()
+        await shop.submit(name)
+        await shop.eventually(lambda: dead.busy)
+        for _ in range(40):
+            await shop.submit(name)
+        rows = await shop.settled(41, endpoint_id=to_healthy)
+        # Not one call to the dead receiver has ended, and nobody waited for it to.
+        assert {row.state for row in rows} == {"success"}
+        assert len(dead.received) == dead.busy <= PER_HOST[Kind.NEW]
+        assert healthy.busiest >= 1
 
 
 async def test_an_endpoint_is_not_called_faster_than_it_allows(database_url: str) -> None:

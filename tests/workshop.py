@@ -67,6 +67,7 @@ class Workshop:
     ears: Ears = field(default_factory=Ears)
     org: str = field(default_factory=uuid7)
     engines: list[Engine] = field(default_factory=list)
+    _gone: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Workshop:
         self.db = Database(self.url)
@@ -79,6 +80,9 @@ class Workshop:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for run in self._gone:  # what the dead would still have wanted to write
+            run.cancel()
+        await asyncio.gather(*self._gone, return_exceptions=True)
         for engine in self.engines:
             await engine.drain(4.0)
         await asyncio.to_thread(self.writer.close)
@@ -140,6 +144,7 @@ class Workshop:
         for run in [*engine._runs.values(), engine._claimer]:
             if run is not None:
                 run.cancel()
+                self._gone.append(run)
 
     def transact(self, work: Callable[[Tx], Any]) -> Any:
         """Run `work` in one transaction."""

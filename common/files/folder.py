@@ -100,7 +100,9 @@ class FolderFileStore(FileStore):
                 stream = self._path(sha256).open("rb")
             except FileNotFoundError:
                 raise FileNotStored(sha256=sha256) from None
-        return _chunks(stream, chunk_bytes)
+        chunks = _chunks(stream, chunk_bytes)
+        next(chunks)  # into its `with`: dropped unread, say by a client that left, it still closes the file
+        return chunks
 
     def _path(self, sha256: str) -> Path:
         return self.root / checked(sha256)[:2] / sha256
@@ -122,6 +124,7 @@ def _copy(stream: BinaryIO, out: BinaryIO, sha256: str) -> None:
 
 def _chunks(stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
     with stream, _folder_errors():
+        yield b""
         while chunk := stream.read(chunk_bytes):
             yield chunk
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -363,3 +365,13 @@ def test_a_url_that_names_no_store_says_what_to_write(url: str, complaint: str) 
     with pytest.raises(ConfigurationError, match=complaint) as caught:
         FileStore.from_url(url)
     assert caught.value.field == "RUNYARD_FILES_URL"
+
+
+def test_content_dropped_before_it_is_read_leaves_no_file_open(tmp_path: Path) -> None:
+    store = FileStore.from_url(str(tmp_path))
+    stored = store.put(b"nobody reads this")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        store.chunks(stored.sha256)
+        gc.collect()
+    assert [str(w.message) for w in told] == []

@@ -115,3 +115,29 @@ async def test_dead_names_up_to_the_limit_do_not_hold_up_a_living_one(lookups: S
     assert await asyncio.wait_for(resolver.resolve("hooks.test", 80), 2) == ["127.0.0.1"]
     blocked.set()
     assert all(isinstance(each, DnsFailed) for each in await asyncio.gather(*dead, return_exceptions=True))
+
+
+async def test_more_dead_names_than_slots_delay_a_living_one_by_a_moment_once(lookups: SlowLookups) -> None:
+    resolver = SystemResolver(parallel=2, quick=0.05)
+    blocked = lookups.go
+    dead = [asyncio.create_task(resolver.resolve(f"no{n}.test", 80)) for n in range(2)]
+    await until(lambda: set(resolver._slow) == {"no0.test", "no1.test"})
+    dead += [asyncio.create_task(resolver.resolve(f"no{n}.test", 81)) for n in range(2)]  # in the other line
+    await until(lambda: len(lookups.asked) == 4)
+    lookups.go = threading.Event()
+    lookups.go.set()
+
+    assert await asyncio.wait_for(resolver.resolve("hooks.test", 80), 5) == ["127.0.0.1"]
+    assert not any(task.done() for task in dead)
+    blocked.set()
+    assert all(isinstance(each, DnsFailed) for each in await asyncio.gather(*dead, return_exceptions=True))
+
+
+async def test_a_name_that_answers_again_leaves_the_line_of_the_slow(lookups: SlowLookups) -> None:
+    resolver = SystemResolver(quick=0.05)
+    first = asyncio.create_task(resolver.resolve("hooks.test", 80))
+    await until(lambda: "hooks.test" in resolver._slow)
+    lookups.go.set()
+    assert await first == ["127.0.0.1"]
+    await resolver.resolve("hooks.test", 80)
+    assert not resolver._slow

@@ -1,9 +1,8 @@
 """Who calls: API keys and JWT bearers become a principal of one organisation.
 
-    Authenticator ── KeyRing   ry_… and ask_… keys, looked up by hash, remembered for a moment
-                  └─ Tokens    JWT bearers (api.tokens)
-
-Cookie sessions join here: whatever reads a cookie answers with a `Principal` too.
+Authenticator ── KeyRing   ry_… and ask_… keys, looked up by hash, remembered for a moment
+              └─ Tokens    JWT bearers (api.tokens)
+CookieSessions             people who signed in (api.cookies)
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from sqlalchemy import Connection
 
 from api.reading import Reader
 from common.domain.errors import Forbidden, RunyardError, Unauthorized
-from common.domain.roles import Role, granted
+from common.domain.roles import Role, granted, weaker
 from common.services.identity import hash_of
 from common.store import identity
 
@@ -33,7 +32,7 @@ class Principal:
     """Who calls, for which organisation, and what it may do. `actor` is how logs and rows name it."""
 
     org_id: str
-    actor: str  # key:<id>, user:<id>
+    actor: str  # key:<id>, user:<id>, jwt:<sub>; see common.domain.actors
     role: Role
     permissions: frozenset[str]
     key_id: str | None = None
@@ -96,6 +95,10 @@ class KeyRing:
         """Look this key up afresh at its next use."""
         self._known.pop(key_hash, None)
 
+    def forget_all(self) -> None:
+        """Look every key up afresh: somebody's role was changed."""
+        self._known.clear()
+
     def drain_used(self) -> dict[str, float]:
         """When keys were last used (epoch seconds), since the last call."""
         used, self._used = self._used, {}
@@ -122,6 +125,12 @@ def _judge(row: dict[str, Any] | None) -> Principal | RunyardError:
     if not row["org_active"]:
         return Unauthorized("This key's organisation is deactivated.", code="organisation_inactive")
     role = Role(row["role"])
+    if row["person_id"] is not None:
+        if row["person_role"] is None:
+            return Unauthorized(
+                "The person behind this key has left the organisation; make a new key.", code="key_orphaned"
+            )
+        role = weaker(role, Role(row["person_role"]))
     scopes = row["scopes"]
     return Principal(
         org_id=row["org_id"],
@@ -158,6 +167,16 @@ class Authenticator:
         if credential.count(".") == 2:
             return await self._tokens(credential)
         raise Unauthorized("This is neither an API key of this server nor a JWT.", code="key_unknown")
+
+
+def check_organisation(who: Principal, wanted: str | None) -> None:
+    """`Forbidden` wrong_organisation when X-Org-Id names another organisation than the credentials'."""
+    if wanted is not None and wanted != who.org_id:
+        raise Forbidden(
+            "These credentials belong to another organisation than X-Org-Id names.",
+            code="wrong_organisation",
+            field="X-Org-Id",
+        )
 
 
 def organisations(conn: Connection, org_ids: Sequence[str]) -> list[dict[str, Any] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,7 @@ from starlette.types import Message, Receive, Scope
 from api import bodies
 from api.auth import Principal
 from api.state import State
+from common.domain.actors import Actor
 from common.domain.errors import InvalidRequest, Unauthorized
 
 M = TypeVar("M", bound=BaseModel)
@@ -77,9 +79,9 @@ class Call:
             raise Unauthorized
         return self._principal
 
-    @principal.setter
-    def principal(self, principal: Principal) -> None:
-        self._principal = principal
+    def admit(self, principal: Principal, front: str) -> None:
+        """Note who calls, and by which front."""
+        self._principal = replace(principal, actor=Actor(principal.actor, front))
 
     @property
     def org_id(self) -> str:

@@ -90,7 +90,7 @@ async def perform(call: Call, operation: Operation) -> Response:
     if "\0" in call.path:
         raise InvalidRequest("The path holds a NUL character.", code="nul_character", field="path")
     if operation.permission is not None:
-        call.principal = await operation.front.authenticate(call)
+        call.admit(await operation.front.authenticate(call), operation.front.name)
         call.permitted = partial(_still_permitted, call, operation)
         if not operation.late:
             require(call.principal, operation.permission)

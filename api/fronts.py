@@ -24,7 +24,9 @@ from api.dialects.nara import routes as nara
 from api.dialects.nugen import agents as nugen_agents
 from api.dialects.nugen import runs as nugen_runs
 from api.native import (
+    account,
     agents,
+    audit,
     control,
     deliveries,
     events,
@@ -33,7 +35,9 @@ from api.native import (
     limits,
     links,
     manifests,
+    members,
     ops,
+    organisations,
     people,
     runs,
     schedules,
@@ -67,6 +71,10 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     manifests,
     limits,
     keys,
+    account,
+    organisations,
+    members,
+    audit,
     webhooks,
     deliveries,
     files,

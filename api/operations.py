@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from api import errors
-from api.auth import Principal
+from api import cookies, errors
+from api.auth import Principal, check_organisation
 from api.call import Call
 from common.domain.errors import RunyardError
 
@@ -27,6 +27,18 @@ Render = Callable[[Call, RunyardError], Response]
 async def by_bearer(call: Call) -> Principal:
     """Who the Authorization header says calls."""
     return await call.state.auth.bearer(call.headers.get("authorization"))
+
+
+async def by_bearer_or_cookie(call: Call) -> Principal:
+    """Who the Authorization header says calls, or else the cookie, for the organisation X-Org-Id names."""
+    header, wanted = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
+    token = cookies.token_of(call.headers) if header is None else None
+    if token is None:
+        who = await call.state.auth.bearer(header)
+        check_organisation(who, wanted)
+        return who
+    person = await call.state.cookies.person(token, call.method, call.headers)
+    return person.principal(cookies.place_of(person, wanted))
 
 
 def as_problem(call: Call, error: RunyardError) -> Response:
@@ -121,14 +133,18 @@ class Routes:
         headers: Iterable[str] = (),
         prefixes: tuple[str, ...] | None = None,
         late: bool = False,
+        front: Front | None = None,
     ) -> Callable[[H], H]:
-        """Declare the handler of a method and path; its docstring is its documentation."""
+        """Declare the handler of a method and path; its docstring is its documentation.
+
+        `front` takes the place of the module's, for a route that knows callers by other means.
+        """
 
         def declare(handler: H) -> H:
             summary, _, description = (handler.__doc__ or "").strip().partition("\n")
             self.operations.append(
                 Operation(
-                    front=self.front,
+                    front=front or self.front,
                     tag=self.tag,
                     method=method,
                     path=path,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
+from api.cookies import CookieSessions
 from api.rate_limits import RateLimits
 from api.reading import Reader
 from api.tokens import Tokens
@@ -24,7 +25,7 @@ from common.services.aftermath import Aftermath, Bell
 from common.services.runs import RunRules
 from common.settings import Settings
 from common.store import identity as identity_store
-from common.store import outbox
+from common.store import logins, outbox
 from common.store.database import Database
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Happened, Store, Tx
@@ -55,8 +56,11 @@ class State:
         self.reader = Reader(self.store)
         self.keys = KeyRing(self.reader)
         self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
+        self.cookies = CookieSessions(self.reader, settings)
         self.agents = Catalogue(self.reader)
         self.rates = RateLimits(_redis(settings))
+        self.own_rates = RateLimits("")  # counts on when Redis is away
+        self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
         self.rules = RunRules.of(settings, self.sealer)
         self.files = FileStore.from_url(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
@@ -127,6 +131,11 @@ class State:
         """Run blocking work that is no database read (files, hashing) on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.work, lambda: work(*args, **kwargs))
 
+    def forget_callers(self) -> None:
+        """Look everybody's keys and sign-ins up afresh in this process: a role was changed, or somebody left."""
+        self.keys.forget_all()
+        self.cookies.forget_all()
+
     async def _note_use_for_ever(self) -> None:
         while True:
             await asyncio.sleep(NOTE_USE_EVERY)
@@ -136,9 +145,10 @@ class State:
                 log.warning("The last use of keys was not noted.", action="note_use", reason=str(error))
 
     async def _note_use(self) -> None:
-        used = self.keys.drain_used()
-        if used:
+        if used := self.keys.drain_used():
             await self.write(identity_store.note_use, used)
+        if lasting := self.cookies.drain_used():
+            await self.write(logins.renew, lasting)
 
 
 class _Ears:

@@ -110,7 +110,7 @@ class Tokens:
             raise Unauthorized("The token's organisation is deactivated.", code="organisation_inactive")
         return Principal(
             org_id=organisation["id"],
-            actor=f"user:{subject}",
+            actor=f"jwt:{subject}",
             role=role,
             permissions=granted(role, None),
             user_id=subject,

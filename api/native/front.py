@@ -9,14 +9,16 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.operations import Front
+from api.operations import Front, by_bearer_or_cookie
 from common.domain.errors import InvalidRequest
 
 PREFIXES: Final = ("/api/v1", "/v1")
 #: Tasks and answer links also answer at the root.
 ROOTED: Final = (*PREFIXES, "")
 BASE: Final = PREFIXES[0]
-NATIVE: Final = Front("native", PREFIXES)
+#: What a text is that holds a date-time, for documents.
+DATE_TIME: Final[dict[str, Any]] = {"format": "date-time"}
+NATIVE: Final = Front("native", PREFIXES, authenticate=by_bearer_or_cookie)
 
 
 def when(instant: float | None) -> str | None:

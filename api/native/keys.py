@@ -1,9 +1,9 @@
-"""API keys, and who the caller is."""
+"""API keys."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from pydantic import Field
@@ -12,7 +12,8 @@ from starlette.responses import Response
 from api import idempotency
 from api.call import Call, reply
 from api.native import schemas
-from api.native.front import NATIVE, NoParameters, Paging, instant_of, page, when
+from api.native.front import DATE_TIME, NATIVE, NoParameters, Paging, instant_of, page, when
+from api.native.schemas import RoleName
 from api.operations import Answer, Routes
 from common.domain.roles import Role
 from common.domain.run_request import Strict
@@ -21,8 +22,6 @@ from common.services.identity import KeyRequest
 from common.store import identity
 
 routes = Routes(NATIVE, "keys")
-
-RoleName = Literal["owner", "admin", "member", "viewer"]
 
 
 class KeyBody(Strict):
@@ -33,7 +32,9 @@ class KeyBody(Strict):
     scopes: list[Annotated[str, Field(max_length=64)]] | None = Field(
         None, max_length=200, description="Permissions (resource:action) to cut the role down to."
     )
-    expires_at: str | None = Field(None, max_length=64, description="RFC 3339; by default never.")
+    expires_at: str | None = Field(
+        None, max_length=64, description="RFC 3339; by default never.", json_schema_extra=DATE_TIME
+    )
 
 
 class KeyView(schemas.Shape):
@@ -129,27 +130,3 @@ async def revoke_key(call: Call) -> Response:
     )
     call.state.keys.forget(revoked["key_hash"])
     return Response(status_code=204)
-
-
-class Me(schemas.Shape):
-    """Who calls."""
-
-    org_id: str
-    actor: str
-    role: RoleName
-    permissions: list[str]
-
-
-@routes.get("/me", "runs:read", query=NoParameters, answers=[Answer(200, "Who calls.", Me)])
-async def me(call: Call) -> Response:
-    """Tell who the caller is and what it may do."""
-    call.query(NoParameters)
-    who = call.principal
-    return reply(
-        {
-            "org_id": who.org_id,
-            "actor": who.actor,
-            "role": who.role.value,
-            "permissions": sorted(who.permissions),
-        }
-    )

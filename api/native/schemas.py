@@ -14,6 +14,9 @@ StatusName = Literal[
 assert set(StatusName.__args__) == {status.value for status in Status}  # type: ignore[attr-defined]
 
 
+RoleName = Literal["owner", "admin", "member", "viewer"]
+
+
 class Shape(BaseModel):
     """An answer. Fields may be added to it; none is taken away."""
 

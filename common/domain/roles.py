@@ -1,6 +1,7 @@
 """Who may do what: roles, and permissions written ``resource:action``. Pure.
 
-What a key may do is what its role may, cut down to its scopes. A key's role never exceeds its creator's.
+What a key may do is what its role may, cut down to its scopes. A key's role never exceeds its creator's,
+nor the role that the person behind it has at the moment of a call.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _ADMIN: Final = _MEMBER.union(
     _each("limits", "write", "delete"), _each("keys", "read", "write", "delete"), _each("ops", "read"),
     _each("applications", "write", "delete"), _each("end-users", "delete"), _each("datastores", "delete"),
     _each("members", "read", "write", "delete"), _each("audit", "read"),
-    _each("organisation", "read", "write"),
+    _each("organisation", "read", "write", "create"),
 )  # fmt: skip
 
 PERMISSIONS: Final[dict[Role, frozenset[str]]] = {
@@ -65,6 +66,11 @@ def strongest(names: Iterable[str]) -> Role | None:
 def exceeds(role: Role, other: Role) -> bool:
     """Whether `role` is stronger than `other`."""
     return _RANK[role] > _RANK[other]
+
+
+def weaker(role: Role, other: Role) -> Role:
+    """The weaker of two roles."""
+    return other if exceeds(role, other) else role
 
 
 def granted(role: Role, scopes: Iterable[str] | None) -> frozenset[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from common.domain.actors import key_of, person_of
 from common.domain.errors import ConfigurationError, Forbidden, InvalidRequest, NotFound
 from common.domain.ids import uuid7
 from common.domain.roles import Role, check_scopes, exceeds
@@ -169,6 +170,7 @@ def create_key(
 ) -> NewKey:
     """Make a key that reaches no further than who makes it: its role, and the permissions `allowed` it.
 
+    Whoever signed in to make it, or to make the key it is made with, stands behind it: their role bounds it.
     Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope or expires_in_past.
     """
     if exceeds(wanted.role, creator):
@@ -185,6 +187,16 @@ def create_key(
     made = _insert(tx, org_id, replace(wanted, scopes=scopes), actor)
     identity.audit(tx, org_id, actor, "key.create", made.id, {"name": wanted.name, "role": wanted.role.value})
     return made
+
+
+def _person_behind(tx: Tx, org_id: str, actor: str) -> str | None:
+    """The person whose role bounds what `actor` makes: itself, or who stands behind the key it is."""
+    key_id = key_of(actor)
+    if key_id is None:
+        return person_of(actor)
+    maker = identity.key(tx.conn, org_id, key_id)
+    found: str | None = maker["person_id"] if maker else None
+    return found
 
 
 def _within(scopes: list[str] | None, allowed: set[str]) -> list[str]:
@@ -215,7 +227,8 @@ def _insert(tx: Tx, org_id: str, wanted: KeyRequest, actor: str) -> NewKey:
         "key_hash": hash_of(key),
         "role": wanted.role.value,
         "scopes": wanted.scopes,
-        "created_by": actor,
+        "created_by": str(actor),
+        "person_id": _person_behind(tx, org_id, actor),
         "expires_at": wanted.expires_at,
         "application_id": wanted.application_id,
     }

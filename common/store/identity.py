@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from common.domain.actors import Actor
 from common.domain.ids import uuid7
-from common.store.tables.query import ApiKey, Audit, Organisation
+from common.store.tables.query import ApiKey, Audit, Member, Organisation
 from common.store.transaction import Tx
 
 _KEY = ApiKey.__table__.c
 _ORG = Organisation.__table__.c
 _AUDIT = Audit.__table__.c
+_MEMBER = Member.__table__.c
 Row = dict[str, Any]
 
 
@@ -51,6 +54,11 @@ def insert_organisation(tx: Tx, name: str, org_id: str | None = None) -> str:
     return org_id
 
 
+def rename_organisation(tx: Tx, org_id: str, name: str) -> None:
+    """Change an organisation's name."""
+    tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(name=name))
+
+
 def lock_organisation(tx: Tx, org_id: str) -> None:
     """Be alone with the organisation until the commit."""
     tx.conn.execute(select(_ORG.id).where(_ORG.id == org_id).with_for_update())
@@ -63,10 +71,15 @@ def out_of_balance(conn: Connection, org_ids: Iterable[str]) -> set[str]:
 
 
 def key_by_hash(conn: Connection, key_hash: str) -> Row | None:
-    """One key by the SHA-256 (hex) of the whole key, with `org_active`; revoked ones too."""
+    """One key by the SHA-256 (hex) of the whole key; revoked ones too.
+
+    With `org_active`, and `person_role`: the role that the person behind it has now, None without a place.
+    """
+    behind = (_MEMBER.org_id == _KEY.org_id) & (_MEMBER.user_id == _KEY.person_id)
     query = (
-        select(*_KEY, _ORG.active.label("org_active"))
+        select(*_KEY, _ORG.active.label("org_active"), _MEMBER.role.label("person_role"))
         .join(Organisation.__table__, _ORG.id == _KEY.org_id)
+        .outerjoin(Member.__table__, behind)
         .where(_KEY.key_hash == key_hash)
     )
     return _one(conn, query)
@@ -93,6 +106,7 @@ def insert_key(tx: Tx, row: Row) -> None:
     """Store a new key: id, org_id, name, prefix, key_hash, role, scopes, and more."""
     empty = {
         "created_by": None,
+        "person_id": None,
         "application_id": None,
         "expires_at": None,
         "revoked_at": None,
@@ -136,13 +150,14 @@ def note_use(tx: Tx, used: Mapping[str, float]) -> None:
 
 
 def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: Any = None) -> None:
-    """Note that `actor` (key:<id>, user:<id>, system) did `action` (noun.verb) to an object."""
+    """Note that `actor` (see `common.domain.actors`) did `action` (noun.verb) to an object."""
     tx.conn.execute(
         insert(Audit),
         {
             "id": uuid7(),
             "org_id": org_id,
-            "actor": actor,
+            "actor": str(actor),
+            "front": actor.front if isinstance(actor, Actor) else None,
             "action": action,
             "object_id": object_id,
             "data": data,
@@ -151,9 +166,44 @@ def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: An
     )
 
 
-def audit_page(conn: Connection, org_id: str, limit: int, before: str | None = None) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries of the audit log. `action` is one (key.create) or a noun (key); instants are epoch seconds."""
+
+    actor: str | None = None
+    action: str | None = None
+    object_id: str | None = None
+    front: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+def audit_page(
+    conn: Connection, org_id: str, limit: int, before: str | None = None, wanted: AuditFilter | None = None
+) -> list[Row]:
     """The audit log, newest first, older than the entry `before`."""
-    query = select(*_AUDIT).where(_AUDIT.org_id == org_id)
+    query = select(*_AUDIT).where(_AUDIT.org_id == org_id, *_chosen(wanted or AuditFilter()))
     if before is not None:
         query = query.where(_AUDIT.id < before)
     return [dict(row._mapping) for row in conn.execute(query.order_by(_AUDIT.id.desc()).limit(limit))]
+
+
+def _chosen(wanted: AuditFilter) -> list[Any]:
+    found: list[Any] = []
+    for column, value in (
+        (_AUDIT.actor, wanted.actor), (_AUDIT.object_id, wanted.object_id), (_AUDIT.front, wanted.front),
+    ):  # fmt: skip
+        if value is not None:
+            found.append(column == value)
+    if wanted.action is not None:
+        exact = "." in wanted.action
+        found.append(
+            _AUDIT.action == wanted.action
+            if exact
+            else _AUDIT.action.startswith(wanted.action + ".", autoescape=True)
+        )
+    if wanted.since is not None:
+        found.append(_AUDIT.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(_AUDIT.at < wanted.until)
+    return found

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 
 from starlette.responses import Response
 
-from api.auth import Principal
+from api import cookies
+from api.auth import Principal, check_organisation
 from api.call import Call
 from api.dialects.appstrate import problems, repeats
 from api.dialects.appstrate.problems import AppstrateProblem
@@ -23,6 +24,8 @@ from common.services import end_users
 H = TypeVar("H", bound=Handler)
 #: The API version this server speaks, the only one (contract, section 8).
 CURRENT: Final = "2026-03-21"
+#: The cookie's name in the contract (section 1); ours counts too.
+COOKIE: Final = "better-auth.session_token"
 REALTIME: Final = "/api/realtime/"
 HEADERS: Final = ("X-Org-Id", "Appstrate-User", "Appstrate-Version")
 _VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -32,20 +35,27 @@ _END_USER: Final = "appstrate.end_user"
 
 async def authenticate(call: Call) -> Principal:
     """Who calls; then the version header and the end-user it acts for, as section 2 orders them."""
-    header = call.headers.get("authorization")
-    if header is None and call.path.startswith(REALTIME):
-        header = _token_in_query(call)
-    who = await call.state.auth.bearer(header)
+    who = await _caller(call)
     told(call)["appstrate-version"] = CURRENT
     check_version(call.headers.get("appstrate-version"))
     await _note_end_user(call, who)
     return who
 
 
-def _token_in_query(call: Call) -> str | None:
-    """An EventSource sets no headers: its key stands in the query."""
-    given = parse_qs(call.scope["query_string"].decode("latin-1")).get("token")
-    return f"Bearer {given[0]}" if given else None
+async def _caller(call: Call) -> Principal:
+    """A key (or token) first; where there is none, the cookie, with the organisation the call names."""
+    header, org_id = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
+    if call.path.startswith(REALTIME):  # an EventSource sets no headers: what they would say is in the query
+        given = parse_qs(call.scope["query_string"].decode("latin-1"))
+        if header is None and "token" in given:
+            header = f"Bearer {given['token'][0]}"
+        org_id = org_id or given.get("orgId", [None])[0]
+    if header is None and (token := cookies.token_of(call.headers, COOKIE)) is not None:
+        person = await call.state.cookies.person(token, call.method, call.headers)
+        return person.principal(cookies.place_of(person, org_id, needed=True))
+    who = await call.state.auth.bearer(header)
+    check_organisation(who, org_id)
+    return who
 
 
 def check_version(wanted: str | None) -> None:

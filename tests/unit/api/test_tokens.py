@@ -97,7 +97,7 @@ async def refusal(verify: Tokens, token: str) -> str:
 async def test_a_sound_token_names_who_calls(store: Store, org: str) -> None:
     token = jwt.encode(claims(org, roles=["viewer", "admin", "wizard"]), SECRET, "HS256")
     who = await tokens(store)(token)
-    assert (who.org_id, who.actor, who.role, who.user_id) == (org, "user:ada", Role.ADMIN, "ada")
+    assert (who.org_id, who.actor, who.role, who.user_id) == (org, "jwt:ada", Role.ADMIN, "ada")
     assert who.may("limits:write")
 
 

@@ -1,0 +1,323 @@
+"""Members of an organisation, and invitations to join it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from pydantic import Field
+from starlette.responses import Response
+
+from api import cookies, idempotency
+from api.call import Call, reply
+from api.native import account, schemas
+from api.native.account import Me
+from api.native.front import NATIVE, NoParameters, Paging, page, when
+from api.native.schemas import RoleName
+from api.operations import Answer, Routes
+from common.domain import emails, passwords
+from common.domain.errors import InvalidRequest, Unauthorized
+from common.domain.roles import Role
+from common.domain.run_request import Strict
+from common.services import logins
+from common.services import members as service
+from common.services.logins import SignIn
+from common.services.members import By, Invited, NewPerson
+from common.store import members
+from common.store.transaction import Tx
+
+routes = Routes(NATIVE, "members")
+
+
+class MemberView(schemas.Shape):
+    """A person's place in the organisation."""
+
+    id: str
+    email: str
+    name: str
+    role: RoleName
+    created_at: str
+
+
+class MemberBody(Strict):
+    """A person to make an account for."""
+
+    email: str = Field(max_length=emails.LONGEST)
+    name: str = Field("", max_length=200)
+    role: RoleName = Field("member", description="At most your own.")
+    password: str = Field(max_length=1024, description="The initial one, 10 to 256 characters.")
+
+
+class RoleBody(Strict):
+    """A member's new role."""
+
+    role: RoleName
+
+
+class InvitationBody(Strict):
+    """Who is invited."""
+
+    email: str = Field(max_length=emails.LONGEST)
+    role: RoleName = Field("member", description="At most your own.")
+
+
+class InvitationView(schemas.Shape):
+    """An invitation that waits."""
+
+    id: str
+    email: str
+    role: RoleName
+    created_by: str
+    created_at: str
+    expires_at: str
+
+
+class InvitationMade(InvitationView):
+    """An invitation with its link, told only once; null where a repeated request is answered again."""
+
+    token: str | None
+    link: str | None
+
+
+class InvitationList(schemas.Shape):
+    """Invitations."""
+
+    data: list[InvitationView]
+
+
+class Acceptance(Strict):
+    """Who accepts an invitation."""
+
+    token: str = Field(min_length=1, max_length=200)
+    name: str = Field("", max_length=200, description="For a new account.")
+    password: str = Field(
+        max_length=1024,
+        description="Of the account this address has; else the one to sign in with from now on.",
+    )
+
+
+def member_json(row: dict[str, Any]) -> dict[str, Any]:
+    """A member as the native API shows one."""
+    told = {name: row[name] for name in ("email", "name", "role")}
+    return {"id": row["user_id"]} | told | {"created_at": when(row["created_at"])}
+
+
+def invitation_json(row: dict[str, Any]) -> dict[str, Any]:
+    """An invitation without its link."""
+    told = {name: row[name] for name in ("id", "email", "role", "created_by")}
+    return told | {name: when(row[name]) for name in ("created_at", "expires_at")}
+
+
+def link_json(call: Call, token: str | None) -> dict[str, Any]:
+    """An invitation's token, and the page that takes it: behind the #, so that no log on the way has it."""
+    link = f"{call.state.settings.base_url}/console#/invitation/{token}" if token else None
+    return {"token": token, "link": link}
+
+
+async def once_with_secret(
+    call: Call,
+    make: Callable[[str | None], Awaitable[tuple[dict[str, Any], dict[str, Any]]]],
+    join: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
+) -> Response:
+    """201 with what `make` made and its secret; a repetition by Idempotency-Key is not told the secret again.
+
+    `make` answers the two; `join` puts the secret into the body.
+    """
+    secret: list[dict[str, Any]] = []
+
+    async def produce(reserved: str | None) -> Response:
+        told, kept_back = await make(reserved)
+        secret.append(kept_back)
+        return reply(told, 201)
+
+    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), produce)
+    if not secret:
+        return response
+    return reply(join(orjson.loads(bytes(response.body)), secret[0]), 201)
+
+
+def _by(call: Call) -> By:
+    return By(call.principal.actor, call.principal.role)
+
+
+def _printable(text: str, field: str) -> str:
+    if not text.isprintable():
+        raise InvalidRequest(
+            f"{field} is written in printable characters.", code="invalid_field", field=field
+        )
+    return text.strip()
+
+
+@routes.get(
+    "/members",
+    "members:read",
+    query=Paging,
+    answers=[Answer(200, "A page of members.", schemas.Page)],
+    errors=(400,),
+)
+async def list_members(call: Call) -> Response:
+    """List the people of the organisation, the newest accounts first."""
+    given = call.query(Paging)
+    before, limit, org_id = given.before, given.limit, call.org_id
+    rows = await call.state.reader.one(lambda conn: members.members(conn, org_id, limit + 1, before))
+    return reply(page([member_json(row) for row in rows], limit, [row["user_id"] for row in rows]))
+
+
+@routes.post(
+    "/members",
+    "members:write",
+    query=NoParameters,
+    body=MemberBody,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The member.", MemberView)],
+    errors=(400, 409, 413, 415, 422),
+)
+async def add_member(call: Call) -> Response:
+    """Make an account with an initial password, and its place here.
+
+    Who has an account already is invited instead.
+    """
+    call.query(NoParameters)
+    body = await call.json(MemberBody)
+    passwords.check(body.password)
+    person = NewPerson(emails.normalised(body.email), _printable(body.name, "name"), None)
+
+    async def make(_reserved: str | None) -> Response:
+        kept = await account.hash_password(call, body.password)
+        known = NewPerson(person.email, person.name, kept)
+        row = await call.state.write(service.add, call.org_id, known, Role(body.role), _by(call))
+        return reply(member_json(row), 201)
+
+    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+
+
+@routes.patch(
+    "/members/{user_id}",
+    "members:write",
+    query=NoParameters,
+    body=RoleBody,
+    answers=[Answer(200, "The member as it is now.", MemberView)],
+    errors=(400, 404, 409, 413, 415),
+)
+async def change_member(call: Call) -> Response:
+    """Change a member's role. What their keys and sign-ins may do follows at once; the last owner stays one."""
+    call.query(NoParameters)
+    body = await call.json(RoleBody)
+    row = await call.state.write(
+        service.change, call.org_id, call.params["user_id"], Role(body.role), _by(call)
+    )
+    call.state.forget_callers()
+    return reply(member_json(row))
+
+
+@routes.delete(
+    "/members/{user_id}",
+    "members:delete",
+    query=NoParameters,
+    answers=[Answer(204, "The place is gone, and with it what their keys may do.")],
+    errors=(404, 409),
+)
+async def remove_member(call: Call) -> Response:
+    """Remove a member. The account stays, for other organisations; the last owner stays too."""
+    call.query(NoParameters)
+    await call.state.write(service.remove, call.org_id, call.params["user_id"], _by(call))
+    call.state.forget_callers()
+    return Response(status_code=204)
+
+
+@routes.get(
+    "/invitations",
+    "members:read",
+    query=NoParameters,
+    answers=[Answer(200, "The invitations that wait.", InvitationList)],
+)
+async def list_invitations(call: Call) -> Response:
+    """List the invitations that nobody has accepted yet, newest first."""
+    call.query(NoParameters)
+    org_id, db = call.org_id, call.state.db
+    rows = await call.state.reader.one(lambda conn: members.invitations(conn, org_id, db.now(conn)))
+    return reply({"data": [invitation_json(row) for row in rows]})
+
+
+@routes.post(
+    "/invitations",
+    "members:write",
+    query=NoParameters,
+    body=InvitationBody,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The invitation; hand its link to the person.", InvitationMade)],
+    errors=(400, 409, 413, 415, 422),
+)
+async def invite(call: Call) -> Response:
+    """Invite a person: whoever has the link sets a password, or signs in, and joins.
+
+    The link works once, for seven days. An earlier invitation to the same address is void.
+    """
+    call.query(NoParameters)
+    body = await call.json(InvitationBody)
+    email = emails.normalised(body.email)
+
+    async def make(_reserved: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        made: Invited = await call.state.write(service.invite, call.org_id, email, Role(body.role), _by(call))
+        return invitation_json(made.row) | link_json(call, None), link_json(call, made.token)
+
+    return await once_with_secret(call, make, lambda told, link: told | link)
+
+
+@routes.delete(
+    "/invitations/{invitation_id}",
+    "members:delete",
+    query=NoParameters,
+    answers=[Answer(204, "Its link works no longer.")],
+    errors=(404,),
+)
+async def withdraw_invitation(call: Call) -> Response:
+    """Withdraw an invitation."""
+    call.query(NoParameters)
+    await call.state.write(service.withdraw, call.org_id, call.params["invitation_id"], call.principal.actor)
+    return Response(status_code=204)
+
+
+@routes.post(
+    "/invitations/accept",
+    None,
+    query=NoParameters,
+    body=Acceptance,
+    answers=[Answer(201, "You belong to the organisation, and are signed in.", Me)],
+    errors=(400, 401, 403, 404, 409, 413, 415, 429),
+)
+async def accept_invitation(call: Call) -> Response:
+    """Accept an invitation, with the password of the account its address has, or with a new one."""
+    call.query(NoParameters)
+    cookies.check_same_site(call.method, call.headers, call.state.settings)
+    body = await call.json(Acceptance)
+    await account.throttle(call, hashlib.sha256(body.token.encode()).hexdigest())
+    db = call.state.db
+    _, person = await call.state.reader.one(lambda conn: service.look(conn, body.token, db.now(conn)))
+    if person is None:
+        passwords.check(body.password)
+        kept = await account.hash_password(call, body.password)
+    else:
+        kept = await _proved(call, person, body.password)
+    made = await call.state.write(_accept, body, person["id"] if person else None, kept)
+    call.state.forget_callers()
+    return await account.welcome(call, made, 201)
+
+
+async def _proved(call: Call, person: dict[str, Any], password: str) -> str:
+    """The hash of the account's password; `Unauthorized` wrong_password."""
+    kept: str | None = person["password_hash"]
+    async with call.state.hashing:
+        right = await call.state.aside(passwords.matches, password, kept)
+    if kept is None or not right:
+        raise Unauthorized(
+            "This address has an account: send the password of that.", code="wrong_password", field="password"
+        )
+    return kept
+
+
+def _accept(tx: Tx, body: Acceptance, user_id: str | None, kept: str) -> SignIn:
+    joined = service.accept(tx, body.token, user_id, _printable(body.name, "name"), kept)
+    return logins.begin(tx, joined, kept)

@@ -1,0 +1,143 @@
+"""The organisation one works for, and making others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+from starlette.responses import Response
+
+from api.call import Call, reply
+from api.native import account, schemas
+from api.native.front import NATIVE, NoParameters, when
+from api.native.members import InvitationMade, invitation_json, link_json, once_with_secret
+from api.operations import Answer, Routes
+from common.domain import emails
+from common.domain.errors import Forbidden, InvalidRequest
+from common.domain.roles import Role
+from common.domain.run_request import Strict
+from common.services import members
+from common.services import organisations as service
+from common.services.members import By, Invited
+from common.store.transaction import Tx
+
+routes = Routes(NATIVE, "organisations")
+
+
+class OrganisationBody(Strict):
+    """An organisation's name."""
+
+    name: str = Field(min_length=1, max_length=200)
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if not name.isprintable() or not name.strip():
+            raise ValueError("write it in printable characters")
+        return name.strip()
+
+
+class NewOrganisation(OrganisationBody):
+    """An organisation to make."""
+
+    owner_email: str | None = Field(
+        None, max_length=emails.LONGEST, description="Who is invited to own it; by default who signed in."
+    )
+
+
+class OrganisationView(schemas.Shape):
+    """An organisation."""
+
+    id: str
+    name: str
+    created_at: str
+
+
+class OrganisationMade(OrganisationView):
+    """An organisation just made, with the invitation of its owner where one was named."""
+
+    invitation: InvitationMade | None
+
+
+def organisation_json(row: dict[str, Any]) -> dict[str, Any]:
+    """An organisation as the native API shows it."""
+    return {"id": row["id"], "name": row["name"], "created_at": when(row["created_at"])}
+
+
+@routes.post(
+    "/organisations",
+    "organisation:create",
+    query=NoParameters,
+    body=NewOrganisation,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The organisation.", OrganisationMade)],
+    errors=(400, 409, 413, 415, 422),
+)
+async def create_organisation(call: Call) -> Response:
+    """Make an organisation, which sees only its own.
+
+    For admins and owners of the operator's organisation. A person who signed in becomes its owner, unless
+    `owner_email` names somebody else, who is invited. A key or token names one.
+    """
+    call.query(NoParameters)
+    body = await call.json(NewOrganisation)
+    if call.org_id != call.state.org_id:
+        raise Forbidden("Only the operator of the installation makes organisations.", code="operator_only")
+    person = await account.signed_in(call)
+    if body.owner_email is None and person is None:
+        raise InvalidRequest(
+            "Name who is to own it: a key cannot.", code="missing_field", field="owner_email"
+        )
+    email = None if body.owner_email is None else emails.normalised(body.owner_email, "owner_email")
+    owner_id = person.user_id if person is not None and email is None else None
+
+    async def make(reserved: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        made = await call.state.write(_create, body.name, call.principal.actor, owner_id, email, reserved)
+        call.state.forget_callers()
+        row, invited = made
+        told = invited and invitation_json(invited.row) | link_json(call, None)
+        link = link_json(call, invited.token) if invited else {}
+        return organisation_json(row) | {"invitation": told}, link
+
+    return await once_with_secret(call, make, _with_link)
+
+
+def _create(
+    tx: Tx, name: str, actor: str, owner_id: str | None, email: str | None, id_: str | None
+) -> tuple[dict[str, Any], Invited | None]:
+    row = service.create(tx, name, actor, owner_id, id_)
+    invited = members.invite(tx, row["id"], email, Role.OWNER, By(actor, Role.OWNER)) if email else None
+    return row, invited
+
+
+def _with_link(told: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
+    return told | {"invitation": told["invitation"] and told["invitation"] | link}
+
+
+@routes.get(
+    "/organisation",
+    "organisation:read",
+    query=NoParameters,
+    answers=[Answer(200, "The organisation.", OrganisationView)],
+)
+async def get_organisation(call: Call) -> Response:
+    """Read the organisation the call is for."""
+    call.query(NoParameters)
+    return reply(organisation_json(await call.state.preview(service.own, call.org_id)))
+
+
+@routes.patch(
+    "/organisation",
+    "organisation:write",
+    query=NoParameters,
+    body=OrganisationBody,
+    answers=[Answer(200, "The organisation as it is now.", OrganisationView)],
+    errors=(400, 413, 415),
+)
+async def rename_organisation(call: Call) -> Response:
+    """Rename the organisation the call is for."""
+    call.query(NoParameters)
+    body = await call.json(OrganisationBody)
+    row = await call.state.write(service.rename, call.org_id, body.name, call.principal.actor)
+    call.state.forget_callers()
+    return reply(organisation_json(row))

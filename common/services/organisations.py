@@ -1,0 +1,37 @@
+"""Organisations: making and renaming them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.domain.errors import NotFound
+from common.domain.roles import Role
+from common.store import identity, members
+from common.store.transaction import Tx
+
+
+def create(tx: Tx, name: str, actor: str, owner_id: str | None, id_: str | None = None) -> dict[str, Any]:
+    """Make an organisation; the person `owner_id`, if any, is its first owner. The organisation."""
+    org_id = identity.insert_organisation(tx, name, id_)
+    if owner_id is not None:
+        members.add(tx, org_id, owner_id, Role.OWNER.value)
+    identity.audit(tx, org_id, actor, "organisation.create", org_id, {"name": name, "owner": owner_id})
+    return own(tx, org_id)
+
+
+def rename(tx: Tx, org_id: str, name: str, actor: str) -> dict[str, Any]:
+    """Change an organisation's name. The organisation; `NotFound` organisation_not_found."""
+    before = own(tx, org_id)
+    if before["name"] != name:
+        identity.rename_organisation(tx, org_id, name)
+        data = {"from": before["name"], "to": name}
+        identity.audit(tx, org_id, actor, "organisation.rename", org_id, data)
+    return before | {"name": name}
+
+
+def own(tx: Tx, org_id: str) -> dict[str, Any]:
+    """The organisation; `NotFound` organisation_not_found."""
+    found = identity.organisation(tx.conn, org_id)
+    if found is None:
+        raise NotFound("There is no such organisation.", code="organisation_not_found")
+    return found

@@ -45,7 +45,7 @@ def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
         try:
             last = _sample(plan) if demo else None
             return Supervisor(console).run(
-                plan.stages(), last, until_done=once, up=lambda: print_welcome(console, plan)
+                plan.stages(), last, until_done=once, up=lambda: print_welcome(console, plan, demo)
             )
         finally:
             plan.clean_up()

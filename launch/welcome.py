@@ -7,7 +7,7 @@ from rich.console import Console
 from launch.parts import Plan
 
 
-def print_welcome(console: Console, plan: Plan) -> None:
+def print_welcome(console: Console, plan: Plan, demo: bool) -> None:
     """Addresses, the place of the key, a curl line to paste, and the truth about the model."""
     url, key = plan.settings.base_url, plan.home.admin_key
     rows = {
@@ -22,8 +22,13 @@ def print_welcome(console: Console, plan: Plan) -> None:
         console.print(f"  [bold]{label:<10}[/] {text}", soft_wrap=True, highlight=False)
     model = plan.model.name + (f" ({plan.model.remark})" if plan.model.remark else "")
     console.print(f"  [bold]{'model':<10}[/] {model}", soft_wrap=True, highlight=False)
-    console.print("\n  Try it:\n", style="dim")
-    console.print(curl_line(url, str(key)), soft_wrap=True, highlight=False, markup=False)
+    if demo:
+        console.print("\n  Try it:\n", style="dim")
+        console.print(curl_line(url, str(key)), soft_wrap=True, highlight=False, markup=False)
+    elif not plan.settings.agent_sources:
+        console.print(
+            "\n  No agents are named: set RUNYARD_AGENTS, or see the examples with --demo.", style="dim"
+        )
     console.print("\n  Ctrl-C stops everything.", style="dim")
 
 

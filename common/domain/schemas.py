@@ -5,6 +5,7 @@ No reference is ever fetched: a schema may refer to its own parts, to nothing el
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,7 +63,8 @@ def violations(value: Any, schema: Any, *, field: str = "$", most: int = MOST_SH
         raise _unusable(f"it refers to {getattr(error, 'ref', 'something')!r}, which is not in it") from None
     except RecursionError:
         raise _unusable("it refers to itself without end") from None
-    return [_violation(error, field) for error in sorted(errors, key=_position)]
+    told: Counter[tuple[Any, ...]] = Counter()
+    return [_violation(error, field, told) for error in sorted(errors, key=_position)]
 
 
 def check_schema(schema: Any, *, field: str = "schema") -> None:
@@ -98,13 +100,18 @@ def _unusable(why: str) -> InvalidRequest:
     return InvalidRequest(f"This is not a usable JSON Schema: {why}.", code="invalid_schema", field="schema")
 
 
-def _violation(error: ValidationError, field: str) -> Violation:
+def _violation(error: ValidationError, field: str, told: Counter[tuple[Any, ...]]) -> Violation:
+    """`told` counts the missing properties of an object named so far: the validator tells each by an error of
+    its own, in the schema's order, and names it in its text alone."""
     where = field + error.json_path[1:]
     if error.validator == "required":
         instance: Any = error.instance
-        missing = next((name for name in _names(error.validator_value) if name not in instance), None)
-        if missing is not None:
-            return Violation(f"{where}.{missing}", "required", "This property is required.")
+        missing = [name for name in _names(error.validator_value) if name not in instance]
+        place = (*error.absolute_path, None, *error.absolute_schema_path)
+        if told[place] < len(missing):
+            told[place] += 1
+            name = missing[told[place] - 1]
+            return Violation(f"{where}.{name}", "required", "This property is required.")
     return Violation(where, str(error.validator), _shortened(error.message))
 
 

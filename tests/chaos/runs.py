@@ -15,11 +15,10 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.verdict import Verdict, judge, recoveries
 from tests.servers import Postgres, RabbitMQ, fresh_database
 from tests.stack import ROOT, Stack
 
@@ -34,7 +33,7 @@ class Chaos:
         self.stack = stack
         self.random = random.Random(seed)
         self.accepted: list[str] = []
-        self.kills: list[tuple[float, str]] = []
+        self.deaths: dict[str, float] = {}  # worker id -> when it was killed or stopped, epoch seconds
         self.over = threading.Event()
 
     def submit(self, count: int) -> None:
@@ -80,7 +79,8 @@ class Chaos:
         alive = [n for n in self.stack.processes if self._alive(n)]
         workers = [n for n in alive if n.startswith("worker")]
         name = self.random.choice(workers if workers and self.random.random() < 0.6 else alive)
-        self.kills.append((time.time(), name))
+        if name.startswith("worker"):
+            self._note_death(self.stack.processes[name].pid)
         if name.startswith("worker") and self.random.random() < 0.25:
             self.stack.kill(name, signal.SIGSTOP)
             threading.Timer(14.0, lambda: self.stack.kill(name, signal.SIGCONT)).start()
@@ -88,11 +88,21 @@ class Chaos:
         self.stack.kill(name)
         self.stack.start(name)
 
+    def _note_death(self, pid: int) -> None:
+        """Remember under which id the worker process about to be hit is known."""
+        for api in self.stack.ports:
+            status, page = self.stack.request("GET", "/api/v1/ops/workers", name=api)
+            if status == 200:
+                found = (w["id"] for w in page["data"] if w["pid"] == pid and w["state"] == "alive")
+                self.deaths |= dict.fromkeys(found, time.time())
+                return
+
     def revive(self) -> None:
         """Start again what ended by itself, as every supervisor does."""
         for name, running in list(self.stack.processes.items()):
             if running.poll() is not None:
-                print(f"{name} ended by itself with {running.returncode}", file=sys.stderr)
+                said = (self.stack.logs / f"{name}.log").read_text()[-1500:]
+                print(f"{name} ended by itself with {running.returncode}:\n{said}", file=sys.stderr)
                 self.stack.start(name)
 
     def _alive(self, name: str) -> bool:
@@ -135,7 +145,7 @@ def run(
                 chaos = Chaos(stack, seed=int(os.environ.get("CHAOS_SEED", "1")))
                 _drive(chaos, tasks, seconds, every, postgres)
             verdict = judge(_driver(url), chaos.accepted, ledger, {"@chaos/mixed": LIMIT})
-            verdict.recovery_s = _recoveries(_driver(url), chaos.kills)
+            verdict.handed_on_s, verdict.resumed_s = recoveries(_driver(url), chaos.deaths)
             if not verdict.clean:
                 kept = shutil.copytree(
                     stack.logs, tempfile.mkdtemp(prefix="runyard-chaos-logs-"), dirs_exist_ok=True
@@ -193,31 +203,6 @@ def _flush(stack: Stack) -> None:
 
 def _driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
-
-
-def _recoveries(url: str, kills: list[tuple[float, str]]) -> list[float]:
-    """From each kill of a worker to the next claim of every run it held, in seconds."""
-    from sqlalchemy import select
-
-    from common.store.database import Database
-    from common.store.tables.query import TaskEvent
-
-    db = Database(url)
-    found: list[float] = []
-    with db.read() as conn:
-        rows = conn.execute(
-            select(TaskEvent.task_id, TaskEvent.seq, TaskEvent.type, TaskEvent.at)
-            .where(TaskEvent.type.in_(["rescue", "claim"]))
-            .order_by(TaskEvent.task_id, TaskEvent.seq)
-        ).all()
-    worker_kills = sorted(at for at, name in kills if name.startswith("worker"))
-    for before, after in pairwise(rows):
-        if before.type == "rescue" and after.type == "claim" and before.task_id == after.task_id:
-            blow = max((at for at in worker_kills if at <= before.at), default=None)
-            if blow is not None:
-                found.append(after.at - blow)
-    db.close()
-    return found
 
 
 def main() -> int:

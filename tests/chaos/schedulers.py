@@ -26,8 +26,10 @@ from common.domain.sealing import Sealer, new_key
 from common.domain.stored_schedule import StoredSchedule
 from common.outbound import OutboundPolicy
 from common.services import agents, schedules
+from common.services.model_choice import ModelChoice
 from common.services.runs import Caller, RunRules
 from common.services.scheduling import Wanted
+from common.settings import Settings
 from common.store import identity, migrate
 from common.store.database import Database
 from common.store.schedules import due_ids
@@ -85,7 +87,9 @@ class Timetable:
     def __init__(self, url: str) -> None:
         self.store = Store(Database(url))
         self.made: list[tuple[str, StoredSchedule]] = []
-        self.rules = RunRules(Sealer(new_key()), OutboundPolicy.parse(True, ""), 10**6, {}, 10**6)
+        self.rules = RunRules(
+            Sealer(new_key()), OutboundPolicy.parse(True, ""), 10**6, ModelChoice(Settings()), 10**6
+        )
         with self.store.begin() as tx:
             self.org = identity.insert_organisation(tx, "chaos")
             self.agent = agents.publish(tx, self.org, parse({"name": "@chaos/tick", "kind": "python"}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from common.domain.lifecycle import HOLDING, TERMINAL, Status
 from common.store import events, journal, tasks
 from common.store.database import Database
-from common.store.tables.query import Task
+from common.store.tables.query import Task, TaskEvent
 from common.store.transaction import Store
 
 _ENDS = {"finish", "fail", "expire", "stop"}
@@ -23,7 +24,7 @@ _CROSSING = 0.25
 
 @dataclass
 class Verdict:
-    """The counts. Everything but `tasks`, `recovery_s`, `statuses` and `errors` must be 0."""
+    """The counts. Everything but `tasks`, `statuses`, `errors` and the times must be 0."""
 
     tasks: int = 0
     lost: int = 0
@@ -35,7 +36,8 @@ class Verdict:
     limit_exceeded: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
-    recovery_s: list[float] = field(default_factory=list)
+    handed_on_s: list[float] = field(default_factory=list)
+    resumed_s: list[float] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
@@ -44,18 +46,44 @@ class Verdict:
                         self.stale_writes, self.limit_exceeded))  # fmt: skip
 
     def __str__(self) -> str:
-        times = sorted(self.recovery_s)
-        recovery = (
-            f"p50 {times[len(times) // 2]:.1f} s, max {times[-1]:.1f} s ({len(times)})" if times else "none"
-        )
         return (
             f"tasks {self.tasks}: {dict(self.statuses)} {dict(self.errors)}\n"
             f"lost {self.lost}, unfinished {self.unfinished}, with two terminal events {self.two_ends}, "
             f"logs with gaps {self.gaps}\n"
             f"journaled steps repeated {self.steps_repeated}, "
             f"writes accepted from a stale fence {self.stale_writes}, moments over a limit {self.limit_exceeded}\n"
-            f"recovery after a kill: {recovery}"
+            f"from a worker's death until a run it held was handed on: {_spread(self.handed_on_s)}\n"
+            f"until it ran again, waiting its turn and its back-off: {_spread(self.resumed_s)}"
         )
+
+
+def _spread(times: list[float]) -> str:
+    if not times:
+        return "none"
+    ordered = sorted(times)
+    return f"p50 {ordered[len(ordered) // 2]:.1f} s, max {ordered[-1]:.1f} s ({len(ordered)} runs)"
+
+
+def recoveries(database_url: str, deaths: dict[str, float]) -> tuple[list[float], list[float]]:
+    """For every run that a dead worker held: seconds from its death to the rescue, and to the next claim."""
+    handed_on: list[float] = []
+    resumed: list[float] = []
+    db = Database(database_url)
+    with db.read() as conn:
+        rows = conn.execute(
+            select(TaskEvent.task_id, TaskEvent.type, TaskEvent.at, TaskEvent.data)
+            .where(TaskEvent.type.in_(["rescue", "claim"]))
+            .order_by(TaskEvent.task_id, TaskEvent.seq)
+        ).all()
+    db.close()
+    for before, after in pairwise(rows):
+        died = deaths.get((before.data or {}).get("worker", "")) if before.type == "rescue" else None
+        if died is None:
+            continue
+        handed_on.append(before.at - died)
+        if after.type == "claim" and after.task_id == before.task_id:
+            resumed.append(after.at - died)
+    return handed_on, resumed
 
 
 def judge(database_url: str, accepted: Sequence[str], ledger: Path, limits: dict[str, int]) -> Verdict:
@@ -90,15 +118,10 @@ def _judge_log(verdict: Verdict, task: Any, log: list[dict[str, Any]]) -> None:
     verdict.two_ends += sum(e["type"] in _ENDS for e in log) > 1
     verdict.gaps += [e["seq"] for e in log] != list(range(1, task.last_seq + 1))
     attempt = 0
-    lost_at: float | None = None
     for event in log:
         # After an attempt's claim, its predecessors may write nothing.
         verdict.stale_writes += event["attempt"] < attempt
         attempt = max(attempt, event["attempt"])
-        if event["type"] == "rescue":
-            lost_at = event["at"]
-        elif event["type"] == "claim" and lost_at is not None:
-            lost_at = None
 
 
 def _judge_steps(

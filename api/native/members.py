@@ -139,7 +139,8 @@ async def once_with_secret(
 
 
 def _by(call: Call) -> By:
-    return By(call.principal.actor, call.principal.role)
+    who = call.principal
+    return By(who.actor, who.role, None if who.scopes is None else who.permissions)
 
 
 def _printable(text: str, field: str) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from common.domain.errors import Conflict, Forbidden, NotFound
 from common.domain.ids import uuid7
-from common.domain.roles import Role, exceeds
+from common.domain.roles import PERMISSIONS, Role, exceeds
 from common.services.identity import hash_of
 from common.store import identity, members
 from common.store.transaction import Tx
@@ -28,10 +28,14 @@ LIFETIME: Final = 7 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """Who changes members: its name for the audit log, and how much it may give."""
+    """Who changes members: its name for the audit log, and how much it may give.
+
+    `permissions` are those of a key that is cut down to scopes; None: all of the role's.
+    """
 
     actor: str
     role: Role
+    permissions: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +186,16 @@ def _not_yet(tx: Tx, org_id: str, email: str) -> None:
 
 
 def _may_give(role: Role, by: By) -> None:
+    """Through a person it makes, a key must not do what it may not do itself."""
     if exceeds(role, by.role):
         raise Forbidden(
             f"The role {role.value} is above your own, {by.role.value}.",
+            code="role_exceeds_own",
+            field="role",
+        )
+    if by.permissions is not None and not PERMISSIONS[role] <= by.permissions:
+        raise Forbidden(
+            f"Your key's scopes leave out some of what the role {role.value} may.",
             code="role_exceeds_own",
             field="role",
         )

@@ -212,9 +212,9 @@ def test_appstrate_takes_the_cookie_by_its_own_name_too_and_always_wants_the_org
             )  # fmt: skip
             other = client.get("/api/applications", headers=cookie | {"x-org-id": organisation(api)})
             assert (other.status_code, other.json()["code"]) == (403, "forbidden")
-            application = {"json": {"name": "shop"}}
-            assert client.post("/api/applications", headers=cookie | org, **application).status_code == 403
-            made_one = client.post("/api/applications", headers=cookie | org | csrf, **application)
+            shop = {"name": "shop"}
+            assert client.post("/api/applications", headers=cookie | org, json=shop).status_code == 403
+            made_one = client.post("/api/applications", headers=cookie | org | csrf, json=shop)
             assert made_one.status_code == 201, made_one.text
             user = {"appstrate-user": "eu_x"}
             refused = client.get("/api/applications", headers=cookie | org | user)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from starlette.responses import Response
 
 from api import bodies, idempotency
@@ -14,7 +14,6 @@ from api.call import Call, reply
 from api.facts import facts
 from api.native import schemas
 from api.native.front import BASE, NATIVE, ROOTED, NoParameters
-from api.native.schedules import remove
 from api.native.task_view import brief, hint, links
 from api.native.tasks import Filters, filter_of, task_id
 from api.operations import Answer, Routes
@@ -23,6 +22,7 @@ from common.domain.run_request import Strict
 from common.domain.specs import Accepted
 from common.domain.tasks import Task
 from common.services import bulk, retries
+from common.services import schedules as scheduled
 from common.services.bulk import Changed
 from common.store import schedules, tasks
 from common.store.transaction import Tx
@@ -73,7 +73,7 @@ def _cancel_schedule(tx: Tx, org_id: str, id_: str, who: Principal) -> bool:
     if schedules.get(tx.conn, org_id, id_) is None:
         return False
     require(who, "schedules:delete")
-    remove(tx, org_id, id_, who.actor)
+    scheduled.remove(tx, org_id, id_, who.actor)
     return True
 
 
@@ -146,14 +146,18 @@ def _check_pointers(task: Task, credentials: dict[str, Any]) -> None:
 class BulkCancelBody(Strict):
     """Which tasks to stop; no filter means every unfinished one."""
 
-    filter: dict[str, Any] = Field(description="The parameters of GET /tasks, without limit and cursor.")
+    filter: Annotated[dict[str, Any], WithJsonSchema(Filters.model_json_schema())] = Field(
+        description="The parameters of GET /tasks, without limit and cursor."
+    )
     reason: str | None = Field(None, max_length=500)
 
 
 class BulkRetryBody(Strict):
     """Which tasks to run again."""
 
-    filter: dict[str, Any] = Field(description="The parameters of GET /tasks, without limit and cursor.")
+    filter: Annotated[dict[str, Any], WithJsonSchema(Filters.model_json_schema())] = Field(
+        description="The parameters of GET /tasks, without limit and cursor."
+    )
     fresh: bool = False
 
 

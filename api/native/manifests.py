@@ -143,15 +143,17 @@ async def set_tag(call: Call) -> Response:
     row, tag = await version_row(call), call.params["tag"]
     if not 0 < len(tag) <= 64 or not tag.replace("-", "").replace("_", "").isalnum() or tag[0].isdigit():
         raise InvalidRequest("A tag is a word, not a version.", code="invalid_tag", field="tag")
-    tags = await call.state.write(_set_tag, call.org_id, row, tag, body.version)
+    tags = await call.state.write(_set_tag, call.org_id, row, tag, body.version, call.principal.actor)
     call.state.agents.forget()
     return reply({"data": tags})
 
 
-def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str) -> dict[str, str]:
+def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str, actor: str) -> dict[str, str]:
     _refuse_shared(org_id, row)
     chosen = publishing.resolve(tx.conn, org_id, row["agent_id"], version)
     agents.set_tag(tx, row["agent_id"], tag, chosen.version["id"])
+    data = {"tag": tag, "version": chosen.version["version"]}
+    identity.audit(tx, org_id, actor, "agent.tag", row["agent_id"], data)
     return _tags(tx, org_id, row["agent_id"])
 
 
@@ -166,17 +168,18 @@ async def delete_tag(call: Call) -> Response:
     """Remove a tag."""
     call.query(NoParameters)
     row = await version_row(call)
-    await call.state.write(_drop_tag, call.org_id, row, call.params["tag"])
+    await call.state.write(_drop_tag, call.org_id, row, call.params["tag"], call.principal.actor)
     call.state.agents.forget()
     return Response(status_code=204)
 
 
-def _drop_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str) -> None:
+def _drop_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, actor: str) -> None:
     _refuse_shared(org_id, row)
     if tag == "latest":
         raise Conflict("The tag latest stays.", code="tag_needed", field="tag")
     if not agents.drop_tag(tx, row["agent_id"], tag):
         raise NotFound("There is no such tag.", code="tag_not_found", field="tag")
+    identity.audit(tx, org_id, actor, "agent.untag", row["agent_id"], {"tag": tag})
 
 
 class VersionChange(Strict):
@@ -198,18 +201,21 @@ async def change_version(call: Call) -> Response:
     call.query(NoParameters)
     body = await call.json(VersionChange)
     row = await version_row(call)
-    changed = await call.state.write(_yank, call.org_id, row, call.params["version"], body.yanked)
+    version, actor = call.params["version"], call.principal.actor
+    changed = await call.state.write(_yank, call.org_id, row, version, body.yanked, actor)
     call.state.agents.forget()
     return reply(agent_json(changed))
 
 
-def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool) -> dict[str, Any]:
+def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, actor: str) -> dict[str, Any]:
     _refuse_shared(org_id, row)
     named = (v for v in agent_versions.of_agent(tx.conn, org_id, row["agent_id"]) if v["version"] == version)
     found = next(named, None)
     if found is None:
         raise NotFound(f"There is no version {version!r}.", code="version_not_found", field="version")
     agents.update_version(tx, found["id"], yanked=yanked)
+    verb = "agent.yank" if yanked else "agent.restore"
+    identity.audit(tx, org_id, actor, verb, row["agent_id"], {"version": version})
     return found | {"yanked": yanked}
 
 

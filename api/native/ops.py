@@ -17,7 +17,7 @@ from common.domain.errors import Forbidden
 from common.domain.lifecycle import Status
 from common.domain.roles import Role
 from common.services import queues
-from common.store import identity, tasks, workers
+from common.store import tasks, workers
 from common.store.tasks import Filter
 
 routes = Routes(NATIVE, "ops")
@@ -126,22 +126,3 @@ async def dead_letters(call: Call) -> Response:
         for t in rows
     ]
     return reply(page(items, limit, [t.id for t in rows]))
-
-
-@routes.get(
-    "/audit",
-    "audit:read",
-    query=Paging,
-    answers=[Answer(200, "A page of the audit log.", schemas.Page)],
-    errors=(400,),
-)
-async def audit(call: Call) -> Response:
-    """List what was changed, by whom, newest first."""
-    given = call.query(Paging)
-    before, limit, org_id = given.before, given.limit, call.org_id
-    rows = await call.state.reader.one(lambda conn: identity.audit_page(conn, org_id, limit + 1, before))
-    items = [
-        {name: row[name] for name in ("id", "actor", "action", "object_id", "data")} | {"at": when(row["at"])}
-        for row in rows
-    ]
-    return reply(page(items, limit, [row["id"] for row in rows]))

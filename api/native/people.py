@@ -29,7 +29,10 @@ routes = Routes(NATIVE, "people")
 class MessageBody(Strict):
     """A message to a task."""
 
-    message: Any = Field(description="A text; where the question has a schema, whatever fits it.")
+    message: Any = Field(
+        description="A text; where the question has a schema, whatever fits it.",
+        json_schema_extra={"not": {"enum": [None, ""]}},
+    )
     question_id: str | None = Field(
         None, max_length=64, description="Which question it answers, if several are open."
     )
@@ -194,6 +197,8 @@ async def make_link(call: Call) -> Response:
         raise InvalidRequest(
             "This task has no such open question or review.", code="question_not_open", field="question_id"
         )
-    link = await call.state.write(answer_links.create, call.org_id, chosen, body.expires_in)
+    link = await call.state.write(
+        answer_links.create, call.org_id, chosen, body.expires_in, call.principal.actor
+    )
     url = f"{call.state.settings.base_url}/answer/{link.token}"
     return reply({"url": url, "question_id": link.question_id, "expires_at": when(link.expires_at)}, 201)

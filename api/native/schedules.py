@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from api import idempotency
@@ -25,8 +25,8 @@ from common.services import schedules as service
 from common.services import scheduling
 from common.services.runs import Caller
 from common.services.schedules import Triggered
-from common.services.scheduling import NewSchedule, Wanted
-from common.store import fires, identity, schedules
+from common.services.scheduling import Wanted
+from common.store import fires, schedules
 from common.store.transaction import Tx
 
 routes = Routes(NATIVE, "schedules")
@@ -57,6 +57,7 @@ class Timing(Strict):
     pause_after_failures: Count | None = Field(None, description="Pause after so many failed runs in a row.")
 
 
+_NEVER_NULL: Final = ("schedule", "timezone", "jitter_s", "overlap", "catch_up")
 When = Annotated[
     Scalar,
     Field(
@@ -85,8 +86,19 @@ class ScheduleBody(Timing):
         return Wanted(**given, meta=self.metadata)
 
 
+def _stay(schema: dict[str, Any]) -> None:
+    """Documents that these fields are left out, not null, to stay as they are."""
+    for name in _NEVER_NULL:
+        shown = schema["properties"][name]
+        if "anyOf" in shown:
+            shown["anyOf"] = [choice for choice in shown["anyOf"] if choice != {"type": "null"}]
+            shown.pop("default", None)
+
+
 class ScheduleChange(Timing):
     """What to change; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra=_stay)
 
     schedule: When | None = None
     run: RunRequest | None = None
@@ -99,7 +111,7 @@ class ScheduleChange(Timing):
         given = self.model_dump(include=self.model_fields_set - {"run"})
         if "metadata" in given:
             given["meta"] = given.pop("metadata")
-        for name in ("schedule", "timezone", "jitter_s", "overlap", "catch_up"):
+        for name in _NEVER_NULL:
             if name in given and given[name] is None:
                 raise InvalidRequest(
                     f"{name} cannot be null; leave it out.", code="invalid_field", field=name
@@ -110,12 +122,6 @@ class ScheduleChange(Timing):
 def schedule_id(call: Call) -> str:
     """The schedule the path names."""
     return call.params["schedule_id"]
-
-
-def _create(tx: Tx, new: NewSchedule, actor: str) -> StoredSchedule:
-    made = service.create(tx, new)
-    identity.audit(tx, made.org_id, actor, "schedule.create", made.id, {"schedule": made.spec})
-    return made
 
 
 @routes.post(
@@ -145,7 +151,7 @@ async def create_schedule(call: Call) -> Response:
     )
 
     async def make(_reserved: str | None) -> Response:
-        made = await call.state.write(_create, new, who.actor)
+        made = await call.state.write(service.create, new, who.actor)
         return reply(schedule_json(made), 201, {"location": f"{BASE}/schedules/{made.id}"})
 
     return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
@@ -247,11 +253,7 @@ async def change_schedule(call: Call) -> Response:
 
 def _change(tx: Tx, org_id: str, id_: str, body: ScheduleChange, call: Call) -> StoredSchedule:
     changes = body.changes
-    changed = service.update(tx, org_id, id_, changes, body.run, call.state.rules)
-    identity.audit(
-        tx, org_id, call.principal.actor, "schedule.update", id_, {"fields": sorted(body.model_fields_set)}
-    )
-    return changed
+    return service.update(tx, org_id, id_, changes, body.run, call.state.rules, call.principal.actor)
 
 
 class RemoveParameters(Parameters):
@@ -274,15 +276,8 @@ async def delete_schedule(call: Call) -> Response:
     stop_running is set.
     """
     stop_running = call.query(RemoveParameters).stop_running
-    await call.state.write(remove, call.org_id, schedule_id(call), call.principal.actor, stop_running)
+    await call.state.write(service.remove, call.org_id, schedule_id(call), call.principal.actor, stop_running)
     return Response(status_code=204)
-
-
-def remove(tx: Tx, org_id: str, id_: str, actor: str, stop_running: bool = False) -> StoredSchedule:
-    """Delete a schedule, and note who did."""
-    removed = service.remove(tx, org_id, id_, actor, stop_running)
-    identity.audit(tx, org_id, actor, "schedule.delete", id_)
-    return removed
 
 
 class PauseBody(Strict):
@@ -303,18 +298,14 @@ class PauseBody(Strict):
 async def pause_schedule(call: Call) -> Response:
     """Pause a schedule; a run under way goes on."""
     call.query(NoParameters)
-    reason = (await call.optional_json(PauseBody)).reason
+    reason, actor = (await call.optional_json(PauseBody)).reason, call.principal.actor
     return reply(
         schedule_json(
-            await call.state.write(_pause, call.org_id, schedule_id(call), reason, call.principal.actor)
+            await call.state.write(
+                service.pause, call.org_id, schedule_id(call), reason or f"by {actor}", actor
+            )
         )
     )
-
-
-def _pause(tx: Tx, org_id: str, id_: str, reason: str | None, actor: str) -> StoredSchedule:
-    paused = service.pause(tx, org_id, id_, reason or f"by {actor}")
-    identity.audit(tx, org_id, actor, "schedule.pause", id_)
-    return paused
 
 
 @routes.post(
@@ -328,14 +319,10 @@ async def resume_schedule(call: Call) -> Response:
     """Let a paused schedule go on from now; times that passed meanwhile are not made up for."""
     call.query(NoParameters)
     return reply(
-        schedule_json(await call.state.write(_resume, call.org_id, schedule_id(call), call.principal.actor))
+        schedule_json(
+            await call.state.write(service.resume, call.org_id, schedule_id(call), call.principal.actor)
+        )
     )
-
-
-def _resume(tx: Tx, org_id: str, id_: str, actor: str) -> StoredSchedule:
-    resumed = service.resume(tx, org_id, id_)
-    identity.audit(tx, org_id, actor, "schedule.resume", id_)
-    return resumed
 
 
 @routes.post(

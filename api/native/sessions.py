@@ -163,7 +163,12 @@ async def clear(call: Call) -> Response:
     """Erase a session's conversation; the session stays."""
     call.query(NoParameters)
     id_ = (await _session(call))["id"]
-    return reply({"session_id": id_, "erased": await call.state.write(service.clear, call.org_id, id_)})
+    return reply(
+        {
+            "session_id": id_,
+            "erased": await call.state.write(service.clear, call.org_id, id_, call.principal.actor),
+        }
+    )
 
 
 class SessionChange(Strict):
@@ -185,7 +190,13 @@ async def change_session(call: Call) -> Response:
     call.query(NoParameters)
     body = await call.json(SessionChange)
     id_ = (await _session(call))["id"]
-    return reply(session_json(await call.state.write(service.set_strategy, call.org_id, id_, body.strategy)))
+    return reply(
+        session_json(
+            await call.state.write(
+                service.set_strategy, call.org_id, id_, body.strategy, call.principal.actor
+            )
+        )
+    )
 
 
 @routes.delete(
@@ -199,5 +210,5 @@ async def delete_session(call: Call) -> Response:
     """Delete a session with its conversation; its tasks stay."""
     call.query(NoParameters)
     id_ = (await _session(call))["id"]
-    await call.state.write(service.remove, call.org_id, id_)
+    await call.state.write(service.remove, call.org_id, id_, call.principal.actor)
     return Response(status_code=204)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from common.domain.errors import NotFound, RunyardError
 from common.services import answers
 from common.services.answers import Decision
-from common.store import answer_links, questions
+from common.store import answer_links, identity, questions
 from common.store.transaction import Tx
 
 #: How long a link lives unless another time is asked for, in seconds, and at most.
@@ -37,7 +37,9 @@ class Link:
     expires_at: float
 
 
-def create(tx: Tx, org_id: str, question_id: str, lifetime_s: float = LIFETIME) -> Link:
+def create(
+    tx: Tx, org_id: str, question_id: str, lifetime_s: float = LIFETIME, by: str | None = None
+) -> Link:
     """Make a link to an open question. Error: `NotFound` question_not_found."""
     question = questions.get(tx.conn, org_id, question_id)
     if question is None or question["state"] != "open":
@@ -45,6 +47,8 @@ def create(tx: Tx, org_id: str, question_id: str, lifetime_s: float = LIFETIME) 
     token = secrets.token_urlsafe(32)
     expires_at = tx.now + min(lifetime_s, LONGEST)
     answer_links.put(tx, _hash(token), org_id, question_id, expires_at)
+    if by is not None:
+        identity.audit(tx, org_id, by, "question.link", question_id)
     return Link(token, question_id, expires_at)
 
 

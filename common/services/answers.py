@@ -9,7 +9,7 @@ from common.domain import schemas
 from common.domain.errors import Conflict, IllegalTransition, InvalidRequest, NotFound, RunyardError
 from common.domain.lifecycle import Event, Status
 from common.services.attempts import back_to_queue
-from common.store import journal, messages, questions, transitions
+from common.store import identity, journal, messages, questions, transitions
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, move
 
@@ -104,7 +104,11 @@ def review(
     chosen = waiting.get(question_id or next(iter(waiting), ""))
     if chosen is None:
         raise Conflict("This review was decided already.", code="already_answered", field="question_id")
-    return decide(tx, head, chosen, decision, by, more_open=len(waiting) > 1)
+    status = decide(tx, head, chosen, decision, by, more_open=len(waiting) > 1)
+    if by is not None:
+        data = {"task_id": task_id, "action": decision.action, "reason": decision.reason}
+        identity.audit(tx, org_id, by, "review.decide", chosen["id"], data)
+    return status
 
 
 def decide(

@@ -12,7 +12,7 @@ from common.domain.tasks import Task
 from common.services import retries
 from common.services.runs import SEALED
 from common.services.stops import stop_now
-from common.store import tasks
+from common.store import identity, tasks
 from common.store.tasks import Filter
 from common.store.transaction import Tx
 from common.store.transitions import Head
@@ -41,6 +41,7 @@ def stop(tx: Tx, org_id: str, task_id: str, reason: str, by: str) -> Task:
         answer = stop_now(tx, [task_id], reason, by)[0]
         if isinstance(answer, RunyardError):
             raise answer
+        identity.audit(tx, org_id, by, "task.stop", task_id, {"reason": reason})
     return _own(tx, org_id, task_id)
 
 
@@ -49,6 +50,8 @@ def stop_matching(tx: Tx, org_id: str, wanted: Filter, reason: str, by: str) -> 
     found, has_more = _matching(tx, org_id, wanted, tuple(ACTIVE))
     answers = stop_now(tx, [task.id for task in found], reason, by)
     stopped = [a.id for a in answers if isinstance(a, Head)]
+    for task_id in stopped:
+        identity.audit(tx, org_id, by, "task.stop", task_id, {"reason": reason})
     return Changed(stopped, [], has_more)
 
 

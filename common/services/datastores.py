@@ -19,7 +19,7 @@ from common.domain.manifests import Manifest
 from common.domain.sealing import Sealer
 from common.domain.specs import RunSpec
 from common.services import agents, submissions
-from common.store import datastores
+from common.store import datastores, identity
 from common.store.transaction import Tx
 from common.store.transitions import lock
 
@@ -69,6 +69,7 @@ def create(
     type_: str,
     connection: str | None = None,
     meta: Any = None,
+    by: str | None = None,
 ) -> dict[str, Any]:
     """Create a datastore; {id, name, type, created_at}. `connection` is a database's connection string.
 
@@ -95,6 +96,8 @@ def create(
         "meta": meta,
     }
     datastores.insert_store(tx, row)
+    if by is not None:
+        identity.audit(tx, org_id, by, "datastore.create", row["id"], {"name": row["name"], "type": type_})
     return {"id": row["id"], "name": row["name"], "type": type_, "created_at": tx.now}
 
 

@@ -14,7 +14,7 @@ from common.domain.lifecycle import TERMINAL
 from common.domain.specs import Accepted, AgentRef, CallbackTo, RunSpec
 from common.domain.tasks import Task
 from common.services import submissions
-from common.store import agents, callbacks, journal, questions, tasks
+from common.store import agents, callbacks, identity, journal, questions, tasks
 from common.store.transaction import Tx
 
 
@@ -37,6 +37,9 @@ def retry(
     if not fresh:
         journal.copy(tx, task.id, accepted.task_id)
         questions.copy_answered(tx, task.id, accepted.task_id, uuid7)
+    if by is not None:
+        data = {"task_id": accepted.task_id, "fresh": fresh}
+        identity.audit(tx, org_id, by, "task.retry", task_id, data)
     return accepted
 
 

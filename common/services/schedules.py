@@ -23,7 +23,7 @@ from common.services.runs import Caller, RunRules
 from common.services.scheduling import NewSchedule, StoredRun, Wanted, placed
 from common.services.stops import stop_now
 from common.store import fires as fire_rows
-from common.store import schedules
+from common.store import identity, schedules
 from common.store.transaction import Tx
 
 
@@ -55,12 +55,22 @@ def _stored_run(
     return scheduling.stored_run(request, prepared.spec, caller.session_scope, version=version)
 
 
-def create(tx: Tx, new: NewSchedule) -> StoredSchedule:
-    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`."""
+def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
+    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`.
+
+    Here and below `by` is whom the audit log names; None notes nothing.
+    """
     refused = scheduling.refusals(tx, [[new]])
     if refused:
         raise refused[0]
-    return scheduling.store(tx, [new])[0]
+    made = scheduling.store(tx, [new])[0]
+    _note(tx, made.org_id, by, "create", made.id, {"schedule": made.spec})
+    return made
+
+
+def _note(tx: Tx, org_id: str, by: str | None, verb: str, schedule_id: str, data: Any = None) -> None:
+    if by is not None:
+        identity.audit(tx, org_id, by, f"schedule.{verb}", schedule_id, data)
 
 
 def get(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
@@ -89,6 +99,7 @@ def update(
     changes: Mapping[str, Any],
     request: RunRequest | None,
     rules: RunRules,
+    by: str | None = None,
 ) -> StoredSchedule:
     """Change fields of `Wanted` (those in `CHANGEABLE`), and the run when `request` is given.
 
@@ -103,6 +114,8 @@ def update(
         run = _stored_run(request, agent, fires.caller_of(old), rules, tx.now, None)
         values |= {"run": run.to_json(), "secrets": run.secrets}
     schedules.change(tx, schedule_id, values)
+    changed = sorted({*changes, *(("run",) if request is not None else ())})
+    _note(tx, org_id, by, "update", schedule_id, {"fields": changed})
     return get(tx, org_id, schedule_id)
 
 
@@ -171,17 +184,20 @@ def _new_times(tx: Tx, old: StoredSchedule, wanted: Wanted, changes: Mapping[str
     return values
 
 
-def pause(tx: Tx, org_id: str, schedule_id: str, reason: str | None = None) -> StoredSchedule:
+def pause(
+    tx: Tx, org_id: str, schedule_id: str, reason: str | None = None, by: str | None = None
+) -> StoredSchedule:
     """Let a schedule rest until it is resumed. Errors: `NotFound`, `Conflict` schedule_finished."""
     old = _lock(tx, org_id, schedule_id)
     _not_finished(old)
     if old.state is ScheduleState.ACTIVE:
         values = {"enabled": False, "paused_reason": reason, "next_due_at": None, "wake_at": None}
         schedules.change(tx, schedule_id, values)
+        _note(tx, org_id, by, "pause", schedule_id, {"reason": reason})
     return get(tx, org_id, schedule_id)
 
 
-def resume(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
+def resume(tx: Tx, org_id: str, schedule_id: str, by: str | None = None) -> StoredSchedule:
     """Let a paused schedule go on from now; what passed meanwhile is not made up for.
 
     Errors: `NotFound`, `Conflict` schedule_finished (also when its last time passed while it was paused).
@@ -198,6 +214,7 @@ def resume(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
         )
     values = {"last_due_at": handled, "failures": 0, **placed(due, old.jitter)}
     schedules.change(tx, schedule_id, values)
+    _note(tx, org_id, by, "resume", schedule_id)
     return get(tx, org_id, schedule_id)
 
 
@@ -221,6 +238,7 @@ def remove(
     schedules.remove(tx, [old.id])
     if ending:
         stop_now(tx, ending, "its schedule was deleted", by)
+    _note(tx, org_id, by, "delete", schedule_id)
     return old
 
 
@@ -256,7 +274,9 @@ def trigger(
         return None
     held = decision is OverlapDecision.HOLD
     fire = fires.prepare(schedule, tx.now, held, fires.Agents(tx.conn), rules, tx.now, _triggered(by))
-    return _run(tx, fire)
+    made = _run(tx, fire)
+    _note(tx, org_id, by, "trigger", schedule_id, {"task_id": made.accepted.task_id})
+    return made
 
 
 def _triggered(by: str | None) -> str:

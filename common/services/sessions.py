@@ -7,7 +7,7 @@ from typing import Any
 from common.domain.admission import Strategy
 from common.domain.errors import Conflict, InvalidRequest, NotFound
 from common.domain.ids import uuid7
-from common.store import messages, sessions, tasks
+from common.store import identity, messages, sessions, tasks
 from common.store.tasks import Filter
 from common.store.transaction import Tx
 
@@ -40,25 +40,39 @@ def fork(
     return get(tx, org_id, new_id)
 
 
-def clear(tx: Tx, org_id: str, session_id: str) -> int:
-    """Erase the conversation; the session stays, its numbering goes on. How many lines were erased."""
+def clear(tx: Tx, org_id: str, session_id: str, by: str | None = None) -> int:
+    """Erase the conversation; the session stays, its numbering goes on. How many lines were erased.
+
+    Here and below `by` is whom the audit log names; None notes nothing.
+    """
     get(tx, org_id, session_id)
-    return messages.clear_session(tx, session_id)
+    lines = messages.clear_session(tx, session_id)
+    _note(tx, org_id, by, "clear", session_id, {"lines": lines})
+    return lines
 
 
-def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: str) -> dict[str, Any]:
+def _note(tx: Tx, org_id: str, by: str | None, verb: str, session_id: str, data: Any = None) -> None:
+    if by is not None:
+        identity.audit(tx, org_id, by, f"session.{verb}", session_id, data)
+
+
+def set_strategy(
+    tx: Tx, org_id: str, session_id: str, strategy: str, by: str | None = None
+) -> dict[str, Any]:
     """What a second run does while one is under way: enqueue, reject or interrupt. Error: `InvalidRequest`."""
     if strategy not in set(Strategy):
         raise InvalidRequest(f"Use one of: {', '.join(Strategy)}.", code="invalid_strategy", field="strategy")
     get(tx, org_id, session_id)
     sessions.set_strategy(tx, org_id, session_id, Strategy(strategy))
+    _note(tx, org_id, by, "change", session_id, {"strategy": strategy})
     return get(tx, org_id, session_id)
 
 
-def remove(tx: Tx, org_id: str, session_id: str) -> None:
+def remove(tx: Tx, org_id: str, session_id: str, by: str | None = None) -> None:
     """Delete a session with its conversation. Error: `Conflict` session_busy while a task of it is under way."""
     get(tx, org_id, session_id)
     under_way = tasks.page(tx.conn, org_id, Filter(session_id=session_id), 50)
     if any(task.finished_at is None for task in under_way):
         raise Conflict("A task of this session is under way; stop it first.", code="session_busy")
     sessions.remove(tx, org_id, session_id)
+    _note(tx, org_id, by, "delete", session_id)

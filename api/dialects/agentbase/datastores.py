@@ -28,7 +28,7 @@ _FORM: Final[dict[str, Any]] = {
     "required": ["file", "datastore_id"],
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "PDF, text, image, …"},
-        "datastore_id": {"type": "string"},
+        "datastore_id": {"type": "string", "minLength": 1},
     },
 }
 
@@ -83,7 +83,14 @@ async def create_datastore(call: Call) -> Response:
     extra = given.metadata.model_dump() if given.metadata else {}
     connection = extra.pop("connectionString", None)
     made = await call.state.write(
-        service.create, call.state.sealer, call.org_id, given.name, given.type, connection, extra or None
+        service.create,
+        call.state.sealer,
+        call.org_id,
+        given.name,
+        given.type,
+        connection,
+        extra or None,
+        call.principal.actor,
     )
     started(call)
     return reply(

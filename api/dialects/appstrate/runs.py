@@ -22,7 +22,7 @@ from common.domain.lifecycle import ACTIVE, TERMINAL
 from common.domain.roles import Role
 from common.domain.tasks import Task
 from common.services import bulk, packages
-from common.store import events, removal, run_numbers, tasks
+from common.store import events, identity, removal, run_numbers, tasks
 from common.store.tasks import Filter
 from common.store.transaction import Tx
 
@@ -144,14 +144,17 @@ async def delete_agent_runs(call: Call) -> Response:
     """Delete an agent's runs. Refused while one of them has not ended."""
     agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, package_of(call)))
     deleted = 0
-    while count := await call.state.write(_delete_some, call.org_id, agent.agent["id"]):
+    actor = call.principal.actor
+    while count := await call.state.write(_delete_some, call.org_id, agent.agent["id"], actor):
         deleted += count
     return reply({"deleted": deleted})
 
 
-def _delete_some(tx: Tx, org_id: str, agent_id: str) -> int:
+def _delete_some(tx: Tx, org_id: str, agent_id: str, actor: str) -> int:
     if tasks.page(tx.conn, org_id, Filter(agent_id=agent_id, statuses=tuple(ACTIVE)), 1):
         raise Conflict("A run of this agent has not ended; cancel it first.", code="run_in_progress")
     found = removal.ended_of_agent(tx, org_id, agent_id, _AT_ONCE)
     removal.remove(tx, found)
+    if found:
+        identity.audit(tx, org_id, actor, "agent.delete_runs", agent_id, {"runs": len(found)})
     return len(found)

@@ -156,7 +156,7 @@ async def create_agent_schedule(call: Call) -> Response:
     meta = {"connectionProfileId": body.connectionProfileId}
     wanted = Wanted(body.cronExpression, body.timezone, body.name, meta=meta)
     request = RunRequest(args=inputs.judged(body.input, agent.manifest))
-    made = await call.state.write(service.create, _new(call, wanted, request, agent))
+    made = await call.state.write(service.create, _new(call, wanted, request, agent), call.principal.actor)
     return reply(schedule_json(made), 201)
 
 
@@ -200,11 +200,13 @@ async def replace_schedule(call: Call) -> Response:
     """Change a schedule; fields left out stay."""
     body = await call.json(AppstrateScheduleChange)
     given = body.model_dump(exclude_unset=True)
-    changed = await call.state.write(_change, call.org_id, own_id(call), given, call.state.rules)
+    changed = await call.state.write(
+        _change, call.org_id, own_id(call), given, call.state.rules, call.principal.actor
+    )
     return reply(schedule_json(changed))
 
 
-def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRules) -> StoredSchedule:
+def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRules, by: str) -> StoredSchedule:
     old = service.get(tx, org_id, id_)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "timezone") if name in given}
     if "cronExpression" in given:
@@ -216,11 +218,11 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
         changes["meta"] = (old.meta or {}) | {"connectionProfileId": given["connectionProfileId"]}
     request = _request(tx, org_id, old, given["input"]) if "input" in given else None
     if changes or request is not None:
-        service.update(tx, org_id, id_, changes, request, rules)
+        service.update(tx, org_id, id_, changes, request, rules, by)
     if given.get("enabled") is True:
-        service.resume(tx, org_id, id_)
+        service.resume(tx, org_id, id_, by)
     elif given.get("enabled") is False:
-        service.pause(tx, org_id, id_, "disabled")
+        service.pause(tx, org_id, id_, "disabled", by)
     return service.get(tx, org_id, id_)
 
 

@@ -8,7 +8,7 @@ from common.domain.admission import Facts, Gate, Load, Strategy, decide, gates, 
 from common.domain.fairness import order
 from common.domain.lifecycle import Event
 from common.domain.tasks import Task
-from common.store import fires, lanes, limits, sessions, tasks
+from common.store import advisory, fires, lanes, limits, sessions, tasks
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, lock, move
 
@@ -51,7 +51,7 @@ def admit_tasks(tx: Tx, candidates: Sequence[Task]) -> int:
     strategies = sessions.strategies(tx.conn, {t.session_id for t in candidates if t.session_id})
     gated = {t.id: gates(limits.binding(rules, t.org_id), _facts(t, strategies)) for t in candidates}
     unique = {gate.key: gate for its in gated.values() for gate in its}
-    limits.lock(tx, unique)
+    advisory.lock(tx, unique)
     loads = limits.loads(tx, unique.values())
     heads = lock(tx, gated)
     changes: list[Change] = []

@@ -121,6 +121,7 @@ def publish(
     number was published with other content, unless it is operator-published code (`shared`), which is replaced.
     """
     document = manifest.to_json()
+    agents.lock_names(tx, org_id)
     agent = agents.by_name(tx.conn, org_id, manifest.name)
     if agent is None or agent["org_id"] != org_id:
         agent = _create(tx, org_id, manifest, by, shared)

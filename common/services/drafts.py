@@ -40,6 +40,7 @@ def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str) -> dict[str, Any]
 
     Errors: `Conflict` name_taken, `InvalidRequest` invalid_name or invalid_manifest.
     """
+    agents.lock_names(tx, org_id)
     name = wanted.name or _untitled(tx, org_id)
     full = full_name(name)
     if _taken(tx, org_id, full):
@@ -140,6 +141,7 @@ def full_name(name: str) -> str:
 def _rename(tx: Tx, org_id: str, row: dict[str, Any], name: str) -> str:
     full = full_name(name)
     if full != row["name"]:
+        agents.lock_names(tx, org_id)
         if _taken(tx, org_id, full):
             raise Conflict(f"There is an agent named {name!r} already.", code="name_taken", field="name")
         agents.update_agent(tx, row["agent_id"], name=full, slug=ids.normalise(full))

@@ -70,6 +70,7 @@ def lock_version(agent: Row) -> int:
 def create(tx: Tx, org_id: str, manifest: Manifest, actor: str) -> AgentRecord:
     """Make an agent and publish its first version. Errors: `Conflict` name_taken, `InvalidRequest`."""
     _check_semver(manifest.version)
+    agents.lock_names(tx, org_id)
     taken = agents.by_name(tx.conn, org_id, manifest.name)
     if taken is not None and taken["org_id"] == org_id:
         raise Conflict(

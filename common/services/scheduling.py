@@ -29,7 +29,7 @@ from common.domain.specs import RunSpec
 from common.domain.stored_schedule import StoredSchedule
 from common.domain.timezones import zone_named
 from common.services.agents import AgentRecord
-from common.store import identity, limits, schedules
+from common.store import advisory, identity, schedules
 from common.store.transaction import Tx
 
 #: The name under which an organisation's settings may give it a bound of its own.
@@ -264,7 +264,7 @@ def refusals(tx: Tx, asked: Sequence[Sequence[NewSchedule]]) -> dict[int, Runyar
     orgs = {new.run.org_id: new.most for group in asked for new in group}
     if not orgs:
         return refused
-    limits.lock(tx, [f"schedules|{org_id}" for org_id in orgs])
+    advisory.lock(tx, [f"schedules|{org_id}" for org_id in orgs])
     caps = {org_id: cap(tx.conn, org_id, most) for org_id, most in orgs.items()}
     counts = Counter({org: schedules.count_live(tx.conn, org, most) for org, most in caps.items()})
     for index, group in enumerate(asked):
@@ -284,7 +284,7 @@ def refusals(tx: Tx, asked: Sequence[Sequence[NewSchedule]]) -> dict[int, Runyar
 
 def check_room(tx: Tx, org_id: str, default: int) -> None:
     """Whether an organisation may have one more schedule. Error: `Conflict` too_many_schedules."""
-    limits.lock(tx, [f"schedules|{org_id}"])
+    advisory.lock(tx, [f"schedules|{org_id}"])
     most = cap(tx.conn, org_id, default)
     if schedules.count_live(tx.conn, org_id, most) >= most:
         raise _too_many(most)

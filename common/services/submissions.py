@@ -14,7 +14,7 @@ from common.domain.lifecycle import Event, Status
 from common.domain.retry import DEFAULT_POLICY
 from common.domain.specs import Accepted, RunSpec
 from common.services.stops import stop_now
-from common.store import callbacks, deliveries, limits, tasks, transitions
+from common.store import advisory, callbacks, deliveries, limits, tasks, transitions
 from common.store.group_commit import apart
 from common.store.tables.query import StoredFile
 from common.store.transaction import Tx
@@ -88,7 +88,7 @@ def _lock_and_load(tx: Tx, gated: Sequence[Sequence[Gate]]) -> dict[str, Load]:
     unique = {gate.key: gate for its in gated for gate in its}
     if not unique:
         return {}
-    limits.lock(tx, unique)
+    advisory.lock(tx, unique)
     return limits.loads(tx, unique.values())
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from common.store import advisory
 from common.store.tables.query import Agent, AgentTag, AgentVersion
 from common.store.transaction import Tx
 
@@ -17,6 +18,12 @@ Row = dict[str, Any]
 def _one(conn: Connection, query: Any) -> Row | None:
     row = conn.execute(query).first()
     return dict(row._mapping) if row else None
+
+
+def lock_names(tx: Tx, org_id: str) -> None:
+    """Let one transaction at a time make or rename the organisation's agents: two workers that start together
+    publish the same ones, and of two callers who want a name one gets it and the other is told."""
+    advisory.lock(tx, [f"agents|{org_id}"])
 
 
 def get(conn: Connection, org_id: str, agent_id: str) -> Row | None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from common.domain.firing import OpenRun
 from common.domain.lifecycle import Status
 from common.domain.tasks import Task as TaskValue
-from common.store import limits, tasks
+from common.store import advisory, tasks
 from common.store.tables.query import Fire, Task
 from common.store.transaction import Tx
 
@@ -79,7 +79,7 @@ def next_held(tx: Tx, schedule_id: str) -> list[TaskValue]:
 
     Of several processes that ask at once one gets it.
     """
-    limits.lock(tx, [BEHIND + schedule_id])
+    advisory.lock(tx, [BEHIND + schedule_id])
     runs = open_runs(tx.conn, [schedule_id]).get(schedule_id, [])
     if any(not run.ended and not run.held for run in runs):
         return []

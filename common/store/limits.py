@@ -6,11 +6,10 @@ Whoever reads loads in order to take slots first locks the keys, in sorted order
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from common.domain.admission import Gate, Kind, Load, Rule, Strategy
 from common.store.tables.query import Limit, Slot, Start, Task, Turn
@@ -41,23 +40,6 @@ def rule(row: Any) -> Rule:
 def binding(rules: Sequence[Rule], org_id: str) -> list[Rule]:
     """Those of `rules` that bind one organisation."""
     return [rule for rule in rules if rule.org_id in (org_id, "*")]
-
-
-def lock(tx: Tx, keys: Iterable[str]) -> None:
-    """Serialise admission on these keys until the transaction ends (on SQLite the transaction itself does)."""
-    if not tx.db.is_postgres:
-        return
-    numbers = sorted(
-        {int.from_bytes(hashlib.blake2b(k.encode(), digest_size=8).digest(), signed=True) for k in keys}
-    )
-    if numbers:
-        tx.conn.execute(_LOCK, {"numbers": numbers})
-        tx.now = tx.db.now(tx.conn)  # what is written now happens after whoever held the locks
-
-
-_LOCK = text(
-    "SELECT pg_advisory_xact_lock(n) FROM (SELECT n FROM unnest(CAST(:numbers AS bigint[])) AS n ORDER BY n) AS s"
-)
 
 
 def loads(tx: Tx, gates: Iterable[Gate]) -> dict[str, Load]:

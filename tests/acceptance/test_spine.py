@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.stack import Stack
+from tests.stack import ROOT, Stack
 from tests.waiting import wait_until
 
 
@@ -91,3 +93,13 @@ def _seconds(at: Any) -> float:
     from datetime import datetime
 
     return at if isinstance(at, float) else datetime.fromisoformat(str(at)).timestamp()
+
+
+def test_a_worker_that_cannot_start_says_why_and_ends_with_a_failure(stack: Stack) -> None:
+    command = [sys.executable, "-m", "workers", "-n", "doomed@%h"]
+    env = stack.env | {"RUNYARD_AGENTS": "no.such.module"}
+    ended = subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert ended.returncode not in (0, -9)
+    assert "RUNYARD_AGENTS: no.such.module" in ended.stdout + ended.stderr

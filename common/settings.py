@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     model_max: str = Field("", description="Model of mode max; default RUNYARD_MODEL.")
     model_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint.")
     model_api_key: str = Field("", description="Key for RUNYARD_MODEL_BASE_URL.")
+    anthropic_base_url: str = Field("", description="Base URL of anthropic models; default the provider's.")
+    google_base_url: str = Field("", description="Base URL of google models; default the provider's.")
     model_fallbacks: str = Field(
         "", description="Comma-separated models tried in turn when the first is unavailable."
     )

@@ -28,6 +28,7 @@ from runyard.errors import (
     RetryLater,
     StepFailed,
 )
+from runyard.tools import tool
 
 if TYPE_CHECKING:
     from runyard.async_client import AsyncClient
@@ -79,6 +80,7 @@ __all__ = [
     "Unreachable",
     "agent",
     "registered",
+    "tool",
 ]
 
 

@@ -31,7 +31,8 @@ class Runtime:
         self._writer = aftermath.writer = GroupCommit(self.store)
         files = FileStore.from_url(settings.files)
         self.duties: list[Duty] = [
-            Fire(self.store, RunRules.of(settings, Sealer(identity.secret_key(settings)))),
+            # The providers' keys are the api's and the workers': a schedule's model was judged when it was made.
+            Fire(self.store, RunRules.of(settings, Sealer(identity.secret_key(settings)), keyed=False)),
             Rescue(self.store),
             Admit(self.store),
             Expire(self.store),

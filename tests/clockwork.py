@@ -18,8 +18,10 @@ from common.domain.tasks import Task
 from common.outbound import OutboundPolicy
 from common.services import agents, schedules
 from common.services.aftermath import Aftermath, admit_freed
+from common.services.model_choice import ModelChoice
 from common.services.runs import Caller, RunRules
 from common.services.scheduling import Wanted
+from common.settings import Settings
 from common.store import events, fires, identity, tasks
 from common.store import schedules as schedule_rows
 from common.store.database import Database, metadata
@@ -72,7 +74,7 @@ class Clockwork:
         self.writer = aftermath.writer = GroupCommit(self.store)
         self.now = now
         self.db.now = lambda connection: self.now  # type: ignore[method-assign]
-        rule = RunRules(Sealer(new_key()), OutboundPolicy.parse(True, ""), 100_000, {})
+        rule = RunRules(Sealer(new_key()), OutboundPolicy.parse(True, ""), 100_000, ModelChoice(Settings()))
         self.rules = replace(rule, **rules)
         self.schedulers = [self.scheduler(), self.scheduler()]
         self.org = self.transact(lambda tx: identity.insert_organisation(tx, "tested"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from celery import Celery
@@ -28,6 +28,9 @@ from workers.pool import AsyncioPool
 from workers.preparation import Preparation
 from workers.webhooks import Deliverer, Keys, NearBell
 
+if TYPE_CHECKING:
+    from workers.agent.runner import DeclaredRunner
+
 T = TypeVar("T")
 logger = structlog.get_logger("runyard.worker")
 
@@ -40,6 +43,7 @@ class Runtime:
         self._app = app
         self.engine: Engine | None = None
         self.deliverer: Deliverer | None = None
+        self._declared: DeclaredRunner | None = None
 
     async def start(self, pool: AsyncioPool) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
@@ -87,8 +91,8 @@ class Runtime:
         org_id = identity.bootstrap(store, self.settings).org_id
         return Sealer(identity.secret_key(self.settings)), org_id
 
-    def _declared_runner(self) -> Any:
-        if not hasattr(self, "_declared"):
+    def _declared_runner(self) -> DeclaredRunner:
+        if self._declared is None:
             from workers.agent.runner import DeclaredRunner  # the agent library takes seconds to import
 
             self._declared = DeclaredRunner(self.settings, self.store, self.writer)
@@ -110,6 +114,8 @@ class Runtime:
             *([self.engine.drain(seconds)] if self.engine is not None else []),
             *([self._stop_deliverer(seconds - 2)] if self.deliverer is not None else []),
         )
+        if self._declared is not None:
+            await self._declared.aclose()
         await self._follower.close()
         await asyncio.to_thread(self.writer.close)
         await asyncio.to_thread(self._bell.close)

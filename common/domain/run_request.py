@@ -17,6 +17,8 @@ Scalar = str | int | float
 
 MOST_METADATA_BYTES: Final = 16_384
 LONGEST_WAIT: Final = 30 * 86_400.0
+#: USD.
+MOST_BUDGET: Final = 1_000_000.0
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +148,12 @@ class Query(Strict):
     name: Name
     description: Prose
     query: Prose
+    datastore: Name | None = Field(
+        None, description="Id or name of the datastore it runs on; without it, the model may choose."
+    )
+    parameters: list[Name] | None = Field(
+        None, max_length=100, description="Names of the values of its `?`, in order."
+    )
 
 
 class ScheduledMessage(Strict):
@@ -198,6 +206,21 @@ class RunRequest(Strict):
 
     system: Prose | None = Field(None, description="A system prompt in place of the agent's own.")
     mode: Literal["flash", "fast", "base", "max"] | None = None
+    model: Name | None = Field(None, description="The model of this run, `provider:name`, before any other.")
+    tools: list[Name] | None = Field(
+        None,
+        max_length=200,
+        description="The agent's tools in this run, by name, in place of all its own: some of its own, tools "
+        "registered with the workers, `ask_user`, or agents by @scope/name. What the request itself brings "
+        "(mcp_servers, datastores) stays.",
+    )
+    budget: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_BUDGET,
+        allow_inf_nan=False,
+        description="USD the run may spend. Once it is spent, the run waits in `awaiting_review` for a top-up.",
+    )
     rules: list[Prose] | None = Field(None, max_length=200)
     agents: list[Specialist] | None = Field(None, max_length=100)
     workflows: list[Workflow] | None = Field(None, max_length=20)
@@ -222,8 +245,8 @@ class RunRequest(Strict):
 
 #: The fields that steer the agent; they are stored as the run's options.
 OPTIONS: Final = (
-    "system", "mode", "rules", "agents", "workflows", "mcp_servers", "datastores", "queries", "streaming_tokens",
-    "final_output", "callback", "background",
+    "system", "mode", "model", "tools", "budget", "rules", "agents", "workflows", "mcp_servers", "datastores",
+    "queries", "streaming_tokens", "final_output", "callback", "background",
 )  # fmt: skip
 _OPTION_SET: Final = frozenset(OPTIONS)
 

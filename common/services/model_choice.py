@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
+from common.domain.errors import InvalidRequest
 from common.settings import Settings
 
 #: The embedded model: its server's URL is in `model.url` in the home.
 LOCAL = "local"
+#: Providers by the name before the colon, with the environment variables that may hold their key.
+KEYS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("openai", "openai-chat", "openai-responses"), ("OPENAI_API_KEY",)),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    **dict.fromkeys(("google", "google-gla", "gemini"), ("GOOGLE_API_KEY", "GEMINI_API_KEY")),
+}
+#: Those that `RUNYARD_MODEL_BASE_URL` does not stand in for: they speak protocols of their own.
+OWN_PROTOCOL: Final = frozenset({"anthropic", "google", "google-gla", "gemini"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Chooses the models of runs. `keyed`: this process has the providers' keys, and refuses what it has none for."""
+
+    settings: Settings
+    keyed: bool = True
+
+    def of(self, manifest: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+        """See `model_name`; `InvalidRequest` unknown_model or model_key_missing for one that cannot be asked."""
+        name = model_name(self.settings, manifest, options)
+        if name is not None and self.keyed:
+            check(self.settings, name)
+        return name
+
+
+def check(settings: Settings, name: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Whether a model can be asked here: `InvalidRequest` unknown_model, model_key_missing (field model).
+
+    A provider's own list of names is its own: a name it does not know fails the run when it is asked.
+    """
+    provider, _, bare = name.partition(":")
+    if name == LOCAL or (settings.model_base_url and provider not in OWN_PROTOCOL):
+        return
+    if provider not in KEYS or not bare:
+        raise InvalidRequest(
+            f"There is no model {name!r} here. Name one as openai:…, anthropic:… or google:…; any other name needs "
+            "an OpenAI-compatible server at RUNYARD_MODEL_BASE_URL.",
+            code="unknown_model",
+            field="model",
+        )
+    if not any(environ.get(key) for key in KEYS[provider]):
+        raise InvalidRequest(
+            f"The model {name!r} needs a key: set {' or '.join(KEYS[provider])} where the api and the workers run.",
+            code="model_key_missing",
+            field="model",
+        )
 
 
 def model_name(settings: Settings, manifest: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ from common.domain.stored_schedule import StoredSchedule
 from common.outbound import OutboundPolicy, check_headers, check_url
 from common.services import scheduling, submissions
 from common.services.agents import AgentRecord
+from common.services.model_choice import ModelChoice
 from common.services.scheduling import NewSchedule
 from common.settings import Settings
 from common.store import identity, sessions
@@ -39,23 +40,17 @@ class RunRules:
     sealer: Sealer
     policy: OutboundPolicy
     max_queued: int
-    models: Mapping[str, str]  # mode -> model
+    models: ModelChoice
     max_schedules: int = 1000
 
     @staticmethod
-    def of(settings: Settings, sealer: Sealer) -> RunRules:
-        """The rules these settings make."""
-        models = {
-            "flash": settings.model_flash,
-            "fast": settings.model_fast,
-            "base": settings.model_fast,
-            "max": settings.model_max,
-        }
+    def of(settings: Settings, sealer: Sealer, *, keyed: bool = True) -> RunRules:
+        """The rules these settings make. `keyed`: see `ModelChoice`."""
         return RunRules(
             sealer,
             OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts),
             settings.max_queued,
-            {mode: name or settings.model for mode, name in models.items()},
+            ModelChoice(settings, keyed),
             settings.max_schedules,
         )
 
@@ -113,7 +108,7 @@ def prepare(
 
     `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
     agent_inactive; `InvalidRequest` missing_input, invalid_input, invalid_schema, invalid_deadline,
-    url_refused, header_refused; `ScheduleError` for the schedules it brings.
+    unknown_model, model_key_missing, url_refused, header_refused; `ScheduleError` for the schedules it brings.
     """
     if not agent.is_active:
         raise Forbidden(f"The agent {agent.ref.name} is not active.", code="agent_inactive", field="agent")
@@ -130,9 +125,7 @@ def prepare(
         end_user_id=request.end_user_id or caller.end_user_id,
         created_by=caller.actor,
         key_id=caller.key_id,
-        model=manifest.get("model")
-        or rules.models.get(request.mode or manifest.get("mode") or "fast")
-        or None,
+        model=rules.models.of(manifest, options) if agent.kind == "declared" else None,
         priority=request.priority,
         ttl_s=request.ttl,
         deadline_at=deadline_of(request.deadline, now),

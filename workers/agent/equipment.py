@@ -36,8 +36,7 @@ class Equipment:
     async def of(self, plan: Plan, persona: Persona) -> tuple[Toolbox, list[str]]:
         """The toolbox of a speaker, and what its instructions should say about it."""
         toolbox = Toolbox(persona.review | plan.persona.review)
-        names = [*persona.tools, *(name for name in plan.tools if self._knows(name))]
-        for wanted in names:
+        for wanted in persona.tools:
             toolbox.add([await self._named(wanted, plan)])
         toolbox.add(await DatastoreTools(self._shared, self._attempt, plan).tools())
         notes: list[str] = []
@@ -60,9 +59,6 @@ class Equipment:
         wanted = [self._connections[name] for name in dict.fromkeys(server.name for server in servers)]
         found = await asyncio.gather(*(connection.tools() for connection in wanted))
         return list(zip(wanted, found, strict=True))
-
-    def _knows(self, name: str) -> bool:
-        return name == ask.NAME or name.startswith("@") or name in registered_tools()
 
     async def _named(self, wanted: str | dict[str, Any], plan: Plan) -> Tool:
         """A tool that a manifest lists by name, or as ``{name, description?, effect?, review?, timeout?}``."""

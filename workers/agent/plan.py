@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from common.domain import output_schemas, workflows
 from common.domain.errors import RunyardError
 from common.domain.output_schemas import OutputContract
 from common.domain.workflows import Workflow
+from workers.agent import selection
 from workers.agent.budget import micros
 from workers.agent.failures import BadOptions
 from workers.agent.servers import McpServer
@@ -78,7 +79,6 @@ class Plan:
     datastores: tuple[dict[str, Any], ...] = ()
     queries: tuple[Query, ...] = ()
     workflows: tuple[Workflow, ...] = ()
-    tools: tuple[str, ...] = ()
     streaming: bool = False
     budget_micros: int | None = None
     most_turns: int = MOST_TURNS["fast"]
@@ -104,7 +104,7 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
     output_config = given.get("output_config") or options.get("output_config")
     mode = mode_of(options.get("mode") or manifest.get("mode") or config.get("mode"))
     return Plan(
-        persona=persona(manifest),
+        persona=_chosen(persona(manifest), options.get("tools")),
         mode=mode,
         message=given.get("message"),
         args=given.get("args"),
@@ -118,7 +118,6 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
         datastores=tuple(one for one in merged["datastores"] if isinstance(one, dict)),
         queries=_queries(merged["queries"]),
         workflows=workflows.parse(merged["workflows"]),
-        tools=tuple(tool for tool in _list(options.get("tools")) if isinstance(tool, str)),
         streaming=bool(options.get("streaming_tokens") or options.get("streaming")),
         budget_micros=micros(options.get("budget") or config.get("budget")),
         most_turns=int(config.get("max_turns") or MOST_TURNS[mode]),
@@ -144,6 +143,13 @@ def persona(manifest: Mapping[str, Any]) -> Persona:
         vision=config.get("vision"),
         seconds=float(config.get("request_timeout") or 300.0),
     )
+
+
+def _chosen(who: Persona, named: Any) -> Persona:
+    """The agent with those tools only that the request names, if it names any."""
+    wanted = [name for name in named if isinstance(name, str)] if isinstance(named, list) else None
+    tools, servers = selection.select(wanted, who.tools, who.servers)
+    return replace(who, tools=tools, servers=servers)
 
 
 def mode_of(mode: Any) -> str:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import httpx2
-from openai import AsyncOpenAI
 from pydantic_ai.exceptions import UserError
-from pydantic_ai.models import Model, infer_model
+from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
-from common.services.model_choice import LOCAL
+from common.domain.errors import InvalidRequest
+from common.services.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
 from common.settings import Settings
 from runyard.errors import AgentError
+from workers.agent.loop import providers
 
-#: Names before a colon that are providers and not part of a model's name (``llama3:8b``).
-_PROVIDERS = frozenset(
-    {"anthropic", "google", "google-gla", "gemini", "openai", "openai-chat", "openai-responses"}
-)
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 600.0
 
@@ -92,19 +84,20 @@ class ProviderModels:
         if name not in self._built:
             try:
                 self._built[name] = Chosen(self._build(name), name)
-            except (UserError, ValueError, ImportError) as error:
-                raise AgentError(
-                    f"The model {name!r} cannot be used: {error}", code="model_not_configured"
-                ) from error
+            except (InvalidRequest, UserError, ValueError) as error:
+                code = error.code if isinstance(error, InvalidRequest) else "model_not_configured"
+                raise AgentError(f"The model {name!r} cannot be used: {error}", code=code) from error
         return self._built[name]
 
     def _build(self, name: str) -> Model:
+        check(self._settings, name)
         provider, _, bare = name.partition(":")
-        if self._settings.model_base_url and provider not in ("anthropic", "google", "google-gla", "gemini"):
-            bare = bare if provider in _PROVIDERS and bare else name
-            return self._compatible(bare, self._settings.model_base_url, self._settings.model_api_key)
-        builder = _BUILDERS.get(provider)
-        return builder(bare, self._http) if builder and bare else infer_model(name)
+        if self._settings.model_base_url and provider not in OWN_PROTOCOL:
+            named = bare if provider in KEYS and bare else name
+            return providers.compatible(
+                named, self._settings.model_base_url, self._settings.model_api_key, self._http()
+            )
+        return providers.build(provider, bare, self._settings, self._http())
 
     def _local(self) -> Chosen:
         """The embedded model; a restart of its server may have given it another port."""
@@ -118,16 +111,9 @@ class ProviderModels:
         key = f"{LOCAL} {url}"
         if key not in self._built:
             base = url.rstrip("/") if url.rstrip("/").endswith("/v1") else f"{url.rstrip('/')}/v1"
-            self._built[key] = Chosen(
-                self._compatible("local/smollm2-135m", base, "local"), "local/smollm2-135m", sees_images=False
-            )
+            model = providers.compatible("local/smollm2-135m", base, "local", self._http())
+            self._built[key] = Chosen(model, "local/smollm2-135m", sees_images=False)
         return self._built[key]
-
-    def _compatible(self, name: str, base_url: str, key: str) -> Model:
-        client = AsyncOpenAI(
-            base_url=base_url, api_key=key or "none", max_retries=0, http_client=self._http()
-        )
-        return OpenAIChatModel(name, provider=OpenAICompatibleProvider("compatible", openai_client=client))
 
     def _http(self) -> httpx2.AsyncClient:
         """The shared client: building one costs 45 ms, most of it for TLS."""
@@ -138,57 +124,6 @@ class ProviderModels:
                 follow_redirects=True,
             )
         return self._client
-
-
-_Http = Callable[[], httpx2.AsyncClient]
-
-
-def _openai(name: str, http: _Http) -> Model:
-    return OpenAIChatModel(name, provider=_openai_provider(http))
-
-
-def _openai_responses(name: str, http: _Http) -> Model:
-    return OpenAIResponsesModel(name, provider=_openai_provider(http))
-
-
-def _openai_provider(http: _Http) -> OpenAIProvider:
-    key = _key("OPENAI_API_KEY")
-    return OpenAIProvider(openai_client=AsyncOpenAI(api_key=key, max_retries=0, http_client=http()))
-
-
-def _anthropic(name: str, http: _Http) -> Model:
-    from anthropic import AsyncAnthropic
-    from pydantic_ai.models.anthropic import AnthropicModel
-    from pydantic_ai.providers.anthropic import AnthropicProvider
-
-    client = AsyncAnthropic(api_key=_key("ANTHROPIC_API_KEY"), max_retries=0, http_client=http())
-    return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
-
-
-def _google(name: str, http: _Http) -> Model:
-    from pydantic_ai.models.google import GoogleModel
-    from pydantic_ai.providers.google import GoogleProvider
-
-    key = _key("GOOGLE_API_KEY", "GEMINI_API_KEY")
-    return GoogleModel(name, provider=GoogleProvider(api_key=key, http_client=http()))
-
-
-def _key(*names: str) -> str:
-    for name in names:
-        if found := os.environ.get(name):
-            return found
-    raise ValueError(f"set {names[0]}.")
-
-
-_BUILDERS: dict[str, Callable[[str, _Http], Model]] = {
-    "openai": _openai,
-    "openai-chat": _openai,
-    "openai-responses": _openai_responses,
-    "anthropic": _anthropic,
-    "google": _google,
-    "google-gla": _google,
-    "gemini": _google,
-}
 
 
 def settings_of(temperature: float | None, max_tokens: int | None, seconds: float) -> ModelSettings:

@@ -1,0 +1,231 @@
+"""Options of a run through the native API to the model and back: money, tools, models; refused before stored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from common.domain.errors import InvalidRequest
+from common.services.model_choice import check
+from common.settings import Settings
+from runyard.tools import tool
+from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
+from tests.hall import Api, settled, workers_of
+from workers.agent.runner import DeclaredRunner
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+BOT = "/api/v1/agents/@test/bot/run"
+PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each token said
+
+
+@tool(name="api_peek", effect="read")
+async def peek() -> str:
+    """Peek."""
+    return "seen"
+
+
+@tool(name="api_poke", effect="read")
+async def poke() -> str:
+    """Poke."""
+    return "moved"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def api(model: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    home = tmp_path_factory.mktemp("options") / "home"
+    models = {"model": "test-model", "model_base_url": model.url, "model_prices": PRICES}
+    with Api(home, **models) as server:
+        with server.client() as client:
+            manifest = {
+                "name": "@test/bot",
+                "instructions": "You are a bot.",
+                "tools": ["api_peek", "ask_user"],
+            }
+            assert client.post("/api/v1/agents/manifests", json=manifest).status_code == 201
+        yield server
+
+
+@pytest.fixture
+async def client(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client, with a worker behind the api."""
+    async with workers_of(api) as shop, api.async_client() as client:
+        shop.declared = DeclaredRunner(api.settings, shop.store, shop.writer)
+        yield client
+        await shop.declared.aclose()
+
+
+async def submit(client: httpx2.AsyncClient, **body: Any) -> str:
+    answer = await client.post(BOT, json=body)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["task_id"])
+
+
+async def spent(client: httpx2.AsyncClient, model: ModelServer, text: str) -> tuple[str, dict[str, Any]]:
+    """A run that has said three tokens of its two dollars, and the review it waits for."""
+    looks = replace(calls(api_peek={}), usage={"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4})
+    model.when(text, looks, say("Looked."))
+    task_id = await submit(client, query=text, budget=2)
+    task = await settled(client, task_id, "awaiting_review")
+    return task_id, task["review"]
+
+
+async def test_a_budget_spent_in_mid_run_asks_for_more_and_goes_on_with_it(
+    client: httpx2.AsyncClient, model: ModelServer
+) -> None:
+    task_id, review = await spent(client, model, "Spend and go on.")
+    assert (review["kind"], review["action"], review["budget"], review["spent"]) == ("review", "top_up", 2, 3)
+    assert review["arguments"] == {"budget": 4}
+    inbox = (await client.get("/api/v1/inbox")).json()["data"]
+    assert [one["task_id"] for one in inbox] == [task_id]
+    assert (await client.post(f"/tasks/{task_id}/review", json={"action": "approve"})).status_code == 200
+    task = await settled(client, task_id)
+    assert (task["status"], task["output"], task["cost"]) == ("completed", "Looked.", 4)
+
+
+async def test_a_budget_is_set_anew_as_often_as_it_runs_out(
+    client: httpx2.AsyncClient, model: ModelServer
+) -> None:
+    task_id, review = await spent(client, model, "Spend and set.")
+    wrong = {"action": "edit", "arguments": {"budget": -1}}
+    assert (await client.post(f"/tasks/{task_id}/review", json=wrong)).status_code == 400
+    less = {"action": "edit", "arguments": {"budget": 2.5}}  # still less than what is spent
+    assert (await client.post(f"/tasks/{task_id}/review", json=less)).status_code == 200
+    task = await settled(client, task_id, "awaiting_review")
+    assert (task["review"]["budget"], task["review"]["id"] != review["id"]) == (2.5, True)
+    more = {"action": "edit", "arguments": {"budget": 3.5}}
+    assert (await client.post(f"/tasks/{task_id}/review", json=more)).status_code == 200
+    assert (await settled(client, task_id))["status"] == "completed"
+
+
+async def test_a_budget_that_is_not_raised_ends_the_run(
+    client: httpx2.AsyncClient, model: ModelServer
+) -> None:
+    task_id, _ = await spent(client, model, "Spend and stop.")
+    asked = len(model.requests)
+    await client.post(f"/tasks/{task_id}/review", json={"action": "reject", "reason": "Enough."})
+    task = await settled(client, task_id)
+    assert (task["status"], task["error"]["code"], task["error"]["cause"]) == (
+        "failed",
+        "budget_exhausted",
+        "limit",
+    )
+    assert (task["error"]["message"], len(model.requests)) == ("Enough.", asked)
+
+
+@pytest.mark.parametrize(
+    ("tools", "offered"),
+    [
+        (None, {"api_peek", "ask_user"}),
+        (["api_peek"], {"api_peek"}),
+        (["ask_user", "api_poke"], {"ask_user", "api_poke"}),
+        ([], set()),
+    ],
+)
+async def test_the_tools_of_a_run_are_those_it_names(
+    client: httpx2.AsyncClient, model: ModelServer, tools: list[str] | None, offered: set[str]
+) -> None:
+    model.when(f"With {tools}.", say("Ok."))
+    body: dict[str, Any] = {"query": f"With {tools}."} | ({} if tools is None else {"tools": tools})
+    assert (await settled(client, await submit(client, **body)))["status"] == "completed"
+    (request,) = [request for request in model.requests if last_user(request) == f"With {tools}."]
+    assert set(tools_of(request)) == offered
+
+
+async def test_a_tool_that_nobody_registered_is_the_callers_fault(client: httpx2.AsyncClient) -> None:
+    task = await settled(client, await submit(client, query="Go.", tools=["no_such_tool"]))
+    assert (task["error"]["code"], task["error"]["cause"], task["error"]["details"]["field"]) == (
+        "unknown_tool",
+        "input",
+        "tools",
+    )
+
+
+async def test_the_model_of_a_run_is_the_one_it_names(client: httpx2.AsyncClient, model: ModelServer) -> None:
+    model.when("Which?", say("Me."))
+    task_id = await submit(client, query="Which?", model="openai:other", mode="max")
+    assert (await settled(client, task_id))["status"] == "completed"
+    assert [r["model"] for r in model.requests if last_user(r) == "Which?"] == ["other"]
+
+
+async def test_a_query_names_its_datastore_and_its_parameters(api: Api) -> None:
+    body = {
+        "query": "Go.",
+        "datastores": [{"id": "ds_1", "name": "shop"}],
+        "queries": [
+            {
+                "name": "of",
+                "description": "Of.",
+                "query": "SELECT ?",
+                "datastore": "shop",
+                "parameters": ["n"],
+            }
+        ],
+    }
+    async with api.async_client() as client:
+        accepted = await client.post(BOT, json=body)
+        task = (await client.get(accepted.headers["location"])).json()
+    assert task["input"]["options"]["queries"] == body["queries"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({"model": "anthropic:claude"}, "model_key_missing", "model"),
+        ({"model": "google:"}, "unknown_model", "model"),
+        ({"budget": 0}, "invalid_field", "budget"),
+        ({"budget": True}, "invalid_field", "budget"),
+        ({"budget": 1e7}, "invalid_field", "budget"),
+        ({"tools": "api_peek"}, "invalid_field", "tools"),
+        ({"tools": [""]}, "invalid_field", "tools[0]"),
+        ({"model": ""}, "invalid_field", "model"),
+    ],
+)
+async def test_what_cannot_be_run_is_refused_before_anything_is_stored(
+    api: Api, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], code: str, field: str
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    stored = api.count_tasks()
+    async with api.async_client() as client:
+        answer = await client.post(BOT, json={"query": "Go."} | body)
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, code, field)
+    assert api.count_tasks() == stored
+
+
+KEYS = {"ANTHROPIC_API_KEY": "k", "OPENAI_API_KEY": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("openai:gpt-6", "model_key_missing"),
+        ("google:gemini", "model_key_missing"),
+        ("nobody:nothing", "unknown_model"),
+        ("plain", "unknown_model"),
+    ],
+)
+def test_a_model_nobody_here_can_ask_is_refused(name: str, code: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check(Settings(), name, KEYS)
+    assert (refused.value.code, refused.value.field) == (code, "model")
+
+
+@pytest.mark.parametrize("name", ["anthropic:claude", "local"])
+def test_a_model_with_a_key_or_without_need_of_one_is_taken(name: str) -> None:
+    check(Settings(), name, KEYS)
+    check(Settings(model_base_url="http://here/v1"), "plain", {})

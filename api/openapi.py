@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from api import docs_page, errors
+from api import cookies, docs_page, errors, idempotency
+from api.dialects.appstrate import front as appstrate
 from api.fronts import operations
 from api.native.schemas import Problem
 from api.operations import Answer, Front, Operation
@@ -39,6 +40,16 @@ _HEADERS: Final[dict[str, str]] = {
     "Appstrate-User": "The end-user (eu_…) on whose behalf a key calls.",
     "Appstrate-Version": "The API version, YYYY-MM-DD.",
     "Accept": "application/json for a page, text/event-stream for a stream.",
+}
+#: What parameters look like that are more than any text.
+_SHAPES: Final[dict[str, dict[str, Any]]] = {
+    "task_id": {"format": "uuid"},
+    "Idempotency-Key": {"minLength": 1, "maxLength": idempotency.LONGEST, "pattern": "^[ -~]+$"},
+    "appstrate Idempotency-Key": {"maxLength": idempotency.LONGEST},  # an empty one is none
+    "X-Session-ID": {"maxLength": 255},
+    "X-Org-Id": {"format": "uuid"},
+    "Appstrate-User": {"pattern": "^eu_"},
+    "Appstrate-Version": {"enum": [appstrate.CURRENT]},
 }
 _ANSWER_HEADERS: Final[dict[str, str]] = {
     "Location": "Where the new object is.",
@@ -61,8 +72,7 @@ def document(declared: Sequence[Operation]) -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in declared:
-        path = _PLACEHOLDER.sub(r"{\1}", operation.paths[0])
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
+        paths.setdefault(path_of(operation), {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -72,16 +82,29 @@ def document(declared: Sequence[Operation]) -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}, {"session": []}],
         "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in declared)],
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (ry_…) or a JWT."}
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (ry_…) or a JWT."},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": cookies.NAME,
+                    "description": "Set by signing in (__Host-runyard_session over https). Native and appstrate "
+                    "routes only; methods that change something need X-CSRF-Token, people of several "
+                    "organisations X-Org-Id.",
+                },
             },
             "schemas": definitions.get("$defs", {}),
         },
     }
+
+
+def path_of(operation: Operation) -> str:
+    """The path under which the document tells of an operation."""
+    return _PLACEHOLDER.sub(r"{\1}", operation.paths[0])
 
 
 _ABOUT: Final = (
@@ -125,23 +148,32 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     names = _PLACEHOLDER.findall(operation.paths[0])
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return [{"name": name, "in": "path", "required": True, "schema": _text(name)} for name in names]
+
+
+def _text(name: str, front: str = "") -> dict[str, Any]:
+    """The schema of a parameter that is text."""
+    return {"type": "string"} | _SHAPES.get(f"{front} {name}", _SHAPES.get(name, {}))
 
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.query is None:
         return []
-    properties = operation.query.model_json_schema()["properties"] if operation.query.model_fields else {}
-    return [_query_parameter(name, schema) for name, schema in properties.items()]
+    whole = operation.query.model_json_schema()
+    required = whole.get("required", ())
+    return [
+        _query_parameter(name, schema, name in required)
+        for name, schema in whole.get("properties", {}).items()
+    ]
 
 
-def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _query_parameter(name: str, schema: dict[str, Any], required: bool) -> dict[str, Any]:
     schema = {key: value for key, value in schema.items() if key != "title"}
     choices = [choice for choice in schema.pop("anyOf", []) if choice != {"type": "null"}]
     if len(choices) == 1:
         schema |= choices[0]
         schema.pop("default", None)
-    parameter = {"name": name, "in": "query", "required": False}
+    parameter: dict[str, Any] = {"name": name, "in": "query", "required": required}
     if "description" in schema:
         parameter["description"] = schema.pop("description")
     return parameter | {"schema": schema}
@@ -154,7 +186,7 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": _HEADERS[name],
-            "schema": {"type": "string"},
+            "schema": _text(name, operation.front.name),
         }
         for name in operation.headers
         if name != "Accept"  # OpenAPI reserves it: the answers' media types tell

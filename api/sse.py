@@ -56,6 +56,19 @@ async def _counted(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         metrics.STREAMS.dec()
 
 
+def described(data: str, *names: str) -> dict[str, Any]:
+    """The JSON Schema of one event of a stream, for documents: what `data` holds, and the names events may have."""
+    properties: dict[str, Any] = {"data": {"type": "string", "description": data}}
+    if names:
+        properties["event"] = {"enum": list(names)}
+    return {
+        "type": "object",
+        "description": "Each event of the stream.",
+        "properties": properties,
+        "required": ["data"],
+    }
+
+
 def frame(data: Any, *, id_: str | None = None, event: str | None = None) -> bytes:
     """One event of the stream. Without a name it is a `message` to an EventSource."""
     head = f"id: {id_}\n" if id_ is not None else ""

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api import idempotency
 from api.call import Call, reply
 from api.native import schemas
-from api.native.front import BASE, NATIVE, NoParameters, Paging, page, when
+from api.native.front import BASE, NATIVE, NoParameters, Paging, listing, page, when
 from api.operations import Answer, Routes
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.run_request import Strict
@@ -112,7 +112,10 @@ class AgentListParameters(Paging):
 
     q: str | None = Field(None, max_length=200, description="Part of the name, in any case.")
     status: str | None = Field(
-        None, max_length=100, description="Comma-separated; by default all but archived."
+        None,
+        max_length=100,
+        description="Comma-separated; by default all but archived.",
+        json_schema_extra=listing(_STATUSES),
     )
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.call import Call, reply
 from api.native import schemas
-from api.native.front import NATIVE, Paging, instant_of, page, when
+from api.native.front import DATE_TIME, NATIVE, Paging, instant_of, page, when
 from api.operations import Answer, Routes
 from common.store import identity
 from common.store.identity import AuditFilter
@@ -24,8 +24,12 @@ class AuditQuery(Paging):
     action: str | None = Field(None, max_length=64, description="One (key.create), or all of a noun (key).")
     object_id: str | None = Field(None, max_length=200, description="What was changed.")
     front: str | None = Field(None, max_length=16, description="native, nugen, appstrate …")
-    since: str | None = Field(None, max_length=64, description="Not before this RFC 3339 date-time.")
-    until: str | None = Field(None, max_length=64, description="Before this RFC 3339 date-time.")
+    since: str | None = Field(
+        None, max_length=64, description="Not before this RFC 3339 date-time.", json_schema_extra=DATE_TIME
+    )
+    until: str | None = Field(
+        None, max_length=64, description="Before this RFC 3339 date-time.", json_schema_extra=DATE_TIME
+    )
 
     @property
     def wanted(self) -> AuditFilter:

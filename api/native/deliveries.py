@@ -11,7 +11,17 @@ from starlette.responses import Response
 from api.call import Call, reply
 from api.facts import facts
 from api.native import schemas
-from api.native.front import NATIVE, ROOTED, NoParameters, Paging, Parameters, instant_of, page, when
+from api.native.front import (
+    DATE_TIME,
+    NATIVE,
+    ROOTED,
+    NoParameters,
+    Paging,
+    Parameters,
+    instant_of,
+    page,
+    when,
+)
 from api.native.tasks import task_id
 from api.native.webhooks import own
 from api.operations import Answer, Routes
@@ -35,8 +45,12 @@ class Which(Parameters):
 
     state: State | None = Field(None, description="dead: the dead-letter view.")
     event: str | None = Field(None, max_length=64, description="An event's type, as run.failed.")
-    created_after: str | None = Field(None, max_length=64, description="RFC 3339, inclusive.")
-    created_before: str | None = Field(None, max_length=64, description="RFC 3339, inclusive.")
+    created_after: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
+    created_before: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
 
 
 class DeliveryParameters(Which, Paging):
@@ -48,10 +62,17 @@ class ReplayBody(Strict):
 
     state: Literal["success", "dead"] | None = Field(None, description="dead: only what did not arrive.")
     event: str | None = Field(None, max_length=64)
-    created_after: str | None = Field(None, max_length=64, description="RFC 3339, inclusive.")
-    created_before: str | None = Field(None, max_length=64, description="RFC 3339, inclusive.")
+    created_after: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
+    created_before: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
     settled_before: str | None = Field(
-        None, max_length=64, description="From the answer before, to go on where it ended."
+        None,
+        max_length=64,
+        description="From the answer before, to go on where it ended.",
+        json_schema_extra=DATE_TIME,
     )
 
 
@@ -130,8 +151,8 @@ def filter_of(given: Which | ReplayBody, **more: Any) -> Filter:
     return Filter(
         states=(given.state,) if given.state else None,
         event_type=given.event,
-        created_after=instant_of(after, "created_after") - _GRAIN if after else None,
-        created_before=instant_of(before, "created_before") + _GRAIN if before else None,
+        created_after=instant_of(after, "created_after") - _GRAIN if after is not None else None,
+        created_before=instant_of(before, "created_before") + _GRAIN if before is not None else None,
         **more,
     )
 

@@ -28,6 +28,9 @@ from common.stream import Events, Tokens
 routes = Routes(NATIVE, "events")
 
 _STREAM: Final = "text/event-stream"
+_FRAME: Final = sse.described(
+    "An Event; or, by their names, a token delta, and the end.", "message", "token", "end"
+)
 #: Transactions may commit in another order than their times, by less than this (seconds).
 _OVERLAP: Final = 3.0
 _REMEMBERED: Final = 20_000
@@ -52,7 +55,7 @@ class TaskEventParameters(Parameters):
     headers=("Last-Event-ID", "Accept"),
     answers=[
         Answer(200, "A page of the log, when Accept is application/json.", schemas.EventPage),
-        Answer(200, "The log as it grows, until the task has ended.", {"type": "string"}, _STREAM),
+        Answer(200, "The log as it grows, until the task has ended.", _FRAME, _STREAM),
         Answer(204, "There is nothing more to come."),
     ],
     errors=(400, 404),
@@ -123,7 +126,7 @@ class OrganisationEventParameters(Parameters):
     "events:read",
     query=OrganisationEventParameters,
     headers=("Last-Event-ID",),
-    answers=[Answer(200, "Events of all tasks, as they happen.", {"type": "string"}, _STREAM)],
+    answers=[Answer(200, "Events of all tasks, as they happen.", _FRAME, _STREAM)],
     errors=(400,),
 )
 async def organisation_events(call: Call) -> Response:
@@ -135,7 +138,7 @@ async def organisation_events(call: Call) -> Response:
     given = call.query(OrganisationEventParameters)
     last = call.headers.get("last-event-id")
     start = _cursor_time(last) if last else await call.state.reader.one(call.state.db.now)
-    return sse.response(_organisation(call, _Wanted(call.state, call.org_id, given), start, last))
+    return sse.response(_organisation(call, _Wanted(call.state, call.org_id, given), start, last or None))
 
 
 class _Wanted:

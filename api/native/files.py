@@ -21,9 +21,7 @@ routes = Routes(NATIVE, "files")
     "/files/{file_id}",
     "files:read",
     query=NoParameters,
-    answers=[
-        Answer(200, "The file's bytes.", {"type": "string", "format": "binary"}, "application/octet-stream")
-    ],
+    answers=[Answer(200, "The file's bytes.", {"type": "string", "format": "binary"}, "*/*")],
     errors=(404, 503),
 )
 async def download(call: Call) -> Response:

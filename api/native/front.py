@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,6 +19,14 @@ ROOTED: Final = (*PREFIXES, "")
 BASE: Final = PREFIXES[0]
 #: What a text is that holds a date-time, for documents.
 DATE_TIME: Final[dict[str, Any]] = {"format": "date-time"}
+
+
+def listing(words: Iterable[str]) -> dict[str, Any]:
+    """What a text is that lists some of these words, separated by commas, for documents."""
+    one = f"({'|'.join(words)})"
+    return {"pattern": f"^{one}(,{one})*$"}
+
+
 NATIVE: Final = Front("native", PREFIXES, authenticate=by_bearer_or_cookie)
 
 

@@ -12,7 +12,18 @@ from api.call import Call, reply
 from api.facts import Facts, facts
 from api.native import schemas
 from api.native.event_view import event_json
-from api.native.front import NATIVE, ROOTED, NoParameters, Paging, Parameters, instant_of, page, when
+from api.native.front import (
+    DATE_TIME,
+    NATIVE,
+    ROOTED,
+    NoParameters,
+    Paging,
+    Parameters,
+    instant_of,
+    listing,
+    page,
+    when,
+)
 from api.native.task_view import brief, etag, poll_after_ms, whole
 from api.operations import Answer, Routes
 from api.waiting import until
@@ -41,14 +52,22 @@ def task_id(call: Call) -> str:
 class Filters(Parameters):
     """Which tasks."""
 
-    agent_id: str | None = Field(None, description="An agent, or one version of it.")
-    status: str | None = Field(None, description="Comma-separated statuses.")
+    agent_id: str | None = Field(
+        None, description="An agent, or one version of it.", json_schema_extra={"format": "uuid"}
+    )
+    status: str | None = Field(
+        None, description="Comma-separated statuses.", json_schema_extra=listing(Status)
+    )
     session_id: str | None = Field(None, max_length=64)
     schedule_id: str | None = Field(None, max_length=64)
     end_user_id: str | None = Field(None, max_length=64)
     parent_id: str | None = Field(None, max_length=64)
-    created_after: str | None = Field(None, max_length=64, description="RFC 3339, inclusive.")
-    created_before: str | None = Field(None, max_length=64, description="RFC 3339, inclusive.")
+    created_after: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
+    created_before: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
     q: str | None = Field(None, max_length=200, description="Part of the title, in any case.")
 
 
@@ -74,8 +93,8 @@ async def filter_of(call: Call, given: Filters) -> Filter:
         schedule_id=given.schedule_id,
         end_user_id=given.end_user_id,
         parent_id=given.parent_id,
-        created_after=instant_of(after, "created_after") - _GRAIN if after else None,
-        created_before=instant_of(before, "created_before") + _GRAIN if before else None,
+        created_after=instant_of(after, "created_after") - _GRAIN if after is not None else None,
+        created_before=instant_of(before, "created_before") + _GRAIN if before is not None else None,
         title=given.q or None,
     )
 

@@ -34,7 +34,12 @@ _SESSION = "agent_session_"
     headers=("Idempotency-Key",),
     prefixes=("/", "/run-agent", "/agentbase", "/agentbase/run-agent"),
     answers=[
-        Answer(200, "The events, as they happen.", {"type": "string"}, "text/event-stream"),
+        Answer(
+            200,
+            "The events, as they happen.",
+            sse.described("A JSON object with `type`, `session` and `task_id`."),
+            "text/event-stream",
+        ),
         Answer(200, "With background: the run is stored.", AgentbaseAccepted),
     ],
     errors=(404, 408, 409, 413, 415, 422),

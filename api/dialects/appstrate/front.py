@@ -143,7 +143,7 @@ class AppstrateRoutes(Routes):
         **options: Any,
     ) -> Callable[[H], H]:
         """Declare a handler; `once` honours an Idempotency-Key."""
-        declare = super().on(method, path, permission, **_documented(limit, once, options))
+        declare = super().on(method, path, permission, **_documented(permission, limit, once, options))
 
         def guard(handler: H) -> H:
             @wraps(handler)
@@ -163,7 +163,9 @@ class AppstrateRoutes(Routes):
         return guard
 
 
-def _documented(limit: int, once: bool, options: dict[str, Any]) -> dict[str, Any]:
+def _documented(permission: str | None, limit: int, once: bool, options: dict[str, Any]) -> dict[str, Any]:
+    if permission is None:
+        return options  # nobody is asked who calls, so nothing about it is read
     statuses = {*options.get("errors", ()), 400, *((429,) if limit else ()), *((409, 422) if once else ())}
     headers = (*HEADERS, "Idempotency-Key") if once else HEADERS
     return options | {"errors": sorted(statuses | {503}), "headers": (*options.get("headers", ()), *headers)}

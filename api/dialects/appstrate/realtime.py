@@ -44,7 +44,10 @@ _REMEMBERED: Final = 20_000
 _LIFECYCLE: Final = frozenset(event.value for event in Event)
 _FIRST: Final = frozenset(event.value for event in INITIAL)
 _STREAM: Final = Answer(
-    200, "Named events for as long as the client stays.", {"type": "string"}, "text/event-stream"
+    200,
+    "Named events for as long as the client stays.",
+    sse.described("What happened; empty in a ping.", "ping", "run_update", "run_log"),
+    "text/event-stream",
 )
 
 

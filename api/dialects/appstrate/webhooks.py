@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.call import Call, reply
-from api.dialects.appstrate.front import AppstrateRoutes, bounded, parameter, when
+from api.dialects.appstrate.front import AppstrateRoutes, bounded, when
 from api.dialects.appstrate.schemas import ListOf, Open
 from api.operations import Answer
 from common.domain.errors import InvalidRequest
@@ -159,10 +159,10 @@ def _agent(conn: Connection, org_id: str, package: str | None) -> str | None:
 )
 async def list_endpoints(call: Call) -> Response:
     """List webhooks, newest first."""
-    application, scope = parameter(call, "applicationId"), parameter(call, "scope")
+    given = call.query(AppstrateWebhookQuery)
 
     def read(conn: Connection) -> list[dict[str, Any]]:
-        found = endpoints.page(conn, call.org_id, application_id=application, scope=scope)
+        found = endpoints.page(conn, call.org_id, application_id=given.applicationId, scope=given.scope)
         return [webhook_json(conn, row) for row in found if row["style"] == STYLE]
 
     return reply({"object": "list", "data": await call.state.reader.one(read)})

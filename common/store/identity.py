@@ -166,6 +166,10 @@ def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: An
     )
 
 
+#: Times are told to the microsecond, rounded: what was told selects the entry it was told of.
+_TOLD = 5e-7
+
+
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
     """Which entries of the audit log. `action` is one (key.create) or a noun (key); instants are epoch seconds."""
@@ -203,7 +207,7 @@ def _chosen(wanted: AuditFilter) -> list[Any]:
             else _AUDIT.action.startswith(wanted.action + ".", autoescape=True)
         )
     if wanted.since is not None:
-        found.append(_AUDIT.at >= wanted.since)
+        found.append(_AUDIT.at >= wanted.since - _TOLD)
     if wanted.until is not None:
-        found.append(_AUDIT.at < wanted.until)
+        found.append(_AUDIT.at < wanted.until - _TOLD)
     return found

@@ -26,7 +26,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """URL of the session's postgres, valkey, redis or rabbitmq; a missing one fails with what to do."""
+    """URL of the session's postgres, valkey, redis, rabbitmq or mariadb; a missing one fails with what to do."""
     parallel = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
     folder, session = (base.parent, os.getppid()) if parallel else (base, os.getpid())
@@ -75,6 +75,12 @@ def redis_url(server_url: Callable[[str], str]) -> str:
 def rabbitmq_url(server_url: Callable[[str], str]) -> str:
     """The session's RabbitMQ (default virtual host, user guest)."""
     return server_url("rabbitmq")
+
+
+@pytest.fixture
+def mariadb_url(server_url: Callable[[str], str]) -> str:
+    """A new, empty database on the session's MariaDB, as `mysql://`."""
+    return servers.fresh_schema(server_url("mariadb"))
 
 
 @pytest.fixture

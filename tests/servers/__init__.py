@@ -8,6 +8,7 @@ so that it ends with the session however that ends. The variables in `GIVEN` nam
 from __future__ import annotations
 
 from tests.servers.keeper import ensure, stop_all
+from tests.servers.mariadb import MariaDB, fresh_schema
 from tests.servers.missing import ServerMissing
 from tests.servers.postgres import Postgres, fresh_database
 from tests.servers.rabbitmq import RabbitMQ
@@ -19,10 +20,12 @@ GIVEN = {
     "valkey": "TEST_VALKEY_URL",
     "redis": "TEST_REDIS_URL",
     "rabbitmq": "TEST_RABBITMQ_URL",
+    "mariadb": "TEST_MARIADB_URL",
 }
 
 __all__ = [
     "GIVEN",
+    "MariaDB",
     "Postgres",
     "RabbitMQ",
     "RedisServer",
@@ -30,5 +33,6 @@ __all__ = [
     "ValkeyServer",
     "ensure",
     "fresh_database",
+    "fresh_schema",
     "stop_all",
 ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from tests.servers.mariadb import MariaDB
 from tests.servers.missing import ServerMissing
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Server]] = {
     "valkey": ValkeyServer,
     "redis": RedisServer,
     "rabbitmq": RabbitMQ,
+    "mariadb": MariaDB,
 }
 
 

@@ -9,7 +9,6 @@ from functools import partial
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -48,12 +47,7 @@ class Endpoint:
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
         if response.status_code >= 400 and call.leaves_much_unread:
             response.headers["connection"] = "close"  # rather than read and discard it
-        try:
-            await response(scope, receive, send)
-        except SendTimeoutError:
-            log.info(
-                "A reader was too slow and was dropped; it may resume.", action="stream.drop", path=call.path
-            )
+        await response(scope, receive, send)
 
     async def _answer(self, call: Call, operation: Operation | None) -> Response:
         front = operation.front if operation else self._front
@@ -69,7 +63,7 @@ class Endpoint:
             )
             away = Unavailable("The database does not answer.", code="database_unavailable", retry_after=2)
             return front.render(call, away)
-        except (ClientDisconnect, SendTimeoutError):
+        except ClientDisconnect:
             raise
         except Exception as error:
             log.exception(

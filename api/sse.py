@@ -7,53 +7,34 @@ or repeated something, and the database is read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from sqlalchemy import Connection
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import AppStatus
 
-from api import metrics
+from api.event_stream import EventStream
 from api.state import State
+from common.domain.errors import NotFound
 from common.domain.lifecycle import TERMINAL
-from common.store import events
+from common.store import events, tasks
+from common.store.tasks import Place
 from common.stream import Events, Item, Subscription, Tokens
 
-#: A comment after so many seconds of silence keeps proxies from closing the stream.
-KEEP_ALIVE: Final = 15
-#: A reader that takes no bytes for so many seconds is dropped; it may resume.
-SLOWEST: Final = 20.0
 #: How often the database is read although nothing was heard, in seconds.
 LOOK_EVERY: Final = 15.0
 PAGE: Final = 500
-# The process tells its streams itself when it stops (State.stop_waiting).
-AppStatus.enable_automatic_graceful_drain = False
+#: What is sent at once at most, in bytes, but for single frames that are larger: slow readers are bounded by it.
+_PACK: Final = 32_768
 
 _ENDED: Final = frozenset(status.value for status in TERMINAL)
 
 
-def response(frames: AsyncIterator[bytes]) -> EventSourceResponse:
-    """The answer that sends these frames for as long as they come."""
-    return EventSourceResponse(
-        _counted(frames),
-        headers={"Cache-Control": "no-cache, no-transform"},
-        ping=KEEP_ALIVE,
-        ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
-        sep="\n",
-        send_timeout=SLOWEST,
-    )
-
-
-async def _counted(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    metrics.STREAMS.inc()
-    try:
-        async for frame in frames:
-            yield frame
-    finally:
-        metrics.STREAMS.dec()
+def response(frames: AsyncIterator[bytes]) -> EventStream:
+    """The answer that sends these frames (of an async generator) for as long as they come."""
+    return EventStream(cast(AsyncGenerator[bytes], frames))
 
 
 def described(data: str, *names: str) -> dict[str, Any]:
@@ -77,6 +58,20 @@ def frame(data: Any, *, id_: str | None = None, event: str | None = None) -> byt
     return head.encode() + b"data: " + orjson.dumps(data) + b"\n\n"
 
 
+def packed(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """The same frames, small ones together: a send costs more than a frame. None waits for what is not there yet."""
+    pack: list[bytes] = []
+    size = 0
+    for each in frames:
+        if pack and size + len(each) > _PACK:
+            yield b"".join(pack)
+            pack, size = [], 0
+        pack.append(each)
+        size += len(each)
+    if pack:
+        yield b"".join(pack)
+
+
 @dataclass(frozen=True, slots=True)
 class Following:
     """A task to follow: from after event number `after`, with or without token deltas."""
@@ -88,28 +83,48 @@ class Following:
     permitted: Callable[[], Awaitable[bool]] | None = None  # asked now and then; False ends the stream
 
 
-async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str, Any] | Tokens]:
+async def place_of(state: State, org_id: str, task_id: str) -> Place:
+    """How far a task of an organisation has come; `NotFound` task_not_found, also for another organisation's."""
+    found = await state.reader.call(_places, task_id)
+    if found is None or found.org_id != org_id:
+        raise NotFound("There is no such task.", code="task_not_found", field="task_id")
+    return found
+
+
+async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | Tokens]:
     """A task's events in order, each once, and token deltas between them; ends with the task.
 
-    The caller has checked that the task is that organisation's.
+    The caller has checked that the task is that organisation's. What is heard live is the same object for all
+    followers of a task, where they are as far as each other.
     """
     place = _Place(wanted.after)
     with state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
         while not state.stopping.is_set() and (wanted.permitted is None or await wanted.permitted()):
-            found: list[dict[str, Any]] | None = None
+            found: Sequence[dict[str, Any]] | None = None
             while found is None or len(found) == PAGE:
                 found = await state.reader.call(_after, (wanted.task_id, place.seq))
-                for event in place.take(found):
-                    yield event
+                if place.take(found):
+                    yield Events(list(found))
             look_at = asyncio.get_running_loop().time() + LOOK_EVERY
             while not place.ended and isinstance(item := await heard_before(heard, look_at), Events | Tokens):
                 fresh = place.fresh(item)
                 if fresh is None:
                     break
-                for news in fresh:
-                    yield news
+                if isinstance(fresh, Tokens) or fresh.events:
+                    yield fresh
             if place.ended:
                 return
+
+
+async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str, Any] | Tokens]:
+    """As `task_news`, event by event."""
+    async with aclosing(task_news(state, wanted)) as news:
+        async for item in news:
+            if isinstance(item, Tokens):
+                yield item
+                continue
+            for event in item.events:
+                yield event
 
 
 async def heard_before(heard: Subscription, look_at: float) -> Item | None:
@@ -126,7 +141,7 @@ class _Place:
         self.attempt = 0
         self.ended = False
 
-    def take(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def take(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Go on behind these events, which follow the last one without a gap."""
         if events:
             self.seq = events[-1]["seq"]
@@ -134,14 +149,18 @@ class _Place:
             self.ended = ends(events[-1])
         return events
 
-    def fresh(self, item: Events | Tokens) -> Sequence[dict[str, Any] | Tokens] | None:
-        """What of a live message is new; None when events before it were missed."""
+    def fresh(self, item: Events | Tokens) -> Events | Tokens | None:
+        """What of a live message is new (the message itself, if all is); None when events before it were missed."""
         if isinstance(item, Tokens):
-            return [item] if item.attempt >= self.attempt else []
+            return item if item.attempt >= self.attempt else _NOTHING
         new = [event for event in item.events if event["seq"] > self.seq]
         if [event["seq"] for event in new] != list(range(self.seq + 1, self.seq + 1 + len(new))):
             return None
-        return self.take(new)
+        self.take(new)
+        return item if len(new) == len(item.events) else Events(new)
+
+
+_NOTHING: Final = Events([])
 
 
 def ends(event: dict[str, Any]) -> bool:
@@ -149,5 +168,10 @@ def ends(event: dict[str, Any]) -> bool:
     return (event["data"] or {}).get("status") in _ENDED
 
 
-def _after(conn: Connection, asked: Sequence[tuple[str, int]]) -> list[list[dict[str, Any]]]:
-    return [events.after(conn, task_id, seq, PAGE) for task_id, seq in asked]
+def _after(conn: Connection, asked: Sequence[tuple[str, int]]) -> Sequence[Sequence[dict[str, Any]]]:
+    return events.after_each(conn, asked, PAGE)
+
+
+def _places(conn: Connection, asked: Sequence[str]) -> list[Place | None]:
+    found = tasks.places(conn, set(asked))
+    return [found.get(task_id) for task_id in asked]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from api.facts import facts
 from api.native import schemas
 from api.native.event_view import event_json
 from api.native.front import NATIVE, ROOTED, Parameters
-from api.native.tasks import task_id
+from api.native.tasks import task_id as parsed_id
 from api.operations import Answer, Routes
 from api.state import State
 from common.domain.errors import InvalidRequest
@@ -34,6 +35,8 @@ _FRAME: Final = sse.described(
 #: Transactions may commit in another order than their times, by less than this (seconds).
 _OVERLAP: Final = 3.0
 _REMEMBERED: Final = 20_000
+#: A live message of so many events is put into frames once for all its followers; more are a replay, done bit by bit.
+_FEW: Final = 20
 _PAGE: Final = 1_000
 
 
@@ -69,14 +72,15 @@ async def task_events(call: Call) -> Response:
     message closes the stream of a task that has ended.
     """
     given = call.query(TaskEventParameters)
-    task = (await facts(call.state, call.org_id, task_id(call))).task
+    task_id = parsed_id(call)
+    place = await sse.place_of(call.state, call.org_id, task_id)
     after = given.after if given.after is not None else _last_id(call)
     if call.accepts("application/json") and not call.accepts(_STREAM):
-        return await _page(call, task.id, after, given.limit)
-    after = min(after, task.last_seq)
-    if task.status in TERMINAL and after >= task.last_seq:
+        return await _page(call, task_id, after, given.limit)
+    after = min(after, place.last_seq)
+    if place.status in TERMINAL and after >= place.last_seq:
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
-    wanted = sse.Following(call.org_id, task.id, after, given.tokens, call.permitted)
+    wanted = sse.Following(call.org_id, task_id, after, given.tokens, call.permitted)
     return sse.response(_frames(call.state, wanted))
 
 
@@ -99,17 +103,34 @@ async def _page(call: Call, task: str, after: int, limit: int) -> Response:
     )
 
 
-async def _frames(state: State, wanted: sse.Following) -> AsyncIterator[bytes]:
-    async for item in sse.task_events(state, wanted):
-        if isinstance(item, Tokens):
-            for data in item.tokens:
-                yield sse.frame(
-                    {"task_id": item.task_id, "attempt": item.attempt, "data": data}, event="token"
-                )
-            continue
-        yield sse.frame(event_json(item), id_=str(item["seq"]))
-        if sse.ends(item):
-            yield sse.frame({"task_id": wanted.task_id, "status": item["data"]["status"]}, event="end")
+async def _frames(state: State, wanted: sse.Following) -> AsyncGenerator[bytes]:
+    async with aclosing(sse.task_news(state, wanted)) as news:
+        async for item in news:
+            if isinstance(item, Tokens):
+                packs: Iterable[bytes] = item.once(_tokens)
+            elif len(item.events) > _FEW:
+                packs = sse.packed(_numbered(item))
+            else:
+                packs = item.once(_events)
+            for pack in packs:
+                yield pack
+
+
+def _tokens(item: Tokens) -> list[bytes]:
+    told = {"task_id": item.task_id, "attempt": item.attempt}
+    return list(sse.packed(sse.frame(told | {"data": data}, event="token") for data in item.tokens))
+
+
+def _events(item: Events) -> list[bytes]:
+    return list(sse.packed(_numbered(item)))
+
+
+def _numbered(item: Events) -> Iterator[bytes]:
+    for event in item.events:
+        yield sse.frame(event_json(event), id_=str(event["seq"]))
+        if sse.ends(event):
+            told = {"task_id": event["task_id"], "status": event["data"]["status"]}
+            yield sse.frame(told, event="end")
 
 
 class OrganisationEventParameters(Parameters):
@@ -172,7 +193,7 @@ def _names(text: str | None) -> frozenset[str]:
     return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-async def _organisation(call: Call, wanted: _Wanted, start: float, last: str | None) -> AsyncIterator[bytes]:
+async def _organisation(call: Call, wanted: _Wanted, start: float, last: str | None) -> AsyncGenerator[bytes]:
     state, org_id, loop = call.state, call.org_id, asyncio.get_running_loop()
     seen = _Seen(start - (_OVERLAP if last else 0.0), last)
     with state.follower.follow(org_id) as heard:

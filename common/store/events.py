@@ -14,6 +14,14 @@ from common.store.transaction import Tx
 from common.store.transitions import Head, log
 
 _COLUMNS = TaskEvent.__table__.c
+# Put together once: streams read them for every client that comes back.
+_AFTER = (
+    select(*_COLUMNS)
+    .where(TaskEvent.task_id == bindparam("task"), TaskEvent.seq > bindparam("above"))
+    .order_by(TaskEvent.seq)
+    .limit(bindparam("most"))
+)
+_LAST = select(Task.id, Task.last_seq).where(Task.id.in_(bindparam("tasks", expanding=True)))
 
 
 def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dict[str, Any]]]) -> list[int]:
@@ -35,16 +43,25 @@ def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dic
 
 def after(conn: Connection, task_id: str, seq: int, limit: int) -> list[dict[str, Any]]:
     """A task's events with numbers above `seq`, in order."""
-    query = select(*_COLUMNS).where(TaskEvent.task_id == task_id, TaskEvent.seq > seq)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(TaskEvent.seq).limit(limit))]
+    rows = conn.execute(_AFTER, {"task": task_id, "above": seq, "most": limit})
+    return [dict(row._mapping) for row in rows]
 
 
-def after_many(conn: Connection, cursors: dict[str, int], limit: int = 1000) -> list[dict[str, Any]]:
-    """Events of several tasks above each one's number, in order per task."""
-    found: list[dict[str, Any]] = []
-    for task_id, seq in cursors.items():
-        found.extend(after(conn, task_id, seq, limit))
-    return found
+def after_each(
+    conn: Connection, asked: Sequence[tuple[str, int]], limit: int
+) -> list[Sequence[dict[str, Any]]]:
+    """Events of many tasks, each above a number: a query for all that have none, and one for each task that has.
+
+    Whoever asks for the same as another is answered by the same list.
+    """
+    numbers = {
+        row.id: row.last_seq for row in conn.execute(_LAST, {"tasks": list({id_ for id_, _ in asked})})
+    }
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for task_id, seq in set(asked):
+        has_news = numbers.get(task_id, 0) > seq
+        found[task_id, seq] = after(conn, task_id, seq, limit) if has_news else []
+    return [found[one] for one in asked]
 
 
 def count(conn: Connection, task_id: str, types: Sequence[str]) -> int:

@@ -5,20 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self, TypeVar
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class _Shared:
+    """What many followers are handed as one object: what one makes of it, it makes for all."""
+
+    _made: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, make: Callable[[Self], M]) -> M:
+        """What this function makes of it; called for the first follower only."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: M = self._made[make]
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Events(_Shared):
     """Committed events {task_id, seq, type, attempt, data, at}, in the order of their commits."""
 
     events: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(_Shared):
     """Token deltas of one attempt."""
 
     task_id: str

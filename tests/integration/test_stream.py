@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import redis
 
-from api import sse
+from api import event_stream, sse
 from common.domain.ids import uuid7
 from common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
 from common.stream.subscription import Subscription
@@ -451,7 +451,7 @@ async def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch
 async def test_a_reader_that_takes_nothing_is_dropped_and_may_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "SLOWEST", 0.5)
+    monkeypatch.setattr(event_stream, "SLOWEST", 0.5)
 
     async def flood(ctx: Context, args: dict[str, Any]) -> str:
         for number in range(400):

@@ -21,9 +21,11 @@ def event(seq: int, attempt: int = 1, status: str = "running") -> dict[str, Any]
 
 def test_the_next_events_are_new_and_earlier_ones_are_not() -> None:
     place = _Place(3)
-    assert place.fresh(Events([event(2), event(3), event(4), event(5)])) == [event(4), event(5)]
-    assert place.fresh(Events([event(4), event(5)])) == []
+    assert place.fresh(Events([event(2), event(3), event(4), event(5)])) == Events([event(4), event(5)])
+    assert place.fresh(Events([event(4), event(5)])) == Events([])
     assert place.seq == 5
+    whole = Events([event(6), event(7)])
+    assert place.fresh(whole) is whole, "followers that are as far share what is made of it"
 
 
 def test_a_number_that_is_not_the_next_tells_of_a_gap_and_moves_nothing() -> None:
@@ -36,8 +38,8 @@ def test_a_number_that_is_not_the_next_tells_of_a_gap_and_moves_nothing() -> Non
 def test_tokens_of_an_attempt_that_is_over_are_dropped() -> None:
     place = _Place(0)
     place.take([event(1, attempt=2)])
-    assert place.fresh(Tokens("t", 1, ["old"])) == []
-    assert place.fresh(Tokens("t", 2, ["new"])) == [Tokens("t", 2, ["new"])]
+    assert place.fresh(Tokens("t", 1, ["old"])) == Events([])
+    assert place.fresh(Tokens("t", 2, ["new"])) == Tokens("t", 2, ["new"])
 
 
 def test_the_terminal_event_ends_the_place() -> None:

@@ -37,6 +37,12 @@ def uuid7() -> str:
     return str(uuid.UUID(int=millis << 80 | 0x7 << 76 | counter << 64 | 0x2 << 62 | random.getrandbits(62)))
 
 
+def first_uuid7(at: float) -> str:
+    """The smallest version-7 UUID of a millisecond, given in epoch seconds: bounds ids by when they were made."""
+    millis = min(max(int(at * 1000), 0), (1 << 48) - 1)
+    return str(uuid.UUID(int=millis << 80 | 0x7 << 76 | 0x2 << 62))
+
+
 def token(prefix: str, nbytes: int = 16) -> str:
     """`prefix` followed by `nbytes` random bytes in lower-case hex."""
     return prefix + secrets.token_hex(nbytes)

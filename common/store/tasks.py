@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, text, update
 
+from common.domain.ids import first_uuid7
 from common.domain.lifecycle import Status
 from common.domain.tasks import Task
 from common.store.tables import query as runs
@@ -15,6 +16,8 @@ from common.store.transaction import Happened, Tx
 
 _T = runs.Task
 _COLUMNS = [getattr(_T, f.name) for f in fields(Task)]
+#: How far the clock that made an id may be from the database's, in seconds.
+_CLOCKS_APART = 3_600.0
 _LIGHT = [c for c in _COLUMNS if c.key not in ("input", "secrets", "output")]
 
 
@@ -135,10 +138,11 @@ def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
     ):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(getattr(_T, name) == value)
-    if wanted.created_after is not None:
-        query = query.where(_T.created_at >= wanted.created_after)
-    if wanted.created_before is not None:
-        query = query.where(_T.created_at <= wanted.created_before)
+    # Ids tell the time too, and lead the indexes: they narrow the search to about the right rows.
+    if (after := wanted.created_after) is not None:
+        query = query.where(_T.created_at >= after, _T.id >= first_uuid7(after - _CLOCKS_APART))
+    if (before := wanted.created_before) is not None:
+        query = query.where(_T.created_at <= before, _T.id <= first_uuid7(before + _CLOCKS_APART))
     if wanted.title:
         pattern = wanted.title.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         query = query.where(func.lower(_T.title).like(f"%{pattern.lower()}%", escape="\\"))

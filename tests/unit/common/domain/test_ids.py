@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from common.domain.ids import is_agent_name, is_uuid, normalise, qualify, uuid7
+from common.domain.ids import first_uuid7, is_agent_name, is_uuid, normalise, qualify, uuid7
 
 
 def test_ids_made_one_after_another_sort_in_that_order() -> None:
@@ -45,3 +45,11 @@ def test_a_name_without_scope_gets_the_default_scope() -> None:
 )
 def test_names_that_are_no_agent_names_are_refused(name: str) -> None:
     assert not is_agent_name(name)
+
+
+def test_the_first_id_of_a_moment_stands_before_all_made_then_and_after_all_made_earlier() -> None:
+    before = time.time()
+    made = uuid7()
+    assert first_uuid7(before - 0.01) < made < first_uuid7(time.time() + 0.01)
+    assert uuid.UUID(first_uuid7(before)).version == 7
+    assert first_uuid7(-1e12) == first_uuid7(0) < first_uuid7(1e12)

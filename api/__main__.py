@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from types import FrameType
@@ -43,7 +44,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         host=settings.host,
         port=settings.port if port is None else port,
         loop=_available("uvloop", "asyncio"),
-        http=_available("httptools", "h11"),
+        http=_parser(),
         ws="none",
         log_level="warning",
         access_log=False,
@@ -57,6 +58,17 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
     )
     server = Server(config)
     return server
+
+
+def _parser() -> type[asyncio.Protocol]:
+    """The fast parser where it is installed, bounded; h11 has its own bound (`h11_max_incomplete_event_size`)."""
+    try:
+        from api.protocol import BoundedProtocol
+    except ImportError:
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        return H11Protocol
+    return BoundedProtocol
 
 
 def _available(wanted: str, otherwise: str) -> str:

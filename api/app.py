@@ -99,6 +99,9 @@ class _Outer:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
+        if _head_of(scope) > errors.LONGEST_HEAD:
+            await errors.render(errors.HeadersTooLarge(), request_id)(scope, receive, named)
+            return
         await self._app(scope, receive, named)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -114,6 +117,12 @@ class _Outer:
         await receive()
         await state.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _head_of(scope: Scope) -> int:
+    """Bytes of a request's path, query and headers."""
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    return size + sum(len(name) + len(value) for name, value in scope["headers"])
 
 
 def _sentence(error: Exception) -> str:

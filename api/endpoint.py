@@ -17,7 +17,7 @@ from api import metrics
 from api.auth import require
 from api.call import Call
 from api.operations import Front, Operation
-from common.domain.errors import InvalidRequest, MethodNotAllowed, RunyardError, Unavailable
+from common.domain.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class Endpoint:
 async def perform(call: Call, operation: Operation) -> Response:
     """Authenticate, permit, handle."""
     if "\0" in call.path:
-        raise InvalidRequest("The path holds a NUL character.", code="nul_character", field="path")
+        raise NotFound("Nothing has a name with a NUL character.", code="not_found", field="path")
     if operation.permission is not None:
         call.admit(await operation.front.authenticate(call), operation.front.name)
         call.permitted = partial(_still_permitted, call, operation)

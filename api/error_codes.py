@@ -24,6 +24,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_cursor": (400, "A cursor or Last-Event-ID is not one this server gave."),
     "invalid_request": (400, "The request is malformed."),
     "payload_too_large": (413, "The body is too large; `limit_bytes` tells the bound."),
+    "headers_too_large": (431, "Path, query and headers together are over 64 KB."),
     "unsupported_media_type": (415, "The route does not read this content type."),
     "unsupported_encoding": (415, "Send the body uncompressed, in UTF-8."),
     "not_acceptable": (406, "The route gives JSON only."),

@@ -18,6 +18,18 @@ _OURS: Final = frozenset(
 )
 
 
+#: Bytes of a request's path, query and headers together.
+LONGEST_HEAD: Final = 64 * 1024
+
+
+class HeadersTooLarge(RunyardError):
+    """The request's headers are too large."""
+
+    status = 431
+    code = "headers_too_large"
+    title = "Headers too large"
+
+
 class RequestTimeout(RunyardError):
     """The request body did not arrive in time; send it again."""
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from common.domain.errors import InvalidRequest
 from common.services.model_choice import check
 from common.settings import Settings
 from runyard.tools import tool
+from scheduler.duties import Admit
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
 from tests.hall import Api, settled, workers_of
 from workers.agent.runner import DeclaredRunner
@@ -75,11 +80,11 @@ async def submit(client: httpx2.AsyncClient, **body: Any) -> str:
     return str(answer.json()["task_id"])
 
 
-async def spent(client: httpx2.AsyncClient, model: ModelServer, text: str) -> tuple[str, dict[str, Any]]:
+async def spent(client: httpx2.AsyncClient, model: ModelServer, said: str) -> tuple[str, dict[str, Any]]:
     """A run that has said three tokens of its two dollars, and the review it waits for."""
     looks = replace(calls(api_peek={}), usage={"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4})
-    model.when(text, looks, say("Looked."))
-    task_id = await submit(client, query=text, budget=2)
+    model.when(said, looks, say("Looked."))
+    task_id = await submit(client, query=said, budget=2)
     task = await settled(client, task_id, "awaiting_review")
     return task_id, task["review"]
 
@@ -160,6 +165,54 @@ async def test_the_model_of_a_run_is_the_one_it_names(client: httpx2.AsyncClient
     task_id = await submit(client, query="Which?", model="openai:other", mode="max")
     assert (await settled(client, task_id))["status"] == "completed"
     assert [r["model"] for r in model.requests if last_user(r) == "Which?"] == ["other"]
+
+
+async def test_no_more_runs_ask_a_model_than_its_limit_allows(
+    api: Api, client: httpx2.AsyncClient, model: ModelServer
+) -> None:
+    async with limited(client, selector="other", max_concurrent=1):
+        release = threading.Event()
+        model.when("One by one.", *[say("Ok.", hold=release)] * 3)
+        seen = len(model.requests)
+        ids = [await submit(client, query="One by one.", model="other") for _ in range(3)]
+        for id_ in ids[1:]:
+            waiting = (await client.get(f"/tasks/{id_}")).json()
+            assert (waiting["status"], waiting["queue"]["limit"]) == ("queued", "model:other")
+        free = await submit(client, query="With None.", model="another")
+        model.when("With None.", say("Ok."))
+        assert (await settled(client, free))["status"] == "completed"  # it holds nobody else's model
+        assert len([r for r in model.requests[seen:] if r["model"] == "other"]) <= 1
+        release.set()
+        assert [(await settled(client, id_))["status"] for id_ in ids] == ["completed"] * 3
+
+
+async def test_a_models_tokens_of_a_minute_hold_the_next_run(
+    api: Api, client: httpx2.AsyncClient, model: ModelServer
+) -> None:
+    async with limited(client, selector="openai:thirsty", tokens_per_minute=5):
+        used = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
+        model.when("Drink.", say("Ok.", usage=used), say("Ok again."))
+        first = await submit(client, query="Drink.", model="openai:thirsty")
+        assert (await settled(client, first))["status"] == "completed"
+        second = await submit(client, query="Drink.", model="openai:thirsty")
+        waiting = (await client.get(f"/tasks/{second}")).json()
+        assert (waiting["status"], waiting["queue"]["limit"]) == ("queued", "model:openai:thirsty")
+        admit = Admit(api.state.store)
+        await asyncio.to_thread(admit.run_once)
+        assert (await client.get(f"/tasks/{second}")).json()["status"] == "queued"
+        with api.state.store.begin() as tx:
+            tx.conn.execute(text("UPDATE turns SET at = at - 61"))
+        await asyncio.to_thread(admit.run_once)
+        assert (await settled(client, second))["output"] == "Ok again."
+
+
+@asynccontextmanager
+async def limited(client: httpx2.AsyncClient, **bounds: Any) -> AsyncIterator[None]:
+    """A limit on a model, while the test runs."""
+    made = await client.post("/api/v1/limits", json={"kind": "model"} | bounds)
+    assert made.status_code == 201, made.text
+    yield
+    assert (await client.delete(f"/api/v1/limits/{made.json()['id']}")).status_code == 204
 
 
 async def test_a_query_names_its_datastore_and_its_parameters(api: Api) -> None:

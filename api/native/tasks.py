@@ -199,8 +199,10 @@ async def get_summary(call: Call) -> Response:
         if isinstance(task.output, dict | list):
             body["extracted_data"] = task.output
         return reply(body)
-    said = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
-    answered = [line for line in said if line["role"] == "assistant"]
+    said = [
+        message_json(row) for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
+    ]
+    answered = [line for line in _with_question(said, seen) if line["role"] == "assistant"]
     if answered:
         body["result"] = answered[-1]["content"]
     if task.error:

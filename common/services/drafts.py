@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,7 +79,8 @@ def change(tx: Tx, org_id: str, version_id: str, wanted: DraftRequest) -> dict[s
     full, shown = row["name"], manifest.get("display_name") or row["name"]
     if wanted.name is not None:
         full, shown = _rename(tx, org_id, row, wanted.name), wanted.name
-    merged = manifest | {"name": full, "display_name": shown, "config": config} | _named(config)
+    kept = manifest if wanted.config is None else _without(manifest, _SHARED.values())
+    merged = kept | {"name": full, "display_name": shown, "config": config} | _named(config)
     _check(merged)
     agents.update_version(tx, draft["id"], manifest=merged, digest=manifests.digest(merged))
     return _row(tx, org_id, draft["id"])
@@ -195,6 +197,10 @@ def _next_version(versions: list[dict[str, Any]]) -> str:
 def _manifest(full: str, shown: str, config: dict[str, Any]) -> dict[str, Any]:
     first = {"name": full, "version": "1.0.0", "kind": "declared"}
     return first | {"display_name": shown, "config": config} | _named(config)
+
+
+def _without(manifest: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name not in names}
 
 
 def _named(config: dict[str, Any]) -> dict[str, str]:

@@ -94,3 +94,9 @@ async def ledger(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     total = await ctx.step("add up", sum, [3, 4])
     await ctx.progress(1.0, "added")
     return {"total": total}
+
+
+@agent("reviewed", description="Has a person look at a step.")
+async def reviewed(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    await ctx.review("post to ledger", {"total": 7})
+    return {"summary": "posted", "total": 7}

@@ -109,7 +109,7 @@ def bodies(ids: dict[str, str]) -> dict[str, Any]:
         "native.create_key": {"name": "k"},
         "native.change_password": {"current": "not this one", "new": "another good one"},
         "native.create_organisation": {"name": "o", "owner_email": f"{fresh}@example.com"},
-        "native.rename_organisation": {"name": fresh},
+        "native.change_organisation": {"name": fresh},
         "native.add_member": {"email": f"{fresh}@example.com", "password": "a good password"},
         "native.change_member": {"role": "viewer"},
         "native.invite": {"email": f"{fresh}@example.com"},
@@ -161,7 +161,7 @@ def populate(api: Api, org_id: str) -> World:
     with api.client(own) as client:
         published = {"name": f"@default/{name}", "version": "1.0.0"}
         agent = _made(client.post("/api/v1/agents/manifests", json=published))
-        multipart = {"query": (None, "x"), "session_id": (None, "mine"), "file": ("a", b"1")}
+        multipart: Any = {"query": (None, "x"), "session_id": (None, "mine"), "file": ("a", b"1")}
         task = _made(client.post(f"/api/v1/agents/{name}/run", files=multipart))
         file_id = _made(client.get(f"/tasks/{task['task_id']}"))["input"]["files"][0]["id"]
         webhook = _made(client.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/"}))

@@ -116,7 +116,8 @@ def test_the_log_is_paged_and_filtered(api: Api) -> None:
         seen: list[str] = []
         cursor: dict[str, str] = {}
         while True:
-            page = client.get("/api/v1/audit", params={"limit": 3, "action": "application"} | cursor).json()
+            chosen = {"limit": "3", "action": "application"} | cursor
+            page = client.get("/api/v1/audit", params=chosen).json()
             seen += [entry["data"]["name"] for entry in page["data"]]
             if not page["has_more"]:
                 break

@@ -167,12 +167,13 @@ def test_headers_of_callbacks_and_webhooks_are_one_line(
             "schedule": 3600,
             "run": {"query": "x", "callback": callback},
         }
-        for path, body in (
+        tries: list[tuple[str, Any]] = [
             (run, {"query": "x", "callback": callback}),
             ("/api/v1/schedules", schedule),
             ("/", {"message": "x", "background": True, "callback": callback}),
             ("/run-agent", {"message": "x", "background": True, "callback": callback}),
-        ):
+        ]
+        for path, body in tries:
             refused(client.post(path, json=body))
     for path, body in (
         ("/api/v1/webhooks", {"url": f"https://hooks.example.com/{value}"}),

@@ -48,6 +48,7 @@ _SHAPES: Final[dict[str, dict[str, Any]]] = {
     "appstrate Idempotency-Key": {"maxLength": idempotency.LONGEST},  # an empty one is none
     "X-Session-ID": {"maxLength": 255},
     "X-Org-Id": {"format": "uuid"},
+    "appstrate X-Org-Id": {},  # not looked at where a key calls
     "Appstrate-User": {"pattern": "^eu_"},
     "Appstrate-Version": {"enum": [appstrate.CURRENT]},
 }

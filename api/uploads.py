@@ -55,12 +55,16 @@ async def read_form(call: Call, body: AsyncGenerator[bytes, None] | None = None)
         ) from None
     except (KeyError, ValueError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The multipart body cannot be read: {error!r}.", code="bad_multipart") from None
+    finished = {id(value.file) for _, value in data.multi_items() if isinstance(value, UploadFile)}
+    for file in parser._files_to_close_on_error:  # a part that the body broke off in belongs to nobody
+        if id(file) not in finished:
+            file.close()
     form = Form({}, [])
     for name, value in data.multi_items():
         if isinstance(value, UploadFile):
             form.files.append((name, value))
         elif "\0" in value or "\0" in name:
-            await form.close()
+            await data.close()
             raise InvalidRequest("Fields may not hold NUL characters.", code="nul_character", field=name)
         else:
             form.fields[name] = value

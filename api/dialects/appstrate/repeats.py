@@ -35,7 +35,15 @@ async def once(call: Call, produce: Callable[[Call], Awaitable[Response]]) -> Re
     key = key_of(call)
     if key is None:
         return await produce(call)
-    content = (await spool.digest(call)).hexdigest()
+    try:
+        return await _once(call, key, (await spool.digest(call)).hexdigest(), produce)
+    finally:
+        spool.drop(call)
+
+
+async def _once(
+    call: Call, key: str, content: str, produce: Callable[[Call], Awaitable[Response]]
+) -> Response:
     org_id, state = call.org_id, call.state
     taken = await state.write(idempotency.take, org_id, key, content)
     if isinstance(taken, Kept):

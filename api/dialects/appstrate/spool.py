@@ -28,6 +28,13 @@ async def digest(call: Call) -> Any:
     return found
 
 
+def drop(call: Call) -> None:
+    """What was kept is needed no more, read or not."""
+    file: SpooledTemporaryFile[bytes] | None = call.scope.get(_SPOOL)
+    if file is not None:
+        file.close()
+
+
 async def pieces(call: Call) -> AsyncGenerator[bytes, None]:
     """The body of a multipart request, from the wire or from where it was kept."""
     file: SpooledTemporaryFile[bytes] | None = call.scope.get(_SPOOL)

@@ -47,7 +47,7 @@ class NugenCreateBody(BaseModel):
     agent_description: str = Field(max_length=10_000)
     model: str = Field(description="A model's id, as available_models lists it.")
     temperature: float = TEMPERATURE
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(None, strict=True)
     instructions: str | None = Field(None, max_length=200_000)
     demonstrations: list[Demonstration] | None = Field(None, max_length=200)
 
@@ -61,8 +61,8 @@ class NugenChangeBody(BaseModel):
     agent_description: str | None = Field(None, max_length=10_000)
     model: str | None = None
     temperature: float | None = Field(None, description="From 0 to 2.")
-    max_tokens: int | None = None
-    max_token: int | None = Field(None, description="The older spelling of max_tokens.")
+    max_tokens: int | None = Field(None, strict=True)
+    max_token: int | None = Field(None, strict=True, description="The older spelling of max_tokens.")
     instructions: str | None = Field(None, max_length=200_000)
     demonstrations: list[Demonstration] | None = Field(None, max_length=200)
 

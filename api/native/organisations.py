@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
 from api.call import Call, reply
@@ -14,6 +14,7 @@ from api.native.members import InvitationMade, invitation_json, link_json, once_
 from api.operations import Answer, Routes
 from common.domain import emails
 from common.domain.errors import Forbidden, InvalidRequest
+from common.domain.retention import Retention
 from common.domain.roles import Role
 from common.domain.run_request import Strict
 from common.services import members
@@ -24,22 +25,31 @@ from common.store.transaction import Tx
 routes = Routes(NATIVE, "organisations")
 
 
-class OrganisationBody(Strict):
-    """An organisation's name."""
-
-    name: str = Field(min_length=1, max_length=200)
-
-    @field_validator("name")
-    @classmethod
-    def _printable(cls, name: str) -> str:
-        if not name.isprintable() or not name.strip():
-            raise ValueError("write it in printable characters")
-        return name.strip()
+def _printable(name: str) -> str:
+    if not name.isprintable() or not name.strip():
+        raise ValueError("write it in printable characters")
+    return name.strip()
 
 
-class NewOrganisation(OrganisationBody):
+OrganisationName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Days = dict[str, float | None]
+
+
+class OrganisationChange(Strict):
+    """What to change; what is left out stays."""
+
+    name: OrganisationName | None = None
+    retention: Days | None = Field(
+        None,
+        description="Days that what has ended is kept: completed, failed, stopped, sessions, usage; null for ever."
+        " Replaces what was set; what it leaves out is as the installation has it.",
+    )
+
+
+class NewOrganisation(Strict):
     """An organisation to make."""
 
+    name: OrganisationName
     owner_email: str | None = Field(
         None, max_length=emails.LONGEST, description="Who is invited to own it; by default who signed in."
     )
@@ -50,6 +60,7 @@ class OrganisationView(schemas.Shape):
 
     id: str
     name: str
+    retention: Days = Field(description="Days that what has ended is kept; null for ever.")
     created_at: str
 
 
@@ -59,9 +70,10 @@ class OrganisationMade(OrganisationView):
     invitation: InvitationMade | None
 
 
-def organisation_json(row: dict[str, Any]) -> dict[str, Any]:
-    """An organisation as the native API shows it."""
-    return {"id": row["id"], "name": row["name"], "created_at": when(row["created_at"])}
+def organisation_json(row: dict[str, Any], retention_days: float) -> dict[str, Any]:
+    """An organisation as the native API shows it; `retention_days` is the installation's."""
+    kept = Retention.of(row["settings"], retention_days).to_json()
+    return {"id": row["id"], "name": row["name"], "retention": kept, "created_at": when(row["created_at"])}
 
 
 @routes.post(
@@ -97,7 +109,8 @@ async def create_organisation(call: Call) -> Response:
         row, invited = made
         told = invited and invitation_json(invited.row) | link_json(call, None)
         link = link_json(call, invited.token) if invited else {}
-        return organisation_json(row) | {"invitation": told}, link
+        shown = organisation_json(row, call.state.settings.retention_days)
+        return shown | {"invitation": told}, link
 
     return await once_with_secret(call, make, _with_link)
 
@@ -123,21 +136,31 @@ def _with_link(told: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
 async def get_organisation(call: Call) -> Response:
     """Read the organisation the call is for."""
     call.query(NoParameters)
-    return reply(organisation_json(await call.state.preview(service.own, call.org_id)))
+    row = await call.state.preview(service.own, call.org_id)
+    return reply(organisation_json(row, call.state.settings.retention_days))
 
 
 @routes.patch(
     "/organisation",
     "organisation:write",
     query=NoParameters,
-    body=OrganisationBody,
+    body=OrganisationChange,
     answers=[Answer(200, "The organisation as it is now.", OrganisationView)],
     errors=(400, 413, 415),
 )
-async def rename_organisation(call: Call) -> Response:
-    """Rename the organisation the call is for."""
+async def change_organisation(call: Call) -> Response:
+    """Rename the organisation the call is for, or say how long it keeps what has ended."""
     call.query(NoParameters)
-    body = await call.json(OrganisationBody)
-    row = await call.state.write(service.rename, call.org_id, body.name, call.principal.actor)
+    body = await call.json(OrganisationChange)
+    row = await call.state.write(_change, call.org_id, body, call.principal.actor)
     call.state.forget_callers()
-    return reply(organisation_json(row))
+    return reply(organisation_json(row, call.state.settings.retention_days))
+
+
+def _change(tx: Tx, org_id: str, body: OrganisationChange, actor: str) -> dict[str, Any]:
+    row = service.own(tx, org_id)
+    if body.name is not None:
+        row = service.rename(tx, org_id, body.name, actor)
+    if "retention" in body.model_fields_set:
+        row = service.retain(tx, org_id, body.retention, actor)
+    return row

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import Annotated, Any, Final, Literal
+from typing import Final
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from api import idempotency
@@ -14,109 +14,23 @@ from api.auth import require
 from api.call import Call, reply
 from api.native import schemas
 from api.native.front import BASE, NATIVE, NoParameters, Paging, Parameters, page, when
+from api.native.schedule_bodies import PauseBody, PreviewBody, ScheduleBody, ScheduleChange
 from api.native.schedule_view import FirePage, ScheduleView, Upcoming, fire_json, schedule_json, upcoming_json
 from api.native.task_view import hint, links
 from api.operations import Answer, Routes
 from common.domain.errors import InvalidRequest
 from common.domain.preview import MAX_PREVIEW
-from common.domain.run_request import Metadata, Name, RunRequest, Scalar, Strict
 from common.domain.stored_schedule import ScheduleState, StoredSchedule
 from common.services import schedules as service
 from common.services import scheduling
 from common.services.runs import Caller
 from common.services.schedules import Triggered
-from common.services.scheduling import Wanted
 from common.store import fires, schedules
 from common.store.transaction import Tx
 
 routes = Routes(NATIVE, "schedules")
 
 _RUN: Final = "runs:create"
-Count = Annotated[int, Field(le=2**31 - 1)]
-
-
-class Timing(Strict):
-    """When, and how the times are treated."""
-
-    timezone: str = Field(
-        "UTC", max_length=64, description="An IANA zone: cron and plain dates are read on its clocks."
-    )
-    overlap: Literal["skip", "queue", "allow", "stop_running"] | None = Field(
-        None, description="While an earlier run has not ended; by default skip, with catch_up all allow."
-    )
-    catch_up: Literal["none", "last", "all"] | None = Field(
-        None,
-        description="Of times that were missed; by default last. Given, it also permits a date that has passed.",
-    )
-    catch_up_window_s: float | None = Field(None, description="How old a missed time may be, in seconds.")
-    jitter_s: float = Field(0.0, description="Release each run up to so many seconds later, steadily.")
-    end_at: str | float | None = Field(
-        None, description="The last moment it may be due (ISO 8601 or epoch seconds)."
-    )
-    max_fires: Count | None = Field(None, description="How often it runs.")
-    pause_after_failures: Count | None = Field(None, description="Pause after so many failed runs in a row.")
-
-
-_NEVER_NULL: Final = ("schedule", "timezone", "jitter_s", "overlap", "catch_up")
-When = Annotated[
-    Scalar,
-    Field(
-        description="Seconds from now, an ISO 8601 date or date-time, or a cron line of five fields.",
-        examples=["0 9 * * mon-fri"],
-    ),
-]
-
-
-class ScheduleBody(Timing):
-    """A schedule, and the run it makes."""
-
-    agent: Name = Field(
-        description="An agent's id, @scope/name or normalised name; a version's id pins that version."
-    )
-    schedule: When
-    run: RunRequest = Field(description="The run request, as for POST /agents/{agent}/run.")
-    name: Name | None = None
-    enabled: bool = Field(True, description="False makes it paused.")
-    metadata: Metadata | None = Field(None, description="Yours to use.")
-
-    @property
-    def wanted(self) -> Wanted:
-        """The schedule as the service takes it."""
-        given = self.model_dump(exclude={"agent", "run", "metadata"})
-        return Wanted(**given, meta=self.metadata)
-
-
-def _stay(schema: dict[str, Any]) -> None:
-    """Documents that these fields are left out, not null, to stay as they are."""
-    for name in _NEVER_NULL:
-        shown = schema["properties"][name]
-        if "anyOf" in shown:
-            shown["anyOf"] = [choice for choice in shown["anyOf"] if choice != {"type": "null"}]
-            shown.pop("default", None)
-
-
-class ScheduleChange(Timing):
-    """What to change; what is left out stays."""
-
-    model_config = ConfigDict(json_schema_extra=_stay)
-
-    schedule: When | None = None
-    run: RunRequest | None = None
-    name: Name | None = None
-    metadata: Metadata | None = None
-
-    @property
-    def changes(self) -> dict[str, Any]:
-        """The fields that were given, under the service's names."""
-        given = self.model_dump(include=self.model_fields_set - {"run"})
-        if "metadata" in given:
-            given["meta"] = given.pop("metadata")
-        for name in _NEVER_NULL:
-            if name in given and given[name] is None:
-                raise InvalidRequest(
-                    f"{name} cannot be null; leave it out.", code="invalid_field", field=name
-                )
-        return given
 
 
 def schedule_id(call: Call) -> str:
@@ -182,21 +96,6 @@ async def list_schedules(call: Call) -> Response:
         lambda conn: schedules.page(conn, org_id, limit + 1, before, agent_id, state)
     )
     return reply(page([schedule_json(row) for row in rows], limit, [row.id for row in rows]))
-
-
-class PreviewBody(Strict):
-    """A schedule that need not exist."""
-
-    schedule: When
-    timezone: str = Field("UTC", max_length=64)
-    end_at: str | float | None = None
-    max_fires: Count | None = None
-    count: int = Field(10, description=f"How many times, at most {MAX_PREVIEW}.")
-
-    @property
-    def wanted(self) -> Wanted:
-        """The schedule as the service takes it."""
-        return Wanted(**self.model_dump(exclude={"count"}))
 
 
 @routes.post(
@@ -278,12 +177,6 @@ async def delete_schedule(call: Call) -> Response:
     stop_running = call.query(RemoveParameters).stop_running
     await call.state.write(service.remove, call.org_id, schedule_id(call), call.principal.actor, stop_running)
     return Response(status_code=204)
-
-
-class PauseBody(Strict):
-    """Why it rests."""
-
-    reason: str | None = Field(None, max_length=500)
 
 
 @routes.post(

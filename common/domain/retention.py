@@ -13,9 +13,12 @@ from common.domain.lifecycle import TERMINAL, Status
 DAY_S: Final = 86_400.0
 #: The key of an organisation's settings under which its retention stands.
 SETTING: Final = "retention"
-#: What may stand there: each terminal status, and conversations that nobody continues.
+#: What may stand there: each terminal status, conversations that nobody continues, and what model turns cost.
 SESSIONS: Final = "sessions"
-NAMES: Final = (*sorted(status.value for status in TERMINAL), SESSIONS)
+USAGE: Final = "usage"
+NAMES: Final = (*sorted(status.value for status in TERMINAL), SESSIONS, USAGE)
+#: What was spent is kept for the books, whatever becomes of the tasks that spent it, in days.
+USAGE_DAYS: Final = 400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +27,31 @@ class Retention:
 
     by_status: Mapping[Status, float | None]
     sessions: float | None
+    usage: float | None
 
     @staticmethod
     def of(settings: Any, default_days: float) -> Retention:
-        """What an organisation's settings say; what they leave out, or cannot mean, is kept `default_days`."""
+        """What an organisation's settings say; what they leave out, or cannot mean, is kept `default_days`.
+
+        Usage is kept `USAGE_DAYS` then, or for as long as tasks if that is longer.
+        """
         given = settings.get(SETTING) if isinstance(settings, Mapping) else None
         own = given if isinstance(given, Mapping) else {}
 
-        def kept(name: str) -> float | None:
-            days = own.get(name, default_days)
+        def kept(name: str, default: float = default_days) -> float | None:
+            days = own.get(name, default)
             if days is None:
                 return None
-            return DAY_S * (days if _is_days(days) else default_days)
+            return DAY_S * (days if _is_days(days) else default)
 
-        return Retention({status: kept(status.value) for status in sorted(TERMINAL)}, kept(SESSIONS))
+        by_status = {status: kept(status.value) for status in sorted(TERMINAL)}
+        return Retention(by_status, kept(SESSIONS), kept(USAGE, max(USAGE_DAYS, default_days)))
+
+    def to_json(self) -> dict[str, float | None]:
+        """Days by name, null for ever."""
+        seconds = {status.value: kept for status, kept in self.by_status.items()}
+        named = seconds | {SESSIONS: self.sessions, USAGE: self.usage}
+        return {name: None if kept is None else kept / DAY_S for name, kept in named.items()}
 
 
 def check_retention(value: Any, field: str = SETTING) -> dict[str, float | None]:

@@ -66,13 +66,6 @@ def send_again(tx: Tx, org_id: str, wanted: Filter, limit: int) -> list[str]:
     return ids
 
 
-def prune(tx: Tx, before: float, limit: int = 1000) -> int:
-    """Forget deliveries of ended business made before `before` (epoch seconds); how many."""
-    old = select(Delivery.id).where(Delivery.state != "pending", Delivery.created_at < before).limit(limit)
-    ids = list(tx.conn.execute(old.with_for_update(skip_locked=True)).scalars())
-    return int(tx.conn.execute(delete(Delivery).where(Delivery.id.in_(ids))).rowcount) if ids else 0
-
-
 def forget(tx: Tx, task_ids: Sequence[str]) -> None:
     """Delete the deliveries of deleted tasks."""
     if task_ids:

@@ -59,6 +59,11 @@ def rename_organisation(tx: Tx, org_id: str, name: str) -> None:
     tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(name=name))
 
 
+def set_settings(tx: Tx, org_id: str, settings: dict[str, Any]) -> None:
+    """Replace an organisation's settings."""
+    tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(settings=settings or None))
+
+
 def lock_organisation(tx: Tx, org_id: str) -> None:
     """Be alone with the organisation until the commit."""
     tx.conn.execute(select(_ORG.id).where(_ORG.id == org_id).with_for_update())

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, or_, select, text
+from sqlalchemy import Connection, delete, exists, or_, select, text, tuple_
 from sqlalchemy.orm import aliased
 
 from common.domain.lifecycle import Status
@@ -29,6 +29,7 @@ from common.store.tables.query import (
     StoredFile,
     Task,
     TaskEvent,
+    Turn,
 )
 from common.store.transaction import Tx
 
@@ -104,6 +105,12 @@ def any_delivery(conn: Connection, org_id: str, before: float) -> bool:
     return conn.execute(_orphan_deliveries(org_id, before, 1)).first() is not None
 
 
+def any_turn(conn: Connection, org_id: str, before: float) -> bool:
+    """Whether `remove_turns` would find one."""
+    query = select(Turn.key).where(Turn.org_id == org_id, Turn.at < before).limit(1)
+    return conn.execute(query).first() is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Tasks to prune, locked."""
@@ -122,7 +129,7 @@ def choose(tx: Tx, org_id: str, status: Status, before: float, limit: int) -> Ch
 def remove_tasks(tx: Tx, task_ids: Sequence[str]) -> set[str]:
     """Delete tasks with all that is theirs; the hashes of the files they had.
 
-    Lines of a conversation stay as long as the conversation, and what was spent stays for the books.
+    Lines of a conversation stay as long as the conversation, and what was spent as long as the books want it.
     """
     ids = list(task_ids)
     if not ids:
@@ -160,6 +167,16 @@ def remove_deliveries(tx: Tx, org_id: str, before: float, limit: int) -> int:
     """Delete deliveries, made before `before` and done with, that belong to no task."""
     query = _orphan_deliveries(org_id, before, limit).with_for_update(skip_locked=True, of=Delivery)
     return _remove(tx, Delivery, list(tx.conn.execute(query).scalars()))
+
+
+def remove_turns(tx: Tx, org_id: str, before: float, limit: int) -> int:
+    """Delete what model turns before `before` cost."""
+    key = (Turn.task_id, Turn.key)
+    query = select(*key).where(Turn.org_id == org_id, Turn.at < before).order_by(Turn.at).limit(limit)
+    rows = tx.conn.execute(query.with_for_update(skip_locked=True)).all()
+    if rows:
+        tx.conn.execute(delete(Turn).where(tuple_(*key).in_([tuple(row) for row in rows])))
+    return len(rows)
 
 
 def remove_schedules(tx: Tx, before: float, limit: int) -> int:

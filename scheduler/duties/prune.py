@@ -83,6 +83,9 @@ class Prune:
                 work.append(lambda tx: prune.remove_sessions(tx, org_id, idle, SESSIONS))
             if prune.any_delivery(conn, org_id, old):
                 work.append(lambda tx: prune.remove_deliveries(tx, org_id, old, self._batch))
+            spent = None if kept.usage is None else at - kept.usage
+            if spent is not None and prune.any_turn(conn, org_id, spent):
+                work.append(lambda tx: prune.remove_turns(tx, org_id, spent, self._batch))
         deleted = sum(self._tasks(org_id, status, before) for status, before in due)
         return deleted + sum(self._transact(now, one) for one in work)
 

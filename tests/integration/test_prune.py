@@ -153,6 +153,23 @@ def test_all_that_is_a_tasks_goes_with_it(clock: Clockwork, files: FileStore) ->
     }  # fmt: skip
 
 
+def test_what_was_spent_is_forgotten_when_the_books_want_it_no_more(
+    clock: Clockwork, files: FileStore
+) -> None:
+    old = run(clock, None)
+    clock.transact(lambda tx: _furnish(tx, clock.org, old))
+    clock.transact(lambda tx: _end(tx, old, Event.FINISH))
+    prune(clock, files, 390)
+    fresh = run(clock, None)
+    clock.transact(lambda tx: _furnish(tx, clock.org, fresh))
+    assert count(clock, Turn) == 2
+    assert prune(clock, files, 11) == 1
+    assert count(clock, Turn) == 1
+    settings(clock, retention={"usage": 5})
+    prune(clock, files)
+    assert count(clock, Turn) == 0
+
+
 def _with_file() -> dict[str, Any]:
     file = {"id": uuid7(), "sha256": HASH, "name": "a.txt", "media_type": "text/plain", "size": 1}
     return {"message": "x", "files": [file]}

@@ -9,7 +9,7 @@ import pytest
 
 from common.domain.errors import InvalidRequest
 from common.domain.lifecycle import Status
-from common.domain.retention import DAY_S, Retention, check_retention
+from common.domain.retention import DAY_S, USAGE_DAYS, Retention, check_retention
 
 
 def test_what_is_left_out_is_kept_the_default() -> None:
@@ -43,3 +43,15 @@ def test_unknown_names_are_refused() -> None:
         with pytest.raises(InvalidRequest):
             check_retention(value)
     assert check_retention({"failed": 5, "completed": None}) == {"failed": 5, "completed": None}
+
+
+def test_usage_is_kept_for_the_books_unless_the_organisation_says() -> None:
+    assert Retention.of(None, 30.0).usage == USAGE_DAYS * DAY_S
+    assert Retention.of(None, 1000.0).usage == 1000 * DAY_S, "not shorter than the tasks"
+    assert Retention.of({"retention": {"usage": 90}}, 30.0).usage == 90 * DAY_S
+    assert Retention.of({"retention": {"usage": None}}, 30.0).usage is None
+
+
+def test_it_is_shown_in_days() -> None:
+    shown = Retention.of({"retention": {"failed": None, "completed": 7}}, 30.0).to_json()
+    assert shown == {"completed": 7, "failed": None, "stopped": 30, "sessions": 30, "usage": USAGE_DAYS}

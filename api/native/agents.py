@@ -12,6 +12,7 @@ from starlette.responses import Response
 from api import idempotency
 from api.call import Call, reply
 from api.native import schemas
+from api.native.agent_names import refused
 from api.native.front import BASE, NATIVE, NoParameters, Paging, listing, page, when
 from api.operations import Answer, Routes
 from common.domain.errors import InvalidRequest, NotFound
@@ -101,7 +102,10 @@ async def version_row(call: Call) -> dict[str, Any]:
         chosen = publishing.resolve(conn, org_id, named).version["id"]
         return agent_versions.get(conn, org_id, chosen)
 
-    found = await call.state.reader.one(look)
+    try:
+        found = await call.state.reader.one(look)
+    except NotFound as missing:
+        raise refused(missing, named) from None
     if found is None:
         raise NotFound("There is no such agent.", code="agent_not_found", field="agent")
     return found
@@ -191,7 +195,7 @@ def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str) -> dict[str, 
     "agents:read",
     query=NoParameters,
     answers=[Answer(200, "The agent.", AgentView)],
-    errors=(404,),
+    errors=(400, 404),
 )
 async def get_agent(call: Call) -> Response:
     """Read an agent, or one version of it."""
@@ -232,7 +236,7 @@ def _change(tx: Tx, org_id: str, version_id: str, wanted: DraftRequest, actor: s
     "agents:delete",
     query=NoParameters,
     answers=[Answer(204, "The agent and its versions are gone; its tasks stay.")],
-    errors=(403, 404, 409),
+    errors=(400, 403, 404, 409),
 )
 async def delete_agent(call: Call) -> Response:
     """Delete an agent with all its versions."""
@@ -253,7 +257,7 @@ def _remove(tx: Tx, org_id: str, version_id: str, actor: str) -> None:
     "agents:read",
     query=NoParameters,
     answers=[Answer(200, "Its versions, newest first.", VersionList)],
-    errors=(404,),
+    errors=(400, 404),
 )
 async def list_versions(call: Call) -> Response:
     """List an agent's versions, newest first."""
@@ -269,7 +273,7 @@ async def list_versions(call: Call) -> Response:
     "agents:write",
     query=NoParameters,
     answers=[Answer(200, "The published version.", AgentView)],
-    errors=(403, 404, 409),
+    errors=(400, 403, 404, 409),
 )
 async def publish_draft(call: Call) -> Response:
     """Publish an agent's draft; 409 no_draft when nothing was changed since the last time."""

@@ -108,7 +108,7 @@ class Tags(schemas.Shape):
     "agents:read",
     query=NoParameters,
     answers=[Answer(200, "Its tags.", Tags)],
-    errors=(404,),
+    errors=(400, 404),
 )
 async def list_tags(call: Call) -> Response:
     """List an agent's tags."""
@@ -162,7 +162,7 @@ def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str, a
     "agents:write",
     query=NoParameters,
     answers=[Answer(204, "The tag is gone.")],
-    errors=(403, 404, 409),
+    errors=(400, 403, 404, 409),
 )
 async def delete_tag(call: Call) -> Response:
     """Remove a tag."""

@@ -15,11 +15,12 @@ from api import bodies, idempotency, metrics, uploads
 from api.call import Call, reply
 from api.facts import facts
 from api.native import schemas
+from api.native.agent_names import refused
 from api.native.front import BASE, NATIVE, Parameters, when
 from api.native.schedule_view import schedule_brief
 from api.native.task_view import hint, links, poll_after_ms, queue
 from api.operations import Answer, Routes
-from common.domain.errors import UnsupportedMedia
+from common.domain.errors import NotFound, UnsupportedMedia
 from common.domain.lifecycle import Status
 from common.domain.run_request import RunRequest
 from common.domain.specs import Accepted
@@ -135,7 +136,10 @@ async def _run(
 
 
 async def _agent(call: Call, version: str | None) -> AgentRecord:
-    return await call.state.agents.find(call.org_id, call.params["agent"], version)
+    try:
+        return await call.state.agents.find(call.org_id, call.params["agent"], version)
+    except NotFound as missing:
+        raise refused(missing, call.params["agent"]) from None
 
 
 def _prepare(

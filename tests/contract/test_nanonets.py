@@ -528,6 +528,8 @@ class TestErrors:
 
     def test_a_bad_uuid_is_400(self, admin: httpx2.Client) -> None:
         refused(admin.get(f"{V1}/tasks/not-a-uuid"), 400)
+        refused(admin.get(f"{V1}/agents/not-a-uuid"), 400)
+        refused(admin.post(f"{V1}/agents/not-a-uuid/run", json={"query": "hi"}), 400)
 
     @pytest.mark.parametrize("header", [None, "Basic abc", "Bearer", "Bearer ry_unknown"])
     def test_missing_or_unknown_keys_are_401(self, live: Live, header: str | None) -> None:

@@ -4,7 +4,7 @@ An entry point there names a `typer.Typer`; it is loaded only when its command i
 `runyard up` imports nothing it does not need:
 
     [project.entry-points."runyard.commands"]
-    keys = "api.cli.keys:app"
+    reports = "our_package.reports:app"
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ import typer
 from typer.core import TyperGroup
 
 GROUP = "runyard.commands"
+#: Commands of this package, loaded like those of others: only when they are called or listed.
+OWN = {
+    "keys": "launch.keys:app",
+    "members": "launch.members:app",
+    "agents": "workers.cli:app",
+}
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -41,7 +47,8 @@ class Commands(TyperGroup):
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    own = (EntryPoint(name, value, GROUP) for name, value in OWN.items())
+    return {point.name: point for point in (*own, *entry_points(group=GROUP))}
 
 
 app = typer.Typer(
@@ -89,6 +96,14 @@ def scheduler(context: typer.Context) -> None:
 def migrate(context: typer.Context) -> None:
     """Bring the database to the newest version."""
     _become("common.store.migrate", context.args)
+
+
+@app.command()
+def doctor() -> None:
+    """Check settings, home, database, broker, Redis, files and model; not 0 when something fails."""
+    from launch.doctor import doctor as examine
+
+    raise typer.Exit(examine())
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

@@ -20,6 +20,7 @@ from common.store import agents as store
 from common.store.transaction import Store
 from runyard.authoring import AgentDefinition, registered
 
+_DOCUMENTS = (".yaml", ".yml", ".json")
 logger = structlog.get_logger("runyard.catalogue")
 
 
@@ -37,6 +38,8 @@ def load(sources: Iterable[str]) -> tuple[dict[str, AgentDefinition], list[Manif
             manifests.extend(_folder(path))
         elif path.suffix == ".py" and path.is_file():
             _import_file(path)
+        elif path.suffix in _DOCUMENTS and path.is_file():
+            manifests.append(_manifest(path))
         else:
             _import_module(source)
     return registered(), manifests
@@ -46,7 +49,7 @@ def _folder(folder: Path) -> list[Manifest]:
     for file in sorted(folder.glob("*.py")):
         if not file.name.startswith("_"):
             _import_file(file)
-    found = sorted(f for f in folder.iterdir() if f.suffix in (".yaml", ".yml", ".json"))
+    found = sorted(f for f in folder.iterdir() if f.suffix in _DOCUMENTS)
     return [_manifest(file) for file in found]
 
 

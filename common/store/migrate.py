@@ -13,6 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
@@ -36,6 +37,14 @@ def downgrade(db: Database, revision: str = "base") -> None:
     with db.begin() as connection:
         _lock(db, connection)
         command.downgrade(_config(connection), revision)
+
+
+def revisions(db: Database) -> tuple[str | None, str | None]:
+    """The version that the tables have, and the one that this code needs."""
+    with db.read() as connection:
+        has = MigrationContext.configure(connection).get_current_revision()
+        needs = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    return has, needs
 
 
 def differences(db: Database) -> list[object]:

@@ -1,0 +1,174 @@
+"""`runyard doctor`: whether everything an installation needs is there, one line each."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import httpx2
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from common.broker.application import application
+from common.domain.errors import RunyardError
+from common.files import FileStore
+from common.services.identity import ADMIN_KEY, JWT_SECRET, SECRET_KEY
+from common.services.model_choice import LOCAL
+from common.services.model_choice import check as check_model
+from common.settings import Settings
+from common.store import migrate
+from common.store.database import Database
+from launch import preflight
+from launch.problems import StartProblem
+
+_SECONDS = 3.0
+
+
+class Verdict(StrEnum):
+    """What a check found. Only `BAD` makes the command fail."""
+
+    GOOD = "ok"
+    ODD = "warning"
+    BAD = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table."""
+
+    part: str
+    verdict: Verdict
+    told: str
+
+
+def findings(home: Path | None = None) -> Iterator[Finding]:
+    """Check everything; what later checks need and is not there ends the list."""
+    try:
+        settings = preflight.read_settings()
+    except StartProblem as problem:
+        yield Finding("settings", Verdict.BAD, str(problem))
+        return
+    if home is not None:
+        settings = settings.model_copy(update={"home": home})
+    yield Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")
+    parts: dict[str, Callable[[Settings], tuple[Verdict, str]]] = {
+        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files, "model": _model,
+    }  # fmt: skip
+    for part, check in parts.items():
+        try:
+            verdict, told = check(settings)
+        except (StartProblem, RunyardError, OSError) as problem:
+            verdict, told = Verdict.BAD, str(problem)
+        yield Finding(part, verdict, told)
+
+
+def _home(settings: Settings) -> tuple[Verdict, str]:
+    home = settings.home
+    if not home.is_dir():
+        return Verdict.ODD, f"{home} is not there yet; the first start makes it"
+    if not os.access(home, os.W_OK | os.X_OK):
+        return Verdict.BAD, f"{home} cannot be written by this user"
+    for name in (ADMIN_KEY, JWT_SECRET, SECRET_KEY):
+        file = home / name
+        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+            return Verdict.BAD, f"{file} can be read by others: chmod 600 it"
+    return Verdict.GOOD, "writable, its secrets are this user's alone"
+
+
+def _database(settings: Settings) -> tuple[Verdict, str]:
+    preflight.check_database(settings)
+    kind = "PostgreSQL" if settings.database.startswith("postgresql") else "SQLite"
+    if kind == "SQLite" and not Path(settings.database.partition("///")[2]).exists():
+        return Verdict.ODD, "SQLite; its file is not there yet, `runyard migrate` makes it"
+    db = Database(settings.database)
+    try:
+        has, needs = migrate.revisions(db)
+    finally:
+        db.close()
+    if has != needs:
+        return (
+            Verdict.BAD,
+            f"{kind} answers; its tables are of version {has or 'none'}, not {needs}: runyard migrate",
+        )
+    return Verdict.GOOD, f"{kind} answers, its tables are of version {has}"
+
+
+def _broker(settings: Settings) -> tuple[Verdict, str]:
+    if settings.embedded_broker and not (settings.home / "valkey.url").exists():
+        return Verdict.ODD, "none is set; `runyard up` brings its own"
+    with application(settings).connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=1, timeout=_SECONDS)
+        except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+            hint = "`runyard up` starts it" if settings.embedded_broker else "check RUNYARD_BROKER_URL"
+            return Verdict.BAD, f"does not answer ({type(error).__name__}): {hint}"
+        return Verdict.GOOD, f"{connection.transport_cls} answers"
+
+
+def _redis(settings: Settings) -> tuple[Verdict, str]:
+    if settings.embedded_broker and not settings.redis_url and not (settings.home / "valkey.url").exists():
+        return Verdict.ODD, "none is set; `runyard up` brings its own"
+    if not settings.redis:
+        return (
+            Verdict.ODD,
+            "none: streams read the database, rate limits count in each process (RUNYARD_REDIS_URL)",
+        )
+    options = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
+    client = redis.Redis.from_url(settings.redis, **options)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        return Verdict.BAD, f"does not answer ({type(error).__name__}): check RUNYARD_REDIS_URL"
+    finally:
+        client.close()
+    return Verdict.GOOD, "answers"
+
+
+def _files(settings: Settings) -> tuple[Verdict, str]:
+    FileStore.from_url(settings.files).check()
+    return Verdict.GOOD, "the bucket answers" if "://" in settings.files else "the folder can be written"
+
+
+def _model(settings: Settings) -> tuple[Verdict, str]:
+    name = settings.model
+    if name and name != LOCAL:
+        check_model(settings, name)
+    if settings.model_base_url:
+        return _endpoint(settings)
+    if name in ("", LOCAL):
+        return Verdict.GOOD, "the one `runyard up` chooses: by the provider key it finds, else the local one"
+    return Verdict.GOOD, f"{name}; its provider's key is set"
+
+
+def _endpoint(settings: Settings) -> tuple[Verdict, str]:
+    url = f"{settings.model_base_url.rstrip('/')}/models"
+    headers = {"Authorization": f"Bearer {settings.model_api_key}"} if settings.model_api_key else {}
+    try:
+        answer = httpx2.get(url, headers=headers, timeout=_SECONDS)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        return Verdict.BAD, f"{url} does not answer ({type(error).__name__}): check RUNYARD_MODEL_BASE_URL"
+    if answer.status_code in (401, 403):
+        return Verdict.BAD, f"{url} refuses the key ({answer.status_code}): check RUNYARD_MODEL_API_KEY"
+    if answer.status_code != 200:
+        return Verdict.ODD, f"{url} answers {answer.status_code}; it may serve models all the same"
+    return Verdict.GOOD, f"{settings.model_base_url} answers"
+
+
+_COLOURS = {Verdict.GOOD: "green", Verdict.ODD: "yellow", Verdict.BAD: "red"}
+
+
+def doctor() -> int:
+    """Print the table; 0 unless something failed."""
+    console = Console(soft_wrap=True)
+    table = Table("part", "", "", box=None, show_header=False)
+    worst = 0
+    for finding in findings():
+        worst = max(worst, int(finding.verdict is Verdict.BAD))
+        table.add_row(finding.part, f"[{_COLOURS[finding.verdict]}]{finding.verdict.value}[/]", finding.told)
+    console.print(table)
+    return worst

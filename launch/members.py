@@ -1,0 +1,70 @@
+"""`runyard members`: the people of an organisation, from the installation's own machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.domain import emails, passwords
+from common.domain.actors import OPERATOR
+from common.domain.roles import Role
+from common.services import logins
+from common.services import members as service
+from common.services.identity import DEFAULT
+from common.services.members import By
+from common.store import identity, members
+from launch.installation import fail, opened, organisation
+from launch.keys import Org, instant
+
+app = typer.Typer(no_args_is_help=True, help="Invite people, list them, and help who forgot a password.")
+
+
+@app.command()
+def invite(
+    email: Annotated[str, typer.Argument(help="Whom.")],
+    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.MEMBER,
+    org: Org = DEFAULT,
+) -> None:
+    """Invite a person, such as the first owner. The link goes to standard output, once."""
+    with opened() as (store, settings):
+        org_id = organisation(store, org)["id"]
+        with store.begin() as tx:
+            address = emails.normalised(email)
+            made = service.invite(tx, org_id, address, role, By(OPERATOR, Role.OWNER))
+        typer.echo("Hand this link to the person; it works once, for seven days:", err=True)
+        typer.echo(f"{settings.base_url}/console#/invitation/{made.token}")
+
+
+@app.command("list")
+def list_members(org: Org = DEFAULT) -> None:
+    """List the people of an organisation."""
+    table = Table("id", "e-mail", "name", "role", "since", box=None)
+    with opened() as (store, _):
+        org_id = organisation(store, org)["id"]
+        with store.read() as conn:
+            for row in members.members(conn, org_id, 10_000):
+                told = (row["user_id"], row["email"], row["name"], row["role"], instant(row["created_at"]))
+                table.add_row(*told)
+    Console(width=None if Console().is_terminal else 220).print(table)
+
+
+@app.command()
+def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
+    """Set a person's password, asked for without showing it. All their sign-ins end."""
+    password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
+    with opened() as (store, _):
+        passwords.check(password)
+        with store.read() as conn:
+            person = members.person_by_email(conn, emails.normalised(email))
+            if person is None:
+                fail(f"Nobody signs in as {email}.")
+                return
+            places = members.organisations_of(conn, person["id"])
+        with store.begin() as tx:
+            logins.change_password(tx, person["id"], passwords.hashed(password))
+            for place in places:
+                identity.audit(tx, place["id"], OPERATOR, "member.set_password", person["id"])
+    typer.echo(f"The password of {person['email']} is set.")

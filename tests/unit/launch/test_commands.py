@@ -1,0 +1,210 @@
+"""The operator's commands: keys, members, agents and the doctor, on a real database."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from common.domain import passwords
+from common.domain.roles import Role
+from common.services import identity as service
+from common.services import logins, members
+from common.settings import Settings
+from common.store import identity, migrate
+from common.store import members as member_rows
+from common.store.database import Database
+from common.store.transaction import Store
+from launch import doctor
+from launch.cli import app
+from launch.doctor import Verdict
+from runyard import authoring
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home that the settings name."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("RUNYARD_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "220")
+    return home
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[Store]:
+    """The database of an installation that was started once."""
+    home.mkdir()
+    settings = Settings(home=home)
+    db = Database(settings.database)
+    migrate.upgrade(db)
+    service.bootstrap(Store(db), settings)
+    yield Store(db)
+    db.close()
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs a command: its result."""
+
+    def invoke(*arguments: str, **options: Any) -> Any:
+        return CliRunner().invoke(app, list(arguments), **options)
+
+    return invoke
+
+
+def one_key(store: Store, key: str) -> dict[str, Any]:
+    with store.read() as conn:
+        found = identity.key_by_hash(conn, service.hash_of(key))
+    assert found is not None
+    return found
+
+
+def test_a_key_is_made_told_once_listed_and_revoked(store: Store, run: Run) -> None:
+    made = run("keys", "create", "ci", "--role", "viewer", "--scope", "runs:read", "--days", "1")
+    assert made.exit_code == 0, made.output
+    key = made.stdout.strip()
+    row = one_key(store, key)
+    assert (row["name"], row["role"], row["scopes"], row["created_by"]) == (
+        "ci",
+        "viewer",
+        ["runs:read"],
+        "operator",
+    )
+    assert row["expires_at"] is not None
+    listed = run("keys", "list")
+    assert row["id"] in listed.stdout
+    assert key not in listed.stdout
+    assert run("keys", "revoke", row["id"]).exit_code == 0
+    assert one_key(store, key)["revoked_at"] is not None
+    assert row["id"] not in run("keys", "list").stdout
+    assert row["id"] in run("keys", "list", "--revoked").stdout
+    again = run("keys", "revoke", row["id"])
+    assert (again.exit_code, "There is no such key" in again.stderr) == (1, True)
+    with store.read() as conn:
+        noted = [entry["action"] for entry in identity.audit_page(conn, row["org_id"], 10)]
+    assert noted[:2] == ["key.revoke", "key.create"]
+
+
+def test_a_scope_that_is_none_and_an_organisation_that_is_none_are_refused(store: Store, run: Run) -> None:
+    bad = run("keys", "create", "x", "--scope", "runs:fly")
+    assert (bad.exit_code, "runs:fly" in bad.stderr) == (1, True)
+    nobody = run("keys", "list", "--org", "nobody")
+    assert (nobody.exit_code, "no organisation 'nobody'" in nobody.stderr) == (1, True)
+
+
+def test_the_admin_key_is_renewed_and_the_old_one_ends(store: Store, home: Path, run: Run) -> None:
+    before = (home / "admin.key").read_text().strip()
+    assert run("keys", "renew-admin").exit_code == 0
+    after = (home / "admin.key").read_text().strip()
+    assert (home / "admin.key").stat().st_mode & 0o777 == 0o600
+    assert one_key(store, before)["revoked_at"] is not None
+    assert one_key(store, after)["revoked_at"] is None
+
+
+def test_without_tables_a_sentence_says_what_to_do(home: Path, run: Run) -> None:
+    home.mkdir()
+    refused = run("keys", "list")
+    assert (refused.exit_code, "runyard migrate" in refused.stderr) == (1, True)
+    assert "Traceback" not in refused.output
+
+
+def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store: Store, run: Run) -> None:
+    invited = run("members", "invite", "Boss@Example.com", "--role", "owner")
+    assert invited.exit_code == 0, invited.output
+    token = re.findall(r"/console#/invitation/(\S+)", invited.stdout)[0]
+    with store.begin() as tx:
+        user_id = members.accept(tx, token, None, "Boss", passwords.hashed("the first password"))
+        logins.begin(tx, user_id, (member_rows.person(tx.conn, user_id) or {})["password_hash"])
+    assert "boss@example.com" in run("members", "list").stdout
+    typed = "another password\nanother password\n"
+    assert run("members", "set-password", "boss@example.com", input=typed).exit_code == 0
+    with store.read() as conn:
+        person = member_rows.person(conn, user_id)
+        assert person is not None
+        assert passwords.matches("another password", person["password_hash"])
+        assert member_rows.organisations_of(conn, user_id)[0]["role"] == Role.OWNER
+    assert run("members", "set-password", "nobody@example.com", input=typed).exit_code == 1
+
+
+def test_manifests_and_python_files_are_published_and_listed(
+    store: Store, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authoring, "_registry", {})
+    manifest = tmp_path / "greeter.yaml"
+    manifest.write_text('name: "@cli/greeter"\nversion: 1.0.0\ninstructions: Greet.\n')
+    code = tmp_path / "cli_adder.py"
+    code.write_text(
+        "from runyard import agent\n\n"
+        '@agent("@cli/adder", version="2.0.0")\n'
+        "async def add(ctx, args: dict) -> dict:\n    return args\n"
+    )
+    published = run("agents", "publish", str(manifest))
+    assert (published.exit_code, published.stdout) == (0, "1 published: @cli/greeter.\n"), published.output
+    published = run("agents", "publish", str(code))
+    assert published.exit_code == 0, published.output
+    assert f"RUNYARD_AGENTS names {code}" in published.stderr
+    listed = run("agents", "list").stdout
+    assert re.search(r"@cli/greeter\s+1\.0\.0\s+declared", listed)
+    assert re.search(r"@cli/adder\s+2\.0\.0\s+python", listed)
+    manifest.write_text("name: nothing at all: [")
+    broken = run("agents", "publish", str(manifest))
+    assert (broken.exit_code, "greeter.yaml" in broken.stderr) == (1, True)
+    assert run("agents", "publish", "no_such_module_anywhere").exit_code == 1
+
+
+def told(name: str) -> doctor.Finding:
+    return next(finding for finding in doctor.findings() if finding.part == name)
+
+
+def test_the_doctor_finds_a_sound_installation_sound(store: Store, run: Run) -> None:
+    found = {finding.part: finding.verdict for finding in doctor.findings()}
+    assert list(found) == ["settings", "home", "database", "broker", "redis", "files", "model"]
+    assert Verdict.BAD not in found.values()
+    assert run("doctor").exit_code == 0
+
+
+def test_the_doctor_names_a_setting_that_does_not_exist(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNYARD_PROT", "1")
+    found = run("doctor")
+    assert (found.exit_code, "RUNYARD_PROT" in found.stdout) == (1, True)
+
+
+def test_the_doctor_sees_secrets_that_others_can_read(store: Store, home: Path) -> None:
+    (home / "admin.key").chmod(0o644)
+    assert told("home").verdict is Verdict.BAD
+    assert "chmod 600" in told("home").told
+
+
+def test_the_doctor_sees_tables_of_another_version(store: Store) -> None:
+    migrate.downgrade(store.db, "0003")
+    found = told("database")
+    assert (found.verdict, "runyard migrate" in found.told) == (Verdict.BAD, True)
+
+
+def test_the_doctor_calls_at_every_server(store: Store, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    monkeypatch.setenv("RUNYARD_BROKER_URL", f"redis://127.0.0.1:{nobody}/0")
+    monkeypatch.setenv("RUNYARD_MODEL", "some-model")
+    monkeypatch.setenv("RUNYARD_MODEL_BASE_URL", f"http://127.0.0.1:{nobody}/v1")
+    found = {finding.part: finding for finding in doctor.findings()}
+    for part in ("broker", "redis", "model"):
+        assert found[part].verdict is Verdict.BAD, found[part]
+        assert "RUNYARD_" in found[part].told
+    assert run("doctor").exit_code == 1
+
+
+def test_commands_are_listed_without_loading_them(run: Run) -> None:
+    told = run("--help").stdout
+    for name in ("up", "doctor", "keys", "members", "agents"):
+        assert name in told

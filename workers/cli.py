@@ -1,0 +1,86 @@
+"""`runyard agents`: what is published, and publishing from a file, folder or module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.domain.errors import RunyardError
+from common.settings import load
+from common.store import agents, identity
+from common.store.database import Database
+from common.store.transaction import Store
+from workers import catalogue
+
+_MOST = 10_000
+app = typer.Typer(no_args_is_help=True, help="List and publish agents.")
+
+
+def _store() -> tuple[Store, str]:
+    """The store, and the operator's organisation."""
+    store = Store(Database(load().database))
+    with store.read() as conn:
+        found = identity.organisation_named(conn, "default")
+    if found is None:
+        raise _Refused("There is no organisation yet: start the api once, it makes the first.")
+    return store, str(found["id"])
+
+
+class _Refused(RunyardError):
+    """The command cannot be carried out."""
+
+
+def _told(error: Exception) -> typer.Exit:
+    known = error.message if isinstance(error, RunyardError) else None
+    reason = known or f"The database does not answer, or has no tables: {type(error).__name__}."
+    typer.echo(f"runyard agents: {reason}", err=True)
+    return typer.Exit(1)
+
+
+@app.command("list")
+def list_agents() -> None:
+    """List the agents of the operator's organisation: what is published for everybody, and its own."""
+    table = Table("agent", "version", "kind", "whose", "id", box=None)
+    try:
+        store, org_id = _store()
+        with store.read() as conn:
+            for row in agents.with_manifests(conn, org_id, _MOST):
+                version = str(row["manifest"].get("version") or "—")
+                state = "everybody's" if row["shared"] else "its own"
+                table.add_row(row["name"], version, row["kind"], state, row["id"])
+        store.db.close()
+    except (RunyardError, SQLAlchemyError) as error:
+        raise _told(error) from None
+    Console(width=None if Console().is_terminal else 200).print(table)
+
+
+@app.command()
+def publish(
+    source: Annotated[
+        str, typer.Argument(help="A manifest, a Python file, a folder of either, or a module.")
+    ],
+) -> None:
+    """Publish agents for every organisation.
+
+    A declared agent runs at once. The code of a Python agent must be where the workers are: name the same
+    source in their RUNYARD_AGENTS.
+    """
+    try:
+        definitions, manifests = catalogue.load([source])
+        store, org_id = _store()
+        count = catalogue.publish(store, org_id, definitions.values(), manifests)
+        store.db.close()
+    except (RunyardError, SQLAlchemyError) as error:
+        raise _told(error) from None
+    names = [*definitions, *(manifest.name for manifest in manifests)]
+    typer.echo(f"{count} published: {', '.join(sorted(names))}." if count else "There are no agents in it.")
+    if definitions:
+        where = str(Path(source).resolve()) if Path(source).exists() else source
+        typer.echo(f"Workers run the Python agents among them when RUNYARD_AGENTS names {where}.", err=True)
+    if not count:
+        raise typer.Exit(1)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
@@ -46,7 +47,9 @@ class CronSchedule:
         """The first due time later than `instant`; no line has one before 1970 or after the year 8900."""
         if instant > _END_OF_TIME:
             return None
-        start = math.floor(max(instant, -1.0))
+        return _next(self, math.floor(max(instant, -1.0)))
+
+    def _search(self, start: int) -> float | None:
         return self._next_interval(start) if self.cron.interval else self._next_time_of_day(start)
 
     def _next_time_of_day(self, start: int) -> float | None:
@@ -87,6 +90,12 @@ class CronSchedule:
     def to_json(self) -> dict[str, Any]:
         """``{"kind": "cron", "expression", "timezone"}``."""
         return {"kind": self.kind, "expression": self.expression, "timezone": self.timezone}
+
+
+@lru_cache(maxsize=8_192)
+def _next(schedule: CronSchedule, start: int) -> float | None:
+    """Searched once: a look asks for the same due time again and again, and at full hours many schedules do."""
+    return schedule._search(start)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ def _home(settings: Settings) -> tuple[Verdict, str]:
 
 
 def _database(settings: Settings) -> tuple[Verdict, str]:
+    if not settings.database_url and not settings.home.is_dir():
+        return Verdict.ODD, "SQLite in the home, which is not there yet"
     preflight.check_database(settings)
     kind = "PostgreSQL" if settings.database.startswith("postgresql") else "SQLite"
     if kind == "SQLite" and not Path(settings.database.partition("///")[2]).exists():
@@ -130,6 +132,8 @@ def _redis(settings: Settings) -> tuple[Verdict, str]:
 
 
 def _files(settings: Settings) -> tuple[Verdict, str]:
+    if not settings.files_url and not settings.home.is_dir():
+        return Verdict.ODD, "a folder in the home, which is not there yet"
     FileStore.from_url(settings.files).check()
     return Verdict.GOOD, "the bucket answers" if "://" in settings.files else "the folder can be written"
 

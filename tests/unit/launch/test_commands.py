@@ -171,6 +171,13 @@ def test_the_doctor_finds_a_sound_installation_sound(store: Store, run: Run) -> 
     assert run("doctor").exit_code == 0
 
 
+def test_the_doctor_makes_nothing_where_nothing_was_started(home: Path) -> None:
+    found = {finding.part: finding.verdict for finding in doctor.findings()}
+    assert Verdict.BAD not in found.values()
+    assert found["home"] is found["database"] is found["files"] is Verdict.ODD
+    assert not home.exists()
+
+
 def test_the_doctor_names_a_setting_that_does_not_exist(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

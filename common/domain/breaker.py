@@ -78,6 +78,13 @@ def fail(breaker: Breaker, now: float, policy: BreakerPolicy = DEFAULT) -> Break
     return Breaker(Circuit.OPEN, failures, breaker.openings + 1, now + pause)
 
 
+def call_off(breaker: Breaker, now: float) -> Breaker:
+    """A call ended without having tried the host: if it was the trial, the next caller's is, at once."""
+    if breaker.circuit is not Circuit.HALF_OPEN:
+        return breaker
+    return replace(breaker, circuit=Circuit.OPEN, retry_at=now)
+
+
 def blames_host(status: int | None = None, error: str | None = None) -> bool:
     """Whether an attempt's outcome says that the host is away: no answer, or a gateway's answer for it.
 
@@ -89,5 +96,7 @@ def blames_host(status: int | None = None, error: str | None = None) -> bool:
 
 
 _FRESH: Final = Breaker()
-_NOT_THE_HOST: Final = frozenset({"url_refused", "header_refused", "secret_invalid", "pool_timeout"})
+_NOT_THE_HOST: Final = frozenset(
+    {"url_refused", "header_refused", "secret_invalid", "seal_broken", "pool_timeout", "internal_error"}
+)
 _GATEWAY: Final = frozenset({502, 503, 504})

@@ -77,11 +77,11 @@ class Hosts:
         """A call has ended in a status or an error code; neither: it was called off."""
         host = self._hosts[key]
         took = time.monotonic() - host.began.pop(call_id)
-        if status is None and error is None:
-            return
-        if blames_host(status, error):
+        if (status is not None or error is not None) and blames_host(status, error):
             host.breaker = breaker.fail(host.breaker, time.time(), self._policy)
-        elif status is not None:
+        elif status is None:  # called off, or never sent: it says nothing of the host
+            host.breaker = breaker.call_off(host.breaker, time.time())
+        else:
             host.breaker = breaker.succeed(host.breaker)
         if status is not None:
             host.seconds = took if host.seconds is None else host.seconds + _WEIGHT * (took - host.seconds)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.domain.breaker import Breaker, BreakerPolicy, Circuit, admit, blames_host, fail, succeed
+from common.domain.breaker import Breaker, BreakerPolicy, Circuit, admit, blames_host, call_off, fail, succeed
 
 POLICY = BreakerPolicy(failures=3, pause=10, longest_pause=60, trial=30)
 FRESH = Breaker()
@@ -74,6 +74,18 @@ def test_a_trial_nobody_reports_on_goes_to_the_next_caller() -> None:
     assert admit(lost, 40, POLICY).allowed
 
 
+def test_a_trial_that_was_called_off_is_the_next_callers_at_once() -> None:
+    opened = Breaker()
+    for _ in range(BreakerPolicy().failures):
+        opened = fail(opened, 100.0)
+    trial = admit(opened, opened.retry_at).breaker
+    now = opened.retry_at + 1.0
+    assert not admit(trial, now).allowed
+    assert admit(call_off(trial, now), now).allowed
+    assert call_off(trial, now).openings == opened.openings, "the pause goes on to grow"
+    assert call_off(Breaker(), now) == Breaker()
+
+
 def test_it_counts_years_of_failures_without_overflow() -> None:
     assert fail(Breaker(Circuit.HALF_OPEN, 5000, 5000, 0), 0, POLICY).retry_at == 60
 
@@ -102,7 +114,9 @@ def test_no_answer_is_the_host_s_fault(error: str) -> None:
     assert blames_host(error=error)
 
 
-@pytest.mark.parametrize("error", ["url_refused", "header_refused", "pool_timeout"])
+@pytest.mark.parametrize(
+    "error", ["url_refused", "header_refused", "seal_broken", "pool_timeout", "internal_error"]
+)
 def test_our_own_refusal_is_not(error: str) -> None:
     assert not blames_host(error=error)
 

@@ -56,6 +56,16 @@ def test_one_call_tries_whether_an_open_circuit_may_close() -> None:
     assert hosts.allowance().hosts[KEY].kind is Kind.GOOD
 
 
+@pytest.mark.parametrize("error", [None, "seal_broken", "internal_error"])
+def test_a_trial_that_never_reached_the_host_holds_nobody_up(error: str | None) -> None:
+    hosts = Hosts(BreakerPolicy(failures=1, pause=0.0, trial=3600.0))
+    called(hosts, error="connect_failed")
+    called(hosts, error=error)
+    assert hosts.allowance().hosts[KEY].room == 1, (
+        "the next call tries at once, not when the trial counts as lost"
+    )
+
+
 def test_a_call_that_takes_long_makes_its_host_poor_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = Hosts()
     hosts.begin(KEY, "1")

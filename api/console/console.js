@@ -1,9 +1,9 @@
 // The ops console: signing in, the sections, and their lists.
 
+import { door, invitation, places } from "./door.js";
 import { field, form, question } from "./forms.js";
-import { api, badge, button, empty, fill, follow, get, h, key, label, post, runLink, section, tell, toast, view,
-  when } from
-  "./page.js";
+import { api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, tell,
+  toast, view, when } from "./page.js";
 import { run } from "./run.js";
 
 const STATUSES = ["pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed",
@@ -219,19 +219,33 @@ async function route() {
 function signIn(reason = "") {
   document.getElementById("top").hidden = true;
   view.shown.abort();
-  const typed = h("input", { type: "password", id: "key", required: true, autocomplete: "off", spellcheck: "false" });
-  const told = h("p", { class: "bad", role: "alert" }, reason);
-  main.replaceChildren(h("section", { class: "card door" }, h("h1", {}, "Runyard"), form(async () => {
-    key.value = typed.value.trim();
-    await api("GET", "/tasks?limit=1").catch((error) => { if (error.status !== 403) throw error; });
-    await open();
-  }, "Sign in", [h("label", { for: "key" }, "API key"), typed, h("small", {},
-    "The first start writes one to admin.key in RUNYARD_HOME. It is kept until this tab is closed."), told])));
-  typed.focus();
+  const token = invited();
+  const { node, first } = token ? invitation(token, open) : door(reason, open);
+  main.replaceChildren(node);
+  first.focus();
+}
+
+const invited = () => location.hash.match(/^#\/invitation\/(.+)$/)?.[1];
+
+async function begin() { // with the key of this tab, or the cookie of somebody who signed in
+  if (invited()) return signIn();
+  if (!key.value) {
+    const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
+    if (!me?.csrf_token) return signIn();
+    person.take(me);
+  }
+  return open();
+}
+
+async function leave() {
+  if (!key.value) await post("/logout");
+  key.drop();
 }
 
 async function open() {
+  view.session.abort();
   view.session = new AbortController();
+  document.getElementById("place").replaceChildren(key.value ? "" : places(() => open().catch(tell)));
   const paths = (await (await fetch("/openapi.json")).json()).paths;
   const count = h("sup", { id: "count" });
   nav.replaceChildren(...Object.entries(SECTIONS)
@@ -268,9 +282,12 @@ function keys(event) {
   event.preventDefault();
 }
 
-addEventListener("hashchange", () => { if (key.value && location.hash !== "#main") route(); });
+addEventListener("hashchange", () => {
+  if (invited()) signIn();
+  else if (known() && location.hash !== "#main") route();
+});
 addEventListener("signed-out", (event) => signIn(event.detail));
 addEventListener("keydown", keys);
-document.getElementById("leave").addEventListener("click", () => key.drop());
+document.getElementById("leave").addEventListener("click", () => leave().catch(tell));
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
-if (key.value) open().catch(tell); else signIn();
+begin().catch(tell);

@@ -1,8 +1,9 @@
-// What every view uses: elements, the API with the typed-in key, event streams. What the server tells becomes
-// text nodes, never markup.
+// What every view uses: elements, the API with the typed-in key or the cookie, event streams. What the server tells
+// becomes text nodes, never markup.
 
 const API = "/api/v1";
 const KEY = "runyard.key";
+const ORG = "runyard.organisation";
 export const ENDED = new Set(["completed", "failed", "stopped"]);
 const LABELS = { waiting_for_input: "needs an answer", awaiting_review: "needs a review", queued: "held back" };
 
@@ -74,13 +75,28 @@ export const tell = (error) => { if (error.name !== "AbortError") toast(error.me
 export const key = { // kept until the browser tab is closed
   get value() { return sessionStorage.getItem(KEY) ?? ""; },
   set value(text) { sessionStorage.setItem(KEY, text); },
-  drop(reason = "") {
-    if (!key.value) return;
+  drop(reason = "") { // ends the session, whichever way it began
+    if (!known()) return;
     sessionStorage.removeItem(KEY);
+    person.csrf = "";
     view.session.abort();
     dispatchEvent(new CustomEvent("signed-out", { detail: reason }));
   },
 };
+
+export const person = { // who signed in; their cookie is out of reach of scripts
+  csrf: "",
+  organisations: [],
+  get org() { return sessionStorage.getItem(ORG) ?? ""; },
+  set org(id) { sessionStorage.setItem(ORG, id); },
+  take(me) {
+    person.csrf = me.csrf_token;
+    person.organisations = me.organisations;
+    if (!me.organisations.some((place) => place.id === person.org)) person.org = me.organisations[0]?.id ?? "";
+  },
+};
+
+export const known = () => Boolean(key.value || person.csrf);
 
 class Refused extends Error {
   constructor(status, problem) {
@@ -90,15 +106,20 @@ class Refused extends Error {
   }
 }
 
-const bearer = () => ({ authorization: `Bearer ${key.value}` });
+function credentials() {
+  if (key.value) return { authorization: `Bearer ${key.value}` };
+  return person.csrf ? { "x-csrf-token": person.csrf, ...(person.org && { "x-org-id": person.org }) } : {};
+}
+
+const refusal = (told) => (key.value ? "The server does not accept this key." : told?.detail ?? "You are signed out.");
 
 export async function api(method, path, body, signal) {
-  const headers = bearer();
+  const headers = credentials();
   if (body !== undefined) headers["content-type"] = "application/json";
   const answer = await fetch(API + path, { method, headers, signal,
     body: body === undefined ? undefined : JSON.stringify(body) });
   const told = answer.status === 204 ? null : await answer.json().catch(() => null);
-  if (answer.status === 401) key.drop("The server does not accept this key.");
+  if (answer.status === 401 && told?.code !== "wrong_password") key.drop(refusal(told));
   if (!answer.ok) throw new Refused(answer.status, told);
   return told;
 }
@@ -140,10 +161,10 @@ export async function follow(path, signal, heard, state = () => {}) { // resumes
     const alive = () => { clearTimeout(timer); timer = setTimeout(() => stalled.abort(), 45000); };
     try {
       alive();
-      const headers = { ...bearer(), accept: "text/event-stream", ...(last && { "last-event-id": last }) };
+      const headers = { ...credentials(), accept: "text/event-stream", ...(last && { "last-event-id": last }) };
       const answer = await fetch(API + path, { headers, signal: AbortSignal.any([signal, stalled.signal]) });
       if (answer.status === 204) return;
-      if (answer.status === 401) return key.drop("The server does not accept this key.");
+      if (answer.status === 401) return key.drop(refusal());
       if (!answer.ok) throw new Refused(answer.status, null);
       wait = 500;
       state(true);

@@ -1,4 +1,4 @@
-"""Serves the ops console. The page holds no data: its script asks the native API with the key a person types in."""
+"""Serves the ops console. The page holds no data: its script asks the native API, by cookie or by a typed-in key."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ _PAGE: Final = _Asset("console.html", "text/html")
 #: By the name in their path; the page asks for them.
 _PARTS: Final = {
     "console.css": _Asset("console.css", "text/css"),
-    **{name: _Asset(name, "text/javascript") for name in ("console.js", "page.js", "forms.js", "run.js")},
+    **{
+        name: _Asset(name, "text/javascript")
+        for name in ("console.js", "page.js", "forms.js", "run.js", "door.js")
+    },
 }
 _TEXT: Final = {"type": "string"}
 _SAME: Final = Answer(304, "It has not changed.")
@@ -63,7 +66,7 @@ _SAME: Final = Answer(304, "It has not changed.")
 async def console(call: Call) -> Response:
     """Open the ops console in a browser.
 
-    It asks for an API key, keeps it until its tab is closed, and shows what that key may see.
+    People sign in with e-mail and password (a cookie), or with an API key that is kept until the tab is closed.
     """
     return _PAGE.answer(call)
 

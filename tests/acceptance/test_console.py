@@ -86,10 +86,39 @@ def test_only_the_key_opens_it_and_a_wrong_one_is_refused(browser: Browser, stac
     page = browser.new_page()
     page.goto(stack.url("/console"))
     page.get_by_label("API key").fill("ry_wrong")
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in with this key").click()
     expect(page.get_by_role("alert")).to_have_text("The server does not accept this key.", timeout=SECONDS)
     assert page.evaluate("sessionStorage.length") == 0
     expect(page.get_by_role("navigation")).to_be_hidden()
+    page.close()
+
+
+def test_a_person_joins_by_a_link_signs_out_and_in_and_acts_by_cookie(browser: Browser, stack: Stack) -> None:
+    status, made = stack.request("POST", "/api/v1/invitations", {"email": "ada@example.com", "role": "admin"})
+    assert status == 201
+    page = browser.new_page()
+    page.goto(f"{stack.url('/console')}#/invitation/{made['token']}")
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("Password").fill("a fine password")
+    page.get_by_role("button", name="Join").click()
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible(timeout=SECONDS)
+    assert page.evaluate("document.cookie") == ""  # out of reach of scripts
+    assert made["token"] not in page.url
+    page.reload()
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible(timeout=SECONDS)
+    page.goto(f"{stack.url('/console')}#/agents/%40demo%2Fecho")
+    page.get_by_label("Message").fill("by cookie")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("#log li").first).to_be_visible(timeout=SECONDS)
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("E-mail").fill("ada@example.com")
+    page.get_by_label("Password").fill("not the password")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.locator("#toasts")).to_contain_text("wrong", timeout=SECONDS)
+    page.get_by_label("Password").fill("a fine password")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_role("navigation")).to_be_visible(timeout=SECONDS)
+    assert page.evaluate("sessionStorage.getItem('runyard.key')") is None
     page.close()
 
 

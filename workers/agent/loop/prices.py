@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import genai_prices.data  # noqa: F401 - half a second, else taken from the first turn's runs
 from pydantic_ai.messages import ModelResponse
 
 from common.domain.errors import ConfigurationError

@@ -18,6 +18,8 @@ from common.services.turns import EndTurn, end_turn
 from workers.agent.loop.history import to_lines
 from workers.attempt import Attempt
 
+# The library puts this off to the first use, where it would hold every run for the better part of a second.
+ModelMessagesTypeAdapter.rebuild()
 #: What the library can set anew; keeping it would double an entry.
 _DROPPED = ("run_id", "conversation_id", "instructions", "state", "timestamp")
 

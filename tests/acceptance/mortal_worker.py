@@ -1,0 +1,187 @@
+"""A worker that lives for one attempt and dies in the middle of it by `os._exit`, so that nothing of it runs any more.
+
+python -m tests.acceptance.mortal_worker DATABASE_URL FOLDER
+
+Each line of input is a JSON list of the points [write, key, when] at which earlier ones died; each line of output is
+the point at which this one died, or null. The imports are made once: every life is a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio._backends._asyncio  # noqa: F401 - imported before the forks, not in each
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import RequestUsage
+
+from common.domain.errors import RunyardError
+from common.domain.ids import uuid7
+from common.domain.sealing import Sealer, new_key
+from common.files import FileStore
+from common.services import claims
+from common.services.aftermath import Aftermath
+from common.settings import Settings
+from common.store import workers
+from common.store.database import Database
+from common.store.group_commit import GroupCommit
+from common.store.transaction import Store
+from runyard.tools import tool
+from tests.workshop import Ears
+from workers.agent.loop.models import Chosen
+from workers.agent.runner import DeclaredRunner
+from workers.executor import execute
+from workers.preparation import Preparation
+
+TURNS = 10
+TOOLS = ("crash_look", "crash_note", "crash_pay")
+folder = Path()  # where a life leaves what it did: `done` and `asked`, a JSON line each
+
+
+def leave(name: str, *what: Any) -> None:
+    """Note something where it outlives this process."""
+    with (folder / name).open("a") as file:
+        file.write(json.dumps(what) + "\n")
+
+
+@tool(name="crash_look", effect="read")
+async def look(what: str) -> str:
+    """Look something up."""
+    leave("done", "crash_look", what, "")
+    return f"saw {what}"
+
+
+@tool(name="crash_note", effect="idempotent")
+async def note(what: str, idempotency_key: str) -> str:
+    """Write something down."""
+    leave("done", "crash_note", what, idempotency_key)
+    return f"noted {what}"
+
+
+@tool(name="crash_pay", effect="irreversible")
+async def pay(what: str) -> str:
+    """Pay somebody."""
+    leave("done", "crash_pay", what, "")
+    return f"paid {what}"
+
+
+class Script:
+    """A model whose every answer follows from the conversation: turn n calls tools, turn ten sums up."""
+
+    def __init__(self) -> None:
+        self.model = Chosen(FunctionModel(self._answer), "scripted", tells_end=False)
+
+    def get(self, name: str | None) -> Chosen:
+        """The script, whatever the name."""
+        return self.model
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    async def _answer(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        turn = 1 + sum(isinstance(message, ModelResponse) for message in messages)
+        leave("asked", turn)
+        usage = RequestUsage(input_tokens=100 * turn, output_tokens=turn)
+        if turn == TURNS:
+            returned = [str(p.content) for m in messages for p in m.parts if p.part_kind == "tool-return"]
+            return ModelResponse(parts=[TextPart("; ".join(returned))], usage=usage)
+        made = [ToolCallPart(name, {"what": str(turn)}, tool_call_id=f"call-{name}") for name in called(turn)]
+        return ModelResponse(parts=[TextPart(f"turn {turn}"), *made], usage=usage)
+
+
+def called(turn: int) -> tuple[str, ...]:
+    """The tools that a turn calls: one of the three, in turn four all at once."""
+    return TOOLS if turn == 4 else (TOOLS[turn % 3],)
+
+
+class Mortal:
+    """A worker's way to the database, which ends its process at the first write where none has died yet."""
+
+    def __init__(self, inner: GroupCommit, died: list[list[str]], say: Callable[[Any], None]) -> None:
+        self._inner = inner
+        self._died = died
+        self._say = say
+
+    async def call(self, batch: Any, command: Any) -> Any:
+        """One fenced command; the process may end before or after it is committed."""
+        point = [batch.__name__, _key(command)]
+        self._maybe_die([*point, "before"])
+        answer = await self._inner.call(batch, command)
+        self._maybe_die([*point, "after"])
+        return answer
+
+    def _maybe_die(self, point: list[str]) -> None:
+        if point not in self._died:
+            self._say(point)
+            os._exit(137)
+
+
+def _key(command: Any) -> str:
+    """What names a write whichever attempt makes it."""
+    key = getattr(command, "key", None) or getattr(getattr(command, "entry", None), "key", "")
+    return str(key).partition(":mail#")[0]
+
+
+async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> None:
+    """Enlist, claim the run that waits, and carry it out until it ends, or this process does."""
+    ears = Ears()
+    aftermath = Aftermath(ears, ears)
+    store = Store(Database(url), aftermath)
+    writer = aftermath.writer = GroupCommit(store)
+    runner = DeclaredRunner(Settings(home=folder), store, writer, Script())
+    worker_id = uuid7()
+    with store.begin() as tx:
+        workers.enlist(tx, worker_id, "here", os.getpid(), 1, 0.0)
+    with store.begin() as tx:
+        answer = claims.claim(tx, [claims.Claim(worker_id, 1)])[0]
+    if isinstance(answer, RunyardError):
+        raise answer
+    (claimed,) = answer
+    files = FileStore.from_url(str(folder / "files"))
+    prepare = Preparation(
+        store, writer, ears, files, Sealer(new_key()), {}, asyncio.to_thread, lambda: runner
+    )
+    attempt, run = await prepare(claimed)
+    attempt.writer = Mortal(writer, died, say)  # type: ignore[assignment]
+    await execute(attempt, run)
+    say(None)
+    os._exit(0)
+
+
+def _tell(said: int, point: Any) -> None:
+    os.write(said, json.dumps(point).encode())
+
+
+def _life(url: str, died: list[list[str]]) -> str:
+    """Fork, and what the child said before it ended."""
+    heard, said = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(heard)
+        try:
+            asyncio.run(live(url, died, partial(_tell, said)))
+        finally:
+            os._exit(1)
+    os.close(said)
+    with os.fdopen(heard) as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    return told or '"nothing"'
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    Counter(iter(range(0)))  # the first look goes through every Mapping there is
+    Counter(number for number in range(0))
+    gc.freeze()  # or each life would copy what it looks at
+    for line in sys.stdin:
+        print(_life(sys.argv[1], json.loads(line)), flush=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.bench_deliveries import beside_dead, memory, storm
+from tests.benchmarks.bench_deliveries import storm
 from tests.contract.test_signing import in_node, node
-from tests.delivering import ReceiverProcess, percentile
+from tests.delivering import ReceiverProcess
 from tests.stack import Stack
 
 __all__ = ["node"]
@@ -36,16 +36,6 @@ def test_every_event_arrives_in_order_while_receivers_fail_and_deliverers_are_ki
     assert count.clean, count
     assert count.promised >= 300
     assert count.repeated > 5, "the receivers that fail were not asked"
-
-
-def test_a_dead_receiver_does_not_delay_a_healthy_one(tmp_path: Path) -> None:
-    folder = Path(memory() or tmp_path) / tmp_path.name
-    folder.mkdir(exist_ok=True)
-    found = beside_dead(folder, 10, 5, timeout=5.0, rounds=2)
-    print(found)
-    # On a machine that tests share a p99 of fifty is chance; what is dead would cost seconds.
-    assert percentile(found.beside, 0.99) < max(1.5 * percentile(found.alone, 0.99), 1.5)
-    assert percentile(found.beside, 0.5) < max(1.5 * percentile(found.alone, 0.5), 0.25)
 
 
 def test_a_killed_installation_calls_back_and_strangers_verify_it(tmp_path: Path, node: str) -> None:

@@ -68,11 +68,10 @@ class Verdict:
 class Teller:
     """A worker whose tasks do nothing but report events."""
 
-    def __init__(self, stack: Stack, tasks: int) -> None:
-        self.live = Live(stack.valkey.url)
+    def __init__(self, database_url: str, redis_url: str, tasks: int) -> None:
+        self.live = Live(redis_url)
         ears = LiveEars(self.live)
-        url = stack.env["RUNYARD_DATABASE_URL"] or f"sqlite:///{stack.home / 'runyard.db'}"
-        self.store = Store(Database(url), Aftermath(ears, ears))
+        self.store = Store(Database(database_url), Aftermath(ears, ears))
         worker = uuid7()
         with self.store.begin() as tx:
             org = tx.conn.execute(select(Organisation.id)).scalars().one()
@@ -86,7 +85,20 @@ class Teller:
             self.tasks = [(one.task.id, one.task.attempt) for one in claimed]
         self.told = 0
 
-    def tell(self, share: float, turn: int) -> None:
+    @property
+    def task_ids(self) -> list[str]:
+        """Its tasks."""
+        return [task_id for task_id, _ in self.tasks]
+
+    def tell_for(self, seconds: float, rate: float) -> None:
+        """Report `rate` events a second of every task."""
+        began, turn = time.monotonic(), 0
+        while (now := time.monotonic() - began) < seconds:
+            self._tell(min(1.0, rate * BEAT), turn)
+            turn += 1
+            time.sleep(max(0.0, turn * BEAT - now))
+
+    def _tell(self, share: float, turn: int) -> None:
         """Another event of every task whose turn it is, and some tokens of its answer."""
         groups = max(1, round(1 / share))
         mine = self.tasks[turn % groups :: groups]
@@ -123,16 +135,14 @@ def run(
 ) -> Verdict:
     """`clients` follow `tasks` on one api for `seconds`, each of which reports `rate` events a second."""
     with Stack(folder, database_url=database_url, workers=0, schedulers=0) as stack:
-        teller = Teller(stack, tasks)
+        url = stack.env["RUNYARD_DATABASE_URL"] or f"sqlite:///{stack.home / 'runyard.db'}"
+        teller = Teller(url, stack.valkey.url, tasks)
         api = stack.processes["api-1"].pid
         stack.request("GET", f"/tasks/{teller.tasks[0][0]}")
         before = _memory(api)
-        load = _Load(stack, [task_id for task_id, _ in teller.tasks], clients, churn, seconds + 120)
-        used, began, turn = _cpu(api), time.monotonic(), 0
-        while (now := time.monotonic() - began) < seconds:
-            teller.tell(min(1.0, rate * BEAT), turn)
-            turn += 1
-            time.sleep(max(0.0, turn * BEAT - now))
+        load = _Load(stack, teller.task_ids, clients, churn, seconds + 120)
+        used = _cpu(api)
+        teller.tell_for(seconds, rate)
         memory = (_memory(api) - before) / clients / 1024
         last = teller.finish()
         seen = load.wait()

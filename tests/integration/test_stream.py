@@ -20,6 +20,8 @@ from common.domain.ids import uuid7
 from common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
 from common.stream.subscription import Subscription
 from runyard import Context
+from tests.benchmarks.bench_streams import Teller
+from tests.benchmarks.stream_load import follow
 from tests.hall import Api, Frames, settled, workers_of
 from tests.servers import ValkeyServer
 
@@ -304,6 +306,23 @@ async def test_reconnecting_readers_see_no_gap_and_no_repeat(tmp_path: Path, val
             expected = list(range(1, len(readers[0]) + 1))
             assert all(seen == expected for seen in readers)
             assert len(expected) == 123
+
+
+async def test_many_clients_that_keep_reconnecting_see_every_event_once(
+    tmp_path: Path, valkey_url: str
+) -> None:
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        teller = await asyncio.to_thread(Teller, api.settings.database, valkey_url, 8)
+        port = int(api.url.rpartition(":")[2])
+        following = asyncio.create_task(follow("127.0.0.1", port, api.key, teller.task_ids, 40, 0.5, 60.0))
+        await asyncio.to_thread(teller.tell_for, 2.0, 5.0)
+        last = await asyncio.to_thread(teller.finish)
+        seen = await following
+        await asyncio.to_thread(teller.close)
+    assert seen.wrong == []
+    assert seen.reconnects >= 10
+    assert {task_id: [last[task_id]] * 5 for task_id in teller.task_ids} == seen.ended
+    assert seen.frames == 5 * (teller.told + 3 * 8), "submit, claim and finish as well"
 
 
 async def test_a_redis_restart_in_mid_stream_loses_no_event(tmp_path: Path) -> None:

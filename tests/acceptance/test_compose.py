@@ -1,0 +1,132 @@
+"""The production path: what `compose.yaml` starts, started as processes of this machine with its own settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launch import process
+from launch.ports import free_port
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNYARD = Path(sys.executable).parent / "runyard"
+DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(150)]
+
+
+def _services() -> dict[str, Any]:
+    """The services that run Runyard's own image, as the file has them after its merges."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return {name: service for name, service in services.items() if service.get("image") == "runyard"}
+
+
+def _settings(service: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
+    """A service's environment, `${NAME:-default}` filled in as compose does."""
+    fill = lambda found: given.get(found[1]) or found[2]  # noqa: E731
+    return {name: DEFAULT.sub(fill, str(text)) for name, text in service["environment"].items()}
+
+
+class Installation:
+    """The processes of the file, on servers of the tests."""
+
+    def __init__(self, folder: Path, given: dict[str, str]) -> None:
+        self.home, self.port = folder / "home", free_port()
+        self.home.mkdir()
+        self.given = given | {"RUNYARD_AGENTS": str(ROOT / "examples")}
+        self.processes = {}
+        for name, service in _services().items():
+            env = {k: v for k, v in os.environ.items() if not k.startswith("RUNYARD_")}
+            env |= _settings(service, self.given)
+            env |= {
+                "RUNYARD_HOME": str(self.home),
+                "RUNYARD_PORT": str(self.port),
+            }  # what the image and ports: say
+            log = folder / f"{name}.log"
+            self.processes[name] = process.spawn([RUNYARD, *service["command"]], log=log, env=env, cwd=folder)
+            if name == "migrate":  # the others depend on its success
+                assert self.processes[name].wait(60) == 0, log.read_text()
+
+    def request(self, path: str, body: Any = None) -> tuple[int, Any]:
+        """One call with the admin's key; (0, None) while nobody answers."""
+        key = self.home / "admin.key"
+        headers = {"authorization": f"Bearer {key.read_text().strip()}"} if key.exists() else {}
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.port}{path}"
+        asked = urllib.request.Request(url, data, headers | {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(asked, timeout=40) as answer:
+                return int(answer.status), json.loads(answer.read())
+        except urllib.error.HTTPError as refused:
+            return refused.code, json.loads(refused.read())
+        except OSError:
+            return 0, None
+
+    def stop(self) -> dict[str, int]:
+        """End all as compose does, by one SIGTERM each; their exit codes."""
+        for running in self.processes.values():
+            running.terminate()
+        return {name: running.wait(40) for name, running in self.processes.items()}
+
+
+@pytest.fixture(params=["valkey", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def installation(
+    request: pytest.FixtureRequest, tmp_path: Path, fresh_database: Callable[[], str], valkey_url: str
+) -> Iterator[Installation]:
+    broker = valkey_url if request.param == "valkey" else request.getfixturevalue("rabbitmq_url")
+    started = Installation(
+        tmp_path,
+        {
+            "RUNYARD_DATABASE_URL": fresh_database(),
+            "RUNYARD_REDIS_URL": valkey_url,
+            "RUNYARD_BROKER_URL": broker,
+        },
+    )
+    yield started
+    started.stop()
+
+
+def test_the_file_starts_an_api_a_worker_and_a_scheduler_behind_the_migration() -> None:
+    services = _services()
+    assert list(services) == ["migrate", "api", "worker", "scheduler"]
+    assert [s["command"] for s in services.values()] == [["migrate"], ["api"], ["worker"], ["scheduler"]]
+    for name in ("api", "worker", "scheduler"):
+        assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+        assert (
+            services[name]["volumes"] == services["migrate"]["volumes"]
+        )  # one home: one key, the same secrets
+
+
+def test_its_processes_complete_a_run_now_and_one_by_schedule_and_stop_in_order(
+    installation: Installation,
+) -> None:
+    wait_until(lambda: installation.request("/readyz")[0] == 200, seconds=60)
+    run = "/api/v1/agents/%40demo%2Fecho/run"
+    wait_until(lambda: installation.request(run, {"args": {"first": True}})[0] == 202, seconds=60)
+    _, accepted = installation.request(
+        run, {"args": {"n": 1}, "schedules": [{"schedule": 1, "message": "later"}]}
+    )
+    _, task = installation.request(f"/tasks/{accepted['task_id']}?wait=30")
+    assert (task["status"], task["output"]["args"]) == ("completed", {"n": 1})
+    schedule = accepted["schedules"][0]["id"]
+
+    def fired() -> bool:
+        _, page = installation.request(f"/api/v1/tasks?schedule_id={schedule}&status=completed")
+        return bool(page["data"])
+
+    wait_until(fired, seconds=30)
+    began = time.monotonic()
+    assert installation.stop() == {"migrate": 0, "api": 0, "worker": 0, "scheduler": 0}
+    assert time.monotonic() - began < 30  # compose's stop_grace_period

@@ -23,13 +23,14 @@ from common.domain.manifests import parse
 from common.domain.sealing import Sealer, new_key
 from common.domain.specs import RunSpec
 from common.outbound import OutboundPolicy
-from common.services import agents, endpoints, submissions
+from common.services import agents, endpoints, redeliveries, submissions
 from common.services.aftermath import Aftermath
 from common.services.attempts import Finish, finish
 from common.services.claims import Claim, claim
 from common.services.endpoints import EndpointRequest
 from common.store import migrate, workers
 from common.store.database import Database
+from common.store.delivery_log import Filter
 from common.store.tables.query import Delivery, Organisation
 from common.store.transaction import Store
 from tests.fakes.receiver import Received, read_log
@@ -181,6 +182,16 @@ class Site:
             (claimed,) = claim(tx, [Claim(self.worker, number)])
             assert isinstance(claimed, list)
             finish(tx, [Finish(one.task.id, one.task.attempt, {"n": 1}) for one in claimed])
+
+    def revive(self, hook: Hook) -> bool:
+        """If an endpoint was switched off, enable it and send again what died by that; whether it was."""
+        with self.store.begin() as tx:
+            if endpoints.own(tx.conn, self.org, hook.id)["active"]:
+                return False
+            endpoints.set_active(tx, self.org, hook.id, True, "test")
+            again = redeliveries.replay(tx, self.org, hook.id, Filter(states=("dead",)), "test")
+            assert not again.has_more
+            return True
 
     def switch(self, hook: Hook, on: bool) -> None:
         """Enable or disable an endpoint."""

@@ -34,7 +34,7 @@ def test_every_event_arrives_in_order_while_receivers_fail_and_deliverers_are_ki
 ) -> None:
     count = storm(tmp_path, 300, 3.0, 1.0, database_url)
     assert count.clean, count
-    assert count.promised >= 300
+    assert count.promised >= 240, "one receiver is told nothing while it is switched off"
     assert count.repeated > 5, "the receivers that fail were not asked"
 
 

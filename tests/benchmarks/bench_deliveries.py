@@ -43,12 +43,16 @@ class Beside:
 def storm(
     folder: Path, events: int, away: float, kill_every: float, database_url: str = "", feeding: float = 8.0
 ) -> Count:
-    """`events` deliveries to four endpoints while deliverers are killed, one receiver dies and comes back."""
+    """`events` deliveries to five endpoints while deliverers are killed, one receiver dies and comes back.
+
+    Another answers 410 in the middle: it is switched off, enabled again, and what died meanwhile is replayed.
+    """
     with Site(folder, database_url) as site:
         steady, mortal = site.receiver(), site.receiver()
         for path in ("/ok", "/flaky/4", "/slow/0.05"):
             site.hook(steady, path)
         site.hook(mortal, "/ok")
+        gone = site.hook(steady, "/gone/20")
         for _ in range(2):
             site.deliverer()
         tasks = -(-events // (EVENTS_OF_A_TASK * len(site.hooks)))
@@ -65,8 +69,9 @@ def storm(
         die = threading.Thread(target=_die, args=(mortal, away))
         die.start()
         deadline = time.monotonic() + away + 120 + events / 20
-        blows = 0
-        while not fed.is_set() or die.is_alive() or site.pending():
+        blows = revived = 0
+        while not fed.is_set() or die.is_alive() or site.pending() or not revived:
+            revived += site.revive(gone)
             assert time.monotonic() < deadline, f"{site.pending()} deliveries are still pending"
             time.sleep(kill_every)
             victim = site.deliverers[blows % 2]
@@ -75,7 +80,9 @@ def storm(
             blows += 1
         feeder.join()
         die.join()
-        print(f"{blows} deliverers were killed; one receiver was away for {away:g} s")
+        print(
+            f"{blows} deliverers were killed; one receiver was away for {away:g} s, one gone and enabled again"
+        )
         return judge(site)
 
 

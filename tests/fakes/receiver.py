@@ -8,6 +8,7 @@ What it does depends on the path:
     /hang          takes the request, never answers
     /echo          400, and the headers it got
     /reset         takes the request, resets the connection
+    /gone/<n>      410 to the n-th request, 200 to all others
     /flaky/<n>     every n-th event is not taken at first: by turns 500, 429, a reset, silence, a slow 500
 
 `python -m tests.fakes.receiver PORT LOG` writes a line of JSON for each request, before it is answered.
@@ -66,6 +67,7 @@ class Receiver:
     busiest: int = 0
     answers: dict[str, str] = field(default_factory=dict)  # path -> behaviour put in its place
     _count: int = 0
+    _asked: int = 0
     _failed: dict[str, int] = field(default_factory=dict)
 
     def url(self, path: str = "/ok") -> str:
@@ -107,6 +109,9 @@ class Receiver:
 
     def _behaviour(self, path: str, event_id: str) -> str:
         kind, _, argument = path.lstrip("/").partition("/")
+        if kind == "gone":
+            self._asked += 1
+            return "status/410" if self._asked == int(argument) else "ok"
         if kind != "flaky":
             return path.lstrip("/")
         if event_id in self._failed:

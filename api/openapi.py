@@ -44,6 +44,10 @@ _HEADERS: Final[dict[str, str]] = {
 #: What parameters look like that are more than any text.
 _SHAPES: Final[dict[str, dict[str, Any]]] = {
     "task_id": {"format": "uuid"},
+    "agent": {
+        "pattern": r"^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+        r"|@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._-]{0,127}|[a-z0-9]+(_[a-z0-9]+)*)$"
+    },
     "Idempotency-Key": {"minLength": 1, "maxLength": idempotency.LONGEST, "pattern": "^[ -~]+$"},
     "appstrate Idempotency-Key": {"maxLength": idempotency.LONGEST},  # an empty one is none
     "X-Session-ID": {"maxLength": 255},

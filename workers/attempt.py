@@ -86,6 +86,11 @@ class Attempt:
         """The attempt's number: its fence."""
         return self.claimed.task.attempt
 
+    @property
+    def was_suspended(self) -> bool:
+        """Whether the agent has put something to people before; what the engine asked for itself is no such."""
+        return any("!" not in q["key"] for q in self.claimed.answers)
+
     def check(self) -> None:
         """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
         if self.ended_by is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from common.domain import schemas
 from common.domain.errors import RunyardError
 from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
-from workers.attempt import Attempt
+from workers.attempt import Attempt, Ended, Suspended
 from workers.blocking import ThreadContext
 from workers.context import RunContext
 from workers.executor import Result
@@ -21,16 +22,23 @@ from workers.replay import to_json
 async def run_python(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Result:
     """Call the agent and return its output in JSON form, checked against its output schema."""
     args = _arguments(definition, attempt.task.input or {})
-    if definition.is_async:
-        value = await definition.fn(context, args)
-    else:
-        value = await attempt.run_blocking(
-            definition.fn, ThreadContext(context, asyncio.get_running_loop()), args
-        )
+    opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
+    try:
+        if definition.is_async:
+            value = await definition.fn(context, args)
+        else:
+            value = await attempt.run_blocking(
+                definition.fn, ThreadContext(context, asyncio.get_running_loop()), args
+            )
+    except Suspended as left:
+        left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
+        raise
     output = to_json(value, definition.name)
     if definition.output_schema is not None:
         _check_output(definition, output)
-    return Result(output, _lines(attempt.task.input or {}, output))
+    said = (attempt.task.input or {}).get("message") is not None
+    answer = {"role": "assistant", "type": "agent_response", "content": output}
+    return Result(output, (*opening, answer) if said else ())
 
 
 def _arguments(definition: AgentDefinition, given: dict[str, Any]) -> Any:
@@ -57,11 +65,17 @@ def _check_output(definition: AgentDefinition, output: Any) -> None:
         ) from None
 
 
-def _lines(given: dict[str, Any], output: Any) -> tuple[dict[str, Any], ...]:
+def _opening(given: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """What the user said first, for the conversation; a run by arguments alone is none."""
     said = given.get("message")
-    if said is None:
+    return () if said is None else ({"role": "user", "type": "user_message", "content": said},)
+
+
+def _questions(attempt: Attempt, ended: Ended) -> tuple[dict[str, Any], ...]:
+    if (attempt.task.input or {}).get("message") is None:
         return ()
-    return (
-        {"role": "user", "type": "user_message", "content": said},
-        {"role": "assistant", "type": "agent_response", "content": output},
+    return tuple(
+        {"role": "assistant", "type": "question", "content": asked.payload["text"]}
+        for asked in ended.asked
+        if asked.kind == "question"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
+import orjson
 from pydantic import Field, model_validator
 from sqlalchemy import Connection
 from starlette.responses import Response
@@ -171,7 +172,7 @@ class LinkBody(Strict):
 class LinkMade(schemas.Shape):
     """A link; it is told only once."""
 
-    url: str
+    url: str | None = Field(None, description="Not told again to a repetition.")
     question_id: str
     expires_at: str
 
@@ -183,8 +184,9 @@ class LinkMade(schemas.Shape):
     body=LinkBody,
     body_optional=True,
     prefixes=ROOTED,
+    headers=("Idempotency-Key",),
     answers=[Answer(201, "A one-time link.", LinkMade)],
-    errors=(400, 404, 409, 413, 415),
+    errors=(400, 404, 409, 413, 415, 422),
 )
 async def make_link(call: Call) -> Response:
     """Make a one-time link by which a person without a key answers."""
@@ -197,8 +199,17 @@ async def make_link(call: Call) -> Response:
         raise InvalidRequest(
             "This task has no such open question or review.", code="question_not_open", field="question_id"
         )
-    link = await call.state.write(
-        answer_links.create, call.org_id, chosen, body.expires_in, call.principal.actor
-    )
-    url = f"{call.state.settings.base_url}/answer/{link.token}"
-    return reply({"url": url, "question_id": link.question_id, "expires_at": when(link.expires_at)}, 201)
+    made: list[str] = []
+
+    async def make(_reserved: str | None) -> Response:
+        link = await call.state.write(
+            answer_links.create, call.org_id, chosen, body.expires_in, call.principal.actor
+        )
+        made.append(f"{call.state.settings.base_url}/answer/{link.token}")
+        return reply({"question_id": link.question_id, "expires_at": when(link.expires_at)}, 201)
+
+    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    if not made:
+        return response
+    # The link goes to the caller, not into the answer that is kept for repetitions.
+    return reply({"url": made[0]} | orjson.loads(bytes(response.body)), 201)

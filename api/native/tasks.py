@@ -309,10 +309,10 @@ def _with_opening(task: Task, lines: list[dict[str, Any]]) -> list[dict[str, Any
 
 
 def _with_question(lines: list[dict[str, Any]], seen: Facts) -> list[dict[str, Any]]:
-    known = {line["id"] for line in lines}
+    said = [line["content"] for line in lines if line["type"] == "question"]
     asked = [
         _line(seen.task, q["id"], "assistant", q["kind"], q["payload"], q["created_at"], None)
         for q in seen.questions
-        if q["id"] not in known
+        if q["kind"] != "question" or (q["payload"] or {}).get("text") not in said
     ]
     return [*lines, *asked]

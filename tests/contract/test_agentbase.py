@@ -306,6 +306,19 @@ class TestSessions:
         assert json.loads(used["input"]) == {"name": "Ada"}
         assert history[3]["content"] == "Gold."
 
+    def test_get_messages_knows_the_published_types_alone(self, admin: httpx2.Client) -> None:
+        session = session_of(run(admin, "hi", params={"agent": "asks"}))
+        run(admin, "green", params={"session": session})
+
+        history = admin.post("/get-messages", params={"session": session}).json()
+
+        assert [(line["type"], line["content"]) for line in history] == [
+            ("user_message", "hi"),
+            ("agent_response", "Which colour?"),
+            ("user_message", "green"),
+            ("agent_response", "You like green."),
+        ]
+
     def test_clear_messages_erases_them(self, admin: httpx2.Client, remembering: dict[str, str]) -> None:
         session = session_of(run(admin, "hi", params=remembering))
 

@@ -325,9 +325,7 @@ class TestSummary:
     def test_before_the_end_it_is_the_last_thing_said(
         self, admin: httpx2.Client, asked: dict[str, Any]
     ) -> None:
-        assert admin.get(f"{V1}/tasks/{asked['task_id']}/summary").json()["result"] == {
-            "text": "Which colour?"
-        }
+        assert admin.get(f"{V1}/tasks/{asked['task_id']}/summary").json()["result"] == "Which colour?"
 
     def test_with_nothing_said_there_is_none(self, admin: httpx2.Client, live: Live) -> None:
         task_id = run(admin, "waits", args={"seconds": 1})["task_id"]
@@ -376,9 +374,7 @@ class TestMessages:
     ) -> None:
         lines = admin.get(f"{V1}/tasks/{asked['task_id']}/messages").json()["data"]
 
-        assert [line["content"] for line in lines if line["role"] == "assistant"][-1] == {
-            "text": "Which colour?"
-        }
+        assert [line["content"] for line in lines if line["role"] == "assistant"][-1] == "Which colour?"
 
     def test_a_message_answers_and_the_task_goes_on_within_a_second_or_so(
         self, admin: httpx2.Client, live: Live

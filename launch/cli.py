@@ -20,6 +20,8 @@ from typer.core import TyperGroup
 GROUP = "runyard.commands"
 #: Commands of this package, loaded like those of others: only when they are called or listed.
 OWN = {
+    "run": "launch.runs:app",
+    "tasks": "launch.tasks:app",
     "keys": "launch.keys:app",
     "members": "launch.members:app",
     "agents": "workers.cli:app",

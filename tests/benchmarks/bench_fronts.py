@@ -1,8 +1,9 @@
 """`python -m tests.benchmarks.bench_fronts`: what each front costs over the native one, as ratios.
 
-One api process, one worker, the same agent. Accepting: agentbase's background call beside the native accept.
-Waiting: nara's and nugen's call beside a native accept and a wait for the end, which is the same work.
-Each round takes the fronts in turns; a figure is the median of the rounds' medians.
+One api process, one worker, the same agent. Accepting: agentbase's background call and appstrate's beside the
+native accept. Waiting: nara's and nugen's call beside a native accept and a wait for the end, which is the same
+work. Each round takes the fronts in turns; a figure is the median of the rounds' medians. In the end a thousand
+callers wait at once: what that costs the api process in threads and memory.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import httpx2
 
-from tests.contract.live import Live
+from tests.contract.live import Live, waiting_together
 
+WAITERS = int(os.environ.get("BENCH_FRONTS_WAITERS", "1000"))
 CALLS = int(os.environ.get("BENCH_FRONTS_CALLS", "100"))
 ROUNDS = int(os.environ.get("BENCH_FRONTS_ROUNDS", "5"))
 Ask = Callable[[httpx2.Client], httpx2.Response]
@@ -37,6 +39,21 @@ def native_and_wait(client: httpx2.Client) -> httpx2.Response:
 def agentbase(client: httpx2.Client) -> httpx2.Response:
     """Accept one run through agentbase."""
     return client.post("/", params={"agent": "echo"}, json={"message": "hi", "background": True})
+
+
+class Appstrate:
+    """Accept one run through appstrate, each minute's twenty with a key of their own."""
+
+    __name__ = "appstrate"
+
+    def __init__(self, live: Live, calls: int) -> None:
+        self._keys = iter(
+            [key for key in (live.key_of("admin") for _ in range(calls // 20 + 1)) for _ in range(20)]
+        )
+
+    def __call__(self, client: httpx2.Client) -> httpx2.Response:
+        headers = {"authorization": f"Bearer {next(self._keys)}"}
+        return client.post("/api/agents/@demo/echo/run", json={"input": {"a": 1}}, headers=headers)
 
 
 def nara(client: httpx2.Client) -> httpx2.Response:
@@ -72,6 +89,26 @@ def compare(client: httpx2.Client, base: Ask, *others: Ask) -> None:
         print(f"  {name:16} {middle:8.2f} ms  ratio {middle / unit:5.2f}", flush=True)
 
 
+def waiting(live: Live, gate: Path) -> None:
+    """Have callers wait at once, and print what api-1 needs for them."""
+    threads, memory = live.threads(), live.memory_mb()
+    body = {"agentName": "gated", "args": {"gate": str(gate)}}
+    most = 0.0
+
+    def look() -> None:
+        nonlocal most
+        most = live.memory_mb()
+
+    answers, while_waiting = waiting_together(
+        live, WAITERS, lambda client: client.post("/api/agent/run", json=body), gate, then=look
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    print(f"{WAITERS} callers of nara waiting at once: {threads} threads before, {while_waiting} meanwhile;")
+    print(
+        f"  {memory:.0f} MB before, {most:.0f} MB meanwhile: {(most - memory) * 1024 / WAITERS:.0f} kB a caller"
+    )
+
+
 def main() -> None:
     """Compare accepting, then waiting."""
     with (
@@ -79,12 +116,14 @@ def main() -> None:
         Live(Path(folder), RUNYARD_AGENTBASE_PER_MINUTE="0") as live,
         live.client() as client,
     ):
-        for ask in (native_and_wait, agentbase, nara, nugen):
+        appstrate = Appstrate(live, CALLS * ROUNDS + 1)
+        for ask in (native_and_wait, agentbase, appstrate, nara, nugen):
             ask(client)
         print(f"accepting, {ROUNDS} rounds of {CALLS} calls, one after another")
-        compare(client, native, agentbase)
+        compare(client, native, agentbase, appstrate)
         print(f"waiting for the end, {ROUNDS} rounds of {CALLS} calls, one after another")
         compare(client, native_and_wait, nara, nugen)
+        waiting(live, Path(folder) / "gate")
         live.store.db.close()
 
 

@@ -110,8 +110,15 @@ class Live(Stack):
 
     def threads(self) -> int:
         """How many threads api-1 has."""
+        return self._status("Threads:")
+
+    def memory_mb(self) -> float:
+        """How much memory api-1 holds, in MB."""
+        return self._status("VmRSS:") / 1024
+
+    def _status(self, field: str) -> int:
         lines = Path(f"/proc/{self.processes['api-1'].pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Threads:"))
+        return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def waiting_together(
@@ -120,8 +127,10 @@ def waiting_together(
     ask: Callable[[httpx2.AsyncClient], Awaitable[httpx2.Response]],
     gate: Path,
     gauge: str = "runyard_waiters_open",
+    then: Callable[[], None] | None = None,
 ) -> tuple[list[httpx2.Response], int]:
-    """Have so many callers wait at once, then open the gate: their answers, and api-1's threads meanwhile."""
+    """Have so many callers wait at once, look (`then`), and open the gate: their answers, and api-1's threads
+    meanwhile."""
 
     async def all_of_them() -> tuple[list[httpx2.Response], int]:
         limits = httpx2.Limits(max_connections=None)
@@ -135,6 +144,8 @@ def waiting_together(
                     wait_until, lambda: live.gauge(gauge) >= callers, seconds=90, every=0.3
                 )
                 threads = live.threads()
+                if then is not None:
+                    then()
             finally:
                 await asyncio.to_thread(gate.touch)
             return await asyncio.gather(*asked), threads

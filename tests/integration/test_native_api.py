@@ -714,7 +714,8 @@ def test_another_organisations_objects_are_404_on_every_route(api: Api, client: 
     values = {
         "task_id": task["task_id"], "agent": agent["id"], "limit_id": limit["id"], "session_id": task["session_id"],
         "file_id": file_id, "key_id": key["id"], "tag": "latest", "version": "1.0.0", "token": "nothing",
-        "user_id": key["id"], "invitation_id": key["id"], "webhook_id": webhook["id"], "delivery_id": ping["delivery_id"], "schedule_id": schedule["id"],
+        "user_id": key["id"], "invitation_id": key["id"],
+        "webhook_id": webhook["id"], "delivery_id": ping["delivery_id"], "schedule_id": schedule["id"],
     }  # fmt: skip
     bodies: dict[str, Any] = {
         "change_agent": {"is_active": False}, "run": {"query": "x"}, "send_message": {"message": "x"},

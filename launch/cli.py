@@ -17,6 +17,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from launch.listing import AsJson
+
 GROUP = "runyard.commands"
 #: Commands of this package, loaded like those of others: only when they are called or listed.
 OWN = {
@@ -101,11 +103,11 @@ def migrate(context: typer.Context) -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check settings, home, database, broker, Redis, files and model; not 0 when something fails."""
     from launch.doctor import doctor as examine
 
-    raise typer.Exit(examine())
+    raise typer.Exit(examine(as_json))
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

@@ -24,6 +24,7 @@ from common.settings import Settings
 from common.store import migrate
 from common.store.database import Database
 from launch import preflight
+from launch.listing import tell
 from launch.problems import StartProblem
 
 _SECONDS = 3.0
@@ -166,8 +167,12 @@ def _endpoint(settings: Settings) -> tuple[Verdict, str]:
 _COLOURS = {Verdict.GOOD: "green", Verdict.ODD: "yellow", Verdict.BAD: "red"}
 
 
-def doctor() -> int:
-    """Print the table; 0 unless something failed."""
+def doctor(as_json: bool = False) -> int:
+    """Print the table, or JSON; 0 unless something failed."""
+    if as_json:
+        found = list(findings())
+        tell([{"part": f.part, "verdict": f.verdict.value, "told": f.told} for f in found], {}, as_json)
+        return int(any(f.verdict is Verdict.BAD for f in found))
     console = Console(soft_wrap=True)
     table = Table("part", "", "", box=None, show_header=False)
     worst = 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import Connection
 
 from common.domain.actors import OPERATOR
@@ -17,14 +16,15 @@ from common.services import identity as service
 from common.services.identity import DEFAULT, KeyRequest
 from common.store import identity
 from launch.installation import opened, organisation
+from launch.listing import AsJson, tell
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 Org = Annotated[str, typer.Option("--org", help="The organisation, by id or name.")]
 
 
-def instant(at: float | None) -> str:
-    """A time for a table."""
-    return "—" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
+def instant(at: float | None) -> str | None:
+    """A time as lists show it: RFC 3339 in UTC, to the second."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @app.command()
@@ -36,6 +36,7 @@ def create(
         float | None, typer.Option(min=0.01, help="How long it is valid; else until revoked.")
     ] = None,
     org: Org = DEFAULT,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key. Its text goes to standard output, once."""
     expires = time.time() + days * 86_400 if days is not None else None
@@ -45,37 +46,37 @@ def create(
             wanted = KeyRequest(name, role, scope, expires)
             made = service.create_key(tx, org_id, wanted, OPERATOR, Role.OWNER)
     typer.echo(f"Key {made.id} ({role.value}) made; its text is told only now:", err=True)
-    typer.echo(made.key)
+    typer.echo(json.dumps({"id": made.id, "role": role.value, "key": made.key}) if as_json else made.key)
 
 
 @app.command("list")
 def list_keys(
     org: Org = DEFAULT,
     revoked: Annotated[bool, typer.Option(help="Show revoked ones, too.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the keys of an organisation."""
-    table = Table(
-        "id", "name", "begins", "role", "scopes", "made by", "last used", "expires", "revoked", box=None
-    )
     with opened() as (store, _):
         org_id = organisation(store, org)["id"]
-        before: str | None = None
+        rows: list[dict[str, Any]] = []
         with store.read() as conn:
-            while page := identity.keys(conn, org_id, 200, before, with_revoked=revoked):
-                before = page[-1]["id"]
-                for row in page:
-                    scopes = "all" if row["scopes"] is None else ", ".join(row["scopes"])
-                    times = [instant(row[name]) for name in ("last_used_at", "expires_at", "revoked_at")]
-                    table.add_row(
-                        row["id"],
-                        row["name"],
-                        row["prefix"],
-                        row["role"],
-                        scopes,
-                        row["created_by"] or "—",
-                        *times,
-                    )
-    Console(width=None if Console().is_terminal else 220).print(table)
+            while page := identity.keys(
+                conn, org_id, 200, rows[-1]["id"] if rows else None, with_revoked=revoked
+            ):
+                rows.extend(page)
+    tell([_told(row) for row in rows], _COLUMNS, as_json)
+
+
+_COLUMNS = {
+    "id": "id", "name": "name", "prefix": "begins", "role": "role", "scopes": "scopes", "created_by": "made by",
+    "last_used_at": "last used", "expires_at": "expires", "revoked_at": "revoked",
+}  # fmt: skip
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    told = {name: row[name] for name in _COLUMNS}
+    times = {name: instant(row[name]) for name in ("last_used_at", "expires_at", "revoked_at")}
+    return told | times | {"scopes": "all" if row["scopes"] is None else row["scopes"]}
 
 
 @app.command()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from common.domain import emails, passwords
 from common.domain.actors import OPERATOR
@@ -18,6 +16,7 @@ from common.services.members import By
 from common.store import identity, members
 from launch.installation import fail, opened, organisation
 from launch.keys import Org, instant
+from launch.listing import AsJson, tell
 
 app = typer.Typer(no_args_is_help=True, help="Invite people, list them, and help who forgot a password.")
 
@@ -39,16 +38,15 @@ def invite(
 
 
 @app.command("list")
-def list_members(org: Org = DEFAULT) -> None:
+def list_members(org: Org = DEFAULT, as_json: AsJson = False) -> None:
     """List the people of an organisation."""
-    table = Table("id", "e-mail", "name", "role", "since", box=None)
+    columns = {"user_id": "id", "email": "e-mail", "name": "name", "role": "role", "since": "since"}
     with opened() as (store, _):
         org_id = organisation(store, org)["id"]
         with store.read() as conn:
-            for row in members.members(conn, org_id, 10_000):
-                told = (row["user_id"], row["email"], row["name"], row["role"], instant(row["created_at"]))
-                table.add_row(*told)
-    Console(width=None if Console().is_terminal else 220).print(table)
+            found = members.members(conn, org_id, 10_000)
+    told = [dict(row) | {"since": instant(row["created_at"])} for row in found]
+    tell([{name: row[name] for name in columns} for row in told], columns, as_json)
 
 
 @app.command()

@@ -26,7 +26,6 @@ Url = Annotated[str, typer.Option("--url", help="The server; else that of this m
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", help="A file that holds an API key; else admin.key of the home.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 _PATIENCE = 5.0
 
 

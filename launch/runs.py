@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.json import JSON
 
-from launch.remote import AsJson, KeyFile, Url, connected, outcome, raw, read_json, show
+from launch.listing import AsJson
+from launch.remote import KeyFile, Url, connected, outcome, raw, read_json, show
 from launch.telling import Teller
 from runyard import Client
 from runyard.client_results import Run

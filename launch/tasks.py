@@ -6,10 +6,9 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from launch.remote import AsJson, KeyFile, Url, connected, outcome, raw, read_json, show
+from launch.listing import AsJson, tell
+from launch.remote import KeyFile, Url, connected, outcome, raw, read_json, show
 from launch.runs import follow_run
 
 app = typer.Typer(no_args_is_help=True, help="List, read and steer tasks.")
@@ -29,13 +28,14 @@ def list_tasks(
     """List tasks, newest first."""
     with connected(url, key_file) as client:
         found = list(islice(client.list(status=status, agent_id=agent, q=q), limit))
-    if as_json:
-        show([raw(run) for run in found], as_json)
-        return
-    table = Table("task", "agent", "status", "created", "title", box=None)
-    for run in found:
-        table.add_row(run.id, run.agent, run.status, run.created_at[:19], run.title or "")
-    Console(width=None if Console().is_terminal else 200).print(table)
+    columns = {
+        "task_id": "task",
+        "agent": "agent",
+        "status": "status",
+        "created_at": "created",
+        "title": "title",
+    }
+    tell([raw(run) for run in found], columns, as_json)
 
 
 @app.command("show")
@@ -117,10 +117,5 @@ def inbox(url: Url = "", key_file: KeyFile = None, as_json: AsJson = False) -> N
     """List what waits for people, oldest first."""
     with connected(url, key_file) as client:
         waiting = client.inbox()
-    if as_json:
-        show([dict(question.raw) for question in waiting], as_json)
-        return
-    table = Table("task", "waits for", "what", box=None)
-    for question in waiting:
-        table.add_row(question.run_id, question.kind, question.text)
-    Console(width=None if Console().is_terminal else 200).print(table)
+    columns = {"task_id": "task", "kind": "waits for", "text": "what", "deadline": "until"}
+    tell([question.raw for question in waiting], columns, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -43,19 +44,28 @@ def _told(error: Exception) -> typer.Exit:
 
 
 @app.command("list")
-def list_agents() -> None:
+def list_agents(
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
+) -> None:
     """List the agents of the operator's organisation: what is published for everybody, and its own."""
-    table = Table("agent", "version", "kind", "whose", "id", box=None)
+    found: list[dict[str, str]] = []
     try:
         store, org_id = _store()
         with store.read() as conn:
             for row in agents.with_manifests(conn, org_id, _MOST):
                 version = str(row["manifest"].get("version") or "—")
                 state = "everybody's" if row["shared"] else "its own"
-                table.add_row(row["name"], version, row["kind"], state, row["id"])
+                told = {"agent": row["name"], "version": version, "kind": row["kind"], "whose": state}
+                found.append(told | {"id": row["id"]})
         store.db.close()
     except (RunyardError, SQLAlchemyError) as error:
         raise _told(error) from None
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("agent", "version", "kind", "whose", "id", box=None)
+    for told in found:
+        table.add_row(*told.values())
     Console(width=None if Console().is_terminal else 200).print(table)
 
 

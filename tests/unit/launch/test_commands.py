@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -215,3 +216,20 @@ def test_commands_are_listed_without_loading_them(run: Run) -> None:
     told = run("--help").stdout
     for name in ("up", "doctor", "keys", "members", "agents"):
         assert name in told
+
+
+def test_programs_read_every_list_as_json(store: Store, run: Run, tmp_path: Path) -> None:
+    made = json.loads(run("keys", "create", "ci", "--role", "viewer", "--json").stdout)
+    keys = {row["id"]: row for row in json.loads(run("keys", "list", "--json").stdout)}
+    listed = keys[made["id"]]
+    assert (listed["name"], listed["role"], listed["scopes"], listed["expires_at"]) == (
+        "ci",
+        "viewer",
+        "all",
+        None,
+    )
+    assert one_key(store, made["key"])["id"] == made["id"]
+    assert json.loads(run("members", "list", "--json").stdout) == []
+    assert json.loads(run("agents", "list", "--json").stdout) == []
+    found = {line["part"]: line["verdict"] for line in json.loads(run("doctor", "--json").stdout)}
+    assert found["settings"] == found["database"] == "ok"

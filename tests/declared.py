@@ -92,14 +92,14 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def desk(url: str, home: Path, **settings: Any) -> AsyncIterator[Desk]:
-    """A desk with one worker, asking the scripted server for every model."""
+async def desk(url: str, home: Path, capacity: int = 50, **settings: Any) -> AsyncIterator[Desk]:
+    """A desk with one worker of that many slots, asking the scripted server for every model."""
     home.mkdir(exist_ok=True)
     with ModelServer() as server:
         urls = {"anthropic_base_url": server.root, "google_base_url": server.root}
         given: dict[str, Any] = {"home": home, "model": "test-model", "model_base_url": server.url} | urls
         chosen = Settings(**(given | settings))
-        async with Workshop(url, files=home / "files") as shop:
+        async with Workshop(url, files=home / "files", capacity=capacity) as shop:
             runner = DeclaredRunner(chosen, shop.store, shop.writer)
             shop.declared = runner
             try:

@@ -1,30 +1,44 @@
 """What Runyard adds to a model turn over the bare agent library: time and memory, on the same fake server.
 
+python -m tests.benchmarks.bench_agent_overhead [--runs 10] [--rounds 5] [--streams 500]
+
 Both sides hold the same conversation (tool calls, then an answer) with the same HTTP client and model object. The
-figures are ratios: Runyard's time or memory for a turn to the library's own, medians of interleaved rounds.
+figures are ratios: Runyard's time or memory for a turn to the library's own, medians of interleaved rounds. Then as
+many streaming runs at once as `--streams` in one worker process, each of which must hear all of its own tokens.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import resource
 import statistics
+import tempfile
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_ai import Agent
 
+from common.domain.lifecycle import Status
 from common.settings import Settings
+from common.store import tasks
 from runyard.tools import tool
-from tests.declared import desk
+from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, say
 from workers.agent.loop.models import ProviderModels
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.anyio]
-TURNS, RUNS, ROUNDS = 10, 10, 5
+pytestmark = [pytest.mark.benchmark, pytest.mark.anyio, pytest.mark.timeout(600)]
+TURNS = 10
+#: Seconds an answer streams for each run that is to be under way with it: more than a run takes to start.
+_A_START = 0.06
+ANSWER = "one two three four five six seven eight nine ten"
 
 
 @tool(name="bench_look", effect="read")
@@ -39,49 +53,153 @@ def anyio_backend() -> str:
 
 
 def respond(request: dict[str, Any]) -> Reply:
+    """Nine turns that call the tool, then an answer; a streamed request is answered at once, piece by piece."""
+    if request["stream"]:
+        return say(ANSWER)
     turn = 1 + sum(message["role"] == "assistant" for message in request["messages"])
     return say("done") if turn == TURNS else calls(bench_look={"n": turn})
 
 
-async def test_time_and_memory_of_a_turn_as_ratios_to_the_bare_library(tmp_path: Path) -> None:
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
+@asynccontextmanager
+async def bench(home: Path, capacity: int = 50) -> AsyncIterator[Desk]:
+    """A worker with an agent that has the tool, its database warm."""
+    async with desk(f"sqlite:///{home / 'runyard.db'}", home, capacity=capacity) as office:
         office.server.respond = respond
         office.publish(tools=["bench_look"])
-        models = ProviderModels(Settings(model_base_url=office.server.url, home=tmp_path))
-        bare = Agent(models.get("test-model").model, instructions="You are a test agent.")
-
-        @bare.tool_plain(name="bench_look")
-        async def _look(n: int) -> str:
-            return await look(n)
-
-        async def library() -> None:
-            assert (await bare.run("Go.")).output == "done"
-
-        async def runyard() -> None:
-            assert (await office.completed("Go.")).output == "done"
-
-        await library()
-        await runyard()
-        times = [(await _seconds(library), await _seconds(runyard)) for _ in range(ROUNDS)]
-        memory = (await _peak(library), await _peak(runyard))
-        await models.aclose()
-    ratio = statistics.median(ours / theirs for theirs, ours in times)
-    per_turn = [statistics.median(column) / (TURNS * RUNS) * 1000 for column in zip(*times, strict=True)]
-    print(f"\ntime a turn: {ratio:.2f} × the library ({per_turn[1]:.1f} ms to {per_turn[0]:.1f} ms)")
-    print(f"peak memory of {RUNS} runs at once: {memory[1] / memory[0]:.2f} × the library")
-    assert ratio > 0
+        await office.completed("Go.")
+        yield office
 
 
-async def _seconds(once: Callable[[], Awaitable[None]]) -> float:
-    began = time.perf_counter()
-    await asyncio.gather(*(once() for _ in range(RUNS)))
-    return time.perf_counter() - began
+@dataclass(frozen=True)
+class Overhead:
+    """Seconds of CPU and wall a turn, and bytes at the peak, of the library and of Runyard."""
+
+    wall: tuple[float, float]
+    cpu: tuple[float, float]
+    peak: tuple[int, int]
+
+    def told(self) -> str:
+        """The figures as ratios."""
+        wall, cpu, peak = (ours / theirs for theirs, ours in (self.wall, self.cpu, self.peak))
+        theirs, ours = (seconds * 1000 for seconds in self.cpu)
+        return (
+            f"a turn: {wall:.2f} × the library's time, {cpu:.2f} × its CPU ({ours:.1f} ms to {theirs:.1f} ms, the fake "
+            f"server's included); peak memory {peak:.2f} ×"
+        )
 
 
-async def _peak(once: Callable[[], Awaitable[None]]) -> int:
+async def overhead(office: Desk, home: Path, runs: int, rounds: int) -> Overhead:
+    """Measure both sides in turn."""
+    models = ProviderModels(Settings(model_base_url=office.server.url, home=home))
+    bare = Agent(models.get("test-model").model, instructions="You are a test agent.")
+    bare.tool_plain(name="bench_look")(look)
+
+    async def library() -> None:
+        assert (await bare.run("Go.")).output == "done"
+
+    async def runyard() -> None:
+        assert (await office.completed("Go.")).output == "done"
+
+    await library()
+    pairs = [(await _seconds(library, runs), await _seconds(runyard, runs)) for _ in range(rounds)]
+    peak = (await _peak(library, runs), await _peak(runyard, runs))
+    await models.aclose()
+    turns = TURNS * runs
+    wall, cpu = (
+        tuple(statistics.median(pair[side][what] for pair in pairs) / turns for side in (0, 1))
+        for what in (0, 1)
+    )
+    return Overhead((wall[0], wall[1]), (cpu[0], cpu[1]), peak)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """How many streaming runs at once, for how long, and what they took."""
+
+    runs: int
+    most_at_once: int
+    seconds: float
+    memory_kib: float
+
+    def told(self) -> str:
+        """The figures."""
+        return (
+            f"{self.runs} streaming runs: {self.most_at_once} at once in one process, {self.seconds:.1f} s, "
+            f"{self.memory_kib:.0f} KiB a run"
+        )
+
+
+async def streams(office: Desk, runs: int) -> Streams:
+    """Stream `runs` answers at once; every run must hear every token of its answer, in order."""
+    engine, tokens = office.shop.engines[0], office.shop.ears.tokens
+    tokens.clear()
+    before, began, most = _resident_kib(), time.perf_counter(), 0
+    office.server.respond = lambda request: say(ANSWER, piece_delay=runs * _A_START / len(ANSWER.split()))
+    ids = await asyncio.gather(*(office.submit("Stream.", streaming_tokens=True) for _ in range(runs)))
+    engine.wake()
+    peak = before
+    while engine.running or not await asyncio.to_thread(_all_ended, office, ids):
+        most, peak = max(most, engine.running), max(peak, _resident_kib())
+        await asyncio.sleep(0.1)
+    heard: dict[str, str] = {}
+    for token in tokens:
+        heard[token["task_id"]] = heard.get(token["task_id"], "") + token["text"]
+    assert Counter(heard.values()) == {ANSWER: runs}
+    return Streams(runs, most, time.perf_counter() - began, (peak - before) / runs)
+
+
+def _all_ended(office: Desk, ids: Sequence[str]) -> bool:
+    with office.shop.store.read() as conn:
+        found = tasks.load(conn, ids).values()
+    assert not [task.error for task in found if task.status is Status.FAILED]
+    return all(task.status is Status.COMPLETED for task in found)
+
+
+def _resident_kib() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
+
+
+async def _seconds(once: Callable[[], Awaitable[None]], runs: int) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(once() for _ in range(runs)))
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+async def _peak(once: Callable[[], Awaitable[None]], runs: int) -> int:
     tracemalloc.start()
     try:
-        await asyncio.gather(*(once() for _ in range(RUNS)))
+        await asyncio.gather(*(once() for _ in range(runs)))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+async def test_a_turn_costs_a_small_multiple_of_the_bare_librarys(tmp_path: Path) -> None:
+    async with bench(tmp_path) as office:
+        found = await overhead(office, tmp_path, runs=5, rounds=3)
+    print(f"\n{found.told()}")
+    assert found.wall[1] / found.wall[0] < 4
+    assert found.peak[1] / found.peak[0] < 4
+
+
+async def test_five_hundred_streams_run_at_once_in_one_process(tmp_path: Path) -> None:
+    async with bench(tmp_path, capacity=500) as office:
+        found = await streams(office, 500)
+    print(f"\n{found.told()}")
+    assert found.most_at_once == 500
+
+
+async def _main(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with bench(Path(folder), capacity=options.streams) as office:
+            print((await overhead(office, Path(folder), options.runs, options.rounds)).told())
+            print((await streams(office, options.streams)).told())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10, help="runs at once")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts")
+    parser.add_argument("--streams", type=int, default=500, help="streaming runs at once")
+    asyncio.run(_main(parser.parse_args()))

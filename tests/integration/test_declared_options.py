@@ -34,7 +34,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Desk]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
-    models = {"model_flash": "tiny-model", "model_max": "grand-model"}
+    models: dict[str, Any] = {"model_flash": "tiny-model", "model_max": "grand-model"}
     async with desk(url, tmp_path / "home", model_prices=PRICES, **models) as office:
         office.publish()
         yield office

@@ -74,7 +74,7 @@ class TestRun:
             answer = start(client, package)
 
         if "%" in package:
-            problem(answer, 400, "invalid_request")
+            problem(answer, 404, "not_found")
         else:
             assert problem(answer, 404, "agent_not_found")["title"] == "Agent Not Found"
 

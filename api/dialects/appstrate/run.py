@@ -81,10 +81,11 @@ async def start_run(call: Call) -> Response:
     Fire and forget: the run is stored when its id is answered. At most 20 a minute for each key and agent.
     """
     name = package_of(call)
-    await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, name))
+    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, name))
     require(call.principal, PERMISSION)
     version = parameter(call, "version") or None
-    agent = await call.state.reader.one(lambda conn: packages.chosen(conn, call.org_id, name, version))
+    if version is not None:
+        agent = await call.state.reader.one(lambda conn: packages.chosen(conn, call.org_id, name, version))
     options: dict[str, Any] = {}
     files: list[dict[str, Any]] = []
     if bodies.media_type(call.headers) == "multipart/form-data":

@@ -181,6 +181,47 @@ async def test_files_reach_the_model_as_text_and_a_bad_one_says_why(office: Desk
     }
 
 
+async def test_every_kind_of_file_is_read_and_what_cannot_be_stops_nothing(office: Desk) -> None:
+    store = FileStore.from_url(str(office.shop.files))
+    good = {
+        "letter.docx": documents.docx("Dear Ada,"),
+        "sums.xlsx": documents.xlsx([["total", 4711]]),
+        "rows.csv": b"name;plan\nBob;gold\n",
+        "note.txt": "Grüße".encode(),
+    }
+    bad = {
+        "locked.pdf": documents.encrypted(documents.pdf("Secret."), "password"),
+        "bomb.xlsx": documents.sheet_of_megabytes(100, varied=False),
+    }
+    office.server.answer(say("Read."))
+    files = [_stored(store, name, data) for name, data in (good | bad).items()]
+    task = await office.completed("Read these.", files=files)
+    asked = text_of(office.server.requests[0]["messages"][-1])
+    assert all(text in asked for text in ("Dear Ada,", "4711", "Bob,gold", "Grüße"))
+    assert "Secret." not in asked
+    told = {event["file"]: event for event in office.events(task, "attachment")}
+    assert {name for name, event in told.items() if event["state"] == "read"} == set(good)
+    assert {name for name, event in told.items() if event["state"] == "failed" and event["error"]} == set(bad)
+
+
+async def test_the_agents_own_model_is_asked_unless_the_run_names_another(office: Desk) -> None:
+    office.publish("@test/own", model="own-model", config={"max_turns": 1})
+    office.server.answer(say("Ok."), say("Ok."))
+    await office.completed("Hello", agent="@test/own")
+    await office.completed("Hello", agent="@test/own", model="named-model")
+    assert [request["model"] for request in office.server.requests] == ["own-model", "named-model"]
+
+
+async def test_a_refusal_and_broken_arguments_are_the_models_and_no_crash(office: Desk) -> None:
+    office.publish("@test/peeker", tools=["options_peek"])
+    office.server.answer(Reply(tool_calls=(("c1", "options_peek", '{"a": '),)), say("I cannot."))
+    task = await office.completed("Look", agent="@test/peeker")
+    assert (task.output, len(office.server.requests)) == ("I cannot.", 2)
+    office.server.answer(Reply(refusal="I will not do that."))
+    refused = await office.run("Look", agent="@test/peeker")
+    assert "I will not do that." in str(refused.output or refused.error)
+
+
 async def test_images_are_shown_to_models_that_see_also_after_a_suspension(office: Desk) -> None:
     store = FileStore.from_url(str(office.shop.files))
     office.publish("@test/seer", tools=["ask_user"])
@@ -298,7 +339,7 @@ async def test_an_unknown_tool_or_bad_option_is_the_callers_fault_with_its_field
 
 
 def _stored(store: FileStore, name: str, data: bytes) -> dict[str, Any]:
-    kind, sha256 = _TYPES[name[-3:]], store.put(data).sha256
+    kind, sha256 = _TYPES.get(name[-3:], "application/octet-stream"), store.put(data).sha256
     return {"id": f"file-{name}", "name": name, "media_type": kind, "size": len(data), "sha256": sha256}
 
 

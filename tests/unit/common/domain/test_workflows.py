@@ -47,3 +47,10 @@ def test_backoff_grows_as_declared_and_is_bounded() -> None:
     assert [exponential.delay(n) for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
     assert [linear.delay(n) for n in (1, 2, 3, 4)] == [1, 2, 3, 4]
     assert exponential.delay(99) == LONGEST_BACKOFF
+
+
+@pytest.mark.parametrize(("backoff", "delays"), [("linear", [1, 2, 3]), ("exponential", [1, 2, 4])])
+def test_a_steps_retry_policy_is_the_one_given(backoff: str, delays: list[int]) -> None:
+    (flow,) = parse(given({"id": "a", "retry_policy": {"max_attempts": 3, "backoff": backoff}}))
+    (step,) = flow.steps
+    assert [step.delay(n) for n in (1, 2, 3)] == delays

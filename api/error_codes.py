@@ -95,6 +95,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_schema": (400, "A JSON Schema cannot be used."),
     "invalid_deadline": (400, "The deadline is unreadable, past, or too far."),
     "invalid_workflow": (400, "A workflow's steps make no graph."),
+    "unknown_model": (400, "No provider here has a model of this name; see RUNYARD_MODEL."),
+    "model_key_missing": (400, "The model's provider has no key in the api's environment."),
     "url_refused": (400, "A URL may not be called; `reason` tells why."),
     "header_refused": (400, "A header may not be set."),
     "agent_inactive": (403, "The agent is switched off."),

@@ -220,7 +220,7 @@ async def test_a_stream_that_breaks_is_asked_again(office: Desk) -> None:
 
 
 async def test_another_provider_stands_in_for_one_that_is_away(tmp_path: Path) -> None:
-    names = {"model": MODELS["anthropic"], "model_fallbacks": f"{MODELS['google']},plain"}
+    names: dict[str, Any] = {"model": MODELS["anthropic"], "model_fallbacks": f"{MODELS['google']},plain"}
     async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names) as office:
         office.publish(tools=["provider_look"])
         office.server.when(lambda request: request["model"].startswith("claude"), fail(529), fail(529))

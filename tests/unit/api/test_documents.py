@@ -56,7 +56,18 @@ def test_no_path_is_answered_by_two_fronts() -> None:
 
 
 def test_every_code_that_a_refusal_may_carry_is_explained() -> None:
-    services = ("agents", "answers", "bulk", "drafts", "identity", "limits", "retries", "runs", "sessions")
+    services = (
+        "agents",
+        "answers",
+        "bulk",
+        "drafts",
+        "identity",
+        "limits",
+        "model_choice",
+        "retries",
+        "runs",
+        "sessions",
+    )
     sources = [*(ROOT / "api").glob("*.py"), *(ROOT / "api/native").glob("*.py")]
     sources += [ROOT / f"common/services/{name}.py" for name in (*services, "submissions")]
     used = {code for source in sources for code in re.findall(r'code="([a-z_]+)"', source.read_text())}

@@ -46,7 +46,7 @@ class NugenCreateBody(BaseModel):
     agent_name: str = Field(min_length=1, max_length=200)
     agent_description: str = Field(max_length=10_000)
     model: str = Field(description="A model's id, as available_models lists it.")
-    temperature: float = TEMPERATURE
+    temperature: float = Field(TEMPERATURE, strict=True)
     max_tokens: int | None = Field(None, strict=True)
     instructions: str | None = Field(None, max_length=200_000)
     demonstrations: list[Demonstration] | None = Field(None, max_length=200)
@@ -60,7 +60,7 @@ class NugenChangeBody(BaseModel):
     agent_name: str | None = Field(None, min_length=1, max_length=200)
     agent_description: str | None = Field(None, max_length=10_000)
     model: str | None = None
-    temperature: float | None = Field(None, description="From 0 to 2.")
+    temperature: float | None = Field(None, strict=True, description="From 0 to 2.")
     max_tokens: int | None = Field(None, strict=True)
     max_token: int | None = Field(None, strict=True, description="The older spelling of max_tokens.")
     instructions: str | None = Field(None, max_length=200_000)

@@ -70,7 +70,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def office(tmp_path: Path, model: str) -> AsyncIterator[Desk]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
-    given = {"model": model, "model_prices": PRICES % model, "model_api_key": "key-o"}
+    given: dict[str, Any] = {"model": model, "model_prices": PRICES % model, "model_api_key": "key-o"}
     async with desk(url, tmp_path / "home", **given) as office:
         office.publish(
             tools=["provider_look", "ask_user"], temperature=0.5, max_tokens=321, retries={"provider": EAGER}

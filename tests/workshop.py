@@ -115,6 +115,9 @@ class Workshop:
         async def run_blocking(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             return await asyncio.to_thread(fn, *args, **kwargs)
 
+        async def declared() -> Any:
+            return self.declared
+
         prepare = Preparation(
             self.store,
             self.writer,
@@ -123,7 +126,7 @@ class Workshop:
             self.sealer,
             authoring._registry,
             run_blocking,
-            lambda: self.declared,
+            declared,
         )
         size = capacity or self.capacity
         engine = Engine(

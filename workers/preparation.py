@@ -48,7 +48,7 @@ class Preparation:
         sealer: Sealer,
         agents: dict[str, AgentDefinition],
         run_blocking: Callable[..., Awaitable[Any]],
-        declared: Callable[[], Callable[[Attempt, RunContext], Awaitable[Result]]],
+        declared: Callable[[], Awaitable[Callable[[Attempt, RunContext], Awaitable[Result]]]],
     ) -> None:
         """`declared` gives the runner of declared agents; it is asked at the first one, as its library is heavy."""
         self._store = store
@@ -95,7 +95,11 @@ class Preparation:
         if definition is not None:
             return lambda _: run_python(attempt, definition, context)
         if manifest is not None and manifest.get("kind", "declared") == "declared":
-            return lambda _: self._declared()(attempt, context)
+
+            async def run_declared(attempt: Attempt) -> Result:
+                return await (await self._declared())(attempt, context)
+
+            return run_declared
         return _missing
 
     def _open_secrets(self, task: Task) -> dict[str, Any]:

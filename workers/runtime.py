@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,6 +45,7 @@ class Runtime:
         self.engine: Engine | None = None
         self.deliverer: Deliverer | None = None
         self._declared: DeclaredRunner | None = None
+        self._importing = asyncio.Lock()
 
     async def start(self, pool: AsyncioPool) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
@@ -91,11 +93,14 @@ class Runtime:
         org_id = identity.bootstrap(store, self.settings).org_id
         return Sealer(identity.secret_key(self.settings)), org_id
 
-    def _declared_runner(self) -> DeclaredRunner:
-        if self._declared is None:
-            from workers.agent.runner import DeclaredRunner  # the agent library takes seconds to import
-
-            self._declared = DeclaredRunner(self.settings, self.store, self.writer)
+    async def _declared_runner(self) -> DeclaredRunner:
+        """Made at the first declared run. The agent library takes seconds to import: in a thread, so that the
+        loop's other runs go on meanwhile."""
+        async with self._importing:
+            if self._declared is None:
+                made = await asyncio.to_thread(importlib.import_module, "workers.agent.runner")
+                self._declared = made.DeclaredRunner(self.settings, self.store, self.writer)
+        assert self._declared is not None
         return self._declared
 
     def _wake(self) -> None:

@@ -230,7 +230,7 @@ class _Bench:
             for worker_id in rescues.declare_lost(tx):
                 rescues.rescue(tx, worker_id)
 
-    def _declared(self) -> Any:
+    async def _declared(self) -> Any:
         if self._runner is None:
             from workers.agent.loop.scripted import ScriptedModels
             from workers.agent.runner import DeclaredRunner

@@ -147,9 +147,11 @@ async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> N
         raise answer
     (claimed,) = answer
     files = FileStore.from_url(str(folder / "files"))
-    prepare = Preparation(
-        store, writer, ears, files, Sealer(new_key()), {}, asyncio.to_thread, lambda: runner
-    )
+
+    async def declared() -> DeclaredRunner:
+        return runner
+
+    prepare = Preparation(store, writer, ears, files, Sealer(new_key()), {}, asyncio.to_thread, declared)
     attempt, run = await prepare(claimed)
     attempt.writer = Mortal(writer, died, say)  # type: ignore[assignment]
     await execute(attempt, run)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+import orjson
+from sqlalchemy import Connection, Text, and_, delete, func, insert, or_, select, type_coerce, update
 
 from common.domain.admission import Gate, Kind, Load, Rule, Strategy
 from common.store.tables.query import Limit, Slot, Start, Task, Turn
@@ -86,6 +87,11 @@ def _tokens(tx: Tx, gate: Gate) -> int:
         query = query.where(Turn.org_id == scope)
     if kind == Kind.MODEL:
         query = query.where(Turn.model == value)
+    elif kind != Kind.ORGANISATION:  # the tasks that count against this very limit
+        counted = type_coerce(Task.limit_keys, Text).contains(
+            orjson.dumps(gate.key).decode(), autoescape=True
+        )
+        query = query.join(Task, Task.id == Turn.task_id).where(counted)
     return int(tx.conn.execute(query).scalar_one())
 
 

@@ -14,7 +14,7 @@ class Turn(SQLModel, table=True):
     """What one model turn used. The key is its journal entry, so a replay cannot count it twice."""
 
     __tablename__ = "turns"
-    __table_args__ = (Index("ix_turns_org", "org_id", "at"),)
+    __table_args__ = (Index("ix_turns_org", "org_id", "at"), Index("ix_turns_at", "at"))
 
     task_id: str = c.key()
     key: str = c.text(length=200, primary_key=True)

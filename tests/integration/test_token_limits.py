@@ -1,0 +1,60 @@
+"""Tokens a minute: a limit counts the model turns of the tasks that it binds, and of no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from common.domain.lifecycle import Status
+from common.services import limits
+from common.services.limits import LimitRequest
+from common.store.tables.query import Turn
+from tests.workshop import Workshop
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def _said(shop: Workshop, agent: str, tokens: int, **options: Any) -> None:
+    """A run of this agent, and a turn of it just now."""
+    task = shop.task(await shop.submit(agent, **options))
+    turn = {
+        "task_id": task.id, "key": "turn-1", "org_id": shop.org, "agent_id": task.agent_id, "session_id": None,
+        "key_id": None, "model": "test:model", "input_tokens": tokens, "output_tokens": 0, "cached_tokens": 0,
+        "cost_micros": 0,
+    }  # fmt: skip
+    shop.transact(lambda tx: tx.conn.execute(Turn.__table__.insert(), [turn | {"at": tx.now}]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "selector", "talker", "other"),
+    [
+        ("agent", "@test/talker", {}, {"agent": "@test/quiet"}),
+        ("end_user", "*", {"end_user_id": "eu_ä%_1"}, {"end_user_id": "eu_2"}),
+        ("key", "/customer", {"args": {"customer": 'no "7"'}}, {"args": {"customer": "8"}}),
+    ],
+)
+async def test_the_tokens_of_one_do_not_hold_back_another(
+    database_url: str, kind: str, selector: str, talker: dict[str, Any], other: dict[str, Any]
+) -> None:
+    async def talk(ctx: Any, args: Any) -> None: ...
+
+    async with Workshop(database_url) as shop:
+        for name in ("@test/talker", "@test/quiet"):
+            shop.publish(talk, name)
+        wanted = LimitRequest(kind, selector, tokens_per_minute=100)
+        shop.transact(lambda tx: limits.save(tx, shop.org, wanted))
+        await _said(shop, "@test/talker", 60, **talker)
+        given = {name: value for name, value in other.items() if name != "agent"}
+        agent = other.get("agent", "@test/talker")
+        await _said(shop, agent, 60, **given)
+        assert shop.task(await shop.submit("@test/talker", **talker)).status is Status.PENDING  # 60 of 100
+        await _said(shop, "@test/talker", 60, **talker)
+        held = shop.task(await shop.submit("@test/talker", **talker))
+        free = shop.task(await shop.submit(agent, **given))
+        assert (held.status, free.status) == (Status.QUEUED, Status.PENDING)

@@ -58,6 +58,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "scope_exceeds_creator": (403, "A key cannot be given what its maker may not."),
     "unknown_scope": (400, "A scope names no permission."),
     "expires_in_past": (400, "expires_at lies in the past."),
+    "no_balance": (400, "This organisation has no balance to top up."),
+    "own_organisation": (409, "The operator's own organisation stays open."),
     "operator_only": (403, "Only the operator of the installation may see this."),
     "operation_not_allowed": (403, "These credentials may not do this."),
     "forbidden": (403, "These credentials may not do this."),

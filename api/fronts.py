@@ -44,6 +44,8 @@ from api.native import (
     sessions,
     system,
     tasks,
+    tenants,
+    usage,
     webhooks,
 )
 from api.operations import Operation, Routes
@@ -78,7 +80,9 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     webhooks,
     deliveries,
     files,
+    usage,
     ops,
+    tenants,
     system,
     console,
     nara,

@@ -110,6 +110,7 @@ def bodies(ids: dict[str, str]) -> dict[str, Any]:
         "native.change_password": {"current": "not this one", "new": "another good one"},
         "native.create_organisation": {"name": "o", "owner_email": f"{fresh}@example.com"},
         "native.change_organisation": {"name": fresh},
+        "native.allot": {"weight": 2.0},
         "native.add_member": {"email": f"{fresh}@example.com", "password": "a good password"},
         "native.change_member": {"role": "viewer"},
         "native.invite": {"email": f"{fresh}@example.com"},
@@ -185,6 +186,6 @@ def populate(api: Api, org_id: str) -> World:
             "package": package.replace("/", "%2F"), "package_name": package,
             "end_user_id": _made(client.post("/api/end-users", json={"name": "A"}))["id"],
             "datastore_id": _made(client.post("/create-datastore", json=store))["datastore_id"],
-            "token": "nothing", "part": "console.js", "model": _model(client),
+            "organisation_id": org_id, "token": "nothing", "part": "console.js", "model": _model(client),
         }  # fmt: skip
     return World(api, org_id, own, key(api, organisation(api)), ids)

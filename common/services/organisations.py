@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from common.domain.errors import NotFound
+from common.domain.errors import InvalidRequest, NotFound
 from common.domain.retention import SETTING, check_retention
 from common.domain.roles import Role
-from common.store import identity, members
+from common.store import identity, lanes, members
 from common.store.transaction import Tx
 
 
@@ -44,6 +45,49 @@ def retain(tx: Tx, org_id: str, retention: Mapping[str, float | None] | None, ac
         identity.set_settings(tx, org_id, settings)
         identity.audit(tx, org_id, actor, "organisation.retain", org_id, {"retention": settings.get(SETTING)})
     return before | {"settings": settings}
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """What the operator grants an organisation; None leaves it as it is.
+
+    `weight` is its share of the workers relative to the others'. `balance_micros` is what it has paid in
+    advance, in millionths of a USD; `unmetered` ends asking for that; `top_up_micros` is added.
+    """
+
+    weight: float | None = None
+    balance_micros: int | None = None
+    unmetered: bool = False
+    top_up_micros: int = 0
+    active: bool | None = None
+
+
+def allot(tx: Tx, org_id: str, granted: Allotment, actor: str) -> dict[str, Any]:
+    """Change what an organisation is allotted; admission obeys at once. The organisation.
+
+    Errors: `NotFound` organisation_not_found, `InvalidRequest` no_balance (a top-up needs one to add to).
+    """
+    identity.lock_organisation(tx, org_id)
+    before = own(tx, org_id)
+    balance = None if granted.unmetered else before["balance_micros"]
+    balance = granted.balance_micros if granted.balance_micros is not None else balance
+    if granted.top_up_micros:
+        if balance is None:
+            raise InvalidRequest(
+                "This organisation has no balance to top up: set one.", code="no_balance", field="top_up"
+            )
+        balance += granted.top_up_micros
+    wanted = {"weight": granted.weight, "active": granted.active}
+    values = {name: value for name, value in wanted.items() if value is not None} | {
+        "balance_micros": balance
+    }
+    changed = {name: value for name, value in values.items() if before[name] != value}
+    if changed:
+        identity.update_organisation(tx, org_id, changed)
+        identity.audit(tx, org_id, actor, "organisation.allot", org_id, changed)
+    if granted.weight is not None:
+        lanes.weigh(tx, org_id, granted.weight)
+    return before | changed
 
 
 def own(tx: Tx, org_id: str) -> dict[str, Any]:

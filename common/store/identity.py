@@ -54,6 +54,17 @@ def insert_organisation(tx: Tx, name: str, org_id: str | None = None) -> str:
     return org_id
 
 
+def organisations(conn: Connection, limit: int, before: str | None = None) -> list[Row]:
+    """Every organisation, newest first, older than the id `before`."""
+    query = select(*_ORG) if before is None else select(*_ORG).where(_ORG.id < before)
+    return [dict(row._mapping) for row in conn.execute(query.order_by(_ORG.id.desc()).limit(limit))]
+
+
+def update_organisation(tx: Tx, org_id: str, values: dict[str, Any]) -> None:
+    """Change columns of an organisation."""
+    tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(**values))
+
+
 def rename_organisation(tx: Tx, org_id: str, name: str) -> None:
     """Change an organisation's name."""
     tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(name=name))

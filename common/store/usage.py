@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, null, select, update
 
-from common.store.tables.query import Organisation, Task, Turn
+from common.store.tables.query import Agent, ApiKey, Organisation, Task, Turn
 from common.store.transaction import Tx
 from common.store.transitions import Head
 
@@ -71,23 +72,53 @@ def _spend(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def totals(conn: Connection, org_id: str, by: str, since: float = 0.0) -> list[dict[str, Any]]:
-    """An organisation's usage since an instant, grouped by agent_id, session_id, key_id, model or task_id."""
-    column = getattr(Turn, by)
-    query = (
-        select(
-            column.label("group"),
-            func.count().label("turns"),
-            func.sum(Turn.input_tokens).label("input_tokens"),
-            func.sum(Turn.output_tokens).label("output_tokens"),
-            func.sum(Turn.cached_tokens).label("cached_tokens"),
-            func.sum(Turn.cost_micros).label("cost_micros"),
-            func.max(Turn.at).label("last_at"),
-        )
-        .where(Turn.org_id == org_id, Turn.at >= since)
-        .group_by(column)
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An organisation's turns from `since` (inclusive) until `until` (exclusive), in epoch seconds."""
+
+    org_id: str
+    since: float
+    until: float
+
+
+_SUMS = (
+    func.count().label("turns"),
+    func.sum(Turn.input_tokens).label("input_tokens"),
+    func.sum(Turn.output_tokens).label("output_tokens"),
+    func.sum(Turn.cached_tokens).label("cached_tokens"),
+    func.sum(Turn.cost_micros).label("cost_micros"),
+    func.max(Turn.at).label("last_at"),
+)
+_BY = {
+    "agent": (Turn.agent_id, Agent.id, Agent.name),
+    "key": (Turn.key_id, ApiKey.id, ApiKey.name),
+    "session": (Turn.session_id, None, None),
+    "model": (Turn.model, None, None),
+    "task": (Turn.task_id, None, None),
+}
+
+
+def sums(conn: Connection, span: Span, by: str, limit: int) -> list[dict[str, Any]]:
+    """Turns summed by agent, key, session, model or task, with its id and name; the costliest first."""
+    column, key, name = _BY[by]
+    query = select(column.label("id"), *_SUMS).where(*_within(span)).group_by(column)
+    summed = (
+        query.order_by(func.sum(Turn.cost_micros).desc(), func.count().desc(), column).limit(limit).subquery()
     )
-    return [dict(row._mapping) for row in conn.execute(query)]
+    told = select(*summed.c, (null() if name is None else name).label("name"))
+    if key is not None:
+        told = told.outerjoin(key.table, key == summed.c.id)
+    ordered = told.order_by(summed.c.cost_micros.desc(), summed.c.turns.desc(), summed.c.id)
+    return [dict(row._mapping) for row in conn.execute(ordered)]
+
+
+def total(conn: Connection, span: Span) -> dict[str, Any]:
+    """All turns summed."""
+    return dict(conn.execute(select(*_SUMS).where(*_within(span))).one()._mapping)
+
+
+def _within(span: Span) -> tuple[Any, ...]:
+    return Turn.org_id == span.org_id, Turn.at >= span.since, Turn.at < span.until
 
 
 def forget_agent(tx: Tx, org_id: str, agent_id: str) -> int:

@@ -22,7 +22,7 @@ from common.domain.lifecycle import Status
 from common.domain.manifests import parse
 from common.services import agents, answers
 from common.services.answers import Decision
-from common.store.usage import totals
+from common.store.usage import Span, sums
 from launch import process
 from scheduler.duties import Admit, Rescue
 from tests.acceptance.mortal_worker import TOOLS, TURNS, called
@@ -160,7 +160,7 @@ def _told_and_counted_once(ward: Ward, task_id: str) -> None:
     assert task.usage is not None
     assert (task.usage["turns"], task.usage["input_tokens"], task.usage["output_tokens"]) == (10, 5500, 55)
     with ward.shop.store.read() as conn:
-        booked = {row["group"]: row for row in totals(conn, ward.shop.org, "task_id")}
+        booked = {row["id"]: row for row in sums(conn, Span(ward.shop.org, 0.0, float("inf")), "task", 1000)}
     assert (booked[task_id]["turns"], booked[task_id]["input_tokens"]) == (10, 5500)
     logged = Counter(ward.shop.events(task_id))
     assert (logged["model_turn"], logged["tool_call"], logged["message"]) == (10, 11, 10)

@@ -29,7 +29,7 @@ ELSEWHERE = {
     "native.review", "native.make_link", "native.retry", "native.retry_many", "native.publish_draft",
     "native.redeliver", "native.redeliver_many", "native.replay", "native.cancel_many",
     "appstrate.delete_agent_runs", "appstrate.restore_package_version", "appstrate.create_package_version",
-    "native.delete_tag", "native.enable_webhook", "native.create_organisation",
+    "native.delete_tag", "native.enable_webhook", "native.create_organisation", "native.allot",
 }  # fmt: skip
 
 
@@ -111,6 +111,9 @@ def test_the_rest_is_noted_too(api: Api) -> None:
         with api.client(key(api, made["id"])) as theirs:
             found = {entry["action"] for entry in entries(theirs)}
             assert found >= {"organisation.create", "member.invite"}
+            allotted = operator.patch(f"/api/v1/ops/organisations/{made['id']}", json={"weight": 2})
+            allotted.raise_for_status()
+            assert entries(theirs)[0]["action"] == "organisation.allot"
 
 
 def test_persons_tokens_and_keys_are_told_apart(api: Api) -> None:

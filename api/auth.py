@@ -169,6 +169,13 @@ class Authenticator:
         raise Unauthorized("This is neither an API key of this server nor a JWT.", code="key_unknown")
 
 
+def is_credential(header: str | None) -> bool:
+    """Whether an Authorization header holds what a key or token of this server looks like, good or bad."""
+    scheme, _, credential = (header or "").partition(" ")
+    credential = credential.strip()
+    return scheme.lower() == "bearer" and (credential.startswith(KEY_PREFIXES) or credential.count(".") == 2)
+
+
 def check_organisation(who: Principal, wanted: str | None) -> None:
     """`Forbidden` wrong_organisation when X-Org-Id names another organisation than the credentials'."""
     if wanted is not None and wanted != who.org_id:

@@ -40,7 +40,8 @@ _WRAP: Final = "result"
 class OutputContract:
     """The shape an output must have. `schema` is always an object's; `wrapped` says that it holds another value.
 
-    `guidance` is what the caller said in words; `strict` asks the provider to enforce the schema itself.
+    `guidance` is what the caller said in words; `strict` asks the provider to enforce the schema itself; with
+    `lenient` an output that still breaks the schema after its repairs is logged and taken.
     """
 
     schema: dict[str, Any]
@@ -48,6 +49,7 @@ class OutputContract:
     guidance: str = ""
     strict: bool = False
     wrapped: bool = False
+    lenient: bool = False
 
     def violations(self, value: Any) -> list[schemas.Violation]:
         """What is wrong with the object a model answered with; empty when it fits."""
@@ -55,7 +57,7 @@ class OutputContract:
 
     def unwrap(self, value: Any) -> Any:
         """The output as the caller's schema means it."""
-        return value[_WRAP] if self.wrapped else value
+        return value.get(_WRAP, value) if self.wrapped else value
 
 
 def from_schema(schema: Any, *, field: str, name: str = NAME, strict: bool = False) -> OutputContract:

@@ -20,6 +20,8 @@ from common.domain.tasks import Task
 #: Longest body, in bytes: what is larger goes without its large fields, and says so.
 MOST_BYTES: Final = 256 * 1024
 API_VERSION: Final = "2026-03-21"
+APPSTRATE_CALLED: Final = "exec_"
+APPSTRATE_SCHEDULED: Final = "run_"
 #: Of what events hold, not for the outside.
 _INTERNAL: Final = frozenset({"worker", "lease_owner"})
 _PLACEHOLDER: Final = re.compile(r"answer://(evt_[0-9a-f]{32})/([0-9a-f-]{36})")
@@ -58,7 +60,7 @@ def appstrate(task: Task, happening: Happening, mode: str) -> str:
     """The body of the appstrate contract, section 12: `status` is the event's suffix."""
     run: dict[str, Any] = {
         "object": "run",
-        "id": task.external_id or task.id,
+        "id": appstrate_id(task.id, task.schedule_id),
         "packageId": task.agent_name,
         "status": happening.type.partition(".")[2],
     }
@@ -71,6 +73,11 @@ def appstrate(task: Task, happening: Happening, mode: str) -> str:
         if task.error and happening.type != "run.completed":
             run["error"] = task.error.get("message")
     return _bounded(_appstrate_event(happening, run), ((run, "result"), (run, "input"), (run, "error")))
+
+
+def appstrate_id(task_id: str, schedule_id: str | None = None) -> str:
+    """A run's id in appstrate's words: ``exec_<uuid>``, ``run_<uuid>`` when a schedule made it."""
+    return (APPSTRATE_SCHEDULED if schedule_id else APPSTRATE_CALLED) + task_id
 
 
 def _appstrate_event(happening: Happening, obj: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,11 +39,13 @@ def may_act(conn: Connection, org_id: str, application_id: str | None, end_user_
 
 
 def create(tx: Tx, org_id: str, wanted: EndUserRequest, actor: str, id_: str | None = None) -> Row:
-    """Make an end-user.
+    """Make an end-user; one with the reserved UUID `id_`, if it was made before, is told again.
 
     Errors: `NotFound` application_not_found, `Conflict` external_id_taken, `InvalidRequest` invalid_metadata.
     """
     check_metadata(wanted.metadata)
+    if id_ and (made := applications.end_user(tx.conn, org_id, PREFIX + id_)) is not None:
+        return made
     chosen = (
         application(tx, org_id, wanted.application_id)
         if wanted.application_id

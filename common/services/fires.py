@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from common.domain import readiness
 from common.domain.errors import Conflict, InvalidRequest, PaymentRequired, RunyardError, TooManyRequests
 from common.domain.firing import FireOutcome, Plan, columns, paused_reason, plan, stand
 from common.domain.ids import uuid7
@@ -32,6 +33,7 @@ BATCH: Final = 200
 AT_ONCE: Final = 10
 #: What holds a run that is stored only to be failed.
 PREFLIGHT: Final = "preflight"
+APPSTRATE: Final = "appstrate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,8 @@ def prepare(
         request = request_of(schedule, rules)
         agent = known.find(schedule.org_id, schedule.agent_id, request.version)
         run = runs.prepare(request, agent, caller_of(schedule), rules, now=now, task_id=task_id)
+        if schedule.front == APPSTRATE:  # its contract has such runs fail, as it refuses them over HTTP
+            readiness.check(agent.kind, agent.manifest)
     except RunyardError as refusal:
         return Fire(schedule, due_at, held, task_id, refusal, reason)
     behind = fires.BEHIND + schedule.id if held else None

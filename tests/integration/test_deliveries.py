@@ -418,13 +418,13 @@ async def test_appstrate_endpoints_get_appstrates_events(database_url: str) -> N
         assert done["id"].startswith("evt_")
         assert abs(done["created"] - time.time()) < 60
         completed = next(
-            r.json["data"]["object"] for r in receiver.received if r.json["data"]["object"]["id"] == task.id
+            r.json["data"]["object"] for r in receiver.received if r.json["data"]["object"]["id"] == f"exec_{task.id}"
             and r.json["type"] == "run.completed"
         )  # fmt: skip
         duration = completed.pop("duration")
         assert completed == {
             "object": "run",
-            "id": task.id,
+            "id": f"exec_{task.id}",
             "packageId": name,
             "status": "completed",
             "input": {"name": "Ada"},

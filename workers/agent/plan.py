@@ -85,13 +85,15 @@ class Plan:
     asking: dict[str, Any] = field(default_factory=dict)
 
 
-def make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
+def make(manifest: Mapping[str, Any], given: Mapping[str, Any], lenient: bool = False) -> Plan:
     """The plan of a run. `given` is the task's input {message, args, options, output_config}.
 
-    Raises `BadOptions` naming the field that cannot be used.
+    With `lenient` an output that breaks its schema in the end is taken all the same. Raises `BadOptions` naming
+    the field that cannot be used.
     """
     try:
-        return _make(manifest, given)
+        made = _make(manifest, given)
+        return replace(made, output=replace(made.output, lenient=True)) if lenient and made.output else made
     except RunyardError as refusal:
         raise BadOptions.of(refusal) from refusal
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from starlette.responses import Response
 
 from api import cookies
-from api.auth import Principal, check_organisation
+from api.auth import Principal, check_organisation, is_credential, require
 from api.call import Call
 from api.dialects.appstrate import problems, repeats
 from api.dialects.appstrate.problems import AppstrateProblem
@@ -43,14 +43,14 @@ async def authenticate(call: Call) -> Principal:
 
 
 async def _caller(call: Call) -> Principal:
-    """A key (or token) first; where there is none, the cookie, with the organisation the call names."""
+    """A key (or token) first; anything else falls to the cookie, with the organisation the call names."""
     header, org_id = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
     if call.path.startswith(REALTIME):  # an EventSource sets no headers: what they would say is in the query
         given = parse_qs(call.scope["query_string"].decode("latin-1"))
         if header is None and "token" in given:
             header = f"Bearer {given['token'][0]}"
         org_id = org_id or given.get("orgId", [None])[0]
-    if header is None and (token := cookies.token_of(call.headers, COOKIE)) is not None:
+    if not is_credential(header) and (token := cookies.token_of(call.headers, COOKIE)) is not None:
         person = await call.state.cookies.person(token, call.method, call.headers)
         return person.principal(cookies.place_of(person, org_id, needed=True))
     who = await call.state.auth.bearer(header)
@@ -143,7 +143,11 @@ class AppstrateRoutes(Routes):
         **options: Any,
     ) -> Callable[[H], H]:
         """Declare a handler; `once` honours an Idempotency-Key."""
-        declare = super().on(method, path, permission, **_documented(permission, limit, once, options))
+        described = _documented(permission, limit, once, options)
+        asks = permission if limit and not options.get("late") else None
+        if asks is not None:  # refusals count too, and tell where the caller stands
+            described = described | {"late": True}
+        declare = super().on(method, path, permission, **described)
 
         def guard(handler: H) -> H:
             @wraps(handler)
@@ -154,6 +158,8 @@ class AppstrateRoutes(Routes):
                     )
                 if limit:
                     await throttle(call, limit)
+                if asks is not None:
+                    require(call.principal, asks)
                 response = await (repeats.once(call, handler) if once else handler(call))
                 return with_headers(call, response)
 

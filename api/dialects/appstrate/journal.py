@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from api.dialects.appstrate.front import when
-from api.dialects.appstrate.views import result_of, run_id, status_of
+from api.dialects.appstrate.views import result_of, status_of
 from common.domain.lifecycle import TERMINAL, Event
+from common.domain.payloads import appstrate_id as run_id
 from common.domain.tasks import Task
 
 #: Entries of one fact: a log id is the fact's number times this, and which of its entries it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -93,8 +94,9 @@ async def list_api_keys(call: Call) -> Response:
 def _active(conn: Connection, org_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     before: str | None = None
+    now = time.time()
     while page := identity.keys(conn, org_id, _PAGE, before):
-        found += page
+        found += [row for row in page if row["expires_at"] is None or row["expires_at"] > now]
         before = page[-1]["id"]
     return found
 

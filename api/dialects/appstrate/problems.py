@@ -38,6 +38,8 @@ CODES: Final[dict[int, tuple[str, ...]]] = {
     503: ("service_unavailable", "shutting_down"),
 }  # fmt: skip
 _TITLES: Final = {409: "Conflict", 402: "Payment Required"}
+#: Fields by the names they have here.
+_PARAMS: Final = {"schedule_id": "id", "payload_mode": "payloadMode", "application_id": "applicationId"}
 _OWN_TITLES: Final = frozenset({"idempotency_in_progress", "idempotency_conflict"})
 _DETAILS: Final = {
     "idempotency_in_progress": (
@@ -94,7 +96,7 @@ def problem(error: RunyardError, request_id: str) -> dict[str, Any]:
         "requestId": request_id,
     }
     if error.field is not None:
-        body["param"] = error.field
+        body["param"] = _PARAMS.get(error.field, error.field)
     if error.retry_after is not None:
         body["retryAfter"] = max(1, math.ceil(error.retry_after))
     if "errors" in error.details:

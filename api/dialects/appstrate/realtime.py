@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -67,6 +68,7 @@ class Watch:
     verbose: bool
     debug: bool
     end_user_id: str | None
+    permitted: Callable[[], Awaitable[bool]]  # asked now and then; False ends the stream
     task: Task | None = None
     package: str | None = None
 
@@ -100,25 +102,35 @@ async def follow_agent_runs(call: Call) -> Response:
 def _watch(call: Call) -> Watch:
     verbose = (parameter(call, "verbose") or "").lower() in ("true", "1")
     debug = call.principal.role in (Role.OWNER, Role.ADMIN)
-    return Watch(call.org_id, verbose, debug, end_user(call))
+    return Watch(call.org_id, verbose, debug, end_user(call), call.permitted)
 
 
 async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
     seen = _Seen(await state.reader.one(state.db.now), watch.task)
     task_id = watch.task.id if watch.task else None
+    clock = asyncio.get_running_loop().time
     with state.follower.follow(watch.org_id, task_id) as heard:
         yield PING
         if watch.task is not None:
             yield sse.frame(update_json(watch.task, "UPDATE"), event="run_update")
+        said_at = asked_at = clock()
+        found = await _missed(state, watch, seen)  # between reading the run and listening
         while not state.stopping.is_set():
-            item = await heard.next(PING_AFTER)
-            if item is None:
-                yield PING
-            found = item.events if isinstance(item, Events) else await _missed(state, watch, seen)
             for event in found:
                 if seen.first_time(event):
                     async for frame in _event_frames(state, watch, event):
                         yield frame
+                        said_at = clock()
+            if clock() - asked_at >= sse.LOOK_EVERY:
+                if not await watch.permitted():
+                    return
+                asked_at = clock()
+            # What others' runs do is heard too, and is no frame: the silence that counts is the client's.
+            item = await sse.heard_before(heard, min(said_at + PING_AFTER, asked_at + sse.LOOK_EVERY))
+            if clock() - said_at >= PING_AFTER:
+                yield PING
+                said_at = clock()
+            found = item.events if isinstance(item, Events) else await _missed(state, watch, seen)
 
 
 async def _missed(state: State, watch: Watch, seen: _Seen) -> list[dict[str, Any]]:

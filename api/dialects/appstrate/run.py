@@ -16,10 +16,11 @@ from api.auth import require
 from api.call import Call, reply
 from api.dialects.appstrate import form, inputs, repeats
 from api.dialects.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, parameter
-from api.dialects.appstrate.views import run_id
 from api.operations import Answer
+from common.domain import readiness
 from common.domain.errors import InvalidRequest
 from common.domain.ids import uuid7
+from common.domain.payloads import appstrate_id as run_id
 from common.domain.run_request import RunRequest
 from common.services import packages, runs
 from common.services.agents import AgentRecord
@@ -95,7 +96,7 @@ async def start_run(call: Call) -> Response:
         given = await _lenient(call)
         args = inputs.judged(given.get("input"), agent.manifest)
         options = _overrides(given)
-    check_ready(agent)
+    readiness.check(agent.kind, agent.manifest)
     model = _model(call, agent, options)
     prepared = _prepared(call, agent, args, files, model if options else None)
     return reply({"runId": await _store(call, prepared)})
@@ -125,24 +126,6 @@ def _overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(model, str) or not 0 < len(model) <= 128:
         raise InvalidRequest("modelId is a model's name, provider:name.", field="modelId")
     return {"model": model}
-
-
-def check_ready(agent: AgentRecord) -> None:
-    """Whether the agent can do anything: `InvalidRequest` empty_prompt, config_incomplete (section 3)."""
-    if agent.kind != "declared":
-        return
-    manifest = agent.manifest
-    config = manifest.get("config") or {}
-    if not str(manifest.get("instructions") or config.get("system_prompt") or "").strip():
-        raise InvalidRequest("The agent has no prompt; write one first.", code="empty_prompt", field="prompt")
-    schema = config.get("schema")
-    wanted = schema if isinstance(schema, dict) else {}
-    for name in wanted.get("required") or ():
-        prop = (wanted.get("properties") or {}).get(name) or {}
-        if name not in config and "default" not in prop:
-            raise InvalidRequest(
-                f"The agent's configuration lacks {name!r}.", code="config_incomplete", field=f"config.{name}"
-            )
 
 
 def _model(call: Call, agent: AgentRecord, options: Mapping[str, Any]) -> str | None:

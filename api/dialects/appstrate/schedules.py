@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,13 +19,14 @@ from api.dialects.appstrate.runs import Range, listed
 from api.dialects.appstrate.schemas import Ok, Open, RunPage
 from api.dialects.appstrate.views import schedule_id
 from api.operations import Answer
+from common.domain import readiness
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.ids import is_uuid
 from common.domain.run_request import RunRequest
 from common.domain.schedule import CronSchedule
 from common.domain.schedule_error import ScheduleError
 from common.domain.stored_schedule import ScheduleState, StoredSchedule
-from common.services import packages, scheduling
+from common.services import agents, packages, scheduling
 from common.services import schedules as service
 from common.services.agents import AgentRecord
 from common.services.runs import Caller, RunRules
@@ -38,7 +40,6 @@ routes = AppstrateRoutes("appstrate schedules")
 _UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _FIELDS: Final = {"schedule": "cronExpression"}
 _PAGE: Final = 500
-_READY: Final = {"status": "ready", "totalProviders": 0, "connectedProviders": 0, "missingProviders": []}
 
 
 class AppstrateScheduleChange(BaseModel):
@@ -79,7 +80,31 @@ class AppstrateSchedule(Open):
 _LIST: Final = Answer(200, "The schedules.", {"type": "array", "items": {"type": "object"}})
 
 
-def schedule_json(row: StoredSchedule) -> dict[str, Any]:
+def shown(conn: Connection, rows: Sequence[StoredSchedule]) -> list[dict[str, Any]]:
+    """Schedules as the contract shows them, each with the readiness of its agent."""
+    manifests: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.agent_id not in manifests:
+            manifests[row.agent_id] = _manifest(conn, row)
+    return [schedule_json(row, manifests[row.agent_id]) for row in rows]
+
+
+def _manifest(conn: Connection, row: StoredSchedule) -> dict[str, Any]:
+    try:
+        return agents.resolve(conn, row.org_id, row.agent_id).manifest
+    except NotFound:  # deleted since
+        return {}
+
+
+def readiness_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Which providers the agent lacks: all it names, as this server has none."""
+    missing = readiness.missing(manifest, "providers")
+    status = "not_ready" if missing else "ready"
+    told = {"totalProviders": len(missing), "connectedProviders": 0, "missingProviders": missing}
+    return {"status": status} | told
+
+
+def schedule_json(row: StoredSchedule, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A schedule as the contract shows it."""
     active = row.state is ScheduleState.ACTIVE
     return {
@@ -99,7 +124,7 @@ def schedule_json(row: StoredSchedule) -> dict[str, Any]:
         "profileName": None,
         "profileType": None,
         "profileOwnerName": None,
-        "readiness": _READY,
+        "readiness": readiness_of(manifest),
     }
 
 
@@ -114,19 +139,18 @@ def own_id(call: Call) -> str:
 @routes.get("/schedules", "schedules:read", answers=[_LIST])
 async def list_all_schedules(call: Call) -> Response:
     """List the organisation's schedules, newest first."""
-    found = await call.state.reader.one(lambda conn: _every(conn, call.org_id, None))
-    return reply([schedule_json(row) for row in found])
+    return reply(await call.state.reader.one(lambda conn: shown(conn, _every(conn, call.org_id, None))))
 
 
 @routes.get("/agents/{scope}/{name}/schedules", "schedules:read", answers=[_LIST], errors=(404,))
 async def list_agent_schedules(call: Call) -> Response:
     """List an agent's schedules, newest first."""
 
-    def read(conn: Connection) -> list[StoredSchedule]:
+    def read(conn: Connection) -> list[dict[str, Any]]:
         agent = packages.live(conn, call.org_id, package_of(call))
-        return _every(conn, call.org_id, agent.agent["id"])
+        return shown(conn, _every(conn, call.org_id, agent.agent["id"]))
 
-    return reply([schedule_json(row) for row in await call.state.reader.one(read)])
+    return reply(await call.state.reader.one(read))
 
 
 def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[StoredSchedule]:
@@ -157,7 +181,7 @@ async def create_agent_schedule(call: Call) -> Response:
     wanted = Wanted(body.cronExpression, body.timezone, body.name, meta=meta)
     request = RunRequest(args=inputs.judged(body.input, agent.manifest))
     made = await call.state.write(service.create, _new(call, wanted, request, agent), call.principal.actor)
-    return reply(schedule_json(made), 201)
+    return reply(schedule_json(made, agent.manifest), 201)
 
 
 def _new(call: Call, wanted: Wanted, request: RunRequest, agent: AgentRecord) -> NewSchedule:
@@ -186,7 +210,8 @@ def check_cron(wanted: Wanted, now: float) -> None:
 )
 async def read_schedule(call: Call) -> Response:
     """Read a schedule."""
-    return reply(schedule_json(await call.state.preview(service.get, call.org_id, own_id(call))))
+    id_ = own_id(call)
+    return reply(await call.state.preview(lambda tx: shown(tx.conn, [service.get(tx, call.org_id, id_)])[0]))
 
 
 @routes.put(
@@ -203,10 +228,10 @@ async def replace_schedule(call: Call) -> Response:
     changed = await call.state.write(
         _change, call.org_id, own_id(call), given, call.state.rules, call.principal.actor
     )
-    return reply(schedule_json(changed))
+    return reply(changed)
 
 
-def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRules, by: str) -> StoredSchedule:
+def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRules, by: str) -> dict[str, Any]:
     old = service.get(tx, org_id, id_)
     changes: dict[str, Any] = {name: given[name] for name in ("name", "timezone") if name in given}
     if "cronExpression" in given:
@@ -223,7 +248,7 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
         service.resume(tx, org_id, id_, by)
     elif given.get("enabled") is False:
         service.pause(tx, org_id, id_, "disabled", by)
-    return service.get(tx, org_id, id_)
+    return shown(tx.conn, [service.get(tx, org_id, id_)])[0]
 
 
 def _request(tx: Tx, org_id: str, old: StoredSchedule, given: Any) -> RunRequest:

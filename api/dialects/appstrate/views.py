@@ -9,10 +9,16 @@ from typing import Any, Final
 from api.dialects.appstrate.front import when
 from common.domain.ids import is_uuid
 from common.domain.lifecycle import TERMINAL, Status
-from common.domain.payloads import appstrate_input, appstrate_result, duration_ms
+from common.domain.payloads import (
+    APPSTRATE_CALLED,
+    APPSTRATE_SCHEDULED,
+    appstrate_input,
+    appstrate_result,
+    duration_ms,
+)
+from common.domain.payloads import appstrate_id as run_id
 from common.domain.tasks import Task
 
-API_RUN, SCHEDULE_RUN = "exec_", "run_"
 _OUT_OF_TIME: Final = frozenset({"timeout", "deadline_exceeded"})
 _ENDED: Final = {Status.COMPLETED: "success", Status.STOPPED: "cancelled"}
 _COUNTED: Final = ("input_tokens", "output_tokens")
@@ -26,14 +32,9 @@ class Beside:
     applications: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def run_id(task_id: str, schedule_id: str | None = None) -> str:
-    """The id a run has here: ``exec_<uuid>``, ``run_<uuid>`` when a schedule made it; the UUID is the task's."""
-    return (SCHEDULE_RUN if schedule_id else API_RUN) + task_id
-
-
 def task_id_of(text: str) -> str | None:
     """The task a run id names, whichever way it is written; None for what is no id."""
-    bare = text.removeprefix(API_RUN).removeprefix(SCHEDULE_RUN)
+    bare = text.removeprefix(APPSTRATE_CALLED).removeprefix(APPSTRATE_SCHEDULED)
     return bare.lower() if is_uuid(bare) else None
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.call import Call, reply
+from api.dialects.appstrate import repeats
 from api.dialects.appstrate.front import AppstrateRoutes, bounded, when
 from api.dialects.appstrate.schemas import ListOf, Open
 from api.operations import Answer
@@ -141,7 +142,13 @@ def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
         body.url, tuple(body.events), STYLE, agent_id, application, body.payloadMode, body.active
     )
     made = service.create(
-        tx, org_id, wanted, call.state.sealer, call.state.rules.policy, call.principal.actor
+        tx,
+        org_id,
+        wanted,
+        call.state.sealer,
+        call.state.rules.policy,
+        call.principal.actor,
+        repeats.reserved(call),
     )
     return webhook_json(tx.conn, made.endpoint) | {"secret": made.secret}
 

@@ -153,12 +153,15 @@ def _validator(talk: Talk, journal: Journal, contract: OutputContract) -> Any:
             return output
         transcript = talk.transcript
         talk.violations = violations
-        if transcript.repairs >= MOST_REPAIRS:
+        last = transcript.repairs >= MOST_REPAIRS
+        if last and not contract.lenient:
             raise _invalid(violations)
-        transcript.repairs += 1
         if journal.live:
-            event = events.output_invalid(transcript.turn, violations, transcript.repairs)
+            event = events.output_invalid(transcript.turn, violations, transcript.repairs + (not last))
             await talk.attempt.emit(*talk.told(event))
+        if last:
+            return output
+        transcript.repairs += 1
         listed = "\n".join(f"- {v['field']}: {v['message']}" for v in violations)
         raise ModelRetry(f"The output breaks its schema. Give it again, whole and corrected:\n{listed}")
 

@@ -48,7 +48,9 @@ class Run:
         self._equipment = equipment
         given = attempt.task.input or {}
         self._options = unsealed(given.get("options") or {}, attempt.secrets)
-        self._plan: Plan = plan.make(attempt.manifest, {**given, "options": self._options})
+        # appstrate's contract: an output that breaks its schema is logged, and the run succeeds.
+        lenient = attempt.task.front == "appstrate"
+        self._plan: Plan = plan.make(attempt.manifest, {**given, "options": self._options}, lenient)
         self._budget = Budget(attempt, self._plan.budget_micros)
         self._attached: list[attachments.Attached] = []
         self._results: list[tuple[Workflow, dict[str, Any]]] = []

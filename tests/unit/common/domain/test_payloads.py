@@ -65,7 +65,7 @@ def test_a_summary_leaves_out_what_went_in_and_came_out() -> None:
     run = json.loads(appstrate(task(), happening(), "summary"))["data"]["object"]
     assert run == {
         "object": "run",
-        "id": "t1",
+        "id": "exec_t1",
         "packageId": "@demo/echo",
         "status": "completed",
         "duration": 2500,
@@ -85,12 +85,12 @@ def test_what_is_too_large_goes_without_its_result_and_says_so(render: Any) -> N
     assert len(render(huge, happening(), "full").encode()) <= MOST_BYTES
 
 
-def test_appstrate_calls_a_run_by_the_id_it_gave_it_and_tells_errors_in_words() -> None:
-    failed = task(status=Status.FAILED, external_id="exec_1", error={"code": "x", "message": "It broke."})
+def test_appstrate_calls_a_run_by_the_id_it_has_there_and_tells_errors_in_words() -> None:
+    failed = task(status=Status.FAILED, schedule_id="s1", error={"code": "x", "message": "It broke."})
     body = json.loads(appstrate(failed, happening("run.failed"), "full"))
     assert (body["object"], body["apiVersion"], body["created"]) == ("event", "2026-03-21", 1_700_000_002)
     run = body["data"]["object"]
-    assert (run["id"], run["status"], run["error"]) == ("exec_1", "failed", "It broke.")
+    assert (run["id"], run["status"], run["error"]) == ("run_t1", "failed", "It broke.")
     assert "result" not in run
 
 

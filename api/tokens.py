@@ -81,12 +81,12 @@ class Tokens:
             issuer=settings.jwt_issuer or None,
             leeway=LEEWAY,
             options={
-                "require": ["exp", "sub", "org"],
+                "require": ["exp", "sub"],
                 "verify_aud": bool(settings.jwt_audience),
                 "verify_iss": bool(settings.jwt_issuer),
             },
         )
-        return claims
+        return _named_as_here(claims)
 
     async def _principal(self, claims: dict[str, Any]) -> Principal:
         org_id, subject, roles = claims["org"], claims["sub"], claims.get("roles")
@@ -115,6 +115,16 @@ class Tokens:
             permissions=granted(role, None),
             user_id=subject,
         )
+
+
+def _named_as_here(claims: dict[str, Any]) -> dict[str, Any]:
+    """The claims with `org` and `roles` under these names; `orgId` and `role` may stand in for them."""
+    for name, other in (("org", "orgId"), ("roles", "role")):
+        if name not in claims and other in claims:
+            claims[name] = claims[other]
+    if "org" not in claims:
+        raise jwt.MissingRequiredClaimError("org")
+    return claims
 
 
 def _code(error: Exception) -> str:

@@ -20,7 +20,7 @@ from tests.security import CHANGING, GUARDED, NAMING, OPERATIONS, World, name_of
 
 #: Operations of a person, which no key may; of those that everybody may, who one is.
 ACCOUNT = "account:"
-COOKIE_FRONTS = ("native", "appstrate")
+COOKIE_FRONTS = ("native", "appstrate", "nara")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api import errors
 from api.auth import Principal
 from api.call import Call, reply
-from api.operations import Front, by_bearer
+from api.operations import Front, by_bearer_or_cookie
 from common.domain.errors import Forbidden, RunyardError
 from common.domain.roles import Role
 
@@ -25,7 +25,7 @@ class NaraFailure(BaseModel):
 
 async def by_admin(call: Call) -> Principal:
     """Who calls; `Forbidden` admin_required for whoever is no administrator of the organisation."""
-    who = await by_bearer(call)
+    who = await by_bearer_or_cookie(call)
     if who.role not in (Role.OWNER, Role.ADMIN):
         raise Forbidden(
             f"Running agents here needs the role admin; these credentials have {who.role}.",

@@ -101,6 +101,18 @@ async def test_a_sound_token_names_who_calls(store: Store, org: str) -> None:
     assert who.may("limits:write")
 
 
+async def test_claims_may_have_their_other_names(store: Store, org: str) -> None:
+    told = claims(org, org=None, roles=None) | {"orgId": org, "role": "admin"}
+    who = await tokens(store)(jwt.encode(told, SECRET, "HS256"))
+    assert (who.org_id, who.role) == (org, Role.ADMIN)
+
+
+async def test_a_claim_of_the_first_name_counts_before_the_other(store: Store, org: str) -> None:
+    told = claims(org, roles=["viewer"]) | {"role": "owner", "orgId": "elsewhere"}
+    who = await tokens(store)(jwt.encode(told, SECRET, "HS256"))
+    assert (who.org_id, who.role) == (org, Role.VIEWER)
+
+
 @pytest.mark.parametrize(
     ("changed", "code"),
     [

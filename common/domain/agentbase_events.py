@@ -16,6 +16,8 @@ COMPLETION: Final = {
     Status.FAILED: "run.failed",
     Status.STOPPED: "run.stopped",
 }
+#: A balance below this is told to be low, in millionths of a USD.
+LOW_MICROS: Final = 1_000_000
 #: What agentbase calls a stopped run.
 _STATUS: Final = {"agentbase": {"stopped": "cancelled"}}
 
@@ -107,8 +109,15 @@ def _tool_response(data: Mapping[str, Any]) -> list[Body]:
 
 
 def _turn(data: Mapping[str, Any]) -> list[Body]:
-    turn, cost = data.get("turn", 0), int(data.get("cost_micros") or 0)
-    price = {"type": "agent_cost", "cost": f"{cost / 1_000_000:.6f}", "deductionSuccess": True}
+    """A step is over: its number, what it cost, and what is left to the organisation that pays in advance."""
+    turn, cost, left = data.get("turn", 0), int(data.get("cost_micros") or 0), data.get("balance_micros")
+    price = {
+        "type": "agent_cost",
+        "cost": f"{cost / 1_000_000:.6f}",
+        "balance": 0 if left is None else left / 1_000_000,
+        "deductionSuccess": left is None or left >= 0,
+        "lowBalance": left is not None and left < LOW_MICROS,
+    }
     return [{"type": "agent_step", "step": str(turn), "stepNumber": turn}, price]
 
 

@@ -161,6 +161,10 @@ class ScheduledMessage(Strict):
 
     schedule: Scalar
     message: Prose
+    catch_up: Literal["none", "last", "all"] | None = Field(
+        None,
+        description="Of times that were missed; by default last. Given, it also permits a date that has passed.",
+    )
 
 
 class FinalOutput(Strict):

@@ -142,7 +142,7 @@ def of_request(
         request = request.model_copy(update={"deadline": None})
     new = tuple(
         NewSchedule(
-            Wanted(one.schedule, at=f"schedules[{index}].schedule"),
+            Wanted(one.schedule, catch_up=one.catch_up, at=f"schedules[{index}].schedule"),
             stored_run(request, spec, session_scope, one.message),
             most,
             id=_id_of(spec.task_id, index),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from api import sse
-from api.auth import organisations
 from api.call import Call
 from api.dialects.agentbase.speech import Body, Speech
+from api.dialects.agentbase.steps import Steps
 from api.facts import facts
 from common.domain import agentbase_events as words
 from common.domain.lifecycle import Event
@@ -18,8 +18,6 @@ from common.stream import Tokens
 
 _CHANGES: Final = {event.value: event for event in Event}
 _ENDS: Final = frozenset({Event.FINISH, Event.FAIL, Event.EXPIRE, Event.STOP})
-#: A balance below this is told to be low, in millionths of a USD.
-LOW_MICROS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -32,6 +30,7 @@ class Telling:
     streaming: bool
     over: bool = False
     _speech: Speech = field(default_factory=Speech)
+    _steps: Steps = field(default_factory=Steps)
     _said: bool = False
     _final: bool = False
 
@@ -56,9 +55,9 @@ class Telling:
         type_, data = item["type"], item["data"] or {}
         if (change := _CHANGES.get(type_)) is not None:
             return await self._of_change(change, item, data)
-        return await self._of_log(type_, data)
+        return self._steps.ordered(type_, data, self._of_log(type_, data))
 
-    async def _of_log(self, type_: str, data: dict[str, Any]) -> list[Body]:
+    def _of_log(self, type_: str, data: dict[str, Any]) -> list[Body]:
         is_aside = "workflow" in data  # what is said in a step of a workflow
         self._said |= type_ == "message" and not is_aside
         self._final |= type_ == "final_output"
@@ -67,36 +66,25 @@ class Telling:
             if type_ in ("message", "thinking"):
                 return self._speech.whole(type_, data)
         made = words.of_log(type_, data)
-        for event in made:
-            if event["type"] == "agent_cost":
-                event.update(await self._balance())
         if self.streaming and type_ == "tool_call":
             return [{"type": "agent_tool_use_start"}, *made]
         return made
 
-    async def _balance(self) -> Body:
-        """What is left to the organisation; one that does not pay in advance has no balance to be low."""
-        row = await self.call.state.reader.call(organisations, self.call.org_id)
-        left = row["balance_micros"] if row else None
-        if left is None:
-            return {"balance": 0, "deductionSuccess": True, "lowBalance": False}
-        return {"balance": left / 1_000_000, "deductionSuccess": left >= 0, "lowBalance": left < LOW_MICROS}
-
     async def _of_change(self, event: Event, item: dict[str, Any], data: dict[str, Any]) -> list[Body]:
         happening = Happening("", event.value, event.value, item["seq"], item["at"], data)
         if event is Event.ASK:
-            return self._asked(happening)
+            return [*self._steps.close(), *self._asked(happening)]
         if event is Event.REVIEW:
-            return [{"type": "agent_awaiting_review", "reviews": _plain(happening)}]
+            return [*self._steps.close(), {"type": "agent_awaiting_review", "reviews": _plain(happening)}]
         if event not in _ENDS:
             return []
         self.over = True
         task = (await facts(self.call.state, self.call.org_id, self.task_id)).task
         spoken = self._final or (self._said and isinstance(task.output, str))
         made = words.of_change(event, happening, task, spoken)
-        if not self.streaming or made[0]["type"] != "agent_response":
-            return made
-        return [*self._speech.whole("message", {"text": made[0]["content"]}), *made[1:]]
+        if self.streaming and made[0]["type"] == "agent_response":
+            made = [*self._speech.whole("message", {"text": made[0]["content"]}), *made[1:]]
+        return [*self._steps.close(), *made]
 
     def _asked(self, happening: Happening) -> list[Body]:
         """The agent has a question: this is all until the session's next message answers it."""

@@ -95,7 +95,7 @@ class AgentbaseQuery(native.Query):
 
 
 class AgentbaseScheduledMessage(native.ScheduledMessage):
-    """Run again later: seconds from now, a date, or a cron line."""
+    """Run again later: seconds from now, a date (one that has passed runs at once), or a cron line."""
 
     model_config = _OPEN
 
@@ -158,6 +158,8 @@ class AgentbaseRunBody(BaseModel):
         given = self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
         if given.get("mode") in _NO_MODE:
             del given["mode"]
+        for one in given.get("schedules", ()):
+            one.setdefault("catch_up", "last")  # the reference's own sample has a date that has passed
         return RunRequest.model_validate(given | ({"session_id": session_id} if session_id else {}))
 
 

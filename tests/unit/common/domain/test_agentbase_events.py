@@ -26,7 +26,27 @@ from tests.unit.common.domain.test_payloads import EVENT, QUESTION, task
             {"turn": 2, "cost_micros": 7500},
             [
                 {"type": "agent_step", "step": "2", "stepNumber": 2},
-                {"type": "agent_cost", "cost": "0.007500", "deductionSuccess": True},
+                {
+                    "type": "agent_cost",
+                    "cost": "0.007500",
+                    "balance": 0,
+                    "deductionSuccess": True,
+                    "lowBalance": False,
+                },
+            ],
+        ),
+        (
+            "model_turn",
+            {"turn": 3, "cost_micros": 25_000, "balance_micros": 975_000},
+            [
+                {"type": "agent_step", "step": "3", "stepNumber": 3},
+                {
+                    "type": "agent_cost",
+                    "cost": "0.025000",
+                    "balance": 0.975,
+                    "deductionSuccess": True,
+                    "lowBalance": True,
+                },
             ],
         ),
         ("log", {"message": "x"}, []),

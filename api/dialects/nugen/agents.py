@@ -26,6 +26,7 @@ from common.store.agent_usage import AgentUsage
 routes = Routes(NUGEN, "nugen")
 
 _PAGE: Final = 500
+_OLDER: Final = "The older spelling of {}."
 #: Agents of this scope do the server's own work.
 _BUILT_IN: Final = "@runyard/"
 
@@ -38,6 +39,12 @@ class NugenModel(BaseModel):
     base_model: str
 
 
+class NugenDemonstration(Demonstration):
+    """An example exchange. Unknown fields are tolerated."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class NugenCreateBody(BaseModel):
     """An agent to make. Unknown fields are tolerated."""
 
@@ -46,10 +53,12 @@ class NugenCreateBody(BaseModel):
     agent_name: str = Field(min_length=1, max_length=200)
     agent_description: str = Field(max_length=10_000)
     model: str = Field(description="A model's id, as available_models lists it.")
-    temperature: float = Field(TEMPERATURE, strict=True)
+    temperature: float = Field(TEMPERATURE, strict=True, description="From 0 to 2.")
+    uncertainty_threshold: float | None = Field(None, strict=True, description=_OLDER.format("temperature"))
     max_tokens: int | None = Field(None, strict=True)
+    max_token: int | None = Field(None, strict=True, description=_OLDER.format("max_tokens"))
     instructions: str | None = Field(None, max_length=200_000)
-    demonstrations: list[Demonstration] | None = Field(None, max_length=200)
+    demonstrations: list[NugenDemonstration] | None = Field(None, max_length=200)
 
 
 class NugenChangeBody(BaseModel):
@@ -61,10 +70,11 @@ class NugenChangeBody(BaseModel):
     agent_description: str | None = Field(None, max_length=10_000)
     model: str | None = None
     temperature: float | None = Field(None, strict=True, description="From 0 to 2.")
+    uncertainty_threshold: float | None = Field(None, strict=True, description=_OLDER.format("temperature"))
     max_tokens: int | None = Field(None, strict=True)
-    max_token: int | None = Field(None, strict=True, description="The older spelling of max_tokens.")
+    max_token: int | None = Field(None, strict=True, description=_OLDER.format("max_tokens"))
     instructions: str | None = Field(None, max_length=200_000)
-    demonstrations: list[Demonstration] | None = Field(None, max_length=200)
+    demonstrations: list[NugenDemonstration] | None = Field(None, max_length=200)
 
 
 class NugenAgentAnswer(BaseModel):
@@ -134,7 +144,7 @@ async def create_agent(call: Call) -> Response:
     Its name is normalised (lower case, underscores) and must be free.
     """
     given = await call.json(NugenCreateBody)
-    values = await _values(call, given.model_dump(exclude_unset=True) | {"temperature": given.temperature})
+    values = {"temperature": TEMPERATURE} | await _values(call, given.model_dump(exclude_unset=True))
 
     async def make(_reserved: str | None) -> Response:
         who = call.principal
@@ -145,26 +155,28 @@ async def create_agent(call: Call) -> Response:
     return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
 
 
-#: Fields of the wire and the manifest fields they set; null empties the last three.
+#: Fields of the wire and the manifest fields they set. Of two spellings the newer counts.
 _FIELDS: Final = {
     "agent_name": "name",
     "agent_description": "description",
     "model": "model",
+    "uncertainty_threshold": "temperature",
     "temperature": "temperature",
     "max_token": "max_tokens",
     "max_tokens": "max_tokens",
     "instructions": "instructions",
     "demonstrations": "demonstrations",
 }
+#: null empties these.
 _EMPTIED: Final = ("max_token", "max_tokens", "instructions", "demonstrations")
 
 
 async def _values(call: Call, given: dict[str, Any]) -> dict[str, Any]:
     """The manifest fields that a request sets."""
     values = {
-        _FIELDS[name]: value
-        for name, value in given.items()
-        if name in _FIELDS and (value is not None or name in _EMPTIED)
+        field: given[name]
+        for name, field in _FIELDS.items()
+        if name in given and (given[name] is not None or name in _EMPTIED)
     }
     if values.get("demonstrations", ()) is None:
         values["demonstrations"] = []

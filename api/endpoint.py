@@ -17,7 +17,7 @@ from api import metrics
 from api.auth import require
 from api.call import Call
 from api.operations import Front, Operation
-from common.domain.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable
+from common.domain.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout
 
 log = structlog.get_logger()
 
@@ -101,7 +101,8 @@ async def _still_permitted(call: Call, operation: Operation) -> bool:
 
 def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
     if error.status >= 500:
-        log.error(
+        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller is told how to reach it
+        (log.info if expected else log.error)(
             "A request failed.", action="request", path=call.path, code=error.code, request_id=call.request_id
         )
     return front.render(call, error)

@@ -151,16 +151,20 @@ class BadLine(httpx2.BaseTransport):
 
 
 class _Cut(httpx2.SyncByteStream):
-    """Breaks in the middle of the second piece."""
+    """Breaks in the middle of the second event, however the answer is cut into pieces."""
 
     def __init__(self, stream: httpx2.SyncByteStream) -> None:
         self._stream = stream
 
     def __iter__(self) -> Iterator[bytes]:
-        pieces = iter(self._stream)
-        yield next(pieces)
-        piece = next(pieces)
-        yield piece[: len(piece) // 2]
+        read = b""
+        for piece in self._stream:
+            read += piece
+            first, _, rest = read.partition(b"\n\n")
+            second, end, _ = rest.partition(b"\n\n")
+            if end:
+                yield first + b"\n\n" + second[: len(second) // 2]
+                break
         raise httpx2.ReadError("cut")
 
     def close(self) -> None:

@@ -75,7 +75,9 @@ def follow_run(client: Client, run: Run, as_json: bool) -> int:
                 show({"task_id": event.run_id} | {name: getattr(event, name) for name in fields}, as_json)
         else:
             teller.event(event)
-        if event.data.get("status") in ("waiting_for_input", "awaiting_review"):
+        # What is told of the past may have been answered since.
+        asked = event.data.get("status") in ("waiting_for_input", "awaiting_review")
+        if asked and client.get(run.id).waits_for_people:
             break
     teller.end_line()
     ended = client.get(run.id)

@@ -113,7 +113,8 @@ class Chaos:
         for name in self.stack.ports:
             status, queue = self.stack.request("GET", "/api/v1/ops/queue", name=name)
             if status == 200:
-                return int(queue["waiting"] + queue["running"] + queue.get("suspended", 0))
+                names = ("waiting", "running", "queued", "waiting_for_input", "awaiting_review")
+                return sum(int(queue[name]) for name in names)
         return -1
 
 

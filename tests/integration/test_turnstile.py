@@ -75,8 +75,9 @@ def test_a_writer_among_greedy_ones_gets_its_turn_after_each_of_them_once(tmp_pa
     for thread in threads:
         thread.join(10)
     db.close()
-    # The one under way, and those that stood at the gate as well and happened to try it first.
-    assert most <= 8, "starved by writers that never pause"
+    # A few, more on a busy machine: those that stood at the gate as well and happened to try it first. It was
+    # hundreds when nobody took turns.
+    assert most <= 40, "starved by writers that never pause"
 
 
 def test_nobody_waits_for_ever_for_a_process_that_was_suspended(

@@ -39,7 +39,14 @@ CODES: Final[dict[int, tuple[str, ...]]] = {
 }  # fmt: skip
 _TITLES: Final = {409: "Conflict", 402: "Payment Required"}
 #: Fields by the names they have here.
-_PARAMS: Final = {"schedule_id": "id", "payload_mode": "payloadMode", "application_id": "applicationId"}
+_PARAMS: Final = {
+    "model": "modelId",
+    "schedule_id": "id",
+    "payload_mode": "payloadMode",
+    "application_id": "applicationId",
+}
+#: Codes of ours that are one of the contract's by another name.
+_SAME: Final = {"unknown_model": "model_not_configured", "model_key_missing": "model_not_configured"}
 _OWN_TITLES: Final = frozenset({"idempotency_in_progress", "idempotency_conflict"})
 _DETAILS: Final = {
     "idempotency_in_progress": (
@@ -80,7 +87,8 @@ def code_of(error: RunyardError) -> str:
     known = CODES.get(error.status)
     if known is None:
         return error.code
-    return error.code if error.code in known else known[0]
+    code = _SAME.get(error.code, error.code)
+    return code if code in known else known[0]
 
 
 def problem(error: RunyardError, request_id: str) -> dict[str, Any]:

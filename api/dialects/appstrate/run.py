@@ -87,7 +87,7 @@ async def start_run(call: Call) -> Response:
     version = parameter(call, "version") or None
     if version is not None:
         agent = await call.state.reader.one(lambda conn: packages.chosen(conn, call.org_id, name, version))
-    options: dict[str, Any] = {}
+    model: str | None = None
     files: list[dict[str, Any]] = []
     if bodies.media_type(call.headers) == "multipart/form-data":
         args, files = await form.read(call, agent.manifest)
@@ -95,10 +95,10 @@ async def start_run(call: Call) -> Response:
         form.refuse_json(agent.manifest)
         given = await _lenient(call)
         args = inputs.judged(given.get("input"), agent.manifest)
-        options = _overrides(given)
+        model = _model_id(given)
     readiness.check(agent.kind, agent.manifest)
-    model = _model(call, agent, options)
-    prepared = _prepared(call, agent, args, files, model if options else None)
+    _check_model(call, agent, model)
+    prepared = _prepared(call, agent, RunRequest(args=args, model=model), files)
     return reply({"runId": await _store(call, prepared)})
 
 
@@ -119,45 +119,30 @@ async def _lenient(call: Call) -> dict[str, Any]:
     return given if isinstance(given, dict) else {}
 
 
-def _overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+def _model_id(given: Mapping[str, Any]) -> str | None:
     model = given.get("modelId")
-    if model is None:
-        return {}
-    if not isinstance(model, str) or not 0 < len(model) <= 128:
+    if model is not None and (not isinstance(model, str) or not 0 < len(model) <= 128):
         raise InvalidRequest("modelId is a model's name, provider:name.", field="modelId")
-    return {"model": model}
-
-
-def _model(call: Call, agent: AgentRecord, options: Mapping[str, Any]) -> str | None:
-    """The model the run uses: `InvalidRequest` model_not_configured where a declared agent has none."""
-    model = model_name(call.state.settings, agent.manifest, options)
-    if model is None and agent.kind == "declared":
-        raise InvalidRequest(
-            "No model is configured for this agent.", code="model_not_configured", field="modelId"
-        )
     return model
 
 
-def _prepared(
-    call: Call, agent: AgentRecord, args: dict[str, Any], files: list[dict[str, Any]], model: str | None
-) -> Prepared:
+def _check_model(call: Call, agent: AgentRecord, model: str | None) -> None:
+    """`InvalidRequest` model_not_configured where a declared agent has no model to ask."""
+    found = model_name(call.state.settings, agent.manifest, {"model": model})
+    if found is None and agent.kind == "declared":
+        raise InvalidRequest(
+            "No model is configured for this agent.", code="model_not_configured", field="modelId"
+        )
+
+
+def _prepared(call: Call, agent: AgentRecord, request: RunRequest, files: list[dict[str, Any]]) -> Prepared:
     who = call.principal
     task_id = repeats.reserved(call) or uuid7()
     caller = Caller(who.org_id, who.actor, APPSTRATE.name, who.key_id, end_user(call))
     prepared = runs.prepare(
-        RunRequest(args=args),
-        unjudged(agent),
-        caller,
-        call.state.rules,
-        now=time.time(),
-        files=files,
-        task_id=task_id,
+        request, unjudged(agent), caller, call.state.rules, now=time.time(), files=files, task_id=task_id
     )
-    spec = replace(prepared.spec, external_id=run_id(task_id))
-    if model is not None:
-        options = spec.input.get("options") or {}
-        spec = replace(spec, model=model, input=spec.input | {"options": options | {"model": model}})
-    return replace(prepared, spec=spec)
+    return replace(prepared, spec=replace(prepared.spec, external_id=run_id(task_id)))
 
 
 def unjudged(agent: AgentRecord) -> AgentRecord:

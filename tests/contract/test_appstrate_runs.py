@@ -213,9 +213,9 @@ class TestDelete:
 
 
 @contextmanager
-def stream(client: httpx2.Client, path: str) -> Iterator[Iterator[tuple[str, Any]]]:
+def stream(client: httpx2.Client, path: str, **options: Any) -> Iterator[Iterator[tuple[str, Any]]]:
     """The named frames of a live stream: (event, data)."""
-    with client.stream("GET", path) as answer:
+    with client.stream("GET", path, **options) as answer:
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield frames(answer.iter_lines())

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from common.domain.ids import is_uuid
+from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run, streaming
 from tests.contract.live import Live
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import calls, fail, say
-from tests.fakes.receiver import Received, read_log
-from tests.stack import ROOT, free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -339,7 +334,7 @@ class TestBackground:
             callback = {"url": url, "headers": {"Authorization": "Bearer your-token"}}
             body = {"message": question, "background": True, "callback": callback}
             accepted = admin.post("/", json=body).json()
-            posts = wait_until(lambda: _complete(tmp_path / "posts"), seconds=30)
+            posts = wait_until(lambda: complete(tmp_path / "posts"), seconds=30)
 
         bodies = [post.json for post in posts]
         assert [b["type"] for b in bodies] == [
@@ -371,27 +366,6 @@ class TestBackground:
         assert status["error"] is None
         assert result["result"] == "0 before: "
         assert admin.get(f"/agentbase/tasks/{uuid.uuid4()}").status_code == 404
-
-
-@contextmanager
-def receiver(folder: Path) -> Iterator[str]:
-    """A receiver process; it writes what it gets to `posts` in the folder."""
-    port = free_port()
-    command = [sys.executable, "-m", "tests.fakes.receiver", str(port), str(folder / "posts")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline()
-        yield f"http://127.0.0.1:{port}/ok"
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _complete(log: Path) -> list[Received]:
-    """The posts, once the completion has come."""
-    posts = read_log(log)
-    return posts if posts and posts[-1].json["type"].startswith("run.") else []
 
 
 def test_a_client_that_leaves_does_not_stop_the_run(admin: httpx2.Client, live: Live, tmp_path: Path) -> None:

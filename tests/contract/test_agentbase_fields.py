@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run
 from tests.contract.live import Live
 from tests.fakes.model_server import say
@@ -116,6 +119,40 @@ class TestOtherFields:
         answer = admin.post("/", json={"message": "hi", "callback": {"headers": {}}})
 
         assert field_refused(answer) == "callback.url"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"mcp_servers": [{"serverName": "a", "serverUrl": "https://example.com/mcp", "auth": {}}]},
+            {"workflows": [WORKFLOW | {"steps": [STEP | {"retry_policy": {}}]}]},
+            {"background": False, "callback": {}, "final_output": {}, "agents": [{}]},
+        ],
+    )
+    def test_an_empty_object_is_nothing_at_any_depth(
+        self, admin: httpx2.Client, live: Live, fields: dict[str, Any]
+    ) -> None:
+        frames = run(admin, "hi", params=REMEMBERS, **fields)
+
+        assert frames.types[-1] == "agent_completed"
+        assert "{}" not in str(options(live, frames))
+
+    def test_a_callback_without_background_hears_of_the_run_too(
+        self, admin: httpx2.Client, tmp_path: Path
+    ) -> None:
+        with receiver(tmp_path) as url:
+            frames = run(admin, "hi", params=REMEMBERS, callback={"url": url, "headers": None})
+            posts = wait_until(lambda: complete(tmp_path / "posts"), seconds=30)
+
+        assert [post.json["type"] for post in posts] == [*frames.types, "run.completed"]
+        assert posts[1].json["content"] == frames.said()
+
+    def test_line_ends_within_a_message_end_no_line_of_the_stream(self, admin: httpx2.Client) -> None:
+        text = "a\u2028b\u2029c\x85d\r\ne"
+
+        frames = run(admin, text, params={"agent": "echo"})
+
+        assert json.loads(frames.said())["message"] == text
+        assert [line for line in frames.raw.splitlines() if line and not line.startswith("data: {")] == []
 
     def test_stray_fields_of_older_pages_change_nothing(self, admin: httpx2.Client, live: Live) -> None:
         stray: dict[str, Any] = {

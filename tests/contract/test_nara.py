@@ -141,6 +141,7 @@ class TestRefusals:
         [
             ({"args": {}}, "missing_field"),
             ({"agentName": "gives"}, "missing_field"),
+            ({"agentName": "gives", "args": None}, "missing_field"),
             ({"agentName": "", "args": {}}, "invalid_field"),
             ({"agentName": 7, "args": {}}, "invalid_field"),
             ([1], "not_an_object"),

@@ -17,6 +17,8 @@ from common.domain.payloads import Happening, asked_of
 from common.stream import Tokens
 
 _CHANGES: Final = {event.value: event for event in Event}
+#: Line ends to many readers of lines, though not to JSON or to event streams: sent escaped.
+_LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 _ENDS: Final = frozenset({Event.FINISH, Event.FAIL, Event.EXPIRE, Event.STOP})
 
 
@@ -47,7 +49,8 @@ class Telling:
                 return
 
     def _frame(self, event: Body) -> bytes:
-        return b"data: " + words.body_of(event, self.task_id, self.session).encode() + b"\n\n"
+        body = words.body_of(event, self.task_id, self.session).translate(_LINE_ENDS)
+        return f"data: {body}\n\n".encode()
 
     async def _of(self, item: dict[str, Any] | Tokens) -> list[Body]:
         if isinstance(item, Tokens):

@@ -20,10 +20,39 @@ _OPEN: Final = ConfigDict(extra="ignore", strict=True)
 _NO_MODE: Final = ("<string>", "")
 
 
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, list):
+        return [item for item in value if item != {}] or None
+    return None if value == {} else value
+
+
+class _EmptyToo:
+    """Documents that an empty object may stand for nothing."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        made = handler(schema)
+        empty = {"type": "object", "maxProperties": 0}
+        for choice in made.get("anyOf", ()):
+            if choice.get("type") == "array":
+                choice["items"] = {"anyOf": [choice["items"], empty]}
+                return made
+        return {"anyOf": [*made.get("anyOf", [made]), empty]}
+
+
+Many = Annotated[list[T] | None, BeforeValidator(_without_empty), _EmptyToo()]
+One = Annotated[T | None, BeforeValidator(_without_empty), _EmptyToo()]
+
+
 class AgentbaseCallback(native.Callback):
     """Where events are posted."""
 
     model_config = _OPEN
+
+    headers: Annotated[dict[str, str], BeforeValidator(lambda given: given or {})] = Field(
+        default_factory=dict
+    )
 
 
 class AgentbaseBearerAuth(native.BearerAuth):
@@ -51,7 +80,7 @@ class AgentbaseMcpServer(native.McpServer):
 
     model_config = _OPEN
 
-    auth: Annotated[AgentbaseBearerAuth | AgentbaseOAuth, Field(discriminator="type")] | None = None
+    auth: One[Annotated[AgentbaseBearerAuth | AgentbaseOAuth, Field(discriminator="type")]] = None
 
 
 class AgentbaseRetryPolicy(native.RetryPolicy):
@@ -65,7 +94,7 @@ class AgentbaseStep(native.WorkflowStep):
 
     model_config = _OPEN
 
-    retry_policy: AgentbaseRetryPolicy | None = None
+    retry_policy: One[AgentbaseRetryPolicy] = None
 
 
 class AgentbaseWorkflow(native.Workflow):
@@ -104,31 +133,6 @@ class AgentbaseFinalOutput(native.FinalOutput):
     """A structured result of the whole thread."""
 
     model_config = _OPEN
-
-
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, list):
-        return [item for item in value if item != {}] or None
-    return None if value == {} else value
-
-
-class _EmptyToo:
-    """Documents that an empty object may stand for nothing."""
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        made = handler(schema)
-        empty = {"type": "object", "maxProperties": 0}
-        for choice in made.get("anyOf", ()):
-            if choice.get("type") == "array":
-                choice["items"] = {"anyOf": [choice["items"], empty]}
-                return made
-        return {"anyOf": [*made.get("anyOf", [made]), empty]}
-
-
-Many = Annotated[list[T] | None, BeforeValidator(_without_empty), _EmptyToo()]
-One = Annotated[T | None, BeforeValidator(_without_empty), _EmptyToo()]
 
 
 class AgentbaseRunBody(BaseModel):

@@ -72,6 +72,8 @@ async def run_agent(call: Call) -> Response:
     Needs the role admin. A run that outlasts the wait goes on; 504 names its task.
     """
     given = await call.json(NaraRunBody)
+    if given.args is None:
+        raise InvalidRequest("args is required, and not null.", code="missing_field", field="args")
     agent = await _functional(call, given.agentName)
     run = await submit(call, Wish(NARA.name, RunRequest(args=given.args), agent, named_session=SESSION))
     task = await outcome(call, run.task_id)

@@ -5,7 +5,7 @@ SHELL := bash
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
-# Tests run side by side, a module at a time; JOBS=0 runs them one after another.
+# Tests run side by side, a module at a time, those of real processes first; JOBS=0 runs them one after another.
 JOBS := 2
 export PYTHON TEST_WITHOUT TEST_POSTGRES_URL TEST_REDIS_URL TEST_VALKEY_URL TEST_RABBITMQ_URL TEST_MARIADB_URL
 
@@ -21,7 +21,7 @@ run: ## Start everything and watch a sample run complete (ARGS="--workers 2"); C
 .PHONY: test
 test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (ARGS="-k name", JOBS=0)
 	@tools/test-servers.sh
-	@$(BIN)/pytest -n $(JOBS) --dist loadscope $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: setup ## Check format, lint, types, import contracts and generated documents
@@ -48,6 +48,7 @@ chaos: setup ## Kill real processes at random and check that no run is lost
 	@tools/test-servers.sh
 	@$(BIN)/python -m tests.chaos.runs $(ARGS)
 	@$(BIN)/python -m tests.chaos.schedulers
+	@$(BIN)/pytest -m chaos
 
 .PHONY: soak
 soak: setup ## Half an hour of work with a kill now and then, counted like chaos

@@ -20,6 +20,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from common.settings import Settings
+from common.store import migrate
+from common.store.database import Database
 from launch import process
 from tests.servers import ValkeyServer
 
@@ -66,14 +69,19 @@ class Stack:
         self.valkey.start()
         self.env["RUNYARD_REDIS_URL"] = self.valkey.url
         self.env["RUNYARD_BROKER_URL"] = self.env["RUNYARD_BROKER_URL"] or self.valkey.url
-        subprocess.run(
-            [sys.executable, "-m", "common.store.migrate"], env=self.env, cwd=ROOT, check=True, timeout=60
-        )
+        self._migrate()
         for kind, count in self._counts.items():
             for number in range(1, count + 1):
                 self.start(f"{kind}-{number}")
         self.wait_ready()
         return self
+
+    def _migrate(self) -> None:
+        """Apply the migrations, in this process: another would import for seconds what this one has."""
+        given = self.env["RUNYARD_DATABASE_URL"]
+        db = Database(Settings(home=self.home, database_url=given).database)
+        migrate.upgrade(db)
+        db.close()
 
     def __exit__(self, *_: object) -> None:
         for running in self.processes.values():

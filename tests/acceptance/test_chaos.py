@@ -17,7 +17,7 @@ from tests.stack import ROOT, Stack
 @pytest.mark.parametrize(
     ("database", "broker"),
     [
-        ("sqlite", "valkey"),
+        pytest.param("sqlite", "valkey", marks=pytest.mark.chaos),
         pytest.param("postgres", "rabbitmq", marks=[pytest.mark.postgres, pytest.mark.rabbitmq]),
     ],
 )

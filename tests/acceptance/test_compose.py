@@ -81,7 +81,12 @@ class Installation:
         return {name: running.wait(40) for name, running in self.processes.items()}
 
 
-@pytest.fixture(params=["valkey", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+@pytest.fixture(
+    params=[
+        pytest.param("valkey", marks=pytest.mark.chaos),
+        pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    ]
+)
 def installation(
     request: pytest.FixtureRequest, tmp_path: Path, fresh_database: Callable[[], str], valkey_url: str
 ) -> Iterator[Installation]:

@@ -29,7 +29,13 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize(
+    "database",
+    [
+        pytest.param("sqlite", marks=pytest.mark.chaos),
+        pytest.param("postgres", marks=pytest.mark.postgres),
+    ],
+)
 def test_three_schedulers_killed_in_turn_fire_every_time_once(database: str, tmp_path: Path) -> None:
     verdict = run(100, 10.0, 3, database, 0.2, tmp_path)
     print(verdict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,17 @@ from typer.testing import CliRunner, Result
 
 from launch.cli import app
 from launch.ports import free_port
-from tests.stack import Stack
+from tests.contract.live import Live
 
 Command = Callable[..., Result]
 ORDER = '{"lines": [{"amount": 12.5}, {"amount": 7.5}]}'
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("commands")) as running:
-        yield running
-
-
 @pytest.fixture
-def runyard(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Command:
+def runyard(live: Live, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Gives the command of these words, in the environment of the installation."""
-    monkeypatch.setenv("RUNYARD_HOME", str(stack.home))
-    monkeypatch.setenv("RUNYARD_PORT", str(stack.ports["api-1"]))
+    monkeypatch.setenv("RUNYARD_HOME", str(live.home))
+    monkeypatch.setenv("RUNYARD_PORT", str(live.ports["api-1"]))
     return lambda *words, **more: CliRunner().invoke(app, list(words), **more)
 
 
@@ -73,9 +67,8 @@ def test_the_exit_code_tells_how_a_run_ended(runyard: Command) -> None:
 def test_a_run_that_asks_is_answered_and_decided_from_the_command_line(runyard: Command) -> None:
     asked = runyard("run", "invoice_check", "--args", ORDER, "--follow")
     assert asked.exit_code == 4
-    (waiting,) = _documents(runyard("tasks", "inbox", "--json"))[0]
-    task = waiting["task_id"]
-    assert f"runyard tasks answer {task}" in asked.stderr
+    waiting = _documents(runyard("tasks", "inbox", "--json"))[0]
+    (task,) = (q["task_id"] for q in waiting if f"runyard tasks answer {q['task_id']}" in asked.stderr)
     assert runyard("tasks", "answer", task, "4711").exit_code == 0
     review = runyard("tasks", "follow", task)
     assert review.exit_code == 4

@@ -12,6 +12,7 @@ import pytest
 from api import sse
 from api.dialects.appstrate import realtime
 from api.dialects.appstrate.realtime import LARGEST_DATA, LONGEST_MESSAGE, PING_AFTER, log_json
+from api.dialects.appstrate.runs import task_of
 from common.domain.roles import Role
 from common.services import bulk
 from tests.contract.appstrate import problem, publish, run_id
@@ -76,14 +77,13 @@ def test_what_happens_between_the_snapshot_and_listening_is_told(
 ) -> None:
     """The run ends after it was read and before the stream listens: nobody would tell of it again."""
     id_ = run_id(client, publish(client))
-    read = realtime.task_of
 
     async def read_then_cancelled(call: Any) -> Any:
-        task = await read(call)
+        task = await task_of(call)
         await call.state.write(bulk.stop, call.org_id, task.id, "Cancelled by user", "system")
         return task
 
-    monkeypatch.setattr(realtime, "task_of", read_then_cancelled)
+    monkeypatch.setattr("api.dialects.appstrate.realtime.task_of", read_then_cancelled)
     with stream(client, f"/api/realtime/runs/{id_}") as seen:
         told = [next(seen) for _ in range(3)]
     assert [name for name, _ in told] == ["ping", "run_update", "run_update"]

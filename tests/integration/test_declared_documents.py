@@ -119,6 +119,14 @@ async def test_a_document_that_cannot_be_read_says_why(office: Desk) -> None:
     assert (row["status"], row["error"]) == ("failed", task.error["message"])
 
 
+async def test_an_image_is_found_by_the_words_of_its_name(office: Desk) -> None:
+    notes = library(office)
+    await indexed(office, notes, "floor_plan-2nd.png", documents.plain_png(40, 30))
+    (found,) = await search(office, notes, "the plan of the floor")
+    assert found["document"] == "floor_plan-2nd.png"
+    assert "40 × 30 pixels" in found["text"]
+
+
 async def test_indexing_again_replaces_the_passages(office: Desk) -> None:
     notes = library(office)
     document = add(office, notes, "a.txt", b"An old word: ancient.")

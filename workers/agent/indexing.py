@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePath
+
 from common.services.datastores import Indexed, store_passages
-from workers.agent.extraction import ExtractionError
+from workers.agent.extraction import Extracted, ExtractionError, Section
 from workers.agent.failures import BadOptions
 from workers.agent.passages import cut
 from workers.agent.shared import Shared
@@ -25,7 +28,7 @@ async def index(shared: Shared, attempt: Attempt, context: RunContext) -> Result
 
     def read() -> tuple[tuple[str, int | None], ...]:
         extracted = shared.files.extract(file.read(), file.name, claimed_type=file.media_type)
-        return tuple(cut(extracted.sections))
+        return tuple(cut(extracted.sections or _picture(extracted, file.name)))
 
     try:
         passages = await attempt.run_blocking(read)
@@ -40,3 +43,13 @@ async def index(shared: Shared, attempt: Attempt, context: RunContext) -> Result
     whole = Indexed(command.task_id, command.attempt, command.org_id, document_id, passages)
     count = await attempt.write(store_passages, whole)
     return Result({"document_id": document_id, "passages": count})
+
+
+def _picture(extracted: Extracted, name: str) -> tuple[Section, ...]:
+    """What can be said of an image without seeing it: it is found by the words of its name."""
+    image = extracted.image
+    if image is None:
+        return ()
+    words = " ".join(re.findall(r"[^\W_]+", PurePath(name).stem))
+    said = f"The image {name} ({words}), {extracted.media_type}, {image.width} × {image.height} pixels."
+    return (Section(f"{said} What it shows has not been read."),)

@@ -50,7 +50,7 @@ class AgentbaseCallback(native.Callback):
 
     model_config = _OPEN
 
-    headers: Annotated[dict[str, str], BeforeValidator(lambda given: given or {})] = Field(
+    headers: Annotated[dict[str, str], BeforeValidator(lambda given: {} if given is None else given)] = Field(
         default_factory=dict
     )
 

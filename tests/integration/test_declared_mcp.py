@@ -140,3 +140,22 @@ async def test_a_server_without_a_name_or_with_bad_auth_is_a_clear_refusal(
         assert task.error is not None
         assert (task.error["code"], task.error["cause"]) == ("invalid_mcp_server", "input")
         assert task.error["details"]["field"] == f"mcp_servers[0].{field}"
+
+
+async def test_two_speakers_servers_of_one_name_are_kept_apart(
+    office: Desk, crm: McpProcess, tmp_path: Path
+) -> None:
+    with mcp_process(tmp_path, kind="sse") as theirs:
+        office.publish("@test/legal", mcp_servers=[{"serverName": "crm", "serverUrl": theirs.url}])
+        office.publish("@test/front", mcp_servers=[bearer(crm)])
+        office.server.answer(
+            calls(crm_find_customer={"name": "Dora"}), calls(transfer_to_legal={}),
+            calls(crm_find_customer={"name": "Emil"}), say("Gold, both."),
+        )  # fmt: skip
+        legal = [{"name": "@test/legal", "description": "Law."}]
+        await office.completed("Plans?", agent="@test/front", agents=legal)
+        assert ("find Dora" in crm.calls, "find Emil" in crm.calls, theirs.calls) == (
+            True,
+            False,
+            ["find Emil"],
+        )

@@ -31,7 +31,7 @@ class Equipment:
     def __init__(self, shared: Shared, attempt: Attempt) -> None:
         self._shared = shared
         self._attempt = attempt
-        self._connections: dict[str, McpConnection] = {}
+        self._connections: list[McpConnection] = []
 
     async def of(self, plan: Plan, persona: Persona) -> tuple[Toolbox, list[str]]:
         """The toolbox of a speaker, and what its instructions should say about it."""
@@ -50,15 +50,25 @@ class Equipment:
 
     async def aclose(self) -> None:
         """End the sessions."""
-        await asyncio.gather(*(connection.aclose() for connection in self._connections.values()))
+        await asyncio.gather(*(connection.aclose() for connection in self._connections))
 
     async def _remote(self, servers: Sequence[McpServer]) -> list[tuple[McpConnection, list[Tool]]]:
+        named: dict[str, McpServer] = {}
         for server in servers:
-            if server.name not in self._connections:
-                self._connections[server.name] = McpConnection(self._attempt, server, self._shared.guard)
-        wanted = [self._connections[name] for name in dict.fromkeys(server.name for server in servers)]
+            named.setdefault(server.name, server)
+        wanted = [self._connection(server) for server in named.values()]
         found = await asyncio.gather(*(connection.tools() for connection in wanted))
         return list(zip(wanted, found, strict=True))
+
+    def _connection(self, server: McpServer) -> McpConnection:
+        """The run's session with this server. Speakers may give one name to different servers: each has its own."""
+        namesakes = [known for known in self._connections if known.server.name == server.name]
+        for known in namesakes:
+            if known.server == server:
+                return known
+        made = McpConnection(self._attempt, server, self._shared.guard, len(namesakes))
+        self._connections.append(made)
+        return made
 
     async def _named(self, wanted: str | dict[str, Any], plan: Plan) -> Tool:
         """A tool that a manifest lists by name, or as ``{name, description?, effect?, review?, timeout?}``."""

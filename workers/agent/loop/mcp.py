@@ -25,8 +25,10 @@ _LONGEST_REASON = 300
 class McpConnection:
     """One server of one run. Connects when first needed, and anew after it was lost."""
 
-    def __init__(self, attempt: Attempt, server: McpServer, guard: GuardedClient) -> None:
+    def __init__(self, attempt: Attempt, server: McpServer, guard: GuardedClient, namesakes: int = 0) -> None:
+        """`namesakes`: how many other servers of the run had this name before; their journal entries stay apart."""
         self.server = server
+        self._key = f"mcp:{server.name[:150]}" + (f"#{namesakes + 1}" if namesakes else "")
         self.trouble: str | None = None  # why it could not be reached, for the agent to know
         self._attempt = attempt
         self._guard = guard
@@ -36,8 +38,7 @@ class McpConnection:
 
     async def tools(self) -> list[Tool]:
         """The server's tools, as they were when this run first saw them; none when it cannot be reached."""
-        key = f"mcp:{self.server.name[:150]}"
-        entry = self._attempt.replay.entry(key)
+        entry = self._attempt.replay.entry(self._key)
         if entry is not None:
             return self._offered(entry["value"])
         try:
@@ -49,7 +50,7 @@ class McpConnection:
             await self._attempt.emit(events.mcp_server(self.server.name, "failed", error=self.trouble))
             return []
         logged = events.mcp_server(self.server.name, "connected", tools=[tool["name"] for tool in found])
-        await self._attempt.end(key, "value", self.server.name, "read", found, events=(logged,))
+        await self._attempt.end(self._key, "value", self.server.name, "read", found, events=(logged,))
         return self._offered(found)
 
     async def aclose(self) -> None:

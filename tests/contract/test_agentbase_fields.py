@@ -13,7 +13,8 @@ import pytest
 from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run
 from tests.contract.live import Live
-from tests.fakes.model_server import say
+from tests.fakes.mcp_servers import mcp_process
+from tests.fakes.model_server import say, system_of, tools_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -154,6 +155,20 @@ class TestOtherFields:
         assert json.loads(frames.said())["message"] == text
         assert [line for line in frames.raw.splitlines() if line and not line.startswith("data: {")] == []
 
+    def test_mcp_servers_are_forgotten_after_their_call(
+        self, admin: httpx2.Client, live: Live, tmp_path: Path
+    ) -> None:
+        first, second = unique("with a server"), unique("without")
+        live.model.when(first, say("ok"))
+        live.model.when(second, say("ok"))
+        with mcp_process(tmp_path) as server:
+            servers = [{"serverName": "crm", "serverUrl": server.url}]
+            session = run(admin, first, mcp_servers=servers).events[0]["session"]
+            assert "crm_find_customer" in tools_of(live.model.requests[-1])
+            run(admin, second, params={"session": session})
+
+        assert "crm_find_customer" not in tools_of(live.model.requests[-1])
+
     def test_stray_fields_of_older_pages_change_nothing(self, admin: httpx2.Client, live: Live) -> None:
         stray: dict[str, Any] = {
             "streaming": True,
@@ -270,10 +285,10 @@ def test_another_body_under_the_same_idempotency_key_is_422(admin: httpx2.Client
     assert other.json()["code"]
 
 
-def test_the_default_agent_is_told_nothing_of_an_empty_system_prompt(
-    admin: httpx2.Client, live: Live
-) -> None:
+def test_without_a_system_prompt_the_products_own_is_used(admin: httpx2.Client, live: Live) -> None:
     question = unique("no system")
     live.model.when(question, say("ok"))
 
     assert run(admin, question, system=None, rules=None, mode=None, callback=None).said() == "ok"
+
+    assert system_of(live.model.requests[-1])

@@ -72,9 +72,9 @@ async def run_agent(call: Call) -> Response:
     Needs the role admin. A run that outlasts the wait goes on; 504 names its task.
     """
     given = await call.json(NaraRunBody)
+    agent = await _functional(call, given.agentName)
     if given.args is None:
         raise InvalidRequest("args is required, and not null.", code="missing_field", field="args")
-    agent = await _functional(call, given.agentName)
     run = await submit(call, Wish(NARA.name, RunRequest(args=given.args), agent, named_session=SESSION))
     task = await outcome(call, run.task_id)
     log = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_EVENTS))

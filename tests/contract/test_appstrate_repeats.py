@@ -153,3 +153,14 @@ def test_a_conflict_leaves_the_kept_answer_alone(client: httpx2.Client) -> None:
     first = client.post("/api/end-users", json={"name": "A"}, headers=headers)
     problem(client.post("/api/end-users", json={"name": "B"}, headers=headers), 422, "idempotency_conflict")
     assert client.post("/api/end-users", json={"name": "A"}, headers=headers).json() == first.json()
+
+
+def test_a_webhooks_secret_is_told_again_and_lies_sealed_meanwhile(api: Api, client: httpx2.Client) -> None:
+    headers = keyed()
+    first = made(client.post("/api/webhooks", json=HOOK, headers=headers))
+    assert made(client.post("/api/webhooks", json=HOOK, headers=headers))["secret"] == first["secret"]
+    query = text("SELECT body FROM idempotency WHERE key = :k")
+    with api.state.store.read() as conn:
+        kept = bytes(conn.execute(query, {"k": headers["idempotency-key"]}).scalar_one())
+    assert kept
+    assert first["secret"].removeprefix("whsec_").encode() not in kept

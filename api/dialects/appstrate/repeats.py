@@ -47,7 +47,8 @@ async def _once(
     org_id, state = call.org_id, call.state
     taken = await state.write(idempotency.take, org_id, key, content)
     if isinstance(taken, Kept):
-        return Response(taken.body, taken.status, taken.headers | {"idempotent-replayed": "true"})
+        body = state.sealer.open(taken.body)
+        return Response(body, taken.status, taken.headers | {"idempotent-replayed": "true"})
     call.scope[_RESERVED] = taken.reserved
     try:
         response = await produce(call)
@@ -69,7 +70,8 @@ async def _keep(call: Call, key: str, taken: Taken, response: Response) -> None:
         await call.state.write(idempotency.release, call.org_id, key, taken)
         return
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-    kept = Kept(response.status_code, headers, body)
+    # Sealed: a webhook's answer tells its secret, and a repetition tells it again.
+    kept = Kept(response.status_code, headers, call.state.sealer.seal(body.decode()))
     await call.state.write(idempotency.keep, call.org_id, key, taken, kept)
 
 

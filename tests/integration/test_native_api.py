@@ -11,8 +11,6 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from api.fronts import operations
-from api.native.front import NATIVE
 from common.domain.manifests import parse
 from common.domain.roles import Role
 from common.services import agents, identity
@@ -695,53 +693,6 @@ def other_organisation(api: Api) -> str:
     with api.state.store.begin() as tx:
         org_id = identity_store.insert_organisation(tx, "other")
         return identity.create_key(tx, org_id, KeyRequest("admin", Role.ADMIN), "system", Role.ADMIN).key
-
-
-def test_another_organisations_objects_are_404_on_every_route(api: Api, client: httpx2.Client) -> None:
-    """The routes come from the declared operations, so that a new one cannot be forgotten."""
-    agent = client.post("/api/v1/agents", json={"name": "private"}).json()
-    limit = client.post("/api/v1/limits", json={"kind": "session", "max_concurrent": 9}).json()
-    task = client.post(
-        "/api/v1/agents/private/run",
-        files={"query": (None, "x"), "session_id": (None, "mine"), "file": ("a", b"1")},
-    ).json()
-    file_id = client.get(f"/tasks/{task['task_id']}").json()["input"]["files"][0]["id"]
-    key = client.post("/api/v1/keys", json={"name": "theirs"}).json()
-    webhook = client.post("/api/v1/webhooks", json={"url": "https://hooks.example.com/"}).json()
-    ping = client.post(f"/api/v1/webhooks/{webhook['id']}/test").json()
-    brought = {"query": "x", "schedules": [{"schedule": 3600, "message": "later"}]}
-    schedule = client.post("/api/v1/agents/private/run", json=brought).json()["schedules"][0]
-    values = {
-        "task_id": task["task_id"], "agent": agent["id"], "limit_id": limit["id"], "session_id": task["session_id"],
-        "file_id": file_id, "key_id": key["id"], "tag": "latest", "version": "1.0.0", "token": "nothing",
-        "user_id": key["id"], "invitation_id": key["id"],
-        "webhook_id": webhook["id"], "delivery_id": ping["delivery_id"], "schedule_id": schedule["id"],
-    }  # fmt: skip
-    bodies: dict[str, Any] = {
-        "change_agent": {"is_active": False}, "run": {"query": "x"}, "send_message": {"message": "x"},
-        "review": {"action": "approve"}, "change_session": {"strategy": "reject"}, "set_tag": {"version": "1.0.0"},
-        "replace_limit": {"kind": "session", "max_concurrent": 1}, "change_version": {"yanked": True},
-        "answer_question": {"message": "x"}, "update_webhook": {"active": False},
-        "change_schedule": {"name": "x"}, "replay": {}, "change_member": {"role": "viewer"},
-    }  # fmt: skip
-    tried = 0
-    with api.client(other_organisation(api)) as stranger:
-        for operation in operations():
-            path = operation.paths[0].replace(":agent}", "}")
-            if "{" not in path or operation.front is not NATIVE:
-                continue
-            name = operation.handler.__name__
-            url = path.format(**values)
-            options = {"json": bodies[name]} if name in bodies else {}
-            answer = stranger.request(operation.method, url, **options)
-            assert answer.status_code == 404, (operation.method, path, answer.status_code, answer.text)
-            tried += 1
-        for path in ("/tasks", "/api/v1/sessions", "/api/v1/keys", "/api/v1/inbox", "/api/v1/ops/dead"):
-            shown = stranger.get(path).text
-            assert task["task_id"] not in shown
-            assert key["id"] not in shown
-    assert tried >= 30
-    assert client.get(f"/tasks/{task['task_id']}").json()["status"] == "pending"
 
 
 def test_the_operator_sees_the_installation_and_others_themselves(api: Api, client: httpx2.Client) -> None:

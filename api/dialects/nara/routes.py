@@ -32,7 +32,10 @@ class NaraRunBody(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     agentName: str = Field(min_length=1, max_length=200, description="A name that GET lists.")  # noqa: N815
-    args: Any = Field(description="Checked against the agent's argument schema.")
+    args: Any = Field(
+        description="Checked against the agent's argument schema.",
+        json_schema_extra={"type": ["object", "array", "string", "number", "boolean"]},
+    )
 
 
 class NaraRunResult(BaseModel):

@@ -16,6 +16,8 @@ logger = structlog.get_logger("runyard.fire")
 
 #: Transactions in one run; what is left is for the next.
 MOST_BATCHES = 50
+#: When to look again, in seconds, after all that was due was locked by others.
+HELD = 0.1
 #: How long a schedule that cannot be handled (a fault of ours, a damaged row) is left alone, in seconds.
 ASIDE = 60.0
 
@@ -46,7 +48,7 @@ class Fire:
             done = self._fire(now)
             made += done.made
             if done.taken == 0:
-                self.due_in = None  # other schedulers hold what is due
+                self.due_in = HELD  # by other schedulers, or by what follows an earlier commit
                 break
         return made
 

@@ -95,14 +95,11 @@ class FolderFileStore(FileStore):
             _fsync_folder(target.parent)
 
     def _read(self, sha256: str, chunk_bytes: int) -> Iterator[bytes]:
+        path = self._path(sha256)
         with _folder_errors():
-            try:
-                stream = self._path(sha256).open("rb")
-            except FileNotFoundError:
-                raise FileNotStored(sha256=sha256) from None
-        chunks = _chunks(stream, chunk_bytes)
-        next(chunks)  # into its `with`: dropped unread, say by a client that left, it still closes the file
-        return chunks
+            if not path.is_file():
+                raise FileNotStored(sha256=sha256)
+        return _chunks(path, chunk_bytes)
 
     def _path(self, sha256: str) -> Path:
         return self.root / checked(sha256)[:2] / sha256
@@ -122,11 +119,18 @@ def _copy(stream: BinaryIO, out: BinaryIO, sha256: str) -> None:
         raise FileDamaged("The file changed while it was being stored; attach it again.", sha256=sha256)
 
 
-def _chunks(stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
-    with stream, _folder_errors():
-        yield b""
+def _chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
+    """Opened at the first piece: dropped unread, say by a client that left, it leaves no file open."""
+    with _folder_errors(), _opened(path) as stream:
         while chunk := stream.read(chunk_bytes):
             yield chunk
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:  # deleted since it was asked for
+        raise FileNotStored(sha256=path.name) from None
 
 
 def _make_folder(path: Path) -> None:

@@ -441,7 +441,7 @@ async def test_agent_code_that_no_longer_fits_its_journal_fails_with_a_clear_err
 
 
 async def _rescue_until(shop: Workshop, task_id: str, *statuses: Status) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 40
     while shop.task(task_id).status not in statuses:
         assert time.monotonic() < end, shop.events(task_id)
         await asyncio.to_thread(Rescue(shop.store).run_once)
@@ -453,7 +453,7 @@ async def _rescue_until_ended(shop: Workshop, task_id: str) -> None:
     await _rescue_until(shop, task_id, Status.COMPLETED, Status.FAILED, Status.STOPPED)
 
 
-async def _until(condition: Any, seconds: float = 10.0) -> None:
+async def _until(condition: Any, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

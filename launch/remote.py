@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -96,8 +96,3 @@ def read_json(text: str, option: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise typer.BadParameter(f"this is no JSON: {error}", param_hint=option) from None
-
-
-def raw(run: Run) -> Mapping[str, Any]:
-    """A run as the server told it."""
-    return dict(run.raw)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.json import JSON
 
 from launch.listing import AsJson
-from launch.remote import KeyFile, Url, connected, outcome, raw, read_json, show
+from launch.remote import KeyFile, Url, connected, outcome, read_json, show
 from launch.telling import Teller
 from runyard import Client
 from runyard.client_results import Run
@@ -50,7 +50,7 @@ def run(
         if follow:
             raise typer.Exit(follow_run(client, submitted, as_json))
         if as_json:
-            show(raw(submitted), as_json)
+            show(dict(submitted.raw), as_json)
         else:
             typer.echo(submitted.id)
 
@@ -67,7 +67,6 @@ def follow_run(client: Client, run: Run, as_json: bool) -> int:
     teller = Teller(Console(stderr=True))
     if not as_json:
         teller.line(f"task {run.id}")
-        teller.reached(run.status)
     for event in client.events(run.id):
         if as_json:
             if event.seq:
@@ -87,7 +86,7 @@ def follow_run(client: Client, run: Run, as_json: bool) -> int:
 
 def _tell_end(run: Run, as_json: bool) -> None:
     if as_json:
-        show(raw(run), as_json)
+        show(dict(run.raw), as_json)
         return
     if run.status == "completed":
         Console().print(JSON.from_data(run.output), soft_wrap=True)

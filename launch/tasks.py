@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from launch.listing import AsJson, tell
-from launch.remote import KeyFile, Url, connected, outcome, raw, read_json, show
+from launch.remote import KeyFile, Url, connected, outcome, read_json, show
 from launch.runs import follow_run
 
 app = typer.Typer(no_args_is_help=True, help="List, read and steer tasks.")
@@ -35,7 +35,7 @@ def list_tasks(
         "created_at": "created",
         "title": "title",
     }
-    tell([raw(run) for run in found], columns, as_json)
+    tell([run.raw for run in found], columns, as_json)
 
 
 @app.command("show")
@@ -43,7 +43,7 @@ def show_task(task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJs
     """Read a task whole. The exit code tells its outcome, as `runyard run --follow` does."""
     with connected(url, key_file) as client:
         found = client.get(task)
-    show(raw(found), as_json)
+    show(dict(found.raw), as_json)
     raise typer.Exit(outcome(found))
 
 
@@ -107,7 +107,7 @@ def cancel(
     with connected(url, key_file) as client:
         stopped = client.cancel(task, reason)
     if as_json:
-        show(raw(stopped), as_json)
+        show(dict(stopped.raw), as_json)
     else:
         typer.echo(f"Task {task} is {stopped.status}.")
 

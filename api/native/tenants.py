@@ -12,7 +12,7 @@ from api.native import schemas
 from api.native.front import NATIVE, NoParameters, Paging, page, when
 from api.native.ops import is_operator
 from api.operations import Answer, Routes
-from common.domain.errors import Conflict, Forbidden, NotFound
+from common.domain.errors import Forbidden, NotFound
 from common.domain.run_request import Strict
 from common.services import organisations as service
 from common.services.organisations import Allotment
@@ -98,8 +98,6 @@ async def allot(call: Call) -> Response:
         if org_id != call.org_id:
             raise NotFound("There is no such organisation.", code="organisation_not_found")
         raise Forbidden("What an organisation is allotted is the operator's.", code="operator_only")
-    if body.active is False and org_id == call.org_id:
-        raise Conflict("The operator's own organisation stays open.", code="own_organisation", field="active")
     granted = Allotment(
         weight=body.weight,
         balance_micros=None if body.balance is None else round(body.balance * 1_000_000),
@@ -107,7 +105,7 @@ async def allot(call: Call) -> Response:
         top_up_micros=round((body.top_up or 0.0) * 1_000_000),
         active=body.active,
     )
-    row = await call.state.write(service.allot, org_id, granted, call.principal.actor)
+    row = await call.state.write(service.allot, org_id, granted, call.principal.actor, call.state.org_id)
     call.state.forget_callers()
     return reply(_tenant(row))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.domain.errors import InvalidRequest, NotFound
+from common.domain.errors import Conflict, InvalidRequest, NotFound
 from common.domain.retention import SETTING, check_retention
 from common.domain.roles import Role
 from common.store import identity, lanes, members
@@ -62,11 +62,15 @@ class Allotment:
     active: bool | None = None
 
 
-def allot(tx: Tx, org_id: str, granted: Allotment, actor: str) -> dict[str, Any]:
+def allot(tx: Tx, org_id: str, granted: Allotment, actor: str, operator_id: str) -> dict[str, Any]:
     """Change what an organisation is allotted; admission obeys at once. The organisation.
 
-    Errors: `NotFound` organisation_not_found, `InvalidRequest` no_balance (a top-up needs one to add to).
+    `operator_id` is the organisation that runs the installation: it cannot close its own door.
+    Errors: `NotFound` organisation_not_found, `Conflict` own_organisation, `InvalidRequest` no_balance (a
+    top-up needs one to add to).
     """
+    if granted.active is False and org_id == operator_id:
+        raise Conflict("The operator's own organisation stays open.", code="own_organisation", field="active")
     identity.lock_organisation(tx, org_id)
     before = own(tx, org_id)
     balance = None if granted.unmetered else before["balance_micros"]

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         10.0, gt=0.2, le=3600, description="How long a silent worker keeps its runs."
     )
+    loop_block_seconds: float = Field(
+        0.0, ge=0, le=3600, description="How long a run may hold a worker's event loop; default the lease."
+    )
     drain_seconds: float = Field(20.0, ge=0, le=3600, description="Grace period of a stopping worker.")
     allow_private_urls: bool = Field(
         False, description="Let callbacks, MCP and file URLs reach private addresses."

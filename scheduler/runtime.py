@@ -11,7 +11,7 @@ from common.services.aftermath import Aftermath
 from common.services.runs import RunRules
 from common.settings import Settings
 from common.store import outbox
-from common.store.database import Database
+from common.store.database import Database, Durability
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from common.stream import Live
@@ -51,5 +51,5 @@ class Runtime:
 
 
 def _forget(store: Store, ids: list[str]) -> None:
-    with store.begin(durable=False) as tx:
+    with store.begin(Durability.NONE) as tx:
         outbox.rung(tx, ids)

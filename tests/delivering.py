@@ -26,7 +26,7 @@ from common.outbound import OutboundPolicy
 from common.services import agents, endpoints, redeliveries, submissions
 from common.services.aftermath import Aftermath
 from common.services.attempts import Finish, finish
-from common.services.claims import Claim, claim
+from common.services.claims import Batch, Claim, claim
 from common.services.endpoints import EndpointRequest
 from common.store import migrate, workers
 from common.store.database import Database
@@ -180,8 +180,8 @@ class Site:
         with self.store.begin() as tx:
             submissions.submit(tx, specs)
             (claimed,) = claim(tx, [Claim(self.worker, number)])
-            assert isinstance(claimed, list)
-            finish(tx, [Finish(one.task.id, one.task.attempt, {"n": 1}) for one in claimed])
+            assert isinstance(claimed, Batch)
+            finish(tx, [Finish(one.task.id, one.task.fence, {"n": 1}) for one in claimed.claimed])
 
     def revive(self, hook: Hook) -> bool:
         """If an endpoint was switched off, enable it and send again what died by that; whether it was."""

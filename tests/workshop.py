@@ -26,6 +26,8 @@ from common.store.transaction import Happened, Store, Tx
 from runyard import authoring
 from runyard.authoring import AgentDefinition, agent, registered
 from workers.engine import Engine
+from workers.isolation.loop_guard import LoopGuard
+from workers.isolation.run_threads import RunThreads
 from workers.pool import Slots
 from workers.preparation import Preparation
 
@@ -77,6 +79,8 @@ class Workshop:
         self.writer = aftermath.writer = GroupCommit(self.store)
         self.ears.on_stop = self._stop
         self.sealer = Sealer(new_key())
+        self.guard = LoopGuard()
+        self.guard.install(asyncio.get_running_loop())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -112,8 +116,8 @@ class Workshop:
     async def engine(self, capacity: int | None = None, lease_seconds: float | None = None) -> Engine:
         """Start another worker."""
 
-        async def run_blocking(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            return await asyncio.to_thread(fn, *args, **kwargs)
+        size = capacity or self.capacity
+        threads = RunThreads(size)
 
         async def declared() -> Any:
             return self.declared
@@ -125,13 +129,11 @@ class Workshop:
             FileStore.from_url(str(self.files or Path(tempfile.mkdtemp()))),
             self.sealer,
             authoring._registry,
-            run_blocking,
+            threads,
             declared,
         )
-        size = capacity or self.capacity
-        engine = Engine(
-            self.store, self.writer, Slots(size), size, lease_seconds or self.lease_seconds, prepare
-        )
+        lease = lease_seconds or self.lease_seconds
+        engine = Engine(self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard)
         self.engines.append(engine)
         await engine.start()
         return engine
@@ -142,12 +144,13 @@ class Workshop:
         engine._draining = True
         assert engine._beat is not None
         engine._beat.stop()
-        for attempt in engine._attempts.values():
-            attempt.writer = _Dead()  # type: ignore[assignment]
-        for run in [*engine._runs.values(), engine._claimer]:
-            if run is not None:
-                run.cancel()
-                self._gone.append(run)
+        for life in engine._runs.lives():
+            if life.attempt is not None:
+                life.attempt.writer = _Dead()  # type: ignore[assignment]
+            assert life.running is not None
+            life.running.cancel()
+            self._gone.append(life.running)
+        engine._claimer.cancel()
 
     def transact(self, work: Callable[[Tx], Any]) -> Any:
         """Run `work` in one transaction."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from itertools import chain, repeat
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -14,19 +17,26 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common.domain.errors import StaleFence
 from common.domain.lifecycle import Outcome
-from common.domain.tasks import Failure, Task
+from common.domain.tasks import Failure, Fence, Task
 from common.services import steps
 from common.services.attempts import Asked
 from common.services.claims import Claimed
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from runyard.errors import AgentError, Cancelled, Suspension
+from workers.isolation.lease import Lease
 from workers.replay import Replay, describe, replayed, to_json
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = structlog.get_logger("runyard.attempt")
 
-#: Waits, in seconds, between tries of a write that the database did not answer: a minute in all.
-_PATIENCE = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+#: Waits, in seconds, between tries of a write that the database did not answer; the last is repeated. While the
+#: database is away nobody can take the run over, so there is no end to them but the attempt's own.
+_PATIENCE = (0.1, 0.3, 1.0, 2.0)
+#: What says that the database is away, not that it refuses.
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class Tokens(Protocol):
@@ -34,6 +44,31 @@ class Tokens(Protocol):
 
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         """Send a delta to whoever follows this task now."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database error means that trying again later may help: it is away, full, or read-only for now."""
+    cause = getattr(error, "orig", None)
+    state, code = getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)
+    # Class 22 is bad data and 42 a bad statement, which some drivers raise as operational errors; so is SQLite's 1.
+    refused = code == 1 or (isinstance(state, str) and state[:2] in ("22", "42"))
+    return isinstance(error, AWAY) and not refused
+
+
+async def patiently(call: Callable[[], Awaitable[T]], ended_by: Callable[[], str | None], task_id: str) -> T:
+    """What `call` gives, tried again for as long as the database is away; `Cancelled` once the attempt must leave."""
+    for wait in chain(_PATIENCE, repeat(_PATIENCE[-1])):
+        try:
+            return await call()
+        except AWAY as away:
+            if not is_away(away):
+                raise
+            why = ended_by()
+            if why is not None:
+                raise Cancelled(why) from away
+            logger.warning("The database does not answer; trying again", task=task_id, seconds=wait)
+            await asyncio.sleep(wait)
+    raise AssertionError("the waits have no end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +101,11 @@ class Attempt:
     writer: GroupCommit
     tokens: Tokens
     secrets: dict[str, Any]
-    run_blocking: Callable[..., Awaitable[Any]]
-    deadline: float | None = None  # epoch seconds
+    executor: Executor  # where blocking code of this attempt runs
+    lease: Lease | None = None  # None: nobody else can take the run over
+    deadline: float | None = None  # epoch seconds, on the database's clock
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
-    started: float = field(default_factory=time.monotonic)
     _open: set[str] = field(default_factory=set)  # keys of steps under way
 
     def __post_init__(self) -> None:
@@ -83,18 +118,48 @@ class Attempt:
 
     @property
     def number(self) -> int:
-        """The attempt's number: its fence."""
+        """The attempt's number, from 1."""
         return self.claimed.task.attempt
+
+    @property
+    def fence(self) -> Fence:
+        """What each of its writes carries."""
+        return self.claimed.task.fence
 
     @property
     def was_suspended(self) -> bool:
         """Whether the agent has put something to people before; what the engine asked for itself is no such."""
         return any("!" not in q["key"] for q in self.claimed.answers)
 
+    async def run_blocking(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(*args, **kwargs)` in a thread, with the caller's context variables.
+
+        A cancelled caller stops waiting at once; the thread runs on, and its result is dropped.
+        """
+        call = self.executor.submit(partial(copy_context().run, fn, *args, **kwargs))
+        return await asyncio.wrap_future(call)
+
     def check(self) -> None:
         """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
         if self.ended_by is not None:
             raise Cancelled(self.ended_by)
+
+    async def ready(self) -> None:
+        """Return when this process may act for the run, or raise `Cancelled` when the attempt must leave.
+
+        A process that was paused past its lease waits here for its heartbeat to find out, before it does what
+        another may have done meanwhile. So does one whose database is away for that long.
+        """
+        self.check()
+        while self.lease is not None and not self.lease.valid:
+            await self.lease.changed()
+            self.check()
+
+    def leave(self, why: str) -> None:
+        """Make the attempt end at its next await or step."""
+        self.ended_by = self.ended_by or why
+        if self.lease is not None:
+            self.lease.wake()
 
     # -- fenced writes -------------------------------------------------------------------------------------
 
@@ -104,28 +169,22 @@ class Attempt:
         A database that is away is waited for. Should only the answer to a commit have been lost, the fence or
         the journal turns the second try into nothing.
         """
-        for wait in _PATIENCE:
-            try:
-                return await self.writer.call(batch, command)
-            except StaleFence as lost:
-                self.ended_by = self.ended_by or "lost"
-                raise Cancelled("this attempt no longer owns its task") from lost
-            except (OperationalError, InterfaceError, PoolTimeout) as away:
-                if self.ended_by is not None:
-                    raise Cancelled(self.ended_by) from away
-                logger.warning("The database does not answer; trying again", task=self.task.id, seconds=wait)
-                await asyncio.sleep(wait)
-        self.ended_by = self.ended_by or "lost"
-        raise Cancelled("the database stayed away; another attempt goes on from the journal")
+        try:
+            return await patiently(
+                lambda: self.writer.call(batch, command), lambda: self.ended_by, self.task.id
+            )
+        except StaleFence as lost:
+            self.ended_by = self.ended_by or "lost"
+            raise Cancelled("this attempt no longer owns its task") from lost
 
     async def emit(self, *events: tuple[str, dict[str, Any]]) -> None:
         """Append events (type, data) to the task's log."""
-        self.check()
-        await self.write(steps.emit, steps.Emit(self.task.id, self.number, tuple(events)))
+        await self.ready()
+        await self.write(steps.emit, steps.Emit(self.task.id, self.fence, tuple(events)))
 
     def token(self, data: dict[str, Any]) -> None:
-        """Send a live-only delta, unless the attempt is over."""
-        if self.ended_by is None:
+        """Send a live-only delta, unless the attempt is over or may be."""
+        if self.ended_by is None and (self.lease is None or self.lease.valid):
             self.tokens.token(self.task.id, self.number, data)
 
     async def once(
@@ -144,7 +203,7 @@ class Attempt:
 
         The result is returned in JSON form, as a replay would. `events` tells what to log with the result.
         """
-        self.check()
+        await self.ready()
         entry = self.replay.recall(key, kind, beside=bool(self._open))
         if entry is not None:
             return replayed(entry)
@@ -231,7 +290,7 @@ class Attempt:
         await self.write(
             steps.begin,
             steps.Begin(
-                self.task.id, self.number, key, pos, kind, name, effect, fingerprint, detail or None, again
+                self.task.id, self.fence, key, pos, kind, name, effect, fingerprint, detail or None, again
             ),
         )
         self.replay.remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
@@ -258,7 +317,7 @@ class Attempt:
             steps.end,
             steps.End(
                 self.task.id,
-                self.number,
+                self.fence,
                 key,
                 pos,
                 kind,

@@ -16,6 +16,7 @@ from common.store.group_commit import apart
 from common.store.transaction import Store, Tx
 from runyard.errors import AgentError
 from workers.attempt import Attempt
+from workers.isolation.engine_threads import in_engine_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,10 @@ class Children:
         options: dict[str, Any],
     ) -> str:
         """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
-        spec = await attempt.run_blocking(self._spec, attempt, agent, args, message, options)
+        spec = await in_engine_thread(self._spec, attempt, agent, args, message, options)
         begin = steps.Begin(
             attempt.task.id,
-            attempt.number,
+            attempt.fence,
             key,
             attempt.replay.next_pos(),
             "child",
@@ -97,16 +98,14 @@ class Children:
             created_by=parent.created_by,
             key_id=parent.key_id,
             parent_id=parent.id,
-            parent_attempt=attempt.number,
+            parent_fence=attempt.fence,
             priority=parent.priority,
             deadline_at=parent.deadline_at,
         )
 
     async def result(self, child_id: str) -> dict[str, Any] | None:
         """How a child ended {task_id, status, output, error}, or None while it has not."""
-        import asyncio
-
-        return await asyncio.to_thread(self._result, child_id)
+        return await in_engine_thread(self._result, child_id)
 
     def _result(self, child_id: str) -> dict[str, Any] | None:
         with self._store.read() as conn:

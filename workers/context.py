@@ -230,7 +230,7 @@ class RunContext(Context):
         key = attempt.replay.key("messages")
 
         async def work() -> Any:
-            return await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.number))
+            return await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.fence))
 
         return list(await attempt.once(key, "value", "messages", "read", work))
 

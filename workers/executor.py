@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -40,42 +39,64 @@ async def execute(attempt: Attempt, runner: Runner) -> Outcome:
     """Run the attempt and record how it ended. Never raises."""
     ended = await _run(attempt, runner)
     try:
-        await _record(attempt, ended)
+        try:
+            await _record(attempt, ended)
+        except Exception as error:
+            # The database is there and refuses what was to be stored; that it can store a plain failure.
+            logger.exception("An attempt's end could not be stored", action="record", task=attempt.task.id)
+            ended = Ended(Outcome.FAILED, failure=_unstorable(ended, error))
+            await _record(attempt, ended)
     except Cancelled:
         return Outcome.STOPPED
     except Exception:
-        # The database refused even the failure: the lease runs out and a rescue judges the run.
-        logger.exception("An attempt's end could not be recorded", action="record", task=attempt.task.id)
+        # A heartbeat will find a task without a run and hand it back, not more often than the bound for that.
+        logger.exception("An attempt's failure could not be stored", action="record", task=attempt.task.id)
         return Outcome.STOPPED
     return ended.outcome
 
 
 async def _run(attempt: Attempt, runner: Runner) -> Ended:
-    attempt.deadline = _deadline(attempt)
+    seconds = _seconds_left(attempt)
+    out_of_time = False
     try:
-        async with asyncio.timeout(attempt.deadline - time.time() if attempt.deadline is not None else None):
-            result = await runner(attempt)
+        async with asyncio.timeout(seconds) as limit:
+            try:
+                result = await runner(attempt)
+            finally:
+                out_of_time = limit.expired()
         _refuse_leftovers(attempt)
         return Ended(Outcome.FINISHED, output=result.output, lines=result.lines)
     except Suspended as left:
         return left.ended
-    except TimeoutError as error:
-        if attempt.deadline is None or time.time() < attempt.deadline - 0.05:
-            return Ended(Outcome.FAILED, failure=classify(error))
-        attempt.ended_by = "timeout"
-        return Ended(Outcome.FAILED, failure=_out_of_time(attempt))
-    except (asyncio.CancelledError, Cancelled):
-        return _left(attempt)
-    except Exception as error:  # noqa: BLE001 - an agent may raise anything; it is classified
-        return Ended(Outcome.FAILED, failure=classify(error), lines=getattr(error, "lines", ()))
+    except BaseException as error:  # noqa: BLE001 - an agent may raise anything, and on its way out too
+        if out_of_time and attempt.ended_by is None:
+            attempt.leave("timeout")
+        return _left(attempt) if attempt.ended_by is not None else _failed(error)
 
 
-def _deadline(attempt: Attempt) -> float | None:
+def _seconds_left(attempt: Attempt) -> float | None:
+    """What the attempt may take, counted from its claim on the database's clock; sets its deadline."""
     task = attempt.task
+    now = attempt.claimed.at or task.updated_at
     ends = [] if task.deadline_at is None else [task.deadline_at]
     if task.timeout_s is not None:
-        ends.append(time.time() + task.timeout_s)
-    return min(ends, default=None)
+        ends.append(now + task.timeout_s)
+    attempt.deadline = min(ends, default=None)
+    return None if attempt.deadline is None else attempt.deadline - now
+
+
+def _failed(error: BaseException) -> Ended:
+    return Ended(Outcome.FAILED, failure=classify(error), lines=getattr(error, "lines", ()))
+
+
+def _unstorable(ended: Ended, error: BaseException) -> Failure:
+    why = type(getattr(error, "orig", None) or error).__name__
+    return Failure(
+        "end_not_storable",
+        f"The run ended ({ended.outcome.value}), and what it ended with could not be stored ({why}). "
+        "See the worker's log.",
+        Cause.AGENT,
+    )
 
 
 def _refuse_leftovers(attempt: Attempt) -> None:
@@ -97,7 +118,7 @@ def _out_of_time(attempt: Attempt) -> Failure:
 
 
 def _left(attempt: Attempt) -> Ended:
-    """The attempt was told to leave: by a stop or a lost lease (nothing to write), a drain, or its deadline."""
+    """The attempt had to leave: because of a stop or a lost lease (nothing to write), a drain, or its deadline."""
     if attempt.ended_by == "timeout":
         return Ended(Outcome.FAILED, failure=_out_of_time(attempt))
     if attempt.ended_by in ("stop", "lost"):
@@ -129,23 +150,23 @@ _Record = Callable[[Attempt, Ended], tuple[Any, Any] | None]
 
 
 async def _record(attempt: Attempt, ended: Ended) -> None:
-    task_id, number = attempt.task.id, attempt.number
+    task_id, fence = attempt.task.id, attempt.fence
     match ended.outcome:
         case Outcome.FINISHED:
             title = None if attempt.task.title else _title(ended)
             await attempt.write(
-                attempts.finish, attempts.Finish(task_id, number, ended.output, ended.lines, title)
+                attempts.finish, attempts.Finish(task_id, fence, ended.output, ended.lines, title)
             )
         case Outcome.ASKED | Outcome.NEEDS_REVIEW:
-            await attempt.write(attempts.suspend, attempts.Suspend(task_id, number, ended.asked, ended.lines))
+            await attempt.write(attempts.suspend, attempts.Suspend(task_id, fence, ended.asked, ended.lines))
         case Outcome.WAITING:
             assert ended.child_id is not None
-            await attempt.write(attempts.wait, attempts.Wait(task_id, number, ended.child_id))
+            await attempt.write(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
         case Outcome.HANDED_OVER:
-            await attempt.write(attempts.release, attempts.Release(task_id, number))
+            await attempt.write(attempts.release, attempts.Release(task_id, fence))
         case Outcome.FAILED:
             assert ended.failure is not None
-            await attempt.write(attempts.fail, attempts.Fail(task_id, number, ended.failure, ended.lines))
+            await attempt.write(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))
         case Outcome.STOPPED:
             pass
 

@@ -1,8 +1,7 @@
 """The heartbeat: extends this process's lease from a thread that agent code cannot block.
 
 One row holds every run of the process, so a beat costs the same for one run as for a thousand. Each beat also
-asks which runs the process still owns: what was stopped meanwhile is told to the engine, so that a stop bites
-even when no message gets through.
+asks which runs the process still owns, so that a stop bites even when no message gets through.
 """
 
 from __future__ import annotations
@@ -12,10 +11,17 @@ from collections.abc import Callable
 
 import structlog
 
+from common.domain.tasks import Fence
 from common.store import tasks, workers
+from common.store.database import Durability
 from common.store.transaction import Store
+from common.store.workers import Health
+from workers.isolation.lease import Lease
 
 logger = structlog.get_logger("runyard.heartbeat")
+
+#: Pause after a beat that failed, in seconds: a database that is back must hear from its workers at once.
+AFTER_FAULT = 0.5
 
 
 class Heartbeat:
@@ -25,22 +31,21 @@ class Heartbeat:
         self,
         store: Store,
         worker_id: str,
-        lease_seconds: float,
-        running: Callable[[], int],
-        on_owned: Callable[[dict[str, int]], None],
+        lease: Lease,
+        health: Callable[[], Health],
+        on_owned: Callable[[dict[str, Fence]], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """`on_owned` hears which tasks this worker owns, and their attempts; `on_lost` that the lease is gone.
+        """`on_owned` gets the tasks this worker owns, each with its claim; `on_lost` is called when the lease is gone.
 
-        Both are called on the heartbeat's thread.
+        All three are called on the heartbeat's thread.
         """
         self._store = store
         self._worker_id = worker_id
-        self._lease = lease_seconds
-        self._running = running
+        self._lease = lease
+        self._health = health
         self._on_owned = on_owned
         self._on_lost = on_lost
-        self.draining = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
@@ -55,22 +60,27 @@ class Heartbeat:
             self._thread.join(5)
 
     def _loop(self) -> None:
-        while not self._stop.wait(self._lease / 4):
+        pause = self._lease.seconds / 4
+        while not self._stop.wait(pause):
+            pause = self._lease.seconds / 4
             try:
                 if not self._beat():
                     self._on_lost()
                     return
             except Exception as error:  # noqa: BLE001 - a beat may fail, the thread may not
-                # The lease may run out meanwhile; whoever finds it first, beat or rescue, decides.
+                # The lease may run out meanwhile; the first to notice, beat or rescue, decides.
+                pause = min(pause, AFTER_FAULT)
                 logger.warning(
                     "A heartbeat failed", action="heartbeat", worker=self._worker_id, error=str(error)[:200]
                 )
 
     def _beat(self) -> bool:
-        with self._store.begin(durable=False) as tx:
-            held = workers.heartbeat(tx, self._worker_id, self._lease, self._running(), self.draining)
+        asked_at = self._lease.now()
+        with self._store.begin(Durability.NONE) as tx:
+            held = workers.heartbeat(tx, self._worker_id, self._lease.seconds, self._health())
         if held:
+            self._lease.renewed(asked_at)
             with self._store.read() as conn:
-                owned = dict(tasks.owned(conn, self._worker_id))
+                owned = tasks.owned(conn, self._worker_id)
             self._on_owned(owned)
         return held

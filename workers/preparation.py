@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,8 @@ from workers.catalogue import Manifests
 from workers.children import Children
 from workers.context import RunContext
 from workers.executor import Result, Runner
+from workers.isolation.engine_threads import in_engine_thread
+from workers.isolation.lease import Lease
 from workers.python_agents import run_python
 
 _REPORTED = ("custom", "progress", "log")
@@ -47,29 +49,33 @@ class Preparation:
         files: FileStore,
         sealer: Sealer,
         agents: dict[str, AgentDefinition],
-        run_blocking: Callable[..., Awaitable[Any]],
+        executor: Executor,
         declared: Callable[[], Awaitable[Callable[[Attempt, RunContext], Awaitable[Result]]]],
     ) -> None:
-        """`declared` gives the runner of declared agents; it is asked at the first one, as its library is heavy."""
+        """`executor` runs agents' blocking code. `declared` gives the runner of declared agents; it is asked at the
+        first one, as its library is heavy."""
         self._store = store
         self._writer = writer
         self._tokens = tokens
         self._files = files
         self._sealer = sealer
         self._agents = agents
-        self._run_blocking = run_blocking
+        self._executor = executor
         self._declared = declared
         self._manifests = Manifests(store)
         self._children = Children(store)
 
-    async def __call__(self, claimed: Claimed) -> tuple[Attempt, Runner]:
-        """The attempt and what runs it. An agent that is not here becomes a runner that says so."""
+    async def __call__(self, claimed: Claimed, lease: Lease | None = None) -> tuple[Attempt, Runner]:
+        """The attempt and what runs it; with `lease` it acts only while that is valid.
+
+        An agent that is not here becomes a runner that says so.
+        """
         task = claimed.task
         definition = self._agents.get(task.agent_name)
         manifest = (
             definition.manifest
             if definition
-            else await asyncio.to_thread(self._manifests.get, task.version_id)
+            else await in_engine_thread(self._manifests.get, task.version_id)
         )
         attempt = Attempt(
             claimed,
@@ -78,7 +84,8 @@ class Preparation:
             self._writer,
             self._tokens,
             self._open_secrets(task),
-            self._run_blocking,
+            self._executor,
+            lease,
         )
         past = await self._past(task)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None
@@ -108,7 +115,7 @@ class Preparation:
     async def _past(self, task: Task) -> _Past:
         if task.session_id is None and task.attempt == 1:
             return _Past([], 0)
-        return await asyncio.to_thread(self._read_past, task)
+        return await in_engine_thread(self._read_past, task)
 
     def _read_past(self, task: Task) -> _Past:
         with self._store.read() as conn:

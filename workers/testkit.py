@@ -29,6 +29,7 @@ from common.store.transaction import Store, Tx
 from runyard.authoring import AgentDefinition, registered
 from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
 from workers.executor import execute
+from workers.isolation.run_threads import RunThreads
 from workers.preparation import Preparation
 
 _FAR = 10 * 365 * 86400.0  # seconds: every back-off is over by then
@@ -96,6 +97,7 @@ class _Bench:
         self._prompts: list[Prompt] = []
         self._crashes = list(request.crash_after)
         self._given = list(request.answers) if not isinstance(request.answers, Mapping) else []
+        self._threads = RunThreads(32)
         self._runner: Any = None
 
     async def go(self) -> Outcome:
@@ -112,6 +114,7 @@ class _Bench:
         """Give everything back."""
         if self._runner is not None:
             await self._runner.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._writer.close)
         self._db.close()
 
@@ -197,7 +200,7 @@ class _Bench:
             self._files,
             Sealer(new_key()),
             self._definitions,
-            asyncio.to_thread,
+            self._threads,
             self._declared,
         )(claimed[0])
         dead = None
@@ -221,7 +224,7 @@ class _Bench:
             answer = claims.claim(tx, [claims.Claim(worker_id, 1)])[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer.claimed
 
     def _rescue(self) -> None:
         """The worker is gone, whether it ended its run or was lost with it."""

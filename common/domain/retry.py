@@ -19,6 +19,8 @@ DEFAULT_POLICY: Final[dict[str, dict[str, float]]] = {
     Cause.PROVIDER: {"budget": 5, "base_s": 2.0, "cap_s": 120.0},
     Cause.AGENT: {"budget": 0, "base_s": 2.0, "cap_s": 300.0},
 }
+#: The policy of a run that gets one attempt, whatever ends it.
+NO_RETRIES: Final[dict[str, dict[str, float]]] = {cause: {"budget": 0} for cause in DEFAULT_POLICY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,27 @@ class RetryDecision:
     retries: dict[str, int]
 
 
+def merged(declared: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Mapping[str, Any]]:
+    """The whole policy of an agent that declares `declared`: what it leaves out has its default."""
+    given = declared or {}
+    causes = {*DEFAULT_POLICY, *given}
+    return {cause: {**DEFAULT_POLICY.get(cause, {}), **given.get(cause, {})} for cause in causes}
+
+
 def decide(
     failure: Failure,
     retries: Mapping[str, int] | None,
     policy: Mapping[str, Mapping[str, Any]] | None,
     chance: float,
 ) -> RetryDecision:
-    """Judge one failure; `chance` in [0, 1) is the jitter's randomness."""
+    """Judge one failure; `chance` in [0, 1) is the jitter's randomness.
+
+    A stored policy without the failure's cause has that cause's default: rows written before policies were merged
+    hold only what the agent declared. An empty one allows no retries.
+    """
     used = dict(retries or {})
     spent = used.get(failure.cause, 0)
-    rule = (policy or DEFAULT_POLICY).get(failure.cause, {})
+    rule = {} if policy == {} else merged(policy).get(failure.cause, {})
     if not failure.retryable or spent >= rule.get("budget", 0):
         return RetryDecision(False, 0.0, used)
     return RetryDecision(True, _delay(failure, rule, spent, chance), used | {failure.cause.value: spent + 1})

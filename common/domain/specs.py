@@ -7,6 +7,7 @@ from typing import Any
 
 from common.domain.admission import Facts, Strategy
 from common.domain.lifecycle import Status
+from common.domain.tasks import Fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class RunSpec:
     created_by: str | None = None
     key_id: str | None = None
     parent_id: str | None = None
-    parent_attempt: int | None = None  # the parent's fence: a stale parent creates no child
+    parent_fence: Fence | None = None  # the parent's fence: a stale parent creates no child
     retry_of: str | None = None
     schedule_id: str | None = None
     model: str | None = None

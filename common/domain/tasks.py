@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.domain.lifecycle import Cause, Status
+
+
+class Fence(NamedTuple):
+    """What every write of an attempt carries, to show that its claim still owns the task.
+
+    The number alone can be given twice: a claim that a database crash or a failover rolled back is followed by
+    another of the same number. The token is random, made anew for each claim.
+    """
+
+    attempt: int
+    token: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,10 @@ class Task:
     deadline_at: float | None
     timeout_s: float | None
     attempt: int
+    claim_token: str | None
     lease_owner: str | None
+    suspicion: int
+    releases: int
     retry_policy: dict[str, Any] | None
     retries: dict[str, int] | None
     last_seq: int
@@ -56,6 +70,11 @@ class Task:
     updated_at: float
     started_at: float | None
     finished_at: float | None
+
+    @property
+    def fence(self) -> Fence:
+        """The claim that owns this task, or owned it last."""
+        return Fence(self.attempt, self.claim_token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from common.domain.errors import RunyardError, StaleFence
 from common.domain.ids import uuid7
 from common.domain.lifecycle import Cause, Event, Status
 from common.domain.retry import decide
-from common.domain.tasks import Failure
+from common.domain.tasks import Failure, Fence, Task
 from common.services.admissions import RESUME, RETRY
 from common.services.stops import stop_now
 from common.store import journal, messages, questions, tasks
@@ -23,6 +23,8 @@ from common.store.transaction import Tx
 from common.store.transitions import Change, Head, move
 
 Answers = list[Head | RunyardError]
+#: What an attempt that ended as its agent wanted clears.
+_ENDED_WELL = {"suspicion": 0, "releases": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Finish:
     """The agent returned `output`; `lines` are conversation lines to keep with the session."""
 
     task_id: str
-    attempt: int
+    fence: Fence
     output: Any
     lines: tuple[dict[str, Any], ...] = ()
     title: str | None = None
@@ -42,8 +44,9 @@ def finish(tx: Tx, commands: Sequence[Finish]) -> Answers:
         Change(
             c.task_id,
             Event.FINISH,
-            c.attempt,
-            values={"output": c.output} | ({"title": c.title} if c.title else {}),
+            c.fence,
+            # What failed before belongs to the log: a completed run has no error.
+            values={"output": c.output, "error": None} | ({"title": c.title} if c.title else {}),
         )
         for c in commands
     ]
@@ -58,7 +61,7 @@ class Fail:
     """The attempt ended with `failure`; whether the run is over its retry budgets decide."""
 
     task_id: str
-    attempt: int
+    fence: Fence
     failure: Failure
     lines: tuple[dict[str, Any], ...] = ()
 
@@ -80,20 +83,18 @@ def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
 
 def _failure_change(tx: Tx, task: Any, command: Fail) -> Change:
     failure = command.failure
-    error = failure.to_json(command.attempt)
+    error = failure.to_json(command.fence.attempt)
     if task is not None:
         verdict = decide(failure, task.retries, task.retry_policy, random.random())
         if verdict.again:
             return Change(
                 command.task_id,
                 Event.RETRY,
-                command.attempt,
+                command.fence,
                 data={"error": error, "delay_s": verdict.delay_s},
                 values=back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error},
             )
-    return Change(
-        command.task_id, Event.FAIL, command.attempt, data={"error": error}, values={"error": error}
-    )
+    return Change(command.task_id, Event.FAIL, command.fence, data={"error": error}, values={"error": error})
 
 
 def back_to_queue(tx: Tx, delay_s: float = 0.0) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Suspend:
     """The run waits for people; it holds nothing meanwhile."""
 
     task_id: str
-    attempt: int
+    fence: Fence
     asked: tuple[Asked, ...]
     lines: tuple[dict[str, Any], ...] = ()
 
@@ -156,7 +157,7 @@ def suspend(tx: Tx, commands: Sequence[Suspend]) -> Answers:
 def _suspension(command: Suspend, ids: Sequence[str]) -> Change:
     event = Event.REVIEW if any(a.kind == "review" for a in command.asked) else Event.ASK
     asked = [{"id": id_, "kind": a.kind, **a.payload} for id_, a in zip(ids, command.asked, strict=True)]
-    return Change(command.task_id, event, command.attempt, data={"asked": asked})
+    return Change(command.task_id, event, command.fence, data={"asked": asked}, values=dict(_ENDED_WELL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Wait:
     """The parent waits for `child_id` and gives its slot back."""
 
     task_id: str
-    attempt: int
+    fence: Fence
     child_id: str
 
 
@@ -176,9 +177,9 @@ def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
             Change(
                 c.task_id,
                 Event.WAIT,
-                c.attempt,
+                c.fence,
                 data={"child": c.child_id},
-                values={"held_by": f"child:{c.child_id}", "resume": 0, "available_at": None},
+                values={"held_by": f"child:{c.child_id}", "resume": 0, "available_at": None} | _ENDED_WELL,
             )
             for c in commands
         ],
@@ -192,32 +193,48 @@ def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
     return answers
 
 
+#: Times a run may be handed back, for other reasons than a drain, without a finished step in between.
+MOST_RELEASES = 10
+DRAIN = "drain"
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A draining worker hands the run back; no retry budget is spent."""
+    """A worker hands the run back; no retry budget is spent, but only a drain may repeat without end."""
 
     task_id: str
-    attempt: int
-    reason: str = "drain"
-    details: dict[str, Any] = field(default_factory=dict)
+    fence: Fence
+    reason: str = DRAIN
 
 
 def release(tx: Tx, commands: Sequence[Release]) -> Answers:
-    """running → queued, to be resumed by another worker behind its last journaled step."""
-    return move(
-        tx,
-        [
-            Change(c.task_id, Event.RELEASE, c.attempt, data={"reason": c.reason}, values=back_to_queue(tx))
-            for c in commands
-        ],
-    )
+    """running → queued, to be resumed by another worker behind its last journaled step.
+
+    A run that was handed back `MOST_RELEASES` times without progress fails instead: something about it, or about
+    the workers, keeps it from being executed.
+    """
+    counted = [c for c in commands if c.reason != DRAIN]
+    known = tasks.load(tx.conn, [c.task_id for c in counted]) if counted else {}
+    gets_on = journal.progressed(tx, [(c.task_id, c.fence.attempt) for c in counted])
+    return move(tx, [_release_change(tx, c, known.get(c.task_id), c.task_id in gets_on) for c in commands])
 
 
-def lost_worker() -> Failure:
-    """The failure that a run suffers when its worker falls silent."""
-    return Failure(
-        "worker_lost", "The worker that ran this task stopped answering.", Cause.INFRASTRUCTURE, True
+def _release_change(tx: Tx, command: Release, task: Task | None, gets_on: bool) -> Change:
+    data: dict[str, Any] = {"reason": command.reason}
+    if task is None:
+        return Change(command.task_id, Event.RELEASE, command.fence, data=data, values=back_to_queue(tx))
+    releases = 0 if gets_on else task.releases + 1
+    if releases <= MOST_RELEASES:
+        values = back_to_queue(tx) | {"releases": releases}
+        return Change(command.task_id, Event.RELEASE, command.fence, data=data, values=values)
+    failure = Failure(
+        "no_progress",
+        f"Workers handed this run back {releases} times without a finished step in between (the last time: "
+        f"{command.reason}). See the workers' logs.",
+        Cause.INFRASTRUCTURE,
     )
+    error = failure.to_json(command.fence.attempt)
+    return Change(command.task_id, Event.FAIL, command.fence, data={"error": error}, values={"error": error})
 
 
 def stale(answer: Any) -> bool:

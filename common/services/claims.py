@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sqlalchemy import Connection
+
 from common.domain.errors import RunyardError
 from common.domain.fairness import order, system_time
 from common.domain.lifecycle import Event, Status
-from common.domain.tasks import Task
+from common.domain.tasks import Fence, Task
 from common.store import journal, lanes, questions, tasks, workers
-from common.store.group_commit import fleeting
+from common.store.group_commit import process_safe
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, head, move
 
@@ -33,32 +36,50 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A task this worker now owns, with what it has done before and what it was told."""
+    """A task this worker now owns, with what it has done before and what it was told.
+
+    `at` is when it was claimed, on the database's clock.
+    """
 
     task: Task
     journal: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    at: float = 0.0
 
 
-@fleeting
-def claim(tx: Tx, commands: Sequence[Claim]) -> list[list[Claimed] | RunyardError]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one claim got. `more` says that tasks are left which another transaction had locked: look again soon."""
+
+    claimed: list[Claimed]
+    more: bool = False
+
+
+@process_safe
+def claim(tx: Tx, commands: Sequence[Claim]) -> list[Batch | RunyardError]:
     """Answer each claim with the tasks it got, possibly none; `LeaseLost` when the worker may not claim."""
     return [_claim(tx, command) for command in commands]
 
 
-def _claim(tx: Tx, command: Claim) -> list[Claimed] | RunyardError:
+def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
     if not workers.alive(tx, command.worker_id):
         return LeaseLost(worker_id=command.worker_id)
-    chosen = _choose(tx, command.slots)
+    waiting = lanes.pending(tx.conn)
+    chosen = _choose(tx, command.slots, waiting) if waiting else []
+    # Only PostgreSQL skips locked rows; on SQLite a writer is alone.
+    more = bool(waiting) and len(chosen) < command.slots and tx.db.is_postgres
+    more = more and tasks.any_pending(tx.conn, [task.id for task in chosen])
     if not chosen:
-        return []
+        return Batch([], more)
     heads = {task.id: head(task) for task in chosen}
-    answers = move(tx, [_change(tx, task, command.worker_id) for task in chosen], heads)
+    tokens = {task.id: secrets.token_hex(8) for task in chosen}
+    answers = move(tx, [_change(tx, task, command.worker_id, tokens[task.id]) for task in chosen], heads)
     owned = [
         replace(
             task,
             status=Status.RUNNING,
             attempt=answer.attempt,
+            claim_token=tokens[task.id],
             last_seq=answer.last_seq,
             lease_owner=command.worker_id,
             started_at=task.started_at or tx.now,
@@ -66,12 +87,22 @@ def _claim(tx: Tx, command: Claim) -> list[Claimed] | RunyardError:
         for task, answer in zip(chosen, answers, strict=True)
         if isinstance(answer, Head)
     ]
-    return _with_past(tx, owned)
+    return Batch(_with_past(tx, owned), more)
 
 
-def _change(tx: Tx, task: Task, worker_id: str) -> Change:
+def reclaimed(conn: Connection, now: float, task_id: str, fence: Fence) -> Claimed | None:
+    """A claim that was made before, as its worker got it; None when it owns the task no more."""
+    task = tasks.load(conn, [task_id]).get(task_id)
+    if task is None or task.status is not Status.RUNNING or task.fence != fence:
+        return None
+    journals, answers = journal.load(conn, [task_id]), questions.of_tasks(conn, [task_id])
+    return Claimed(task, journals.get(task_id, []), answers.get(task_id, []), now)
+
+
+def _change(tx: Tx, task: Task, worker_id: str, token: str) -> Change:
     values = {
         "attempt": task.attempt + 1,
+        "claim_token": token,
         "lease_owner": worker_id,
         "started_at": task.started_at or tx.now,
         "resume": 0,
@@ -79,9 +110,8 @@ def _change(tx: Tx, task: Task, worker_id: str) -> Change:
     return Change(task.id, Event.CLAIM, data={"worker": worker_id}, values=values)
 
 
-def _choose(tx: Tx, slots: int) -> list[Task]:
+def _choose(tx: Tx, slots: int, waiting: list[str]) -> list[Task]:
     """Deal the free slots to the lanes that have work, until slots or work run out."""
-    waiting = lanes.pending(tx.conn)
     clocks, system = lanes.clocks(tx.conn, waiting)
     chosen: list[Task] = []
     served: Counter[str] = Counter()
@@ -108,7 +138,7 @@ def _choose(tx: Tx, slots: int) -> list[Task]:
 def _with_past(tx: Tx, owned: Sequence[Task]) -> list[Claimed]:
     again = [task.id for task in owned if task.attempt > 1 or task.retry_of is not None]
     if not again:
-        return [Claimed(task) for task in owned]
+        return [Claimed(task, at=tx.now) for task in owned]
     journals = journal.load(tx.conn, again)
     answers = questions.of_tasks(tx.conn, again)
-    return [Claimed(task, journals.get(task.id, []), answers.get(task.id, [])) for task in owned]
+    return [Claimed(task, journals.get(task.id, []), answers.get(task.id, []), tx.now) for task in owned]

@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 from common.domain import ids
 from common.domain.errors import Conflict, InvalidRequest, NotFound, RunyardError, StaleFence
 from common.domain.ids import uuid7
-from common.domain.lifecycle import Status
 from common.domain.manifests import Manifest
 from common.domain.sealing import Sealer
 from common.domain.specs import RunSpec
+from common.domain.tasks import Fence
 from common.services import agents, submissions
 from common.store import datastores, identity
 from common.store.transaction import Tx
-from common.store.transitions import lock
+from common.store.transitions import lock, owns
 
 TYPES: Final = ("database", "documents")
 SCHEMES: Final = ("postgresql://", "postgres://", "mysql://", "mariadb://", "sqlite:///")
@@ -166,7 +166,7 @@ class Indexed:
     """What an indexing run found in a document: passages (text, page), or why it could not be read."""
 
     task_id: str
-    attempt: int
+    fence: Fence
     org_id: str
     document_id: str
     passages: tuple[tuple[str, int | None], ...] = ()
@@ -179,9 +179,8 @@ def store_passages(tx: Tx, commands: Sequence[Indexed]) -> list[int | RunyardErr
     heads = lock(tx, (c.task_id for c in commands))
     answers: list[int | RunyardError] = []
     for c in commands:
-        head = heads.get(c.task_id)
-        if head is None or head.status is not Status.RUNNING or head.attempt != c.attempt:
-            answers.append(StaleFence(task_id=c.task_id, attempt=c.attempt))
+        if not owns(heads.get(c.task_id), c.fence):
+            answers.append(StaleFence(task_id=c.task_id, attempt=c.fence.attempt))
             continue
         row = datastores.document(tx.conn, c.org_id, c.document_id)
         if row is None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.domain.errors import RunyardError, StaleFence
-from common.domain.lifecycle import Status
+from common.domain.tasks import Fence
 from common.store import messages
 from common.store.transaction import Tx
-from common.store.transitions import lock
+from common.store.transitions import lock, owns
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Take:
     """An attempt asks for its unread messages."""
 
     task_id: str
-    attempt: int
+    fence: Fence
 
 
 def take(tx: Tx, commands: Sequence[Take]) -> list[list[Any] | RunyardError]:
@@ -26,9 +26,7 @@ def take(tx: Tx, commands: Sequence[Take]) -> list[list[Any] | RunyardError]:
     heads = lock(tx, (c.task_id for c in commands))
     answers: list[list[Any] | RunyardError] = []
     for c in commands:
-        head = heads.get(c.task_id)
-        owned = head is not None and head.status is Status.RUNNING and head.attempt == c.attempt
-        answers.append(
-            messages.take_unread(tx, c.task_id) if owned else StaleFence(task_id=c.task_id, attempt=c.attempt)
-        )
+        owned = owns(heads.get(c.task_id), c.fence)
+        stale = StaleFence(task_id=c.task_id, attempt=c.fence.attempt)
+        answers.append(messages.take_unread(tx, c.task_id) if owned else stale)
     return answers

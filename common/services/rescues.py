@@ -1,15 +1,17 @@
-"""Rescue: runs of workers whose lease ran out are handed on, or parked when a blind repeat could do harm."""
+"""Rescue: runs that lost the process that executed them are handed on, or parked when a repeat could do harm."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from common.domain.ids import uuid7
-from common.domain.lifecycle import Event
+from common.domain.lifecycle import Cause, Event
 from common.domain.retry import decide
-from common.domain.tasks import Task
-from common.services.attempts import back_to_queue, lost_worker
+from common.domain.suspicion import Loss, judge
+from common.domain.tasks import Failure, Fence, Task
+from common.services.attempts import Fail, back_to_queue, fail
 from common.store import journal, questions, tasks, workers
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, move
@@ -17,24 +19,75 @@ from common.store.transitions import Change, Head, move
 BATCH = 500
 
 
-def declare_lost(tx: Tx) -> list[str]:
+def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:
     """Find workers whose lease ran out; from this commit on they can neither heartbeat nor claim."""
-    return workers.declare_lost(tx)
+    return workers.declare_lost(tx, watched_s)
 
 
-def rescue(tx: Tx, worker_id: str) -> int:
-    """Hand on up to `BATCH` runs of one lost worker; how many were."""
-    owned = tasks.owned(tx.conn, worker_id)[:BATCH]
+def rescue(tx: Tx, worker_id: str, loss: Loss = Loss.SILENT) -> int:
+    """Hand on up to `BATCH` runs of one lost worker; how many were. Its row goes once it holds none."""
+    owned = dict(list(tasks.owned(tx.conn, worker_id).items())[:BATCH])
     if not owned:
         workers.forget(tx, [worker_id])
         return 0
-    loaded = tasks.load(tx.conn, [task_id for task_id, _ in owned])
+    return hand_on(tx, owned, loss)
+
+
+def rescue_ownerless(tx: Tx) -> int:
+    """Hand on runs whose worker has no row, so that no lease of theirs can run out; how many were."""
+    return hand_on(tx, tasks.ownerless(tx.conn, BATCH), Loss.MOVED)
+
+
+def leave_blocked(tx: Tx, worker_id: str, guilty: str | None, seconds: float, stack: str) -> int:
+    """A worker's event loop is blocked: fail the run that blocks it, if it is known, and hand on the others.
+
+    Where it is not known, each of them is a suspect.
+    """
+    owned = tasks.owned(tx.conn, worker_id)
+    fence = owned.pop(guilty, None) if guilty is not None else None
+    handed_on = hand_on(tx, owned, Loss.CRASHED if fence is None else Loss.MOVED)
+    if guilty is not None and fence is not None:
+        blame(tx, guilty, fence, blocked_loop(seconds, stack))
+    return handed_on
+
+
+def blocked_loop(seconds: float, stack: str = "") -> Failure:
+    """The failure of a run whose code did not give the event loop back."""
+    return Failure(
+        "agent_blocked_loop",
+        f"The agent's code blocked its worker's event loop for {seconds:.0f} s, and every run beside it. Await what "
+        "waits (asyncio.sleep, an async client), or do blocking work in ctx.step with a plain function or in a "
+        "plain `def` agent.",
+        Cause.AGENT,
+        True,
+        details={"stack": stack[-4000:]} if stack else {},
+    )
+
+
+def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
+    """Let a run pay for the process it has ended: it fails, or is tried again at its agent's own cost.
+
+    One with an irreversible step open is parked instead, as nobody knows whether that step took effect.
+    """
+    if journal.open_irreversible(tx.conn, [task_id]):
+        hand_on(tx, {task_id: fence}, Loss.SUSPECTED)
+    else:
+        fail(tx, [Fail(task_id, fence, failure)])
+
+
+def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
+    """Let others go on with these runs, each behind its last finished step; how many were still owned so."""
+    if not lost:
+        return 0
+    loaded = tasks.load(tx.conn, lost)
     open_steps = {
         id_: step | {"question_id": uuid7()}
         for id_, step in journal.open_irreversible(tx.conn, list(loaded)).items()
     }
+    progressed = journal.progressed(tx, [(id_, fence.attempt) for id_, fence in lost.items()])
     changes = [
-        _change(tx, loaded[id_], attempt, open_steps.get(id_)) for id_, attempt in owned if id_ in loaded
+        _change(tx, task, lost[id_], loss, id_ in progressed, open_steps.get(id_))
+        for id_, task in loaded.items()
     ]
     answers = move(tx, changes)
     parked = [(a, open_steps[a.id]) for a in answers if isinstance(a, Head) and a.id in open_steps]
@@ -43,22 +96,35 @@ def rescue(tx: Tx, worker_id: str) -> int:
     return sum(isinstance(a, Head) for a in answers)
 
 
-def _change(tx: Tx, task: Task, attempt: int, open_step: dict[str, Any] | None) -> Change:
+def _change(
+    tx: Tx, task: Task, fence: Fence, loss: Loss, progressed: bool, open_step: dict[str, Any] | None
+) -> Change:
+    judgement = judge(task.suspicion, loss, progressed, fence.attempt)
+    suspicion = {"suspicion": int(judgement.suspicion)}
     if open_step is not None:
         asked = {"id": open_step["question_id"], **_payload(open_step)}
-        return Change(task.id, Event.REVIEW, attempt, data={"asked": [asked]})
-    failure = lost_worker()
+        return Change(task.id, Event.REVIEW, fence, data={"asked": [asked]}, values=suspicion)
+    data = {"worker": task.lease_owner, "loss": loss.value, "delay_s": 0.0} | suspicion
+    if not judgement.charged:
+        return Change(task.id, Event.RESCUE, fence, data=data, values=back_to_queue(tx) | suspicion)
+    failure = _lost_again(task)
     verdict = decide(failure, task.retries, task.retry_policy, random.random())
-    error = failure.to_json(attempt)
+    error = failure.to_json(fence.attempt)
     if not verdict.again:
-        return Change(task.id, Event.FAIL, attempt, data={"error": error}, values={"error": error})
-    values = back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error}
-    return Change(
-        task.id,
-        Event.RESCUE,
-        attempt,
-        data={"worker": task.lease_owner, "delay_s": verdict.delay_s},
-        values=values,
+        return Change(task.id, Event.FAIL, fence, data={"error": error}, values={"error": error} | suspicion)
+    charged = {"retries": verdict.retries, "error": error} | suspicion
+    values = back_to_queue(tx, verdict.delay_s) | charged
+    return Change(task.id, Event.RESCUE, fence, data=data | {"delay_s": verdict.delay_s}, values=values)
+
+
+def _lost_again(task: Task) -> Failure:
+    return Failure(
+        "worker_lost",
+        f"The worker that ran this task ({task.lease_owner}) stopped answering: it was killed, crashed, or lost its "
+        f"connection. That has happened before while this task ran, and the task finished no step in between "
+        f"(attempt {task.attempt}).",
+        Cause.INFRASTRUCTURE,
+        True,
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.domain.errors import RunyardError, StaleFence
-from common.domain.lifecycle import Status
+from common.domain.tasks import Fence
 from common.store import events, journal, usage
 from common.store.transaction import Tx
-from common.store.transitions import Head, lock
+from common.store.transitions import Head, lock, owns
 
 Entry = tuple[str, dict[str, Any]]  # event type, data
 
@@ -20,7 +20,7 @@ class Begin:
     """A step that must be on record before it runs, because it may not run twice."""
 
     task_id: str
-    attempt: int
+    fence: Fence
     key: str
     pos: int
     kind: str
@@ -39,7 +39,7 @@ class End:
     """
 
     task_id: str
-    attempt: int
+    fence: Fence
     key: str
     pos: int
     kind: str
@@ -59,23 +59,23 @@ class Emit:
     """Events an agent reports."""
 
     task_id: str
-    attempt: int
+    fence: Fence
     events: tuple[Entry, ...] = field(default=())
 
 
 def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     """Write intents, so that a crash shows them open."""
     _, answers = _fenced(tx, commands)
-    known = journal.written(tx, [(c.task_id, c.key, c.attempt) for c in commands])
+    known = journal.written(tx, [(c.task_id, c.key, c.fence.attempt) for c in commands])
     for c, refused in zip(commands, answers, strict=True):
         if refused is None and c.again:
-            journal.reopen(tx, c.task_id, c.key, c.attempt)
+            journal.reopen(tx, c.task_id, c.key, c.fence.attempt)
     rows = [
         {
             "task_id": c.task_id,
             "key": c.key,
             "pos": c.pos,
-            "attempt": c.attempt,
+            "attempt": c.fence.attempt,
             "kind": c.kind,
             "name": c.name,
             "effect": c.effect,
@@ -94,7 +94,7 @@ def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
 def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
     """Write results with their events and usage."""
     heads, answers = _fenced(tx, commands)
-    known = journal.written(tx, [(c.task_id, c.key, c.attempt) for c in commands])
+    known = journal.written(tx, [(c.task_id, c.key, c.fence.attempt) for c in commands])
     accepted = [
         c
         for c, refused in zip(commands, answers, strict=True)
@@ -115,7 +115,7 @@ def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
                     "task_id": c.task_id,
                     "key": c.key,
                     "pos": c.pos,
-                    "attempt": c.attempt,
+                    "attempt": c.fence.attempt,
                     "kind": c.kind,
                     "name": c.name,
                     "effect": c.effect,
@@ -152,9 +152,8 @@ def _fenced(
     heads = lock(tx, (c.task_id for c in commands))
 
     def check(command: Begin | End | Emit) -> RunyardError | None:
-        head = heads.get(command.task_id)
-        if head is None or head.status is not Status.RUNNING or head.attempt != command.attempt:
-            return StaleFence(task_id=command.task_id, attempt=command.attempt)
-        return None
+        if owns(heads.get(command.task_id), command.fence):
+            return None
+        return StaleFence(task_id=command.task_id, attempt=command.fence.attempt)
 
     return heads, [check(command) for command in commands]

@@ -11,15 +11,13 @@ from sqlalchemy import insert
 from common.domain.admission import Gate, Load, Strategy, decide, gates, label
 from common.domain.errors import Conflict, RunyardError, StaleFence, TooManyRequests
 from common.domain.lifecycle import Event, Status
-from common.domain.retry import DEFAULT_POLICY
+from common.domain.retry import NO_RETRIES, merged
 from common.domain.specs import Accepted, RunSpec
 from common.services.stops import stop_now
 from common.store import advisory, callbacks, deliveries, limits, tasks, transitions
 from common.store.group_commit import apart
 from common.store.tables.query import StoredFile
 from common.store.transaction import Tx
-
-_ATTEMPT_SPENT: dict[str, Any] = {}
 
 
 @apart
@@ -120,7 +118,7 @@ def _row(
     tx: Tx, spec: RunSpec, status: Status, its_gates: Sequence[Gate], held_by: str | None
 ) -> dict[str, Any]:
     agent = spec.agent
-    policy = _ATTEMPT_SPENT if spec.attempts_left == 1 else agent.retry_policy or DEFAULT_POLICY
+    policy = NO_RETRIES if spec.attempts_left == 1 else merged(agent.retry_policy)
     return {
         "id": spec.task_id,
         "org_id": spec.org_id,
@@ -150,7 +148,10 @@ def _row(
         "deadline_at": spec.deadline_at,
         "timeout_s": agent.timeout_s,
         "attempt": 0,
+        "claim_token": None,
         "lease_owner": None,
+        "suspicion": 0,
+        "releases": 0,
         "retry_policy": policy,
         "retries": None,
         "input": spec.input,
@@ -204,15 +205,15 @@ def _room(tx: Tx, org_id: str, bound: int) -> int:
 
 
 def _refuse_stale_parents(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
-    fenced = {i: s for i, s in enumerate(specs) if s.parent_id is not None and s.parent_attempt is not None}
+    fenced = {i: s for i, s in enumerate(specs) if s.parent_id is not None and s.parent_fence is not None}
     if not fenced:
         return {}
     heads = transitions.lock(tx, (s.parent_id for s in fenced.values() if s.parent_id))
     refused: dict[int, RunyardError] = {}
     for index, spec in fenced.items():
-        parent = heads.get(spec.parent_id or "")
-        if parent is None or parent.status is not Status.RUNNING or parent.attempt != spec.parent_attempt:
-            refused[index] = StaleFence(task_id=spec.parent_id, attempt=spec.parent_attempt)
+        assert spec.parent_fence is not None
+        if not transitions.owns(heads.get(spec.parent_id or ""), spec.parent_fence):
+            refused[index] = StaleFence(task_id=spec.parent_id, attempt=spec.parent_fence.attempt)
     return refused
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.domain.errors import RunyardError, StaleFence
-from common.domain.lifecycle import Status
+from common.domain.tasks import Fence
 from common.services import steps
 from common.store import journal, messages, turns
 from common.store.transaction import Tx
-from common.store.transitions import Head, lock
+from common.store.transitions import Head, lock, owns
 from common.store.turns import Standing
 
 #: The journal key under which a task's opening line is on record.
@@ -30,7 +30,7 @@ class StartTurn:
     """
 
     task_id: str
-    attempt: int
+    fence: Fence
     key: str
     pos: int
     take_mail: bool = True
@@ -57,14 +57,16 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
     """Answer each command; `StaleFence` for an attempt that is over."""
     heads = lock(tx, (c.task_id for c in commands))
     ids = list(heads)
-    known = journal.written(tx, [(c.task_id, key, c.attempt) for c in commands for key in (OPENING, c.key)])
+    known = journal.written(
+        tx, [(c.task_id, key, c.fence.attempt) for c in commands for key in (OPENING, c.key)]
+    )
     standings = turns.standings(tx, ids)
     mail = turns.with_mail(tx, ids)
     answers: list[TurnStart | RunyardError] = []
     for c in commands:
         head = heads.get(c.task_id)
-        if head is None or head.status is not Status.RUNNING or head.attempt != c.attempt:
-            answers.append(StaleFence(task_id=c.task_id, attempt=c.attempt))
+        if head is None or not owns(head, c.fence):
+            answers.append(StaleFence(task_id=c.task_id, attempt=c.fence.attempt))
             continue
         if c.opening is not None and (c.task_id, OPENING) not in known:
             _open(tx, head, c)
@@ -76,7 +78,7 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
 
 def end_turn(tx: Tx, commands: Sequence[EndTurn]) -> list[RunyardError | None]:
     """Write each turn with its events, usage and lines; `StaleFence` for an attempt that is over."""
-    known = journal.written(tx, [(c.entry.task_id, c.entry.key, c.entry.attempt) for c in commands])
+    known = journal.written(tx, [(c.entry.task_id, c.entry.key, c.entry.fence.attempt) for c in commands])
     answers = steps.end(tx, [c.entry for c in commands])
     kept = [
         c
@@ -111,7 +113,7 @@ def _taken(tx: Tx, c: StartTurn) -> list[Any]:
 def _journal(
     tx: Tx, c: StartTurn, key: str, pos: int, value: Any, events: tuple[steps.Entry, ...] = ()
 ) -> None:
-    entry = steps.End(c.task_id, c.attempt, key, pos, "value", "messages", "read", value, events=events)
+    entry = steps.End(c.task_id, c.fence, key, pos, "value", "messages", "read", value, events=events)
     refused = steps.end(tx, [entry])[0]
     if refused is not None:
         raise refused

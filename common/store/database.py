@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from enum import IntEnum
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -14,10 +15,23 @@ from common.store.tables import metadata
 from common.store.tables.columns import dump
 from common.store.turnstile import Turnstile
 
-__all__ = ["Database", "metadata"]
+__all__ = ["Database", "Durability", "metadata"]
 
 #: A process stopped in mid-transaction must not hold its row locks for ever.
 _PG_OPTIONS = "-c idle_in_transaction_session_timeout=10000 -c statement_timeout=60000 -c lock_timeout=20000"
+
+
+class Durability(IntEnum):
+    """What a commit must survive once it is answered. More costs a wait for the disk."""
+
+    #: The end of this process. PostgreSQL loses the last ~0.6 s of such commits with any crash of its own, be it
+    #: one killed backend, and with a failover; SQLite with the host's power only. For heartbeats and the like.
+    NONE = 0
+    #: Also the end of the database's processes, which may leave this one alive. SQLite has none: it is as `NONE`
+    #: there. For claims: what one brought is executed, and may not be given to another afterwards.
+    PROCESS = 1
+    #: Also a power cut, as far as the disk and the database's own settings keep their word.
+    DISK = 2
 
 
 class Database:
@@ -32,17 +46,13 @@ class Database:
         self._turnstile = Turnstile(path) if path and path != ":memory:" else None
 
     @contextmanager
-    def begin(self, durable: bool = True) -> Iterator[Connection]:
-        """A write transaction: committed at the end of the block, rolled back when it raises.
-
-        One that is not `durable` does not wait for the disk. It survives the death of any process, and is
-        lost only with the host's power: enough for claims and heartbeats, whose owner died with it.
-        """
+    def begin(self, durability: Durability = Durability.DISK) -> Iterator[Connection]:
+        """A write transaction: committed at the end of the block, rolled back when it raises."""
         with self._writing.connect() as connection:
             if not self.is_postgres:
-                _synchronous(connection, durable)
+                _synchronous(connection, durability is Durability.DISK)
             with self._turnstile.turn() if self._turnstile else nullcontext(), connection.begin():
-                if self.is_postgres and not durable:
+                if self.is_postgres and durability is Durability.NONE:
                     connection.execute(_RELAXED)
                 yield connection
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from common.store.database import Durability
 from common.store.transaction import Store, Tx
 
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
@@ -106,7 +107,8 @@ class GroupCommit:
         for index, (batch, _, _) in enumerate(jobs):
             kinds.setdefault(batch, []).append(index)
         answers: list[Any] = [None] * len(jobs)
-        with self._store.begin(durable=any(getattr(batch, "durable", True) for batch in kinds)) as tx:
+        wanted = max(getattr(batch, "durability", Durability.DISK) for batch in kinds)
+        with self._store.begin(wanted) as tx:
             for batch, indices in kinds.items():
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
                     answers[index] = answer
@@ -123,9 +125,9 @@ def apart(batch: B) -> B:
     return batch
 
 
-def fleeting(batch: B) -> B:
-    """Mark a batch function whose commits need not wait for the disk (see `Database.begin`)."""
-    batch.durable = False  # type: ignore[attr-defined]
+def process_safe(batch: B) -> B:
+    """Mark a batch function whose commits must survive any process, but not the host (see `Database.begin`)."""
+    batch.durability = Durability.PROCESS  # type: ignore[attr-defined]
     return apart(batch)
 
 

@@ -44,6 +44,16 @@ def written(tx: Tx, keys: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str
     }
 
 
+def progressed(tx: Tx, attempts: Sequence[tuple[str, int]]) -> set[str]:
+    """Those of these (task id, attempt) whose attempt has finished a step."""
+    if not attempts:
+        return set()
+    query = select(JournalEntry.task_id).where(
+        tuple_(JournalEntry.task_id, JournalEntry.attempt).in_(attempts), JournalEntry.state == "done"
+    )
+    return set(tx.conn.execute(query.distinct()).scalars())
+
+
 def reopen(tx: Tx, task_id: str, key: str, attempt: int) -> None:
     """Begin an entry again in a later attempt."""
     tx.conn.execute(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, s
 
 from common.domain.ids import first_uuid7
 from common.domain.lifecycle import Status
-from common.domain.tasks import Task
+from common.domain.tasks import Fence, Task
 from common.store.tables import query as runs
 from common.store.transaction import Happened, Tx
 
@@ -219,10 +219,26 @@ def backlog(conn: Connection, org_id: str, at_most: int) -> int:
     return int(conn.execute(select(func.count()).select_from(waiting)).scalar_one())
 
 
-def owned(conn: Connection, worker_id: str) -> list[tuple[str, int]]:
-    """(task id, attempt) of every run this worker holds."""
-    query = select(_T.id, _T.attempt).where(_T.status == "running", _T.lease_owner == worker_id)
-    return [(row.id, row.attempt) for row in conn.execute(query)]
+def owned(conn: Connection, worker_id: str) -> dict[str, Fence]:
+    """Every run this worker holds: task id → the claim that it holds it by."""
+    query = select(*_FENCED).where(_T.status == "running", _T.lease_owner == worker_id)
+    return {row.id: Fence(row.attempt, row.claim_token) for row in conn.execute(query)}
+
+
+def ownerless(conn: Connection, limit: int) -> dict[str, Fence]:
+    """Runs whose worker has no row: nothing would ever look for them."""
+    owner = select(runs.Worker.id).where(runs.Worker.id == _T.lease_owner)
+    query = select(*_FENCED).where(_T.status == "running", ~owner.exists()).limit(limit)
+    return {row.id: Fence(row.attempt, row.claim_token) for row in conn.execute(query)}
+
+
+_FENCED = (_T.id, _T.attempt, _T.claim_token)
+
+
+def any_pending(conn: Connection, but: Sequence[str]) -> bool:
+    """Whether a task may be claimed besides these, also one that another transaction has locked."""
+    query = select(_T.id).where(_T.status == "pending", _T.id.not_in(but)).limit(1)
+    return conn.execute(query).first() is not None
 
 
 def children(conn: Connection, parent_ids: Sequence[str]) -> list[str]:

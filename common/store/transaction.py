@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from common.domain.ids import uuid7
-from common.store.database import Database
+from common.store.database import Database, Durability
 from common.store.tables.query import Outbox
 
 
@@ -64,12 +64,9 @@ class Store:
         self.after_commit = after_commit
 
     @contextmanager
-    def begin(self, durable: bool = True) -> Iterator[Tx]:
-        """A write transaction. A doorbell that must ring is written into the outbox with it.
-
-        See `Database.begin` for what is not `durable`.
-        """
-        with self.db.begin(durable) as conn:
+    def begin(self, durability: Durability = Durability.DISK) -> Iterator[Tx]:
+        """A write transaction. A wake-up that must be sent is written into the outbox with it."""
+        with self.db.begin(durability) as conn:
             tx = Tx(self.db, conn, self.db.now(conn))
             yield tx
             if tx.woken:

@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from common.domain.errors import NotFound, RunyardError, StaleFence
 from common.domain.lifecycle import HOLDING, TERMINAL, Event, Status, apply
+from common.domain.tasks import Fence
 from common.store import deliveries, questions
 from common.store.tables.query import Slot, Task, TaskEvent
 from common.store.transaction import Happened, Tx
@@ -31,6 +32,7 @@ class Head:
     agent_name: str
     status: Status
     attempt: int
+    claim_token: str | None
     last_seq: int
     lease_owner: str | None
     limit_keys: list[str] | None
@@ -44,17 +46,17 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One task, one lifecycle event. `attempt` is the fence; None where the caller need not own the task."""
+    """One task, one lifecycle event. `fence` is None where the caller need not own the task."""
 
     task_id: str
     event: Event
-    attempt: int | None = None
+    fence: Fence | None = None
     data: dict[str, Any] = field(default_factory=dict)  # what the logged event tells
     values: dict[str, Any] = field(default_factory=dict)  # further columns to set
 
 
 COLUMNS = [getattr(Task, name) for name in Head.__slots__]
-_EXTRA_ON_CLAIM = ("attempt", "lease_owner")
+_EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
 
 
 def lock(tx: Tx, task_ids: Iterable[str]) -> dict[str, Head]:
@@ -68,6 +70,15 @@ def head(row: Any) -> Head:
     """The head of a task row."""
     values = {name: getattr(row, name) for name in Head.__slots__}
     return Head(**values | {"status": Status(values["status"])})
+
+
+def owns(head: Head | None, fence: Fence) -> bool:
+    """Whether the claim that `fence` names owns this task: it runs, under that very number and token."""
+    return (
+        head is not None
+        and head.status is Status.RUNNING
+        and (head.attempt, head.claim_token) == tuple(fence)
+    )
 
 
 def move(
@@ -102,10 +113,8 @@ def move(
 
 
 def _decide(before: Head, change: Change) -> Head:
-    if change.attempt is not None and (
-        change.attempt != before.attempt or before.status is not Status.RUNNING
-    ):
-        raise StaleFence(task_id=before.id, attempt=change.attempt)
+    if change.fence is not None and not owns(before, change.fence):
+        raise StaleFence(task_id=before.id, attempt=change.fence.attempt)
     status = apply(before.status, change.event)
     extra = {name: change.values[name] for name in _EXTRA_ON_CLAIM if name in change.values}
     return replace(before, status=status, last_seq=before.last_seq + 1, **extra)
@@ -127,7 +136,7 @@ def _write(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
 def _columns(tx: Tx, before: Head, after: Head, change: Change) -> dict[str, Any]:
     row: dict[str, Any] = {"status": after.status.value, "last_seq": after.last_seq, "updated_at": tx.now}
     if after.status is not Status.RUNNING:
-        row["lease_owner"] = None
+        row |= {"lease_owner": None, "claim_token": None}
     if after.status in TERMINAL:
         row |= {"finished_at": tx.now, "secrets": None, "held_by": None}
     return row | change.values
@@ -179,7 +188,7 @@ def _follow(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
     tx.stopped.extend(
         (b.lease_owner, b.id)
         for b, a, c in applied
-        if b.lease_owner and b.status is Status.RUNNING and a.status in TERMINAL and c.attempt is None
+        if b.lease_owner and b.status is Status.RUNNING and a.status in TERMINAL and c.fence is None
     )
     tx.woken += sum(1 for _, a, _ in applied if a.status is Status.PENDING)
     deliveries.promise(tx, [(a, c.event, c.data) for _, a, c in applied])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from common.store.tables.query import Worker
+from common.store.tables.query import Task, Worker
 from common.store.transaction import Tx
 
 _COLUMNS = Worker.__table__.c
@@ -33,12 +34,23 @@ def enlist(tx: Tx, worker_id: str, host: str, pid: int, capacity: int, lease_sec
     )
 
 
-def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, running: int, draining: bool) -> bool:
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a worker reports of itself with each beat. `capacity` is what it can run now, `loop_lag_s` seconds."""
+
+    running: int
+    capacity: int
+    draining: bool = False
+    loop_lag_s: float = 0.0
+    threads_held: int = 0
+
+
+def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, health: Health) -> bool:
     """Extend the lease, unless the worker was declared lost meanwhile: then False, and it owns nothing."""
     done = tx.conn.execute(
         update(Worker)
         .where(Worker.id == worker_id, Worker.lost.is_(False))
-        .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, running=running, draining=draining)
+        .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, **asdict(health))
     )
     return bool(done.rowcount)
 
@@ -49,23 +61,41 @@ def alive(tx: Tx, worker_id: str) -> bool:
     return tx.conn.execute(query).first() is not None
 
 
-def declare_lost(tx: Tx) -> list[str]:
-    """Mark every worker whose lease ran out; from here on its heartbeat is refused. Their ids."""
-    query = (
-        select(Worker.id)
-        .where(Worker.lost.is_(False), Worker.lease_expires_at < tx.now)
-        .order_by(Worker.id)
-        .with_for_update(skip_locked=True)
-    )
+def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:
+    """Mark every worker whose lease ran out; from here on its heartbeat is refused. Their ids.
+
+    With `watched_s`, the seconds for which the database has answered without a gap, a worker is left alone whose
+    lease is longer than that: it may be alive and not have had the chance to beat yet.
+    """
+    ran_out = [Worker.lost.is_(False), Worker.lease_expires_at < tx.now]
+    if watched_s is not None:
+        ran_out.append(Worker.lease_seconds <= watched_s)
+    query = select(Worker.id).where(*ran_out).order_by(Worker.id).with_for_update(skip_locked=True)
     ids = list(tx.conn.execute(query).scalars())
     if ids:
         tx.conn.execute(update(Worker).where(Worker.id.in_(ids)).values(lost=True))
     return ids
 
 
-def retire(tx: Tx, worker_id: str) -> None:
-    """A worker ends its life in order, holding no run."""
+def mark_lost(tx: Tx, worker_id: str) -> bool:
+    """This very worker can claim and beat no more; False when that was so already, or it has no row."""
+    done = tx.conn.execute(
+        update(Worker).where(Worker.id == worker_id, Worker.lost.is_(False)).values(lost=True)
+    )
+    return bool(done.rowcount)
+
+
+def retire(tx: Tx, worker_id: str) -> bool:
+    """A worker ends its life in order; False, and its row stays, while a running task names it.
+
+    Its row is locked before the tasks are looked at: a claim under way holds it in share until it has committed.
+    """
+    tx.conn.execute(select(Worker.id).where(Worker.id == worker_id).with_for_update())
+    named = select(Task.id).where(Task.status == "running", Task.lease_owner == worker_id).limit(1)
+    if tx.conn.execute(named).first() is not None:
+        return False
     tx.conn.execute(delete(Worker).where(Worker.id == worker_id))
+    return True
 
 
 def lost(conn: Connection) -> list[str]:

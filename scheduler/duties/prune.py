@@ -14,6 +14,7 @@ from common.domain.retention import DAY_S, Retention
 from common.files import FileStore
 from common.services import fires
 from common.store import answer_links, idempotency, limits, prune
+from common.store.database import Durability
 from common.store.transaction import Store, Tx
 from scheduler.duties.admit import LONGEST_WINDOW
 
@@ -90,7 +91,7 @@ class Prune:
         return deleted + sum(self._transact(now, one) for one in work)
 
     def _tasks(self, org_id: str, status: Status, before: float) -> int:
-        with self._store.begin(durable=False) as tx:
+        with self._store.begin(Durability.NONE) as tx:
             chosen = prune.choose(tx, org_id, status, before, self._batch)
             if chosen.schedule_ids:
                 fires.settle(
@@ -125,6 +126,6 @@ class Prune:
         return sum(deleted), finished
 
     def _transact(self, now: float | None, work: Callable[[Tx], int]) -> int:
-        with self._store.begin(durable=False) as tx:
+        with self._store.begin(Durability.NONE) as tx:
             tx.now = tx.now if now is None else now
             return work(tx)

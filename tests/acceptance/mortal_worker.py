@@ -40,6 +40,7 @@ from tests.workshop import Ears
 from workers.agent.loop.models import Chosen
 from workers.agent.runner import DeclaredRunner
 from workers.executor import execute
+from workers.isolation.run_threads import RunThreads
 from workers.preparation import Preparation
 
 TURNS = 10
@@ -145,13 +146,13 @@ async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> N
         answer = claims.claim(tx, [claims.Claim(worker_id, 1)])[0]
     if isinstance(answer, RunyardError):
         raise answer
-    (claimed,) = answer
+    (claimed,) = answer.claimed
     files = FileStore.from_url(str(folder / "files"))
 
     async def declared() -> DeclaredRunner:
         return runner
 
-    prepare = Preparation(store, writer, ears, files, Sealer(new_key()), {}, asyncio.to_thread, declared)
+    prepare = Preparation(store, writer, ears, files, Sealer(new_key()), {}, RunThreads(4), declared)
     attempt, run = await prepare(claimed)
     attempt.writer = Mortal(writer, died, say)  # type: ignore[assignment]
     await execute(attempt, run)

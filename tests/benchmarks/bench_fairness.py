@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.domain.lifecycle import Event
+from common.domain.tasks import Fence
 from common.services import submissions
 from common.store.transitions import Change, move
 from runyard import Context
@@ -80,12 +81,18 @@ def _park(tx: Any, specs: list[Any]) -> None:
         Change(
             s.task_id,
             Event.CLAIM,
-            values={"attempt": 1, "lease_owner": "parked", "resume": 0, "started_at": tx.now},
+            values={
+                "attempt": 1,
+                "claim_token": "parked",
+                "lease_owner": "parked",
+                "resume": 0,
+                "started_at": tx.now,
+            },
         )
         for s in specs
     ]
     move(tx, claimed)
-    move(tx, [Change(s.task_id, Event.ASK, 1) for s in specs])
+    move(tx, [Change(s.task_id, Event.ASK, Fence(1, "parked")) for s in specs])
 
 
 def main() -> int:

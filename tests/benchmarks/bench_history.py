@@ -88,9 +88,11 @@ class History:
             assert all(isinstance(answer, Accepted) for answer in submissions.submit(tx, specs))
         with self._timed(took, "claim"), self.store.begin() as tx:
             (claimed,) = claims.claim(tx, [claims.Claim(self.worker, BATCH)])
-        assert isinstance(claimed, list)
-        assert len(claimed) == BATCH
-        ends = [attempts.Finish(one.task.id, one.task.attempt, {"ok": True}, (), None) for one in claimed]
+        assert isinstance(claimed, claims.Batch)
+        assert len(claimed.claimed) == BATCH
+        ends = [
+            attempts.Finish(one.task.id, one.task.fence, {"ok": True}, (), None) for one in claimed.claimed
+        ]
         with self._timed(took, "finish"), self.store.begin() as tx:
             attempts.finish(tx, ends)
         return specs[0].task_id

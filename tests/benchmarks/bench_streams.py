@@ -25,7 +25,7 @@ from common.domain.specs import RunSpec
 from common.services import agents, submissions
 from common.services.aftermath import Aftermath
 from common.services.attempts import Finish, finish
-from common.services.claims import Claim, claim
+from common.services.claims import Batch, Claim, claim
 from common.services.steps import Emit, emit
 from common.store import workers
 from common.store.database import Database
@@ -81,8 +81,8 @@ class Teller:
             specs = [RunSpec(uuid7(), org, agent, "native", {"message": "x"}) for _ in range(tasks)]
             submissions.submit(tx, specs)
             (claimed,) = claim(tx, [Claim(worker, tasks)])
-            assert isinstance(claimed, list)
-            self.tasks = [(one.task.id, one.task.attempt) for one in claimed]
+            assert isinstance(claimed, Batch)
+            self.tasks = [(one.task.id, one.task.fence) for one in claimed.claimed]
         self.told = 0
 
     @property
@@ -102,11 +102,11 @@ class Teller:
         """Another event of every task whose turn it is, and some tokens of its answer."""
         groups = max(1, round(1 / share))
         mine = self.tasks[turn % groups :: groups]
-        for task_id, attempt in mine:
-            self.live.token(task_id, attempt, {"text": "so "})
+        for task_id, fence in mine:
+            self.live.token(task_id, fence.attempt, {"text": "so "})
         data = {"name": "news", "text": "It goes on. " * 10, "sent": time.time()}
         with self.store.begin() as tx:
-            emit(tx, [Emit(task_id, attempt, (("custom", data),)) for task_id, attempt in mine])
+            emit(tx, [Emit(task_id, fence, (("custom", data),)) for task_id, fence in mine])
         self.told += len(mine)
 
     def finish(self) -> dict[str, int]:

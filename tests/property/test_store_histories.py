@@ -30,7 +30,7 @@ from common.domain.ids import uuid7
 from common.domain.lifecycle import HOLDING, TERMINAL, Cause, Status
 from common.domain.manifests import parse
 from common.domain.specs import Accepted, RunSpec
-from common.domain.tasks import Failure
+from common.domain.tasks import Failure, Fence
 from common.services import admissions, agents, answers, attempts, claims, rescues, steps, stops, submissions
 from common.store import events, limits, migrate, tasks, workers
 from common.store.database import Database
@@ -90,19 +90,19 @@ class Histories(RuleBasedStateMachine):
     def claim(self, worker: int, slots: int) -> Any:
         (claimed,) = self.transact(lambda tx: claims.claim(tx, [claims.Claim(self.workers[worker], slots)]))
         assert not isinstance(claimed, RunyardError)
-        assert len(claimed) <= slots
-        for one in claimed:
+        assert len(claimed.claimed) <= slots
+        for one in claimed.claimed:
             assert one.task.attempt > self.owners.get(one.task.id, 0), "an attempt was handed out twice"
             self.owners[one.task.id] = one.task.attempt
-        return tuple((one.task.id, one.task.attempt) for one in claimed)
+        return tuple((one.task.id, one.task.fence) for one in claimed.claimed)
 
     @rule(owned=taken, how=st.sampled_from(["finish", "fail", "retry", "ask", "review", "release", "step"]))
-    def end(self, owned: tuple[tuple[str, int], ...], how: str) -> None:
-        for task_id, attempt in owned:
+    def end(self, owned: tuple[tuple[str, Fence], ...], how: str) -> None:
+        for task_id, fence in owned:
             before = self.task(task_id)
-            answer = self.transact(lambda tx: _end(tx, how, task_id, attempt))  # noqa: B023
-            mine = before.status is Status.RUNNING and before.attempt == attempt
-            assert isinstance(answer, StaleFence) is not mine, (how, before.status, before.attempt, attempt)
+            answer = self.transact(lambda tx: _end(tx, how, task_id, fence))  # noqa: B023
+            mine = before.status is Status.RUNNING and before.fence == fence
+            assert isinstance(answer, StaleFence) is not mine, (how, before.status, before.fence, fence)
 
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
@@ -132,7 +132,7 @@ class Histories(RuleBasedStateMachine):
 
         def work(tx: Tx) -> None:
             tx.conn.execute(update(Worker).where(Worker.id == lost).values(lost=True))
-            assert not workers.heartbeat(tx, lost, 1, 0, False)
+            assert not workers.heartbeat(tx, lost, 1, workers.Health(running=0, capacity=1))
             assert isinstance(claims.claim(tx, [claims.Claim(lost, 1)])[0], claims.LeaseLost)
 
         self.transact(work)
@@ -212,19 +212,19 @@ def _limit(org: str, most: int) -> dict[str, Any]:
     }
 
 
-def _end(tx: Tx, how: str, task_id: str, attempt: int) -> Any:
+def _end(tx: Tx, how: str, task_id: str, fence: Fence) -> Any:
     asked = attempts.Asked("k#" + uuid7(), "review" if how == "review" else "question", {"text": "?"})
     again = Failure("x", "x", Cause.INFRASTRUCTURE, retryable=how == "retry")
     match how:
         case "finish":
-            return attempts.finish(tx, [attempts.Finish(task_id, attempt, {"ok": True})])[0]
+            return attempts.finish(tx, [attempts.Finish(task_id, fence, {"ok": True})])[0]
         case "fail" | "retry":
-            return attempts.fail(tx, [attempts.Fail(task_id, attempt, again)])[0]
+            return attempts.fail(tx, [attempts.Fail(task_id, fence, again)])[0]
         case "ask" | "review":
-            return attempts.suspend(tx, [attempts.Suspend(task_id, attempt, (asked,))])[0]
+            return attempts.suspend(tx, [attempts.Suspend(task_id, fence, (asked,))])[0]
         case "release":
-            return attempts.release(tx, [attempts.Release(task_id, attempt)])[0]
-    end = steps.End(task_id, attempt, "s#" + uuid7(), 1, "step", "s", "read", 1, events=(("step", {}),))
+            return attempts.release(tx, [attempts.Release(task_id, fence)])[0]
+    end = steps.End(task_id, fence, "s#" + uuid7(), 1, "step", "s", "read", 1, events=(("step", {}),))
     return steps.end(tx, [end])[0]
 
 

@@ -21,6 +21,7 @@ from workers.agent.tools.children import agent_tool
 from workers.agent.tools.datastores import DatastoreTools
 from workers.agent.tools.python import python_tool
 from workers.attempt import Attempt
+from workers.isolation.engine_threads import in_engine_thread
 
 _OVERRIDES = ("description", "effect", "review", "seconds")
 
@@ -86,7 +87,7 @@ class Equipment:
         if name == ask.NAME:
             return ask_user(self._attempt, plan.asking)
         if name.startswith("@"):
-            manifest = await self._attempt.run_blocking(self._manifest, name)
+            manifest = await in_engine_thread(self._manifest, name)
             called = name.rpartition("/")[2]
             return agent_tool(self._attempt, self._shared.children, name, called, manifest)
         definition = registered_tools().get(name)

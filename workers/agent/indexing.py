@@ -24,7 +24,7 @@ async def index(shared: Shared, attempt: Attempt, context: RunContext) -> Result
     if not context.files:
         raise BadOptions("There is no file to index.", code="file_missing", field="file")
     file = context.files[0]
-    command = Indexed(attempt.task.id, attempt.number, attempt.task.org_id, document_id)
+    command = Indexed(attempt.task.id, attempt.fence, attempt.task.org_id, document_id)
 
     def read() -> tuple[tuple[str, int | None], ...]:
         extracted = shared.files.extract(file.read(), file.name, claimed_type=file.media_type)
@@ -37,10 +37,10 @@ async def index(shared: Shared, attempt: Attempt, context: RunContext) -> Result
                 "file_empty", file.name, "it holds no text", "Attach a file with text in it."
             )
     except ExtractionError as error:
-        failed = Indexed(command.task_id, command.attempt, command.org_id, document_id, error=error.message)
+        failed = Indexed(command.task_id, command.fence, command.org_id, document_id, error=error.message)
         await attempt.write(store_passages, failed)
         raise BadOptions(error.message, code=error.code) from error
-    whole = Indexed(command.task_id, command.attempt, command.org_id, document_id, passages)
+    whole = Indexed(command.task_id, command.fence, command.org_id, document_id, passages)
     count = await attempt.write(store_passages, whole)
     return Result({"document_id": document_id, "passages": count})
 

@@ -34,6 +34,10 @@ class Slots:
         self.in_use += taken
         return taken
 
+    def occupy(self, count: int) -> None:
+        """Hold `count` more slots than were taken, beyond the limit if need be, until they are released."""
+        self.in_use += count
+
     async def acquire(self) -> None:
         """Wait for one slot and take it."""
         if self.free:

@@ -67,6 +67,16 @@ def integer(default: int = 0) -> Any:
     return Field(default=default, sa_column=Column(BigInteger, nullable=False, default=default))
 
 
+def counter() -> Any:
+    """A 64-bit count that begins at 0, also in rows of processes that do not know the column yet."""
+    return Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0, server_default="0"))
+
+
+def seconds() -> Any:
+    """A duration in seconds that begins at 0, also in rows of processes that do not know the column yet."""
+    return Field(default=0.0, sa_column=Column(Double, nullable=False, default=0.0, server_default="0"))
+
+
 def blob(nullable: bool = True) -> Any:
     """Bytes, in practice encrypted ones."""
     return Field(default=None, sa_column=Column(LargeBinary, nullable=nullable))

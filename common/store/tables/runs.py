@@ -73,8 +73,12 @@ class Task(SQLModel, table=True):
     deadline_at: float | None = c.instant(nullable=True)
     timeout_s: float | None = Field(default=None)  # run time of one attempt
 
-    attempt: int = c.integer()  # the fence: every write of an attempt names it
+    # The fence: every write of an attempt names its number and the random token of its claim.
+    attempt: int = c.integer()
+    claim_token: str | None = c.ref(nullable=True)
     lease_owner: str | None = c.ref(nullable=True)
+    suspicion: int = c.counter()  # how likely it is that this task ends its worker's process
+    releases: int = c.counter()  # times it was handed back without progress, a drain apart
     retry_policy: Any = c.json()  # {cause: {budget, base_s, cap_s}} as it was at submission
     retries: Any = c.json()  # {cause: used}
     last_seq: int = c.integer()  # last event number
@@ -193,6 +197,8 @@ class Worker(SQLModel, table=True):
     lost: bool = Field(default=False)  # its runs were handed on: it may write nothing more
     draining: bool = Field(default=False)
     running: int = c.integer()
+    loop_lag_s: float = c.seconds()  # how late the event loop was at the last beat
+    threads_held: int = c.counter()  # threads that runs which have ended have not given back
     started_at: float = c.instant()
     seen_at: float = c.instant()
 

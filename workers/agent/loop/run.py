@@ -36,6 +36,7 @@ from workers.agent.workflows import WorkflowRun
 from workers.attempt import Attempt, Ended, Suspended
 from workers.context import RunContext
 from workers.executor import Result
+from workers.isolation.engine_threads import in_engine_thread
 
 
 class Run:
@@ -129,7 +130,7 @@ class Run:
     async def _persona(self, name: str) -> Persona:
         if name == self._plan.persona.name:
             return self._plan.persona
-        found = await self._attempt.run_blocking(self._registered, name)
+        found = await in_engine_thread(self._registered, name)
         if found is not None:
             return replace(plan.persona(found), name=name)
         said = next((one.description for one in self._plan.specialists if one.name == name), "")
@@ -205,7 +206,7 @@ class Run:
         opening = None
         if take_mail and turn == 1 and attempt.replay.entry(OPENING) is None:
             opening = prompt.opening_line(self._plan, [file.name for file in self._context.files])
-        command = StartTurn(attempt.task.id, attempt.number, f"{prefix}{pos}", pos, take_mail, opening)
+        command = StartTurn(attempt.task.id, attempt.fence, f"{prefix}{pos}", pos, take_mail, opening)
         started: TurnStart = await attempt.write(start_turn, command)
         if self._mail_given == turn and take_mail:
             return _texts(started.said), started.standing

@@ -96,7 +96,7 @@ class Transcript:
         attempt = self._attempt
         entry = End(
             attempt.task.id,
-            attempt.number,
+            attempt.fence,
             self.turn_key(self.turn + 1),
             attempt.replay.next_pos(),
             "model",

@@ -17,6 +17,7 @@ from workers.agent.shared import Shared
 from workers.agent.sql import Caps, QueryFailed, Source, count, open_source
 from workers.agent.tools.base import Call, Tool, ToolFailure
 from workers.attempt import Attempt
+from workers.isolation.engine_threads import in_engine_thread
 
 CAPS: Final = Caps()
 SEARCH: Final = "search_documents"
@@ -45,7 +46,7 @@ class DatastoreTools:
             if self._plan.queries:
                 raise BadOptions("Queries need a database among `datastores`.", field="queries")
             return []
-        rows = await self._attempt.run_blocking(self._load)
+        rows = await in_engine_thread(self._load)
         databases = {
             row["id"]: _Database(row["name"], row["opened"]) for row in rows if row["type"] == "database"
         }

@@ -1,0 +1,61 @@
+"""Suspicion: a worker's process died; which of the runs in it is to blame, and who pays? Pure.
+
+A process that dies takes every run in it along, and most of them have done nothing. So a death alone is charged to
+no run. It makes the runs that were executing suspects, by steps: a run whose process died twice without progress
+executes apart from the others, in the worker's quarantine process, where it is known which run was executing when
+the process died. Where that is not known, each suspect gets a process of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final
+
+#: Attempts after which progress no longer clears a run: one that dies after each step would go on for ever.
+MOST_ATTEMPTS: Final = 25
+
+
+class Suspicion(IntEnum):
+    """How a run is executed, stored with the task."""
+
+    NONE = 0  # among the others
+    LOST_ONCE = 1  # among the others; its worker fell silent once
+    SUSPECT = 2  # in the quarantine process, among suspects
+    ALONE = 3  # in a process of its own
+
+
+class Loss(StrEnum):
+    """How a run lost the process that executed it."""
+
+    SILENT = "silent"  # the lease ran out: killed, crashed, cut off, or the host is gone
+    CRASHED = "crashed"  # the process was seen to end by itself, or to be killed for its memory
+    SUSPECTED = "suspected"  # the quarantine process died, and this run may have been the cause
+    MOVED = "moved"  # another run was the cause, or the process ended in order
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a loss means for one run: its suspicion from now on, and whether a retry is charged for it."""
+
+    suspicion: Suspicion
+    charged: bool = False
+
+
+def judge(suspicion: int, loss: Loss, progressed: bool, attempt: int) -> Judgement:
+    """Judge the loss of a worker's process for a run that was executing in it or in a process it had started.
+
+    `progressed` says that the attempt finished a step: a run that gets on is not what ends its process. Only a
+    suspect pays, and only when a worker is lost together with its quarantine process, as then nothing else would
+    bound its attempts.
+    """
+    now = Suspicion(min(max(suspicion, Suspicion.NONE), Suspicion.ALONE))
+    if loss is Loss.SUSPECTED:
+        return Judgement(Suspicion.ALONE)
+    if loss is Loss.MOVED or (progressed and attempt < MOST_ATTEMPTS):
+        return Judgement(now)
+    if now >= Suspicion.SUSPECT:
+        return Judgement(Suspicion.ALONE, charged=True)
+    if loss is Loss.CRASHED or now is Suspicion.LOST_ONCE:
+        return Judgement(Suspicion.SUSPECT)
+    return Judgement(Suspicion.LOST_ONCE)

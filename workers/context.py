@@ -227,12 +227,15 @@ class RunContext(Context):
     async def messages(self) -> list[Any]:
         """See `Context.messages`."""
         attempt = self._attempt
+        await attempt.ready()
         key = attempt.replay.key("messages")
-
-        async def work() -> Any:
-            return await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.fence))
-
-        return list(await attempt.once(key, "value", "messages", "read", work))
+        entry = attempt.replay.recall(key, "value")
+        if entry is not None:
+            return list(entry["value"])
+        pos = attempt.replay.next_pos()
+        found = await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.fence, key, pos))
+        attempt.replay.remember(key, "value", "read", None, None, "done", found, pos)
+        return list(found)
 
 
 def _child_output(ended: dict[str, Any]) -> Any:

@@ -33,8 +33,8 @@ class Service:
         self._task = loop.create_task(self._work(), name=self._name, context=Context())
         self._task.add_done_callback(self._ended)
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait for its end, which it must find to be wanted itself; whether it came."""
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait for its end, which it must find to be wanted itself; whether it came within `seconds`."""
         if self._task is None:
             return True
         done, _ = await asyncio.wait([self._task], timeout=seconds)

@@ -89,7 +89,9 @@ class Watchdog:
         before = time.monotonic()
         while not self._stop.wait(self._interval):
             if self._hard:
-                faulthandler.dump_traceback_later(max(_HARD_TIMES * self._limit, _HARD_SECONDS), exit=True)
+                faulthandler.dump_traceback_later(
+                    max(_HARD_TIMES * self._limit, _HARD_SECONDS), exit=True, file=2
+                )
             now = time.monotonic()
             # A pause of the whole process (a suspended machine, SIGSTOP) is no fault of the loop's: it counts as
             # one interval.

@@ -19,6 +19,7 @@ from common.domain.ids import uuid7
 from common.outbound import GuardedClient, Timeouts
 from common.services.deliveries import GiveBack, Outgoing, Settled, Take, claim, give_back, settle
 from common.store.group_commit import GroupCommit
+from workers.isolation.service import Service
 from workers.webhooks.call import Outcome, judge, send
 from workers.webhooks.hosts import Hosts
 from workers.webhooks.keys import Keys
@@ -56,7 +57,7 @@ class Deliverer:
         self._rng = Random()
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
-        self._claimer: asyncio.Task[None] | None = None
+        self._claimer = Service("deliverer", self._claim_forever, lambda: not self._draining)
         self._calls: dict[str, asyncio.Task[None]] = {}
         self._unsent: set[str] = set()
         self._after = ""
@@ -64,7 +65,7 @@ class Deliverer:
 
     def start(self) -> None:
         """Begin to claim."""
-        self._claimer = self._loop.create_task(self._claim_forever(), name="deliverer")
+        self._claimer.start()
 
     def wake(self) -> None:
         """Something is due. Call it on the loop."""
@@ -89,8 +90,7 @@ class Deliverer:
         """Claim no more; finish what is under way within `seconds`, give back what was not sent."""
         self._draining = True
         self._wanted.set()
-        if self._claimer is not None:
-            await asyncio.wait([self._claimer])
+        await self._claimer.wait(None)
         for id_ in list(self._unsent):
             self._calls[id_].cancel()
         if self._calls:

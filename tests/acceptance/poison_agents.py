@@ -1,0 +1,79 @@
+"""Agents that harm their process, and some that mind their own business."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from runyard import BlockingContext, Context, agent
+
+
+@agent("@poison/sleeper")
+async def sleeper(ctx: Context, args: dict[str, Any]) -> int:
+    """Takes its time, without a step."""
+    await asyncio.sleep(args["seconds"])
+    return ctx.task.attempt
+
+
+@agent("@poison/stepper")
+def stepper(ctx: BlockingContext, args: dict[str, Any]) -> list[str]:
+    """Works in steps, in a thread."""
+    return [ctx.step(f"step-{n}", _write, args["ledger"], n) for n in range(args["steps"])]
+
+
+def _write(ledger: str, number: int) -> str:
+    line = f"{number} {os.getpid()}\n"
+    with open(ledger, "a") as file:  # noqa: PTH123 - one write to the end, whole
+        file.write(line)
+    time.sleep(0.1)
+    return line
+
+
+@agent("@poison/exits")
+async def exits(ctx: Context, args: dict[str, Any]) -> None:
+    """Ends the process, as native libraries do."""
+    await asyncio.sleep(0.1)
+    os._exit(3)
+
+
+@agent("@poison/segfaults")
+def segfaults(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Reads where nothing is."""
+    ctypes.string_at(0)
+
+
+@agent("@poison/is_killed")
+async def is_killed(ctx: Context, args: dict[str, Any]) -> None:
+    """Dies as the kernel kills for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(1)
+
+
+@agent("@poison/blocks")
+async def blocks(ctx: Context, args: dict[str, Any]) -> None:
+    """Calls what waits without giving the loop back."""
+    time.sleep(1000)  # noqa: ASYNC251 - that is the point
+
+
+@agent("@poison/spins", timeout=1)
+async def spins(ctx: Context, args: dict[str, Any]) -> None:
+    """Computes for ever; its own timeout has no chance."""
+    while True:
+        pass
+
+
+@agent("@poison/hangs", timeout=0.5)
+def hangs(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Outlives its timeout in its thread."""
+    threading.Event().wait(1000)
+
+
+@agent("@poison/quick")
+def quick(ctx: BlockingContext, args: dict[str, Any]) -> str:
+    """Needs a thread for a moment."""
+    return ctx.step("quick", lambda: "done")

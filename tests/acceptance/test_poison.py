@@ -1,0 +1,159 @@
+"""A run harms only itself: real worker processes beside agents that block, crash, or kill them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack import ROOT, Stack
+
+LEASE = 2.0
+
+
+class Kept:
+    """A stack whose worker is started again when it ends, as every supervisor does; its exit statuses are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        agents = [str(ROOT / "tests" / "acceptance" / "poison_agents.py")]
+        self.stack = Stack(
+            folder, agents=agents, RUNYARD_LEASE_SECONDS=str(LEASE), RUNYARD_WORKER_CONCURRENCY="12"
+        )
+        self.ends: list[int] = []
+        self._over = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+
+    def __enter__(self) -> Kept:
+        self.stack.__enter__()
+        self._keeper.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._keeper.join(5)
+        self.stack.__exit__(*error)
+
+    def _keep(self) -> None:
+        while not self._over.wait(0.1):
+            status = self.stack.processes["worker-1"].poll()
+            if status is not None:
+                self.ends.append(status)
+                self.stack.start("worker-1")
+
+    def neighbours(self, folder: Path) -> list[str]:
+        """Innocent runs of both kinds, under way when this returns."""
+        sleepers = [self.stack.submit("@poison/sleeper", {"seconds": 4}) for _ in range(3)]
+        self.ledgers = [folder / f"ledger-{n}" for n in range(3)]
+        steppers = [
+            self.stack.submit("@poison/stepper", {"steps": 25, "ledger": str(ledger)})
+            for ledger in self.ledgers
+        ]
+        for task_id in (*sleepers, *steppers):
+            self.stack.until(task_id, "running", "completed")
+        return [*sleepers, *steppers]
+
+    def assert_unharmed(self, neighbours: list[str]) -> None:
+        """They completed, at no cost, and did no step twice."""
+        for task_id in neighbours:
+            task = self.stack.until(task_id, seconds=60)
+            assert task["status"] == "completed", task
+            assert task["error"] is None
+            _, dead = self.stack.request("GET", f"/tasks/{task_id}/events", headers=_JSON)
+            charged = [e for e in dead["data"] if e["type"] in ("retry", "fail")]
+            assert charged == []
+        for ledger in self.ledgers:
+            counts = Counter(line.split()[0] for line in ledger.read_text().splitlines())
+            again = {step: count for step, count in counts.items() if count > 1}
+            # The step that was open when its process died may have run without being recorded: once a death.
+            assert len(again) <= len(self.ends) + 1, again
+
+
+_JSON = {"accept": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    with Kept(tmp_path_factory.mktemp("poison")) as running:
+        yield running
+
+
+def _ended(kept: Kept, agent: str, **args: Any) -> dict[str, Any]:
+    return kept.stack.until(kept.stack.submit(agent, args), seconds=60)
+
+
+@pytest.mark.timeout(120)
+def test_a_blocked_loop_fails_its_run_at_once_and_its_neighbours_go_on_elsewhere(
+    kept: Kept, tmp_path: Path
+) -> None:
+    kept.ends.clear()
+    neighbours = kept.neighbours(tmp_path)
+    task = _ended(kept, "@poison/blocks")
+    assert task["status"] == "failed"
+    assert task["error"]["code"] == "agent_blocked_loop"
+    assert task["error"]["cause"] == "agent"
+    assert "blocks" in task["error"]["details"]["stack"]
+    assert task["attempt"] == 1
+    kept.assert_unharmed(neighbours)
+    assert kept.ends == [71]
+
+
+@pytest.mark.timeout(120)
+def test_a_loop_that_is_spun_on_past_its_own_timeout_is_ended_too(kept: Kept) -> None:
+    task = _ended(kept, "@poison/spins")
+    assert (task["status"], task["error"]["code"]) == ("failed", "agent_blocked_loop")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("agent", "how"),
+    [
+        ("@poison/exits", {"exit_code": 3}),
+        ("@poison/segfaults", {"signal": 11}),
+        ("@poison/is_killed", {"signal": 9}),
+    ],
+)
+def test_a_run_that_kills_its_process_fails_alone_and_says_how_it_died(
+    kept: Kept, tmp_path: Path, agent: str, how: dict[str, int]
+) -> None:
+    kept.ends.clear()
+    neighbours = kept.neighbours(tmp_path)
+    task = _ended(kept, agent)
+    assert task["status"] == "failed"
+    assert task["error"]["code"] == "process_died"
+    assert task["error"]["cause"] == "agent"
+    assert how.items() <= task["error"]["details"].items()
+    assert task["attempt"] <= 4
+    kept.assert_unharmed(neighbours)
+    assert len(kept.ends) <= 2, "the worker itself died twice at most; after that a process of the run's own"
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_whose_threads_are_all_held_by_ended_runs_gives_way_to_a_new_one(kept: Kept) -> None:
+    kept.ends.clear()
+    hanging = [kept.stack.submit("@poison/hangs", {}) for _ in range(12)]
+    for task_id in hanging:
+        task = kept.stack.until(task_id, seconds=40)
+        assert (task["status"], task["error"]["code"]) == ("failed", "timeout")
+    assert kept.stack.run("@poison/quick", {}, seconds=60)["output"] == "done"
+    assert kept.ends == [0], "it ended in order"
+
+
+@pytest.mark.timeout(60)
+def test_threads_held_by_ended_runs_count_against_the_workers_capacity(kept: Kept) -> None:
+    hanging = [kept.stack.submit("@poison/hangs", {}) for _ in range(5)]
+    for task_id in hanging:
+        kept.stack.until(task_id, seconds=40)
+    deadline = time.monotonic() + 20
+    while True:
+        _, page = kept.stack.request("GET", "/api/v1/ops/workers")
+        alive = [w for w in page["data"] if w["state"] == "alive"]
+        if alive and alive[0]["capacity"] == 12 - 5:
+            break
+        assert time.monotonic() < deadline, page
+        time.sleep(0.1)
+    assert kept.stack.run("@poison/quick", {}, seconds=30)["output"] == "done"

@@ -1,0 +1,205 @@
+"""A claim that the database forgot: its run can write nothing more, and never goes on beside the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from common.domain.errors import StaleFence
+from common.domain.lifecycle import Cause, Event, Status
+from common.domain.tasks import Failure, Fence
+from common.services import attempts, claims, incoming, steps, turns
+from common.services.datastores import Indexed, store_passages
+from common.store import transitions, workers
+from common.store.tables.query import Task
+from common.store.transaction import Tx
+from runyard import BlockingContext, Context
+from tests.workshop import Workshop
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def _forget_claim(tx: Tx, task_id: str) -> None:
+    """What a crash of PostgreSQL, or a failover, does to a commit it had not made safe: the claim never was."""
+    tx.conn.execute(
+        update(Task)
+        .where(Task.id == task_id)
+        .values(status="pending", attempt=0, claim_token=None, lease_owner=None, started_at=None)
+    )
+
+
+async def test_a_forgotten_claim_is_made_again_and_only_its_second_run_goes_on(database_url: str) -> None:
+    begun: list[int] = []
+    effects: list[int] = []
+    go = asyncio.Event()
+
+    async def pay(ctx: Context, args: dict[str, Any]) -> str:
+        life = len(begun)
+        begun.append(life)
+        if life == 0:
+            await go.wait()
+
+        async def effect() -> str:
+            effects.append(life)
+            return "paid"
+
+        return str(await ctx.step("pay", effect, effect="irreversible"))
+
+    async with Workshop(database_url, lease_seconds=2.0) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(pay))
+        await _until(lambda: begun == [0])
+        shop.transact(lambda tx: _forget_claim(tx, task_id))
+        engine.wake()
+        task = await shop.ended(task_id)
+        go.set()
+        await asyncio.sleep(0.2)
+        assert (task.status, task.output, task.attempt) == (Status.COMPLETED, "paid", 1)
+        assert effects == [1], "the run of the forgotten claim was ended before the next began"
+        assert engine.running == 0
+
+
+async def test_a_blocking_run_of_a_forgotten_claim_ends_before_the_next_one_begins(database_url: str) -> None:
+    alive: list[str] = []
+    log: list[str] = []
+    lock = threading.Lock()
+    entered, leave = threading.Event(), threading.Event()
+
+    def work(ctx: BlockingContext, args: dict[str, Any]) -> str:
+        with lock:
+            log.append("two lives" if alive else "alone")
+            alive.append("x")
+        try:
+            if not entered.is_set():
+                entered.set()
+                leave.wait(20)
+            return "done"
+        finally:
+            with lock:
+                alive.pop()
+
+    async with Workshop(database_url, lease_seconds=5.0) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(work))
+        await asyncio.to_thread(entered.wait, 10)
+        shop.transact(lambda tx: _forget_claim(tx, task_id))
+        engine.wake()
+        await shop.until(task_id, Status.RUNNING)
+        asyncio.get_running_loop().call_later(0.5, leave.set)
+        task = await shop.ended(task_id)
+        assert task.status is Status.COMPLETED
+        assert log == ["alone", "alone"]
+
+
+async def test_a_worker_that_is_told_by_its_heartbeat_ends_the_run_of_a_claim_another_has(
+    database_url: str,
+) -> None:
+    left = asyncio.Event()
+
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        if not left.is_set():
+            try:
+                await asyncio.sleep(30)
+            finally:
+                left.set()
+        return 2
+
+    async with Workshop(database_url, lease_seconds=1.0) as shop:
+        first = await shop.engine()
+        task_id = await shop.submit(shop.publish(work))
+        await shop.until(task_id, Status.RUNNING)
+
+        def given_to_another(tx: Tx) -> None:
+            tx.conn.execute(update(Task).where(Task.id == task_id).values(claim_token="another"))
+
+        shop.transact(given_to_another)
+        await asyncio.wait_for(left.wait(), 10)
+        await _until(lambda: first.running == 0)
+
+
+@pytest.mark.parametrize("which", ["number", "token"])
+async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
+    database_url: str, which: str
+) -> None:
+    async def never(ctx: Context, args: dict[str, Any]) -> None: ...
+
+    async with Workshop(database_url) as shop:
+        task_id = await shop.submit(shop.publish(never))
+
+        def claim(tx: Tx) -> Fence:
+            workers.enlist(tx, "w", "here", 1, 1, 60.0)
+            (batch,) = claims.claim(tx, [claims.Claim("w", 1)])
+            assert isinstance(batch, claims.Batch)
+            return batch.claimed[0].task.fence
+
+        fence = shop.transact(claim)
+        assert fence.token
+        wrong = fence._replace(attempt=2) if which == "number" else fence._replace(token="0" * 16)
+        failure = Failure("x", "x", Cause.AGENT)
+        asked = attempts.Asked("q", "question", {"text": "?"})
+        writes: list[tuple[Any, Any]] = [
+            (attempts.finish, attempts.Finish(task_id, wrong, 1)),
+            (attempts.fail, attempts.Fail(task_id, wrong, failure)),
+            (attempts.suspend, attempts.Suspend(task_id, wrong, (asked,))),
+            (attempts.wait, attempts.Wait(task_id, wrong, task_id)),
+            (attempts.release, attempts.Release(task_id, wrong)),
+            (attempts.release, attempts.Release(task_id, wrong, "orphaned")),
+            (steps.begin, steps.Begin(task_id, wrong, "k", 1, "step", "s", "irreversible")),
+            (steps.end, steps.End(task_id, wrong, "k", 1, "step", "s", "read", 1)),
+            (steps.emit, steps.Emit(task_id, wrong, (("custom", {}),))),
+            (incoming.take, incoming.Take(task_id, wrong, "m", 1)),
+            (turns.start_turn, turns.StartTurn(task_id, wrong, "t", 1)),
+            (store_passages, Indexed(task_id, wrong, shop.org, "d")),
+        ]
+        for batch, command in writes:
+            (answer,) = shop.transact(lambda tx: batch(tx, [command]))  # noqa: B023
+            assert isinstance(answer, StaleFence), command
+        change = transitions.Change(task_id, Event.FINISH, wrong)
+        assert isinstance(shop.transact(lambda tx: transitions.move(tx, [change]))[0], StaleFence)
+        assert shop.events(task_id) == ["submit", "claim"]
+        (answer,) = shop.transact(lambda tx: attempts.finish(tx, [attempts.Finish(task_id, fence, 1)]))
+        assert not isinstance(answer, Exception)
+
+
+async def test_a_process_that_was_paused_past_its_lease_does_no_step_before_it_has_asked(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+    first, go = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        first.set()
+        await go.wait()
+        await ctx.step("effect", done.append, ctx.task.attempt)
+        return ctx.task.attempt
+
+    async with Workshop(database_url, lease_seconds=2.0) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(work))
+        await asyncio.wait_for(first.wait(), 10)
+        lease = engine._runs.lease
+        assert lease is not None
+        assert engine._beat is not None
+        engine._beat.stop()  # as SIGSTOP stops it, with all else; what follows is the time after SIGCONT
+        monkeypatch.setattr(lease, "_asked_at", lease.now() - 2.5)
+        go.set()
+        await asyncio.sleep(0.5)
+        assert done == [], "the lease may be another's: nothing is done before a heartbeat"
+        lease.renewed(lease.now())
+        assert (await shop.ended(task_id)).output == 1
+        assert done == [1]
+
+
+async def _until(condition: Any, seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.02)

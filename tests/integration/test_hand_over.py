@@ -1,0 +1,259 @@
+"""Nobody is lost at a hand-over: drains, retirements, runs without an owner, and what is handed back too often."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+
+from common.domain.lifecycle import Status
+from common.services import answers, attempts
+from common.store import workers
+from common.store.tables.query import Worker
+from common.store.transaction import Tx
+from runyard import BlockingContext, Context
+from scheduler.duties import Admit, Rescue
+from tests.workshop import Workshop
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(database_url: str) -> None:
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        return ctx.task.attempt
+
+    async with Workshop(database_url) as shop:
+        name = shop.publish(work)
+        engine = await shop.engine()
+        hold, held = threading.Event(), threading.Event()
+
+        def slow(
+            tx: Tx, commands: Any
+        ) -> list[None]:  # a commit that takes its time: the claim waits behind it
+            held.set()
+            hold.wait(20)
+            return [None] * len(commands)
+
+        shop.writer.submit(slow, None)
+        await asyncio.to_thread(held.wait, 10)
+        specs = [shop.spec(name) for _ in range(5)]
+        submitted = [asyncio.create_task(asyncio.to_thread(_submit_beside, shop, spec)) for spec in specs]
+        if shop.db.is_postgres:  # on SQLite the slow commit is the one writer
+            await asyncio.gather(*submitted)
+        engine.wake()
+        await asyncio.sleep(0.1)  # the claim is in the queue
+        draining = asyncio.create_task(engine.drain(10.0))
+        await asyncio.sleep(0.1)
+        hold.set()
+        await draining
+        await asyncio.gather(*submitted)
+        shop.engines.remove(engine)
+        for spec in specs:
+            assert shop.task(spec.task_id).status in (Status.PENDING, Status.QUEUED), shop.events(
+                spec.task_id
+            )
+        with shop.store.read() as conn:
+            assert workers.listed(conn) == []
+        await shop.engine()
+        for spec in specs:
+            task = await shop.ended(spec.task_id)
+            assert task.status is Status.COMPLETED
+            assert task.retries is None
+
+
+def _submit_beside(shop: Workshop, spec: Any) -> None:
+    """As another process would: not through this one's group commit."""
+    from common.services import submissions
+
+    shop.transact(lambda tx: submissions.submit(tx, [spec]))
+
+
+async def test_a_worker_row_stays_while_a_running_task_names_it(database_url: str) -> None:
+    async def work(ctx: Context, args: dict[str, Any]) -> None:
+        await asyncio.sleep(30)
+
+    async with Workshop(database_url) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(work))
+        await shop.until(task_id, Status.RUNNING)
+        assert not shop.transact(lambda tx: workers.retire(tx, engine.worker_id))
+        with shop.store.read() as conn:
+            assert [w["id"] for w in workers.listed(conn)] == [engine.worker_id]
+
+
+async def test_a_run_that_does_not_end_in_a_drain_is_handed_on_at_no_cost(database_url: str) -> None:
+    release = threading.Event()
+
+    def stubborn(ctx: BlockingContext, args: dict[str, Any]) -> int:
+        if ctx.task.attempt == 1:
+            while not release.is_set():
+                try:
+                    release.wait(20)
+                except BaseException:
+                    continue
+        return ctx.task.attempt
+
+    async def deaf(ctx: Context, args: dict[str, Any]) -> int:
+        while ctx.task.attempt == 1 and not release.is_set():
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+        return ctx.task.attempt
+
+    async with Workshop(database_url) as shop:
+        engine = await shop.engine()
+        names = [shop.publish(stubborn), shop.publish(deaf)]
+        ids = [await shop.submit(name) for name in names]
+        for task_id in ids:
+            await shop.until(task_id, Status.RUNNING)
+        await engine.drain(4.0)
+        shop.engines.remove(engine)
+        for task_id in ids:
+            assert shop.task(task_id).status is not Status.RUNNING
+        release.set()
+        await shop.engine()
+        await asyncio.to_thread(Admit(shop.store).run_once)
+        for task_id in ids:
+            task = await shop.ended(task_id)
+            assert (task.status, task.output, task.retries) == (Status.COMPLETED, 2, None)
+
+
+async def test_runs_whose_worker_has_no_row_are_handed_on(database_url: str) -> None:
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        if ctx.task.attempt == 1:
+            await asyncio.sleep(30)
+        return ctx.task.attempt
+
+    async with Workshop(database_url) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(work))
+        await shop.until(task_id, Status.RUNNING)
+        shop.vanish(engine)
+        shop.transact(
+            lambda tx: tx.conn.execute(delete(Worker))
+        )  # as a version before this one may have done
+        assert await asyncio.to_thread(Rescue(shop.store).run_once) == 1
+        await asyncio.to_thread(Admit(shop.store).run_once)
+        await shop.engine()
+        task = await shop.ended(task_id)
+        assert (task.status, task.output, task.retries) == (Status.COMPLETED, 2, None)
+
+
+async def test_a_run_handed_back_without_progress_again_and_again_fails_with_the_reason(
+    database_url: str,
+) -> None:
+    async def never(ctx: Context, args: dict[str, Any]) -> None:
+        await asyncio.sleep(60)
+
+    async with Workshop(database_url) as shop:
+        task_id = await shop.submit(shop.publish(never))
+        engine = await shop.engine()
+        for _ in range(attempts.MOST_RELEASES + 1):
+            task = await shop.until(task_id, Status.RUNNING)
+            shop.transact(
+                lambda tx: attempts.release(tx, [attempts.Release(task_id, task.fence, "orphaned")])  # noqa: B023
+            )
+            engine.stop_run(task_id, "lost")
+            await asyncio.to_thread(Admit(shop.store).run_once)
+        task = await shop.ended(task_id)
+        assert task.status is Status.FAILED
+        assert task.error is not None
+        assert task.error["code"] == "no_progress"
+        assert "orphaned" in task.error["message"]
+
+
+async def test_a_drain_may_hand_a_run_back_as_often_as_it_likes(database_url: str) -> None:
+    async def slow(ctx: Context, args: dict[str, Any]) -> None:
+        await asyncio.sleep(60)
+
+    async with Workshop(database_url) as shop:
+        task_id = await shop.submit(shop.publish(slow))
+        for _ in range(attempts.MOST_RELEASES + 2):
+            engine = await shop.engine()
+            await shop.until(task_id, Status.RUNNING)
+            await engine.drain(3.05)
+            shop.engines.remove(engine)
+            await asyncio.to_thread(Admit(shop.store).run_once)
+        task = shop.task(task_id)
+        assert task.status in (Status.PENDING, Status.QUEUED)
+        assert (task.retries, task.releases) == (None, 0)
+
+
+async def test_a_retried_run_that_completes_shows_no_error(database_url: str) -> None:
+    async def flaky(ctx: Context, args: dict[str, Any]) -> int:
+        if ctx.task.attempt < 3:
+            raise ValueError(f"attempt {ctx.task.attempt}")
+        return ctx.task.attempt
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        name = shop.publish(flaky, retries={"agent": {"budget": 2, "base_s": 0.0}})
+        task_id = await shop.submit(name)
+        await _admit_until_ended(shop, task_id)
+        task = shop.task(task_id)
+        assert (task.status, task.output, task.error) == (Status.COMPLETED, 3, None)
+        assert task.retries == {"agent": 2}
+
+
+async def test_a_run_that_declares_retries_is_recovered_from_its_workers_death(database_url: str) -> None:
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        if ctx.task.attempt == 1:
+            await asyncio.sleep(30)
+        return ctx.task.attempt
+
+    async with Workshop(database_url, lease_seconds=0.5) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(work, retries=2))
+        await shop.until(task_id, Status.RUNNING)
+        shop.vanish(engine)
+        await shop.engine()
+        await _admit_until_ended(shop, task_id, Rescue(shop.store))
+        task = shop.task(task_id)
+        assert (task.status, task.output) == (Status.COMPLETED, 2)
+
+
+async def test_messages_taken_in_by_a_call_that_never_saw_the_answer_are_not_lost(database_url: str) -> None:
+    sent, asked = asyncio.Event(), asyncio.Event()
+
+    async def listen(ctx: Context, args: dict[str, Any]) -> list[Any]:
+        asked.set()
+        if ctx.task.attempt == 1:
+            await sent.wait()
+            await ctx.messages()
+            await asyncio.sleep(30)  # the process dies here
+        return await ctx.messages()
+
+    async with Workshop(database_url, lease_seconds=0.5) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(listen))
+        await asyncio.wait_for(asked.wait(), 10)
+        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "hello", "me"))
+        sent.set()
+        await _until(lambda: [e["name"] for e in shop.journal(task_id)] == ["messages"])
+        shop.vanish(engine)
+        await shop.engine()
+        await _admit_until_ended(shop, task_id, Rescue(shop.store))
+        assert shop.task(task_id).output == ["hello"]
+
+
+async def _admit_until_ended(shop: Workshop, task_id: str, *duties: Any) -> None:
+    async with asyncio.timeout(40):
+        while shop.task(task_id).finished_at is None:
+            for duty in (*duties, Admit(shop.store)):
+                await asyncio.to_thread(duty.run_once)
+            await asyncio.sleep(0.05)
+
+
+async def _until(condition: Any, seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.02)

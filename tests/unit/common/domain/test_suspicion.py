@@ -1,0 +1,44 @@
+"""Who is suspected when a process dies, and who pays."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.domain.suspicion import MOST_ATTEMPTS, Judgement, Loss, Suspicion, judge
+
+NONE, ONCE, SUSPECT, ALONE = Suspicion.NONE, Suspicion.LOST_ONCE, Suspicion.SUSPECT, Suspicion.ALONE
+
+
+@pytest.mark.parametrize(
+    ("before", "loss", "after", "charged"),
+    [
+        (NONE, Loss.SILENT, ONCE, False),
+        (ONCE, Loss.SILENT, SUSPECT, False),
+        (NONE, Loss.CRASHED, SUSPECT, False),
+        (ONCE, Loss.CRASHED, SUSPECT, False),
+        (SUSPECT, Loss.SILENT, ALONE, True),
+        (ALONE, Loss.SILENT, ALONE, True),
+        (SUSPECT, Loss.SUSPECTED, ALONE, False),
+        (NONE, Loss.MOVED, NONE, False),
+        (SUSPECT, Loss.MOVED, SUSPECT, False),
+    ],
+)
+def test_a_run_without_progress_is_suspected_by_steps_and_only_a_suspect_pays(
+    before: Suspicion, loss: Loss, after: Suspicion, charged: bool
+) -> None:
+    assert judge(before, loss, progressed=False, attempt=1) == Judgement(after, charged)
+
+
+@pytest.mark.parametrize("before", list(Suspicion))
+@pytest.mark.parametrize("loss", [Loss.SILENT, Loss.CRASHED])
+def test_a_run_that_gets_on_is_not_suspected_further(before: Suspicion, loss: Loss) -> None:
+    assert judge(before, loss, progressed=True, attempt=3) == Judgement(before)
+
+
+def test_progress_does_not_excuse_a_run_that_dies_after_every_step_for_ever() -> None:
+    assert judge(ONCE, Loss.SILENT, progressed=True, attempt=MOST_ATTEMPTS).suspicion is SUSPECT
+
+
+def test_a_suspicion_of_another_version_is_read_as_the_nearest_known() -> None:
+    assert judge(9, Loss.MOVED, progressed=False, attempt=1).suspicion is ALONE
+    assert judge(-1, Loss.MOVED, progressed=False, attempt=1).suspicion is NONE

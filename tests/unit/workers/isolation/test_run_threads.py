@@ -1,0 +1,21 @@
+"""Threads know for whose run they work, until they return."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.waiting import wait_until
+from workers.isolation.loop_guard import LoopGuard
+from workers.isolation.run_threads import RunThreads
+
+
+def test_a_call_is_its_runs_until_it_returns_whoever_stopped_waiting_for_it() -> None:
+    threads, guard, go = RunThreads(2), LoopGuard(), threading.Event()
+    with guard.on_behalf_of("a"):
+        call = threads.submit(go.wait, 10)
+    threads.submit(int, "1").result(5)  # nobody's in particular
+    assert threads.of("a") == [call]
+    assert threads.of("b") == []
+    go.set()
+    wait_until(lambda: threads.of("a") == [])
+    threads.shutdown(wait=True)

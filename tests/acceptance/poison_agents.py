@@ -76,4 +76,4 @@ def hangs(ctx: BlockingContext, args: dict[str, Any]) -> None:
 @agent("@poison/quick")
 def quick(ctx: BlockingContext, args: dict[str, Any]) -> str:
     """Needs a thread for a moment."""
-    return ctx.step("quick", lambda: "done")
+    return str(ctx.step("quick", lambda: "done"))

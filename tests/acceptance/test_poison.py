@@ -123,7 +123,7 @@ def test_a_loop_that_is_spun_on_past_its_own_timeout_is_ended_too(kept: Kept) ->
     assert (task["status"], task["error"]["code"]) == ("failed", "agent_blocked_loop")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(320)
 def test_runs_that_kill_their_process_fail_alone_and_say_how_it_died(kept: Kept, tmp_path: Path) -> None:
     kept.settle()
     neighbours = kept.neighbours(tmp_path)
@@ -134,7 +134,7 @@ def test_runs_that_kill_their_process_fail_alone_and_say_how_it_died(kept: Kept,
     }
     poison = {agent: kept.stack.submit(agent, {}) for agent in ways}
     for agent, task_id in poison.items():
-        task = kept.stack.until(task_id, seconds=150)
+        task = kept.stack.until(task_id, seconds=270)
         assert task["status"] == "failed", task
         assert (task["error"]["code"], task["error"]["cause"]) == ("process_died", "agent")
         assert ways[agent].items() <= task["error"]["details"].items()

@@ -220,11 +220,14 @@ class Engine:
             )
 
     def _health(self) -> Health:
+        lag = self._watchdog.lag_s if self._watchdog is not None else 0.0
+        # A loop that has been silent for long starts nothing: nobody should count on it.
+        silent = self._block_seconds is not None and lag >= self._block_seconds / 2
         return Health(
             running=len(self._runs),
-            capacity=max(0, self._capacity - self._threads_held),
+            capacity=0 if silent else max(0, self._capacity - self._threads_held),
             draining=self._draining,
-            loop_lag_s=round(self._watchdog.lag_s, 3) if self._watchdog is not None else 0.0,
+            loop_lag_s=round(lag, 3),
             threads_held=self._threads_held,
         )
 

@@ -31,6 +31,8 @@ logger = structlog.get_logger("runyard.quarantine")
 
 #: Most runs that have a process of their own at once.
 ALONE_AT_ONCE = 4
+#: How long the shared process is kept without a run, in seconds.
+IDLE_SECONDS = 30.0
 
 
 @dataclass(eq=False)
@@ -123,6 +125,15 @@ class Quarantine:
         finally:
             if ward.over.get(task.id) is over:
                 del ward.lives[task.id], ward.over[task.id]
+            if not ward.lives and not ward.alone:
+                self._loop.call_later(IDLE_SECONDS, self._finish_idle, ward)
+
+    def _finish_idle(self, ward: _Ward) -> None:
+        """Suspects are rare: a process without any is not kept."""
+        if not ward.lives:
+            if self._shared is ward:
+                self._shared = None
+            ward.process.finish()
 
     async def _stop(self, ward: _Ward, life: Life, over: asyncio.Event) -> None:
         """End one run in its child; with the child, if it does not listen."""

@@ -1,0 +1,79 @@
+"""What makes a worker claim: wake-ups are fast, and no lost one costs more than seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from common.domain.lifecycle import Status
+from common.services import submissions
+from common.store.database import Database
+from common.store.transaction import Store
+from runyard import Context
+from tests.workshop import Workshop
+from workers.engine import LOOK_EVERY
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def _noop(ctx: Context, args: dict[str, Any]) -> float:
+    return time.monotonic()
+
+
+@pytest.mark.postgres
+async def test_a_claim_that_met_locked_rows_looks_again_at_once(fresh_database: Callable[[], str]) -> None:
+    url = fresh_database().replace("postgresql://", "postgresql+psycopg://", 1)
+    async with Workshop(url) as shop:
+        name = shop.publish(_noop)
+        ids = [await shop.submit(name) for _ in range(3)]
+        locked, release = threading.Event(), threading.Event()
+
+        def lock() -> None:  # as an admission of another process does
+            other = Database(url)
+            with other.begin() as conn:
+                conn.execute(text("SELECT id FROM tasks FOR UPDATE"))
+                locked.set()
+                release.wait(20)
+            other.close()
+
+        locking = asyncio.create_task(asyncio.to_thread(lock))
+        await asyncio.to_thread(locked.wait, 10)
+        engine = await shop.engine()  # its first claim meets locked rows only
+        await asyncio.sleep(0.3)
+        assert engine.running == 0
+        engine._wanted.clear()  # no other wake-up comes
+        released = time.monotonic()
+        release.set()
+        for task_id in ids:
+            task = await shop.ended(task_id)
+            assert task.output - released < LOOK_EVERY / 2
+        await locking
+
+
+async def test_an_idle_worker_finds_work_that_no_message_told_it_of(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        name = shop.publish(_noop)
+        await shop.engine()
+        await asyncio.sleep(0.2)
+        spec = shop.spec(name)
+        db = Database(database_url)  # another process, whose wake-up is lost with the broker
+
+        def submit() -> None:
+            with Store(db).begin() as tx:
+                submissions.submit(tx, [spec])
+
+        await asyncio.to_thread(submit)
+        task = await shop.until(spec.task_id, Status.COMPLETED, seconds=LOOK_EVERY + 10)
+        assert task.attempt == 1
+        db.close()

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -17,7 +16,9 @@ from api import metrics
 from api.auth import require
 from api.call import Call
 from api.operations import Front, Operation
+from api.reading import unavailable
 from common.domain.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout
+from common.store import outages
 
 log = structlog.get_logger()
 
@@ -57,15 +58,12 @@ class Endpoint:
             return await perform(call, operation)
         except RunyardError as error:
             return _refuse(call, front, error)
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            log.warning(
-                "The database does not answer.", action="request", path=call.path, reason=str(error)[:300]
-            )
-            away = Unavailable("The database does not answer.", code="database_unavailable", retry_after=2)
-            return front.render(call, away)
         except ClientDisconnect:
             raise
         except Exception as error:
+            if (outage := _outage(error)) is not None:
+                log.warning(outage.message, action="request", path=call.path, reason=str(error)[:300])
+                return front.render(call, outage)
             log.exception(
                 "A request failed inside.", action="request", path=call.path, request_id=call.request_id,
                 database=isinstance(error, DBAPIError),
@@ -77,6 +75,15 @@ class Endpoint:
         response = self._front.render(call, error)
         response.headers["allow"] = self._allow
         return response
+
+
+def _outage(error: Exception) -> Unavailable | None:
+    """The refusal that an outage of the database or a full disk becomes; None for any other error."""
+    if outages.is_full(error):
+        return Unavailable("The server's disk is full; nothing was stored.", code="disk_full", retry_after=30)
+    if outages.is_away(error):
+        return unavailable()
+    return None
 
 
 async def perform(call: Call, operation: Operation) -> Response:

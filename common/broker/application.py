@@ -11,7 +11,6 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from common.broker.patience import WaitForBroker
 from common.broker.redis_patch import patch_kombu_redis
 from common.domain import broker_urls
 from common.domain.broker_urls import ServerUrl
@@ -53,7 +52,6 @@ def application(settings: Settings) -> Celery:
     patch_kombu_redis()
     server = broker_urls.broker(settings.broker)
     app = Celery("runyard", broker=_kombu_url(server))
-    app.steps["consumer"].add(WaitForBroker)
     blocked = threading.Event()
     app.conf.update(
         task_queues=[_queue(name) for name in (RUNS, DELIVERIES)],
@@ -66,6 +64,7 @@ def application(settings: Settings) -> Celery:
         accept_content=["json"],
         worker_pool="workers.pool:AsyncioPool",
         worker_concurrency=settings.worker_concurrency,
+        worker_consumer="common.broker.consumer:PatientConsumer",
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,

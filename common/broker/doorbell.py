@@ -160,7 +160,7 @@ class Doorbell:
         """A write that leaves nothing behind: the queue is declared, as before every wake-up."""
         names = self._queue_names() or QueueNames()
         with self._app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=CONFIRM_SECONDS)
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             with connection.channel() as channel:
                 self._app.amqp.queues[names.runs](channel).declare()
         if blocked(self._app).is_set():

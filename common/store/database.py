@@ -67,7 +67,7 @@ class Database:
             if not self.is_postgres:
                 _synchronous(connection, durability is Durability.DISK)
             with self._turnstile.turn() if self._turnstile else nullcontext(), connection.begin():
-                self._limit(connection)
+                self.set_limits(connection)
                 if self.is_postgres and durability is Durability.NONE:
                     connection.execute(_RELAXED)
                 yield connection
@@ -76,7 +76,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A connection for reading one consistent snapshot."""
         with self.engine.connect() as connection, connection.begin():
-            self._limit(connection)
+            self.set_limits(connection)
             yield connection
 
     @property
@@ -105,7 +105,7 @@ class Database:
             probe.flush()
             os.fsync(probe.fileno())
 
-    def _limit(self, connection: Connection) -> None:
+    def set_limits(self, connection: Connection) -> None:
         """Behind a pooler in transaction mode the limits are set in each transaction."""
         if self.is_pooled:
             connection.exec_driver_sql(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +22,9 @@ from common.domain.errors import MethodNotAllowed, NotFound, RunyardError, Unava
 from common.store import outages
 
 log = structlog.get_logger()
+
+#: When to come back to a part that is away and names no time itself, in seconds.
+_RETRY_AFTER: Final = 5.0
 
 
 class Endpoint:
@@ -107,6 +111,8 @@ async def _still_permitted(call: Call, operation: Operation) -> bool:
 
 
 def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
+    if isinstance(error, Unavailable) and error.retry_after is None:
+        error.retry_after = _RETRY_AFTER
     if error.status >= 500:
         expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller is told how to reach it
         (log.info if expected else log.error)(

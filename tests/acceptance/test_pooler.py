@@ -59,7 +59,7 @@ def test_a_schedule_fires_through_the_pooler(stack: Stack) -> None:
     body = {"args": {"late": True}, "schedules": [{"schedule": 1, "message": "later"}]}
     status, made = stack.request("POST", "/api/v1/agents/%40demo%2Fecho/run", body)
     assert status == 202, made
-    path = f"/schedules/{made['schedules'][0]['id']}/history"
+    path = f"/schedules/{made['schedules'][0]['id']}/fires"
     wait_until(lambda: stack.request("GET", f"/api/v1{path}")[1].get("data"), seconds=30, every=0.2)
 
 

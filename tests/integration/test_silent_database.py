@@ -166,6 +166,7 @@ def test_every_surface_answers_503_within_seconds_while_the_database_is_frozen(
                 assert {a.status_code for a in unavailable} <= {503}, [
                     (a.url, a.status_code) for a in answers
                 ]
+                assert all("retry-after" in a.headers for a in unavailable)
                 assert len(unavailable) >= len(requests) * 2
             assert client.get("/healthz").status_code == 200
             assert threading.active_count() < 80

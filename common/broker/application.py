@@ -99,6 +99,17 @@ def consume(app: Celery, installation: str) -> None:
             queues.select_add(_queue(own))
 
 
+def write(app: Celery, queue: str = RUNS) -> None:
+    """Declare a queue, as every wake-up does before it is sent: a write that leaves nothing else behind.
+
+    Raises the transport's own errors; see `common.domain.outages.diagnose`.
+    """
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+        with connection.channel() as channel:
+            app.amqp.queues[queue](channel).declare()
+
+
 def blocked(app: Celery) -> threading.Event:
     """Set while RabbitMQ blocks this process's publishers (memory or disk alarm)."""
     event: threading.Event = app.conf.runyard_broker_blocked

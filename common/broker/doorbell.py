@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery
 
-from common.broker.application import DELIVER, FORMAT, WAKE, QueueNames, blocked, is_amqp
+from common.broker.application import DELIVER, FORMAT, WAKE, QueueNames, blocked, is_amqp, write
 from common.domain.outages import REASONS, Diagnosis, Outage, diagnose
 
 logger = structlog.get_logger("runyard.doorbell")
@@ -157,12 +157,7 @@ class Doorbell:
         return self._names
 
     def _write(self) -> None:
-        """A write that leaves nothing behind: the queue is declared, as before every wake-up."""
-        names = self._queue_names() or QueueNames()
-        with self._app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-            with connection.channel() as channel:
-                self._app.amqp.queues[names.runs](channel).declare()
+        write(self._app, (self._queue_names() or QueueNames()).runs)
         if blocked(self._app).is_set():
             raise ConnectionError("connection blocked")
 

@@ -38,10 +38,8 @@ _SIGNS: Final[tuple[tuple[Outage, tuple[str, ...]], ...]] = (
     (Outage.FULL, ("oom command", "outofmemory", "maxmemory")),
     (Outage.READ_ONLY, ("readonly", "read only replica", "misconf", "masterdown", "unblocked", "noreplicas")),
     (Outage.LOADING, ("busyloading", "loading")),
-    (
-        Outage.CREDENTIALS,
-        ("authentication", "wrongpass", "noauth", "noperm", "access_refused", "accessrefused", "invalid password"),
-    ),
+    (Outage.CREDENTIALS, ("authentication", "wrongpass", "noauth", "noperm", "username-password")),
+    (Outage.CREDENTIALS, ("access_refused", "accessrefused", "invalid password")),
     (Outage.BLOCKED, ("connection blocked", "connectionblocked")),
 )  # fmt: skip
 

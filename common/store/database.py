@@ -105,6 +105,15 @@ class Database:
             probe.flush()
             os.fsync(probe.fileno())
 
+    def shares_sessions(self) -> bool:
+        """Whether a pooler stands before PostgreSQL: the process that answers is not the one that was greeted."""
+        if not self.is_postgres:
+            return False
+        with self.engine.connect() as connection:
+            answering = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            driver: Any = connection.connection.driver_connection
+            return bool(answering != driver.info.backend_pid)
+
     def set_limits(self, connection: Connection) -> None:
         """Behind a pooler in transaction mode the limits are set in each transaction."""
         if self.is_pooled:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import psycopg
 import structlog
 from psycopg.abc import RV, PQGen
-from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
+from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event, make_url
 
 from common.domain.errors import ConfigurationError
 from common.store.outages import moved
@@ -47,6 +47,8 @@ _TCP: Final = {
     "tcp_user_timeout": 15_000,
 }
 _POOLER: Final = "pgbouncer"
+#: Parameters of the URL that are meant for this module.
+_OURS: Final = (_POOLER, "prepare_threshold")
 _TRUE: Final = ("true", "1", "yes", "transaction")
 _REFUSED: Final = "unsupported startup parameter"
 
@@ -54,6 +56,12 @@ _REFUSED: Final = "unsupported startup parameter"
 def pooled(url: URL) -> bool:
     """Whether the URL names a pooler in transaction mode (`?pgbouncer=true`)."""
     return str(url.query.get(_POOLER, "")).lower() in _TRUE
+
+
+def libpq_url(url: str) -> str:
+    """The URL as PostgreSQL's own client library reads it: without SQLAlchemy's driver and our parameters."""
+    parsed = make_url(url).set(drivername="postgresql").difference_update_query(_OURS)
+    return parsed.render_as_string(hide_password=False)
 
 
 def engine(url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | None = None) -> Engine:
@@ -72,7 +80,7 @@ def engine(url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | 
         own = " ".join(f"-c {name}={value}" for name, value in (LIMITS if limits is None else limits).items())
         arguments["options"] = f"{own} {given}".strip()
     made = create_engine(
-        url.difference_update_query([_POOLER, "prepare_threshold"]),
+        url.difference_update_query(_OURS),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=POOL_SECONDS,

@@ -108,11 +108,12 @@ def test_workers_outlive_a_redis_that_is(kind: str, stack: Stack, server: RedisS
     (stack.logs / "worker-2.log").unlink()
 
 
+@pytest.mark.timeout(150)
 def test_celery_still_finds_the_workers(stack: Stack) -> None:
-    command = [sys.executable, "-m", "celery", "-A", "workers.app", "inspect", "ping", "--timeout", "10"]
+    command = [sys.executable, "-m", "celery", "-A", "workers.app", "inspect", "ping", "--timeout", "3"]
     ended = subprocess.run(
         command,
-        env=stack.env, capture_output=True, text=True, timeout=50, check=False,
+        env=stack.env, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert "pong" in ended.stdout, ended.stderr
 

@@ -36,8 +36,9 @@ def pooler(fresh_database: Callable[[], str]) -> Iterator[PgBouncer]:
 def stack(pooler: PgBouncer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Migrated through the pooler, too."""
     folder = tmp_path_factory.mktemp("pooler")
-    settings = {"RUNYARD_DATABASE_POOLER": "transaction", "RUNYARD_LEASE_SECONDS": "2"}
-    with Stack(folder, database_url=pooler.url, **settings) as running:
+    with Stack(
+        folder, database_url=pooler.url, RUNYARD_DATABASE_POOLER="transaction", RUNYARD_LEASE_SECONDS="2"
+    ) as running:
         yield running
 
 

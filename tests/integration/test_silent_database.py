@@ -7,10 +7,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -57,6 +58,10 @@ def _frozen(server: Postgres) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+def _silent(db: Database) -> bool:
+    return db.silent
+
+
 def test_a_statement_on_a_frozen_server_fails_within_seconds_and_works_after_the_thaw(
     server: Postgres, url: str
 ) -> None:
@@ -68,10 +73,10 @@ def test_a_statement_on_a_frozen_server_fails_within_seconds_and_works_after_the
         with pytest.raises(OperationalError), db.read() as conn:
             conn.execute(text("SELECT 1"))
         assert time.monotonic() - began < 15
-        assert db.silent
+        assert _silent(db)
     with db.read() as conn:
         assert conn.execute(text("SELECT 1")).scalar_one() == 1
-    assert not db.silent
+    assert not _silent(db)
     db.close()
 
 
@@ -101,7 +106,7 @@ def test_a_long_statement_of_a_server_that_answers_goes_on(url: str) -> None:
     db = Database(url)
     with db.read() as conn:
         assert conn.execute(text("SELECT 1 FROM pg_sleep(5)")).scalar_one() == 1
-    assert not db.silent
+    assert not _silent(db)
     db.close()
 
 
@@ -121,7 +126,7 @@ def test_a_command_taken_back_before_its_transaction_is_not_committed_later(
     writer = GroupCommit(Store(db))
     ran: list[str] = []
 
-    def note(tx: Tx, commands: list[str]) -> list[None]:
+    def note(tx: Tx, commands: Sequence[Any]) -> Sequence[Any]:
         ran.extend(commands)
         return [None] * len(commands)
 
@@ -144,7 +149,7 @@ def test_every_surface_answers_503_within_seconds_while_the_database_is_frozen(
 ) -> None:
     with Api(tmp_path / "home", url) as api, api.client() as client:
         client.timeout = httpx2.Timeout(40)
-        run = {"args": {}}
+        run: dict[str, Any] = {"args": {}}
         requests = [
             ("GET", "/tasks/00000000-0000-7000-8000-000000000000", None),
             ("GET", "/api/v1/tasks", None),

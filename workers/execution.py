@@ -54,9 +54,7 @@ class Execution:
         self._db = Database(settings.database, pool_size=8)
         self.live = Live(settings.redis)
         self.plain = Store(self._db)
-        self._bell = notifier(
-            lambda ids: _forget(self.plain, ids), lambda: identity.installation(self.plain)
-        )
+        self._bell = notifier(lambda ids: _forget(self.plain, ids), lambda: identity.installation(self.plain))
         self.near = NearBell(self._bell)
         aftermath = Aftermath(self.live, self.near, on_wake=on_wake)
         self.store = Store(self._db, aftermath)

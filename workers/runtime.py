@@ -45,9 +45,7 @@ class Runtime:
         guard.install(loop)
         pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
         loop.set_default_executor(threads)
-        self._execution = execution = Execution(
-            settings, partial(Doorbell, self._app), on_wake=self._wake
-        )
+        self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
         self._follower = Follower(settings.redis)
         self._unlisten: Callable[[], None] = lambda: None
         await execution.open()

@@ -166,7 +166,7 @@ def test_every_surface_answers_503_within_seconds_while_the_database_is_frozen(
             for _ in range(2):  # at first the silence has to be noticed, then it is known
                 began = time.monotonic()
                 answers = list(pool.map(lambda r: client.request(r[0], r[1], json=r[2]), requests * 3))
-                assert time.monotonic() - began < 25
+                assert time.monotonic() - began < 35
                 unavailable = [a for a in answers if a.status_code not in (404, 405)]
                 assert {a.status_code for a in unavailable} <= {503}, [
                     (a.url, a.status_code) for a in answers
@@ -175,5 +175,5 @@ def test_every_surface_answers_503_within_seconds_while_the_database_is_frozen(
                 assert len(unavailable) >= len(requests) * 2
             assert client.get("/healthz").status_code == 200
             assert threading.active_count() < 80
-        wait_until(lambda: client.get("/api/v1/tasks").status_code == 200, seconds=20)
+        wait_until(lambda: client.get("/api/v1/tasks").status_code == 200, seconds=40)
         assert client.get("/readyz").status_code == 200

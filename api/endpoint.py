@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -17,9 +17,14 @@ from api import metrics
 from api.auth import require
 from api.call import Call
 from api.operations import Front, Operation
+from api.reading import unavailable
 from common.domain.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout
+from common.store import outages
 
 log = structlog.get_logger()
+
+#: When to come back to a part that is away and names no time itself, in seconds.
+_RETRY_AFTER: Final = 5.0
 
 
 class Endpoint:
@@ -57,15 +62,12 @@ class Endpoint:
             return await perform(call, operation)
         except RunyardError as error:
             return _refuse(call, front, error)
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            log.warning(
-                "The database does not answer.", action="request", path=call.path, reason=str(error)[:300]
-            )
-            away = Unavailable("The database does not answer.", code="database_unavailable", retry_after=2)
-            return front.render(call, away)
         except ClientDisconnect:
             raise
         except Exception as error:
+            if (outage := _outage(error)) is not None:
+                log.warning(outage.message, action="request", path=call.path, reason=str(error)[:300])
+                return front.render(call, outage)
             log.exception(
                 "A request failed inside.", action="request", path=call.path, request_id=call.request_id,
                 database=isinstance(error, DBAPIError),
@@ -77,6 +79,15 @@ class Endpoint:
         response = self._front.render(call, error)
         response.headers["allow"] = self._allow
         return response
+
+
+def _outage(error: Exception) -> Unavailable | None:
+    """The refusal that an outage of the database or a full disk becomes; None for any other error."""
+    if outages.is_full(error):
+        return Unavailable("The server's disk is full; nothing was stored.", code="disk_full", retry_after=30)
+    if outages.is_away(error):
+        return unavailable()
+    return None
 
 
 async def perform(call: Call, operation: Operation) -> Response:
@@ -100,6 +111,8 @@ async def _still_permitted(call: Call, operation: Operation) -> bool:
 
 
 def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
+    if isinstance(error, Unavailable) and error.retry_after is None:
+        error.retry_after = _RETRY_AFTER
     if error.status >= 500:
         expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller is told how to reach it
         (log.info if expected else log.error)(

@@ -159,6 +159,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     # the server's own trouble
     "conflict": (409, "The object's state does not allow this."),
     "database_unavailable": (503, "The database does not answer; try again shortly."),
+    "disk_full": (503, "The server's disk is full; nothing was stored. Try again when there is room."),
     "file_store_unavailable": (503, "The file store does not answer; try again shortly."),
     "file_damaged": (500, "The stored bytes do not match their hash."),
     "jwks_unavailable": (503, "The keys that verify tokens cannot be fetched."),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
+from common.domain.errors import Unavailable
+from common.store.database import Database
 from common.store.transaction import Store
 
 A = TypeVar("A")
@@ -18,6 +21,37 @@ Batch = Callable[[Connection, Sequence[A]], Sequence[R]]
 _Job = tuple[Any, "asyncio.Future[Any]"]
 
 _MOST = 200  # reads in one snapshot
+
+#: How long a request waits for a database that has fallen silent, in seconds; while it is known to be silent,
+#: the shorter time. A slow database that answers is waited for up to its own statement limit.
+PATIENCE: Final = 5.0
+SILENT_PATIENCE: Final = 1.0
+LONGEST: Final = 60.0
+
+
+def unavailable(detail: str = "") -> Unavailable:
+    """The refusal of a request that the database did not answer in time."""
+    message = f"The database does not answer. {detail}".strip()
+    return Unavailable(message, code="database_unavailable", retry_after=2)
+
+
+async def in_time(db: Database, future: asyncio.Future[R]) -> R:
+    """What `future` gives. Raises `Unavailable` when the database is silent, whatever thread still waits for it.
+
+    The future is cancelled then: what has not begun does not begin.
+    """
+    began = time.monotonic()
+    patience = SILENT_PATIENCE if db.silent else PATIENCE
+    try:
+        while True:
+            await asyncio.wait((future,), timeout=patience)
+            if future.done():
+                return future.result()
+            if db.silent or time.monotonic() - began > LONGEST:
+                raise unavailable()
+            patience = SILENT_PATIENCE
+    finally:
+        future.cancel()  # does nothing to one that is done
 
 
 class Reader:
@@ -32,8 +66,9 @@ class Reader:
         self._running: set[asyncio.Task[None]] = set()
 
     async def one(self, read: Callable[[Connection], R]) -> R:
-        """Run one read in a snapshot of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._alone, read)
+        """Run one read in a snapshot of its own. Raises `Unavailable` when the database is silent."""
+        loop = asyncio.get_running_loop()
+        return await in_time(self._store.db, loop.run_in_executor(self._pool, self._alone, read))
 
     async def call(self, batch: Callable[[Connection, Sequence[A]], Sequence[R]], argument: A) -> R:
         """Run one read together with whatever others of its kind are waiting."""
@@ -43,7 +78,7 @@ class Reader:
         if not self._scheduled and self._free:
             self._scheduled = True
             loop.call_soon(self._dispatch)
-        return await future
+        return await in_time(self._store.db, future)
 
     def close(self) -> None:
         """End the threads once they are idle."""
@@ -57,7 +92,9 @@ class Reader:
         self._scheduled = False
         while self._free and self._waiting:
             batch = next(iter(self._waiting))
-            jobs = self._waiting.pop(batch)
+            jobs = [job for job in self._waiting.pop(batch) if not job[1].done()]
+            if not jobs:
+                continue
             if len(jobs) > _MOST:
                 self._waiting[batch] = jobs[_MOST:]
             self._free -= 1

@@ -14,11 +14,11 @@ from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
 from api.cookies import CookieSessions
 from api.rate_limits import RateLimits
-from api.reading import Reader
+from api.reading import Reader, in_time, unavailable
 from api.tokens import Tokens
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
-from common.domain.errors import ConfigurationError
+from common.domain.errors import ConfigurationError, Unavailable
 from common.files import FileStore
 from common.services import identity
 from common.services.aftermath import Aftermath, Bell
@@ -27,7 +27,7 @@ from common.settings import Settings
 from common.store import identity as identity_store
 from common.store import logins, outbox
 from common.store.database import Database
-from common.store.group_commit import GroupCommit
+from common.store.group_commit import Batch, GroupCommit
 from common.store.transaction import Happened, Store, Tx
 from common.stream import Follower, Live
 
@@ -52,7 +52,7 @@ class State:
         self.bell = _bell(settings, Store(db))
         aftermath = Aftermath(_Ears(self.live, self.follower), self.bell)
         self.store = Store(db, aftermath)
-        self.writer = aftermath.writer = GroupCommit(self.store)
+        self.writer = aftermath.writer = _Writer(self.store)
         self.reader = Reader(self.store)
         self.keys = KeyRing(self.reader)
         self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
@@ -64,6 +64,8 @@ class State:
         self.rules = RunRules.of(settings, self.sealer)
         self.files = FileStore.from_url(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
+        self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
+        self._checking: dict[object, asyncio.Future[Any]] = {}
         self.stopping = asyncio.Event()
         self.loop = asyncio.get_running_loop()
         self._noting: asyncio.Task[None] | None = None
@@ -112,6 +114,7 @@ class State:
         self.live.close()
         self.reader.close()
         self.work.shutdown(wait=False, cancel_futures=True)
+        self._checks.shutdown(wait=False, cancel_futures=True)
         self.db.close()
 
     async def write(self, command: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -131,6 +134,16 @@ class State:
         """Run blocking work that is no database read (files, hashing) on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.work, lambda: work(*args, **kwargs))
 
+    async def check_aside(self, check: Callable[[], R]) -> R:
+        """Run a readiness check on a thread; while one hangs, later callers wait for the same one."""
+        running = self._checking.get(check)
+        if running is None:
+            running = self.loop.run_in_executor(self._checks, check)
+            self._checking[check] = running
+            running.add_done_callback(lambda _: self._checking.pop(check, None))
+        result: R = await asyncio.shield(running)
+        return result
+
     def forget_callers(self) -> None:
         """Look everybody's keys and sign-ins up afresh in this process: a role was changed, or somebody left."""
         self.keys.forget_all()
@@ -149,6 +162,22 @@ class State:
             await self.write(identity_store.note_use, used)
         if lasting := self.cookies.drain_used():
             await self.write(logins.renew, lasting)
+
+
+class _Writer(GroupCommit):
+    """Group commit for requests, which are answered even when the database is not."""
+
+    async def call(self, batch: Batch, command: Any) -> Any:
+        """See `GroupCommit.call`. Raises `Unavailable` when the database is silent."""
+        future = self.submit(batch, command)
+        try:
+            return await in_time(self._store.db, asyncio.wrap_future(future))
+        except Unavailable:
+            if future.done() or self.withdraw(future):
+                raise
+            raise unavailable(
+                "Whether the request was carried out is not known yet: look, or repeat it with its Idempotency-Key."
+            ) from None
 
 
 class _Ears:
@@ -210,7 +239,7 @@ def _bell(settings: Settings, store: Store) -> Bell:
             outbox.rung(tx, ids)
 
     try:
-        return Doorbell(application(settings), forget)
+        return Doorbell(application(settings), forget, lambda: identity.installation(store))
     except ConfigurationError as error:
         log.warning(
             "Runs are stored, but nobody is told: there is no broker.", action="start", reason=error.message

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.domain import broker_urls
 from common.domain.errors import ConfigurationError
 
 PREFIX = "RUNYARD_"
@@ -30,6 +31,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port the api listens on; 0 takes a free one.")
     public_url: str = Field(
         "", description="Base URL callers reach this server by, for links; default http://host:port."
+    )
+    database_pooler: str = Field(
+        "",
+        pattern="^(transaction)?$",
+        description="transaction, where the database URL leads to a pooler in transaction mode (PgBouncer).",
     )
     database_url: str = Field("", description="postgresql://… or sqlite:///…; default SQLite in the home.")
     broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.")
@@ -98,10 +104,13 @@ class Settings(BaseSettings):
         """SQLAlchemy URL of the database."""
         if not self.database_url:
             return f"sqlite:///{self.home.resolve() / 'runyard.db'}"
+        url = self.database_url
         for plain in ("postgresql://", "postgres://"):
-            if self.database_url.startswith(plain):
-                return "postgresql+psycopg://" + self.database_url.removeprefix(plain)
-        return self.database_url
+            if url.startswith(plain):
+                url = "postgresql+psycopg://" + url.removeprefix(plain)
+        if self.database_pooler and "pgbouncer=" not in url:
+            url += ("&" if "?" in url else "?") + "pgbouncer=true"
+        return url
 
     @property
     def embedded_broker(self) -> bool:
@@ -117,10 +126,12 @@ class Settings(BaseSettings):
     def redis(self) -> str:
         """Redis URL for streams, or an empty string where there is none (streams then read the database)."""
         if self.redis_url:
-            return self.redis_url
+            return broker_urls.redis(self.redis_url)
         if not self.broker_url:
             return self._embedded_redis()
-        return self.broker_url if self.broker_url.startswith(("redis://", "rediss://", "unix://")) else ""
+        if broker_urls.broker(self.broker_url).scheme not in ("redis", "rediss", "unix"):
+            return ""
+        return broker_urls.redis(self.broker_url, "RUNYARD_BROKER_URL")
 
     @property
     def files(self) -> str:
@@ -154,7 +165,12 @@ def load(**overrides: Any) -> Settings:
     if unknown:
         raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
+        if settings.broker_url:
+            broker_urls.broker(settings.broker_url)
+        if settings.redis_url:
+            broker_urls.redis(settings.redis_url)
+        return settings
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper()

@@ -14,8 +14,9 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from common.broker.application import application
+from common.broker.application import application, write
 from common.domain.errors import RunyardError
+from common.domain.outages import diagnose
 from common.files import FileStore
 from common.services.identity import ADMIN_KEY, JWT_SECRET, SECRET_KEY
 from common.services.model_choice import LOCAL
@@ -28,6 +29,10 @@ from launch.listing import tell
 from launch.problems import StartProblem
 
 _SECONDS = 3.0
+_POOLER = (
+    "PostgreSQL answers through a connection pooler. If that pools transactions (PgBouncer, most hosted ones), set "
+    "RUNYARD_DATABASE_POOLER=transaction, or statements fail at random; one that pools sessions is fine"
+)
 
 
 class Verdict(StrEnum):
@@ -91,8 +96,11 @@ def _database(settings: Settings) -> tuple[Verdict, str]:
     db = Database(settings.database)
     try:
         has, needs = migrate.revisions(db)
+        shared = db.shares_sessions()
     finally:
         db.close()
+    if shared and not db.is_pooled:
+        return Verdict.ODD, _POOLER
     if has != needs:
         return (
             Verdict.BAD,
@@ -104,13 +112,14 @@ def _database(settings: Settings) -> tuple[Verdict, str]:
 def _broker(settings: Settings) -> tuple[Verdict, str]:
     if settings.embedded_broker and not (settings.home / "valkey.url").exists():
         return Verdict.ODD, "none is set; `runyard up` brings its own"
-    with application(settings).connection_for_write() as connection:
-        try:
-            connection.ensure_connection(max_retries=1, timeout=_SECONDS)
-        except Exception as error:  # noqa: BLE001 - each transport has errors of its own
-            hint = "`runyard up` starts it" if settings.embedded_broker else "check RUNYARD_BROKER_URL"
-            return Verdict.BAD, f"does not answer ({type(error).__name__}): {hint}"
-        return Verdict.GOOD, f"{connection.transport_cls} answers"
+    try:
+        write(application(settings))
+    except RunyardError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+        hint = "`runyard up` starts it" if settings.embedded_broker else "check RUNYARD_BROKER_URL"
+        return Verdict.BAD, f"{diagnose(error).reason}; {hint}"
+    return Verdict.GOOD, f"{settings.broker.partition(':')[0]} answers and takes writes"
 
 
 def _redis(settings: Settings) -> tuple[Verdict, str]:
@@ -124,12 +133,14 @@ def _redis(settings: Settings) -> tuple[Verdict, str]:
     options = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
     client = redis.Redis.from_url(settings.redis, **options)
     try:
-        client.ping()
+        client.publish("runyard:probe", b"")
+        client.set("runyard:probe", b"", ex=1)
     except redis.RedisError as error:
-        return Verdict.BAD, f"does not answer ({type(error).__name__}): check RUNYARD_REDIS_URL"
+        name = "RUNYARD_REDIS_URL" if settings.redis_url else "RUNYARD_BROKER_URL"
+        return Verdict.BAD, f"{diagnose(error).reason}; check {name}"
     finally:
         client.close()
-    return Verdict.GOOD, "answers"
+    return Verdict.GOOD, "answers and takes writes"
 
 
 def _files(settings: Settings) -> tuple[Verdict, str]:

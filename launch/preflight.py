@@ -61,10 +61,10 @@ def check_database(settings: Settings) -> None:
         raise SettingsProblem("RUNYARD_DATABASE_URL must begin with postgresql:// or sqlite:///.")
     import psycopg
 
+    from common.store.postgres import libpq_url
+
     try:
-        psycopg.connect(
-            settings.database.replace("+psycopg", "", 1), connect_timeout=_CONNECT_SECONDS
-        ).close()
+        psycopg.connect(libpq_url(settings.database), connect_timeout=_CONNECT_SECONDS).close()
     except psycopg.Error as error:
         reason = " ".join(str(error).split())
         raise StartProblem(f"The database does not answer ({reason}). Check RUNYARD_DATABASE_URL.") from None

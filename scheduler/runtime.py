@@ -25,7 +25,9 @@ class Runtime:
         self._db = Database(settings.database, pool_size=4)
         self._live = Live(settings.redis)
         plain = Store(self._db)
-        self._bell = Doorbell(application(settings), lambda ids: _forget(plain, ids))
+        self._bell = Doorbell(
+            application(settings), lambda ids: _forget(plain, ids), lambda: identity.installation(plain)
+        )
         aftermath = Aftermath(self._live, self._bell)
         self.store = Store(self._db, aftermath)
         self._writer = aftermath.writer = GroupCommit(self.store)

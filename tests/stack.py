@@ -39,6 +39,7 @@ class Stack:
         *,
         database_url: str = "",
         broker_url: str = "",
+        redis_url: str = "",
         api: int = 1,
         workers: int = 1,
         schedulers: int = 1,
@@ -59,6 +60,7 @@ class Stack:
             "RUNYARD_HOME": str(self.home),
             "RUNYARD_DATABASE_URL": database_url,
             "RUNYARD_BROKER_URL": broker_url,
+            "RUNYARD_REDIS_URL": redis_url,
             "RUNYARD_AGENTS": ",".join(sources),
             "RUNYARD_ALLOW_PRIVATE_URLS": "true",
             "PYTHONPATH": str(ROOT),
@@ -67,7 +69,7 @@ class Stack:
 
     def __enter__(self) -> Stack:
         self.valkey.start()
-        self.env["RUNYARD_REDIS_URL"] = self.valkey.url
+        self.env["RUNYARD_REDIS_URL"] = self.env["RUNYARD_REDIS_URL"] or self.valkey.url
         self.env["RUNYARD_BROKER_URL"] = self.env["RUNYARD_BROKER_URL"] or self.valkey.url
         self._migrate()
         for kind, count in self._counts.items():
@@ -79,7 +81,8 @@ class Stack:
     def _migrate(self) -> None:
         """Apply the migrations, in this process: another would import for seconds what this one has."""
         given = self.env["RUNYARD_DATABASE_URL"]
-        db = Database(Settings(home=self.home, database_url=given).database)
+        pooler = self.env.get("RUNYARD_DATABASE_POOLER", "")
+        db = Database(Settings(home=self.home, database_url=given, database_pooler=pooler).database)
         migrate.upgrade(db)
         db.close()
 

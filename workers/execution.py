@@ -43,17 +43,18 @@ class Execution:
     def __init__(
         self,
         settings: Settings,
-        notifier: Callable[[Callable[[list[str]], None]], Doorbell],
+        notifier: Callable[[Callable[[list[str]], None], Callable[[], str | None]], Doorbell],
         on_wake: Callable[[], None] | None = None,
     ) -> None:
-        """`notifier` makes what sends wake-ups, given what deletes the outbox rows of those that were sent."""
+        """`notifier` makes what sends wake-ups, given what deletes the outbox rows of those that were sent,
+        and what looks up the installation."""
         self.settings = settings
         # Both before anything is opened: an agent's module that cannot be loaded ends the process at once.
         self.definitions, self.manifests = catalogue.load(settings.agent_sources)
         self._db = Database(settings.database, pool_size=8)
         self.live = Live(settings.redis)
         self.plain = Store(self._db)
-        self._bell = notifier(lambda ids: _forget(self.plain, ids))
+        self._bell = notifier(lambda ids: _forget(self.plain, ids), lambda: identity.installation(self.plain))
         self.near = NearBell(self._bell)
         aftermath = Aftermath(self.live, self.near, on_wake=on_wake)
         self.store = Store(self._db, aftermath)

@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from celery import Celery
 
+from common.broker.application import consume
 from common.broker.doorbell import Doorbell
 from common.domain.sealing import Sealer
 from common.outbound import GuardedClient, OutboundPolicy
@@ -43,12 +45,11 @@ class Runtime:
         guard.install(loop)
         pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
         loop.set_default_executor(threads)
-        self._execution = execution = Execution(
-            settings, lambda forget: Doorbell(self._app, forget), on_wake=self._wake
-        )
+        self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
         self._follower = Follower(settings.redis)
         self._unlisten: Callable[[], None] = lambda: None
         await execution.open()
+        consume(self._app, execution.org_id)
         count = await execution.publish()
         self.engine = Engine(
             execution.store,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from pydantic import Field
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
@@ -19,8 +21,11 @@ from api.native import schemas
 from api.native.front import NATIVE
 from api.operations import Answer, Routes
 from api.state import State
+from common.broker.doorbell import Doorbell
 from common.domain.errors import Unavailable
+from common.domain.outages import Diagnosis, Outage
 from common.services import queues
+from common.store import outages
 
 log = structlog.get_logger()
 routes = Routes(NATIVE, "system")
@@ -40,6 +45,8 @@ class Readiness(schemas.Shape):
 
     status: str
     checks: dict[str, str]
+    #: Why a check is not ok, by its name.
+    reasons: dict[str, str] = Field(default_factory=dict)
 
 
 @routes.get("/healthz", None, prefixes=_ROOT, answers=[Answer(200, "It lives.", Health)])
@@ -54,43 +61,76 @@ async def healthz(call: Call) -> Response:
 async def readyz(call: Call) -> Response:
     """Tell whether runs are accepted.
 
-    The database must answer. Without the broker or the live stream the status is degraded: runs are stored,
-    start when it is back, and streams read the database.
+    The database must answer, and the disk of an embedded one take a write. Without the broker or the live stream
+    the status is degraded: runs are stored, idle workers find them by looking, and streams read the database.
+    `reasons` holds what is wrong with each check that is not ok.
     """
     state = call.state
     if state.stopping.is_set():
         raise Unavailable("The process is stopping.", code="stopping", retry_after=1)
     await _check_database(state)
-    live = "ok" if state.follower.connected else "away"
-    files = "ok" if await _files_answer(state) else "away"
-    checks = {"database": "ok", "live_stream": live, "files": files}
-    status = "ok" if set(checks.values()) == {"ok"} else "degraded"
-    return reply({"status": status, "checks": checks})
+    found = await asyncio.gather(_broker(state), _live_stream(state), _files_answer(state))
+    troubles = dict(zip(("broker", "live_stream", "files"), found, strict=True))
+    checks = {"database": "ok"} | {name: one.outage.value if one else "ok" for name, one in troubles.items()}
+    reasons = {name: one.reason for name, one in troubles.items() if one}
+    return reply({"status": "degraded" if reasons else "ok", "checks": checks, "reasons": reasons})
+
+
+async def _broker(state: State) -> Diagnosis | None:
+    """Whether the broker takes a wake-up: declares the queue, which on Redis is a write."""
+    if not isinstance(state.bell, Doorbell):
+        return Diagnosis(Outage.AWAY, "no broker is set: RUNYARD_BROKER_URL")
+    return await _checked(state, state.bell.check)
+
+
+async def _live_stream(state: State) -> Diagnosis | None:
+    """Whether Redis takes a published message, and this process follows it."""
+    trouble = await _checked(state, state.live.check)
+    if trouble is None and not state.follower.connected:
+        return Diagnosis(Outage.AWAY, "this process does not follow it yet; streams read the database")
+    return trouble
+
+
+async def _checked(state: State, check: Callable[[], Diagnosis | None]) -> Diagnosis | None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await state.check_aside(check)
+    except TimeoutError:
+        return Diagnosis(Outage.AWAY, "it has not answered in time")
 
 
 async def _check_database(state: State) -> None:
     try:
         async with asyncio.timeout(_PATIENCE):
             await state.reader.one(_ping)
-    except (SQLAlchemyError, TimeoutError) as error:
-        log.warning("The database does not answer.", action="readyz", reason=str(error)[:200])
-        raise Unavailable(
-            "The database does not answer.", code="database_unavailable", retry_after=2
-        ) from None
+            await state.check_aside(state.db.check_disk)
+    except OSError as error:  # TimeoutError among them
+        if outages.is_full(error):
+            raise Unavailable("The disk of the database is full.", code="disk_full", retry_after=30) from None
+        raise _unavailable(error) from None
+    except (SQLAlchemyError, Unavailable) as error:
+        raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.warning("The database does not answer.", action="readyz", reason=str(error)[:200])
+    return Unavailable("The database does not answer.", code="database_unavailable", retry_after=2)
 
 
 def _ping(conn: Connection) -> None:
     conn.execute(text("SELECT 1 FROM organisations LIMIT 1"))
 
 
-async def _files_answer(state: State) -> bool:
+async def _files_answer(state: State) -> Diagnosis | None:
     try:
         async with asyncio.timeout(_PATIENCE):
-            await state.aside(state.files.check)
+            await state.check_aside(state.files.check)
     except Exception as error:  # noqa: BLE001 - whatever it is, the file store is away
         log.warning("The file store does not answer.", action="readyz", reason=str(error)[:200])
-        return False
-    return True
+        if outages.is_full(error) or outages.is_full(error.__cause__ or error):
+            return Diagnosis(Outage.FULL, "the disk of the file store is full")
+        return Diagnosis(Outage.AWAY, "the file store does not answer; see the log")
+    return None
 
 
 @routes.get(

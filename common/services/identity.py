@@ -68,6 +68,13 @@ def bootstrap(store: Store, settings: Settings) -> Bootstrap:
         ) from None
 
 
+def installation(store: Store) -> str | None:
+    """The id of this installation, the same in all its processes; None before its first start."""
+    with store.read() as conn:
+        found = identity.organisation_named(conn, DEFAULT)
+    return None if found is None else str(found["id"])
+
+
 def _bootstrap(tx: Tx, home: Path, sealer: Sealer) -> Bootstrap:
     """Within one transaction, which on both databases lets one process in at a time."""
     _one_at_a_time(tx)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 
+from common.store import postgres
 from common.store.tables import metadata
 from common.store.tables.columns import dump
 from common.store.turnstile import Turnstile
 
 __all__ = ["Database", "Durability", "metadata"]
 
-#: A process stopped in mid-transaction must not hold its row locks for ever.
-_PG_OPTIONS = "-c idle_in_transaction_session_timeout=10000 -c statement_timeout=60000 -c lock_timeout=20000"
+
+#: What a transaction needs at least on the disk: some pages of the database and their journal.
+_PROBE_BYTES = 256 * 1024
 
 
 class Durability(IntEnum):
@@ -37,12 +42,22 @@ class Durability(IntEnum):
 class Database:
     """One engine. Every method is synchronous and may be called from any thread."""
 
-    def __init__(self, url: str, pool_size: int = 10) -> None:
+    def __init__(self, url: str, pool_size: int = 10, limits: dict[str, int] | None = None) -> None:
+        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres.LIMITS`)."""
         self.url = url
-        self.is_postgres = make_url(url).get_backend_name() == "postgresql"
-        self.engine = _postgres(url, pool_size) if self.is_postgres else _sqlite(url)
+        parsed = make_url(url)
+        self.is_postgres = parsed.get_backend_name() == "postgresql"
+        self.limits = postgres.LIMITS if limits is None else limits
+        #: Whether a pooler in transaction mode stands before the database: sessions are shared.
+        self.is_pooled = self.is_postgres and postgres.pooled(parsed)
+        self._answers = postgres.Answers()
+        if self.is_postgres:
+            self.engine = postgres.engine(parsed, pool_size, self._answers, self.limits)
+        else:
+            self.engine = _sqlite(url)
         self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         path = None if self.is_postgres else make_url(url).database
+        self._file = Path(path) if path and path != ":memory:" else None
         self._turnstile = Turnstile(path) if path and path != ":memory:" else None
 
     @contextmanager
@@ -52,6 +67,7 @@ class Database:
             if not self.is_postgres:
                 _synchronous(connection, durability is Durability.DISK)
             with self._turnstile.turn() if self._turnstile else nullcontext(), connection.begin():
+                self.set_limits(connection)
                 if self.is_postgres and durability is Durability.NONE:
                     connection.execute(_RELAXED)
                 yield connection
@@ -60,7 +76,13 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A connection for reading one consistent snapshot."""
         with self.engine.connect() as connection, connection.begin():
+            self.set_limits(connection)
             yield connection
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server has stopped answering: neither an answer nor a refusal comes from it."""
+        return self._answers.silent
 
     def now(self, connection: Connection) -> float:
         """The database's clock, in seconds since the epoch.
@@ -70,6 +92,34 @@ class Database:
         if not self.is_postgres:
             return time.time()
         return float(connection.execute(_CLOCK).scalar_one())
+
+    def check_disk(self) -> None:
+        """Whether the disk of an embedded database takes a write: a small file beside it, which goes at once.
+
+        Raises OSError. Reads go on working on a full disk, so they show nothing.
+        """
+        if self._file is None:
+            return
+        with tempfile.TemporaryFile(dir=self._file.parent) as probe:
+            probe.write(b"\0" * _PROBE_BYTES)
+            probe.flush()
+            os.fsync(probe.fileno())
+
+    def shares_sessions(self) -> bool:
+        """Whether a pooler stands before PostgreSQL: the process that answers is not the one that was greeted."""
+        if not self.is_postgres:
+            return False
+        with self.engine.connect() as connection:
+            answering = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            driver: Any = connection.connection.driver_connection
+            return bool(answering != driver.info.backend_pid)
+
+    def set_limits(self, connection: Connection) -> None:
+        """Behind a pooler in transaction mode the limits are set in each transaction."""
+        if self.is_pooled:
+            connection.exec_driver_sql(
+                "SELECT " + ", ".join(f"set_config('{n}', '{v}', true)" for n, v in self.limits.items())
+            )
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -87,18 +137,6 @@ def _synchronous(connection: Connection, durable: bool) -> None:
 
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
-
-
-def _postgres(url: str, pool_size: int) -> Engine:
-    return create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        json_serializer=dump,
-        connect_args={"options": _PG_OPTIONS, "connect_timeout": 5, "application_name": "runyard"},
-    )
 
 
 def _sqlite(url: str) -> Engine:

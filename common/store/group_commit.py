@@ -14,13 +14,30 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import structlog
+
 from common.store.database import Durability
 from common.store.transaction import Store, Tx
 
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
 Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
 B = TypeVar("B", bound=Batch)
-_Job = tuple[Batch, Any, "Future[Any]"]
+_Job = tuple[Batch, Any, "_Pending"]
+
+logger = structlog.get_logger("runyard.group_commit")
+
+
+class Withdrawn(Exception):
+    """The command was taken back before its transaction began; nothing was written."""
+
+
+class _Pending(Future[Any]):
+    """The answer to one command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = False  # a transaction with the command in it was opened
+        self.withdrawn = False
 
 
 class GroupCommit:
@@ -35,7 +52,7 @@ class GroupCommit:
 
     def submit(self, batch: Batch, command: Any) -> Future[Any]:
         """Queue one command; the future resolves after its transaction has committed."""
-        future: Future[Any] = Future()
+        future = _Pending()
         future.set_running_or_notify_cancel()  # a caller that is cancelled cannot cancel what will be committed
         self._queue.put((batch, command, future))
         return future
@@ -47,6 +64,17 @@ class GroupCommit:
         """
         return await asyncio.wrap_future(self.submit(batch, command))
 
+    @staticmethod
+    def withdraw(future: Future[Any]) -> bool:
+        """Take back a command that waits for its transaction; False where that may have begun already.
+
+        For a caller that was answered with a failure: its command must not be committed minutes later.
+        """
+        if not isinstance(future, _Pending):
+            return False
+        future.withdrawn = True  # written before `begun` is read, the other way round on the thread
+        return not future.begun
+
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
         self._queue.put(None)
@@ -55,8 +83,15 @@ class GroupCommit:
     def _run(self) -> None:
         while True:
             jobs, more = self._gather()
-            if jobs:
-                self._commit(jobs)
+            try:
+                if jobs:
+                    self._commit(jobs)
+            except Exception as error:
+                # Every caller after these waits for this thread: it survives, and they get an answer.
+                logger.exception("A group commit failed inside", action="group_commit")
+                for _, _, future in jobs:
+                    if not future.done():
+                        future.set_exception(error)
             if not more:
                 return
 
@@ -85,6 +120,9 @@ class GroupCommit:
                 self._commit_together(group)
 
     def _commit_together(self, jobs: list[_Job], tries: int = 3) -> None:
+        jobs = [job for job in jobs if _begin(job[2])]
+        if not jobs:
+            return
         try:
             answers = self._transact(jobs)
         except BaseException as error:  # noqa: BLE001 - every caller gets its own answer
@@ -113,6 +151,14 @@ class GroupCommit:
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
                     answers[index] = answer
         return answers
+
+
+def _begin(future: _Pending) -> bool:
+    """Note that a command's transaction begins; whether it is still wanted."""
+    future.begun = True
+    if future.withdrawn and not future.done():
+        future.set_exception(Withdrawn())
+    return not future.withdrawn
 
 
 def apart(batch: B) -> B:

@@ -1,12 +1,16 @@
-"""Migrations: `python -m common.store.migrate [up|down|check|new MESSAGE]`.
+"""Migrations: `python -m common.store.migrate [up|down REVISION [--yes]|check|new MESSAGE]`.
 
 Any number of processes may start it at once: on PostgreSQL an advisory lock lets one work and the others wait;
-on SQLite the first write transaction does.
+on SQLite the first write transaction does. On PostgreSQL each migration is a transaction of its own, so that one
+that makes indexes concurrently can leave it, and the installation works on meanwhile: a statement may take as
+long as it needs, but none waits long for a lock, because every other statement on its table queues behind it.
 """
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -14,29 +18,46 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from alembic.util import CommandError
+from sqlalchemy import Connection, event, inspect, literal, select, table
 from sqlalchemy.exc import OperationalError
 
 from common.domain.errors import ConfigurationError
 from common.store.database import Database
+from common.store.outages import sqlstate
 from common.store.tables import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x52756E79  # "Runy"
 
+#: Server-side limits of a migration, in milliseconds.
+_LIMITS = {"statement_timeout": 0, "lock_timeout": 5_000, "idle_in_transaction_session_timeout": 0}
+#: How long locked tables are tried for, and the pause between two attempts, in seconds.
+_LOCK_PATIENCE, _LOCK_PAUSE = 600.0, 0.5
+_LOCK_NOT_AVAILABLE = "55P03"
+#: Tables that have rows once an installation was used.
+_HOLD_WORK = ("tasks", "sessions", "schedules", "datastores", "endpoints", "agents")
+
 
 def upgrade(db: Database, revision: str = "head") -> None:
     """Bring the tables to `revision`."""
-    with db.begin() as connection:
-        _lock(db, connection)
-        command.upgrade(_config(connection), revision)
+    _run(db, lambda connection: command.upgrade(_config(connection), revision))
 
 
-def downgrade(db: Database, revision: str = "base") -> None:
-    """Take the tables back to `revision`."""
-    with db.begin() as connection:
-        _lock(db, connection)
-        command.downgrade(_config(connection), revision)
+def downgrade(db: Database, revision: str) -> None:
+    """Take the tables back to `revision`; "base" drops all of them."""
+    _run(db, lambda connection: command.downgrade(_config(connection), revision))
+
+
+def is_empty(db: Database) -> bool:
+    """Whether nothing was ever done with this installation: what a first start makes does not count."""
+    with db.read() as connection:
+        tables = set(inspect(connection).get_table_names())
+        return not any(
+            connection.execute(select(literal(1)).select_from(table(name)).limit(1)).first()
+            for name in _HOLD_WORK
+            if name in tables
+        )
 
 
 def revisions(db: Database) -> tuple[str | None, str | None]:
@@ -60,9 +81,38 @@ def is_ours(name: str | None, kind: str, _parent: object) -> bool:
     return not (name or "").startswith(("passages_fts", "ix_passages_search"))
 
 
-def _lock(db: Database, connection: Connection) -> None:
-    if db.is_postgres:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+def _run(db: Database, work: Callable[[Connection], None]) -> None:
+    """Migrate, one process at a time."""
+    if not db.is_postgres:
+        with db.begin() as connection:
+            work(connection)
+        return
+    own = Database(db.url, pool_size=2, limits=_LIMITS)
+    try:
+        with own.begin() as lock:
+            # A concurrent index waits for every older snapshot. A statement that waits has one, and so has a
+            # transaction whose last statement had parameters: so the lock is asked for in turns, and plainly.
+            while not lock.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar_one():
+                time.sleep(_LOCK_PAUSE)
+            event.listen(own.engine, "begin", own.set_limits)
+            _run_patiently(own, work)
+    finally:
+        own.close()
+
+
+def _run_patiently(db: Database, work: Callable[[Connection], None]) -> None:
+    """A migration that finds a lock held is rolled back and tried again, so that nothing queues behind it."""
+    until = time.monotonic() + _LOCK_PATIENCE
+    while True:
+        try:
+            with db.engine.connect() as connection:
+                work(connection)
+            return
+        except OperationalError as error:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > until:
+                raise
+            print("runyard migrate: a table is in use; trying again", file=sys.stderr)
+            time.sleep(_LOCK_PAUSE)
 
 
 def _config(connection: Connection) -> Config:
@@ -87,29 +137,68 @@ def main(arguments: list[str]) -> int:
         settings = load()
         settings.home.mkdir(parents=True, exist_ok=True)
         db = Database(settings.database)
-        match arguments or ["up"]:
-            case ["up"]:
-                upgrade(db)
-            case ["down", *rest]:
-                downgrade(db, rest[0] if rest else "base")
-            case ["new", *message]:
-                upgrade(db)
-                _write(db, " ".join(message))
-            case ["check"]:
-                left = differences(db)
-                for difference in left:
-                    print(difference)
-                return 1 if left else 0
-            case _:
-                print((__doc__ or "").splitlines()[0])
-                return 2
+        try:
+            return _dispatch(db, arguments or ["up"])
+        finally:
+            db.close()
     except ConfigurationError as error:
         print(f"runyard migrate: {error.message}", file=sys.stderr)
         return 2
     except OperationalError as error:
         print(f"runyard migrate: the database cannot be reached: {error.orig}", file=sys.stderr)
         return 1
+
+
+def _dispatch(db: Database, arguments: list[str]) -> int:
+    match arguments:
+        case ["up"]:
+            upgrade(db)
+        case ["down", *rest]:
+            return _down(db, rest)
+        case ["new", *message]:
+            upgrade(db)
+            _write(db, " ".join(message))
+        case ["check"]:
+            left = differences(db)
+            for difference in left:
+                print(difference)
+            return 1 if left else 0
+        case _:
+            print((__doc__ or "").splitlines()[0])
+            return 2
     return 0
+
+
+def _down(db: Database, arguments: list[str]) -> int:
+    """Take the tables back; dropping those of an installation in use needs `--yes`."""
+    wanted = [argument for argument in arguments if argument != "--yes"]
+    if len(wanted) != 1:
+        has, _ = revisions(db)
+        print(
+            f"runyard migrate: down needs a revision: `runyard migrate down {_before(has)}` takes the newest "
+            "migration back, `down base` drops every table.",
+            file=sys.stderr,
+        )
+        return 2
+    if wanted == ["base"] and "--yes" not in arguments and not is_empty(db):
+        print(
+            "runyard migrate: `down base` drops every table, with all runs, sessions and files' records in them. "
+            "Nothing was changed. Make a backup, then say `runyard migrate down base --yes`.",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        downgrade(db, wanted[0])
+    except CommandError as error:
+        print(f"runyard migrate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _before(revision: str | None) -> str:
+    """The revision before this one; revisions are numbered."""
+    number = int(revision) - 1 if revision and revision.isdigit() else 0
+    return f"{number:04d}" if number > 0 else "base"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ ALL: Final = "runyard:all"
 ORG: Final = "runyard:org:"
 TASK: Final = "runyard:task:"
 WORKER: Final = "runyard:worker:"
+#: Nobody subscribes to it: readiness checks publish here.
+PROBE: Final = "runyard:probe"
 
 #: A Redis that does not answer for this long is treated as away, in seconds.
 TIMEOUT: Final = 2.0

@@ -21,6 +21,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from common.domain.outages import diagnose
 from common.stream.channels import ALL, ORG, TASK, TIMEOUT, WORKER, Published
 from common.stream.subscription import GAP, Events, Item, Subscription, Tokens
 
@@ -141,7 +142,10 @@ class Follower:
         while True:
             await asyncio.sleep(TICK)
             if not self.connected:
-                self._gap(None)
+                try:
+                    self._gap(None)
+                except Exception:
+                    log.exception("A follower failed on a gap.", action="stream.gap")
 
     async def _keep_connected(self) -> None:
         pause = 0.1
@@ -163,6 +167,9 @@ class Follower:
                         await pubsub.aclose()  # type: ignore[no-untyped-call]
             except* (RedisError, OSError) as errors:
                 self._warn(errors.exceptions[0])
+            except* Exception:
+                # All followers of the process depend on this task: it connects again after any failure.
+                log.exception("The live stream's connection failed inside.", action="stream.reconnect")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -225,7 +232,7 @@ class Follower:
         """A message that is not ours, or of another version, must not end the stream of everybody."""
         try:
             self._handle(channel, data)
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - what a follower's callback raises is its own
             log.warning(
                 "A live message was not understood.",
                 action="stream.skip",
@@ -272,12 +279,14 @@ class Follower:
                     on_gap()
 
     def _warn(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         now = asyncio.get_running_loop().time()
         if now - self._warned_at >= _WARN_EVERY:
             self._warned_at = now
             log.warning(
                 "The live stream is away; followers read the database once a second.",
-                action="stream.reconnect", reason=str(error) or type(error).__name__,
+                action="stream.reconnect", reason=diagnose(error).reason,
             )  # fmt: skip
 
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
 import redis
 import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from common.stream.channels import ALL, ORG, TASK, TIMEOUT, WORKER, Published
+from common.domain.outages import Diagnosis, diagnose
+from common.stream.channels import ALL, ORG, PROBE, TASK, TIMEOUT, WORKER, Published
+from common.stream.encoding import encode, encode_each
 
 log = structlog.get_logger()
 
@@ -38,6 +39,10 @@ class Live:
         self._dropped = 0
         self._warned_at = 0.0
         self._closing = threading.Event()
+        #: Messages without a JSON form, which were left out.
+        self.unsendable = 0
+        #: What was wrong at the last publish or check; None while Redis takes messages.
+        self.trouble: Diagnosis | None = None
         self._client: redis.Redis | None = None
         self._thread: threading.Thread | None = None
         if redis_url:
@@ -62,6 +67,18 @@ class Live:
     def stop(self, worker_id: str, task_id: str) -> None:
         """Tell a worker that a run of its was stopped; it also learns that from its next write."""
         self._put((WORKER + worker_id, task_id))
+
+    def check(self) -> Diagnosis | None:
+        """Publish a message that nobody follows, on the caller's thread; what is wrong with Redis, or None."""
+        if self._client is None:
+            return None
+        try:
+            self._client.publish(PROBE, b"")
+        except (redis.RedisError, OSError) as error:
+            self.trouble = diagnose(error)
+        else:
+            self.trouble = None
+        return self.trouble
 
     def close(self) -> None:
         """Send what is queued, if Redis answers at once, and end the thread."""
@@ -90,10 +107,16 @@ class Live:
             try:
                 self._send(batch)
                 pause = _FIRST_PAUSE
+                self.trouble = None
             except (redis.RedisError, OSError) as error:
-                self._lose(batch, str(error))
+                self.trouble = diagnose(error)
+                self._lose(batch, self.trouble.reason)
                 self._closing.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            except Exception as error:
+                # Every run of the process publishes through this thread: it outlives any message.
+                log.exception("A batch of live messages failed inside.", action="live.drop")
+                self._lose(batch, f"{type(error).__name__} in the publisher")
             if not more or (self._closing.is_set() and self._queue.empty()):
                 return
 
@@ -117,9 +140,15 @@ class Live:
             missed, self._missed = self._missed, set()
         pipe = self._client.pipeline(transaction=False)
         if missed:
-            pipe.publish(ALL, orjson.dumps({"gap": sorted(missed)}))
-        for channel, message in _messages(batch):
+            pipe.publish(ALL, encode({"gap": sorted(missed)}))
+        messages, dropped = _messages(batch)
+        for channel, message in messages:
             pipe.publish(channel, message)
+        if dropped:
+            self.unsendable += dropped
+            log.warning(
+                "Live messages without a JSON form were left out.", action="live.skip", dropped=dropped
+            )
         try:
             if len(pipe):
                 pipe.execute()
@@ -142,27 +171,42 @@ class Live:
         )  # fmt: skip
 
 
-def _messages(batch: list[_Item]) -> list[tuple[str, bytes]]:
-    """The messages of a batch, in order; token deltas that follow one another share a message."""
+def _messages(batch: list[_Item]) -> tuple[list[tuple[str, bytes]], int]:
+    """The messages of a batch, in order, and how many items have no JSON form.
+
+    Token deltas that follow one another share a message.
+    """
     found: list[tuple[str, bytes]] = []
     deltas: dict[tuple[str, int], list[Any]] = {}
+    dropped = 0
     for channel, payload in batch:
         if channel.startswith(TASK):
             attempt, data = payload
             deltas.setdefault((channel, attempt), []).append(data)
             continue
-        found.extend(_token_messages(deltas))
+        dropped += _add_tokens(found, deltas)
         deltas = {}
         if channel.startswith(ORG):
-            events = [event.to_json() for event in payload]
-            found.append((channel, orjson.dumps(events, option=orjson.OPT_NON_STR_KEYS)))
+            events, lost = encode_each(event.to_json() for event in payload)
+            dropped += lost
+            # An event left out would be missed: its followers read the database instead.
+            found.append((channel, b"[" + b",".join(events) + b"]") if not lost else _gap(channel))
         else:
-            found.append((channel, payload.encode()))
-    return [*found, *_token_messages(deltas)]
+            found.append((channel, payload.encode("utf-8", "replace")))
+    dropped += _add_tokens(found, deltas)
+    return found, dropped
 
 
-def _token_messages(deltas: dict[tuple[str, int], list[Any]]) -> list[tuple[str, bytes]]:
-    return [
-        (channel, orjson.dumps({"attempt": attempt, "tokens": data}, option=orjson.OPT_NON_STR_KEYS))
-        for (channel, attempt), data in deltas.items()
-    ]
+def _gap(channel: str) -> tuple[str, bytes]:
+    return ALL, encode({"gap": [channel.removeprefix(ORG)]})
+
+
+def _add_tokens(found: list[tuple[str, bytes]], deltas: dict[tuple[str, int], list[Any]]) -> int:
+    """Add a message for each attempt's deltas; how many deltas have no JSON form."""
+    dropped = 0
+    for (channel, attempt), data in deltas.items():
+        tokens, lost = encode_each(data)
+        dropped += lost
+        if tokens:
+            found.append((channel, b'{"attempt":%d,"tokens":[%s]}' % (attempt, b",".join(tokens))))
+    return dropped

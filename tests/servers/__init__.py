@@ -10,6 +10,7 @@ from __future__ import annotations
 from tests.servers.keeper import ensure, stop_all
 from tests.servers.mariadb import MariaDB, fresh_schema
 from tests.servers.missing import ServerMissing
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres, fresh_database
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import RedisServer, ValkeyServer
@@ -26,6 +27,7 @@ GIVEN = {
 __all__ = [
     "GIVEN",
     "MariaDB",
+    "PgBouncer",
     "Postgres",
     "RabbitMQ",
     "RedisServer",

@@ -127,7 +127,7 @@ class Child:
     async def serve(self) -> None:
         """Execute what is sent until there is no more."""
         self._guard.install(self._loop)
-        execution = Execution(self._settings, lambda forget: Doorbell(application(self._settings), forget))
+        execution = Execution(self._settings, partial(Doorbell, application(self._settings)))
         await execution.open()
         self._execution = execution
         self._runs = Runs(

@@ -26,7 +26,7 @@ context.configure(
     connection=connection,
     target_metadata=metadata,
     render_as_batch=connection.dialect.name == "sqlite",
-    transaction_per_migration=False,
+    transaction_per_migration=connection.dialect.name == "postgresql",
     compare_type=True,
     render_item=_plain,
     include_name=_is_ours,

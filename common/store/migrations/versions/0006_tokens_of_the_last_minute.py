@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alembic import op
+from common.store.migrations import growing
 
 revision = "0006"
 down_revision = "0005"
@@ -12,9 +12,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply."""
-    op.create_index("ix_turns_at", "turns", ["at"])
+    growing.create_index("ix_turns_at", "turns", ["at"])
 
 
 def downgrade() -> None:
     """Undo."""
-    op.drop_index("ix_turns_at", table_name="turns")
+    growing.drop_index("ix_turns_at", "turns")

@@ -88,9 +88,9 @@ class DeliveryShop(Workshop):
         self.ears.deliverers.remove(deliverer)
         deliverer._draining = True
         deliverer._writer = _Gone()  # type: ignore[assignment]
-        for task in [*deliverer._calls.values(), deliverer._claimer]:
-            if task is not None:
-                task.cancel()
+        for task in deliverer._calls.values():
+            task.cancel()
+        deliverer._claimer.cancel()
 
     def endpoint(self, url: str, **options: Any) -> tuple[str, str]:
         """Make an endpoint; its id and its secret."""

@@ -16,6 +16,8 @@ from common.services.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
 from common.settings import Settings
 from runyard.errors import AgentError
 from workers.agent.loop import providers
+from workers.agent.wire.providers import ProviderRules
+from workers.agent.wire.transport import CheckedClient
 
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 600.0
@@ -118,7 +120,8 @@ class ProviderModels:
     def _http(self) -> httpx2.AsyncClient:
         """The shared client: building one costs 45 ms, most of it for TLS."""
         if self._client is None:
-            self._client = httpx2.AsyncClient(
+            self._client = CheckedClient(
+                ProviderRules(),
                 timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=200),
                 follow_redirects=True,

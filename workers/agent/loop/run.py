@@ -106,6 +106,7 @@ class Run:
             persona.name,
             contract=contract,
             streaming=self._plan.streaming and main,
+            max_tokens=persona.max_tokens,
         )
         notes: list[str] = []
         if tools:

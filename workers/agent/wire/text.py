@@ -9,7 +9,11 @@ from typing import Any, Final
 
 REPLACEMENT: Final = "\ufffd"
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
-_SUSPECT: Final = re.compile(rb"\x00|\\u(?:[dD][89a-fA-F]|0000)|NaN|Infinity")
+#: Escapes of what `clean` replaces, and numbers that may be too long or not finite.
+_SUSPECT: Final = re.compile(rb"\x00|\\u(?:[dD][89a-fA-F]|0000)|NaN|Infinity|\d{19}|[eE]\+?\d{3}")
+#: How deeply a value may be nested; some of the JSON writers in use stop at 254.
+DEEPEST: Final = 100
+_MOST_BITS: Final = 4096
 
 
 def clean(text: str) -> str:
@@ -19,16 +23,21 @@ def clean(text: str) -> str:
     return text.replace("\x00", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def cleaned(value: Any) -> Any:
-    """A JSON value with `clean` texts and keys; NaN and infinities are null."""
+def cleaned(value: Any, depth: int = 0) -> Any:
+    """A JSON value that every JSON writer takes: `clean` texts and keys, null for NaN and infinities, text for
+    integers of more than 64 bits. Raises `ValueError` for one nested more than `DEEPEST` times."""
+    if depth > DEEPEST:
+        raise ValueError("nested too deeply")
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return {clean(str(key)): cleaned(one) for key, one in value.items()}
+        return {clean(str(key)): cleaned(one, depth + 1) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [cleaned(one) for one in value]
+        return [cleaned(one, depth + 1) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value) if value.bit_length() < _MOST_BITS else None
     return value
 
 
@@ -36,7 +45,7 @@ def parse(data: bytes) -> Any:
     """The JSON value that `data` spells, cleaned, byte order mark or not. Raises `ValueError` where it is none."""
     try:
         value = json.loads(data.decode("utf-8-sig", "replace"))
-        return cleaned(value) if _SUSPECT.search(data) else value
+        return cleaned(value) if _is_suspect(data) else value
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -47,11 +56,17 @@ def dump(value: Any) -> bytes:
 
 
 def clean_json(text: str) -> str:
-    """`clean`, also for escapes inside text that is JSON itself, such as the arguments of a tool call."""
+    """`clean`, also inside text that is JSON itself, such as the arguments of a tool call; see `cleaned`."""
     text = clean(text)
-    if _SUSPECT.search(text.encode()) is None:
+    if not _is_suspect(text.encode()):
         return text
     try:
         return json.dumps(cleaned(json.loads(text)), ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return text
+    except RecursionError:
+        return "null"
+    except ValueError:
+        return text if text.count("{") + text.count("[") <= DEEPEST else "null"
+
+
+def _is_suspect(data: bytes) -> bool:
+    return _SUSPECT.search(data) is not None or data.count(b"{") + data.count(b"[") > DEEPEST

@@ -6,9 +6,8 @@ import json
 import re
 from typing import Any, Final
 
-from workers.agent.wire.text import cleaned
+from workers.agent.wire.text import cleaned, is_suspect
 
-_ESCAPED: Final = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)|\x00")
 _FIRST: Final = re.compile(r"[\ud800-\udbff]\Z")
 
 
@@ -22,7 +21,7 @@ class Joiner:
         """The JSON value of an event with storable text. Raises `ValueError` where it is none."""
         try:
             value = json.loads(data.decode("utf-8-sig", "replace"))
-            if not self._waiting and _ESCAPED.search(data) is None:
+            if not self._waiting and not is_suspect(data):
                 return value
             return cleaned(self._joined(value, ()))
         except RecursionError:

@@ -45,7 +45,7 @@ def parse(data: bytes) -> Any:
     """The JSON value that `data` spells, cleaned, byte order mark or not. Raises `ValueError` where it is none."""
     try:
         value = json.loads(data.decode("utf-8-sig", "replace"))
-        return cleaned(value) if _is_suspect(data) else value
+        return cleaned(value) if is_suspect(data) else value
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -58,7 +58,7 @@ def dump(value: Any) -> bytes:
 def clean_json(text: str) -> str:
     """`clean`, also inside text that is JSON itself, such as the arguments of a tool call; see `cleaned`."""
     text = clean(text)
-    if not _is_suspect(text.encode()):
+    if not is_suspect(text.encode()):
         return text
     try:
         return json.dumps(cleaned(json.loads(text)), ensure_ascii=False, separators=(",", ":"))
@@ -68,5 +68,6 @@ def clean_json(text: str) -> str:
         return text if text.count("{") + text.count("[") <= DEEPEST else "null"
 
 
-def _is_suspect(data: bytes) -> bool:
+def is_suspect(data: bytes) -> bool:
+    """Whether JSON text may hold what `cleaned` replaces."""
     return _SUSPECT.search(data) is not None or data.count(b"{") + data.count(b"[") > DEEPEST

@@ -108,7 +108,7 @@ class GuardedClient:
         """An `httpx2` client on the shared connections, for libraries that bring their own protocol (MCP).
 
         It follows no redirects, reads no proxy settings and has cookies of its own; closing it closes nothing
-        shared. `wrap` may put a transport of the caller's around the guarded one.
+        shared. `wrap` may put another transport around the guarded one.
         """
         guarded = SharedTransport(self._transport)
         return httpx2.AsyncClient(

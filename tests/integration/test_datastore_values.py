@@ -79,7 +79,7 @@ SQLITE: dict[str, Any] = {
 
 
 def check(ask: Callable[..., Any], expected: dict[str, Any]) -> None:
-    """All values in one row, as the worst case has it, beside a row of plain ones."""
+    """All values in one row, as the worst case has it."""
     columns = ", ".join(f"{sql} as c{number}" for number, sql in enumerate(expected))
     rows = ask(f"select {columns}", [], CAPS)
     found = dict(zip(expected, rows.rows[0], strict=True))

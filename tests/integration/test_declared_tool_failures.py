@@ -1,4 +1,4 @@
-"""Whatever a tool raises or returns is a result that its agent sees: no run fails or hangs for it."""
+"""What a tool raises or returns is a result that its agent sees: no run fails or hangs for it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def awaits_a_cancelled_task() -> str:
 
 @tool(name="too_slow", timeout=0.2)
 async def too_slow() -> str:
-    """Take too long."""
+    """Sleep."""
     await asyncio.sleep(30)
     return "never"
 

@@ -1,4 +1,4 @@
-"""MCP servers that send what the protocol does not promise, fail in passing, or forget their sessions."""
+"""MCP servers that send what the protocol does not document, fail in passing, or forget their sessions."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ ODD_TOOLS: dict[str, tuple[Any, bool]] = {  # whether the tool can be used
     "no name": ({"inputSchema": {"type": "object"}}, False),
     "a null name": ({"name": None}, False),
     "no object": ("odd", False),
-    "a name that is taken": ({"name": "good", "description": "Another."}, False),
+    "a duplicate name": ({"name": "good", "description": "Another."}, False),
     "half a surrogate pair as its name": ({"name": "odd\ud800"}, False),
     "an endless name": ({"name": "n" * 5000}, False),
     "an absurd size": ({"name": "odd", "inputSchema": {"type": "object", "properties": MANY}}, False),
@@ -136,9 +136,9 @@ async def test_a_list_that_is_none_is_a_server_without_tools(
 
 PNG = base64.b64encode(documents.image("PNG")).decode()
 RESULTS: dict[str, tuple[Any, str]] = {
-    "structure alone": ({"structuredContent": {"plan": "gold"}}, '{"plan":"gold"}'),
+    "structure only": ({"structuredContent": {"plan": "gold"}}, '{"plan":"gold"}'),
     "structure that is a list": ({"structuredContent": [1, 2]}, "[1,2]"),
-    "a structure beside null": ({"structuredContent": {"plan": "gold"}, "content": None}, '{"plan":"gold"}'),
+    "a structure and null": ({"structuredContent": {"plan": "gold"}, "content": None}, '{"plan":"gold"}'),
     "nothing": ({}, ""),
     "null": (None, ""),
     "a text that is bare": ({"content": "bare"}, "bare"),

@@ -223,6 +223,7 @@ def _with_arguments(arguments: Any) -> Any:
         (None, "a cat in the nowhere"),
         ("", "a cat in the nowhere"),
         ('{"where": "att\\ud800ic"}', "a cat in the att\ufffdic"),
+        ('{"where": 1180591620717411303424}', "a cat in the 1180591620717411303424"),
     ],
 )
 async def test_arguments_of_a_call_may_come_as_an_object_or_not_at_all(
@@ -234,8 +235,11 @@ async def test_arguments_of_a_call_may_come_as_an_object_or_not_at_all(
     assert results_of(compatible.server.requests[1]) == [result]
 
 
-async def test_broken_arguments_are_the_models_to_correct(compatible: Desk) -> None:
-    broken = odd(calls(oddity_look={}), _with_arguments('{"where": '))
+@pytest.mark.parametrize(
+    "arguments", ['{"where": ', "[1]", "NaN", '{"where": ' + "[" * 5000 + "]" * 5000 + "}"]
+)
+async def test_broken_arguments_are_the_models_to_correct(compatible: Desk, arguments: str) -> None:
+    broken = odd(calls(oddity_look={}), _with_arguments(arguments))
     compatible.server.answer(broken, calls(oddity_look={"where": "attic"}), say("Found."))
     assert (await compatible.completed("Where?")).output == "Found."
 

@@ -109,7 +109,7 @@ def sniff(data: bytes, name: str, claimed_type: str = "") -> Sniffed:
 
 
 def _is_mail(data: bytes, name: str, claimed_type: str) -> bool:
-    """A mail by its name or its type: by its first lines alone, a text that quotes one is none."""
+    """A mail by its name or its type: a text that quotes a mail is none."""
     named = name.lower().endswith(".eml") or claimed_type.lower().startswith("message/rfc822")
     return named and _MAIL_HEADER.search(data[:16384]) is not None
 

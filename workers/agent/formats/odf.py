@@ -1,6 +1,6 @@
 """OpenDocument texts, presentations and spreadsheets: paragraphs, lists and tables in their order.
 
-All three hold their content in one XML part of one vocabulary (OASIS OpenDocument 1.3, part 3).
+All three have their content in one XML part of one vocabulary (OASIS OpenDocument 1.3, part 3).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workers.agent.formats.table import render
 
 _URN = "urn:oasis:names:tc:opendocument:xmlns:"
 _UNCHANGED = Edit(re.compile("(?!)"), re.compile(b"(?!)"), b"")
-#: Blank cells within a row, and spaces in a line, that a file may ask for by a number alone.
+#: Blank cells within a row, and spaces in a line, that a file may ask for by one number.
 _MOST_REPEATED = 1000
 
 

@@ -1,4 +1,4 @@
-"""Presentations: the text of each slide in the order of its shapes, its tables, and the speaker's notes."""
+"""Presentations: the text of each slide in the order of its shapes, its tables, and the notes."""
 
 from __future__ import annotations
 

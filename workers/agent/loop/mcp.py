@@ -35,12 +35,12 @@ from workers.agent.wire.text import clean
 from workers.attempt import Attempt
 
 _INIT_SECONDS: Final = 15.0
-#: Tries of one handshake or call, the waits between them, and how long all of a handshake's may take, in seconds.
+#: Tries of one handshake or call, the waits between them, and the time for all of a handshake's, in seconds.
 _MOST_TRIES: Final = 4
 _WAITS: Final = (0.5, 1.0, 2.0)
 _LONGEST_WAIT: Final = 10.0
 _HANDSHAKE_SECONDS: Final = 30.0
-#: What a call may take longer than its server's limit: the limit is the server's, the rest is for tries.
+#: How much longer than its server's limit a call may last: the limit is the server's, the rest is for tries.
 _GRACE_SECONDS: Final = 15.0
 T = TypeVar("T")
 

@@ -55,7 +55,7 @@ _LONGEST_LOGGED: Final = 2000
 #: The longest time that a run waits because a provider asks for it, in seconds.
 LONGEST_WAIT: Final = 3600.0
 _FIRST_TIMESTAMP: Final = 1e9  # as a number of seconds, 32 years; as a time, the year 2001
-#: What the library says where an answer is none. Its checks have no class of their own.
+#: The library's messages where an answer is none. Its checks have no class of their own.
 _NO_ANSWER: Final = (
     "Invalid response from",
     "ended without content",
@@ -133,7 +133,7 @@ def _by_status(error: BaseException) -> tuple[str, bool]:
 
 
 def _message(error: BaseException, code: str, status: int | None) -> str:
-    """A sentence for the run's readers. What a provider writes about keys is for operators alone, see `_log`."""
+    """A sentence for the run's readers. What a provider writes about keys is for operators only, see `_log`."""
     model = getattr(error, "model_name", None)
     of = f" for {model}" if model else ""
     if code == "model_key_refused" or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

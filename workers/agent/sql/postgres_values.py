@@ -1,4 +1,4 @@
-"""Values of PostgreSQL that Python's types cannot hold: infinite and ancient dates, 24:00, intervals, ranges.
+"""Values of PostgreSQL that Python's types do not cover: infinite and ancient dates, 24:00, intervals, ranges.
 
 They are read as the text that the server writes, so that no row fails for one of its values.
 """

@@ -39,7 +39,7 @@ def asker(path: Path) -> Callable[[str, Sequence[Any], Caps], Rows]:
 
 def _open(path: Path, deadline: float) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
-    # SQLite takes any bytes for a text.
+    # SQLite stores any bytes as a text.
     connection.text_factory = lambda data: data.decode(errors="replace")
     connection.execute("PRAGMA query_only=ON")
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)

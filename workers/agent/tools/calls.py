@@ -1,4 +1,4 @@
-"""Calling an author's tool: whatever comes out of it is its result or its failure, and nothing else's.
+"""Calling an author's tool: every way out of it is its result or its failure.
 
 A tool may raise what would end a worker's event loop (`SystemExit`), what looks like the run's own cancellation
 (`CancelledError`), or what a thread cannot hand on (`StopIteration`): none of it leaves this module.
@@ -19,7 +19,7 @@ logger = structlog.get_logger("runyard.tools")
 
 _LONGEST: Final = 2000
 _MOST_INNER: Final = 5
-#: How long a tool that was cancelled may take to end, in seconds, before it is left to itself.
+#: Seconds that a cancelled tool has to end; after that it is left to itself.
 _LEAVING_SECONDS: Final = 5.0
 
 

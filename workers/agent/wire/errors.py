@@ -1,4 +1,4 @@
-"""Errors that services send with status 200: which status they stand for, and what they say."""
+"""Errors that services send with status 200: the status they stand for, and their message."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def status_of(error: Any) -> int:
 
 
 def words_of(value: Any) -> str:
-    """What an error's body says, in its own words; empty where it says nothing."""
+    """The message in the body of an error; empty where there is none."""
     if isinstance(value, str):
         return clean(value)[:_LONGEST].strip()
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Input schemas of MCP tools, brought into the form that every model provider takes: an object at the root. Pure."""
+"""Input schemas of MCP tools, brought into the form that every model provider accepts: an object at the root. Pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _REFUSED: Final = (*_ALTERNATIVES, "not", "enum", "const", "if", "then", "else",
 
 
 class Unusable(Exception):
-    """The schema cannot be used; the message says why."""
+    """The schema cannot be used; the message is the reason."""
 
 
 def usable(schema: Any) -> dict[str, Any]:
     """The schema of the arguments as a model gets it. Raises `Unusable`.
 
-    Nothing and ``{}`` take any object. A reference at the root is replaced by what it names, alternatives at the root
+    Nothing and ``{}`` allow any object. A reference at the root is replaced by what it names, alternatives at the root
     by an object that allows what any of them does: the server checks the arguments for itself.
     """
     if schema is None or schema is True or schema == {}:
@@ -77,8 +77,8 @@ def _united(root: dict[str, Any], parts: list[dict[str, Any]], *, every: bool) -
             elif name not in ("required", "additionalProperties"):
                 united.setdefault(name, value)
     wanted = [set(_texts(part.get("required"))) for part in parts]
-    shared = set.union(*wanted) if wanted and every else set.intersection(*wanted) if wanted else set()
-    required = [*_texts(root.get("required")), *sorted(shared - set(_texts(root.get("required"))))]
+    agreed = set.union(*wanted) if wanted and every else set.intersection(*wanted) if wanted else set()
+    required = [*_texts(root.get("required")), *sorted(agreed - set(_texts(root.get("required"))))]
     if required:
         united["required"] = required
     if parts:

@@ -32,7 +32,7 @@ def whole(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def chunk(value: dict[str, Any]) -> dict[str, Any]:
-    """A piece of a streamed completion; one with the usage alone has no choices."""
+    """A piece of a streamed completion; one with nothing but the usage has no choices."""
     given = value.get("choices")
     choices = []
     for one in given if isinstance(given, list) else ():
@@ -50,7 +50,7 @@ def chunk(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_chunk(value: dict[str, Any]) -> dict[str, Any]:
-    """A whole completion as the one piece of a stream, for servers that answer so to whoever wants a stream."""
+    """A whole completion as the one piece of a stream, for servers that cannot stream."""
     completion = whole(value)
     choices = []
     for choice in completion["choices"]:

@@ -24,7 +24,7 @@ def clean(text: str) -> str:
 
 
 def cleaned(value: Any, depth: int = 0) -> Any:
-    """A JSON value that every JSON writer takes: `clean` texts and keys, null for NaN and infinities, text for
+    """A JSON value that every JSON writer accepts: `clean` texts and keys, null for NaN and infinities, text for
     integers of more than 64 bits. Raises `ValueError` for one nested more than `DEEPEST` times."""
     if depth > DEEPEST:
         raise ValueError("nested too deeply")
@@ -69,5 +69,5 @@ def clean_json(text: str) -> str:
 
 
 def is_suspect(data: bytes) -> bool:
-    """Whether JSON text may hold what `cleaned` replaces."""
+    """Whether JSON text may contain what `cleaned` replaces."""
     return _SUSPECT.search(data) is not None or data.count(b"{") + data.count(b"[") > DEEPEST

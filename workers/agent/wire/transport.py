@@ -107,7 +107,7 @@ def _response(
     content: bytes | None = None,
     stream: httpx2.AsyncByteStream | None = None,
 ) -> httpx2.Response:
-    """The answer under the headers that still hold for it: it is unpacked."""
+    """The answer under the headers that are still true of it: it is unpacked."""
     kept = [(name, value) for name, value in headers.multi_items() if name.lower() not in _CHANGED]
     return httpx2.Response(
         status or response.status_code,

@@ -144,7 +144,7 @@ async def test_an_answer_without_choices_is_asked_for_again(office: Desk, provid
     empty = {"openai": {"choices": []}, "anthropic": {"content": None}, "google": {"candidates": []}}[
         provider
     ]
-    none = {"stop_reason": None} if provider == "anthropic" else {}
+    none: dict[str, Any] = {"stop_reason": None} if provider == "anthropic" else {}
     office.server.answer(odd(say("x"), lambda answer: answer | empty | none), say("Here."))
     task = await office.completed("Hello?")
     assert (task.output, errors(office, task)) == ("Here.", ["model_server_error"])

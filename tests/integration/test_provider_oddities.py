@@ -141,11 +141,13 @@ async def test_a_permanent_error_with_status_200_is_not_retried(compatible: Desk
 
 
 async def test_an_answer_without_choices_is_asked_for_again(office: Desk, provider: str) -> None:
-    empty = {"openai": {"choices": []}, "anthropic": {"content": None}, "google": {"candidates": []}}[
-        provider
-    ]
-    none: dict[str, Any] = {"stop_reason": None} if provider == "anthropic" else {}
-    office.server.answer(odd(say("x"), lambda answer: answer | empty | none), say("Here."))
+    shapes: dict[str, dict[str, Any]] = {
+        "openai": {"choices": []},
+        "anthropic": {"content": None, "stop_reason": None},
+        "google": {"candidates": []},
+    }
+    empty = shapes[provider]
+    office.server.answer(odd(say("x"), lambda answer: answer | empty), say("Here."))
     task = await office.completed("Hello?")
     assert (task.output, errors(office, task)) == ("Here.", ["model_server_error"])
 

@@ -43,6 +43,10 @@ class Models(Protocol):
         """The model of this name; `AgentError` saying what to configure when it cannot be had."""
         ...
 
+    def loaded(self, name: str | None) -> bool:
+        """Whether `get` gives this model at once. Else it imports a provider's library, which takes seconds."""
+        ...
+
     async def aclose(self) -> None:
         """Close the connections."""
         ...
@@ -71,6 +75,11 @@ class ProviderModels:
         models = [first.model, *(other.model for other in others)]
         ends = all(one.tells_end for one in (first, *others))
         return Chosen(FallbackModel(*models), first.name, ends, all(o.sees_images for o in (first, *others)))
+
+    def loaded(self, name: str | None) -> bool:
+        """See `Models.loaded`."""
+        wanted = [name, *self._fallbacks()] if name else []
+        return all(one == LOCAL or one in self._built for one in wanted)
 
     async def aclose(self) -> None:
         """See `Models.aclose`."""

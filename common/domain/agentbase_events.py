@@ -148,6 +148,16 @@ def _custom(data: Mapping[str, Any]) -> list[Body]:
     return [{"type": "agent_event", "name": data.get("name"), "data": data.get("data")}]
 
 
+def _mcp_server(data: Mapping[str, Any]) -> list[Body]:
+    """A server that cannot be used is no end of the run: its agent goes on without it."""
+    if data.get("state") != "failed":
+        return []
+    names = ("server", "error", "code", "http_status")
+    return [
+        {"type": "agent_event", "name": "mcp_server_failed", "data": {name: data.get(name) for name in names}}
+    ]
+
+
 def _progress(data: Mapping[str, Any]) -> list[Body]:
     return [
         {"type": "agent_progress", "fraction": data.get("fraction"), "content": data.get("message") or ""}
@@ -163,6 +173,7 @@ _MADE: Final[dict[str, Any]] = {
     "step": _step,
     "workflow_step": _workflow_step,
     "handoff": _handoff,
+    "mcp_server": _mcp_server,
     "final_output": _final_output,
     "custom": _custom,
     "progress": _progress,

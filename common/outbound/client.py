@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -98,15 +98,21 @@ class GuardedClient:
         return _unpacked(answer, max_bytes)
 
     def http_client(
-        self, *, headers: Mapping[str, str] | None = None, timeout: float = 30.0, read: float = 300.0
+        self,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+        read: float = 300.0,
+        wrap: Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport] | None = None,
     ) -> httpx2.AsyncClient:
         """An `httpx2` client on the shared connections, for libraries that bring their own protocol (MCP).
 
         It follows no redirects, reads no proxy settings and has cookies of its own; closing it closes nothing
-        shared.
+        shared. `wrap` may put another transport around the guarded one.
         """
+        guarded = SharedTransport(self._transport)
         return httpx2.AsyncClient(
-            transport=SharedTransport(self._transport),
+            transport=guarded if wrap is None else wrap(guarded),
             headers=dict(headers or {}),
             timeout=httpx2.Timeout(timeout, read=read),
             follow_redirects=False,

@@ -85,6 +85,10 @@ class Script:
         """The script, whatever the name."""
         return self.model
 
+    def loaded(self, name: str | None) -> bool:
+        """It is given at once."""
+        return True
+
     async def aclose(self) -> None:
         """Nothing is open."""
 

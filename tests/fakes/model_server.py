@@ -9,10 +9,11 @@ with ModelServer() as server:
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.fakes import anthropic_wire, google_wire, openai_wire
-from tests.fakes.replies import Reply, calls, fail, say
+from tests.fakes.replies import Reply, calls, fail, odd, raw, say
 
 __all__ = [
     "ModelServer",
@@ -31,6 +32,8 @@ __all__ = [
     "calls",
     "fail",
     "last_user",
+    "odd",
+    "raw",
     "results_of",
     "say",
     "system_of",
@@ -140,15 +143,30 @@ class ModelServer:
             await asyncio.sleep(reply.delay)
         if reply.hold is not None:
             await asyncio.to_thread(reply.hold.wait, 30)
+        if reply.raw is not None:
+            return Response(reply.raw, reply.status, media_type=reply.media_type)
         if reply.status >= 400:
             return _failed(wire, reply)
         if body.get("stream"):
-            return StreamingResponse(wire.stream(body, reply), media_type="text/event-stream")
-        return JSONResponse(wire.whole(body, reply))
+            stream = wire.stream(body, reply)
+            if reply.change is not None:
+                stream = _changed(stream, reply.change)
+            return StreamingResponse(stream, media_type="text/event-stream")
+        answer = wire.whole(body, reply)
+        if reply.change is not None:
+            answer = reply.change(answer)
+        return Response(json.dumps(answer), media_type="application/json")
+
+
+async def _changed(stream: AsyncIterator[str], change: Callable[[dict[str, Any]], Any]) -> AsyncIterator[str]:
+    """The events of a stream, each with its data changed."""
+    async for event in stream:
+        head, mark, data = event.partition("data: ")
+        yield f"{head}{mark}{json.dumps(change(json.loads(data)))}\n\n" if data.startswith("{") else event
 
 
 def _failed(wire: Any, reply: Reply) -> JSONResponse:
-    body = wire.error(reply.status, f"scripted {reply.status}", reply)
+    body = wire.error(reply.status, reply.words or f"scripted {reply.status}", reply)
     headers = {"Retry-After": reply.retry_after} if reply.retry_after and wire is not google_wire else {}
     return JSONResponse(body, reply.status, headers=headers)
 

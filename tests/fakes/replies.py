@@ -6,7 +6,8 @@ import json
 import re
 import threading
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -29,6 +30,10 @@ class Reply:
     hold: threading.Event | None = None  # answers only once this is set
     kind: str | None = None  # the error's type, where the protocol has one beside the status
     breaks: bool = False  # a stream ends with the protocol's error event
+    raw: bytes | None = None  # the whole body as it is sent, of the type `media_type`
+    media_type: str = "application/json"
+    change: Callable[[dict[str, Any]], Any] | None = None  # changes the answer's JSON, or each of its events
+    words: str | None = None  # an error's message
 
 
 def say(text: str, **options: Any) -> Reply:
@@ -48,6 +53,16 @@ def calls(*made: tuple[str, dict[str, Any]], text: str | None = None, **named: d
 def fail(status: int, retry_after: float | None = None, code: str | None = None) -> Reply:
     """An error answer. `retry_after` is seconds, `code` the error's type or code in its body."""
     return Reply(status=status, retry_after=None if retry_after is None else f"{retry_after:g}", kind=code)
+
+
+def raw(body: str | bytes, media_type: str = "application/json", status: int = 200) -> Reply:
+    """An answer with this body."""
+    return Reply(raw=body.encode() if isinstance(body, str) else body, media_type=media_type, status=status)
+
+
+def odd(reply: Reply, change: Callable[[dict[str, Any]], Any]) -> Reply:
+    """An answer whose JSON was changed: `change` gets it, or each event of a stream, and returns what is sent."""
+    return replace(reply, change=change)
 
 
 def pieces(text: str) -> list[str]:

@@ -29,6 +29,7 @@ def test_every_event_is_told() -> None:
         events.tool_result(1, "", "", "ok", None, 0.0),
         events.handoff(1, "a", "b", ""),
         events.output_invalid(1, [], 1),
+        events.output_truncated(1, "a", None),
         events.final_output("", None),
         events.mcp_server("", "failed"),
         events.workflow("", "started"),

@@ -19,9 +19,15 @@ def thinking(turn: int, agent: str, text: str) -> Event:
     return "thinking", {"turn": turn, "agent": agent, "text": text}
 
 
-def message(turn: int, agent: str, text: str) -> Event:
-    """Text for the user."""
-    return "message", {"turn": turn, "agent": agent, "text": text}
+def message(turn: int, agent: str, text: str, *, truncated: bool = False) -> Event:
+    """Text for the user. `truncated`: the limit of tokens cut it off."""
+    more = {"truncated": True} if truncated else {}
+    return "message", {"turn": turn, "agent": agent, "text": text, **more}
+
+
+def output_truncated(turn: int, agent: str, max_tokens: int | None) -> Event:
+    """The limit of tokens cut the turn off: the agent's own `max_tokens`, or without one the model's."""
+    return "output_truncated", {"turn": turn, "agent": agent, "max_tokens": max_tokens}
 
 
 def tool_call(turn: int, agent: str, call_id: str, tool: str, arguments: Any, source: str) -> Event:

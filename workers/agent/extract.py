@@ -7,7 +7,11 @@ child process under a memory limit and a clock.
 
 from __future__ import annotations
 
-from workers.agent.extraction import Draft, Extracted, ExtractionError, ExtractLimits, megabytes
+from importlib import import_module
+from typing import Final
+
+from workers.agent.extraction import Draft, Extracted, ExtractionError, ExtractLimits, Kind, megabytes
+from workers.agent.formats import gzip
 from workers.agent.sniff import Sniffed, sniff
 
 DEFAULT_LIMITS = ExtractLimits()
@@ -25,10 +29,13 @@ def extract(
     check_size(data, name, limits)
     draft = Draft(name, limits)
     try:
-        sniffed = sniff(data, name, claimed_type)
+        inner = name
+        if data.startswith(gzip.MAGIC):
+            data, inner = gzip.unpacked(data, name, limits)
+        sniffed = sniff(data, inner, claimed_type)
         _read(data, sniffed, draft)
-    except ExtractionError:
-        raise
+    except ExtractionError as error:
+        raise ExtractionError(error.code, name, error.problem, error.remedy) from error.__cause__
     except Exception as error:  # parsers fail on broken files in every way there is
         if _is_out_of_memory(error):
             problem = "reading it takes more memory than one file may"
@@ -51,33 +58,25 @@ def check_size(data: bytes, name: str, limits: ExtractLimits) -> None:
         raise ExtractionError("file_too_large", name, problem)
 
 
+#: The module of `workers.agent.formats` that reads a kind, from bytes or from the decoded text.
+_FROM_BYTES: Final[dict[Kind, str]] = {
+    "pdf": "pdf",
+    "docx": "docx",
+    "pptx": "pptx",
+    "xlsx": "xlsx",
+    **dict.fromkeys(("odt", "odp", "ods"), "odf"),
+    "rtf": "rtf",
+    "email": "mail",
+    "image": "image",
+}
+_FROM_TEXT: Final[dict[Kind, str]] = {"csv": "table", "html": "html"}
+
+
 def _read(data: bytes, sniffed: Sniffed, draft: Draft) -> None:
     """Each parser is imported where a file needs it: a process that reads no workbooks loads no openpyxl."""
-    text = sniffed.text or ""
-    match sniffed.kind:
-        case "pdf":
-            from workers.agent.formats import pdf
-
-            pdf.read(data, draft)
-        case "docx":
-            from workers.agent.formats import docx
-
-            docx.read(data, draft)
-        case "xlsx":
-            from workers.agent.formats import xlsx
-
-            xlsx.read(data, draft)
-        case "image":
-            from workers.agent.formats import image
-
-            image.read(data, draft)
-        case "csv":
-            from workers.agent.formats import table
-
-            table.read(text, draft)
-        case "html":
-            from workers.agent.formats import html
-
-            html.read(text, draft)
-        case _:
-            draft.add(text)
+    if module := _FROM_BYTES.get(sniffed.kind):
+        import_module(f"workers.agent.formats.{module}").read(data, draft)
+    elif module := _FROM_TEXT.get(sniffed.kind):
+        import_module(f"workers.agent.formats.{module}").read(sniffed.text or "", draft)
+    else:
+        draft.add(sniffed.text or "")

@@ -9,7 +9,10 @@ from typing import Literal
 
 from common.domain.errors import InvalidRequest
 
-Kind = Literal["pdf", "docx", "xlsx", "csv", "json", "html", "markdown", "text", "image"]
+Kind = Literal[
+    "pdf", "docx", "pptx", "xlsx", "odt", "odp", "ods", "rtf", "email",
+    "csv", "json", "html", "markdown", "text", "image",
+]  # fmt: skip
 
 MIB = 2**20
 
@@ -20,7 +23,10 @@ REMEDIES = {
     "image_too_large": "Scale the image down and attach it again.",
     "file_encrypted": "Remove the password and attach the file again.",
     "file_corrupt": "Open the file in the program it was made with, save it anew and attach it again.",
-    "file_unsupported": "Attach it as PDF, DOCX, XLSX, CSV, text, HTML, JSON or an image.",
+    "file_unsupported": (
+        "Attach it as PDF, DOCX, PPTX, XLSX, ODT, ODP, ODS, RTF, EML, CSV, text, HTML, Markdown, JSON or an image; "
+        "any of them may be packed with gzip."
+    ),
     "extraction_timeout": "Split the file, or save it anew in a simpler form.",
     "extraction_out_of_memory": "Split the file, or save it anew in a simpler form.",
     "extraction_crashed": "Save the file anew, or attach it in another format.",
@@ -78,7 +84,7 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What a file says. `pages` counts all pages of a PDF or sheets of a workbook, also those left out.
+    """What a file says. `pages` counts all pages, slides or sheets of a file that has them, also those left out.
 
     `truncated`: something was left out; `notice` says what, for the model to know.
     """

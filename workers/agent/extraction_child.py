@@ -19,7 +19,18 @@ from typing import Any, BinaryIO
 from workers.agent import extraction_wire as wire
 from workers.agent.extract import extract
 from workers.agent.extraction import ExtractionError, ExtractLimits
-from workers.agent.formats import docx, html, image, pdf, table, xlsx  # noqa: F401 - loaded once, before any file
+from workers.agent.formats import (  # noqa: F401 - loaded once, before any file
+    docx,
+    html,
+    image,
+    mail,
+    odf,
+    pdf,
+    pptx,
+    rtf,
+    table,
+    xlsx,
+)
 
 # How much longer than its limit a file may take: a parser that looks at the clock gives the better answer.
 GRACE_SECONDS = 1.0

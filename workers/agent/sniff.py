@@ -19,10 +19,17 @@ from workers.agent.charset import decode
 from workers.agent.extraction import ExtractionError, Kind
 
 OFFICE = "application/vnd.openxmlformats-officedocument"
+OPEN_DOCUMENT = "application/vnd.oasis.opendocument"
 MEDIA_TYPES: dict[Kind, str] = {
     "pdf": "application/pdf",
     "docx": f"{OFFICE}.wordprocessingml.document",
     "xlsx": f"{OFFICE}.spreadsheetml.sheet",
+    "pptx": f"{OFFICE}.presentationml.presentation",
+    "odt": f"{OPEN_DOCUMENT}.text",
+    "odp": f"{OPEN_DOCUMENT}.presentation",
+    "ods": f"{OPEN_DOCUMENT}.spreadsheet",
+    "rtf": "application/rtf",
+    "email": "message/rfc822",
     "csv": "text/csv",
     "json": "application/json",
     "html": "text/html",
@@ -48,7 +55,15 @@ _CLAIMS: dict[str, Kind] = {media_type: kind for kind, media_type in MEDIA_TYPES
     "text/x-markdown": "markdown",
 }
 _HTML = re.compile(r"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
-_MAIN_PART = re.compile(rb"(wordprocessingml|ms-word|spreadsheetml|ms-excel|presentationml)[\w.]+\.main\b")
+_MAIN_PART = re.compile(
+    rb"(wordprocessingml|ms-word|spreadsheetml|ms-excel|presentationml|ms-powerpoint)[\w.]+\.main\b"
+)
+_OPEN_DOCUMENT = re.compile(rb"application/vnd\.oasis\.opendocument\.(text|presentation|spreadsheet)")
+_OPEN_KINDS: dict[bytes, Kind] = {b"text": "odt", b"presentation": "odp", b"spreadsheet": "ods"}
+_MAIL_HEADER = re.compile(
+    rb"^(?:From|To|Subject|Date|Received|Return-Path|Message-ID|MIME-Version|Delivered-To):",
+    re.IGNORECASE | re.MULTILINE,
+)
 _PDF_HEADER_WITHIN = 1024  # bytes, as PDF readers have it since Acrobat
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ZIP = b"PK\x03\x04"
@@ -79,11 +94,11 @@ def sniff(data: bytes, name: str, claimed_type: str = "") -> Sniffed:
         if media_type in IMAGES:
             return Sniffed("image", media_type.replace("x-ms-bmp", "bmp"))
     if data.startswith(b"{\\rtf"):
-        raise ExtractionError(
-            "file_unsupported", name, "rich text (RTF) is not read", "Save it as DOCX or PDF."
-        )
+        return Sniffed("rtf", MEDIA_TYPES["rtf"])
     if b"%PDF-" in data[:_PDF_HEADER_WITHIN] and b"startxref" in data[-2048:]:
         return Sniffed("pdf", MEDIA_TYPES["pdf"])
+    if _is_mail(data, name, claimed_type):
+        return Sniffed("email", MEDIA_TYPES["email"])
     if decoded := decode(data, _charset(data, claimed_type)):
         kind = _text_kind(decoded[0], name, claimed_type)
         return Sniffed(kind, MEDIA_TYPES[kind], decoded[0])
@@ -91,6 +106,12 @@ def sniff(data: bytes, name: str, claimed_type: str = "") -> Sniffed:
         return Sniffed("image", "image/bmp")
     what = magic[0][1] if magic else "binary data of an unknown kind"
     raise ExtractionError("file_unsupported", name, f"its content is of the type {what!r}")
+
+
+def _is_mail(data: bytes, name: str, claimed_type: str) -> bool:
+    """A mail by its name or its type: a text that quotes a mail is none."""
+    named = name.lower().endswith(".eml") or claimed_type.lower().startswith("message/rfc822")
+    return named and _MAIL_HEADER.search(data[:16384]) is not None
 
 
 def _magic(data: bytes) -> list[tuple[str, str]]:
@@ -121,10 +142,13 @@ def _office(data: bytes, name: str) -> Sniffed:
     if main in (b"spreadsheetml", b"ms-excel"):
         return Sniffed("xlsx", MEDIA_TYPES["xlsx"])
     if main:
-        raise ExtractionError("file_unsupported", name, "presentations are not read", "Save it as PDF.")
+        return Sniffed("pptx", MEDIA_TYPES["pptx"])
+    if found := _OPEN_DOCUMENT.match(marker):
+        kind = _OPEN_KINDS[found[1]]
+        return Sniffed(kind, MEDIA_TYPES[kind])
     if b"opendocument" in marker:
         raise ExtractionError(
-            "file_unsupported", name, "OpenDocument files are not read", "Save it as DOCX, XLSX or PDF."
+            "file_unsupported", name, "OpenDocument drawings and formulas are not read", "Save it as PDF."
         )
     raise ExtractionError(
         "file_unsupported", name, "archives are not unpacked", "Attach the files it holds one by one."

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic_ai import Agent, DeferredToolRequests, RunContext, StructuredDict, ToolOutput
 from pydantic_ai.exceptions import (
     FallbackExceptionGroup,
-    IncompleteToolCall,
     ModelAPIError,
     ModelRetry,
+    OutputTokenLimitExceeded,
     UnexpectedModelBehavior,
 )
 from pydantic_ai.messages import ModelMessage, UserContent
@@ -19,16 +19,19 @@ from pydantic_ai.usage import UsageLimits
 
 from common.domain.output_schemas import OutputContract
 from workers.agent import events
-from workers.agent.failures import ModelRefused, OutputInvalid
+from workers.agent.failures import OutputInvalid
 from workers.agent.loop.journal import Journal
 from workers.agent.loop.models import settings_of
-from workers.agent.loop.provider_errors import translate
+from workers.agent.loop.provider_errors import no_answer, translate, truncated
 from workers.agent.loop.streaming import token_handler
 from workers.agent.loop.talk import Talk
 from workers.agent.loop.toolset import MOST_MENDED, RunToolset
 from workers.agent.loop.transcript import Transcript
 from workers.agent.plan import MOST_REPAIRS, Persona
 from workers.agent.tools.toolbox import identifier
+from workers.agent.wire.text import clean
+
+_LONGEST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class Conversation:
                 event_stream_handler=token_handler(talk, journal) if talk.streaming else None,
             )
         except UnexpectedModelBehavior as error:
-            raise translate(error) or _misbehaved(error, talk) from error
+            raise translate(error) or _misbehaved(error, talk, journal) from error
         except (ModelAPIError, FallbackExceptionGroup) as error:  # out of a stream, past the journal's hook
             raise translate(error) or error from error
         if isinstance(result.output, DeferredToolRequests):
@@ -176,14 +179,16 @@ def _invalid(violations: list[dict[str, str]]) -> OutputInvalid:
     )
 
 
-def _misbehaved(error: UnexpectedModelBehavior, talk: Talk) -> Exception:
-    if isinstance(error, IncompleteToolCall):
-        return ModelRefused(
-            "The model ran out of output tokens in the middle of a call; raise max_tokens.",
-            code="model_output_truncated",
-        )
-    if "output retries" in str(error) or (talk.contract and repr(talk.contract.name) in str(error)):
+def _misbehaved(error: UnexpectedModelBehavior, talk: Talk, journal: Journal) -> Exception:
+    if isinstance(error, OutputTokenLimitExceeded):
+        return truncated(talk.max_tokens)
+    if journal.blank:
+        return no_answer()
+    contract = talk.contract
+    if contract and ("output retries" in str(error) or repr(contract.name) in str(error)):
         return _invalid(
             talk.violations or [{"field": "output", "code": "type", "message": "it is no JSON object"}]
         )
-    return OutputInvalid(f"The model did not keep to its tools: {error}", code="model_misbehaved")
+    return OutputInvalid(
+        f"The model did not keep to its tools: {clean(error.message)[:_LONGEST]}", code="model_misbehaved"
+    )

@@ -20,8 +20,9 @@ from runyard.errors import Rejected
 from workers.agent import events
 from workers.agent.loop import results
 from workers.agent.loop.parts import with_unique_call_ids
-from workers.agent.loop.provider_errors import cut_off, translate
-from workers.agent.loop.responses import as_output_call, events_of, usage_of
+from workers.agent.loop.provider_errors import cut_off, translate, truncated
+from workers.agent.loop.responses import as_output_call, events_of, is_blank, stored, usage_of
+from workers.agent.loop.responses import cut_off as is_cut
 from workers.agent.loop.talk import Talk
 from workers.agent.tools import Tool, Waits
 
@@ -32,6 +33,7 @@ class Journal(AbstractCapability[Any]):
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
         self.live = False  # whether the turn under way comes from the model
+        self.blank = False  # whether the last response had neither text nor calls
 
     def get_ordering(self) -> CapabilityOrdering:
         """Outside everything else: what is on record is what came out of it all."""
@@ -47,7 +49,7 @@ class Journal(AbstractCapability[Any]):
         pending = talk.transcript.take_pending()
         self.live = pending is None
         if pending is not None:
-            return pending
+            return self._judged(pending)
         said, standing = await talk.before_turn(talk.transcript.turn + 1)
         for text in said:
             ctx.enqueue(text)
@@ -65,6 +67,16 @@ class Journal(AbstractCapability[Any]):
         await talk.transcript.record(
             ctx.messages, response, agent=talk.agent, turn=used, events=logged, silent=talk.silent
         )
+        return self._judged(response)
+
+    def _judged(self, response: ModelResponse) -> ModelResponse:
+        """The response to act on; `ModelRefused` for one that the limit of tokens made useless.
+
+        It is on record by then, and paid for. Asked again under the same limit the model is cut off again.
+        """
+        self.blank = is_blank(response)
+        if is_cut(response, self._talk.contract):
+            raise truncated(self._talk.max_tokens)
         return response
 
     async def _ask(self, request_context: Any, handler: Any) -> ModelResponse:
@@ -77,7 +89,7 @@ class Journal(AbstractCapability[Any]):
             raise failure from error
         if self._talk.streaming and self._talk.model.tells_end and not _ended(response):
             raise cut_off(response.model_name or self._talk.model.name)
-        response = as_output_call(response, self._talk.contract)
+        response = as_output_call(stored(response), self._talk.contract)
         return with_unique_call_ids(response)
 
     # -- tool calls ----------------------------------------------------------------------------------------
@@ -121,7 +133,9 @@ class Journal(AbstractCapability[Any]):
             await attempt.begin(key, "tool", tool.name, tool.effect, None, args, pos)
         began = time.monotonic()
         try:
-            value, status = results.pack(await handler(args)), "ok"
+            value, status = results.pack(await handler(args), tool.name), "ok"
+        except results.NoJsonForm as error:
+            value, status = results.failed(str(error)), "failed"
         except ToolFailedError as error:
             value, status = results.failed(str(error.tool_failed.content)), "failed"
         except ToolRetryError as error:

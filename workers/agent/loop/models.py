@@ -16,6 +16,8 @@ from common.services.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
 from common.settings import Settings
 from runyard.errors import AgentError
 from workers.agent.loop import providers
+from workers.agent.wire.providers import ProviderRules
+from workers.agent.wire.transport import CheckedClient
 
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 600.0
@@ -39,6 +41,10 @@ class Models(Protocol):
 
     def get(self, name: str | None) -> Chosen:
         """The model of this name; `AgentError` saying what to configure when it cannot be had."""
+        ...
+
+    def loaded(self, name: str | None) -> bool:
+        """Whether `get` gives this model at once. Else it imports a provider's library, which takes seconds."""
         ...
 
     async def aclose(self) -> None:
@@ -69,6 +75,11 @@ class ProviderModels:
         models = [first.model, *(other.model for other in others)]
         ends = all(one.tells_end for one in (first, *others))
         return Chosen(FallbackModel(*models), first.name, ends, all(o.sees_images for o in (first, *others)))
+
+    def loaded(self, name: str | None) -> bool:
+        """See `Models.loaded`."""
+        wanted = [name, *self._fallbacks()] if name else []
+        return all(one == LOCAL or one in self._built for one in wanted)
 
     async def aclose(self) -> None:
         """See `Models.aclose`."""
@@ -118,7 +129,8 @@ class ProviderModels:
     def _http(self) -> httpx2.AsyncClient:
         """The shared client: building one costs 45 ms, most of it for TLS."""
         if self._client is None:
-            self._client = httpx2.AsyncClient(
+            self._client = CheckedClient(
+                ProviderRules(),
                 timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=200),
                 follow_redirects=True,

@@ -15,16 +15,19 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
 from common.services.model_choice import KEYS
 from common.settings import Settings
+from workers.agent.loop.masking import remember
 
 
 def build(provider: str, name: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
     """The model `name` of a provider that `model_choice.check` accepts; its key is in the environment."""
     key = next(found for variable in KEYS[provider] if (found := os.environ.get(variable)))
+    remember(key)
     return _BUILDERS[provider](name, key, settings, http)
 
 
 def compatible(name: str, base_url: str, key: str, http: httpx2.AsyncClient) -> Model:
     """A model behind any server that speaks OpenAI's chat completions."""
+    remember(key)
     client = AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
     return OpenAIChatModel(name, provider=OpenAICompatibleProvider("compatible", openai_client=client))
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import orjson
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 
 from common.domain.output_schemas import OutputContract
 from workers.agent import events
+from workers.agent.loop import outputs
 from workers.agent.loop.parts import arguments_of
 from workers.agent.loop.prices import Prices
 from workers.agent.loop.talk import Talk
+from workers.agent.wire.text import clean, clean_json, cleaned
 
 _LONGEST_MODEL_NAME = 128
 
@@ -34,13 +35,16 @@ def usage_of(response: ModelResponse, asked: str, prices: Prices) -> dict[str, A
 def events_of(response: ModelResponse, turn: int, talk: Talk) -> list[events.Event]:
     """What the response says, in its order."""
     found: list[events.Event] = []
+    last = response.parts[-1] if response.parts and response.finish_reason == "length" else None
     for part in response.parts:
         if isinstance(part, ThinkingPart) and part.content:
             found.append(events.thinking(turn, talk.agent, part.content))
         elif isinstance(part, TextPart) and part.content.strip():
-            found.append(events.message(turn, talk.agent, part.content))
+            found.append(events.message(turn, talk.agent, part.content, truncated=part is last))
         elif isinstance(part, ToolCallPart):
             found += _call_events(part, turn, talk)
+    if response.finish_reason == "length":
+        found.append(events.output_truncated(turn, talk.agent, talk.max_tokens))
     return found
 
 
@@ -57,23 +61,58 @@ def _call_events(part: ToolCallPart, turn: int, talk: Talk) -> list[events.Event
 
 def as_output_call(response: ModelResponse, contract: OutputContract | None) -> ModelResponse:
     """A bound output that a model gave as JSON text counts as the call it should have made."""
-    if contract is None or any(isinstance(part, ToolCallPart) for part in response.parts):
+    if contract is None:
         return response
-    text = "".join(part.content for part in response.parts if isinstance(part, TextPart)).strip()
-    value = _json_object(text)
+    calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
+    if calls:
+        return replace(response, parts=[_with_object(part, contract) for part in response.parts])
+    text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+    value = outputs.find(text, contract)
     if value is None:
         return response
     kept = [part for part in response.parts if not isinstance(part, TextPart)]
     return replace(response, parts=[*kept, ToolCallPart(contract.name, value)])
 
 
-def _json_object(text: str) -> dict[str, Any] | None:
-    if text.startswith("```"):
-        text = text.strip("`").removeprefix("json").strip()
-    if not text.startswith("{"):
-        return None
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
+def _with_object(part: Any, contract: OutputContract) -> Any:
+    """A call of the output whose arguments are the object with something around it."""
+    if not isinstance(part, ToolCallPart) or part.tool_name != contract.name:
+        return part
+    if isinstance(arguments_of(part), dict):
+        return part
+    value = outputs.find(part.args if isinstance(part.args, str) else "", contract)
+    return part if value is None else replace(part, args=value)
+
+
+def stored(response: ModelResponse) -> ModelResponse:
+    """The response with text that every store accepts, and without text that is blank throughout."""
+    parts = [_clean(part) for part in response.parts]
+    if not any(isinstance(part, TextPart) and part.content.strip() for part in parts):
+        parts = [part for part in parts if not isinstance(part, TextPart)]
+    return replace(response, parts=parts)
+
+
+def _clean(part: Any) -> Any:
+    if isinstance(part, TextPart | ThinkingPart):
+        content = clean(part.content)
+        return part if content == part.content else replace(part, content=content)
+    if isinstance(part, ToolCallPart):
+        args = clean_json(part.args) if isinstance(part.args, str) else cleaned(part.args or {})
+        name, id_ = clean(part.tool_name), clean(part.tool_call_id)
+        return replace(part, tool_name=name, args=args, tool_call_id=id_)
+    return part
+
+
+def is_blank(response: ModelResponse) -> bool:
+    """Whether the model neither wrote nor called anything."""
+    return not any(isinstance(part, TextPart | ToolCallPart) for part in response.parts)
+
+
+def cut_off(response: ModelResponse, contract: OutputContract | None) -> bool:
+    """Whether the limit of tokens left the response without the object or the arguments it was to have."""
+    if response.finish_reason != "length" or not response.parts:
+        return False
+    calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
+    if calls:
+        return not isinstance(arguments_of(calls[-1]), dict)
+    return contract is not None or is_blank(response)

@@ -2,23 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
+import orjson
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
-from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ToolReturnPart
+from pydantic_ai.messages import (
+    MULTI_MODAL_CONTENT_TYPES,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ToolReturnPart,
+)
 
+from runyard.errors import AgentError
+from workers.agent.tools.calls import describe
 from workers.replay import to_json
 
+#: Longest result of a tool that an agent gets, in characters of its text or JSON.
+MOST_CHARACTERS: Final = 500_000
 
-def pack(content: Any) -> dict[str, Any]:
-    """A result: JSON, with images and other files in base64. Raises `AgentError` result_not_json."""
+
+class NoJsonForm(Exception):
+    """A tool's result cannot be written; the message is for the agent."""
+
+
+def pack(content: Any, tool: str) -> dict[str, Any]:
+    """A result: JSON, with images and other files in base64, and a long one cut. Raises `NoJsonForm`."""
+    try:
+        return {"kind": "ok", "content": _bounded(_json(content, tool))}
+    except BaseException as error:  # an object of the author's own may raise anything on its way
+        words = describe(error).partition("has no JSON form: ")[2] or describe(error)
+        raise NoJsonForm(f"The result of the tool {tool!r} has no JSON form: {words}") from error
+
+
+def _json(content: Any, tool: str) -> Any:
+    if not any(isinstance(one, MULTI_MODAL_CONTENT_TYPES) for one in _members(content)):
+        try:
+            return to_json(content, tool)
+        except AgentError as refusal:
+            refused = refusal
+    else:
+        refused = None
     try:
         dumped = ModelMessagesTypeAdapter.dump_python(
             [ModelRequest(parts=[ToolReturnPart("_", content, tool_call_id="_")])], mode="json"
         )
+        found = dumped[0]["parts"][0]["content"]
+        orjson.dumps(found)
     except (ValueError, TypeError):
-        return {"kind": "ok", "content": to_json(content, "tool")}
-    return {"kind": "ok", "content": dumped[0]["parts"][0]["content"]}
+        if refused is not None:
+            raise refused from None
+        raise
+    return found
+
+
+def _members(content: Any) -> Sequence[Any]:
+    return content if isinstance(content, list | tuple) else (content,)
+
+
+def _bounded(content: Any) -> Any:
+    """The content, or the beginning of it as text: a model's window is short, and the journal keeps every result."""
+    if isinstance(content, str) and len(content) <= MOST_CHARACTERS:
+        return content
+    text = content if isinstance(content, str) else orjson.dumps(_without_data(content)).decode()
+    if len(text) <= MOST_CHARACTERS:
+        return content
+    return f"{text[:MOST_CHARACTERS]}\n[Cut off: the first {MOST_CHARACTERS:,} of {len(text):,} characters.]"
+
+
+def _without_data(content: Any) -> Any:
+    """The content as far as it counts as text: images and files have limits of their own."""
+    found = [
+        one | {"data": ""} if isinstance(one, dict) and one.get("kind") == "binary" else one
+        for one in _members(content)
+    ]
+    return found if isinstance(content, list) else found[0]
 
 
 def failed(message: str) -> dict[str, Any]:

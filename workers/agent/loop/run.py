@@ -102,10 +102,11 @@ class Run:
             transcript,
             self._shared.prices,
             self._starter(transcript, main=main),
-            self._model(persona),
+            await self._model(persona),
             persona.name,
             contract=contract,
             streaming=self._plan.streaming and main,
+            max_tokens=persona.max_tokens,
         )
         notes: list[str] = []
         if tools:
@@ -119,12 +120,15 @@ class Run:
         first = self._plan.persona.name
         return others if name == first or not others else others | {first: "The agent you began with."}
 
-    def _model(self, persona: Persona) -> Chosen:
+    async def _model(self, persona: Persona) -> Chosen:
         counted = self._attempt.task.model  # what admission has counted the run against
         if counted is None or persona.name != self._plan.persona.name:
             own = {"model": persona.model, "mode": persona.mode}
             counted = model_name(self._shared.settings, own, self._options)
-        chosen = self._shared.models.get(counted)
+        models = self._shared.models
+        if not models.loaded(counted):  # the loop must not stand still for an import
+            await self._attempt.run_blocking(models.get, counted)
+        chosen = models.get(counted)
         return chosen if persona.vision is None else replace(chosen, sees_images=bool(persona.vision))
 
     async def _persona(self, name: str) -> Persona:

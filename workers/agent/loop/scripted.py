@@ -36,6 +36,10 @@ class ScriptedModels:
         """The scripted model, whatever its name."""
         return self._chosen
 
+    def loaded(self, name: str | None) -> bool:
+        """Always."""
+        return True
+
     async def aclose(self) -> None:
         """Nothing to close."""
 

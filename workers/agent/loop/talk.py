@@ -32,6 +32,7 @@ class Talk:
     toolbox: Toolbox = field(default_factory=Toolbox)
     contract: OutputContract | None = None
     streaming: bool = False
+    max_tokens: int | None = None
     scope: dict[str, Any] = field(
         default_factory=dict
     )  # what its events say besides, such as the workflow's step

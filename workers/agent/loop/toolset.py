@@ -13,9 +13,10 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from common.domain import schemas
-from common.domain.errors import InvalidRequest
 from workers.agent.loop.talk import Talk
 from workers.agent.tools import Call, ToolFailure, Waits
+from workers.agent.tools.calls import describe
+from workers.agent.wire.text import clean
 
 #: Times a model may be asked to mend its arguments, per tool.
 MOST_MENDED = 5
@@ -57,16 +58,19 @@ class RunToolset(AbstractToolset[Any]):
         call_id = ctx.tool_call_id or "call"
         transcript = self._talk.transcript
         call = Call(call_id, transcript.tool_key(call_id), transcript.turn, tool_args)
+        limit = asyncio.timeout(called.seconds)
         try:
-            async with asyncio.timeout(called.seconds):
+            async with limit:
                 return await called.run(call)
         except ToolFailure as failure:
-            raise ToolFailed(str(failure)) from failure
+            raise ToolFailed(clean(str(failure))) from failure
         except Waits as waits:
             self._talk.wait(waits)
             raise CallDeferred(kind="question" if waits.asked else "external") from None
-        except TimeoutError:
-            raise ToolFailed(f"The tool did not answer within {called.seconds:g} s.") from None
+        except TimeoutError as error:
+            if limit.expired():
+                raise ToolFailed(f"The tool did not answer within {called.seconds:g} s.") from None
+            raise ToolFailed(f"The tool {name!r} failed: {describe(error)}") from error
 
 
 def _checker(schema: dict[str, Any]) -> Callable[..., None]:
@@ -77,7 +81,7 @@ def _checker(schema: dict[str, Any]) -> Callable[..., None]:
 def _check(arguments: dict[str, Any], schema: dict[str, Any]) -> None:
     try:
         found = schemas.violations(arguments, schema, field="arguments", most=5)
-    except InvalidRequest:  # a server's schema that is none: it will check for itself
+    except Exception:  # noqa: BLE001 - a server's schema that cannot be used: the server checks for itself
         return
     if found:
         raise ModelRetry("Wrong arguments. " + " ".join(f"{v.field}: {v.message}" for v in found))

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, Final
 
 import pymysql
+from pymysql.constants import FIELD_TYPE
+from pymysql.converters import conversions
 from pymysql.cursors import SSCursor
 from sqlalchemy.engine import URL
 
 from workers.agent.sql.placeholders import for_driver
 from workers.agent.sql.results import Caps, QueryFailed, Rows, take
+
+#: MySQL's times go beyond a day and below zero, its dates may be 0000-00-00: they stay the text that it writes.
+_CONVERSIONS: Final = {
+    key: convert
+    for key, convert in conversions.items()
+    if key not in (FIELD_TYPE.TIME, FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+}
 
 
 def asker(url: URL, address: str) -> Callable[[str, Sequence[Any], Caps], Rows]:
@@ -21,7 +30,7 @@ def asker(url: URL, address: str) -> Callable[[str, Sequence[Any], Caps], Rows]:
         try:
             with closing(_connect(url, address, caps)) as connection:
                 return _ask(connection, sql, parameters, caps)
-        except pymysql.Error as error:
+        except (pymysql.Error, ValueError, OverflowError, TypeError) as error:
             message = str(error.args[1]) if len(error.args) > 1 else str(error)
             raise QueryFailed(message or type(error).__name__) from error
 
@@ -41,6 +50,7 @@ def _connect(url: URL, address: str, caps: Caps) -> pymysql.Connection[Any]:
         read_timeout=caps.seconds + 1,
         write_timeout=caps.seconds + 1,
         cursorclass=SSCursor,
+        conv=_CONVERSIONS,
     )
 
 

@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy.engine import URL
 
 from workers.agent.sql.placeholders import for_driver
+from workers.agent.sql.postgres_values import read_as_text
 from workers.agent.sql.results import Caps, QueryFailed, Rows, take
 
 #: Connection options a caller may set; others name files of this server, or other hosts.
@@ -26,7 +27,7 @@ def asker(url: URL, address: str) -> Callable[[str, Sequence[Any], Caps], Rows]:
         try:
             with closing(_connect(url, address, options, caps)) as connection:
                 return _ask(connection, sql, parameters, caps)
-        except psycopg.Error as error:
+        except (psycopg.Error, ValueError, OverflowError, TypeError) as error:
             raise QueryFailed(str(error).strip() or type(error).__name__) from error
 
     return ask
@@ -48,6 +49,7 @@ def _connect(url: URL, address: str, options: dict[str, str], caps: Caps) -> psy
     }
     connection = psycopg.connect(make_conninfo(**parameters))
     connection.read_only = True
+    read_as_text(connection.adapters)
     return connection
 
 

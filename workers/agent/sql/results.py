@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
-import uuid
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from workers.agent.wire.text import clean
+
+_DEEPEST: Final = 50
+_MOST_DIGITS: Final = 100
 
 
 class QueryFailed(Exception):
@@ -64,18 +69,40 @@ def _unique(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def _cell(value: Any, longest: int) -> Any:
-    if value is None or isinstance(value, bool | int | float):
+def _cell(value: Any, longest: int, depth: int = 0) -> Any:
+    """A value of a database in JSON form: numbers where they keep all their digits, else text."""
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _not_finite(value)
     if isinstance(value, decimal.Decimal):
-        return int(value) if value == value.to_integral_value() and abs(value) < 2**53 else float(value)
+        return _number(value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
-    if isinstance(value, datetime.timedelta | uuid.UUID):
-        return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        return base64.b64encode(bytes(value)[:longest]).decode()
-    if isinstance(value, dict | list):
-        return value
-    text = str(value)
+        data = bytes(value)
+        encoded = base64.b64encode(data[: longest // 4 * 3]).decode()
+        return encoded if len(data) <= longest // 4 * 3 else f"{encoded}…"
+    if depth < _DEEPEST and isinstance(value, dict):
+        return {clean(str(key)): _cell(one, longest, depth + 1) for key, one in value.items()}
+    if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
+        return [_cell(one, longest, depth + 1) for one in value]
+    text = clean(str(value))
     return text if len(text) <= longest else text[:longest] + "…"
+
+
+def _number(value: decimal.Decimal) -> Any:
+    if not value.is_finite():
+        return _not_finite(float(value)) if not value.is_snan() else "NaN"
+    if abs(value) < 2**53 and value == value.to_integral_value():
+        return int(value)
+    nearest = float(value)
+    if math.isfinite(nearest) and decimal.Decimal(repr(nearest)) == value:
+        return nearest
+    return format(value, "f") if abs(value.adjusted()) < _MOST_DIGITS else str(value)
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -29,7 +29,7 @@ def asker(path: Path) -> Callable[[str, Sequence[Any], Caps], Rows]:
                 cursor = connection.execute(sql.replace("??", "?"), list(parameters))
                 columns = [column[0] for column in cursor.description or ()]
                 return take(columns, cursor, caps)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, OverflowError, TypeError) as error:
             late = time.monotonic() >= deadline
             said = f"the query took longer than {caps.seconds:g} s" if late else str(error)
             raise QueryFailed(said) from error
@@ -39,6 +39,8 @@ def asker(path: Path) -> Callable[[str, Sequence[Any], Caps], Rows]:
 
 def _open(path: Path, deadline: float) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
+    # SQLite stores any bytes as a text.
+    connection.text_factory = lambda data: data.decode(errors="replace")
     connection.execute("PRAGMA query_only=ON")
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
     connection.set_authorizer(_authorise)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from runyard.errors import AgentError
 from runyard.tools import ToolDefinition
+from workers.agent.tools import calls
 from workers.agent.tools.base import Call, Tool, ToolFailure
+from workers.agent.tools.calls import Raised
+from workers.agent.wire.text import clean
 from workers.attempt import Attempt
 
 
@@ -17,22 +19,19 @@ def python_tool(attempt: Attempt, definition: ToolDefinition) -> Tool:
     """The registered tool as this attempt calls it."""
 
     async def run(call: Call) -> Any:
-        try:
-            bound = definition.bind(call.arguments, f"{attempt.task.id}/{call.key}")
-        except ValidationError as error:
-            raise ToolFailure(f"Wrong arguments: {error.errors()[0]['msg']}") from None
-        try:
-            if definition.is_async:
-                return await definition.fn(**bound)
-            return await attempt.run_blocking(partial(definition.fn, **bound))
-        except (ToolFailure, TimeoutError):
-            raise
-        except AgentError as error:
-            if error.retryable and error.code != AgentError.code:
-                raise  # an outside service's passing failure: the attempt is tried again
-            raise ToolFailure(error.message) from error
-        except Exception as error:  # an author's tool fails as it likes; its agent is told
-            raise ToolFailure(f"{type(error).__name__}: {error}") from error
+        bound = calls.in_thread(definition.bind, {"arguments": call.arguments, "key": _key(attempt, call)})
+        if isinstance(bound, Raised):
+            raise ToolFailure(_refusal(definition.name, bound.error)) from bound.error
+        if definition.is_async:
+            result = await calls.in_task(definition.fn, bound)
+        else:
+            result = await attempt.run_blocking(calls.in_thread, definition.fn, bound)
+        if not isinstance(result, Raised):
+            return result
+        error = result.error
+        if isinstance(error, AgentError) and error.retryable and error.code != AgentError.code:
+            raise error  # an outside service's passing failure: the attempt is tried again
+        raise ToolFailure(f"The tool {definition.name!r} failed: {_words(error)}") from error
 
     return Tool(
         definition.name,
@@ -44,3 +43,22 @@ def python_tool(attempt: Attempt, definition: ToolDefinition) -> Tool:
         "python",
         definition.seconds,
     )
+
+
+def _key(attempt: Attempt, call: Call) -> str:
+    return f"{attempt.task.id}/{call.key}"
+
+
+def _refusal(name: str, error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"Wrong arguments of {name!r}: {where}: {clean(first['msg'])}"
+    return f"The arguments of {name!r} cannot be used: {calls.describe(error)}"
+
+
+def _words(error: BaseException) -> str:
+    """An author's own `AgentError` and `ToolFailure` have nothing but words for the agent."""
+    if isinstance(error, AgentError | ToolFailure):
+        return calls.describe(error).partition(": ")[2] or calls.describe(error)
+    return calls.describe(error)

@@ -105,7 +105,7 @@ class Journal(AbstractCapability[Any]):
     ) -> Any:
         """Answer from the journal, or wait for a person, or call and put the result on record."""
         talk = self._talk
-        talk.attempt.check()
+        await talk.attempt.ready()
         tool = talk.toolbox.get(call.tool_name)
         assert tool is not None
         key = talk.transcript.tool_key(call.tool_call_id)

@@ -186,7 +186,7 @@ class Run:
     ) -> Callable[[int], Awaitable[tuple[list[str], Standing]]]:
         async def before_turn(turn: int) -> tuple[list[str], Standing]:
             attempt = self._attempt
-            attempt.check()
+            await attempt.ready()
             if attempt.draining:
                 raise Suspended(Ended(Outcome.HANDED_OVER))
             if turn > self._plan.most_turns:

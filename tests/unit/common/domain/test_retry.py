@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.domain.lifecycle import Cause
-from common.domain.retry import DEFAULT_POLICY, decide
+from common.domain.retry import DEFAULT_POLICY, LONGEST_WAIT_S, NO_RETRIES, decide, merged
 from common.domain.tasks import Failure
 
 
@@ -55,3 +55,23 @@ def test_a_providers_retry_after_is_obeyed() -> None:
 
 def test_a_task_is_judged_by_the_policy_it_was_submitted_with() -> None:
     assert not decide(failure(Cause.INFRASTRUCTURE), None, {"infrastructure": {"budget": 0}}, 0.0).again
+
+
+@pytest.mark.parametrize("declared", [{"agent": {"budget": 2}}, {"provider": {"budget": 0}}, {}])
+def test_what_an_agent_declares_changes_no_other_causes_budget(declared: dict[str, dict[str, float]]) -> None:
+    policy = merged(declared)
+    for cause, rule in DEFAULT_POLICY.items():
+        assert policy[cause] == rule | declared.get(cause, {})
+    assert decide(failure(Cause.INFRASTRUCTURE), None, policy, 0.0).again
+
+
+def test_a_stored_policy_without_a_cause_has_that_causes_default_and_an_empty_one_allows_none() -> None:
+    stored = {"agent": {"budget": 2, "base_s": 2.0, "cap_s": 300.0}}
+    assert decide(failure(Cause.INFRASTRUCTURE), None, stored, 0.0).again
+    assert decide(failure(Cause.PROVIDER), None, stored, 0.0).again
+    assert not decide(failure(Cause.INFRASTRUCTURE), None, {}, 0.0).again
+    assert not any(decide(failure(cause), None, NO_RETRIES, 0.0).again for cause in DEFAULT_POLICY)
+
+
+def test_a_service_cannot_park_a_run_for_longer_than_a_day() -> None:
+    assert decide(failure(Cause.PROVIDER, retry_after=1e9), None, None, 0.0).delay_s == LONGEST_WAIT_S

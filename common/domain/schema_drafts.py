@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import jsonschema_rs
@@ -17,6 +18,7 @@ _CLASSES: Final[dict[str, type[jsonschema_rs.Validator]]] = {
     "2019-09": jsonschema_rs.Draft201909Validator,
     "2020-12": jsonschema_rs.Draft202012Validator,
 }
+_ADDRESS: Final = re.compile(r"https?://json-schema\.org/(?:draft/)?([0-9a-z-]+)/schema#?")
 #: Drafts in which a reference stands alone, and identifiers may be spelled `id`.
 _OLDER: Final = frozenset({"draft-04", "draft-06", "draft-07"})
 #: Compiled patterns and their tables, in bytes. The cost of a schema's patterns is bounded first.
@@ -55,10 +57,8 @@ def refuse_mixed(graph: Graph) -> None:
 def _draft(named: Any) -> str | None:
     if not isinstance(named, str):
         return None
-    address = named.removeprefix("https://").removeprefix("http://").removesuffix("#")
-    address = address.removeprefix("json-schema.org/").removesuffix("/schema")
-    address = address.removeprefix("draft/")
-    return address if address in _CLASSES else None
+    found = _ADDRESS.fullmatch(named)
+    return found.group(1) if found and found.group(1) in _CLASSES else None
 
 
 def validator_of(

@@ -36,9 +36,7 @@ def field(**schema: Any) -> dict[str, Any]:
 
 def doubling(levels: int, keyword: str) -> dict[str, Any]:
     """Definitions that each refer twice to the next."""
-    defs: dict[str, Any] = {
-        f"d{i}": {keyword: [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(levels)
-    }
+    defs: dict[str, Any] = {f"d{i}": {keyword: [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(levels)}
     return {"$ref": "#/$defs/d0", "$defs": defs | {f"d{levels}": {"type": "string"}}}
 
 
@@ -68,6 +66,10 @@ def longest(schema: dict[str, Any]) -> str:
     return noughts_and_ones(int(schema_work.MOST_WORK / per_byte) - 10)
 
 
+CHAIN = {
+    "$ref": "#/$defs/d0",
+    "$defs": {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(900)} | {"d900": {"type": "string"}},
+}
 PATTERNS = ["([01]{1,30}1){1,60}x", r"[01]*1[01]{400}x", "(.{0,20}1){0,20}x"]
 CHECKED: list[tuple[str, Any, Any]] = [
     ("nested repetitions", field(pattern="^(a+)+$"), {"a": "a" * 40 + "!"}),
@@ -77,21 +79,24 @@ CHECKED: list[tuple[str, Any, Any]] = [
     ("properties, each of another name", {"properties": {f"p{i}": {"type": "string"} for i in range(1990)}},
      {f"p{i}": 1 for i in range(1990)}),
     ("a recursive schema, ten ways at each level", tree(10), deep(40, "bad")),
-    ("many alternatives for many items", {"items": {"anyOf": [{"properties": {"k": {"const": i}}} for i in range(300)]}},
-     [{"k": -1}] * 70),
+    ("many alternatives for many items",
+     {"items": {"anyOf": [{"properties": {"k": {"const": i}}} for i in range(300)]}}, [{"k": -1}] * 70),
     ("the same rule many times", {"items": {"allOf": [{"type": "object"}] * 900}}, [1] * 5),
     ("many required names", {"items": {"required": [f"r{i}" for i in range(1000)]}}, [{"r0": 1}] * 900),
     ("decimals", {"items": {"multipleOf": 0.01}}, [19.99, 4.02, 1.11] * 3500),
     ("huge decimals", {"items": {"multipleOf": 0.01}}, [1.7e300] * 550),
-    ("a chain of references", {"$ref": "#/$defs/d0", "$defs": {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(900)}
-     | {"d900": {"type": "string"}}}, 5),
+    ("a chain of references", CHAIN, 5),
     ("Unicode tables", {"pattern": r"^\p{L}{1,60}$"}, "é" * 6000),
     *((f"the pattern {p}", {"pattern": p}, longest({"pattern": p})) for p in PATTERNS),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("schema", "value"), [(s, v) for _, s, v in CHECKED], ids=[name for name, _, _ in CHECKED])
-def test_what_is_checked_is_checked_in_a_moment(schema: Any, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("schema", "value"), [(s, v) for _, s, v in CHECKED], ids=[name for name, _, _ in CHECKED]
+)
+def test_what_is_checked_is_checked_in_a_moment(
+    schema: Any, value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     schemas._cache.__init__()  # type: ignore[misc]  # reading the schema is part of the cost
     took = seconds(schema, value)
     with capsys.disabled():
@@ -113,7 +118,9 @@ TOO_LARGE: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("schema", "named"), [(s, n) for _, s, n in TOO_LARGE], ids=[name for name, _, _ in TOO_LARGE])
+@pytest.mark.parametrize(
+    ("schema", "named"), [(s, n) for _, s, n in TOO_LARGE], ids=[name for name, _, _ in TOO_LARGE]
+)
 def test_a_schema_past_a_bound_is_refused_in_a_moment_and_the_bound_is_named(schema: Any, named: str) -> None:
     began = time.thread_time()
     code, message = refusal(schema)
@@ -150,7 +157,9 @@ def test_ordinary_large_values_are_checked() -> None:
     assert schemas.violations(rows, {"type": "array", "items": row}) == []
     wide = {"type": "object", "properties": {f"c{i}": {"type": "number"} for i in range(200)}}
     assert schemas.violations([{f"c{i}": i for i in range(200)}] * 500, {"items": wide}) == []
-    assert schemas.violations({"file": "QUJD" * 2_000_000}, {"properties": {"file": {"type": "string"}}}) == []
+    assert (
+        schemas.violations({"file": "QUJD" * 2_000_000}, {"properties": {"file": {"type": "string"}}}) == []
+    )
 
 
 def test_the_schemas_of_one_request_are_bounded_together() -> None:

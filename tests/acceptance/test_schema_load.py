@@ -65,7 +65,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
         with httpx2.Client(base_url=url, headers=bearer, timeout=120) as client:
             yield client
     finally:
-        process.stop(api, 10) if hasattr(process, "stop") else (api.terminate(), api.wait(30))
+        process.end(api, grace=10)
 
 
 def publish(client: httpx2.Client, schema: dict[str, Any] | None = None) -> httpx2.Response:

@@ -9,13 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from common.domain import output_schemas
+from common.domain.errors import ConfigurationError, InvalidRequest
 from common.domain.lifecycle import Status
 from runyard import Context
+from runyard.authoring import registered
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls
+from workers import catalogue
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+#: Definitions that each refer twice to the next, under different names: cheap to check, endless written out.
+WIDE: dict[str, Any] = {
+    f"d{i}": {
+        "type": "object",
+        "properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}},
+    }
+    for i in range(22)
+} | {"d22": {"type": "string"}}
 
 
 @pytest.fixture
@@ -115,8 +128,6 @@ async def test_a_stored_question_whose_schema_is_unusable_is_answered_all_the_sa
     question = await office.asked(task_id)
 
     def spoil(tx: Any) -> None:
-        from sqlalchemy import text
-
         spoilt = '{"text": "How many?", "schema": {"type": "objekt"}}'
         tx.conn.execute(
             text("UPDATE questions SET payload = :p WHERE id = :i"), {"p": spoilt, "i": question["id"]}
@@ -125,3 +136,29 @@ async def test_a_stored_question_whose_schema_is_unusable_is_answered_all_the_sa
     office.shop.transact(spoil)
     office.say(task_id, 5)
     assert (await office.shop.ended(task_id)).output == 5
+
+
+async def test_a_python_agent_whose_schema_is_unusable_is_not_published(office: Desk) -> None:
+    async def typo(ctx: Context, args: Any) -> None:
+        """Never runs."""
+
+    name = office.shop.publish(typo, "@test/typo", input={"type": "objekt"})
+    definition = registered()[name]
+    with pytest.raises(ConfigurationError, match=r"@test/typo: input\.schema: .*\$\.type"):
+        catalogue.publish(office.shop.store, office.shop.org, [definition], [])
+
+
+@pytest.mark.parametrize(
+    ("schema", "code"),
+    [
+        ({"type": "object", "properties": {"next": {"$ref": "#"}}}, "invalid_schema"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": WIDE}, "schema_too_large"),
+    ],
+    ids=["recursive", "multiplying"],
+)
+def test_an_output_that_no_model_can_be_given_is_refused_when_it_is_accepted(
+    schema: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        output_schemas.from_output_config({"output_schema": schema})
+    assert (refused.value.code, refused.value.field) == (code, "output_config.output_schema")

@@ -241,7 +241,7 @@ class RunContext(Context):
 
 
 def _usable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a question or a review; refused while the agent asks, as no answer could mend it."""
+    """The schema of a question or a review; refused while the agent asks, as no answer could fit it."""
     try:
         schemas.check_schema(dict(schema))
     except RunyardError as refused:

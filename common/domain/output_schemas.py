@@ -59,7 +59,7 @@ class OutputContract:
 
     @property
     def for_model(self) -> dict[str, Any]:
-        """The schema as models are given it: their library reads references to `$defs` alone, so that others,
+        """The schema as models are given it: their library resolves references to `$defs` only, so that others,
         such as draft-07's `definitions`, are written out."""
         if not _refers_elsewhere(self.schema):
             return self.schema

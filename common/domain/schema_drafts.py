@@ -19,7 +19,7 @@ _CLASSES: Final[dict[str, type[jsonschema_rs.Validator]]] = {
     "2020-12": jsonschema_rs.Draft202012Validator,
 }
 _ADDRESS: Final = re.compile(r"https?://json-schema\.org/(?:draft/)?([0-9a-z-]+)/schema#?")
-#: Drafts in which a reference stands alone, and identifiers may be spelled `id`.
+#: Drafts in which a reference excludes other keywords, and identifiers may be spelled `id`.
 _OLDER: Final = frozenset({"draft-04", "draft-06", "draft-07"})
 #: Compiled patterns and their tables, in bytes. The cost of a schema's patterns is bounded first.
 _PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=8 * 2**20, dfa_size_limit=2**20)
@@ -40,7 +40,7 @@ def draft_of(schema: Any) -> str:
 
 
 def is_older(draft: str) -> bool:
-    """Whether a reference stands alone in a draft."""
+    """Whether a reference excludes other keywords in a draft."""
     return draft in _OLDER
 
 

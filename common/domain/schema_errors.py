@@ -1,6 +1,6 @@
 """Why a value does not fit its schema: its errors, first of all those of the alternative it comes closest to. Pure.
 
-The engine decides; this lists. Its lists of errors hold those of every alternative, and of every alternative
+The engine decides; this lists. Its own lists contain the errors of every alternative, and of every alternative
 inside, so that they grow with each level of a value. Here each choice is one error at first, by a copy of the
 schema in which `anyOf`, `oneOf` and references that lead back are wrapped in `not: {not: …}`. A choice that fails
 is then looked into, alternative by alternative, and the best one's errors stand for it.
@@ -90,7 +90,7 @@ class Listing:
     def _rewrite(self, node: Node, copy: dict[str, Any], recursive: frozenset[int]) -> None:
         wrapped: list[tuple[dict[str, Any], _Wrapped]] = []
         if "$ref" in node.keywords and len(node.keywords) < len(node.schema):
-            copy.clear()  # in older drafts a reference stands alone
+            copy.clear()  # in older drafts a reference excludes other keywords
         for keyword, targets in node.references.items():
             copy.pop(keyword, None)
             target = targets[0]
@@ -107,7 +107,7 @@ class Listing:
                 wrapped.append(({keyword: refs}, _Wrapped(keyword, node)))
         if not wrapped:
             return
-        if "$ref" in copy:  # which older drafts would read alone
+        if "$ref" in copy:  # which would exclude the rest in older drafts
             wrapped_too = copy.pop("$ref")
             copy["allOf"] = [*copy.get("allOf", ()), {"$ref": wrapped_too}]
         every = copy["allOf"] = list(copy.get("allOf", ()))
@@ -121,7 +121,7 @@ class _Search:
 
     def __init__(self, listing: Listing, work: float, most: int) -> None:
         self._listing, self._most = listing, most
-        # Each error holds a copy of the part that is wrong.
+        # Each error contains a copy of the part that is wrong.
         self._small = work <= SMALL
         self._rounds = int(max(1, min(_MOST_ROUNDS, _MOST_WORK // (work + 1))))
 

@@ -1,6 +1,6 @@
 """What a JSON Schema costs to check, before it is: its size, its references, its work on a value. Pure.
 
-The engine runs on the loop or in a transaction and lets nobody else run meanwhile, so its work is bounded first.
+The engine runs on the loop or in a transaction and lets nothing else run meanwhile, so its work is bounded first.
 The work is counted from above, in units of about 20 ns: for each depth of a value the most that one node there
 can cost. Nodes at one depth differ by their kind (container, text, byte of text, number); nodes under different
 property names are judged by different subschemas, so the costliest name counts, not their sum.

@@ -65,7 +65,7 @@ def _check(value: Any, schema: Any, *, field: str, code: str) -> None:
     """Refuse a reply that does not fit. Others wait for this transaction, so that the check is a short one.
 
     A schema that cannot be used, of a tool's server or of a question asked long ago, refuses nothing: the
-    person who answers cannot mend it.
+    person who answers cannot correct it.
     """
     try:
         schemas.check(value, schema, field=field, code=code, most_work=schemas.QUICK)

@@ -18,7 +18,7 @@ from tests.stack import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
-#: Seconds that another caller may wait: generous for a busy machine, a fraction of what one request took before.
+#: Seconds that another caller may wait: generous for a busy machine, a fraction of the former wait.
 MOST_SECONDS = 1.0
 _names = itertools.count()
 

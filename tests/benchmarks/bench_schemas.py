@@ -61,13 +61,13 @@ WRONG = VALUE | {"text3": 5, "pay": {"kind": "gold"}, "lines": [{"sku": "x", "qu
 
 def microseconds(fn: Callable[[], Any], times: int = 200, rounds: int = 7) -> float:
     """The median of some rounds, for one call."""
-    taken = []
+    rounds_us = []
     for _ in range(rounds):
         began = time.perf_counter()
         for _ in range(times):
             fn()
-        taken.append((time.perf_counter() - began) / times * 1e6)
-    return statistics.median(taken)
+        rounds_us.append((time.perf_counter() - began) / times * 1e6)
+    return statistics.median(rounds_us)
 
 
 def _ratios() -> dict[str, tuple[float, float]]:

@@ -60,9 +60,9 @@ async def test_a_costly_pattern_in_an_output_ends_its_run_and_delays_no_other(of
     assert task.error is not None
     assert task.error["code"] == "output_invalid"
     assert "output.a" in task.error["message"]
-    beside = await office.shop.ended(neighbour)
-    assert (beside.status, beside.attempt) == (Status.COMPLETED, 1)
-    assert beside.output < 1.0  # a check of 31 letters took minutes
+    neighbour_task = await office.shop.ended(neighbour)
+    assert (neighbour_task.status, neighbour_task.attempt) == (Status.COMPLETED, 1)
+    assert neighbour_task.output < 1.0  # a check of 31 letters took minutes
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,10 @@ def test_what_is_checked_is_checked_in_a_moment(
     schema: Any, value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     schemas._cache.__init__()  # type: ignore[misc]  # reading the schema is part of the cost
-    took = seconds(schema, value)
+    duration = seconds(schema, value)
     with capsys.disabled():
-        print(f" {took * 1000:.0f} ms", end="")
-    assert took < MOST_SECONDS
+        print(f" {duration * 1000:.0f} ms", end="")
+    assert duration < MOST_SECONDS
 
 
 TOO_LARGE: list[tuple[str, Any, str]] = [

@@ -83,10 +83,10 @@ def test_draft_04_has_exclusive_bounds_as_booleans_and_no_const() -> None:
     assert codes(5, draft | {"const": 6}) == []
 
 
-def test_a_reference_stands_alone_in_draft_07_only() -> None:
-    beside = {"$ref": "#/definitions/n", "minimum": 5, "definitions": {"n": {"type": "integer"}}}
-    assert codes(1, {"$schema": "http://json-schema.org/draft-07/schema#"} | beside) == []
-    assert codes(1, beside) == [("$", "minimum")]
+def test_a_reference_excludes_other_keywords_in_draft_07_only() -> None:
+    both = {"$ref": "#/definitions/n", "minimum": 5, "definitions": {"n": {"type": "integer"}}}
+    assert codes(1, {"$schema": "http://json-schema.org/draft-07/schema#"} | both) == []
+    assert codes(1, both) == [("$", "minimum")]
 
 
 def test_newer_drafts_differ_in_how_tuples_are_written() -> None:

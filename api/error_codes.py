@@ -95,6 +95,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "missing_input": (400, "Say what to do: query (or message), args, or a file."),
     "invalid_input": (400, "args do not fit the agent's input schema; `errors` lists where."),
     "invalid_schema": (400, "A JSON Schema cannot be used."),
+    "schema_too_large": (400, "A JSON Schema is too large, or would take too long to check values against."),
     "invalid_deadline": (400, "The deadline is unreadable, past, or too far."),
     "invalid_workflow": (400, "A workflow's steps make no graph."),
     "unknown_model": (400, "No provider here has a model of this name; see RUNYARD_MODEL."),

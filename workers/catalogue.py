@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 import yaml
 
-from common.domain.errors import ConfigurationError, RunyardError
+from common.domain import schemas
+from common.domain.errors import ConfigurationError, InvalidRequest, RunyardError
 from common.domain.manifests import Manifest, parse
 from common.services import agents as service
 from common.store import agents as store
@@ -90,10 +91,25 @@ def publish(
 ) -> int:
     """Publish these agents for every organisation; how many there are. Publishing again changes nothing."""
     documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
+    for manifest in documents:
+        _check_schemas(manifest)
     with store.begin() as tx:
         for manifest in documents:
             service.publish(tx, org_id, manifest, by="system", shared=True)
     return len(documents)
+
+
+def _check_schemas(manifest: Manifest) -> None:
+    """Refuse an agent whose schemas cannot be used: each of its runs would be refused."""
+    for name, holder in (("input", manifest.input), ("output", manifest.output)):
+        if holder is None or holder.schema_ is None:
+            continue
+        try:
+            schemas.check_schema(holder.schema_, field=f"{name}.schema")
+        except InvalidRequest as refused:
+            raise ConfigurationError(
+                f"RUNYARD_AGENTS: {manifest.name}: {refused.field}: {refused.message}"
+            ) from None
 
 
 class Manifests:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from common.domain import schemas
+from common.domain.errors import RunyardError
 from common.domain.lifecycle import Outcome
 from common.services import incoming
 from common.services.attempts import Asked
 from runyard.context import Context, Effect, File, SessionInfo, TaskInfo
 from runyard.context import Outcome as TimeoutOutcome
-from runyard.errors import ChildFailed, Rejected
+from runyard.errors import AgentError, ChildFailed, Rejected
 from workers.attempt import Attempt, Ended, Suspended
 from workers.children import Children
 
@@ -132,7 +134,7 @@ class RunContext(Context):
         if options and schema is None:
             schema = {"enum": list(options)}
         payload: dict[str, Any] = {"text": text}
-        payload |= {"schema": dict(schema)} if schema else {}
+        payload |= {"schema": _usable(schema)} if schema else {}
         payload |= {"options": list(options)} if options else {}
         return Asked(key, "question", payload, timeout, {"outcome": on_timeout, "value": default})
 
@@ -161,7 +163,7 @@ class RunContext(Context):
         decided = self._attempt.answer(key)
         if decided is None:
             payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}
-            payload |= {"schema": dict(schema)} if schema else {}
+            payload |= {"schema": _usable(schema)} if schema else {}
             await asyncio.sleep(_SIBLINGS)
             raise Suspended(
                 Ended(
@@ -236,6 +238,15 @@ class RunContext(Context):
         found = await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.fence, key, pos))
         attempt.replay.remember(key, "value", "read", None, None, "done", found, pos)
         return list(found)
+
+
+def _usable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a question or a review; refused while the agent asks, as no answer could fit it."""
+    try:
+        schemas.check_schema(dict(schema))
+    except RunyardError as refused:
+        raise AgentError(refused.message, code=refused.code, field="schema") from None
+    return dict(schema)
 
 
 def _child_output(ended: dict[str, Any]) -> Any:

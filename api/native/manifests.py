@@ -15,7 +15,7 @@ from api.native import schemas
 from api.native.agents import AgentView, agent_json, version_row
 from api.native.front import BASE, NATIVE, NoParameters
 from api.operations import Answer, Routes
-from common.domain import manifests
+from common.domain import manifests, output_schemas
 from common.domain import schemas as json_schemas
 from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.manifests import Manifest
@@ -46,9 +46,10 @@ async def publish_manifest(call: Call) -> Response:
     """
     call.query(NoParameters)
     manifest = manifests.parse(await _document(call))
-    for name, holder in (("input", manifest.input), ("output", manifest.output)):
-        if holder is not None and holder.schema_ is not None:
-            json_schemas.check_schema(holder.schema_, field=f"{name}.schema")
+    if manifest.input is not None and manifest.input.schema_ is not None:
+        json_schemas.check_schema(manifest.input.schema_, field="input.schema")
+    if manifest.output is not None and manifest.output.schema_:
+        output_schemas.from_schema(manifest.output.schema_, field="output.schema")
     if manifest.kind != "declared":
         raise InvalidRequest(
             "Agents that are code are published by the workers that have them.",

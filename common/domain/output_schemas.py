@@ -10,10 +10,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import jsonschema_rs
 import orjson
 
-from common.domain import schemas
+from common.domain import schema_work, schemas
 from common.domain.errors import InvalidRequest
+from common.domain.schema_graph import DEEPEST
 
 NAME: Final = "final_result"
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
@@ -55,6 +57,15 @@ class OutputContract:
         """What is wrong with the object a model answered with; empty when it fits."""
         return schemas.violations(value, self.schema, field="output")
 
+    @property
+    def for_model(self) -> dict[str, Any]:
+        """The schema as models are given it: their library resolves references to `$defs` only, so that others,
+        such as draft-07's `definitions`, are written out."""
+        if not _refers_elsewhere(self.schema):
+            return self.schema
+        written: dict[str, Any] = jsonschema_rs.dereference(self.schema, offline=True)
+        return {key: value for key, value in written.items() if key not in ("definitions", "$defs")}
+
     def unwrap(self, value: Any) -> Any:
         """The output as the caller's schema means it."""
         return value.get(_WRAP, value) if self.wrapped else value
@@ -64,12 +75,60 @@ def from_schema(schema: Any, *, field: str, name: str = NAME, strict: bool = Fal
     """The contract of a schema in any of its forms; `InvalidRequest` invalid_schema when it cannot be used."""
     if isinstance(schema, str):
         return _from_text(schema, field, name, strict)
+    _refuse_deep(schema, field)
     if not isinstance(schema, dict):
         raise InvalidRequest("A schema is an object, JSON text or prose.", code="invalid_schema", field=field)
     if not is_json_schema(schema):
         schema = of_sample(schema)
-    schemas.check_schema(schema, field=field)
+    check_output(schema, field=field)
     return _objectified(OutputContract(schema, _identifier(name), "", strict))
+
+
+def check_output(schema: Any, *, field: str) -> None:
+    """Refuse a JSON Schema that no model can be bound to: `InvalidRequest` invalid_schema or schema_too_large.
+
+    Models are given a schema with its references written out, so these must end, and not multiply.
+    """
+    bounds = schemas.bounds_of(schema, field=field)
+    if bounds.recursive:
+        raise InvalidRequest(
+            "An output's schema may not refer to itself: models are given it with every reference written out. "
+            "Write the levels out that are wanted.",
+            code="invalid_schema",
+            field=field,
+        )
+    if bounds.expanded > schema_work.MOST_EXPANDED:
+        raise InvalidRequest(
+            f"With every reference written out, as models are given it, this schema has more than "
+            f"{schema_work.MOST_EXPANDED:,} parts. Refer to fewer parts, or less often.",
+            code="schema_too_large",
+            field=field,
+        )
+
+
+def _refers_elsewhere(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and not reference.startswith("#/$defs/"):
+            return True
+        return any(map(_refers_elsewhere, schema.values()))
+    return isinstance(schema, list) and any(map(_refers_elsewhere, schema))
+
+
+def _refuse_deep(schema: Any, field: str) -> None:
+    level = [schema]
+    for _ in range(DEEPEST + 1):
+        level = [
+            one
+            for outer in level
+            if isinstance(outer, dict | list)
+            for one in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise InvalidRequest(
+        f"The schema is nested more than {DEEPEST} deep.", code="schema_too_large", field=field
+    )
 
 
 def from_output_config(config: Any, *, field: str = "output_config") -> OutputContract | None:
@@ -143,6 +202,7 @@ def of_sample(sample: Any) -> dict[str, Any]:
 def _from_text(text: str, field: str, name: str, strict: bool) -> OutputContract:
     if text.strip()[:1] in ("{", "["):
         value = _json(text, field)
+        _refuse_deep(value, field)
         schema = value if isinstance(value, dict) else of_sample(value)
         return from_schema(schema, field=field, name=name, strict=strict)
     if not text.strip():
@@ -164,11 +224,12 @@ def _objectified(contract: OutputContract) -> OutputContract:
     schema = contract.schema
     if schema.get("type") == "object" or ("type" not in schema and "properties" in schema):
         return replace(contract, schema={"type": "object", **schema})
+    schema = contract.for_model  # references from the root would lead elsewhere inside the object
     held = {
         key: value for key, value in schema.items() if key not in ("$defs", "definitions", "$schema", "$id")
     }
     outer: dict[str, Any] = {"type": "object", "properties": {_WRAP: held}, "required": [_WRAP]}
-    outer |= {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    outer |= {key: schema[key] for key in ("$schema", "$defs", "definitions") if key in schema}
     return replace(contract, schema=outer, wrapped=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.domain import schemas
+from common.domain import output_schemas
 from common.domain.errors import InvalidRequest
 
 Backoff = Literal["exponential", "linear"]
@@ -104,7 +104,7 @@ def _workflow(given: Any, where: str) -> Workflow:
 
 def _step(model: _Step, where: str) -> Step:
     if model.output_schema is not None:
-        schemas.check_schema(model.output_schema, field=f"{where}.output_schema")
+        output_schemas.check_output(model.output_schema, field=f"{where}.output_schema")
     return Step(
         model.id,
         model.name or model.id,

@@ -50,7 +50,7 @@ def _answer(tx: Tx, head: Head, value: Any, by: str | None, question_id: str | N
     for id_, answer in given.items():
         schema = (waiting[id_]["payload"] or {}).get("schema")
         if schema:
-            schemas.check(answer, schema, field="message", code="invalid_answer")
+            _check(answer, schema, field="message", code="invalid_answer")
     for id_, answer in given.items():
         if not questions.close(tx, id_, "answered", answer, by):
             raise Conflict("This question was answered already.", code="already_answered")
@@ -59,6 +59,19 @@ def _answer(tx: Tx, head: Head, value: Any, by: str | None, question_id: str | N
         return Reply(message_id, head.status, True)
     status = _resume(tx, head, Event.ANSWER, {"by": by, "answers": given})
     return Reply(message_id, status, True)
+
+
+def _check(value: Any, schema: Any, *, field: str, code: str) -> None:
+    """Refuse a reply that does not fit. Others wait for this transaction, so that the check is a short one.
+
+    A schema that cannot be used, of a tool's server or of a question asked long ago, refuses nothing: the
+    person who answers cannot correct it.
+    """
+    try:
+        schemas.check(value, schema, field=field, code=code, most_work=schemas.QUICK)
+    except InvalidRequest as refused:
+        if refused.code not in schemas.UNUSABLE:
+            raise
 
 
 def _assign(waiting: dict[str, dict[str, Any]], value: Any, question_id: str | None) -> dict[str, Any]:
@@ -123,7 +136,7 @@ def decide(
         )
     schema = payload.get("schema")
     if decision.action == "edit" and schema:
-        schemas.check(decision.arguments, schema, field="arguments", code="invalid_decision")
+        _check(decision.arguments, schema, field="arguments", code="invalid_decision")
     answer = {
         "action": decision.action,
         "reason": decision.reason,

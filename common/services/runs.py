@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from common.domain import schemas
+from common.domain import output_schemas, schemas
 from common.domain.admission import Strategy
 from common.domain.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
 from common.domain.ids import is_uuid, uuid7
@@ -107,7 +107,7 @@ def prepare(
     """Judge a request and make of it what `submit` stores. `now` is in epoch seconds.
 
     `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
-    agent_inactive; `InvalidRequest` missing_input, invalid_input, invalid_schema, invalid_deadline,
+    agent_inactive; `InvalidRequest` missing_input, invalid_input, invalid_schema, schema_too_large, invalid_deadline,
     unknown_model, model_key_missing, url_refused, header_refused; `ScheduleError` for the schedules it brings.
     """
     if not agent.is_active:
@@ -241,14 +241,24 @@ def check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: boo
     schema = (manifest.get("input") or {}).get("schema")
     if schema and (request.args is not None or not said):
         schemas.check(request.args, schema, field="args")
+    given = list(_schemas(request))
+    schemas.check_schemas(given)
+    for wanted, field in given:
+        output_schemas.check_output(wanted, field=field)
+    if request.output_config and isinstance(request.output_config.output_schema, str):
+        output_schemas.from_output_config(request.output_config.model_dump(exclude_none=True))
+
+
+def _schemas(request: RunRequest) -> Iterator[tuple[Any, str]]:
+    """The JSON Schemas of outputs that a request brings, with their fields."""
     if request.output_config and isinstance(request.output_config.output_schema, dict):
-        schemas.check_schema(request.output_config.output_schema, field="output_config.output_schema")
+        yield request.output_config.output_schema, "output_config.output_schema"
     if request.final_output:
-        schemas.check_schema(request.final_output.schema_, field="final_output.schema")
+        yield request.final_output.schema_, "final_output.schema"
     for i, workflow in enumerate(request.workflows or ()):
         for j, step in enumerate(workflow.steps):
             if step.output_schema is not None:
-                schemas.check_schema(step.output_schema, field=f"workflows[{i}].steps[{j}].output_schema")
+                yield step.output_schema, f"workflows[{i}].steps[{j}].output_schema"
 
 
 def _input(request: RunRequest, options: dict[str, Any], files: Sequence[dict[str, Any]]) -> dict[str, Any]:

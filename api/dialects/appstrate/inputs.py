@@ -11,7 +11,9 @@ from typing import Any, Final
 from common.domain import schemas
 from common.domain.errors import InvalidRequest
 
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+#: Characters of a number in a text.
+_LONGEST_NUMBER: Final = 400
 _TYPES: Final = {
     "string": str, "integer": int, "number": int | float, "boolean": bool, "object": dict, "array": list,
     "null": type(None),
@@ -167,7 +169,7 @@ def _number(value: Any) -> Any:
         return 0
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+    if isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value.strip()):
         number = float(value)
         if math.isfinite(number):
             return int(value) if value.strip().lstrip("+-").isdigit() else number

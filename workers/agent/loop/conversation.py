@@ -128,7 +128,7 @@ def _agent(speaker: Speaker, journal: Journal, contract: OutputContract | None) 
 def _outputs(speaker: Speaker, contract: OutputContract | None) -> list[Any]:
     outputs: list[Any] = [str]
     if contract is not None:
-        bound = StructuredDict(contract.schema, name=contract.name, description=contract.guidance or None)
+        bound = StructuredDict(contract.for_model, name=contract.name, description=contract.guidance or None)
         strict = True if contract.strict else None
         outputs = [ToolOutput(bound, name=contract.name, strict=strict, max_retries=MOST_REPAIRS)]
     for agent, description in speaker.transfers.items():

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 
+from common.clock import DatabaseClock, elapsed
 from common.store import postgres
 from common.store.tables import metadata
 from common.store.tables.columns import dump
@@ -45,6 +46,7 @@ class Database:
     def __init__(self, url: str, pool_size: int = 10, limits: dict[str, int] | None = None) -> None:
         """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres.LIMITS`)."""
         self.url = url
+        self.clock = DatabaseClock()  # fed by `now`
         parsed = make_url(url)
         self.is_postgres = parsed.get_backend_name() == "postgresql"
         self.limits = postgres.LIMITS if limits is None else limits
@@ -89,9 +91,10 @@ class Database:
 
         SQLite runs inside this host, so its clock is this host's clock.
         """
-        if not self.is_postgres:
-            return time.time()
-        return float(connection.execute(_CLOCK).scalar_one())
+        asked = elapsed()
+        now = float(connection.execute(_CLOCK).scalar_one()) if self.is_postgres else time.time()
+        self.clock.observe(now, elapsed() - asked)
+        return now
 
     def check_disk(self) -> None:
         """Whether the disk of an embedded database takes a write: a small file beside it, which goes at once.

@@ -84,11 +84,11 @@ class KeyRing:
             known = await self._look_up(digest, now)
         if isinstance(known.answer, RunyardError):
             raise known.answer
-        wall = time.time()
-        if known.expires_at is not None and known.expires_at <= wall:
+        now = self.reader.db.clock.now()
+        if known.expires_at is not None and known.expires_at <= now:
             raise Unauthorized("This key has expired; make a new one.", code="key_expired")
         assert known.answer.key_id is not None
-        self._used[known.answer.key_id] = wall
+        self._used[known.answer.key_id] = now
         return known.answer
 
     def forget(self, key_hash: str) -> None:

@@ -80,12 +80,12 @@ class CookieSessions:
     async def person(self, token: str, method: str, headers: Headers) -> SignedIn:
         """Who has this cookie; `Unauthorized` session_expired, `Forbidden` csrf_refused."""
         found = await self._look_up(hash_of(token)) if len(token) <= _LONGEST_TOKEN else None
-        if found is None or found.expires_at <= time.time():
+        if found is None or found.expires_at <= self.reader.db.clock.now():
             raise Unauthorized("You are signed out; sign in again.", code="session_expired")
         check_same_site(method, headers, self.settings)
         if method not in _SAFE:
             _check_csrf(found, headers)
-        self._used[found.token_hash] = service.until(found.created_at, time.time())
+        self._used[found.token_hash] = service.until(found.created_at, self.reader.db.clock.now())
         return found
 
     async def known(self, token: str) -> SignedIn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,15 +37,15 @@ class Facts:
 
 async def facts(state: State, org_id: str, task_id: str) -> Facts:
     """A task of an organisation; `NotFound` task_not_found, also for another organisation's."""
-    found = await state.reader.call(_read, (org_id, task_id))
+    found = await state.reader.call(_read, (org_id, task_id, state.now()))
     if found is None:
         raise NotFound("There is no such task.", code="task_not_found", field="task_id")
     return found
 
 
-def _read(conn: Connection, asked: Sequence[tuple[str, str]]) -> list[Facts | None]:
-    loaded = tasks.load(conn, {task_id for _, task_id in asked})
-    now = time.time()  # only for estimates: the host's clock will do
+def _read(conn: Connection, asked: Sequence[tuple[str, str, float]]) -> list[Facts | None]:
+    loaded = tasks.load(conn, {task_id for _, task_id, _ in asked})
+    now = max(now for _, _, now in asked)
     suspended = [task.id for task in loaded.values() if task.status in SUSPENDED]
     asks = questions.of_tasks(conn, suspended) if suspended else {}
     whole: dict[tuple[str, str], Facts] = {}
@@ -54,4 +53,4 @@ def _read(conn: Connection, asked: Sequence[tuple[str, str]]) -> list[Facts | No
         place = standing(conn, task, now) if task.status is Status.QUEUED else None
         waiting = [q for q in asks.get(task.id, ()) if q["state"] == "open"]
         whole[task.org_id, task.id] = Facts(task, place, waiting)
-    return [whole.get(key) for key in asked]
+    return [whole.get((org_id, task_id)) for org_id, task_id, _ in asked]

@@ -23,6 +23,11 @@ _SECONDS: Final = Histogram(
 ACCEPTED: Final = Counter("runyard_runs_accepted_total", "Runs stored by this process.", registry=REGISTRY)
 STREAMS: Final = Gauge("runyard_streams_open", "Event streams being served.", registry=REGISTRY)
 WAITERS: Final = Gauge("runyard_waiters_open", "Callers waiting for a run.", registry=REGISTRY)
+CLOCK_OFFSET: Final = Gauge(
+    "runyard_clock_offset_seconds",
+    "By how much the clock of the api's host is ahead of the database's.",
+    registry=REGISTRY,
+)
 
 _requests: dict[tuple[str, str, int], Counter] = {}
 _seconds: dict[str, Histogram] = {}

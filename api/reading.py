@@ -59,6 +59,7 @@ class Reader:
 
     def __init__(self, store: Store, threads: int = 4) -> None:
         self._store = store
+        self.db = store.db
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._free = threads
         self._waiting: dict[Batch[Any, Any], list[_Job]] = {}

@@ -117,6 +117,10 @@ class State:
         self._checks.shutdown(wait=False, cancel_futures=True)
         self.db.close()
 
+    def now(self) -> float:
+        """The database's time in epoch seconds, as this process knows it: see `DatabaseClock`."""
+        return self.db.clock.now()
+
     async def write(self, command: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one command in a (shared) transaction; its answer once that has committed, or its error."""
         answer: R = await self.writer.call(_each, lambda tx: command(tx, *args, **kwargs))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, TypeVar
@@ -83,7 +82,7 @@ async def _submit(call: Call, wish: Wish, reserved: str | None) -> Run:
         request = request.model_copy(update={"session_id": wish.named_session + task_id})
     caller = Caller(who.org_id, who.actor, wish.front, who.key_id, session_scope=wish.session_scope)
     prepared = runs.prepare(
-        request, wish.agent, caller, call.state.rules, now=time.time(), files=wish.files, task_id=task_id
+        request, wish.agent, caller, call.state.rules, now=call.state.now(), files=wish.files, task_id=task_id
     )
     try:
         submitted: Submitted = await call.state.writer.call(runs.submit, prepared)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -39,10 +38,10 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key. Its text goes to standard output, once."""
-    expires = time.time() + days * 86_400 if days is not None else None
     with opened() as (store, _):
         org_id = organisation(store, org)["id"]
         with store.begin() as tx:
+            expires = tx.now + days * 86_400 if days is not None else None
             wanted = KeyRequest(name, role, scope, expires)
             made = service.create_key(tx, org_id, wanted, OPERATOR, Role.OWNER)
     typer.echo(f"Key {made.id} ({role.value}) made; its text is told only now:", err=True)

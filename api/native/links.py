@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -83,7 +82,8 @@ async def answer_question(call: Call) -> Response:
 
 async def _look(call: Call) -> dict[str, Any]:
     token = call.params["token"]
-    return await call.state.reader.one(lambda conn: answer_links.look(conn, token, time.time()))
+    db = call.state.db
+    return await call.state.reader.one(lambda conn: answer_links.look(conn, token, db.now(conn)))
 
 
 async def _json_value(call: Call, found: dict[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from starlette.responses import Response
@@ -52,7 +51,8 @@ async def queue(call: Call) -> Response:
     call.query(NoParameters)
     mine = None if is_operator(call, call.principal) else call.org_id
     per_worker = call.state.settings.worker_concurrency
-    found = await call.state.reader.one(lambda conn: queues.backlog(conn, time.time(), per_worker, mine))
+    db = call.state.db
+    found = await call.state.reader.one(lambda conn: queues.backlog(conn, db.now(conn), per_worker, mine))
     return reply(found.to_json() | {"scope": "organisation" if mine else "installation"})
 
 
@@ -86,8 +86,8 @@ async def list_workers(call: Call) -> Response:
     call.query(NoParameters)
     if not is_operator(call, call.principal):
         raise Forbidden("The workers are the operator's.", code="operator_only")
-    rows = await call.state.reader.one(workers.listed)
-    now = time.time()
+    db = call.state.db
+    rows, now = await call.state.reader.one(lambda conn: (workers.listed(conn), db.now(conn)))
     return reply({"data": [_worker(row, now) for row in rows]})
 
 

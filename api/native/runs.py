@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -148,7 +147,7 @@ def _prepare(
     who = call.principal
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     return runs.prepare(
-        request, agent, caller, call.state.rules, now=time.time(), files=files, task_id=task_id
+        request, agent, caller, call.state.rules, now=call.state.now(), files=files, task_id=task_id
     )
 
 

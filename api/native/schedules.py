@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import Final
 
 from pydantic import Field
@@ -61,7 +60,7 @@ async def create_schedule(call: Call) -> Response:
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     version = scheduling.pinned_version(body.agent, agent)
     new = service.prepare(
-        body.wanted, body.run, agent, caller, call.state.rules, now=time.time(), version=version
+        body.wanted, body.run, agent, caller, call.state.rules, now=call.state.now(), version=version
     )
 
     async def make(_reserved: str | None) -> Response:

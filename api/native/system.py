@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -144,7 +143,8 @@ async def prometheus(call: Call) -> Response:
     """Tell what Prometheus collects. Nothing names an organisation."""
     state = call.state
     per_worker = state.settings.worker_concurrency
-    found = await state.reader.one(lambda conn: queues.backlog(conn, time.time(), per_worker))
+    found = await state.reader.one(lambda conn: queues.backlog(conn, state.db.now(conn), per_worker))
+    metrics.CLOCK_OFFSET.set(state.db.clock.offset_s)
     own = await state.aside(generate_latest, metrics.REGISTRY)
     return Response(own + _gauges(found.to_json()), media_type=CONTENT_TYPE_LATEST)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 from pydantic import Field
@@ -74,7 +73,7 @@ class UsageReport(schemas.Shape):
 async def report_usage(call: Call) -> Response:
     """Sum the organisation's model usage over a time, the costliest first."""
     given = call.query(UsageParameters)
-    until = instant_of(given.until, "until") if given.until else time.time()
+    until = instant_of(given.until, "until") if given.until else call.state.now()
     since = instant_of(given.since, "since") if given.since else until - _DAYS_30
     span = usage.Span(call.org_id, since, until)
     rows, total = await call.state.reader.one(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -118,13 +117,13 @@ _SAME: Final = (
 )  # fmt: skip
 
 
-def webhook_json(row: dict[str, Any]) -> dict[str, Any]:
-    """An endpoint as the native API shows it."""
+def webhook_json(row: dict[str, Any], now: float) -> dict[str, Any]:
+    """An endpoint as the native API shows it at `now`."""
     until = row["old_secret_until"]
     return {name: row[name] for name in _SAME} | {
         "failing_since": when(row["failing_since"]),
         "metadata": row["meta"] or {},
-        "old_secret_until": when(until) if until is not None and until > time.time() else None,
+        "old_secret_until": when(until) if until is not None and until > now else None,
         "created_at": when(row["created_at"]),
         "updated_at": when(row["updated_at"]),
     }
@@ -138,7 +137,8 @@ async def list_webhooks(call: Call) -> Response:
     call.query(NoParameters)
     org_id = call.org_id
     rows = await call.state.reader.one(lambda conn: endpoints.page(conn, org_id))
-    return reply({"data": [webhook_json(row) for row in rows]})
+    now = call.state.now()
+    return reply({"data": [webhook_json(row, now) for row in rows]})
 
 
 @routes.post(
@@ -169,7 +169,7 @@ async def create_webhook(call: Call) -> Response:
             service.create, call.org_id, wanted, state.sealer, state.rules.policy, actor, reserved
         )
         secrets.append(made.secret)
-        shown = webhook_json(made.endpoint) | {"secret": ""}
+        shown = webhook_json(made.endpoint, call.state.now()) | {"secret": ""}
         return reply(shown, 201, {"location": f"{BASE}/webhooks/{made.endpoint['id']}"})
 
     response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
@@ -194,7 +194,7 @@ async def rotate_callbacks(call: Call) -> Response:
     call.query(NoParameters)
     state = call.state
     secret = await state.write(service.rotate_callbacks, call.org_id, state.sealer, call.principal.actor)
-    return _rotated(secret)
+    return _rotated(call, secret)
 
 
 @routes.get(
@@ -207,7 +207,7 @@ async def rotate_callbacks(call: Call) -> Response:
 async def get_webhook(call: Call) -> Response:
     """Read a webhook."""
     call.query(NoParameters)
-    return reply(webhook_json(await own(call)))
+    return reply(webhook_json(await own(call), call.state.now()))
 
 
 @routes.patch(
@@ -231,7 +231,7 @@ async def update_webhook(call: Call) -> Response:
     row = await call.state.write(
         service.update, call.org_id, _id(call), changes, call.state.rules.policy, call.principal.actor
     )
-    return reply(webhook_json(row))
+    return reply(webhook_json(row, call.state.now()))
 
 
 @routes.delete(
@@ -274,7 +274,7 @@ async def rotate_webhook(call: Call) -> Response:
     call.query(NoParameters)
     state = call.state
     secret = await state.write(service.rotate, call.org_id, _id(call), state.sealer, call.principal.actor)
-    return _rotated(secret)
+    return _rotated(call, secret)
 
 
 @routes.post(
@@ -314,7 +314,7 @@ async def own(call: Call) -> dict[str, Any]:
 async def _set_active(call: Call, active: bool) -> Response:
     call.query(NoParameters)
     row = await call.state.write(service.set_active, call.org_id, _id(call), active, call.principal.actor)
-    return reply(webhook_json(row))
+    return reply(webhook_json(row, call.state.now()))
 
 
 async def _agent(call: Call, name: str | None) -> str | None:
@@ -326,5 +326,5 @@ def _id(call: Call) -> str:
     return call.params["webhook_id"]
 
 
-def _rotated(secret: str) -> Response:
-    return reply({"secret": secret, "old_secret_until": when(time.time() + ROTATION_OVERLAP)})
+def _rotated(call: Call, secret: str) -> Response:
+    return reply({"secret": secret, "old_secret_until": when(call.state.now() + ROTATION_OVERLAP)})

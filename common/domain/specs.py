@@ -56,6 +56,7 @@ class RunSpec:
     priority: int = 0
     ttl_s: float | None = None
     deadline_at: float | None = None
+    deadline_s: float | None = None  # the same, counted from when the run is stored
     secrets: bytes | None = None
     callback: CallbackTo | None = None
     meta: dict[str, Any] = field(default_factory=dict)

@@ -128,7 +128,8 @@ def prepare(
         model=rules.models.of(manifest, options) if agent.kind == "declared" else None,
         priority=request.priority,
         ttl_s=request.ttl,
-        deadline_at=deadline_of(request.deadline, now),
+        deadline_at=_date(request.deadline, now),
+        deadline_s=None if isinstance(request.deadline, str) else request.deadline,
         secrets=rules.sealer.seal(secrets) if secrets else None,
         callback=callback_of(request, rules.sealer),
         meta=request.metadata or {},
@@ -142,11 +143,14 @@ def prepare(
 def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     """Store these runs, finding or making their conversations. A group-commit batch function.
 
-    Errors: `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules, and those of `submissions.submit`.
+    Errors: `InvalidRequest` invalid_deadline, `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules,
+    and those of `submissions.submit`.
     """
     refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
     refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
+    late = [_refuse_date(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
+    refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
     specs: list[RunSpec] = []
     places: list[int] = []
     answers: list[Submitted | RunyardError | None] = []
@@ -169,6 +173,8 @@ def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
     if run.spec.org_id in _broke(tx.conn, [run]):
         raise PaymentRequired
     spec = run.spec
+    if (late := _refuse_date(spec.deadline_at, tx.now)) is not None:
+        raise late
     if run.session is not None:
         known = _known_session(tx.conn, spec.org_id, run.session)
         if known is not None:
@@ -325,16 +331,25 @@ def title_of(text: str | None) -> str | None:
     return line[: _LONGEST_TITLE - 1].rstrip() + "…"
 
 
-def deadline_of(deadline: str | float | None, now: float) -> float | None:
-    """A deadline in epoch seconds; `InvalidRequest` invalid_deadline for one that is unreadable, past or far."""
-    if deadline is None:
+def _date(deadline: str | float | None, now: float) -> float | None:
+    """A deadline that is a date, in epoch seconds; one in seconds counts from when the run is stored.
+
+    Error: `InvalidRequest` invalid_deadline for a date that is unreadable, past or far.
+    """
+    if not isinstance(deadline, str):
         return None
-    at = now + deadline if not isinstance(deadline, str) else _instant(deadline)
-    if not now < at <= now + LONGEST_WAIT:
-        raise InvalidRequest(
-            "deadline must lie in the future, by 30 days at most.", code="invalid_deadline", field="deadline"
-        )
+    at = _instant(deadline)
+    if (refusal := _refuse_date(at, now)) is not None:
+        raise refusal
     return at
+
+
+def _refuse_date(at: float | None, now: float) -> InvalidRequest | None:
+    if at is None or now < at <= now + LONGEST_WAIT:
+        return None
+    return InvalidRequest(
+        "deadline must lie in the future, by 30 days at most.", code="invalid_deadline", field="deadline"
+    )
 
 
 def _instant(text: str) -> float:

@@ -145,7 +145,7 @@ def _row(
         "limit_keys": [gate.key for gate in its_gates] or None,
         "available_at": None,
         "expires_at": tx.now + spec.ttl_s if spec.ttl_s is not None else None,
-        "deadline_at": spec.deadline_at,
+        "deadline_at": spec.deadline_at if spec.deadline_s is None else tx.now + spec.deadline_s,
         "timeout_s": agent.timeout_s,
         "attempt": 0,
         "claim_token": None,

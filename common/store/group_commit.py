@@ -45,6 +45,7 @@ class GroupCommit:
 
     def __init__(self, store: Store, max_batch: int = 256, name: str = "group-commit") -> None:
         self._store = store
+        self.clock = store.db.clock
         self._max = max_batch
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

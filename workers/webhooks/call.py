@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -69,11 +70,16 @@ def prepare(keys: Keys, sent: Outgoing, now: float) -> Request:
     return Request(ours | lower | signed, content, (*given.values(), *secrets))
 
 
-async def send(client: GuardedClient, keys: Keys, sent: Outgoing, timeouts: Timeouts) -> Outcome:
-    """Make the call. Never raises but for cancellation: whatever goes wrong is an outcome."""
+async def send(
+    client: GuardedClient, keys: Keys, sent: Outgoing, timeouts: Timeouts, clock: Callable[[], float]
+) -> Outcome:
+    """Make the call, signed at the time of `clock` (epoch seconds).
+
+    Never raises but for cancellation: every failure is an outcome.
+    """
     started = time.monotonic()
     try:
-        request = prepare(keys, sent, time.time())
+        request = prepare(keys, sent, clock())
         answer = await client.send(
             "POST", sent.url, headers=request.headers, content=request.content, keep=KEPT, timeouts=timeouts
         )
@@ -88,7 +94,7 @@ async def send(client: GuardedClient, keys: Keys, sent: Outgoing, timeouts: Time
         )
         return Outcome(error="internal_error", message=type(failure).__name__)
     retry_after = answer.headers.get("retry-after")
-    peace = parse_retry_after(retry_after, time.time()) if answer.status in _ASKS_FOR_PEACE else 0.0
+    peace = parse_retry_after(retry_after, clock()) if answer.status in _ASKS_FOR_PEACE else 0.0
     said = _shown(answer.body, request.hidden)
     return Outcome(answer.status, None, "", retry_after, said, answer.elapsed, peace)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from random import Random
-from time import time
 from typing import Final
 
 import structlog
@@ -53,7 +52,8 @@ class Deliverer:
         self._schedules = schedules
         self._timeouts = timeouts
         self._lease = timeouts.total + SLACK
-        self._hosts = hosts or Hosts()
+        self._clock = writer.clock.now  # receivers compare a signature's time with their own
+        self._hosts = hosts or Hosts(clock=self._clock)
         self._rng = Random()
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
@@ -137,7 +137,7 @@ class Deliverer:
         try:
             await asyncio.sleep(sent.wait_s)
             self._unsent.discard(sent.id)
-            outcome = await send(self._client, self._keys, sent, self._timeouts)
+            outcome = await send(self._client, self._keys, sent, self._timeouts, self._clock)
         finally:
             if outcome is None:
                 self._hosts.end(key, sent.id)
@@ -154,7 +154,7 @@ class Deliverer:
         if outcome.peace_s > 0:
             self._hosts.hold(sent.receiver, outcome.peace_s)
         schedule = self._schedules.get(sent.style, self._schedules["native"])
-        settled = judge(sent, outcome, self.owner, schedule, self._rng, time())
+        settled = judge(sent, outcome, self.owner, schedule, self._rng, self._clock())
         for pause in (0.2, 1.0, 2.0, None):
             try:
                 recorded = self._writer.submit(settle, settled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,14 +38,17 @@ class _Host:
 class Hosts:
     """Belongs to the deliverer's loop. Nothing here is stored: a new process learns it anew."""
 
-    def __init__(self, policy: BreakerPolicy = breaker.DEFAULT) -> None:
+    def __init__(
+        self, policy: BreakerPolicy = breaker.DEFAULT, clock: Callable[[], float] = time.time
+    ) -> None:
         self._policy = policy
+        self._clock = clock
         self._hosts: dict[Key, _Host] = {}
         self._held: dict[str, float] = {}  # receiver -> until, in epoch seconds
 
     def allowance(self) -> Allowance:
         """What may be taken on now."""
-        wall, now = time.time(), time.monotonic()
+        wall, now = self._clock(), time.monotonic()
         self._held = {receiver: until for receiver, until in self._held.items() if until > wall}
         used: Counter[Kind] = Counter()
         hosts: dict[Key, Standing] = {}
@@ -63,14 +67,14 @@ class Hosts:
 
     def wait_s(self) -> float | None:
         """Seconds until an open circuit may be tried again."""
-        wall = time.time()
+        wall = self._clock()
         times = [h.breaker.retry_at for h in self._hosts.values() if h.breaker.circuit is not Circuit.CLOSED]
         return min((max(0.0, at - wall) for at in times if at > wall), default=None)
 
     def begin(self, key: Key, call_id: str) -> None:
         """A call starts."""
         host = self._hosts.setdefault(key, _Host())
-        host.breaker = breaker.admit(host.breaker, time.time(), self._policy).breaker
+        host.breaker = breaker.admit(host.breaker, self._clock(), self._policy).breaker
         host.began[call_id] = time.monotonic()
 
     def end(self, key: Key, call_id: str, *, status: int | None = None, error: str | None = None) -> None:
@@ -78,9 +82,9 @@ class Hosts:
         host = self._hosts[key]
         took = time.monotonic() - host.began.pop(call_id)
         if (status is not None or error is not None) and blames_host(status, error):
-            host.breaker = breaker.fail(host.breaker, time.time(), self._policy)
+            host.breaker = breaker.fail(host.breaker, self._clock(), self._policy)
         elif status is None:  # called off, or never sent: it says nothing of the host
-            host.breaker = breaker.call_off(host.breaker, time.time())
+            host.breaker = breaker.call_off(host.breaker, self._clock())
         else:
             host.breaker = breaker.succeed(host.breaker)
         if status is not None:
@@ -90,7 +94,7 @@ class Hosts:
 
     def hold(self, receiver: str, seconds: float) -> None:
         """Leave a receiver alone for so long: it asked for it."""
-        self._held[receiver] = time.time() + min(seconds, LONGEST_HOLD)
+        self._held[receiver] = self._clock() + min(seconds, LONGEST_HOLD)
 
     def _forget(self) -> None:
         self._hosts = {k: h for k, h in self._hosts.items() if h.began or h.breaker != Breaker()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -87,14 +86,13 @@ async def list_scopes(call: Call) -> Response:
 @routes.get("/api-keys", "keys:read", answers=[Answer(200, "The keys.", AppstrateKeyList)])
 async def list_api_keys(call: Call) -> Response:
     """List the keys that are neither revoked nor expired, newest first."""
-    found = await call.state.reader.one(lambda conn: _active(conn, call.org_id))
+    found = await call.state.reader.one(lambda conn: _active(conn, call.org_id, call.state.now()))
     return reply({"apiKeys": [key_json(row) for row in found]})
 
 
-def _active(conn: Connection, org_id: str) -> list[dict[str, Any]]:
+def _active(conn: Connection, org_id: str, now: float) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     before: str | None = None
-    now = time.time()
     while page := identity.keys(conn, org_id, _PAGE, before):
         found += [row for row in page if row["expires_at"] is None or row["expires_at"] > now]
         before = page[-1]["id"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -140,7 +139,7 @@ def _prepared(call: Call, agent: AgentRecord, request: RunRequest, files: list[d
     task_id = repeats.reserved(call) or uuid7()
     caller = Caller(who.org_id, who.actor, APPSTRATE.name, who.key_id, end_user(call))
     prepared = runs.prepare(
-        request, unjudged(agent), caller, call.state.rules, now=time.time(), files=files, task_id=task_id
+        request, unjudged(agent), caller, call.state.rules, now=call.state.now(), files=files, task_id=task_id
     )
     return replace(prepared, spec=replace(prepared.spec, external_id=run_id(task_id)))
 

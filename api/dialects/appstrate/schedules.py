@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -185,7 +184,7 @@ async def create_agent_schedule(call: Call) -> Response:
 
 
 def _new(call: Call, wanted: Wanted, request: RunRequest, agent: AgentRecord) -> NewSchedule:
-    who, now = call.principal, time.time()
+    who, now = call.principal, call.state.now()
     caller = Caller(who.org_id, who.actor, APPSTRATE.name, who.key_id, end_user(call))
     check_cron(wanted, now)
     return service.prepare(wanted, request, unjudged(agent), caller, call.state.rules, now=now)

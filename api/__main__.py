@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from types import FrameType
@@ -15,6 +16,7 @@ from api.state import State
 from common import telemetry
 from common.domain.errors import ConfigurationError
 from common.settings import Settings, load
+from runyard.loopback import exempt
 
 #: How long requests under way may take once the process is asked to stop, in seconds.
 GRACE = 5
@@ -81,6 +83,7 @@ def _available(wanted: str, otherwise: str) -> str:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
+    exempt(os.environ)
     try:
         settings = load()
         telemetry.configure(settings.log_level)

@@ -21,6 +21,7 @@ from api.endpoint import Endpoint, by_path
 from api.fronts import operations
 from api.operations import Operation
 from api.state import State
+from common.domain.addresses import masked
 from common.domain.errors import ConfigurationError, NotFound
 from common.settings import Settings
 
@@ -130,4 +131,4 @@ def _sentence(error: Exception) -> str:
         return error.message
     if isinstance(error, ProgrammingError) or "no such table" in str(error):
         return "the database has no tables of this version: run `runyard migrate` first."
-    return f"the database cannot be reached: {getattr(error, 'orig', error)}"
+    return masked(f"the database cannot be reached: {getattr(error, 'orig', error)}")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from common.domain import broker_urls
+from common.domain import addresses, broker_urls
 from common.domain.errors import ConfigurationError
 
 PREFIX = "RUNYARD_"
@@ -22,7 +23,9 @@ PREFIX = "RUNYARD_"
 class Settings(BaseSettings):
     """Every ``RUNYARD_*`` setting. Times are seconds, sizes bytes unless a name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     home: Path = Field(
         Path(".runyard"), description="Folder of the embedded database, files, secrets and logs."
@@ -30,19 +33,26 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the api listens on; 0 takes a free one.")
     public_url: str = Field(
-        "", description="Base URL callers reach this server by, for links; default http://host:port."
+        "",
+        description="Base URL callers reach this server by, path prefix included; default http://host:port.",
     )
     database_pooler: str = Field(
         "",
         pattern="^(transaction)?$",
         description="transaction, where the database URL leads to a pooler in transaction mode (PgBouncer).",
     )
-    database_url: str = Field("", description="postgresql://… or sqlite:///…; default SQLite in the home.")
-    broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.")
-    redis_url: str = Field(
-        "", description="Redis for live streams and rate limits; default the broker, if it is Redis."
+    database_url: str = Field(
+        "", description="postgresql://… or sqlite:///…; default SQLite in the home.", repr=False
     )
-    files_url: str = Field("", description="Folder or s3://bucket/prefix; default a folder in the home.")
+    broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.", repr=False)
+    redis_url: str = Field(
+        "",
+        repr=False,
+        description="Redis for live streams and rate limits; default the broker, if it is Redis.",
+    )
+    files_url: str = Field(
+        "", description="Folder or s3://bucket/prefix; default a folder in the home.", repr=False
+    )
     agents: str = Field("", description="Comma-separated Python modules or folders of manifests to publish.")
 
     model: str = Field("", description="Default model: provider:name, or local.")
@@ -50,7 +60,7 @@ class Settings(BaseSettings):
     model_fast: str = Field("", description="Model of mode fast (base); default RUNYARD_MODEL.")
     model_max: str = Field("", description="Model of mode max; default RUNYARD_MODEL.")
     model_base_url: str = Field("", description="Base URL of an OpenAI-compatible endpoint.")
-    model_api_key: str = Field("", description="Key for RUNYARD_MODEL_BASE_URL.")
+    model_api_key: str = Field("", description="Key for RUNYARD_MODEL_BASE_URL.", repr=False)
     anthropic_base_url: str = Field("", description="Base URL of anthropic models; default the provider's.")
     google_base_url: str = Field("", description="Base URL of google models; default the provider's.")
     model_fallbacks: str = Field(
@@ -60,12 +70,12 @@ class Settings(BaseSettings):
         "", description="JSON {model: {input, output, cached}} in USD per million tokens."
     )
 
-    jwt_secret: str = Field("", description="HS256 secret; default generated into the home.")
+    jwt_secret: str = Field("", description="HS256 secret; default generated into the home.", repr=False)
     jwt_jwks_url: str = Field("", description="JWKS address for RS256/ES256 tokens.")
     jwt_issuer: str = Field("", description="Required issuer (iss), if set.")
     jwt_audience: str = Field("", description="Required audience (aud), if set.")
     secret_key: str = Field(
-        "", description="Key that encrypts stored secrets; default generated into the home."
+        "", repr=False, description="Key that encrypts stored secrets; default generated into the home."
     )
 
     worker_concurrency: int = Field(
@@ -78,6 +88,9 @@ class Settings(BaseSettings):
         0.0, ge=0, le=3600, description="How long a run may hold a worker's event loop; default the lease."
     )
     drain_seconds: float = Field(20.0, ge=0, le=3600, description="Grace period of a stopping worker.")
+    lame_duck_seconds: float = Field(
+        0.0, ge=0, le=3600, description="How long an api serves on after SIGTERM, no longer ready."
+    )
     allow_private_urls: bool = Field(
         False, description="Let callbacks, MCP and file URLs reach private addresses."
     )
@@ -98,6 +111,47 @@ class Settings(BaseSettings):
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")
     retention_days: float = Field(30.0, gt=0, description="How long finished tasks are kept by default.")
     log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _expand_home(cls, value: Any) -> Any:
+        return addresses.expanded(value) if isinstance(value, str) else value
+
+    @field_validator("files_url", "database_url")
+    @classmethod
+    def _expand_folder(cls, value: str) -> str:
+        """Folders may begin with ~ or hold variables; in a URL of a server both are left as they are."""
+        scheme, found, path = value.partition("://")
+        if not found:
+            return addresses.expanded(value)
+        if scheme not in ("sqlite", "file") or not path.startswith(("/~", "/$")):
+            return value
+        return f"{scheme}:///{addresses.expanded(path.removeprefix('/'))}"
+
+    @field_validator("agents")
+    @classmethod
+    def _expand_agents(cls, value: str) -> str:
+        return ",".join(addresses.expanded(part.strip()) for part in value.split(","))
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, value: str) -> str:
+        return addresses.checked(value, addresses.DATABASES)
+
+    @field_validator("broker_url", "redis_url")
+    @classmethod
+    def _check_readable(cls, value: str) -> str:
+        return addresses.readable(value)  # their schemes: see `broker_urls`
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        return addresses.base_url(value)
+
+    @field_validator("host")
+    @classmethod
+    def _bare_host(cls, value: str) -> str:
+        return value.removeprefix("[").removesuffix("]")
 
     @property
     def database(self) -> str:
@@ -146,7 +200,19 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """The server's own address as callers see it, without a trailing slash."""
-        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        host = "localhost" if self.host in addresses.EVERYWHERE else addresses.bracketed(self.host)
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine itself reaches the api, without a trailing slash."""
+        host = addresses.EVERYWHERE.get(self.host, self.host)
+        return f"http://{addresses.bracketed(host)}:{self.port}"
+
+    @property
+    def path_prefix(self) -> str:
+        """The path of RUNYARD_PUBLIC_URL, without a trailing slash: what a proxy puts before every path."""
+        return urlsplit(self.public_url).path
 
     def _embedded_redis(self) -> str:
         file = self.home / "valkey.url"
@@ -174,4 +240,5 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper()
-        raise ConfigurationError(f"{name}: {first['msg']}.", field=name) from None
+        message = first["msg"].removeprefix("Value error, ").removesuffix(".")
+        raise ConfigurationError(f"{name}: {message}.", field=name) from None

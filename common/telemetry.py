@@ -8,6 +8,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from common.domain.addresses import masked
+
 
 class TolerantStream:
     """A log's stream that never raises: a full disk or a closed pipe loses lines, not requests."""
@@ -54,9 +56,17 @@ def configure(level: str = "info") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            _mask_passwords,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
+
+
+def _mask_passwords(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Drivers and libraries quote URLs in their errors; their passwords stay out of the log."""
+    return {key: masked(value) if isinstance(value, str) else value for key, value in event.items()}

@@ -27,6 +27,7 @@ from common.store.database import Database
 from launch import preflight
 from launch.listing import tell
 from launch.problems import StartProblem
+from runyard.loopback import STRAIGHT
 
 _SECONDS = 3.0
 _POOLER = (
@@ -165,7 +166,8 @@ def _endpoint(settings: Settings) -> tuple[Verdict, str]:
     url = f"{settings.model_base_url.rstrip('/')}/models"
     headers = {"Authorization": f"Bearer {settings.model_api_key}"} if settings.model_api_key else {}
     try:
-        answer = httpx2.get(url, headers=headers, timeout=_SECONDS)
+        with httpx2.Client(headers=headers, timeout=_SECONDS, mounts=STRAIGHT) as http:
+            answer = http.get(url)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return Verdict.BAD, f"{url} does not answer ({type(error).__name__}): check RUNYARD_MODEL_BASE_URL"
     if answer.status_code in (401, 403):

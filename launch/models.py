@@ -11,6 +11,7 @@ from common.services.model_choice import LOCAL
 from common.settings import Settings
 from launch.localmodel import engine, scripted
 from launch.problems import SettingsProblem
+from runyard.loopback import STRAIGHT
 
 #: A small, quick model for each provider key, where RUNYARD_MODEL names none.
 BY_KEY = {
@@ -66,7 +67,8 @@ def _first_served(settings: Settings) -> str:
     url = f"{settings.model_base_url.rstrip('/')}/models"
     headers = {"Authorization": f"Bearer {settings.model_api_key}"} if settings.model_api_key else {}
     try:
-        answer = httpx2.get(url, headers=headers, timeout=10).raise_for_status().json()
+        with httpx2.Client(headers=headers, timeout=10, mounts=STRAIGHT) as http:
+            answer = http.get(url).raise_for_status().json()
         return str(answer["data"][0]["id"])
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
         raise SettingsProblem(

@@ -6,6 +6,7 @@ import errno
 import socket
 from pathlib import Path
 
+from common.domain.addresses import masked
 from common.domain.errors import ConfigurationError
 from common.settings import Settings, load
 from launch.ports import free_port, listening_socket
@@ -57,8 +58,6 @@ def check_database(settings: Settings) -> None:
     if settings.database.startswith("sqlite"):
         _check_sqlite(settings.database)
         return
-    if not settings.database.startswith("postgresql"):
-        raise SettingsProblem("RUNYARD_DATABASE_URL must begin with postgresql:// or sqlite:///.")
     import psycopg
 
     from common.store.postgres import libpq_url
@@ -66,7 +65,7 @@ def check_database(settings: Settings) -> None:
     try:
         psycopg.connect(libpq_url(settings.database), connect_timeout=_CONNECT_SECONDS).close()
     except psycopg.Error as error:
-        reason = " ".join(str(error).split())
+        reason = masked(" ".join(str(error).split()))
         raise StartProblem(f"The database does not answer ({reason}). Check RUNYARD_DATABASE_URL.") from None
 
 

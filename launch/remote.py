@@ -13,6 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2
 import typer
 from rich.console import Console
 from rich.json import JSON
@@ -53,7 +54,7 @@ def connected(url: str, key_file: Path | None) -> Iterator[Client]:
     try:
         settings = read_settings()
         with Client(
-            url or settings.base_url,
+            url or settings.public_url or settings.local_url,
             api_key_file=key_file or settings.home / "admin.key",
             patience=_PATIENCE,
         ) as client:
@@ -64,6 +65,8 @@ def connected(url: str, key_file: Path | None) -> Iterator[Client]:
         _fail(f"There is no key in {missing.filename}: name one with --key-file.", Outcome.REFUSED)
     except Refused as refused:
         _fail(f"{refused} ({refused.code})", Outcome.REFUSED)
+    except httpx2.InvalidURL as error:
+        _fail(f"The server's URL cannot be read: {error}. Correct --url or the settings.", Outcome.REFUSED)
     except Unreachable:
         _fail("Nobody answers there. Is the server running (runyard up)?", Outcome.UNREACHABLE)
     except ClientError as error:

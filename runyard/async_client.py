@@ -14,6 +14,7 @@ from runyard import client_calls as calls
 from runyard.client_calls import Call, Flow, Lost, Pause, Reply, Upload
 from runyard.client_results import Event, Question, Run
 from runyard.client_stream import SILENCE, Place
+from runyard.loopback import is_loopback
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class AsyncClient:
             headers={"authorization": f"Bearer {api_key}"},
             timeout=timeout,
             transport=transport,
+            trust_env=not is_loopback(base_url),
         )
 
     async def __aenter__(self) -> AsyncClient:

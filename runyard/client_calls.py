@@ -164,7 +164,7 @@ def submit(
     path = f"{BASE}/agents/{quote(agent, safe='@')}/run"
     if not files:
         return Call("POST", path, headers=headers | _JSON, content=json.dumps(body).encode())
-    fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
+    fields = {name: _form_text(name, value) for name, value in body.items()}
     attached = tuple((name, _upload(name, value)) for name, value in files.items())
     return Call("POST", path, headers=headers, data=fields, files=attached)
 
@@ -172,11 +172,23 @@ def submit(
 _JSON: Final = {"Content-Type": "application/json"}
 
 
+def _form_text(name: str, value: Any) -> str:
+    """A field as it stands in a form: texts as they are, all else, and arguments always, as JSON."""
+    plain = isinstance(value, str) and name != "args"
+    return _encodable(value) if plain else json.dumps(value)
+
+
 def _upload(name: str, value: Upload) -> tuple[str, bytes]:
     """File name and content, read now: a request that is repeated sends the same."""
     if isinstance(value, str | Path):
-        return Path(value).name, Path(value).read_bytes()
-    return (name, value) if isinstance(value, bytes) else value
+        return _encodable(Path(value).name), Path(value).read_bytes()
+    name, content = (name, value) if isinstance(value, bytes) else value
+    return _encodable(name), content
+
+
+def _encodable(text: str) -> str:
+    """The text with what is no UTF-8 replaced: names of files and arguments of commands may be any bytes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def post(path: str, body: Mapping[str, Any], *, repeatable: bool) -> Call:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -10,12 +11,14 @@ import structlog
 from common import telemetry
 from common.domain.errors import ConfigurationError
 from common.settings import load
+from runyard.loopback import exempt
 from scheduler.loop import Loop
 from scheduler.runtime import Runtime
 
 
 def main() -> None:
     """Run the duties until SIGTERM or SIGINT."""
+    exempt(os.environ)
     try:
         settings = load()
         telemetry.configure(settings.log_level)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,59 @@ def test_after_a_crash_everything_starts_again_on_what_it_left(
     with up(tmp_path / "second.log", env) as again:
         again.until(UP, STARTS_WITHIN)
         assert run_echo(env, home)["status"] == "completed"
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(
+    env: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    closed = f"http://127.0.0.1:{free_port()}"
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    proxied = env | dict.fromkeys(names, closed) | dict.fromkeys(map(str.lower, names), closed)
+    proxied |= {"ALL_PROXY": closed.replace("http", "socks5")}
+    for name in ("NO_PROXY", "no_proxy"):
+        proxied.pop(name, None)
+    with up(tmp_path / "up.log", proxied, "--demo") as runyard:
+        assert "completed" in runyard.until(UP, STARTS_WITHIN)
+        assert command(proxied, "run", "@demo/echo", "--args", "{}", "--follow").returncode == 0
+
+
+def test_an_ipv6_host_stands_in_brackets_in_every_link_and_the_command_line_reaches_it(
+    env: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    env = env | {"RUNYARD_HOST": "::1"}
+    with up(tmp_path / "up.log", env) as runyard:
+        said = runyard.until(UP, STARTS_WITHIN)
+        base = f"http://[::1]:{env['RUNYARD_PORT']}"
+        assert f"{base}/console" in said
+        assert "http://::1" not in said
+        assert httpx2.get(f"{base}/readyz").status_code == 200
+        wait_until(
+            lambda: command(env, "run", "@demo/echo", "--args", "{}", "--follow").returncode == 0,
+            seconds=60,
+        )
+
+
+def test_a_file_whose_name_is_no_text_can_be_attached(
+    env: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/odd\xff.txt"
+    with open(odd, "wb") as file:  # noqa: PTH123 - a name of bytes
+        file.write(b"text")
+    with up(tmp_path / "up.log", env) as runyard:
+        runyard.until(UP, STARTS_WITHIN)
+        wait_until(
+            lambda: command(env, "run", "@demo/echo", "--file", odd, "--follow").returncode == 0, seconds=60
+        )
+
+
+def command(env: dict[str, str], *arguments: str | bytes) -> subprocess.CompletedProcess[str]:
+    """A `runyard` command, run to its end; none may end in a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.cli", *arguments],
+        env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
 
 
 def run_echo(env: dict[str, str], home: Path) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from common.domain.addresses import masked
 from common.domain.errors import ConfigurationError
 from common.settings import PREFIX, Settings, load
 
@@ -53,6 +56,130 @@ def test_without_urls_everything_lives_in_the_home(tmp_path: Path) -> None:
 def test_without_a_broker_the_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="runyard up"):
         _ = Settings(home=tmp_path).broker
+
+
+@pytest.mark.parametrize("text", ["~/data", "$HOME/data", "${HOME}/data"])
+@pytest.mark.parametrize("name", ["RUNYARD_HOME", "RUNYARD_FILES_URL", "RUNYARD_AGENTS"])
+def test_a_folder_may_begin_with_the_user_s_home_in_the_environment_and_in_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, text: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    field = name.removeprefix(PREFIX).lower()
+
+    monkeypatch.setenv(name, text)
+    assert str(getattr(load(), field)) == f"{tmp_path}/data"
+    monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(f"{name}={text}\n")
+    assert str(getattr(load(), field)) == f"{tmp_path}/data"
+
+
+def test_a_sqlite_url_may_hold_the_user_s_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert Settings(database_url="sqlite:///~/r.db").database == "sqlite:////home/ada/r.db"
+    assert Settings(database_url="sqlite:///r.db").database == "sqlite:///r.db"
+
+
+def test_a_folder_that_names_an_unset_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    monkeypatch.setenv("RUNYARD_HOME", "$NOWHERE/data")
+    with pytest.raises(ConfigurationError, match=r"RUNYARD_HOME: it names the variable \$NOWHERE"):
+        load()
+
+
+def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(PREFIX + name.upper(), "")
+    assert load() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "hint"),
+    [
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@h/d", r"postgresql\+asyncpg://.* postgresql://"),
+        ("DATABASE_URL", "mysql://user:hunter2@h/d", "postgresql:// or sqlite:///"),
+        ("DATABASE_URL", "postgresql://user:hun%ter2@h/d", "percent-encoded"),
+        ("DATABASE_URL", "postgresql://user:hunter2/x@h:5432/d", "percent-encoded"),
+        ("DATABASE_URL", "user:hunter2@h/d", "it is no URL"),
+        ("BROKER_URL", "sentinel://:hunter2@h:26379", "Sentinel URLs"),
+        ("BROKER_URL", "sqs://key:hunter2@", "amqp://"),
+        ("BROKER_URL", "redis://:hunter2/x@h:6379/0", "percent-encoded"),
+        ("REDIS_URL", "sentinel://:hunter2@h:26379", "Sentinel URLs"),
+        ("REDIS_URL", "amqp://user:hunter2@h", "redis://"),
+        ("REDIS_URL", "h:6379", "redis://"),
+        ("PUBLIC_URL", "agents.example", "http://"),
+        ("PUBLIC_URL", "https://user:hunter2@h/", "nothing more"),
+        ("PUBLIC_URL", "https://h/?a=hunter2", "nothing more"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_in_words_and_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str, hint: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, url)
+    with pytest.raises(ConfigurationError, match=f"{PREFIX}{name}: .*{hint}") as caught:
+        load()
+    assert "hunter2" not in caught.value.message
+
+
+def test_what_is_printed_of_the_settings_shows_no_secret() -> None:
+    secret = Settings(
+        database_url="postgresql://u:hunter2@h/d",
+        jwt_secret="hunter2",
+        secret_key="hunter2",
+        model_api_key="hunter2",
+    )
+    assert "hunter2" not in repr(secret)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (
+            'missing "=" after "postgresql+x://user:p@ss:w/rd@h:5/d"',
+            'missing "=" after "postgresql+x://user:***@h:5/d"',
+        ),
+        ("redis://:pw@h:1/0 is away", "redis://:***@h:1/0 is away"),
+        ("http://h:8000/a?x=b@c", "http://h:8000/a?x=b@c"),
+        ("no address", "no address"),
+    ],
+)
+def test_passwords_of_addresses_are_left_out_of_texts(given: str, shown: str) -> None:
+    assert masked(given) == shown
+
+
+def test_the_log_leaves_passwords_of_addresses_out() -> None:
+    code = (
+        "import structlog; from common import telemetry; telemetry.configure(); "
+        "structlog.get_logger().warning('away', error='at amqp://u:hunter2@h')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=DOCUMENT.parents[1], capture_output=True, text=True, check=True
+    )
+    assert "amqp://u:***@h" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "base", "local"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("::1", "http://[::1]:8000", "http://[::1]:8000"),
+        ("[::1]", "http://[::1]:8000", "http://[::1]:8000"),
+        ("0.0.0.0", "http://localhost:8000", "http://127.0.0.1:8000"),
+        ("::", "http://localhost:8000", "http://[::1]:8000"),
+        ("fe80::1%eth0", "http://[fe80::1%25eth0]:8000", "http://[fe80::1%25eth0]:8000"),
+    ],
+)
+def test_links_name_an_address_that_can_be_opened(host: str, base: str, local: str) -> None:
+    settings = Settings(host=host)
+    assert (settings.base_url, settings.local_url) == (base, local)
+
+
+def test_the_public_url_may_have_a_path() -> None:
+    settings = Settings(public_url="https://agents.example/runyard/", host="0.0.0.0")
+    assert settings.base_url == "https://agents.example/runyard"
+    assert settings.path_prefix == "/runyard"
+    assert Settings().path_prefix == ""
 
 
 @pytest.mark.documents

@@ -58,9 +58,14 @@ def test_a_sqlite_database_in_a_missing_folder_is_named(tmp_path: Path) -> None:
         preflight.check_database(settings)
 
 
-def test_another_kind_of_database_is_refused() -> None:
-    with pytest.raises(SettingsProblem, match="postgresql:// or sqlite:///"):
-        preflight.check_database(Settings(_env_file=None, database_url="mysql://somewhere"))
+@pytest.mark.parametrize("scheme", ["mysql", "postgresql+asyncpg"])
+def test_another_kind_of_database_or_driver_is_refused_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("RUNYARD_DATABASE_URL", f"{scheme}://user:hunter2@somewhere/db")
+    with pytest.raises(SettingsProblem, match="postgresql:// or sqlite:///") as caught:
+        preflight.read_settings()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_unreachable_postgresql_is_one_sentence() -> None:

@@ -15,6 +15,7 @@ from common.domain.errors import InvalidRequest
 from common.services.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
 from common.settings import Settings
 from runyard.errors import AgentError
+from runyard.loopback import STRAIGHT
 from workers.agent.loop import providers
 from workers.agent.wire.providers import ProviderRules
 from workers.agent.wire.transport import CheckedClient
@@ -134,6 +135,7 @@ class ProviderModels:
                 timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=200),
                 follow_redirects=True,
+                mounts=STRAIGHT,
             )
         return self._client
 

@@ -1,0 +1,86 @@
+"""Addresses in settings: folders and URLs as operators write them, checked, and shown without passwords. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+#: Schemes that are read, and the one to write.
+DATABASES: Final = dict.fromkeys(
+    ("postgresql", "postgres", "postgresql+psycopg", "sqlite"), "postgresql:// or sqlite:///"
+)
+#: Hosts that stand for every address of a machine, and where the machine itself reaches them.
+EVERYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+_VARIABLE: Final = re.compile(r"\$(\w+|\{\w*\}?)")
+_PASSWORD: Final = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s/?#:@]*):(?!\d+[/?#\s])[^\s\"'<>]*@")
+_BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def expanded(text: str) -> str:
+    """A folder with its ~ and $VARIABLES filled in. `ValueError` names a variable or user that is not there."""
+    whole = os.path.expanduser(os.path.expandvars(text))  # noqa: PTH111 - it may be a module's name: no Path
+    if unknown := _VARIABLE.search(whole):
+        raise ValueError(f"it names the variable {unknown[0]}, which is not set")
+    if whole.startswith("~"):
+        raise ValueError(f"there is no home folder of {whole.partition('/')[0]}")
+    return whole
+
+
+def checked(url: str, schemes: Mapping[str, str]) -> str:
+    """The same URL; `ValueError`, which does not quote it, unless it has one of the schemes and can be read."""
+    if not url:
+        return url
+    scheme, found, _ = url.partition("://")
+    known = next(iter(schemes.values()))
+    if not found:
+        raise ValueError(f"it is no URL: write {known}")
+    if scheme not in schemes:
+        raise ValueError(f"it begins with {scheme}://, but must begin with {known}")
+    return readable(url)
+
+
+def readable(url: str) -> str:
+    """The same URL; `ValueError`, which does not quote it, where its parts cannot be told apart."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, unquote(parts.password or "", errors="strict")
+        good = not _BROKEN_ESCAPE.search(parts.netloc)
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(
+            "it cannot be read: the port must be a number, and the characters @ : / ? # % of a password "
+            "percent-encoded (%40 for @)"
+        )
+    return url
+
+
+def base_url(url: str) -> str:
+    """A public http(s) URL without its trailing slash; `ValueError` unless it is one."""
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(
+            "it is no http:// or https:// URL with a host, such as https://agents.example/runyard"
+        )
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("it may hold a host, a port and a path, nothing more")
+    return url.rstrip("/")
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands in a URL: an IPv6 address in brackets, the % of its zone escaped."""
+    return f"[{host.replace('%', '%25')}]" if ":" in host else host
+
+
+def masked(text: str) -> str:
+    """The text, with the passwords of the URLs in it left out."""
+    return _PASSWORD.sub(r"\1:***@", text) if "://" in text else text

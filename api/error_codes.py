@@ -9,6 +9,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     # what was sent
     "bad_json": (400, "The JSON cannot be read; the detail tells where."),
     "bad_multipart": (400, "The multipart body cannot be read, or ends too early."),
+    "too_many_files": (400, "The call takes one file; send one call a file."),
     "bad_yaml": (400, "The YAML cannot be read, or uses aliases."),
     "bad_form": (400, "The form of an answer link cannot be read."),
     "not_an_object": (400, "The body must be a JSON object."),

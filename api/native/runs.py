@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api import bodies, idempotency, metrics, uploads
 from api.call import Call, reply
 from api.facts import facts
-from api.native import schemas
+from api.native import form_fields, schemas
 from api.native.agent_names import refused
 from api.native.front import BASE, NATIVE, Parameters, when
 from api.native.schedule_view import schedule_brief
@@ -30,10 +30,6 @@ from common.store import schedules
 
 routes = Routes(NATIVE, "runs")
 
-#: Form fields that are text as they stand; the others of the JSON body's fields are read as JSON.
-_PLAIN: Final = frozenset(
-    {"query", "message", "session_id", "session_strategy", "end_user_id", "version", "system", "mode"}
-)
 _FIRST_POLL_MS: Final = 500
 
 
@@ -52,7 +48,8 @@ FORM: Final[dict[str, Any]] = {
         "output_config": {"type": "string", "description": "A JSON document: OutputConfig."},
     },
     "additionalProperties": True,
-    "description": "The JSON body's other fields may stand as text fields holding JSON. Unknown fields are tolerated.",
+    "description": "The JSON body's other fields may stand as text fields: texts, numbers and true or false as they "
+    "are, the URL of a callback too, lists and objects as JSON. Unknown fields are tolerated.",
 }
 
 
@@ -96,11 +93,7 @@ async def _run_form(call: Call, dry_run: bool) -> Response:
     agent = await _agent(call, None)  # an unknown agent is told before files are taken in
     form = await uploads.read_form(call)
     try:
-        document: dict[str, Any] = {}
-        for name, text in form.fields.items():
-            if name in RunRequest.model_fields:
-                document[name] = text if name in _PLAIN else await bodies.parse(text.encode(), name)
-        request = bodies.model(RunRequest, document)
+        request = bodies.model(RunRequest, await form_fields.read(form.fields))
         attached = [(name, upload) for name, upload in form.files if upload.filename or upload.size]
         runs.check_input(request, agent.manifest, bool(attached))
         stored = await uploads.store(call, attached)

@@ -149,7 +149,9 @@ async def _upload(call: Call) -> tuple[str, Upload]:
         for name, value in (("datastore_id", datastore_id), ("file", files)):
             if not value:
                 raise InvalidRequest(f"The field {name!r} is required.", code="missing_field", field=name)
-        [stored] = await uploads.store(call, files[:1])
+        if len(files) > 1:
+            raise InvalidRequest("Send one file a call.", code="too_many_files", field="file")
+        [stored] = await uploads.store(call, files)
     finally:
         await form.close()
     return datastore_id, Upload(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -60,14 +59,7 @@ def _placed(
 
 def _renamed(files: list[tuple[str, UploadFile]]) -> list[tuple[str, UploadFile]]:
     """A name that comes again gets a number: name_1.ext."""
-    seen: set[str] = set()
-    for _, upload in files:
-        whole = uploads.file_name(upload.filename)
-        name, count = whole, 0
-        while name in seen:
-            count += 1
-            path = PurePosixPath(whole)
-            name = f"{path.stem}_{count}{path.suffix}"
-        seen.add(name)
+    names = uploads.distinct([uploads.file_name(upload.filename) for _, upload in files])
+    for (_, upload), name in zip(files, names, strict=True):
         upload.filename = name
     return files

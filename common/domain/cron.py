@@ -27,6 +27,7 @@ class DayRule:
 
     days: frozenset[int]  # 1-31
     last_day: bool  # L
+    before_last: frozenset[int]  # L-3: so many days before the last one
     nearest_weekday: frozenset[int]  # 15W: the weekday nearest to the 15th, in the same month
     weekdays: frozenset[int]  # 0-6, Sunday is 0
     nth_weekdays: frozenset[tuple[int, Nth]]  # 5#2, L5
@@ -48,7 +49,7 @@ class DayRule:
         return (by_date and by_weekday) if self.both else (by_date or by_weekday)
 
     def _matches_date(self, day: int, first_weekday: int, length: int) -> bool:
-        if day in self.days or (self.last_day and day == length):
+        if day in self.days or (self.last_day and day == length) or length - day in self.before_last:
             return True
         return any(_nearest_weekday(wanted, first_weekday, length) == day for wanted in self.nearest_weekday)
 

@@ -23,12 +23,24 @@ GRACE = 5
 
 
 class Server(uvicorn.Server):
-    """A server that tells its waiters and streams at once when it is asked to stop."""
+    """A server that may serve on after SIGTERM, and answers its waiters and streams at once when it drains."""
 
     state: State | None = None
+    lame_duck_s = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop accepting; wake whoever waits, so that they are answered within the grace period."""
+        """Stop accepting; wake what waits, so that it is answered within the grace period.
+
+        SIGTERM waits for `lame_duck_s` before that: load balancers see a process that is no longer ready, and
+        stop sending. A second signal cuts it short.
+        """
+        state = self.state
+        if sig == signal.SIGTERM and self.lame_duck_s > 0 and state is not None and not state.leaving:
+            state.leaving = True
+            state.loop.call_soon_threadsafe(
+                state.loop.call_later, self.lame_duck_s, self.handle_exit, sig, None
+            )
+            return
         if self.state is not None:
             self.state.stop_waiting_threadsafe()  # signals come in between the loop's steps
         super().handle_exit(sig, frame)
@@ -46,7 +58,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         host=settings.host,
         port=settings.port if port is None else port,
         loop=_available("uvloop", "asyncio"),
-        http=_parser(),
+        http=_parser(settings.path_prefix),
         ws="none",
         log_level="warning",
         access_log=False,
@@ -59,10 +71,11 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         h11_max_incomplete_event_size=64 * 1024,
     )
     server = Server(config)
+    server.lame_duck_s = settings.lame_duck_seconds
     return server
 
 
-def _parser() -> type[asyncio.Protocol]:
+def _parser(prefix: str) -> type[asyncio.Protocol]:
     """The fast parser where it is installed, bounded; h11 has its own bound (`h11_max_incomplete_event_size`)."""
     try:
         from api.protocol import BoundedProtocol
@@ -70,7 +83,7 @@ def _parser() -> type[asyncio.Protocol]:
         from uvicorn.protocols.http.h11_impl import H11Protocol
 
         return H11Protocol
-    return BoundedProtocol
+    return type("Protocol", (BoundedProtocol,), {"prefix": prefix.encode()})
 
 
 def _available(wanted: str, otherwise: str) -> str:

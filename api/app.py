@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +20,8 @@ from api import errors, openapi
 from api.endpoint import Endpoint, by_path
 from api.fronts import operations
 from api.operations import Operation
+from api.paths import Paths
+from api.prefix import PREFIX, under
 from api.state import State
 from common.domain.addresses import masked
 from common.domain.errors import ConfigurationError, NotFound
@@ -47,7 +49,8 @@ register_url_convertor("agent", _AgentConvertor())
 def build(settings: Settings, on_open: Callable[[State], None] | None = None) -> ASGIApp:
     """The application for these settings; `on_open` is told of the state once it is open."""
 
-    routes = [*routes_of(operations()), *openapi.routes(operations())]
+    pages = [Route(f"/{name}/", _without_slash) for name in ("console", "docs")]
+    routes = [*routes_of(operations()), *openapi.routes(operations(), settings.path_prefix), *pages]
     app = Starlette(routes=routes, exception_handlers={404: _not_found})
     app.router.redirect_slashes = False
 
@@ -57,7 +60,7 @@ def build(settings: Settings, on_open: Callable[[State], None] | None = None) ->
             on_open(state)
         return state
 
-    return _Outer(app, open_)
+    return _Outer(app, open_, settings.path_prefix)
 
 
 def routes_of(declared: list[Operation]) -> list[BaseRoute]:
@@ -73,22 +76,30 @@ def _rank(path: str) -> int:
     return len(_FIRST) if "{" not in path else len(_FIRST) + 1
 
 
+async def _without_slash(request: Request) -> Response:
+    """The page's own parts are named relative to the path without a slash at its end."""
+    return RedirectResponse(f"../{request.scope['path'].strip('/')}", 308)
+
+
 async def _not_found(request: Request, _error: Exception) -> Response:
-    message = f"Nothing answers at {request.url.path[:200]}; see /docs."
+    message = f"Nothing answers at {request.url.path[:200]}; see {under('/docs')}."
     return errors.render(NotFound(message, code="route_not_found"), request.scope["request_id"])
 
 
 class _Outer:
     """What every answer carries, whichever front gives it, and the life of the process's state."""
 
-    def __init__(self, app: ASGIApp, open_: Callable[[], Awaitable[State]]) -> None:
+    def __init__(self, app: Starlette, open_: Callable[[], Awaitable[State]], prefix: str) -> None:
         self._app = app
         self._open = open_
+        self._paths = Paths(app.routes, prefix)
+        self._state: State | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        PREFIX.set(self._paths.prefix)
         # Told apart, not kept secret: random bits of our own cost no system call.
         request_id = scope["request_id"] = f"req_{uuid.UUID(int=random.getrandbits(128), version=4)}"
 
@@ -98,18 +109,20 @@ class _Outer:
                 headers.setdefault("request-id", request_id)
                 headers.setdefault("x-content-type-options", "nosniff")
                 headers.setdefault("cache-control", "no-store")
+                if self._state is not None and self._state.leaving:
+                    headers["connection"] = "close"  # its next request goes to another process
             await send(message)
 
         if _head_of(scope) > errors.LONGEST_HEAD:
             await errors.render(errors.HeadersTooLarge(), request_id)(scope, receive, named)
             return
-        await self._app(scope, receive, named)
+        await self._app(self._paths.resolved(scope), receive, named)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Open the state before the first request and close it after the last (ASGI lifespan)."""
         await receive()
         try:
-            state = await self._open()
+            state = self._state = await self._open()
         except (ConfigurationError, SQLAlchemyError) as error:
             # A sentence, not a traceback: it is the operator's to mend.
             await send({"type": "lifespan.startup.failed", "message": f"runyard api: {_sentence(error)}"})

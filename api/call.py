@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope
 
 from api import bodies
 from api.auth import Principal
+from api.prefix import SLASH
 from api.state import State
 from common.domain.actors import Actor
 from common.domain.errors import InvalidRequest, Unauthorized
@@ -64,12 +65,14 @@ class Call:
     @property
     def path(self) -> str:
         """The path, decoded."""
-        return str(self.scope["path"])
+        return str(self.scope["path"]).replace(SLASH, "/")
 
     @property
     def params(self) -> Mapping[str, str]:
         """What the path's placeholders stand for."""
         params: Mapping[str, str] = self.scope["path_params"]
+        if b"%2F" in self.scope["raw_path"].upper():
+            return {name: value.replace(SLASH, "/") for name, value in params.items()}
         return params
 
     @property

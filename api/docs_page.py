@@ -39,7 +39,7 @@ def page(document: dict[str, Any]) -> str:
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Runyard API</title><style>{_STYLE}</style><header><h1>Runyard API</h1><p>{about} "
-        "<a href='/openapi.json'>openapi.json</a></p>"
+        "<a href='openapi.json'>openapi.json</a></p>"
         f"<nav>{links}</nav></header><main>{sections}{_errors()}<h2 id=schemas>schemas</h2>{schemas}</main></html>"
     )
 

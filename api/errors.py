@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
+from api.prefix import under
 from common.domain.errors import RunyardError, Unauthorized
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -49,7 +50,7 @@ class NotAcceptable(RunyardError):
 def problem(error: RunyardError, request_id: str) -> dict[str, Any]:
     """The problem document of an error; its details become extension members."""
     body: dict[str, Any] = {
-        "type": EXPLAINED + error.code,
+        "type": under(EXPLAINED) + error.code,
         "title": error.title,
         "status": error.status,
         "detail": error.message,

@@ -66,8 +66,8 @@ class _Schemas(GenerateJsonSchema):
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's own form
 
 
-def document(declared: Sequence[Operation]) -> dict[str, Any]:
-    """The whole document."""
+def document(declared: Sequence[Operation], prefix: str = "") -> dict[str, Any]:
+    """The whole document; `prefix` is what a proxy puts before every path."""
     models = _models(declared)
     _, definitions = models_json_schema(
         [(model, "validation") for model in models],
@@ -86,7 +86,7 @@ def document(declared: Sequence[Operation]) -> dict[str, Any]:
             "description": _ABOUT,
             "license": {"name": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": prefix or "/"}],
         "security": [{"bearer": []}, {"session": []}],
         "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in declared)],
         "paths": paths,
@@ -244,9 +244,9 @@ def text(declared: Sequence[Operation]) -> bytes:
     return orjson.dumps(document(declared), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def routes(declared: Sequence[Operation]) -> list[BaseRoute]:
-    """/openapi.json and /docs, both made once."""
-    whole = document(declared)
+def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
+    """/openapi.json and /docs, both made once; `prefix` is what a proxy puts before every path."""
+    whole = document(declared, prefix)
     as_json, as_page = orjson.dumps(whole), docs_page.page(whole)
 
     async def openapi_json(_request: Request) -> Response:

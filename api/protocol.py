@@ -13,7 +13,7 @@ _ANSWER: Final = (
     b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
 )
 _PROBLEM: Final = (
-    b'{"type":"/docs#error-headers_too_large","title":"Headers too large","status":431,'
+    b'{"type":"%b/docs#error-headers_too_large","title":"Headers too large","status":431,'
     b'"detail":"The request\'s headers are too large.","error":"The request\'s headers are too large.",'
     b'"code":"headers_too_large"}'
 )
@@ -25,6 +25,7 @@ class BoundedProtocol(HttpToolsProtocol):
     A head that ends within its last read is measured by the application (`api.app`), for every parser alike.
     """
 
+    prefix = b""
     _in_head = True
     _head_bytes = 0
     _began_anew = False
@@ -36,7 +37,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if before and self._in_head and not self._began_anew:
             self._head_bytes += len(data)
             if self._head_bytes > LONGEST_HEAD and not self.transport.is_closing():
-                self.transport.write(_ANSWER % (len(_PROBLEM), _PROBLEM))
+                problem = _PROBLEM % self.prefix
+                self.transport.write(_ANSWER % (len(problem), problem))
                 self.transport.close()
 
     def on_headers_complete(self) -> None:

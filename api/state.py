@@ -67,6 +67,7 @@ class State:
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
         self._checking: dict[object, asyncio.Future[Any]] = {}
         self.stopping = asyncio.Event()
+        self.leaving = False  # asked to stop, but serving on: see RUNYARD_LAME_DUCK_SECONDS
         self.loop = asyncio.get_running_loop()
         self._noting: asyncio.Task[None] | None = None
 

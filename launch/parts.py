@@ -56,7 +56,9 @@ class Plan:
         return replace(self._module("migrate", "common.store.migrate"), once=True)
 
     def _api(self) -> Spec:
-        return replace(self._module("api", "api"), ready=lambda: answers(f"{self.local_url}/readyz"))
+        spec = self._module("api", "api")
+        grace = spec.grace + self.settings.lame_duck_seconds
+        return replace(spec, ready=lambda: answers(f"{self.local_url}/readyz"), grace=grace)
 
     def _scheduler(self) -> Spec:
         return self._module("scheduler", "scheduler")

@@ -2,7 +2,7 @@
 
 import { door, invitation, places } from "./door.js";
 import { field, form, question } from "./forms.js";
-import { api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, tell,
+import { ROOT, api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, tell,
   toast, view, when } from "./page.js";
 import { run } from "./run.js";
 
@@ -246,7 +246,7 @@ async function open() {
   view.session.abort();
   view.session = new AbortController();
   document.getElementById("place").replaceChildren(key.value ? "" : places(() => open().catch(tell)));
-  const paths = (await (await fetch("/openapi.json")).json()).paths;
+  const paths = (await (await fetch(`${ROOT}openapi.json`)).json()).paths;
   const count = h("sup", { id: "count" });
   nav.replaceChildren(...Object.entries(SECTIONS)
     .filter(([name]) => !(name in OPTIONAL) || paths[`/api/v1${OPTIONAL[name]}`])

@@ -1,7 +1,8 @@
 // What every view uses: elements, the API with the typed-in key or the cookie, event streams. What the server tells
 // becomes text nodes, never markup.
 
-const API = "/api/v1";
+export const ROOT = new URL("../", import.meta.url).pathname; // a proxy may put a path before ours
+const API = `${ROOT}api/v1`;
 const KEY = "runyard.key";
 const ORG = "runyard.organisation";
 export const ENDED = new Set(["completed", "failed", "stopped"]);

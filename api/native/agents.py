@@ -15,6 +15,7 @@ from api.native import schemas
 from api.native.agent_names import refused
 from api.native.front import BASE, NATIVE, NoParameters, Paging, listing, page, when
 from api.operations import Answer, Routes
+from api.prefix import under
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.run_request import Strict
 from common.services import agents as publishing
@@ -176,12 +177,14 @@ async def create_agent(call: Call) -> Response:
     call.query(NoParameters)
     wanted = (await call.optional_json(AgentBody)).request
 
-    async def make(_reserved: str | None) -> Response:
-        row = await call.state.write(_create, call.org_id, wanted, call.principal.actor)
-        call.state.agents.forget()
-        return reply(agent_json(row), 201, {"location": f"{BASE}/agents/{row['id']}"})
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    response = await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: _create(tx, call.org_id, wanted, call.principal.actor),
+        lambda row: reply(agent_json(row), 201, {"location": under(f"{BASE}/agents/{row['id']}")}),
+    )
+    call.state.agents.forget()
+    return response
 
 
 def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str) -> dict[str, Any]:

@@ -11,15 +11,14 @@ from starlette.responses import Response
 from api import bodies, idempotency
 from api.auth import Principal, require
 from api.call import Call, reply
-from api.facts import facts
 from api.native import schemas
 from api.native.front import BASE, NATIVE, ROOTED, NoParameters
 from api.native.task_view import brief, hint, links
 from api.native.tasks import Filters, filter_of, task_id
 from api.operations import Answer, Routes
+from api.prefix import under
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.run_request import Strict
-from common.domain.specs import Accepted
 from common.domain.tasks import Task
 from common.services import bulk, retries
 from common.services import schedules as scheduled
@@ -108,27 +107,33 @@ async def retry(call: Call) -> Response:
     body = await call.optional_json(RetryBody)
     id_, actor = task_id(call), call.principal.actor
 
-    async def again(_reserved: str | None) -> Response:
-        secrets = call.state.sealer.seal(body.credentials) if body.credentials else None
-        made = await call.state.write(_retry, call.org_id, id_, actor, body, secrets)
-        task = (await facts(call.state, call.org_id, made.task_id)).task
-        answer = brief(task) | {
-            "retry_of": id_,
-            "message": hint(task.status, task.id),
-            "links": links(task.id),
-        }
-        return reply(answer, 202, {"location": f"{BASE}/tasks/{task.id}"})
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), again)
+    secrets = call.state.sealer.seal(body.credentials) if body.credentials else None
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: _retry(tx, call.org_id, id_, actor, body, secrets),
+        _retried,
+    )
 
 
-def _retry(tx: Tx, org_id: str, id_: str, actor: str, body: RetryBody, secrets: bytes | None) -> Accepted:
+def _retried(task: Task) -> Response:
+    answer = brief(task) | {
+        "retry_of": task.retry_of,
+        "message": hint(task.status, task.id),
+        "links": links(task.id),
+    }
+    return reply(answer, 202, {"location": under(f"{BASE}/tasks/{task.id}")})
+
+
+def _retry(tx: Tx, org_id: str, id_: str, actor: str, body: RetryBody, secrets: bytes | None) -> Task:
     task = tasks.get(tx.conn, org_id, id_)
     if task is not None and secrets is None:
         bulk.refuse_erased(task)
     if task is not None and body.credentials:
         _check_pointers(task, body.credentials)
-    return retries.retry(tx, org_id, id_, actor, body.fresh, secrets)
+    made = tasks.get(tx.conn, org_id, retries.retry(tx, org_id, id_, actor, body.fresh, secrets).task_id)
+    assert made is not None
+    return made
 
 
 def _check_pointers(task: Task, credentials: dict[str, Any]) -> None:

@@ -96,18 +96,14 @@ async def create_key(call: Call) -> Response:
     wanted = KeyRequest(body.name, Role(body.role), body.scopes, expires_at)
     who = call.principal
     allowed = None if who.scopes is None else who.permissions
-    made: list[str] = []
-
-    async def make(_reserved: str | None) -> Response:
-        key = await call.state.write(service.create_key, who.org_id, wanted, who.actor, who.role, allowed)
-        made.append(key.key)
-        return reply(key_json(key.row) | {"key": ""}, 201)
-
-    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
-    if not made:
-        return response
-    # The text goes to the caller, not into the answer that is kept for repetitions.
-    return reply(_with_key(response, made[0]), 201)
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: service.create_key(tx, who.org_id, wanted, who.actor, who.role, allowed),
+        lambda made: reply(key_json(made.row) | {"key": ""}, 201),
+        # The text goes to the caller, not into the answer that is kept for repetitions.
+        lambda made, kept: reply(_with_key(kept, made.key), 201),
+    )
 
 
 def _with_key(response: Response, key: str) -> dict[str, Any]:

@@ -125,11 +125,12 @@ async def create_limit(call: Call) -> Response:
     call.query(NoParameters)
     wanted = (await call.json(LimitBody)).request
 
-    async def make(_reserved: str | None) -> Response:
-        saved = await call.state.write(_save, call.org_id, wanted, call.principal.actor)
-        return reply(limit_json(saved), 201)
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: _save(tx, call.org_id, wanted, call.principal.actor),
+        lambda saved: reply(limit_json(saved), 201),
+    )
 
 
 @routes.get(

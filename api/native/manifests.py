@@ -15,6 +15,7 @@ from api.native import schemas
 from api.native.agents import AgentView, agent_json, version_row
 from api.native.front import BASE, NATIVE, NoParameters
 from api.operations import Answer, Routes
+from api.prefix import under
 from common.domain import manifests, output_schemas
 from common.domain import schemas as json_schemas
 from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
@@ -57,12 +58,14 @@ async def publish_manifest(call: Call) -> Response:
             field="kind",
         )
 
-    async def make(_reserved: str | None) -> Response:
-        row = await call.state.write(_publish, call.org_id, manifest, call.principal.actor)
-        call.state.agents.forget()
-        return reply(agent_json(row), 201, {"location": f"{BASE}/agents/{row['id']}"})
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    response = await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: _publish(tx, call.org_id, manifest, call.principal.actor),
+        lambda row: reply(agent_json(row), 201, {"location": under(f"{BASE}/agents/{row['id']}")}),
+    )
+    call.state.agents.forget()
+    return response
 
 
 async def _document(call: Call) -> Any:

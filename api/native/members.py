@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import Field
@@ -24,10 +24,11 @@ from common.domain.run_request import Strict
 from common.services import logins
 from common.services import members as service
 from common.services.logins import SignIn
-from common.services.members import By, Invited, NewPerson
+from common.services.members import By, NewPerson
 from common.store import members
 from common.store.transaction import Tx
 
+M = TypeVar("M")
 routes = Routes(NATIVE, "members")
 
 
@@ -116,26 +117,24 @@ def link_json(call: Call, token: str | None) -> dict[str, Any]:
     return {"token": token, "link": link}
 
 
-async def once_with_secret(
+async def create_with_secret(
     call: Call,
-    make: Callable[[str | None], Awaitable[tuple[dict[str, Any], dict[str, Any]]]],
+    command: Callable[[Tx], M],
+    shown: Callable[[M], dict[str, Any]],
+    secret: Callable[[M], dict[str, Any]],
     join: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
 ) -> Response:
-    """201 with what `make` made and its secret; a repetition by Idempotency-Key is not told the secret again.
+    """201 with what `command` made and its secret; a repetition by Idempotency-Key does not get the secret.
 
-    `make` answers the two; `join` puts the secret into the body.
+    `shown` is the body without the secret, `join` puts the secret in.
     """
-    secret: list[dict[str, Any]] = []
-
-    async def produce(reserved: str | None) -> Response:
-        told, kept_back = await make(reserved)
-        secret.append(kept_back)
-        return reply(told, 201)
-
-    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), produce)
-    if not secret:
-        return response
-    return reply(join(orjson.loads(bytes(response.body)), secret[0]), 201)
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        command,
+        lambda made: reply(shown(made), 201),
+        lambda made, kept: reply(join(orjson.loads(bytes(kept.body)), secret(made)), 201),
+    )
 
 
 def _by(call: Call) -> By:
@@ -185,13 +184,13 @@ async def add_member(call: Call) -> Response:
     passwords.check(body.password)
     person = NewPerson(emails.normalised(body.email), _printable(body.name, "name"), None)
 
-    async def make(_reserved: str | None) -> Response:
-        kept = await account.hash_password(call, body.password)
-        known = NewPerson(person.email, person.name, kept)
-        row = await call.state.write(service.add, call.org_id, known, Role(body.role), _by(call))
-        return reply(member_json(row), 201)
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    known = NewPerson(person.email, person.name, await account.hash_password(call, body.password))
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: service.add(tx, call.org_id, known, Role(body.role), _by(call)),
+        lambda row: reply(member_json(row), 201),
+    )
 
 
 @routes.patch(
@@ -260,11 +259,13 @@ async def invite(call: Call) -> Response:
     body = await call.json(InvitationBody)
     email = emails.normalised(body.email)
 
-    async def make(_reserved: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        made: Invited = await call.state.write(service.invite, call.org_id, email, Role(body.role), _by(call))
-        return invitation_json(made.row) | link_json(call, None), link_json(call, made.token)
-
-    return await once_with_secret(call, make, lambda told, link: told | link)
+    return await create_with_secret(
+        call,
+        lambda tx: service.invite(tx, call.org_id, email, Role(body.role), _by(call)),
+        lambda made: invitation_json(made.row) | link_json(call, None),
+        lambda made: link_json(call, made.token),
+        lambda shown, link: shown | link,
+    )
 
 
 @routes.delete(

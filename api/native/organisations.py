@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.call import Call, reply
 from api.native import account, schemas
 from api.native.front import NATIVE, NoParameters, when
-from api.native.members import InvitationMade, invitation_json, link_json, once_with_secret
+from api.native.members import InvitationMade, create_with_secret, invitation_json, link_json
 from api.operations import Answer, Routes
 from common.domain import emails
 from common.domain.errors import Forbidden, InvalidRequest
@@ -103,22 +103,26 @@ async def create_organisation(call: Call) -> Response:
     email = None if body.owner_email is None else emails.normalised(body.owner_email, "owner_email")
     owner_id = person.user_id if person is not None and email is None else None
 
-    async def make(reserved: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        made = await call.state.write(_create, body.name, call.principal.actor, owner_id, email, reserved)
-        call.state.forget_callers()
+    def shown(made: tuple[dict[str, Any], Invited | None]) -> dict[str, Any]:
         row, invited = made
-        told = invited and invitation_json(invited.row) | link_json(call, None)
-        link = link_json(call, invited.token) if invited else {}
-        shown = organisation_json(row, call.state.settings.retention_days)
-        return shown | {"invitation": told}, link
+        invitation = invited and invitation_json(invited.row) | link_json(call, None)
+        return organisation_json(row, call.state.settings.retention_days) | {"invitation": invitation}
 
-    return await once_with_secret(call, make, _with_link)
+    response = await create_with_secret(
+        call,
+        lambda tx: _create(tx, body.name, call.principal.actor, owner_id, email),
+        shown,
+        lambda made: link_json(call, made[1].token) if made[1] else {},
+        _with_link,
+    )
+    call.state.forget_callers()
+    return response
 
 
 def _create(
-    tx: Tx, name: str, actor: str, owner_id: str | None, email: str | None, id_: str | None
+    tx: Tx, name: str, actor: str, owner_id: str | None, email: str | None
 ) -> tuple[dict[str, Any], Invited | None]:
-    row = service.create(tx, name, actor, owner_id, id_)
+    row = service.create(tx, name, actor, owner_id)
     invited = members.invite(tx, row["id"], email, Role.OWNER, By(actor, Role.OWNER)) if email else None
     return row, invited
 

@@ -21,7 +21,7 @@ from api.operations import Answer, Routes
 from common.domain.errors import InvalidRequest
 from common.domain.run_request import Strict
 from common.services import answer_links, answers
-from common.services.answers import Decision
+from common.services.answers import Decision, Reply
 from common.store import questions, tasks
 
 routes = Routes(NATIVE, "people")
@@ -78,20 +78,24 @@ async def send_message(call: Call) -> Response:
     body = await call.json(MessageBody)
     id_ = task_id(call)
 
-    async def say(_reserved: str | None) -> Response:
-        return await _say(call, id_, body)
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), say)
-
-
-async def _say(call: Call, id_: str, body: MessageBody) -> Response:
-    said = await call.state.write(
-        answers.say, call.org_id, id_, body.message, call.principal.actor, body.question_id
+    actor = call.principal.actor
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: answers.say(tx, call.org_id, id_, body.message, actor, body.question_id),
+        lambda received: _received(id_, received),
     )
-    text = "Answered: the run goes on." if said.answered else "Received: the agent reads it at its next turn."
+
+
+def _received(id_: str, received: Reply) -> Response:
+    text = (
+        "Answered: the run goes on."
+        if received.answered
+        else "Received: the agent reads it at its next turn."
+    )
     return reply(
-        {"id": said.message_id, "message_id": said.message_id, "task_id": id_, "status": said.status.value,
-         "answered": said.answered, "message": text}, 202,
+        {"id": received.message_id, "message_id": received.message_id, "task_id": id_, "status": received.status.value,
+         "answered": received.answered, "message": text}, 202,
     )  # fmt: skip
 
 
@@ -199,17 +203,14 @@ async def make_link(call: Call) -> Response:
         raise InvalidRequest(
             "This task has no such open question or review.", code="question_not_open", field="question_id"
         )
-    made: list[str] = []
-
-    async def make(_reserved: str | None) -> Response:
-        link = await call.state.write(
-            answer_links.create, call.org_id, chosen, body.expires_in, call.principal.actor
-        )
-        made.append(f"{call.state.settings.base_url}/answer/{link.token}")
-        return reply({"question_id": link.question_id, "expires_at": when(link.expires_at)}, 201)
-
-    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
-    if not made:
-        return response
-    # The link goes to the caller, not into the answer that is kept for repetitions.
-    return reply({"url": made[0]} | orjson.loads(bytes(response.body)), 201)
+    base, actor = call.state.settings.base_url, call.principal.actor
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: answer_links.create(tx, call.org_id, chosen, body.expires_in, actor),
+        lambda link: reply({"question_id": link.question_id, "expires_at": when(link.expires_at)}, 201),
+        # The link goes to the caller, not into the answer that is kept for repetitions.
+        lambda link, kept: reply(
+            {"url": f"{base}/answer/{link.token}"} | orjson.loads(bytes(kept.body)), 201
+        ),
+    )

@@ -19,6 +19,7 @@ from api.native.front import BASE, NATIVE, Parameters, when
 from api.native.schedule_view import schedule_brief
 from api.native.task_view import hint, links, poll_after_ms, queue
 from api.operations import Answer, Routes
+from api.prefix import under
 from common.domain.errors import NotFound, UnsupportedMedia
 from common.domain.lifecycle import Status
 from common.domain.run_request import RunRequest
@@ -176,7 +177,7 @@ async def _accepted(call: Call, agent: AgentRecord, prepared: Prepared, submitte
     if accepted.status is Status.QUEUED:
         found = await facts(call.state, call.org_id, accepted.task_id)
         body |= {"queue": queue(found) or {"limit": accepted.held_by}, "poll_after_ms": poll_after_ms(found)}
-    return reply(body, 202, {"location": f"{BASE}/tasks/{accepted.task_id}"})
+    return reply(body, 202, {"location": under(f"{BASE}/tasks/{accepted.task_id}")})
 
 
 async def _accepted_before(call: Call, agent: AgentRecord, prepared: Prepared) -> Response:

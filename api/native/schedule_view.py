@@ -10,6 +10,7 @@ from pydantic import Field
 from api.native import schemas
 from api.native.front import BASE, when
 from api.native.task_view import brief
+from api.prefix import under
 from common.domain.preview import PreviewEntry
 from common.domain.stored_schedule import StoredSchedule
 from common.domain.tasks import Task
@@ -94,7 +95,7 @@ def schedule_brief(schedule: StoredSchedule) -> dict[str, Any]:
 
 def schedule_links(schedule_id: str) -> dict[str, str]:
     """Where the schedule's resources are."""
-    base = f"{BASE}/schedules/{schedule_id}"
+    base = under(f"{BASE}/schedules/{schedule_id}")
     return {"self": base} | {
         name: f"{base}/{name}" for name in ("preview", "fires", "pause", "resume", "trigger")
     }

@@ -17,6 +17,7 @@ from api.native.schedule_bodies import PauseBody, PreviewBody, ScheduleBody, Sch
 from api.native.schedule_view import FirePage, ScheduleView, Upcoming, fire_json, schedule_json, upcoming_json
 from api.native.task_view import hint, links
 from api.operations import Answer, Routes
+from api.prefix import under
 from common.domain.errors import InvalidRequest
 from common.domain.preview import MAX_PREVIEW
 from common.domain.stored_schedule import ScheduleState, StoredSchedule
@@ -63,11 +64,12 @@ async def create_schedule(call: Call) -> Response:
         body.wanted, body.run, agent, caller, call.state.rules, now=call.state.now(), version=version
     )
 
-    async def make(_reserved: str | None) -> Response:
-        made = await call.state.write(service.create, new, who.actor)
-        return reply(schedule_json(made), 201, {"location": f"{BASE}/schedules/{made.id}"})
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: service.create(tx, new, who.actor),
+        lambda made: reply(schedule_json(made), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
+    )
 
 
 class ScheduleFilters(Paging):
@@ -233,29 +235,29 @@ async def trigger_schedule(call: Call) -> Response:
     call.query(NoParameters)
     require(call.principal, _RUN)
 
-    async def run(_reserved: str | None) -> Response:
-        made: Triggered | None = None
-        while made is None:  # what is under way is stopped first, in a transaction of its own
-            made = await call.state.write(
-                service.trigger, call.state.rules, call.org_id, schedule_id(call), call.principal.actor
-            )
-        accepted, id_ = made.accepted, made.accepted.task_id
-        body = {
-            "task_id": id_,
-            "schedule_id": made.schedule.id,
-            "agent_id": made.agent.version_id,
-            "agent": made.agent.name,
-            "version": made.agent.version,
-            "status": accepted.status.value,
-            "message": hint(accepted.status, id_),
-            "session_id": made.session_id,
-            "created_at": when(accepted.created_at),
-            "poll_after_ms": 500,
-            "links": links(id_),
-        }
-        return reply(body, 202, {"location": f"{BASE}/tasks/{id_}"})
+    rules, id_, actor = call.state.rules, schedule_id(call), call.principal.actor
+    # None: what is under way is stopped first, in a transaction of its own.
+    return await idempotency.create(
+        call, b"", lambda tx: service.trigger(tx, rules, call.org_id, id_, actor), _triggered
+    )
 
-    return await idempotency.once(call, b"", run)
+
+def _triggered(made: Triggered) -> Response:
+    accepted, id_ = made.accepted, made.accepted.task_id
+    body = {
+        "task_id": id_,
+        "schedule_id": made.schedule.id,
+        "agent_id": made.agent.version_id,
+        "agent": made.agent.name,
+        "version": made.agent.version,
+        "status": accepted.status.value,
+        "message": hint(accepted.status, id_),
+        "session_id": made.session_id,
+        "created_at": when(accepted.created_at),
+        "poll_after_ms": 500,
+        "links": links(id_),
+    }
+    return reply(body, 202, {"location": under(f"{BASE}/tasks/{id_}")})
 
 
 class CountParameter(Parameters):

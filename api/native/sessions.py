@@ -138,11 +138,12 @@ async def fork(call: Call) -> Response:
     body = await call.optional_json(ForkBody)
     id_ = (await _session(call))["id"]
 
-    async def make(_reserved: str | None) -> Response:
-        made = await call.state.write(service.fork, call.org_id, id_, body.up_to, body.key)
-        return reply(session_json(made), 201)
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: service.fork(tx, call.org_id, id_, body.up_to, body.key),
+        lambda made: reply(session_json(made), 201),
+    )
 
 
 class Cleared(schemas.Shape):

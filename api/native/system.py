@@ -65,7 +65,7 @@ async def readyz(call: Call) -> Response:
     `reasons` holds what is wrong with each check that is not ok.
     """
     state = call.state
-    if state.stopping.is_set():
+    if state.leaving or state.stopping.is_set():
         raise Unavailable("The process is stopping.", code="stopping", retry_after=1)
     await _check_database(state)
     found = await asyncio.gather(_broker(state), _live_stream(state), _files_answer(state))

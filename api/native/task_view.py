@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from api.facts import Facts
 from api.native.front import BASE, when
+from api.prefix import under
 from common.domain.lifecycle import TERMINAL, Status
 from common.domain.tasks import Task
 
@@ -116,7 +117,7 @@ def question(row: dict[str, Any]) -> dict[str, Any]:
 
 def links(task_id: str) -> dict[str, str]:
     """Where the task's resources are."""
-    base = f"{BASE}/tasks/{task_id}"
+    base = under(f"{BASE}/tasks/{task_id}")
     return {"self": base} | {name: f"{base}/{name}" for name in _LINKED}
 
 

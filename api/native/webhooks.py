@@ -15,6 +15,7 @@ from api.call import Call, reply
 from api.native import schemas
 from api.native.front import BASE, NATIVE, NoParameters, when
 from api.operations import Answer, Routes
+from api.prefix import under
 from common.domain.run_request import Strict
 from common.domain.signing import ROTATION_OVERLAP
 from common.services import endpoints as service
@@ -161,23 +162,24 @@ async def create_webhook(call: Call) -> Response:
     wanted = EndpointRequest(
         **given, events=tuple(body.events), agent_id=await _agent(call, body.agent), meta=body.metadata or {}
     )
-    secrets: list[str] = []
     state, actor = call.state, call.principal.actor
 
-    async def make(reserved: str | None) -> Response:
-        made: Made = await state.write(
-            service.create, call.org_id, wanted, state.sealer, state.rules.policy, actor, reserved
-        )
-        secrets.append(made.secret)
-        shown = webhook_json(made.endpoint, call.state.now()) | {"secret": ""}
-        return reply(shown, 201, {"location": f"{BASE}/webhooks/{made.endpoint['id']}"})
+    def kept(made: Made) -> Response:
+        shown = webhook_json(made.endpoint, state.now()) | {"secret": ""}
+        return reply(shown, 201, {"location": under(f"{BASE}/webhooks/{made.endpoint['id']}")})
 
-    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
-    if not secrets:
-        return response
-    # The secret goes to the caller, not into the answer that is kept for repetitions.
-    told = orjson.loads(bytes(response.body)) | {"secret": secrets[0]}
-    return reply(told, 201, {"location": response.headers["location"]})
+    def first(made: Made, response: Response) -> Response:
+        """The secret goes to the caller, not into the answer that is kept for repetitions."""
+        whole = orjson.loads(bytes(response.body)) | {"secret": made.secret}
+        return reply(whole, 201, {"location": response.headers["location"]})
+
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: service.create(tx, call.org_id, wanted, state.sealer, state.rules.policy, actor),
+        kept,
+        first,
+    )
 
 
 @routes.post(

@@ -12,8 +12,8 @@ from common.store.transaction import Tx
 
 #: How long an answer is kept, in seconds.
 KEPT: Final = 24 * 3600.0
-#: How long a first request may take before another may take it over (its process has died), in seconds.
-LEASE: Final = 60.0
+#: How long a silent owner keeps a key, in seconds: a live one extends its lease, a dead one cannot.
+LEASE: Final = 9.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,16 @@ def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
         raise IdempotencyConflict(field="Idempotency-Key")
     if known["lease_until"] is None:
         return Kept(known["status"], known["headers"] or {}, bytes(known["body"] or b""))
-    if known["lease_until"] > tx.now:
+    reserved = known["headers"]["reserved"]
+    if known["lease_until"] > tx.now and not idempotency.is_task(tx.conn, org_id, reserved):
         raise IdempotencyInProgress(field="Idempotency-Key", retry_after=1)
-    idempotency.hand_over(tx, org_id, key, owner, until)
-    return Taken(owner, known["headers"]["reserved"])
+    idempotency.hand_over(tx, org_id, key, owner, until)  # its run is stored, or its process has died
+    return Taken(owner, reserved)
+
+
+def renew(tx: Tx, org_id: str, key: str, taken: Taken) -> bool:
+    """Extend the lease of a request under way; False when another request has taken over."""
+    return idempotency.renew(tx, org_id, key, taken.owner, tx.now + LEASE)
 
 
 def keep(tx: Tx, org_id: str, key: str, taken: Taken, answer: Kept) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from common.store.tables.identity import Idempotency
+from common.store.tables.query import Task
 from common.store.transaction import Tx
 
 _C = Idempotency.__table__.c  # type: ignore[attr-defined]
@@ -29,6 +30,18 @@ def hand_over(tx: Tx, org_id: str, key: str, owner: str, lease_until: float) -> 
     """Give an unfinished key to another owner."""
     mine = (_C.org_id == org_id, _C.key == key)
     tx.conn.execute(update(Idempotency).where(*mine).values(owner=owner, lease_until=lease_until))
+
+
+def renew(tx: Tx, org_id: str, key: str, owner: str, lease_until: float) -> bool:
+    """Extend this owner's lease on an unfinished key; False when it has lost the key."""
+    mine = (_C.org_id == org_id, _C.key == key, _C.owner == owner, _C.status.is_(None))
+    done = tx.conn.execute(update(Idempotency).where(*mine).values(lease_until=lease_until))
+    return bool(done.rowcount)
+
+
+def is_task(conn: Connection, org_id: str, id_: str) -> bool:
+    """Whether the organisation has a task of this id."""
+    return conn.execute(select(Task.id).where(Task.org_id == org_id, Task.id == id_)).first() is not None
 
 
 def keep(tx: Tx, org_id: str, key: str, owner: str, answer: dict[str, Any]) -> bool:

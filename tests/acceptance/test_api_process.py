@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from launch import process
 from tests.stack import ROOT, free_port
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(180)
 
 
 def start(home: Path, port: int, **settings: str) -> subprocess.Popen[bytes]:
@@ -80,3 +83,51 @@ def test_an_unknown_setting_is_one_clear_sentence(home: Path) -> None:
     api = start(home, free_port(), RUNYARD_PRT="1")
     assert api.wait(60) != 0
     assert "Unknown setting RUNYARD_PRT" in (home / "api.log").read_text()
+
+
+def test_a_lame_duck_serves_on_while_it_is_not_ready_and_then_drains(home: Path) -> None:
+    migrate(home)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    api = start(home, port, RUNYARD_LAME_DUCK_SECONDS="6")
+    try:
+        wait_until(lambda: answers(url), seconds=45)
+        bearer = {"authorization": f"Bearer {(home / 'admin.key').read_text().strip()}"}
+        with httpx2.Client(base_url=url, headers=bearer, timeout=30) as client:
+            client.post("/api/v1/agents", json={"name": "chat"}).raise_for_status()
+            began = time.monotonic()
+            api.send_signal(signal.SIGTERM)
+            ready = wait_until(lambda: not_ready(client), seconds=5)
+            assert ready is not None
+            assert ready.json()["code"] == "stopping"
+            assert ready.headers["connection"] == "close"
+        with httpx2.Client(base_url=url, headers=bearer, timeout=30) as new:
+            accepted = new.post("/api/v1/agents/chat/run", json={"query": "x"})
+            assert accepted.status_code == 202
+            assert accepted.headers["connection"] == "close"
+        assert api.wait(20) == 0
+        assert time.monotonic() - began >= 6
+    finally:
+        process.end(api, grace=5)
+
+
+def test_a_second_sigterm_cuts_the_lame_duck_short(home: Path) -> None:
+    migrate(home)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    api = start(home, port, RUNYARD_LAME_DUCK_SECONDS="600")
+    try:
+        wait_until(lambda: answers(url), seconds=45)
+        api.send_signal(signal.SIGTERM)
+        with httpx2.Client(base_url=url, timeout=5) as client:
+            wait_until(lambda: not_ready(client), seconds=5)
+        api.send_signal(signal.SIGTERM)
+        assert api.wait(15) == 0
+    finally:
+        process.end(api, grace=5)
+
+
+def not_ready(client: httpx2.Client) -> httpx2.Response | None:
+    """The answer of /readyz, once it is no 200."""
+    answer = client.get("/readyz")
+    return None if answer.status_code == 200 else answer

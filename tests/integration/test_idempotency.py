@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,12 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from api import idempotency as idempotency_api
 from api.fronts import operations
 from api.native.front import NATIVE
+from common.domain.ids import uuid7
+from common.services import idempotency as idempotency_service
+from common.services import runs
 from common.services.idempotency import KEPT, LEASE
 from tests.hall import Api
 
@@ -112,7 +119,7 @@ def test_a_failure_of_the_server_frees_the_key(api: Api, client: httpx2.Client, 
 
 
 @pytest.mark.parametrize("front", RUNS)
-def test_a_key_whose_process_died_is_taken_over_once_its_lease_is_over(
+def test_the_run_of_a_process_that_died_is_the_answer_at_once(
     api: Api, client: httpx2.Client, front: str
 ) -> None:
     path, body, name = RUNS[front]
@@ -121,13 +128,28 @@ def test_a_key_whose_process_died_is_taken_over_once_its_lease_is_over(
     before = api.count_tasks()
 
     as_if_it_had_died(api, key, first.removeprefix("exec_"), lease_until=9e12)
-    assert client.post(path, json=body, headers={"idempotency-key": key}).status_code == 409
-
-    as_if_it_had_died(api, key, first.removeprefix("exec_"), lease_until=1)
     again = client.post(path, json=body, headers={"idempotency-key": key})
+
     assert again.is_success, again.text
     assert again.json()[name] == first
     assert api.count_tasks() == before
+
+
+@pytest.mark.parametrize("front", RUNS)
+def test_a_key_whose_process_died_before_it_stored_the_run_is_taken_over_once_its_lease_is_over(
+    api: Api, client: httpx2.Client, front: str
+) -> None:
+    path, body, name = RUNS[front]
+    key, reserved = f"unstored-{front}", uuid7()
+    client.post(path, json=body, headers={"idempotency-key": key})
+
+    as_if_it_had_died(api, key, reserved, lease_until=9e12)
+    assert client.post(path, json=body, headers={"idempotency-key": key}).status_code == 409
+
+    as_if_it_had_died(api, key, reserved, lease_until=1)
+    again = client.post(path, json=body, headers={"idempotency-key": key})
+    assert again.is_success, again.text
+    assert again.json()[name].removeprefix("exec_") == reserved
 
 
 def as_if_it_had_died(api: Api, key: str, task_id: str, lease_until: float) -> None:
@@ -140,8 +162,34 @@ def as_if_it_had_died(api: Api, key: str, task_id: str, lease_until: float) -> N
         assert tx.conn.execute(text(unfinished), values).rowcount == 1
 
 
-def test_a_lease_is_short_beside_the_life_of_its_key() -> None:
-    assert LEASE <= 120 < KEPT == 24 * 3600
+def test_a_dead_process_s_lease_ends_within_the_promised_recovery() -> None:
+    assert LEASE < 15
+    assert KEPT == 24 * 3600
+
+
+def test_a_live_process_extends_its_lease(
+    api: Api, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storing takes longer than the lease: meanwhile nobody takes the key over."""
+    monkeypatch.setattr(idempotency_service, "LEASE", 0.6)
+    monkeypatch.setattr(idempotency_api, "LEASE", 0.6)
+    path, body, _ = RUNS["native"]
+    headers = {"idempotency-key": "slow"}
+    started, commit = threading.Event(), api.state.writer.call
+
+    async def slow(batch: Any, command: Any) -> Any:
+        if batch is runs.submit:
+            started.set()
+            await asyncio.sleep(2.5)
+        return await commit(batch, command)
+
+    monkeypatch.setattr(api.state.writer, "call", slow)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(client.post, path, json=body, headers=headers)
+        assert started.wait(10)
+        time.sleep(1.2)
+        assert client.post(path, json=body, headers=headers).status_code == 409
+        assert first.result(30).status_code == 202
 
 
 def test_replays_survive_a_restart(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from starlette.responses import Response
 
+from api import idempotency as shared
 from api.call import Call
 from api.dialects.appstrate import problems, spool
 from common.domain.errors import InvalidRequest, RunyardError
@@ -45,13 +46,14 @@ async def _once(
     call: Call, key: str, content: str, produce: Callable[[Call], Awaitable[Response]]
 ) -> Response:
     org_id, state = call.org_id, call.state
-    taken = await state.write(idempotency.take, org_id, key, content)
+    taken = await shared.take(call, key, content)
     if isinstance(taken, Kept):
         body = state.sealer.open(taken.body)
         return Response(body, taken.status, taken.headers | {"idempotent-replayed": "true"})
     call.scope[_RESERVED] = taken.reserved
     try:
-        response = await produce(call)
+        async with shared.renewed(call, key, taken):
+            response = await produce(call)
     except RunyardError as refusal:
         if refusal.status >= 500:  # told before anything was stored
             await state.write(idempotency.release, org_id, key, taken)

@@ -146,13 +146,15 @@ async def create_agent(call: Call) -> Response:
     given = await call.json(NugenCreateBody)
     values = {"temperature": TEMPERATURE} | await _values(call, given.model_dump(exclude_unset=True))
 
-    async def make(_reserved: str | None) -> Response:
-        who = call.principal
-        record = await call.state.write(live_agents.create, who.org_id, given.agent_name, values, who.actor)
-        call.state.agents.forget()
-        return await _shown(call, record)
-
-    return await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), make)
+    who = call.principal
+    response = await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: live_agents.create(tx, who.org_id, given.agent_name, values, who.actor),
+        lambda record: _view(call, record, AgentUsage()),
+    )
+    call.state.agents.forget()
+    return response
 
 
 #: Fields of the wire and the manifest fields they set. Of two spellings the newer counts.
@@ -247,8 +249,12 @@ async def _found(call: Call) -> AgentRecord:
 async def _shown(call: Call, record: AgentRecord) -> Response:
     org_id, agent_id = call.org_id, record.ref.agent_id
     used = await call.state.reader.one(lambda conn: agent_usage.of_agents(conn, org_id, [agent_id]))
+    return _view(call, record, used.get(agent_id, AgentUsage()))
+
+
+def _view(call: Call, record: AgentRecord, used: AgentUsage) -> Response:
     row = record.agent | {"manifest": record.manifest, "description": record.manifest.get("description")}
-    return reply({"data": agent_json(row, used.get(agent_id, AgentUsage()), call.state.settings)})
+    return reply({"data": agent_json(row, used, call.state.settings)})
 
 
 @routes.patch(

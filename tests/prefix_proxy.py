@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.waiting import wait_until
 
 _HOPS = {"connection", "keep-alive", "transfer-encoding", "host"}
 
@@ -55,6 +60,46 @@ class Proxy:
     def __init__(self, url: str, seen: list[str]) -> None:
         self.url = url
         self.seen = seen
+
+
+_NGINX = """
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+  access_log off; client_max_body_size 200m; proxy_buffering off;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location {prefix}/ {{ proxy_pass {upstream}/; proxy_set_header Host $http_host; }}
+  }}
+}}
+"""
+NGINX = Path("/usr/sbin/nginx")
+
+
+@contextmanager
+def nginx(upstream: str, port: int, folder: Path, prefix: str = "/runyard") -> Iterator[Proxy]:
+    """Debian's nginx before `upstream`, as docs/operations.md shows it."""
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX.format(folder=folder, port=port, prefix=prefix, upstream=upstream))
+    command = [NGINX, "-p", folder, "-c", config, "-e", folder / "error.log"]
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _listens(port) or running.poll() is not None)
+        assert running.poll() is None, (folder / "error.log").read_text()
+        yield Proxy(f"http://127.0.0.1:{port}{prefix}", [])
+    finally:
+        running.terminate()
+        running.wait(10)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.hall import Api
-from tests.prefix_proxy import Proxy, proxied
+from tests.prefix_proxy import NGINX, Proxy, nginx, proxied
 from tests.stack import free_port
 
 PREFIX = "/runyard"
@@ -38,11 +38,19 @@ def api(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Api]:
         yield server
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["taken_off", "left_on"])
-def proxy(request: pytest.FixtureRequest, api: Api, port: int) -> Iterator[Proxy]:
-    """A proxy that takes the prefix off, as most do, or leaves it on."""
-    with proxied(api.url, port, PREFIX, strip=request.param) as proxy:
-        yield proxy
+@pytest.fixture(scope="module", params=["taken_off", "left_on", "nginx"])
+def proxy(
+    request: pytest.FixtureRequest, api: Api, port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    """A proxy that takes the prefix off, as most do, or leaves it on; and nginx itself."""
+    if request.param != "nginx":
+        with proxied(api.url, port, PREFIX, strip=request.param == "taken_off") as proxy:
+            yield proxy
+    elif not NGINX.exists():
+        pytest.skip("nginx is not installed (apt-get install nginx-light)")
+    else:
+        with nginx(api.url, port, tmp_path_factory.mktemp("nginx"), PREFIX) as proxy:
+            yield proxy
 
 
 @pytest.fixture

@@ -21,10 +21,14 @@ async def digest(call: Call) -> Any:
         return hashlib.sha256(await call.raw())
     found = hashlib.sha256()
     file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - `pieces` closes it
-    async for piece in call.stream(call.state.settings.max_upload_bytes):
-        found.update(piece)
-        file.write(piece)
     call.scope[_SPOOL] = file
+    try:
+        async for piece in call.stream(call.state.settings.max_upload_bytes):
+            found.update(piece)
+            file.write(piece)
+    except BaseException:  # too large, or the caller has gone
+        file.close()
+        raise
     return found
 
 

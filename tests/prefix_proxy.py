@@ -83,7 +83,7 @@ def nginx(upstream: str, port: int, folder: Path, prefix: str = "/runyard") -> I
     """Debian's nginx before `upstream`, as docs/operations.md shows it."""
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, port=port, prefix=prefix, upstream=upstream))
-    command = [NGINX, "-p", folder, "-c", config, "-e", folder / "error.log"]
+    command: list[str | Path] = [NGINX, "-p", folder, "-c", config, "-e", folder / "error.log"]
     running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         wait_until(lambda: _listens(port) or running.poll() is not None)

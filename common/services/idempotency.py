@@ -52,7 +52,7 @@ def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
         raise IdempotencyConflict(field="Idempotency-Key")
     if known["lease_until"] is None:
         return Kept(known["status"], known["headers"] or {}, bytes(known["body"] or b""))
-    reserved = known["headers"]["reserved"]
+    reserved = (known["headers"] or {}).get("reserved") or uuid7()
     if known["lease_until"] > tx.now and not idempotency.is_task(tx.conn, org_id, reserved):
         raise IdempotencyInProgress(field="Idempotency-Key", retry_after=1)
     idempotency.hand_over(tx, org_id, key, owner, until)  # its run is stored, or its process has died

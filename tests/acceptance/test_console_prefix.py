@@ -20,7 +20,7 @@ def test_the_console_works_under_a_path(browser: Browser, tmp_path: Path) -> Non
     port = free_port()
     public = f"http://127.0.0.1:{port}/runyard"
     with (
-        Stack(tmp_path, RUNYARD_PUBLIC_URL=public) as stack,  # type: ignore[arg-type]
+        Stack(tmp_path, RUNYARD_PUBLIC_URL=public) as stack,
         proxied(stack.url(), port) as proxy,
     ):
         task = stack.run("@demo/echo", {"n": 1}, seconds=60)

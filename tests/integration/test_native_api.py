@@ -170,7 +170,7 @@ def test_an_oversized_body_is_refused_before_it_is_sent_whole(api: Api, client: 
         ("/api/v1/agents/@test/nobody/run", 404, "agent_not_found"),
         ("/api/v1/agents/00000000-0000-0000-0000-000000000000/run", 404, "agent_not_found"),
         ("/api/v1/agents/%00/run", 404, "not_found"),
-        ("/api/v1/agents/..%2f..%2fetc/run", 404, "route_not_found"),
+        ("/api/v1/agents/..%2f..%2fetc/run", 400, "invalid_id"),
         ("/api/v1/agents//run", 404, "route_not_found"),
         ("/api/v1/agents/@test/echo/run?wiat=1", 400, "unknown_field"),
         ("/api/v1/agents/@test/echo/run?dry_run=1&dry_run=0", 400, "duplicate_parameter"),

@@ -13,20 +13,26 @@ CANNOT_WORK = 2  # exit code of a process whose settings cannot work: it would o
 
 @dataclass(frozen=True)
 class Restarts:
-    """The recent ends of one child."""
+    """The recent ends of one child.
+
+    One that was steady before is never given up: its settings work, and what ends it then (an agent that ends its
+    worker's process, with whatever exit code) is no reason to stop everything else.
+    """
 
     deaths: int = 0
+    steady: bool = False
 
     def after(self, lived: float, code: int) -> Restarts:
         """The count once the child ended with `code` after `lived` seconds."""
-        if code == CANNOT_WORK and lived < STEADY_SECONDS:
-            return replace(self, deaths=GIVE_UP_AFTER)
-        return replace(self, deaths=1 if lived >= STEADY_SECONDS else self.deaths + 1)
+        if lived >= STEADY_SECONDS:
+            return replace(self, deaths=1, steady=True)
+        hopeless = code == CANNOT_WORK and not self.steady
+        return replace(self, deaths=GIVE_UP_AFTER if hopeless else self.deaths + 1)
 
     @property
     def given_up(self) -> bool:
         """Whether starting it again is hopeless."""
-        return self.deaths >= GIVE_UP_AFTER
+        return self.deaths >= GIVE_UP_AFTER and not self.steady
 
     @property
     def delay(self) -> float:

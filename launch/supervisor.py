@@ -125,6 +125,8 @@ class Supervisor:
                 self._tell_ready(child)
                 return
             raise GivenUp(f"{child.name} failed: {_reason(child, code)}", child.last_lines(), code_for(code))
+        if code == CANNOT_WORK and not _explained(child):
+            code = 1  # an agent that ended its worker with this very code says nothing about the settings
         child.restarts = child.restarts.after(child.lived, code)
         if child.restarts.deaths == 2 and child.spec.mend and (mended := child.spec.mend()):
             self._console.print(f"  {child.name}: {mended}", style="yellow")
@@ -187,6 +189,11 @@ def _kill(child: Child) -> None:
     if child.process and child.running:
         child.process.kill()
         child.process.wait()
+
+
+def _explained(child: Child) -> bool:
+    """Whether a child that ended with `CANNOT_WORK` has said so: its last line names the program."""
+    return child.spec.log is None or any(line.startswith("runyard ") for line in child.last_lines(1))
 
 
 def _reason(child: Child, code: int) -> str:

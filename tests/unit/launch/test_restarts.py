@@ -25,9 +25,17 @@ def test_instant_deaths_in_a_row_are_given_up() -> None:
 
 def test_a_steady_life_clears_the_count() -> None:
     restarts = Restarts(deaths=GIVE_UP_AFTER - 1).after(lived=STEADY_SECONDS, code=1)
-    assert restarts == Restarts(deaths=1)
+    assert restarts == Restarts(deaths=1, steady=True)
 
 
 def test_settings_that_cannot_work_are_given_up_at_once() -> None:
     assert Restarts().after(lived=0.1, code=CANNOT_WORK).given_up
     assert not Restarts().after(lived=STEADY_SECONDS, code=CANNOT_WORK).given_up
+
+
+def test_a_child_that_was_steady_once_is_never_given_up_whatever_ends_it() -> None:
+    restarts = Restarts().after(lived=STEADY_SECONDS, code=3)
+    for code in (CANNOT_WORK, 3, -9, 71) * GIVE_UP_AFTER:
+        restarts = restarts.after(lived=0.1, code=code)
+        assert not restarts.given_up
+    assert restarts.delay == LONGEST_DELAY

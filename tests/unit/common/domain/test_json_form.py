@@ -1,0 +1,235 @@
+"""The JSON form: one table of kinds, each refusal with the place of what has no form."""
+
+from __future__ import annotations
+
+import array
+import datetime as dt
+import enum
+import ipaddress
+import math
+import os
+import subprocess
+import sys
+import types
+import uuid
+from collections import ChainMap, OrderedDict, UserDict, UserString, defaultdict, deque, namedtuple
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import AnyUrl, BaseModel, ConfigDict, RootModel, SecretStr
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from common.domain.json_form import DEEPEST, NotJson, clean, convert, encode, name
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    PRICE = Decimal("1.50")
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    amount: Any
+    when: dt.date = dt.date(2026, 1, 2)
+
+
+class Root(RootModel[list[Decimal]]):
+    pass
+
+
+@dataclass
+class Line:
+    amount: Any
+    _hidden: int = 1
+
+
+@pydantic_dataclass
+class Checked:
+    amount: Decimal
+
+
+class Point(NamedTuple):
+    x: int
+    y: Decimal
+
+
+class Shouting(str):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+Old = namedtuple("Old", "a b")
+UUID = uuid.UUID(int=7)
+DAY = dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
+
+FORMS: list[tuple[str, Any, Any]] = [
+    ("plain", {"a": [1, 2.5, "x", None, True]}, {"a": [1, 2.5, "x", None, True]}),
+    ("decimal", Decimal("19.990"), "19.990"),
+    ("large decimal", Decimal("1" * 40 + ".5"), "1" * 40 + ".5"),
+    ("datetime", DAY, "2026-01-02T03:04:05.000006+00:00"),
+    ("naive datetime", DAY.replace(tzinfo=None), "2026-01-02T03:04:05.000006"),
+    ("date", DAY.date(), "2026-01-02"),
+    ("time", dt.time(1, 2), "01:02:00"),
+    ("time with a zone", dt.time(1, 2, tzinfo=dt.UTC), "01:02:00+00:00"),
+    ("timedelta", dt.timedelta(days=1, hours=2), "P1DT2H"),
+    ("uuid", UUID, str(UUID)),
+    ("enum", [Colour.RED, Colour.PRICE, Level.LOW], ["red", "1.50", 1]),
+    ("set of numbers", {10, 9, 1}, [1, 9, 10]),
+    ("set of decimals", {Decimal(10), Decimal(9)}, ["9", "10"]),
+    ("set of many kinds", {"a", 1, None, (2, 3)}, ["a", 1, [2, 3], None]),
+    ("set of sets", {frozenset({2, 1}), frozenset({3})}, [[1, 2], [3]]),
+    ("bytes", b"\xff\xfe", "//4="),
+    ("bytearray and memoryview", [bytearray(b"a"), memoryview(b"b")], ["YQ==", "Yg=="]),
+    ("path", Path("a/b.txt"), "a/b.txt"),
+    ("undecodable path", Path(os.fsdecode(b"caf\xe9")), "caf�"),
+    ("deque", deque([1, Decimal(2)]), [1, "2"]),
+    ("tuple", (1, (2,)), [1, [2]]),
+    ("named tuple", [Point(1, Decimal(2)), Old(1, 2)], [[1, "2"], [1, 2]]),
+    ("fraction", Fraction(1, 3), "1/3"),
+    ("address", [ipaddress.ip_address("::1"), ipaddress.ip_network("10.0.0.0/8")], ["::1", "10.0.0.0/8"]),
+    ("64 bits", [2**64 - 1, -(2**63)], [2**64 - 1, -(2**63)]),
+    ("over 64 bits", [2**64, -(2**70)], [str(2**64), str(-(2**70))]),
+    ("model", Model(amount=Decimal("1.50")), {"amount": "1.50", "when": "2026-01-02"}),
+    ("root model", Root([Decimal("1.5")]), ["1.5"]),
+    ("dataclass", Line(Line({1})), {"amount": {"amount": [1], "_hidden": 1}, "_hidden": 1}),
+    ("pydantic dataclass", Checked(Decimal("2.0")), {"amount": "2.0"}),
+    ("model in a dict", {"m": [Model(amount=Fraction(1, 2))]}, {"m": [{"amount": "1/2", "when": "2026-01-02"}]}),
+    ("secret", SecretStr("x"), "**********"),
+    ("url", AnyUrl("http://a/b"), "http://a/b"),
+    ("mappings", [types.MappingProxyType({"a": 1}), UserDict(b=2)], [{"a": 1}, {"b": 2}]),
+    ("more mappings", [ChainMap({"a": 1}), OrderedDict(b=2), defaultdict(int, c=3)], [{"a": 1}, {"b": 2}, {"c": 3}]),
+    ("views", [{"a": 1}.keys(), {"a": 1}.values(), {"a": 1}.items()], [["a"], [1], [["a", 1]]]),
+    ("range and array", [range(3), array.array("i", [1, 2])], [[0, 1, 2], [1, 2]]),
+    ("text of its own kind", [Shouting("x"), UserString("y")], ["x", "y"]),
+    ("number keys", {1: "a", 2.5: "b", None: "c", False: "d"}, {"1": "a", "2.5": "b", "null": "c", "false": "d"}),
+    ("odd keys", {Colour.RED: 1, UUID: 2, DAY.date(): 3}, {"red": 1, str(UUID): 2, "2026-01-02": 3}),
+    ("surrogate", "a\ud83db", "a�b"),
+    ("surrogate key", {"\ud83d": ["\udc00"]}, {"�": ["�"]}),
+    ("surrogate beside other kinds", [Decimal(1), "\ud83d"], ["1", "�"]),
+    ("whole pair", "😀", "😀"),
+    ("nul", "a\0b", "a\0b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "form"), [row[1:] for row in FORMS], ids=[row[0] for row in FORMS])
+def test_every_kind_has_one_form_alone_and_inside_others(value: Any, form: Any) -> None:
+    assert convert(value) == form
+    assert convert({"x": [value]}) == {"x": [form]}
+    assert convert([value, Decimal(1), 2**70, {3: 4}]) == [form, "1", str(2**70), {"3": 4}]  # the slow way
+    assert convert(convert(value)) == form
+
+
+class _Exits(BaseModel):
+    def model_dump(self, **_: Any) -> Any:
+        raise SystemExit(3)
+
+
+class _Broken:
+    def __init__(self) -> None:
+        self.model_dump = self._raise
+
+    def _raise(self, **_: Any) -> Any:
+        raise ValueError("\ud800 no")
+
+
+class _Looping(dict[str, Any]):
+    def items(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def _cycle() -> Any:
+    value: dict[str, Any] = {}
+    value["a"] = [value]
+    return value
+
+
+def _chain(length: int) -> Any:
+    value: Any = ()
+    for _ in range(length):
+        value = (value,)
+    return value
+
+
+def _doubled(times: int, *members: Any) -> Any:
+    value = list(members)
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+REFUSED: list[tuple[str, Any, str, str]] = [
+    ("nan", {"lines": [{"amount": math.nan}]}, "$.lines[0].amount", "nan is no JSON number"),
+    ("infinity beside null", [None, -math.inf], "$[1]", "-inf is no JSON number"),
+    ("decimal nan", {"a": Decimal("NaN")}, "$.a", "nan is no JSON number"),
+    ("nan in a model", {"m": Model(amount=math.nan)}, "$.m.amount", "nan is no JSON number"),
+    ("nan in a dataclass", Line(math.nan), "$.amount", "nan is no JSON number"),
+    ("nan in a set", {math.nan}, "$[0]", "nan is no JSON number"),
+    ("object", {"odd key": [1, object()]}, '$["odd key"][1]', "object has no JSON form"),
+    ("class", Model, "$", "the class Model has no JSON form"),
+    ("function", {"f": len}, "$.f", "builtin_function_or_method has no JSON form"),
+    ("complex", 1j, "$", "complex has no JSON form"),
+    ("iterator", iter(range(3)), "$", "range_iterator has no JSON form"),
+    ("exception", [ValueError("x")], "$[0]", "ValueError has no JSON form"),
+    ("colliding keys", {"a": {1: "x", "1": "y"}}, "$.a", 'its keys 1 and "1" are the same in JSON'),
+    ("keys that collide when mended", {"\ud800": 1, chr(0xFFFD): 2}, "$", "are the same in JSON"),
+    ("tuple key", {(1, 2): 3}, "$", "a key of type tuple"),
+    ("nan key", {math.nan: 3}, "$", "nan is no JSON number"),
+    ("cycle", _cycle(), "$.a[0]", "contains itself"),
+    ("a model that exits", {"m": _Exits()}, "$.m", "_Exits cannot be written: SystemExit: 3"),
+    ("a dump that raises", [_Broken()], "$[0]", "_Broken cannot be written: ValueError: � no"),
+    ("a mapping that raises", [_Looping(a=object())], "$", "KeyboardInterrupt"),
+    ("a million tuples in each other", _chain(1_000_000), "$[0]", "nests deeper than 200"),
+    ("one list in itself sixty times over", _doubled(60), "$", "too many members"),
+    ("one list in itself many times, and a decimal", _doubled(60, Decimal(1)), "$", "too many members"),
+    ("integer of 5000 digits", {"n": 10**5000}, "$.n", "too many digits"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "path", "why"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_what_has_no_form_is_refused_at_its_place(value: Any, path: str, why: str) -> None:
+    with pytest.raises(NotJson) as caught:
+        encode(value)
+    assert caught.value.path.startswith(path)
+    assert why in caught.value.reason
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"a": v}, lambda v: (v,)])
+@pytest.mark.parametrize("leaf", ["x", Decimal(1)])
+def test_values_nest_to_one_depth_whatever_way_they_are_converted(wrap: Any, leaf: Any) -> None:
+    value = leaf
+    for _ in range(DEEPEST):
+        value = wrap(value)
+    assert convert(value)
+    with pytest.raises(NotJson, match="deeper than 200"):
+        encode(wrap(value))
+
+
+def test_a_set_is_in_the_same_order_in_every_process() -> None:
+    code = "from common.domain.json_form import encode; print(encode({'b', 'a', 1, None, (1, 'x'), frozenset('ab')}))"
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(seen) == 1
+
+
+def test_text_for_columns_has_neither_half_pairs_nor_nul() -> None:
+    assert clean("plain") == "plain"
+    assert clean("\udcff\0") == "�\0"
+    assert name("a\0\ud800b") == "a��b"

@@ -106,6 +106,12 @@ class Settings(BaseSettings):
     agentbase_per_minute: int = Field(
         6000, ge=0, description="Requests a minute per organisation on the agentbase front; 0 is no limit."
     )
+    max_output_bytes: int = Field(5 * 2**20, ge=1024, description="Largest output of a run, as JSON.")
+    max_step_bytes: int = Field(5 * 2**20, ge=1024, description="Largest result of a step, as JSON.")
+    max_event_bytes: int = Field(
+        256 * 2**10, ge=1024, description="Largest event, question or review of a run, as JSON."
+    )
+    max_events: int = Field(10_000, ge=1, description="Events an agent may report in one run.")
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON request body.")
     max_upload_bytes: int = Field(100 * 2**20, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")

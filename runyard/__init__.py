@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from runyard.authoring import AgentDefinition, Input, agent, registered
 from runyard.context import BlockingContext, Context, File, SessionInfo, TaskInfo
 from runyard.errors import (
+    AbnormalExit,
     AgentError,
     Cancelled,
     ChildFailed,
@@ -53,6 +54,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AbnormalExit",
     "AgentDefinition",
     "AgentError",
     "AsyncClient",

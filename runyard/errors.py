@@ -7,6 +7,7 @@ AgentError                fails the run with a code of the agent's own
 ├── ChildFailed           a child task ended without success
 ├── StepFailed            a journaled step failed in an earlier attempt
 └── JournalMismatch       the agent's code no longer fits what the task has done
+AbnormalExit              code left by SystemExit, a cancellation of its own, … (an ordinary Exception)
 Cancelled                 the task was stopped, timed out, or this worker lost it (a BaseException)
 Suspension                the run leaves its worker to wait (a BaseException; never catch it)
 """
@@ -25,7 +26,7 @@ class AgentError(Exception):
     def __init__(
         self, message: str = "", *, code: str | None = None, retryable: bool | None = None, **details: Any
     ):
-        self.message = message or (type(self).__doc__ or "").splitlines()[0]
+        self.message = message or next(iter((type(self).__doc__ or "").splitlines()), type(self).__name__)
         if code is not None:
             self.code = code
         if retryable is not None:
@@ -78,6 +79,19 @@ class JournalMismatch(AgentError):
     """The agent's code no longer fits the journal of this task."""
 
     code = "journal_mismatch"
+
+
+class AbnormalExit(Exception):
+    """Stands for an exception that must not leave the code it was raised in: SystemExit, KeyboardInterrupt,
+    GeneratorExit, StopIteration, a cancellation that Runyard did not order, any other BaseException.
+
+    `type` is that exception's name; the text says what happened.
+    """
+
+    def __init__(self, message: str = "", type: str = "BaseException"):
+        self.message = message
+        self.type = type
+        super().__init__(message)
 
 
 class Cancelled(BaseException):

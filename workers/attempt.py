@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from common.domain import json_form
 from common.domain.errors import StaleFence
 from common.domain.lifecycle import Outcome
 from common.domain.tasks import Failure, Fence, Task
@@ -24,8 +25,12 @@ from common.services.claims import Claimed
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from runyard.errors import AgentError, Cancelled, Suspension
+from workers import values
+from workers.exceptions import within
 from workers.isolation.lease import Lease
-from workers.replay import Replay, describe, replayed, to_json
+from workers.raised import describe
+from workers.replay import Replay, replayed
+from workers.values import Bounds
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,6 +109,7 @@ class Attempt:
     executor: Executor  # where blocking code of this attempt runs
     lease: Lease | None = None  # None: nobody else can take the run over
     deadline: float | None = None  # epoch seconds, on the database's clock
+    bounds: Bounds = field(default_factory=Bounds)
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
     _open: set[str] = field(default_factory=set)  # keys of steps under way
@@ -180,12 +186,12 @@ class Attempt:
     async def emit(self, *events: tuple[str, dict[str, Any]]) -> None:
         """Append events (type, data) to the task's log."""
         await self.ready()
-        await self.write(steps.emit, steps.Emit(self.task.id, self.fence, tuple(events)))
+        await self.write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
 
     def token(self, data: dict[str, Any]) -> None:
         """Send a live-only delta, unless the attempt is over or may be."""
         if self.ended_by is None and (self.lease is None or self.lease.valid):
-            self.tokens.token(self.task.id, self.number, data)
+            self.tokens.token(self.task.id, self.number, json_form.convert(data))
 
     async def once(
         self,
@@ -206,7 +212,7 @@ class Attempt:
         await self.ready()
         entry = self.replay.recall(key, kind, beside=bool(self._open))
         if entry is not None:
-            return replayed(entry)
+            return replayed(entry, name)
         if self.draining:
             raise Suspended(Ended(Outcome.HANDED_OVER))
         beside = bool(self._open)
@@ -241,9 +247,10 @@ class Attempt:
         if begun:
             await self.begin(key, kind, name, effect, fingerprint, detail, pos)
         try:
-            value = to_json(await work(), name)
+            value = values.step_result(await work(), name, self.bounds)
         except Exception as error:
-            if begun or not isinstance(error, AgentError | ConnectionError | TimeoutError):
+            within(error, f"step {values.shown(name)}")
+            if begun or not isinstance(error, AgentError):
                 await self.end(
                     key,
                     kind,
@@ -328,7 +335,7 @@ class Attempt:
                 fingerprint,
                 detail or None,
                 begun or self.replay.entry(key) is not None,
-                events,
+                _clean(events),
                 turn,
             ),
         )
@@ -340,3 +347,8 @@ class Attempt:
             (q for q in self.claimed.answers if q["key"] == key and q["state"] in ("answered", "expired")),
             None,
         )
+
+
+def _clean(events: Sequence[tuple[str, dict[str, Any]]]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Events in JSON form: half a surrogate pair from a model or a tool would stop the live stream of the process."""
+    return tuple((type_, json_form.convert(data)) for type_, data in events)

@@ -7,21 +7,26 @@ import functools
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from common.domain import schemas
-from common.domain.errors import RunyardError
+from common.domain import json_form
 from common.domain.lifecycle import Outcome
 from common.services import incoming
 from common.services.attempts import Asked
 from runyard.context import Context, Effect, File, SessionInfo, TaskInfo
 from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import AgentError, ChildFailed, Rejected
+from workers import questions, user_code, values
 from workers.attempt import Attempt, Ended, Suspended
 from workers.children import Children
+from workers.exceptions import represented
 
 #: What siblings of a suspending call get to register themselves, in seconds.
 _SIBLINGS = 0.02
+_LONGEST_KEY: Final = 100  # characters of a question's key
+EFFECTS: Final = ("read", "idempotent", "irreversible")
+TIMEOUTS: Final = ("fail", "default", "reject")
+LEVELS: Final = ("debug", "info", "warn", "error")
 
 
 class RunContext(Context):
@@ -37,6 +42,7 @@ class RunContext(Context):
     ) -> None:
         self._attempt = attempt
         self._children = children
+        self._reported = 0
         self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
         task = attempt.task
         given = task.input or {}
@@ -72,21 +78,17 @@ class RunContext(Context):
         **kwargs: Any,
     ) -> Any:
         """See `Context.step`."""
-        call = functools.partial(fn, *args, **kwargs)
-
-        async def work() -> Any:
-            if inspect.iscoroutinefunction(fn):
-                return await call()
-            result = await self._attempt.run_blocking(call)
-            return await result if inspect.isawaitable(result) else result
-
-        detail = {"args": [repr(a)[:200] for a in args]} if effect == "irreversible" else None
+        name = values.name(name, "ctx.step")
+        call = f"ctx.step {values.shown(name)}"
+        _refuse_no_function(fn, call)
+        values.one_of(effect, EFFECTS, call, "effect")
+        detail = {"args": [represented(a)[:200] for a in args]} if effect == "irreversible" else None
         return await self._attempt.once(
             self._attempt.replay.key(name),
             "step",
             name,
             effect,
-            work,
+            lambda: user_code.call(self._attempt, fn, *args, **kwargs),
             detail=detail,
         )
 
@@ -102,51 +104,47 @@ class RunContext(Context):
     ) -> Any:
         """See `Context.ask`."""
         key = self._attempt.replay.key("ask")
+        waits = (timeout, on_timeout, default)
         if isinstance(question, str):
-            return await self._answered(
-                [self._question(key, question, schema, options, timeout, on_timeout, default)]
+            asks = {key: lambda: self._question(key, question, schema, options, *waits)}
+            return (await self._answered(asks))[0]
+        several = [_one_of_several(one) for one in question]
+        if len({q["key"] for q in several}) < len(several) or not several:
+            raise AgentError("ctx.ask: every question needs a key of its own.", code="invalid_question")
+        asks = {
+            f"{key}.{q['key']}": functools.partial(
+                self._question, f"{key}.{q['key']}", q["text"], q.get("schema"), q.get("options"), *waits
             )
-        asked = [
-            self._question(
-                f"{key}.{q['key']}",
-                q["text"],
-                q.get("schema"),
-                q.get("options"),
-                timeout,
-                on_timeout,
-                default,
-            )
-            for q in question
-        ]
-        answers = await self._answered(asked, several=True)
-        return {q["key"]: answer for q, answer in zip(question, answers, strict=True)}
+            for q in several
+        }
+        answers = await self._answered(asks)
+        return {q["key"]: answer for q, answer in zip(several, answers, strict=True)}
 
-    @staticmethod
     def _question(
+        self,
         key: str,
         text: str,
-        schema: Mapping[str, Any] | None,
-        options: Sequence[str] | None,
+        schema: Any,
+        options: Any,
         timeout: float | None,
         on_timeout: str,
         default: Any,
     ) -> Asked:
-        if options and schema is None:
-            schema = {"enum": list(options)}
-        payload: dict[str, Any] = {"text": text}
-        payload |= {"schema": _usable(schema)} if schema else {}
-        payload |= {"options": list(options)} if options else {}
-        return Asked(key, "question", payload, timeout, {"outcome": on_timeout, "value": default})
+        asked = questions.Question.of(text, schema, options, default, self._attempt.bounds)
+        call = asked.call
+        values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
+        outcome = {"outcome": on_timeout, "value": asked.default}
+        return Asked(key, "question", asked.payload, values.seconds(timeout, call, "timeout"), outcome)
 
-    async def _answered(self, asked: list[Asked], several: bool = False) -> Any:
+    async def _answered(self, asks: Mapping[str, Callable[[], Asked]]) -> list[Any]:
+        """The answers by key, in order; what is not answered yet is asked, and the run suspended."""
         self._attempt.check()
-        answers = [self._attempt.answer(a.key) for a in asked]
-        if any(answer is None for answer in answers):
-            open_ = tuple(a for a, answer in zip(asked, answers, strict=True) if answer is None)
+        answers = {key: self._attempt.answer(key) for key in asks}
+        open_ = tuple(asks[key]() for key, answer in answers.items() if answer is None)
+        if open_:
             await asyncio.sleep(_SIBLINGS)
             raise Suspended(Ended(Outcome.ASKED, asked=open_))
-        values = [answer["answer"] for answer in answers if answer is not None]
-        return values if several else values[0]
+        return [answer["answer"] for answer in answers.values() if answer is not None]
 
     async def review(
         self,
@@ -158,19 +156,21 @@ class RunContext(Context):
         on_timeout: TimeoutOutcome = "fail",
     ) -> Any:
         """See `Context.review`."""
+        action = values.name(action, "ctx.review", "the action")
+        call = f"ctx.review {values.shown(action)}"
         key = self._attempt.replay.key(f"review:{action}")
         self._attempt.check()
+        arguments = values.event(arguments, call, self._attempt.bounds)
         decided = self._attempt.answer(key)
         if decided is None:
             payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}
-            payload |= {"schema": _usable(schema)} if schema else {}
+            if schema:
+                payload["schema"] = questions.usable(schema, call)
+            values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
+            wait = values.seconds(timeout, call, "timeout")
             await asyncio.sleep(_SIBLINGS)
-            raise Suspended(
-                Ended(
-                    Outcome.NEEDS_REVIEW,
-                    asked=(Asked(key, "review", payload, timeout, {"outcome": on_timeout}),),
-                )
-            )
+            asked = Asked(key, "review", payload, wait, {"outcome": on_timeout})
+            raise Suspended(Ended(Outcome.NEEDS_REVIEW, asked=(asked,)))
         decision = decided["answer"]
         if decision["action"] == "reject":
             raise Rejected(decision["reason"] or f"{action} was rejected.", action=action)
@@ -179,6 +179,11 @@ class RunContext(Context):
     async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
         """See `Context.run`."""
         attempt = self._attempt
+        agent = values.name(agent, "ctx.run", "the agent")
+        call = f"ctx.run {values.shown(agent)}"
+        args = values.arguments(args, call, attempt.bounds)
+        message = None if message is None else values.text(message, call, "the message")
+        options = values.given(options, f"{call}, options")
         key = attempt.replay.key(f"run:{agent}")
         entry = attempt.replay.recall(key, "child")
         if entry is not None:
@@ -205,26 +210,39 @@ class RunContext(Context):
 
     async def emit(self, type: str, data: Any = None) -> None:
         """See `Context.emit`."""
-        await self._report("custom", {"name": type, "data": data})
+        name = values.text(type, "ctx.emit", "the type")
+        call = f"ctx.emit {values.shown(name)}"
+        data = values.event(data, call, self._attempt.bounds)
+        await self._report("custom", {"name": name, "data": data}, call)
 
     async def progress(self, fraction: float, message: str = "") -> None:
         """See `Context.progress`."""
-        await self._report("progress", {"fraction": max(0.0, min(1.0, float(fraction))), "message": message})
+        call = "ctx.progress"
+        data = {"fraction": values.fraction(fraction, call), "message": self._line(message, call)}
+        await self._report("progress", data, call)
 
     async def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
         """See `Context.log`."""
-        await self._report("log", {"level": level, "message": message})
+        values.one_of(level, LEVELS, "ctx.log", "level")
+        await self._report("log", {"level": level, "message": self._line(message, "ctx.log")}, "ctx.log")
 
-    async def _report(self, type_: str, data: dict[str, Any]) -> None:
-        if self._emitted > 0:
-            self._emitted -= 1
-            return
-        await self._attempt.emit((type_, data))
+    def _line(self, message: Any, call: str) -> str:
+        """A message as text: a value that is none is written as JSON."""
+        found = values.event(message, call, self._attempt.bounds)
+        return found if isinstance(found, str) else json_form.encode(found).decode()
+
+    async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
+        self._reported += 1
+        if self._reported > self._attempt.bounds.events:
+            raise values.too_many_events(call, self._attempt.bounds)
+        if self._reported > self._emitted:
+            await self._attempt.emit((type_, data))
 
     async def token(self, text: str) -> None:
         """See `Context.token`."""
         self._attempt.check()
-        self._attempt.token({"text": text})
+        text = values.text(text, "ctx.token", "the token")
+        self._attempt.token({"text": values.event(text, "ctx.token", self._attempt.bounds)})
 
     async def messages(self) -> list[Any]:
         """See `Context.messages`."""
@@ -240,13 +258,30 @@ class RunContext(Context):
         return list(found)
 
 
-def _usable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a question or a review; refused while the agent asks, as no answer could fit it."""
-    try:
-        schemas.check_schema(dict(schema))
-    except RunyardError as refused:
-        raise AgentError(refused.message, code=refused.code, field="schema") from None
-    return dict(schema)
+def _refuse_no_function(fn: Any, call: str) -> None:
+    if callable(fn):
+        return
+    if inspect.iscoroutine(fn):
+        fn.close()
+    raise AgentError(
+        f"{call}: it needs a function and its arguments, not the {type(fn).__name__} that a call of it gave.",
+        code="invalid_call",
+        call=call,
+    )
+
+
+def _one_of_several(question: Any) -> Mapping[str, Any]:
+    if not isinstance(question, Mapping) or not isinstance(question.get("key"), str):
+        raise AgentError(
+            "ctx.ask: each of several questions is {key, text, schema?, options?}.", code="invalid_question"
+        )
+    key = values.name(question["key"], "ctx.ask", "the key")
+    if len(key) > _LONGEST_KEY:
+        raise AgentError(
+            f"ctx.ask: the key {values.shown(key)} is longer than {_LONGEST_KEY} characters.",
+            code="invalid_question",
+        )
+    return {**question, "key": key}
 
 
 def _child_output(ended: dict[str, Any]) -> Any:

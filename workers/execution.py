@@ -28,6 +28,7 @@ from common.stream import Live
 from workers import catalogue
 from workers.isolation.engine_threads import in_engine_thread
 from workers.preparation import Preparation
+from workers.values import Bounds
 from workers.webhooks import NearBell
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Execution:
             self.definitions,
             executor,
             self._declared_runner,
+            Bounds.of(self.settings),
         )
 
     async def close(self) -> None:

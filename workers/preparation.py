@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
+from workers import values
 from workers.attempt import Attempt, Tokens
 from workers.catalogue import Manifests
 from workers.children import Children
@@ -26,6 +27,7 @@ from workers.executor import Result, Runner
 from workers.isolation.engine_threads import in_engine_thread
 from workers.isolation.lease import Lease
 from workers.python_agents import run_python
+from workers.values import Bounds
 
 _REPORTED = ("custom", "progress", "log")
 
@@ -51,6 +53,7 @@ class Preparation:
         agents: dict[str, AgentDefinition],
         executor: Executor,
         declared: Callable[[], Awaitable[Callable[[Attempt, RunContext], Awaitable[Result]]]],
+        bounds: Bounds | None = None,
     ) -> None:
         """`executor` runs agents' blocking code. `declared` gives the runner of declared agents; it is asked at the
         first one, as its library is heavy."""
@@ -62,6 +65,7 @@ class Preparation:
         self._agents = agents
         self._executor = executor
         self._declared = declared
+        self._bounds = bounds or Bounds()
         self._manifests = Manifests(store)
         self._children = Children(store)
 
@@ -86,6 +90,7 @@ class Preparation:
             self._open_secrets(task),
             self._executor,
             lease,
+            bounds=self._bounds,
         )
         past = await self._past(task)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None
@@ -104,7 +109,10 @@ class Preparation:
         if manifest is not None and manifest.get("kind", "declared") == "declared":
 
             async def run_declared(attempt: Attempt) -> Result:
-                return await (await self._declared())(attempt, context)
+                result = await (await self._declared())(attempt, context)
+                return replace(
+                    result, output=values.output(result.output, attempt.task.agent_name, self._bounds)
+                )
 
             return run_declared
         return _missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,33 +13,46 @@ from common.domain import schemas
 from common.domain.errors import RunyardError
 from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
+from workers import user_code, values
 from workers.attempt import Attempt, Ended, Suspended
 from workers.blocking import ThreadContext
 from workers.context import RunContext
 from workers.executor import Result
-from workers.replay import to_json
+from workers.failures import of_agent
 
 
 async def run_python(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Result:
     """Call the agent and return its output in JSON form, checked against its output schema."""
-    args = _arguments(definition, attempt.task.input or {})
     opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
     try:
-        if definition.is_async:
-            value = await definition.fn(context, args)
-        else:
-            value = await attempt.run_blocking(
-                definition.fn, ThreadContext(context, asyncio.get_running_loop()), args
-            )
+        value = await _called(attempt, definition, context)
+        output = values.output(value, definition.name, attempt.bounds)
     except Suspended as left:
         left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
         raise
-    output = to_json(value, definition.name)
+    except Exception as error:
+        raise of_agent(error) from error
     if definition.output_schema is not None:
         _check_output(definition, output)
     said = (attempt.task.input or {}).get("message") is not None
     answer = {"role": "assistant", "type": "agent_response", "content": output}
     return Result(output, (*opening, answer) if said else ())
+
+
+async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+    # What the arguments are made of (validators of a model, say) is the author's code too.
+    args = await user_code.call(attempt, _coroutine(_arguments), definition, attempt.task.input or {})
+    if definition.is_async:
+        return await user_code.call(attempt, definition.fn, context, args)
+    blocking = ThreadContext(context, asyncio.get_running_loop())
+    return await user_code.call(attempt, definition.fn, blocking, args)
+
+
+def _coroutine(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def call(*args: Any) -> Any:
+        return fn(*args)
+
+    return call
 
 
 def _arguments(definition: AgentDefinition, given: dict[str, Any]) -> Any:

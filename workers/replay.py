@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
-from runyard.errors import AgentError, JournalMismatch, StepFailed
+from runyard.errors import JournalMismatch
+from workers.exceptions import within
+from workers.raised import raised_again
+from workers.values import shown
 
 Entry = dict[str, Any]
 
@@ -27,8 +27,9 @@ class Replay:
 
     def key(self, name: str) -> str:
         """The journal key of the next occurrence of `name`."""
+        name = name[:180]  # counted as it is stored: long names that begin alike are occurrences of one
         self._counts[name] = self._counts.get(name, 0) + 1
-        return f"{name[:180]}#{self._counts[name]}"
+        return f"{name}#{self._counts[name]}"
 
     def next_pos(self) -> int:
         """The position of the next entry."""
@@ -118,34 +119,10 @@ class Replay:
         }
 
 
-def to_json(value: Any, name: str) -> Any:
-    """`value` as a replay would return it; `AgentError` result_not_json when it has no JSON form."""
-    try:
-        return orjson.loads(orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS))
-    except (TypeError, ValueError) as error:
-        raise AgentError(
-            f"The result of {name!r} has no JSON form: {error}", code="result_not_json"
-        ) from None
-
-
-def _default(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """A failure as the journal keeps it."""
-    return {"type": type(error).__name__, "message": str(error)[:2000]}
-
-
-def replayed(entry: dict[str, Any]) -> Any:
-    """What a finished entry gives again: its value, or the exception it ended with."""
+def replayed(entry: dict[str, Any], name: str) -> Any:
+    """What the finished entry of step `name` gives again: its value, or the exception it ended with."""
     if entry["state"] == "done":
         return entry["value"]
-    kind = getattr(builtins, str(entry["value"]["type"]), None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
-        raise kind(entry["value"]["message"])
-    raise StepFailed(entry["value"]["message"], type=entry["value"]["type"])
+    error = raised_again(entry["value"])
+    within(error, f"step {shown(name)}")
+    raise error

@@ -9,6 +9,8 @@ from sqlalchemy import BigInteger, Column, Double, LargeBinary, MetaData, String
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+from common.domain import json_form
+
 metadata: MetaData = SQLModel.metadata
 
 
@@ -28,8 +30,11 @@ class Json(TypeDecorator[Any]):
 
 
 def dump(value: Any) -> str:
-    """`value` as JSON text; `TypeError` when it has no JSON form."""
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    """`value` as JSON text; `NotJson` when it has no JSON form."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # what should have been brought to its form before: half a surrogate pair, a decimal
+        return json_form.encode(value).decode()
 
 
 def key(**options: Any) -> Any:

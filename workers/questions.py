@@ -1,0 +1,75 @@
+"""What an agent asks, checked before it is asked: a question that no answer fits would wait for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.domain import schemas
+from common.domain.errors import InvalidRequest
+from runyard.errors import AgentError
+from workers import values
+from workers.values import Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question as it is stored, and the value that stands for an answer that does not come."""
+
+    call: str
+    payload: dict[str, Any]
+    default: Any
+
+    @classmethod
+    def of(cls, text: Any, schema: Any, options: Any, default: Any, bounds: Bounds) -> Question:
+        """Raises `AgentError` invalid_question: for a schema that cannot be used, options or a default that do not
+        fit it; value_not_json; event_too_large."""
+        text = values.text(text, "ctx.ask", "the question")
+        call = f"ctx.ask {values.shown(text[:60])}"
+        offered = _options(options, call)
+        if schema is None and offered:
+            schema = {"enum": offered}
+        payload: dict[str, Any] = {"text": text}
+        default = values.event(default, f"{call}, default", bounds)
+        if schema is not None:
+            payload["schema"] = usable(schema, call)
+            for option in offered:
+                _refuse_misfit(option, payload["schema"], call, "option")
+            if default is not None:
+                _refuse_misfit(default, payload["schema"], call, "default")
+        payload |= {"options": offered} if offered else {}
+        return cls(call, values.event(payload, call, bounds), default)
+
+
+def usable(schema: Any, call: str) -> Any:
+    """A JSON Schema that answers can be checked against. Raises `AgentError` invalid_question."""
+    found = values.given(schema, f"{call}, schema")
+    try:
+        schemas.check_schema(found)
+    except InvalidRequest as refusal:
+        raise AgentError(f"{call}: {refusal.message}", code="invalid_question", call=call) from None
+    return found
+
+
+def _options(options: Any, call: str) -> list[Any]:
+    if options is None:
+        return []
+    if isinstance(options, str) or not isinstance(options, Sequence):
+        raise AgentError(
+            f"{call}: options must be a list, not {type(options).__name__}.",
+            code="invalid_question",
+            call=call,
+        )
+    return list(values.given(list(options), f"{call}, options"))
+
+
+def _refuse_misfit(value: Any, schema: Any, call: str, what: str) -> None:
+    try:
+        schemas.check(value, schema, field=what, code="invalid_question")
+    except InvalidRequest as refusal:
+        raise AgentError(
+            f"{call}: the {what} {values.shown(value)[:100]} does not fit the schema: {refusal.message}",
+            code="invalid_question",
+            call=call,
+        ) from None

@@ -1,0 +1,158 @@
+"""The doors between an agent's code and the engine: values in their one JSON form, within the bounds, or one clear
+refusal that names the call. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from common.domain import json_form
+from common.domain.json_form import NotJson
+from common.settings import Settings
+from runyard.errors import AgentError
+
+_LONGEST_TEXT: Final = 200  # characters of a name that is part of a message
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one run may store: bytes of JSON text, and a number of events."""
+
+    output: int = 5 * 2**20
+    step: int = 5 * 2**20
+    event: int = 256 * 2**10
+    events: int = 10_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bounds:
+        """The bounds of this installation."""
+        return cls(
+            settings.max_output_bytes,
+            settings.max_step_bytes,
+            settings.max_event_bytes,
+            settings.max_events,
+        )
+
+
+def given(value: Any, call: str) -> Any:
+    """A value given to `call`, in its JSON form. Raises `AgentError` value_not_json."""
+    return _measured(value, call, "value_not_json")[0]
+
+
+def output(value: Any, agent: str, bounds: Bounds) -> Any:
+    """An agent's output. Raises `AgentError` result_not_json or output_too_large."""
+    call = f"The output of {shown(agent)}"
+    found, size = _measured(value, call, "result_not_json")
+    return _bounded(found, size, bounds.output, call, "output_too_large", "RUNYARD_MAX_OUTPUT_BYTES")
+
+
+def step_result(value: Any, name: str, bounds: Bounds) -> Any:
+    """The result of a step. Raises `AgentError` result_not_json or step_result_too_large."""
+    call = f"The result of step {shown(name)}"
+    found, size = _measured(value, call, "result_not_json")
+    return _bounded(found, size, bounds.step, call, "step_result_too_large", "RUNYARD_MAX_STEP_BYTES")
+
+
+def arguments(value: Any, call: str, bounds: Bounds) -> Any:
+    """What another agent is run with. Raises `AgentError` value_not_json or arguments_too_large."""
+    found, size = _measured(value, call, "value_not_json")
+    return _bounded(found, size, bounds.step, call, "arguments_too_large", "RUNYARD_MAX_STEP_BYTES")
+
+
+def event(value: Any, call: str, bounds: Bounds) -> Any:
+    """What an event, a question or a review carries. Raises `AgentError` value_not_json or event_too_large."""
+    found, size = _measured(value, call, "value_not_json")
+    return _bounded(found, size, bounds.event, call, "event_too_large", "RUNYARD_MAX_EVENT_BYTES")
+
+
+def text(value: Any, call: str, what: str) -> str:
+    """A text given to `call`. Raises `AgentError` invalid_call when it is none."""
+    if not isinstance(value, str):
+        raise AgentError(
+            f"{call}: {what} must be text, not {type(value).__name__}.", code="invalid_call", call=call
+        )
+    return json_form.clean(str.__str__(value))
+
+
+def name(value: Any, call: str, what: str = "the name") -> str:
+    """As `text`, for what is stored as a name: without NUL, and not empty."""
+    found = json_form.name(text(value, call, what))
+    if not found.strip():
+        raise AgentError(f"{call}: {what} is empty.", code="invalid_call", call=call)
+    return found
+
+
+def seconds(value: Any, call: str, what: str) -> float | None:
+    """A time span in seconds, or None. Raises `AgentError` invalid_call."""
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise AgentError(
+            f"{call}: {what} must be a positive number of seconds, not {json_form.clean(repr(value))[:100]}.",
+            code="invalid_call",
+            call=call,
+        )
+    return float(value)
+
+
+def fraction(value: Any, call: str) -> float:
+    """A number, cut to between 0 and 1. Raises `AgentError` invalid_call."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise AgentError(
+            f"{call}: the fraction must be a number from 0 to 1.", code="invalid_call", call=call
+        )
+    return max(0.0, min(1.0, number))
+
+
+def one_of(value: Any, known: Sequence[str], call: str, what: str) -> None:
+    """Refuse a value that is none of those known: `AgentError` invalid_call."""
+    if not isinstance(value, str) or value not in known:
+        raise AgentError(
+            f"{call}: {what} must be one of {', '.join(known)}.",
+            code="invalid_call",
+            call=call,
+        )
+
+
+def too_many_events(call: str, bounds: Bounds) -> AgentError:
+    """The refusal of one event more than a run may report."""
+    return AgentError(
+        f"{call}: this run has reported {bounds.events:,} events; RUNYARD_MAX_EVENTS allows no more.",
+        code="too_many_events",
+        call=call,
+        most=bounds.events,
+    )
+
+
+def shown(name: Any) -> str:
+    """A name as messages quote it."""
+    return repr(json_form.name(str(name))[:_LONGEST_TEXT])
+
+
+def _measured(value: Any, call: str, code: str) -> tuple[Any, int]:
+    try:
+        return json_form.measure(value)
+    except NotJson as error:
+        raise AgentError(
+            f"{call}, at {error.path}: {error.reason}.", code=code, call=call, path=error.path
+        ) from None
+
+
+def _bounded(value: Any, size: int, most: int, call: str, code: str, setting: str) -> Any:
+    if size <= most:
+        return value
+    raise AgentError(
+        f"{call} is {size:,} bytes as JSON; {setting} allows {most:,}. Keep large data in a file or a store of its "
+        "own, and give its address.",
+        code=code,
+        call=call,
+        bytes=size,
+        most=most,
+    )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
+
+from runyard import declaring
+from runyard.declaring import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: A JSON Schema, or a type (pydantic model, dataclass, TypedDict …) that has one.
@@ -31,6 +36,7 @@ class AgentDefinition:
     timeout: float | None = None
     retries: Mapping[str, Mapping[str, float]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -74,17 +80,29 @@ def agent(
     `input` the annotation of the second parameter is used when it is a model, dataclass or TypedDict.
     `timeout` is seconds per attempt. `retries` is a number of extra attempts after an agent error, or budgets
     by cause class ``{"agent": {"budget": 3, "base_s": 2, "cap_s": 60}, …}``.
+
+    Raises `TypeError` or `ValueError` for a function, a version or an option that no run could use, and for a
+    second agent of the same name; the same declaration may be imported again.
     """
+    full = declaring.check_name(name)
+    declaring.check_options(
+        full, version, timeout, max_concurrent, retries, {"input": input, "output": output}
+    )
 
     def register(fn: F) -> F:
+        declaring.check_function(full, fn)
+        place = Place.of(fn, 1)
+        known = _registry.get(full)
+        if known is not None and known.place is not None and not place.replaces(known.place):
+            raise ValueError(f"Two agents are named {full}: {known.place} and {place}. Rename one.")
         adapter = _args_type(fn) if input is None else _adapter(input)
         schema = dict(input) if isinstance(input, Mapping) else _schema(adapter)
-        full = name if name.startswith("@") else f"@default/{name}"
         _registry[full] = AgentDefinition(
             name=full,
             version=version,
             fn=fn,
-            is_async=inspect.iscoroutinefunction(fn),
+            is_async=inspect.iscoroutinefunction(fn)
+            or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None)),  # noqa: B004 - its kind is asked
             description=description or (inspect.getdoc(fn) or "").split("\n\n")[0],
             input_schema=schema,
             output_schema=dict(output) if isinstance(output, Mapping) else _schema(_adapter(output)),
@@ -95,6 +113,7 @@ def agent(
             if isinstance(retries, int)
             else retries,
             options={} if functional else {"functional": False},
+            place=place,
         )
         return fn
 
@@ -106,10 +125,45 @@ def registered() -> dict[str, AgentDefinition]:
     return dict(_registry)
 
 
+def restore(definitions: Mapping[str, AgentDefinition]) -> None:
+    """Register exactly these again: an import that failed leaves none of its agents behind."""
+    _registry.clear()
+    _registry.update(definitions)
+
+
 def _args_type(fn: Callable[..., Any]) -> TypeAdapter[Any] | None:
-    parameters = list(inspect.signature(fn).parameters)
-    hints = typing.get_type_hints(fn)
-    return _adapter(hints.get(parameters[1])) if len(parameters) > 1 else None
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
+        return None
+    try:
+        kind = typing.get_type_hints(_function(fn)).get(parameters[1].name)
+    except (NameError, TypeError):  # another annotation may be of a name that only type checkers import
+        kind = _evaluated(fn, parameters[1])
+    return _adapter(kind)
+
+
+def _function(fn: Any) -> Any:
+    """The function behind a decorated one, a partial, or an object that can be called."""
+    inner = inspect.unwrap(fn)
+    while isinstance(inner, functools.partial):
+        inner = inspect.unwrap(inner.func)
+    return inner if inspect.isroutine(inner) else type(inner).__call__
+
+
+def _evaluated(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    if not isinstance(parameter.annotation, str):
+        return parameter.annotation
+    try:
+        one = types.SimpleNamespace(__annotations__={"args": parameter.annotation})
+        return typing.get_type_hints(one, getattr(_function(fn), "__globals__", {}))["args"]
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        raise TypeError(
+            f"{getattr(fn, '__qualname__', fn)}: the type of its arguments, {parameter.annotation!r}, is not known "
+            f"where it is declared ({error}). Import it there, or give `input`."
+        ) from None
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any] | None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +166,23 @@ def _engine() -> Any:
     return importlib.import_module("workers.testkit")
 
 
+#: What making the database and the engine may take besides the run itself, in seconds.
+_STARTING = 30.0
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, request: Request) -> Outcome:
+    # Not `asyncio.run`: that waits for what the agent left running, in threads and in tasks, however long.
+    try:
+        outcome = loop.run_until_complete(_engine().run(request))
+        assert isinstance(outcome, Outcome)
+        return outcome
+    finally:
+        for left in asyncio.all_tasks(loop):
+            left.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
 def _on_a_loop(request: Request) -> Outcome:
     """In a thread of its own, so that it works wherever a test runs."""
     done: list[Outcome] = []
@@ -171,13 +190,20 @@ def _on_a_loop(request: Request) -> Outcome:
 
     def work() -> None:
         try:
-            done.append(asyncio.run(_engine().run(request)))
+            done.append(_run_on(_engine().new_loop(), request))
         except BaseException as error:  # noqa: BLE001 - raised again below
             failed.append(error)
 
-    thread = threading.Thread(target=work, name="runyard-testing")
+    thread = threading.Thread(target=work, name="runyard-testing", daemon=True)
     thread.start()
-    thread.join()
+    thread.join(request.timeout + _STARTING)
+    if thread.is_alive():
+        where = "".join(traceback.format_stack(sys._current_frames().get(thread.ident or 0), limit=5))
+        raise AssertionError(
+            f"The run did not end within {request.timeout:g} s: it blocks the event loop.\n{where}"
+        )
+    if failed and not isinstance(failed[0], Exception):
+        raise AssertionError(f"The run ended its process: {type(failed[0]).__name__}.") from failed[0]
     if failed:
         raise failed[0]
     return done[0]

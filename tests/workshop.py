@@ -106,6 +106,7 @@ class Workshop:
     ) -> str:
         """Publish a function as an agent; its name."""
         full = name or f"@test/{fn.__name__.strip('_')}_{uuid7()[-6:]}"
+        authoring._registry.pop(full, None)  # a test may publish another version of the same agent
         agent(full, **options)(fn)
         self.publish_definition(registered()[full], org)
         return full

@@ -10,6 +10,7 @@ from runyard.context import BlockingContext, Effect
 from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import Cancelled
 from workers.context import RunContext
+from workers.exceptions import abnormal
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class ThreadContext(BlockingContext):
             coroutine.close()
             raise Cancelled("the task was stopped or ran out of time")
         # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
-        answer, error = asyncio.run_coroutine_threadsafe(_shielded(coroutine), self._loop).result()
+        answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
         if error is not None:
             raise error
         return answer  # type: ignore[return-value]
@@ -108,11 +109,10 @@ class ThreadContext(BlockingContext):
         """See `Context.messages`."""
         return self._call(self._inner.messages())
 
-
-async def _shielded(coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    try:
-        return await coroutine, None
-    except asyncio.CancelledError:
-        return None, Cancelled("the worker is leaving")
-    except BaseException as error:  # noqa: BLE001 - handed to the thread, which raises it
-        return None, error
+    async def _shielded(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+        try:
+            return await coroutine, None
+        except asyncio.CancelledError as error:
+            return None, Cancelled("the worker is leaving") if self._inner.leaving else abnormal(error)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread, which raises it
+            return None, error

@@ -69,6 +69,11 @@ class RunContext(Context):
         expired = self._attempt.deadline is not None and time.time() > self._attempt.deadline
         return expired or self._attempt.ended_by is not None
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the engine wants this attempt to end."""
+        return user_code.is_leaving(self._attempt)
+
     async def step(
         self,
         name: str,

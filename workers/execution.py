@@ -50,8 +50,11 @@ class Execution:
         """`notifier` makes what sends wake-ups, given what deletes the outbox rows of those that were sent,
         and what looks up the installation."""
         self.settings = settings
-        # Both before anything is opened: an agent's module that cannot be loaded ends the process at once.
-        self.definitions, self.manifests = catalogue.load(settings.agent_sources)
+        # Before anything is opened: a source of agents that does not exist ends the process at once.
+        loaded = catalogue.load_each(settings.agent_sources)
+        for broken in loaded.broken:
+            logger.error("A source of agents is broken; the others work", action="load", source=broken)
+        self.definitions, self.manifests = loaded.definitions, loaded.manifests
         self._db = Database(settings.database, pool_size=8)
         self.live = Live(settings.redis)
         self.plain = Store(self._db)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.domain.ids import uuid7
 from common.domain.lifecycle import SUSPENDED
 from common.domain.manifests import Manifest, parse
@@ -28,10 +26,14 @@ from common.store.group_commit import GroupCommit
 from common.store.transaction import Store, Tx
 from runyard.authoring import AgentDefinition, registered
 from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
+from workers.catalogue import manifest_of
 from workers.executor import execute
 from workers.isolation.run_threads import RunThreads
+from workers.pool.threads import DaemonThreads
 from workers.preparation import Preparation
 
+_THREADS = 32
+_MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind
 _FAR = 10 * 365 * 86400.0  # seconds: every back-off is over by then
 
 
@@ -46,6 +48,13 @@ async def run(request: Request) -> Outcome:
             raise AssertionError(f"The run did not end within {request.timeout:g} s.") from None
         finally:
             await bench.close()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop whose threads are daemons: what an agent leaves running in one keeps no test process alive."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(DaemonThreads(_THREADS, "runyard-testing"))
+    return loop
 
 
 @dataclass
@@ -174,7 +183,7 @@ class _Bench:
     def _named(self, given: str | Path) -> Manifest:
         path = Path(given)
         if path.suffix in (".yaml", ".yml", ".json"):
-            return parse(yaml.safe_load(path.read_text()))
+            return manifest_of(path)
         for name in (str(given), f"@default/{given}"):
             if name in self._definitions:
                 return parse(self._definitions[name].manifest)
@@ -302,7 +311,9 @@ async def _until_ended(running: asyncio.Task[Any], dead: asyncio.Event | None) -
     finally:
         for one in waits:
             one.cancel()
-        while not running.done():  # what it does about its end reaches nobody either
+        for _ in range(_MOST_CANCELS):  # what it does about its end reaches nobody either
+            if running.done():
+                break
             running.cancel()
             await asyncio.wait({running}, timeout=0.01)
 

@@ -27,7 +27,9 @@ class _Call:
             result = self.run()
         except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it, exits included
             finished()
-            self.future.set_exception(error)
+            # An asyncio future refuses a StopIteration: whoever awaits this one would wait for ever.
+            stop = isinstance(error, StopIteration)
+            self.future.set_exception(RuntimeError("the thread raised StopIteration") if stop else error)
         else:
             finished()
             self.future.set_result(result)

@@ -1,0 +1,140 @@
+"""What `@agent` refuses, each with one sentence that names the agent: at its declaration rather than at each run."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Final
+
+_NAME: Final = re.compile(r"@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._ -]{0,127}\Z")
+#: A semantic version, as semver.org writes it.
+_VERSION: Final = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(?:-(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
+    r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?\Z"
+)
+_LONGEST_TIMEOUT: Final = 7 * 86400.0  # seconds
+_CAUSES: Final = ("agent", "provider", "infrastructure")
+_RULE: Final = ("budget", "base_s", "cap_s")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a function was declared. `scope` is the code whose execution declared it: a module's body, at best."""
+
+    module: str
+    qualname: str
+    file: str
+    line: int
+    scope: CodeType
+
+    @classmethod
+    def of(cls, fn: Callable[..., Any], depth: int) -> Place:
+        """The place of `fn`, declared by the caller `depth` frames up."""
+        inner = inspect.unwrap(fn)
+        code = getattr(inner, "__code__", None)
+        scope = sys._getframe(depth + 1).f_code
+        file, line = (
+            (code.co_filename, code.co_firstlineno) if code else (scope.co_filename, scope.co_firstlineno)
+        )
+        name = getattr(inner, "__qualname__", type(inner).__qualname__)
+        return cls(getattr(inner, "__module__", "") or "", name, os.path.realpath(file), line, scope)
+
+    def __str__(self) -> str:
+        return f"{self.qualname} ({self.file}, line {self.line})"
+
+    def replaces(self, other: Place) -> bool:
+        """Whether this is the same declaration again: imported once more, maybe by another name, or reloaded."""
+        if (self.file, self.qualname, self.line) == (other.file, other.qualname, other.line):
+            return True
+        reloaded = self.file == other.file and self.scope is not other.scope
+        by_module = all(p.scope.co_name == "<module>" for p in (self, other))
+        return reloaded and (by_module or self.qualname == other.qualname)
+
+
+def check_name(name: Any) -> str:
+    """The full name of an agent. Raises `TypeError` or `ValueError`."""
+    if not isinstance(name, str):
+        raise TypeError(f"@agent needs a name, not {_kind(name)}: @agent('my_agent').")
+    full = name if name.startswith("@") else f"@default/{name}"
+    if not _NAME.match(full):
+        raise ValueError(f"@agent: {name!r} is not an agent name; use @scope/name.")
+    return full
+
+
+def check_function(name: str, fn: Any) -> None:
+    """Refuse what cannot be called as ``fn(ctx, args)`` for one result: `TypeError`."""
+    if not callable(fn) or isinstance(fn, type):
+        raise TypeError(f"@agent {name}: it decorates a function (ctx, args), not {_kind(fn)}.")
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise TypeError(
+            f"@agent {name}: {_called(fn)} is a generator; return the result, and report on the way with ctx.emit."
+        )
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"@agent {name}: {_called(fn)} is called with (ctx, args), and takes {signature}."
+        ) from None
+
+
+def check_options(
+    name: str, version: Any, timeout: Any, max_concurrent: Any, retries: Any, schemas: Mapping[str, Any]
+) -> None:
+    """Refuse options that could not be published: `TypeError` or `ValueError`."""
+    if not isinstance(version, str) or not _VERSION.match(version):
+        raise ValueError(f"@agent {name}: version {version!r} is not a semantic version, like 1.2.0.")
+    if timeout is not None and not 0 < _number(timeout) <= _LONGEST_TIMEOUT:
+        raise ValueError(
+            f"@agent {name}: timeout {timeout!r} is not a number of seconds up to {_LONGEST_TIMEOUT:g}."
+        )
+    if max_concurrent is not None and not (_is_count(max_concurrent) and max_concurrent >= 1):
+        raise ValueError(f"@agent {name}: max_concurrent {max_concurrent!r} is not a number of runs from 1.")
+    _check_retries(name, retries)
+    for which, given in schemas.items():
+        if isinstance(given, str | bytes | int | float | list | tuple | set):
+            raise TypeError(f"@agent {name}: {which} must be a JSON Schema or a type, not {_kind(given)}.")
+
+
+def _check_retries(name: str, retries: Any) -> None:
+    if retries is None or (_is_count(retries) and retries >= 0):
+        return
+    usual = f"@agent {name}: retries {retries!r} is neither a number from 0 nor budgets by cause"
+    if not isinstance(retries, Mapping):
+        raise ValueError(f"{usual} ({', '.join(_CAUSES)}).")
+    for cause, rule in retries.items():
+        if cause not in _CAUSES or not isinstance(rule, Mapping):
+            raise ValueError(f"{usual} ({', '.join(_CAUSES)}).")
+        wrong = [key for key, value in rule.items() if key not in _RULE or not _number(value) >= 0]
+        if wrong:
+            raise ValueError(
+                f"@agent {name}: retries[{cause!r}][{wrong[0]!r}] is none of {', '.join(_RULE)} with a number from 0."
+            )
+
+
+def _number(value: Any) -> float:
+    """The number, or NaN, which no comparison accepts."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else math.nan
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _called(fn: Any) -> str:
+    return str(getattr(fn, "__qualname__", type(fn).__qualname__))

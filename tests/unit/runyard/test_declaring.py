@@ -1,0 +1,126 @@
+"""`@agent` refuses at its declaration what would fail at each run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runyard import agent, authoring
+
+if TYPE_CHECKING:
+    from runyard import Context, Nowhere
+
+
+@pytest.fixture(autouse=True)
+def _empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authoring, "_registry", {})
+
+
+async def _good(ctx: Any, args: Any) -> Any:
+    return args
+
+
+async def _no_args(ctx: Any) -> None: ...
+def _nothing() -> None: ...
+async def _three(ctx: Any, args: Any, more: Any) -> None: ...
+def _keywords(*, ctx: Any, args: Any) -> None: ...
+async def _async_generator(ctx: Any, args: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+def _generator(ctx: Any, args: Any) -> Iterator[int]:
+    yield 1
+
+
+async def _unknown(ctx: Any, args: Nowhere) -> None: ...  # fmt: skip
+
+
+FUNCTIONS = [
+    (_no_args, r"_no_args is called with \(ctx, args\), and takes \(ctx"),
+    (_nothing, r"_nothing is called with \(ctx, args\), and takes \(\)"),
+    (_three, "_three is called with"),
+    (_keywords, "_keywords is called with"),
+    (_async_generator, "_async_generator is a generator; return the result"),
+    (_generator, "_generator is a generator"),
+    (_unknown, "the type of its arguments, 'Nowhere', is not known"),
+    (dict, "not the class dict"),
+    (5, "not int"),
+]
+
+
+@pytest.mark.parametrize(("fn", "why"), FUNCTIONS, ids=lambda value: getattr(value, "__name__", None))
+def test_a_function_that_no_run_could_call_is_refused(fn: Any, why: str) -> None:
+    with pytest.raises(TypeError, match=why):
+        agent("bad")(fn)
+    assert authoring.registered() == {}
+
+
+OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"version": "not-semver"}, "version 'not-semver' is not a semantic version"),
+    ({"version": "1.0"}, "is not a semantic version"),
+    ({"version": 1}, "is not a semantic version"),
+    ({"timeout": 0}, "timeout 0 is not a number of seconds"),
+    ({"timeout": float("nan")}, "timeout nan"),
+    ({"timeout": "5"}, "timeout '5'"),
+    ({"timeout": True}, "timeout True"),
+    ({"timeout": 10**9}, "timeout 1000000000"),
+    ({"max_concurrent": 0}, "max_concurrent 0 is not"),
+    ({"max_concurrent": 1.5}, "max_concurrent 1.5 is not"),
+    ({"retries": -1}, "retries -1 is neither"),
+    ({"retries": {"agnet": {"budget": 1}}}, "is neither a number from 0 nor budgets by cause"),
+    ({"retries": {"agent": {"buget": 1}}}, "'buget'"),
+    ({"retries": {"agent": {"budget": float("inf")}}}, "'budget'"),
+    ({"input": "order.json"}, "input must be a JSON Schema or a type, not str"),
+    ({"output": ["a"]}, "output must be a JSON Schema or a type, not list"),
+]
+
+
+@pytest.mark.parametrize(("options", "why"), OPTIONS, ids=lambda value: str(value)[:40])
+def test_options_that_could_not_be_published_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=why):
+        agent("bad", **options)(_good)
+
+
+@pytest.mark.parametrize("name", ["", "@scope", "@Scope/x", "@a/b/c", "a\0b", "x" * 200, 5, None])
+def test_a_name_that_is_none_is_refused(name: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="@agent"):
+        agent(name)(_good)
+
+
+class _Callable:
+    async def __call__(self, ctx: Any, args: Any) -> Any:
+        return args
+
+
+def _wrapped(fn: Any) -> Any:
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return call
+
+
+async def _imported_for_checking(ctx: Context, args: dict[str, Any]) -> Any:
+    return args
+
+
+def test_usual_functions_are_taken() -> None:
+    agent("a", retries={"provider": {"budget": 3, "base_s": 0.5}}, timeout=0.5)(_good)
+    agent("b", version="1.2.3-rc.1+build.5")(_Callable())
+    agent("c")(functools.partial(_three, more=1))
+    agent("d")(_wrapped(_good))
+    agent("e")(_imported_for_checking)
+    found = authoring.registered()
+    assert [d.is_async for d in found.values()] == [True, True, True, False, True]
+
+
+def test_a_second_agent_of_a_name_is_refused_with_both_places() -> None:
+    agent("same")(_good)
+    agent("same")(_good)  # the same function: imported again
+    with pytest.raises(
+        ValueError, match=r"(?s)Two agents are named @default/same: _good \(.*, line \d+\) and .*<lambda> \("
+    ):
+        agent("same")(lambda ctx, args: _wrapped(args))

@@ -1,0 +1,110 @@
+"""Loading agents: what breaks is named with its place, and the others work."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.domain.errors import ConfigurationError
+from runyard import authoring
+from workers.catalogue import load, load_each
+
+GOOD = 'from runyard import agent\n\n@agent("@cat/{name}")\nasync def {name}(ctx, args):\n    return 1\n'
+
+DECLARED = "from runyard import agent\n\n@agent('s'{options})\ndef s({args}): ...\n"
+
+
+@pytest.fixture(autouse=True)
+def _empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authoring, "_registry", {})
+
+
+def _file(folder: Path, name: str, text: str | bytes) -> Path:
+    file = folder / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+BROKEN = [
+    ("exits.py", "import sys\n\nsys.exit('bye')\n", "exits.py (exits.py, line 3): SystemExit: the code ended its"),
+    ("raises.py", "\n1 / 0\n", "raises.py (raises.py, line 2): ZeroDivisionError: division by zero"),
+    ("wrong.py", "def x(:\n", "SyntaxError"),
+    ("needs.py", "import no_such_dependency\n", "No module named 'no_such_dependency'"),
+    ("own.py", "raise BaseException('mine')\n", "BaseException: mine"),
+    ("tab.yaml", "name: x\nconfig:\n\ta: 1\n", "tab.yaml, line 3, column 1: found character '\\t'"),
+    ("open.yaml", "name: nothing at all: [", "open.yaml, line 1, column 21: mapping values are not allowed here."),
+    ("two.yaml", "name: a\n---\nname: b\n", "two.yaml, line 2, column 1: but found another document."),
+    ("latin.yaml", b"name: x\ninstructions: caf\xe9\n", "latin.yaml, line 2: not UTF-8 (byte 0xe9)."),
+    ("nul.yaml", "name: x\0\n", "nul.yaml: a character that YAML does not allow"),
+    ("list.json", "[1]", "list.json: "),
+    ("field.yaml", "name: x\nnane: y\n", "field.yaml: nane: "),
+    ("schema.yaml", "name: x\ninput: {schema: {type: objekt}}\n", "schema.yaml: "),
+    ("pschema.py", DECLARED.format(options=", input={'type': 'objekt'}", args="ctx, args"), "pschema.py, line 3"),
+    ("twice.py", GOOD.format(name="dup") + GOOD.format(name="dup"), "Two agents are named @cat/dup: dup ("),
+    ("signature.py", DECLARED.format(options="", args="ctx"), "line 3): TypeError: @agent @default/s"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "why"), BROKEN, ids=[row[0] for row in BROKEN])
+def test_what_breaks_is_named_in_one_line_and_the_others_work(
+    tmp_path: Path, name: str, text: str | bytes, why: str
+) -> None:
+    _file(tmp_path, name, text)
+    _file(tmp_path, "a_good.py", GOOD.format(name="good"))
+    _file(tmp_path, "z_good.yaml", "name: '@cat/declared'\n")
+    loaded = load_each([str(tmp_path)])
+    assert list(loaded.definitions) == ["@cat/good"]
+    assert [manifest.name for manifest in loaded.manifests] == ["@cat/declared"]
+    (broken,) = loaded.broken
+    assert why in broken
+    assert str(tmp_path / name) in broken
+    assert "\n" not in broken
+    with pytest.raises(ConfigurationError, match="RUNYARD_AGENTS: "):
+        load([str(tmp_path / name)])
+
+
+def test_a_module_that_breaks_half_way_leaves_no_agent_behind(tmp_path: Path) -> None:
+    file = _file(tmp_path, "half.py", GOOD.format(name="half") + "\n1 / 0\n")
+    assert load_each([str(file)]).definitions == {}
+
+
+def test_a_source_that_does_not_exist_stops_the_start(tmp_path: Path) -> None:
+    for source in ("no_such_module_anywhere", str(tmp_path / "missing.yaml"), "common.no_such_part"):
+        with pytest.raises(ConfigurationError, match="there is no module, file or folder"):
+            load_each([source])
+
+
+def test_agents_of_one_name_in_two_files_are_named_with_both_places(tmp_path: Path) -> None:
+    _file(tmp_path, "a.py", GOOD.format(name="dup"))
+    _file(tmp_path, "b.py", "\n" + GOOD.format(name="dup"))
+    _file(tmp_path, "c.yaml", "name: '@cat/dup'\n")
+    _file(tmp_path, "d.yaml", "name: '@cat/other'\n")
+    _file(tmp_path, "e.yaml", "name: '@cat/other'\ninstructions: Others.\n")
+    _file(tmp_path, "f.yaml", "name: '@cat/other'\nversion: 2.0.0\n")
+    loaded = load_each([str(tmp_path)])
+    code, manifest, second = loaded.broken
+    assert "a.py, line 3" in code
+    assert "b.py, line 4" in code
+    assert "c.yaml: @cat/dup 1.0.0 is declared in dup (" in manifest
+    assert "e.yaml: @cat/other 1.0.0 is declared in " in second
+    assert [m.version for m in loaded.manifests] == ["1.0.0", "2.0.0"]
+
+
+def test_a_module_may_be_imported_again_edited_and_reloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    file = _file(tmp_path, "cat_reloaded.py", GOOD.format(name="again"))
+    load_each(["cat_reloaded"])
+    load_each([str(file)])  # the same code by another module name
+    file.write_text("# edited: everything is a line lower\n\n\n" + GOOD.format(name="again"))
+    importlib.invalidate_caches()
+    importlib.reload(sys.modules["cat_reloaded"])
+    place = authoring.registered()["@cat/again"].place
+    assert place is not None
+    assert place.line == 6
+    del sys.modules["cat_reloaded"]

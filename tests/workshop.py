@@ -30,6 +30,7 @@ from workers.isolation.loop_guard import LoopGuard
 from workers.isolation.run_threads import RunThreads
 from workers.pool import Slots
 from workers.preparation import Preparation
+from workers.values import Bounds
 
 
 class Ears:
@@ -66,6 +67,7 @@ class Workshop:
     capacity: int = 50
     lease_seconds: float = 10.0
     declared: Any = None
+    bounds: Bounds | None = None
     ears: Ears = field(default_factory=Ears)
     org: str = field(default_factory=uuid7)
     engines: list[Engine] = field(default_factory=list)
@@ -132,6 +134,7 @@ class Workshop:
             authoring._registry,
             threads,
             declared,
+            self.bounds,
         )
         lease = lease_seconds or self.lease_seconds
         engine = Engine(self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from runyard.errors import JournalMismatch
+from common.domain import json_form
+from common.domain.json_form import NotJson
+from runyard.errors import AgentError, JournalMismatch
 from workers.exceptions import within
 from workers.raised import raised_again
 from workers.values import shown
@@ -126,3 +128,13 @@ def replayed(entry: dict[str, Any], name: str) -> Any:
     error = raised_again(entry["value"])
     within(error, f"step {shown(name)}")
     raise error
+
+
+def to_json(value: Any, name: str) -> Any:
+    """The JSON form of what the tool `name` returned. Raises `AgentError` result_not_json."""
+    try:
+        return json_form.convert(value)
+    except NotJson as error:
+        raise AgentError(
+            f"The result of {name!r} has no JSON form: {error}", code="result_not_json"
+        ) from None

@@ -1,0 +1,270 @@
+"""Values at every door between an agent and the engine: one JSON form, one refusal that names the call, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import math
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from common.domain.lifecycle import Status
+from common.services import answers
+from runyard import AgentError, BlockingContext, Context, RetryLater, agent
+from runyard.testing import Outcome, approve, run
+from tests.workshop import Workshop
+from workers.values import Bounds
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Payment(BaseModel):
+    amount: Decimal
+
+
+async def _echo(ctx: Context, args: Any) -> Any:
+    return args
+
+
+agent("@doors/echo")(_echo)
+
+VALUE: dict[str, Any] = {
+    "model": Payment(amount=Decimal("12.30")),
+    "set": {3, 1, 2},
+    "bytes": b"\xff",
+    "path": Path("a/b"),
+    "half": "\ud83d",
+    "nul": "a\0b",
+    "large": 2**70,
+    "when": dt.date(2026, 1, 2),
+    1: "number key",
+}
+FORM: dict[str, Any] = {
+    "model": {"amount": "12.30"},
+    "set": [1, 2, 3],
+    "bytes": "/w==",
+    "path": "a/b",
+    "half": "�",
+    "nul": "a\0b",
+    "large": str(2**70),
+    "when": "2026-01-02",
+    "1": "number key",
+}
+
+
+async def _doors(ctx: Context, args: Any) -> Any:
+    await ctx.emit("order \ud83d\0", VALUE)
+    await ctx.log(VALUE)  # type: ignore[arg-type]
+    await ctx.log("half \ud83d\0")
+    await ctx.progress(Decimal("0.5"), "half \ud83d")  # type: ignore[arg-type]
+    await ctx.token("half \ud83d")
+    step = await ctx.step("st\0ep \ud83d", lambda: VALUE)
+    plain = await ctx.step("st\0ep \ud83d", lambda: [VALUE])
+    asked = await ctx.ask("half \ud83d\0?", timeout=60, on_timeout="default", default=VALUE)
+    reviewed = await ctx.review("pay \0\ud83d", VALUE)
+    child = await ctx.run("@doors/echo", VALUE, message="half \ud83d\0")
+    assert step == plain[0] == reviewed == child == FORM
+    return {"asked": asked, "value": VALUE}
+
+
+def _blocking_doors(ctx: BlockingContext, args: Any) -> Any:
+    ctx.emit("order", VALUE)
+    ctx.log("half \ud83d")
+    assert ctx.step("step", lambda: VALUE) == FORM
+    return ctx.review("pay", VALUE)
+
+
+agent("@doors/all")(_doors)
+agent("@doors/blocking")(_blocking_doors)
+
+
+def test_values_have_the_same_form_at_every_door() -> None:
+    outcome = run(_doors, answers=["yes", approve()], timeout=50)
+    assert outcome.error is None
+    assert outcome.output == {"asked": "yes", "value": FORM}
+    assert outcome.of_type("custom") == [{"name": "order �\0", "data": FORM, "status": "running"}]
+    assert outcome.tokens[0] == "half �"
+    assert outcome.asked == ("half �\0?", "Approve: pay ��")
+
+
+def test_a_plain_agent_has_the_same_doors() -> None:
+    assert run(_blocking_doors, answers=[approve()]).output == FORM
+
+
+@pytest.mark.anyio
+async def test_every_database_stores_what_passes_the_doors(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        shop.publish(_echo, "@doors/echo")
+        name = shop.publish(_storing)
+        await shop.engine()
+        task = await shop.ended(await shop.submit(name, {}), 30)
+        assert (task.status, task.output, task.attempt) == (Status.COMPLETED, FORM, 2), task.error
+        failed = await shop.ended(await shop.submit(shop.publish(_failing_oddly), {}), 30)
+        assert failed.error is not None
+        assert failed.error["message"] == "no � �"
+        assert failed.error["details"] == {
+            "reason": "(left out: object has no JSON form)",
+            "half": "�",
+            "n": "1.5",
+        }
+        assert (failed.attempt, failed.error["code"]) == (1, "odd �")
+
+
+async def _storing(ctx: Context, args: Any) -> Any:
+    await ctx.emit("order \ud83d\0", VALUE)
+    await ctx.log("half \ud83d\0")
+    step = await ctx.step("st\0ep \ud83d", lambda: VALUE)
+    return step if step == await ctx.run("@doors/echo", VALUE, message="half \ud83d\0") else None
+
+
+async def _failing_oddly(ctx: Context, args: Any) -> None:
+    raise AgentError("no \ud83d \0", code="odd \0", reason=object(), half="\ud83d", n=Decimal("1.5"))
+
+
+NONE = {"lines": [{"amount": object()}]}
+V, C, Q = "value_not_json", "invalid_call", "invalid_question"
+ASK = "Which?"
+DOORS: list[tuple[str, Any, str, str]] = [
+    ("return", lambda ctx: _value(NONE), "result_not_json", "The output of '@doors/refused', at $.lines[0].amount:"),
+    ("step", lambda ctx: ctx.step("total", lambda: NONE), "result_not_json", "step 'total', at $.lines[0].amount"),
+    ("emit", lambda ctx: ctx.emit("order", NONE), V, "ctx.emit 'order', at $.lines[0].amount: object has"),
+    ("log", lambda ctx: ctx.log(NONE), V, "ctx.log, at $.lines[0].amount"),
+    ("progress", lambda ctx: ctx.progress(0.5, NONE), V, "ctx.progress, at $.lines[0].amount"),
+    ("review", lambda ctx: ctx.review("pay", NONE), V, "ctx.review 'pay', at $.lines[0].amount"),
+    ("review nan", lambda ctx: ctx.review("pay", math.nan), V, "ctx.review 'pay', at $: nan is no JSON"),
+    ("run", lambda ctx: ctx.run("@doors/echo", NONE), V, "ctx.run '@doors/echo', at $.lines[0].amount"),
+    ("options", lambda ctx: ctx.run("@doors/echo", x=object()), V, "ctx.run '@doors/echo', options, at $.x"),
+    ("default", lambda ctx: ctx.ask(ASK, default=object()), V, "ctx.ask 'Which?', default, at $"),
+    ("keys", lambda ctx: ctx.emit("order", {1: 1, "1": 2}), V, 'its keys 1 and "1" are the same in JSON'),
+    ("token", lambda ctx: ctx.token(5), C, "ctx.token: the token must be text, not int."),
+    ("step name", lambda ctx: ctx.step(5, len), C, "ctx.step: the name must be text, not int."),
+    ("step value", lambda ctx: ctx.step("total", 5), C, "ctx.step 'total': it needs a function and its"),
+    ("coroutine", lambda ctx: ctx.step("total", _value(1)), C, "not the coroutine that a call of it gave"),
+    ("effect", lambda ctx: ctx.step("total", len, [], effect="none"), C, "effect must be one of read"),
+    ("level", lambda ctx: ctx.log("x", "loud"), C, "ctx.log: level must be one of debug"),
+    ("fraction", lambda ctx: ctx.progress(math.nan), C, "ctx.progress: the fraction must be a number"),
+    ("timeout", lambda ctx: ctx.ask(ASK, timeout=math.nan), C, "timeout must be a positive number"),
+    ("on_timeout", lambda ctx: ctx.ask(ASK, on_timeout="x"), C, "on_timeout must be one of fail"),
+    ("schema", lambda ctx: ctx.ask("How many?", schema={"type": "objekt"}), Q, "ctx.ask 'How many?': "),
+    ("pattern", lambda ctx: ctx.ask(ASK, schema={"pattern": "(["}), Q, "not a usable JSON Schema"),
+    ("review schema", lambda ctx: ctx.review("pay", {}, schema={"type": 1}), Q, "ctx.review 'pay': "),
+    ("misfit", lambda ctx: ctx.ask(ASK, schema={"type": "integer"}, options=["a"]), Q, "the option 'a'"),
+    ("default misfit", lambda ctx: ctx.ask(ASK, options=["a"], default="b"), Q, "the default 'b' does"),
+    ("options text", lambda ctx: ctx.ask(ASK, options="abc"), Q, "options must be a list, not str"),
+    ("several", lambda ctx: ctx.ask([{"text": "a"}]), Q, "each of several questions is {key, text"),
+    ("twice", lambda ctx: ctx.ask([{"key": "a", "text": "a"}] * 2), Q, "a key of its own"),
+]  # fmt: skip
+
+
+async def _value(value: Any) -> Any:
+    return value
+
+
+async def _refused(ctx: Context, args: Any) -> Any:
+    return await next(door for name, door, *_ in DOORS if name == args["door"])(ctx)
+
+
+agent("@doors/refused")(_refused)
+
+
+@pytest.mark.parametrize(
+    ("door", "code", "text"), [(n, c, t) for n, _, c, t in DOORS], ids=[d[0] for d in DOORS]
+)
+def test_what_has_no_form_or_no_sense_is_refused_at_its_call(door: str, code: str, text: str) -> None:
+    outcome = run(_refused, {"door": door})
+    assert outcome.error is not None, outcome
+    assert (outcome.error["code"], outcome.error["cause"]) == (code, "agent"), outcome.error
+    assert text in outcome.error["message"]
+    assert "SQL" not in str(outcome.error)
+    assert outcome.attempts == 1
+
+
+BOUNDS = Bounds(output=2000, step=1000, event=500, events=5)
+LARGE: list[tuple[str, Any, str, str]] = [
+    ("output", lambda ctx: _value("x" * 3000), "output_too_large", "3,002 bytes as JSON; RUNYARD_MAX_OUTPUT"),
+    ("step", lambda ctx: ctx.step("big", lambda: "x" * 1500), "step_result_too_large", "step 'big' is 1,502"),
+    ("emit", lambda ctx: ctx.emit("big", "x" * 600), "event_too_large", "ctx.emit 'big' is 602 bytes as JSON"),
+    ("log", lambda ctx: ctx.log("x" * 600), "event_too_large", "ctx.log is 602 bytes"),
+    ("token", lambda ctx: ctx.token("x" * 600), "event_too_large", "ctx.token is 602 bytes"),
+    ("ask", lambda ctx: ctx.ask("x" * 600), "event_too_large", "ctx.ask 'xxx"),
+    ("review", lambda ctx: ctx.review("pay", "x" * 600), "event_too_large", "ctx.review 'pay' is 602 bytes"),
+    ("run", lambda ctx: ctx.run("@doors/echo", "x" * 1200), "arguments_too_large", "ctx.run '@doors/echo' is 1,202"),
+    ("events", lambda ctx: _report(ctx, 6), "too_many_events", "this run has reported 5 events; RUNYARD_MAX"),
+]  # fmt: skip
+
+
+async def _report(ctx: Context, times: int) -> None:
+    for number in range(times):
+        await ctx.emit("n", number)
+
+
+async def _large(ctx: Context, args: Any) -> Any:
+    return await next(door for name, door, *_ in LARGE if name == args["door"])(ctx)
+
+
+@pytest.mark.anyio
+async def test_what_is_too_large_fails_its_run_at_once_naming_the_call_and_the_sizes(
+    database_url: str,
+) -> None:
+    async with Workshop(database_url, bounds=BOUNDS) as shop:
+        name = shop.publish(_large, retries=3)
+        await shop.engine()
+        for door, _, code, text in LARGE:
+            task = await shop.ended(await shop.submit(name, {"door": door}), 30)
+            assert task.error is not None, door
+            assert (task.error["code"], task.error["cause"]) == (code, "agent"), task.error
+            assert text in task.error["message"]
+            assert task.attempt == 1
+
+
+@pytest.mark.anyio
+async def test_events_of_a_replay_do_not_count_twice(database_url: str) -> None:
+    async def reporting(ctx: Context, args: Any) -> str:
+        await _report(ctx, 5)
+        await ctx.ask("Go on?", timeout=0.05, on_timeout="default", default="yes")
+        return "done"
+
+    async with Workshop(database_url, bounds=BOUNDS) as shop:
+        name = shop.publish(reporting)
+        await shop.engine()
+        task_id = await shop.submit(name)
+        await shop.until(task_id, Status.WAITING_FOR_INPUT)
+        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "yes", None))
+        task = await shop.ended(task_id)
+        assert (task.status, task.output) == (Status.COMPLETED, "done")
+        assert shop.events(task_id).count("custom") == 5
+
+
+def test_long_names_that_begin_alike_are_steps_of_their_own() -> None:
+    @agent("@doors/long")
+    async def long(ctx: Context, args: Any) -> Any:
+        return [await ctx.step("n" * 300 + str(i), _value, i) for i in range(3)]
+
+    assert run(long).output == [0, 1, 2]
+
+
+@pytest.mark.parametrize("after", [math.nan, -1, "soon", None, True])
+def test_an_odd_retry_after_is_none(after: Any) -> None:
+    @agent("@doors/later", retries=1)
+    async def later(ctx: Context, args: Any) -> str:
+        if ctx.task.attempt == 1:
+            raise RetryLater("again", retry_after=after)
+        return "done"
+
+    outcome: Outcome = run(later)
+    assert (outcome.output, outcome.attempts) == ("done", 2)
+
+
+def test_an_agent_that_returns_a_coroutine_from_a_plain_function_is_awaited() -> None:
+    @agent("@doors/wrapped")
+    def wrapped(ctx: BlockingContext, args: Any) -> Any:
+        return asyncio.sleep(0, "done")
+
+    assert run(wrapped).output == "done"

@@ -200,7 +200,7 @@ def _on_a_loop(request: Request) -> Outcome:
     if thread.is_alive():
         where = "".join(traceback.format_stack(sys._current_frames().get(thread.ident or 0), limit=5))
         raise AssertionError(
-            f"The run did not end within {request.timeout:g} s: it blocks the event loop.\n{where}"
+            f"The run did not end within {request.timeout:g} s, and its event loop does not answer:\n{where}"
         )
     if failed and not isinstance(failed[0], Exception):
         raise AssertionError(f"The run ended its process: {type(failed[0]).__name__}.") from failed[0]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from common.domain import schemas
-from common.domain.errors import NotFound, RunyardError, StaleFence
+from common.domain import json_form, schemas
+from common.domain.errors import NotFound, RunyardError, StaleFence, Unavailable
 from common.domain.ids import uuid7
 from common.domain.specs import RunSpec
 from common.services import agents, steps, submissions
@@ -15,8 +15,11 @@ from common.store import tasks
 from common.store.group_commit import apart
 from common.store.transaction import Store, Tx
 from runyard.errors import AgentError
-from workers.attempt import Attempt
+from workers.attempt import AWAY, Attempt
 from workers.isolation.engine_threads import in_engine_thread
+
+T = TypeVar("T")
+_LONGEST_TITLE: Final = 120  # characters, as other runs' titles
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,14 @@ def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
     return answers
 
 
+async def _read(work: Callable[..., T], *args: Any) -> T:
+    """What `work` reads. A database that is away is an outage of ours, though the agent's code meets it."""
+    try:
+        return await in_engine_thread(work, *args)
+    except AWAY as away:
+        raise Unavailable("The database does not answer.", code="database_unavailable") from away
+
+
 class Children:
     """Starts and reads the children of attempts."""
 
@@ -57,7 +68,7 @@ class Children:
         options: dict[str, Any],
     ) -> str:
         """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
-        spec = await in_engine_thread(self._spec, attempt, agent, args, message, options)
+        spec = await _read(self._spec, attempt, agent, args, message, options)
         begin = steps.Begin(
             attempt.task.id,
             attempt.fence,
@@ -93,7 +104,7 @@ class Children:
             front="child",
             input={"message": message, "args": args, "options": options},
             lane=parent.lane,
-            title=message,
+            title=json_form.name(message)[:_LONGEST_TITLE] if message else None,
             end_user_id=parent.end_user_id,
             created_by=parent.created_by,
             key_id=parent.key_id,
@@ -105,7 +116,7 @@ class Children:
 
     async def result(self, child_id: str) -> dict[str, Any] | None:
         """How a child ended {task_id, status, output, error}, or None while it has not."""
-        return await in_engine_thread(self._result, child_id)
+        return await _read(self._result, child_id)
 
     def _result(self, child_id: str) -> dict[str, Any] | None:
         with self._store.read() as conn:

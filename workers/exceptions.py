@@ -1,4 +1,4 @@
-"""What an exception says, whatever it is: none of this raises, and all of it can be stored. Pure."""
+"""The text of any exception: none of this raises, and all of it can be stored. Pure."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def shortened(text: str) -> str:
 
 def summary(error: BaseException) -> str:
     """A sentence with the type, the text, the step it was raised in, the errors of a group and the causes."""
-    said = _one(error)
+    words = _one(error)
     for _, cause in zip(range(_MOST_CAUSES), _causes(error), strict=False):
-        said += f" (caused by {_one(cause)})"
+        words += f" (caused by {_one(cause)})"
     where = _note(error)
-    return shortened(f"{said} (in {where})" if where else said)
+    return shortened(f"{words} (in {where})" if where else words)
 
 
 def within(error: BaseException, where: str) -> None:
@@ -77,9 +77,9 @@ def abnormal(error: BaseException) -> AbnormalExit:
         return AbnormalExit(
             f"{kind_of(error)}: the code ended its process ({_exit_code(error)})", kind_of(error)
         )
-    said = next((said for kind, said in _PLAIN.items() if isinstance(error, kind)), None)
+    words = next((words for kind, words in _PLAIN.items() if isinstance(error, kind)), None)
     text = text_of(error)
-    sentence = f"{said} ({text})" if said and text else said or text
+    sentence = f"{words} ({text})" if words and text else words or text
     return AbnormalExit(
         shortened(f"{kind_of(error)}: {sentence}" if sentence else kind_of(error)), kind_of(error)
     )

@@ -78,7 +78,7 @@ def _of_agent_error(error: AgentError) -> Failure:
 
 
 def _of_database(error: Exception) -> Failure:
-    """Never with the statement, which holds other people's data, nor the address of the server."""
+    """Never with the statement, which has other organisations' data, nor the address of the server."""
     if isinstance(error, DBAPIError) and not isinstance(error, DataError):
         return Failure(
             "database_unavailable",

@@ -1,4 +1,4 @@
-"""What an agent asks, checked before it is asked: a question that no answer fits would wait for ever."""
+"""What an agent asks, checked before it is asked: a question that no answer fits would wait without end."""
 
 from __future__ import annotations
 

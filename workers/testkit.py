@@ -311,7 +311,7 @@ async def _until_ended(running: asyncio.Task[Any], dead: asyncio.Event | None) -
     finally:
         for one in waits:
             one.cancel()
-        for _ in range(_MOST_CANCELS):  # what it does about its end reaches nobody either
+        for _ in range(_MOST_CANCELS):  # what it does about its end has no effect either
             if running.done():
                 break
             running.cancel()

@@ -1,4 +1,4 @@
-"""The doors between an agent's code and the engine: values in their one JSON form, within the bounds, or one clear
+"""Values that cross between an agent's code and the engine: in their one JSON form, within the bounds, or one clear
 refusal that names the call. Pure."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The JSON form of Python values: one for outputs, step results, questions, events and errors. Pure.
 
 docs/agents.md, section Values, is the table of it. Plain JSON is looked through for its depth and written by orjson;
-whatever else a value holds is converted member by member, so that a refusal names its place.
+the rest of a value is converted member by member, so that a refusal names its place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic_core import to_jsonable_python
 
 #: How deep a value may nest. orjson stops at 254, and a stored value is wrapped a few times on its way out.
 DEEPEST: Final = 200
-#: Lists and objects in a value: what holds itself many times over is refused before it fills the memory.
+#: Lists and objects in a value: what contains itself many times over is refused before it fills the memory.
 _MOST_MEMBERS: Final = 2_000_000
 _INTEGERS: Final = range(-(2**63), 2**64)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -38,7 +38,7 @@ _LEAVES: Final = frozenset({str, int, float, bool, type(None), datetime.datetime
 _SORTABLE: Final = (int, float, str, bytes, decimal.Decimal, fractions.Fraction, datetime.date, uuid.UUID)
 _TOO_DEEP: Final = f"it nests deeper than {DEEPEST} levels, or contains itself"
 
-_TOO_MANY: Final = "it holds too many members, or itself many times over"
+_TOO_MANY: Final = "it contains too many members, or itself many times over"
 
 
 class NotJson(ValueError):
@@ -90,12 +90,12 @@ def clean(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """`text` as a column of text can hold it: as `clean`, and without NUL, which PostgreSQL refuses."""
+    """`text` as a column of text can store it: as `clean`, and without NUL, which PostgreSQL refuses."""
     return clean(text).replace("\0", "\ufffd")
 
 
 def _written(value: Any) -> bytes | None:
-    """What orjson makes of a plain value; None of one that holds lone surrogates, long integers or other keys."""
+    """What orjson makes of a plain value; None of one with lone surrogates, long integers or other keys."""
     if not _is_plain(value):
         return None
     try:
@@ -105,7 +105,7 @@ def _written(value: Any) -> bytes | None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether `value` holds plain types only, at a depth orjson can be given.
+    """Whether `value` is of plain types only, at a depth orjson can be given.
 
     orjson counts no depth of tuples: a chain of some thousand overruns its buffer and ends the process.
     """
@@ -137,7 +137,7 @@ def _converted(value: Any) -> Any:
     except RecursionError:
         raise NotJson(_TOO_DEEP) from None
     except BaseException as error:  # noqa: BLE001 - a mapping or an iterator of the author's own may even exit
-        raise NotJson(f"{type(value).__name__} cannot be written: {_said(error)}") from None
+        raise NotJson(f"{type(value).__name__} cannot be written: {_text_of(error)}") from None
 
 
 class _Walk:
@@ -255,16 +255,16 @@ def _unfold(value: Any) -> Any:
 
 
 def _guarded(value: Any, unfold: Callable[[Any], Any]) -> Any:
-    """`unfold(value)`, which may run the author's code: whatever that raises is one refusal."""
+    """`unfold(value)`, which may run the author's code: anything that raises is one refusal."""
     try:
         return unfold(value)
     except NotJson:
         raise
     except BaseException as error:  # noqa: BLE001 - a serializer may even exit
-        raise NotJson(f"{type(value).__name__} cannot be written: {_said(error)}") from None
+        raise NotJson(f"{type(value).__name__} cannot be written: {_text_of(error)}") from None
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {clean(str(error))[:200]}"
     except BaseException:  # noqa: BLE001 - so may an error's own text

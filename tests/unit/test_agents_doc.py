@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from common.settings import Settings
 from workers.agent import events
+from workers.values import Bounds
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 
@@ -38,3 +40,19 @@ def test_every_event_is_told() -> None:
     ]
     assert [type_ for type_, _ in made if f"`{type_}`" not in PAGE] == []
     assert all("status" not in data for _, data in made)  # the log's own
+
+
+def test_every_row_of_how_runs_end_is_named_by_a_test() -> None:
+    section = PAGE.partition("## How runs end")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+    named = {cell.strip(" |`") for *_, cell in rows} - {"the same"}
+    tests = "".join(file.read_text() for file in (Path(__file__).parents[1]).rglob("test_*.py"))
+    assert len(named) > 10
+    assert [name for name in named if f"def test_{name}(" not in tests] == []
+
+
+def test_every_bound_is_in_the_page_with_its_setting() -> None:
+    for field in Bounds.__dataclass_fields__:
+        name = "events" if field == "events" else f"{field}_bytes"
+        assert f"`RUNYARD_MAX_{name.upper()}`" in PAGE
+        assert getattr(Bounds(), field) == getattr(Settings(), f"max_{name}")

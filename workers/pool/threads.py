@@ -27,7 +27,7 @@ class _Call:
             result = self.run()
         except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it, exits included
             finished()
-            # An asyncio future refuses a StopIteration: whoever awaits this one would wait for ever.
+            # An asyncio future refuses a StopIteration: what awaits this one would never wake.
             stop = isinstance(error, StopIteration)
             self.future.set_exception(RuntimeError("the thread raised StopIteration") if stop else error)
         else:

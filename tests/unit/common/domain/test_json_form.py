@@ -114,7 +114,7 @@ FORMS: list[tuple[str, Any, Any]] = [
     ("odd keys", {Colour.RED: 1, UUID: 2, DAY.date(): 3}, {"red": 1, str(UUID): 2, "2026-01-02": 3}),
     ("surrogate", "a\ud83db", "a�b"),
     ("surrogate key", {"\ud83d": ["\udc00"]}, {"�": ["�"]}),
-    ("surrogate beside other kinds", [Decimal(1), "\ud83d"], ["1", "�"]),
+    ("surrogate among other kinds", [Decimal(1), "\ud83d"], ["1", "�"]),
     ("whole pair", "😀", "😀"),
     ("nul", "a\0b", "a\0b"),
 ]  # fmt: skip
@@ -168,7 +168,7 @@ def _doubled(times: int, *members: Any) -> Any:
 
 REFUSED: list[tuple[str, Any, str, str]] = [
     ("nan", {"lines": [{"amount": math.nan}]}, "$.lines[0].amount", "nan is no JSON number"),
-    ("infinity beside null", [None, -math.inf], "$[1]", "-inf is no JSON number"),
+    ("infinity after null", [None, -math.inf], "$[1]", "-inf is no JSON number"),
     ("decimal nan", {"a": Decimal("NaN")}, "$.a", "nan is no JSON number"),
     ("nan in a model", {"m": Model(amount=math.nan)}, "$.m.amount", "nan is no JSON number"),
     ("nan in a dataclass", Line(math.nan), "$.amount", "nan is no JSON number"),
@@ -180,7 +180,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("iterator", iter(range(3)), "$", "range_iterator has no JSON form"),
     ("exception", [ValueError("x")], "$[0]", "ValueError has no JSON form"),
     ("colliding keys", {"a": {1: "x", "1": "y"}}, "$.a", 'its keys 1 and "1" are the same in JSON'),
-    ("keys that collide when mended", {"\ud800": 1, chr(0xFFFD): 2}, "$", "are the same in JSON"),
+    ("keys that collide when repaired", {"\ud800": 1, chr(0xFFFD): 2}, "$", "are the same in JSON"),
     ("tuple key", {(1, 2): 3}, "$", "a key of type tuple"),
     ("nan key", {math.nan: 3}, "$", "nan is no JSON number"),
     ("cycle", _cycle(), "$.a[0]", "contains itself"),

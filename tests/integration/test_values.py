@@ -1,4 +1,4 @@
-"""Values at every door between an agent and the engine: one JSON form, one refusal that names the call, bounds."""
+"""Values in every call between an agent and the engine: one JSON form, one refusal that names the call, bounds."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ async def _echo(ctx: Context, args: Any) -> Any:
     return args
 
 
-agent("@doors/echo")(_echo)
+agent("@values/echo")(_echo)
 
-VALUE: dict[str, Any] = {
+VALUE: dict[Any, Any] = {
     "model": Payment(amount=Decimal("12.30")),
     "set": {3, 1, 2},
     "bytes": b"\xff",
@@ -59,7 +59,7 @@ FORM: dict[str, Any] = {
 }
 
 
-async def _doors(ctx: Context, args: Any) -> Any:
+async def _calls(ctx: Context, args: Any) -> Any:
     await ctx.emit("order \ud83d\0", VALUE)
     await ctx.log(VALUE)  # type: ignore[arg-type]
     await ctx.log("half \ud83d\0")
@@ -69,24 +69,24 @@ async def _doors(ctx: Context, args: Any) -> Any:
     plain = await ctx.step("st\0ep \ud83d", lambda: [VALUE])
     asked = await ctx.ask("half \ud83d\0?", timeout=60, on_timeout="default", default=VALUE)
     reviewed = await ctx.review("pay \0\ud83d", VALUE)
-    child = await ctx.run("@doors/echo", VALUE, message="half \ud83d\0")
+    child = await ctx.run("@values/echo", VALUE, message="half \ud83d\0")
     assert step == plain[0] == reviewed == child == FORM
     return {"asked": asked, "value": VALUE}
 
 
-def _blocking_doors(ctx: BlockingContext, args: Any) -> Any:
+def _blocking_calls(ctx: BlockingContext, args: Any) -> Any:
     ctx.emit("order", VALUE)
     ctx.log("half \ud83d")
     assert ctx.step("step", lambda: VALUE) == FORM
     return ctx.review("pay", VALUE)
 
 
-agent("@doors/all")(_doors)
-agent("@doors/blocking")(_blocking_doors)
+agent("@values/all")(_calls)
+agent("@values/blocking")(_blocking_calls)
 
 
-def test_values_have_the_same_form_at_every_door() -> None:
-    outcome = run(_doors, answers=["yes", approve()], timeout=50)
+def test_values_have_the_same_form_at_every_call() -> None:
+    outcome = run(_calls, answers=["yes", approve()], timeout=50)
     assert outcome.error is None
     assert outcome.output == {"asked": "yes", "value": FORM}
     assert outcome.of_type("custom") == [{"name": "order �\0", "data": FORM, "status": "running"}]
@@ -94,14 +94,14 @@ def test_values_have_the_same_form_at_every_door() -> None:
     assert outcome.asked == ("half �\0?", "Approve: pay ��")
 
 
-def test_a_plain_agent_has_the_same_doors() -> None:
-    assert run(_blocking_doors, answers=[approve()]).output == FORM
+def test_a_plain_agent_has_the_same_calls() -> None:
+    assert run(_blocking_calls, answers=[approve()]).output == FORM
 
 
 @pytest.mark.anyio
-async def test_every_database_stores_what_passes_the_doors(database_url: str) -> None:
+async def test_every_database_stores_what_passes_the_calls(database_url: str) -> None:
     async with Workshop(database_url) as shop:
-        shop.publish(_echo, "@doors/echo")
+        shop.publish(_echo, "@values/echo")
         name = shop.publish(_storing)
         await shop.engine()
         task = await shop.ended(await shop.submit(name, {}), 30)
@@ -121,7 +121,7 @@ async def _storing(ctx: Context, args: Any) -> Any:
     await ctx.emit("order \ud83d\0", VALUE)
     await ctx.log("half \ud83d\0")
     step = await ctx.step("st\0ep \ud83d", lambda: VALUE)
-    return step if step == await ctx.run("@doors/echo", VALUE, message="half \ud83d\0") else None
+    return step if step == await ctx.run("@values/echo", VALUE, message="half \ud83d\0") else None
 
 
 async def _failing_oddly(ctx: Context, args: Any) -> None:
@@ -131,16 +131,16 @@ async def _failing_oddly(ctx: Context, args: Any) -> None:
 NONE = {"lines": [{"amount": object()}]}
 V, C, Q = "value_not_json", "invalid_call", "invalid_question"
 ASK = "Which?"
-DOORS: list[tuple[str, Any, str, str]] = [
-    ("return", lambda ctx: _value(NONE), "result_not_json", "The output of '@doors/refused', at $.lines[0].amount:"),
+CALLS: list[tuple[str, Any, str, str]] = [
+    ("return", lambda ctx: _value(NONE), "result_not_json", "The output of '@values/refused', at $.lines[0].amount:"),
     ("step", lambda ctx: ctx.step("total", lambda: NONE), "result_not_json", "step 'total', at $.lines[0].amount"),
     ("emit", lambda ctx: ctx.emit("order", NONE), V, "ctx.emit 'order', at $.lines[0].amount: object has"),
     ("log", lambda ctx: ctx.log(NONE), V, "ctx.log, at $.lines[0].amount"),
     ("progress", lambda ctx: ctx.progress(0.5, NONE), V, "ctx.progress, at $.lines[0].amount"),
     ("review", lambda ctx: ctx.review("pay", NONE), V, "ctx.review 'pay', at $.lines[0].amount"),
     ("review nan", lambda ctx: ctx.review("pay", math.nan), V, "ctx.review 'pay', at $: nan is no JSON"),
-    ("run", lambda ctx: ctx.run("@doors/echo", NONE), V, "ctx.run '@doors/echo', at $.lines[0].amount"),
-    ("options", lambda ctx: ctx.run("@doors/echo", x=object()), V, "ctx.run '@doors/echo', options, at $.x"),
+    ("run", lambda ctx: ctx.run("@values/echo", NONE), V, "ctx.run '@values/echo', at $.lines[0].amount"),
+    ("options", lambda ctx: ctx.run("@values/echo", x=object()), V, "ctx.run '@values/echo', options, at $.x"),
     ("default", lambda ctx: ctx.ask(ASK, default=object()), V, "ctx.ask 'Which?', default, at $"),
     ("keys", lambda ctx: ctx.emit("order", {1: 1, "1": 2}), V, 'its keys 1 and "1" are the same in JSON'),
     ("token", lambda ctx: ctx.token(5), C, "ctx.token: the token must be text, not int."),
@@ -168,17 +168,17 @@ async def _value(value: Any) -> Any:
 
 
 async def _refused(ctx: Context, args: Any) -> Any:
-    return await next(door for name, door, *_ in DOORS if name == args["door"])(ctx)
+    return await next(call for name, call, *_ in CALLS if name == args["call"])(ctx)
 
 
-agent("@doors/refused")(_refused)
+agent("@values/refused")(_refused)
 
 
 @pytest.mark.parametrize(
-    ("door", "code", "text"), [(n, c, t) for n, _, c, t in DOORS], ids=[d[0] for d in DOORS]
+    ("call", "code", "text"), [(n, c, t) for n, _, c, t in CALLS], ids=[d[0] for d in CALLS]
 )
-def test_what_has_no_form_or_no_sense_is_refused_at_its_call(door: str, code: str, text: str) -> None:
-    outcome = run(_refused, {"door": door})
+def test_what_has_no_form_or_no_sense_is_refused_at_its_call(call: str, code: str, text: str) -> None:
+    outcome = run(_refused, {"call": call})
     assert outcome.error is not None, outcome
     assert (outcome.error["code"], outcome.error["cause"]) == (code, "agent"), outcome.error
     assert text in outcome.error["message"]
@@ -195,7 +195,7 @@ LARGE: list[tuple[str, Any, str, str]] = [
     ("token", lambda ctx: ctx.token("x" * 600), "event_too_large", "ctx.token is 602 bytes"),
     ("ask", lambda ctx: ctx.ask("x" * 600), "event_too_large", "ctx.ask 'xxx"),
     ("review", lambda ctx: ctx.review("pay", "x" * 600), "event_too_large", "ctx.review 'pay' is 602 bytes"),
-    ("run", lambda ctx: ctx.run("@doors/echo", "x" * 1200), "arguments_too_large", "ctx.run '@doors/echo' is 1,202"),
+    ("run", lambda ctx: ctx.run("@values/echo", "x" * 1200), "arguments_too_large", "ctx.run '@values/echo' is 1,202"),
     ("events", lambda ctx: _report(ctx, 6), "too_many_events", "this run has reported 5 events; RUNYARD_MAX"),
 ]  # fmt: skip
 
@@ -206,7 +206,7 @@ async def _report(ctx: Context, times: int) -> None:
 
 
 async def _large(ctx: Context, args: Any) -> Any:
-    return await next(door for name, door, *_ in LARGE if name == args["door"])(ctx)
+    return await next(call for name, call, *_ in LARGE if name == args["call"])(ctx)
 
 
 @pytest.mark.anyio
@@ -216,9 +216,9 @@ async def test_what_is_too_large_fails_its_run_at_once_naming_the_call_and_the_s
     async with Workshop(database_url, bounds=BOUNDS) as shop:
         name = shop.publish(_large, retries=3)
         await shop.engine()
-        for door, _, code, text in LARGE:
-            task = await shop.ended(await shop.submit(name, {"door": door}), 30)
-            assert task.error is not None, door
+        for call, _, code, text in LARGE:
+            task = await shop.ended(await shop.submit(name, {"call": call}), 30)
+            assert task.error is not None, call
             assert (task.error["code"], task.error["cause"]) == (code, "agent"), task.error
             assert text in task.error["message"]
             assert task.attempt == 1
@@ -243,7 +243,7 @@ async def test_events_of_a_replay_do_not_count_twice(database_url: str) -> None:
 
 
 def test_long_names_that_begin_alike_are_steps_of_their_own() -> None:
-    @agent("@doors/long")
+    @agent("@values/long")
     async def long(ctx: Context, args: Any) -> Any:
         return [await ctx.step("n" * 300 + str(i), _value, i) for i in range(3)]
 
@@ -252,7 +252,7 @@ def test_long_names_that_begin_alike_are_steps_of_their_own() -> None:
 
 @pytest.mark.parametrize("after", [math.nan, -1, "soon", None, True])
 def test_an_odd_retry_after_is_none(after: Any) -> None:
-    @agent("@doors/later", retries=1)
+    @agent("@values/later", retries=1)
     async def later(ctx: Context, args: Any) -> str:
         if ctx.task.attempt == 1:
             raise RetryLater("again", retry_after=after)
@@ -263,7 +263,7 @@ def test_an_odd_retry_after_is_none(after: Any) -> None:
 
 
 def test_an_agent_that_returns_a_coroutine_from_a_plain_function_is_awaited() -> None:
-    @agent("@doors/wrapped")
+    @agent("@values/wrapped")
     def wrapped(ctx: BlockingContext, args: Any) -> Any:
         return asyncio.sleep(0, "done")
 

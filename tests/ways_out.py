@@ -121,3 +121,14 @@ ASYNC: dict[str, tuple[Callable[[], Any], str]] = {
     "an exit in a task of its own": (_exit_in_a_forgotten_task, "SystemExit"),
     "an exit in asyncio.to_thread": (_exit_in_a_thread, "SystemExit"),
 }
+
+
+def _raised(leave: Callable[[], Any]) -> BaseException:
+    try:
+        leave()
+    except BaseException as error:  # noqa: BLE001 - these are the ways
+        return error
+    raise AssertionError("it returned")
+
+
+ALL_PLAIN_ERRORS = [_raised(leave) for name, (leave, _) in PLAIN.items() if name != "argparse"]

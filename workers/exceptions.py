@@ -31,8 +31,8 @@ def kind_of(error: BaseException) -> str:
 
 def text_of(error: BaseException) -> str:
     """`str(error)`, shortened, and empty when even that raises. Of a database's error without its SQL."""
-    origin = getattr(error, "orig", None) if hasattr(error, "statement") else None
     try:
+        origin = getattr(error, "orig", None) if hasattr(error, "statement") else None
         text = str(origin if isinstance(origin, BaseException) else error)
     except BaseException:  # noqa: BLE001 - an exception's text is its author's code
         return ""

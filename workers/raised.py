@@ -22,12 +22,13 @@ def describe(error: BaseException, depth: int = 0) -> dict[str, Any]:
         "module": type(error).__module__,
         "name": type(error).__qualname__,
         "message": text_of(error),
-        "args": _plain(list(error.args), None),
+        "args": _plain(list(BaseException.args.__get__(error)), None),  # type: ignore[attr-defined]
         "state": _state(error),
     }
-    if isinstance(error, BaseExceptionGroup) and depth < _DEEPEST:
-        found["message"] = text_of(Exception(error.message))
-        found["inner"] = [describe(inner, depth + 1) for inner in error.exceptions[:_MOST_INNER]]
+    if issubclass(type(error), BaseExceptionGroup) and depth < _DEEPEST:
+        group: Any = error
+        found["message"] = text_of(Exception(group.message))
+        found["inner"] = [describe(inner, depth + 1) for inner in group.exceptions[:_MOST_INNER]]
     return {key: json_form.name(value) if isinstance(value, str) else value for key, value in found.items()}
 
 
@@ -75,14 +76,17 @@ def _class(described: dict[str, Any]) -> type[Exception] | None:
 
 
 def _state(error: BaseException) -> dict[str, Any]:
-    attributes = getattr(error, "__dict__", None)
+    try:
+        attributes = getattr(error, "__dict__", None)
+    except BaseException:  # noqa: BLE001 - its author's code
+        return {}
     if not isinstance(attributes, dict):
         return {}
     kept = {name: value for name, value in attributes.items() if not name.startswith("_")}
     whole = _plain(kept, None)
     if whole is not None:
         return dict(whole)
-    return {name: value for name, value in kept.items() if isinstance(value, str | int | float | bool | None)}
+    return {name: value for name, value in kept.items() if _plain([value], None) is not None}
 
 
 def _plain(value: Any, otherwise: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every way out of an agent's code ends its run as failed, by its own fault, once; and other runs of its process go on."""
+"""Every way out of an agent's code ends its run as failed, by its own fault, once; other runs of its process go on."""
 
 from __future__ import annotations
 

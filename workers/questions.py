@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.domain import schemas
-from common.domain.errors import InvalidRequest
+from common.domain.errors import RunyardError
 from runyard.errors import AgentError
 from workers import values
 from workers.values import Bounds
@@ -23,8 +23,8 @@ class Question:
 
     @classmethod
     def of(cls, text: Any, schema: Any, options: Any, default: Any, bounds: Bounds) -> Question:
-        """Raises `AgentError` invalid_question: for a schema that cannot be used, options or a default that do not
-        fit it; value_not_json; event_too_large."""
+        """Raises `AgentError` invalid_schema; invalid_question for options or a default that do not fit the schema;
+        value_not_json; event_too_large."""
         text = values.text(text, "ctx.ask", "the question")
         call = f"ctx.ask {values.shown(text[:60])}"
         offered = _options(options, call)
@@ -43,12 +43,12 @@ class Question:
 
 
 def usable(schema: Any, call: str) -> Any:
-    """A JSON Schema that answers can be checked against. Raises `AgentError` invalid_question."""
+    """A JSON Schema that answers can be checked against. Raises `AgentError` invalid_schema."""
     found = values.given(schema, f"{call}, schema")
     try:
         schemas.check_schema(found)
-    except InvalidRequest as refusal:
-        raise AgentError(f"{call}: {refusal.message}", code="invalid_question", call=call) from None
+    except RunyardError as refusal:
+        raise AgentError(f"{call}: {refusal.message}", code=refusal.code, field="schema", call=call) from None
     return found
 
 
@@ -67,7 +67,7 @@ def _options(options: Any, call: str) -> list[Any]:
 def _refuse_misfit(value: Any, schema: Any, call: str, what: str) -> None:
     try:
         schemas.check(value, schema, field=what, code="invalid_question")
-    except InvalidRequest as refusal:
+    except RunyardError as refusal:
         raise AgentError(
             f"{call}: the {what} {values.shown(value)[:100]} does not fit the schema: {refusal.message}",
             code="invalid_question",

@@ -129,7 +129,7 @@ async def _failing_oddly(ctx: Context, args: Any) -> None:
 
 
 NONE = {"lines": [{"amount": object()}]}
-V, C, Q = "value_not_json", "invalid_call", "invalid_question"
+V, C, Q, S = "value_not_json", "invalid_call", "invalid_question", "invalid_schema"
 ASK = "Which?"
 CALLS: list[tuple[str, Any, str, str]] = [
     ("return", lambda ctx: _value(NONE), "result_not_json", "The output of '@values/refused', at $.lines[0].amount:"),
@@ -152,9 +152,9 @@ CALLS: list[tuple[str, Any, str, str]] = [
     ("fraction", lambda ctx: ctx.progress(math.nan), C, "ctx.progress: the fraction must be a number"),
     ("timeout", lambda ctx: ctx.ask(ASK, timeout=math.nan), C, "timeout must be a positive number"),
     ("on_timeout", lambda ctx: ctx.ask(ASK, on_timeout="x"), C, "on_timeout must be one of fail"),
-    ("schema", lambda ctx: ctx.ask("How many?", schema={"type": "objekt"}), Q, "ctx.ask 'How many?': "),
-    ("pattern", lambda ctx: ctx.ask(ASK, schema={"pattern": "(["}), Q, "not a usable JSON Schema"),
-    ("review schema", lambda ctx: ctx.review("pay", {}, schema={"type": 1}), Q, "ctx.review 'pay': "),
+    ("schema", lambda ctx: ctx.ask("How many?", schema={"type": "objekt"}), S, "ctx.ask 'How many?': "),
+    ("pattern", lambda ctx: ctx.ask(ASK, schema={"pattern": "(["}), S, "not a usable JSON Schema"),
+    ("review schema", lambda ctx: ctx.review("pay", {}, schema={"type": 1}), S, "ctx.review 'pay': "),
     ("misfit", lambda ctx: ctx.ask(ASK, schema={"type": "integer"}, options=["a"]), Q, "the option 'a'"),
     ("default misfit", lambda ctx: ctx.ask(ASK, options=["a"], default="b"), Q, "the default 'b' does"),
     ("options text", lambda ctx: ctx.ask(ASK, options="abc"), Q, "options must be a list, not str"),

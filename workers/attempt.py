@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
@@ -110,6 +111,7 @@ class Attempt:
     lease: Lease | None = None  # None: nobody else can take the run over
     deadline: float | None = None  # epoch seconds, on the database's clock
     bounds: Bounds = field(default_factory=Bounds)
+    ends_at: float | None = None  # the same on this process's monotonic clock
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
     _open: set[str] = field(default_factory=set)  # keys of steps under way
@@ -160,6 +162,10 @@ class Attempt:
         while self.lease is not None and not self.lease.valid:
             await self.lease.changed()
             self.check()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, whatever the host's clock says; None without one."""
+        return None if self.ends_at is None else self.ends_at - time.monotonic()
 
     def leave(self, why: str) -> None:
         """Make the attempt end at its next await or step."""

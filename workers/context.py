@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -66,8 +65,8 @@ class RunContext(Context):
     @property
     def cancelled(self) -> bool:
         """See `Context.cancelled`."""
-        expired = self._attempt.deadline is not None and time.time() > self._attempt.deadline
-        return expired or self._attempt.ended_by is not None
+        left = self._attempt.seconds_left()
+        return self._attempt.ended_by is not None or (left is not None and left < 0)
 
     @property
     def leaving(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -82,7 +83,10 @@ def _seconds_left(attempt: Attempt) -> float | None:
     if task.timeout_s is not None:
         ends.append(now + task.timeout_s)
     attempt.deadline = min(ends, default=None)
-    return None if attempt.deadline is None else attempt.deadline - now
+    if attempt.deadline is None:
+        return None
+    attempt.ends_at = time.monotonic() + attempt.deadline - now
+    return attempt.deadline - now
 
 
 def _failed(error: BaseException) -> Ended:

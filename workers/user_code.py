@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
 from dataclasses import replace
@@ -64,9 +63,8 @@ def call_in_thread(fn: Callable[..., Any], leaving: Callable[[], bool], /, *args
 
 def is_leaving(attempt: Attempt) -> bool:
     """Whether the engine wants the attempt to end: a stop, a lost lease, a drain, or its deadline."""
-    return attempt.ended_by is not None or (
-        attempt.deadline is not None and time.time() >= attempt.deadline - _NEAR
-    )
+    left = attempt.seconds_left()
+    return attempt.ended_by is not None or (left is not None and left <= _NEAR)
 
 
 def is_async(fn: Callable[..., Any]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.settings import Settings
+from runyard import tools
 from workers.agent import events
 from workers.values import Bounds
 
@@ -15,7 +16,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 
 
 @pytest.mark.timeout(120)
-def test_the_snippets_run() -> None:
+def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What they register is theirs alone: other tests of this process have tools of the same names.
+    monkeypatch.setattr("runyard.tools._registry", dict(tools._registry))
     snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(snippets) == 4
     names: dict[str, object] = {"__name__": "agents_doc"}

@@ -14,7 +14,6 @@ from pydantic_ai.messages import (
     ToolReturnPart,
 )
 
-from runyard.errors import AgentError
 from workers.agent.tools.calls import describe
 from workers.replay import to_json
 
@@ -37,22 +36,12 @@ def pack(content: Any, tool: str) -> dict[str, Any]:
 
 def _json(content: Any, tool: str) -> Any:
     if not any(isinstance(one, MULTI_MODAL_CONTENT_TYPES) for one in _members(content)):
-        try:
-            return to_json(content, tool)
-        except AgentError as refusal:
-            refused = refusal
-    else:
-        refused = None
-    try:
-        dumped = ModelMessagesTypeAdapter.dump_python(
-            [ModelRequest(parts=[ToolReturnPart("_", content, tool_call_id="_")])], mode="json"
-        )
-        found = dumped[0]["parts"][0]["content"]
-        orjson.dumps(found)
-    except (ValueError, TypeError):
-        if refused is not None:
-            raise refused from None
-        raise
+        return to_json(content, tool)
+    dumped = ModelMessagesTypeAdapter.dump_python(
+        [ModelRequest(parts=[ToolReturnPart("_", content, tool_call_id="_")])], mode="json"
+    )
+    found = dumped[0]["parts"][0]["content"]
+    orjson.dumps(found)
     return found
 
 

@@ -119,7 +119,7 @@ async def stepless(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
 async def writer(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     """Writes often: whenever its worker is stopped, a step is under way or about to begin."""
     life = life_of(ctx)
-    for number in range(int(args.get("steps", 40))):
+    for number in range(int(args["pause"] * 300)):
         await ctx.step(f"w{number}", work, life, f"w{number}", 0.03)
         if number % 5 == 0:
             await ctx.emit("written", {"number": number})

@@ -196,7 +196,7 @@ def _primary(hand: Hand) -> None:
 def database_crash(hand: Hand) -> None:
     """PostgreSQL shuts down at once just after a worker has begun what it claimed, and recovers."""
     assert hand.site.postgres is not None
-    _wait_for_claim(hand)
+    wait_for_claim(hand)
     hand.site.postgres.restart()
 
 
@@ -204,7 +204,7 @@ def database_backend(hand: Hand) -> None:
     """One backend is killed just after a claim: PostgreSQL resets them all."""
     query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'runyard' OR backend_type = 'client backend'"
     pids = [int(str(row[0])) for row in hand.site.rows(query)]
-    _wait_for_claim(hand)
+    wait_for_claim(hand)
     for pid in hand.chance.sample(pids, len(pids)):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -213,7 +213,7 @@ def database_backend(hand: Hand) -> None:
         return
 
 
-def _wait_for_claim(hand: Hand, seconds: float = 5.0) -> None:
+def wait_for_claim(hand: Hand, seconds: float = 10.0) -> None:
     """Return at the very moment when an agent's code begins: its claim was committed just before."""
     ledger = hand.site.ledger
     seen, deadline = ledger.size, time.monotonic() + seconds
@@ -267,11 +267,12 @@ def clock_step(hand: Hand) -> None:
 
 @dataclass(frozen=True)
 class Blow:
-    """A blow by name, how often it comes among a hundred, and where it can be struck."""
+    """A blow by name, how often it comes among a hundred, where it can be struck, and if it waits for a claim."""
 
     strike: Callable[[Hand], None]
     share: int
     possible: Callable[[Installation], bool] = lambda site: True
+    waits: bool = False
 
 
 def _on_postgres(site: Installation) -> bool:
@@ -282,7 +283,7 @@ BLOWS: Final[dict[str, Blow]] = {
     "worker-kill": Blow(worker_kill, 20),
     "worker-stop": Blow(worker_stop, 15),
     "worker-leave": Blow(worker_leave, 15),
-    "worker-leave-in-claim": Blow(worker_leave_in_claim, 5),
+    "worker-leave-in-claim": Blow(worker_leave_in_claim, 5, waits=True),
     "worker-row-lost": Blow(worker_row_lost, 3),
     "api-kill": Blow(api_kill, 6),
     "scheduler-kill": Blow(scheduler_kill, 6),
@@ -290,8 +291,8 @@ BLOWS: Final[dict[str, Blow]] = {
     "broker-kill": Blow(broker_kill, 5),
     "broker-full": Blow(broker_full, 5),
     "broker-readonly": Blow(broker_readonly, 5, lambda site: site.rabbit is None),
-    "database-crash": Blow(database_crash, 6, _on_postgres),
-    "database-backend": Blow(database_backend, 4, _on_postgres),
+    "database-crash": Blow(database_crash, 6, _on_postgres, waits=True),
+    "database-backend": Blow(database_backend, 4, _on_postgres, waits=True),
     "database-freeze": Blow(database_freeze, 3, _on_postgres),
     "disk-full": Blow(disk_full, 5, lambda site: site.disk is not None),
     "clock-step": Blow(

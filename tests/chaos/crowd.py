@@ -115,11 +115,17 @@ class Crowd:
                 return sum(int(queue[name]) for name in names)
         return -1
 
-    def set_limit(self, agent: str, most: int) -> None:
-        """At most so many runs of an agent at once."""
+    def set_limit(self, agent: str, most: int) -> str:
+        """At most so many runs of an agent at once; the limit's id."""
         body = {"kind": "agent", "selector": agent, "max_concurrent": most}
         status, limit = self.request("POST", "/api/v1/limits", body)
         assert status == 201, limit
+        return str(limit["id"])
+
+    def lift_limit(self, limit_id: str) -> None:
+        """Remove a limit."""
+        status, answer = self.request("DELETE", f"/api/v1/limits/{limit_id}")
+        assert status == 204, (status, answer)
 
     def wait_submitted(self, seconds: float) -> None:
         """Wait until every order is accepted, at most so long."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -47,6 +48,7 @@ class Shape:
     clocks: bool = False
     small_disk: bool = False
     memory: int = 0
+    forgets: bool = False  # once told to, the database loses its latest commits when it crashes
 
 
 class Processes(Stack):
@@ -130,6 +132,14 @@ class Installation:
         """Remember under which id the worker process about to be hit is known, and when."""
         query = f"SELECT id FROM workers WHERE pid = {int(pid)}"
         self.struck |= dict.fromkeys((str(row[0]) for row in self.rows(query)), time.time())
+
+    def forget_commits(self) -> None:
+        """From now on a crash of PostgreSQL loses what it committed within the last half second or so."""
+        for command in ("ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()"):
+            assert self.postgres is not None
+            with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+                connection.execute(command)
+        time.sleep(1.0)  # what was committed before is on disk
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """Ask the database beside all pools; nothing while it is away."""

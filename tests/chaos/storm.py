@@ -2,6 +2,7 @@
 
 python -m tests.chaos.storm [--runs 2000] [--poison 5] [--seconds 240] [--database postgres|sqlite]
     [--broker valkey|redis|rabbitmq] [--blows worker-kill,database-crash | none] [--without worker-stop] [--seed 1] …
+python -m tests.chaos.storm --plan NAME
 
 It ends by itself: submitting, striking and waiting for the last runs each have their time.
 """
@@ -9,17 +10,18 @@ It ends by itself: submitting, striking and waiting for the last runs each have 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos import evidence as evidence_of
-from tests.chaos.blows import BLOWS, Hand
+from tests.chaos.blows import BLOWS, Hand, wait_for_claim
 from tests.chaos.clocks import Clocks
 from tests.chaos.crowd import Crowd
 from tests.chaos.evidence import Evidence
@@ -27,49 +29,15 @@ from tests.chaos.installation import Installation, Shape, installed, keep_logs
 from tests.chaos.memory import MemoryLimits
 from tests.chaos.orders import INNOCENT, mix
 from tests.chaos.pgbouncer import PgBouncer
-from tests.chaos.poison import DEADLY, ENDS, HUNGRY
-from tests.chaos.verdict import Rules, Verdict, judge
+from tests.chaos.plans import LIMITED, PLANS, Plan
+from tests.chaos.poison import ENDS, HUNGRY
+from tests.chaos.verdict import Verdict, judge
 from tests.delivering import ReceiverProcess
 
-#: How long the last runs may take in all, whatever progress they make, in seconds.
-_LONGEST = 1200.0
-LIMITED = "@chaos/mixed"
 #: What a worker may use where there is poison that takes all the memory there is, in bytes.
 MEMORY = 900 * 2**20
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One storm. Times are seconds; `patience` is how long nothing may end once nothing is struck."""
-
-    shape: Shape = field(default_factory=Shape)
-    runs: int = 2000
-    seconds: float = 240.0
-    every: float = 3.0
-    blows: Sequence[str] = tuple(BLOWS)
-    poison: float = 0.0
-    poisons: Sequence[str] = ()
-    kinds: Sequence[str] = tuple(INNOCENT)
-    callbacks: float = 0.2
-    receiver: str = "/flaky/20"  # how the receiver behaves, see `tests.fakes.receiver`
-    pause: float = 0.1
-    limit: int = 40
-    patience: float = 180.0
-    seed: int = 1
-    until_submitted: bool = False  # strike only until every order is accepted
-    rules: Rules = field(default_factory=Rules)
-
-    @property
-    def judged_by(self) -> Rules:
-        """The rules, with what follows from the plan."""
-        stepped = "clock-step" in self.blows and self.shape.clocks and self.shape.database == "sqlite"
-        return replace(
-            self.rules,
-            lease=self.shape.lease,
-            limits={LIMITED: self.limit},
-            wall_clock=not stepped,
-            deadly=any(kind in DEADLY for kind in self.poisons),
-        )
+#: How long the last runs may take in all, whatever progress they make, in seconds.
+_LONGEST = 1200.0
 
 
 def run(plan: Plan) -> Verdict:
@@ -98,9 +66,15 @@ def _weather(plan: Plan, site: Installation, receiver: ReceiverProcess) -> tuple
     )  # fmt: skip
     crowd = Crowd(site.processes, site.ledger, orders, receiver.url(plan.receiver))
     crowd.set_limit(LIMITED, plan.limit)
+    held = crowd.set_limit("*", 0) if plan.wave else None
     hand = Hand(site, random.Random(plan.seed))
     crowd.start()
     try:
+        if held is not None:
+            crowd.wait_submitted(60)
+            if site.shape.forgets:
+                site.forget_commits()
+            crowd.lift_limit(held)
         blows = _strike(plan, hand, crowd)
         hand.undo_due(everything=True)
         _wait_for_the_last(plan, hand, crowd)
@@ -119,6 +93,12 @@ def _strike(plan: Plan, hand: Hand, crowd: Crowd) -> Counter[str]:
     struck: Counter[str] = Counter()
     deck: list[str] = []
     began = last = time.monotonic()
+    if plan.wave and possible:
+        last = float("-inf")
+        deck = _shuffled(possible, hand.chance)
+        if not BLOWS[deck[-1]].waits:
+            wait_for_claim(hand)
+            time.sleep(0.5)  # all have begun
     while time.monotonic() - began < plan.seconds:
         _keep_up(hand)
         now = time.monotonic()
@@ -128,7 +108,7 @@ def _strike(plan: Plan, hand: Hand, crowd: Crowd) -> Counter[str]:
             BLOWS[name].strike(hand)
             struck[name] += 1
             last = time.monotonic()
-        if not crowd.submitting and (plan.until_submitted or crowd.unfinished() == 0):
+        if not crowd.submitting and crowd.unfinished() == 0:
             break
         time.sleep(0.1)
     return struck
@@ -170,6 +150,8 @@ def _pending_deliveries(site: Installation) -> int:
 
 def plan_of(given: argparse.Namespace) -> Plan:
     """The plan that the command line asks for."""
+    if given.plan:
+        return replace(PLANS[given.plan], seed=given.seed)
     blows = [] if given.blows == "none" else given.blows.split(",") if given.blows else list(BLOWS)
     blows = [name for name in blows if name not in given.without.split(",")]
     memory = MEMORY if given.poison and MemoryLimits.possible() else 0
@@ -191,6 +173,8 @@ def plan_of(given: argparse.Namespace) -> Plan:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--plan", choices=list(PLANS), help="a named plan; only --seed counts beside it")
+    parser.add_argument("--report", type=Path, help="file for the number of findings of each kind, in JSON")
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=240, help="how long blows are struck")
     parser.add_argument("--every", type=float, default=3.0, help="seconds between two blows")
@@ -223,7 +207,9 @@ def main() -> int:
         print("No PgBouncer: install Debian's pgbouncer, or leave out --pooler.", file=sys.stderr)
         return 2
     verdict = run(plan_of(given))
-    print(f"seed {given.seed}, {given.database}, {given.broker}\n{verdict}")
+    print(f"seed {given.seed}, {given.plan or f'{given.database}, {given.broker}'}\n{verdict}")
+    if given.report:
+        given.report.write_text(json.dumps(verdict.kinds))
     return 0 if verdict.clean else 1
 
 

@@ -57,11 +57,15 @@ class Hand:
         return self.chance.choice(alive) if alive else None
 
     def pick_worker(self) -> str | None:
-        """A worker that has enlisted: one that is only starting holds nothing."""
-        rows = self.site.rows("SELECT pid FROM workers WHERE lost = false")
-        enlisted = {int(str(row[0])) for row in rows}
-        alive = [name for name in self.site.processes.alive("worker") if self.pid(name) in enlisted]
-        return self.chance.choice(alive) if alive else None
+        """A worker that has enlisted, one that holds runs before one that is idle."""
+        rows = self.site.rows(
+            "SELECT w.pid, count(t.id) FROM workers w LEFT JOIN tasks t ON t.lease_owner = w.id "
+            "AND t.status = 'running' WHERE NOT w.lost GROUP BY w.pid"
+        )
+        holds = {int(str(pid)): int(str(count)) for pid, count in rows}
+        alive = [name for name in self.site.processes.alive("worker") if self.pid(name) in holds]
+        busy = [name for name in alive if holds[self.pid(name)]]
+        return self.chance.choice(busy or alive) if alive else None
 
     def pid(self, name: str) -> int:
         """The pid of a process by name."""

@@ -58,7 +58,7 @@ _SMALL: Final = Shape(workers=2, apis=1, schedulers=1, lease=3.0)
 #: Heartbeats are so far apart that nothing but a fence ends a life whose claim was lost.
 _DEFAULT_LEASE: Final = replace(_SMALL, lease=10.0)
 _EMBEDDED: Final = replace(_SMALL, database="sqlite", workers=1)
-_SHORT: Final = Plan(_SMALL, receiver="/ok", patience=40)
+_SHORT: Final = Plan(_SMALL, receiver="/ok", patience=90)
 
 #: Poison that ends in its run's own failure at once.
 QUICK: Final = tuple(kind for kind in ENDS if kind not in DEADLY)

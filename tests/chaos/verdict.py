@@ -16,7 +16,7 @@ from common.domain.agentbase_events import COMPLETION
 from common.domain.lifecycle import HOLDING, TERMINAL, Status
 from tests.chaos.agents import IRREVERSIBLE
 from tests.chaos.evidence import Evidence, Run
-from tests.chaos.ledger import BEGIN, ENTER, TICK, Lived
+from tests.chaos.ledger import BEGIN, END, ENTER, LEAVE, TICK, Lived
 from tests.chaos.poison import ENDS
 
 _ENDS: Final = {"finish", "fail", "expire", "stop"}
@@ -28,6 +28,8 @@ _COMMIT: Final = 1.0
 _HANDED_TO_THREAD: Final = 0.1
 #: Poison may begin again as often as others end its process before its own end is on record.
 _CUT_SHORT: Final = 3
+#: By which act an agent shows that it has done what an event says.
+_DONE: Final = {"step": END, "finish": LEAVE}
 _BLOCKING: Final = ("blocks_loop", "spins")
 
 
@@ -205,13 +207,28 @@ def _was_handed_on(evidence: Evidence, act: Any) -> bool:
 
 
 def _stale_writes(evidence: Evidence, rules: Rules) -> Iterator[str]:
-    """After an attempt's claim, its predecessors may write nothing."""
+    """An attempt that owns its task no more writes: its event comes after a later claim, or under another's number.
+
+    A step or a completed run is on record as the work of an attempt that had not done it by then.
+    """
     for run in evidence.runs.values():
         attempt = 0
         for event in run.log:
             if event["attempt"] < attempt:
                 yield f"{run.label}: {event['type']} of attempt {event['attempt']} in attempt {attempt}"
             attempt = max(attempt, event["attempt"])
+            done = _DONE.get(event["type"])
+            if done is not None and run.innocent and rules.wall_clock:
+                step = event["data"].get("name", "-")
+                by = event["at"] - evidence.offset + _CROSSING
+                did = {
+                    life.attempt
+                    for life in run.lives
+                    for act in life.of(done)
+                    if act.step == step and act.at < by
+                }
+                if event["attempt"] not in did:
+                    yield f"{run.label}: {event['type']} {step} in attempt {attempt}, done by attempts {did or 'none'}"
 
 
 def _over_limit(evidence: Evidence, rules: Rules) -> Iterator[str]:

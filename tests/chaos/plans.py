@@ -91,8 +91,8 @@ PLANS: Final[dict[str, Plan]] = {
         wave=True,
     ),
     "killed": replace(
-        _SHORT, shape=replace(_SMALL, broker="rabbitmq"), runs=50, seconds=14, every=2.5,
-        blows=("worker-kill", "worker-leave", "api-kill", "scheduler-kill", "broker-kill", "database-crash"),
+        _SHORT, shape=replace(_SMALL, broker="rabbitmq"), runs=40, seconds=12, every=2.0, wave=True,
+        blows=("worker-kill", "worker-leave-in-claim", "api-kill", "scheduler-kill", "broker-kill", "database-crash"),
     ),
     "poisoned": replace(_SHORT, shape=_EMBEDDED, runs=70, seconds=20, blows=(), poison=0.4, poisons=QUICK),
     "deadly": replace(

@@ -127,6 +127,16 @@ async def writer(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     return {"written": True}
 
 
+@agent("@chaos/slow")
+async def slow(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Long steps: a stopped worker wakes in the middle of one that another has begun meanwhile."""
+    life = life_of(ctx)
+    for name in ("slow0", "slow1"):
+        await ctx.step(name, work, life, name, args["pause"] * 20)
+    life.note(LEAVE)
+    return {"slow": True}
+
+
 @agent("@chaos/blocker")
 def blocker(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]:
     """Blocks its thread, holding the interpreter's lock most of the time, far longer than a lease."""

@@ -20,6 +20,7 @@ INNOCENT: dict[str, tuple[str, int]] = {
     "declared": ("@chaos/declared", 12),
     "stepless": ("@chaos/stepless", 8),
     "writer": ("@chaos/writer", 7),
+    "slow": ("@chaos/slow", 4),
 }
 
 

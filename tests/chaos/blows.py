@@ -27,6 +27,20 @@ from tests.chaos.ledger import ENTER
 Undo = Callable[[], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Lasting:
+    """A blow that lasts: since when it may end, in monotonic time, and what undoes it."""
+
+    due: float
+    undo: Undo
+    ready: Callable[[], bool] | None = None
+
+    def is_over(self) -> bool:
+        """Whether it is to be undone."""
+        now = time.monotonic()
+        return now >= self.due and (self.ready is None or now > self.due + 60 or self.ready())
+
+
 @dataclass
 class Hand:
     """What strikes: the installation, a source of chance, and what has to be undone when."""
@@ -35,21 +49,25 @@ class Hand:
     chance: random.Random
     resumed: list[tuple[int, float]] = field(default_factory=list)  # (pid, monotonic) of every SIGCONT
     alone_until: float = 0.0  # while a server is away nothing else is struck, monotonic
-    _undo: list[tuple[float, Undo]] = field(default_factory=list)
+    _undo: list[Lasting] = field(default_factory=list)
 
-    def later(self, seconds: float, undo: Undo, alone: bool = False) -> None:
-        """Undo something in so many seconds; `alone`: strike nothing else until then."""
+    def later(
+        self, seconds: float, undo: Undo, *, alone: bool = False, ready: Callable[[], bool] | None = None
+    ) -> None:
+        """Undo something in so many seconds; `alone`: strike nothing else until then.
+
+        With `ready` it is undone once that holds, too, or a minute later at most.
+        """
         due = time.monotonic() + seconds
-        self._undo.append((due, undo))
+        self._undo.append(Lasting(due, undo, ready))
         if alone:
             self.alone_until = due
 
     def undo_due(self, everything: bool = False) -> None:
         """Undo what is due."""
-        now = time.monotonic()
-        for entry in [entry for entry in self._undo if everything or entry[0] <= now]:
-            self._undo.remove(entry)
-            entry[1]()
+        for lasting in [lasting for lasting in self._undo if everything or lasting.is_over()]:
+            self._undo.remove(lasting)
+            lasting.undo()
 
     def pick(self, kind: str) -> str | None:
         """A process of a kind that runs, by chance."""
@@ -80,12 +98,27 @@ def worker_kill(hand: Hand) -> None:
 
 
 def worker_stop(hand: Hand) -> None:
-    """SIGSTOP of a worker for longer than its lease, as a suspended host."""
-    if name := hand.pick_worker():
-        running = hand.site.processes.processes[name]
-        hand.site.note_struck(running.pid)
-        running.send_signal(signal.SIGSTOP)
-        hand.later(hand.site.shape.lease * 1.4 + 1, lambda: _resume(hand, running))
+    """SIGSTOP of a worker, as a suspended host, until others have begun what it held."""
+    name = hand.pick_worker()
+    if name is None:
+        return
+    running = hand.site.processes.processes[name]
+    hand.site.note_struck(running.pid)
+    running.send_signal(signal.SIGSTOP)
+    owner = f"SELECT id FROM workers WHERE pid = {running.pid}"
+    held = hand.site.rows(f"SELECT id FROM tasks WHERE status = 'running' AND lease_owner IN ({owner})")
+    ids = ", ".join(f"'{row[0]}'" for row in held) or "''"
+
+    def moved() -> bool:
+        query = (
+            f"SELECT count(*) FROM tasks WHERE id IN ({ids}) AND "
+            f"(status IN ('pending', 'queued') OR lease_owner IN ({owner}))"
+        )
+        rows = hand.site.rows(query)
+        return bool(rows) and rows[0][0] == 0
+
+    # Its row goes with the rescue: until then the tasks name it, after that they wait for others.
+    hand.later(hand.site.shape.lease * 1.2, lambda: _resume(hand, running), ready=moved)
 
 
 def _resume(hand: Hand, running: subprocess.Popen[bytes]) -> None:

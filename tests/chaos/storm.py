@@ -33,6 +33,7 @@ from tests.chaos.plans import LIMITED, PLANS, Plan
 from tests.chaos.poison import ENDS, HUNGRY
 from tests.chaos.verdict import Verdict, judge
 from tests.delivering import ReceiverProcess
+from tests.waiting import wait_until
 
 #: What a worker may use where there is poison that takes all the memory there is, in bytes.
 MEMORY = 900 * 2**20
@@ -65,6 +66,7 @@ def _weather(plan: Plan, site: Installation, receiver: ReceiverProcess) -> tuple
         callbacks=plan.callbacks, pause=plan.pause,
     )  # fmt: skip
     crowd = Crowd(site.processes, site.ledger, orders, receiver.url(plan.receiver))
+    wait_until(lambda: len(site.rows("SELECT id FROM workers")) >= plan.shape.workers, seconds=90, every=0.2)
     crowd.set_limit(LIMITED, plan.limit)
     held = crowd.set_limit("*", 0) if plan.wave else None
     hand = Hand(site, random.Random(plan.seed))

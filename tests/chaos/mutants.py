@@ -146,8 +146,8 @@ def mutated(mutant: Mutant, folder: Path) -> Path:
     return tree
 
 
-def findings(tree: Path, plan: str, seed: int, report: Path) -> dict[str, int]:
-    """Carry out a plan on a tree, in processes that import nothing else; the number of findings of each kind."""
+def findings(tree: Path, plan: str, seed: int, report: Path) -> tuple[dict[str, int], str]:
+    """Carry out a plan on a tree, in processes that import nothing else: findings of each kind, and the summary."""
     command = [sys.executable, "-m", "tests.chaos.storm", "--plan", plan, "--seed", str(seed)]
     done = subprocess.run(
         [*command, "--report", report],
@@ -162,7 +162,7 @@ def findings(tree: Path, plan: str, seed: int, report: Path) -> dict[str, int]:
         raise RuntimeError(f"The storm {plan} broke off:\n{(done.stdout + done.stderr)[-3000:]}")
     found: dict[str, int] = json.loads(report.read_text())
     report.unlink()
-    return found
+    return found, done.stdout
 
 
 def reported(name: str) -> bool:
@@ -170,13 +170,13 @@ def reported(name: str) -> bool:
     mutant = MUTANTS[name]
     with tempfile.TemporaryDirectory(prefix="runyard-mutant-") as folder:
         report = Path(folder) / "report"
-        control = findings(ROOT, mutant.plan, SEEDS[0], report)
+        control, summary = findings(ROOT, mutant.plan, SEEDS[0], report)
         if control:
-            print(f"{name}: {mutant.plan} is not clean on the tree as it is: {control}", flush=True)
+            print(f"{name}: {mutant.plan} is not clean on the tree as it is:\n{summary}", flush=True)
             return False
         tree = mutated(mutant, Path(folder))
         for seed in SEEDS:
-            found = findings(tree, mutant.plan, seed, report)
+            found, _ = findings(tree, mutant.plan, seed, report)
             if mutant.reported & found.keys():
                 print(f"{name}: reported by {mutant.plan}, seed {seed}: {found}", flush=True)
                 return True

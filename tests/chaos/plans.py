@@ -71,8 +71,8 @@ PLANS: Final[dict[str, Plan]] = {
     ),
     # A suspended worker wakes with a step under way, whose run belongs to another by then.
     "suspended": replace(
-        _SHORT, runs=60, seconds=24, every=8, blows=("worker-stop",), kinds=("slow", "slow", "writer"), callbacks=0,
-        pause=0.13, wave=True,
+        _SHORT, runs=50, seconds=16, every=8, blows=("worker-stop",), kinds=("slow", "slow", "writer"), callbacks=0,
+        wave=True,
     ),
     "claim-crashed": replace(
         _SHORT, shape=_DEFAULT_LEASE, runs=30, seconds=5, every=60, blows=("database-crash",),

@@ -43,17 +43,34 @@ bench: setup ## Measure, as ratios to named peers in the same run (ONLY=pool tak
 		name=$$(basename "$$file" .py); echo "== $$name"; $(BIN)/python -m "tests.benchmarks.$$name" $(ARGS); \
 	done
 
+CHAOS := $(BIN)/python -m tests.chaos
+
 .PHONY: chaos
-chaos: setup ## Kill real processes at random and check that no run is lost
+chaos: setup ## Strike real processes and servers at random and check that every promise holds
 	@tools/test-servers.sh
-	@$(BIN)/python -m tests.chaos.runs $(ARGS)
-	@$(BIN)/python -m tests.chaos.schedulers
+	@for on in "postgres valkey" "postgres rabbitmq" "sqlite valkey --small-disk"; do \
+		set -- $$on; echo "== $$on"; $(CHAOS).storm --database $$1 --broker $$2 $${3:-} $(ARGS); \
+	done
+	@$(CHAOS).schedulers
 	@$(BIN)/pytest -m chaos
 
-.PHONY: soak
-soak: setup ## Half an hour of work with a kill now and then, counted like chaos
+.PHONY: chaos-poison
+chaos-poison: setup ## 2,000 mixed runs, one in twenty poison that exits, blocks or kills its process
 	@tools/test-servers.sh
-	@$(BIN)/python -m tests.chaos.runs --tasks 20000 --seconds 1800 --every 30 $(ARGS)
+	@for on in "postgres redis" "postgres rabbitmq" "sqlite valkey"; do \
+		set -- $$on; echo "== $$on"; \
+		$(CHAOS).storm --database $$1 --broker $$2 --poison 5 --blows none --seconds 900 $(ARGS); \
+	done
+
+.PHONY: chaos-mutants
+chaos-mutants: setup ## Take out one protection at a time and check that a storm reports it (ONLY=fence takes one)
+	@tools/test-servers.sh
+	@$(CHAOS).mutants $(ONLY)
+
+.PHONY: soak
+soak: setup ## Half an hour of work with a blow now and then, judged like chaos
+	@tools/test-servers.sh
+	@$(CHAOS).storm --runs 20000 --seconds 1800 --every 30 $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the virtualenv and caches (never .runyard, which holds your data)

@@ -1,19 +1,22 @@
-"""The short form of `make chaos`: real processes killed while tasks run, then the counts."""
+"""The short forms of `make chaos`: real processes struck while runs of every kind go on, then the verdict."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from tests.benchmarks.bench_fairness import crowded, flooded
-from tests.chaos.runs import run
-from tests.stack import ROOT, Stack
+from tests.chaos.ledger import Ledger
+from tests.chaos.plans import PLANS
+from tests.chaos.storm import run
+from tests.stack import Stack
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("database", "broker"),
     [
@@ -22,18 +25,39 @@ from tests.stack import ROOT, Stack
     ],
 )
 def test_nothing_is_lost_or_done_twice_while_processes_are_killed(database: str, broker: str) -> None:
-    verdict = run(60, 14, database, broker, every=3.5, workers=2, apis=1)
+    plan = PLANS["killed"]
+    verdict = run(replace(plan, shape=replace(plan.shape, database=database, broker=broker)))
+    print(verdict)
     assert verdict.clean, str(verdict)
-    assert verdict.statuses["completed"] == sum(verdict.statuses.values()), str(verdict)
+    assert verdict.statuses.keys() == {"completed"}, str(verdict)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "poisoned",
+        pytest.param("deadly", marks=pytest.mark.chaos),
+        pytest.param("claim-crashed", marks=[pytest.mark.chaos, pytest.mark.postgres]),
+        pytest.param("failed-over", marks=[pytest.mark.chaos, pytest.mark.postgres]),
+        pytest.param("deployed", marks=[pytest.mark.chaos, pytest.mark.postgres]),
+        pytest.param("suspended", marks=[pytest.mark.chaos, pytest.mark.postgres]),
+        pytest.param("row-lost", marks=[pytest.mark.chaos, pytest.mark.postgres]),
+    ],
+)
+def test_every_promise_holds_in_a_storm_tuned_to_it(name: str) -> None:
+    verdict = run(PLANS[name])
+    print(verdict)
+    assert verdict.clean, str(verdict)
 
 
 def test_a_handler_that_blocks_for_five_leases_on_a_healthy_worker_runs_once(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    agents = [str(ROOT / "tests" / "chaos" / "agents.py")]
+    agents = ["tests.chaos.agents"]
     with Stack(tmp_path, agents=agents, CHAOS_LEDGER=str(ledger), RUNYARD_LEASE_SECONDS="1") as stack:
         task = stack.run("@chaos/blocker", {"seconds": 5.0}, seconds=40)
         assert (task["status"], task["attempt"]) == ("completed", 1)
-    assert len(ledger.read_text().splitlines()) == 1
+    assert len(Ledger(ledger).lives()[task["task_id"]]) == 1
 
 
 def test_a_neighbours_flood_and_a_crowd_that_waits_delay_nobody_else(tmp_path: Path) -> None:

@@ -50,10 +50,22 @@ class RabbitMQ:
                 process.end(child, grace=15)
         shutil.rmtree(self.base, ignore_errors=True)
 
+    def restart(self) -> None:
+        """SIGKILL, then a start on the same port and data."""
+        for child in (self._broker, self._epmd):
+            assert child
+            child.kill()
+            child.wait()
+        self.start()
+
+    def control(self, *command: str) -> None:
+        """Run rabbitmqctl."""
+        subprocess.run([_PROGRAMS / "rabbitmqctl", "-q", *command], env=self.env, check=True, timeout=60)
+
     def vhost(self, name: str) -> str:
         """URL of a new virtual host."""
         for command in (["add_vhost", name], ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"]):
-            subprocess.run([_PROGRAMS / "rabbitmqctl", "-q", *command], env=self.env, check=True, timeout=60)
+            self.control(*command)
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
 
     def _environment(self) -> dict[str, str]:

@@ -39,6 +39,8 @@ class QueueView(schemas.Shape):
     workers: int
     capacity: int
     wanted_workers: int
+    loop_lag_s: float
+    threads_held: int
     scope: str
 
 
@@ -64,6 +66,8 @@ class WorkerView(schemas.Shape):
     pid: int
     capacity: int
     running: int
+    loop_lag_s: float
+    threads_held: int
     state: str
     started_at: str
     seen_at: str
@@ -91,10 +95,13 @@ async def list_workers(call: Call) -> Response:
     return reply({"data": [_worker(row, now) for row in rows]})
 
 
+_REPORTED = ("id", "host", "pid", "capacity", "running", "loop_lag_s", "threads_held", "lease_seconds")
+
+
 def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
     silent = row["lost"] or row["lease_expires_at"] < now
     state = "lost" if silent else "draining" if row["draining"] else "alive"
-    return {name: row[name] for name in ("id", "host", "pid", "capacity", "running", "lease_seconds")} | {
+    return {name: row[name] for name in _REPORTED} | {
         "state": state,
         "started_at": when(row["started_at"]),
         "seen_at": when(row["seen_at"]),

@@ -55,6 +55,8 @@ class Backlog:
     workers: int
     capacity: int
     wanted_workers: int
+    loop_lag_s: float  # of the worker whose event loop is the latest
+    threads_held: int  # by runs that have ended
 
     def to_json(self) -> dict[str, Any]:
         """As operators and autoscalers read it."""
@@ -70,6 +72,8 @@ class Backlog:
             "workers": self.workers,
             "capacity": self.capacity,
             "wanted_workers": self.wanted_workers,
+            "loop_lag_s": self.loop_lag_s,
+            "threads_held": self.threads_held,
         }
 
 
@@ -91,6 +95,8 @@ def backlog(conn: Connection, now: float, per_worker: int, org_id: str | None = 
         len(alive),
         sum(w["capacity"] for w in alive if not w["draining"]),
         math.ceil(work / _capacity_of_one(alive, per_worker)),
+        max((w["loop_lag_s"] for w in alive), default=0.0),
+        sum(w["threads_held"] for w in alive),
     )
 
 

@@ -714,6 +714,8 @@ def test_health_metrics_and_documents_need_no_key(api: Api) -> None:
         metrics = client.get("/metrics").text
         assert "runyard_runs_accepted_total" in metrics
         assert "runyard_wanted_workers" in metrics
+        assert "runyard_loop_lag_s" in metrics
+        assert "runyard_threads_held" in metrics
         assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
         page = client.get("/docs").text
         assert "http://" not in page

@@ -167,7 +167,7 @@ def _engine() -> Any:
 
 
 #: What making the database and the engine may take besides the run itself, in seconds.
-_STARTING = 30.0
+_STARTING = 60.0
 
 
 def _run_on(loop: asyncio.AbstractEventLoop, request: Request) -> Outcome:

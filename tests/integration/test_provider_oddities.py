@@ -371,7 +371,9 @@ async def test_the_words_of_other_refusals_are_shown_with_keys_masked(compatible
 
 
 @pytest.mark.parametrize(
-    "wait", ["864000", str(int(time.time()) + 864_000), str(int(time.time() + 864_000) * 1000)]
+    "wait",
+    ["864000", str(int(time.time()) + 864_000), str(int(time.time() + 864_000) * 1000)],
+    ids=["seconds", "epoch", "milliseconds"],
 )
 async def test_a_run_is_not_parked_for_as_long_as_a_provider_likes(compatible: Desk, wait: str) -> None:
     compatible.server.answer(Reply(status=429, retry_after=wait))
@@ -383,7 +385,9 @@ async def test_a_run_is_not_parked_for_as_long_as_a_provider_likes(compatible: D
 
 
 @pytest.mark.parametrize(
-    "wait", ["-5", "soon", "0.0001", "", str(int(time.time()) - 5), "Tue, 01 Jan 2019 00:00:00 GMT"]
+    "wait",
+    ["-5", "soon", "0.0001", "", str(int(time.time()) - 5), "Tue, 01 Jan 2019 00:00:00 GMT"],
+    ids=["negative", "word", "tiny", "empty", "epoch", "date"],
 )
 async def test_a_wait_that_is_none_is_left_to_the_back_off(compatible: Desk, wait: str) -> None:
     compatible.server.answer(Reply(status=429, retry_after=wait), say("Here."))

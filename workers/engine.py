@@ -300,7 +300,8 @@ class Engine:
 
     async def _claim_once(self) -> bool:
         """Claim for the free slots; whether to claim again at once."""
-        if self._beat is None or self._draining:
+        beat = self._beat
+        if beat is None or self._draining:
             return False  # between two lives: the next one wakes the claimer
         held = self._slots.take(min(self._slots.free, CLAIM_AT_MOST))
         if not held:
@@ -310,7 +311,8 @@ class Engine:
         try:
             batch = await self._writer.call(claim, Claim(self.worker_id, held))
         except LeaseLost:
-            self._lease_lost(self._beat)
+            # Of the life that asked: a heartbeat may have found out first, and the next life have begun.
+            self._lease_lost(beat)
         finally:
             self._slots.release(held - len(batch.claimed))
         for one in batch.claimed:

@@ -332,7 +332,5 @@ BLOWS: Final[dict[str, Blow]] = {
     "database-backend": Blow(database_backend, 4, _on_postgres, waits=True),
     "database-freeze": Blow(database_freeze, 3, _on_postgres),
     "disk-full": Blow(disk_full, 5, lambda site: site.disk is not None),
-    "clock-step": Blow(
-        clock_step, 8, lambda site: site.processes.clocks is not None and Clocks.library() is not None
-    ),
+    "clock-step": Blow(clock_step, 8, lambda site: site.processes.clocks is not None and Clocks.possible()),
 }

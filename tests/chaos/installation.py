@@ -173,7 +173,7 @@ def installed(shape: Shape, folder: Path) -> Iterator[Installation]:
         if shape.pooler and postgres is not None:
             through = undo.enter_context(_started(PgBouncer(url))).url
             if "database_pooler" in Settings.model_fields:
-                env["RUNYARD_DATABASE_POOLER"] = "true"
+                env["RUNYARD_DATABASE_POOLER"] = "transaction"
         clocks = Clocks(folder / "clocks") if shape.clocks else None
         memory = undo.enter_context(MemoryLimits.of(shape.memory)) if shape.memory else None
         processes = Processes(

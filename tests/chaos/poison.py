@@ -195,7 +195,7 @@ def _plain_cancel(ctx: BlockingContext) -> Any:
 
 
 _OWN = Ends(("agent_error",))
-_NO_JSON = Ends(("agent_error", "result_not_json"))
+_NO_JSON = Ends(("value_not_json",))
 _BLOCKED = Ends(("agent_blocked_loop",), attempts=3)
 _DIED = Ends(("process_died",), attempts=6)
 
@@ -213,14 +213,14 @@ ASYNC: dict[str, tuple[Callable[[Context], Awaitable[Any]], Ends]] = {
     "surrogate": (_surrogate, _OWN),
     "nul": (_nul, _OWN),
     "unprintable": (_unprintable, _OWN),
-    "error_detail": (_error_detail, _NO_JSON),
-    "review_decimal": (_review_decimal, Ends(("result_not_json",), completed=True, attempts=2)),
+    "error_detail": (_error_detail, _OWN),
+    "review_decimal": (_review_decimal, Ends(completed=True, attempts=2)),
     "review_object": (_review_object, _NO_JSON),
     "ask_object": (_ask_object, _NO_JSON),
     "emit_object": (_emit_object, _NO_JSON),
-    "emit_nan": (_emit_nan, Ends(("result_not_json",), completed=True)),
-    "emit_nul": (_emit_nul, Ends(("result_not_json", "agent_error"), completed=True)),
-    "return_object": (_return_object, _NO_JSON),
+    "emit_nan": (_emit_nan, _NO_JSON),
+    "emit_nul": (_emit_nul, Ends(completed=True)),
+    "return_object": (_return_object, Ends(("result_not_json",))),
     "stop_iteration": (_stop_iteration, _OWN),
     "stop_iteration_in_step": (_stop_iteration_in_step, _OWN),
     "cancels_all": (_cancels_all, Ends(("agent_error",), completed=True)),

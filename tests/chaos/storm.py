@@ -161,7 +161,7 @@ def plan_of(given: argparse.Namespace) -> Plan:
     left_out = HUNGRY if not memory else ()
     shape = Shape(
         given.database, given.broker, given.workers, given.apis, lease=given.lease, pooler=given.pooler,
-        clocks="clock-step" in blows and Clocks.library() is not None,
+        clocks="clock-step" in blows and Clocks.possible(),
         small_disk="disk-full" in blows and given.database == "sqlite" and given.small_disk,
         memory=memory,
     )  # fmt: skip

@@ -1,0 +1,57 @@
+"""A worker that was declared lost begins one new life, however many ways it learns of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from common.domain.lifecycle import Status
+from common.store import workers
+from common.store.transaction import Tx
+from runyard import Context
+from tests.waiting import wait_until
+from tests.workshop import Workshop
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_a_claim_refused_to_the_former_life_does_not_end_the_new_one(postgres_url: str) -> None:
+    async def work(ctx: Context, args: dict[str, Any]) -> Any:
+        return await ctx.step("one", int, 1)
+
+    async with Workshop(postgres_url) as shop:
+        name = shop.publish(work)
+        engine = await shop.engine()
+        former = engine.worker_id
+        hold, held = threading.Event(), threading.Event()
+
+        def slow(tx: Tx, commands: Any) -> list[None]:
+            held.set()
+            hold.wait(20)
+            return [None] * len(commands)
+
+        shop.writer.submit(slow, None)
+        await asyncio.to_thread(held.wait, 10)
+        engine.wake()
+        await asyncio.sleep(0.1)  # the claim of the former life waits behind the slow commit
+        shop.transact(lambda tx: workers.mark_lost(tx, former))
+        await asyncio.to_thread(wait_until, lambda: _alive(shop) not in ([], [former]), seconds=20)
+        (new,) = _alive(shop)
+        hold.set()
+        task = await shop.ended(await shop.submit(name))
+        assert task.status is Status.COMPLETED
+        assert engine.worker_id == new
+        assert _alive(shop) == [new]
+
+
+def _alive(shop: Workshop) -> list[str]:
+    with shop.store.read() as conn:
+        return [worker["id"] for worker in workers.listed(conn) if not worker["lost"]]

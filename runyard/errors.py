@@ -18,7 +18,10 @@ from typing import Any
 
 
 class AgentError(Exception):
-    """The agent failed. `code` is stable and machine-readable, `details` JSON."""
+    """The agent failed.
+
+    `code` is stable and machine-readable, `details` JSON.
+    """
 
     code = "agent_error"
     retryable = False

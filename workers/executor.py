@@ -58,19 +58,19 @@ async def execute(attempt: Attempt, runner: Runner) -> Outcome:
 
 async def _run(attempt: Attempt, runner: Runner) -> Ended:
     seconds = _seconds_left(attempt)
-    out_of_time = False
+    expired = False
     try:
         async with asyncio.timeout(seconds) as limit:
             try:
                 result = await runner(attempt)
             finally:
-                out_of_time = limit.expired()
+                expired = limit.expired()
         _refuse_leftovers(attempt)
         return Ended(Outcome.FINISHED, output=result.output, lines=result.lines)
     except Suspended as left:
         return left.ended
     except BaseException as error:  # noqa: BLE001 - an agent may raise anything, and on its way out too
-        if out_of_time and attempt.ended_by is None:
+        if expired and attempt.ended_by is None:
             attempt.leave("timeout")
         return _left(attempt) if attempt.ended_by is not None else _failed(error)
 
@@ -113,7 +113,8 @@ def _refuse_leftovers(attempt: Attempt) -> None:
         )
 
 
-def _out_of_time(attempt: Attempt) -> Failure:
+def out_of_time(attempt: Attempt) -> Failure:
+    """The failure of an attempt that ran past its deadline."""
     if attempt.task.timeout_s is not None and attempt.deadline != attempt.task.deadline_at:
         return Failure(
             "timeout", f"The attempt ran longer than {attempt.task.timeout_s:g} s.", Cause.DEADLINE
@@ -124,7 +125,7 @@ def _out_of_time(attempt: Attempt) -> Failure:
 def _left(attempt: Attempt) -> Ended:
     """The attempt had to leave: because of a stop or a lost lease (nothing to write), a drain, or its deadline."""
     if attempt.ended_by == "timeout":
-        return Ended(Outcome.FAILED, failure=_out_of_time(attempt))
+        return Ended(Outcome.FAILED, failure=out_of_time(attempt))
     if attempt.ended_by in ("stop", "lost"):
         return Ended(Outcome.STOPPED)
     step = attempt.replay.open_irreversible

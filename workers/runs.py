@@ -6,19 +6,20 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
 from common.domain.suspicion import Suspicion
-from common.domain.tasks import Fence
+from common.domain.tasks import Failure, Fence
 from common.services import attempts
 from common.services.claims import Claimed
 from common.store.group_commit import GroupCommit
 from runyard.errors import Cancelled
 from workers.attempt import Attempt, patiently
-from workers.executor import Runner, execute
+from workers.executor import Runner, execute, out_of_time
 from workers.failures import classify
 from workers.isolation.lease import Lease
 from workers.isolation.loop_guard import LoopGuard
@@ -164,7 +165,36 @@ class Runs:
         attempt.ended_by = life.left
         life.attempt = attempt
         attempt.check()
-        await execute(attempt, runner)
+        watch = self._loop.create_task(
+            self._watch(life), name=f"watch-{life.claimed.task.id}", context=Context()
+        )
+        try:
+            await execute(attempt, runner)
+        finally:
+            watch.cancel()
+
+    async def _watch(self, life: Life) -> None:
+        """See to it that a run which has to end does: an agent may swallow its cancellation.
+
+        One that is past its deadline and does not end is failed from here; its code goes on, holding its slot, but
+        every call of its context is refused.
+        """
+        attempt = life.attempt
+        assert attempt is not None
+        task_id, grace = life.claimed.task.id, self.lease.seconds if self.lease is not None else 10.0
+        while attempt.ended_by is None:
+            left = attempt.seconds_left()
+            if left is not None and left < 0:
+                attempt.leave("timeout")
+            else:
+                await asyncio.sleep(grace if left is None else min(grace, left + 0.1))
+        await asyncio.sleep(grace)
+        logger.warning(
+            "A run does not end: its code swallows the cancellation and keeps its slot",
+            action="overdue", task=task_id, agent=life.claimed.task.agent_name, why=attempt.ended_by,
+        )  # fmt: skip
+        if attempt.ended_by == "timeout":
+            await self._store_failure(life, out_of_time(attempt))
 
     async def _ended(self, former: Life) -> bool:
         """End a former life of a task that was claimed here again; whether it could be."""
@@ -184,8 +214,11 @@ class Runs:
         await patiently(lambda: self._writer.call(attempts.release, command), lambda: life.ended_by, task_id)
 
     async def _fail(self, life: Life, error: Exception) -> None:
+        await self._store_failure(life, classify(error))
+
+    async def _store_failure(self, life: Life, failure: Failure) -> None:
         task_id = life.claimed.task.id
-        command = attempts.Fail(task_id, life.fence, classify(error))
+        command = attempts.Fail(task_id, life.fence, failure)
         try:
             await patiently(lambda: self._writer.call(attempts.fail, command), lambda: life.left, task_id)
         except (asyncio.CancelledError, Cancelled):

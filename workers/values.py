@@ -84,14 +84,19 @@ def name(value: Any, call: str, what: str = "the name") -> str:
     return found
 
 
+#: The longest time span a call may name, in seconds: beyond it dates cannot be written.
+LONGEST_WAIT: Final = 10 * 366 * 86_400.0
+
+
 def seconds(value: Any, call: str, what: str) -> float | None:
     """A time span in seconds, or None. Raises `AgentError` invalid_call."""
     if value is None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
+    if not number or not math.isfinite(value) or not 0 < value <= LONGEST_WAIT:
         raise AgentError(
-            f"{call}: {what} must be a positive number of seconds, not {json_form.clean(repr(value))[:100]}.",
+            f"{call}: {what} must be a positive number of seconds, ten years at most, not "
+            f"{json_form.clean(repr(value))[:100]}.",
             code="invalid_call",
             call=call,
         )

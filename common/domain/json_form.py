@@ -18,6 +18,7 @@ import re
 import uuid
 from collections import UserString
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set, ValuesView
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -26,8 +27,11 @@ from pydantic_core import to_jsonable_python
 
 #: How deep a value may nest. orjson stops at 254, and a stored value is wrapped a few times on its way out.
 DEEPEST: Final = 200
-#: Lists and objects in a value: what contains itself many times over is refused before it fills the memory.
-_MOST_MEMBERS: Final = 2_000_000
+#: Members of a value that has to be walked: what has no end, or contains itself many times over, is refused before
+#: it fills the memory.
+_MOST_MEMBERS: Final = 500_000
+#: Steps from an object of some type to what is JSON by itself.
+_MOST_FOLDS: Final = 20
 _INTEGERS: Final = range(-(2**63), 2**64)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -146,7 +150,7 @@ class _Walk:
     def __init__(self) -> None:
         self._left = _MOST_MEMBERS
 
-    def convert(self, value: Any, depth: int) -> Any:
+    def convert(self, value: Any, depth: int, folds: int = 0) -> Any:
         """The form of `value` in types that orjson writes as they are."""
         if value is None or value is True or value is False:
             return value
@@ -158,13 +162,18 @@ class _Walk:
             if isinstance(value, int):
                 return _integer(value)
         if isinstance(value, dict | list | tuple | Set | Mapping):
-            self._left -= 1
+            self._count()
             if depth >= DEEPEST:
                 raise NotJson(_TOO_DEEP)
-            if self._left < 0:
-                raise NotJson(_TOO_MANY)
             return self._container(value, depth)
-        return self.convert(_unfold(value), depth)
+        if folds >= _MOST_FOLDS:  # what unfolds into another of its kind, for ever
+            raise NotJson(_TOO_DEEP)
+        return self.convert(_unfold(value), depth, folds + 1)
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise NotJson(_TOO_MANY)
 
     def _container(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
@@ -179,14 +188,16 @@ class _Walk:
         found: list[Any] = []
         try:
             for member in members:
-                found.append(self.convert(member, depth + 1))  # noqa: PERF401 - the refusal needs the place
+                self._count()
+                found.append(self.convert(member, depth + 1))
         except NotJson as error:
             raise error.inside(f"[{len(found)}]") from None
         return found
 
     def _object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for key, member in list(value.items()):
+        for key, member in list(islice(value.items(), self._left + 1)):
+            self._count()
             text = _key(key)
             if text in found:
                 first = next(k for k in value if _key(k) == text)
@@ -323,7 +334,7 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (PurePath, lambda value: clean(str(value))),
     (fractions.Fraction, str),
     (UserString, lambda value: clean(str(value))),
-    ((Sequence, ValuesView), list),
+    ((Sequence, ValuesView), lambda value: list(islice(value, _MOST_MEMBERS + 1))),
 )
 
 

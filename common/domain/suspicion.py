@@ -14,6 +14,8 @@ from typing import Final
 
 #: Attempts after which progress no longer clears a run: one that dies after each step would go on for ever.
 MOST_ATTEMPTS: Final = 25
+#: Times others may interrupt a run before it finishes a step; then it runs alone.
+MOST_INTERRUPTIONS: Final = 3
 
 
 class Suspicion(IntEnum):
@@ -31,28 +33,36 @@ class Loss(StrEnum):
     SILENT = "silent"  # the lease ran out: killed, crashed, cut off, or the host is gone
     CRASHED = "crashed"  # the process was seen to end by itself, or to be killed for its memory
     SUSPECTED = "suspected"  # the quarantine process died, and this run may have been the cause
-    MOVED = "moved"  # another run was the cause, or the process ended in order
+    CROWDED = "crowded"  # another run was the cause
+    MOVED = "moved"  # the process ended in order
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a loss means for one run: its suspicion from now on, and whether a retry is charged for it."""
+    """What a loss means for one run: its suspicion from now on, whether a retry is charged for it, and how often others
+    have interrupted it since it got on."""
 
     suspicion: Suspicion
     charged: bool = False
+    interrupted: int = 0
 
 
-def judge(suspicion: int, loss: Loss, progressed: bool, attempt: int) -> Judgement:
+def judge(suspicion: int, loss: Loss, progressed: bool, attempt: int, interrupted: int = 0) -> Judgement:
     """Judge the loss of a worker's process for a run that was executing in it or in a process it had started.
 
     `progressed` says that the attempt finished a step: a run that gets on is not what ends its process. Only a
     suspect pays, and only when a worker is lost together with its quarantine process, as then nothing else would
-    bound its attempts.
+    bound its attempts. A run that others have interrupted several times gets a process of its own, where nothing does.
     """
     now = Suspicion(min(max(suspicion, Suspicion.NONE), Suspicion.ALONE))
     if loss is Loss.SUSPECTED:
         return Judgement(Suspicion.ALONE)
-    if loss is Loss.MOVED or (progressed and attempt < MOST_ATTEMPTS):
+    if loss is Loss.CROWDED and not progressed:
+        again = interrupted + 1
+        return (
+            Judgement(Suspicion.ALONE) if again >= MOST_INTERRUPTIONS else Judgement(now, interrupted=again)
+        )
+    if loss in (Loss.MOVED, Loss.CROWDED) or (progressed and attempt < MOST_ATTEMPTS):
         return Judgement(now)
     if now >= Suspicion.SUSPECT:
         return Judgement(Suspicion.ALONE, charged=True)

@@ -45,7 +45,7 @@ def leave_blocked(tx: Tx, worker_id: str, guilty: str | None, seconds: float, st
     """
     owned = tasks.owned(tx.conn, worker_id)
     fence = owned.pop(guilty, None) if guilty is not None else None
-    handed_on = hand_on(tx, owned, Loss.CRASHED if fence is None else Loss.MOVED)
+    handed_on = hand_on(tx, owned, Loss.CRASHED if fence is None else Loss.CROWDED)
     if guilty is not None and fence is not None:
         blame(tx, guilty, fence, blocked_loop(seconds, stack))
     return handed_on
@@ -99,14 +99,15 @@ def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
 def _change(
     tx: Tx, task: Task, fence: Fence, loss: Loss, progressed: bool, open_step: dict[str, Any] | None
 ) -> Change:
-    judgement = judge(task.suspicion, loss, progressed, fence.attempt)
+    judgement = judge(task.suspicion, loss, progressed, fence.attempt, task.releases)
     suspicion = {"suspicion": int(judgement.suspicion)}
+    kept = suspicion | {"releases": judgement.interrupted}
     if open_step is not None:
         asked = {"id": open_step["question_id"], **_payload(open_step)}
         return Change(task.id, Event.REVIEW, fence, data={"asked": [asked]}, values=suspicion)
     data = {"worker": task.lease_owner, "loss": loss.value, "delay_s": 0.0} | suspicion
     if not judgement.charged:
-        return Change(task.id, Event.RESCUE, fence, data=data, values=back_to_queue(tx) | suspicion)
+        return Change(task.id, Event.RESCUE, fence, data=data, values=back_to_queue(tx) | kept)
     failure = _lost_again(task)
     verdict = decide(failure, task.retries, task.retry_policy, random.random())
     error = failure.to_json(fence.attempt)

@@ -77,3 +77,19 @@ def hangs(ctx: BlockingContext, args: dict[str, Any]) -> None:
 def quick(ctx: BlockingContext, args: dict[str, Any]) -> str:
     """Needs a thread for a moment."""
     return str(ctx.step("quick", lambda: "done"))
+
+
+@agent("@poison/forks")
+async def forks(ctx: Context, args: dict[str, Any]) -> str:
+    """Leaves a child behind that returns to the loop, as a classic daemon does."""
+    if os.fork() == 0:
+        if args["how"] == "exits":
+            raise SystemExit(0)
+        return "child"
+    return "parent"
+
+
+@agent("@poison/forks_in_thread")
+def forks_in_thread(ctx: BlockingContext, args: dict[str, Any]) -> str:
+    """The same from a thread."""
+    return "child" if os.fork() == 0 else "parent"

@@ -123,6 +123,38 @@ def test_a_loop_that_is_spun_on_past_its_own_timeout_is_ended_too(kept: Kept) ->
     assert (task["status"], task["error"]["code"]) == ("failed", "agent_blocked_loop")
 
 
+@pytest.mark.timeout(120)
+def test_a_forked_child_ends_when_it_comes_back_and_takes_no_run_along(kept: Kept, tmp_path: Path) -> None:
+    kept.settle()
+    worker = kept.stack.processes["worker-1"].pid
+    neighbours = kept.neighbours(tmp_path)
+    for agent, args in (
+        ("@poison/forks", {"how": "exits"}),
+        ("@poison/forks", {"how": "returns"}),
+        ("@poison/forks_in_thread", {}),
+    ):
+        assert _ended(kept, agent, **args)["output"] == "parent"
+    kept.assert_unharmed(neighbours)
+    written = {line.split()[1] for ledger in kept.ledgers for line in ledger.read_text().splitlines()}
+    assert written == {str(worker)}, "no step was done in a child"
+    assert kept.ends == []
+    wait_until(lambda: _children(worker) == [], seconds=20)
+
+
+def _children(parent: int) -> list[int]:
+    """Child processes of this one that run the worker's program; those that have ended and wait are none."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, owner = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if int(owner) == parent and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
 @pytest.mark.timeout(320)
 def test_runs_that_kill_their_process_fail_alone_and_say_how_it_died(kept: Kept, tmp_path: Path) -> None:
     kept.settle()

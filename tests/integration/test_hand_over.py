@@ -245,6 +245,30 @@ async def test_messages_taken_in_by_a_call_that_never_saw_the_answer_are_not_los
         assert shop.task(task_id).output == ["hello"]
 
 
+async def test_a_run_that_swallows_its_cancellation_fails_at_its_timeout_all_the_same(
+    database_url: str,
+) -> None:
+    over = asyncio.Event()
+
+    async def deaf(ctx: Context, args: dict[str, Any]) -> None:
+        while not over.is_set():
+            try:
+                await asyncio.sleep(0.05)
+            except BaseException:  # noqa: BLE001 - an agent that lets nothing end it
+                continue
+
+    async with Workshop(database_url, lease_seconds=1.0) as shop:
+        engine = await shop.engine()
+        task_id = await shop.submit(shop.publish(deaf, timeout=0.5))
+        task = await shop.ended(task_id)
+        assert task.status is Status.FAILED
+        assert task.error is not None
+        assert (task.error["code"], task.attempt) == ("timeout", 1)
+        assert engine.running == 1, "its code holds its slot until it ends"
+        over.set()
+        await _until(lambda: engine.running == 0)
+
+
 async def _admit_until_ended(shop: Workshop, task_id: str, *duties: Any) -> None:
     async with asyncio.timeout(40):
         while shop.task(task_id).finished_at is None:

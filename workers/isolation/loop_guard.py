@@ -15,6 +15,8 @@ from typing import Any
 
 import structlog
 
+from workers.isolation.forks import end_if_forked
+
 logger = structlog.get_logger("runyard.loop")
 
 #: The id of the task on whose behalf code runs; inherited by the asyncio tasks and threads that a run starts.
@@ -85,12 +87,14 @@ class _Marked(Coroutine[Any, Any, Any]):
 
     def send(self, value: Any) -> Any:
         """Go on to the next await."""
+        end_if_forked()
         guard, before = self._guard, self._guard.executing
         guard.executing = self._run
         try:
             return self.inner.send(value)
         finally:
             guard.executing = before
+            end_if_forked()
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
         """Go on with an exception."""
@@ -102,6 +106,7 @@ class _Marked(Coroutine[Any, Any, Any]):
             return self.inner.throw(kind, value, trace)
         finally:
             guard.executing = before
+            end_if_forked()
 
     def close(self) -> None:
         """End the coroutine."""

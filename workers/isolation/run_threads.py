@@ -9,13 +9,26 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+import structlog
+
+from workers.isolation.forks import end_if_forked
 from workers.isolation.loop_guard import RUN
 from workers.pool.threads import DaemonThreads
 
+logger = structlog.get_logger("runyard.threads")
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _in_this_process(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    finally:
+        end_if_forked()
 
 
 class RunThreads(DaemonThreads):
@@ -34,12 +47,20 @@ class RunThreads(DaemonThreads):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue `fn(*args, **kwargs)`. Raises RuntimeError after `shutdown`."""
         run = RUN.get()
-        future = super().submit(fn, *args, **kwargs)
+        future = super().submit(_in_this_process, partial(fn, *args, **kwargs))
         if run is not None:
             with self._account:
                 self._by_run[run].add(future)
             future.add_done_callback(lambda done: self._returned(run, done))
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads. Only the pool does, and it cancels what is queued: `loop.shutdown_default_executor()` in
+        an agent would take them from every other run."""
+        if cancel_futures:
+            super().shutdown(wait, cancel_futures=True)
+        else:
+            logger.warning("An agent tried to shut down the worker's threads", action="shutdown")
 
     def _returned(self, run: str, future: Future[Any]) -> None:
         with self._account:

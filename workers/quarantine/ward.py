@@ -186,11 +186,11 @@ class Quarantine:
             others = dict(left)
             if guilty is not None:
                 rescues.blame(tx, guilty, others.pop(guilty), self._failure(ward))
-                rescues.hand_on(tx, others, Loss.MOVED)
+                rescues.hand_on(tx, others, Loss.MOVED if ward.ordered else Loss.CROWDED)
                 return
             suspects = {id_: others.pop(id_) for id_ in executing or set(left)} if not ward.ordered else {}
             rescues.hand_on(tx, suspects, Loss.SUSPECTED)
-            rescues.hand_on(tx, others, Loss.MOVED)
+            rescues.hand_on(tx, others, Loss.MOVED if ward.ordered else Loss.CROWDED)
 
     def _failure(self, ward: _Ward) -> Failure:
         status, oom = ward.process.status, ward.process.out_of_memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.domain.suspicion import MOST_ATTEMPTS, Judgement, Loss, Suspicion, judge
+from common.domain.suspicion import MOST_ATTEMPTS, MOST_INTERRUPTIONS, Judgement, Loss, Suspicion, judge
 
 NONE, ONCE, SUSPECT, ALONE = Suspicion.NONE, Suspicion.LOST_ONCE, Suspicion.SUSPECT, Suspicion.ALONE
 
@@ -42,3 +42,11 @@ def test_progress_does_not_excuse_a_run_that_dies_after_every_step_for_ever() ->
 def test_a_suspicion_of_another_version_is_read_as_the_nearest_known() -> None:
     assert judge(9, Loss.MOVED, progressed=False, attempt=1).suspicion is ALONE
     assert judge(-1, Loss.MOVED, progressed=False, attempt=1).suspicion is NONE
+
+
+def test_a_run_that_others_interrupt_again_and_again_gets_a_process_of_its_own() -> None:
+    first = judge(NONE, Loss.CROWDED, progressed=False, attempt=1, interrupted=0)
+    assert first == Judgement(NONE, interrupted=1)
+    last = judge(NONE, Loss.CROWDED, progressed=False, attempt=3, interrupted=MOST_INTERRUPTIONS - 1)
+    assert last == Judgement(ALONE)
+    assert judge(NONE, Loss.CROWDED, progressed=True, attempt=3, interrupted=2) == Judgement(NONE)

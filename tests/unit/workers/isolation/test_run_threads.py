@@ -18,4 +18,11 @@ def test_a_call_is_its_runs_until_it_returns_whoever_stopped_waiting_for_it() ->
     assert threads.of("b") == []
     go.set()
     wait_until(lambda: threads.of("a") == [])
-    threads.shutdown(wait=True)
+    threads.shutdown(wait=True, cancel_futures=True)
+
+
+def test_the_threads_of_all_runs_are_not_an_agents_to_shut_down() -> None:
+    threads = RunThreads(2)
+    threads.shutdown(wait=True)  # as loop.shutdown_default_executor() does
+    assert threads.submit(int, "7").result(5) == 7
+    threads.shutdown(wait=True, cancel_futures=True)  # as the pool does

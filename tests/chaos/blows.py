@@ -145,7 +145,7 @@ def worker_leave_in_claim(hand: Hand) -> None:
     connection.execute(text(query), {"pid": pid})
     _wait_for_waiting_claim(hand)
     hand.site.processes.ask_to_leave(name)
-    hand.later(1.0, lock.close)
+    hand.later(1.0, lock.close, alone=True)
 
 
 def _wait_for_waiting_claim(hand: Hand, seconds: float = 3.0) -> None:
@@ -205,19 +205,20 @@ def broker_full(hand: Hand) -> None:
     rabbit = hand.site.rabbit
     if rabbit is not None:
         rabbit.control("set_vm_memory_high_watermark", "absolute", "1")
-        hand.later(6, lambda: rabbit.control("set_vm_memory_high_watermark", "absolute", "1GB"))
+        restore = ("set_vm_memory_high_watermark", "absolute", "1GB")
+        hand.later(6, lambda: rabbit.control(*restore), alone=True)
         return
     with _redis(hand) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "1")
-    hand.later(6, lambda: _configure(hand, "maxmemory", "0"))
+    hand.later(6, lambda: _configure(hand, "maxmemory", "0"), alone=True)
 
 
 def broker_readonly(hand: Hand) -> None:
     """The Redis is a replica for six seconds, as after a failover that this client missed."""
     with _redis(hand) as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
-    hand.later(6, lambda: _primary(hand))
+    hand.later(6, lambda: _primary(hand), alone=True)
 
 
 def _configure(hand: Hand, name: str, value: str) -> None:

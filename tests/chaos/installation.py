@@ -145,7 +145,8 @@ class Installation:
         """Ask the database beside all pools; nothing while it is away."""
         db = Database(self.driver_url, pool_size=1)
         try:
-            with db.begin() as connection:
+            # A look must not wait for a writer: on SQLite that may be the storm itself.
+            with db.read() if query.startswith("SELECT") else db.begin() as connection:
                 result = connection.execute(text(query))
                 return [tuple(row) for row in result] if result.returns_rows else []
         except DBAPIError:

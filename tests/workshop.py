@@ -30,6 +30,7 @@ from workers.isolation.loop_guard import LoopGuard
 from workers.isolation.run_threads import RunThreads
 from workers.pool import Slots
 from workers.preparation import Preparation
+from workers.quarantine import Quarantine
 from workers.values import Bounds
 
 
@@ -116,7 +117,12 @@ class Workshop:
     def publish_definition(self, definition: AgentDefinition, org: str | None = None) -> None:
         self.transact(lambda tx: agents.publish(tx, org or self.org, parse(definition.manifest), shared=True))
 
-    async def engine(self, capacity: int | None = None, lease_seconds: float | None = None) -> Engine:
+    async def engine(
+        self,
+        capacity: int | None = None,
+        lease_seconds: float | None = None,
+        quarantine: Quarantine | None = None,
+    ) -> Engine:
         """Start another worker."""
 
         size = capacity or self.capacity
@@ -137,7 +143,9 @@ class Workshop:
             self.bounds,
         )
         lease = lease_seconds or self.lease_seconds
-        engine = Engine(self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard)
+        engine = Engine(
+            self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard, quarantine
+        )
         self.engines.append(engine)
         await engine.start()
         return engine

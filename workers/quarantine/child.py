@@ -139,6 +139,7 @@ class Child:
         limit = self._settings.loop_block_seconds or self._settings.lease_seconds
         watchdog = Watchdog(self._loop, self._guard, limit, _leave_blocked)
         watchdog.start()
+        self._send({"ready": True})
         threading.Thread(target=self._read, name="messages", daemon=True).start()
         await self._finish.wait()
         await self._runs.drain(self._drain_seconds if self._drain_seconds is not None else 3600.0)

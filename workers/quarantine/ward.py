@@ -17,7 +17,7 @@ import structlog
 from common.domain.lifecycle import Cause
 from common.domain.suspicion import Loss, Suspicion
 from common.domain.tasks import Failure, Fence
-from common.services import rescues
+from common.services import attempts, rescues
 from common.store.transaction import Store
 from runyard.errors import Cancelled
 from workers.attempt import patiently
@@ -43,6 +43,7 @@ class _Ward:
     alone: bool
     lives: dict[str, Life] = field(default_factory=dict)
     over: dict[str, asyncio.Event] = field(default_factory=dict)
+    ready: bool = False  # it executes what it is sent
     ordered: bool = False  # we ended it: its death says nothing about its runs
     judged: asyncio.Task[None] | None = None
 
@@ -100,6 +101,7 @@ class Quarantine:
         ward: _Ward
 
         def on_message(message: dict[str, object]) -> None:
+            ward.ready = ward.ready or "ready" in message
             over = ward.over.get(str(message.get("ended")))
             if over is not None:
                 over.set()
@@ -177,12 +179,16 @@ class Quarantine:
     def _settle(self, ward: _Ward, left: dict[str, Fence]) -> None:
         status = ward.process.status
         executing = ward.process.executing() & left.keys()
-        guilty = None if ward.ordered else _guilty(ward, set(left), executing)
+        guilty = None if ward.ordered or not ward.ready else _guilty(ward, set(left), executing)
         logger.error(
             "A quarantine process ended", action="quarantine", how=_how(status, ward.process.out_of_memory),
             runs=len(left), executing=sorted(executing), guilty=guilty or "not known",
         )  # fmt: skip
         with self._store.begin() as tx:
+            if not ward.ready and not ward.ordered:  # it has executed nothing: no run is to blame
+                reason = "its quarantine process did not start"
+                attempts.release(tx, [attempts.Release(id_, fence, reason) for id_, fence in left.items()])
+                return
             others = dict(left)
             if guilty is not None:
                 rescues.blame(tx, guilty, others.pop(guilty), self._failure(ward))

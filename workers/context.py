@@ -112,8 +112,10 @@ class RunContext(Context):
         if isinstance(question, str):
             asks = {key: lambda: self._question(key, question, schema, options, *waits)}
             return (await self._answered(asks))[0]
+        if not question:
+            raise AgentError("ctx.ask: give a question, or a list of some.", code="invalid_question")
         several = [_one_of_several(one) for one in question]
-        if len({q["key"] for q in several}) < len(several) or not several:
+        if len({q["key"] for q in several}) < len(several):
             raise AgentError("ctx.ask: every question needs a key of its own.", code="invalid_question")
         asks = {
             f"{key}.{q['key']}": functools.partial(

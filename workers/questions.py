@@ -26,6 +26,8 @@ class Question:
         """Raises `AgentError` invalid_schema; invalid_question for options or a default that do not fit the schema;
         value_not_json; event_too_large."""
         text = values.text(text, "ctx.ask", "the question")
+        if not text.strip():
+            raise AgentError("ctx.ask: the question is empty.", code="invalid_question")
         call = f"ctx.ask {values.shown(text[:60])}"
         offered = _options(options, call)
         if schema is None and offered:
@@ -45,6 +47,10 @@ class Question:
 def usable(schema: Any, call: str) -> Any:
     """A JSON Schema that answers can be checked against. Raises `AgentError` invalid_schema."""
     found = values.given(schema, f"{call}, schema")
+    if found is False or found == {"not": {}}:
+        raise AgentError(
+            f"{call}: no answer fits its schema.", code="invalid_schema", field="schema", call=call
+        )
     try:
         schemas.check_schema(found)
     except RunyardError as refusal:
@@ -60,6 +66,10 @@ def _options(options: Any, call: str) -> list[Any]:
             f"{call}: options must be a list, not {type(options).__name__}.",
             code="invalid_question",
             call=call,
+        )
+    if not options:
+        raise AgentError(
+            f"{call}: options is empty: leave it out, or offer some.", code="invalid_question", call=call
         )
     return list(values.given(list(options), f"{call}, options"))
 

@@ -159,6 +159,14 @@ CALLS: list[tuple[str, Any, str, str]] = [
     ("default misfit", lambda ctx: ctx.ask(ASK, options=["a"], default="b"), Q, "the default 'b' does"),
     ("options text", lambda ctx: ctx.ask(ASK, options="abc"), Q, "options must be a list, not str"),
     ("several", lambda ctx: ctx.ask([{"text": "a"}]), Q, "each of several questions is {key, text"),
+    ("no options", lambda ctx: ctx.ask(ASK, options=[]), Q, "options is empty"),
+    ("no text", lambda ctx: ctx.ask(" "), Q, "the question is empty"),
+    ("no questions", lambda ctx: ctx.ask([]), Q, "give a question, or a list of some"),
+    ("no question", lambda ctx: ctx.ask(None), Q, "give a question, or a list of some"),
+    ("nothing fits", lambda ctx: ctx.ask(ASK, schema=False), S, "no answer fits its schema"),
+    ("nothing is", lambda ctx: ctx.ask(ASK, schema={"not": {}}), S, "no answer fits its schema"),
+    ("for ever", lambda ctx: ctx.ask(ASK, timeout=1e300), C, "ten years at most"),
+    ("endless", lambda ctx: _value(range(10**9)), "result_not_json", "too many members"),
     ("twice", lambda ctx: ctx.ask([{"key": "a", "text": "a"}] * 2), Q, "a key of its own"),
 ]  # fmt: skip
 

@@ -125,7 +125,7 @@ class Supervisor:
                 self._tell_ready(child)
                 return
             raise GivenUp(f"{child.name} failed: {_reason(child, code)}", child.last_lines(), code_for(code))
-        if code == CANNOT_WORK and not _explained(child):
+        if code == CANNOT_WORK and child.name.startswith("worker") and not _explained(child):
             code = 1  # an agent that ended its worker with this very code says nothing about the settings
         child.restarts = child.restarts.after(child.lived, code)
         if child.restarts.deaths == 2 and child.spec.mend and (mended := child.spec.mend()):
@@ -192,7 +192,7 @@ def _kill(child: Child) -> None:
 
 
 def _explained(child: Child) -> bool:
-    """Whether a child that ended with `CANNOT_WORK` has said so: its last line names the program."""
+    """Whether a worker that ended with `CANNOT_WORK` has said so: its last line names the program."""
     return child.spec.log is None or any(line.startswith("runyard ") for line in child.last_lines(1))
 
 

@@ -170,8 +170,11 @@ def _told_and_counted_once(ward: Ward, task_id: str) -> None:
 def _done_once(ward: Ward) -> None:
     done = [(name, what, key) for name, what, key in ward.left("done")]
     assert Counter((name, what) for name, what, _ in set(done)) == EXPECTED  # a repeated call has its old key
-    # A call is made again only if its process died before its result, or a sibling's, was on record.
-    lost = Counter(key.partition("/")[0].removeprefix("turn#") for key in ward.deaths("end", "before"))
+    # A call is made again only if its process died before its result was on record: at a write of its own, or at one
+    # of a sibling's beginning or result.
+    at = [("end", "before"), ("begin", "before"), ("begin", "after")]
+    keys = [key for write, when in at for key in ward.deaths(write, when)]
+    lost = Counter(key.partition("/")[0].removeprefix("turn#") for key in keys)
     for (name, what), times in Counter((name, what) for name, what, _ in done).items():
         assert times <= 1 + lost[what], (name, what)
     assert all(times == 1 for call, times in Counter(done).items() if call[0] == "crash_pay")

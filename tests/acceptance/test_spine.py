@@ -102,4 +102,6 @@ def test_a_worker_that_cannot_start_says_why_and_ends_with_a_failure(stack: Stac
         command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
     )
     assert ended.returncode not in (0, -9)
-    assert "RUNYARD_AGENTS: no.such.module" in ended.stdout + ended.stderr
+    assert (
+        "RUNYARD_AGENTS: there is no module, file or folder 'no.such.module'" in ended.stdout + ended.stderr
+    )

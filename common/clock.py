@@ -1,7 +1,7 @@
 """The database's clock as this process knows it: leases, deadlines and due times go by it, not by the host's.
 
 Hosts whose clocks are apart must agree on what has expired. A process reads the database's clock in each of its
-transactions; between two samples it counts the seconds that pass, with a clock that nobody can set.
+transactions; between two samples it counts the seconds that pass, on a clock that cannot be set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _GROWTH: Final = 0.01
 
 
 def elapsed() -> float:
-    """Seconds since some fixed moment, suspension of the host included; nobody can set it."""
+    """Seconds since some fixed moment, suspension of the host included; it cannot be set."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

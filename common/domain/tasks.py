@@ -12,7 +12,7 @@ class Fence(NamedTuple):
     """What every write of an attempt carries, to show that its claim still owns the task.
 
     The number alone can be given twice: a claim that a database crash or a failover rolled back is followed by
-    another of the same number. The token is random, made anew for each claim.
+    another of the same number. The token is random, a new one for each claim.
     """
 
     attempt: int

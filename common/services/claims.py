@@ -21,7 +21,7 @@ from common.store.transitions import Change, Head, head, move
 
 
 class LeaseLost(RunyardError):
-    """This worker was declared lost; it must end its runs and enlist anew."""
+    """This worker was declared lost; it must end its runs and enlist again."""
 
     code = "lease_lost"
 
@@ -36,7 +36,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A task this worker now owns, with what it has done before and what it was told.
+    """A task this worker now owns, with what it has done before and the answers it was given.
 
     `at` is when it was claimed, on the database's clock.
     """

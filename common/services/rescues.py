@@ -67,7 +67,7 @@ def blocked_loop(seconds: float, stack: str = "") -> Failure:
 def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
     """Let a run pay for the process it has ended: it fails, or is tried again at its agent's own cost.
 
-    One with an irreversible step open is parked instead, as nobody knows whether that step took effect.
+    One with an irreversible step open is parked instead: whether that step took effect is not known.
     """
     if journal.open_irreversible(tx.conn, [task_id]):
         hand_on(tx, {task_id: fence}, Loss.SUSPECTED)

@@ -69,7 +69,7 @@ class Live:
         self._put((WORKER + worker_id, task_id))
 
     def check(self) -> Diagnosis | None:
-        """Publish a message that nobody follows, on the caller's thread; what is wrong with Redis, or None."""
+        """Publish a message without followers, on the caller's thread; what is wrong with Redis, or None."""
         if self._client is None:
             return None
         try:

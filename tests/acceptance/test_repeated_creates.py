@@ -88,7 +88,7 @@ def test_a_stored_run_is_answered_at_once_after_the_api_died(
 
     seconds, statuses, answer = repeat(stack, RUN, body, "answer")
 
-    assert not statuses, "the run was stored: nobody has to wait for its sender's lease"
+    assert not statuses, "the run was stored: no caller waits for its sender's lease"
     assert seconds < 5
     assert tasks_of(stack, "died before the answer") == [answer["task_id"]]
 

@@ -160,7 +160,7 @@ def _wait_for_waiting_claim(hand: Hand, seconds: float = 3.0) -> None:
 
 
 def worker_row_lost(hand: Hand) -> None:
-    """A worker dies, and its row is gone: its runs name an owner that nobody knows."""
+    """A worker dies, and its row is gone: its runs name an owner that has no row."""
     if name := hand.pick_worker():
         pid = hand.pid(name)
         hand.site.note_struck(pid)

@@ -166,14 +166,16 @@ def _engine() -> Any:
     return importlib.import_module("workers.testkit")
 
 
-#: What making the database and the engine may take besides the run itself, in seconds.
+#: What making the database and the engine may take before the run begins, and clearing up after it, in seconds.
 _STARTING = 60.0
+#: How long a loop may leave a call unanswered before it counts as blocked, in seconds.
+_ANSWERING = 2.0
 
 
-def _run_on(loop: asyncio.AbstractEventLoop, request: Request) -> Outcome:
+def _run_on(loop: asyncio.AbstractEventLoop, request: Request, began: threading.Event) -> Outcome:
     # Not `asyncio.run`: that waits for what the agent left running, in threads and in tasks, however long.
     try:
-        outcome = loop.run_until_complete(_engine().run(request))
+        outcome = loop.run_until_complete(_engine().run(request, began.set))
         assert isinstance(outcome, Outcome)
         return outcome
     finally:
@@ -183,20 +185,36 @@ def _run_on(loop: asyncio.AbstractEventLoop, request: Request) -> Outcome:
         loop.close()
 
 
+def _answers(loop: asyncio.AbstractEventLoop) -> bool:
+    answered = threading.Event()
+    try:
+        loop.call_soon_threadsafe(answered.set)
+    except RuntimeError:  # it is closed: the run has ended
+        return True
+    return answered.wait(_ANSWERING)
+
+
 def _on_a_loop(request: Request) -> Outcome:
     """In a thread of its own, so that it works wherever a test runs."""
     done: list[Outcome] = []
     failed: list[BaseException] = []
+    loop = _engine().new_loop()
+    began = threading.Event()
 
     def work() -> None:
         try:
-            done.append(_run_on(_engine().new_loop(), request))
+            done.append(_run_on(loop, request, began))
         except BaseException as error:  # noqa: BLE001 - raised again below
             failed.append(error)
+        finally:
+            began.set()
 
     thread = threading.Thread(target=work, name="runyard-testing", daemon=True)
     thread.start()
-    thread.join(request.timeout + _STARTING)
+    began.wait(_STARTING)
+    thread.join(request.timeout)
+    if thread.is_alive() and _answers(loop):
+        thread.join(_STARTING)
     if thread.is_alive():
         where = "".join(traceback.format_stack(sys._current_frames().get(thread.ident or 0), limit=5))
         raise AssertionError(

@@ -37,11 +37,12 @@ _MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is 
 _FAR = 10 * 365 * 86400.0  # seconds: every back-off is over by then
 
 
-async def run(request: Request) -> Outcome:
-    """Make the run; see `runyard.testing.run`."""
+async def run(request: Request, began: Callable[[], None] = lambda: None) -> Outcome:
+    """Make the run; see `runyard.testing.run`. `began` is called once when all is ready and the time counts."""
     with tempfile.TemporaryDirectory(prefix="runyard-test-", ignore_cleanup_errors=True) as folder:
         bench = await asyncio.to_thread(_Bench, Path(folder), request)
         try:
+            began()
             async with asyncio.timeout(request.timeout):
                 return await bench.go()
         except TimeoutError:

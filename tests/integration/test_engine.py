@@ -414,9 +414,13 @@ async def test_a_worker_declared_lost_can_write_nothing_and_begins_a_new_life(da
         first_life = engine.worker_id
         task_id = await shop.submit(shop.publish(work))
         await shop.until(task_id, Status.RUNNING)
-        with shop.store.begin() as tx:  # as a scheduler with a clock far ahead would
-            tx.now += 60
-            assert workers.declare_lost(tx) == [first_life]
+
+        def declared_lost() -> bool:
+            with shop.store.begin() as tx:  # as a scheduler with a clock far ahead would
+                tx.now += 60
+                return workers.declare_lost(tx) == [first_life]  # nobody, while it is beating
+
+        await _until(declared_lost)
         await asyncio.to_thread(Rescue(shop.store).run_once)
         await asyncio.to_thread(Admit(shop.store).run_once)
         task = await shop.ended(task_id)

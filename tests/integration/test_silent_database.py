@@ -156,7 +156,7 @@ def test_every_surface_answers_503_within_seconds_while_the_database_is_frozen(
             ("POST", "/api/v1/agents/%40demo%2Fecho/run", run),
             ("GET", "/readyz", None),
             ("GET", "/metrics", None),
-            ("POST", "/api/agent/run", {"agent": "echo"}),
+            ("POST", "/api/agent/run", {"agentName": "echo", "args": {}}),
             ("POST", "/run-agent", {"message": "x"}),
             ("GET", "/api/schedules", None),
             ("GET", "/api/v3/agents", None),

@@ -241,10 +241,8 @@ def test_an_agent_that_blocks_the_loop_fails_the_test_and_is_named() -> None:
             pass
 
     released = threading.Event()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runyard.testing._STARTING", 10.0)  # a busy machine makes databases slowly
-        with pytest.raises(AssertionError, match=r"(?s)did not end within 0\.5 s.*in blocking"):
-            run(blocking, timeout=0.5)
+    with pytest.raises(AssertionError, match=r"(?s)did not end within 2 s.*in blocking"):
+        run(blocking, timeout=2)
     released.set()
 
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from pydantic import ValidationError
+
 from common.domain import json_form, schemas
 from common.domain.errors import NotFound, RunyardError, StaleFence, Unavailable
 from common.domain.ids import uuid7
+from common.domain.run_request import OPTIONS, RunRequest, options_of
 from common.domain.specs import RunSpec
 from common.services import agents, steps, submissions
 from common.store import tasks
@@ -20,6 +23,41 @@ from workers.isolation.engine_threads import in_engine_thread
 
 T = TypeVar("T")
 _LONGEST_TITLE: Final = 120  # characters, as other runs' titles
+#: What an agent may say of its child besides the arguments; what each means, `RunRequest` tells.
+_NOT_OF_CHILDREN: Final = (
+    "callback",
+    "background",
+    "streaming_tokens",
+)  # they are between a caller and its run
+OPTIONS_OF_CHILDREN: Final = (
+    "version", "priority", "deadline", "ttl", "metadata", *(o for o in OPTIONS if o not in _NOT_OF_CHILDREN),
+)  # fmt: skip
+
+
+def child_request(options: dict[str, Any], call: str) -> RunRequest:
+    """The options of a `ctx.run`, read. Raises `AgentError` invalid_call, which names the option."""
+    for name in options:
+        if name not in OPTIONS_OF_CHILDREN:
+            raise AgentError(
+                f"{call}: there is no option {name[:100]!r}. Options are {', '.join(OPTIONS_OF_CHILDREN)}.",
+                code="invalid_call",
+                call=call,
+            )
+    try:
+        wanted = RunRequest.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise AgentError(f"{call}, {at}: {first['msg']}.", code="invalid_call", call=call, field=at) from None
+    if isinstance(wanted.deadline, str):
+        raise AgentError(f"{call}, deadline: give seconds from now.", code="invalid_call", call=call)
+    if any(server.auth is not None for server in wanted.mcp_servers or ()):
+        raise AgentError(
+            f"{call}, mcp_servers: credentials belong into the child's manifest, where they are kept encrypted.",
+            code="invalid_call",
+            call=call,
+        )
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +103,10 @@ class Children:
         agent: str,
         args: Any,
         message: str | None,
-        options: dict[str, Any],
+        wanted: RunRequest,
     ) -> str:
         """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
-        spec = await _read(self._spec, attempt, agent, args, message, options)
+        spec = await _read(self._spec, attempt, agent, args, message, wanted)
         begin = steps.Begin(
             attempt.task.id,
             attempt.fence,
@@ -84,12 +122,12 @@ class Children:
         return str(spec.task_id)
 
     def _spec(
-        self, attempt: Attempt, agent: str, args: Any, message: str | None, options: dict[str, Any]
+        self, attempt: Attempt, agent: str, args: Any, message: str | None, wanted: RunRequest
     ) -> RunSpec:
         parent = attempt.task
         try:
             with self._store.read() as conn:
-                record = agents.resolve(conn, parent.org_id, agent, options.pop("version", None))
+                record = agents.resolve(conn, parent.org_id, agent, wanted.version)
             schema = (record.manifest.get("input") or {}).get("schema")
             if schema is not None:
                 schemas.check(args, schema, field="args", code="invalid_input")
@@ -102,7 +140,7 @@ class Children:
             org_id=parent.org_id,
             agent=record.ref,
             front="child",
-            input={"message": message, "args": args, "options": options},
+            input={"message": message, "args": args, "options": options_of(wanted)},
             lane=parent.lane,
             title=json_form.name(message)[:_LONGEST_TITLE] if message else None,
             end_user_id=parent.end_user_id,
@@ -110,8 +148,11 @@ class Children:
             key_id=parent.key_id,
             parent_id=parent.id,
             parent_fence=attempt.fence,
-            priority=parent.priority,
+            priority=wanted.priority if "priority" in wanted.model_fields_set else parent.priority,
+            ttl_s=wanted.ttl,
             deadline_at=parent.deadline_at,
+            deadline_s=wanted.deadline if isinstance(wanted.deadline, float) else None,
+            meta=wanted.metadata or {},
         )
 
     async def result(self, child_id: str) -> dict[str, Any] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar, cast
 
 from common.domain import json_form
 from common.domain.lifecycle import Outcome
@@ -17,7 +17,7 @@ from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import AgentError, ChildFailed, Rejected
 from workers import questions, user_code, values
 from workers.attempt import Attempt, Ended, Suspended
-from workers.children import Children
+from workers.children import Children, child_request
 from workers.exceptions import represented
 
 #: What siblings of a suspending call get to register themselves, in seconds.
@@ -26,6 +26,26 @@ _LONGEST_KEY: Final = 100  # characters of a question's key
 EFFECTS: Final = ("read", "idempotent", "irreversible")
 TIMEOUTS: Final = ("fail", "default", "reject")
 LEVELS: Final = ("debug", "info", "warn", "error")
+
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+def _suspending(method: F) -> F:
+    """A call that may suspend the run: should the code that made it catch that, no later call goes ahead."""
+
+    @functools.wraps(method)
+    async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
+        own = asyncio.current_task() is self.main
+        if own and self.suspended is not None:
+            raise self.suspended
+        try:
+            return await method(self, *args, **kwargs)
+        except Suspended as suspended:
+            if own:  # what a task beside the agent's function raises may be left unread by right
+                self.suspended = suspended
+            raise
+
+    return cast(F, call)
 
 
 class RunContext(Context):
@@ -42,6 +62,8 @@ class RunContext(Context):
         self._attempt = attempt
         self._children = children
         self._reported = 0
+        self.main: asyncio.Task[Any] | None = None  # the one that the agent's function runs in
+        self.suspended: Suspended | None = None  # what that task was sent away with
         self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
         task = attempt.task
         given = task.input or {}
@@ -73,6 +95,7 @@ class RunContext(Context):
         """Whether the engine wants this attempt to end."""
         return user_code.is_leaving(self._attempt)
 
+    @_suspending
     async def step(
         self,
         name: str,
@@ -96,6 +119,7 @@ class RunContext(Context):
             detail=detail,
         )
 
+    @_suspending
     async def ask(
         self,
         question: str | Sequence[Mapping[str, Any]],
@@ -152,6 +176,7 @@ class RunContext(Context):
             raise Suspended(Ended(Outcome.ASKED, asked=open_))
         return [answer["answer"] for answer in answers.values() if answer is not None]
 
+    @_suspending
     async def review(
         self,
         action: str,
@@ -170,8 +195,9 @@ class RunContext(Context):
         decided = self._attempt.answer(key)
         if decided is None:
             payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}
-            if schema:
+            if schema is not None:
                 payload["schema"] = questions.usable(schema, call)
+                questions.refuse_misfit(arguments, payload["schema"], call, "arguments", "invalid_review")
             values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
             wait = values.seconds(timeout, call, "timeout")
             await asyncio.sleep(_SIBLINGS)
@@ -182,6 +208,7 @@ class RunContext(Context):
             raise Rejected(decision["reason"] or f"{action} was rejected.", action=action)
         return decision["arguments"] if decision["action"] == "edit" else arguments
 
+    @_suspending
     async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
         """See `Context.run`."""
         attempt = self._attempt
@@ -189,14 +216,14 @@ class RunContext(Context):
         call = f"ctx.run {values.shown(agent)}"
         args = values.arguments(args, call, attempt.bounds)
         message = None if message is None else values.text(message, call, "the message")
-        options = values.given(options, f"{call}, options")
+        wanted = child_request(values.given(options, f"{call}, options"), call)
         key = attempt.replay.key(f"run:{agent}")
         entry = attempt.replay.recall(key, "child")
         if entry is not None:
             return _child_output(entry["value"])
         begun = attempt.replay.entry(key)
         if begun is None:
-            child_id = await self._children.start(attempt, key, agent, args, message, options)
+            child_id = await self._children.start(attempt, key, agent, args, message, wanted)
         else:
             child_id = begun["detail"]["task_id"]
             ended = await self._children.result(child_id)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from common.domain import schemas
@@ -20,12 +21,14 @@ from workers.context import RunContext
 from workers.executor import Result
 from workers.failures import of_agent
 
+logger = structlog.get_logger("runyard.python_agents")
+
 
 async def run_python(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Result:
     """Call the agent and return its output in JSON form, checked against its output schema."""
     opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
     try:
-        value = await _called(attempt, definition, context)
+        value = await _unless_suspended(attempt, definition, context)
         output = values.output(value, definition.name, attempt.bounds)
     except Suspended as left:
         left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
@@ -37,6 +40,31 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     said = (attempt.task.input or {}).get("message") is not None
     answer = {"role": "assistant", "type": "agent_response", "content": output}
     return Result(output, (*opening, answer) if said else ())
+
+
+async def _unless_suspended(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+    """What the function returns or raises. If it caught the suspension of its run, the run is suspended all the same:
+    a bare `except:` around a question must not answer it."""
+    context.main = asyncio.current_task()
+    try:
+        value = await _called(attempt, definition, context)
+    except Exception as error:
+        if context.suspended is None:
+            raise
+        raise _caught(attempt, context.suspended) from error
+    if context.suspended is not None:
+        raise _caught(attempt, context.suspended)
+    return value
+
+
+def _caught(attempt: Attempt, suspended: Suspended) -> Suspended:
+    logger.warning(
+        "The agent's code caught the suspension of its run; catch Exception, not BaseException",
+        action="suspend",
+        task=attempt.task.id,
+        agent=attempt.task.agent_name,
+    )
+    return suspended
 
 
 async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:

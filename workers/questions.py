@@ -37,9 +37,9 @@ class Question:
         if schema is not None:
             payload["schema"] = usable(schema, call)
             for option in offered:
-                _refuse_misfit(option, payload["schema"], call, "option")
+                refuse_misfit(option, payload["schema"], call, "option")
             if default is not None:
-                _refuse_misfit(default, payload["schema"], call, "default")
+                refuse_misfit(default, payload["schema"], call, "default")
         payload |= {"options": offered} if offered else {}
         return cls(call, values.event(payload, call, bounds), default)
 
@@ -74,12 +74,14 @@ def _options(options: Any, call: str) -> list[Any]:
     return list(values.given(list(options), f"{call}, options"))
 
 
-def _refuse_misfit(value: Any, schema: Any, call: str, what: str) -> None:
+def refuse_misfit(value: Any, schema: Any, call: str, what: str, code: str = "invalid_question") -> None:
+    """Refuse what does not fit the schema that answers are checked against, as an `AgentError` with this code."""
     try:
-        schemas.check(value, schema, field=what, code="invalid_question")
+        schemas.check(value, schema, field=what, code=code)
     except RunyardError as refusal:
+        verb = "do" if what.endswith("s") else "does"
         raise AgentError(
-            f"{call}: the {what} {values.shown(value)[:100]} does not fit the schema: {refusal.message}",
-            code="invalid_question",
+            f"{call}: the {what} {values.shown(value)[:100]} {verb} not fit the schema: {refusal.message}",
+            code=code,
             call=call,
         ) from None

@@ -56,7 +56,7 @@ class RunSpec:
     priority: int = 0
     ttl_s: float | None = None
     deadline_at: float | None = None
-    deadline_s: float | None = None  # the same, counted from when the run is stored
+    deadline_s: float | None = None  # from when the run is stored; with both, the earlier counts
     secrets: bytes | None = None
     callback: CallbackTo | None = None
     meta: dict[str, Any] = field(default_factory=dict)

@@ -145,7 +145,7 @@ def _row(
         "limit_keys": [gate.key for gate in its_gates] or None,
         "available_at": None,
         "expires_at": tx.now + spec.ttl_s if spec.ttl_s is not None else None,
-        "deadline_at": spec.deadline_at if spec.deadline_s is None else tx.now + spec.deadline_s,
+        "deadline_at": _deadline(spec, tx.now),
         "timeout_s": agent.timeout_s,
         "attempt": 0,
         "claim_token": None,
@@ -167,6 +167,12 @@ def _row(
         "started_at": None,
         "finished_at": None,
     }
+
+
+def _deadline(spec: RunSpec, now: float) -> float | None:
+    """The earlier of the two ways to give one, in epoch seconds."""
+    ends = [spec.deadline_at, None if spec.deadline_s is None else now + spec.deadline_s]
+    return min((end for end in ends if end is not None), default=None)
 
 
 def _refuse_full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:

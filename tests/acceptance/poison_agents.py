@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import ctypes
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from runyard import BlockingContext, Context, agent
@@ -93,3 +95,27 @@ async def forks(ctx: Context, args: dict[str, Any]) -> str:
 def forks_in_thread(ctx: BlockingContext, args: dict[str, Any]) -> str:
     """The same from a thread."""
     return "child" if os.fork() == 0 else "parent"
+
+
+SIGNALS: dict[str, Callable[[], Any]] = {
+    "itself": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "its group": lambda: os.kill(0, signal.SIGINT),
+    "its parent": lambda: os.kill(os.getppid(), signal.SIGTERM),
+    "raised": lambda: signal.raise_signal(signal.SIGINT),
+    "its thread": lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM),
+    "interrupt": lambda: _thread.interrupt_main(),  # noqa: PLW0108 - as it is when it is called
+}
+
+
+@agent("@poison/signals")
+async def signals(ctx: Context, args: dict[str, Any]) -> None:
+    """Ends the program, as scripts do."""
+    SIGNALS[args["how"]]()
+    await asyncio.sleep(1)
+
+
+@agent("@poison/signals_in_thread")
+def signals_in_thread(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """The same from a thread."""
+    SIGNALS[args["how"]]()
+    time.sleep(1)

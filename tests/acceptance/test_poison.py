@@ -141,6 +141,23 @@ def test_a_forked_child_ends_when_it_comes_back_and_takes_no_run_along(kept: Kep
     wait_until(lambda: _children(worker) == [], seconds=20)
 
 
+@pytest.mark.timeout(120)
+def test_a_run_that_signals_its_worker_fails_at_once_and_the_worker_stays(kept: Kept, tmp_path: Path) -> None:
+    kept.settle()
+    neighbours = kept.neighbours(tmp_path)
+    for agent in ("@poison/signals", "@poison/signals_in_thread"):
+        for how in ("itself", "its group", "its parent", "raised", "its thread", "interrupt"):
+            task = _ended(kept, agent, how=how)
+            assert (task["status"], task["error"]["code"]) == ("failed", "worker_signalled"), (
+                agent,
+                how,
+                task,
+            )
+            assert task["attempt"] == 1
+    kept.assert_unharmed(neighbours)
+    assert kept.ends == []
+
+
 def _children(parent: int) -> list[int]:
     """Child processes of this one that run the worker's program; those that have ended and wait are none."""
     found = []

@@ -129,7 +129,7 @@ async def _failing_oddly(ctx: Context, args: Any) -> None:
 
 
 NONE = {"lines": [{"amount": object()}]}
-V, C, Q, S = "value_not_json", "invalid_call", "invalid_question", "invalid_schema"
+V, C, Q, S, R = "value_not_json", "invalid_call", "invalid_question", "invalid_schema", "invalid_review"
 ASK = "Which?"
 CALLS: list[tuple[str, Any, str, str]] = [
     ("return", lambda ctx: _value(NONE), "result_not_json", "The output of '@values/refused', at $.lines[0].amount:"),
@@ -167,6 +167,10 @@ CALLS: list[tuple[str, Any, str, str]] = [
     ("nothing is", lambda ctx: ctx.ask(ASK, schema={"not": {}}), S, "no answer fits its schema"),
     ("for ever", lambda ctx: ctx.ask(ASK, timeout=1e300), C, "ten years at most"),
     ("endless", lambda ctx: _value(range(10**9)), "result_not_json", "too many members"),
+    ("run option", lambda ctx: ctx.run("@values/echo", dedline=5), C, "there is no option 'dedline'. Options are"),
+    ("run deadline", lambda ctx: ctx.run("@values/echo", deadline=-1.0), C, "ctx.run '@values/echo', deadline: "),
+    ("run priority", lambda ctx: ctx.run("@values/echo", priority="high"), C, "ctx.run '@values/echo', priority: "),
+    ("review misfit", lambda ctx: ctx.review("pay", 5, schema={"type": "object"}), R, "'pay': the arguments '5' do"),
     ("twice", lambda ctx: ctx.ask([{"key": "a", "text": "a"}] * 2), Q, "a key of its own"),
 ]  # fmt: skip
 

@@ -221,6 +221,41 @@ def test_questions_in_a_task_group_are_asked_together() -> None:
     assert (outcome.status, outcome.output) == ("completed", ["this", "now"])
 
 
+def test_code_that_catches_the_suspension_of_its_run_is_suspended_all_the_same() -> None:
+    done: list[str] = []
+
+    @agent("@out/catches")
+    async def catches(ctx: Context, args: Any) -> Any:
+        try:
+            return await ctx.ask("Go on?")
+        except BaseException:  # noqa: BLE001 - that is the point
+            await ctx.step("clean up", done.append, "async")
+            return "no answer"
+
+    @agent("@out/catches_in_thread")
+    def catches_in_thread(ctx: BlockingContext, args: Any) -> Any:
+        try:
+            return ctx.ask("Go on?")
+        except:  # noqa: E722 - that is the point
+            raise ValueError("no answer") from None
+
+    for catching in (catches, catches_in_thread):
+        outcome = run(catching, answers={"Go on?": "yes"})
+        assert (outcome.status, outcome.output, outcome.error) == ("completed", "yes", None)
+    assert done == []
+
+
+def test_a_question_beside_the_run_that_it_does_without_is_not_asked() -> None:
+    @agent("@out/does_without")
+    async def does_without(ctx: Context, args: Any) -> str:
+        question = asyncio.ensure_future(ctx.ask("Go on?"))
+        await asyncio.wait([question])
+        question.exception() if not question.cancelled() else None
+        return "did without"
+
+    assert run(does_without).output == "did without"
+
+
 def test_a_time_limit_around_a_step_is_still_the_agents_own() -> None:
     @agent("@out/limiting")
     async def limiting(ctx: Context, args: Any) -> str:

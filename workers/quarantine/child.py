@@ -28,7 +28,7 @@ from common.domain.tasks import Fence
 from common.services.claims import Claimed, reclaimed
 from common.settings import Settings, load
 from workers.execution import Execution
-from workers.isolation import forks
+from workers.isolation import forks, signals
 from workers.isolation.engine_threads import in_engine_thread
 from workers.isolation.lease import Lease
 from workers.isolation.loop_guard import RUN, LoopGuard
@@ -129,6 +129,7 @@ class Child:
         """Execute what is sent until there is no more."""
         self._guard.install(self._loop)
         forks.install(self._loop)
+        signals.install()
         execution = Execution(self._settings, partial(Doorbell, application(self._settings)))
         await execution.open()
         self._execution = execution

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.domain.run_request import RunRequest
 from runyard.errors import AgentError
 from workers.agent.tools.base import Call, Tool, ToolFailure, Waits
 from workers.attempt import Attempt
@@ -36,7 +37,7 @@ def agent_tool(
             args = call.arguments if takes_args else None
             message = None if takes_args else call.arguments["message"]
             try:
-                child_id = await children.start(attempt, key, agent, args, message, {})
+                child_id = await children.start(attempt, key, agent, args, message, RunRequest())
             except AgentError as refusal:
                 raise ToolFailure(refusal.message) from refusal
             raise Waits(child_id=child_id)

@@ -21,6 +21,7 @@ run: ## Start everything and watch a sample run complete (ARGS="--workers 2"); C
 .PHONY: test
 test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (ARGS="-k name", JOBS=0)
 	@tools/test-servers.sh
+	@$(BIN)/python -m compileall -q api common launch runyard scheduler tests workers
 	@$(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: check

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
+from tests import databases, servers
 
 PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY")
 
@@ -49,6 +49,13 @@ def fresh_database(server_url: Callable[[str], str]) -> Callable[[], str]:
     """Makes empty PostgreSQL databases: call it for the `postgresql://` URL of a new one."""
     admin = server_url("postgres")
     return lambda: servers.fresh_database(admin)
+
+
+@pytest.fixture(scope="session")
+def migrated_database(server_url: Callable[[str], str]) -> Callable[[], str]:
+    """As `fresh_database`, with all tables."""
+    admin = server_url("postgres")
+    return lambda: databases.migrated_database(admin)
 
 
 @pytest.fixture(scope="session")

@@ -28,11 +28,11 @@ from common.services.aftermath import Aftermath
 from common.services.attempts import Finish, finish
 from common.services.claims import Batch, Claim, claim
 from common.services.endpoints import EndpointRequest
-from common.store import migrate, workers
-from common.store.database import Database
+from common.store import workers
 from common.store.delivery_log import Filter
 from common.store.tables.query import Delivery, Organisation
 from common.store.transaction import Store
+from tests import databases
 from tests.fakes.receiver import Received, read_log
 from tests.stack import ROOT, free_port
 from tests.workshop import Ears
@@ -120,8 +120,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.database_url = self.database_url or f"sqlite:///{self.folder / 'site.db'}"
-        self.db = Database(self.database_url)
-        migrate.upgrade(self.db)
+        self.db = databases.opened(self.database_url)
         ears = Ears()
         ears.ring_deliveries = self._ring  # type: ignore[method-assign]
         self.store = Store(self.db, Aftermath(ears, ears))

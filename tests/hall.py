@@ -17,10 +17,8 @@ from sqlalchemy import text
 from api.__main__ import Server, server_of
 from api.state import State
 from common.settings import Settings
-from common.store import migrate
-from common.store.database import Database
 from common.stream import Live
-from tests import documented
+from tests import databases, documented
 from tests.waiting import wait_until
 from tests.workshop import Ears, Workshop
 
@@ -32,9 +30,7 @@ class Api:
         given: dict[str, Any] = {"allow_private_urls": True, "log_level": "error"} | settings
         self.settings = Settings(home=home, port=0, database_url=database_url, **given)
         home.mkdir(parents=True, exist_ok=True)
-        db = Database(self.settings.database)
-        migrate.upgrade(db)
-        db.close()
+        databases.opened(self.settings.database).close()
         self.server: Server = server_of(self.settings)
         self._thread = threading.Thread(target=self.server.run, name="api", daemon=True)
 

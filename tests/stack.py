@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from common.settings import Settings
-from common.store import migrate
-from common.store.database import Database
 from launch import process
+from tests import databases
 from tests.servers import ValkeyServer
 
 ROOT = Path(__file__).parents[1]
@@ -82,9 +81,9 @@ class Stack:
         """Apply the migrations, in this process: another would import for seconds what this one has."""
         given = self.env["RUNYARD_DATABASE_URL"]
         pooler = self.env.get("RUNYARD_DATABASE_POOLER", "")
-        db = Database(Settings(home=self.home, database_url=given, database_pooler=pooler).database)
-        migrate.upgrade(db)
-        db.close()
+        databases.opened(
+            Settings(home=self.home, database_url=given, database_pooler=pooler).database
+        ).close()
 
     def __exit__(self, *_: object) -> None:
         for running in self.processes.values():

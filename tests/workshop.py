@@ -19,12 +19,12 @@ from common.domain.tasks import Task
 from common.files import FileStore
 from common.services import agents, submissions
 from common.services.aftermath import Aftermath
-from common.store import events, journal, migrate, questions, tasks
-from common.store.database import Database
+from common.store import events, journal, questions, tasks
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Happened, Store, Tx
 from runyard import authoring
 from runyard.authoring import AgentDefinition, agent, registered
+from tests import databases
 from workers.engine import Engine
 from workers.isolation.loop_guard import LoopGuard
 from workers.isolation.run_threads import RunThreads
@@ -75,8 +75,7 @@ class Workshop:
     _gone: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Workshop:
-        self.db = Database(self.url)
-        await asyncio.to_thread(migrate.upgrade, self.db)
+        self.db = await asyncio.to_thread(databases.opened, self.url)
         aftermath = Aftermath(self.ears, self.ears, on_wake=self._wake)
         self.store = Store(self.db, aftermath)
         self.writer = aftermath.writer = GroupCommit(self.store)

@@ -13,6 +13,10 @@ unset VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
 quiet=--quiet # progress bars are for people
 [ -t 2 ] && quiet=
 
+# Tests start hundreds of processes. Where Python is told to write no bytecode, each would compile everything anew.
+compile=
+[ "$goal" = test ] && compile=--compile-bytecode
+
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 step() { printf '• %s\n' "$*" >&2; }
 
@@ -39,7 +43,7 @@ make_venv() {
 # install ARGS…: with uv, which is ten times faster; where it cannot (no build for this machine, settings that
 # only pip reads), with pip.
 install() {
-  if [ -x "$venv/bin/uv" ] && "$venv/bin/uv" pip install $quiet --python "$venv/bin/python" "$@"; then return; fi
+  if [ -x "$venv/bin/uv" ] && "$venv/bin/uv" pip install $quiet $compile --python "$venv/bin/python" "$@"; then return; fi
   step "Trying the same with pip, which takes a minute or two"
   "$venv/bin/python" -m pip install --progress-bar on "$@"
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import mimetypes
 import tempfile
 import time
@@ -89,13 +90,25 @@ class _Mortal:
         return await asyncio.Event().wait()
 
 
+@functools.cache
+def _empty_database() -> bytes:
+    """A SQLite file with all tables: most of what a short run would take is making them."""
+    with tempfile.TemporaryDirectory(prefix="runyard-test-") as folder:
+        file = Path(folder) / "runyard.db"
+        db = Database(f"sqlite:///{file}")
+        migrate.upgrade(db)
+        db.close()  # the last connection writes everything into the file
+        return file.read_bytes()
+
+
 class _Bench:
     """A database, the agents, and one run of the first."""
 
     def __init__(self, folder: Path, request: Request) -> None:
         self._request = request
-        self._db = Database(f"sqlite:///{folder / 'runyard.db'}")
-        migrate.upgrade(self._db)
+        file = folder / "runyard.db"
+        file.write_bytes(_empty_database())
+        self._db = Database(f"sqlite:///{file}")
         self._store = Store(self._db)
         self._writer = GroupCommit(self._store)
         self._files = FileStore.from_url(str(folder / "files"))

@@ -30,7 +30,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """SQLite in the test's folder, or a fresh PostgreSQL database."""
     if request.param == "sqlite":
         return ""
-    fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+    fresh: Callable[[], str] = request.getfixturevalue("migrated_database")
     return fresh().replace("postgresql://", "postgresql+psycopg://", 1)
 
 

@@ -24,10 +24,10 @@ SKEWED = str(Path(ROOT, "tests", "skewed_clock"))
 def skewed(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    fresh_database: Callable[[], str],
+    migrated_database: Callable[[], str],
 ) -> Iterator[Stack]:
     """An installation on PostgreSQL; the hosts of api-2 and of its worker have a clock that is off."""
-    with Stack(tmp_path_factory.mktemp("clocks"), database_url=fresh_database(), workers=0) as stack:
+    with Stack(tmp_path_factory.mktemp("clocks"), database_url=migrated_database(), workers=0) as stack:
         stack.ports["api-2"] = free_port()
         right = stack.env
         stack.env = right | {

@@ -25,7 +25,7 @@ PROMISED = 15.0
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two apis, of which the first can be made to fail, and a worker."""
-    url = request.getfixturevalue("fresh_database")() if request.param == "postgres" else ""
+    url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     whole = dict(stacks.MODULES)
     stacks.MODULES["api"] = "tests.mortal_api"
     settings: dict[str, Any] = {

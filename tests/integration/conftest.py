@@ -10,11 +10,11 @@ import pytest
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh, empty database of each kind."""
+    """A new database of each kind, with all tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'runyard.db'}"
-    fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
-    return fresh().replace("postgresql://", "postgresql+psycopg://", 1)
+    migrated: Callable[[], str] = request.getfixturevalue("migrated_database")
+    return migrated().replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 __all__ = ["AsyncIterator", "database_url"]

@@ -32,8 +32,8 @@ async def _noop(ctx: Context, args: dict[str, Any]) -> float:
 
 
 @pytest.mark.postgres
-async def test_a_claim_that_met_locked_rows_looks_again_at_once(fresh_database: Callable[[], str]) -> None:
-    url = fresh_database().replace("postgresql://", "postgresql+psycopg://", 1)
+async def test_a_claim_that_met_locked_rows_looks_again_at_once(migrated_database: Callable[[], str]) -> None:
+    url = migrated_database().replace("postgresql://", "postgresql+psycopg://", 1)
     async with Workshop(url) as shop:
         name = shop.publish(_noop)
         ids = [await shop.submit(name) for _ in range(3)]

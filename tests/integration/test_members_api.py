@@ -25,7 +25,7 @@ INVITATIONS = "/api/v1/invitations"
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One server on each database."""
-    url = request.getfixturevalue("fresh_database")() if request.param == "postgres" else ""
+    url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     with Api(tmp_path_factory.mktemp("api") / "home", url) as server:
         yield server
 

@@ -17,6 +17,15 @@ from common.store.transaction import Store
 from tests.waiting import wait_until
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database of each kind, without a table."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'runyard.db'}"
+    fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+    return fresh().replace("postgresql://", "postgresql+psycopg://", 1)
+
+
 def test_up_makes_the_tables_of_the_code_and_down_removes_them(database_url: str) -> None:
     db = Database(database_url)
     migrate.upgrade(db)

@@ -40,7 +40,7 @@ MANIFEST = {
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One server on each database, without workers or a broker: whatever it accepts stays pending."""
-    url = request.getfixturevalue("fresh_database")() if request.param == "postgres" else ""
+    url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     home = tmp_path_factory.mktemp("api") / "home"
     with Api(home, url, max_body_bytes=200_000, max_upload_bytes=400_000) as server:
         with server.client() as client:

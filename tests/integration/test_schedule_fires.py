@@ -27,7 +27,7 @@ def migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """One migrated database of each kind."""
     url = f"sqlite:///{tmp_path_factory.mktemp('clock') / 'runyard.db'}"
     if request.param == "postgres":
-        fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+        fresh: Callable[[], str] = request.getfixturevalue("migrated_database")
         url = fresh().replace("postgresql://", "postgresql+psycopg://", 1)
     db = Database(url)
     migrate.upgrade(db)

@@ -28,7 +28,7 @@ MANIFEST = {
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One server on each database, without workers: whatever fires stays pending."""
-    url = request.getfixturevalue("fresh_database")() if request.param == "postgres" else ""
+    url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     with Api(tmp_path_factory.mktemp("api") / "home", url, max_schedules=60) as server:
         with server.client() as client:
             for manifest in (MANIFEST, {"name": "@test/chat", "instructions": "Chat."}):

@@ -23,7 +23,7 @@ from tests.people import PASSWORD, browser, key, organisation, person, sign_in
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One server on each database."""
-    url = request.getfixturevalue("fresh_database")() if request.param == "postgres" else ""
+    url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     with Api(tmp_path_factory.mktemp("api") / "home", url) as server:
         person(server, "ada@example.com", (server.state.org_id, Role.ADMIN))
         yield server

@@ -234,7 +234,9 @@ def test_random_histories_keep_the_promises(kind: str, request: pytest.FixtureRe
         folder = tempfile.mkdtemp()
         url = f"sqlite:///{Path(folder) / 'x.db'}"
     else:
-        url = request.getfixturevalue("fresh_database")().replace("postgresql://", "postgresql+psycopg://", 1)
+        url = request.getfixturevalue("migrated_database")().replace(
+            "postgresql://", "postgresql+psycopg://", 1
+        )
     db = Database(url)
     migrate.upgrade(db)
     db.close()

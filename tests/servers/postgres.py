@@ -102,11 +102,11 @@ class Postgres:
                 time.sleep(0.05)
 
 
-def fresh_database(admin_url: str) -> str:
-    """URL of a new, empty database on the server of `admin_url`."""
+def fresh_database(admin_url: str, template: str = "template1") -> str:
+    """URL of a new database on the server of `admin_url`: empty, or a copy of `template`."""
     name = f"test_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(admin_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     head, _, _ = admin_url.rpartition("/")
     return f"{head}/{name}"
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Any
 
-import yaml
 from pydantic import Field
 from starlette.responses import Response
 
-from api import bodies, idempotency
+from api import bodies, idempotency, yaml_bodies
 from api.call import Call, reply
 from api.native import schemas
 from api.native.agents import AgentView, agent_json, version_row
@@ -26,8 +25,6 @@ from common.store import agent_versions, agents, identity
 from common.store.transaction import Tx
 
 routes = Routes(NATIVE, "agents")
-
-_YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 
 
 @routes.post(
@@ -69,27 +66,10 @@ async def publish_manifest(call: Call) -> Response:
 
 
 async def _document(call: Call) -> Any:
-    if bodies.media_type(call.headers) not in _YAML:
-        bodies.check_json_type(call.headers)
-        return await bodies.parse(await call.raw())
-    raw = await call.raw()
-    if b"&" in raw and any(isinstance(token, yaml.AliasToken) for token in _tokens(raw)):
-        raise InvalidRequest("YAML aliases are refused: write it out.", code="bad_yaml")
-    try:
-        return yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"The YAML cannot be read: {_first_line(error)}", code="bad_yaml") from None
-
-
-def _tokens(raw: bytes) -> list[Any]:
-    try:
-        return list(yaml.scan(raw, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidRequest(f"The YAML cannot be read: {_first_line(error)}", code="bad_yaml") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["it is malformed"])[0][:200]
+    if bodies.media_type(call.headers) in yaml_bodies.MEDIA_TYPES:
+        return await yaml_bodies.parse(await call.raw())
+    bodies.check_json_type(call.headers)
+    return await bodies.parse(await call.raw())
 
 
 def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from common.domain import ids
 from common.domain.errors import InvalidRequest
+
+#: Characters of a version, a tag, or a range of versions.
+LONGEST_VERSION: Final = 64
 
 
 class Demonstration(BaseModel):
@@ -37,7 +40,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     name: str
-    version: str = "1.0.0"
+    version: str = Field("1.0.0", max_length=LONGEST_VERSION)
     kind: Literal["declared", "python"] = "declared"
     display_name: str | None = None
     description: str = ""

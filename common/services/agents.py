@@ -9,8 +9,8 @@ import nodesemver
 from sqlalchemy import Connection
 
 from common.domain import ids
-from common.domain.errors import Conflict, NotFound
-from common.domain.manifests import Manifest, digest
+from common.domain.errors import Conflict, InvalidRequest, NotFound
+from common.domain.manifests import LONGEST_VERSION, Manifest, digest
 from common.domain.specs import AgentRef
 from common.store import agents, limits
 from common.store.transaction import Tx
@@ -62,7 +62,7 @@ def resolve(conn: Connection, org_id: str, name: str, version: str | None = None
     """The agent an organisation calls `name` (agent id, version id, ``@scope/name`` or normalised name).
 
     `version` is an exact version, a tag or a semver range; without it the agent's current version.
-    Errors: `NotFound` agent_not_found or version_not_found.
+    Errors: `NotFound` agent_not_found or version_not_found; `InvalidRequest` invalid_version when it is too long.
     """
     agent, chosen = _find(conn, org_id, name)
     if agent is None:
@@ -96,6 +96,13 @@ def _find(conn: Connection, org_id: str, name: str) -> tuple[dict[str, Any] | No
 
 def _match(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | None:
     """Exact version (yanked ones included), then tag, then the highest version in a range; drafts never."""
+    if len(wanted) > LONGEST_VERSION:
+        raise InvalidRequest(
+            f"A version, tag or range has {LONGEST_VERSION} characters at most.",
+            code="invalid_version",
+            field="version",
+        )
+    wanted = " ".join(wanted.split())  # the parser takes quadratic time over white space
     versions = [v for v in agents.versions(conn, agent_id) if v["status"] != "draft"]
     by_version = {v["version"]: v for v in versions}
     exact = nodesemver.valid(wanted, False)

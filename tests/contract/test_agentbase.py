@@ -86,7 +86,7 @@ class TestRequest:
 
         run(admin, question, system="You are a pirate.", rules=["Never mention gold."])
 
-        told = system_of(live.model.requests[-1])
+        told = system_of(live.model.asked(question))
         assert "You are a pirate." in told
         assert "Never mention gold." in told
 
@@ -239,7 +239,9 @@ class TestSessions:
         again = run(admin, second, params={"session": session})
 
         assert session_of(again) == session
-        said = [(m["role"], text_of(m)) for m in live.model.requests[-1]["messages"] if m["role"] != "system"]
+        said = [
+            (m["role"], text_of(m)) for m in live.model.asked(second)["messages"] if m["role"] != "system"
+        ]
         assert said == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
 
     def test_a_session_known_by_a_name_with_a_space_comes_form_encoded(
@@ -493,7 +495,7 @@ class TestDatastores:
         live.model.when(question, calls(search_documents={"query": "holidays"}), say("31."))
         datastores = [{"id": store["datastore_id"], "name": store["name"]}]
         assert run(admin, question, datastores=datastores).said() == "31."
-        assert "31 days" in results_of(live.model.requests[-1])[0]
+        assert "31 days" in results_of(live.model.asked(question))[0]
 
     def test_a_database_needs_its_connection_string(self, admin: httpx2.Client) -> None:
         body = {"name": "orders", "type": "database"}
@@ -521,7 +523,7 @@ class TestDatastores:
         )
 
         assert frames.said() == "Seven."
-        assert "8" in results_of(live.model.requests[-1])[0]
+        assert "8" in results_of(live.model.asked(question))[0]
 
     @pytest.mark.parametrize(
         ("body", "field"),

@@ -95,6 +95,10 @@ class ModelServer:
         with self._lock:
             self._rules.append(_Rule(matches, deque(replies), forever))
 
+    def asked(self, text: str) -> dict[str, Any]:
+        """The last request whose last user message has `text`: others may be asking at the same time."""
+        return next(request for request in reversed(self.requests) if text in last_user(request))
+
     def application(self) -> Starlette:
         """The ASGI application."""
         return Starlette(

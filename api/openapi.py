@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -244,15 +246,37 @@ def text(declared: Sequence[Operation]) -> bytes:
     return orjson.dumps(document(declared), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
+class _Published:
+    """The document and its page, made when somebody first asks: it takes a second that few processes need to spend."""
+
+    def __init__(self, declared: Sequence[Operation], prefix: str) -> None:
+        self._declared = declared
+        self._prefix = prefix
+        self._making = threading.Lock()
+        self._made: tuple[bytes, str] | None = None
+
+    async def get(self) -> tuple[bytes, str]:
+        """The document as JSON, and the page."""
+        return self._made or await asyncio.to_thread(self._make)
+
+    def _make(self) -> tuple[bytes, str]:
+        with self._making:
+            if self._made is None:
+                whole = document(self._declared, self._prefix)
+                self._made = orjson.dumps(whole), docs_page.page(whole)
+            return self._made
+
+
 def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
-    """/openapi.json and /docs, both made once; `prefix` is what a proxy puts before every path."""
-    whole = document(declared, prefix)
-    as_json, as_page = orjson.dumps(whole), docs_page.page(whole)
+    """/openapi.json and /docs; `prefix` is what a proxy puts before every path."""
+    published = _Published(declared, prefix)
 
     async def openapi_json(_request: Request) -> Response:
+        as_json, _ = await published.get()
         return Response(as_json, media_type="application/json", headers={"cache-control": "no-cache"})
 
     async def docs(_request: Request) -> Response:
+        _, as_page = await published.get()
         return HTMLResponse(as_page, headers=docs_page.HEADERS)
 
     # appstrate's clients look for it under /api

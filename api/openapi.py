@@ -257,14 +257,17 @@ class _Published:
 
     async def get(self) -> tuple[bytes, str]:
         """The document as JSON, and the page."""
-        return self._made or await asyncio.to_thread(self._make)
+        if self._made is None:
+            return await asyncio.to_thread(self._make)
+        return self._made
 
     def _make(self) -> tuple[bytes, str]:
         with self._making:
-            if self._made is None:
-                whole = document(self._declared, self._prefix)
-                self._made = orjson.dumps(whole), docs_page.page(whole)
-            return self._made
+            if self._made is not None:
+                return self._made
+            whole = document(self._declared, self._prefix)
+            made = self._made = orjson.dumps(whole), docs_page.page(whole)
+            return made
 
 
 def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:

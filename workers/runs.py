@@ -171,7 +171,7 @@ class Runs:
         try:
             await execute(attempt, runner)
         finally:
-            watch.cancel()
+            Context().run(watch.cancel)  # it is the engine's: a run could not cancel it
 
     async def _watch(self, life: Life) -> None:
         """See to it that a run which has to end does: an agent may swallow its cancellation.

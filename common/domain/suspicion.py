@@ -16,6 +16,9 @@ from typing import Final
 MOST_ATTEMPTS: Final = 25
 #: Times others may interrupt a run before it finishes a step; then it runs alone.
 MOST_INTERRUPTIONS: Final = 3
+#: Losses of its worker that a run in a process apart is not charged for: as a rule, another run of that worker is the
+#: cause. Something has to bound the attempts of one that ends the worker from there.
+MOST_LOSSES: Final = 5
 
 
 class Suspicion(IntEnum):
@@ -51,8 +54,8 @@ def judge(suspicion: int, loss: Loss, progressed: bool, attempt: int, interrupte
     """Judge the loss of a worker's process for a run that was executing in it or in a process it had started.
 
     `progressed` says that the attempt finished a step: a run that gets on is not what ends its process. Only a
-    suspect pays, and only when a worker is lost together with its quarantine process, as then nothing else would
-    bound its attempts. A run that others have interrupted several times gets a process of its own, where nothing does.
+    suspect pays, and only when its worker was lost together with its quarantine process `MOST_LOSSES` times. A run
+    that others have interrupted several times gets a process of its own, where nothing does.
     """
     now = Suspicion(min(max(suspicion, Suspicion.NONE), Suspicion.ALONE))
     if loss is Loss.SUSPECTED:
@@ -65,7 +68,8 @@ def judge(suspicion: int, loss: Loss, progressed: bool, attempt: int, interrupte
     if loss in (Loss.MOVED, Loss.CROWDED) or (progressed and attempt < MOST_ATTEMPTS):
         return Judgement(now)
     if now >= Suspicion.SUSPECT:
-        return Judgement(Suspicion.ALONE, charged=True)
+        losses = interrupted + 1
+        return Judgement(Suspicion.ALONE, charged=losses > MOST_LOSSES, interrupted=losses)
     if loss is Loss.CRASHED or now is Suspicion.LOST_ONCE:
         return Judgement(Suspicion.SUSPECT)
     return Judgement(Suspicion.LOST_ONCE)

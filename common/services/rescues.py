@@ -113,7 +113,7 @@ def _change(
     error = failure.to_json(fence.attempt)
     if not verdict.again:
         return Change(task.id, Event.FAIL, fence, data={"error": error}, values={"error": error} | suspicion)
-    charged = {"retries": verdict.retries, "error": error} | suspicion
+    charged = {"retries": verdict.retries, "error": error} | kept
     values = back_to_queue(tx, verdict.delay_s) | charged
     return Change(task.id, Event.RESCUE, fence, data=data | {"delay_s": verdict.delay_s}, values=values)
 

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import pytest
 
-from common.domain.suspicion import MOST_ATTEMPTS, MOST_INTERRUPTIONS, Judgement, Loss, Suspicion, judge
+from common.domain.suspicion import (
+    MOST_ATTEMPTS,
+    MOST_INTERRUPTIONS,
+    MOST_LOSSES,
+    Judgement,
+    Loss,
+    Suspicion,
+    judge,
+)
 
 NONE, ONCE, SUSPECT, ALONE = Suspicion.NONE, Suspicion.LOST_ONCE, Suspicion.SUSPECT, Suspicion.ALONE
 
 
 @pytest.mark.parametrize(
-    ("before", "loss", "after", "charged"),
+    ("before", "loss", "after"),
     [
-        (NONE, Loss.SILENT, ONCE, False),
-        (ONCE, Loss.SILENT, SUSPECT, False),
-        (NONE, Loss.CRASHED, SUSPECT, False),
-        (ONCE, Loss.CRASHED, SUSPECT, False),
-        (SUSPECT, Loss.SILENT, ALONE, True),
-        (ALONE, Loss.SILENT, ALONE, True),
-        (SUSPECT, Loss.SUSPECTED, ALONE, False),
-        (NONE, Loss.MOVED, NONE, False),
-        (SUSPECT, Loss.MOVED, SUSPECT, False),
+        (NONE, Loss.SILENT, ONCE),
+        (ONCE, Loss.SILENT, SUSPECT),
+        (NONE, Loss.CRASHED, SUSPECT),
+        (ONCE, Loss.CRASHED, SUSPECT),
+        (SUSPECT, Loss.SUSPECTED, ALONE),
+        (NONE, Loss.MOVED, NONE),
+        (SUSPECT, Loss.MOVED, SUSPECT),
     ],
 )
-def test_a_run_without_progress_is_suspected_by_steps_and_only_a_suspect_pays(
-    before: Suspicion, loss: Loss, after: Suspicion, charged: bool
+def test_a_run_without_progress_is_suspected_by_steps_and_pays_nothing(
+    before: Suspicion, loss: Loss, after: Suspicion
 ) -> None:
-    assert judge(before, loss, progressed=False, attempt=1) == Judgement(after, charged)
+    assert judge(before, loss, progressed=False, attempt=1) == Judgement(after)
+
+
+@pytest.mark.parametrize("loss", [Loss.SILENT, Loss.CRASHED])
+def test_a_suspect_pays_when_its_worker_is_lost_with_its_process_again_and_again(loss: Loss) -> None:
+    judgement = Judgement(SUSPECT)
+    for losses in range(1, MOST_LOSSES + 1):
+        judgement = judge(judgement.suspicion, loss, False, losses, judgement.interrupted)
+        assert judgement == Judgement(ALONE, charged=False, interrupted=losses)
+    assert judge(ALONE, loss, False, 9, judgement.interrupted).charged
 
 
 @pytest.mark.parametrize("before", list(Suspicion))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +61,7 @@ class ProviderModels:
         self._settings = settings
         self._built: dict[str, Chosen] = {}
         self._client: httpx2.AsyncClient | None = None
+        self._building = threading.Lock()  # runs that begin together import and build in threads of their own
 
     def get(self, name: str | None) -> Chosen:
         """See `Models.get`. Fallbacks (RUNYARD_MODEL_FALLBACKS) stand behind it."""
@@ -69,8 +71,9 @@ class ProviderModels:
                 "RUNYARD_MODEL_BASE_URL, or start with `runyard up`, which brings a small local model.",
                 code="model_not_configured",
             )
-        first = self._one(name)
-        others = [self._one(other) for other in self._fallbacks() if other != name]
+        with self._building:
+            first = self._one(name)
+            others = [self._one(other) for other in self._fallbacks() if other != name]
         if not others:
             return first
         models = [first.model, *(other.model for other in others)]

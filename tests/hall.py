@@ -132,7 +132,7 @@ async def _look(shop: Workshop) -> None:
 
 
 async def settled(
-    client: httpx2.AsyncClient, task_id: str, *statuses: str, seconds: float = 20
+    client: httpx2.AsyncClient, task_id: str, *statuses: str, seconds: float = 40
 ) -> dict[str, Any]:
     """The task once it has one of these statuses (by default: has ended)."""
     wanted = statuses or ("completed", "failed", "stopped")

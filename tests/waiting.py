@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 10.0, every: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T], *, seconds: float = 20.0, every: float = 0.02) -> T:
     """The condition's first true value; AssertionError if it stays false for `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

@@ -201,7 +201,7 @@ class Workshop:
         with self.store.read() as conn:
             return questions.of_task(conn, task_id, only_open=True)
 
-    async def until(self, task_id: str, *statuses: Status, seconds: float = 15.0) -> Task:
+    async def until(self, task_id: str, *statuses: Status, seconds: float = 40.0) -> Task:
         """Wait until the task has one of these statuses."""
         end = time.monotonic() + seconds
         while (task := await asyncio.to_thread(self.task, task_id)).status not in statuses:
@@ -212,7 +212,7 @@ class Workshop:
             await asyncio.sleep(0.02)
         return task
 
-    async def ended(self, task_id: str, seconds: float = 15.0) -> Task:
+    async def ended(self, task_id: str, seconds: float = 40.0) -> Task:
         return await self.until(task_id, Status.COMPLETED, Status.FAILED, Status.STOPPED, seconds=seconds)
 
 

@@ -11,6 +11,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from api import capacity
 from api.app import build
 from api.state import State
 from common import telemetry
@@ -58,7 +59,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         host=settings.host,
         port=settings.port if port is None else port,
         loop=_available("uvloop", "asyncio"),
-        http=_parser(settings.path_prefix),
+        http=_parser(settings.path_prefix, capacity.connections(capacity.descriptors())),
         ws="none",
         log_level="warning",
         access_log=False,
@@ -75,7 +76,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
     return server
 
 
-def _parser(prefix: str) -> type[asyncio.Protocol]:
+def _parser(prefix: str, connections: int) -> type[asyncio.Protocol]:
     """The fast parser where it is installed, bounded; h11 has its own bound (`h11_max_incomplete_event_size`)."""
     try:
         from api.protocol import BoundedProtocol
@@ -83,7 +84,8 @@ def _parser(prefix: str) -> type[asyncio.Protocol]:
         from uvicorn.protocols.http.h11_impl import H11Protocol
 
         return H11Protocol
-    return type("Protocol", (BoundedProtocol,), {"prefix": prefix.encode()})
+    own = {"prefix": prefix.encode(), "most_connections": connections}
+    return type("Protocol", (BoundedProtocol,), own)
 
 
 def _available(wanted: str, otherwise: str) -> str:
@@ -100,6 +102,7 @@ def main() -> None:
     try:
         settings = load()
         telemetry.configure(settings.log_level)
+        capacity.raise_descriptors()
         server = server_of(settings)
     except ConfigurationError as error:
         sys.exit(f"runyard api: {error.message}")

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import errors, openapi
+from api import cross_origin, errors, openapi
 from api.endpoint import Endpoint, by_path
 from api.fronts import operations
 from api.operations import Operation
@@ -24,7 +24,7 @@ from api.paths import Paths
 from api.prefix import PREFIX, under
 from api.state import State
 from common.domain.addresses import masked
-from common.domain.errors import ConfigurationError, NotFound
+from common.domain.errors import ConfigurationError, InvalidRequest, NotFound, RunyardError
 from common.settings import Settings
 
 #: What most requests ask for is matched first; /tasks/cancel and /tasks/retry look like a /tasks/{task_id}.
@@ -60,7 +60,7 @@ def build(settings: Settings, on_open: Callable[[State], None] | None = None) ->
             on_open(state)
         return state
 
-    return _Outer(app, open_, settings.path_prefix)
+    return cross_origin.answering(_Outer(app, open_, settings.path_prefix), settings.allowed_origins)
 
 
 def routes_of(declared: list[Operation]) -> list[BaseRoute]:
@@ -109,12 +109,16 @@ class _Outer:
                 headers.setdefault("request-id", request_id)
                 headers.setdefault("x-content-type-options", "nosniff")
                 headers.setdefault("cache-control", "no-store")
-                if self._state is not None and self._state.leaving:
-                    headers["connection"] = "close"  # its next request goes to another process
+                leaving = (
+                    self._state is not None and self._state.leaving
+                )  # its next request goes to another process
+                if leaving or message["status"] == 408:  # and what did not come in time may still come
+                    headers["connection"] = "close"
             await send(message)
 
-        if _head_of(scope) > errors.LONGEST_HEAD:
-            await errors.render(errors.HeadersTooLarge(), request_id)(scope, receive, named)
+        refusal = _refusal(scope)
+        if refusal is not None:
+            await errors.render(refusal, request_id)(scope, receive, named)
             return
         await self._app(self._paths.resolved(scope), receive, named)
 
@@ -131,6 +135,16 @@ class _Outer:
         await receive()
         await state.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _refusal(scope: Scope) -> RunyardError | None:
+    """What is wrong with the head of a request, whatever it asks for (RFC 9112, section 3.2, on Host)."""
+    if _head_of(scope) > errors.LONGEST_HEAD:
+        return errors.HeadersTooLarge()
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
+        return InvalidRequest("Send one Host header.", code="invalid_host", field="Host")
+    return None
 
 
 def _head_of(scope: Scope) -> int:

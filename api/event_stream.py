@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Final
 
 import structlog
@@ -30,9 +30,12 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes]) -> None:
-        """`frames` are closed in the end, also in the middle of one."""
+    def __init__(
+        self, frames: AsyncGenerator[bytes], held: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """`frames` are closed in the end, also in the middle of one. `held` is entered for as long as it lasts."""
         self._frames = frames
+        self._held = held
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"})
@@ -42,6 +45,13 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         metrics.STREAMS.inc()
         try:
+            with self._held():
+                await self._serve(scope, receive, send)
+        finally:
+            metrics.STREAMS.dec()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
             async with aclosing(self._frames), asyncio.timeout(None) as until:
                 if scope["method"] == "HEAD":
                     await send(_END)
@@ -50,8 +60,6 @@ class EventStream(Response):
         except TimeoutError:
             if not until.expired():
                 raise
-        finally:
-            metrics.STREAMS.dec()
 
 
 class _Reader:

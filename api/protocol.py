@@ -1,50 +1,72 @@
-"""The HTTP protocol of the fast parser, with a bound on the head of a request: the parser itself has none."""
+"""The HTTP protocol of the fast parser, with bounds that it has not: on the head of a request, on the time a caller
+takes to send it, and on the number of connections."""
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.errors import LONGEST_HEAD
 
+#: A caller has so long for the head of a request, in seconds, from its connection or from the head's first byte.
+PATIENCE: Final = 10.0
+
 _ANSWER: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+    b"HTTP/1.1 %d %b\r\n"
+    b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n%b\r\n%b"
 )
 _PROBLEM: Final = (
-    b'{"type":"%b/docs#error-headers_too_large","title":"Headers too large","status":431,'
-    b'"detail":"The request\'s headers are too large.","error":"The request\'s headers are too large.",'
-    b'"code":"headers_too_large"}'
+    b'{"type":"%b/docs#error-%b","title":"%b","status":%d,"detail":"%b","error":"%b","code":"%b"}'
 )
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request does not come to an end of its headers.
+    """Closes a connection whose request does not come to an end of its headers, and one too many.
 
     A head that ends within its last read is measured by the application (`api.app`), for every parser alike.
     """
 
     prefix = b""
+    most_connections = 1_000_000
+    patience = PATIENCE
     _in_head = True
     _head_bytes = 0
     _began_anew = False
+    _clock: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """A caller has connected."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            self._refuse(503, b"too_many_connections", b"This server has no connection to spare.")
+        else:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_clock()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the caller."""
+        if self.transport.is_closing():
+            return
         before, self._began_anew = self._in_head, False
         super().data_received(data)
         if before and self._in_head and not self._began_anew:
             self._head_bytes += len(data)
-            if self._head_bytes > LONGEST_HEAD and not self.transport.is_closing():
-                problem = _PROBLEM % self.prefix
-                self.transport.write(_ANSWER % (len(problem), problem))
-                self.transport.close()
+            if self._clock is None:
+                self._wait_for_head()
+            if self._head_bytes > LONGEST_HEAD:
+                self._refuse(431, b"headers_too_large", b"The request's headers are too large.")
 
     def on_headers_complete(self) -> None:
         """The head has come."""
         self._in_head = False
         self._head_bytes = 0
+        self._stop_clock()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -52,3 +74,38 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._began_anew = True
         super().on_message_complete()
+
+    def _wait_for_head(self) -> None:
+        self._clock = self.loop.call_later(self.patience, self._too_slow)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _too_slow(self) -> None:
+        self._clock = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._wait_for_head()  # the request before it is still being answered
+        elif self._head_bytes:
+            self._refuse(408, b"request_timeout", b"The request's head did not arrive in time.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, code: bytes, detail: bytes) -> None:
+        """Answer from here, where no application is, and close."""
+        if self.transport.is_closing():
+            return
+        title = _TITLES[status]
+        problem = _PROBLEM % (self.prefix, code, title, status, detail, detail, code)
+        more = b"retry-after: 1\r\n" if status == 503 else b""
+        self.transport.write(_ANSWER % (status, title, len(problem), more, problem))
+        self.transport.close()
+
+
+_TITLES: Final = {
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}

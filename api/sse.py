@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import orjson
@@ -32,9 +33,12 @@ _PACK: Final = 32_768
 _ENDED: Final = frozenset(status.value for status in TERMINAL)
 
 
-def response(frames: AsyncIterator[bytes]) -> EventStream:
-    """The answer that sends these frames (of an async generator) for as long as they come."""
-    return EventStream(cast(AsyncGenerator[bytes], frames))
+def response(state: State, org_id: str, frames: AsyncIterator[bytes]) -> EventStream:
+    """The answer that sends these frames (of an async generator) for as long as they come.
+
+    Whether the organisation may have one more (`state.lasting.check`) is looked at before anything is stored for it.
+    """
+    return EventStream(cast(AsyncGenerator[bytes], frames), partial(state.lasting.hold, org_id))
 
 
 def described(data: str, *names: str) -> dict[str, Any]:

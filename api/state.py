@@ -10,6 +10,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from api import capacity
 from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
 from api.cookies import CookieSessions
@@ -66,6 +67,8 @@ class State:
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
         self._checking: dict[object, asyncio.Future[Any]] = {}
+        self.connections = capacity.connections(capacity.descriptors())
+        self.lasting = capacity.Lasting(settings.max_streams or self.connections // 2)
         self.stopping = asyncio.Event()
         self.leaving = False  # asked to stop, but serving on: see RUNYARD_LAME_DUCK_SECONDS
         self.loop = asyncio.get_running_loop()

@@ -29,7 +29,8 @@ async def until(
         return first
     metrics.WAITERS.inc()
     try:
-        return await _follow(state, org_id, task_id, enough, seconds)
+        with state.lasting.hold(org_id):
+            return await _follow(state, org_id, task_id, enough, seconds)
     finally:
         metrics.WAITERS.dec()
 

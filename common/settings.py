@@ -100,6 +100,16 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         100_000, ge=1, description="Waiting runs per organisation before submits get 429."
     )
+    max_streams: int = Field(
+        0,
+        ge=0,
+        description="Streams and waits an organisation may have open at one api process before it gets 429; by default "
+        "half of the connections that the process takes.",
+    )
+    allowed_origins: str = Field(
+        "",
+        description="Comma-separated origins (https://app.example.com) whose pages may call the api; * for any.",
+    )
     max_schedules: int = Field(
         1000, ge=0, description="Schedules per organisation that may still be due; more get 409."
     )

@@ -61,7 +61,7 @@ class TaskEventParameters(Parameters):
         Answer(200, "The log as it grows, until the task has ended.", _FRAME, _STREAM),
         Answer(204, "There is nothing more to come."),
     ],
-    errors=(400, 404),
+    errors=(400, 404, 429),
 )
 async def task_events(call: Call) -> Response:
     """Follow a task's events.
@@ -81,7 +81,8 @@ async def task_events(call: Call) -> Response:
     if place.status in TERMINAL and after >= place.last_seq:
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
     wanted = sse.Following(call.org_id, task_id, after, given.tokens, call.permitted)
-    return sse.response(_frames(call.state, wanted))
+    call.state.lasting.check(call.org_id)
+    return sse.response(call.state, call.org_id, _frames(call.state, wanted))
 
 
 def _last_id(call: Call) -> int:
@@ -148,7 +149,7 @@ class OrganisationEventParameters(Parameters):
     query=OrganisationEventParameters,
     headers=("Last-Event-ID",),
     answers=[Answer(200, "Events of all tasks, as they happen.", _FRAME, _STREAM)],
-    errors=(400,),
+    errors=(400, 429),
 )
 async def organisation_events(call: Call) -> Response:
     """Follow the events of all tasks of the organisation.
@@ -157,9 +158,11 @@ async def organisation_events(call: Call) -> Response:
     reconnect the last seconds may come again: an event is known by its task_id and seq.
     """
     given = call.query(OrganisationEventParameters)
+    call.state.lasting.check(call.org_id)
     last = call.headers.get("last-event-id")
     start = _cursor_time(last) if last else await call.state.reader.one(call.state.db.now)
-    return sse.response(_organisation(call, _Wanted(call.state, call.org_id, given), start, last or None))
+    frames = _organisation(call, _Wanted(call.state, call.org_id, given), start, last or None)
+    return sse.response(call.state, call.org_id, frames)
 
 
 class _Wanted:

@@ -150,7 +150,7 @@ class TaskParameters(Parameters):
     prefixes=ROOTED,
     headers=("If-None-Match",),
     answers=[Answer(200, "The task.", schemas.Task, headers=("ETag",)), Answer(304, "It has not changed.")],
-    errors=(400, 404),
+    errors=(400, 404, 429),
 )
 async def get_task(call: Call) -> Response:
     """Read a task.
@@ -166,6 +166,8 @@ async def get_task(call: Call) -> Response:
     def enough(seen: Facts) -> bool:
         return _bare(etag(seen)) not in tags if tags else seen.at_rest
 
+    if seconds > 0:
+        call.state.lasting.check(call.org_id)
     seen = await until(call.state, call.org_id, task_id(call), enough, seconds)
     tag = etag(seen)
     if _bare(tag) in tags:

@@ -42,7 +42,7 @@ _SESSION = "agent_session_"
         ),
         Answer(200, "With background: the run is stored.", AgentbaseAccepted),
     ],
-    errors=(404, 408, 409, 413, 415, 422),
+    errors=(404, 408, 409, 413, 415, 422, 429),
 )
 async def run_agent(call: Call) -> Response:
     """Run an agent on a message and stream what it does.
@@ -53,6 +53,8 @@ async def run_agent(call: Call) -> Response:
     """
     given = call.query(AgentbaseParameters)
     body = await call.json(AgentbaseRunBody)
+    if not body.background:
+        call.state.lasting.check(call.org_id)
     conversation = await find_conversation(call, given.session) if given.session else None
     if conversation is not None and conversation.waiting is not None:
         answered = await _answer(call, conversation.waiting, body.message)
@@ -116,4 +118,4 @@ def _respond(call: Call, body: AgentbaseRunBody, run: Run, after: int = 0) -> Re
     if run.schedules:
         opening["schedules"] = run.schedules
     telling = Telling(call, run.task_id, run.session_id, bool(body.streaming_tokens))
-    return sse.response(telling.frames(opening, after))
+    return sse.response(call.state, call.org_id, telling.frames(opening, after))

@@ -77,29 +77,35 @@ class Watch:
         return self.package in (None, task.agent_name) and self.end_user_id in (None, task.end_user_id)
 
 
-@routes.get("/realtime/runs", "runs:read", query=StreamQuery, answers=[_STREAM])
+@routes.get("/realtime/runs", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(429,))
 async def follow_runs(call: Call) -> Response:
     """Follow all runs of the organisation."""
-    return sse.response(_frames(call.state, _watch(call)))
+    return sse.response(call.state, call.org_id, _frames(call.state, _watch(call)))
 
 
-@routes.get("/realtime/runs/{run_id}", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(404,))
+@routes.get("/realtime/runs/{run_id}", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(404, 429))
 async def follow_run(call: Call) -> Response:
     """Follow one run: a snapshot first, then its status and logs as they come."""
     task = await task_of(call)
-    return sse.response(_frames(call.state, replace(_watch(call), task=task)))
+    return sse.response(call.state, call.org_id, _frames(call.state, replace(_watch(call), task=task)))
 
 
 @routes.get(
-    "/realtime/agents/{package:agent}/runs", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(404,)
+    "/realtime/agents/{package:agent}/runs",
+    "runs:read",
+    query=StreamQuery,
+    answers=[_STREAM],
+    errors=(404, 429),
 )
 async def follow_agent_runs(call: Call) -> Response:
     """Follow one agent's runs; its name is URL-encoded."""
     agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, call.params["package"]))
-    return sse.response(_frames(call.state, replace(_watch(call), package=agent.agent["name"])))
+    watch = replace(_watch(call), package=agent.agent["name"])
+    return sse.response(call.state, call.org_id, _frames(call.state, watch))
 
 
 def _watch(call: Call) -> Watch:
+    call.state.lasting.check(call.org_id)
     verbose = (parameter(call, "verbose") or "").lower() in ("true", "1")
     debug = call.principal.role in (Role.OWNER, Role.ADMIN)
     return Watch(call.org_id, verbose, debug, end_user(call), call.permitted)

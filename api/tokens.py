@@ -6,25 +6,29 @@ signed with a public key taken for a secret, or with none, is refused.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
-from jwt import PyJWKClient, PyJWKClientConnectionError, PyJWKClientError
+import structlog
 
 from api.auth import Principal, organisations
+from api.published_keys import PublishedKeys
 from api.reading import Reader
-from common.domain.errors import Unauthorized, Unavailable
+from common.domain.errors import Unauthorized
 from common.domain.ids import is_uuid
 from common.domain.roles import granted, strongest
 from common.settings import Settings
+
+log = structlog.get_logger("runyard.tokens")
 
 LEEWAY: Final = 30
 _SECRET_ALGORITHMS: Final = ["HS256"]
 _JWKS_ALGORITHMS: Final = ["RS256", "ES256"]
 _REMEMBERED: Final = 5.0
+#: The year 9999, in epoch seconds: a later expiry is no date.
+_LATEST: Final = 253_402_300_800.0
 _MOST_REMEMBERED: Final = 10_000
 
 
@@ -35,12 +39,17 @@ class Tokens:
     settings: Settings
     secret: str
     reader: Reader
-    _jwks: PyJWKClient | None = None
+    _published: PublishedKeys | None = None
     _known: dict[str, tuple[Principal, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.settings.jwt_jwks_url:
-            self._jwks = PyJWKClient(self.settings.jwt_jwks_url, cache_keys=True, lifespan=300, timeout=5)
+            self._published = PublishedKeys(self.settings.jwt_jwks_url)
+            if not (self.settings.jwt_audience and self.settings.jwt_issuer):
+                log.warning(
+                    "Every token of this address counts: set RUNYARD_JWT_ISSUER and RUNYARD_JWT_AUDIENCE",
+                    action="jwks",
+                )
 
     async def __call__(self, token: str) -> Principal:
         """Who the token speaks for; `Unauthorized` says why it does not count."""
@@ -57,17 +66,16 @@ class Tokens:
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
-            algorithm = jwt.get_unverified_header(token).get("alg")
+            header = jwt.get_unverified_header(token)
+            algorithm, key_id = header.get("alg"), header.get("kid")
             if algorithm in _SECRET_ALGORITHMS and self.secret:
                 return self._decode(token, self.secret, _SECRET_ALGORITHMS)
-            if algorithm in _JWKS_ALGORITHMS and self._jwks is not None:
-                key = await asyncio.to_thread(self._jwks.get_signing_key_from_jwt, token)
+            if algorithm in _JWKS_ALGORITHMS and self._published is not None:
+                if not isinstance(key_id, str):
+                    raise Unauthorized("The token does not count: it names no key id.", code="token_invalid")
+                key = await self._published.get(key_id)
                 return self._decode(token, key.key, [str(algorithm)])
-        except PyJWKClientConnectionError:
-            raise Unavailable(
-                "The keys that verify tokens cannot be fetched.", code="jwks_unavailable"
-            ) from None
-        except (jwt.InvalidTokenError, PyJWKClientError, ValueError, TypeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise Unauthorized(f"The token does not count: {_reason(error)}.", code=_code(error)) from None
         raise Unauthorized("The token's algorithm is not accepted here.", code="token_algorithm")
 
@@ -86,6 +94,8 @@ class Tokens:
                 "verify_iss": bool(settings.jwt_issuer),
             },
         )
+        if not 0 < float(claims["exp"]) < _LATEST:
+            raise jwt.DecodeError("exp is no date")
         return _named_as_here(claims)
 
     async def _principal(self, claims: dict[str, Any]) -> Principal:

@@ -206,6 +206,12 @@ async def test_published_keys_verify_rs256_and_es256(store: Store, org: str, jwk
     assert await refusal(verify, confused) == "token_invalid"
 
 
+@pytest.mark.parametrize("expiry", [10**400, 10**15, -(10**400), 0])
+async def test_an_expiry_that_is_no_date_is_refused(store: Store, org: str, expiry: int) -> None:
+    token = jwt.encode(claims(org, exp=expiry), SECRET, "HS256")
+    assert await refusal(tokens(store), token) in ("token_invalid", "token_expired")
+
+
 async def test_keys_that_cannot_be_fetched_are_503_not_401(store: Store, org: str) -> None:
     verify = tokens(store, jwt_jwks_url="http://127.0.0.1:1/jwks")
     with pytest.raises(RunyardError) as refused:

@@ -1,0 +1,141 @@
+"""The keys of a JWKS address: asked for once, kept while it is away, and nobody waits for a stranger's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from api import published_keys
+from api.published_keys import PublishedKeys
+from common.domain.errors import RunyardError, Unauthorized, Unavailable
+
+pytestmark = pytest.mark.anyio
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+KEY = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key()))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Publisher:
+    """A real server of keys, which counts who asks and can be told to fail, to be slow, or to say anything."""
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = [KEY | {"kid": "one", "use": "sig"}]
+        self.body: bytes | None = None
+        self.status = 200
+        self.pause = 0.0
+        self.asked = 0
+        publisher = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                publisher.asked += 1
+                time.sleep(publisher.pause)
+                self.send_response(publisher.status)
+                self.end_headers()
+                try:
+                    self.wfile.write(publisher.body or json.dumps({"keys": publisher.keys}).encode())
+                except OSError:
+                    pass
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/jwks"
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    running = Publisher()
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+async def refused(keys: PublishedKeys, key_id: str) -> RunyardError:
+    with pytest.raises(RunyardError) as refusal:
+        await keys.get(key_id)
+    return refusal.value
+
+
+async def test_a_hundred_made_up_key_ids_cost_one_fetch_and_no_pause(publisher: Publisher) -> None:
+    keys = PublishedKeys(publisher.url)
+    assert (await keys.get("one")).key_id == "one"
+    answers = await asyncio.gather(*(refused(keys, f"made-up-{n}") for n in range(100)))
+    assert {(type(a), a.code) for a in answers} == {(Unauthorized, "token_invalid")}
+    assert publisher.asked == 1
+
+
+async def test_a_new_key_is_found_once_the_pause_is_over(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = PublishedKeys(publisher.url)
+    await keys.get("one")
+    publisher.keys.append(KEY | {"kid": "two"})
+    assert (await refused(keys, "two")).code == "token_invalid"
+    monkeypatch.setattr(published_keys, "PAUSE", 0.0)
+    assert (await keys.get("two")).key_id == "two"
+
+
+async def test_an_address_that_is_away_is_asked_once_and_known_keys_go_on_counting(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = PublishedKeys(publisher.url)
+    await keys.get("one")
+    publisher.status, publisher.pause = 500, 0.3
+    monkeypatch.setattr(published_keys, "FRESH", 0.0)
+    monkeypatch.setattr(published_keys, "PAUSE", 0.0)
+    began = time.monotonic()
+    assert (await keys.get("one")).key_id == "one"
+    assert time.monotonic() - began < 0.3, "a known key is not waited for"
+    monkeypatch.setattr(published_keys, "PAUSE", 60.0)
+    answers = await asyncio.gather(*(refused(keys, f"made-up-{n}") for n in range(50)))
+    assert {(type(a), a.code) for a in answers} == {(Unavailable, "jwks_unavailable")}
+    assert (await keys.get("one")).key_id == "one"
+    assert publisher.asked == 2
+
+
+async def test_a_failure_is_remembered_and_answered_at_once(publisher: Publisher) -> None:
+    publisher.server.shutdown()
+    publisher.server.server_close()
+    keys = PublishedKeys(publisher.url)
+    await refused(keys, "one")
+    began = time.monotonic()
+    for n in range(200):
+        assert (await refused(keys, f"made-up-{n}")).code == "jwks_unavailable"
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"x" * 2_000_000, b"[]", b'{"keys": 5}', b"{", b"\xff\xfe"],
+    ids=["large", "list", "number", "half", "bytes"],
+)
+async def test_an_answer_that_is_no_set_of_keys_is_a_failed_fetch(publisher: Publisher, body: bytes) -> None:
+    publisher.body = body
+    assert (await refused(PublishedKeys(publisher.url), "one")).code == "jwks_unavailable"
+
+
+async def test_keys_that_cannot_verify_are_left_out(publisher: Publisher) -> None:
+    publisher.keys = [
+        {"kty": "oct", "kid": "secret", "k": "c2VjcmV0"}, KEY | {"kid": "enc", "use": "enc"},
+        {"kty": "RSA", "kid": "half"}, KEY | {"kid": 5}, "text", None, KEY | {"kid": "good"},
+    ]  # fmt: skip
+    keys = PublishedKeys(publisher.url)
+    assert (await keys.get("good")).key_id == "good"
+    for key_id in ("secret", "enc", "half", "5"):
+        assert (await refused(keys, key_id)).code == "token_invalid"

@@ -165,7 +165,7 @@ class Clockwork:
         """The runs of a schedule, oldest first."""
         with self.store.read() as conn:
             wanted = Filter(schedule_id=schedule.id)
-            return tasks.page(conn, schedule.org_id, wanted, 100_000, light=False)[::-1]
+            return tasks.whole_page(conn, schedule.org_id, wanted, 100_000, most_bytes=2**40)[::-1]
 
     def log(self, task_id: str) -> list[str]:
         """The types of a task's events."""

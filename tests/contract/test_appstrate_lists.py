@@ -52,6 +52,22 @@ class TestRuns:
         assert [run["startedAt"] for run in newest] == sorted((r["startedAt"] for r in newest), reverse=True)
         assert [run["runNumber"] for run in newest] == list(range(51, 0, -1))
 
+    def test_a_page_of_large_runs_ends_early_and_the_next_goes_on_behind_it(
+        self, client: httpx2.Client
+    ) -> None:
+        package = publish(client)
+        for _ in range(5):
+            body = {"query": "hi", "metadata": {}, "args": {"text": "x" * 4_000_000}}
+            client.post(f"/api/v1/agents/{package}/run", json=body).raise_for_status()
+        whole: list[str] = []
+        while True:
+            answer = client.get(f"/api/agents/{package}/runs?limit=100&offset={len(whole)}")
+            if not ids(answer):
+                break
+            assert len(answer.content) < 9_000_000
+            whole += ids(answer)
+        assert len(whole) == len(set(whole)) == answer.json()["total"] == 5
+
     def test_an_end_user_sees_its_own_runs_alone_and_cancels_no_others(self, client: httpx2.Client) -> None:
         package = publish(client)
         one, two = (made(client.post("/api/end-users", json={}))["id"] for _ in range(2))

@@ -122,6 +122,11 @@ class Settings(BaseSettings):
         256 * 2**10, ge=1024, description="Largest event, question or review of a run, as JSON."
     )
     max_events: int = Field(10_000, ge=1, description="Events an agent may report in one run.")
+    max_answer_bytes: int = Field(
+        16 * 2**20,
+        ge=65_536,
+        description="Largest answer of an MCP server, a model provider or a datastore.",
+    )
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON request body.")
     max_upload_bytes: int = Field(100 * 2**20, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")

@@ -76,7 +76,7 @@ class Runtime:
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings
-        policy = OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts)
+        policy = OutboundPolicy.of(settings)
         self._outward = GuardedClient(policy)
         keys = Keys(sealer, identity.secret_key(settings), settings.base_url)
         deliverer = Deliverer(self._execution.writer, self._outward, keys)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
+from pathlib import Path
 
 from common.domain.errors import ConfigurationError
 from common.outbound.addresses import (
@@ -16,6 +17,8 @@ from common.outbound.addresses import (
     is_numeric,
     kind_of,
 )
+from common.outbound.own_servers import OwnServers
+from common.settings import Settings
 
 SETTING = "RUNYARD_ALLOWED_HOSTS"
 
@@ -28,15 +31,23 @@ class OutboundPolicy:
     (``hooks.corp``, ``*.corp`` for every name below it) whose private addresses may be reached; an entry with
     a port (``hooks.corp:5984``) opens that port, whatever it is, and no other. `allow_networks` holds the
     networks that may be reached under any name. Metadata services, multicast and the like open only where
-    their exact address is listed.
+    their exact address is listed. `own` are the installation's own servers, which nothing opens.
     """
 
     allow_private: bool = False
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[Network, ...] = ()
+    own: OwnServers | None = field(default=None, compare=False)
 
     @classmethod
-    def parse(cls, allow_private: bool = False, allowed_hosts: str = "") -> OutboundPolicy:
+    def of(cls, settings: Settings) -> OutboundPolicy:
+        """The policy of an installation. `ConfigurationError` names a bad entry of its allowed hosts."""
+        return cls.parse(settings.allow_private_urls, settings.allowed_hosts, OwnServers(settings))
+
+    @classmethod
+    def parse(
+        cls, allow_private: bool = False, allowed_hosts: str = "", own: OwnServers | None = None
+    ) -> OutboundPolicy:
         """From the settings; `allowed_hosts` is comma-separated. `ConfigurationError` names a bad entry."""
         hosts: list[str] = []
         networks: list[Network] = []
@@ -51,7 +62,7 @@ class OutboundPolicy:
                     "nor an address or network (10.1.0.0/16, without bits set after its prefix).",
                     field=SETTING,
                 )
-        return cls(allow_private, tuple(hosts), tuple(networks))
+        return cls(allow_private, tuple(hosts), tuple(networks), own)
 
     def lists(self, host: str, port: int) -> bool:
         """Whether the operator listed `host`, for every port or for this one."""
@@ -60,6 +71,10 @@ class OutboundPolicy:
     def lists_port(self, host: str, port: int) -> bool:
         """Whether the operator listed exactly this port of `host`."""
         return any(":" in entry and _matches(entry, host, port) for entry in self.allow_hosts)
+
+    def owns_file(self, path: Path) -> bool:
+        """Whether a file is the installation's own database."""
+        return self.own is not None and self.own.is_file(path)
 
     def refuses(self, address: Address, host: str, port: int) -> Kind | None:
         """What makes `address`, which `host` stands for, one that may not be called; None when it may be."""

@@ -22,6 +22,7 @@ import httpx2
 from common.outbound.addresses import literal
 from common.outbound.errors import DnsFailed, HeaderRefused
 from common.outbound.failures import translated
+from common.outbound.own_servers import check_own_servers
 from common.outbound.policy import OutboundPolicy
 from common.outbound.resolver import Resolver, SystemResolver
 from common.outbound.urls import Target, check_address, check_target, target_of
@@ -129,7 +130,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     async def _addresses(self, target: Target, seconds: float | None) -> tuple[str, ...]:
         """What to connect to. One refused address among several refuses the call: so rebinding begins."""
+        own, resolver = self._policy.own, self._resolver
         if target.address is not None:
+            await check_own_servers(own, [target.address], target.host, target.port, resolver)
             return (str(target.address),)
         try:
             async with asyncio.timeout(seconds):
@@ -141,6 +144,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             raise DnsFailed(f"{target.host} has no address.")
         for address in addresses:
             check_address(address, target, self._policy)
+        await check_own_servers(own, addresses, target.host, target.port, resolver)
         return tuple(str(address) for address in addresses[:MAX_ADDRESSES])
 
 

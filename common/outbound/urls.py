@@ -19,6 +19,7 @@ from common.outbound.addresses import (
     literal,
 )
 from common.outbound.errors import UrlRefused
+from common.outbound.own_servers import check_own_literal
 from common.outbound.policy import OutboundPolicy
 
 MAX_LENGTH: Final = 2048
@@ -76,6 +77,8 @@ def target_of(
 
 def check_target(target: Target, policy: OutboundPolicy, *, field: str = "url") -> None:
     """Refuse ports, internal names and addresses; what a name resolves to is checked when it is called."""
+    if policy.own is not None:
+        check_own_literal(policy.own, target.host, target.port, field)
     if not (is_safe_port(target.port) or policy.lists_port(target.host, target.port)):
         raise UrlRefused(
             f"Port {target.port} is not one web servers use; use 80, 443 or one above 1023 that no other "

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from common.domain import ids
+from common.domain.database_urls import check_tls
 from common.domain.errors import Conflict, InvalidRequest, NotFound, RunyardError, StaleFence
 from common.domain.ids import uuid7
 from common.domain.manifests import Manifest
@@ -61,6 +63,11 @@ class Upload:
         }
 
 
+def folder(home: Path, org_id: str) -> Path:
+    """Where the SQLite files of an organisation lie."""
+    return home / "datastores" / org_id
+
+
 def create(
     tx: Tx,
     sealer: Sealer,
@@ -86,6 +93,12 @@ def create(
                 "A database needs a connection string: postgresql://, mysql://, mariadb:// or sqlite:///.",
                 "metadata.connectionString",
             )
+        try:
+            check_tls(connection)
+        except ValueError as error:
+            raise _invalid(
+                f"The connection string is not understood: {error}.", "metadata.connectionString"
+            ) from None
         sealed = sealer.seal(connection)
     row = {
         "id": ids.token("ds_"),

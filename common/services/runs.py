@@ -48,7 +48,7 @@ class RunRules:
         """The rules these settings make. `keyed`: see `ModelChoice`."""
         return RunRules(
             sealer,
-            OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts),
+            OutboundPolicy.of(settings),
             settings.max_queued,
             ModelChoice(settings, keyed),
             settings.max_schedules,

@@ -52,6 +52,16 @@ def listed(conn: Connection, org_id: str) -> list[Row]:
     return [dict(row._mapping) for row in conn.execute(query)]
 
 
+def server_identity(conn: Connection) -> str | None:
+    """What tells the server of this connection from every other, however it is reached; None for SQLite."""
+    if conn.dialect.name != "postgresql":
+        return None
+    started: str = conn.execute(
+        text("SELECT extract(epoch FROM pg_postmaster_start_time())::text")
+    ).scalar_one()
+    return started
+
+
 def remove(tx: Tx, org_id: str, datastore_id: str) -> bool:
     """Delete a datastore with its documents and passages; whether there was one."""
     done = tx.conn.execute(delete(Datastore).where(_STORE.id == datastore_id, _STORE.org_id == org_id))

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy.engine import make_url
 
-from workers.agent.sql import Caps, QueryFailed, mysql, postgres, sqlite
+from tests.querying import ask
+from workers.agent.sql import Caps, QueryFailed
 
 CAPS = Caps()
 POSTGRES: dict[str, Any] = {
@@ -78,10 +78,10 @@ SQLITE: dict[str, Any] = {
 }
 
 
-def check(ask: Callable[..., Any], expected: dict[str, Any]) -> None:
+def check(connection: str, expected: dict[str, Any], folder: Path = Path("nowhere")) -> None:
     """All values in one row, as the worst case has it."""
     columns = ", ".join(f"{sql} as c{number}" for number, sql in enumerate(expected))
-    rows = ask(f"select {columns}", [], CAPS)
+    rows = ask(connection, f"select {columns}", folder=folder)
     found = dict(zip(expected, rows.rows[0], strict=True))
     assert found == expected
     orjson.dumps(rows.to_json())
@@ -89,22 +89,20 @@ def check(ask: Callable[..., Any], expected: dict[str, Any]) -> None:
 
 @pytest.mark.postgres
 def test_values_of_postgresql_keep_their_digits_and_fail_no_row(fresh_database: Callable[[], str]) -> None:
-    url = make_url(fresh_database())
-    ask = postgres.asker(url, str(url.host))
-    check(ask, POSTGRES)
-    rows = ask("select * from (values (1, 'infinity'::date), (2, '2026-01-02')) as t", [], CAPS)
+    url = fresh_database()
+    check(url, POSTGRES)
+    rows = ask(url, "select * from (values (1, 'infinity'::date), (2, '2026-01-02')) as t")
     assert rows.rows == [[1, "infinity"], [2, "2026-01-02"]]
 
 
 def test_values_of_mariadb_keep_their_digits_and_fail_no_row(mariadb_url: str) -> None:
-    url = make_url(mariadb_url)
-    check(mysql.asker(url, str(url.host)), MYSQL)
+    check(mariadb_url, MYSQL)
 
 
 def test_values_of_sqlite_fail_no_row(tmp_path: Path) -> None:
     file = tmp_path / "values.db"
     sqlite3.connect(file).close()
-    check(sqlite.asker(file), SQLITE)
+    check("sqlite:///values.db", SQLITE, tmp_path)
 
 
 def test_parameters_that_no_database_takes_fail_the_query(tmp_path: Path) -> None:
@@ -112,11 +110,11 @@ def test_parameters_that_no_database_takes_fail_the_query(tmp_path: Path) -> Non
     sqlite3.connect(file).close()
     for value in (2**70, "\ud800"):
         with pytest.raises(QueryFailed):
-            sqlite.asker(file)("select ?", [value], CAPS)
+            ask("sqlite:///values.db", "select ?", [value], folder=tmp_path)
 
 
 def test_a_long_binary_value_is_cut_and_marked(tmp_path: Path) -> None:
     file = tmp_path / "values.db"
     sqlite3.connect(file).close()
-    ((cell,),) = sqlite.asker(file)("select zeroblob(100000)", [], CAPS).rows
+    ((cell,),) = ask("sqlite:///values.db", "select zeroblob(100000)", folder=tmp_path).rows
     assert (cell.endswith("…"), len(cell) <= CAPS.cell + 1) == (True, True)

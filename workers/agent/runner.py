@@ -35,7 +35,7 @@ class DeclaredRunner:
 
         Raises `ConfigurationError` for prices or allowed hosts that cannot be read.
         """
-        policy = OutboundPolicy.parse(settings.allow_private_urls, settings.allowed_hosts)
+        policy = OutboundPolicy.of(settings)
         self._shared = Shared(
             settings,
             store,

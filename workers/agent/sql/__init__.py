@@ -1,4 +1,4 @@
-"""Queries over callers' databases: read-only sessions, bound parameters, caps on rows and time."""
+"""Queries over callers' databases: read-only sessions, bound parameters, caps on rows, bytes and time."""
 
 from workers.agent.sql.placeholders import count, for_driver
 from workers.agent.sql.results import Caps, QueryFailed, Rows

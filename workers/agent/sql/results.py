@@ -22,12 +22,16 @@ class QueryFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What one query may cost. Beyond `rows` and `characters` the result is cut; `seconds` ends it."""
+    """What one query may cost. Beyond `rows` and `characters` the result is cut; `seconds` ends it.
+
+    `bytes` is the most that a database may send for one query, and the longest value that a SQLite file may hold.
+    """
 
     rows: int = 200
     characters: int = 60_000
     cell: int = 4_000
     seconds: float = 15.0
+    bytes: int = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def _cell(value: Any, longest: int, depth: int = 0) -> Any:
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):
-        data = bytes(value)
+        data = bytes(value[:longest])
         encoded = base64.b64encode(data[: longest // 4 * 3]).decode()
         return encoded if len(data) <= longest // 4 * 3 else f"{encoded}…"
     if depth < _DEEPEST and isinstance(value, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from common.domain.errors import NotFound
@@ -39,6 +39,7 @@ class DatastoreTools:
         self._attempt = attempt
         self._plan = plan
         self._sources: dict[str, Source] = {}
+        self._own_server: str | None = None
 
     async def tools(self) -> list[Tool]:
         """A tool per query, and one search over all document stores. `BadOptions` for a datastore that is not."""
@@ -58,6 +59,7 @@ class DatastoreTools:
         found: list[dict[str, Any]] = []
         sealer: Sealer | None = None
         with self._shared.store.read() as conn:
+            self._own_server = datastores.server_identity(conn)
             for index, one in enumerate(self._plan.datastores):
                 wanted = str(one.get("id") or one.get("name") or "")
                 try:
@@ -96,18 +98,19 @@ class DatastoreTools:
                 else arguments.get("params")
             )
             try:
-                source = await self._source(id_, chosen[id_].connection)
-                rows = await source.query(query.sql, values or [], CAPS, self._attempt.run_blocking)
+                source = self._source(id_, chosen[id_].connection)
+                caps = replace(CAPS, bytes=self._shared.settings.max_answer_bytes)
+                rows = await source.query(query.sql, values or [], caps, self._attempt.run_blocking)
             except QueryFailed as error:
                 raise ToolFailure(f"The query failed: {error}") from error
             return rows.to_json()
 
         return Tool(query.name, query.description, parameters, run, "read", source="query", seconds=60.0)
 
-    async def _source(self, id_: str, connection: str) -> Source:
+    def _source(self, id_: str, connection: str) -> Source:
         if id_ not in self._sources:
-            folder = self._shared.settings.home / "datastores"
-            self._sources[id_] = await open_source(connection, self._shared.policy, folder)
+            folder = service.folder(self._shared.settings.home, self._attempt.task.org_id)
+            self._sources[id_] = open_source(connection, self._shared.policy, folder, self._own_server)
         return self._sources[id_]
 
     # -- documents -----------------------------------------------------------------------------------------

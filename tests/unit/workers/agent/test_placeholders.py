@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.agent.sql import count, for_driver
+from workers.agent.sql.lexer import MYSQL
 
 
 @pytest.mark.parametrize(
@@ -26,4 +27,4 @@ def test_only_placeholders_are_written_for_the_driver(sql: str, parameters: int,
 
 
 def test_mysql_reads_backslashes_and_number_signs_its_own_way() -> None:
-    assert for_driver(r"SELECT 'it\'s ?', ? # ?", mysql=True) == r"SELECT 'it\'s ?', %s # ?"
+    assert for_driver(r"SELECT 'it\'s ?', ? # ?", MYSQL) == r"SELECT 'it\'s ?', %s # ?"

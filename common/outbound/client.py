@@ -15,6 +15,7 @@ from typing import Final, Self, cast
 import httpcore2
 import httpx2
 
+from common.outbound.bounded import BoundedTransport
 from common.outbound.errors import AttemptTimedOut, OutboundError, ProtocolBroken, ResponseTooLarge
 from common.outbound.policy import OutboundPolicy
 from common.outbound.resolver import Resolver
@@ -65,8 +66,11 @@ class GuardedClient:
         tls: ssl.SSLContext | None = None,
         backend: httpcore2.AsyncNetworkBackend | None = None,
         max_connections: int = 1000,
+        max_answer_bytes: int = 16 * 2**20,
     ) -> None:
+        """`max_answer_bytes` bounds the answers of `http_client`."""
         self._policy = policy
+        self.max_answer_bytes = max_answer_bytes
         self._timeouts = timeouts or Timeouts()
         self._transport = GuardedTransport(
             policy, resolver=resolver, tls=tls, backend=backend, max_connections=max_connections
@@ -103,14 +107,16 @@ class GuardedClient:
         headers: Mapping[str, str] | None = None,
         timeout: float = 30.0,
         read: float = 300.0,
+        seconds: float | None = None,
         wrap: Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport] | None = None,
     ) -> httpx2.AsyncClient:
         """An `httpx2` client on the shared connections, for libraries that bring their own protocol (MCP).
 
         It follows no redirects, reads no proxy settings and has cookies of its own; closing it closes nothing
-        shared. `wrap` may put another transport around the guarded one.
+        shared. An answer is counted and over within `seconds`, see `BoundedTransport`. `wrap` may put another
+        transport around the guarded one.
         """
-        guarded = SharedTransport(self._transport)
+        guarded = BoundedTransport(SharedTransport(self._transport), self.max_answer_bytes, seconds)
         return httpx2.AsyncClient(
             transport=guarded if wrap is None else wrap(guarded),
             headers=dict(headers or {}),

@@ -126,7 +126,6 @@ class ResponseTooLarge(OutboundError):
 
     code = "response_too_large"
 
-    def __init__(self, limit: int, **details: Any) -> None:
-        super().__init__(
-            f"The answer is larger than {limit} bytes, the most that is read here.", limit=limit, **details
-        )
+    def __init__(self, limit: int, message: str = "", **details: Any) -> None:
+        message = message or f"The answer is larger than {limit} bytes, the most that is read here."
+        super().__init__(message, limit=limit, **details)

@@ -42,7 +42,7 @@ class DeclaredRunner:
             models or ProviderModels(settings),
             Prices(settings.model_prices),
             policy,
-            GuardedClient(policy),
+            GuardedClient(policy, max_answer_bytes=settings.max_answer_bytes),
             ExtractionPool(),
             Children(store),
         )

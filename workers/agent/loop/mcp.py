@@ -234,7 +234,8 @@ class McpConnection:
             headers=headers,
             timeout=_INIT_SECONDS,
             read=self.server.seconds,
-            wrap=lambda inner: McpTransport(inner, self._rules),
+            seconds=max(self.server.seconds, _INIT_SECONDS),
+            wrap=lambda inner: McpTransport(inner, self._rules, self._guard.max_answer_bytes),
         )
 
     async def _retire(self, session: _Session | None) -> None:

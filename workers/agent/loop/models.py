@@ -135,6 +135,7 @@ class ProviderModels:
         if self._client is None:
             self._client = CheckedClient(
                 ProviderRules(),
+                self._settings.max_answer_bytes,
                 timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=200),
                 follow_redirects=True,

@@ -14,7 +14,7 @@ from workers.agent.wire import mcp_results
 from workers.agent.wire.errors import words_of
 from workers.agent.wire.mcp_schemas import Unusable, usable
 from workers.agent.wire.text import REPLACEMENT, clean, dump, parse
-from workers.agent.wire.transport import CheckedTransport, Rewrite, Whole
+from workers.agent.wire.transport import CheckedTransport, Rewrite, Whole, check_values
 
 #: Most tools of one server that are offered.
 MOST_TOOLS: Final = 128
@@ -78,6 +78,7 @@ class McpRules:
         try:
             if answer.cut:
                 raise ValueError("too long")
+            check_values(answer.body)
             value = parse(answer.body)
         except ValueError:
             self._failures[_key(request)] = HttpFailure(answer.status, in_session=in_session, page=True)
@@ -91,6 +92,7 @@ class McpRules:
         def rewrite(data: bytes) -> bytes:
             if not data.lstrip().startswith((b"{", b"[")):
                 return data
+            check_values(data)
             try:
                 return dump(self._messages(parse(data), method))
             except ValueError:
@@ -135,8 +137,8 @@ class McpRules:
 class McpTransport(CheckedTransport):
     """Sends the requests of a session and notes how they fail."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, rules: McpRules) -> None:
-        super().__init__(inner, rules)
+    def __init__(self, inner: httpx2.AsyncBaseTransport, rules: McpRules, most_bytes: int) -> None:
+        super().__init__(inner, rules, most_bytes)
         self._noted = rules
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import httpx2
 
+from common.outbound.errors import ResponseTooLarge
 from workers.agent.wire import anthropic, google, openai
 from workers.agent.wire.errors import BAD_GATEWAY, status_of, words_of
 from workers.agent.wire.surrogates import Joiner
 from workers.agent.wire.text import dump, parse
-from workers.agent.wire.transport import Rewrite, Splitter, Whole
+from workers.agent.wire.transport import Rewrite, Splitter, Whole, check_values
 
 Value = dict[str, Any]
 
@@ -52,14 +53,17 @@ class ProviderRules:
         if protocol is None or not 200 <= answer.status < 300:
             return answer
         if answer.cut:
-            return _no_answer(answer, "an answer of more than 32 MB")
+            return _no_answer(answer, f"an answer of more than {len(answer.body)} bytes")
         streamed = _wants_stream(request)
         if streamed and _EVENTS.match(answer.body):  # a stream under another media type
             splitter = Splitter(self.events(request))
             body = splitter.feed(answer.body) + splitter.rest()
             return answer.with_body(body, type_="text/event-stream")
         try:
+            check_values(answer.body)
             value = parse(answer.body)
+        except ResponseTooLarge as error:
+            return _no_answer(answer, error.message)
         except ValueError:
             return _no_answer(answer, _kind_of(answer))
         if not isinstance(value, dict) or not protocol.has_answer(value):
@@ -79,6 +83,7 @@ class ProviderRules:
         def rewrite(data: bytes) -> bytes:
             if protocol is None or not data.lstrip().startswith(b"{"):
                 return data
+            check_values(data)
             try:
                 value = joiner.parse(data)
             except ValueError:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import httpx2
 
-#: Longest answer, and longest event of a stream, that is given to a library, in bytes.
-MOST_BYTES: Final = 32 * 2**20
+from common.outbound.errors import ResponseTooLarge
+from common.outbound.unpacking import ENCODINGS, pieces
+
+#: Longest answer, and longest event of a stream, that is given to a library, in bytes; a setting gives the bound.
+MOST_BYTES: Final = 16 * 2**20
+#: How many times longer a whole stream may be: each word of it comes in an event of its own.
+_STREAM_SHARE: Final = 4
+#: Most values of one JSON answer or event. Commas in its texts count, too.
+MOST_VALUES: Final = 500_000
+_MOST_LINES: Final = 100_000
 _STREAM: Final = "text/event-stream"
 _CHANGED: Final = ("content-encoding", "content-length", "transfer-encoding")
 
@@ -19,7 +28,7 @@ Rewrite = Callable[[bytes], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An answer in one piece. `cut`: it was longer than `MOST_BYTES`."""
+    """An answer in one piece. `cut`: it was longer than may be read."""
 
     status: int
     headers: httpx2.Headers
@@ -53,17 +62,21 @@ class Rules(Protocol):
 
 
 class CheckedTransport(httpx2.AsyncBaseTransport):
-    """Sends requests by `inner` and passes each answer through the rules."""
+    """Sends requests by `inner` and passes each answer through the rules.
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, rules: Rules) -> None:
+    `most_bytes` bounds each answer and each event; the stream as a whole is bounded by `inner`, if at all.
+    """
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport, rules: Rules, most_bytes: int = MOST_BYTES) -> None:
         self._inner = inner
         self._rules = rules
+        self._most_bytes = most_bytes
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """One call; what the connection raises is raised."""
         response = await self._inner.handle_async_request(request)
         response.request = request
-        return await _checked(response, self._rules)
+        return await _checked(response, self._rules, self._most_bytes, None)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -71,28 +84,43 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
 
 
 class CheckedClient(httpx2.AsyncClient):
-    """A client whose answers pass through the rules, whichever of its transports or proxies they come by."""
+    """A client whose answers pass through the rules, whichever of its transports or proxies they come by.
 
-    def __init__(self, rules: Rules, **options: Any) -> None:
+    `most_bytes` bounds each answer and each event, unpacked; a whole stream may be four times as long.
+    """
+
+    def __init__(self, rules: Rules, most_bytes: int = MOST_BYTES, **options: Any) -> None:
         super().__init__(**options)
         self._rules = rules
+        self._most_bytes = most_bytes
+        self.headers["accept-encoding"] = ENCODINGS  # no others can be unpacked within bounds
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """As the client's own."""
         response = await super().send(request, stream=True, **options)
-        checked = await _checked(response, self._rules)
+        most = self._most_bytes
+        checked = await _checked(response, self._rules, most, _STREAM_SHARE * most)
         checked.request, checked.history = response.request, response.history
         if not stream:
             await checked.aread()
         return checked
 
 
-async def _checked(response: httpx2.Response, rules: Rules) -> httpx2.Response:
+def check_values(data: bytes) -> None:
+    """Refuse JSON of very many values: `ResponseTooLarge`. Empty lists take 3 bytes as text, and 20 times that here."""
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
+        raise ResponseTooLarge(len(data), f"The answer holds more than {MOST_VALUES:,} values.")
+
+
+async def _checked(
+    response: httpx2.Response, rules: Rules, most_bytes: int, most_of_stream: int | None
+) -> httpx2.Response:
     request = response.request
     if response.is_success and response.headers.get("content-type", "").lower().startswith(_STREAM):
-        return _response(response, response.headers, stream=_Events(response, rules.events(request)))
+        splitter = Splitter(rules.events(request), most_bytes)
+        return _response(response, response.headers, stream=_Events(response, splitter, most_of_stream))
     try:
-        body, cut = await _read(response)
+        body, cut = await _read(response, most_bytes)
     finally:
         await response.aclose()
     answer = rules.whole(request, Whole(response.status_code, response.headers, body, cut))
@@ -118,26 +146,33 @@ def _response(
     )
 
 
-async def _read(response: httpx2.Response) -> tuple[bytes, bool]:
+async def _read(response: httpx2.Response, most_bytes: int) -> tuple[bytes, bool]:
     body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > MOST_BYTES:
-            return bytes(body[:MOST_BYTES]), True
+    async with aclosing(pieces(response)) as parts:
+        async for piece in parts:
+            body += piece
+            if len(body) > most_bytes:
+                return bytes(body[:most_bytes]), True
     return bytes(body), False
 
 
 class _Events(httpx2.AsyncByteStream):
     """The events of a response, each rewritten as it ends."""
 
-    def __init__(self, response: httpx2.Response, rewrite: Rewrite) -> None:
+    def __init__(self, response: httpx2.Response, splitter: Splitter, most_bytes: int | None) -> None:
         self._response = response
-        self._splitter = Splitter(rewrite)
+        self._splitter = splitter
+        self._most_bytes = most_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._response.aiter_bytes():
-            if rewritten := self._splitter.feed(piece):
-                yield rewritten
+        read = 0
+        async with aclosing(pieces(self._response)) as parts:
+            async for piece in parts:
+                read += len(piece)
+                if self._most_bytes is not None and read > self._most_bytes:
+                    raise ResponseTooLarge(self._most_bytes)
+                if rewritten := self._splitter.feed(piece):
+                    yield rewritten
         if rest := self._splitter.rest():
             yield rest
 
@@ -146,10 +181,11 @@ class _Events(httpx2.AsyncByteStream):
 
 
 class Splitter:
-    """Server-sent events cut out of a stream of bytes. Lines end with LF or CRLF."""
+    """Server-sent events cut out of a stream of bytes, each of at most `most_bytes`. Lines end with LF or CRLF."""
 
-    def __init__(self, rewrite: Rewrite) -> None:
+    def __init__(self, rewrite: Rewrite, most_bytes: int = MOST_BYTES) -> None:
         self._rewrite = rewrite
+        self._most_bytes = most_bytes
         self._line = bytearray()
         self._fields: list[bytes] = []
         self._data: list[bytes] = []
@@ -164,8 +200,8 @@ class Splitter:
             out += self._end_line(bytes(self._line) + line)
             self._line.clear()
         self._line += rest
-        if self._size > MOST_BYTES:
-            raise httpx2.RemoteProtocolError("An event of the stream is longer than 32 MB.")
+        if self._size > self._most_bytes or len(self._fields) + len(self._data) > _MOST_LINES:
+            raise ResponseTooLarge(self._most_bytes)
         return bytes(out)
 
     def rest(self) -> bytes:

@@ -30,6 +30,7 @@ from launch.problems import StartProblem
 from runyard.loopback import STRAIGHT
 
 _SECONDS = 3.0
+_MOST_NAMED = 5
 _POOLER = (
     "PostgreSQL answers through a connection pooler. If that pools transactions (PgBouncer, most hosted ones), set "
     "RUNYARD_DATABASE_POOLER=transaction, or statements fail at random; one that pools sessions is fine"
@@ -64,7 +65,8 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
         settings = settings.model_copy(update={"home": home})
     yield Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")
     parts: dict[str, Callable[[Settings], tuple[Verdict, str]]] = {
-        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files, "model": _model,
+        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files,
+        "datastores": _datastores, "model": _model,
     }  # fmt: skip
     for part, check in parts.items():
         try:
@@ -108,6 +110,18 @@ def _database(settings: Settings) -> tuple[Verdict, str]:
             f"{kind} answers; its tables are of version {has or 'none'}, not {needs}: runyard migrate",
         )
     return Verdict.GOOD, f"{kind} answers, its tables are of version {has}"
+
+
+def _datastores(settings: Settings) -> tuple[Verdict, str]:
+    folder = settings.home / "datastores"
+    left = sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    if left:
+        shown = ", ".join(left[:_MOST_NAMED]) + (", …" if len(left) > _MOST_NAMED else "")
+        return (
+            Verdict.ODD,
+            f"{shown} in datastores/ itself can no longer be used: move each to datastores/<organisation id>/",
+        )
+    return Verdict.GOOD, "SQLite files lie in a folder for each organisation"
 
 
 def _broker(settings: Settings) -> tuple[Verdict, str]:

@@ -74,14 +74,8 @@ def endless() -> Iterator[bytes]:
 
 def mysql(connection: socket.socket) -> Iterator[bytes]:
     """A MySQL server whose first row never ends."""
-    salt = b"12345678" + bytes(1) + struct.pack("<HBHHB10x", 0xF7FF, 45, 2, 0x8008, 21) + b"123456789012\0"
-    _packet(connection, 0, b"\x0a8.0.0\0" + struct.pack("<I", 1) + salt + b"mysql_native_password\0")
-    number, _ = _packet_in(connection)
-    _packet(connection, number + 1, _OK)
-    while not _packet_in(connection)[1].startswith(b"\x03SELECT"):
-        _packet(connection, 1, _OK)
-    column = b"\x03def\0\0\0\x01c\0\x0c" + struct.pack("<HIBHBxx", 45, 1024, 0xFD, 0, 0)
-    for sequence, payload in enumerate((b"\x01", column, b"\xfe\0\0\x02\0"), 1):
+    _greet_mysql(connection)
+    for sequence, payload in enumerate((b"\x01", _COLUMN, b"\xfe\0\0\x02\0"), 1):
         _packet(connection, sequence, payload)
     sequence = 4
     for _ in range(MOST // 0xFFFFFF + 1):
@@ -90,6 +84,14 @@ def mysql(connection: socket.socket) -> Iterator[bytes]:
         yield from [PIECE] * (0xFFFFFF // len(PIECE))
         yield bytes(0xFFFFFF % len(PIECE) - 9)
         sequence += 1
+
+
+def many_columns(connection: socket.socket) -> Iterator[bytes]:
+    """A MySQL server whose result has columns without end."""
+    _greet_mysql(connection)
+    _packet(connection, 1, b"\xfe" + struct.pack("<Q", 2**40))
+    for number in range(2, 10**6):
+        yield struct.pack("<I", len(_COLUMN))[:3] + bytes([number % 256]) + _COLUMN
 
 
 def postgres(connection: socket.socket) -> Iterator[bytes]:
@@ -125,6 +127,19 @@ def read(connection: socket.socket, end: bytes) -> None:
 
 
 _OK = b"\0\0\0\x02\0\0\0"
+
+
+_COLUMN = b"\x03def\0\0\0\x01c\0\x0c" + struct.pack("<HIBHBxx", 45, 1024, 0xFD, 0, 0)
+
+
+def _greet_mysql(connection: socket.socket) -> None:
+    """All that a client wants before its first question."""
+    salt = b"12345678" + bytes(1) + struct.pack("<HBHHB10x", 0xF7FF, 45, 2, 0x8008, 21) + b"123456789012\0"
+    _packet(connection, 0, b"\x0a8.0.0\0" + struct.pack("<I", 1) + salt + b"mysql_native_password\0")
+    number, _ = _packet_in(connection)
+    _packet(connection, number + 1, _OK)
+    while not _packet_in(connection)[1].startswith(b"\x03SELECT"):
+        _packet(connection, 1, _OK)
 
 
 def _packet(connection: socket.socket, sequence: int, payload: bytes) -> None:

@@ -184,6 +184,12 @@ def test_a_database_whose_row_never_ends_is_cut_off(scheme: str) -> None:
     assert grown < ROOM // 1024  # ru_maxrss counts kilobytes
 
 
+def test_columns_without_end_are_cut_off_before_they_are_objects(memory: Callable[[], int]) -> None:
+    with Flood(floods.many_columns) as server, pytest.raises(QueryFailed, match="packets for one query"):
+        ask(f"mysql://u:p@127.0.0.1:{server.port}/db", "select 1")
+    assert memory() < 4 * ROOM
+
+
 @pytest.mark.parametrize("scheme", ["mysql", "postgresql"])
 def test_a_database_that_says_nothing_is_over_in_time(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.agent.sql import relay

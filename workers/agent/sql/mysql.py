@@ -12,6 +12,7 @@ import pymysql
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 from pymysql.cursors import SSCursor
+from pymysql.protocol import MysqlPacket
 
 from common.domain.database_urls import DatabaseTls
 from workers.agent.sql import functions
@@ -27,6 +28,8 @@ _CONVERSIONS: Final = {
     for key, convert in conversions.items()
     if key not in (FIELD_TYPE.TIME, FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
 }
+#: A table has at most 4,096 columns, each in a packet of its own; rows are read up to the caps.
+_MOST_PACKETS: Final = 20_000
 _CONNECT_SECONDS: Final = 5.0
 _STORED: Final = (
     "SELECT LOWER(ROUTINE_NAME) FROM information_schema.ROUTINES "
@@ -51,6 +54,18 @@ def ask(way: Way, sql: str, parameters: Sequence[Any], caps: Caps) -> Rows:
         raise QueryFailed(f"the database did not speak MySQL's protocol ({type(error).__name__})") from error
 
 
+class _Connection(pymysql.Connection):  # type: ignore[type-arg]
+    """A connection that takes so many packets and no more: each becomes objects of many times its size."""
+
+    _packets = 0
+
+    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+        self._packets += 1
+        if self._packets > _MOST_PACKETS:
+            raise QueryFailed(f"the database sent more than {_MOST_PACKETS} packets for one query")
+        return super()._read_packet(packet_type)  # type: ignore[no-untyped-call]
+
+
 class _Cursor(SSCursor):
     """A cursor that leaves the rows it did not read where they are; the driver's own reads them all when closed."""
 
@@ -68,7 +83,7 @@ class _Cursor(SSCursor):
 def _connect(way: Way, caps: Caps) -> pymysql.Connection[Any]:
     url = way.url
     # PyMySQL leaves multi-statements and LOCAL INFILE off unless asked for.
-    connection: pymysql.Connection[Any] = pymysql.connect(
+    connection = _Connection(
         host=url.host,  # whose certificate is verified; the connection goes to the relay
         user=url.username,
         password=url.password or "",

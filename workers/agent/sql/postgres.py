@@ -127,7 +127,7 @@ def _check_functions(connection: psycopg.Connection[Any], statement: Statement) 
     names = list(statement.calls)
     found = connection.execute(
         _SUSPECTS, [names, functions.POSTGRESQL_REFUSED, harmless, harmless]
-    ).fetchall()
+    ).fetchmany(20)
     if found:
         refused = ", ".join(sorted(row[0] for row in found))
         raise StatementRefused(f"the function {refused} does more than read; a query may not call it")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.agent.sql import functions
-from workers.agent.sql.lexer import SQLITE
+from workers.agent.sql.lexer import SQLITE, tokens
 from workers.agent.sql.results import Caps, QueryFailed, Rows, take
 from workers.agent.sql.statements import judged
 
@@ -32,7 +32,7 @@ def ask(path: Path, sql: str, parameters: Sequence[Any], caps: Caps) -> Rows:
     judged(sql, SQLITE)
     job = {
         "path": str(path),
-        "sql": sql.replace("??", "?"),
+        "sql": "".join("?" if token.kind == "literal" else token.text for token in tokens(sql, SQLITE)),
         "parameters": list(parameters),
         "rows": caps.rows,
         "characters": caps.characters,

@@ -14,7 +14,7 @@ from common.store import datastores
 from workers.agent.failures import BadOptions
 from workers.agent.plan import Plan, Query
 from workers.agent.shared import Shared
-from workers.agent.sql import Caps, QueryFailed, Source, count, open_source
+from workers.agent.sql import MOST_CHARACTERS, Caps, QueryFailed, Source, count, open_source
 from workers.agent.tools.base import Call, Tool, ToolFailure
 from workers.attempt import Attempt
 from workers.isolation.engine_threads import in_engine_thread
@@ -82,6 +82,12 @@ class DatastoreTools:
             raise BadOptions(
                 f"The query {query.name!r} has no database to run on; name one in `datastores`.",
                 code="datastore_not_found",
+                field=f"queries[{index}]",
+            )
+        if len(query.sql) > MOST_CHARACTERS:
+            raise BadOptions(
+                f"The query {query.name!r} has more than {MOST_CHARACTERS:,} characters; shorten it.",
+                code="invalid_query",
                 field=f"queries[{index}]",
             )
         # Only MySQL reads strings and comments otherwise; whichever the database is, the count must fit it.

@@ -54,7 +54,7 @@ def ask(way: Way, sql: str, parameters: Sequence[Any], caps: Caps) -> Rows:
         raise QueryFailed(f"the database did not speak MySQL's protocol ({type(error).__name__})") from error
 
 
-class _Connection(pymysql.Connection):  # type: ignore[type-arg]
+class _Connection(pymysql.Connection):
     """A connection that takes so many packets and no more: each becomes objects of many times its size."""
 
     _packets = 0

@@ -13,7 +13,7 @@ from itertools import chain, repeat
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from common.domain import json_form
@@ -28,6 +28,7 @@ from common.store.transaction import Store
 from runyard.errors import AgentError, Cancelled, Suspension
 from workers import values
 from workers.exceptions import within
+from workers.isolation import descriptors
 from workers.isolation.lease import Lease
 from workers.raised import describe
 from workers.replay import Replay, replayed
@@ -42,7 +43,7 @@ logger = structlog.get_logger("runyard.attempt")
 #: database is away nobody can take the run over, so there is no end to them but the attempt's own.
 _PATIENCE = (0.1, 0.3, 1.0, 2.0)
 #: What says that the database is away, not that it refuses.
-AWAY = (OperationalError, InterfaceError, PoolTimeout)
+AWAY = (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)
 
 
 class Tokens(Protocol):
@@ -114,6 +115,7 @@ class Attempt:
     ends_at: float | None = None  # the same on this process's monotonic clock
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
+    starved: bool = False  # its process had no file descriptor left
     _open: set[str] = field(default_factory=set)  # keys of steps under way
 
     def __post_init__(self) -> None:
@@ -256,7 +258,7 @@ class Attempt:
             value = values.step_result(await work(), name, self.bounds)
         except Exception as error:
             within(error, f"step {values.shown(name)}")
-            if begun or not isinstance(error, AgentError):
+            if begun or not (isinstance(error, AgentError) or descriptors.is_shortage(error)):
                 await self.end(
                     key,
                     kind,

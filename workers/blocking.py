@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from runyard.context import BlockingContext, Effect
 from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import Cancelled
-from workers.attempt import Suspended
+from workers import user_code
 from workers.context import RunContext
 from workers.exceptions import abnormal
 
@@ -38,13 +38,11 @@ class ThreadContext(BlockingContext):
         if self._inner.cancelled:
             coroutine.close()
             raise Cancelled("the task was stopped or ran out of time")
-        if self._inner.suspended is not None:  # and the code caught it
+        if self._inner.suspensions:  # and the code caught it
             coroutine.close()
-            raise self._inner.suspended
+            raise user_code.together(self._inner.suspensions)
         # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
         answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
-        if isinstance(error, Suspended):
-            self._inner.suspended = error
         if error is not None:
             raise error
         return answer  # type: ignore[return-value]

@@ -22,6 +22,8 @@ from workers.attempt import AWAY, Attempt
 from workers.isolation.engine_threads import in_engine_thread
 
 T = TypeVar("T")
+#: How many runs may stand above each other, each waiting for the one it started.
+MOST_DEPTH: Final = 50
 _LONGEST_TITLE: Final = 120  # characters, as other runs' titles
 #: What an agent may say of its child besides the arguments; what each means, `RunRequest` tells.
 _NOT_OF_CHILDREN: Final = (
@@ -128,6 +130,12 @@ class Children:
         try:
             with self._store.read() as conn:
                 record = agents.resolve(conn, parent.org_id, agent, wanted.version)
+                depth = tasks.depth(conn, parent.id, MOST_DEPTH)
+            if depth >= MOST_DEPTH:
+                raise AgentError(
+                    f"{agent}: {MOST_DEPTH} runs wait for each other already; agents may not start agents without end.",
+                    code="too_many_generations",
+                )
             schema = (record.manifest.get("input") or {}).get("schema")
             if schema is not None:
                 schemas.check(args, schema, field="args", code="invalid_input")

@@ -35,14 +35,12 @@ def _suspending(method: F) -> F:
 
     @functools.wraps(method)
     async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
-        own = asyncio.current_task() is self.main
-        if own and self.suspended is not None:
-            raise self.suspended
+        if self.suspensions:
+            raise user_code.together(self.suspensions)
         try:
             return await method(self, *args, **kwargs)
         except Suspended as suspended:
-            if own:  # what a task beside the agent's function raises may be left unread by right
-                self.suspended = suspended
+            self.suspensions.append(suspended)
             raise
 
     return cast(F, call)
@@ -62,8 +60,9 @@ class RunContext(Context):
         self._attempt = attempt
         self._children = children
         self._reported = 0
-        self.main: asyncio.Task[Any] | None = None  # the one that the agent's function runs in
-        self.suspended: Suspended | None = None  # what that task was sent away with
+        self.suspensions: list[
+            Suspended
+        ] = []  # what the agent's code was sent away with, in one or several tasks
         self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
         task = attempt.task
         given = task.input or {}

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -27,6 +27,7 @@ from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from common.store.workers import Health
 from workers.heartbeat import Heartbeat
+from workers.isolation import descriptors
 from workers.isolation.engine_threads import in_engine_thread
 from workers.isolation.lease import Lease
 from workers.isolation.loop_guard import LoopGuard
@@ -65,6 +66,9 @@ class Slots(Protocol):
         """Give slots back."""
 
 
+_NO_DESCRIPTORS: Final = "The process has hardly a file descriptor left"
+
+
 class Engine:
     """Create it on the loop, `start()` it, `drain()` it."""
 
@@ -98,13 +102,15 @@ class Engine:
         self._runs = Runs(prepare, writer, self._guard, threads, self._ended, apart)
         self._threads_held = 0
         self._draining = False
+        self._worn_out = False
+        self._reserve = descriptors.Reserve()
         self._orphans: dict[str, Fence] = {}
         self._claimer = Service("claimer", self._claim_forever, lambda: not self._draining)
         self._beat: Heartbeat | None = None
         self._watchdog: Watchdog | None = None
         self.worker_id = ""
         self.on_enlisted: Callable[[str], None] = lambda worker_id: None
-        #: Called on the loop when every thread of this process is held by a run that has ended.
+        #: Called on the loop when this process has used up its threads or its file descriptors.
         self.on_worn_out: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
@@ -241,6 +247,8 @@ class Engine:
         A run it owns no more (stopped, or claimed by another while it was away) is ended. A task it owns and does
         not run (the answer to its claim, or the record of its end, got lost) is handed back.
         """
+        if descriptors.running_out():
+            self._give_way(_NO_DESCRIPTORS)
         if self._quarantine is not None:
             self._quarantine.renew()
         lives = {life.claimed.task.id: life for life in self._runs.lives()}
@@ -329,8 +337,21 @@ class Engine:
         else:
             self._runs.begin(claimed)
 
+    def _give_way(self, why: str, **told: Any) -> None:
+        """This process is no good any more: it hands its runs back and ends, and a new one takes its place."""
+        if self._draining or self._worn_out:
+            return
+        self._worn_out = True
+        self._reserve.release()
+        logger.error(
+            "This worker drains and ends", action="worn_out", worker=self.worker_id, reason=why, **told
+        )
+        self.on_worn_out()
+
     def _ended(self, life: Life, held: list[Future[Any]]) -> None:
         """Free the slot of a run that is over, or keep it for the threads that do not come back."""
+        if life.attempt is not None and life.attempt.starved:
+            self._give_way(_NO_DESCRIPTORS)
         if not held:
             self._free_slot()
             return
@@ -342,12 +363,8 @@ class Engine:
         self._slots.occupy(len(held) - 1)
         for call in held:
             call.add_done_callback(lambda _: self._from_thread(self._thread_back))
-        if self._threads_held >= self._capacity and not self._draining:
-            logger.error(
-                "Every thread is held by a run that has ended; this worker drains and ends",
-                action="worn_out", worker=self.worker_id, threads=self._threads_held,
-            )  # fmt: skip
-            self.on_worn_out()
+        if self._threads_held >= self._capacity:
+            self._give_way("Every thread is held by a run that has ended", threads=self._threads_held)
 
     def _thread_back(self) -> None:
         self._threads_held -= 1

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 import structlog
 
 from common.domain.lifecycle import Cause, Outcome
+from common.domain.suspicion import Suspicion
 from common.domain.tasks import Failure
-from common.services import attempts
+from common.services import attempts, rescues
 from common.services.attempts import Asked
 from runyard.errors import AgentError, Cancelled, JournalMismatch
 from workers.attempt import Attempt, Ended, Suspended
 from workers.failures import classify
+from workers.isolation import descriptors
 
 logger = structlog.get_logger("runyard.executor")
 
@@ -72,7 +74,15 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
     except BaseException as error:  # noqa: BLE001 - an agent may raise anything, and on its way out too
         if expired and attempt.ended_by is None:
             attempt.leave("timeout")
+        if attempt.ended_by is None and _starved(attempt, error):
+            attempt.starved = True
+            attempt.leave("drain")
         return _left(attempt) if attempt.ended_by is not None else _failed(error)
+
+
+def _starved(attempt: Attempt, error: BaseException) -> bool:
+    """Whether it met that no file descriptor is left, in a process where that may be a neighbour's doing."""
+    return attempt.task.suspicion < Suspicion.ALONE and descriptors.is_shortage(error)
 
 
 def _seconds_left(attempt: Attempt) -> float | None:
@@ -168,7 +178,8 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
             assert ended.child_id is not None
             await attempt.write(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
         case Outcome.HANDED_OVER:
-            await attempt.write(attempts.release, attempts.Release(task_id, fence))
+            batch = rescues.suspect if attempt.starved else attempts.release
+            await attempt.write(batch, attempts.Release(task_id, fence))
         case Outcome.FAILED:
             assert ended.failure is not None
             await attempt.write(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))

@@ -43,28 +43,27 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
 
 
 async def _unless_suspended(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
-    """What the function returns or raises. If it caught the suspension of its run, the run is suspended all the same:
-    a bare `except:` around a question must not answer it."""
-    context.main = asyncio.current_task()
+    """What the function returns or raises. If it caught the suspension of its run, the run is suspended all the same: a
+    bare `except:` around a question, or `gather(…, return_exceptions=True)`, must not answer it."""
     try:
         value = await _called(attempt, definition, context)
     except Exception as error:
-        if context.suspended is None:
+        if not context.suspensions:
             raise
-        raise _caught(attempt, context.suspended) from error
-    if context.suspended is not None:
-        raise _caught(attempt, context.suspended)
+        raise _caught(attempt, context.suspensions) from error
+    if context.suspensions:
+        raise _caught(attempt, context.suspensions)
     return value
 
 
-def _caught(attempt: Attempt, suspended: Suspended) -> Suspended:
+def _caught(attempt: Attempt, suspensions: list[Suspended]) -> Suspended:
     logger.warning(
         "The agent's code caught the suspension of its run; catch Exception, not BaseException",
         action="suspend",
         task=attempt.task.id,
         agent=attempt.task.agent_name,
     )
-    return suspended
+    return user_code.together(suspensions)
 
 
 async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:

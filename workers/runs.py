@@ -153,6 +153,8 @@ class Runs:
         finally:
             if self._lives.get(life.claimed.task.id) is life:
                 del self._lives[life.claimed.task.id]
+            if life.attempt is not None:
+                life.attempt.leave("over")  # what its code has left behind can do nothing more for it
             # A former attempt's calls are counted already: the task is over here only with its last life.
             held = self._threads.of(life.claimed.task.id) if life.attempt is not None else []
             self._on_end(life, held)

@@ -21,7 +21,7 @@ from common.settings import Settings
 from common.stream import Follower
 from workers.engine import Engine
 from workers.execution import Execution
-from workers.isolation import forks, signals
+from workers.isolation import descriptors, forks, signals
 from workers.isolation.loop_guard import LoopGuard
 from workers.isolation.run_threads import RunThreads
 from workers.pool import AsyncioPool
@@ -47,6 +47,7 @@ class Runtime:
         guard.install(loop)
         forks.install(loop)
         signals.install()
+        descriptors.raise_limit()
         pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
         loop.set_default_executor(threads)
         self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)

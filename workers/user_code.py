@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -102,8 +102,13 @@ def _judged_group(group: BaseExceptionGroup[Any], leaving: bool, cancelled: bool
     suspended = [error for error in judged if isinstance(error, Suspended)]
     if not suspended:
         return judged[0]
-    first = suspended[0].ended
-    return Suspended(replace(first, asked=tuple(asked for one in suspended for asked in one.ended.asked)))
+    return together(suspended)
+
+
+def together(suspended: Sequence[Suspended]) -> Suspended:
+    """Several suspensions of one run as one: everything that was asked, once."""
+    asked = {asked.key: asked for one in suspended for asked in one.ended.asked}
+    return Suspended(replace(suspended[0].ended, asked=tuple(asked.values())))
 
 
 class _Contained(Coroutine[Any, Any, Any]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.domain.ids import uuid7
@@ -11,7 +11,7 @@ from common.domain.lifecycle import Cause, Event
 from common.domain.retry import decide
 from common.domain.suspicion import Loss, judge
 from common.domain.tasks import Failure, Fence, Task
-from common.services.attempts import Fail, back_to_queue, fail
+from common.services.attempts import Fail, Release, back_to_queue, fail
 from common.store import journal, questions, tasks, workers
 from common.store.transaction import Tx
 from common.store.transitions import Change, Head, move
@@ -73,6 +73,13 @@ def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
         hand_on(tx, {task_id: fence}, Loss.SUSPECTED)
     else:
         fail(tx, [Fail(task_id, fence, failure)])
+
+
+def suspect(tx: Tx, commands: Sequence[Release]) -> list[None]:
+    """Let these runs go on in processes of their own: what they met in a common one may be any one's doing. A
+    group-commit batch function."""
+    hand_on(tx, {command.task_id: command.fence for command in commands}, Loss.SUSPECTED)
+    return [None] * len(commands)
 
 
 def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:

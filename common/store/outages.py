@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 #: PostgreSQL after a failover: the old primary accepts no writes, or ended an idle transaction.
@@ -18,7 +18,8 @@ _SQLITE_FULL: Final = ("database or disk is full", "disk I/O error")
 
 def is_away(error: BaseException) -> bool:
     """Whether the database cannot be used now, through no fault of the statement."""
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+    # The last: a connection that was lost within a transaction was used once more.
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout | PendingRollbackError):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or sqlstate(error) in _MOVED)
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     cast,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
@@ -115,6 +116,14 @@ class Filter:
     created_after: float | None = None
     created_before: float | None = None
     title: str | None = None  # case-insensitive substring
+
+
+def depth(conn: Connection, task_id: str, most: int) -> int:
+    """How many runs there are from this one up to the one that nobody's run has started, itself included; `most` at
+    most."""
+    up = select(_T.parent_id, literal(1).label("n")).where(_T.id == task_id).cte("up", recursive=True)
+    up = up.union_all(select(_T.parent_id, up.c.n + 1).where(_T.id == up.c.parent_id, up.c.n < most))
+    return int(conn.execute(select(func.max(up.c.n))).scalar_one() or 0)
 
 
 def page(

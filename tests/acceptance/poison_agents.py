@@ -6,6 +6,7 @@ import _thread
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import threading
 import time
@@ -67,6 +68,37 @@ async def spins(ctx: Context, args: dict[str, Any]) -> None:
     """Computes for ever; its own timeout has no chance."""
     while True:
         pass
+
+
+@agent("@poison/keeps_lock")
+def keeps_lock(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Is in native code that keeps the interpreter's lock."""
+    ctypes.PyDLL(None).sleep(1000)
+
+
+@agent("@poison/leaks")
+def leaks(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Leaves no file descriptor to anybody."""
+    held = vars(ctypes).setdefault("_held_by_poison", [])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))  # as the stock limit is
+    try:
+        while True:
+            held.append(os.dup(0))
+    except OSError:
+        return
+
+
+@agent("@poison/leaves_behind")
+async def leaves_behind(ctx: Context, args: dict[str, Any]) -> str:
+    """Ends, and has started what goes on."""
+
+    async def later() -> None:
+        await asyncio.sleep(0.5)
+        await ctx.step("late", _write, args["ledger"], 0)
+
+    vars(ctypes).setdefault("_tasks_of_poison", []).append(asyncio.ensure_future(later()))
+    return "done"
 
 
 @agent("@poison/hangs", timeout=0.5)

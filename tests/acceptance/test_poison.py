@@ -142,6 +142,41 @@ def test_a_forked_child_ends_when_it_comes_back_and_takes_no_run_along(kept: Kep
 
 
 @pytest.mark.timeout(120)
+def test_a_leak_of_file_descriptors_fails_no_neighbour_and_ends_with_its_worker(
+    kept: Kept, tmp_path: Path
+) -> None:
+    kept.settle()
+    neighbours = kept.neighbours(tmp_path)
+    _ended(kept, "@poison/leaks")
+    for _ in range(3):
+        task = kept.stack.run("@poison/quick", {}, seconds=60)
+        assert (task["status"], task["error"]) == ("completed", None)
+    kept.assert_unharmed(neighbours)
+    wait_until(lambda: kept.ends != [], seconds=30)
+    assert set(kept.ends) == {0}, "in order, and not by a crash"
+
+
+@pytest.mark.timeout(120)
+def test_what_an_ended_run_left_behind_does_no_step(kept: Kept, tmp_path: Path) -> None:
+    kept.settle()
+    assert _ended(kept, "@poison/leaves_behind", ledger=str(tmp_path / "late"))["output"] == "done"
+    neighbours = kept.neighbours(tmp_path)
+    kept.assert_unharmed(neighbours)
+    assert not (tmp_path / "late").exists()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
+def test_native_code_that_keeps_the_interpreters_lock_fails_its_run_alone(kept: Kept, tmp_path: Path) -> None:
+    kept.settle()
+    neighbours = kept.neighbours(tmp_path)
+    task = kept.stack.until(kept.stack.submit("@poison/keeps_lock", {}), seconds=200)
+    assert (task["status"], task["error"]["code"]) == ("failed", "process_died")
+    assert "keeps the interpreter's lock" in task["error"]["message"]
+    kept.assert_unharmed(neighbours)
+
+
+@pytest.mark.timeout(120)
 def test_a_run_that_signals_its_worker_fails_at_once_and_the_worker_stays(kept: Kept, tmp_path: Path) -> None:
     kept.settle()
     neighbours = kept.neighbours(tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.domain.lifecycle import Status
-from runyard import AbnormalExit, BlockingContext, Context, agent
+from runyard import AbnormalExit, AgentError, BlockingContext, Context, agent
 from runyard.testing import Outcome, arun, run
 from tests.ways_out import ASYNC, PLAIN, Own
 from tests.workshop import Workshop
@@ -245,15 +245,58 @@ def test_code_that_catches_the_suspension_of_its_run_is_suspended_all_the_same()
     assert done == []
 
 
-def test_a_question_beside_the_run_that_it_does_without_is_not_asked() -> None:
-    @agent("@out/does_without")
-    async def does_without(ctx: Context, args: Any) -> str:
-        question = asyncio.ensure_future(ctx.ask("Go on?"))
-        await asyncio.wait([question])
-        question.exception() if not question.cancelled() else None
-        return "did without"
+@pytest.mark.parametrize("how", ["gathered", "beside", "waited for"])
+def test_questions_whose_suspension_nobody_looks_at_are_asked_all_the_same(how: str) -> None:
+    done: list[str] = []
 
-    assert run(does_without).output == "did without"
+    @agent("@out/gathers")
+    async def gathers(ctx: Context, args: Any) -> Any:
+        answers: Any
+        if how == "gathered":
+            answers = await asyncio.gather(ctx.ask("Pay?"), ctx.ask("Sure?"), return_exceptions=True)
+        else:
+            tasks = [asyncio.ensure_future(ctx.ask(text)) for text in ("Pay?", "Sure?")]
+            await asyncio.wait(tasks, timeout=None if how == "beside" else 5)
+            answers = [task.exception() or task.result() for task in tasks]
+        await ctx.step("pay", done.append, repr(answers), effect="irreversible")
+        return answers
+
+    outcome = run(gathers, answers={"Pay?": "yes", "Sure?": "very"})
+    assert (outcome.status, outcome.output) == ("completed", ["yes", "very"]), outcome
+    assert done == ["['yes', 'very']"], "nothing is done before it is answered"
+    assert outcome.asked == ("Pay?", "Sure?")
+    assert len(outcome.of_type("ask")[0]["asked"]) == 2, "they are asked together"
+
+
+def test_children_whose_suspension_nobody_looks_at_are_waited_for_all_the_same() -> None:
+    @agent("@out/child")
+    async def child(ctx: Context, args: Any) -> int:
+        return int(args["n"]) * 2
+
+    @agent("@out/parent")
+    async def parent(ctx: Context, args: Any) -> Any:
+        runs = [ctx.run("@out/child", {"n": n}) for n in range(3)]
+        return await asyncio.gather(*runs, return_exceptions=True)
+
+    assert run(parent).output == [0, 2, 4]
+
+
+def test_agents_that_start_each_other_without_end_are_stopped() -> None:
+    begun: set[str] = set()
+    said: list[str] = []
+
+    @agent("@out/recursive")
+    async def recursive(ctx: Context, args: Any) -> Any:
+        begun.add(ctx.task.id)
+        try:
+            return await ctx.run("@out/recursive", {})
+        except AgentError as error:
+            said.append(error.message)
+            raise
+
+    assert run(recursive, timeout=55).status == "failed"
+    assert len(begun) == 50
+    assert "50 runs wait for each other already" in said[0]
 
 
 def test_a_time_limit_around_a_step_is_still_the_agents_own() -> None:

@@ -25,8 +25,9 @@ logger = structlog.get_logger("runyard.watchdog")
 #: The exit status of a process whose event loop was blocked.
 BLOCKED = 71
 #: A process in which not even this thread gets on (native code that keeps the interpreter's lock) is ended by a
-#: timer below the interpreter after so many times the limit, and no sooner than the second number, in seconds.
-_HARD_TIMES, _HARD_SECONDS = 6, 60.0
+#: timer below the interpreter after so many times the limit, and no sooner than the second number, in seconds. A
+#: process that was suspended for that long ends so too: others have its runs by then.
+_HARD_TIMES, _HARD_SECONDS = 2, 10.0
 _LONGEST_STACK = 40
 
 

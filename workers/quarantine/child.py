@@ -138,7 +138,7 @@ class Child:
         )
         self._runs.lease = self._lease
         limit = self._settings.loop_block_seconds or self._settings.lease_seconds
-        watchdog = Watchdog(self._loop, self._guard, limit, _leave_blocked)
+        watchdog = Watchdog(self._loop, self._guard, limit, _leave_blocked, hard=True)
         watchdog.start()
         self._send({"ready": True})
         threading.Thread(target=self._read, name="messages", daemon=True).start()

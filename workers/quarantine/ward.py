@@ -208,7 +208,8 @@ class Quarantine:
         return Failure(
             "process_died",
             f"This run ended its process: {_how(status, oom)}. It ran {company} then, as its worker's process had "
-            "died before while it ran. Look for os._exit, native code that crashes, or memory without a bound.",
+            "died before while it ran. Look for os._exit, native code that crashes or keeps the interpreter's lock, or "
+            "memory without a bound.",
             Cause.AGENT,
             True,
             details=details | ({"out_of_memory": True} if oom else {}),

@@ -1,0 +1,69 @@
+"""File descriptors of the process: code that leaks them leaves none for its neighbours, or for the engine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+from typing import Final
+
+#: The share of its descriptors that a worker may have open before it gives way to a new one.
+_MOST: Final = 0.9
+_NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_KEPT_BACK: Final = 64
+_OPEN: Final = Path("/proc/self/fd")
+
+
+def raise_limit() -> None:
+    """Let this process have as many descriptors as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass  # the stock number has to do
+
+
+class Reserve:
+    """Descriptors kept back, so that a process that has no other left can still hand its runs on."""
+
+    def __init__(self, count: int = _KEPT_BACK) -> None:
+        self._held: list[int] = []
+        try:
+            for _ in range(count):
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            pass  # as many as there are
+
+    def release(self) -> None:
+        """Give them to whoever asks next."""
+        while self._held:
+            try:
+                os.close(self._held.pop())
+            except OSError:
+                pass  # an agent's code closed it
+
+
+def running_out() -> bool:
+    """Whether this process has so many open that the next calls may find none."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        in_use = len(os.listdir(_OPEN))  # noqa: PTH208 - a hundred thousand names need no paths
+    except FileNotFoundError:
+        return False  # no /proc: nothing is known
+    except OSError as error:
+        return error.errno in _NONE_LEFT
+    return limit != resource.RLIM_INFINITY and in_use > _MOST * limit
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error, or one behind it, says that there is no descriptor left."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, OSError) and current.errno in _NONE_LEFT:
+            return True
+        current = current.__cause__ or current.__context__
+    return False

@@ -149,6 +149,9 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "agent_in_use": (409, "Tasks of the agent are under way."),
     "agent_is_code": (409, "The agent is code: change and publish it there."),
     "agent_shared": (403, "The operator publishes the agent for everybody."),
+    "tool_not_open": (403, "A tool is not open to the agent; the operator opens it, or publishes the agent."),
+    "tool_loosened": (400, "A manifest may tighten a tool's effect and review, never loosen them."),
+    "credential_missing": (400, "******** stands where there is no credential to keep; give it again."),
     # schedules and webhooks
     "schedule_not_found": (404, "There is no such schedule."),
     "schedule_finished": (409, "The schedule has made its last run."),

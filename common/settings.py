@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         "", description="Folder or s3://bucket/prefix; default a folder in the home.", repr=False
     )
     agents: str = Field("", description="Comma-separated Python modules or folders of manifests to publish.")
+    public_tools: str = Field(
+        "",
+        description="Comma-separated registered tools that every organisation's agents and requests may use, * for "
+        "all; name@organisation-id opens one to one organisation.",
+    )
 
     model: str = Field("", description="Default model: provider:name, or local.")
     model_flash: str = Field("", description="Model of mode flash; default RUNYARD_MODEL.")

@@ -37,6 +37,7 @@ class ToolDefinition:
     effect: Effect
     review: bool
     seconds: float
+    public: bool = False
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def tool(
     effect: Effect = "idempotent",
     review: bool = False,
     timeout: float = 120.0,
+    public: bool = False,
 ) -> Callable[[F], F]:
     """Register a function (``async def``, or plain ``def``, which runs in a thread) as a tool.
 
@@ -69,6 +71,9 @@ def tool(
     middle means: ``read`` and ``idempotent`` calls are made again (with the same ``idempotency_key``, for a
     function that takes one), an ``irreversible`` one waits for an operator. `review` makes each call wait for a
     person's approval. `timeout` is seconds per call. What it raises is what the agent sees as the tool's error.
+
+    The agents that workers publish may use what their manifests list. `public` opens the tool to the manifests and
+    requests of every organisation, as the operator's RUNYARD_PUBLIC_TOOLS does.
     """
 
     def register(fn: F) -> F:
@@ -83,6 +88,7 @@ def tool(
             effect,
             review,
             timeout,
+            public,
         )
         return fn
 

@@ -34,7 +34,7 @@ class Desk:
     def publish(self, name: str = BOT, **manifest: Any) -> str:
         """Publish a declared agent; its name."""
         document = parse({"name": name, "instructions": "You are a test agent."} | manifest)
-        self.shop.transact(lambda tx: agents.publish(tx, self.shop.org, document))
+        self.shop.transact(lambda tx: agents.publish(tx, self.shop.org, document, shared=True))
         return name
 
     async def submit(

@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from common.domain import json_form
 from common.domain.errors import StaleFence
 from common.domain.lifecycle import Outcome
+from common.domain.sealing import Sealer
 from common.domain.tasks import Failure, Fence, Task
 from common.services import steps
 from common.services.attempts import Asked
@@ -112,6 +113,9 @@ class Attempt:
     lease: Lease | None = None  # None: nobody else can take the run over
     deadline: float | None = None  # epoch seconds, on the database's clock
     bounds: Bounds = field(default_factory=Bounds)
+    sealer: Sealer | None = None  # opens what other agents' manifests hold
+    by_operator: bool = False  # the operator published the manifest: it may use the tools it lists
+    own_agent: bool = True  # its organisation is the run's; another's servers are not for the run's log
     ends_at: float | None = None  # the same on this process's monotonic clock
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False

@@ -19,10 +19,16 @@ import runyard
 from common.domain import schemas
 from common.domain.errors import ConfigurationError, InvalidRequest, RunyardError
 from common.domain.manifests import Manifest, parse
+from common.domain.sealing import Sealer
 from common.services import agents as service
+from common.services import manifests as service_manifests
+from common.services import tools
+from common.services.manifests import PLAIN, PublishRules
 from common.store import agents as store
+from common.store.registered_tools import Tool
 from common.store.transaction import Store
 from runyard.authoring import AgentDefinition, registered, restore
+from runyard.tools import ToolDefinition, registered_tools
 from workers.exceptions import abnormal, summary
 
 _DOCUMENTS = (".yaml", ".yml", ".json")
@@ -209,16 +215,26 @@ _OURS = [Path(str(file)).resolve().parent for file in (__file__, importlib.__fil
 
 
 def publish(
-    store: Store, org_id: str, definitions: Iterable[AgentDefinition], manifests: Iterable[Manifest]
+    store: Store,
+    org_id: str,
+    definitions: Iterable[AgentDefinition],
+    manifests: Iterable[Manifest],
+    rules: PublishRules = PLAIN,
 ) -> int:
-    """Publish these agents for every organisation; how many there are. Publishing again changes nothing."""
+    """Publish these agents for every organisation, and the registered tools for those who may use them; how many
+    agents there are. Publishing again changes nothing."""
     documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
     for manifest in documents:
         _check_schemas(manifest)
     with store.begin() as tx:
         for manifest in documents:
-            service.publish(tx, org_id, manifest, by="system", shared=True)
+            service.publish(tx, org_id, manifest, by="system", shared=True, rules=rules)
+        tools.register(tx, [_known(tool) for tool in registered_tools().values()])
     return len(documents)
+
+
+def _known(tool: ToolDefinition) -> Tool:
+    return Tool(tool.name, tool.public, tool.effect, tool.review)
 
 
 def _check_schemas(manifest: Manifest) -> None:
@@ -234,21 +250,38 @@ def _check_schemas(manifest: Manifest) -> None:
             ) from None
 
 
-class Manifests:
-    """Manifests by version id, cached: a published version never changes, a draft's lasts a moment."""
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """One version's manifest with its credentials. `by_operator`: the operator published it, for everybody;
+    `org_id` is then the operator's organisation."""
 
-    def __init__(self, store: Store) -> None:
+    document: dict[str, Any]
+    by_operator: bool = False
+    org_id: str = ""
+
+
+class Manifests:
+    """Manifests by version id, cached as they are stored: a published version never changes, a draft's lasts a
+    moment."""
+
+    def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store = store
+        self._sealer = sealer
         self._published = lru_cache(maxsize=1024)(self._read)
 
-    def get(self, version_id: str) -> dict[str, Any] | None:
-        """The manifest of one version; None when it was deleted. Reads the database: call it in a thread."""
-        found = self._published(version_id)
-        if found is None or found[0] == "draft":
-            self._published.cache_clear()
-        return found[1] if found else None
+    def get(self, version_id: str) -> StoredManifest | None:
+        """The manifest of one version; None when it was deleted. Reads the database: call it in a thread.
 
-    def _read(self, version_id: str) -> tuple[str, dict[str, Any]] | None:
+        `SealBroken` when its credentials were sealed with another key.
+        """
+        found = self._published(version_id)
+        if found is None or found["status"] == "draft":
+            self._published.cache_clear()
+        if found is None:
+            return None
+        document = service_manifests.opened(found, self._sealer)
+        return StoredManifest(document, bool(found["shared"]), found["org_id"])
+
+    def _read(self, version_id: str) -> dict[str, Any] | None:
         with self._store.read() as conn:
-            row = store.version(conn, version_id)
-        return (row["status"], row["manifest"]) if row else None
+            return store.version(conn, version_id)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from common.domain import json_form, schemas
+from common.domain import credentials, json_form, schemas
 from common.domain.errors import NotFound, RunyardError, StaleFence, Unavailable
 from common.domain.ids import uuid7
 from common.domain.run_request import OPTIONS, RunRequest, options_of
@@ -53,7 +53,8 @@ def child_request(options: dict[str, Any], call: str) -> RunRequest:
         raise AgentError(f"{call}, {at}: {first['msg']}.", code="invalid_call", call=call, field=at) from None
     if isinstance(wanted.deadline, str):
         raise AgentError(f"{call}, deadline: give seconds from now.", code="invalid_call", call=call)
-    if any(server.auth is not None for server in wanted.mcp_servers or ()):
+    servers = [server.model_dump(by_alias=True, exclude_none=True) for server in wanted.mcp_servers or ()]
+    if credentials.split({"mcp_servers": servers})[1]:
         raise AgentError(
             f"{call}, mcp_servers: credentials belong into the child's manifest, where they are kept encrypted.",
             code="invalid_call",

@@ -12,6 +12,9 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.domain.errors import RunyardError
+from common.domain.sealing import Sealer
+from common.services.identity import secret_key
+from common.services.manifests import PublishRules
 from common.settings import load
 from common.store import agents, identity
 from common.store.database import Database
@@ -83,7 +86,9 @@ def publish(
     try:
         definitions, manifests = catalogue.load([source])
         store, org_id = _store()
-        count = catalogue.publish(store, org_id, definitions.values(), manifests)
+        settings = load()
+        rules = PublishRules.of(settings, Sealer(secret_key(settings)))
+        count = catalogue.publish(store, org_id, definitions.values(), manifests, rules)
         store.db.close()
     except (RunyardError, SQLAlchemyError) as error:
         raise _told(error) from None

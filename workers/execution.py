@@ -19,6 +19,7 @@ from common.domain.sealing import Sealer
 from common.files import FileStore
 from common.services import identity
 from common.services.aftermath import Aftermath
+from common.services.manifests import PublishRules
 from common.settings import Settings
 from common.store import outbox
 from common.store.database import Database, Durability
@@ -73,7 +74,12 @@ class Execution:
     async def publish(self) -> int:
         """Publish this process's agents; how many there are."""
         return await once_there(
-            catalogue.publish, self.store, self.org_id, self.definitions.values(), self.manifests
+            catalogue.publish,
+            self.store,
+            self.org_id,
+            self.definitions.values(),
+            self.manifests,
+            PublishRules.of(self.settings, self.sealer),
         )
 
     def preparation(self, executor: Executor) -> Preparation:

@@ -20,7 +20,7 @@ from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
 from workers import values
 from workers.attempt import Attempt, Tokens
-from workers.catalogue import Manifests
+from workers.catalogue import Manifests, StoredManifest
 from workers.children import Children
 from workers.context import RunContext
 from workers.executor import Result, Runner
@@ -66,7 +66,7 @@ class Preparation:
         self._executor = executor
         self._declared = declared
         self._bounds = bounds or Bounds()
-        self._manifests = Manifests(store)
+        self._manifests = Manifests(store, sealer)
         self._children = Children(store)
 
     async def __call__(self, claimed: Claimed, lease: Lease | None = None) -> tuple[Attempt, Runner]:
@@ -76,11 +76,12 @@ class Preparation:
         """
         task = claimed.task
         definition = self._agents.get(task.agent_name)
-        manifest = (
-            definition.manifest
+        stored = (
+            StoredManifest(definition.manifest)
             if definition
             else await in_engine_thread(self._manifests.get, task.version_id)
         )
+        manifest = stored.document if stored is not None else None
         attempt = Attempt(
             claimed,
             manifest or {},
@@ -91,6 +92,9 @@ class Preparation:
             self._executor,
             lease,
             bounds=self._bounds,
+            sealer=self._sealer,
+            by_operator=stored is not None and stored.by_operator,
+            own_agent=stored is None or stored.org_id in ("", task.org_id),
         )
         past = await self._past(task)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None

@@ -20,6 +20,7 @@ from common.domain.specs import RunSpec
 from common.domain.tasks import Task
 from common.files import FileStore
 from common.services import admissions, agents, answers, claims, rescues, submissions
+from common.services.manifests import PublishRules
 from common.settings import Settings
 from common.store import events, messages, migrate, questions, sessions, tasks, workers
 from common.store.database import Database
@@ -112,7 +113,10 @@ class _Bench:
         self._store = Store(self._db)
         self._writer = GroupCommit(self._store)
         self._files = FileStore.from_url(str(folder / "files"))
-        self._settings = Settings(home=folder, model="scripted", allow_private_urls=True)
+        # The author tests their own agents in their own process: every tool that is registered there is theirs.
+        self._settings = Settings(home=folder, model="scripted", allow_private_urls=True, public_tools="*")
+        self._sealer = Sealer(new_key())
+        self._rules = PublishRules.of(self._settings, self._sealer)
         self._org = uuid7()
         self._definitions = registered()
         self._heard = _Heard()
@@ -150,8 +154,8 @@ class _Bench:
         files = [self._attach(name, data) for name, data in self._request.files.items()]
         with self._store.begin() as tx:
             for manifest in (*further, *others):
-                agents.publish(tx, self._org, manifest, shared=True)
-            record = agents.publish(tx, self._org, main, shared=True)
+                agents.publish(tx, self._org, manifest, shared=True, rules=self._rules)
+            record = agents.publish(tx, self._org, main, shared=True, rules=self._rules)
             spec = RunSpec(
                 task_id=uuid7(),
                 org_id=self._org,
@@ -221,7 +225,7 @@ class _Bench:
             self._writer,
             self._heard,
             self._files,
-            Sealer(new_key()),
+            self._sealer,
             self._definitions,
             self._threads,
             self._declared,

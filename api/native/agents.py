@@ -19,8 +19,9 @@ from api.prefix import under
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.run_request import Strict
 from common.services import agents as publishing
-from common.services import drafts
+from common.services import drafts, manifests
 from common.services.drafts import DraftRequest
+from common.services.manifests import PublishRules
 from common.store import agent_versions, identity
 from common.store.transaction import Tx
 
@@ -46,7 +47,8 @@ class AgentBrief(schemas.Shape):
 
 
 class AgentView(AgentBrief):
-    """One version of an agent, whole."""
+    """One version of an agent: the organisation's own whole, ******** for its credentials; of what the operator
+    publishes for everybody its name, version, description and schemas."""
 
     config: dict[str, Any]
     manifest: dict[str, Any]
@@ -86,9 +88,9 @@ def agent_brief(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def agent_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A version, whole."""
-    manifest = dict(row["manifest"] or {})
+def agent_json(row: dict[str, Any], org_id: str) -> dict[str, Any]:
+    """A version as this organisation may see it: see `manifests.shown`."""
+    manifest = manifests.shown(row, row["manifest"], org_id)
     config = dict(manifest.get("config") or {})
     if "system_prompt" not in config and manifest.get("instructions"):
         config["system_prompt"] = manifest["instructions"]
@@ -180,15 +182,17 @@ async def create_agent(call: Call) -> Response:
     response = await idempotency.create(
         call,
         hashlib.sha256(await call.raw()).digest(),
-        lambda tx: _create(tx, call.org_id, wanted, call.principal.actor),
-        lambda row: reply(agent_json(row), 201, {"location": under(f"{BASE}/agents/{row['id']}")}),
+        lambda tx: _create(tx, call.org_id, wanted, call.principal.actor, call.state.rules.publishing),
+        lambda row: reply(
+            agent_json(row, call.org_id), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
+        ),
     )
     call.state.agents.forget()
     return response
 
 
-def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str) -> dict[str, Any]:
-    row = drafts.create(tx, org_id, wanted, actor)
+def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str, rules: PublishRules) -> dict[str, Any]:
+    row = drafts.create(tx, org_id, wanted, actor, rules)
     identity.audit(tx, org_id, actor, "agent.create", row["agent_id"], {"name": row["name"]})
     return row
 
@@ -203,7 +207,7 @@ def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str) -> dict[str, 
 async def get_agent(call: Call) -> Response:
     """Read an agent, or one version of it."""
     call.query(NoParameters)
-    return reply(agent_json(await version_row(call)))
+    return reply(agent_json(await version_row(call), call.org_id))
 
 
 @routes.patch(
@@ -223,13 +227,16 @@ async def change_agent(call: Call) -> Response:
     call.query(NoParameters)
     wanted = (await call.json(AgentBody)).request
     version_id = (await version_row(call))["id"]
-    row = await call.state.write(_change, call.org_id, version_id, wanted, call.principal.actor)
+    rules = call.state.rules.publishing
+    row = await call.state.write(_change, call.org_id, version_id, wanted, call.principal.actor, rules)
     call.state.agents.forget()
-    return reply(agent_json(row))
+    return reply(agent_json(row, call.org_id))
 
 
-def _change(tx: Tx, org_id: str, version_id: str, wanted: DraftRequest, actor: str) -> dict[str, Any]:
-    row = drafts.change(tx, org_id, version_id, wanted)
+def _change(
+    tx: Tx, org_id: str, version_id: str, wanted: DraftRequest, actor: str, rules: PublishRules
+) -> dict[str, Any]:
+    row = drafts.change(tx, org_id, version_id, wanted, rules)
     identity.audit(tx, org_id, actor, "agent.change", row["agent_id"], {"version": row["id"]})
     return row
 
@@ -282,12 +289,13 @@ async def publish_draft(call: Call) -> Response:
     """Publish an agent's draft; 409 no_draft when nothing was changed since the last time."""
     call.query(NoParameters)
     version_id = (await version_row(call))["id"]
-    row = await call.state.write(_publish, call.org_id, version_id, call.principal.actor)
+    rules = call.state.rules.publishing
+    row = await call.state.write(_publish, call.org_id, version_id, call.principal.actor, rules)
     call.state.agents.forget()
-    return reply(agent_json(row))
+    return reply(agent_json(row, call.org_id))
 
 
-def _publish(tx: Tx, org_id: str, version_id: str, actor: str) -> dict[str, Any]:
-    row = drafts.publish(tx, org_id, version_id)
+def _publish(tx: Tx, org_id: str, version_id: str, actor: str, rules: PublishRules) -> dict[str, Any]:
+    row = drafts.publish(tx, org_id, version_id, rules)
     identity.audit(tx, org_id, actor, "agent.publish", row["agent_id"], {"version": row["version"]})
     return row

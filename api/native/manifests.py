@@ -21,6 +21,7 @@ from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.manifests import Manifest
 from common.domain.run_request import Strict
 from common.services import agents as publishing
+from common.services.manifests import PublishRules
 from common.store import agent_versions, agents, identity
 from common.store.transaction import Tx
 
@@ -34,13 +35,14 @@ routes = Routes(NATIVE, "agents")
     body=Manifest,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The version, published and current.", AgentView, headers=("Location",))],
-    errors=(400, 409, 413, 415, 422),
+    errors=(400, 403, 409, 413, 415, 422),
 )
 async def publish_manifest(call: Call) -> Response:
     """Publish a manifest (JSON, or YAML as application/yaml) as an immutable version.
 
     The same content again changes nothing; other content under a published version answers 409
-    version_exists.
+    version_exists. Credentials are kept encrypted; ******** in a manifest that was read means: as before. Registered
+    tools that are not open to the organisation answer 403 tool_not_open.
     """
     call.query(NoParameters)
     manifest = manifests.parse(await _document(call))
@@ -58,8 +60,10 @@ async def publish_manifest(call: Call) -> Response:
     response = await idempotency.create(
         call,
         hashlib.sha256(await call.raw()).digest(),
-        lambda tx: _publish(tx, call.org_id, manifest, call.principal.actor),
-        lambda row: reply(agent_json(row), 201, {"location": under(f"{BASE}/agents/{row['id']}")}),
+        lambda tx: _publish(tx, call.org_id, manifest, call.principal.actor, call.state.rules.publishing),
+        lambda row: reply(
+            agent_json(row, call.org_id), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
+        ),
     )
     call.state.agents.forget()
     return response
@@ -72,8 +76,8 @@ async def _document(call: Call) -> Any:
     return await bodies.parse(await call.raw())
 
 
-def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str) -> dict[str, Any]:
-    published = publishing.publish(tx, org_id, manifest, actor)
+def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules) -> dict[str, Any]:
+    published = publishing.publish(tx, org_id, manifest, actor, rules=rules)
     data = {"name": manifest.name, "version": manifest.version}
     identity.audit(tx, org_id, actor, "agent.publish", published.agent["id"], data)
     row = agent_versions.get(tx.conn, org_id, published.version["id"])
@@ -188,7 +192,7 @@ async def change_version(call: Call) -> Response:
     version, actor = call.params["version"], call.principal.actor
     changed = await call.state.write(_yank, call.org_id, row, version, body.yanked, actor)
     call.state.agents.forget()
-    return reply(agent_json(changed))
+    return reply(agent_json(changed, call.org_id))
 
 
 def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, actor: str) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import nodesemver
 from sqlalchemy import Connection
 
 from common.domain import ids
-from common.domain.errors import Conflict, InvalidRequest, NotFound
-from common.domain.manifests import LONGEST_VERSION, Manifest, digest
+from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from common.domain.manifests import LONGEST_VERSION, Manifest
 from common.domain.specs import AgentRef
+from common.services import manifests, tools
+from common.services.manifests import PLAIN, PublishRules
 from common.store import agents, limits
 from common.store.transaction import Tx
 
@@ -41,6 +43,11 @@ class AgentRecord:
     def manifest(self) -> dict[str, Any]:
         """The chosen version's manifest."""
         return dict(self.version["manifest"] or {})
+
+    @property
+    def by_operator(self) -> bool:
+        """Whether the operator published this version, for everybody."""
+        return bool(self.version["shared"])
 
     @property
     def is_active(self) -> bool:
@@ -120,31 +127,45 @@ def _match(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | Non
 
 
 def publish(
-    tx: Tx, org_id: str, manifest: Manifest, by: str | None = None, shared: bool = False
+    tx: Tx,
+    org_id: str,
+    manifest: Manifest,
+    by: str | None = None,
+    shared: bool = False,
+    rules: PublishRules = PLAIN,
 ) -> AgentRecord:
     """Publish a manifest as an immutable version and make it the agent's current one.
 
-    Publishing the same content again changes nothing. Error: `Conflict` version_exists when this version
-    number was published with other content, unless it is operator-published code (`shared`), which is replaced.
+    Publishing the same content again changes nothing; ``********`` means the credential that stands there.
+    Errors: `Conflict` version_exists when this version number was published with other content, unless it is
+    operator-published code (`shared`), which is replaced; `Forbidden` agent_shared, tool_not_open;
+    `InvalidRequest` tool_loosened, credential_missing.
     """
-    document = manifest.to_json()
     agents.lock_names(tx, org_id)
     agent = agents.by_name(tx.conn, org_id, manifest.name)
+    if agent is not None and agent["org_id"] == org_id and agent["shared"] and not shared:
+        raise Forbidden(
+            f"The operator publishes {manifest.name} for everybody. Choose another name.", code="agent_shared"
+        )
     if agent is None or agent["org_id"] != org_id:
         agent = _create(tx, org_id, manifest, by, shared)
-    existing = {v["version"]: v for v in agents.versions(tx.conn, agent["id"])}
-    version = existing.get(manifest.version)
+    known = agents.versions(tx.conn, agent["id"])
+    version = next((v for v in known if v["version"] == manifest.version), None)
+    document = manifests.kept(manifest.to_json(), [version, *_newest(agent, known)], rules)
+    if not shared:
+        tools.check_manifest(tx.conn, org_id, document, rules.public_tools)
     if version is None:
-        version = _add_version(tx, agent, manifest, document, len(existing) + 1)
-    elif version["digest"] != digest(document):
+        version = _add_version(tx, agent, document, rules, shared)
+    elif not manifests.is_same(version, document, rules):
         if not shared:
             raise Conflict(
                 f"{manifest.name} {manifest.version} is published already with other content.",
                 code="version_exists",
                 field="version",
             )
-        agents.update_version(tx, version["id"], manifest=document, digest=digest(document))
-        version = version | {"manifest": document}
+        version = _replace(tx, version, manifests.sealed(document, rules) | {"shared": True})
+    elif shared and not version["shared"]:
+        version = _replace(tx, version, {"shared": True})
     agents.update_agent(
         tx,
         agent["id"],
@@ -157,6 +178,17 @@ def publish(
     agents.set_tag(tx, agent["id"], "latest", version["id"])
     _limit(tx, agent, manifest)
     return AgentRecord(agent | {"version_id": version["id"], "kind": manifest.kind}, version)
+
+
+def _newest(agent: dict[str, Any], versions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The versions that a manifest may have been read from: the draft, then the current one."""
+    drafts = [v for v in versions if v["status"] == "draft"]
+    return [*drafts, *(v for v in versions if v["id"] == agent["version_id"])]
+
+
+def _replace(tx: Tx, version: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    agents.update_version(tx, version["id"], **values)
+    return version | values
 
 
 def _create(tx: Tx, org_id: str, manifest: Manifest, by: str | None, shared: bool) -> dict[str, Any]:
@@ -180,10 +212,11 @@ def _create(tx: Tx, org_id: str, manifest: Manifest, by: str | None, shared: boo
 
 
 def _add_version(
-    tx: Tx, agent: dict[str, Any], manifest: Manifest, document: dict[str, Any], number: int
+    tx: Tx, agent: dict[str, Any], document: dict[str, Any], rules: PublishRules, shared: bool
 ) -> dict[str, Any]:
     version_id = ids.uuid7()
-    for old in agents.versions(tx.conn, agent["id"]):
+    known = agents.versions(tx.conn, agent["id"])
+    for old in known:
         if old["status"] == "published":
             agents.update_version(tx, old["id"], status="archived")
     agents.insert_version(
@@ -192,11 +225,11 @@ def _add_version(
             "id": version_id,
             "org_id": agent["org_id"],
             "agent_id": agent["id"],
-            "number": number,
-            "version": manifest.version,
+            "number": len(known) + 1,
+            "version": document["version"],
             "status": "published",
-            "manifest": document,
-            "digest": digest(document),
+            "shared": shared,
+            **manifests.sealed(document, rules),
         },
     )
     version = agents.version(tx.conn, version_id)

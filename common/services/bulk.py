@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from common.domain.credentials import SEALED
 from common.domain.errors import Conflict, NotFound, RunyardError
 from common.domain.lifecycle import ACTIVE, Status
 from common.domain.tasks import Task
 from common.services import retries
-from common.services.runs import SEALED
 from common.services.stops import stop_now
 from common.store import identity, tasks
 from common.store.tasks import Filter
@@ -85,7 +85,7 @@ def refuse_erased(task: Task) -> None:
 
 def sealed_at(value: Any, at: str = "") -> list[str]:
     """JSON pointers to every credential that was taken out of stored options."""
-    if value == SEALED:
+    if value == SEALED or (isinstance(value, str) and SEALED in value and at.endswith("/serverUrl")):
         return [at]
     items: Sequence[tuple[Any, Any]] = ()
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ A document is indexed by a run of `INDEXER`, a built-in agent, so that it is as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from common.domain import ids
 from common.domain.database_urls import check_tls
+from common.domain.credentials import SEALED
 from common.domain.errors import Conflict, InvalidRequest, NotFound, RunyardError, StaleFence
 from common.domain.ids import uuid7
 from common.domain.manifests import Manifest
@@ -75,10 +76,12 @@ def create(
     name: str,
     type_: str,
     connection: str | None = None,
-    meta: Any = None,
+    meta: Mapping[str, Any] | None = None,
     by: str | None = None,
 ) -> dict[str, Any]:
     """Create a datastore; {id, name, type, created_at}. `connection` is a database's connection string.
+
+    `meta` is further metadata, of which only the names are kept readable.
 
     Errors: `InvalidRequest` invalid_datastore.
     """
@@ -100,13 +103,14 @@ def create(
                 f"The connection string is not understood: {error}.", "metadata.connectionString"
             ) from None
         sealed = sealer.seal(connection)
-    row = {
+    row: dict[str, Any] = {
         "id": ids.token("ds_"),
         "org_id": org_id,
         "name": name.strip(),
         "type": type_,
         "connection": sealed,
-        "meta": meta,
+        "meta": dict.fromkeys(meta, SEALED) if meta else None,
+        "secrets": sealer.seal(meta) if meta else None,
     }
     datastores.insert_store(tx, row)
     if by is not None:

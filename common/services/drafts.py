@@ -17,6 +17,9 @@ from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.ids import uuid7
 from common.domain.lifecycle import ACTIVE
 from common.services import agents as publishing
+from common.services import manifests as stored
+from common.services import tools
+from common.services.manifests import PLAIN, PublishRules
 from common.store import agent_versions, agents, tasks
 from common.store.tasks import Filter
 from common.store.transaction import Tx
@@ -36,10 +39,10 @@ class DraftRequest:
     is_active: bool | None = None
 
 
-def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str) -> dict[str, Any]:
+def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str, rules: PublishRules = PLAIN) -> dict[str, Any]:
     """A new agent with a draft; the draft as `agent_versions` rows show it.
 
-    Errors: `Conflict` name_taken, `InvalidRequest` invalid_name or invalid_manifest.
+    Errors: `Conflict` name_taken, `InvalidRequest` invalid_name, invalid_manifest or credential_missing.
     """
     agents.lock_names(tx, org_id)
     name = wanted.name or _untitled(tx, org_id)
@@ -55,24 +58,29 @@ def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str) -> dict[str, Any]
         "functional": True, "version_id": version_id, "created_by": by,
         "is_active": wanted.is_active is not False,
     })  # fmt: skip
-    _insert_draft(tx, org_id, agent_id, version_id, 1, _manifest(full, name, config))
+    manifest = stored.kept(_manifest(full, name, config), [], rules)
+    _insert_draft(tx, org_id, agent_id, version_id, 1, manifest, rules)
     return _row(tx, org_id, version_id)
 
 
-def change(tx: Tx, org_id: str, version_id: str, wanted: DraftRequest) -> dict[str, Any]:
+def change(
+    tx: Tx, org_id: str, version_id: str, wanted: DraftRequest, rules: PublishRules = PLAIN
+) -> dict[str, Any]:
     """Change an agent by one of its versions; the draft (or, where only the agent itself changed, that version).
 
-    Errors: `NotFound` agent_not_found; `Forbidden` agent_shared; `Conflict` agent_is_code, name_taken.
+    ``********`` in a config means the credential that stands there. Errors: `NotFound` agent_not_found;
+    `Forbidden` agent_shared; `Conflict` agent_is_code, name_taken; `InvalidRequest` credential_missing.
     """
     row = _own(tx, org_id, version_id)
     if wanted.is_active is not None:
         agents.update_agent(tx, row["agent_id"], is_active=wanted.is_active)
     if wanted.name is None and wanted.config is None and wanted.system_prompt is None:
         return _row(tx, org_id, version_id)
+    _refuse_shared(row)
     if row["kind"] != "declared":
         raise Conflict(f"{row['name']} is code: change and publish it there.", code="agent_is_code")
-    draft = _draft_of(tx, org_id, row)
-    manifest = dict(draft["manifest"] or {})
+    draft = _draft_of(tx, org_id, row, rules)
+    manifest = stored.opened(draft, rules.sealer)
     config = dict(manifest.get("config") or {}) if wanted.config is None else dict(wanted.config)
     if wanted.system_prompt is not None:
         config["system_prompt"] = wanted.system_prompt
@@ -82,20 +90,22 @@ def change(tx: Tx, org_id: str, version_id: str, wanted: DraftRequest) -> dict[s
     kept = manifest if wanted.config is None else _without(manifest, _SHARED.values())
     merged = kept | {"name": full, "display_name": shown, "config": config} | _named(config)
     _check(merged)
-    agents.update_version(tx, draft["id"], manifest=merged, digest=manifests.digest(merged))
+    agents.update_version(tx, draft["id"], **stored.sealed(stored.kept(merged, [draft], rules), rules))
     return _row(tx, org_id, draft["id"])
 
 
-def publish(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
+def publish(tx: Tx, org_id: str, version_id: str, rules: PublishRules = PLAIN) -> dict[str, Any]:
     """Publish an agent's draft; the version that was live is archived. The published version.
 
-    Errors: `NotFound` agent_not_found, `Forbidden` agent_shared, `Conflict` no_draft.
+    Errors: `NotFound` agent_not_found, `Forbidden` agent_shared or tool_not_open, `Conflict` no_draft.
     """
     row = _own(tx, org_id, version_id)
+    _refuse_shared(row)
     drafts = [v for v in agent_versions.of_agent(tx.conn, org_id, row["agent_id"]) if v["status"] == "draft"]
     if not drafts:
         raise Conflict("There is no draft to publish: nothing was changed since.", code="no_draft")
     draft = drafts[0]
+    tools.check_manifest(tx.conn, org_id, draft["manifest"] or {}, rules.public_tools)
     for old in agents.versions(tx.conn, row["agent_id"]):
         if old["status"] == "published":
             agents.update_version(tx, old["id"], status="archived")
@@ -169,6 +179,12 @@ def _own(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
     return row
 
 
+def _refuse_shared(row: dict[str, Any]) -> None:
+    """What everybody runs, and what may use the operator's tools, only the operator's workers publish."""
+    if row["shared"]:
+        raise Forbidden("The operator's workers publish this agent: change it there.", code="agent_shared")
+
+
 def _row(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
     row = agent_versions.get(tx.conn, org_id, version_id)
     if row is None:
@@ -176,16 +192,16 @@ def _row(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
     return row
 
 
-def _draft_of(tx: Tx, org_id: str, row: dict[str, Any]) -> dict[str, Any]:
+def _draft_of(tx: Tx, org_id: str, row: dict[str, Any], rules: PublishRules) -> dict[str, Any]:
     """The agent's draft; begun from the given version where there is none."""
     versions = agent_versions.of_agent(tx.conn, org_id, row["agent_id"])
     draft = next((v for v in versions if v["status"] == "draft"), None)
     if draft is not None:
         return draft
     number = max(v["number"] for v in versions) + 1
-    manifest = dict(row["manifest"] or {}) | {"version": _next_version(versions)}
+    manifest = stored.opened(row, rules.sealer) | {"version": _next_version(versions)}
     version_id = uuid7()
-    _insert_draft(tx, org_id, row["agent_id"], version_id, number, manifest)
+    _insert_draft(tx, org_id, row["agent_id"], version_id, number, manifest, rules)
     return _row(tx, org_id, version_id)
 
 
@@ -212,11 +228,16 @@ def _check(manifest: dict[str, Any]) -> None:
 
 
 def _insert_draft(
-    tx: Tx, org_id: str, agent_id: str, version_id: str, number: int, manifest: dict[str, Any]
+    tx: Tx,
+    org_id: str,
+    agent_id: str,
+    version_id: str,
+    number: int,
+    manifest: dict[str, Any],
+    rules: PublishRules,
 ) -> None:
     _check(manifest)
     agents.insert_version(tx, {
         "id": version_id, "org_id": org_id, "agent_id": agent_id, "number": number,
-        "version": manifest["version"], "status": "draft", "manifest": manifest,
-        "digest": manifests.digest(manifest),
+        "version": manifest["version"], "status": "draft", **stored.sealed(manifest, rules),
     })  # fmt: skip

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets as randomness
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +13,15 @@ from common.domain.actors import key_of, person_of
 from common.domain.errors import ConfigurationError, Forbidden, InvalidRequest, NotFound
 from common.domain.ids import uuid7
 from common.domain.roles import Role, check_scopes, exceeds
-from common.domain.sealing import Sealer, new_key
+from common.domain.sealing import Sealer
 from common.settings import Settings
-from common.store import identity
+from common.store import identity, key_files
 from common.store.transaction import Store, Tx
 
 DEFAULT: Final = "default"
 PREFIX: Final = "ry_"
-ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", "secret.key"
+ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", key_files.SECRET_KEY
+secret_key = key_files.secret_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def renew_admin_key(tx: Tx, org_id: str, home: Path) -> str:
     Should the transaction fail after all, the file holds a key nobody knows, and the next start replaces it.
     """
     made = _insert(tx, org_id, KeyRequest("admin", Role.ADMIN), "system")
-    _write(home / ADMIN_KEY, made.key, replace=True)
+    key_files.write(home / ADMIN_KEY, made.key, replace=True)
     return made.key
 
 
@@ -108,51 +107,7 @@ def jwt_secret(settings: Settings) -> str:
                 "RUNYARD_JWT_SECRET needs 32 characters or more.", field="RUNYARD_JWT_SECRET"
             )
         return settings.jwt_secret
-    return _secret(settings.home / JWT_SECRET, randomness.token_urlsafe(48))
-
-
-def secret_key(settings: Settings) -> str:
-    """The key that seals stored secrets: the setting, or the one in the home, made when there is none."""
-    return settings.secret_key or _secret(settings.home / SECRET_KEY, new_key())
-
-
-def _secret(file: Path, fresh: str) -> str:
-    """The secret in `file`; of several processes that find none, one writes and all read the same."""
-    text = _read(file)
-    if text is None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _write(file, fresh, replace=False)
-        text = _read(file)
-    if text is None:
-        raise ConfigurationError(f"{file} is empty; remove it to have a new one made.")
-    return text
-
-
-def _read(file: Path) -> str | None:
-    try:
-        return file.read_text().strip() or None
-    except FileNotFoundError:
-        return None
-
-
-def _write(file: Path, text: str, replace: bool) -> None:
-    """Put a file of mode 0600 in place in one step; without `replace` the first of several writers wins."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            aside.replace(file)
-        else:
-            try:
-                file.hardlink_to(aside)
-            except FileExistsError:
-                pass
-    finally:
-        aside.unlink(missing_ok=True)
+    return key_files.kept(settings.home / JWT_SECRET, randomness.token_urlsafe(48))
 
 
 def hash_of(key: str) -> str:

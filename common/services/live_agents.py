@@ -16,6 +16,7 @@ from common.domain.errors import Conflict, InvalidRequest, NotFound
 from common.services import agents as publishing
 from common.services import drafts
 from common.services.agents import AgentRecord
+from common.services.manifests import PLAIN, PublishRules
 from common.store import agents, identity, sessions, usage
 from common.store.transaction import Tx
 
@@ -26,7 +27,9 @@ _REPEATED: Final = {"instructions": "system_prompt", "model": "model"}
 _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
-def create(tx: Tx, org_id: str, name: str, values: Mapping[str, Any], by: str) -> AgentRecord:
+def create(
+    tx: Tx, org_id: str, name: str, values: Mapping[str, Any], by: str, rules: PublishRules = PLAIN
+) -> AgentRecord:
     """A new agent of this name, with these parts of a manifest, published as 1.0.0.
 
     Errors: `Conflict` name_taken, `InvalidRequest` invalid_name or invalid_manifest.
@@ -34,12 +37,14 @@ def create(tx: Tx, org_id: str, name: str, values: Mapping[str, Any], by: str) -
     slug = normalised(name)
     _refuse_taken(tx, org_id, slug)
     document = {"name": ids.qualify(slug), "version": "1.0.0", "display_name": name.strip(), **values}
-    record = publishing.publish(tx, org_id, manifests.parse(document), by)
+    record = publishing.publish(tx, org_id, manifests.parse(document), by, rules=rules)
     identity.audit(tx, org_id, by, "agent.create", record.agent["id"], {"name": record.agent["name"]})
     return record
 
 
-def change(tx: Tx, org_id: str, agent_id: str, values: Mapping[str, Any], by: str) -> AgentRecord:
+def change(
+    tx: Tx, org_id: str, agent_id: str, values: Mapping[str, Any], by: str, rules: PublishRules = PLAIN
+) -> AgentRecord:
     """The agent with these parts of its manifest changed; `name` renames it. Nothing changed, nothing published.
 
     Errors: `NotFound` agent_not_found; `Conflict` agent_is_code, name_taken; `InvalidRequest`.
@@ -56,7 +61,7 @@ def change(tx: Tx, org_id: str, agent_id: str, values: Mapping[str, Any], by: st
     if changed == manifests.parse(before | {"config": before.get("config") or {}}).to_json():
         return record
     changed["version"] = _next_version(tx, agent_id)
-    published = publishing.publish(tx, org_id, manifests.parse(changed), by)
+    published = publishing.publish(tx, org_id, manifests.parse(changed), by, rules=rules)
     data = {"version": changed["version"], "fields": sorted(values)}
     identity.audit(tx, org_id, by, "agent.change", agent_id, data)
     return AgentRecord(record.agent | published.agent, published.version)

@@ -14,8 +14,10 @@ from common.domain.ids import uuid7
 from common.domain.lifecycle import ACTIVE
 from common.domain.manifests import Manifest
 from common.services import agents as publishing
-from common.services import drafts
+from common.services import drafts, tools
+from common.services import manifests as stored
 from common.services.agents import AgentRecord
+from common.services.manifests import PLAIN, PublishRules
 from common.store import agents, identity, tasks
 from common.store.tasks import Filter
 from common.store.transaction import Tx
@@ -67,8 +69,8 @@ def lock_version(agent: Row) -> int:
     return int((agent["settings"] or {}).get(_LOCK, 1))
 
 
-def create(tx: Tx, org_id: str, manifest: Manifest, actor: str) -> AgentRecord:
-    """Make an agent and publish its first version. Errors: `Conflict` name_taken, `InvalidRequest`."""
+def create(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules = PLAIN) -> AgentRecord:
+    """Make an agent and publish its first version. Errors: `Conflict` name_taken, those of `agents.publish`."""
     _check_semver(manifest.version)
     agents.lock_names(tx, org_id)
     taken = agents.by_name(tx.conn, org_id, manifest.name)
@@ -76,14 +78,22 @@ def create(tx: Tx, org_id: str, manifest: Manifest, actor: str) -> AgentRecord:
         raise Conflict(
             f"There is an agent {manifest.name} already.", code="name_taken", field="manifest.name"
         )
-    made = publishing.publish(tx, org_id, manifest, actor)
+    made = publishing.publish(tx, org_id, manifest, actor, rules=rules)
     identity.audit(tx, org_id, actor, "package.create", made.agent["id"], {"name": manifest.name})
     return made
 
 
-def change(tx: Tx, org_id: str, name: str, manifest: Manifest, lock: int, actor: str) -> AgentRecord:
+def change(
+    tx: Tx,
+    org_id: str,
+    name: str,
+    manifest: Manifest,
+    lock: int,
+    actor: str,
+    rules: PublishRules = PLAIN,
+) -> AgentRecord:
     """Replace the draft. Errors: `NotFound`, `Forbidden`, `Conflict` lock_conflict or agent_in_use,
-    `InvalidRequest` for a manifest of another name."""
+    `InvalidRequest` for a manifest of another name; those of `agents.publish` about tools and credentials."""
     record = _own(tx, org_id, name)
     _check_semver(manifest.version)
     if manifest.name != record.agent["name"]:
@@ -93,7 +103,8 @@ def change(tx: Tx, org_id: str, name: str, manifest: Manifest, lock: int, actor:
             "Somebody else has changed this agent; read it again.", code="lock_conflict", field="lockVersion"
         )
     _check_idle(tx, org_id, record)
-    _set_draft(tx, record, manifest.to_json())
+    document = stored.kept(manifest.to_json(), [record.version], rules)
+    _set_draft(tx, record, document, rules)
     identity.audit(tx, org_id, actor, "package.update", record.agent["id"])
     return live(tx.conn, org_id, name)
 
@@ -127,7 +138,9 @@ def info(conn: Connection, org_id: str, name: str) -> Info:
     return Info(tags.get("latest"), draft, sum(v["status"] != "draft" for v in known), tags)
 
 
-def create_version(tx: Tx, org_id: str, name: str, wanted: str | None, actor: str) -> Row:
+def create_version(
+    tx: Tx, org_id: str, name: str, wanted: str | None, actor: str, rules: PublishRules = PLAIN
+) -> Row:
     """Publish the draft (or, under another number, what runs now); `latest` means it from then on.
 
     Errors: `NotFound`, `Forbidden`, `InvalidRequest`, `Conflict` agent_in_use, version_exists or no_draft.
@@ -140,14 +153,14 @@ def create_version(tx: Tx, org_id: str, name: str, wanted: str | None, actor: st
     if draft is None and wanted in (None, record.version["version"]):
         raise Conflict("Nothing was changed since the last version.", code="no_draft")
     number = wanted or record.version["version"]
-    document = record.manifest | {"version": number}
+    document = stored.opened(record.version, rules.sealer) | {"version": number}
     if draft is not None:
         agents.delete_version(tx, draft["id"])
-    made = publishing.publish(tx, org_id, manifests.parse(document), actor)
+    made = publishing.publish(tx, org_id, manifests.parse(document), actor, rules=rules)
     identity.audit(tx, org_id, actor, "package.publish", record.agent["id"], {"version": number})
-    stored = agents.version(tx.conn, made.version["id"])
-    assert stored is not None
-    return stored
+    version = agents.version(tx.conn, made.version["id"])
+    assert version is not None
+    return version
 
 
 def yank(tx: Tx, org_id: str, name: str, wanted: str, actor: str) -> None:
@@ -169,12 +182,14 @@ def yank(tx: Tx, org_id: str, name: str, wanted: str, actor: str) -> None:
     identity.audit(tx, org_id, actor, "package.yank", agent_id, {"version": wanted})
 
 
-def restore(tx: Tx, org_id: str, name: str, wanted: str, actor: str) -> AgentRecord:
+def restore(
+    tx: Tx, org_id: str, name: str, wanted: str, actor: str, rules: PublishRules = PLAIN
+) -> AgentRecord:
     """Make a version's content the draft. Errors: `NotFound`, `Forbidden`, `Conflict` agent_in_use."""
     record = _own(tx, org_id, name)
     found = version(tx.conn, org_id, name, wanted)
     _check_idle(tx, org_id, record)
-    _set_draft(tx, record, dict(found["manifest"] or {}))
+    _set_draft(tx, record, stored.opened(found, rules.sealer), rules)
     identity.audit(tx, org_id, actor, "package.restore", record.agent["id"], {"version": wanted})
     return live(tx.conn, org_id, name)
 
@@ -198,8 +213,9 @@ def _check_semver(number: str) -> None:
         raise InvalidRequest(f"{number!r} is no semantic version.", field="manifest.version")
 
 
-def _set_draft(tx: Tx, record: AgentRecord, document: Row) -> None:
-    """Store the draft under a number that is free, and count the change."""
+def _set_draft(tx: Tx, record: AgentRecord, document: Row, rules: PublishRules) -> None:
+    """Store the draft under a number that is free, and count the change. It can be run, so its tools are judged."""
+    tools.check_manifest(tx.conn, record.agent["org_id"], document, rules.public_tools)
     agent_id = record.agent["id"]
     known = agents.versions(tx.conn, agent_id)
     draft = next((v for v in known if v["status"] == "draft"), None)
@@ -208,7 +224,7 @@ def _set_draft(tx: Tx, record: AgentRecord, document: Row) -> None:
     while number in taken:
         number = nodesemver.inc(number, "patch", False)
     document = document | {"version": number}
-    values = {"version": number, "manifest": document, "digest": manifests.digest(document)}
+    values = {"version": number, **stored.sealed(document, rules)}
     if draft is not None:
         agents.update_version(tx, draft["id"], **values)
     else:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from common.domain import output_schemas, schemas
+from common.domain import credentials, output_schemas, schemas, tool_access
 from common.domain.admission import Strategy
+from common.domain.credentials import SEALED
 from common.domain.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
 from common.domain.ids import is_uuid, uuid7
 from common.domain.run_request import LONGEST_WAIT, RunRequest, options_of
 from common.domain.sealing import Sealer
 from common.domain.specs import Accepted, CallbackTo, RunSpec
 from common.domain.stored_schedule import StoredSchedule
+from common.domain.tool_access import NOT_OPENED, PublicTools
 from common.outbound import OutboundPolicy, check_headers, check_url
-from common.services import scheduling, submissions
+from common.services import scheduling, submissions, tools
 from common.services.agents import AgentRecord
+from common.services.manifests import PublishRules
 from common.services.model_choice import ModelChoice
 from common.services.scheduling import NewSchedule
 from common.settings import Settings
@@ -29,8 +31,6 @@ from common.store.group_commit import apart
 from common.store.transaction import Tx
 
 _LONGEST_TITLE: Final = 120
-#: What stands in stored options where a credential was; the credential itself is sealed beside them.
-SEALED: Final = "********"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,12 @@ class RunRules:
     max_queued: int
     models: ModelChoice
     max_schedules: int = 1000
+    public_tools: PublicTools = NOT_OPENED
+
+    @property
+    def publishing(self) -> PublishRules:
+        """The rules of publishing agents."""
+        return PublishRules(self.sealer, self.public_tools)
 
     @staticmethod
     def of(settings: Settings, sealer: Sealer, *, keyed: bool = True) -> RunRules:
@@ -52,6 +58,7 @@ class RunRules:
             settings.max_queued,
             ModelChoice(settings, keyed),
             settings.max_schedules,
+            PublicTools.parse(settings.public_tools),
         )
 
 
@@ -83,6 +90,7 @@ class Prepared:
     spec: RunSpec
     session: SessionWish | None = None
     schedules: tuple[NewSchedule, ...] = ()
+    tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +144,15 @@ def prepare(
         max_queued=rules.max_queued,
     )
     schedules = scheduling.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
-    return Prepared(spec, _wish(request, caller), schedules)
+    return Prepared(spec, _wish(request, caller), schedules, _tools(request, agent, caller.org_id, rules))
+
+
+def _tools(request: RunRequest, agent: AgentRecord, org_id: str, rules: RunRules) -> tuple[str, ...]:
+    """The registered tools of a run that neither its agent's publisher nor the setting has opened."""
+    if agent.kind != "declared":
+        return ()
+    wanted = tool_access.wanted(agent.manifest, request.tools, agent.by_operator)
+    return tuple(name for name in wanted if not rules.public_tools.allows(name, org_id))
 
 
 @apart
@@ -144,13 +160,14 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     """Store these runs, finding or making their conversations. A group-commit batch function.
 
     Errors: `InvalidRequest` invalid_deadline, `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules,
-    and those of `submissions.submit`.
+    `Forbidden` tool_not_open, and those of `submissions.submit`.
     """
     refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
     refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
     late = [_refuse_date(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
     refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
+    refused |= _closed_tools(tx.conn, runs)
     specs: list[RunSpec] = []
     places: list[int] = []
     answers: list[Submitted | RunyardError | None] = []
@@ -172,6 +189,8 @@ def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
     """What `submit` would do with this run, storing nothing: see `submissions.preview`."""
     if run.spec.org_id in _broke(tx.conn, [run]):
         raise PaymentRequired
+    if (closed := _closed_tools(tx.conn, [run])) != {}:
+        raise closed[0]
     spec = run.spec
     if (late := _refuse_date(spec.deadline_at, tx.now)) is not None:
         raise late
@@ -186,6 +205,19 @@ def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
 def _broke(conn: Connection, runs: Sequence[Prepared]) -> set[str]:
     """The organisations whose prepaid balance is used up."""
     return identity.out_of_balance(conn, {run.spec.org_id for run in runs})
+
+
+def _closed_tools(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs whose tools are not open, and why."""
+    found: dict[int, RunyardError] = {}
+    for index, run in enumerate(runs):
+        try:
+            tools.check_open(
+                conn, run.spec.org_id, run.tools, NOT_OPENED
+            )  # what the setting opens was left out
+        except Forbidden as closed:
+            found[index] = closed
+    return found
 
 
 def _in_sessions(tx: Tx, runs: Sequence[Prepared]) -> list[RunSpec]:
@@ -284,15 +316,11 @@ def _input(request: RunRequest, options: dict[str, Any], files: Sequence[dict[st
 
 def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the addresses in options; take the credentials out, by JSON pointer into the options."""
-    secrets: dict[str, Any] = {}
-    for index, server in enumerate(options.get("mcp_servers") or ()):
+    servers = options.get("mcp_servers") or ()
+    for index, server in enumerate(servers):
         check_url(server["serverUrl"], policy, field=f"mcp_servers[{index}].serverUrl")
-        auth = server.get("auth")
-        if auth is not None:
-            name, holder = ("token", auth) if auth["type"] == "bearer" else ("accessToken", auth["oauth"])
-            at = "auth/token" if auth["type"] == "bearer" else "auth/oauth/accessToken"
-            secrets[f"/mcp_servers/{index}/{at}"] = holder[name]
-            holder[name] = SEALED
+    shown, secrets = credentials.split({"mcp_servers": servers})
+    options |= {name: value for name, value in shown.items() if value}
     callback = options.get("callback")
     if callback is not None:
         check_url(callback["url"], policy, field="callback.url")
@@ -313,14 +341,7 @@ def callback_of(request: RunRequest, sealer: Sealer) -> CallbackTo | None:
 
 def unsealed(options: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
     """Stored options with their credentials put back: `secrets` is what the task's secrets unseal to."""
-    whole: dict[str, Any] = deepcopy(dict(options))
-    for pointer, value in secrets.items():
-        *path, last = pointer.lstrip("/").split("/")
-        holder: Any = whole
-        for part in path:
-            holder = holder[int(part)] if isinstance(holder, list) else holder[part]
-        holder[last] = value
-    return whole
+    return credentials.put_back(options, secrets)
 
 
 def title_of(text: str | None) -> str | None:

@@ -11,7 +11,7 @@ from common.store.tables.query import Agent, AgentVersion
 
 _VISIBLE = [
     AgentVersion.id, AgentVersion.agent_id, AgentVersion.number, AgentVersion.version, AgentVersion.status,
-    AgentVersion.yanked, AgentVersion.manifest, AgentVersion.created_at, AgentVersion.updated_at,
+    AgentVersion.yanked, AgentVersion.manifest, AgentVersion.secrets, AgentVersion.created_at, AgentVersion.updated_at,
     Agent.org_id, Agent.name, Agent.kind, Agent.description, Agent.functional, Agent.is_active, Agent.shared,
     Agent.version_id.label("current_id"),
 ]  # fmt: skip

@@ -122,7 +122,10 @@ def versions(conn: Connection, agent_id: str) -> list[Row]:
 def insert_version(tx: Tx, row: Row) -> None:
     """Store a new version."""
     tx.conn.execute(
-        insert(AgentVersion), {"yanked": False} | row | {"created_at": tx.now, "updated_at": tx.now}
+        insert(AgentVersion),
+        {"yanked": False, "shared": False, "secrets": None}
+        | row
+        | {"created_at": tx.now, "updated_at": tx.now},
     )
 
 

@@ -35,7 +35,9 @@ class Found:
 
 def insert_store(tx: Tx, row: Row) -> None:
     """Store a datastore {id, org_id, name, type, connection, meta}."""
-    tx.conn.execute(insert(Datastore), {"created_at": tx.now, "meta": None, "connection": None} | row)
+    tx.conn.execute(
+        insert(Datastore), {"created_at": tx.now, "meta": None, "connection": None, "secrets": None} | row
+    )
 
 
 def named(conn: Connection, org_id: str, names: Sequence[str]) -> list[Row]:

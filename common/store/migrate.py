@@ -23,6 +23,8 @@ from sqlalchemy import Connection, event, inspect, literal, select, table
 from sqlalchemy.exc import OperationalError
 
 from common.domain.errors import ConfigurationError
+from common.domain.sealing import SealBroken
+from common.store import key_files
 from common.store.database import Database
 from common.store.outages import sqlstate
 from common.store.tables import metadata
@@ -39,14 +41,18 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _HOLD_WORK = ("tasks", "sessions", "schedules", "datastores", "endpoints", "agents")
 
 
-def upgrade(db: Database, revision: str = "head") -> None:
-    """Bring the tables to `revision`."""
-    _run(db, lambda connection: command.upgrade(_config(connection), revision))
+#: Gives the key that seals stored secrets; it is called only where rows have some to seal.
+SecretKey = Callable[[], str]
 
 
-def downgrade(db: Database, revision: str) -> None:
-    """Take the tables back to `revision`; "base" drops all of them."""
-    _run(db, lambda connection: command.downgrade(_config(connection), revision))
+def upgrade(db: Database, revision: str = "head", secret_key: SecretKey | None = None) -> None:
+    """Bring the tables to `revision`. `ConfigurationError` when rows have secrets to seal and there is no key."""
+    _run(db, lambda connection: command.upgrade(_config(connection, secret_key), revision))
+
+
+def downgrade(db: Database, revision: str, secret_key: SecretKey | None = None) -> None:
+    """Take the tables back to `revision`; "base" drops all of them. Errors as `upgrade`, and `SealBroken`."""
+    _run(db, lambda connection: command.downgrade(_config(connection, secret_key), revision))
 
 
 def is_empty(db: Database) -> bool:
@@ -115,10 +121,11 @@ def _run_patiently(db: Database, work: Callable[[Connection], None]) -> None:
             time.sleep(_LOCK_PAUSE)
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection, secret_key: SecretKey | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection
+    config.attributes["secret_key"] = secret_key
     return config
 
 
@@ -138,10 +145,10 @@ def main(arguments: list[str]) -> int:
         settings.home.mkdir(parents=True, exist_ok=True)
         db = Database(settings.database)
         try:
-            return _dispatch(db, arguments or ["up"])
+            return _dispatch(db, arguments or ["up"], lambda: key_files.secret_key(settings))
         finally:
             db.close()
-    except ConfigurationError as error:
+    except (ConfigurationError, SealBroken) as error:
         print(f"runyard migrate: {error.message}", file=sys.stderr)
         return 2
     except OperationalError as error:
@@ -149,14 +156,14 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _dispatch(db: Database, arguments: list[str]) -> int:
+def _dispatch(db: Database, arguments: list[str], secret_key: SecretKey) -> int:
     match arguments:
         case ["up"]:
-            upgrade(db)
+            upgrade(db, secret_key=secret_key)
         case ["down", *rest]:
-            return _down(db, rest)
+            return _down(db, rest, secret_key)
         case ["new", *message]:
-            upgrade(db)
+            upgrade(db, secret_key=secret_key)
             _write(db, " ".join(message))
         case ["check"]:
             left = differences(db)
@@ -169,7 +176,7 @@ def _dispatch(db: Database, arguments: list[str]) -> int:
     return 0
 
 
-def _down(db: Database, arguments: list[str]) -> int:
+def _down(db: Database, arguments: list[str], secret_key: SecretKey) -> int:
     """Take the tables back; dropping those of an installation in use needs `--yes`."""
     wanted = [argument for argument in arguments if argument != "--yes"]
     if len(wanted) != 1:
@@ -188,7 +195,7 @@ def _down(db: Database, arguments: list[str]) -> int:
         )
         return 2
     try:
-        downgrade(db, wanted[0])
+        downgrade(db, wanted[0], secret_key)
     except CommandError as error:
         print(f"runyard migrate: {error}", file=sys.stderr)
         return 2

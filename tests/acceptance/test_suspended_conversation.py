@@ -33,6 +33,7 @@ def test_it_is_answered_after_a_restart_of_everything_on_another_worker_with_its
     (agents / "tools.py").write_text(TOOLS)
     with ModelServer() as model:
         settings: dict[str, Any] = {"RUNYARD_MODEL": "openai:scripted", "RUNYARD_MODEL_BASE_URL": model.url}
+        settings["RUNYARD_PUBLIC_TOOLS"] = "reserve"  # the developer publishes the agent, not the workers
         with Stack(tmp_path, agents=[str(agents)], **settings) as stack:
             status, made = stack.request("POST", "/api/v1/agents/manifests", MANIFEST)
             assert status == 201, made

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
+from common.domain.errors import ConfigurationError
+from common.domain.sealing import Sealer
 from common.store import identity, migrate, sessions
 from common.store.database import Database
 from common.store.tables import metadata
@@ -157,4 +159,70 @@ def test_a_migration_that_finds_its_table_locked_is_tried_again(fresh_database: 
         holder.rollback()
     moving.join(30)
     assert migrate.differences(db) == []
+    db.close()
+
+
+def _before_0008(db: Database) -> None:
+    """An agent that the operator shares, with a manifest and a datastore as version 0.7 stored them."""
+    migrate.upgrade(db, "0007")
+    manifest = (
+        '{"name": "@a/b", "mcp_servers": [{"name": "m", "url": "https://m", "auth": {"token": "PLAIN"}}]}'
+    )
+    with db.begin() as conn:
+        conn.execute(
+            text(
+                "INSERT INTO agents (id, org_id, name, slug, kind, description, functional, is_active, shared, "
+                "version_id, created_at, updated_at) VALUES ('a', 'o', '@a/b', 'b', 'declared', '', true, true, true, "
+                "'v1', 0, 0)"
+            )
+        )
+        for version, status in (("v1", "published"), ("v2", "draft")):
+            conn.execute(
+                text(
+                    "INSERT INTO agent_versions (id, org_id, agent_id, number, version, status, yanked, manifest, "
+                    "digest, created_at, updated_at) VALUES (:v, 'o', 'a', 1, :v, :status, false, :manifest, 'd', 0, 0)"
+                ),
+                {"v": version, "status": status, "manifest": manifest},
+            )
+        conn.execute(
+            text(
+                "INSERT INTO datastores (id, org_id, name, type, meta, created_at) "
+                "VALUES ('d', 'o', 'n', 'database', :meta, 0)"
+            ),
+            {"meta": '{"odd": "PLAIN"}'},
+        )
+
+
+def _plain(db: Database) -> list[str]:
+    with db.read() as conn:
+        found = [*conn.execute(text("SELECT manifest FROM agent_versions")).scalars()]
+        found += conn.execute(text("SELECT meta FROM datastores")).scalars()
+    return [row for row in found if "PLAIN" in row]
+
+
+def test_credentials_that_are_there_are_sealed_and_opened_again_on_the_way_down(
+    database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(database_url)
+    _before_0008(db)
+    assert _command(monkeypatch, home, database_url, "up") == 0
+    assert _plain(db) == []
+    sealer = Sealer((home / "secret.key").read_text().strip())
+    with db.read() as conn:
+        versions = {row.id: row for row in conn.execute(text("SELECT * FROM agent_versions"))}
+        meta = conn.execute(text("SELECT secrets FROM datastores")).scalar_one()
+    assert sealer.open(versions["v1"].secrets) == {"/mcp_servers/0/auth/token": "PLAIN"}
+    assert sealer.open(meta) == {"odd": "PLAIN"}
+    assert [bool(versions[v].shared) for v in ("v1", "v2")] == [True, False]  # a draft is not the operator's
+    assert _command(monkeypatch, home, database_url, "down", "0007") == 0
+    assert len(_plain(db)) == 3
+    db.close()
+
+
+def test_credentials_that_are_there_are_not_left_plain_for_want_of_a_key(database_url: str) -> None:
+    db = Database(database_url)
+    _before_0008(db)
+    with pytest.raises(ConfigurationError, match="RUNYARD_SECRET_KEY"):
+        migrate.upgrade(db)
+    assert migrate.revisions(db)[0] == "0007"
     db.close()

@@ -53,7 +53,12 @@ def model() -> Iterator[ModelServer]:
 @pytest.fixture(scope="module")
 def api(model: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     home = tmp_path_factory.mktemp("options") / "home"
-    models = {"model": "test-model", "model_base_url": model.url, "model_prices": PRICES}
+    models = {
+        "model": "test-model",
+        "model_base_url": model.url,
+        "model_prices": PRICES,
+        "public_tools": "api_peek,api_poke",
+    }
     with Api(home, **models) as server:
         with server.client() as client:
             manifest = {
@@ -151,11 +156,13 @@ async def test_the_tools_of_a_run_are_those_it_names(
     assert set(tools_of(request)) == offered
 
 
-async def test_a_tool_that_nobody_registered_is_the_callers_fault(client: httpx2.AsyncClient) -> None:
-    task = await settled(client, await submit(client, query="Go.", tools=["no_such_tool"]))
-    assert (task["error"]["code"], task["error"]["cause"], task["error"]["details"]["field"]) == (
-        "unknown_tool",
-        "input",
+async def test_a_tool_that_is_not_open_is_refused_before_the_run_is_stored(
+    client: httpx2.AsyncClient,
+) -> None:
+    refused = await client.post(BOT, json={"query": "Go.", "tools": ["no_such_tool"]})
+    assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (
+        403,
+        "tool_not_open",
         "tools",
     )
 

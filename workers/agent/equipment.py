@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from common.domain import tool_access
 from common.domain.errors import NotFound
+from common.domain.tool_access import PublicTools
 from common.services import agents
 from runyard.tools import registered_tools
 from workers.agent.failures import BadOptions
@@ -23,7 +25,7 @@ from workers.agent.tools.python import python_tool
 from workers.attempt import Attempt
 from workers.isolation.engine_threads import in_engine_thread
 
-_OVERRIDES = ("description", "effect", "review", "seconds")
+_OVERRIDES = ("description", "seconds")
 
 
 class Equipment:
@@ -33,12 +35,13 @@ class Equipment:
         self._shared = shared
         self._attempt = attempt
         self._connections: list[McpConnection] = []
+        self._public = PublicTools.parse(shared.settings.public_tools)
 
     async def of(self, plan: Plan, persona: Persona) -> tuple[Toolbox, list[str]]:
         """The toolbox of a speaker, and what its instructions should say about it."""
         toolbox = Toolbox(persona.review | plan.persona.review)
         for wanted in persona.tools:
-            toolbox.add([await self._named(wanted, plan)])
+            toolbox.add([await self._named(wanted, plan, persona)])
         toolbox.add(await DatastoreTools(self._shared, self._attempt, plan).tools())
         notes: list[str] = []
         for connection, tools in await self._remote((*persona.servers, *plan.servers)):
@@ -71,19 +74,24 @@ class Equipment:
         self._connections.append(made)
         return made
 
-    async def _named(self, wanted: str | dict[str, Any], plan: Plan) -> Tool:
-        """A tool that a manifest lists by name, or as ``{name, description?, effect?, review?, timeout?}``."""
+    async def _named(self, wanted: str | dict[str, Any], plan: Plan, persona: Persona) -> Tool:
+        """A tool that a manifest lists by name, or as ``{name, description?, effect?, review?, timeout?}``.
+
+        `effect` and `review` only tighten what the tool declares.
+        """
         given = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
         name = str(given.get("agent") or given.get("name") or "")
-        tool = await self._find(name, given, plan)
+        tool = await self._find(name, plan, persona)
         changes: dict[str, Any] = {k: v for k, v in given.items() if k in _OVERRIDES and v is not None}
+        changes["effect"] = tool_access.tightest(tool.effect, given.get("effect"))
+        changes["review"] = tool.review or bool(given.get("review"))
         if given.get("timeout"):
             changes["seconds"] = float(given["timeout"])
         if given.get("agent") and given.get("name"):
             changes["name"] = str(given["name"])
         return replace(tool, **changes)
 
-    async def _find(self, name: str, given: dict[str, Any], plan: Plan) -> Tool:
+    async def _find(self, name: str, plan: Plan, persona: Persona) -> Tool:
         if name == ask.NAME:
             return ask_user(self._attempt, plan.asking)
         if name.startswith("@"):
@@ -91,10 +99,12 @@ class Equipment:
             called = name.rpartition("/")[2]
             return agent_tool(self._attempt, self._shared.children, name, called, manifest)
         definition = registered_tools().get(name)
+        granted = name in persona.granted or self._public.allows(name, self._attempt.task.org_id)
+        if not granted and not (definition is not None and definition.public):
+            raise BadOptions.of(tool_access.not_open(name))
         if definition is None:
-            known = ", ".join(sorted([ask.NAME, *registered_tools()]))
             raise BadOptions(
-                f"There is no tool {name!r}. Known here: {known}, agents by @scope/name, and MCP servers.",
+                f"No worker here has registered the tool {name!r}: add its module to RUNYARD_AGENTS.",
                 code="unknown_tool",
                 field="tools",
             )

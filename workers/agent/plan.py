@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from common.domain import output_schemas, workflows
+from common.domain import output_schemas, tool_access, workflows
 from common.domain.errors import RunyardError
 from common.domain.output_schemas import OutputContract
 from common.domain.workflows import Workflow
@@ -40,6 +40,7 @@ class Persona:
     demonstrations: tuple[tuple[str, str], ...] = ()
     vision: bool | None = None
     seconds: float = 300.0
+    granted: frozenset[str] = frozenset()  # registered tools that the operator's manifest lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +86,42 @@ class Plan:
     asking: dict[str, Any] = field(default_factory=dict)
 
 
-def make(manifest: Mapping[str, Any], given: Mapping[str, Any], lenient: bool = False) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Who published a manifest. `operator`: the operator, for everybody; `own`: the run's own organisation."""
+
+    operator: bool = False
+    own: bool = True
+
+
+def make(
+    manifest: Mapping[str, Any],
+    given: Mapping[str, Any],
+    lenient: bool = False,
+    publisher: Publisher = Publisher(),
+) -> Plan:
     """The plan of a run. `given` is the task's input {message, args, options, output_config}.
 
     With `lenient` an output that breaks its schema in the end is taken all the same. Raises `BadOptions` naming
     the field that cannot be used.
     """
     try:
-        made = _make(manifest, given)
+        made = _make(manifest, given, publisher)
         return replace(made, output=replace(made.output, lenient=True)) if lenient and made.output else made
     except RunyardError as refusal:
         raise BadOptions.of(refusal) from refusal
 
 
-def _make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
+def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], publisher: Publisher) -> Plan:
     config: dict[str, Any] = manifest.get("config") or {}
     asking = config.get("ask")
     options: dict[str, Any] = {k: v for k, v in (given.get("options") or {}).items() if v is not None}
     merged = {name: [*_list(config.get(name)), *_list(options.get(name))] for name in _DEFAULTS}
     output_config = given.get("output_config") or options.get("output_config")
+    private = 0 if publisher.own else len(_list(config.get("mcp_servers")))
     mode = mode_of(options.get("mode") or manifest.get("mode") or config.get("mode"))
     return Plan(
-        persona=_chosen(persona(manifest), options.get("tools")),
+        persona=_chosen(persona(manifest, publisher), options.get("tools")),
         mode=mode,
         message=given.get("message"),
         args=given.get("args"),
@@ -116,7 +131,7 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
         output_guidance=output_schemas.instructions_of(output_config),
         final_output=output_schemas.from_final_output(options.get("final_output")),
         specialists=_specialists(merged["agents"]),
-        servers=parse_servers(merged["mcp_servers"]),
+        servers=parse_servers(merged["mcp_servers"], private),
         datastores=tuple(one for one in merged["datastores"] if isinstance(one, dict)),
         queries=_queries(merged["queries"]),
         workflows=workflows.parse(merged["workflows"]),
@@ -127,10 +142,11 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
     )
 
 
-def persona(manifest: Mapping[str, Any]) -> Persona:
+def persona(manifest: Mapping[str, Any], publisher: Publisher = Publisher()) -> Persona:
     """The agent of a manifest, as somebody who can hold the conversation."""
     config: dict[str, Any] = manifest.get("config") or {}
     demonstrations = manifest.get("demonstrations") or config.get("demonstrations") or ()
+    servers = _list(manifest.get("mcp_servers"))
     return Persona(
         name=str(manifest.get("name") or "agent"),
         instructions=str(manifest.get("instructions") or config.get("system_prompt") or "").strip(),
@@ -139,11 +155,12 @@ def persona(manifest: Mapping[str, Any]) -> Persona:
         temperature=manifest.get("temperature", config.get("temperature")),
         max_tokens=manifest.get("max_tokens", config.get("max_tokens")),
         tools=(*_list(manifest.get("tools")), *_known(config.get("tools"))),
-        servers=parse_servers(_list(manifest.get("mcp_servers"))),
+        servers=parse_servers(servers, 0 if publisher.own else len(servers)),
         review=frozenset(str(name) for name in _list(manifest.get("review"))),
         demonstrations=tuple((str(d["user_input"]), str(d["model_output"])) for d in demonstrations),
         vision=config.get("vision"),
         seconds=float(config.get("request_timeout") or 300.0),
+        granted=frozenset(tool_access.listed(_list(manifest.get("tools"))) if publisher.operator else ()),
     )
 
 

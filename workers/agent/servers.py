@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.agent.failures import BadOptions
@@ -23,14 +23,16 @@ class McpServer:
     effects: dict[str, Effect] = field(default_factory=dict)
     tools: frozenset[str] | None = None  # the only ones offered, if given
     seconds: float = 60.0
+    private: bool = False  # another organisation's: where it is and what it lists is not for the run's log
 
 
-def parse(given: Sequence[Any]) -> tuple[McpServer, ...]:
+def parse(given: Sequence[Any], private: int = 0) -> tuple[McpServer, ...]:
     """Servers ``{serverName, serverUrl, auth?}`` (or ``{name, url}``); `BadOptions` invalid_mcp_server.
 
-    `auth` is ``{type: bearer, token}`` or ``{type: oauth, oauth: {accessToken}}``.
+    `auth` is ``{type: bearer, token}`` or ``{type: oauth, oauth: {accessToken}}``. The first `private` are another
+    organisation's.
     """
-    servers = tuple(_server(one, index) for index, one in enumerate(given))
+    servers = tuple(replace(_server(one, i), private=i < private) for i, one in enumerate(given))
     names = [server.name for server in servers]
     for index, name in enumerate(names):
         if name in names[:index]:

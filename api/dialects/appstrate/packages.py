@@ -15,6 +15,7 @@ from api.dialects.appstrate.run import package_of
 from api.dialects.appstrate.schemas import Open
 from api.operations import Answer
 from common.domain.lifecycle import ACTIVE
+from common.services import manifests
 from common.services import packages as service
 from common.services.agents import AgentRecord
 from common.store import agents, tasks
@@ -80,7 +81,7 @@ def _listed(conn: Connection, org_id: str) -> list[dict[str, Any]]:
 
 
 def _brief(conn: Connection, org_id: str, row: dict[str, Any]) -> dict[str, Any]:
-    manifest = (agents.version(conn, row["version_id"]) or {}).get("manifest") or {}
+    manifest = manifests.shown(row, (agents.version(conn, row["version_id"]) or {}).get("manifest"), org_id)
     return {
         "id": row["name"],
         "displayName": manifest.get("display_name") or row["name"],
@@ -106,7 +107,11 @@ async def create_package(call: Call) -> Response:
     """Make an agent and publish its first version."""
     body = await call.json(PackageBody)
     made = await call.state.write(
-        service.create, call.org_id, ours(body.manifest, body.content), call.principal.actor
+        service.create,
+        call.org_id,
+        ours(body.manifest, body.content),
+        call.principal.actor,
+        call.state.rules.publishing,
     )
     call.state.agents.forget()
     return reply(_saved(made, "Agent created"), 201)
@@ -124,7 +129,7 @@ def _saved(record: AgentRecord, message: str) -> dict[str, Any]:
 async def get_package(call: Call) -> Response:
     """Read an agent as it is being written."""
     found = await call.state.reader.one(lambda conn: service.live(conn, call.org_id, package_of(call)))
-    manifest = found.manifest
+    manifest = manifests.shown(found.agent, found.manifest, call.org_id)
     return reply(
         {
             "id": found.agent["name"],
@@ -151,7 +156,13 @@ async def change_package(call: Call) -> Response:
     body = await call.json(PackageChange)
     manifest = ours(body.manifest, body.content)
     changed = await call.state.write(
-        service.change, call.org_id, package_of(call), manifest, body.lockVersion, call.principal.actor
+        service.change,
+        call.org_id,
+        package_of(call),
+        manifest,
+        body.lockVersion,
+        call.principal.actor,
+        call.state.rules.publishing,
     )
     call.state.agents.forget()
     return reply(_saved(changed, "Agent updated"))

@@ -16,6 +16,7 @@ from api.dialects.appstrate.packages import PackageSaved
 from api.dialects.appstrate.run import package_of
 from api.dialects.appstrate.schemas import Open
 from api.operations import Answer
+from common.services import manifests
 from common.services import packages as service
 
 routes = AppstrateRoutes("appstrate packages")
@@ -83,7 +84,12 @@ async def create_package_version(call: Call) -> Response:
     """Publish the draft as a version, which `latest` then means. Refused (409) while runs are under way."""
     body = await call.optional_json(PackageVersionBody)
     made = await call.state.write(
-        service.create_version, call.org_id, package_of(call), body.version, call.principal.actor
+        service.create_version,
+        call.org_id,
+        package_of(call),
+        body.version,
+        call.principal.actor,
+        call.state.rules.publishing,
     )
     call.state.agents.forget()
     return reply(version_json(made), 201)
@@ -112,7 +118,7 @@ async def get_package_version(call: Call) -> Response:
     found = await call.state.reader.one(
         lambda conn: service.version(conn, call.org_id, package_of(call), call.params["version"])
     )
-    manifest = dict(found["manifest"] or {})
+    manifest = manifests.shown(found, found["manifest"], call.org_id)
     return reply(version_json(found) | {"manifest": theirs(manifest), "content": prompt(manifest)})
 
 
@@ -135,7 +141,12 @@ async def yank_package_version(call: Call) -> Response:
 async def restore_package_version(call: Call) -> Response:
     """Make a version's content the draft."""
     restored = await call.state.write(
-        service.restore, call.org_id, package_of(call), call.params["version"], call.principal.actor
+        service.restore,
+        call.org_id,
+        package_of(call),
+        call.params["version"],
+        call.principal.actor,
+        call.state.rules.publishing,
     )
     call.state.agents.forget()
     lock = service.lock_version(restored.agent)

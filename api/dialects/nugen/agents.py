@@ -18,7 +18,7 @@ from api.operations import Answer, Routes
 from common.domain.errors import NotFound
 from common.domain.manifests import Demonstration
 from common.services import agents as publishing
-from common.services import live_agents
+from common.services import live_agents, manifests
 from common.services.agents import AgentRecord
 from common.store import agent_usage, agents
 from common.store.agent_usage import AgentUsage
@@ -150,7 +150,9 @@ async def create_agent(call: Call) -> Response:
     response = await idempotency.create(
         call,
         hashlib.sha256(await call.raw()).digest(),
-        lambda tx: live_agents.create(tx, who.org_id, given.agent_name, values, who.actor),
+        lambda tx: live_agents.create(
+            tx, who.org_id, given.agent_name, values, who.actor, call.state.rules.publishing
+        ),
         lambda record: _view(call, record, AgentUsage()),
     )
     call.state.agents.forget()
@@ -206,7 +208,11 @@ def _all(conn: Connection, org_id: str, inactive: bool) -> tuple[list[dict[str, 
     found: list[dict[str, Any]] = []
     before: str | None = None
     while page := agents.with_manifests(conn, org_id, _PAGE, before, inactive):
-        found += [row for row in page if not row["name"].startswith(_BUILT_IN)]
+        found += [
+            row | {"manifest": manifests.shown(row, row["manifest"], org_id)}
+            for row in page
+            if not row["name"].startswith(_BUILT_IN)
+        ]
         before = page[-1]["id"]
     return found, agent_usage.of_agents(conn, org_id, [row["id"] for row in found])
 
@@ -253,7 +259,8 @@ async def _shown(call: Call, record: AgentRecord) -> Response:
 
 
 def _view(call: Call, record: AgentRecord, used: AgentUsage) -> Response:
-    row = record.agent | {"manifest": record.manifest, "description": record.manifest.get("description")}
+    manifest = manifests.shown(record.agent, record.manifest, call.org_id)
+    row = record.agent | {"manifest": manifest, "description": manifest.get("description")}
     return reply({"data": agent_json(row, used, call.state.settings)})
 
 
@@ -270,7 +277,8 @@ async def change_agent(call: Call) -> Response:
     agent_id = (await _found(call)).ref.agent_id
     values = await _values(call, given.model_dump(exclude_unset=True))
     who = call.principal
-    record = await call.state.write(live_agents.change, who.org_id, agent_id, values, who.actor)
+    rules = call.state.rules.publishing
+    record = await call.state.write(live_agents.change, who.org_id, agent_id, values, who.actor, rules)
     call.state.agents.forget()
     return await _shown(call, record)
 

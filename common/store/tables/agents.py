@@ -1,10 +1,10 @@
-"""What can be run: agents, their immutable versions, and the tags that point at versions."""
+"""What can be run: agents, their immutable versions, the tags that point at versions, and registered tools."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Column, Index, String, false
 from sqlmodel import Field, SQLModel
 
 from common.store.tables import columns as c
@@ -52,8 +52,12 @@ class AgentVersion(SQLModel, table=True):
     version: str = c.text(length=64)  # semantic version
     status: str = c.text(length=16)  # draft, published, archived
     yanked: bool = Field(default=False)
-    manifest: Any = c.json()
-    digest: str = c.text(length=64)  # SHA-256 of the canonical manifest, hex
+    manifest: Any = c.json()  # with ******** for its credentials
+    secrets: bytes | None = c.blob()  # encrypted {JSON pointer into the manifest: credential}
+    shared: bool = Field(
+        default=False, sa_column_kwargs={"server_default": false()}
+    )  # by the operator's workers
+    digest: str = c.text(length=64)  # SHA-256 of the canonical manifest as it is stored, hex
     created_at: float = c.instant()
     updated_at: float = c.instant()
 
@@ -66,4 +70,16 @@ class AgentTag(SQLModel, table=True):
     agent_id: str = c.key()
     tag: str = c.key()
     version_id: str = c.ref()
+    updated_at: float = c.instant()
+
+
+class RegisteredTool(SQLModel, table=True):
+    """A tool that workers have registered, as the api judges who may name it."""
+
+    __tablename__ = "registered_tools"
+
+    name: str = Field(sa_column=Column(String(200), primary_key=True))
+    public: bool = Field(default=False)  # every organisation's agents may use it
+    effect: str = c.text(length=16)  # read, idempotent, irreversible
+    review: bool = Field(default=False)  # each call waits for approval
     updated_at: float = c.instant()

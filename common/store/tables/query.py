@@ -36,6 +36,7 @@ Organisation: Any = identity.Organisation
 Outbox: Any = runs.Outbox
 Passage: Any = usage.Passage
 Question: Any = people.Question
+RegisteredTool: Any = agents.RegisteredTool
 Schedule: Any = schedules.Schedule
 Session: Any = people.Session
 Slot: Any = runs.Slot

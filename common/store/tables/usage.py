@@ -41,7 +41,8 @@ class Datastore(SQLModel, table=True):
     name: str = c.text(length=200)
     type: str = c.text(length=16)  # database, documents
     connection: bytes | None = c.blob()  # encrypted connection string
-    meta: Any = c.json()
+    meta: Any = c.json()  # the names of its metadata, with ******** for their values
+    secrets: bytes | None = c.blob()  # encrypted metadata
     created_at: float = c.instant()
 
 

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import httpx2
@@ -94,12 +94,10 @@ class McpConnection:
             )
             return []
         left_out = [{"tool": name, "reason": why} for name, why in self._rules.left_out.items()]
-        logged = events.mcp_server(
-            self.server.name,
-            "connected",
-            tools=[tool["name"] for tool in found],
-            **({"left_out": left_out[:MOST_TOOLS]} if left_out else {}),
-        )
+        listed: dict[str, Any] = {"tools": [tool["name"] for tool in found]}
+        if left_out:
+            listed["left_out"] = left_out[:MOST_TOOLS]
+        logged = events.mcp_server(self.server.name, "connected", **({} if self.server.private else listed))
         await self._attempt.end(self._key, "value", self.server.name, "read", found, events=(logged,))
         return self._offered(found)
 
@@ -192,12 +190,18 @@ class McpConnection:
                     or not safe
                     or time.monotonic() + wait > deadline
                 ):
-                    raise McpUnusable(trouble, number) from error
+                    raise McpUnusable(self._shown(trouble), number) from error
                 await asyncio.sleep(wait)
             finally:
                 if session is not None:
                     await self._release(session)
         raise AssertionError("the last try returns or raises")
+
+    def _shown(self, trouble: Trouble) -> Trouble:
+        """What went wrong, as the run's organisation may know it: not where another's server is."""
+        if not self.server.private:
+            return trouble
+        return replace(trouble, message=f"it could not be used ({trouble.code})")
 
     def _noted(self, key: str, *, connected: bool) -> HttpFailure | None:
         """How the last request failed: the call's own, the handshake's, or the stream of the older transport."""

@@ -15,7 +15,7 @@ from common.domain.errors import NotFound
 from common.domain.lifecycle import Outcome
 from common.domain.output_schemas import OutputContract
 from common.domain.workflows import Step, Workflow
-from common.services import agents
+from common.services import agents, manifests
 from common.services.model_choice import model_name
 from common.services.runs import unsealed
 from common.services.turns import OPENING, StartTurn, TurnStart, start_turn
@@ -30,7 +30,7 @@ from workers.agent.loop.history import from_lines
 from workers.agent.loop.models import Chosen
 from workers.agent.loop.talk import Talk
 from workers.agent.loop.transcript import Transcript
-from workers.agent.plan import Persona, Plan
+from workers.agent.plan import Persona, Plan, Publisher
 from workers.agent.shared import Shared
 from workers.agent.workflows import WorkflowRun
 from workers.attempt import Attempt, Ended, Suspended
@@ -51,7 +51,10 @@ class Run:
         self._options = unsealed(given.get("options") or {}, attempt.secrets)
         # appstrate's contract: an output that breaks its schema is logged, and the run succeeds.
         lenient = attempt.task.front == "appstrate"
-        self._plan: Plan = plan.make(attempt.manifest, {**given, "options": self._options}, lenient)
+        publisher = Publisher(attempt.by_operator, attempt.own_agent)
+        self._plan: Plan = plan.make(
+            attempt.manifest, {**given, "options": self._options}, lenient, publisher
+        )
         self._budget = Budget(attempt, self._plan.budget_micros)
         self._attached: list[attachments.Attached] = []
         self._results: list[tuple[Workflow, dict[str, Any]]] = []
@@ -136,19 +139,23 @@ class Run:
             return self._plan.persona
         found = await in_engine_thread(self._registered, name)
         if found is not None:
-            return replace(plan.persona(found), name=name)
+            return replace(found, name=name)
         said = next((one.description for one in self._plan.specialists if one.name == name), "")
         told = f"You are {name}, a specialist. {said}".strip()
         own = self._plan.persona
         return replace(own, name=name, instructions=told, demonstrations=())
 
-    def _registered(self, name: str) -> dict[str, Any] | None:
+    def _registered(self, name: str) -> Persona | None:
+        org_id = self._attempt.task.org_id
         try:
             with self._shared.store.read() as conn:
-                record = agents.resolve(conn, self._attempt.task.org_id, name)
+                record = agents.resolve(conn, org_id, name)
         except NotFound:
             return None
-        return record.manifest if record.kind == "declared" else None
+        if record.kind != "declared":
+            return None
+        publisher = Publisher(record.by_operator, record.ref.org_id == org_id)
+        return plan.persona(manifests.opened(record.version, self._attempt.sealer), publisher)
 
     # -- what the model is given ---------------------------------------------------------------------------
 

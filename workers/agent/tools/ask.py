@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.domain.tool_access import ASK_USER
 from common.services.attempts import Asked
 from workers.agent.tools.base import Call, Tool, Waits
 from workers.attempt import Attempt
 
-NAME = "ask_user"
+NAME = ASK_USER
 _PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {

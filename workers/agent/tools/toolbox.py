@@ -23,7 +23,7 @@ class Toolbox:
         """Offer these tools too."""
         for tool in tools:
             name = self._free(identifier(tool.name))
-            bare = tool.name.partition("_")[2] if tool.source.startswith("mcp:") else tool.name
+            bare = tool.name.removeprefix(f"{tool.source.removeprefix('mcp:')}_")  # server names may have a _
             reviewed = tool.review or bool(self._review & {tool.name, name, bare})
             self._tools[name] = replace(tool, name=name, review=reviewed)
 

@@ -1,0 +1,193 @@
+"""Credentials inside a JSON document: found by the names of their fields, taken out, put back, kept. Pure.
+
+A document is stored with `SEALED` where its credentials were, and they are encrypted beside it, by JSON pointer
+(RFC 6901). Whoever reads the document and sends it again means by `SEALED`: as before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from common.domain.errors import InvalidRequest
+
+#: What stands where a credential was.
+SEALED: Final = "********"
+
+#: Fields whose name, without its separators, ends so hold a credential, or only credentials.
+_ENDINGS: Final = (
+    "password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "credential", "credentials", "auth",
+    "authorization", "cookie", "cookies", "apikey", "accesskey", "secretkey", "privatekey", "signingkey",
+    "encryptionkey", "accountkey", "keyid", "connectionstring", "bearer", "jwt", "headers", "signature",
+)  # fmt: skip
+_NAMES: Final = frozenset({"pass", "pw", "dsn", "env", "environment", "tokens", "key", "sig", "code"})
+#: Of `_NAMES`, those that mean a credential in the query of a URL alone.
+_IN_QUERIES: Final = frozenset({"key", "sig", "code"})
+#: Where numbers may be credentials; elsewhere `token: 3` counts something.
+_NUMERIC: Final = ("password", "passwd", "passphrase", "pwd", "pass", "pw", "secret", "pin")
+#: JSON Schemas and the like: what they name are fields, not values.
+_SCHEMAS: Final = frozenset(
+    {"schema", "output_schema", "input_schema", "outputSchema", "inputSchema", "properties"}
+)
+#: The prose and the names of a manifest.
+_PLAIN: Final = frozenset(
+    {"/name", "/version", "/description", "/instructions", "/demonstrations", "/review"}
+)
+_ADDRESSES: Final = ("serverUrl", "server_url", "url", "base_url", "baseUrl", "endpoint", "host")
+_CALLED: Final = ("serverName", "server_name", "name", "id")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+
+
+def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The document with `SEALED` for its credentials, and the credentials by JSON pointer."""
+    found: dict[str, Any] = {}
+
+    def change(at: str, leaf: Any, secret: bool) -> Any:
+        shown = _masked(leaf, secret)
+        if shown != leaf:
+            found[at] = leaf
+        return shown
+
+    return _walk(document, change), found
+
+
+def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its credentials again: the inverse of `split`."""
+    whole: dict[str, Any] = deepcopy(dict(document))
+    for pointer, value in credentials.items():
+        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+        holder: Any = whole
+        for part in path:
+            holder = holder[int(part)] if isinstance(holder, list) else holder[part]
+        holder[int(last) if isinstance(holder, list) else last] = value
+    return whole
+
+
+def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document with each `SEALED` replaced by what stands there in the first of `before` that has it.
+
+    A credential is kept for the same place and address only: whoever may not read it must not be able to have it
+    sent elsewhere. Error: `InvalidRequest` credential_missing where none of `before` has it.
+    """
+    earlier = list(before)
+
+    def change(at: str, leaf: Any, secret: bool) -> Any:
+        if not (isinstance(leaf, str) and SEALED in leaf and _masked(leaf, secret) == leaf):
+            return leaf
+        if not secret and not _URL.fullmatch(leaf):
+            return leaf
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in at[1:].split("/")]
+        for old in earlier:
+            known = _counterpart(document, old, parts)
+            if known is not None and known != leaf and _masked(known, secret) == leaf:
+                return known
+        raise InvalidRequest(
+            f"{SEALED} stands for the credential as it was, and there is none to keep here; give it again.",
+            code="credential_missing",
+            field=_field(parts),
+        )
+
+    return _walk(document, change)
+
+
+def _walk(document: Mapping[str, Any], change: Callable[[str, Any, bool], Any]) -> dict[str, Any]:
+    def walk(value: Any, at: str, secret: bool) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: deepcopy(item)
+                if key in _SCHEMAS or f"{at}/{key}" in _PLAIN
+                else walk(item, f"{at}/{_escaped(key)}", _within(str(key), secret))
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [walk(item, f"{at}/{index}", secret) for index, item in enumerate(value)]
+        return change(at, value, secret and _may_be_secret(value, at))
+
+    return dict(walk(document, "", False))
+
+
+def _within(key: str, secret: bool) -> bool:
+    """Whether what this field holds is a credential; `auth.type` says what kind it is."""
+    return key != "type" if secret else is_secret(key)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a field of this name holds a credential."""
+    joined = re.sub(r"[^a-z0-9]", "", name.lower())
+    return joined.endswith(_ENDINGS) or joined in _NAMES - _IN_QUERIES
+
+
+def _may_be_secret(value: Any, at: str) -> bool:
+    if isinstance(value, str):
+        return value != ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    name = re.sub(r"[^a-z0-9]", "", at.rpartition("/")[2].lower())
+    return name.endswith(_NUMERIC)
+
+
+def _masked(leaf: Any, secret: bool) -> Any:
+    if secret:
+        return SEALED
+    return _masked_url(leaf) if isinstance(leaf, str) and _URL.fullmatch(leaf) else leaf
+
+
+def _masked_url(url: str) -> str:
+    """The URL without its password, and without what its query calls a key or token."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    user, at, host = parts.netloc.rpartition("@")
+    hidden = f"{SEALED}{at}{host}" if user else parts.netloc
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    safe = [(name, SEALED if value and _in_query(name) else value) for name, value in pairs]
+    if (hidden, safe) == (parts.netloc, pairs):
+        return url
+    query = urlencode(safe, safe="*", quote_via=quote) if safe != pairs else parts.query
+    return urlunsplit((parts.scheme, hidden, parts.path, query, parts.fragment))
+
+
+def _in_query(name: str) -> bool:
+    return is_secret(name) or re.sub(r"[^a-z0-9]", "", name.lower()) in _IN_QUERIES
+
+
+def _counterpart(new: Any, old: Any, path: list[str]) -> Any:
+    """What stands in `old` where `path` leads in `new`: items of lists are found by their names, not places."""
+    for part in path:
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            if _address(new) != _address(old) and part not in _ADDRESSES:
+                return None
+            new, old = new.get(part), old.get(part)
+        elif isinstance(new, list | tuple) and isinstance(old, list | tuple):
+            index = int(part)
+            new, old = new[index], _partner(new[index], index, old)
+        else:
+            return None
+    return old
+
+
+def _partner(item: Any, index: int, others: list[Any] | tuple[Any, ...]) -> Any:
+    name = _called(item)
+    if name is not None:
+        return next((other for other in others if _called(other) == name), None)
+    return others[index] if index < len(others) and _called(others[index]) is None else None
+
+
+def _called(item: Any) -> Any:
+    return next((item[key] for key in _CALLED if item.get(key)), None) if isinstance(item, Mapping) else None
+
+
+def _address(holder: Mapping[str, Any]) -> list[Any]:
+    return [_masked(holder[key], False) for key in _ADDRESSES if holder.get(key)]
+
+
+def _escaped(key: Any) -> str:
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def _field(parts: list[str]) -> str:
+    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).lstrip(".")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from common.domain import credentials
 from common.domain.errors import ConfigurationError
 from common.domain.manifests import digest
-from common.domain.sealing import Sealer
+from common.domain.sealing import SealBroken, Sealer
 from common.domain.tool_access import NOT_OPENED, PublicTools
 from common.settings import Settings
 
@@ -82,7 +82,10 @@ def is_same(version: Mapping[str, Any], document: Mapping[str, Any], rules: Publ
         return False
     if version["secrets"] is None or rules.sealer is None:
         return version["secrets"] is None and not found
-    return bool(rules.sealer.open(version["secrets"]) == found)
+    try:
+        return bool(rules.sealer.open(version["secrets"]) == found)
+    except SealBroken:  # by a key that is lost: what is published now is sealed with the one that is there
+        return False
 
 
 def shown(agent: Mapping[str, Any], manifest: Mapping[str, Any] | None, org_id: str) -> Row:

@@ -257,6 +257,16 @@ async def test_the_tightest_of_the_tools_and_the_manifests_word_counts(tmp_path:
         assert 7 not in SENT
 
 
+async def test_a_review_of_an_agent_counts_by_the_name_that_the_manifest_lists(tmp_path: Path) -> None:
+    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
+        office.publish("@test/clerk")
+        office.publish("@test/boss", tools=["@test/clerk"], review=["@test/clerk"])
+        office.server.answer(calls(clerk={"message": "Pay."}))
+        task_id = await office.submit("Pay.", agent="@test/boss")
+        question = await office.asked(task_id)
+        assert question["kind"] == "review", question
+
+
 async def test_a_member_may_not_publish_over_an_agent_that_the_operator_shares(api: Api) -> None:
     with api.client() as own:
         answer = own.post("/api/v1/agents/manifests", json={"name": "@sec/plain", "version": "9.0.0"})

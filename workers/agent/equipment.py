@@ -84,7 +84,9 @@ class Equipment:
         tool = await self._find(name, plan, persona)
         changes: dict[str, Any] = {k: v for k, v in given.items() if k in _OVERRIDES and v is not None}
         changes["effect"] = tool_access.tightest(tool.effect, given.get("effect"))
-        changes["review"] = tool.review or bool(given.get("review"))
+        named = {name, tool_access.called(given)}  # an agent is reviewed by either of its names
+        reviewed = not named.isdisjoint(persona.review | plan.persona.review)
+        changes["review"] = tool.review or bool(given.get("review")) or reviewed
         if given.get("timeout"):
             changes["seconds"] = float(given["timeout"])
         if given.get("agent") and given.get("name"):

@@ -13,6 +13,7 @@ from common.domain.manifests import parse
 from common.domain.tasks import Task
 from common.services import agents, answers
 from common.services.answers import Decision
+from common.services.manifests import PublishRules
 from common.settings import Settings
 from common.store import events, messages
 from tests.fakes.model_server import ModelServer
@@ -34,7 +35,8 @@ class Desk:
     def publish(self, name: str = BOT, **manifest: Any) -> str:
         """Publish a declared agent; its name."""
         document = parse({"name": name, "instructions": "You are a test agent."} | manifest)
-        self.shop.transact(lambda tx: agents.publish(tx, self.shop.org, document, shared=True))
+        rules = PublishRules(self.shop.sealer)
+        self.shop.transact(lambda tx: agents.publish(tx, self.shop.org, document, shared=True, rules=rules))
         return name
 
     async def submit(

@@ -100,7 +100,7 @@ async def ward(tmp_path: Path) -> AsyncIterator[Ward]:
     async with Workshop(url, files=tmp_path / "files") as shop:
         policy = {"infrastructure": {"budget": MOST_LIVES, "base_s": 0, "cap_s": 0}}
         manifest = parse({"name": BOT, "tools": list(TOOLS), "retries": policy})
-        shop.transact(lambda tx: agents.publish(tx, shop.org, manifest))
+        shop.transact(lambda tx: agents.publish(tx, shop.org, manifest, shared=True))
         with _workers(url, tmp_path) as workers:
             yield Ward(shop, tmp_path, workers)
 

@@ -54,7 +54,7 @@ async def office(tmp_path: Path, model_url: str) -> AsyncIterator[Desk]:
 
 def sample(office: Desk, name: str) -> dict[str, object]:
     document = yaml.safe_load((ROOT / "examples" / f"{name}.yaml").read_text())
-    office.shop.transact(lambda tx: agents.publish(tx, office.shop.org, parse(document)))
+    office.shop.transact(lambda tx: agents.publish(tx, office.shop.org, parse(document), shared=True))
     return dict(document)
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from common.domain import ids
-from common.domain.database_urls import check_tls
 from common.domain.credentials import SEALED
+from common.domain.database_urls import check_tls
 from common.domain.errors import Conflict, InvalidRequest, NotFound, RunyardError, StaleFence
 from common.domain.ids import uuid7
 from common.domain.manifests import Manifest

@@ -26,8 +26,8 @@ logger = structlog.get_logger("runyard.watchdog")
 BLOCKED = 71
 #: A process in which not even this thread gets on (native code that keeps the interpreter's lock) is ended by a
 #: timer below the interpreter after so many times the limit, and no sooner than the second number, in seconds. A
-#: process that was suspended for that long ends so too: others have its runs by then.
-_HARD_TIMES, _HARD_SECONDS = 2, 10.0
+#: process that was suspended for that long ends so too when it is resumed: others have its runs by then.
+_HARD_TIMES, _HARD_SECONDS = 3, 10.0
 _LONGEST_STACK = 40
 
 

@@ -167,7 +167,7 @@ def told(name: str) -> doctor.Finding:
 
 def test_the_doctor_finds_a_sound_installation_sound(store: Store, run: Run) -> None:
     found = {finding.part: finding.verdict for finding in doctor.findings()}
-    assert list(found) == ["settings", "home", "database", "broker", "redis", "files", "model"]
+    assert list(found) == ["settings", "home", "database", "broker", "redis", "files", "datastores", "model"]
     assert Verdict.BAD not in found.values()
     assert run("doctor").exit_code == 0
 

@@ -6,7 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 # Tests run side by side, a module at a time, those of real processes first; JOBS=0 runs them one after another.
-JOBS := 4
+JOBS := 3
 export PYTHON TEST_WITHOUT TEST_POSTGRES_URL TEST_REDIS_URL TEST_VALKEY_URL TEST_RABBITMQ_URL TEST_MARIADB_URL
 
 .PHONY: help

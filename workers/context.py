@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar, cast
 
@@ -22,6 +23,8 @@ from workers.exceptions import represented
 
 #: What siblings of a suspending call get to register themselves, in seconds.
 _SIBLINGS = 0.02
+#: What siblings that are submitting children get at most, in seconds.
+_SIBLINGS_SUBMITTED = 5.0
 _LONGEST_KEY: Final = 100  # characters of a question's key
 EFFECTS: Final = ("read", "idempotent", "irreversible")
 TIMEOUTS: Final = ("fail", "default", "reject")
@@ -60,6 +63,7 @@ class RunContext(Context):
         self._attempt = attempt
         self._children = children
         self._reported = 0
+        self._starting = 0  # children that are being submitted
         self.suspensions: list[
             Suspended
         ] = []  # what the agent's code was sent away with, in one or several tasks
@@ -171,7 +175,7 @@ class RunContext(Context):
         answers = {key: self._attempt.answer(key) for key in asks}
         open_ = tuple(asks[key]() for key, answer in answers.items() if answer is None)
         if open_:
-            await asyncio.sleep(_SIBLINGS)
+            await self._siblings()
             raise Suspended(Ended(Outcome.ASKED, asked=open_))
         return [answer["answer"] for answer in answers.values() if answer is not None]
 
@@ -199,7 +203,7 @@ class RunContext(Context):
                 questions.refuse_misfit(arguments, payload["schema"], call, "arguments", "invalid_review")
             values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
             wait = values.seconds(timeout, call, "timeout")
-            await asyncio.sleep(_SIBLINGS)
+            await self._siblings()
             asked = Asked(key, "review", payload, wait, {"outcome": on_timeout})
             raise Suspended(Ended(Outcome.NEEDS_REVIEW, asked=(asked,)))
         decision = decided["answer"]
@@ -222,7 +226,11 @@ class RunContext(Context):
             return _child_output(entry["value"])
         begun = attempt.replay.entry(key)
         if begun is None:
-            child_id = await self._children.start(attempt, key, agent, args, message, wanted)
+            self._starting += 1
+            try:
+                child_id = await self._children.start(attempt, key, agent, args, message, wanted)
+            finally:
+                self._starting -= 1
         else:
             child_id = begun["detail"]["task_id"]
             ended = await self._children.result(child_id)
@@ -237,8 +245,15 @@ class RunContext(Context):
                     detail={"task_id": child_id},
                 )
                 return _child_output(ended)
-        await asyncio.sleep(_SIBLINGS)
+        await self._siblings()
         raise Suspended(Ended(Outcome.WAITING, child_id=child_id))
+
+    async def _siblings(self) -> None:
+        """Before the run is suspended: what was called side by side gets to register itself, too."""
+        await asyncio.sleep(_SIBLINGS)
+        end = time.monotonic() + _SIBLINGS_SUBMITTED
+        while self._starting and time.monotonic() < end:  # noqa: ASYNC110 - siblings come and go, for seconds at most
+            await asyncio.sleep(_SIBLINGS)
 
     async def emit(self, type: str, data: Any = None) -> None:
         """See `Context.emit`."""

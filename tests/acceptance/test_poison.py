@@ -141,6 +141,7 @@ def test_a_forked_child_ends_when_it_comes_back_and_takes_no_run_along(kept: Kep
     wait_until(lambda: _children(worker) == [], seconds=20)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_a_leak_of_file_descriptors_fails_no_neighbour_and_ends_with_its_worker(
     kept: Kept, tmp_path: Path

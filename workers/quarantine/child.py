@@ -143,6 +143,7 @@ class Child:
         self._send({"ready": True})
         threading.Thread(target=self._read, name="messages", daemon=True).start()
         await self._finish.wait()
+        self._send({"leaving": True})  # from here on its end is in order, whatever it was still sent
         await self._runs.drain(self._drain_seconds if self._drain_seconds is not None else 3600.0)
         watchdog.stop()
         await execution.close()

@@ -44,7 +44,7 @@ class _Ward:
     lives: dict[str, Life] = field(default_factory=dict)
     over: dict[str, asyncio.Event] = field(default_factory=dict)
     ready: bool = False  # it executes what it is sent
-    ordered: bool = False  # we ended it: its death says nothing about its runs
+    ordered: bool = False  # we ended it, or it said that it leaves: its end says nothing about its runs
     judged: asyncio.Task[None] | None = None
 
 
@@ -102,6 +102,7 @@ class Quarantine:
 
         def on_message(message: dict[str, object]) -> None:
             ward.ready = ward.ready or "ready" in message
+            ward.ordered = ward.ordered or "leaving" in message
             over = ward.over.get(str(message.get("ended")))
             if over is not None:
                 over.set()

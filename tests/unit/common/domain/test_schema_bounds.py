@@ -24,10 +24,15 @@ def refusal(schema: Any) -> tuple[str, str]:
 
 
 def seconds(schema: Any, value: Any) -> float:
-    """CPU for the whole of it: reading the schema, the check, the list of what is wrong."""
-    began = time.thread_time()
-    schemas.violations(value, schema)
-    return time.thread_time() - began
+    """CPU for the whole of it: reading the schema, the check, the list of what is wrong. The better of two tries: a
+    shared processor's time is not all one's own."""
+
+    def once() -> float:
+        began = time.thread_time()
+        schemas.violations(value, schema)
+        return time.thread_time() - began
+
+    return min(once(), once())
 
 
 def field(**schema: Any) -> dict[str, Any]:

@@ -180,6 +180,11 @@ class _Connection(psycopg.Connection[Any]):
 
     answers: Answers | None = None
 
+    def __del__(self, *_: Any) -> None:
+        # SQLAlchemy drops a connection unclosed if the server dies in its first look at it: no news, and no leak.
+        if hasattr(self, "pgconn"):
+            self.pgconn.finish()
+
     def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
         """Run a protocol exchange (psycopg's own hook)."""
         if self.answers is None or options.get("timeout") is not None:

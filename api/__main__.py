@@ -14,7 +14,7 @@ import uvicorn
 from api import capacity
 from api.app import build
 from api.state import State
-from common import telemetry
+from common import descriptors, telemetry
 from common.domain.errors import ConfigurationError
 from common.settings import Settings, load
 from runyard.loopback import exempt
@@ -59,7 +59,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         host=settings.host,
         port=settings.port if port is None else port,
         loop=_available("uvloop", "asyncio"),
-        http=_parser(settings.path_prefix, capacity.connections(capacity.descriptors())),
+        http=_parser(settings.path_prefix, capacity.connections(descriptors.limit())),
         ws="none",
         log_level="warning",
         access_log=False,
@@ -102,7 +102,7 @@ def main() -> None:
     try:
         settings = load()
         telemetry.configure(settings.log_level)
-        capacity.raise_descriptors()
+        descriptors.raise_limit()
         server = server_of(settings)
     except ConfigurationError as error:
         sys.exit(f"runyard api: {error.message}")

@@ -1,12 +1,11 @@
 """What one api process takes at once: connections in all, and calls that last for one organisation.
 
 Every connection is a file descriptor, and a process has a fixed number of them. Without bounds, connections that say
-nothing, or the streams of one key, leave none for anybody else.
+nothing, or the streams of one key, leave none for other callers.
 """
 
 from __future__ import annotations
 
-import resource
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,30 +18,12 @@ RESERVED: Final = 96
 _RETRY_S: Final = 5.0
 
 
-def raise_descriptors() -> int:
-    """Let this process have as many descriptors as the system allows it; how many that is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return soft
-    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):
-        return soft
-    return wanted
-
-
-def descriptors() -> int:
-    """How many this process may have now."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 def connections(descriptors: int) -> int:
     """How many connections a process with so many descriptors takes."""
     return max(16, descriptors - max(RESERVED, descriptors // 10))
 
 
-class Lasting:
+class OpenCalls:
     """Streams and waits under way, by organisation; on the loop's thread."""
 
     def __init__(self, most: int) -> None:

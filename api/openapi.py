@@ -247,7 +247,7 @@ def text(declared: Sequence[Operation]) -> bytes:
 
 
 class _Published:
-    """The document and its page, made when somebody first asks: it takes a second that few processes need to spend."""
+    """The document and its page, made at the first request for them: most processes never need it."""
 
     def __init__(self, declared: Sequence[Operation], prefix: str) -> None:
         self._declared = declared

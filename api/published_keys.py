@@ -1,7 +1,7 @@
 """The keys of a JWKS address (RFC 7517): fetched by one request at a time, kept while the address is away.
 
-Whoever names a key that is not known makes nobody else wait: the address is asked once for all of them, and not
-again for a while.
+A token with an unknown key id delays no other request: the address is read once for all of them, and not again for
+some seconds.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ _ENDED: Final = frozenset(status.value for status in TERMINAL)
 def response(state: State, org_id: str, frames: AsyncIterator[bytes]) -> EventStream:
     """The answer that sends these frames (of an async generator) for as long as they come.
 
-    Whether the organisation may have one more (`state.lasting.check`) is looked at before anything is stored for it.
+    Whether the organisation may have one more (`state.open_calls.check`) is looked at before anything is stored for it.
     """
-    return EventStream(cast(AsyncGenerator[bytes], frames), partial(state.lasting.hold, org_id))
+    return EventStream(cast(AsyncGenerator[bytes], frames), partial(state.open_calls.hold, org_id))
 
 
 def described(data: str, *names: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from api.cookies import CookieSessions
 from api.rate_limits import RateLimits
 from api.reading import Reader, in_time, unavailable
 from api.tokens import Tokens
+from common import descriptors
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
 from common.domain.errors import ConfigurationError, Unavailable
@@ -67,8 +68,8 @@ class State:
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
         self._checking: dict[object, asyncio.Future[Any]] = {}
-        self.connections = capacity.connections(capacity.descriptors())
-        self.lasting = capacity.Lasting(settings.max_streams or self.connections // 2)
+        self.connections = capacity.connections(descriptors.limit())
+        self.open_calls = capacity.OpenCalls(settings.max_streams or self.connections // 2)
         self.stopping = asyncio.Event()
         self.leaving = False  # asked to stop, but serving on: see RUNYARD_LAME_DUCK_SECONDS
         self.loop = asyncio.get_running_loop()

@@ -45,7 +45,7 @@ def _migrated_file() -> bytes:
 
 @functools.cache
 def _template(admin_url: str) -> str:
-    """One for each test process: a template is copied only while nobody else copies it or looks at it."""
+    """One for each test process: a template is copied only while it has no other user."""
     url = fresh_database(admin_url)
     db = Database(url.replace("postgresql://", "postgresql+psycopg://", 1))
     migrate.upgrade(db)

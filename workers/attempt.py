@@ -262,7 +262,7 @@ class Attempt:
             value = values.step_result(await work(), name, self.bounds)
         except Exception as error:
             within(error, f"step {values.shown(name)}")
-            if begun or not (isinstance(error, AgentError) or descriptors.is_shortage(error)):
+            if begun or not (isinstance(error, AgentError) or descriptors.is_exhaustion(error)):
                 await self.end(
                     key,
                     kind,

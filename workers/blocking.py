@@ -40,7 +40,7 @@ class ThreadContext(BlockingContext):
             raise Cancelled("the task was stopped or ran out of time")
         if self._inner.suspensions:  # and the code caught it
             coroutine.close()
-            raise user_code.together(self._inner.suspensions)
+            raise user_code.merged(self._inner.suspensions)
         # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
         answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
         if error is not None:

@@ -39,7 +39,7 @@ def _suspending(method: F) -> F:
     @functools.wraps(method)
     async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
         if self.suspensions:
-            raise user_code.together(self.suspensions)
+            raise user_code.merged(self.suspensions)
         try:
             return await method(self, *args, **kwargs)
         except Suspended as suspended:

@@ -247,7 +247,7 @@ class Engine:
         A run it owns no more (stopped, or claimed by another while it was away) is ended. A task it owns and does
         not run (the answer to its claim, or the record of its end, got lost) is handed back.
         """
-        if descriptors.running_out():
+        if descriptors.nearly_exhausted():
             self._give_way(_NO_DESCRIPTORS)
         if self._quarantine is not None:
             self._quarantine.renew()

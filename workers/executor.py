@@ -82,7 +82,7 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
 
 def _starved(attempt: Attempt, error: BaseException) -> bool:
     """Whether it met that no file descriptor is left, in a process where that may be a neighbour's doing."""
-    return attempt.task.suspicion < Suspicion.ALONE and descriptors.is_shortage(error)
+    return attempt.task.suspicion < Suspicion.ALONE and descriptors.is_exhaustion(error)
 
 
 def _seconds_left(attempt: Attempt) -> float | None:

@@ -63,7 +63,7 @@ def _caught(attempt: Attempt, suspensions: list[Suspended]) -> Suspended:
         task=attempt.task.id,
         agent=attempt.task.agent_name,
     )
-    return user_code.together(suspensions)
+    return user_code.merged(suspensions)
 
 
 async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:

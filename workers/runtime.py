@@ -14,6 +14,7 @@ from celery import Celery
 
 from common.broker.application import consume
 from common.broker.doorbell import Doorbell
+from common.descriptors import raise_limit
 from common.domain.sealing import Sealer
 from common.outbound import GuardedClient, OutboundPolicy
 from common.services import identity
@@ -21,7 +22,7 @@ from common.settings import Settings
 from common.stream import Follower
 from workers.engine import Engine
 from workers.execution import Execution
-from workers.isolation import descriptors, forks, signals
+from workers.isolation import forks, signals
 from workers.isolation.loop_guard import LoopGuard
 from workers.isolation.run_threads import RunThreads
 from workers.pool import AsyncioPool
@@ -47,7 +48,7 @@ class Runtime:
         guard.install(loop)
         forks.install(loop)
         signals.install()
-        descriptors.raise_limit()
+        raise_limit()
         pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
         loop.set_default_executor(threads)
         self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)

@@ -102,10 +102,10 @@ def _judged_group(group: BaseExceptionGroup[Any], leaving: bool, cancelled: bool
     suspended = [error for error in judged if isinstance(error, Suspended)]
     if not suspended:
         return judged[0]
-    return together(suspended)
+    return merged(suspended)
 
 
-def together(suspended: Sequence[Suspended]) -> Suspended:
+def merged(suspended: Sequence[Suspended]) -> Suspended:
     """Several suspensions of one run as one: everything that was asked, once."""
     asked = {asked.key: asked for one in suspended for asked in one.ended.asked}
     return Suspended(replace(suspended[0].ended, asked=tuple(asked.values())))

@@ -81,7 +81,7 @@ async def task_events(call: Call) -> Response:
     if place.status in TERMINAL and after >= place.last_seq:
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
     wanted = sse.Following(call.org_id, task_id, after, given.tokens, call.permitted)
-    call.state.lasting.check(call.org_id)
+    call.state.open_calls.check(call.org_id)
     return sse.response(call.state, call.org_id, _frames(call.state, wanted))
 
 
@@ -158,7 +158,7 @@ async def organisation_events(call: Call) -> Response:
     reconnect the last seconds may come again: an event is known by its task_id and seq.
     """
     given = call.query(OrganisationEventParameters)
-    call.state.lasting.check(call.org_id)
+    call.state.open_calls.check(call.org_id)
     last = call.headers.get("last-event-id")
     start = _cursor_time(last) if last else await call.state.reader.one(call.state.db.now)
     frames = _organisation(call, _Wanted(call.state, call.org_id, given), start, last or None)

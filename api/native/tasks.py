@@ -167,7 +167,7 @@ async def get_task(call: Call) -> Response:
         return _bare(etag(seen)) not in tags if tags else seen.at_rest
 
     if seconds > 0:
-        call.state.lasting.check(call.org_id)
+        call.state.open_calls.check(call.org_id)
     seen = await until(call.state, call.org_id, task_id(call), enough, seconds)
     tag = etag(seen)
     if _bare(tag) in tags:

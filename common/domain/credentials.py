@@ -1,7 +1,7 @@
 """Credentials inside a JSON document: found by the names of their fields, taken out, put back, kept. Pure.
 
 A document is stored with `SEALED` where its credentials were, and they are encrypted beside it, by JSON pointer
-(RFC 6901). Whoever reads the document and sends it again means by `SEALED`: as before.
+(RFC 6901). In a document that is read and sent again, `SEALED` stands for the value it had.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dic
 def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The document with each `SEALED` replaced by what stands there in the first of `before` that has it.
 
-    A credential is kept for the same place and address only: whoever may not read it must not be able to have it
+    A credential is kept for the same place and address only: a caller who may not read it must not be able to have it
     sent elsewhere. Error: `InvalidRequest` credential_missing where none of `before` has it.
     """
     earlier = list(before)

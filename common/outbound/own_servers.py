@@ -39,7 +39,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class OwnServers:
-    """Those that the settings name. Read anew each time: the embedded broker may have moved to another port."""
+    """Those that the settings name. Read each time: the embedded broker may have moved to another port."""
 
     settings: Settings
 

@@ -86,7 +86,7 @@ class TestRequest:
 
         run(admin, question, system="You are a pirate.", rules=["Never mention gold."])
 
-        told = system_of(live.model.asked(question))
+        told = system_of(live.model.request_about(question))
         assert "You are a pirate." in told
         assert "Never mention gold." in told
 
@@ -240,7 +240,9 @@ class TestSessions:
 
         assert session_of(again) == session
         said = [
-            (m["role"], text_of(m)) for m in live.model.asked(second)["messages"] if m["role"] != "system"
+            (m["role"], text_of(m))
+            for m in live.model.request_about(second)["messages"]
+            if m["role"] != "system"
         ]
         assert said == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
 
@@ -495,7 +497,7 @@ class TestDatastores:
         live.model.when(question, calls(search_documents={"query": "holidays"}), say("31."))
         datastores = [{"id": store["datastore_id"], "name": store["name"]}]
         assert run(admin, question, datastores=datastores).said() == "31."
-        assert "31 days" in results_of(live.model.asked(question))[0]
+        assert "31 days" in results_of(live.model.request_about(question))[0]
 
     def test_a_database_needs_its_connection_string(self, admin: httpx2.Client) -> None:
         body = {"name": "orders", "type": "database"}
@@ -523,7 +525,7 @@ class TestDatastores:
         )
 
         assert frames.said() == "Seven."
-        assert "8" in results_of(live.model.asked(question))[0]
+        assert "8" in results_of(live.model.request_about(question))[0]
 
     @pytest.mark.parametrize(
         ("body", "field"),

@@ -164,10 +164,10 @@ class TestOtherFields:
         with mcp_process(tmp_path) as server:
             servers = [{"serverName": "crm", "serverUrl": server.url}]
             session = run(admin, first, mcp_servers=servers).events[0]["session"]
-            assert "crm_find_customer" in tools_of(live.model.asked(first))
+            assert "crm_find_customer" in tools_of(live.model.request_about(first))
             run(admin, second, params={"session": session})
 
-        assert "crm_find_customer" not in tools_of(live.model.asked(second))
+        assert "crm_find_customer" not in tools_of(live.model.request_about(second))
 
     def test_stray_fields_of_older_pages_change_nothing(self, admin: httpx2.Client, live: Live) -> None:
         stray: dict[str, Any] = {
@@ -291,4 +291,4 @@ def test_without_a_system_prompt_the_products_own_is_used(admin: httpx2.Client, 
 
     assert run(admin, question, system=None, rules=None, mode=None, callback=None).said() == "ok"
 
-    assert system_of(live.model.asked(question))
+    assert system_of(live.model.request_about(question))

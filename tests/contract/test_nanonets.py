@@ -161,7 +161,7 @@ class TestRun:
 
         task = live.until(answer.json()["task_id"])
         assert task["output"] == {"total": 4}
-        assert "Round down." in system_of(live.model.asked(question))
+        assert "Round down." in system_of(live.model.request_about(question))
         summary = admin.get(f"{V1}/tasks/{task['task_id']}/summary").json()
         assert summary["extracted_data"] == {"total": 4}
 
@@ -173,7 +173,7 @@ class TestRun:
         task = run(admin, agent["id"], question, output_config={"output_schema": "one number"})
 
         assert live.until(task["task_id"])["output"] == {"total": 4}
-        assert "one number" in json.dumps(live.model.asked(question)["messages"])
+        assert "one number" in json.dumps(live.model.request_about(question)["messages"])
 
     def test_an_agent_that_is_not_active_is_403(self, admin: httpx2.Client) -> None:
         agent = create(admin)

@@ -103,7 +103,7 @@ class TestRun:
 
         run(admin, bot["name"], question)
 
-        request = live.model.asked(question)
+        request = live.model.request_about(question)
         assert system_of(request) == "Be kind."
         assert request["temperature"] == 0.2
         assert 77 in (request.get("max_tokens"), request.get("max_completion_tokens"))
@@ -444,7 +444,7 @@ class TestManagement:
         question = unique("changed?")
         live.model.when(question, say("yes"))
         run(admin, made["name"], question)
-        request = live.model.asked(question)
+        request = live.model.request_about(question)
         assert system_of(request) == "New."
         assert request["temperature"] == 0.4
         assert 20 in (request.get("max_tokens"), request.get("max_completion_tokens"))

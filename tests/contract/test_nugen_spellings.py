@@ -33,7 +33,7 @@ def asked(client: httpx2.Client, live: Live, agent_id: str) -> dict[str, Any]:
     question = unique("which settings?")
     live.model.when(question, say("mine"))
     assert client.post(f"{AGENTS}/{agent_id}/run/", json={"message": question}).status_code == 200
-    request: dict[str, Any] = live.model.asked(question)
+    request: dict[str, Any] = live.model.request_about(question)
     return request
 
 

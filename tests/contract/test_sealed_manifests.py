@@ -1,4 +1,4 @@
-"""What manifests hold is sealed at rest, and shown to nobody who may not know it, whatever the route.
+"""What manifests hold is sealed at rest, and no route shows it to a caller who may not know it.
 
 The routes are those the server has, so a new one is tried without being written down here.
 """

@@ -95,7 +95,7 @@ class ModelServer:
         with self._lock:
             self._rules.append(_Rule(matches, deque(replies), forever))
 
-    def asked(self, text: str) -> dict[str, Any]:
+    def request_about(self, text: str) -> dict[str, Any]:
         """The last request whose last user message has `text`: others may be asking at the same time."""
         return next(request for request in reversed(self.requests) if text in last_user(request))
 

@@ -1,4 +1,4 @@
-"""Who may call the tools that the workers' modules register: whoever the operator opened them to."""
+"""Who may call the tools that the workers' modules register: those to whom the operator opened them."""
 
 from __future__ import annotations
 

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from pathlib import Path
 from typing import Final
+
+from common import descriptors
 
 #: The share of its descriptors that a worker may have open before it gives way to a new one.
 _MOST: Final = 0.9
 _NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _KEPT_BACK: Final = 64
 _OPEN: Final = Path("/proc/self/fd")
-
-
-def raise_limit() -> None:
-    """Let this process have as many descriptors as the system allows it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            pass  # the stock number has to do
 
 
 class Reserve:
@@ -37,7 +28,7 @@ class Reserve:
             pass  # as many as there are
 
     def release(self) -> None:
-        """Give them to whoever asks next."""
+        """Close them, so that the next calls find some."""
         while self._held:
             try:
                 os.close(self._held.pop())
@@ -45,19 +36,19 @@ class Reserve:
                 pass  # an agent's code closed it
 
 
-def running_out() -> bool:
+def nearly_exhausted() -> bool:
     """Whether this process has so many open that the next calls may find none."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = descriptors.limit()
     try:
         in_use = len(os.listdir(_OPEN))  # noqa: PTH208 - a hundred thousand names need no paths
     except FileNotFoundError:
         return False  # no /proc: nothing is known
     except OSError as error:
         return error.errno in _NONE_LEFT
-    return limit != resource.RLIM_INFINITY and in_use > _MOST * limit
+    return limit > 0 and in_use > _MOST * limit
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_exhaustion(error: BaseException) -> bool:
     """Whether an error, or one behind it, says that there is no descriptor left."""
     seen: set[int] = set()
     current: BaseException | None = error

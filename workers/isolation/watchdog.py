@@ -70,10 +70,10 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._wind_up()  # before any run can keep the watchdog's thread from it
+        self._arm_timer()  # before any run can keep the watchdog's thread from it
         self._thread.start()
 
-    def _wind_up(self) -> None:
+    def _arm_timer(self) -> None:
         if self._hard:
             faulthandler.dump_traceback_later(
                 max(_HARD_TIMES * self._limit, _HARD_SECONDS), exit=True, file=2
@@ -96,7 +96,7 @@ class Watchdog:
         self._ask()
         before = time.monotonic()
         while not self._stop.wait(self._interval):
-            self._wind_up()
+            self._arm_timer()
             now = time.monotonic()
             # A pause of the whole process (a suspended machine, SIGSTOP) is no fault of the loop's: it counts as
             # one interval.

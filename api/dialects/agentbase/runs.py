@@ -54,7 +54,7 @@ async def run_agent(call: Call) -> Response:
     given = call.query(AgentbaseParameters)
     body = await call.json(AgentbaseRunBody)
     if not body.background:
-        call.state.lasting.check(call.org_id)
+        call.state.open_calls.check(call.org_id)
     conversation = await find_conversation(call, given.session) if given.session else None
     if conversation is not None and conversation.waiting is not None:
         answered = await _answer(call, conversation.waiting, body.message)

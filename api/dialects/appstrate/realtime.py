@@ -105,7 +105,7 @@ async def follow_agent_runs(call: Call) -> Response:
 
 
 def _watch(call: Call) -> Watch:
-    call.state.lasting.check(call.org_id)
+    call.state.open_calls.check(call.org_id)
     verbose = (parameter(call, "verbose") or "").lower() in ("true", "1")
     debug = call.principal.role in (Role.OWNER, Role.ADMIN)
     return Watch(call.org_id, verbose, debug, end_user(call), call.permitted)

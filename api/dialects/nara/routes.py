@@ -75,7 +75,7 @@ async def run_agent(call: Call) -> Response:
     Needs the role admin. A run that outlasts the wait goes on; 504 names its task.
     """
     given = await call.json(NaraRunBody)
-    call.state.lasting.check(call.org_id)
+    call.state.open_calls.check(call.org_id)
     agent = await _functional(call, given.agentName)
     if given.args is None:
         raise InvalidRequest("args is required, and not null.", code="missing_field", field="args")

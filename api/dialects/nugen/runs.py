@@ -96,7 +96,7 @@ def _unknown(name: str) -> NotFound:
 
 async def _run(call: Call, agent: AgentRecord) -> Response:
     given = await call.json(NugenRunBody)
-    call.state.lasting.check(call.org_id)
+    call.state.open_calls.check(call.org_id)
     session = call.headers.get(SESSION_HEADER) or None
     if session is not None and len(session) > _LONGEST_SESSION:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""The keys of a JWKS address: asked for once, kept while it is away, and nobody waits for a stranger's."""
+"""The keys of a JWKS address: read once, kept while it is away; an unknown key id delays no other."""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ class Exit:
     code: int
     how: str
     seconds: float = 0.0  # from the SIGTERM
+    pid: int = 0
 
 
 @dataclass

@@ -106,7 +106,8 @@ class Processes(Stack):
     def _ended(self, name: str, how: str) -> None:
         asked = self._leaving.pop(name, None)
         seconds = time.monotonic() - asked if asked is not None else 0.0
-        self.exits.append(Exit(name, self.processes[name].returncode, how, seconds))
+        running = self.processes[name]
+        self.exits.append(Exit(name, running.returncode, how, seconds, running.pid))
         self.start(name)
 
 

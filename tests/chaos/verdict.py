@@ -31,6 +31,8 @@ _CUT_SHORT: Final = 3
 #: By which act an agent shows that it has done what an event says.
 _DONE: Final = {"step": END, "finish": LEAVE}
 _BLOCKING: Final = ("blocks_loop", "spins")
+#: The exit status of a process that the timer below the interpreter ends (faulthandler's `exit=True`).
+ENDED_BY_TIMER: Final = 1
 
 
 @dataclass(frozen=True)
@@ -348,8 +350,14 @@ def _disordered(evidence: Evidence, rules: Rules) -> Iterator[str]:
 
 
 def _bad_exits(evidence: Evidence, rules: Rules) -> Iterator[str]:
-    """A process ended by itself, or did not end in order within its grace period."""
+    """A process ended by itself, or did not end in order within its grace period.
+
+    A worker that was suspended for long ends when it goes on (workers.isolation.watchdog): others have its runs.
+    """
+    suspended = {pid for pid, _ in evidence.resumed}
     for exit_ in evidence.exits:
+        if exit_.code == ENDED_BY_TIMER and exit_.pid in suspended:
+            continue
         if exit_.how == "ordered" and exit_.code != 0:
             yield f"{exit_.name}: exit {exit_.code} {exit_.seconds:.1f} s after SIGTERM"
         if exit_.how == "itself" and not (rules.deadly and exit_.name.startswith("worker")):

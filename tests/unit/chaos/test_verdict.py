@@ -239,6 +239,13 @@ def test_a_process_that_ends_by_itself_or_not_in_order_is_found() -> None:
     assert found(exits=[Exit("api-1", 1, "itself")], rules=replace(RULES, deadly=True)) == {"process ended"}
 
 
+def test_a_worker_that_was_suspended_for_long_may_end_when_it_goes_on() -> None:
+    ended = [Exit("worker-1", 1, "itself", pid=7)]
+    assert found(exits=ended, resumed=[(7, 5.0)]) == set()
+    assert found(exits=ended, resumed=[(8, 5.0)]) == {"process ended"}
+    assert found(exits=[Exit("worker-1", 71, "itself", pid=7)], resumed=[(7, 5.0)]) == {"process ended"}
+
+
 def test_an_orderly_stop_leaves_no_run_to_be_found() -> None:
     acts = (*ACTS[:3], act(ENTER, 9.1, 2), act(LEAVE, 11.9, 2))
     assert found(AGAIN, acts, rules=replace(RULES, orderly=True)) == {"left behind by an orderly stop"}

@@ -31,6 +31,7 @@ from workers import values
 from workers.exceptions import within
 from workers.isolation import descriptors
 from workers.isolation.lease import Lease
+from workers.isolation.loop_guard import RUN
 from workers.raised import describe
 from workers.replay import Replay, replayed
 from workers.values import Bounds
@@ -155,8 +156,19 @@ class Attempt:
 
     def check(self) -> None:
         """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
+        self.refuse_others()
         if self.ended_by is not None:
             raise Cancelled(self.ended_by)
+
+    def refuse_others(self) -> None:
+        """Raise `AgentError` in the code of another run, which has got hold of this one's context."""
+        caller = RUN.get()
+        if caller is not None and caller != self.task.id:
+            raise AgentError(
+                f"This context belongs to run {self.task.id}. A run works through the context that it was given: "
+                "keep none in a global.",
+                code="context_of_another_run",
+            )
 
     async def ready(self) -> None:
         """Return when this process may act for the run, or raise `Cancelled` when the attempt must leave.

@@ -38,6 +38,7 @@ def _suspending(method: F) -> F:
 
     @functools.wraps(method)
     async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
+        self._attempt.refuse_others()
         if self.suspensions:
             raise user_code.merged(self.suspensions)
         try:
@@ -279,6 +280,7 @@ class RunContext(Context):
         return found if isinstance(found, str) else json_form.encode(found).decode()
 
     async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
+        self._attempt.refuse_others()
         self._reported += 1
         if self._reported > self._attempt.bounds.events:
             raise values.too_many_events(call, self._attempt.bounds)

@@ -281,6 +281,51 @@ def test_children_whose_suspension_nobody_looks_at_are_waited_for_all_the_same()
     assert run(parent).output == [0, 2, 4]
 
 
+@pytest.mark.anyio
+async def test_a_context_of_another_run_can_be_used_for_nothing(database_url: str) -> None:
+    kept: list[Context] = []
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def keeps(ctx: Context, args: Any) -> str:
+        kept.append(ctx)
+        begun.set()
+        await over.wait()
+        return str(await ctx.step("own", lambda: "mine"))
+
+    async def borrows(ctx: Context, args: Any) -> Any:
+        other = kept[0]
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "step": lambda: other.step("own", lambda: "stolen"),
+            "ask": lambda: other.ask("Who?"),
+            "review": lambda: other.review("pay"),
+            "run": lambda: other.run("@test/none"),
+            "emit": lambda: other.emit("stolen", {}),
+            "token": lambda: other.token("stolen"),
+            "messages": other.messages,
+        }
+        for call in calls.values():
+            with pytest.raises(AgentError) as refused:
+                await call()
+            assert refused.value.code == "context_of_another_run"
+        return "refused each"
+
+    def borrows_in_a_thread(ctx: BlockingContext, args: Any) -> Any:
+        other: Any = kept[0]
+        return asyncio.run(other.step("own", lambda: "stolen"))
+
+    async with Workshop(database_url) as shop:
+        names = [shop.publish(fn) for fn in (keeps, borrows, borrows_in_a_thread)]
+        await shop.engine()
+        owner = await shop.submit(names[0])
+        await begun.wait()
+        assert (await shop.ended(await shop.submit(names[1]))).output == "refused each"
+        error = (await shop.ended(await shop.submit(names[2]))).error or {}
+        assert error["code"] == "context_of_another_run"
+        over.set()
+        task = await shop.ended(owner)
+        assert (task.status, task.output) == (Status.COMPLETED, "mine")
+
+
 def test_agents_that_start_each_other_without_end_are_stopped() -> None:
     begun: set[str] = set()
     said: list[str] = []

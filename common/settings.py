@@ -45,6 +45,11 @@ class Settings(BaseSettings):
         "", description="postgresql://… or sqlite:///…; default SQLite in the home.", repr=False
     )
     broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.", repr=False)
+    remote_control: bool = Field(
+        False,
+        description="Whether workers obey Celery's remote control (inspect, control, Flower): whoever can write to the "
+        "broker can then stop them.",
+    )
     redis_url: str = Field(
         "",
         repr=False,

@@ -15,13 +15,13 @@ def register(app: Celery, runtime: Runtime) -> None:
     """Give the application its tasks."""
 
     @async_task(app, name=WAKE, ignore_result=True)
-    async def wake(version: int = FORMAT, **_: Any) -> None:
+    async def wake(version: int = FORMAT, *_: Any, **__: Any) -> None:
         """Runs wait to be claimed."""
         if runtime.engine is not None:
             runtime.engine.wake()
 
     @async_task(app, name=DELIVER, ignore_result=True)
-    async def deliver(version: int = FORMAT, **_: Any) -> None:
+    async def deliver(version: int = FORMAT, *_: Any, **__: Any) -> None:
         """Callbacks are due."""
         if runtime.deliverer is not None:
             runtime.deliverer.wake()

@@ -68,7 +68,7 @@ def application(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
-        worker_enable_remote_control=True,
+        worker_enable_remote_control=settings.remote_control,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=3,

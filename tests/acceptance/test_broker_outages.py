@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import redis
+from kombu.connection import Connection
 
+from common.broker.application import RUNS
+from common.broker.redis_patch import patch_kombu_redis
+from tests.broker_garbage import RABBITMQ, REDIS
 from tests.servers import RabbitMQ, RedisServer, ServerMissing
 from tests.servers.rabbitmq import _PROGRAMS
 from tests.stack import Stack
@@ -65,7 +71,10 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def stack(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("broker"), broker_url=server.url, redis_url=server.url) as running:
+    with Stack(
+        tmp_path_factory.mktemp("broker"),
+        broker_url=server.url, redis_url=server.url, RUNYARD_REMOTE_CONTROL="true",
+    ) as running:  # fmt: skip
         yield running
 
 
@@ -106,6 +115,40 @@ def test_workers_outlive_a_redis_that_is(kind: str, stack: Stack, server: RedisS
     assert set(_running(stack).values()) == {None}
     assert stack.end("worker-2") == 0
     (stack.logs / "worker-2.log").unlink()
+
+
+@pytest.mark.timeout(150)
+def test_workers_outlive_everything_that_may_lie_on_a_queue_of_a_redis(
+    stack: Stack, server: RedisServer
+) -> None:
+    stack.run("@demo/echo", {})
+    with redis.Redis.from_url(server.url) as client:
+        queues = _queues(client)
+        assert len(queues) == 4
+        for queue in queues:
+            for item in REDIS.values():
+                client.rpush(queue, item)
+        wait_until(lambda: not any(map(client.llen, queues)), seconds=60)
+    assert stack.run("@demo/echo", {"after": "all of it"}, seconds=30)["status"] == "completed"
+    assert set(_running(stack).values()) == {None}
+    assert _logged(stack, "worker-1", action="drop")
+
+
+def test_what_is_no_message_among_the_unacknowledged_is_forgotten(server: RedisServer) -> None:
+    patch_kombu_redis()
+    with redis.Redis.from_url(server.url) as client, Connection(server.url) as connection:
+        with connection.channel() as channel:
+            for name, item in REDIS.items():
+                client.hset("unacked", name, item)
+                client.zadd("unacked_index", {name: 1})
+            channel.qos.restore_visible(num=1000, interval=1)
+        assert (client.hlen("unacked"), client.zcard("unacked_index")) == (0, 0)
+
+
+def _queues(client: Any) -> list[str]:
+    """The queues of wake-ups and of deliveries, the common ones and those of the installation."""
+    prefix = "_kombu.binding."
+    return [key.decode().removeprefix(prefix) for key in client.keys(f"{prefix}runyard.*")]
 
 
 @pytest.mark.timeout(150)
@@ -154,6 +197,8 @@ def test_workers_outlive_a_rabbitmq_that_is_blocked_and_restarted(
             _ctl(broker, "set_vm_memory_high_watermark", "absolute", "1")
             blocked = [stack.submit("@demo/echo", {"n": 1})]
             wait_until(lambda: _check(stack, "broker") == "blocked", seconds=40, every=0.5)
+            assert stack.end("worker-1") == 0, "it leaves although nobody takes its goodbye"
+            stack.start("worker-1")
             _ctl(broker, "set_vm_memory_high_watermark", "absolute", "1GB")
             assert stack.until(blocked[0], seconds=60)["status"] == "completed"
             _ctl(broker, "stop_app")
@@ -161,9 +206,40 @@ def test_workers_outlive_a_rabbitmq_that_is_blocked_and_restarted(
             wait_until(lambda: _check(stack, "broker") == "away", seconds=40, every=0.5)
             _ctl(broker, "start_app")
             assert stack.until(waiting, seconds=60)["status"] == "completed"
+            _publish_garbage(broker.url)
+            assert stack.run("@demo/echo", {"after": "all of it"})["status"] == "completed"
+            assert _logged(stack, "worker-1", action="drop")
             assert set(_running(stack).values()) == {None}
+            held = stack.submit("@demo/sleeper", {"seconds": 60})
+            stack.until(held, "running")
+            with _frozen(broker):
+                assert stack.end("worker-1") == 0
+                assert stack.task(held)["status"] in ("pending", "queued"), (
+                    "handed back, and not left for a rescue"
+                )
     finally:
         broker.stop()
+
+
+def _publish_garbage(url: str) -> None:
+    """Put everything that is no message of Runyard's on the queues of wake-ups, and wait until it is taken."""
+    with Connection(url) as connection, connection.channel() as channel:
+        for body, kind, encoding, headers in RABBITMQ.values():
+            message = channel.prepare_message(
+                body, content_type=kind, content_encoding=encoding, headers=headers
+            )
+            channel.basic_publish(message, exchange=RUNS, routing_key=RUNS)
+        wait_until(lambda: channel.queue_declare(RUNS, passive=True).message_count == 0, seconds=30)
+
+
+@contextmanager
+def _frozen(broker: RabbitMQ) -> Iterator[None]:
+    assert broker._broker is not None
+    broker._broker.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        broker._broker.send_signal(signal.SIGCONT)
 
 
 def _ctl(broker: RabbitMQ, *command: str) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 
 import redis
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from common.store.database import Database
 from tests.chaos.clocks import Clocks
@@ -139,10 +140,13 @@ def worker_leave_in_claim(hand: Hand) -> None:
         return
     pid, db = hand.pid(name), Database(hand.site.driver_url, pool_size=1)
     lock = ExitStack()
-    connection = lock.enter_context(db.begin())
     lock.callback(db.close)
     query = "SELECT id FROM workers WHERE pid = :pid" + (" FOR UPDATE" if db.is_postgres else "")
-    connection.execute(text(query), {"pid": pid})
+    try:
+        lock.enter_context(db.begin()).execute(text(query), {"pid": pid})
+    except OperationalError:  # another blow holds the database, or it has no room for a writer now
+        lock.close()
+        return
     _wait_for_waiting_claim(hand)
     hand.site.processes.ask_to_leave(name)
     hand.later(1.0, lock.close, alone=True)

@@ -31,8 +31,9 @@ _CUT_SHORT: Final = 3
 #: By which act an agent shows that it has done what an event says.
 _DONE: Final = {"step": END, "finish": LEAVE}
 _BLOCKING: Final = ("blocks_loop", "spins")
-#: The exit status of a process that the timer below the interpreter ends (faulthandler's `exit=True`).
-ENDED_BY_TIMER: Final = 1
+#: The exit status of a process that the timer below the interpreter ends: faulthandler's `exit=True`, or SIGSEGV as
+#: it reads the stacks of threads that go on.
+ENDED_BY_TIMER: Final = (1, -11)
 
 
 @dataclass(frozen=True)
@@ -356,7 +357,7 @@ def _bad_exits(evidence: Evidence, rules: Rules) -> Iterator[str]:
     """
     suspended = {pid for pid, _ in evidence.resumed}
     for exit_ in evidence.exits:
-        if exit_.code == ENDED_BY_TIMER and exit_.pid in suspended:
+        if exit_.code in ENDED_BY_TIMER and exit_.pid in suspended:
             continue
         if exit_.how == "ordered" and exit_.code != 0:
             yield f"{exit_.name}: exit {exit_.code} {exit_.seconds:.1f} s after SIGTERM"

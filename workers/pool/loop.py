@@ -67,6 +67,9 @@ class LoopThread:
         try:
             self.loop.run_until_complete(_cancel_leftovers())
         finally:
+            self.loop.set_default_executor(
+                ThreadPoolExecutor(1)
+            )  # the loop ends the one it has: it may be shared
             self.loop.close()
 
 

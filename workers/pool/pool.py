@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from celery.worker import state as worker_state
 from workers.pool import hub
 from workers.pool.intake import Intake
 from workers.pool.job import Job, Order
+from workers.pool.leaving import Leaving
 from workers.pool.loop import POLL_SECONDS, LoopThread
 from workers.pool.slots import Slots
 from workers.pool.threads import DaemonThreads
@@ -70,9 +72,11 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         self.blocking_threads = DaemonThreads(limit, "blocking")
         self._thread: LoopThread | None = None
         self._drain: Future[None] | None = None
+        self._shutdown = threading.Lock()  # taken once, by whoever begins it; never waited for
         self._jobs: set[Job] = set()
         self._waiting: set[Job] = set()
         self._warned: set[str] = set()
+        self._leaving = Leaving(self, lambda: self.drain_seconds)
         if app is not None:
             app.steps["consumer"].add(Intake)
 
@@ -131,10 +135,25 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             self._wait_until_idle(COLD_SECONDS)
         self._end(self._thread)
 
+    @property
+    def draining(self) -> bool:
+        """Whether a shutdown has begun. Any thread."""
+        return self._drain is not None
+
+    def begin_drain(self) -> None:
+        """Begin a warm shutdown, if none has begun. Any thread."""
+        self._begin_shutdown(warm=True)
+
+    def drained(self) -> bool:
+        """Whether nothing of a shutdown that has begun is left to be done. Any thread."""
+        return self.draining and not self._busy()
+
     def _begin_shutdown(self, *, warm: bool) -> None:
-        if self._drain is None and self._thread is not None and not self._thread.ended:
+        running = self._thread is not None and not self._thread.ended
+        if running and self._shutdown.acquire(blocking=False):
             for job in list(self._waiting):
                 job.lose()
+            assert self._thread is not None
             self._drain = self._thread.submit(self._announce_stop(warm))
 
     def _wait_until_idle(self, seconds: float | None, meanwhile: Callable[[], None] = lambda: None) -> bool:

@@ -73,6 +73,21 @@ soak: setup ## Half an hour of work with a blow now and then, judged like chaos
 	@tools/test-servers.sh
 	@$(CHAOS).storm --runs 20000 --seconds 1800 --every 30 $(ARGS)
 
+# Tools of a release, in environments of their own.
+SBOM_TOOL := cyclonedx-bom==7.5.0
+AUDIT_TOOL := pip-audit==2.10.1
+
+.PHONY: sbom
+sbom: setup ## Write the bill of materials of a release (CycloneDX) to dist/runyard.cdx.json
+	@mkdir -p dist
+	@$(BIN)/uv tool run --quiet --from $(SBOM_TOOL) cyclonedx-py requirements requirements.lock \
+		--pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/runyard.cdx.json
+	@echo "dist/runyard.cdx.json"
+
+.PHONY: audit
+audit: setup ## Look the pinned dependencies up in the advisory database (needs the internet)
+	@$(BIN)/uv tool run --quiet --from $(AUDIT_TOOL) pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+
 .PHONY: clean
 clean: ## Remove the virtualenv and caches (never .runyard, which holds your data)
 	@rm -rf .venv .test .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks *.egg-info

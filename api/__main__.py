@@ -17,6 +17,7 @@ from api.state import State
 from common import descriptors, telemetry
 from common.domain.errors import ConfigurationError
 from common.settings import Settings, load
+from common.umask import keep_files_private
 from runyard.loopback import exempt
 
 #: How long requests under way may take once the process is asked to stop, in seconds.
@@ -98,6 +99,7 @@ def _available(wanted: str, otherwise: str) -> str:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
+    keep_files_private()
     exempt(os.environ)
     try:
         settings = load()

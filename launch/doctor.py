@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,13 +17,12 @@ from common.broker.application import application, write
 from common.domain.errors import RunyardError
 from common.domain.outages import diagnose
 from common.files import FileStore
-from common.services.identity import ADMIN_KEY, JWT_SECRET, SECRET_KEY
 from common.services.model_choice import LOCAL
 from common.services.model_choice import check as check_model
 from common.settings import Settings
 from common.store import migrate
 from common.store.database import Database
-from launch import preflight
+from launch import exposure, preflight
 from launch.listing import tell
 from launch.problems import StartProblem
 from runyard.loopback import STRAIGHT
@@ -66,7 +64,7 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
     yield Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")
     parts: dict[str, Callable[[Settings], tuple[Verdict, str]]] = {
         "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files,
-        "datastores": _datastores, "model": _model,
+        "datastores": _datastores, "model": _model, "open": _exposure,
     }  # fmt: skip
     for part, check in parts.items():
         try:
@@ -82,11 +80,15 @@ def _home(settings: Settings) -> tuple[Verdict, str]:
         return Verdict.ODD, f"{home} is not there yet; the first start makes it"
     if not os.access(home, os.W_OK | os.X_OK):
         return Verdict.BAD, f"{home} cannot be written by this user"
-    for name in (ADMIN_KEY, JWT_SECRET, SECRET_KEY):
-        file = home / name
-        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
-            return Verdict.BAD, f"{file} can be read by others: chmod 600 it"
-    return Verdict.GOOD, "writable, its secrets are this user's alone"
+    if (open_ := exposure.of_home(home)) is not None:
+        return Verdict.BAD, open_
+    return Verdict.GOOD, "writable, and this user's alone"
+
+
+def _exposure(settings: Settings) -> tuple[Verdict, str]:
+    if found := list(exposure.of_settings(settings)):
+        return Verdict.ODD, "; ".join(found)
+    return Verdict.GOOD, "nothing is opened beyond the defaults"
 
 
 def _database(settings: Settings) -> tuple[Verdict, str]:

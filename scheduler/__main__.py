@@ -11,6 +11,7 @@ import structlog
 from common import telemetry
 from common.domain.errors import ConfigurationError
 from common.settings import load
+from common.umask import keep_files_private
 from runyard.loopback import exempt
 from scheduler.loop import Loop
 from scheduler.runtime import Runtime
@@ -18,6 +19,7 @@ from scheduler.runtime import Runtime
 
 def main() -> None:
     """Run the duties until SIGTERM or SIGINT."""
+    keep_files_private()
     exempt(os.environ)
     try:
         settings = load()

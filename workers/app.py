@@ -7,10 +7,12 @@ from typing import Any
 from common import telemetry
 from common.broker.application import application
 from common.settings import load
+from common.umask import keep_files_private
 from workers import tasks
 from workers.pool import AsyncioPool, loop_started, loop_stopping
 from workers.runtime import Runtime
 
+keep_files_private()
 settings = load()
 telemetry.configure(settings.log_level)
 app = application(settings)

@@ -28,6 +28,7 @@ from common.store import key_files
 from common.store.database import Database
 from common.store.outages import sqlstate
 from common.store.tables import metadata
+from common.umask import keep_files_private
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x52756E79  # "Runy"
@@ -140,6 +141,7 @@ def main(arguments: list[str]) -> int:
     """Run one migration command with this process's settings."""
     from common.settings import load
 
+    keep_files_private()
     try:
         settings = load()
         settings.home.mkdir(parents=True, exist_ok=True)

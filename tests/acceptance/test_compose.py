@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import urllib.error
@@ -22,7 +23,8 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNYARD = Path(sys.executable).parent / "runyard"
-DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
+DEFAULT = re.compile(r"\$\{(\w+):-((?:[^{}]|\{[^{}]*\})*)\}")
+REQUIRED = re.compile(r"\$\{(\w+):\?[^}]*\}")
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(150)]
 
@@ -34,9 +36,10 @@ def _services() -> dict[str, Any]:
 
 
 def _settings(service: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
-    """A service's environment, `${NAME:-default}` filled in as compose does."""
+    """A service's environment, `${NAME:-default}` and `${NAME:?required}` filled in as compose does."""
     fill = lambda found: given.get(found[1]) or found[2]  # noqa: E731
-    return {name: DEFAULT.sub(fill, str(text)) for name, text in service["environment"].items()}
+    filled = {name: DEFAULT.sub(fill, str(text)) for name, text in service["environment"].items()}
+    return {name: REQUIRED.sub(lambda found: given[found[1]], text) for name, text in filled.items()}
 
 
 class Installation:
@@ -97,6 +100,7 @@ def installation(
             "RUNYARD_DATABASE_URL": fresh_database(),
             "RUNYARD_REDIS_URL": valkey_url,
             "RUNYARD_BROKER_URL": broker,
+            "POSTGRES_PASSWORD": "unused: the address has one",
         },
     )
     yield started
@@ -112,6 +116,44 @@ def test_the_file_starts_an_api_a_worker_and_a_scheduler_behind_the_migration() 
         assert (
             services[name]["volumes"] == services["migrate"]["volumes"]
         )  # one home: one key, the same secrets
+
+
+def test_the_file_has_no_password_and_opens_nothing_to_other_machines() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    services = yaml.safe_load(text)["services"]
+    assert services["api"]["ports"] == ["${RUNYARD_BIND:-127.0.0.1}:${RUNYARD_PORT:-8000}:8000"]
+    assert [name for name, service in services.items() if "ports" in service] == ["api"]
+    for name in ("postgres", "valkey", "rabbitmq"):
+        assert services[name]["networks"] == ["servers"], "nobody but the processes reaches it"
+        assert set(REQUIRED.findall(str(services[name]["environment"]))), "its password has to be given"
+    assert not re.search(r"://\w+:(?!\$)[^/@<\s]+@", text), "a password stands in an address"
+    for service in _services().values():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["mem_limit"]
+
+
+def test_its_passwords_are_made_once_and_are_the_users_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+    script = folder / "secrets.sh"
+    script.write_text((ROOT / "deploy" / "secrets.sh").read_text())
+    env = tmp_path / ".env"
+    env.write_text("RUNYARD_MODEL=local\n")
+    env.chmod(0o644)
+    for _ in range(2):
+        subprocess.run(["sh", script], check=True)
+        lines = dict(line.split("=") for line in env.read_text().splitlines())
+        made = {lines[name] for name in ("POSTGRES_PASSWORD", "VALKEY_PASSWORD", "RABBITMQ_PASSWORD")}
+        assert len(made) == 3
+        assert {len(password) for password in made} == {48}
+    assert len(lines) == 4, "what is there stays, and is not written twice"
+    assert env.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_secret_does_not_reach_an_image() -> None:
+    assert {".env", ".env.*", "**/*.pem", "**/*.key"} <= set((ROOT / ".dockerignore").read_text().split())
 
 
 def test_its_processes_complete_a_run_now_and_one_by_schedule_and_stop_in_order(
@@ -133,5 +175,7 @@ def test_its_processes_complete_a_run_now_and_one_by_schedule_and_stop_in_order(
 
     wait_until(fired, seconds=30)
     began = time.monotonic()
+    others = [path for path in installation.home.rglob("*") if path.stat().st_mode & 0o077]
+    assert not others, "what the processes write is their user's alone"
     assert installation.stop() == {"migrate": 0, "api": 0, "worker": 0, "scheduler": 0}
     assert time.monotonic() - began < 30  # compose's stop_grace_period

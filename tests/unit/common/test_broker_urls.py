@@ -121,4 +121,6 @@ def test_what_is_wrong_with_a_server_is_known_by_its_clients_error(error: Except
 def test_workers_obey_the_remote_control_only_where_it_is_asked_for() -> None:
     url = "redis://localhost"
     assert application(Settings(broker_url=url)).conf.worker_enable_remote_control is False
-    assert application(Settings(broker_url=url, remote_control=True)).conf.worker_enable_remote_control is True
+    assert (
+        application(Settings(broker_url=url, remote_control=True)).conf.worker_enable_remote_control is True
+    )

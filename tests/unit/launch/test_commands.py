@@ -42,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def store(home: Path) -> Iterator[Store]:
     """The database of an installation that was started once."""
-    home.mkdir()
+    home.mkdir(mode=0o700)
     settings = Settings(home=home)
     db = Database(settings.database)
     migrate.upgrade(db)
@@ -167,7 +167,7 @@ def told(name: str) -> doctor.Finding:
 
 def test_the_doctor_finds_a_sound_installation_sound(store: Store, run: Run) -> None:
     found = {finding.part: finding.verdict for finding in doctor.findings()}
-    assert list(found) == ["settings", "home", "database", "broker", "redis", "files", "datastores", "model"]
+    assert list(found) == ["settings", "home", "database", "broker", "redis", "files", "datastores", "model", "open"]
     assert Verdict.BAD not in found.values()
     assert run("doctor").exit_code == 0
 

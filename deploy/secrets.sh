@@ -1,0 +1,10 @@
+#!/bin/sh
+# Makes the passwords of compose.yaml's servers, once, in .env beside it. What is there stays.
+set -eu
+cd "$(dirname "$0")/.."
+umask 077
+touch .env
+chmod 600 .env
+for name in POSTGRES_PASSWORD VALKEY_PASSWORD RABBITMQ_PASSWORD; do
+  grep -q "^$name=" .env || printf '%s=%s\n' "$name" "$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')" >>.env
+done

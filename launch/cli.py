@@ -26,6 +26,7 @@ OWN = {
     "tasks": "launch.tasks:app",
     "keys": "launch.keys:app",
     "members": "launch.members:app",
+    "secrets": "launch.secrets:app",
     "agents": "workers.cli:app",
 }
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from common.domain.errors import ConfigurationError, RunyardError
+
+#: How every Fernet token begins: version 128, and a time whose first bytes are 0.
+_VERSION: Final = b"gAAAAA"
 
 
 class SealBroken(RunyardError):
@@ -33,6 +36,7 @@ class Sealer:
                 "RUNYARD_SECRET_KEY needs 16 characters or more; `runyard up` makes one.",
                 field="RUNYARD_SECRET_KEY",
             )
+        self._first = Fernet(_derived(keys[0]))
         self._fernet = MultiFernet([Fernet(_derived(part)) for part in keys])
 
     def seal(self, value: Any) -> bytes:
@@ -43,6 +47,24 @@ class Sealer:
         """The value that was sealed; `SealBroken` when this key did not seal it."""
         try:
             return orjson.loads(self._fernet.decrypt(bytes(sealed)))
+        except InvalidToken:
+            raise SealBroken from None
+
+    def renew(self, sealed: bytes) -> bytes | None:
+        """The same value sealed with the first key; None when it is already, or is no sealed value.
+
+        `SealBroken` when no key opens it.
+        """
+        if not sealed.startswith(_VERSION):
+            return None
+        try:
+            self._first.decrypt(sealed)
+        except InvalidToken:
+            pass
+        else:
+            return None
+        try:
+            return self._fernet.rotate(sealed)
         except InvalidToken:
             raise SealBroken from None
 

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from common.domain import passwords
 from common.domain.roles import Role
+from common.domain.sealing import Sealer
 from common.services import identity as service
 from common.services import logins, members
 from common.settings import Settings
-from common.store import identity, migrate
+from common.store import endpoints, identity, migrate
 from common.store import members as member_rows
 from common.store.database import Database
 from common.store.transaction import Store
@@ -167,7 +168,17 @@ def told(name: str) -> doctor.Finding:
 
 def test_the_doctor_finds_a_sound_installation_sound(store: Store, run: Run) -> None:
     found = {finding.part: finding.verdict for finding in doctor.findings()}
-    assert list(found) == ["settings", "home", "database", "broker", "redis", "files", "datastores", "model", "open"]
+    assert list(found) == [
+        "settings",
+        "home",
+        "database",
+        "broker",
+        "redis",
+        "files",
+        "datastores",
+        "model",
+        "open",
+    ]
     assert Verdict.BAD not in found.values()
     assert run("doctor").exit_code == 0
 
@@ -233,3 +244,30 @@ def test_programs_read_every_list_as_json(store: Store, run: Run, tmp_path: Path
     assert json.loads(run("agents", "list", "--json").stdout) == []
     found = {line["part"]: line["verdict"] for line in json.loads(run("doctor", "--json").stdout)}
     assert found["settings"] == found["database"] == "ok"
+
+
+def test_secrets_are_sealed_anew_by_a_command_that_fails_when_one_cannot_be_opened(
+    store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = "an-old-key-of-the-installation", "a-new-key-of-the-installation"
+    org_id = identity_id(store)
+    with store.begin() as tx:
+        endpoints.ensure_callbacks(tx, org_id, Sealer(old).seal("whsec_x"))
+    monkeypatch.setenv("RUNYARD_SECRET_KEY", new)
+    refused = run("secrets", "reseal")
+    assert refused.exit_code == 1
+    assert "1 secrets were sealed with a key that is not named" in refused.output
+    monkeypatch.setenv("RUNYARD_SECRET_KEY", f"{new},{old}")
+    done = run("secrets", "reseal", "--json")
+    assert done.exit_code == 0
+    told = {line["column"]: line for line in json.loads(done.stdout)}
+    assert told["endpoints.secret"] == {"column": "endpoints.secret", "sealed": 1, "kept": 0, "broken": []}
+    monkeypatch.setenv("RUNYARD_SECRET_KEY", new)
+    assert run("secrets", "reseal").exit_code == 0, "the old key can go"
+
+
+def identity_id(store: Store) -> str:
+    with store.read() as conn:
+        found = identity.organisation_named(conn, "default")
+    assert found is not None
+    return str(found["id"])

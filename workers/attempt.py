@@ -157,6 +157,9 @@ class Attempt:
     def check(self) -> None:
         """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
         self.refuse_others()
+        left = self.seconds_left()
+        if left is not None and left < 0:
+            self.leave("timeout")  # its code may have swallowed the cancellation that came with it
         if self.ended_by is not None:
             raise Cancelled(self.ended_by)
 

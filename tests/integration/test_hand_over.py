@@ -269,6 +269,22 @@ async def test_a_run_that_swallows_its_cancellation_fails_at_its_timeout_all_the
         await _until(lambda: engine.running == 0)
 
 
+async def test_a_step_right_after_a_swallowed_timeout_is_not_done(database_url: str) -> None:
+    done: list[str] = []
+
+    async def deaf_once(ctx: Context, args: dict[str, Any]) -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            await ctx.step("late", done.append, "late")
+
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task = await shop.ended(await shop.submit(shop.publish(deaf_once, timeout=0.3)))
+        assert task.error is not None
+        assert (task.status, task.error["code"], done) == (Status.FAILED, "timeout", [])
+
+
 async def _admit_until_ended(shop: Workshop, task_id: str, *duties: Any) -> None:
     async with asyncio.timeout(40):
         while shop.task(task_id).finished_at is None:

@@ -58,7 +58,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "key_orphaned": (401, "The person behind the key has left the organisation; make a new key."),
     "wrong_password": (401, "The e-mail address or the password is wrong."),
     "session_expired": (401, "The sign-in has ended; sign in again."),
-    "too_many_sign_ins": (429, "Too many sign-ins were tried; wait a minute."),
+    "too_many_sign_ins": (429, "Too many sign-ins failed; try again after Retry-After."),
     "organisation_needed": (400, "You belong to several organisations: name one in X-Org-Id."),
     "not_a_member": (403, "You are no member of the organisation X-Org-Id names."),
     "wrong_organisation": (403, "The key or token belongs to another organisation than X-Org-Id names."),
@@ -76,7 +76,10 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "forbidden": (403, "These credentials may not do this."),
     # members
     "invalid_email": (400, "This is no e-mail address."),
-    "weak_password": (400, "A password has 10 to 256 characters, not all the same."),
+    "weak_password": (
+        400,
+        "A password has 10 to 256 characters, is not easily guessed, and names neither you nor Runyard.",
+    ),
     "member_not_found": (404, "There is no such member."),
     "invitation_not_found": (404, "The invitation was used, withdrawn, or has expired."),
     "organisation_not_found": (404, "There is no such organisation."),

@@ -13,7 +13,7 @@ from common.services import logins
 from common.services import members as service
 from common.services.identity import DEFAULT
 from common.services.members import By
-from common.store import identity, members
+from common.store import members
 from launch.installation import fail, opened, organisation
 from launch.keys import Org, instant
 from launch.listing import AsJson, tell
@@ -54,15 +54,12 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
     """Set a person's password, asked for without showing it. All their sign-ins end."""
     password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
     with opened() as (store, _):
-        passwords.check(password)
         with store.read() as conn:
             person = members.person_by_email(conn, emails.normalised(email))
-            if person is None:
-                fail(f"Nobody signs in as {email}.")
-                return
-            places = members.organisations_of(conn, person["id"])
+        if person is None:
+            fail(f"Nobody signs in as {email}.")
+            return
+        passwords.check(password, "password", person["email"], [person["name"]])
         with store.begin() as tx:
-            logins.change_password(tx, person["id"], passwords.hashed(password))
-            for place in places:
-                identity.audit(tx, place["id"], OPERATOR, "member.set_password", person["id"])
+            logins.change_password(tx, person["id"], passwords.hashed(password), None, OPERATOR)
     typer.echo(f"The password of {person['email']} is set.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,22 +13,19 @@ from api import cookies
 from api.auth import Principal, check_organisation
 from api.call import Call, reply
 from api.cookies import SignedIn
-from api.native import schemas
+from api.native import schemas, sign_in
 from api.native.front import NATIVE, PREFIXES, NoParameters
 from api.native.schemas import RoleName
 from api.operations import Answer, Front, Routes
-from common.domain import emails, passwords
-from common.domain.errors import TooManyRequests, Unauthorized
+from api.sign_in_attempts import Attempt
+from common.domain import emails
+from common.domain.errors import Unauthorized
 from common.domain.roles import Role
 from common.domain.run_request import Strict
 from common.services import logins as service
 from common.services.identity import hash_of
 from common.services.logins import SignIn
 from common.store import identity, members
-
-#: Sign-ins tried in a minute for one address of a person, and from one address of the network.
-TRIES_FOR_EMAIL: Final = 10
-TRIES_FROM_HOST: Final = 30
 
 
 async def by_person(call: Call) -> Principal:
@@ -113,31 +108,12 @@ async def login(call: Call) -> Response:
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(LoginBody)
     email = body.email.strip().lower()
-    await throttle(call, email)
-    made = await sign_in(call, email, body.password)
-    return await welcome(call, made)
+    proved = await sign_in.prove(call, email, body.password, sign_in.wrong_password())
+    return await welcome(call, await sign_in.begin(call, proved, body.password), device=proved.device)
 
 
-async def sign_in(call: Call, email: str, password: str) -> SignIn:
-    """A sign-in for who knows the password; `Unauthorized` wrong_password says no more than that."""
-    person = await call.state.reader.one(lambda conn: members.person_by_email(conn, email))
-    kept = person["password_hash"] if person else None
-    async with call.state.hashing:
-        right = await call.state.aside(passwords.matches, password, kept)
-    if person is None or kept is None or not right:
-        raise Unauthorized("The e-mail address or the password is wrong.", code="wrong_password")
-    fresh = await hash_password(call, password) if passwords.outdated(kept) else None
-    return await call.state.write(service.begin, person["id"], kept, fresh)
-
-
-async def hash_password(call: Call, password: str) -> str:
-    """What is kept of a password."""
-    async with call.state.hashing:
-        return await call.state.aside(passwords.hashed, password)
-
-
-async def welcome(call: Call, made: SignIn, status: int = 200) -> Response:
-    """Set the cookie, and tell the person who they are."""
+async def welcome(call: Call, made: SignIn, status: int = 200, device: str | None = None) -> Response:
+    """Set the cookies, and tell the person who they are. `device` is the browser's id when it was known before."""
     person = await call.state.cookies.known(made.token)
     places = [place_json(place.id, place.name, place.role.value) for place in person.places]
     only = person.places[0] if len(person.places) == 1 else None
@@ -153,33 +129,8 @@ async def welcome(call: Call, made: SignIn, status: int = 200) -> Response:
     }
     response = reply(told, status)
     cookies.give(response, made.token, cookies.is_https(call.scope, call.state.settings))
+    await sign_in.remember_device(call, response, person.user_id, device)
     return response
-
-
-async def throttle(call: Call, email: str) -> None:
-    """Count a try; `TooManyRequests` too_many_sign_ins. This process counts too, for when Redis is away."""
-    kept = hashlib.sha256(email.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    for who, most in ((f"email:{kept}", TRIES_FOR_EMAIL), (f"host:{_host(call)}", TRIES_FROM_HOST)):
-        for rates in (call.state.rates, call.state.own_rates):
-            standing = await rates.hit(who, "sign-in", most)
-            if not standing.allowed:
-                raise TooManyRequests(
-                    "Too many sign-ins were tried; wait a minute.",
-                    code="too_many_sign_ins",
-                    retry_after=standing.reset_s,
-                )
-
-
-def _host(call: Call) -> str:
-    """Where the call comes from; of an IPv6 address the network (RFC 4291: a site has 2^64 addresses)."""
-    client = call.scope.get("client")
-    try:
-        address = ipaddress.ip_address(client[0] if client else "")
-    except ValueError:
-        return "unknown"
-    if address.version == 4:
-        return str(address)
-    return str(ipaddress.ip_network(f"{address.compressed.partition('%')[0]}/64", strict=False))
 
 
 @routes.post(
@@ -195,7 +146,9 @@ async def logout(call: Call) -> Response:
     call.query(NoParameters)
     token = cookies.token_of(call.headers)
     assert token is not None
-    await call.state.write(service.end, hash_of(token))
+    user_id = call.principal.user_id
+    assert user_id is not None
+    await call.state.write(service.end, hash_of(token), user_id, call.principal.actor)
     call.state.cookies.forget_all()
     response = Response(status_code=204)
     cookies.take(response, cookies.is_https(call.scope, call.state.settings))
@@ -284,18 +237,19 @@ async def change_password(call: Call) -> Response:
     """Change your password. Needs the present one."""
     call.query(NoParameters)
     body = await call.json(PasswordBody)
-    passwords.check(body.new, "new")
     person = await signed_in(call)
     assert person is not None
-    await throttle(call, person.email)
     kept = await call.state.reader.one(lambda conn: members.person(conn, person.user_id))
-    async with call.state.hashing:
-        right = await call.state.aside(
-            passwords.matches, body.current, kept["password_hash"] if kept else None
-        )
-    if not right:
+    attempt = Attempt.of_sign_in(person.token_hash)
+    if kept is None or not await sign_in.matches(call, attempt, body.current, kept["password_hash"]):
+        await sign_in.note_failure(call, attempt, person.email, kept, "wrong_present_password")
         raise Unauthorized("The present password is wrong.", code="wrong_password", field="current")
-    fresh = await hash_password(call, body.new)
-    await call.state.write(service.change_password, person.user_id, fresh, person.token_hash)
+    await sign_in.check_new(call, body.new, "new", person.email, person.name)
+    fresh = await sign_in.hash_password(call, body.new)
+    await call.state.write(
+        service.change_password, person.user_id, fresh, person.token_hash, call.principal.actor
+    )
     call.state.cookies.forget_all()
-    return Response(status_code=204)
+    response = Response(status_code=204)
+    await sign_in.remember_device(call, response, person.user_id, None)
+    return response

@@ -12,18 +12,19 @@ from starlette.responses import Response
 
 from api import cookies, idempotency
 from api.call import Call, reply
-from api.native import account, schemas
+from api.native import account, schemas, sign_in
 from api.native.account import Me
 from api.native.front import NATIVE, NoParameters, Paging, page, when
 from api.native.schemas import RoleName
 from api.operations import Answer, Routes
-from common.domain import emails, passwords
-from common.domain.errors import InvalidRequest, Unauthorized
+from api.sign_in_attempts import Attempt
+from common.domain import emails
+from common.domain.errors import InvalidRequest, NotFound, Unauthorized
 from common.domain.roles import Role
 from common.domain.run_request import Strict
 from common.services import logins
 from common.services import members as service
-from common.services.logins import SignIn
+from common.services.logins import Origin, SignIn
 from common.services.members import By, NewPerson
 from common.store import members
 from common.store.transaction import Tx
@@ -181,10 +182,9 @@ async def add_member(call: Call) -> Response:
     """
     call.query(NoParameters)
     body = await call.json(MemberBody)
-    passwords.check(body.password)
     person = NewPerson(emails.normalised(body.email), _printable(body.name, "name"), None)
-
-    known = NewPerson(person.email, person.name, await account.hash_password(call, body.password))
+    await sign_in.check_new(call, body.password, "password", person.email, person.name)
+    known = NewPerson(person.email, person.name, await sign_in.hash_password(call, body.password))
     return await idempotency.create(
         call,
         hashlib.sha256(await call.raw()).digest(),
@@ -295,31 +295,40 @@ async def accept_invitation(call: Call) -> Response:
     call.query(NoParameters)
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(Acceptance)
-    await account.throttle(call, hashlib.sha256(body.token.encode()).hexdigest())
-    db = call.state.db
-    _, person = await call.state.reader.one(lambda conn: service.look(conn, body.token, db.now(conn)))
+    invitation, person = await _looked_up(call, body.token)
+    email, proved = invitation["email"], None
     if person is None:
-        passwords.check(body.password)
-        kept = await account.hash_password(call, body.password)
+        await sign_in.check_new(call, body.password, "password", email, body.name)
+        kept = await sign_in.hash_password(call, body.password)
     else:
-        kept = await _proved(call, person, body.password)
-    made = await call.state.write(_accept, body, person["id"] if person else None, kept)
+        proved = await sign_in.prove(call, email, body.password, _account_exists())
+        kept = proved.person["password_hash"]
+    made = await call.state.write(
+        _accept, body, person["id"] if person else None, kept, sign_in.origin_of(call)
+    )
+    if proved is not None:
+        await sign_in.succeeded(call, proved)
     call.state.forget_callers()
-    return await account.welcome(call, made, 201)
+    return await account.welcome(call, made, 201, proved.device if proved else None)
 
 
-async def _proved(call: Call, person: dict[str, Any], password: str) -> str:
-    """The hash of the account's password; `Unauthorized` wrong_password."""
-    kept: str | None = person["password_hash"]
-    async with call.state.hashing:
-        right = await call.state.aside(passwords.matches, password, kept)
-    if kept is None or not right:
-        raise Unauthorized(
-            "This address has an account: send the password of that.", code="wrong_password", field="password"
-        )
-    return kept
+async def _looked_up(call: Call, token: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The invitation and its account. Errors: `NotFound` invitation_not_found, counted for the network alone."""
+    attempt, db = Attempt.by_network(sign_in.host_of(call)), call.state.db
+    await call.state.sign_ins.check(attempt)
+    try:
+        return await call.state.reader.one(lambda conn: service.look(conn, token, db.now(conn)))
+    except NotFound:
+        await call.state.sign_ins.failed(attempt)
+        raise
 
 
-def _accept(tx: Tx, body: Acceptance, user_id: str | None, kept: str) -> SignIn:
+def _account_exists() -> Unauthorized:
+    return Unauthorized(
+        "This address has an account: send the password of that.", code="wrong_password", field="password"
+    )
+
+
+def _accept(tx: Tx, body: Acceptance, user_id: str | None, kept: str, origin: Origin) -> SignIn:
     joined = service.accept(tx, body.token, user_id, _printable(body.name, "name"), kept)
-    return logins.begin(tx, joined, kept)
+    return logins.begin(tx, joined, kept, None, origin)

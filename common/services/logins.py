@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from common.domain.actors import ANONYMOUS, Actor
 from common.domain.errors import Unauthorized
 from common.services.identity import hash_of
-from common.store import logins, members
+from common.store import identity, logins, members
 from common.store.transaction import Tx
 
 #: A sign-in ends after so long without a call, and at the latest so long after it began. Seconds.
@@ -25,8 +26,21 @@ class SignIn:
     user_id: str
 
 
-def begin(tx: Tx, user_id: str, seen_hash: str, new_hash: str | None = None) -> SignIn:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a person signs in: address of the network (None: unknown), the browser's own name, and the front."""
+
+    address: str | None
+    agent: str
+    front: str
+
+
+def begin(
+    tx: Tx, user_id: str, seen_hash: str, new_hash: str | None = None, origin: Origin | None = None
+) -> SignIn:
     """Sign in a person whose password matched `seen_hash`; `new_hash` replaces one made at an old cost.
+
+    It is audited in each of their organisations when its origin is known.
 
     Error: `Unauthorized` wrong_password when the password was changed meanwhile.
     """
@@ -45,18 +59,41 @@ def begin(tx: Tx, user_id: str, seen_hash: str, new_hash: str | None = None) -> 
             "expires_at": tx.now + IDLE,
         },
     )
+    if origin is not None:
+        data = {"address": origin.address, "agent": origin.agent}
+        note(tx, user_id, Actor(f"user:{user_id}", origin.front), "sign_in.succeed", data)
     return made
 
 
-def end(tx: Tx, token_hash: str) -> None:
+def note(tx: Tx, user_id: str, actor: str, action: str, data: dict[str, Any]) -> None:
+    """Audit what concerns a person, in each of their organisations."""
+    for place in members.organisations_of(tx.conn, user_id):
+        identity.audit(tx, place["id"], actor, action, user_id, data)
+
+
+def note_failure(
+    tx: Tx, operator_id: str, user_id: str | None, email: str, cause: str, origin: Origin, noted: bool
+) -> None:
+    """Audit a failed sign-in: in each organisation of the person, else in the operator's, if it is `noted`."""
+    actor = Actor(ANONYMOUS, origin.front)
+    data = {"email": email, "cause": cause, "address": origin.address, "agent": origin.agent}
+    if user_id is not None:
+        note(tx, user_id, actor, "sign_in.fail", data)
+    elif noted:
+        identity.audit(tx, operator_id, actor, "sign_in.fail", "", data)
+
+
+def end(tx: Tx, token_hash: str, user_id: str, actor: str) -> None:
     """Sign out."""
     logins.remove(tx, token_hash)
+    note(tx, user_id, actor, "sign_in.end", {})
 
 
-def change_password(tx: Tx, user_id: str, password_hash: str, keep: str | None = None) -> None:
+def change_password(tx: Tx, user_id: str, password_hash: str, keep: str | None, actor: str) -> None:
     """Set a person's password; every sign-in but the one of the hash `keep` ends."""
     members.set_password(tx, user_id, password_hash)
     logins.remove_others(tx, user_id, keep)
+    note(tx, user_id, actor, "member.set_password", {})
 
 
 def until(created_at: float, used_at: float) -> float:

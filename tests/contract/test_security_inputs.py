@@ -18,6 +18,7 @@ from api import cookies
 from api.errors import LONGEST_HEAD
 from api.operations import Operation
 from api.rate_limits import RateLimits
+from api.sign_in_attempts import SignInAttempts
 from common.domain.roles import Role
 from tests import security
 from tests.hall import Api
@@ -76,7 +77,7 @@ def client(world: World) -> Iterator[httpx2.Client]:
 @pytest.fixture(autouse=True)
 def no_earlier_tries(api: Api) -> None:
     """What other tests tried does not count against this one's."""
-    api.state.rates, api.state.own_rates = RateLimits(""), RateLimits("")
+    api.state.rates, api.state.sign_ins = RateLimits(""), SignInAttempts("")
 
 
 @pytest.fixture(scope="module")

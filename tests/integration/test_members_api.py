@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from api.auth import REMEMBERED
-from api.rate_limits import RateLimits
+from api.sign_in_attempts import SignInAttempts
 from common.domain.roles import Role
 from common.services.members import LIFETIME
 from tests.hall import Api
@@ -33,7 +33,7 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(autouse=True)
 def no_earlier_tries(api: Api) -> None:
     """Sign-ins of other tests do not count."""
-    api.state.rates, api.state.own_rates = RateLimits(""), RateLimits("")
+    api.state.sign_ins = SignInAttempts("")
 
 
 @pytest.fixture

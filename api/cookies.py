@@ -60,6 +60,7 @@ class SignedIn:
     csrf: str
     created_at: float
     expires_at: float
+    must_change_password: bool
     places: tuple[Place, ...]
 
     def principal(self, place: Place) -> Principal:
@@ -77,14 +78,19 @@ class CookieSessions:
     _known: dict[str, tuple[SignedIn | None, float]] = field(default_factory=dict)
     _used: dict[str, float] = field(default_factory=dict)
 
-    async def person(self, token: str, method: str, headers: Headers) -> SignedIn:
-        """Who has this cookie; `Unauthorized` session_expired, `Forbidden` csrf_refused."""
+    async def person(self, token: str, method: str, headers: Headers, entering: bool = False) -> SignedIn:
+        """Who has this cookie. `entering`: for calls that finish a sign-in, or end it.
+
+        Errors: `Unauthorized` session_expired, `Forbidden` csrf_refused, password_change_needed (unless entering).
+        """
         found = await self._look_up(hash_of(token)) if len(token) <= _LONGEST_TOKEN else None
         if found is None or found.expires_at <= self.reader.db.clock.now():
             raise Unauthorized("You are signed out; sign in again.", code="session_expired")
         check_same_site(method, headers, self.settings)
         if method not in _SAFE:
             _check_csrf(found, headers)
+        if found.must_change_password and not entering:
+            raise password_change_needed()
         self._used[found.token_hash] = service.until(found.created_at, self.reader.db.clock.now())
         return found
 
@@ -115,6 +121,14 @@ class CookieSessions:
         return used
 
 
+def password_change_needed() -> Forbidden:
+    """The refusal of a password that another person chose, wherever it is used but for its change."""
+    return Forbidden(
+        "Another person chose your password: change it with POST /me/password first.",
+        code="password_change_needed",
+    )
+
+
 def _signed_in(conn: Connection, digests: Sequence[str]) -> list[SignedIn | None]:
     return [_one(conn, digest) for digest in digests]
 
@@ -127,7 +141,9 @@ def _one(conn: Connection, digest: str) -> SignedIn | None:
         Place(place["id"], place["name"], Role(place["role"]), place["active"])
         for place in members.organisations_of(conn, row["user_id"])
     )
-    names = ("token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at")
+    names = (
+        "token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at", "must_change_password",
+    )  # fmt: skip
     return SignedIn(**{name: row[name] for name in names}, places=places)
 
 

@@ -51,7 +51,10 @@ def list_members(org: Org = DEFAULT, as_json: AsJson = False) -> None:
 
 @app.command()
 def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
-    """Set a person's password, asked for without showing it. All their sign-ins end."""
+    """Set a password, asked for without showing it, for who forgot theirs. All their sign-ins end.
+
+    It opens nothing until the person has changed it at their next sign-in.
+    """
     password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
     with opened() as (store, _):
         with store.read() as conn:
@@ -62,4 +65,4 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
         passwords.check(password, "password", person["email"], [person["name"]])
         with store.begin() as tx:
             logins.change_password(tx, person["id"], passwords.hashed(password), None, OPERATOR)
-    typer.echo(f"The password of {person['email']} is set.")
+    typer.echo(f"The password of {person['email']} is set; they must change it when they sign in.")

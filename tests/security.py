@@ -111,7 +111,7 @@ def bodies(ids: dict[str, str]) -> dict[str, Any]:
         "native.create_organisation": {"name": "o", "owner_email": f"{fresh}@example.com"},
         "native.change_organisation": {"name": fresh},
         "native.allot": {"weight": 2.0},
-        "native.add_member": {"email": f"{fresh}@example.com", "password": "a good password"},
+        "native.add_member": {"email": f"{fresh}@example.com"},
         "native.change_member": {"role": "viewer"},
         "native.invite": {"email": f"{fresh}@example.com"},
         "native.create_webhook": {"url": "https://hooks.example.com/"},

@@ -1,6 +1,6 @@
 // The ops console: signing in, the sections, and their lists.
 
-import { door, invitation, places } from "./door.js";
+import { door, invitation, newPassword, places } from "./door.js";
 import { field, form, question } from "./forms.js";
 import { ROOT, api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, tell,
   toast, view, when } from "./page.js";
@@ -217,24 +217,31 @@ async function route() {
 }
 
 function signIn(reason = "") {
+  const token = invited();
+  ask(token ? invitation(token, enter) : door(reason, enter));
+}
+
+function ask({ node, first }) { // one card alone, before anything is open
   document.getElementById("top").hidden = true;
   view.shown.abort();
-  const token = invited();
-  const { node, first } = token ? invitation(token, open) : door(reason, open);
   main.replaceChildren(node);
   first.focus();
+}
+
+async function enter(me) { // what a person has to do first, then the console; a key has nothing to do
+  if (me?.must_change_password) return ask(newPassword(enter));
+  return open();
 }
 
 const invited = () => location.hash.match(/^#\/invitation\/(.+)$/)?.[1];
 
 async function begin() { // with the key of this tab, or the cookie of somebody who signed in
   if (invited()) return signIn();
-  if (!key.value) {
-    const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
-    if (!me?.csrf_token) return signIn();
-    person.take(me);
-  }
-  return open();
+  if (key.value) return open();
+  const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
+  if (!me?.csrf_token) return signIn();
+  person.take(me);
+  return enter(me);
 }
 
 async function leave() {

@@ -15,8 +15,9 @@ export function door(reason, opened) {
   const node = h("section", { class: "card door" }, h("h1", {}, "Runyard"),
     h("p", { class: "bad", role: "alert" }, reason),
     form(async () => {
-      person.take(await api("POST", "/login", { email: email.input.value, password: password.input.value }));
-      await opened();
+      const me = await api("POST", "/login", { email: email.input.value, password: password.input.value });
+      person.take(me);
+      await opened(me);
     }, "Sign in", [...email.nodes, ...password.nodes]),
     h("p", { class: "or" }, "or"),
     form(async () => {
@@ -28,14 +29,28 @@ export function door(reason, opened) {
   return { node, first: email.input };
 }
 
+export function newPassword(opened) { // for who signed in with a password that another person chose
+  const current = labelled("Present password", "current", { type: "password", autocomplete: "current-password" });
+  const wanted = labelled("New password", "wanted", { type: "password", autocomplete: "new-password" });
+  const node = h("section", { class: "card door" }, h("h1", {}, "Choose a password of your own"), form(async () => {
+    await api("POST", "/me/password", { current: current.input.value, new: wanted.input.value });
+    const me = await api("GET", "/me");
+    person.take(me);
+    await opened(me);
+  }, "Change the password", [...current.nodes, ...wanted.nodes, h("small", {},
+    "Another person chose the present one, so it opens nothing else. Ten characters or more.")]));
+  return { node, first: current.input };
+}
+
 export function invitation(token, opened) { // its page's address holds the token behind the #: no server's log has it
   const name = labelled("Your name", "name", { autocomplete: "name", required: false });
   const password = labelled("Password", "password", { type: "password", autocomplete: "new-password" });
   const node = h("section", { class: "card door" }, h("h1", {}, "Join Runyard"), form(async () => {
     const body = { token, name: name.input.value, password: password.input.value };
-    person.take(await api("POST", "/invitations/accept", body));
+    const me = await api("POST", "/invitations/accept", body);
+    person.take(me);
     location.hash = "#/runs";
-    await opened();
+    await opened(me);
   }, "Join", [...name.nodes, ...password.nodes, h("small", {},
     "Ten characters or more. If you have an account already, the password of that.")]));
   return { node, first: name.input };

@@ -19,7 +19,7 @@ from api.native.schemas import RoleName
 from api.operations import Answer, Front, Routes
 from api.sign_in_attempts import Attempt
 from common.domain import emails
-from common.domain.errors import Unauthorized
+from common.domain.errors import InvalidRequest, Unauthorized
 from common.domain.roles import Role
 from common.domain.run_request import Strict
 from common.services import logins as service
@@ -30,28 +30,43 @@ from common.store import identity, members
 
 async def by_person(call: Call) -> Principal:
     """Who calls, also a person with several organisations who names none of them."""
+    return await _caller(call, await signed_in(call))
+
+
+async def by_entering_person(call: Call) -> Principal:
+    """The same, and a person whose sign-in opens nothing yet."""
+    return await _caller(call, await signed_in(call, entering=True))
+
+
+async def _caller(call: Call, person: SignedIn | None) -> Principal:
     header, wanted = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
-    person = await signed_in(call)
     if person is None:
         who = await call.state.auth.bearer(header)
         check_organisation(who, wanted)
         return replace(who, permissions=who.permissions | {"account:read"})
-    if wanted is None and len(person.places) != 1:
+    if person.must_change_password or (wanted is None and len(person.places) != 1):
         return Principal("", f"user:{person.user_id}", Role.VIEWER, cookies.ACCOUNT, user_id=person.user_id)
     who = person.principal(cookies.place_of(person, wanted))
     return replace(who, permissions=who.permissions | cookies.ACCOUNT)
 
 
-async def signed_in(call: Call) -> SignedIn | None:
-    """The person whose cookie counts for this call; None where a key or token does, or nothing."""
+async def signed_in(call: Call, entering: bool = False) -> SignedIn | None:
+    """The person whose cookie counts for this call; None where a key or token does, or nothing.
+
+    `entering`: also one whose sign-in opens nothing yet.
+    """
     if "authorization" in call.headers:
         return None
     token = cookies.token_of(call.headers)
-    return None if token is None else await call.state.cookies.person(token, call.method, call.headers)
+    if token is None:
+        return None
+    return await call.state.cookies.person(token, call.method, call.headers, entering)
 
 
 #: The routes that are about a person rather than an organisation.
 ACCOUNT: Final = Front("native", PREFIXES, authenticate=by_person)
+#: Those that a person needs to finish a sign-in, or to end it.
+ENTRY: Final = Front("native", PREFIXES, authenticate=by_entering_person)
 routes = Routes(NATIVE, "people who sign in")
 
 
@@ -88,6 +103,9 @@ class Me(schemas.Shape):
     person: PersonView | None
     organisations: list[OrganisationPlace]
     csrf_token: str | None
+    must_change_password: bool = Field(
+        description="Another person chose the password: until POST /me/password nothing else is open."
+    )
 
 
 @routes.post(
@@ -116,7 +134,7 @@ async def welcome(call: Call, made: SignIn, status: int = 200, device: str | Non
     """Set the cookies, and tell the person who they are. `device` is the browser's id when it was known before."""
     person = await call.state.cookies.known(made.token)
     places = [place_json(place.id, place.name, place.role.value) for place in person.places]
-    only = person.places[0] if len(person.places) == 1 else None
+    only = person.places[0] if len(person.places) == 1 and not person.must_change_password else None
     who = person.principal(only) if only else None
     told = {
         "org_id": only.id if only else None,
@@ -126,6 +144,7 @@ async def welcome(call: Call, made: SignIn, status: int = 200, device: str | Non
         "person": {"id": person.user_id, "email": person.email, "name": person.name},
         "organisations": places,
         "csrf_token": person.csrf,
+        "must_change_password": person.must_change_password,
     }
     response = reply(told, status)
     cookies.give(response, made.token, cookies.is_https(call.scope, call.state.settings))
@@ -136,7 +155,7 @@ async def welcome(call: Call, made: SignIn, status: int = 200, device: str | Non
 @routes.post(
     "/logout",
     "account:write",
-    front=ACCOUNT,
+    front=ENTRY,
     query=NoParameters,
     answers=[Answer(204, "You are signed out.")],
     errors=(400,),
@@ -158,7 +177,7 @@ async def logout(call: Call) -> Response:
 @routes.get(
     "/me",
     "account:read",
-    front=ACCOUNT,
+    front=ENTRY,
     query=NoParameters,
     answers=[Answer(200, "Who calls.", Me)],
     errors=(400,),
@@ -166,7 +185,7 @@ async def logout(call: Call) -> Response:
 async def me(call: Call) -> Response:
     """Tell who the caller is and what it may do."""
     call.query(NoParameters)
-    who, person = call.principal, await signed_in(call)
+    who, person = call.principal, await signed_in(call, entering=True)
     return reply(
         {
             "org_id": who.org_id or None,
@@ -176,6 +195,7 @@ async def me(call: Call) -> Response:
             "person": person and {"id": person.user_id, "email": person.email, "name": person.name},
             "organisations": await _places(call, person),
             "csrf_token": person and person.csrf,
+            "must_change_password": person is not None and person.must_change_password,
         }
     )
 
@@ -227,7 +247,7 @@ class PasswordBody(Strict):
 @routes.post(
     "/me/password",
     "account:write",
-    front=ACCOUNT,
+    front=ENTRY,
     query=NoParameters,
     body=PasswordBody,
     answers=[Answer(204, "It is changed; every other sign-in of yours has ended.")],
@@ -237,13 +257,15 @@ async def change_password(call: Call) -> Response:
     """Change your password. Needs the present one."""
     call.query(NoParameters)
     body = await call.json(PasswordBody)
-    person = await signed_in(call)
+    person = await signed_in(call, entering=True)
     assert person is not None
     kept = await call.state.reader.one(lambda conn: members.person(conn, person.user_id))
     attempt = Attempt.of_sign_in(person.token_hash)
     if kept is None or not await sign_in.matches(call, attempt, body.current, kept["password_hash"]):
         await sign_in.note_failure(call, attempt, person.email, kept, "wrong_present_password")
         raise Unauthorized("The present password is wrong.", code="wrong_password", field="current")
+    if body.new == body.current:
+        raise InvalidRequest("The new password is the present one.", code="same_password", field="new")
     await sign_in.check_new(call, body.new, "new", person.email, person.name)
     fresh = await sign_in.hash_password(call, body.new)
     await call.state.write(

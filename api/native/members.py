@@ -25,7 +25,7 @@ from common.domain.run_request import Strict
 from common.services import logins
 from common.services import members as service
 from common.services.logins import Origin, SignIn
-from common.services.members import By, NewPerson
+from common.services.members import By
 from common.store import members
 from common.store.transaction import Tx
 
@@ -43,15 +43,6 @@ class MemberView(schemas.Shape):
     created_at: str
 
 
-class MemberBody(Strict):
-    """A person to make an account for."""
-
-    email: str = Field(max_length=emails.LONGEST)
-    name: str = Field("", max_length=200)
-    role: RoleName = Field("member", description="At most your own.")
-    password: str = Field(max_length=1024, description="The initial one, 10 to 256 characters.")
-
-
 class RoleBody(Strict):
     """A member's new role."""
 
@@ -63,6 +54,14 @@ class InvitationBody(Strict):
 
     email: str = Field(max_length=emails.LONGEST)
     role: RoleName = Field("member", description="At most your own.")
+
+
+class MemberBody(InvitationBody):
+    """A person to add."""
+
+    password: str | None = Field(
+        None, max_length=1024, description="Refused: a person sets their own, by the invitation's link."
+    )
 
 
 class InvitationView(schemas.Shape):
@@ -172,25 +171,24 @@ async def list_members(call: Call) -> Response:
     query=NoParameters,
     body=MemberBody,
     headers=("Idempotency-Key",),
-    answers=[Answer(201, "The member.", MemberView)],
+    answers=[Answer(201, "The invitation; hand its link to the person.", InvitationMade)],
     errors=(400, 409, 413, 415, 422),
 )
 async def add_member(call: Call) -> Response:
-    """Make an account with an initial password, and its place here.
+    """Invite a person, as POST /invitations does.
 
-    Who has an account already is invited instead.
+    Accounts are made by accepting an invitation alone: the person sets the password. Whether the address has an
+    account already makes no difference here.
     """
     call.query(NoParameters)
     body = await call.json(MemberBody)
-    person = NewPerson(emails.normalised(body.email), _printable(body.name, "name"), None)
-    await sign_in.check_new(call, body.password, "password", person.email, person.name)
-    known = NewPerson(person.email, person.name, await sign_in.hash_password(call, body.password))
-    return await idempotency.create(
-        call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: service.add(tx, call.org_id, known, Role(body.role), _by(call)),
-        lambda row: reply(member_json(row), 201),
-    )
+    if body.password is not None:
+        raise InvalidRequest(
+            "A person sets their own password: leave it out, and hand on the invitation's link.",
+            code="password_not_accepted",
+            field="password",
+        )
+    return await _invited(call, body)
 
 
 @routes.patch(
@@ -256,9 +254,11 @@ async def invite(call: Call) -> Response:
     The link works once, for seven days. An earlier invitation to the same address is void.
     """
     call.query(NoParameters)
-    body = await call.json(InvitationBody)
-    email = emails.normalised(body.email)
+    return await _invited(call, await call.json(InvitationBody))
 
+
+async def _invited(call: Call, body: InvitationBody) -> Response:
+    email = emails.normalised(body.email)
     return await create_with_secret(
         call,
         lambda tx: service.invite(tx, call.org_id, email, Role(body.role), _by(call)),
@@ -302,6 +302,8 @@ async def accept_invitation(call: Call) -> Response:
         kept = await sign_in.hash_password(call, body.password)
     else:
         proved = await sign_in.prove(call, email, body.password, _account_exists())
+        if proved.person["must_change_password"]:
+            raise cookies.password_change_needed()
         kept = proved.person["password_hash"]
     made = await call.state.write(
         _accept, body, person["id"] if person else None, kept, sign_in.origin_of(call)

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.domain.actors import ANONYMOUS, Actor
+from common.domain.actors import ANONYMOUS, Actor, person_of
 from common.domain.errors import Unauthorized
 from common.services.identity import hash_of
 from common.store import identity, logins, members
@@ -90,8 +90,11 @@ def end(tx: Tx, token_hash: str, user_id: str, actor: str) -> None:
 
 
 def change_password(tx: Tx, user_id: str, password_hash: str, keep: str | None, actor: str) -> None:
-    """Set a person's password; every sign-in but the one of the hash `keep` ends."""
-    members.set_password(tx, user_id, password_hash)
+    """Set a person's password; every sign-in but the one of the hash `keep` ends.
+
+    One that another person than its owner chooses must be changed before it opens anything.
+    """
+    members.set_password(tx, user_id, password_hash, must_change=person_of(actor) != user_id)
     logins.remove_others(tx, user_id, keep)
     note(tx, user_id, actor, "member.set_password", {})
 

@@ -22,9 +22,9 @@ def add(tx: Tx, row: Row) -> None:
 
 
 def get(conn: Connection, token_hash: str) -> Row | None:
-    """A sign-in with its person's `email` and `name`; expired ones too."""
+    """A sign-in with its person's `email`, `name` and `must_change_password`; expired ones too."""
     query = (
-        select(*_LOGIN, _USER.email, _USER.name)
+        select(*_LOGIN, _USER.email, _USER.name, _USER.must_change_password)
         .join(User.__table__, _USER.id == _LOGIN.user_id)
         .where(_LOGIN.token_hash == token_hash)
     )

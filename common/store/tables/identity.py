@@ -35,6 +35,7 @@ class User(SQLModel, table=True):
     email: str = c.text(length=320, unique=True)
     name: str = c.text(length=200)
     password_hash: str | None = c.text(nullable=True)
+    must_change_password: bool = c.flag()  # another person chose it: it opens nothing but its change
     created_at: float = c.instant()
 
 

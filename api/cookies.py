@@ -26,6 +26,7 @@ from common.services import logins as service
 from common.services.identity import hash_of
 from common.settings import Settings
 from common.store import logins, members
+from common.store.logins import Use
 
 NAME: Final = "runyard_session"
 #: Over https the name itself makes browsers refuse one that another host, or plain http, tries to set.
@@ -76,7 +77,7 @@ class CookieSessions:
     reader: Reader
     settings: Settings
     _known: dict[str, tuple[SignedIn | None, float]] = field(default_factory=dict)
-    _used: dict[str, float] = field(default_factory=dict)
+    _used: dict[str, Use] = field(default_factory=dict)
 
     async def person(self, token: str, method: str, headers: Headers, entering: bool = False) -> SignedIn:
         """Who has this cookie. `entering`: for calls that finish a sign-in, or end it.
@@ -91,7 +92,7 @@ class CookieSessions:
             _check_csrf(found, headers)
         if found.must_change_password and not entering:
             raise password_change_needed()
-        self._used[found.token_hash] = service.until(found.created_at, self.reader.db.clock.now())
+        self._used[found.token_hash] = service.used(found.created_at, self.reader.db.clock.now())
         return found
 
     async def known(self, token: str) -> SignedIn:
@@ -115,8 +116,8 @@ class CookieSessions:
         """Look everybody up afresh: somebody signed out, or a role was changed."""
         self._known.clear()
 
-    def drain_used(self) -> dict[str, float]:
-        """Until when the sign-ins used since the last call last, by hash."""
+    def drain_used(self) -> dict[str, Use]:
+        """The last uses of sign-ins since the last call, by hash."""
         used, self._used = self._used, {}
         return used
 

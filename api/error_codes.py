@@ -84,6 +84,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         400,
         "A password has 10 to 256 characters, is not easily guessed, and names neither you nor Runyard.",
     ),
+    "sign_in_not_found": (404, "There is no such sign-in of yours, or it has ended."),
     "member_not_found": (404, "There is no such member."),
     "invitation_not_found": (404, "The invitation was used, withdrawn, or has expired."),
     "organisation_not_found": (404, "There is no such organisation."),

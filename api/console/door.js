@@ -1,12 +1,8 @@
 // The door: signing in with a password or an API key, accepting an invitation, choosing an organisation.
 
+import { labelled } from "./account.js";
 import { form } from "./forms.js";
 import { api, h, key, person } from "./page.js";
-
-const labelled = (text, id, attributes) => {
-  const input = h("input", { id, required: true, spellcheck: "false", ...attributes });
-  return { input, nodes: [h("label", { for: id }, text), input] };
-};
 
 export function door(reason, opened) {
   const email = labelled("E-mail", "email", { type: "email", autocomplete: "username" });

@@ -36,6 +36,9 @@ export const badge = (status) =>
   h("span", { class: `badge ${status}` }, h("i", { "aria-hidden": "true" }), label(status));
 export const json = (value) => h("pre", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2));
 export const section = (title, ...children) => h("section", { class: "card" }, h("h2", {}, title), ...children);
+export const table = (titles, rows) =>
+  h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, titles.map((t) => h("th", {}, t)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell ?? "—")))))));
 export const empty = (text, more) => h("div", { class: "empty" }, h("p", {}, text), more);
 export const runLink = (id) => `#/runs/${encodeURIComponent(id)}`;
 

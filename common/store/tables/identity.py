@@ -61,7 +61,10 @@ class Login(SQLModel, table=True):
     user_id: str = c.ref()
     csrf: str = c.text(length=64)
     created_at: float = c.instant()
+    last_used_at: float | None = c.instant(nullable=True)
     expires_at: float = c.instant()
+    address: str | None = c.text(nullable=True, length=64)  # it was begun from
+    agent: str | None = c.text(nullable=True, length=300)  # the browser's own name
 
 
 class Invitation(SQLModel, table=True):

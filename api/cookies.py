@@ -24,6 +24,7 @@ from common.domain.errors import Forbidden, InvalidRequest, Unauthorized
 from common.domain.roles import Role, granted
 from common.services import logins as service
 from common.services.identity import hash_of
+from common.services.organisations import requires_second_factor
 from common.settings import Settings
 from common.store import logins, members
 from common.store.logins import Use
@@ -48,6 +49,7 @@ class Place:
     name: str
     role: Role
     active: bool
+    second_factor_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,12 @@ class SignedIn:
     created_at: float
     expires_at: float
     must_change_password: bool
+    second_factor_at: float | None  # since when the person has one
     places: tuple[Place, ...]
+
+    def lacks_second_factor(self, place: Place) -> bool:
+        """Whether this organisation requires a second factor, and the person has none."""
+        return place.second_factor_required and self.second_factor_at is None
 
     def principal(self, place: Place) -> Principal:
         """Who this person is in one of their organisations."""
@@ -139,11 +146,18 @@ def _one(conn: Connection, digest: str) -> SignedIn | None:
     if row is None:
         return None
     places = tuple(
-        Place(place["id"], place["name"], Role(place["role"]), place["active"])
+        Place(
+            place["id"],
+            place["name"],
+            Role(place["role"]),
+            place["active"],
+            requires_second_factor(place["settings"]),
+        )
         for place in members.organisations_of(conn, row["user_id"])
     )
     names = (
         "token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at", "must_change_password",
+        "second_factor_at",
     )  # fmt: skip
     return SignedIn(**{name: row[name] for name in names}, places=places)
 
@@ -159,8 +173,8 @@ def token_of(headers: Headers, *more: str) -> str | None:
 def place_of(person: SignedIn, wanted: str | None, needed: bool = False) -> Place:
     """The organisation a call is for; the only one needs no naming, unless it is `needed`.
 
-    Errors: `InvalidRequest` organisation_needed, `Forbidden` not_a_member, `Unauthorized`
-    organisation_inactive.
+    Errors: `InvalidRequest` organisation_needed, `Forbidden` not_a_member or second_factor_required,
+    `Unauthorized` organisation_inactive.
     """
     if wanted is None and (needed or len(person.places) > 1):
         raise InvalidRequest(
@@ -173,6 +187,12 @@ def place_of(person: SignedIn, wanted: str | None, needed: bool = False) -> Plac
         raise Forbidden("You are no member of this organisation.", code="not_a_member", field=ORG_HEADER)
     if not place.active:
         raise Unauthorized("This organisation is deactivated.", code="organisation_inactive")
+    if person.lacks_second_factor(place):
+        raise Forbidden(
+            "This organisation requires a second factor: enrol one with POST /me/second-factor, or on the console's "
+            "account page.",
+            code="second_factor_required",
+        )
     return place
 
 

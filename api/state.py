@@ -64,6 +64,9 @@ class State:
         self.rates = RateLimits(_redis(settings))
         self.sign_ins = SignInAttempts(_redis(settings))
         self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
+        self.codes = asyncio.Semaphore(
+            2
+        )  # codes of second factors at once, so that failures are counted between
         self.rules = RunRules.of(settings, self.sealer)
         self.files = FileStore.from_url(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")

@@ -9,7 +9,7 @@ import typer
 from common.domain import emails, passwords
 from common.domain.actors import OPERATOR
 from common.domain.roles import Role
-from common.services import logins
+from common.services import logins, second_factors
 from common.services import members as service
 from common.services.identity import DEFAULT
 from common.services.members import By
@@ -66,3 +66,18 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
         with store.begin() as tx:
             logins.change_password(tx, person["id"], passwords.hashed(password), None, OPERATOR)
     typer.echo(f"The password of {person['email']} is set; they must change it when they sign in.")
+
+
+@app.command()
+def reset_second_factor(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
+    """Take a person's second factor away, for who has lost the authenticator. All their sign-ins end."""
+    with opened() as (store, _):
+        with store.read() as conn:
+            person = members.person_by_email(conn, emails.normalised(email))
+        if person is None:
+            fail(f"Nobody signs in as {email}.")
+            return
+        with store.begin() as tx:
+            if not second_factors.remove(tx, person["id"], OPERATOR, end_sign_ins=True):
+                fail(f"{person['email']} has no second factor.")
+    typer.echo(f"{person['email']} signs in by password alone now; have them enrol a new second factor.")

@@ -1,4 +1,4 @@
-// The account of who signed in: their password, and where they are signed in.
+// The account of who signed in: their password, their second factor, and where they are signed in.
 
 import { form } from "./forms.js";
 import { api, button, empty, fill, get, h, person, section, table, toast, view, when } from "./page.js";
@@ -26,8 +26,9 @@ export async function account(main) {
   if (!me.person) return main.append(h("h1", {}, "Account"), empty("A key has no account: sign in with a password."));
   person.take(me);
   main.append(h("h1", {}, "Account"), h("p", { class: "sub" }, [me.person.name, me.person.email].filter(Boolean).join(" · ")),
-    section("Where you are signed in", list), passwordForm());
+    section("Where you are signed in", list), passwordForm(), h("div", { id: "factor" }));
   view.refresh = () => signIns(list);
+  await secondFactor(main.querySelector("#factor"));
   await view.refresh();
 }
 
@@ -50,4 +51,49 @@ function passwordForm() {
     toast("Changed. Every other sign-in has ended.");
     await view.refresh();
   }, "Change the password", [...current.nodes, ...wanted.nodes]));
+}
+
+const passwordField = (id) =>
+  labelled("Password", id, { type: "password", autocomplete: "current-password" });
+export const codeField = (id) =>
+  labelled("Code of the authenticator", id, { inputmode: "numeric", autocomplete: "one-time-code", maxlength: 64 });
+
+async function secondFactor(place) {
+  const { enrolled, recovery_codes_left: left } = await get("/me/second-factor");
+  const password = passwordField("factor-password");
+  if (!enrolled) {
+    return fill(place, section("Second factor", h("p", { class: "sub" },
+      "An authenticator on your phone gives a code that sign-ins need beside the password."), form(async () => {
+      enrolling(place, await api("POST", "/me/second-factor", { password: password.input.value }));
+    }, "Set up an authenticator", password.nodes)));
+  }
+  const code = codeField("factor-code");
+  const proof = () => ({ password: password.input.value, code: code.input.value });
+  fill(place, section("Second factor", h("p", { class: "sub" }, `In use. ${left} recovery codes are left.`),
+    form(async () => {
+      const made = await api("POST", "/me/second-factor/recovery-codes", proof());
+      recoveryCodes(place, made.recovery_codes, () => secondFactor(place));
+    }, "Make new recovery codes", [...password.nodes, ...code.nodes]),
+    button("Remove the second factor", async () => {
+      await api("POST", "/me/second-factor/remove", proof());
+      toast("The password alone counts from now on.");
+      await secondFactor(place);
+    }, "danger")));
+}
+
+export function enrolling(place, made, done = () => secondFactor(place)) { // the secret is shown now and never again
+  const code = codeField("factor-code");
+  fill(place, section("Second factor", h("p", {}, "Scan this with an authenticator, or type the secret into it."),
+    h("img", { src: made.qr, alt: "QR code of the secret", class: "qr" }), h("p", {}, h("code", { id: "secret" }, made.secret)),
+    form(async () => {
+      const { recovery_codes: codes } = await api("POST", "/me/second-factor/confirm", { code: code.input.value });
+      recoveryCodes(place, codes, done);
+    }, "Confirm", code.nodes)));
+  code.input.focus();
+}
+
+function recoveryCodes(place, codes, done) {
+  fill(place, section("Recovery codes", h("p", {}, "Keep these: each stands in for the authenticator once. ",
+    "They are not shown again."), h("pre", { id: "recovery" }, codes.join("\n")),
+  h("div", { class: "actions" }, button("I have kept them", done, "primary"))));
 }

@@ -1,7 +1,7 @@
 // The ops console: signing in, the sections, and their lists.
 
 import { account } from "./account.js";
-import { door, invitation, newPassword, places } from "./door.js";
+import { door, invitation, needsFactor, newPassword, places } from "./door.js";
 import { field, form, question } from "./forms.js";
 import { ROOT, api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, table,
   tell, toast, view, when } from "./page.js";
@@ -226,10 +226,17 @@ function ask({ node, first }) { // one card alone, before anything is open
 
 async function enter(me) { // what a person has to do first, then the console; a key has nothing to do
   if (me?.must_change_password) return ask(newPassword(enter));
+  if (me && !me.person.second_factor && await isClosed()) return ask(needsFactor(enter));
   return open();
 }
 
 const invited = () => location.hash.match(/^#\/invitation\/(.+)$/)?.[1];
+
+const isClosed = () => api("GET", "/tasks?limit=1").then(() => false, (error) => {
+  if (error.code === "second_factor_required") return true;
+  if (error.status === 403) return false;
+  throw error;
+});
 
 async function begin() { // with the key of this tab, or the cookie of somebody who signed in
   if (invited()) return signIn();

@@ -1,6 +1,6 @@
 // The door: signing in with a password or an API key, accepting an invitation, choosing an organisation.
 
-import { labelled } from "./account.js";
+import { codeField, enrolling, labelled } from "./account.js";
 import { form } from "./forms.js";
 import { api, h, key, person } from "./page.js";
 
@@ -10,11 +10,8 @@ export function door(reason, opened) {
   const typed = labelled("API key", "key", { type: "password", autocomplete: "off" });
   const node = h("section", { class: "card door" }, h("h1", {}, "Runyard"),
     h("p", { class: "bad", role: "alert" }, reason),
-    form(async () => {
-      const me = await api("POST", "/login", { email: email.input.value, password: password.input.value });
-      person.take(me);
-      await opened(me);
-    }, "Sign in", [...email.nodes, ...password.nodes]),
+    withCode((more) => api("POST", "/login", { email: email.input.value, password: password.input.value, ...more }),
+      opened, "Sign in", [...email.nodes, ...password.nodes]),
     h("p", { class: "or" }, "or"),
     form(async () => {
       key.value = typed.input.value.trim();
@@ -23,6 +20,38 @@ export function door(reason, opened) {
     }, "Sign in with this key", [...typed.nodes, h("small", {},
       "The first start writes one to admin.key in RUNYARD_HOME. It is kept until this tab is closed.")]));
   return { node, first: email.input };
+}
+
+function withCode(ask, opened, text, nodes) { // asks for the second factor of who has one
+  const code = codeField("code");
+  const more = h("div", { hidden: true }, code.nodes, h("small", {}, "Or a recovery code."));
+  return form(async () => {
+    const me = await ask(code.input.value ? { code: code.input.value } : {}).catch((error) => {
+      if (error.code !== "second_factor_needed" && error.code !== "wrong_code") throw error;
+      more.hidden = false;
+      code.input.focus();
+      if (error.code === "wrong_code") throw error;
+    });
+    if (!me) return;
+    person.take(me);
+    await opened(me);
+  }, text, [...nodes, more]);
+}
+
+export function needsFactor(opened) { // for who belongs to organisations that require a second factor
+  const password = labelled("Password", "password", { type: "password", autocomplete: "current-password" });
+  const node = h("section", { class: "card door" }, h("h1", {}, "Set up a second factor"));
+  const place = h("div", {});
+  const done = async () => {
+    const me = await api("GET", "/me");
+    person.take(me);
+    await opened(me);
+  };
+  place.append(form(async () => {
+    enrolling(place, await api("POST", "/me/second-factor", { password: password.input.value }), done);
+  }, "Set up an authenticator", [...password.nodes, h("small", {}, "Your organisation requires one.")]));
+  node.append(place);
+  return { node, first: password.input };
 }
 
 export function newPassword(opened) { // for who signed in with a password that another person chose
@@ -41,10 +70,9 @@ export function newPassword(opened) { // for who signed in with a password that 
 export function invitation(token, opened) { // its page's address holds the token behind the #: no server's log has it
   const name = labelled("Your name", "name", { autocomplete: "name", required: false });
   const password = labelled("Password", "password", { type: "password", autocomplete: "new-password" });
-  const node = h("section", { class: "card door" }, h("h1", {}, "Join Runyard"), form(async () => {
-    const body = { token, name: name.input.value, password: password.input.value };
-    const me = await api("POST", "/invitations/accept", body);
-    person.take(me);
+  const join = (more) =>
+    api("POST", "/invitations/accept", { token, name: name.input.value, password: password.input.value, ...more });
+  const node = h("section", { class: "card door" }, h("h1", {}, "Join Runyard"), withCode(join, async (me) => {
     location.hash = "#/runs";
     await opened(me);
   }, "Join", [...name.nodes, ...password.nodes, h("small", {},

@@ -19,7 +19,7 @@ from api.native.schemas import RoleName
 from api.operations import Answer, Front, Routes
 from api.sign_in_attempts import Attempt
 from common.domain import emails
-from common.domain.errors import InvalidRequest, Unauthorized
+from common.domain.errors import Forbidden, InvalidRequest, Unauthorized
 from common.domain.roles import Role
 from common.domain.run_request import Strict
 from common.services import logins as service
@@ -44,9 +44,15 @@ async def _caller(call: Call, person: SignedIn | None) -> Principal:
         who = await call.state.auth.bearer(header)
         check_organisation(who, wanted)
         return replace(who, permissions=who.permissions | {"account:read"})
+    of_account = Principal("", f"user:{person.user_id}", Role.VIEWER, cookies.ACCOUNT, user_id=person.user_id)
     if person.must_change_password or (wanted is None and len(person.places) != 1):
-        return Principal("", f"user:{person.user_id}", Role.VIEWER, cookies.ACCOUNT, user_id=person.user_id)
-    who = person.principal(cookies.place_of(person, wanted))
+        return of_account
+    try:
+        who = person.principal(cookies.place_of(person, wanted))
+    except Forbidden as refusal:
+        if refusal.code == "second_factor_required":  # which the person has yet to enrol
+            return of_account
+        raise
     return replace(who, permissions=who.permissions | cookies.ACCOUNT)
 
 
@@ -75,6 +81,9 @@ class LoginBody(Strict):
 
     email: str = Field(max_length=emails.LONGEST)
     password: str = Field(max_length=1024)
+    code: str | None = Field(
+        None, max_length=64, description="Of the second factor, for who has one; or a recovery code."
+    )
 
 
 class OrganisationPlace(schemas.Shape):
@@ -91,6 +100,7 @@ class PersonView(schemas.Shape):
     id: str
     email: str
     name: str
+    second_factor: bool = Field(description="Whether sign-ins need a code beside the password.")
 
 
 class Me(schemas.Shape):
@@ -119,6 +129,8 @@ class Me(schemas.Shape):
 async def login(call: Call) -> Response:
     """Sign in with e-mail address and password.
 
+    Who has a second factor sends its code too (401 `second_factor_needed`).
+
     Sets a cookie that scripts cannot read. Calls by cookie that change something need `csrf_token` in
     X-CSRF-Token. It lasts 12 hours after its last use, 30 days at most.
     """
@@ -126,23 +138,24 @@ async def login(call: Call) -> Response:
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(LoginBody)
     email = body.email.strip().lower()
-    proved = await sign_in.prove(call, email, body.password, sign_in.wrong_password())
+    proved = await sign_in.prove(call, email, body.password, body.code, sign_in.wrong_password())
     return await welcome(call, await sign_in.begin(call, proved, body.password), device=proved.device)
 
 
 async def welcome(call: Call, made: SignIn, status: int = 200, device: str | None = None) -> Response:
     """Set the cookies, and tell the person who they are. `device` is the browser's id when it was known before."""
     person = await call.state.cookies.known(made.token)
-    places = [place_json(place.id, place.name, place.role.value) for place in person.places]
     only = person.places[0] if len(person.places) == 1 and not person.must_change_password else None
+    if only is not None and person.lacks_second_factor(only):
+        only = None
     who = person.principal(only) if only else None
     told = {
         "org_id": only.id if only else None,
         "actor": f"user:{person.user_id}",
         "role": only.role.value if only else None,
         "permissions": sorted((who.permissions if who else frozenset()) | cookies.ACCOUNT),
-        "person": {"id": person.user_id, "email": person.email, "name": person.name},
-        "organisations": places,
+        "person": person_json(person),
+        "organisations": places_json(person),
         "csrf_token": person.csrf,
         "must_change_password": person.must_change_password,
     }
@@ -192,7 +205,7 @@ async def me(call: Call) -> Response:
             "actor": who.actor,
             "role": who.role.value if who.org_id else None,
             "permissions": sorted(who.permissions),
-            "person": person and {"id": person.user_id, "email": person.email, "name": person.name},
+            "person": person and person_json(person),
             "organisations": await _places(call, person),
             "csrf_token": person and person.csrf,
             "must_change_password": person is not None and person.must_change_password,
@@ -222,19 +235,25 @@ async def list_organisations(call: Call) -> Response:
 
 async def _places(call: Call, person: SignedIn | None) -> list[dict[str, Any]]:
     if person is not None:
-        return [place_json(place.id, place.name, place.role.value) for place in person.places]
+        return places_json(person)
     who = call.principal
 
     def name(conn: Connection) -> str:
         found = identity.organisation(conn, who.org_id)
         return str(found["name"]) if found else ""
 
-    return [place_json(who.org_id, await call.state.reader.one(name), who.role.value)]
+    return [{"id": who.org_id, "name": await call.state.reader.one(name), "role": who.role.value}]
 
 
-def place_json(org_id: str, name: str, role: str) -> dict[str, Any]:
-    """An organisation as its members see it."""
-    return {"id": org_id, "name": name, "role": role}
+def places_json(person: SignedIn) -> list[dict[str, Any]]:
+    """The organisations of a person as they see them."""
+    return [{"id": place.id, "name": place.name, "role": place.role.value} for place in person.places]
+
+
+def person_json(person: SignedIn) -> dict[str, Any]:
+    """A person as they see themselves."""
+    has_factor = person.second_factor_at is not None
+    return {"id": person.user_id, "email": person.email, "name": person.name, "second_factor": has_factor}
 
 
 class PasswordBody(Strict):

@@ -97,6 +97,11 @@ class Acceptance(Strict):
         max_length=1024,
         description="Of the account this address has; else the one to sign in with from now on.",
     )
+    code: str | None = Field(
+        None,
+        max_length=64,
+        description="Of the second factor that the account has, if any; or a recovery code.",
+    )
 
 
 def member_json(row: dict[str, Any]) -> dict[str, Any]:
@@ -301,7 +306,7 @@ async def accept_invitation(call: Call) -> Response:
         await sign_in.check_new(call, body.password, "password", email, body.name)
         kept = await sign_in.hash_password(call, body.password)
     else:
-        proved = await sign_in.prove(call, email, body.password, _account_exists())
+        proved = await sign_in.prove(call, email, body.password, body.code, _account_exists())
         if proved.person["must_change_password"]:
             raise cookies.password_change_needed()
         kept = proved.person["password_hash"]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import cookies, devices
 from api.call import Call
 from api.sign_in_attempts import Attempt
 from common.domain import passwords
-from common.domain.actors import Actor
 from common.domain.errors import RunyardError, Unauthorized
 from common.domain.networks import shown
 from common.services import logins as service
+from common.services import second_factors as factors
 from common.services.logins import Origin, SignIn
-from common.store import members
+from common.store import members, second_factors
 
 log = structlog.get_logger()
 FRONT: Final = "native"
@@ -25,11 +26,15 @@ FRONT: Final = "native"
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """A person who knows their password: their row, and the id of their device when it was known before."""
+    """A person who has proved who they are: their row, and the id of their device when it was known before.
+
+    `factor` is how the code of their second factor was known; None for who has none.
+    """
 
     person: dict[str, Any]
     device: str | None
     attempt: Attempt
+    factor: str | None = None
 
 
 def host_of(call: Call) -> str:
@@ -43,16 +48,16 @@ def origin_of(call: Call) -> Origin:
     return Origin(shown(host_of(call)), call.headers.get("user-agent", "")[:300], FRONT)
 
 
-async def prove(call: Call, email: str, password: str, refusal: RunyardError) -> Proved:
+async def prove(call: Call, email: str, password: str, code: str | None, refusal: RunyardError) -> Proved:
     """The person of this address, whose password this is; else `refusal`, with the failure counted and audited.
 
-    Error also: `TooManyRequests` too_many_sign_ins.
+    Errors also: `TooManyRequests` too_many_sign_ins, `Unauthorized` second_factor_needed or wrong_code.
     """
     state, token = call.state, devices.token_of(call.headers)
     attempt, device = Attempt.of(email, host_of(call)), None
     if token is None:
         await state.sign_ins.check(attempt)
-    person = await state.reader.one(lambda conn: members.person_by_email(conn, email))
+    person, factor = await state.reader.one(lambda conn: _person(conn, email))
     if (known := devices.known(token, state.sealer, person, state.now())) is not None:
         own = Attempt.of(email, host_of(call), known)
         if not await state.sign_ins.is_paused(own):  # one that failed too often is as good as unknown
@@ -61,7 +66,34 @@ async def prove(call: Call, email: str, password: str, refusal: RunyardError) ->
         await note_failure(call, attempt, email, person, "wrong_password")
         raise refusal
     assert person is not None
-    return Proved(person, device, attempt)
+    proved = Proved(person, device, attempt)
+    return replace(proved, factor=await _code_of(call, proved, code)) if factor else proved
+
+
+def _person(conn: Connection, email: str) -> tuple[dict[str, Any] | None, bool]:
+    """The person of an address, and whether they have a second factor."""
+    person = members.person_by_email(conn, email)
+    factor = None if person is None else second_factors.get(conn, person["id"])
+    return person, factor is not None and factor["confirmed_at"] is not None
+
+
+async def _code_of(call: Call, proved: Proved, code: str | None) -> str:
+    """How the code was known. The password alone clears no count, so that it buys no further guesses of codes."""
+    if not code:
+        raise Unauthorized(
+            "Send the code of your second factor in `code`, or a recovery code.",
+            code="second_factor_needed",
+            field="code",
+        )
+    async with call.state.codes:
+        await call.state.sign_ins.check(proved.attempt)
+        known = await call.state.write(factors.use, proved.person["id"], code, call.state.sealer)
+        if known is None:
+            await call.state.sign_ins.failed(proved.attempt)
+    if known is None:
+        await note_failure(call, proved.attempt, proved.person["email"], proved.person, "wrong_code")
+        raise wrong_code()
+    return known
 
 
 async def matches(call: Call, attempt: Attempt, password: str, kept: str | None) -> bool:
@@ -98,7 +130,9 @@ async def begin(call: Call, proved: Proved, password: str) -> SignIn:
     """Sign the person in."""
     kept = proved.person["password_hash"]
     fresh = await hash_password(call, password) if passwords.outdated(kept) else None
-    made = await call.state.write(service.begin, proved.person["id"], kept, fresh, origin_of(call))
+    made = await call.state.write(
+        service.begin, proved.person["id"], kept, fresh, origin_of(call), proved.factor
+    )
     await succeeded(call, proved)
     return made
 
@@ -138,6 +172,10 @@ def wrong_password() -> Unauthorized:
     return Unauthorized("The e-mail address or the password is wrong.", code="wrong_password")
 
 
-def actor_of(user_id: str) -> Actor:
-    """A person as the audit log names them."""
-    return Actor(f"user:{user_id}", FRONT)
+def wrong_code() -> Unauthorized:
+    """The answer to a code that is wrong or was used before."""
+    return Unauthorized(
+        "The code is wrong, or was used before: wait for the authenticator's next one.",
+        code="wrong_code",
+        field="code",
+    )

@@ -39,11 +39,16 @@ class Origin:
 
 
 def begin(
-    tx: Tx, user_id: str, seen_hash: str, new_hash: str | None = None, origin: Origin | None = None
+    tx: Tx,
+    user_id: str,
+    seen_hash: str,
+    new_hash: str | None = None,
+    origin: Origin | None = None,
+    factor: str | None = None,
 ) -> SignIn:
     """Sign in a person whose password matched `seen_hash`; `new_hash` replaces one made at an old cost.
 
-    It is audited in each of their organisations when its origin is known.
+    It is audited in each of their organisations when its origin is known, with the second `factor` that was used.
 
     Error: `Unauthorized` wrong_password when the password was changed meanwhile.
     """
@@ -66,7 +71,7 @@ def begin(
     )
     logins.keep_newest(tx, user_id, MOST)
     if origin is not None:
-        data = {"address": origin.address, "agent": origin.agent}
+        data = {"address": origin.address, "agent": origin.agent, "second_factor": factor}
         note(tx, user_id, Actor(f"user:{user_id}", origin.front), "sign_in.succeed", data)
     return made
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from common.store.tables.query import Login, User
+from common.store.tables.query import Login, SecondFactor, User
 from common.store.transaction import Tx
 
 _LOGIN = Login.__table__.c
 _USER = User.__table__.c
+_FACTOR = SecondFactor.__table__.c
 Row = dict[str, Any]
 
 
@@ -31,10 +32,17 @@ def add(tx: Tx, row: Row) -> None:
 
 
 def get(conn: Connection, token_hash: str) -> Row | None:
-    """A sign-in with its person's `email`, `name` and `must_change_password`; expired ones too."""
+    """A sign-in, expired ones too, with its person's `email`, `name`, `must_change_password`, `second_factor_at`."""
     query = (
-        select(*_LOGIN, _USER.email, _USER.name, _USER.must_change_password)
+        select(
+            *_LOGIN,
+            _USER.email,
+            _USER.name,
+            _USER.must_change_password,
+            _FACTOR.confirmed_at.label("second_factor_at"),
+        )
         .join(User.__table__, _USER.id == _LOGIN.user_id)
+        .outerjoin(SecondFactor.__table__, _FACTOR.user_id == _LOGIN.user_id)
         .where(_LOGIN.token_hash == token_hash)
     )
     row = conn.execute(query).first()

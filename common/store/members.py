@@ -54,9 +54,9 @@ def set_password(tx: Tx, user_id: str, password_hash: str, must_change: bool | N
 
 
 def organisations_of(conn: Connection, user_id: str) -> list[Row]:
-    """Organisations a person belongs to, the first joined first: id, name, role, active, created_at."""
+    """Organisations a person belongs to, the first joined first: id, name, role, active, settings, created_at."""
     query = (
-        select(_ORG.id, _ORG.name, _ORG.active, _ORG.created_at, _MEMBER.role)
+        select(_ORG.id, _ORG.name, _ORG.active, _ORG.settings, _ORG.created_at, _MEMBER.role)
         .join(Member.__table__, _MEMBER.org_id == _ORG.id)
         .where(_MEMBER.user_id == user_id)
         .order_by(_MEMBER.created_at, _ORG.id)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -92,3 +93,51 @@ def test_a_password_that_the_operator_set_is_changed_before_the_console_opens(
     page.get_by_label("New password").fill("my own quiet herons")
     page.get_by_role("button", name="Change the password").click()
     expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+
+
+def test_a_person_sets_up_an_authenticator_and_signs_in_with_its_code_and_a_recovery_code(
+    page: Page, stack: Stack
+) -> None:
+    join(page, stack, "totp@example.com", "a fine password")
+    page.get_by_role("link", name="Account").click()
+    page.locator("#factor-password").fill("a fine password")
+    page.get_by_role("button", name="Set up an authenticator").click()
+    expect(page.get_by_alt_text("QR code of the secret")).to_be_visible()
+    assert page.get_by_alt_text("QR code of the secret").evaluate("image => image.naturalWidth") > 0
+    totp = pyotp.TOTP(page.locator("#secret").inner_text())
+    page.get_by_label("Code of the authenticator").fill(totp.now())
+    page.get_by_role("button", name="Confirm").click()
+    codes = page.locator("#recovery").inner_text().split()
+    assert len(codes) == 10
+    page.get_by_role("button", name="I have kept them").click()
+    expect(page.locator("#factor")).to_contain_text("10 recovery codes are left")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("E-mail").fill("totp@example.com")
+    page.get_by_label("Password").fill("a fine password")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    code = page.get_by_label("Code of the authenticator")
+    code.fill("000000")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.locator("#toasts")).to_contain_text("The code is wrong")
+    code.fill(codes[0])
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_role("heading", name="Account")).to_be_visible()
+
+
+def test_where_an_organisation_requires_one_it_is_set_up_before_the_console_opens(
+    page: Page, stack: Stack
+) -> None:
+    join(page, stack, "late@example.com", "a fine password")
+    required = {"second_factor_required": True}
+    assert stack.request("PATCH", "/api/v1/organisation", required)[0] == 200
+    try:
+        page.reload()
+        page.get_by_label("Password").fill("a fine password")
+        page.get_by_role("button", name="Set up an authenticator").click()
+        totp = pyotp.TOTP(page.locator("#secret").inner_text())
+        page.get_by_label("Code of the authenticator").fill(totp.now())
+        page.get_by_role("button", name="Confirm").click()
+        page.get_by_role("button", name="I have kept them").click()
+        expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    finally:
+        stack.request("PATCH", "/api/v1/organisation", {"second_factor_required": False})

@@ -16,7 +16,7 @@ from common.domain import sign_in_pauses
 from common.domain.roles import Role
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
-from tests.people import PASSWORD, browser, organisation, person
+from tests.people import PASSWORD, browser, hash_cheaply, organisation, person
 
 PROXIED = "x-forwarded-for"
 STRICT = sign_in_pauses.EMAIL_AND_NETWORK
@@ -30,8 +30,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 @pytest.fixture(autouse=True)
-def now(api: Api) -> list[float]:
-    """No failures of other tests, and a clock that the test moves."""
+def now(api: Api, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """No failures of other tests, cheap hashes, and a clock that the test moves."""
+    hash_cheaply(monkeypatch)
     found = [1000.0]
     api.state.sign_ins = SignInAttempts("")
     api.state.sign_ins.counts[:] = [LocalCounts(clock=lambda: found[0])]

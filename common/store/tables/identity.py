@@ -67,6 +67,28 @@ class Login(SQLModel, table=True):
     agent: str | None = c.text(nullable=True, length=300)  # the browser's own name
 
 
+class SecondFactor(SQLModel, table=True):
+    """A person's authenticator (TOTP); it counts once it is confirmed."""
+
+    __tablename__ = "second_factors"
+
+    user_id: str = c.key()
+    secret: bytes = c.blob(nullable=False)  # sealed
+    last_step: int = c.integer(-1)  # of the last code used: none of it or of an earlier one counts again
+    confirmed_at: float | None = c.instant(nullable=True)
+    created_at: float = c.instant()
+
+
+class RecoveryCode(SQLModel, table=True):
+    """A code that stands in for a person's authenticator once; only its hash is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    user_id: str = c.key()
+    code_hash: str = c.key()
+    created_at: float = c.instant()
+
+
 class Invitation(SQLModel, table=True):
     """A place in an organisation that waits for a person; only the hash of its one-time link is kept."""
 

@@ -17,7 +17,7 @@ from common.domain.roles import Role
 from common.services import identity as service
 from common.services import logins, members
 from common.settings import Settings
-from common.store import identity, migrate
+from common.store import identity, migrate, second_factors
 from common.store import members as member_rows
 from common.store.database import Database
 from common.store.transaction import Store
@@ -139,6 +139,18 @@ def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store:
     assert run("members", "set-password", "nobody@example.com", input=typed).exit_code == 1
     guessed = run("members", "set-password", "boss@example.com", input="qwertyuiop\nqwertyuiop\n")
     assert (guessed.exit_code, "guessed" in guessed.stderr) == (1, True)
+
+
+def test_the_operator_resets_a_second_factor(store: Store, run: Run) -> None:
+    with store.begin() as tx:
+        user_id = member_rows.insert_person(tx, "lost@example.com", "Lost", "kept")
+        second_factors.put(tx, user_id, b"sealed")
+    assert run("members", "reset-second-factor", "Lost@example.com").exit_code == 0
+    with store.read() as conn:
+        assert second_factors.get(conn, user_id) is None
+    again = run("members", "reset-second-factor", "lost@example.com")
+    assert (again.exit_code, "no second factor" in again.stderr) == (1, True)
+    assert run("members", "reset-second-factor", "nobody@example.com").exit_code == 1
 
 
 def test_manifests_and_python_files_are_published_and_listed(

@@ -24,8 +24,10 @@ from common.domain.errors import Forbidden, InvalidRequest, Unauthorized
 from common.domain.roles import Role, granted
 from common.services import logins as service
 from common.services.identity import hash_of
+from common.services.organisations import requires_second_factor
 from common.settings import Settings
 from common.store import logins, members
+from common.store.logins import Use
 
 NAME: Final = "runyard_session"
 #: Over https the name itself makes browsers refuse one that another host, or plain http, tries to set.
@@ -47,6 +49,7 @@ class Place:
     name: str
     role: Role
     active: bool
+    second_factor_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,13 @@ class SignedIn:
     csrf: str
     created_at: float
     expires_at: float
+    must_change_password: bool
+    second_factor_at: float | None  # since when the person has one
     places: tuple[Place, ...]
+
+    def lacks_second_factor(self, place: Place) -> bool:
+        """Whether this organisation requires a second factor, and the person has none."""
+        return place.second_factor_required and self.second_factor_at is None
 
     def principal(self, place: Place) -> Principal:
         """Who this person is in one of their organisations."""
@@ -75,17 +84,22 @@ class CookieSessions:
     reader: Reader
     settings: Settings
     _known: dict[str, tuple[SignedIn | None, float]] = field(default_factory=dict)
-    _used: dict[str, float] = field(default_factory=dict)
+    _used: dict[str, Use] = field(default_factory=dict)
 
-    async def person(self, token: str, method: str, headers: Headers) -> SignedIn:
-        """Who has this cookie; `Unauthorized` session_expired, `Forbidden` csrf_refused."""
+    async def person(self, token: str, method: str, headers: Headers, entering: bool = False) -> SignedIn:
+        """Who has this cookie. `entering`: for calls that finish a sign-in, or end it.
+
+        Errors: `Unauthorized` session_expired, `Forbidden` csrf_refused, password_change_needed (unless entering).
+        """
         found = await self._look_up(hash_of(token)) if len(token) <= _LONGEST_TOKEN else None
         if found is None or found.expires_at <= self.reader.db.clock.now():
             raise Unauthorized("You are signed out; sign in again.", code="session_expired")
         check_same_site(method, headers, self.settings)
         if method not in _SAFE:
             _check_csrf(found, headers)
-        self._used[found.token_hash] = service.until(found.created_at, self.reader.db.clock.now())
+        if found.must_change_password and not entering:
+            raise password_change_needed()
+        self._used[found.token_hash] = service.used(found.created_at, self.reader.db.clock.now())
         return found
 
     async def known(self, token: str) -> SignedIn:
@@ -109,10 +123,18 @@ class CookieSessions:
         """Look everybody up afresh: somebody signed out, or a role was changed."""
         self._known.clear()
 
-    def drain_used(self) -> dict[str, float]:
-        """Until when the sign-ins used since the last call last, by hash."""
+    def drain_used(self) -> dict[str, Use]:
+        """The last uses of sign-ins since the last call, by hash."""
         used, self._used = self._used, {}
         return used
+
+
+def password_change_needed() -> Forbidden:
+    """The refusal of a password that another person chose, wherever it is used but for its change."""
+    return Forbidden(
+        "Another person chose your password: change it with POST /me/password first.",
+        code="password_change_needed",
+    )
 
 
 def _signed_in(conn: Connection, digests: Sequence[str]) -> list[SignedIn | None]:
@@ -124,10 +146,19 @@ def _one(conn: Connection, digest: str) -> SignedIn | None:
     if row is None:
         return None
     places = tuple(
-        Place(place["id"], place["name"], Role(place["role"]), place["active"])
+        Place(
+            place["id"],
+            place["name"],
+            Role(place["role"]),
+            place["active"],
+            requires_second_factor(place["settings"]),
+        )
         for place in members.organisations_of(conn, row["user_id"])
     )
-    names = ("token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at")
+    names = (
+        "token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at", "must_change_password",
+        "second_factor_at",
+    )  # fmt: skip
     return SignedIn(**{name: row[name] for name in names}, places=places)
 
 
@@ -142,8 +173,8 @@ def token_of(headers: Headers, *more: str) -> str | None:
 def place_of(person: SignedIn, wanted: str | None, needed: bool = False) -> Place:
     """The organisation a call is for; the only one needs no naming, unless it is `needed`.
 
-    Errors: `InvalidRequest` organisation_needed, `Forbidden` not_a_member, `Unauthorized`
-    organisation_inactive.
+    Errors: `InvalidRequest` organisation_needed, `Forbidden` not_a_member or second_factor_required,
+    `Unauthorized` organisation_inactive.
     """
     if wanted is None and (needed or len(person.places) > 1):
         raise InvalidRequest(
@@ -156,6 +187,12 @@ def place_of(person: SignedIn, wanted: str | None, needed: bool = False) -> Plac
         raise Forbidden("You are no member of this organisation.", code="not_a_member", field=ORG_HEADER)
     if not place.active:
         raise Unauthorized("This organisation is deactivated.", code="organisation_inactive")
+    if person.lacks_second_factor(place):
+        raise Forbidden(
+            "This organisation requires a second factor: enrol one with POST /me/second-factor, or on the console's "
+            "account page.",
+            code="second_factor_required",
+        )
     return place
 
 

@@ -16,6 +16,7 @@ from api.catalogue import Catalogue
 from api.cookies import CookieSessions
 from api.rate_limits import RateLimits
 from api.reading import Reader, in_time, unavailable
+from api.sign_in_attempts import SignInAttempts
 from api.tokens import Tokens
 from common import descriptors
 from common.broker.application import application
@@ -61,8 +62,11 @@ class State:
         self.cookies = CookieSessions(self.reader, settings)
         self.agents = Catalogue(self.reader)
         self.rates = RateLimits(_redis(settings))
-        self.own_rates = RateLimits("")  # counts on when Redis is away
+        self.sign_ins = SignInAttempts(_redis(settings))
         self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
+        self.codes = asyncio.Semaphore(
+            2
+        )  # codes of second factors at once, so that failures are counted between
         self.rules = RunRules.of(settings, self.sealer)
         self.files = FileStore.from_url(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
@@ -106,6 +110,7 @@ class State:
             self._noting.cancel()
         await self.follower.close()
         await self.rates.close()
+        await self.sign_ins.close()
         try:
             await self._note_use()
         except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending

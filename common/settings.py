@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from common.domain import addresses, broker_urls
+from common.domain import addresses, broker_urls, networks
 from common.domain.errors import ConfigurationError
 
 PREFIX = "RUNYARD_"
@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "",
         description="Base URL callers reach this server by, path prefix included; default http://host:port.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Comma-separated addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto "
+        "count; none by default.",
     )
     database_pooler: str = Field(
         "",
@@ -179,6 +184,12 @@ class Settings(BaseSettings):
     def _check_public_url(cls, value: str) -> str:
         return addresses.base_url(value)
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        networks.trusted_proxies(value)
+        return value
+
     @field_validator("host")
     @classmethod
     def _bare_host(cls, value: str) -> str:
@@ -222,6 +233,11 @@ class Settings(BaseSettings):
     def files(self) -> str:
         """Where attachments are stored."""
         return self.files_url or str(self.home.resolve() / "files")
+
+    @property
+    def proxies(self) -> list[str]:
+        """Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto count."""
+        return networks.trusted_proxies(self.trusted_proxies)
 
     @property
     def agent_sources(self) -> list[str]:

@@ -9,11 +9,11 @@ import typer
 from common.domain import emails, passwords
 from common.domain.actors import OPERATOR
 from common.domain.roles import Role
-from common.services import logins
+from common.services import logins, second_factors
 from common.services import members as service
 from common.services.identity import DEFAULT
 from common.services.members import By
-from common.store import identity, members
+from common.store import members
 from launch.installation import fail, opened, organisation
 from launch.keys import Org, instant
 from launch.listing import AsJson, tell
@@ -51,18 +51,33 @@ def list_members(org: Org = DEFAULT, as_json: AsJson = False) -> None:
 
 @app.command()
 def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
-    """Set a person's password, asked for without showing it. All their sign-ins end."""
+    """Set a password, asked for without showing it, for who forgot theirs. All their sign-ins end.
+
+    It opens nothing until the person has changed it at their next sign-in.
+    """
     password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
     with opened() as (store, _):
-        passwords.check(password)
         with store.read() as conn:
             person = members.person_by_email(conn, emails.normalised(email))
-            if person is None:
-                fail(f"Nobody signs in as {email}.")
-                return
-            places = members.organisations_of(conn, person["id"])
+        if person is None:
+            fail(f"Nobody signs in as {email}.")
+            return
+        passwords.check(password, "password", person["email"], [person["name"]])
         with store.begin() as tx:
-            logins.change_password(tx, person["id"], passwords.hashed(password))
-            for place in places:
-                identity.audit(tx, place["id"], OPERATOR, "member.set_password", person["id"])
-    typer.echo(f"The password of {person['email']} is set.")
+            logins.change_password(tx, person["id"], passwords.hashed(password), None, OPERATOR)
+    typer.echo(f"The password of {person['email']} is set; they must change it when they sign in.")
+
+
+@app.command()
+def reset_second_factor(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
+    """Take a person's second factor away, for who has lost the authenticator. All their sign-ins end."""
+    with opened() as (store, _):
+        with store.read() as conn:
+            person = members.person_by_email(conn, emails.normalised(email))
+        if person is None:
+            fail(f"Nobody signs in as {email}.")
+            return
+        with store.begin() as tx:
+            if not second_factors.remove(tx, person["id"], OPERATOR, end_sign_ins=True):
+                fail(f"{person['email']} has no second factor.")
+    typer.echo(f"{person['email']} signs in by password alone now; have them enrol a new second factor.")

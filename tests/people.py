@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
+import pytest
 
+from common.domain import passwords
 from common.domain.roles import Role
 from common.services import identity as keys
 from common.services import logins
@@ -18,6 +20,12 @@ from tests.hall import Api
 #: A password at a cost that tests can pay (2^4 rounds), and what is kept of it.
 PASSWORD = "as good as any other"
 KEPT = "scrypt$4$8$1$c2FsdHNhbHRzYWx0c2FsdA==$PlZ24mx995TMMwgoarXfilS/Xi7jUya6LLv/pimoBzk="
+
+
+def hash_cheaply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let new hashes cost what `KEPT` does, for tests that sign in often: else the first sign-in renews it."""
+    monkeypatch.setattr(passwords, "_LOG_N", 4)
+    monkeypatch.setattr(passwords, "_P", 1)
 
 
 def organisation(api: Api, name: str = "other") -> str:

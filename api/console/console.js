@@ -1,9 +1,10 @@
 // The ops console: signing in, the sections, and their lists.
 
-import { door, invitation, places } from "./door.js";
+import { account } from "./account.js";
+import { door, invitation, needsFactor, newPassword, places } from "./door.js";
 import { field, form, question } from "./forms.js";
-import { ROOT, api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, tell,
-  toast, view, when } from "./page.js";
+import { ROOT, api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, table,
+  tell, toast, view, when } from "./page.js";
 import { run } from "./run.js";
 
 const STATUSES = ["pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed",
@@ -12,7 +13,7 @@ const SECTIONS = { runs: "Runs", inbox: "Inbox", agents: "Agents", schedules: "S
   limits: "Limits", workers: "Workers" };
 const OPTIONAL = { schedules: "/schedules", webhooks: "/webhooks" }; // shown when the server has their routes
 const VIEWS = { runs: (id) => (id ? run(id) : runs()), inbox, agents: (name) => (name ? agent(name) : agents()),
-  schedules, webhooks, limits, workers };
+  schedules, webhooks, limits, workers, account: () => account(main) };
 
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
@@ -134,11 +135,6 @@ async function agent(name) {
 
 /* ---- limits, workers, and lists of other things ---- */
 
-function table(titles, rows) {
-  return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, titles.map((t) => h("th", {}, t)))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell ?? "—")))))));
-}
-
 async function limits() {
   const page = await get("/limits");
   main.append(h("h1", {}, "Limits"), page.data.length ? table(
@@ -208,7 +204,7 @@ async function route() {
   const { signal } = view.shown;
   const [name, id] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
   const name_ = name in VIEWS ? name : "runs";
-  document.title = `${SECTIONS[name_]} · Runyard`;
+  document.title = `${SECTIONS[name_] ?? "Account"} · Runyard`;
   nav.querySelectorAll("a").forEach((a) => a.setAttribute("aria-current", a.dataset.key === name_ ? "page" : "false"));
   main.replaceChildren();
   try { await VIEWS[name_](id); } catch (error) {
@@ -217,24 +213,38 @@ async function route() {
 }
 
 function signIn(reason = "") {
+  const token = invited();
+  ask(token ? invitation(token, enter) : door(reason, enter));
+}
+
+function ask({ node, first }) { // one card alone, before anything is open
   document.getElementById("top").hidden = true;
   view.shown.abort();
-  const token = invited();
-  const { node, first } = token ? invitation(token, open) : door(reason, open);
   main.replaceChildren(node);
   first.focus();
 }
 
+async function enter(me) { // what a person has to do first, then the console; a key has nothing to do
+  if (me?.must_change_password) return ask(newPassword(enter));
+  if (me && !me.person.second_factor && await isClosed()) return ask(needsFactor(enter));
+  return open();
+}
+
 const invited = () => location.hash.match(/^#\/invitation\/(.+)$/)?.[1];
+
+const isClosed = () => api("GET", "/tasks?limit=1").then(() => false, (error) => {
+  if (error.code === "second_factor_required") return true;
+  if (error.status === 403) return false;
+  throw error;
+});
 
 async function begin() { // with the key of this tab, or the cookie of somebody who signed in
   if (invited()) return signIn();
-  if (!key.value) {
-    const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
-    if (!me?.csrf_token) return signIn();
-    person.take(me);
-  }
-  return open();
+  if (key.value) return open();
+  const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
+  if (!me?.csrf_token) return signIn();
+  person.take(me);
+  return enter(me);
 }
 
 async function leave() {
@@ -246,6 +256,7 @@ async function open() {
   view.session.abort();
   view.session = new AbortController();
   document.getElementById("place").replaceChildren(key.value ? "" : places(() => open().catch(tell)));
+  document.getElementById("account").hidden = Boolean(key.value);
   const paths = (await (await fetch(`${ROOT}openapi.json`)).json()).paths;
   const count = h("sup", { id: "count" });
   nav.replaceChildren(...Object.entries(SECTIONS)

@@ -1,12 +1,8 @@
 // The door: signing in with a password or an API key, accepting an invitation, choosing an organisation.
 
+import { codeField, enrolling, labelled } from "./account.js";
 import { form } from "./forms.js";
 import { api, h, key, person } from "./page.js";
-
-const labelled = (text, id, attributes) => {
-  const input = h("input", { id, required: true, spellcheck: "false", ...attributes });
-  return { input, nodes: [h("label", { for: id }, text), input] };
-};
 
 export function door(reason, opened) {
   const email = labelled("E-mail", "email", { type: "email", autocomplete: "username" });
@@ -14,10 +10,8 @@ export function door(reason, opened) {
   const typed = labelled("API key", "key", { type: "password", autocomplete: "off" });
   const node = h("section", { class: "card door" }, h("h1", {}, "Runyard"),
     h("p", { class: "bad", role: "alert" }, reason),
-    form(async () => {
-      person.take(await api("POST", "/login", { email: email.input.value, password: password.input.value }));
-      await opened();
-    }, "Sign in", [...email.nodes, ...password.nodes]),
+    withCode((more) => api("POST", "/login", { email: email.input.value, password: password.input.value, ...more }),
+      opened, "Sign in", [...email.nodes, ...password.nodes]),
     h("p", { class: "or" }, "or"),
     form(async () => {
       key.value = typed.input.value.trim();
@@ -28,14 +22,59 @@ export function door(reason, opened) {
   return { node, first: email.input };
 }
 
+function withCode(ask, opened, text, nodes) { // asks for the second factor of who has one
+  const code = codeField("code");
+  const more = h("div", { hidden: true }, code.nodes, h("small", {}, "Or a recovery code."));
+  return form(async () => {
+    const me = await ask(code.input.value ? { code: code.input.value } : {}).catch((error) => {
+      if (error.code !== "second_factor_needed" && error.code !== "wrong_code") throw error;
+      more.hidden = false;
+      code.input.focus();
+      if (error.code === "wrong_code") throw error;
+    });
+    if (!me) return;
+    person.take(me);
+    await opened(me);
+  }, text, [...nodes, more]);
+}
+
+export function needsFactor(opened) { // for who belongs to organisations that require a second factor
+  const password = labelled("Password", "password", { type: "password", autocomplete: "current-password" });
+  const node = h("section", { class: "card door" }, h("h1", {}, "Set up a second factor"));
+  const place = h("div", {});
+  const done = async () => {
+    const me = await api("GET", "/me");
+    person.take(me);
+    await opened(me);
+  };
+  place.append(form(async () => {
+    enrolling(place, await api("POST", "/me/second-factor", { password: password.input.value }), done);
+  }, "Set up an authenticator", [...password.nodes, h("small", {}, "Your organisation requires one.")]));
+  node.append(place);
+  return { node, first: password.input };
+}
+
+export function newPassword(opened) { // for who signed in with a password that another person chose
+  const current = labelled("Present password", "current", { type: "password", autocomplete: "current-password" });
+  const wanted = labelled("New password", "wanted", { type: "password", autocomplete: "new-password" });
+  const node = h("section", { class: "card door" }, h("h1", {}, "Choose a password of your own"), form(async () => {
+    await api("POST", "/me/password", { current: current.input.value, new: wanted.input.value });
+    const me = await api("GET", "/me");
+    person.take(me);
+    await opened(me);
+  }, "Change the password", [...current.nodes, ...wanted.nodes, h("small", {},
+    "Another person chose the present one, so it opens nothing else. Ten characters or more.")]));
+  return { node, first: current.input };
+}
+
 export function invitation(token, opened) { // its page's address holds the token behind the #: no server's log has it
   const name = labelled("Your name", "name", { autocomplete: "name", required: false });
   const password = labelled("Password", "password", { type: "password", autocomplete: "new-password" });
-  const node = h("section", { class: "card door" }, h("h1", {}, "Join Runyard"), form(async () => {
-    const body = { token, name: name.input.value, password: password.input.value };
-    person.take(await api("POST", "/invitations/accept", body));
+  const join = (more) =>
+    api("POST", "/invitations/accept", { token, name: name.input.value, password: password.input.value, ...more });
+  const node = h("section", { class: "card door" }, h("h1", {}, "Join Runyard"), withCode(join, async (me) => {
     location.hash = "#/runs";
-    await opened();
+    await opened(me);
   }, "Join", [...name.nodes, ...password.nodes, h("small", {},
     "Ten characters or more. If you have an account already, the password of that.")]));
   return { node, first: name.input };

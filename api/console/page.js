@@ -36,6 +36,9 @@ export const badge = (status) =>
   h("span", { class: `badge ${status}` }, h("i", { "aria-hidden": "true" }), label(status));
 export const json = (value) => h("pre", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2));
 export const section = (title, ...children) => h("section", { class: "card" }, h("h2", {}, title), ...children);
+export const table = (titles, rows) =>
+  h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, titles.map((t) => h("th", {}, t)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell ?? "—")))))));
 export const empty = (text, more) => h("div", { class: "empty" }, h("p", {}, text), more);
 export const runLink = (id) => `#/runs/${encodeURIComponent(id)}`;
 
@@ -99,6 +102,8 @@ export const person = { // who signed in; their cookie is out of reach of script
 
 export const known = () => Boolean(key.value || person.csrf);
 
+const ASKS_AGAIN = new Set(["wrong_password", "wrong_code", "second_factor_needed"]); // the sign-in itself counts on
+
 class Refused extends Error {
   constructor(status, problem) {
     super([problem?.detail ?? `The server answered ${status}.`, problem?.field && `(${problem.field})`]
@@ -120,7 +125,7 @@ export async function api(method, path, body, signal) {
   const answer = await fetch(API + path, { method, headers, signal,
     body: body === undefined ? undefined : JSON.stringify(body) });
   const told = answer.status === 204 ? null : await answer.json().catch(() => null);
-  if (answer.status === 401 && told?.code !== "wrong_password") key.drop(refusal(told));
+  if (answer.status === 401 && !ASKS_AGAIN.has(told?.code)) key.drop(refusal(told));
   if (!answer.ok) throw new Refused(answer.status, told);
   return told;
 }

@@ -50,7 +50,7 @@ _PARTS: Final = {
     "console.css": _Asset("console.css", "text/css"),
     **{
         name: _Asset(name, "text/javascript")
-        for name in ("console.js", "page.js", "forms.js", "run.js", "door.js")
+        for name in ("console.js", "page.js", "forms.js", "run.js", "door.js", "account.js")
     },
 }
 _TEXT: Final = {"type": "string"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,12 +13,13 @@ from api import cookies
 from api.auth import Principal, check_organisation
 from api.call import Call, reply
 from api.cookies import SignedIn
-from api.native import schemas
+from api.native import schemas, sign_in
 from api.native.front import NATIVE, PREFIXES, NoParameters
 from api.native.schemas import RoleName
 from api.operations import Answer, Front, Routes
-from common.domain import emails, passwords
-from common.domain.errors import TooManyRequests, Unauthorized
+from api.sign_in_attempts import Attempt
+from common.domain import emails
+from common.domain.errors import Forbidden, InvalidRequest, Unauthorized
 from common.domain.roles import Role
 from common.domain.run_request import Strict
 from common.services import logins as service
@@ -28,35 +27,52 @@ from common.services.identity import hash_of
 from common.services.logins import SignIn
 from common.store import identity, members
 
-#: Sign-ins tried in a minute for one address of a person, and from one address of the network.
-TRIES_FOR_EMAIL: Final = 10
-TRIES_FROM_HOST: Final = 30
-
 
 async def by_person(call: Call) -> Principal:
     """Who calls, also a person with several organisations who names none of them."""
+    return await _caller(call, await signed_in(call))
+
+
+async def by_entering_person(call: Call) -> Principal:
+    """The same, and a person whose sign-in opens nothing yet."""
+    return await _caller(call, await signed_in(call, entering=True))
+
+
+async def _caller(call: Call, person: SignedIn | None) -> Principal:
     header, wanted = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
-    person = await signed_in(call)
     if person is None:
         who = await call.state.auth.bearer(header)
         check_organisation(who, wanted)
         return replace(who, permissions=who.permissions | {"account:read"})
-    if wanted is None and len(person.places) != 1:
-        return Principal("", f"user:{person.user_id}", Role.VIEWER, cookies.ACCOUNT, user_id=person.user_id)
-    who = person.principal(cookies.place_of(person, wanted))
+    of_account = Principal("", f"user:{person.user_id}", Role.VIEWER, cookies.ACCOUNT, user_id=person.user_id)
+    if person.must_change_password or (wanted is None and len(person.places) != 1):
+        return of_account
+    try:
+        who = person.principal(cookies.place_of(person, wanted))
+    except Forbidden as refusal:
+        if refusal.code == "second_factor_required":  # which the person has yet to enrol
+            return of_account
+        raise
     return replace(who, permissions=who.permissions | cookies.ACCOUNT)
 
 
-async def signed_in(call: Call) -> SignedIn | None:
-    """The person whose cookie counts for this call; None where a key or token does, or nothing."""
+async def signed_in(call: Call, entering: bool = False) -> SignedIn | None:
+    """The person whose cookie counts for this call; None where a key or token does, or nothing.
+
+    `entering`: also one whose sign-in opens nothing yet.
+    """
     if "authorization" in call.headers:
         return None
     token = cookies.token_of(call.headers)
-    return None if token is None else await call.state.cookies.person(token, call.method, call.headers)
+    if token is None:
+        return None
+    return await call.state.cookies.person(token, call.method, call.headers, entering)
 
 
 #: The routes that are about a person rather than an organisation.
 ACCOUNT: Final = Front("native", PREFIXES, authenticate=by_person)
+#: Those that a person needs to finish a sign-in, or to end it.
+ENTRY: Final = Front("native", PREFIXES, authenticate=by_entering_person)
 routes = Routes(NATIVE, "people who sign in")
 
 
@@ -65,6 +81,9 @@ class LoginBody(Strict):
 
     email: str = Field(max_length=emails.LONGEST)
     password: str = Field(max_length=1024)
+    code: str | None = Field(
+        None, max_length=64, description="Of the second factor, for who has one; or a recovery code."
+    )
 
 
 class OrganisationPlace(schemas.Shape):
@@ -81,6 +100,7 @@ class PersonView(schemas.Shape):
     id: str
     email: str
     name: str
+    second_factor: bool = Field(description="Whether sign-ins need a code beside the password.")
 
 
 class Me(schemas.Shape):
@@ -93,6 +113,9 @@ class Me(schemas.Shape):
     person: PersonView | None
     organisations: list[OrganisationPlace]
     csrf_token: str | None
+    must_change_password: bool = Field(
+        description="Another person chose the password: until POST /me/password nothing else is open."
+    )
 
 
 @routes.post(
@@ -106,6 +129,8 @@ class Me(schemas.Shape):
 async def login(call: Call) -> Response:
     """Sign in with e-mail address and password.
 
+    Who has a second factor sends its code too (401 `second_factor_needed`).
+
     Sets a cookie that scripts cannot read. Calls by cookie that change something need `csrf_token` in
     X-CSRF-Token. It lasts 12 hours after its last use, 30 days at most.
     """
@@ -113,79 +138,37 @@ async def login(call: Call) -> Response:
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(LoginBody)
     email = body.email.strip().lower()
-    await throttle(call, email)
-    made = await sign_in(call, email, body.password)
-    return await welcome(call, made)
+    proved = await sign_in.prove(call, email, body.password, body.code, sign_in.wrong_password())
+    return await welcome(call, await sign_in.begin(call, proved, body.password), device=proved.device)
 
 
-async def sign_in(call: Call, email: str, password: str) -> SignIn:
-    """A sign-in for who knows the password; `Unauthorized` wrong_password says no more than that."""
-    person = await call.state.reader.one(lambda conn: members.person_by_email(conn, email))
-    kept = person["password_hash"] if person else None
-    async with call.state.hashing:
-        right = await call.state.aside(passwords.matches, password, kept)
-    if person is None or kept is None or not right:
-        raise Unauthorized("The e-mail address or the password is wrong.", code="wrong_password")
-    fresh = await hash_password(call, password) if passwords.outdated(kept) else None
-    return await call.state.write(service.begin, person["id"], kept, fresh)
-
-
-async def hash_password(call: Call, password: str) -> str:
-    """What is kept of a password."""
-    async with call.state.hashing:
-        return await call.state.aside(passwords.hashed, password)
-
-
-async def welcome(call: Call, made: SignIn, status: int = 200) -> Response:
-    """Set the cookie, and tell the person who they are."""
+async def welcome(call: Call, made: SignIn, status: int = 200, device: str | None = None) -> Response:
+    """Set the cookies, and tell the person who they are. `device` is the browser's id when it was known before."""
     person = await call.state.cookies.known(made.token)
-    places = [place_json(place.id, place.name, place.role.value) for place in person.places]
-    only = person.places[0] if len(person.places) == 1 else None
+    only = person.places[0] if len(person.places) == 1 and not person.must_change_password else None
+    if only is not None and person.lacks_second_factor(only):
+        only = None
     who = person.principal(only) if only else None
     told = {
         "org_id": only.id if only else None,
         "actor": f"user:{person.user_id}",
         "role": only.role.value if only else None,
         "permissions": sorted((who.permissions if who else frozenset()) | cookies.ACCOUNT),
-        "person": {"id": person.user_id, "email": person.email, "name": person.name},
-        "organisations": places,
+        "person": person_json(person),
+        "organisations": places_json(person),
         "csrf_token": person.csrf,
+        "must_change_password": person.must_change_password,
     }
     response = reply(told, status)
     cookies.give(response, made.token, cookies.is_https(call.scope, call.state.settings))
+    await sign_in.remember_device(call, response, person.user_id, device)
     return response
-
-
-async def throttle(call: Call, email: str) -> None:
-    """Count a try; `TooManyRequests` too_many_sign_ins. This process counts too, for when Redis is away."""
-    kept = hashlib.sha256(email.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    for who, most in ((f"email:{kept}", TRIES_FOR_EMAIL), (f"host:{_host(call)}", TRIES_FROM_HOST)):
-        for rates in (call.state.rates, call.state.own_rates):
-            standing = await rates.hit(who, "sign-in", most)
-            if not standing.allowed:
-                raise TooManyRequests(
-                    "Too many sign-ins were tried; wait a minute.",
-                    code="too_many_sign_ins",
-                    retry_after=standing.reset_s,
-                )
-
-
-def _host(call: Call) -> str:
-    """Where the call comes from; of an IPv6 address the network (RFC 4291: a site has 2^64 addresses)."""
-    client = call.scope.get("client")
-    try:
-        address = ipaddress.ip_address(client[0] if client else "")
-    except ValueError:
-        return "unknown"
-    if address.version == 4:
-        return str(address)
-    return str(ipaddress.ip_network(f"{address.compressed.partition('%')[0]}/64", strict=False))
 
 
 @routes.post(
     "/logout",
     "account:write",
-    front=ACCOUNT,
+    front=ENTRY,
     query=NoParameters,
     answers=[Answer(204, "You are signed out.")],
     errors=(400,),
@@ -195,7 +178,9 @@ async def logout(call: Call) -> Response:
     call.query(NoParameters)
     token = cookies.token_of(call.headers)
     assert token is not None
-    await call.state.write(service.end, hash_of(token))
+    user_id = call.principal.user_id
+    assert user_id is not None
+    await call.state.write(service.end, hash_of(token), user_id, call.principal.actor)
     call.state.cookies.forget_all()
     response = Response(status_code=204)
     cookies.take(response, cookies.is_https(call.scope, call.state.settings))
@@ -205,7 +190,7 @@ async def logout(call: Call) -> Response:
 @routes.get(
     "/me",
     "account:read",
-    front=ACCOUNT,
+    front=ENTRY,
     query=NoParameters,
     answers=[Answer(200, "Who calls.", Me)],
     errors=(400,),
@@ -213,16 +198,17 @@ async def logout(call: Call) -> Response:
 async def me(call: Call) -> Response:
     """Tell who the caller is and what it may do."""
     call.query(NoParameters)
-    who, person = call.principal, await signed_in(call)
+    who, person = call.principal, await signed_in(call, entering=True)
     return reply(
         {
             "org_id": who.org_id or None,
             "actor": who.actor,
             "role": who.role.value if who.org_id else None,
             "permissions": sorted(who.permissions),
-            "person": person and {"id": person.user_id, "email": person.email, "name": person.name},
+            "person": person and person_json(person),
             "organisations": await _places(call, person),
             "csrf_token": person and person.csrf,
+            "must_change_password": person is not None and person.must_change_password,
         }
     )
 
@@ -249,19 +235,25 @@ async def list_organisations(call: Call) -> Response:
 
 async def _places(call: Call, person: SignedIn | None) -> list[dict[str, Any]]:
     if person is not None:
-        return [place_json(place.id, place.name, place.role.value) for place in person.places]
+        return places_json(person)
     who = call.principal
 
     def name(conn: Connection) -> str:
         found = identity.organisation(conn, who.org_id)
         return str(found["name"]) if found else ""
 
-    return [place_json(who.org_id, await call.state.reader.one(name), who.role.value)]
+    return [{"id": who.org_id, "name": await call.state.reader.one(name), "role": who.role.value}]
 
 
-def place_json(org_id: str, name: str, role: str) -> dict[str, Any]:
-    """An organisation as its members see it."""
-    return {"id": org_id, "name": name, "role": role}
+def places_json(person: SignedIn) -> list[dict[str, Any]]:
+    """The organisations of a person as they see them."""
+    return [{"id": place.id, "name": place.name, "role": place.role.value} for place in person.places]
+
+
+def person_json(person: SignedIn) -> dict[str, Any]:
+    """A person as they see themselves."""
+    has_factor = person.second_factor_at is not None
+    return {"id": person.user_id, "email": person.email, "name": person.name, "second_factor": has_factor}
 
 
 class PasswordBody(Strict):
@@ -274,7 +266,7 @@ class PasswordBody(Strict):
 @routes.post(
     "/me/password",
     "account:write",
-    front=ACCOUNT,
+    front=ENTRY,
     query=NoParameters,
     body=PasswordBody,
     answers=[Answer(204, "It is changed; every other sign-in of yours has ended.")],
@@ -284,18 +276,21 @@ async def change_password(call: Call) -> Response:
     """Change your password. Needs the present one."""
     call.query(NoParameters)
     body = await call.json(PasswordBody)
-    passwords.check(body.new, "new")
-    person = await signed_in(call)
+    person = await signed_in(call, entering=True)
     assert person is not None
-    await throttle(call, person.email)
     kept = await call.state.reader.one(lambda conn: members.person(conn, person.user_id))
-    async with call.state.hashing:
-        right = await call.state.aside(
-            passwords.matches, body.current, kept["password_hash"] if kept else None
-        )
-    if not right:
+    attempt = Attempt.of_sign_in(person.token_hash)
+    if kept is None or not await sign_in.matches(call, attempt, body.current, kept["password_hash"]):
+        await sign_in.note_failure(call, attempt, person.email, kept, "wrong_present_password")
         raise Unauthorized("The present password is wrong.", code="wrong_password", field="current")
-    fresh = await hash_password(call, body.new)
-    await call.state.write(service.change_password, person.user_id, fresh, person.token_hash)
+    if body.new == body.current:
+        raise InvalidRequest("The new password is the present one.", code="same_password", field="new")
+    await sign_in.check_new(call, body.new, "new", person.email, person.name)
+    fresh = await sign_in.hash_password(call, body.new)
+    await call.state.write(
+        service.change_password, person.user_id, fresh, person.token_hash, call.principal.actor
+    )
     call.state.cookies.forget_all()
-    return Response(status_code=204)
+    response = Response(status_code=204)
+    await sign_in.remember_device(call, response, person.user_id, None)
+    return response

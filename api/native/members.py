@@ -12,19 +12,20 @@ from starlette.responses import Response
 
 from api import cookies, idempotency
 from api.call import Call, reply
-from api.native import account, schemas
+from api.native import account, schemas, sign_in
 from api.native.account import Me
 from api.native.front import NATIVE, NoParameters, Paging, page, when
 from api.native.schemas import RoleName
 from api.operations import Answer, Routes
-from common.domain import emails, passwords
-from common.domain.errors import InvalidRequest, Unauthorized
+from api.sign_in_attempts import Attempt
+from common.domain import emails
+from common.domain.errors import InvalidRequest, NotFound, Unauthorized
 from common.domain.roles import Role
 from common.domain.run_request import Strict
 from common.services import logins
 from common.services import members as service
-from common.services.logins import SignIn
-from common.services.members import By, NewPerson
+from common.services.logins import Origin, SignIn
+from common.services.members import By
 from common.store import members
 from common.store.transaction import Tx
 
@@ -42,15 +43,6 @@ class MemberView(schemas.Shape):
     created_at: str
 
 
-class MemberBody(Strict):
-    """A person to make an account for."""
-
-    email: str = Field(max_length=emails.LONGEST)
-    name: str = Field("", max_length=200)
-    role: RoleName = Field("member", description="At most your own.")
-    password: str = Field(max_length=1024, description="The initial one, 10 to 256 characters.")
-
-
 class RoleBody(Strict):
     """A member's new role."""
 
@@ -62,6 +54,14 @@ class InvitationBody(Strict):
 
     email: str = Field(max_length=emails.LONGEST)
     role: RoleName = Field("member", description="At most your own.")
+
+
+class MemberBody(InvitationBody):
+    """A person to add."""
+
+    password: str | None = Field(
+        None, max_length=1024, description="Refused: a person sets their own, by the invitation's link."
+    )
 
 
 class InvitationView(schemas.Shape):
@@ -96,6 +96,11 @@ class Acceptance(Strict):
     password: str = Field(
         max_length=1024,
         description="Of the account this address has; else the one to sign in with from now on.",
+    )
+    code: str | None = Field(
+        None,
+        max_length=64,
+        description="Of the second factor that the account has, if any; or a recovery code.",
     )
 
 
@@ -171,26 +176,24 @@ async def list_members(call: Call) -> Response:
     query=NoParameters,
     body=MemberBody,
     headers=("Idempotency-Key",),
-    answers=[Answer(201, "The member.", MemberView)],
+    answers=[Answer(201, "The invitation; hand its link to the person.", InvitationMade)],
     errors=(400, 409, 413, 415, 422),
 )
 async def add_member(call: Call) -> Response:
-    """Make an account with an initial password, and its place here.
+    """Invite a person, as POST /invitations does.
 
-    Who has an account already is invited instead.
+    Accounts are made by accepting an invitation alone: the person sets the password. Whether the address has an
+    account already makes no difference here.
     """
     call.query(NoParameters)
     body = await call.json(MemberBody)
-    passwords.check(body.password)
-    person = NewPerson(emails.normalised(body.email), _printable(body.name, "name"), None)
-
-    known = NewPerson(person.email, person.name, await account.hash_password(call, body.password))
-    return await idempotency.create(
-        call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: service.add(tx, call.org_id, known, Role(body.role), _by(call)),
-        lambda row: reply(member_json(row), 201),
-    )
+    if body.password is not None:
+        raise InvalidRequest(
+            "A person sets their own password: leave it out, and hand on the invitation's link.",
+            code="password_not_accepted",
+            field="password",
+        )
+    return await _invited(call, body)
 
 
 @routes.patch(
@@ -256,9 +259,11 @@ async def invite(call: Call) -> Response:
     The link works once, for seven days. An earlier invitation to the same address is void.
     """
     call.query(NoParameters)
-    body = await call.json(InvitationBody)
-    email = emails.normalised(body.email)
+    return await _invited(call, await call.json(InvitationBody))
 
+
+async def _invited(call: Call, body: InvitationBody) -> Response:
+    email = emails.normalised(body.email)
     return await create_with_secret(
         call,
         lambda tx: service.invite(tx, call.org_id, email, Role(body.role), _by(call)),
@@ -295,31 +300,42 @@ async def accept_invitation(call: Call) -> Response:
     call.query(NoParameters)
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(Acceptance)
-    await account.throttle(call, hashlib.sha256(body.token.encode()).hexdigest())
-    db = call.state.db
-    _, person = await call.state.reader.one(lambda conn: service.look(conn, body.token, db.now(conn)))
+    invitation, person = await _looked_up(call, body.token)
+    email, proved = invitation["email"], None
     if person is None:
-        passwords.check(body.password)
-        kept = await account.hash_password(call, body.password)
+        await sign_in.check_new(call, body.password, "password", email, body.name)
+        kept = await sign_in.hash_password(call, body.password)
     else:
-        kept = await _proved(call, person, body.password)
-    made = await call.state.write(_accept, body, person["id"] if person else None, kept)
+        proved = await sign_in.prove(call, email, body.password, body.code, _account_exists())
+        if proved.person["must_change_password"]:
+            raise cookies.password_change_needed()
+        kept = proved.person["password_hash"]
+    made = await call.state.write(
+        _accept, body, person["id"] if person else None, kept, sign_in.origin_of(call)
+    )
+    if proved is not None:
+        await sign_in.succeeded(call, proved)
     call.state.forget_callers()
-    return await account.welcome(call, made, 201)
+    return await account.welcome(call, made, 201, proved.device if proved else None)
 
 
-async def _proved(call: Call, person: dict[str, Any], password: str) -> str:
-    """The hash of the account's password; `Unauthorized` wrong_password."""
-    kept: str | None = person["password_hash"]
-    async with call.state.hashing:
-        right = await call.state.aside(passwords.matches, password, kept)
-    if kept is None or not right:
-        raise Unauthorized(
-            "This address has an account: send the password of that.", code="wrong_password", field="password"
-        )
-    return kept
+async def _looked_up(call: Call, token: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The invitation and its account. Errors: `NotFound` invitation_not_found, counted for the network alone."""
+    attempt, db = Attempt.by_network(sign_in.host_of(call)), call.state.db
+    await call.state.sign_ins.check(attempt)
+    try:
+        return await call.state.reader.one(lambda conn: service.look(conn, token, db.now(conn)))
+    except NotFound:
+        await call.state.sign_ins.failed(attempt)
+        raise
 
 
-def _accept(tx: Tx, body: Acceptance, user_id: str | None, kept: str) -> SignIn:
+def _account_exists() -> Unauthorized:
+    return Unauthorized(
+        "This address has an account: send the password of that.", code="wrong_password", field="password"
+    )
+
+
+def _accept(tx: Tx, body: Acceptance, user_id: str | None, kept: str, origin: Origin) -> SignIn:
     joined = service.accept(tx, body.token, user_id, _printable(body.name, "name"), kept)
-    return logins.begin(tx, joined, kept)
+    return logins.begin(tx, joined, kept, None, origin)

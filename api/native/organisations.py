@@ -44,6 +44,9 @@ class OrganisationChange(Strict):
         description="Days that what has ended is kept: completed, failed, stopped, sessions, usage; null for ever."
         " Replaces what was set; what it leaves out is as the installation has it.",
     )
+    second_factor_required: bool | None = Field(
+        None, description="Whether people without a second factor are kept out. Keys are not concerned."
+    )
 
 
 class NewOrganisation(Strict):
@@ -61,6 +64,7 @@ class OrganisationView(schemas.Shape):
     id: str
     name: str
     retention: Days = Field(description="Days that what has ended is kept; null for ever.")
+    second_factor_required: bool = Field(description="Whether people without a second factor are kept out.")
     created_at: str
 
 
@@ -73,7 +77,13 @@ class OrganisationMade(OrganisationView):
 def organisation_json(row: dict[str, Any], retention_days: float) -> dict[str, Any]:
     """An organisation as the native API shows it; `retention_days` is the installation's."""
     kept = Retention.of(row["settings"], retention_days).to_json()
-    return {"id": row["id"], "name": row["name"], "retention": kept, "created_at": when(row["created_at"])}
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "retention": kept,
+        "second_factor_required": service.requires_second_factor(row["settings"]),
+        "created_at": when(row["created_at"]),
+    }
 
 
 @routes.post(
@@ -150,21 +160,26 @@ async def get_organisation(call: Call) -> Response:
     query=NoParameters,
     body=OrganisationChange,
     answers=[Answer(200, "The organisation as it is now.", OrganisationView)],
-    errors=(400, 413, 415),
+    errors=(400, 409, 413, 415),
 )
 async def change_organisation(call: Call) -> Response:
-    """Rename the organisation the call is for, or say how long it keeps what has ended."""
+    """Rename the organisation the call is for, say how long it keeps what has ended, or require second factors."""
     call.query(NoParameters)
     body = await call.json(OrganisationChange)
-    row = await call.state.write(_change, call.org_id, body, call.principal.actor)
+    who = call.principal
+    row = await call.state.write(_change, call.org_id, body, who.actor, who.user_id)
     call.state.forget_callers()
     return reply(organisation_json(row, call.state.settings.retention_days))
 
 
-def _change(tx: Tx, org_id: str, body: OrganisationChange, actor: str) -> dict[str, Any]:
+def _change(
+    tx: Tx, org_id: str, body: OrganisationChange, actor: str, person_id: str | None
+) -> dict[str, Any]:
     row = service.own(tx, org_id)
     if body.name is not None:
         row = service.rename(tx, org_id, body.name, actor)
     if "retention" in body.model_fields_set:
         row = service.retain(tx, org_id, body.retention, actor)
+    if body.second_factor_required is not None:
+        row = service.require_second_factor(tx, org_id, body.second_factor_required, actor, person_id)
     return row

@@ -3,6 +3,7 @@
 key:<id>    an API key            user:<id>   a person who signed in
 jwt:<sub>   the subject of a JWT  link:<id>   who holds an answer link
 operator    the command line      system      the installation itself
+anonymous   a caller who has not signed in
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 #: Whoever works on the installation's own machine.
 OPERATOR = "operator"
 SYSTEM = "system"
+ANONYMOUS = "anonymous"
 
 
 class Actor(str):

@@ -1,8 +1,9 @@
 """Members: who has which role in an organisation, and how people come in and leave.
 
 Nobody gives a role above their own, changes or removes somebody above them, or leaves an organisation of
-people without an owner. An invitation gives its place only to who accepts it: an account somebody else made
-for an address, in another organisation, does not get it unasked.
+people without an owner. Accounts are made by accepting an invitation alone, so that every person chooses their own
+password. An invitation gives its place only to who accepts it: an account of the address that another person holds
+does not get it unasked.
 """
 
 from __future__ import annotations
@@ -104,32 +105,6 @@ def accept(tx: Tx, token: str, user_id: str | None, name: str, password_hash: st
     members.add(tx, org_id, joined, role)
     identity.audit(tx, org_id, f"user:{joined}", "member.join", joined, {"email": email, "role": role})
     return joined
-
-
-@dataclass(frozen=True, slots=True)
-class NewPerson:
-    """A person to make an account for. `password_hash` None: nobody can sign in with it yet."""
-
-    email: str
-    name: str
-    password_hash: str | None
-
-
-def add(tx: Tx, org_id: str, person: NewPerson, role: Role, by: By) -> Row:
-    """Make an account with an initial password, and its place in the organisation. The member.
-
-    Errors: `Forbidden` role_exceeds_own, `Conflict` person_exists: who has an account is invited.
-    """
-    _may_give(role, by)
-    if members.person_by_email(tx.conn, person.email) is not None:
-        raise Conflict(
-            "This address has an account already; invite it instead.", code="person_exists", field="email"
-        )
-    user_id = members.insert_person(tx, person.email, person.name, person.password_hash)
-    members.add(tx, org_id, user_id, role.value)
-    given = {"email": person.email, "role": role.value}
-    identity.audit(tx, org_id, by.actor, "member.add", user_id, given)
-    return _own(tx, org_id, user_id)
 
 
 def change(tx: Tx, org_id: str, user_id: str, role: Role, by: By) -> Row:

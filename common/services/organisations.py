@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from common.domain.errors import Conflict, InvalidRequest, NotFound
 from common.domain.retention import SETTING, check_retention
 from common.domain.roles import Role
+from common.services import second_factors
 from common.store import identity, lanes, members
 from common.store.transaction import Tx
 
@@ -44,6 +45,41 @@ def retain(tx: Tx, org_id: str, retention: Mapping[str, float | None] | None, ac
     if settings != (before["settings"] or {}):
         identity.set_settings(tx, org_id, settings)
         identity.audit(tx, org_id, actor, "organisation.retain", org_id, {"retention": settings.get(SETTING)})
+    return before | {"settings": settings}
+
+
+#: The key of an organisation's settings that says whether its members need a second factor.
+SECOND_FACTOR: Final = "second_factor_required"
+
+
+def requires_second_factor(settings: Any) -> bool:
+    """Whether an organisation with these settings is open only to people with a second factor."""
+    return isinstance(settings, Mapping) and settings.get(SECOND_FACTOR) is True
+
+
+def require_second_factor(
+    tx: Tx, org_id: str, required: bool, actor: str, person_id: str | None
+) -> dict[str, Any]:
+    """Open the organisation only to people with a second factor, or to all of its people again. The organisation.
+
+    `person_id` is who asks, if it is a person: they need one themselves first. Keys are not concerned.
+    Errors: `NotFound` organisation_not_found, `Conflict` no_second_factor.
+    """
+    before = own(tx, org_id)
+    if required and person_id is not None and not second_factors.is_enrolled(tx, person_id):
+        raise Conflict(
+            "You would shut yourself out: enrol a second factor of your own first.",
+            code="no_second_factor",
+            field="second_factor_required",
+        )
+    settings = {name: value for name, value in (before["settings"] or {}).items() if name != SECOND_FACTOR}
+    if required:
+        settings[SECOND_FACTOR] = True
+    if settings != (before["settings"] or {}):
+        identity.set_settings(tx, org_id, settings)
+        identity.audit(
+            tx, org_id, actor, "organisation.require_second_factor", org_id, {"required": required}
+        )
     return before | {"settings": settings}
 
 

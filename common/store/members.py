@@ -37,22 +37,26 @@ def person_by_email(conn: Connection, email: str) -> Row | None:
 
 
 def insert_person(tx: Tx, email: str, name: str, password_hash: str | None) -> str:
-    """Store a new person; their id."""
+    """Store a new person, with a password of their own; their id."""
     user_id = uuid7()
-    row = {"id": user_id, "email": email, "name": name, "password_hash": password_hash, "created_at": tx.now}
+    row: Row = {"id": user_id, "email": email, "name": name, "created_at": tx.now}
+    row |= {"password_hash": password_hash, "must_change_password": False}
     tx.conn.execute(insert(User), row)
     return user_id
 
 
-def set_password(tx: Tx, user_id: str, password_hash: str) -> None:
-    """Replace what is kept of a person's password."""
-    tx.conn.execute(update(User).where(_USER.id == user_id).values(password_hash=password_hash))
+def set_password(tx: Tx, user_id: str, password_hash: str, must_change: bool | None = None) -> None:
+    """Replace what is kept of a person's password; `must_change` None leaves that as it is."""
+    values: Row = {"password_hash": password_hash}
+    if must_change is not None:
+        values["must_change_password"] = must_change
+    tx.conn.execute(update(User).where(_USER.id == user_id).values(**values))
 
 
 def organisations_of(conn: Connection, user_id: str) -> list[Row]:
-    """Organisations a person belongs to, the first joined first: id, name, role, active, created_at."""
+    """Organisations a person belongs to, the first joined first: id, name, role, active, settings, created_at."""
     query = (
-        select(_ORG.id, _ORG.name, _ORG.active, _ORG.created_at, _MEMBER.role)
+        select(_ORG.id, _ORG.name, _ORG.active, _ORG.settings, _ORG.created_at, _MEMBER.role)
         .join(Member.__table__, _MEMBER.org_id == _ORG.id)
         .where(_MEMBER.user_id == user_id)
         .order_by(_MEMBER.created_at, _ORG.id)

@@ -130,7 +130,7 @@ NUGEN = {
     "model": "openai:scripted",
     "instructions": "Answer.",
 }
-PERSON = {"email": "m@example.com", "name": "M", "role": "member", "password": "correct horse battery staple"}
+PERSON = {"email": "m@example.com", "role": "member"}
 
 
 def creating(stack: Stack) -> dict[str, tuple[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from api.auth import REMEMBERED
-from api.rate_limits import RateLimits
+from api.sign_in_attempts import SignInAttempts
 from common.domain.roles import Role
 from common.services.members import LIFETIME
 from tests.hall import Api
@@ -33,7 +33,7 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(autouse=True)
 def no_earlier_tries(api: Api) -> None:
     """Sign-ins of other tests do not count."""
-    api.state.rates, api.state.own_rates = RateLimits(""), RateLimits("")
+    api.state.sign_ins = SignInAttempts("")
 
 
 @pytest.fixture
@@ -117,8 +117,6 @@ def test_a_place_is_given_to_who_proves_the_account_not_to_who_made_it_elsewhere
     """Somebody who made an account for another's address, in another organisation, does not get in by it."""
     person(api, "victim@example.com", (organisation(api), Role.VIEWER))
     made = owner.post(INVITATIONS, json={"email": "victim@example.com", "role": "admin"}).json()
-    added = owner.post(MEMBERS, json={"email": "victim@example.com", "password": "a fine password"})
-    check_problem(added, 409, "person_exists", "email")
     accept = {"token": made["token"], "password": "another password"}
     check_problem(anybody.post(f"{INVITATIONS}/accept", json=accept), 401, "wrong_password", "password")
     assert len(owner.get(MEMBERS).json()["data"]) == 1
@@ -153,8 +151,8 @@ def test_nobody_gives_a_role_above_their_own_nor_touches_who_is_above_them(
 ) -> None:
     boss = owner.get("/api/v1/me").json()["person"]["id"]
     with browser(api, person(api, f"admin@{org}.example", (org, Role.ADMIN))) as admin:
-        for path, more in ((INVITATIONS, {}), (MEMBERS, {"password": "a fine password"})):
-            asked = admin.post(path, json={"email": "x@example.com", "role": "owner"} | more)
+        for path in (INVITATIONS, MEMBERS):
+            asked = admin.post(path, json={"email": "x@example.com", "role": "owner"})
             check_problem(asked, 403, "role_exceeds_own", "role")
         check_problem(admin.patch(f"{MEMBERS}/{boss}", json={"role": "viewer"}), 403, "outranked", "user_id")
         check_problem(admin.delete(f"{MEMBERS}/{boss}"), 403, "outranked", "user_id")
@@ -230,13 +228,85 @@ def test_another_process_notices_within_moments(api: Api, org: str) -> None:
             wait_until(lambda: client.get(MEMBERS).status_code == 403, seconds=REMEMBERED + 10)
 
 
-def test_an_initial_password_opens(owner: httpx2.Client, anybody: httpx2.Client) -> None:
-    body = {"email": "dora@example.com", "name": "Dora", "role": "member", "password": "a fine password"}
+def test_members_are_added_by_invitation_and_set_their_own_password(
+    owner: httpx2.Client, anybody: httpx2.Client
+) -> None:
+    body = {"email": "dora@example.com", "role": "member"}
+    chosen = owner.post(MEMBERS, json=body | {"password": "a fine password"})
+    check_problem(chosen, 400, "password_not_accepted", "password")
     made = owner.post(MEMBERS, json=body)
     assert made.status_code == 201, made.text
-    assert "password" not in made.text
-    login = {"email": "dora@example.com", "password": "a fine password"}
+    assert made.json()["link"].endswith(made.json()["token"])
+    accept = {"token": made.json()["token"], "name": "Dora", "password": "one of her own"}
+    assert anybody.post(f"{INVITATIONS}/accept", json=accept).status_code == 201
+    login = {"email": "dora@example.com", "password": "one of her own"}
     me = anybody.post("/api/v1/login", json=login).json()
-    assert (me["role"], me["person"]["name"]) == ("member", "Dora")
+    assert (me["role"], me["person"]["name"], me["must_change_password"]) == ("member", "Dora", False)
     assert "runs:create" in me["permissions"]
     assert "members:read" not in me["permissions"]
+
+
+@pytest.mark.parametrize("path", [MEMBERS, INVITATIONS])
+def test_known_and_unknown_addresses_get_the_same_answer(api: Api, owner: httpx2.Client, path: str) -> None:
+    name = f"known-{path.rpartition('/')[2]}"
+    person(api, f"{name}@example.com", (organisation(api), Role.OWNER))
+    known, unknown = (
+        owner.post(path, json={"email": f"{who}@example.com", "role": "viewer"})
+        for who in (name, f"un{name}")
+    )
+    own = {"id", "email", "token", "link", "created_at", "expires_at"}
+    assert known.status_code == unknown.status_code == 201
+    assert known.json().keys() == unknown.json().keys()
+    for field in known.json().keys() - own:
+        assert known.json()[field] == unknown.json()[field], field
+
+
+def must_change(api: Api, email: str) -> None:
+    """As an account whose password another person chose."""
+    with api.state.store.begin() as tx:
+        query = text("UPDATE users SET must_change_password = :yes WHERE email = :email")
+        assert tx.conn.execute(query, {"yes": True, "email": email}).rowcount == 1
+
+
+def test_a_password_that_another_person_chose_opens_nothing_but_its_change(
+    api: Api, org: str, owner: httpx2.Client, anybody: httpx2.Client
+) -> None:
+    person(api, f"given@{org}.example", (org, Role.ADMIN))
+    must_change(api, f"given@{org}.example")
+    token = owner.post(INVITATIONS, json={"email": f"other@{org}.example"}).json()["token"]
+    here = {"email": f"given@{org}.example", "password": PASSWORD}
+    me = anybody.post("/api/v1/login", json=here).json()
+    assert (me["must_change_password"], me["org_id"]) == (True, None)
+    assert set(me["permissions"]) == {"account:read", "account:write"}
+    csrf = {"x-csrf-token": me["csrf_token"], "x-org-id": org}
+    for method, path, body in (
+        ("GET", "/tasks", None),
+        ("GET", MEMBERS, None),
+        ("GET", "/api/v1/organisations", None),
+        ("POST", "/api/v1/keys", {"name": "k"}),
+        ("GET", "/api/agent/run", None),
+    ):
+        refused = anybody.request(method, path, json=body, headers=csrf)
+        assert refused.status_code == 403, (path, refused.text)
+    check_problem(anybody.get(MEMBERS, headers=csrf), 403, "password_change_needed")
+    assert anybody.get("/api/v1/me", headers=csrf).json()["must_change_password"] is True
+    change = {"current": PASSWORD, "new": PASSWORD}
+    same = anybody.post("/api/v1/me/password", json=change, headers=csrf)
+    check_problem(same, 400, "same_password", "new")
+    changed = anybody.post("/api/v1/me/password", json=change | {"new": "one of my own"}, headers=csrf)
+    assert changed.status_code == 204, changed.text
+    assert anybody.get(MEMBERS, headers=csrf).status_code == 200
+    assert anybody.get("/api/v1/me").json()["must_change_password"] is False
+    assert token
+
+
+def test_an_invitation_is_not_accepted_with_a_password_that_another_person_chose(
+    api: Api, owner: httpx2.Client, anybody: httpx2.Client
+) -> None:
+    person(api, "hijacked@example.com", (organisation(api), Role.VIEWER))
+    must_change(api, "hijacked@example.com")
+    made = owner.post(INVITATIONS, json={"email": "hijacked@example.com", "role": "admin"}).json()
+    accept = {"token": made["token"], "password": PASSWORD}
+    check_problem(anybody.post(f"{INVITATIONS}/accept", json=accept), 403, "password_change_needed")
+    assert "hijacked@example.com" not in owner.get(MEMBERS).text
+    assert owner.get(INVITATIONS).json()["data"][0]["email"] == "hijacked@example.com"

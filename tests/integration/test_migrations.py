@@ -226,3 +226,58 @@ def test_credentials_that_are_there_are_not_left_plain_for_want_of_a_key(databas
         migrate.upgrade(db)
     assert migrate.revisions(db)[0] == "0007"
     db.close()
+
+
+#: Accounts as version 0008 stored them: who wrote what about them in the audit log, and where they belong.
+_ACCOUNTS = {
+    "own": ([("o", "user:own", "member.join")], ["o"]),
+    "made": ([("t", "user:boss", "member.add")], ["t"]),
+    "reset": ([("o", "user:reset", "member.join"), ("o", "operator", "member.set_password")], ["o"]),
+    "unknown": ([], ["o"]),
+    "carried": ([("t", "user:boss", "member.add"), ("o", "user:carried", "member.join")], ["t", "o"]),
+}
+
+
+def _accounts_of_0008(db: Database) -> None:
+    migrate.upgrade(db, "0008")
+    with db.begin() as conn:
+        for name, (noted, places) in _ACCOUNTS.items():
+            conn.execute(
+                text(
+                    "INSERT INTO users (id, email, name, password_hash, created_at) VALUES (:n, :n, :n, 'h', 0)"
+                ),
+                {"n": name},
+            )
+            conn.execute(
+                text(
+                    "INSERT INTO logins (token_hash, user_id, csrf, created_at, expires_at) VALUES (:n, :n, '', 0, 9)"
+                ),
+                {"n": name},
+            )
+            for org in places:
+                insert = "INSERT INTO members (org_id, user_id, role, created_at) VALUES (:o, :n, 'admin', 0)"
+                conn.execute(text(insert), {"o": org, "n": name})
+            for n, (org, actor, action) in enumerate(noted):
+                insert = "INSERT INTO audit (id, org_id, actor, action, object_id, at) VALUES (:i, :o, :a, :x, :n, 0)"
+                values = {"i": f"{name}{n}", "o": org, "a": actor, "x": action, "n": name}
+                conn.execute(text(insert), values)
+
+
+def test_passwords_that_others_chose_before_0009_must_be_changed_or_are_void(database_url: str) -> None:
+    db = Database(database_url)
+    _accounts_of_0008(db)
+    migrate.upgrade(db)
+    with db.read() as conn:
+        query = text("SELECT id, password_hash, must_change_password FROM users")
+        found = {row.id: (row.password_hash, bool(row.must_change_password)) for row in conn.execute(query)}
+        signed_in = set(conn.execute(text("SELECT user_id FROM logins")).scalars())
+    assert found == {
+        "own": ("h", False),
+        "made": ("h", True),
+        "reset": ("h", True),
+        "unknown": ("h", True),
+        "carried": (None, True),  # its maker, of another organisation, may know it
+    }
+    assert signed_in == {"own"}
+    migrate.downgrade(db, "0008")
+    db.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Column, Double, LargeBinary, MetaData, String, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, LargeBinary, MetaData, String, Text
+from sqlalchemy import false as sql_false
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -70,6 +71,12 @@ def instant(nullable: bool = False) -> Any:
 def integer(default: int = 0) -> Any:
     """A 64-bit integer."""
     return Field(default=default, sa_column=Column(BigInteger, nullable=False, default=default))
+
+
+def flag() -> Any:
+    """A truth value that begins false, also in rows of processes that do not know the column yet."""
+    column = Column(Boolean, nullable=False, default=False, server_default=sql_false())
+    return Field(default=False, sa_column=column)
 
 
 def counter() -> Any:

@@ -35,6 +35,7 @@ class User(SQLModel, table=True):
     email: str = c.text(length=320, unique=True)
     name: str = c.text(length=200)
     password_hash: str | None = c.text(nullable=True)
+    must_change_password: bool = c.flag()  # another person chose it: it opens nothing but its change
     created_at: float = c.instant()
 
 
@@ -60,7 +61,32 @@ class Login(SQLModel, table=True):
     user_id: str = c.ref()
     csrf: str = c.text(length=64)
     created_at: float = c.instant()
+    last_used_at: float | None = c.instant(nullable=True)
     expires_at: float = c.instant()
+    address: str | None = c.text(nullable=True, length=64)  # it was begun from
+    agent: str | None = c.text(nullable=True, length=300)  # the browser's own name
+
+
+class SecondFactor(SQLModel, table=True):
+    """A person's authenticator (TOTP); it counts once it is confirmed."""
+
+    __tablename__ = "second_factors"
+
+    user_id: str = c.key()
+    secret: bytes = c.blob(nullable=False)  # sealed
+    last_step: int = c.integer(-1)  # of the last code used: none of it or of an earlier one counts again
+    confirmed_at: float | None = c.instant(nullable=True)
+    created_at: float = c.instant()
+
+
+class RecoveryCode(SQLModel, table=True):
+    """A code that stands in for a person's authenticator once; only its hash is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    user_id: str = c.key()
+    code_hash: str = c.key()
+    created_at: float = c.instant()
 
 
 class Invitation(SQLModel, table=True):

@@ -18,7 +18,7 @@ from common.domain.sealing import Sealer
 from common.services import identity as service
 from common.services import logins, members
 from common.settings import Settings
-from common.store import endpoints, identity, migrate
+from common.store import endpoints, identity, migrate, second_factors
 from common.store import members as member_rows
 from common.store.database import Database
 from common.store.transaction import Store
@@ -124,7 +124,10 @@ def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store:
     token = re.findall(r"/console#/invitation/(\S+)", invited.stdout)[0]
     with store.begin() as tx:
         user_id = members.accept(tx, token, None, "Boss", passwords.hashed("the first password"))
-        logins.begin(tx, user_id, (member_rows.person(tx.conn, user_id) or {})["password_hash"])
+        joined = member_rows.person(tx.conn, user_id)
+        assert joined is not None
+        assert not joined["must_change_password"]
+        logins.begin(tx, user_id, joined["password_hash"])
     assert "boss@example.com" in run("members", "list").stdout
     typed = "another password\nanother password\n"
     assert run("members", "set-password", "boss@example.com", input=typed).exit_code == 0
@@ -132,8 +135,23 @@ def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store:
         person = member_rows.person(conn, user_id)
         assert person is not None
         assert passwords.matches("another password", person["password_hash"])
+        assert person["must_change_password"]  # the operator knows it
         assert member_rows.organisations_of(conn, user_id)[0]["role"] == Role.OWNER
     assert run("members", "set-password", "nobody@example.com", input=typed).exit_code == 1
+    guessed = run("members", "set-password", "boss@example.com", input="qwertyuiop\nqwertyuiop\n")
+    assert (guessed.exit_code, "guessed" in guessed.stderr) == (1, True)
+
+
+def test_the_operator_resets_a_second_factor(store: Store, run: Run) -> None:
+    with store.begin() as tx:
+        user_id = member_rows.insert_person(tx, "lost@example.com", "Lost", "kept")
+        second_factors.put(tx, user_id, b"sealed")
+    assert run("members", "reset-second-factor", "Lost@example.com").exit_code == 0
+    with store.read() as conn:
+        assert second_factors.get(conn, user_id) is None
+    again = run("members", "reset-second-factor", "lost@example.com")
+    assert (again.exit_code, "no second factor" in again.stderr) == (1, True)
+    assert run("members", "reset-second-factor", "nobody@example.com").exit_code == 1
 
 
 def test_manifests_and_python_files_are_published_and_listed(

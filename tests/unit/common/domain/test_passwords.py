@@ -26,8 +26,24 @@ def test_nobody_without_a_password_is_ever_matched() -> None:
     assert not passwords.matches("", None)
 
 
-@pytest.mark.parametrize("bad", ["", "short", "x" * 9, "x" * 40, "ab" * 200])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "", "short", "x" * 9, "x" * 40, "ab" * 200, "ab" * 100,
+        "password12", "1234567890", "qwertyuiop", "P@ssw0rd123", "letmein2024", "abc123abc123", "welcome2026!",
+        "runyard herons wade", "RunYard-7Kq2#vXw9", "ada.lovelace herons", "Ada.Lovelace-7Kq2#vXw9",
+        "lovelace 1815", "brightwater 1815",
+    ],
+)  # fmt: skip
 def test_passwords_that_are_guessed_at_once_are_refused(bad: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        passwords.check(bad)
+        passwords.check(bad, "new", "ada.lovelace+runs@example.com", ["Ada Brightwater"])
+    assert refusal.value.field == "new"
     assert refusal.value.code == "weak_password"
+
+
+@pytest.mark.parametrize(
+    "good", ["a fine password", "correct horse battery", "7Kq2#vXw9Lp", "un café très noir"]
+)
+def test_passwords_that_take_many_guesses_are_taken(good: str) -> None:
+    passwords.check(good, "new", "ed@example.com", ["Ed"])

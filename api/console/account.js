@@ -1,0 +1,99 @@
+// The account of who signed in: their password, their second factor, and where they are signed in.
+
+import { form } from "./forms.js";
+import { api, button, empty, fill, get, h, person, section, table, toast, view, when } from "./page.js";
+
+export const labelled = (text, id, attributes) => {
+  const input = h("input", { id, required: true, spellcheck: "false", ...attributes });
+  return { input, nodes: [h("label", { for: id }, text), input] };
+};
+
+const BROWSERS = [["Edg/", "Edge"], ["OPR/", "Opera"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"],
+  ["Safari/", "Safari"]];
+const SYSTEMS = [["Windows", "Windows"], ["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"],
+  ["Mac OS X", "macOS"], ["Linux", "Linux"]];
+const among = (names, agent) => names.find(([part]) => agent.includes(part))?.[1];
+
+function device(agent) { // a short name of a browser; its own, long one is the title
+  if (!agent) return "unknown";
+  const name = [among(BROWSERS, agent), among(SYSTEMS, agent)].filter(Boolean).join(" on ");
+  return h("span", { title: agent }, name || agent.slice(0, 40));
+}
+
+export async function account(main) {
+  const list = h("div", {});
+  const me = await get("/me");
+  if (!me.person) return main.append(h("h1", {}, "Account"), empty("A key has no account: sign in with a password."));
+  person.take(me);
+  main.append(h("h1", {}, "Account"), h("p", { class: "sub" }, [me.person.name, me.person.email].filter(Boolean).join(" · ")),
+    section("Where you are signed in", list), passwordForm(), h("div", { id: "factor" }));
+  view.refresh = () => signIns(list);
+  await secondFactor(main.querySelector("#factor"));
+  await view.refresh();
+}
+
+async function signIns(list) {
+  const { data } = await get("/me/sign-ins");
+  const end = async (path, done) => { await api("DELETE", path); toast(done); await signIns(list); };
+  fill(list, table(["Browser", "Address", "Signed in", "Last used", ""], data.map((s) => [device(s.agent), s.address,
+    when(s.created_at), when(s.last_used_at), s.current ? h("span", { class: "dim" }, "this one")
+      : button("End", () => end(`/me/sign-ins/${s.id}`, "It has ended."), "quiet")])),
+  data.length > 1 && h("div", { class: "actions" },
+    button("End all others", () => end("/me/sign-ins", "You are signed in here alone."))));
+}
+
+function passwordForm() {
+  const current = labelled("Present password", "current", { type: "password", autocomplete: "current-password" });
+  const wanted = labelled("New password", "wanted", { type: "password", autocomplete: "new-password" });
+  return section("Password", form(async () => {
+    await api("POST", "/me/password", { current: current.input.value, new: wanted.input.value });
+    current.input.value = wanted.input.value = "";
+    toast("Changed. Every other sign-in has ended.");
+    await view.refresh();
+  }, "Change the password", [...current.nodes, ...wanted.nodes]));
+}
+
+const passwordField = (id) =>
+  labelled("Password", id, { type: "password", autocomplete: "current-password" });
+export const codeField = (id) =>
+  labelled("Code of the authenticator", id, { inputmode: "numeric", autocomplete: "one-time-code", maxlength: 64 });
+
+async function secondFactor(place) {
+  const { enrolled, recovery_codes_left: left } = await get("/me/second-factor");
+  const password = passwordField("factor-password");
+  if (!enrolled) {
+    return fill(place, section("Second factor", h("p", { class: "sub" },
+      "An authenticator on your phone gives a code that sign-ins need beside the password."), form(async () => {
+      enrolling(place, await api("POST", "/me/second-factor", { password: password.input.value }));
+    }, "Set up an authenticator", password.nodes)));
+  }
+  const code = codeField("factor-code");
+  const proof = () => ({ password: password.input.value, code: code.input.value });
+  fill(place, section("Second factor", h("p", { class: "sub" }, `In use. ${left} recovery codes are left.`),
+    form(async () => {
+      const made = await api("POST", "/me/second-factor/recovery-codes", proof());
+      recoveryCodes(place, made.recovery_codes, () => secondFactor(place));
+    }, "Make new recovery codes", [...password.nodes, ...code.nodes]),
+    button("Remove the second factor", async () => {
+      await api("POST", "/me/second-factor/remove", proof());
+      toast("The password alone counts from now on.");
+      await secondFactor(place);
+    }, "danger")));
+}
+
+export function enrolling(place, made, done = () => secondFactor(place)) { // the secret is shown now and never again
+  const code = codeField("factor-code");
+  fill(place, section("Second factor", h("p", {}, "Scan this with an authenticator, or type the secret into it."),
+    h("img", { src: made.qr, alt: "QR code of the secret", class: "qr" }), h("p", {}, h("code", { id: "secret" }, made.secret)),
+    form(async () => {
+      const { recovery_codes: codes } = await api("POST", "/me/second-factor/confirm", { code: code.input.value });
+      recoveryCodes(place, codes, done);
+    }, "Confirm", code.nodes)));
+  code.input.focus();
+}
+
+function recoveryCodes(place, codes, done) {
+  fill(place, section("Recovery codes", h("p", {}, "Keep these: each stands in for the authenticator once. ",
+    "They are not shown again."), h("pre", { id: "recovery" }, codes.join("\n")),
+  h("div", { class: "actions" }, button("I have kept them", done, "primary"))));
+}

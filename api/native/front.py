@@ -94,7 +94,11 @@ def uncursor(text: str) -> str:
     return found
 
 
-def page(rows: list[Any], limit: int, ids: list[str]) -> dict[str, Any]:
-    """A page of at most `limit`; `rows` and their `ids` hold one more where there is more."""
-    more = len(rows) > limit
-    return {"data": rows[:limit], "has_more": more, "next_cursor": cursor(ids[limit - 1]) if more else None}
+def page(rows: list[Any], limit: int, ids: list[str], ended_early: bool = False) -> dict[str, Any]:
+    """A page of at most `limit`; `rows` and their `ids` hold one more where there is more.
+
+    `ended_early`: the rows are fewer because they are large (`Page.more`), and others follow.
+    """
+    more = ended_early or len(rows) > limit
+    last = min(limit, len(ids)) - 1
+    return {"data": rows[:limit], "has_more": more, "next_cursor": cursor(ids[last]) if more else None}

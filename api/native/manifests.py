@@ -106,7 +106,7 @@ async def list_tags(call: Call) -> Response:
 
 
 def _tags(tx: Tx, org_id: str, agent_id: str) -> dict[str, str]:
-    versions = {v["id"]: v["version"] for v in agent_versions.of_agent(tx.conn, org_id, agent_id)}
+    versions = {v["id"]: v["version"] for v in agents.versions(tx.conn, agent_id)}
     return {tag: versions[id_] for tag, id_ in agents.tags(tx.conn, agent_id).items() if id_ in versions}
 
 
@@ -197,8 +197,8 @@ async def change_version(call: Call) -> Response:
 
 def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, actor: str) -> dict[str, Any]:
     _refuse_shared(org_id, row)
-    named = (v for v in agent_versions.of_agent(tx.conn, org_id, row["agent_id"]) if v["version"] == version)
-    found = next(named, None)
+    named = (v["id"] for v in agents.versions(tx.conn, row["agent_id"]) if v["version"] == version)
+    found = agent_versions.get(tx.conn, org_id, next(named, ""))
     if found is None:
         raise NotFound(f"There is no version {version!r}.", code="version_not_found", field="version")
     agents.update_version(tx, found["id"], yanked=yanked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,12 @@ def _find(conn: Connection, org_id: str, name: str) -> tuple[dict[str, Any] | No
 
 def _match(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | None:
     """Exact version (yanked ones included), then tag, then the highest version in a range; drafts never."""
+    found = _matching(conn, agent_id, wanted)
+    return agents.version(conn, found["id"]) if found else None
+
+
+def _matching(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | None:
+    """As `_match`, without the manifest."""
     if len(wanted) > LONGEST_VERSION:
         raise InvalidRequest(
             f"A version, tag or range has {LONGEST_VERSION} characters at most.",
@@ -150,8 +157,9 @@ def publish(
     if agent is None or agent["org_id"] != org_id:
         agent = _create(tx, org_id, manifest, by, shared)
     known = agents.versions(tx.conn, agent["id"])
-    version = next((v for v in known if v["version"] == manifest.version), None)
-    document = manifests.kept(manifest.to_json(), [version, *_newest(agent, known)], rules)
+    same = next((v for v in known if v["version"] == manifest.version), None)
+    version = agents.version(tx.conn, same["id"]) if same else None
+    document = manifests.kept(manifest.to_json(), _sources(tx.conn, agent, version), rules)
     if not shared:
         tools.check_manifest(tx.conn, org_id, document, rules.public_tools)
     if version is None:
@@ -180,10 +188,14 @@ def publish(
     return AgentRecord(agent | {"version_id": version["id"], "kind": manifest.kind}, version)
 
 
-def _newest(agent: dict[str, Any], versions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The versions that a manifest may have been read from: the draft, then the current one."""
-    drafts = [v for v in versions if v["status"] == "draft"]
-    return [*drafts, *(v for v in versions if v["id"] == agent["version_id"])]
+def _sources(
+    conn: Connection, agent: dict[str, Any], version: dict[str, Any] | None
+) -> Iterator[dict[str, Any] | None]:
+    """The versions that a manifest may have been read from: this one, the draft, the current one."""
+    yield version
+    yield agents.draft(conn, agent["id"])
+    if agent["version_id"] is not None:
+        yield agents.version(conn, agent["version_id"])
 
 
 def _replace(tx: Tx, version: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -101,10 +101,9 @@ def publish(tx: Tx, org_id: str, version_id: str, rules: PublishRules = PLAIN) -
     """
     row = _own(tx, org_id, version_id)
     _refuse_shared(row)
-    drafts = [v for v in agent_versions.of_agent(tx.conn, org_id, row["agent_id"]) if v["status"] == "draft"]
-    if not drafts:
+    draft = agents.draft(tx.conn, row["agent_id"])
+    if draft is None:
         raise Conflict("There is no draft to publish: nothing was changed since.", code="no_draft")
-    draft = drafts[0]
     tools.check_manifest(tx.conn, org_id, draft["manifest"] or {}, rules.public_tools)
     for old in agents.versions(tx.conn, row["agent_id"]):
         if old["status"] == "published":
@@ -194,10 +193,10 @@ def _row(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
 
 def _draft_of(tx: Tx, org_id: str, row: dict[str, Any], rules: PublishRules) -> dict[str, Any]:
     """The agent's draft; begun from the given version where there is none."""
-    versions = agent_versions.of_agent(tx.conn, org_id, row["agent_id"])
+    versions = agents.versions(tx.conn, row["agent_id"])
     draft = next((v for v in versions if v["status"] == "draft"), None)
     if draft is not None:
-        return draft
+        return _row(tx, org_id, draft["id"])
     number = max(v["number"] for v in versions) + 1
     manifest = stored.opened(row, rules.sealer) | {"version": _next_version(versions)}
     version_id = uuid7()

@@ -61,7 +61,7 @@ def chosen(conn: Connection, org_id: str, name: str, version: str | None) -> Age
 
 def draft_of(conn: Connection, agent_id: str) -> Row | None:
     """The draft of an agent."""
-    return next((v for v in agents.versions(conn, agent_id) if v["status"] == "draft"), None)
+    return agents.draft(conn, agent_id)
 
 
 def lock_version(agent: Row) -> int:
@@ -117,7 +117,7 @@ def delete(tx: Tx, org_id: str, name: str, actor: str) -> None:
 
 
 def versions(conn: Connection, org_id: str, name: str) -> list[Row]:
-    """The published versions, newest first; `NotFound` agent_not_found."""
+    """The published versions without their manifests, newest first; `NotFound` agent_not_found."""
     agent = live(conn, org_id, name).agent
     return [v for v in agents.versions(conn, agent["id"]) if v["status"] != "draft"]
 

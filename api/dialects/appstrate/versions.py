@@ -57,7 +57,7 @@ def version_json(row: dict[str, Any]) -> dict[str, Any]:
         "id": row["id"],
         "version": row["version"],
         "integrity": f"sha256-{digest}",
-        "artifactSize": len(orjson.dumps(row["manifest"])),
+        "artifactSize": row["size"] if "size" in row else len(orjson.dumps(row["manifest"])),
         "yanked": row["yanked"],
         "createdAt": when(row["created_at"]),
     }

@@ -14,12 +14,14 @@ from api import capacity
 from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
 from api.cookies import CookieSessions
+from api.organisation_rates import OrganisationRates
 from api.rate_limits import RateLimits
 from api.reading import Reader, in_time, unavailable
 from api.tokens import Tokens
 from common import descriptors
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
+from common.domain.caps import Caps
 from common.domain.errors import ConfigurationError, Unavailable
 from common.files import FileStore
 from common.services import identity
@@ -53,7 +55,7 @@ class State:
         self.follower = Follower(_redis(settings))
         self.bell = _bell(settings, Store(db))
         aftermath = Aftermath(_Ears(self.live, self.follower), self.bell)
-        self.store = Store(db, aftermath)
+        self.store = Store(db, aftermath, Caps.of(settings))
         self.writer = aftermath.writer = _Writer(self.store)
         self.reader = Reader(self.store)
         self.keys = KeyRing(self.reader)
@@ -62,6 +64,9 @@ class State:
         self.agents = Catalogue(self.reader)
         self.rates = RateLimits(_redis(settings))
         self.own_rates = RateLimits("")  # counts on when Redis is away
+        self.organisation_rates = OrganisationRates(
+            _redis(settings), settings.requests_per_minute, who.org_id
+        )
         self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
         self.rules = RunRules.of(settings, self.sealer)
         self.files = FileStore.from_url(settings.files)
@@ -87,6 +92,7 @@ class State:
             log.info("The first start made an admin key.", action="bootstrap", file=str(who.admin_key_file))
         state = State(settings, who, db)
         await state.follower.start()
+        state.organisation_rates.start()
         state._noting = asyncio.create_task(state._note_use_for_ever(), name="note-key-use")
         return state
 
@@ -106,6 +112,7 @@ class State:
             self._noting.cancel()
         await self.follower.close()
         await self.rates.close()
+        await self.organisation_rates.close()
         try:
             await self._note_use()
         except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending
@@ -135,7 +142,7 @@ class State:
         """Run a command that only looks, in a snapshot that nothing can be written in."""
 
         def look(conn: Connection) -> R:
-            return command(Tx(self.db, conn, self.db.now(conn)), *args, **kwargs)
+            return command(Tx(self.db, conn, self.db.now(conn), caps=self.store.caps), *args, **kwargs)
 
         return await self.reader.one(look)
 

@@ -118,6 +118,39 @@ class Settings(BaseSettings):
     max_schedules: int = Field(
         1000, ge=0, description="Schedules per organisation that may still be due; more get 409."
     )
+    max_keys: int = Field(
+        1_000, ge=0, description="Keys per organisation that are not revoked; more get 409."
+    )
+    max_members: int = Field(1_000, ge=0, description="Members per organisation; more get 409.")
+    max_invitations: int = Field(1_000, ge=0, description="Open invitations per organisation; more get 409.")
+    max_applications: int = Field(100, ge=0, description="Applications per organisation; more get 409.")
+    max_end_users: int = Field(100_000, ge=0, description="End-users per organisation; more get 409.")
+    max_agents: int = Field(1_000, ge=0, description="Agents per organisation; more get 409.")
+    max_versions: int = Field(1_000, ge=0, description="Versions per agent; more get 409.")
+    max_tags: int = Field(100, ge=0, description="Tags per agent; more get 409.")
+    max_sessions: int = Field(1_000_000, ge=0, description="Sessions per organisation; more get 409.")
+    max_datastores: int = Field(100, ge=0, description="Datastores per organisation; more get 409.")
+    max_documents: int = Field(10_000, ge=0, description="Documents per datastore; more get 409.")
+    max_limits: int = Field(200, ge=0, description="Limits per organisation; more get 409.")
+    max_links: int = Field(100, ge=0, description="Answer links per question; more get 409.")
+    max_unread_messages: int = Field(
+        100, ge=0, description="Messages sent to a run that it has not read yet; more get 409."
+    )
+    max_idempotent_answers: int = Field(
+        100_000, ge=0, description="Answers kept per organisation for their Idempotency-Key; more get 409."
+    )
+    max_stored_files: int = Field(1_000_000, ge=0, description="Files per organisation; more get 409.")
+    max_storage_bytes: int = Field(
+        20 * 2**30,
+        ge=0,
+        description="Bytes of files, manifests and kept answers per organisation; more get 409 storage_full.",
+    )
+    requests_per_minute: int = Field(
+        6000,
+        ge=0,
+        description="Requests a minute per organisation on all surfaces together, but for the operator's own; more get "
+        "429. 0 is no limit.",
+    )
     agentbase_per_minute: int = Field(
         6000, ge=0, description="Requests a minute per organisation on the agentbase front; 0 is no limit."
     )

@@ -10,10 +10,11 @@ import nodesemver
 from sqlalchemy import Connection
 
 from common.domain import ids
+from common.domain.caps import STORAGE
 from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.manifests import LONGEST_VERSION, Manifest
 from common.domain.specs import AgentRef
-from common.services import manifests, tools
+from common.services import caps, manifests, tools
 from common.services.manifests import PLAIN, PublishRules
 from common.store import agents, limits
 from common.store.transaction import Tx
@@ -204,6 +205,8 @@ def _replace(tx: Tx, version: dict[str, Any], values: dict[str, Any]) -> dict[st
 
 
 def _create(tx: Tx, org_id: str, manifest: Manifest, by: str | None, shared: bool) -> dict[str, Any]:
+    if not shared:
+        caps.check(tx, org_id, "agents")
     agents.insert_agent(
         tx,
         {
@@ -227,6 +230,8 @@ def _add_version(
     tx: Tx, agent: dict[str, Any], document: dict[str, Any], rules: PublishRules, shared: bool
 ) -> dict[str, Any]:
     version_id = ids.uuid7()
+    if not shared:
+        make_room(tx, agent["org_id"], agent["id"], document)
     known = agents.versions(tx.conn, agent["id"])
     for old in known:
         if old["status"] == "published":
@@ -247,6 +252,16 @@ def _add_version(
     version = agents.version(tx.conn, version_id)
     assert version is not None
     return version
+
+
+def make_room(tx: Tx, org_id: str, agent_id: str | None, document: dict[str, Any], replaced: int = 0) -> None:
+    """Whether a manifest may be stored: as one more version of an agent (None: in place of one that has `replaced`
+    bytes). Errors: `Conflict` too_many_versions, storage_full."""
+    if agent_id is not None:
+        caps.check(tx, org_id, "versions", of=agent_id)
+    more = agents.size_of(document) - replaced
+    if more > 0:
+        caps.check(tx, org_id, STORAGE, more)
 
 
 def _limit(tx: Tx, agent: dict[str, Any], manifest: Manifest) -> None:

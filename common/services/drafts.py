@@ -17,8 +17,8 @@ from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.ids import uuid7
 from common.domain.lifecycle import ACTIVE
 from common.services import agents as publishing
+from common.services import caps, tools
 from common.services import manifests as stored
-from common.services import tools
 from common.services.manifests import PLAIN, PublishRules
 from common.store import agent_versions, agents, tasks
 from common.store.tasks import Filter
@@ -42,13 +42,15 @@ class DraftRequest:
 def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str, rules: PublishRules = PLAIN) -> dict[str, Any]:
     """A new agent with a draft; the draft as `agent_versions` rows show it.
 
-    Errors: `Conflict` name_taken, `InvalidRequest` invalid_name, invalid_manifest or credential_missing.
+    Errors: `Conflict` name_taken or too_many_agents, `InvalidRequest` invalid_name, invalid_manifest or
+    credential_missing.
     """
     agents.lock_names(tx, org_id)
     name = wanted.name or _untitled(tx, org_id)
     full = full_name(name)
     if _taken(tx, org_id, full):
         raise Conflict(f"There is an agent named {name!r} already.", code="name_taken", field="name")
+    caps.check(tx, org_id, "agents")
     agent_id, version_id = uuid7(), uuid7()
     config = dict(wanted.config or {})
     if wanted.system_prompt is not None:
@@ -90,6 +92,7 @@ def change(
     kept = manifest if wanted.config is None else _without(manifest, _SHARED.values())
     merged = kept | {"name": full, "display_name": shown, "config": config} | _named(config)
     _check(merged)
+    publishing.make_room(tx, org_id, None, merged, agents.size_of(draft["manifest"]))
     agents.update_version(tx, draft["id"], **stored.sealed(stored.kept(merged, [draft], rules), rules))
     return _row(tx, org_id, draft["id"])
 
@@ -236,6 +239,7 @@ def _insert_draft(
     rules: PublishRules,
 ) -> None:
     _check(manifest)
+    publishing.make_room(tx, org_id, agent_id, manifest)
     agents.insert_version(tx, {
         "id": version_id, "org_id": org_id, "agent_id": agent_id, "number": number,
         "version": manifest["version"], "status": "draft", **stored.sealed(manifest, rules),

@@ -226,8 +226,10 @@ def _set_draft(tx: Tx, record: AgentRecord, document: Row, rules: PublishRules) 
     document = document | {"version": number}
     values = {"version": number, **stored.sealed(document, rules)}
     if draft is not None:
+        publishing.make_room(tx, record.agent["org_id"], None, document, draft["size"])
         agents.update_version(tx, draft["id"], **values)
     else:
+        publishing.make_room(tx, record.agent["org_id"], agent_id, document)
         own = {"id": uuid7(), "org_id": record.agent["org_id"], "agent_id": agent_id, "status": "draft"}
         agents.insert_version(tx, own | values | {"number": max(v["number"] for v in known) + 1})
     settings = (record.agent["settings"] or {}) | {_LOCK: lock_version(record.agent) + 1}

@@ -7,7 +7,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from common.store import advisory, pages
-from common.store.pages import Page, byte_length
+from common.store.pages import Page
+from common.store.tables.columns import dump
 from common.store.tables.query import Agent, AgentTag, AgentVersion
 from common.store.transaction import Tx
 
@@ -117,8 +118,7 @@ def version(conn: Connection, version_id: str) -> Row | None:
 
 def versions(conn: Connection, agent_id: str) -> list[Row]:
     """Every version of an agent, newest first, without manifest and secrets; `size`: bytes of the manifest."""
-    query = select(*_OUTSIDE, byte_length(_VERSION.manifest).label("size"))
-    query = query.where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
+    query = select(*_OUTSIDE).where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
     return [dict(row._mapping) for row in conn.execute(query)]
 
 
@@ -134,12 +134,19 @@ def insert_version(tx: Tx, row: Row) -> None:
         insert(AgentVersion),
         {"yanked": False, "shared": False, "secrets": None}
         | row
-        | {"created_at": tx.now, "updated_at": tx.now},
+        | {"size": size_of(row["manifest"]), "created_at": tx.now, "updated_at": tx.now},
     )
+
+
+def size_of(manifest: Any) -> int:
+    """The bytes a manifest takes in its column."""
+    return len(dump(manifest).encode())
 
 
 def update_version(tx: Tx, version_id: str, **values: Any) -> None:
     """Change a version's status, yank mark, or (drafts only) manifest."""
+    if "manifest" in values:
+        values["size"] = size_of(values["manifest"])
     tx.conn.execute(
         update(AgentVersion).where(AgentVersion.id == version_id).values(**values, updated_at=tx.now)
     )

@@ -70,7 +70,7 @@ async def list_applications(call: Call) -> Response:
     "applications:write",
     body=ApplicationBody,
     answers=[Answer(201, "It is made.", ApplicationView)],
-    errors=(413, 415),
+    errors=(409, 413, 415),
 )
 async def create_application(call: Call) -> Response:
     """Make an application."""

@@ -17,13 +17,14 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.call import Call
+from common.domain import bounds
 from common.domain.caps import STORAGE
 from common.domain.errors import InvalidRequest
 from common.domain.ids import uuid7
 from common.services import caps
 
-MOST_FILES: Final = 100
-MOST_FIELDS: Final = 300
+MOST_FILES: Final = bounds.FORM_FILES.most
+MOST_FIELDS: Final = bounds.FORM_FIELDS.most
 _LONGEST_NAME: Final = 255
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 #: Control characters, lone surrogates, line separators, and marks that turn the direction of a text.

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.operations import Front, by_bearer_or_cookie
+from common.domain import bounds
 from common.domain.errors import InvalidRequest
 
 PREFIXES: Final = ("/api/v1", "/v1")
@@ -67,7 +68,7 @@ class NoParameters(Parameters):
 class Paging(Parameters):
     """Which part of a list."""
 
-    limit: int = Field(20, ge=1, le=100, description="How many at most.")
+    limit: int = Field(20, ge=1, le=bounds.LIST_ROWS.most, description="How many at most.")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before.")
 
     @property

@@ -27,6 +27,7 @@ from api.native.front import (
 from api.native.task_view import brief, etag, poll_after_ms, whole
 from api.operations import Answer, Routes
 from api.waiting import until
+from common.domain import bounds
 from common.domain.errors import InvalidRequest
 from common.domain.ids import is_uuid
 from common.domain.lifecycle import Status
@@ -138,7 +139,7 @@ class TaskParameters(Parameters):
     wait: float = Field(
         0,
         ge=0,
-        le=3600,
+        le=bounds.WAIT.most,
         description="Wait so many seconds for the task to come to rest (or, with If-None-Match, to change).",
     )
 

@@ -16,6 +16,7 @@ from api.operations import Operation
 from common.store import pages
 from tests.hall import Api
 from tests.large_rows import ROWS, fill
+from tests.stocked import Stocked
 
 #: The budget of a page in these tests, and what no answer may exceed: small fields come on top of it.
 BUDGET = 1_000_000
@@ -24,45 +25,19 @@ _STREAM = "text/event-stream"
 _JSON = {"accept": "application/json"}
 
 
-class Stocked:
-    """An api whose organisation has many large rows of every kind, and the ids its paths need."""
-
-    def __init__(self, api: Api) -> None:
-        self.api = api
-        with api.client() as client:
-            manifest = {"name": "@large/one", "version": "1.0.0", "kind": "declared", "instructions": "hi"}
-            made = client.post("/api/v1/agents/manifests", json=manifest)
-            agent = made.raise_for_status().json()
-            run = {"query": "hi", "session_id": "talk"}
-            task = client.post("/api/v1/agents/@large/one/run", json=run).raise_for_status().json()
-            schedule = {"agent": "@large/one", "schedule": "0 0 1 1 *", "run": {"query": "hi"}}
-            planned = client.post("/api/v1/schedules", json=schedule).raise_for_status().json()
-            client.post(f"/tasks/{task['task_id']}/message", json={"message": "more"}).raise_for_status()
-            hook = {"url": "https://example.com/hook"}
-            webhook = client.post("/api/v1/webhooks", json=hook).raise_for_status().json()
-            sent = client.post(f"/api/v1/webhooks/{webhook['id']}/test").raise_for_status().json()
-            limit = {"kind": "agent", "selector": "x", "max_concurrent": 1}
-            limited = client.post("/api/v1/limits", json=limit).raise_for_status().json()
-            user = client.post("/api/end-users", json={"name": "a"}).raise_for_status().json()
-        fill(api, task["task_id"], task["session_id"], agent["agent_group_id"], planned["id"])
-        self.ids = {
-            "task_id": task["task_id"], "run_id": task["task_id"], "session_id": task["session_id"],
-            "agent": agent["agent_group_id"], "agent_id": agent["agent_group_id"], "package": "@large%2Fone",
-            "scope": "@large", "name": "one", "version": "1.0.0", "schedule_id": planned["id"],
-            "webhook_id": webhook["id"], "delivery_id": sent["delivery_id"], "limit_id": limited["id"],
-            "end_user_id": user["id"], "application_id": user["applicationId"], "part": "console.js",
-        }  # fmt: skip
-
-    def path(self, operation: Operation) -> str:
-        """The operation's path with ids in place of its placeholders; a new placeholder needs one in `ids`."""
-        return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: self.ids[found[1]], operation.paths[0])
+def filled(api: Api) -> Stocked:
+    """An api whose organisation has many large rows of every kind."""
+    stocked = Stocked(api)
+    ids = stocked.ids
+    fill(api, ids["task_id"], ids["session_id"], ids["agent"], ids["schedule_id"])
+    return stocked
 
 
 @pytest.fixture(scope="module")
 def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stocked]:
     with pytest.MonkeyPatch.context() as patch, Api(tmp_path_factory.mktemp("large") / "home") as api:
         patch.setattr(pages, "MOST_BYTES", BUDGET)
-        yield Stocked(api)
+        yield filled(api)
 
 
 def _reads() -> list[Operation]:
@@ -184,7 +159,7 @@ def test_the_bounds_hold_on_postgresql_too(
 ) -> None:
     monkeypatch.setattr(pages, "MOST_BYTES", BUDGET)
     with Api(tmp_path / "home", postgres_url) as api:
-        stocked = Stocked(api)
+        stocked = filled(api)
         with api.client() as client:
             sizes = {
                 each.name: len(

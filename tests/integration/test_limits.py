@@ -29,7 +29,7 @@ Try = Callable[[httpx2.Client, int], Answers]
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    given = {BOUNDS[name].setting: most for name, most in SET.items()}
+    given: dict[str, Any] = {BOUNDS[name].setting: most for name, most in SET.items()}
     home = tmp_path_factory.mktemp("limits") / "home"
     with Api(home, model="openai:x", model_base_url="http://127.0.0.1:9", **given) as one:
         yield one

@@ -24,13 +24,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from api.errors import RequestTimeout
+from common.domain import bounds
 from common.domain.errors import InvalidRequest, PayloadTooLarge, UnsupportedMedia
 
 M = TypeVar("M", bound=BaseModel)
 
 #: How deep JSON may nest, how many values it may hold.
-DEEPEST: Final = 64
-MOST_VALUES: Final = 250_000
+DEEPEST: Final = bounds.JSON_DEPTH.most
+MOST_VALUES: Final = bounds.JSON_VALUES.most
 #: A body that pauses longer than this is given up, in seconds.
 PATIENCE: Final = 30.0
 #: Larger bodies are parsed on a thread, so that others are served meanwhile.

@@ -91,11 +91,12 @@ def _outage(error: Exception) -> Unavailable | None:
 
 
 async def perform(call: Call, operation: Operation) -> Response:
-    """Authenticate, permit, handle."""
+    """Authenticate, count, permit, handle."""
     if "\0" in call.path:
         raise NotFound("Nothing has a name with a NUL character.", code="not_found", field="path")
     if operation.permission is not None:
         call.admit(await operation.front.authenticate(call), operation.front.name)
+        call.state.organisation_rates.check(call.org_id)
         call.permitted = partial(_still_permitted, call, operation)
         if not operation.late:
             require(call.principal, operation.permission)

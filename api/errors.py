@@ -9,6 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from api.prefix import under
+from common.domain import bounds
 from common.domain.errors import RunyardError, Unauthorized
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -20,7 +21,7 @@ _OURS: Final = frozenset(
 
 
 #: Bytes of a request's path, query and headers together.
-LONGEST_HEAD: Final = 64 * 1024
+LONGEST_HEAD: Final = bounds.HEAD.most
 
 
 class HeadersTooLarge(RunyardError):

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
 from api.call import Call
+from common.domain import bounds
 from common.domain.errors import InvalidRequest, RunyardError
 from common.services import idempotency
 from common.services.idempotency import LEASE, Kept, Taken
@@ -27,7 +28,7 @@ from common.store.transaction import Tx
 log = structlog.get_logger()
 R = TypeVar("R")
 HEADER: Final = "Idempotency-Key"
-LONGEST: Final = 255
+LONGEST: Final = bounds.IDEMPOTENCY_KEY.most
 _KEPT_HEADERS: Final = ("content-type", "location")
 _LARGEST_KEPT: Final = 1 << 20
 

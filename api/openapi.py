@@ -32,7 +32,7 @@ _REFS: Final = "#/components/schemas/{model}"
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 #: What any operation may answer besides its own.
 _ALWAYS: Final = (405, 500, 503)
-_GUARDED: Final = (401, 403)
+_GUARDED: Final = (401, 403, 429)
 _HEADERS: Final[dict[str, str]] = {
     "Idempotency-Key": "The same request with the same key is carried out once (24 hours).",
     "If-None-Match": "The ETag you have.",

@@ -21,6 +21,7 @@ from api.state import State
 from common.domain.errors import NotFound
 from common.domain.lifecycle import TERMINAL
 from common.store import events, tasks
+from common.store.pages import Page
 from common.store.tasks import Place
 from common.stream import Events, Item, Subscription, Tokens
 
@@ -104,8 +105,8 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
     place = _Place(wanted.after)
     with state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
         while not state.stopping.is_set() and (wanted.permitted is None or await wanted.permitted()):
-            found: Sequence[dict[str, Any]] | None = None
-            while found is None or len(found) == PAGE:
+            found: Page[dict[str, Any]] | None = None
+            while found is None or found.more or len(found) == PAGE:
                 found = await state.reader.call(_after, (wanted.task_id, place.seq))
                 if place.take(found):
                     yield Events(list(found))
@@ -172,7 +173,7 @@ def ends(event: dict[str, Any]) -> bool:
     return (event["data"] or {}).get("status") in _ENDED
 
 
-def _after(conn: Connection, asked: Sequence[tuple[str, int]]) -> Sequence[Sequence[dict[str, Any]]]:
+def _after(conn: Connection, asked: Sequence[tuple[str, int]]) -> Sequence[Page[dict[str, Any]]]:
     return events.after_each(conn, asked, PAGE)
 
 

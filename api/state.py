@@ -14,6 +14,7 @@ from api import capacity
 from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
 from api.cookies import CookieSessions
+from api.organisation_rates import OrganisationRates
 from api.rate_limits import RateLimits
 from api.reading import Reader, in_time, unavailable
 from api.sign_in_attempts import SignInAttempts
@@ -21,6 +22,7 @@ from api.tokens import Tokens
 from common import descriptors
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
+from common.domain.caps import Caps
 from common.domain.errors import ConfigurationError, Unavailable
 from common.files import FileStore
 from common.services import identity
@@ -54,7 +56,7 @@ class State:
         self.follower = Follower(_redis(settings))
         self.bell = _bell(settings, Store(db))
         aftermath = Aftermath(_Ears(self.live, self.follower), self.bell)
-        self.store = Store(db, aftermath)
+        self.store = Store(db, aftermath, Caps.of(settings))
         self.writer = aftermath.writer = _Writer(self.store)
         self.reader = Reader(self.store)
         self.keys = KeyRing(self.reader)
@@ -63,6 +65,10 @@ class State:
         self.agents = Catalogue(self.reader)
         self.rates = RateLimits(_redis(settings))
         self.sign_ins = SignInAttempts(_redis(settings))
+        self.own_rates = RateLimits("")  # counts on when Redis is away
+        self.organisation_rates = OrganisationRates(
+            _redis(settings), settings.requests_per_minute, who.org_id
+        )
         self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
         self.codes = asyncio.Semaphore(
             2
@@ -91,6 +97,7 @@ class State:
             log.info("The first start made an admin key.", action="bootstrap", file=str(who.admin_key_file))
         state = State(settings, who, db)
         await state.follower.start()
+        state.organisation_rates.start()
         state._noting = asyncio.create_task(state._note_use_for_ever(), name="note-key-use")
         return state
 
@@ -111,6 +118,7 @@ class State:
         await self.follower.close()
         await self.rates.close()
         await self.sign_ins.close()
+        await self.organisation_rates.close()
         try:
             await self._note_use()
         except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending
@@ -140,7 +148,7 @@ class State:
         """Run a command that only looks, in a snapshot that nothing can be written in."""
 
         def look(conn: Connection) -> R:
-            return command(Tx(self.db, conn, self.db.now(conn)), *args, **kwargs)
+            return command(Tx(self.db, conn, self.db.now(conn), caps=self.store.caps), *args, **kwargs)
 
         return await self.reader.one(look)
 

@@ -17,11 +17,14 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.call import Call
+from common.domain import bounds
+from common.domain.caps import STORAGE
 from common.domain.errors import InvalidRequest
 from common.domain.ids import uuid7
+from common.services import caps
 
-MOST_FILES: Final = 100
-MOST_FIELDS: Final = 300
+MOST_FILES: Final = bounds.FORM_FILES.most
+MOST_FIELDS: Final = bounds.FORM_FIELDS.most
 _LONGEST_NAME: Final = 255
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 #: Control characters, lone surrogates, line separators, and marks that turn the direction of a text.
@@ -115,7 +118,11 @@ def _without_names(disposition: bytes | None) -> bytes:
 
 
 async def store(call: Call, files: Sequence[tuple[str, UploadFile]]) -> list[dict[str, Any]]:
-    """Put these files into the file store; what a run's input tells of each. No two have the same name."""
+    """Put these files into the file store; what a run's input tells of each. No two have the same name.
+
+    Error: `Conflict` storage_full, before anything is stored.
+    """
+    await call.state.preview(caps.check, call.org_id, STORAGE, sum(upload.size or 0 for _, upload in files))
     names = distinct([file_name(upload.filename) for _, upload in files])
     return [
         await _store_one(call, field, upload, name)

@@ -15,11 +15,12 @@ import orjson
 import yaml
 
 from api import bodies
+from common.domain import bounds
 from common.domain.errors import InvalidRequest, PayloadTooLarge
 
 #: Bytes of a document, and values in it: keys, scalars, lists and mappings.
-MOST_BYTES: Final = 256 * 1024
-MOST_VALUES: Final = 10_000
+MOST_BYTES: Final = bounds.YAML_BODY.most
+MOST_VALUES: Final = bounds.YAML_VALUES.most
 MEDIA_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 
 _Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -14,10 +14,18 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from common.domain import addresses, broker_urls, networks
+from common.domain import addresses, bounds, broker_urls, networks
+from common.domain.caps import CAPS
 from common.domain.errors import ConfigurationError
 
 PREFIX = "RUNYARD_"
+
+
+def _cap(kind: str) -> Any:
+    cap = CAPS[kind]
+    per = " of one organisation" if cap.of == "organisation" else ""
+    described = f"{cap.plural[0].upper()}{cap.plural[1:]}{per}; what goes over it gets 409 {cap.code}."
+    return Field(cap.default, ge=0, description=described)
 
 
 class Settings(BaseSettings):
@@ -113,7 +121,7 @@ class Settings(BaseSettings):
         "", description="Comma-separated hosts or networks outbound calls may always reach."
     )
     max_queued: int = Field(
-        100_000, ge=1, description="Waiting runs per organisation before submits get 429."
+        bounds.WAITING_RUNS.most, ge=1, description="Waiting runs per organisation before submits get 429."
     )
     max_streams: int = Field(
         0,
@@ -126,7 +134,32 @@ class Settings(BaseSettings):
         description="Comma-separated origins (https://app.example.com) whose pages may call the api; * for any.",
     )
     max_schedules: int = Field(
-        1000, ge=0, description="Schedules per organisation that may still be due; more get 409."
+        bounds.SCHEDULES.most,
+        ge=0,
+        description="Schedules per organisation that may still be due; more get 409.",
+    )
+    max_keys: int = _cap("keys")
+    max_members: int = _cap("members")
+    max_invitations: int = _cap("invitations")
+    max_applications: int = _cap("applications")
+    max_end_users: int = _cap("end_users")
+    max_agents: int = _cap("agents")
+    max_versions: int = _cap("versions")
+    max_tags: int = _cap("tags")
+    max_sessions: int = _cap("sessions")
+    max_datastores: int = _cap("datastores")
+    max_documents: int = _cap("documents")
+    max_limits: int = _cap("limits")
+    max_links: int = _cap("links")
+    max_unread_messages: int = _cap("unread_messages")
+    max_idempotent_answers: int = _cap("idempotent_answers")
+    max_stored_files: int = _cap("stored_files")
+    max_storage_bytes: int = _cap("storage_bytes")
+    requests_per_minute: int = Field(
+        bounds.REQUESTS.most,
+        ge=0,
+        description="Requests a minute per organisation on all surfaces together, but for the operator's own; more get "
+        "429. 0 is no limit.",
     )
     agentbase_per_minute: int = Field(
         6000, ge=0, description="Requests a minute per organisation on the agentbase front; 0 is no limit."
@@ -142,8 +175,8 @@ class Settings(BaseSettings):
         ge=65_536,
         description="Largest answer of an MCP server, a model provider or a datastore.",
     )
-    max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON request body.")
-    max_upload_bytes: int = Field(100 * 2**20, ge=1024, description="Largest multipart request body.")
+    max_body_bytes: int = Field(bounds.JSON_BODY.most, ge=1024, description="Largest JSON request body.")
+    max_upload_bytes: int = Field(bounds.UPLOAD.most, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")
     retention_days: float = Field(30.0, gt=0, description="How long finished tasks are kept by default.")
     log_level: str = Field("info", description="debug, info, warning or error.")

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
+from common.domain.caps import Caps
 from common.domain.errors import RunyardError
 from common.services import identity as service
 from common.settings import Settings
@@ -26,7 +27,7 @@ def opened() -> Iterator[tuple[Store, Settings]]:
         settings = read_settings()
         db = Database(settings.database)
         try:
-            yield Store(db), settings
+            yield Store(db, caps=Caps.of(settings)), settings
         finally:
             db.close()
     except StartProblem as problem:

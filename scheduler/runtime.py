@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
+from common.domain.caps import Caps
 from common.domain.sealing import Sealer
 from common.files import FileStore
 from common.services import identity
@@ -29,7 +30,7 @@ class Runtime:
             application(settings), lambda ids: _forget(plain, ids), lambda: identity.installation(plain)
         )
         aftermath = Aftermath(self._live, self._bell)
-        self.store = Store(self._db, aftermath)
+        self.store = Store(self._db, aftermath, Caps.of(settings))
         self._writer = aftermath.writer = GroupCommit(self.store)
         files = FileStore.from_url(settings.files)
         self.duties: list[Duty] = [

@@ -21,7 +21,6 @@ from common.store.database import Database
 from common.store.transaction import Store
 from workers import catalogue
 
-_MOST = 10_000
 app = typer.Typer(no_args_is_help=True, help="List and publish agents.")
 
 
@@ -55,8 +54,8 @@ def list_agents(
     try:
         store, org_id = _store()
         with store.read() as conn:
-            for row in agents.with_manifests(conn, org_id, _MOST):
-                version = str(row["manifest"].get("version") or "—")
+            for row in agents.with_manifests(conn, org_id):
+                version = str((row["manifest"] or {}).get("version") or "—")
                 state = "everybody's" if row["shared"] else "its own"
                 told = {"agent": row["name"], "version": version, "kind": row["kind"], "whose": state}
                 found.append(told | {"id": row["id"]})

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from common.broker.doorbell import Doorbell
+from common.domain.caps import Caps
 from common.domain.sealing import Sealer
 from common.files import FileStore
 from common.services import identity
@@ -62,7 +63,7 @@ class Execution:
         self._bell = notifier(lambda ids: _forget(self.plain, ids), lambda: identity.installation(self.plain))
         self.near = NearBell(self._bell)
         aftermath = Aftermath(self.live, self.near, on_wake=on_wake)
-        self.store = Store(self._db, aftermath)
+        self.store = Store(self._db, aftermath, Caps.of(settings))
         self.writer = aftermath.writer = GroupCommit(self.store)
         self._declared: DeclaredRunner | None = None
         self._importing = asyncio.Lock()

@@ -30,6 +30,8 @@ from workers.python_agents import run_python
 from workers.values import Bounds
 
 _REPORTED = ("custom", "progress", "log")
+#: What of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
+_MOST_HISTORY = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,11 @@ class Preparation:
 
     def _read_past(self, task: Task) -> _Past:
         with self._store.read() as conn:
-            history = messages.of_session(conn, task.session_id) if task.session_id else []
+            history = (
+                messages.of_session(conn, task.session_id, most_bytes=_MOST_HISTORY)
+                if task.session_id
+                else []
+            )
             reported = 0
             if task.attempt > 1:
                 reported = events.count(conn, task.id, _REPORTED)

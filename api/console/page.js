@@ -159,16 +159,80 @@ async function* frames(body, alive) {
   }
 }
 
+const STREAMS = 3; // of the six connections a browser opens to one server, for all pages of it together
+const POLL = 3000;
+
+function slot() { // ends one of those streams when called; null when all are taken
+  const one = (n) => new Promise((got) => {
+    navigator.locks.request(`runyard.stream.${n}`, { ifAvailable: true },
+      (lock) => (lock ? new Promise((free) => got(free)) : got(null))).catch(() => got(null));
+  });
+  if (!navigator.locks) return () => {}; // only over HTTPS, or on this machine
+  return (async () => {
+    for (let n = 0; n < STREAMS; n++) {
+      const free = await one(n);
+      if (free) return free;
+    }
+    return null;
+  })();
+}
+
+const hidden = (signal) => { // aborted once nobody sees the page, which then needs no connection
+  const gone = new AbortController();
+  const look = () => { if (document.visibilityState === "hidden") gone.abort(); };
+  document.addEventListener("visibilitychange", look, { signal });
+  addEventListener("pagehide", () => gone.abort(), { signal });
+  look();
+  return gone.signal;
+};
+
+function seen(signal) { // waits until the page is on show
+  if (document.visibilityState !== "hidden") return null;
+  return new Promise((on) => {
+    const look = () => { if (document.visibilityState !== "hidden") on(); };
+    document.addEventListener("visibilitychange", look, { signal });
+    addEventListener("pageshow", look, { signal });
+    signal.addEventListener("abort", on, { once: true });
+  });
+}
+
+async function poll(path, last, signal, heard) { // what a stream would tell, once; the number of the last event, or "end"
+  if (!path.startsWith("/tasks/")) {
+    heard({ data: {} }); // looks for itself what is new
+    return last;
+  }
+  const query = new URLSearchParams({ after: last || "0", limit: "1000" });
+  const headers = { ...credentials(), accept: "application/json" };
+  const answer = await fetch(`${API}${path.split("?")[0]}?${query}`, { headers, signal });
+  if (answer.status === 401) { key.drop(refusal()); return "end"; }
+  if (!answer.ok) throw new Refused(answer.status, null);
+  const page = await answer.json();
+  for (const event of page.data) heard({ data: event });
+  return page.data.some((event) => ENDED.has(event.data?.status)) ? "end" : String(page.next_after);
+}
+
 export async function follow(path, signal, heard, state = () => {}) { // resumes where a dropped stream ended
   let last = "", wait = 500;
   while (!signal.aborted) {
-    const stalled = new AbortController();
-    let timer;
+    await seen(signal);
+    const stalled = new AbortController(), over = new AbortController();
+    const away = hidden(over.signal);
+    let timer, free = null;
     const alive = () => { clearTimeout(timer); timer = setTimeout(() => stalled.abort(), 45000); };
     try {
       alive();
+      const ends = AbortSignal.any([signal, stalled.signal, away]);
+      free = await slot();
+      if (!free) {
+        last = await poll(path, last, ends, heard);
+        if (last === "end") return;
+        state(true);
+        await pause(POLL, ends);
+        continue;
+      }
       const headers = { ...credentials(), accept: "text/event-stream", ...(last && { "last-event-id": last }) };
-      const answer = await fetch(API + path, { headers, signal: AbortSignal.any([signal, stalled.signal]) });
+      const url = API + (last ? path.split("?")[0] : path);
+      const answer = await fetch(url, { headers, signal: ends });
       if (answer.status === 204) return;
       if (answer.status === 401) return key.drop(refusal());
       if (!answer.ok) throw new Refused(answer.status, null);
@@ -179,7 +243,12 @@ export async function follow(path, signal, heard, state = () => {}) { // resumes
         last = frame.id ?? last;
         heard(frame);
       }
-    } catch { /* the loop tries again, from the last event it has */ } finally { clearTimeout(timer); }
+    } catch { /* the loop tries again, from the last event it has */ } finally {
+      clearTimeout(timer);
+      over.abort();
+      free?.();
+    }
+    if (away.aborted) continue;
     if (!signal.aborted) state(false);
     await pause(wait, signal);
     wait = Math.min(wait * 2, 15000);

@@ -147,7 +147,7 @@ async def list_agents(call: Call) -> Response:
     rows = await call.state.reader.one(
         lambda conn: agent_versions.page(conn, org_id, statuses, limit + 1, before, name)
     )
-    return reply(page([agent_brief(row) for row in rows], limit, [row["id"] for row in rows]))
+    return reply(page([agent_brief(row) for row in rows], limit, [row["id"] for row in rows], rows.more))
 
 
 class AgentBody(Strict):

@@ -79,4 +79,4 @@ async def list_audit(call: Call) -> Response:
     rows = await call.state.reader.one(
         lambda conn: identity.audit_page(conn, org_id, limit + 1, before, wanted)
     )
-    return reply(page([entry_json(row) for row in rows], limit, [row["id"] for row in rows]))
+    return reply(page([entry_json(row) for row in rows], limit, [row["id"] for row in rows], rows.more))

@@ -100,7 +100,11 @@ async def _page(call: Call, task: str, after: int, limit: int) -> Response:
     rows = await call.state.reader.one(lambda conn: events.after(conn, task, after, limit + 1))
     data = [event_json(row) for row in rows[:limit]]
     return reply(
-        {"data": data, "has_more": len(rows) > limit, "next_after": data[-1]["seq"] if data else after}
+        {
+            "data": data,
+            "has_more": rows.more or len(rows) > limit,
+            "next_after": data[-1]["seq"] if data else after,
+        }
     )
 
 
@@ -218,9 +222,9 @@ async def _since(state: State, org_id: str, at: float) -> AsyncIterator[dict[str
         found = await state.reader.one(partial(feed.since, org_id=org_id, at=at, limit=_PAGE, after=after))
         for event in found:
             yield event
-        if len(found) < _PAGE:
+        if not found.more:
             return
-        after = (found[-1]["at"], found[-1]["task_id"], found[-1]["seq"])
+        after = feed.place_of(found[-1])
 
 
 class _Seen:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.operations import Front, by_bearer_or_cookie
+from common.domain import bounds
 from common.domain.errors import InvalidRequest
 
 PREFIXES: Final = ("/api/v1", "/v1")
@@ -67,7 +68,7 @@ class NoParameters(Parameters):
 class Paging(Parameters):
     """Which part of a list."""
 
-    limit: int = Field(20, ge=1, le=100, description="How many at most.")
+    limit: int = Field(20, ge=1, le=bounds.LIST_ROWS.most, description="How many at most.")
     cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before.")
 
     @property
@@ -94,7 +95,11 @@ def uncursor(text: str) -> str:
     return found
 
 
-def page(rows: list[Any], limit: int, ids: list[str]) -> dict[str, Any]:
-    """A page of at most `limit`; `rows` and their `ids` hold one more where there is more."""
-    more = len(rows) > limit
-    return {"data": rows[:limit], "has_more": more, "next_cursor": cursor(ids[limit - 1]) if more else None}
+def page(rows: list[Any], limit: int, ids: list[str], ended_early: bool = False) -> dict[str, Any]:
+    """A page of at most `limit`; `rows` and their `ids` hold one more where there is more.
+
+    `ended_early`: the rows are fewer because they are large (`Page.more`), and others follow.
+    """
+    more = ended_early or len(rows) > limit
+    last = min(limit, len(ids)) - 1
+    return {"data": rows[:limit], "has_more": more, "next_cursor": cursor(ids[last]) if more else None}

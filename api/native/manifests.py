@@ -21,6 +21,7 @@ from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.manifests import Manifest
 from common.domain.run_request import Strict
 from common.services import agents as publishing
+from common.services import caps
 from common.services.manifests import PublishRules
 from common.store import agent_versions, agents, identity
 from common.store.transaction import Tx
@@ -106,7 +107,7 @@ async def list_tags(call: Call) -> Response:
 
 
 def _tags(tx: Tx, org_id: str, agent_id: str) -> dict[str, str]:
-    versions = {v["id"]: v["version"] for v in agent_versions.of_agent(tx.conn, org_id, agent_id)}
+    versions = {v["id"]: v["version"] for v in agents.versions(tx.conn, agent_id)}
     return {tag: versions[id_] for tag, id_ in agents.tags(tx.conn, agent_id).items() if id_ in versions}
 
 
@@ -122,7 +123,7 @@ class TagBody(Strict):
     query=NoParameters,
     body=TagBody,
     answers=[Answer(200, "Its tags.", Tags)],
-    errors=(400, 403, 404, 413, 415),
+    errors=(400, 403, 404, 409, 413, 415),
 )
 async def set_tag(call: Call) -> Response:
     """Point a tag at a version."""
@@ -139,6 +140,8 @@ async def set_tag(call: Call) -> Response:
 def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str, actor: str) -> dict[str, str]:
     _refuse_shared(org_id, row)
     chosen = publishing.resolve(tx.conn, org_id, row["agent_id"], version)
+    if tag not in agents.tags(tx.conn, row["agent_id"]):
+        caps.check(tx, org_id, "tags", of=row["agent_id"])
     agents.set_tag(tx, row["agent_id"], tag, chosen.version["id"])
     data = {"tag": tag, "version": chosen.version["version"]}
     identity.audit(tx, org_id, actor, "agent.tag", row["agent_id"], data)
@@ -197,8 +200,8 @@ async def change_version(call: Call) -> Response:
 
 def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, actor: str) -> dict[str, Any]:
     _refuse_shared(org_id, row)
-    named = (v for v in agent_versions.of_agent(tx.conn, org_id, row["agent_id"]) if v["version"] == version)
-    found = next(named, None)
+    named = (v["id"] for v in agents.versions(tx.conn, row["agent_id"]) if v["version"] == version)
+    found = agent_versions.get(tx.conn, org_id, next(named, ""))
     if found is None:
         raise NotFound(f"There is no version {version!r}.", code="version_not_found", field="version")
     agents.update_version(tx, found["id"], yanked=yanked)

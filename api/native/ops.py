@@ -13,11 +13,9 @@ from api.native.front import NATIVE, NoParameters, Paging, page, when
 from api.native.task_view import brief
 from api.operations import Answer, Routes
 from common.domain.errors import Forbidden
-from common.domain.lifecycle import Status
 from common.domain.roles import Role
 from common.services import queues
 from common.store import tasks, workers
-from common.store.tasks import Filter
 
 routes = Routes(NATIVE, "ops")
 
@@ -120,8 +118,7 @@ async def dead_letters(call: Call) -> Response:
     """List the dead letters: tasks that failed for good, newest first. POST /tasks/{id}/retry gives one more try."""
     given = call.query(Paging)
     before, limit, org_id = given.before, given.limit, call.org_id
-    failed = Filter(statuses=(Status.FAILED,))
-    rows = await call.state.reader.one(lambda conn: tasks.page(conn, org_id, failed, limit + 1, before))
+    rows = await call.state.reader.one(lambda conn: tasks.failed_page(conn, org_id, limit + 1, before))
     items = [
         brief(t)
         | {
@@ -132,4 +129,4 @@ async def dead_letters(call: Call) -> Response:
         }
         for t in rows
     ]
-    return reply(page(items, limit, [t.id for t in rows]))
+    return reply(page(items, limit, [t.id for t in rows], rows.more))

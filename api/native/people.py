@@ -151,15 +151,14 @@ async def inbox(call: Call) -> Response:
     given = call.query(Paging)
     after, limit, org_id = given.before, given.limit, call.org_id
 
-    def look(conn: Connection) -> list[dict[str, Any]]:
+    def look(conn: Connection) -> tuple[list[dict[str, Any]], bool]:
         rows = questions.inbox(conn, org_id, after, limit + 1)
-        known = tasks.load(conn, {row["task_id"] for row in rows})
-        return [
-            question(row) | {"task": brief(known[row["task_id"]])} for row in rows if row["task_id"] in known
-        ]
+        known = tasks.light(conn, {row["task_id"] for row in rows})
+        asked = [row for row in rows if row["task_id"] in known]
+        return [question(row) | {"task": brief(known[row["task_id"]])} for row in asked], rows.more
 
-    items = await call.state.reader.one(look)
-    return reply(page(items, limit, [item["id"] for item in items]))
+    items, ended_early = await call.state.reader.one(look)
+    return reply(page(items, limit, [item["id"] for item in items], ended_early))
 
 
 class LinkBody(Strict):

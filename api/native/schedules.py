@@ -96,7 +96,7 @@ async def list_schedules(call: Call) -> Response:
     rows = await call.state.reader.one(
         lambda conn: schedules.page(conn, org_id, limit + 1, before, agent_id, state)
     )
-    return reply(page([schedule_json(row) for row in rows], limit, [row.id for row in rows]))
+    return reply(page([schedule_json(row) for row in rows], limit, [row.id for row in rows], rows.more))
 
 
 @routes.post(

@@ -166,6 +166,7 @@ class MessageList(Shape):
     """A conversation, oldest line first."""
 
     data: list[Message]
+    has_more: bool = Field(description="Older lines are left out.")
 
 
 class Problem(Shape):

@@ -96,6 +96,7 @@ class MessageParameters(Parameters):
     """How much of a conversation."""
 
     limit: int = Field(1000, ge=1, le=10_000, description="Of a longer one the newest lines.")
+    before: int | None = Field(None, ge=0, description="Only lines before this number (`seq`), to read on.")
 
 
 @routes.get(
@@ -106,11 +107,14 @@ class MessageParameters(Parameters):
     errors=(400, 404),
 )
 async def get_session_messages(call: Call) -> Response:
-    """Read a session's conversation, oldest line first."""
-    limit = call.query(MessageParameters).limit
+    """Read a session's conversation, oldest line first.
+
+    Of more than 8 MB the newest lines; has_more says that there are older ones, which ?before= gives.
+    """
+    given = call.query(MessageParameters)
     id_ = (await _session(call))["id"]
-    rows = await call.state.reader.one(lambda conn: messages.of_session(conn, id_, limit))
-    return reply({"data": [message_json(row) for row in rows]})
+    rows = await call.state.reader.one(lambda conn: messages.of_session(conn, id_, given.limit, given.before))
+    return reply({"data": [message_json(row) for row in rows], "has_more": rows.more})
 
 
 class ForkBody(Strict):

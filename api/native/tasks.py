@@ -27,6 +27,7 @@ from api.native.front import (
 from api.native.task_view import brief, etag, poll_after_ms, whole
 from api.operations import Answer, Routes
 from api.waiting import until
+from common.domain import bounds
 from common.domain.errors import InvalidRequest
 from common.domain.ids import is_uuid
 from common.domain.lifecycle import Status
@@ -138,7 +139,7 @@ class TaskParameters(Parameters):
     wait: float = Field(
         0,
         ge=0,
-        le=3600,
+        le=bounds.WAIT.most,
         description="Wait so many seconds for the task to come to rest (or, with If-None-Match, to change).",
     )
 
@@ -230,16 +231,18 @@ def summary_of(output: Any) -> Any:
 async def get_result(call: Call) -> Response:
     """Read a task with its whole feed, in order.
 
-    The feed ends with a task_complete item once the task has completed.
+    The feed ends with a task_complete item once the task has completed. It breaks off behind 8 MB, or 5,000
+    items, where has_more is true; GET /tasks/{task_id}/events gives the rest.
     """
     call.query(NoParameters)
     seen = await facts(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_FEED + 1))
     feed = [event_json(row) | {"created_at": when(row["at"])} for row in rows[:_MOST_FEED]]
-    if task.status is Status.COMPLETED and len(rows) <= _MOST_FEED:
+    more = rows.more or len(rows) > _MOST_FEED
+    if task.status is Status.COMPLETED and not more:
         feed.append(_complete(task))
-    return reply(whole(seen) | {"feed": feed, "has_more": len(rows) > _MOST_FEED})
+    return reply(whole(seen) | {"feed": feed, "has_more": more})
 
 
 def _complete(task: Task) -> dict[str, Any]:
@@ -263,15 +266,16 @@ def _complete(task: Task) -> dict[str, Any]:
 async def get_messages(call: Call) -> Response:
     """Read a task's conversation, oldest line first.
 
-    While the task waits for input, the newest line of the assistant is the pending question.
+    While the task waits for input, the newest line of the assistant is the pending question. Of more than 8 MB
+    the newest lines; has_more says that there are older ones.
     """
     call.query(NoParameters)
     seen = await facts(call.state, call.org_id, task_id(call))
     task = seen.task
-    lines = [
-        message_json(row) for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
-    ]
-    return reply({"data": _with_question(_with_opening(task, lines), seen)})
+    rows = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
+    lines = [message_json(row) for row in rows]
+    opened = lines if rows.more else _with_opening(task, lines)
+    return reply({"data": _with_question(opened, seen), "has_more": rows.more})
 
 
 def message_json(row: dict[str, Any]) -> dict[str, Any]:

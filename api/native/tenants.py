@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api.call import Call, reply
@@ -15,6 +16,7 @@ from api.operations import Answer, Routes
 from common.domain.errors import Forbidden, NotFound
 from common.domain.run_request import Strict
 from common.services import organisations as service
+from common.services.caps import Use, report
 from common.services.organisations import Allotment
 from common.store import identity
 
@@ -39,6 +41,11 @@ class AllotmentBody(Strict):
     )
     top_up: float | None = Field(None, gt=0, le=_MOST_USD, description="USD to add to the balance.")
     active: bool | None = Field(None, description="false: nobody of it may call; its runs go on.")
+    bounds: dict[str, Annotated[int, Field(ge=0, le=2**53)] | None] | None = Field(
+        None,
+        description="How many objects of a kind it may have (max_keys, max_storage_bytes, … as GET "
+        "/ops/organisations/{organisation_id}/bounds names them); null: as many as the installation's setting says.",
+    )
 
 
 class Tenant(schemas.Shape):
@@ -87,7 +94,7 @@ async def list_tenants(call: Call) -> Response:
     errors=(400, 404, 409, 413, 415),
 )
 async def allot(call: Call) -> Response:
-    """Set an organisation's share of the workers and its balance, or close its door; for the operator only.
+    """Set an organisation's share of the workers, balance and bounds, or close its door; for the operator only.
 
     With a balance, runs are refused with 402 once it is used up, and those under way wait for a review.
     """
@@ -104,10 +111,58 @@ async def allot(call: Call) -> Response:
         unmetered=body.balance is None and "balance" in body.model_fields_set,
         top_up_micros=round((body.top_up or 0.0) * 1_000_000),
         active=body.active,
+        bounds=body.bounds or {},
     )
     row = await call.state.write(service.allot, org_id, granted, call.principal.actor, call.state.org_id)
     call.state.forget_callers()
     return reply(_tenant(row))
+
+
+class BoundView(schemas.Shape):
+    """A bound, and how much of it is used."""
+
+    name: str
+    of: str = Field(
+        description="What is counted together: the organisation, or one agent, datastore, question, task."
+    )
+    used: int | None = Field(description="null: it is not counted by organisation.")
+    most: int
+    own: bool = Field(description="Set for this organisation; else it is the installation's setting.")
+
+
+class BoundList(schemas.Shape):
+    """Every bound on what an organisation may have."""
+
+    data: list[BoundView]
+
+
+@routes.get(
+    "/ops/organisations/{organisation_id}/bounds",
+    "ops:read",
+    query=NoParameters,
+    answers=[Answer(200, "The bounds.", BoundList)],
+    errors=(404,),
+)
+async def list_bounds(call: Call) -> Response:
+    """Tell what an organisation has of each kind of object, and how much it may have.
+
+    An organisation reads its own, the operator everybody's.
+    """
+    call.query(NoParameters)
+    org_id = call.params["organisation_id"]
+    if org_id != call.org_id and not is_operator(call, call.principal):
+        raise NotFound("There is no such organisation.", code="organisation_not_found")
+    db, own = call.state.db, call.state.store.caps
+
+    def look(conn: Connection) -> list[Use]:
+        service.existing(conn, org_id)
+        return report(conn, org_id, own, db.now(conn))
+
+    return reply({"data": [_bound(use) for use in await call.state.reader.one(look)]})
+
+
+def _bound(use: Use) -> dict[str, Any]:
+    return {"name": use.setting, "of": use.of, "used": use.used, "most": use.most, "own": use.own}
 
 
 def _tenant(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from api.native import schemas
 from api.native.front import BASE, NATIVE, NoParameters, when
 from api.operations import Answer, Routes
 from api.prefix import under
-from common.domain.run_request import Strict
+from common.domain.run_request import Metadata, Strict
 from common.domain.signing import ROTATION_OVERLAP
 from common.services import endpoints as service
 from common.services.endpoints import MOST_PARALLEL, MOST_PER_SECOND, EndpointRequest, Made, Ping
@@ -48,7 +48,7 @@ class WebhookBody(Strict):
     active: bool = True
     max_parallel: Parallel = 10
     max_per_second: PerSecond = 100.0
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 class WebhookChange(Strict):
@@ -61,7 +61,7 @@ class WebhookChange(Strict):
     active: bool | None = None
     max_parallel: Parallel | None = None
     max_per_second: PerSecond | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 class Webhook(schemas.Shape):

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from common.domain import bounds
+
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Prose = Annotated[str, Field(max_length=100_000)]
+Prose = Annotated[str, Field(max_length=bounds.PROSE.most)]
 Scalar = str | int | float
 
-MOST_METADATA_BYTES: Final = 16_384
+MOST_METADATA_BYTES: Final = bounds.METADATA.most
 LONGEST_WAIT: Final = 30 * 86_400.0
 #: USD.
 MOST_BUDGET: Final = 1_000_000.0
@@ -181,7 +183,7 @@ class RunRequest(Strict):
     query: str | None = Field(None, description="What to do, in words.")
     message: str | None = Field(None, description="The same, under its other name.")
     args: Any = Field(None, description="Arguments, checked against the agent's input schema.")
-    session_id: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+    session_id: Annotated[str, Field(min_length=1, max_length=bounds.SESSION_NAME.most)] | None = Field(
         None, description="Continue this conversation: its id, or any name of your own."
     )
     session_strategy: Literal["enqueue", "reject", "interrupt"] | None = Field(
@@ -190,7 +192,7 @@ class RunRequest(Strict):
     end_user_id: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
         None, description="Your end user, for limits per end user."
     )
-    version: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+    version: Annotated[str, Field(min_length=1, max_length=bounds.VERSION.most)] | None = Field(
         None, description="An exact version, a tag, or a semver range."
     )
     output_config: OutputConfig | None = None
@@ -206,7 +208,7 @@ class RunRequest(Strict):
         None, gt=0, le=LONGEST_WAIT, description="Fail the run unless it starts within so many seconds."
     )
     metadata: Metadata | None = Field(None, description="Yours to use; returned with the run.")
-    schedules: list[ScheduledMessage] | None = Field(None, max_length=50)
+    schedules: list[ScheduledMessage] | None = Field(None, max_length=bounds.RUN_SCHEDULES.most)
 
     system: Prose | None = Field(None, description="A system prompt in place of the agent's own.")
     mode: Literal["flash", "fast", "base", "max"] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,11 @@ import nodesemver
 from sqlalchemy import Connection
 
 from common.domain import ids
+from common.domain.caps import STORAGE
 from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.manifests import LONGEST_VERSION, Manifest
 from common.domain.specs import AgentRef
-from common.services import manifests, tools
+from common.services import caps, manifests, tools
 from common.services.manifests import PLAIN, PublishRules
 from common.store import agents, limits
 from common.store.transaction import Tx
@@ -103,6 +105,12 @@ def _find(conn: Connection, org_id: str, name: str) -> tuple[dict[str, Any] | No
 
 def _match(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | None:
     """Exact version (yanked ones included), then tag, then the highest version in a range; drafts never."""
+    found = _matching(conn, agent_id, wanted)
+    return agents.version(conn, found["id"]) if found else None
+
+
+def _matching(conn: Connection, agent_id: str, wanted: str) -> dict[str, Any] | None:
+    """As `_match`, without the manifest."""
     if len(wanted) > LONGEST_VERSION:
         raise InvalidRequest(
             f"A version, tag or range has {LONGEST_VERSION} characters at most.",
@@ -150,8 +158,9 @@ def publish(
     if agent is None or agent["org_id"] != org_id:
         agent = _create(tx, org_id, manifest, by, shared)
     known = agents.versions(tx.conn, agent["id"])
-    version = next((v for v in known if v["version"] == manifest.version), None)
-    document = manifests.kept(manifest.to_json(), [version, *_newest(agent, known)], rules)
+    same = next((v for v in known if v["version"] == manifest.version), None)
+    version = agents.version(tx.conn, same["id"]) if same else None
+    document = manifests.kept(manifest.to_json(), _sources(tx.conn, agent, version), rules)
     if not shared:
         tools.check_manifest(tx.conn, org_id, document, rules.public_tools)
     if version is None:
@@ -180,10 +189,14 @@ def publish(
     return AgentRecord(agent | {"version_id": version["id"], "kind": manifest.kind}, version)
 
 
-def _newest(agent: dict[str, Any], versions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The versions that a manifest may have been read from: the draft, then the current one."""
-    drafts = [v for v in versions if v["status"] == "draft"]
-    return [*drafts, *(v for v in versions if v["id"] == agent["version_id"])]
+def _sources(
+    conn: Connection, agent: dict[str, Any], version: dict[str, Any] | None
+) -> Iterator[dict[str, Any] | None]:
+    """The versions that a manifest may have been read from: this one, the draft, the current one."""
+    yield version
+    yield agents.draft(conn, agent["id"])
+    if agent["version_id"] is not None:
+        yield agents.version(conn, agent["version_id"])
 
 
 def _replace(tx: Tx, version: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -192,6 +205,8 @@ def _replace(tx: Tx, version: dict[str, Any], values: dict[str, Any]) -> dict[st
 
 
 def _create(tx: Tx, org_id: str, manifest: Manifest, by: str | None, shared: bool) -> dict[str, Any]:
+    if not shared:
+        caps.check(tx, org_id, "agents")
     agents.insert_agent(
         tx,
         {
@@ -215,6 +230,8 @@ def _add_version(
     tx: Tx, agent: dict[str, Any], document: dict[str, Any], rules: PublishRules, shared: bool
 ) -> dict[str, Any]:
     version_id = ids.uuid7()
+    if not shared:
+        make_room(tx, agent["org_id"], agent["id"], document)
     known = agents.versions(tx.conn, agent["id"])
     for old in known:
         if old["status"] == "published":
@@ -235,6 +252,16 @@ def _add_version(
     version = agents.version(tx.conn, version_id)
     assert version is not None
     return version
+
+
+def make_room(tx: Tx, org_id: str, agent_id: str | None, document: dict[str, Any], replaced: int = 0) -> None:
+    """Whether a manifest may be stored: as one more version of an agent (None: in place of one that has `replaced`
+    bytes). Errors: `Conflict` too_many_versions, storage_full."""
+    if agent_id is not None:
+        caps.check(tx, org_id, "versions", of=agent_id)
+    more = agents.size_of(document) - replaced
+    if more > 0:
+        caps.check(tx, org_id, STORAGE, more)
 
 
 def _limit(tx: Tx, agent: dict[str, Any], manifest: Manifest) -> None:

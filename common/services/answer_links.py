@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from common.domain.errors import NotFound, RunyardError
-from common.services import answers
+from common.services import answers, caps
 from common.services.answers import Decision
 from common.store import answer_links, identity, questions
 from common.store.transaction import Tx
@@ -40,10 +40,11 @@ class Link:
 def create(
     tx: Tx, org_id: str, question_id: str, lifetime_s: float = LIFETIME, by: str | None = None
 ) -> Link:
-    """Make a link to an open question. Error: `NotFound` question_not_found."""
+    """Make a link to an open question. Errors: `NotFound` question_not_found, `Conflict` too_many_links."""
     question = questions.get(tx.conn, org_id, question_id)
     if question is None or question["state"] != "open":
         raise NotFound("There is no such open question.", code="question_not_found", field="question_id")
+    caps.check(tx, org_id, "links", of=question_id)
     token = secrets.token_urlsafe(32)
     expires_at = tx.now + min(lifetime_s, LONGEST)
     answer_links.put(tx, _hash(token), org_id, question_id, expires_at)

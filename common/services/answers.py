@@ -8,6 +8,7 @@ from typing import Any
 from common.domain import schemas
 from common.domain.errors import Conflict, IllegalTransition, InvalidRequest, NotFound, RunyardError
 from common.domain.lifecycle import Event, Status
+from common.services import caps
 from common.services.attempts import back_to_queue
 from common.store import identity, journal, messages, questions, transitions
 from common.store.transaction import Tx
@@ -40,6 +41,7 @@ def say(
     if question_id is not None:
         raise Conflict("This question is not open any more.", code="already_answered", field="question_id")
     if head.status in (Status.RUNNING, Status.PENDING, Status.QUEUED):
+        caps.check(tx, org_id, "unread_messages", of=task_id)
         return Reply(messages.say(tx, head, value, by, unread=True), head.status, False)
     raise IllegalTransition(status=head.status.value, event=Event.ANSWER.value)
 

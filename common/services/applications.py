@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.ids import uuid7
+from common.services import caps
 from common.store import applications, identity
 from common.store.transaction import Tx
 
@@ -41,7 +42,8 @@ def own(tx: Tx, org_id: str, application_id: str) -> Row:
 
 
 def create(tx: Tx, org_id: str, name: str, settings: Any, actor: str, id_: str | None = None) -> Row:
-    """Make an application."""
+    """Make an application. Error: `Conflict` too_many_applications."""
+    caps.check(tx, org_id, "applications")
     row = {
         "id": PREFIX + (id_ or uuid7()),
         "org_id": org_id,

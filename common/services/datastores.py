@@ -21,7 +21,7 @@ from common.domain.manifests import Manifest
 from common.domain.sealing import Sealer
 from common.domain.specs import RunSpec
 from common.domain.tasks import Fence
-from common.services import agents, submissions
+from common.services import agents, caps, submissions
 from common.store import datastores, identity
 from common.store.transaction import Tx
 from common.store.transitions import lock, owns
@@ -112,6 +112,7 @@ def create(
         "meta": dict.fromkeys(meta, SEALED) if meta else None,
         "secrets": sealer.seal(meta) if meta else None,
     }
+    caps.check(tx, org_id, "datastores")
     datastores.insert_store(tx, row)
     if by is not None:
         identity.audit(tx, org_id, by, "datastore.create", row["id"], {"name": row["name"], "type": type_})
@@ -132,6 +133,7 @@ def index_document(
             code="not_a_document_store",
             field="datastore_id",
         )
+    caps.check(tx, org_id, "documents", of=store["id"])
     document_id = ids.token("doc_")
     datastores.insert_document(
         tx,

@@ -17,8 +17,8 @@ from common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from common.domain.ids import uuid7
 from common.domain.lifecycle import ACTIVE
 from common.services import agents as publishing
+from common.services import caps, tools
 from common.services import manifests as stored
-from common.services import tools
 from common.services.manifests import PLAIN, PublishRules
 from common.store import agent_versions, agents, tasks
 from common.store.tasks import Filter
@@ -42,13 +42,15 @@ class DraftRequest:
 def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str, rules: PublishRules = PLAIN) -> dict[str, Any]:
     """A new agent with a draft; the draft as `agent_versions` rows show it.
 
-    Errors: `Conflict` name_taken, `InvalidRequest` invalid_name, invalid_manifest or credential_missing.
+    Errors: `Conflict` name_taken or too_many_agents, `InvalidRequest` invalid_name, invalid_manifest or
+    credential_missing.
     """
     agents.lock_names(tx, org_id)
     name = wanted.name or _untitled(tx, org_id)
     full = full_name(name)
     if _taken(tx, org_id, full):
         raise Conflict(f"There is an agent named {name!r} already.", code="name_taken", field="name")
+    caps.check(tx, org_id, "agents")
     agent_id, version_id = uuid7(), uuid7()
     config = dict(wanted.config or {})
     if wanted.system_prompt is not None:
@@ -90,6 +92,7 @@ def change(
     kept = manifest if wanted.config is None else _without(manifest, _SHARED.values())
     merged = kept | {"name": full, "display_name": shown, "config": config} | _named(config)
     _check(merged)
+    publishing.make_room(tx, org_id, None, merged, agents.size_of(draft["manifest"]))
     agents.update_version(tx, draft["id"], **stored.sealed(stored.kept(merged, [draft], rules), rules))
     return _row(tx, org_id, draft["id"])
 
@@ -101,10 +104,9 @@ def publish(tx: Tx, org_id: str, version_id: str, rules: PublishRules = PLAIN) -
     """
     row = _own(tx, org_id, version_id)
     _refuse_shared(row)
-    drafts = [v for v in agent_versions.of_agent(tx.conn, org_id, row["agent_id"]) if v["status"] == "draft"]
-    if not drafts:
+    draft = agents.draft(tx.conn, row["agent_id"])
+    if draft is None:
         raise Conflict("There is no draft to publish: nothing was changed since.", code="no_draft")
-    draft = drafts[0]
     tools.check_manifest(tx.conn, org_id, draft["manifest"] or {}, rules.public_tools)
     for old in agents.versions(tx.conn, row["agent_id"]):
         if old["status"] == "published":
@@ -194,10 +196,10 @@ def _row(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
 
 def _draft_of(tx: Tx, org_id: str, row: dict[str, Any], rules: PublishRules) -> dict[str, Any]:
     """The agent's draft; begun from the given version where there is none."""
-    versions = agent_versions.of_agent(tx.conn, org_id, row["agent_id"])
+    versions = agents.versions(tx.conn, row["agent_id"])
     draft = next((v for v in versions if v["status"] == "draft"), None)
     if draft is not None:
-        return draft
+        return _row(tx, org_id, draft["id"])
     number = max(v["number"] for v in versions) + 1
     manifest = stored.opened(row, rules.sealer) | {"version": _next_version(versions)}
     version_id = uuid7()
@@ -237,6 +239,7 @@ def _insert_draft(
     rules: PublishRules,
 ) -> None:
     _check(manifest)
+    publishing.make_room(tx, org_id, agent_id, manifest)
     agents.insert_version(tx, {
         "id": version_id, "org_id": org_id, "agent_id": agent_id, "number": number,
         "version": manifest["version"], "status": "draft", **stored.sealed(manifest, rules),

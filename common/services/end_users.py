@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from common.domain.errors import Conflict, InvalidRequest, NotFound
 from common.domain.ids import uuid7
+from common.services import caps
 from common.services.applications import ensure_default
 from common.services.applications import own as application
 from common.store import applications, identity
@@ -56,6 +57,7 @@ def create(tx: Tx, org_id: str, wanted: EndUserRequest, actor: str, id_: str | N
         "email": wanted.email, "external_id": wanted.external_id, "meta": wanted.metadata or None,
     }  # fmt: skip
     _check_free(tx, chosen["id"], wanted.external_id)
+    caps.check(tx, org_id, "end_users")
     try:
         applications.add_end_user(tx, row)
     except IntegrityError:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from common.domain import bounds
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.ids import token, uuid7
 from common.domain.payloads import dump, test
@@ -22,7 +23,7 @@ from common.store import deliveries, delivery_queue, endpoints, identity
 from common.store.transaction import Tx
 
 #: Endpoints of one organisation.
-MOST: Final = 20
+MOST: Final = bounds.WEBHOOKS.most
 PAYLOAD_MODES: Final = ("full", "summary")
 MOST_PARALLEL: Final = 100
 MOST_PER_SECOND: Final = 10_000.0

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from common.domain.caps import STORAGE
 from common.domain.errors import IdempotencyConflict, IdempotencyInProgress
 from common.domain.ids import uuid7
+from common.services import caps
 from common.store import idempotency
 from common.store.transaction import Tx
 
@@ -37,11 +39,14 @@ class Kept:
 def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
     """Take a key, or get the answer kept for it. `identity` stands for the request's content.
 
-    Errors: `IdempotencyConflict` (another content), `IdempotencyInProgress` (the first is still under way).
+    Errors: `IdempotencyConflict` (another content), `IdempotencyInProgress` (the first is still under way), `Conflict`
+    too_many_idempotent_answers or storage_full (there is no room to keep an answer).
     """
     owner, until = uuid7(), tx.now + LEASE
     known = idempotency.get(tx.conn, org_id, key)
     if known is None or known["expires_at"] <= tx.now:
+        caps.check(tx, org_id, "idempotent_answers")
+        caps.check(tx, org_id, STORAGE, 0)
         reserved = uuid7()
         idempotency.put(tx, {
             "org_id": org_id, "key": key, "body_hash": identity, "owner": owner, "lease_until": until,

@@ -14,6 +14,7 @@ from common.domain.errors import ConfigurationError, Forbidden, InvalidRequest, 
 from common.domain.ids import uuid7
 from common.domain.roles import Role, check_scopes, exceeds
 from common.domain.sealing import Sealer
+from common.services import caps
 from common.settings import Settings
 from common.store import identity, key_files
 from common.store.transaction import Store, Tx
@@ -133,7 +134,8 @@ def create_key(
     """Make a key that reaches no further than who makes it: its role, and the permissions `allowed` it.
 
     Whoever signed in to make it, or to make the key it is made with, stands behind it: their role bounds it.
-    Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope or expires_in_past.
+    Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope or expires_in_past, `Conflict`
+    too_many_keys.
     """
     if exceeds(wanted.role, creator):
         raise Forbidden(
@@ -146,6 +148,7 @@ def create_key(
     if wanted.scopes is not None:
         check_scopes(wanted.scopes)
     scopes = wanted.scopes if allowed is None else _within(wanted.scopes, set(allowed))
+    caps.check(tx, org_id, "keys")
     made = _insert(tx, org_id, replace(wanted, scopes=scopes), actor)
     identity.audit(tx, org_id, actor, "key.create", made.id, {"name": wanted.name, "role": wanted.role.value})
     return made

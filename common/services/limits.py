@@ -10,6 +10,7 @@ from sqlalchemy import select
 from common.domain.admission import Facts, Kind, Rule, Strategy, gates
 from common.domain.errors import InvalidRequest, NotFound
 from common.domain.ids import token
+from common.services import caps
 from common.store import limits, tasks
 from common.store.tables.query import Task
 from common.store.transaction import Tx
@@ -40,6 +41,8 @@ def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None)
     _check(wanted)
     if limit_id is not None and not _own(tx, org_id, limit_id):
         raise NotFound("There is no such limit.", code="limit_not_found")
+    if limit_id is None and org_id != "*":
+        caps.check(tx, org_id, "limits")
     id_ = limit_id or token("lim_", 8)
     row = {
         "id": id_,

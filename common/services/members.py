@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from common.domain.errors import Conflict, Forbidden, NotFound
 from common.domain.ids import uuid7
 from common.domain.roles import PERMISSIONS, Role, exceeds
+from common.services import caps
 from common.services.identity import hash_of
 from common.store import identity, members
 from common.store.transaction import Tx
@@ -56,6 +57,7 @@ def invite(tx: Tx, org_id: str, email: str, role: Role, by: By) -> Invited:
     identity.lock_organisation(tx, org_id)
     _not_yet(tx, org_id, email)
     members.forget_invitations(tx, org_id, email)
+    caps.check(tx, org_id, "invitations")
     token = "inv_" + secrets.token_urlsafe(32)
     row: Row = {
         "id": uuid7(),
@@ -101,6 +103,7 @@ def accept(tx: Tx, token: str, user_id: str | None, name: str, password_hash: st
     if members.remove_invitation(tx, org_id, invitation["id"]) is None:
         raise NotFound("This invitation was used.", code="invitation_not_found", field="token")
     _not_yet(tx, org_id, email)
+    caps.check(tx, org_id, "members")
     joined = user_id or members.insert_person(tx, email, name, password_hash)
     members.add(tx, org_id, joined, role)
     identity.audit(tx, org_id, f"user:{joined}", "member.join", joined, {"email": email, "role": role})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sqlalchemy import Connection
+
+from common.domain.caps import CAPS
 from common.domain.errors import Conflict, InvalidRequest, NotFound
 from common.domain.retention import SETTING, check_retention
 from common.domain.roles import Role
-from common.services import second_factors
+from common.services import caps, second_factors
+from common.services.scheduling import CAP_SETTING
 from common.store import identity, lanes, members
 from common.store.transaction import Tx
 
@@ -88,7 +92,8 @@ class Allotment:
     """What the operator grants an organisation; None leaves it as it is.
 
     `weight` is its share of the workers relative to the others'. `balance_micros` is what it has paid in
-    advance, in millionths of a USD; `unmetered` ends asking for that; `top_up_micros` is added.
+    advance, in millionths of a USD; `unmetered` ends asking for that; `top_up_micros` is added. `bounds` are how many
+    objects it may have, by the names of their settings; None: as the installation has it.
     """
 
     weight: float | None = None
@@ -96,6 +101,7 @@ class Allotment:
     unmetered: bool = False
     top_up_micros: int = 0
     active: bool | None = None
+    bounds: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def allot(tx: Tx, org_id: str, granted: Allotment, actor: str, operator_id: str) -> dict[str, Any]:
@@ -103,7 +109,7 @@ def allot(tx: Tx, org_id: str, granted: Allotment, actor: str, operator_id: str)
 
     `operator_id` is the organisation that runs the installation: it cannot close its own door.
     Errors: `NotFound` organisation_not_found, `Conflict` own_organisation, `InvalidRequest` no_balance (a
-    top-up needs one to add to).
+    top-up needs one to add to) or invalid_field (no such bound).
     """
     if granted.active is False and org_id == operator_id:
         raise Conflict("The operator's own organisation stays open.", code="own_organisation", field="active")
@@ -121,18 +127,39 @@ def allot(tx: Tx, org_id: str, granted: Allotment, actor: str, operator_id: str)
     values = {name: value for name, value in wanted.items() if value is not None} | {
         "balance_micros": balance
     }
+    if granted.bounds:
+        values["settings"] = _bounded(before["settings"] or {}, granted.bounds)
     changed = {name: value for name, value in values.items() if before[name] != value}
     if changed:
         identity.update_organisation(tx, org_id, changed)
         identity.audit(tx, org_id, actor, "organisation.allot", org_id, changed)
+    if granted.bounds:
+        caps.forget(org_id)
     if granted.weight is not None:
         lanes.weigh(tx, org_id, granted.weight)
     return before | changed
 
 
+def _bounded(settings: Mapping[str, Any], bounds: Mapping[str, int | None]) -> dict[str, Any] | None:
+    known = sorted({cap.setting for cap in CAPS.values()} | {CAP_SETTING})
+    for name in bounds:
+        if name not in known:
+            raise InvalidRequest(
+                f"There is no bound {name!r}; there are: {', '.join(known)}.",
+                code="invalid_field",
+                field="bounds",
+            )
+    return {name: value for name, value in {**settings, **bounds}.items() if value is not None} or None
+
+
 def own(tx: Tx, org_id: str) -> dict[str, Any]:
     """The organisation; `NotFound` organisation_not_found."""
-    found = identity.organisation(tx.conn, org_id)
+    return existing(tx.conn, org_id)
+
+
+def existing(conn: Connection, org_id: str) -> dict[str, Any]:
+    """As `own`, for readers."""
+    found = identity.organisation(conn, org_id)
     if found is None:
         raise NotFound("There is no such organisation.", code="organisation_not_found")
     return found

@@ -61,7 +61,7 @@ def chosen(conn: Connection, org_id: str, name: str, version: str | None) -> Age
 
 def draft_of(conn: Connection, agent_id: str) -> Row | None:
     """The draft of an agent."""
-    return next((v for v in agents.versions(conn, agent_id) if v["status"] == "draft"), None)
+    return agents.draft(conn, agent_id)
 
 
 def lock_version(agent: Row) -> int:
@@ -117,7 +117,7 @@ def delete(tx: Tx, org_id: str, name: str, actor: str) -> None:
 
 
 def versions(conn: Connection, org_id: str, name: str) -> list[Row]:
-    """The published versions, newest first; `NotFound` agent_not_found."""
+    """The published versions without their manifests, newest first; `NotFound` agent_not_found."""
     agent = live(conn, org_id, name).agent
     return [v for v in agents.versions(conn, agent["id"]) if v["status"] != "draft"]
 
@@ -226,8 +226,10 @@ def _set_draft(tx: Tx, record: AgentRecord, document: Row, rules: PublishRules) 
     document = document | {"version": number}
     values = {"version": number, **stored.sealed(document, rules)}
     if draft is not None:
+        publishing.make_room(tx, record.agent["org_id"], None, document, draft["size"])
         agents.update_version(tx, draft["id"], **values)
     else:
+        publishing.make_room(tx, record.agent["org_id"], agent_id, document)
         own = {"id": uuid7(), "org_id": record.agent["org_id"], "agent_id": agent_id, "status": "draft"}
         agents.insert_version(tx, own | values | {"number": max(v["number"] for v in known) + 1})
     settings = (record.agent["settings"] or {}) | {_LOCK: lock_version(record.agent) + 1}

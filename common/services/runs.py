@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,7 +20,7 @@ from common.domain.specs import Accepted, CallbackTo, RunSpec
 from common.domain.stored_schedule import StoredSchedule
 from common.domain.tool_access import NOT_OPENED, PublicTools
 from common.outbound import OutboundPolicy, check_headers, check_url
-from common.services import scheduling, submissions, tools
+from common.services import caps, scheduling, submissions, tools
 from common.services.agents import AgentRecord
 from common.services.manifests import PublishRules
 from common.services.model_choice import ModelChoice
@@ -160,7 +160,7 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     """Store these runs, finding or making their conversations. A group-commit batch function.
 
     Errors: `InvalidRequest` invalid_deadline, `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules,
-    `Forbidden` tool_not_open, and those of `submissions.submit`.
+    too_many_sessions, `Forbidden` tool_not_open, and those of `submissions.submit`.
     """
     refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
@@ -171,7 +171,8 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     specs: list[RunSpec] = []
     places: list[int] = []
     answers: list[Submitted | RunyardError | None] = []
-    for index, spec in enumerate(_in_sessions(tx, runs)):
+    refused |= _beyond_sessions(tx, runs)
+    for index, spec in enumerate(_in_sessions(tx, runs, refused)):
         answers.append(refused.get(index))
         if index not in refused:
             specs.append(spec)
@@ -220,9 +221,28 @@ def _closed_tools(conn: Connection, runs: Sequence[Prepared]) -> dict[int, Runya
     return found
 
 
-def _in_sessions(tx: Tx, runs: Sequence[Prepared]) -> list[RunSpec]:
-    """The specs with their conversations; a request's own strategy counts for its run alone."""
-    ids = [_session(tx, run) for run in runs]
+def _beyond_sessions(tx: Tx, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs that would begin a conversation more than their organisation may have."""
+    refused: dict[int, RunyardError] = {}
+    begun: dict[str, set[tuple[str, str]]] = {}
+    for index, run in enumerate(runs):
+        wish, org_id = run.session, run.spec.org_id
+        if wish is None or _known_session(tx.conn, org_id, wish) is not None:
+            continue
+        names = begun.get(org_id, set()) | {(wish.scope, wish.key)}
+        try:
+            caps.check(tx, org_id, "sessions", len(names))
+        except RunyardError as refusal:
+            refused[index] = refusal
+        else:
+            begun[org_id] = names
+    return refused
+
+
+def _in_sessions(tx: Tx, runs: Sequence[Prepared], refused: Collection[int]) -> list[RunSpec]:
+    """The specs with their conversations; a request's own strategy counts for its run alone. Those that are refused
+    begin none."""
+    ids = [None if index in refused else _session(tx, run) for index, run in enumerate(runs)]
     strategies = sessions.strategies(tx.conn, {id_ for id_ in ids if id_ is not None})
     specs: list[RunSpec] = []
     for run, id_ in zip(runs, ids, strict=True):

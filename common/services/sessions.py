@@ -7,6 +7,7 @@ from typing import Any
 from common.domain.admission import Strategy
 from common.domain.errors import Conflict, InvalidRequest, NotFound
 from common.domain.ids import uuid7
+from common.services import caps
 from common.store import identity, messages, sessions, tasks
 from common.store.tasks import Filter
 from common.store.transaction import Tx
@@ -25,13 +26,14 @@ def fork(
 ) -> dict[str, Any]:
     """A new session that begins with this one's conversation, up to line `up_to` when given.
 
-    Error: `Conflict` session_exists when `key` is taken.
+    Error: `Conflict` session_exists when `key` is taken, too_many_sessions.
     """
     old = get(tx, org_id, session_id)
     new_id = uuid7()
     name = key or new_id
     if sessions.find(tx.conn, org_id, name, old["scope"]) is not None:
         raise Conflict("There is a session of that name already.", code="session_exists", field="key")
+    caps.check(tx, org_id, "sessions")
     sessions.ensure(
         tx, org_id, name, old["scope"], old["agent_id"], old["end_user_id"], Strategy(old["strategy"]), new_id
     )

@@ -9,10 +9,12 @@ from typing import Any
 from sqlalchemy import insert
 
 from common.domain.admission import Gate, Load, Strategy, decide, gates, label
+from common.domain.caps import STORAGE
 from common.domain.errors import Conflict, RunyardError, StaleFence, TooManyRequests
 from common.domain.lifecycle import Event, Status
 from common.domain.retry import NO_RETRIES, merged
 from common.domain.specs import Accepted, RunSpec
+from common.services import caps
 from common.services.stops import stop_now
 from common.store import advisory, callbacks, deliveries, limits, tasks, transitions
 from common.store.group_commit import apart
@@ -30,7 +32,7 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[Accepted | RunyardError]:
     rules = limits.rules(tx.conn, {spec.org_id for spec in specs})
     gated = [gates(limits.binding(rules, spec.org_id), spec.facts) for spec in specs]
     loads = _lock_and_load(tx, gated)  # limits before rows, here and everywhere
-    refused = _refuse_full_backlogs(tx, specs) | _refuse_stale_parents(tx, specs)
+    refused = _refuse_full_backlogs(tx, specs) | _refuse_files(tx, specs) | _refuse_stale_parents(tx, specs)
     answers: list[Accepted | RunyardError] = []
     rows: list[dict[str, Any]] = []
     events: list[tuple[str, dict[str, Any]]] = []
@@ -208,6 +210,26 @@ def _room(tx: Tx, org_id: str, bound: int) -> int:
         counted_at, left = tx.now, bound - tasks.backlog(tx.conn, org_id, bound)
         _rooms[org_id] = (counted_at, left)
     return left
+
+
+def _refuse_files(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
+    """Refuse runs whose files an organisation has no room for."""
+    refused: dict[int, RunyardError] = {}
+    before: dict[
+        str, list[int]
+    ] = {}  # the sizes of files of runs before in this transaction, not counted yet
+    for index, spec in enumerate(specs):
+        if not (files := spec.input.get("files")):
+            continue
+        sizes = [*before.get(spec.org_id, ()), *(f["size"] for f in files)]
+        try:
+            caps.check(tx, spec.org_id, "stored_files", len(sizes))
+            caps.check(tx, spec.org_id, STORAGE, sum(sizes))
+        except RunyardError as refusal:
+            refused[index] = refusal
+        else:
+            before[spec.org_id] = sizes
+    return refused
 
 
 def _refuse_stale_parents(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:

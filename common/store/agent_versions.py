@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
+from common.store import pages
+from common.store.pages import Page, Row
 from common.store.tables.query import Agent, AgentVersion
 
 _VISIBLE = [
@@ -15,6 +17,7 @@ _VISIBLE = [
     Agent.org_id, Agent.name, Agent.kind, Agent.description, Agent.functional, Agent.is_active, Agent.shared,
     Agent.version_id.label("current_id"),
 ]  # fmt: skip
+_WIDE = ("manifest", "secrets", "description")
 
 
 def page(
@@ -24,24 +27,24 @@ def page(
     limit: int,
     before: str | None = None,
     name: str | None = None,
-) -> list[dict[str, Any]]:
-    """Versions in these statuses of the agents an organisation may see, newest first, older than `before`."""
+) -> Page[Row]:
+    """Versions in these statuses of the agents an organisation may see, newest first, older than `before`; fewer than
+    `limit`, and `more`, where they are large."""
     query = _joined(org_id).where(AgentVersion.status.in_(list(statuses)))
     if before is not None:
         query = query.where(AgentVersion.id < before)
     if name:
         query = query.where(Agent.name.icontains(name, autoescape=True))
-    rows = conn.execute(query.order_by(AgentVersion.id.desc()).limit(limit))
-    return [dict(row._mapping) for row in rows]
+    return pages.bounded_rows(conn, query.order_by(AgentVersion.id.desc()).limit(limit), "id", _WIDE)
 
 
-def of_agent(conn: Connection, org_id: str, agent_id: str) -> list[dict[str, Any]]:
-    """Every version of one agent, newest first."""
-    rows = conn.execute(_joined(org_id).where(Agent.id == agent_id).order_by(AgentVersion.number.desc()))
-    return [dict(row._mapping) for row in rows]
+def of_agent(conn: Connection, org_id: str, agent_id: str) -> Page[Row]:
+    """Every version of one agent, newest first; of large ones the manifests only as far as `pages.trimmed` goes."""
+    query = _joined(org_id).where(Agent.id == agent_id).order_by(AgentVersion.number.desc())
+    return pages.trimmed(conn, query, "id", _WIDE)
 
 
-def get(conn: Connection, org_id: str, version_id: str) -> dict[str, Any] | None:
+def get(conn: Connection, org_id: str, version_id: str) -> Row | None:
     """One version, with its agent."""
     row = conn.execute(_joined(org_id).where(AgentVersion.id == version_id)).first()
     return dict(row._mapping) if row else None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from common.store import advisory
+from common.store import advisory, pages
+from common.store.pages import Page
+from common.store.tables.columns import dump
 from common.store.tables.query import Agent, AgentTag, AgentVersion
 from common.store.transaction import Tx
 
 _AGENT = Agent.__table__.c
 _VERSION = AgentVersion.__table__.c
+_OUTSIDE = [c for c in _VERSION if c.key not in ("manifest", "secrets")]
+#: Rows of a list that its contract gives no pages.
+_MOST_LISTED: Final = 10_000
 Row = dict[str, Any]
 
 
@@ -68,17 +73,15 @@ def page(
     return [dict(row._mapping) for row in conn.execute(query.order_by(Agent.id.desc()).limit(limit))]
 
 
-def with_manifests(
-    conn: Connection, org_id: str, limit: int, before: str | None = None, include_inactive: bool = True
-) -> list[Row]:
-    """Agents an organisation may see that have a version to run, each with its `manifest`, newest first."""
+def with_manifests(conn: Connection, org_id: str, include_inactive: bool = True) -> Page[Row]:
+    """Agents an organisation may see that have a version to run, each with its `manifest`, newest first; None for
+    large ones where they are many (see `pages.trimmed`)."""
     query = select(*_AGENT, AgentVersion.manifest).join(AgentVersion, AgentVersion.id == Agent.version_id)
     query = query.where(_visible(org_id))
-    if before is not None:
-        query = query.where(Agent.id < before)
     if not include_inactive:
         query = query.where(Agent.is_active.is_(True))
-    return [dict(row._mapping) for row in conn.execute(query.order_by(Agent.id.desc()).limit(limit))]
+    query = query.order_by(Agent.id.desc()).limit(_MOST_LISTED)
+    return pages.trimmed(conn, query, "id", ("manifest", "description"))
 
 
 def insert_agent(tx: Tx, row: Row) -> None:
@@ -114,9 +117,15 @@ def version(conn: Connection, version_id: str) -> Row | None:
 
 
 def versions(conn: Connection, agent_id: str) -> list[Row]:
-    """Every version of an agent, newest first."""
-    query = select(*_VERSION).where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
+    """Every version of an agent, newest first, without manifest and secrets; `size`: bytes of the manifest."""
+    query = select(*_OUTSIDE).where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
     return [dict(row._mapping) for row in conn.execute(query)]
+
+
+def draft(conn: Connection, agent_id: str) -> Row | None:
+    """The version of an agent that is being written, whole."""
+    mine = (AgentVersion.agent_id == agent_id, AgentVersion.status == "draft")
+    return _one(conn, select(*_VERSION).where(*mine).order_by(AgentVersion.number.desc()).limit(1))
 
 
 def insert_version(tx: Tx, row: Row) -> None:
@@ -125,12 +134,19 @@ def insert_version(tx: Tx, row: Row) -> None:
         insert(AgentVersion),
         {"yanked": False, "shared": False, "secrets": None}
         | row
-        | {"created_at": tx.now, "updated_at": tx.now},
+        | {"size": size_of(row["manifest"]), "created_at": tx.now, "updated_at": tx.now},
     )
+
+
+def size_of(manifest: Any) -> int:
+    """The bytes a manifest takes in its column."""
+    return len(dump(manifest).encode())
 
 
 def update_version(tx: Tx, version_id: str, **values: Any) -> None:
     """Change a version's status, yank mark, or (drafts only) manifest."""
+    if "manifest" in values:
+        values["size"] = size_of(values["manifest"])
     tx.conn.execute(
         update(AgentVersion).where(AgentVersion.id == version_id).values(**values, updated_at=tx.now)
     )

@@ -6,11 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from common.store import pages
 from common.store.tables.query import Application, EndUser
 from common.store.transaction import Tx
 
 _APP = Application.__table__.c
 _USER = EndUser.__table__.c
+_MOST_LISTED = 10_000
 Row = dict[str, Any]
 
 
@@ -31,8 +33,8 @@ def default(conn: Connection, org_id: str) -> Row | None:
 
 def every(conn: Connection, org_id: str) -> list[Row]:
     """All applications of an organisation, oldest first."""
-    query = select(*_APP).where(_APP.org_id == org_id).order_by(_APP.created_at, _APP.id)
-    return [dict(row._mapping) for row in conn.execute(query)]
+    query = select(*_APP).where(_APP.org_id == org_id).order_by(_APP.created_at, _APP.id).limit(_MOST_LISTED)
+    return pages.trimmed(conn, query, "id", ("settings",))
 
 
 def add(tx: Tx, row: Row) -> None:

@@ -8,18 +8,31 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from common.store import deliveries
+from common.store import deliveries, pages
+from common.store.pages import Page, Row, byte_length
 from common.store.tables.query import Task, TaskEvent
 from common.store.transaction import Tx
 from common.store.transitions import Head, log
 
 _COLUMNS = TaskEvent.__table__.c
-# Put together once: streams read them for every client that comes back.
-_AFTER = (
-    select(*_COLUMNS)
+# Put together once: streams read them for every client that comes back. The sizes are summed up without the data.
+_SIZES = (
+    select(TaskEvent.seq, func.coalesce(byte_length(TaskEvent.data), 0).label("size"))
     .where(TaskEvent.task_id == bindparam("task"), TaskEvent.seq > bindparam("above"))
     .order_by(TaskEvent.seq)
     .limit(bindparam("most"))
+    .subquery()
+)
+_SUMS = select(
+    _SIZES.c.seq,
+    (func.sum(_SIZES.c.size).over(order_by=_SIZES.c.seq, rows=(None, 0)) - _SIZES.c.size).label("earlier"),
+    func.count().over().label("found"),
+).subquery()
+_AFTER = (
+    select(*_COLUMNS, _SUMS.c.found)
+    .join(_SUMS, TaskEvent.seq == _SUMS.c.seq)
+    .where(TaskEvent.task_id == bindparam("task"), _SUMS.c.earlier < bindparam("bytes"))
+    .order_by(TaskEvent.seq)
 )
 _LAST = select(Task.id, Task.last_seq).where(Task.id.in_(bindparam("tasks", expanding=True)))
 
@@ -41,26 +54,32 @@ def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dic
     return [head.last_seq for head, _, _ in numbered]
 
 
-def after(conn: Connection, task_id: str, seq: int, limit: int) -> list[dict[str, Any]]:
-    """A task's events with numbers above `seq`, in order."""
-    rows = conn.execute(_AFTER, {"task": task_id, "above": seq, "most": limit})
-    return [dict(row._mapping) for row in rows]
+def after(conn: Connection, task_id: str, seq: int, limit: int) -> Page[Row]:
+    """A task's events with numbers above `seq`, in order; fewer than `limit`, and `more`, where they are large."""
+    asked = {"task": task_id, "above": seq, "most": limit, "bytes": pages.MOST_BYTES}
+    rows = [dict(row._mapping) for row in conn.execute(_AFTER, asked)]
+    found = [row.pop("found") for row in rows]
+    return Page(rows, bool(rows) and found[0] > len(rows))
 
 
-def after_each(
-    conn: Connection, asked: Sequence[tuple[str, int]], limit: int
-) -> list[Sequence[dict[str, Any]]]:
+def outline(conn: Connection, task_id: str, limit: int) -> Page[Row]:
+    """A task's first events, for answers that no cursor continues: see `pages.trimmed`."""
+    query = select(*_COLUMNS).where(TaskEvent.task_id == task_id).order_by(TaskEvent.seq).limit(limit)
+    return pages.trimmed(conn, query, "seq", ("data",))
+
+
+def after_each(conn: Connection, asked: Sequence[tuple[str, int]], limit: int) -> list[Page[Row]]:
     """Events of many tasks, each above a number: a query for all that have none, and one for each task that has.
 
-    Whoever asks for the same as another is answered by the same list.
+    Whoever asks for the same as another is answered by the same list. Each page is bounded as those of `after`.
     """
     numbers = {
         row.id: row.last_seq for row in conn.execute(_LAST, {"tasks": list({id_ for id_, _ in asked})})
     }
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, int], Page[Row]] = {}
     for task_id, seq in set(asked):
         has_news = numbers.get(task_id, 0) > seq
-        found[task_id, seq] = after(conn, task_id, seq, limit) if has_news else []
+        found[task_id, seq] = after(conn, task_id, seq, limit) if has_news else Page()
     return [found[one] for one in asked]
 
 

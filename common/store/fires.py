@@ -70,7 +70,7 @@ def page(
     if before is not None:
         query = query.where(Fire.due_at < before)
     rows = [dict(r._mapping) for r in conn.execute(query.order_by(Fire.due_at.desc()).limit(limit))]
-    known = tasks.load(conn, [row["task_id"] for row in rows if row["task_id"]])
+    known = tasks.light(conn, [row["task_id"] for row in rows if row["task_id"]])
     return [(row, known.get(row["task_id"] or "")) for row in rows]
 
 

@@ -22,7 +22,7 @@ def get(conn: Connection, org_id: str, key: str) -> dict[str, Any] | None:
 def put(tx: Tx, row: dict[str, Any]) -> None:
     """Store a key afresh, in place of whatever entry it had."""
     tx.conn.execute(delete(Idempotency).where(_C.org_id == row["org_id"], _C.key == row["key"]))
-    empty = {"status": None, "headers": None, "body": None}
+    empty = {"status": None, "headers": None, "body": None, "size": 0}
     tx.conn.execute(insert(Idempotency), empty | row | {"created_at": tx.now})
 
 
@@ -47,7 +47,8 @@ def is_task(conn: Connection, org_id: str, id_: str) -> bool:
 def keep(tx: Tx, org_id: str, key: str, owner: str, answer: dict[str, Any]) -> bool:
     """Keep the answer {status, headers, body}, if the key is still this owner's."""
     mine = (_C.org_id == org_id, _C.key == key, _C.owner == owner)
-    done = tx.conn.execute(update(Idempotency).where(*mine).values(**answer, lease_until=None))
+    values = answer | {"size": len(answer["body"]), "lease_until": None}
+    done = tx.conn.execute(update(Idempotency).where(*mine).values(**values))
     return bool(done.rowcount)
 
 

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from common.domain.actors import Actor
 from common.domain.ids import uuid7
+from common.store import pages
+from common.store.pages import Page
 from common.store.tables.query import ApiKey, Audit, Member, Organisation
 from common.store.transaction import Tx
 
@@ -200,12 +202,12 @@ class AuditFilter:
 
 def audit_page(
     conn: Connection, org_id: str, limit: int, before: str | None = None, wanted: AuditFilter | None = None
-) -> list[Row]:
-    """The audit log, newest first, older than the entry `before`."""
+) -> Page[Row]:
+    """The audit log, newest first, older than the entry `before`; fewer, and `more`, where entries are large."""
     query = select(*_AUDIT).where(_AUDIT.org_id == org_id, *_chosen(wanted or AuditFilter()))
     if before is not None:
         query = query.where(_AUDIT.id < before)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(_AUDIT.id.desc()).limit(limit))]
+    return pages.bounded_rows(conn, query.order_by(_AUDIT.id.desc()).limit(limit), "id", ("data",))
 
 
 def _chosen(wanted: AuditFilter) -> list[Any]:

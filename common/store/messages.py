@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from common.domain.ids import uuid7
+from common.store import pages
+from common.store.pages import Page, Row
 from common.store.tables.query import Message, Session
 from common.store.transaction import Tx
 from common.store.transitions import Head
 
 _COLUMNS = Message.__table__.c
+_MOST_COPIED = 10_000
 
 
 def append_lines(tx: Tx, kept: Sequence[tuple[Head, Sequence[dict[str, Any]]]]) -> None:
@@ -81,18 +84,30 @@ def take_unread(tx: Tx, task_id: str) -> list[Any]:
     return [row.content for row in rows]
 
 
-def of_task(conn: Connection, task_id: str) -> list[dict[str, Any]]:
-    """A task's conversation, oldest first."""
-    query = select(*_COLUMNS).where(Message.task_id == task_id).order_by(Message.created_at, Message.id)
-    return [dict(row._mapping) for row in conn.execute(query)]
+def of_task(conn: Connection, task_id: str, limit: int = 10_000) -> Page[Row]:
+    """A task's conversation, oldest first; of a long one the newest lines, and `more`."""
+    query = select(*_COLUMNS).where(Message.task_id == task_id)
+    return _newest(conn, query.order_by(Message.created_at.desc(), Message.id.desc()), limit)
 
 
-def of_session(conn: Connection, session_id: str, limit: int = 10_000) -> list[dict[str, Any]]:
-    """A session's conversation, oldest first; of a very long one the newest `limit` lines."""
-    query = (
-        select(*_COLUMNS).where(Message.session_id == session_id).order_by(Message.seq.desc()).limit(limit)
-    )
-    return [dict(row._mapping) for row in conn.execute(query)][::-1]
+def of_session(
+    conn: Connection,
+    session_id: str,
+    limit: int = 10_000,
+    before: int | None = None,
+    most_bytes: int | None = None,
+) -> Page[Row]:
+    """A session's conversation, oldest first; of a long one the newest lines (before the number `before`), and
+    `more`."""
+    query = select(*_COLUMNS).where(Message.session_id == session_id)
+    if before is not None:
+        query = query.where(Message.seq < before)
+    return _newest(conn, query.order_by(Message.seq.desc()), limit, most_bytes)
+
+
+def _newest(conn: Connection, query: Select[Any], limit: int, most_bytes: int | None = None) -> Page[Row]:
+    found = pages.bounded_rows(conn, query.limit(limit + 1), "id", ("content",), most_bytes)
+    return Page(found[:limit][::-1], found.more or len(found) > limit)
 
 
 def clear_session(tx: Tx, session_id: str) -> int:
@@ -102,8 +117,14 @@ def clear_session(tx: Tx, session_id: str) -> int:
 
 def copy_session(tx: Tx, from_session: str, to_session: str, up_to: int | None = None) -> int:
     """Copy a conversation into another session (a fork), up to the line number `up_to`."""
-    lines = [m for m in of_session(tx.conn, from_session) if up_to is None or (m["seq"] or 0) <= up_to]
-    rows = [m | {"id": uuid7(), "session_id": to_session, "task_id": None, "unread": False} for m in lines]
-    if rows:
-        insert_rows(tx, rows)
-    return len(rows)
+    before = None if up_to is None else up_to + 1
+    found = select(Message.seq).where(Message.session_id == from_session).order_by(Message.seq.desc())
+    if before is not None:
+        found = found.where(Message.seq < before)
+    numbers = list(tx.conn.execute(found.limit(_MOST_COPIED)).scalars())[::-1]
+    for number in numbers:  # one by one: together they may be more than fits
+        query = select(*_COLUMNS).where(Message.session_id == from_session, Message.seq == number)
+        line = dict(tx.conn.execute(query).one()._mapping)
+        own = {"id": uuid7(), "session_id": to_session, "task_id": None, "unread": False}
+        insert_rows(tx, [line | own])
+    return len(numbers)

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from common.store import pages
+from common.store.pages import Page, Row
 from common.store.tables.query import Question
 from common.store.transaction import Tx
 
@@ -68,12 +70,12 @@ def get(conn: Connection, org_id: str, question_id: str) -> dict[str, Any] | Non
     return dict(row._mapping) if row else None
 
 
-def inbox(conn: Connection, org_id: str, after: str | None, limit: int) -> list[dict[str, Any]]:
-    """Open questions of an organisation, oldest first, from the one after id `after`."""
+def inbox(conn: Connection, org_id: str, after: str | None, limit: int) -> Page[Row]:
+    """Open questions of an organisation, oldest first, from the one after id `after`; fewer where they are large."""
     query = select(*_COLUMNS).where(Question.org_id == org_id, Question.state == "open")
     if after is not None:
         query = query.where(Question.id > after)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(Question.id).limit(limit))]
+    return pages.bounded_rows(conn, query.order_by(Question.id).limit(limit), "id", ("payload", "on_timeout"))
 
 
 def overdue(tx: Tx, limit: int) -> list[dict[str, Any]]:

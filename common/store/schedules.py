@@ -11,11 +11,16 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from common.domain.catchup import CatchUp
 from common.domain.overlap import Overlap
 from common.domain.stored_schedule import ScheduleState, StoredSchedule
+from common.store import pages
+from common.store.pages import Page
 from common.store.tables.query import Organisation, Schedule
 from common.store.transaction import Tx
 
 _NAMES = [field.name for field in fields(StoredSchedule)]
 _COLUMNS = [getattr(Schedule, name) for name in _NAMES]
+#: What of a schedule may be large.
+_WIDE = ("run", "secrets", "meta")
+_MOST_LISTED = 10_000
 _OVERLAP, _CATCH_UP = _NAMES.index("overlap"), _NAMES.index("catch_up")
 
 
@@ -52,8 +57,9 @@ def page(
     before: str | None = None,
     agent_id: str | None = None,
     state: ScheduleState | None = None,
-) -> list[StoredSchedule]:
-    """Schedules of an organisation, newest first, older than the id `before`."""
+) -> Page[StoredSchedule]:
+    """Schedules of an organisation, newest first, older than the id `before`; fewer, and `more`, where their runs are
+    large."""
     query = select(*_COLUMNS).where(Schedule.org_id == org_id)
     if before is not None:
         query = query.where(Schedule.id < before)
@@ -65,7 +71,18 @@ def page(
         query = query.where(
             Schedule.finished_at.is_(None), Schedule.enabled.is_(state is ScheduleState.ACTIVE)
         )
-    return [stored(row) for row in conn.execute(query.order_by(Schedule.id.desc()).limit(limit))]
+    found = pages.bounded(conn, query.order_by(Schedule.id.desc()).limit(limit), "id", _WIDE)
+    return Page((stored(row) for row in found), found.more)
+
+
+def outline(conn: Connection, org_id: str, agent_id: str | None = None) -> list[StoredSchedule]:
+    """Every schedule of an organisation, newest first, for lists that no cursor continues. Behind the budget of
+    `pages.trimmed` large ones have no `run`."""
+    query = select(*_COLUMNS).where(Schedule.org_id == org_id)
+    if agent_id is not None:
+        query = query.where(Schedule.agent_id == agent_id)
+    rows = pages.trimmed(conn, query.order_by(Schedule.id.desc()).limit(_MOST_LISTED), "id", _WIDE)
+    return [stored((row | {"run": row["run"] or {}}).values()) for row in rows]
 
 
 def count_live(conn: Connection, org_id: str, at_most: int) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     Connection,
     Select,
-    Text,
     and_,
     bindparam,
-    cast,
     func,
     insert,
     literal,
@@ -25,16 +23,18 @@ from sqlalchemy import (
 from common.domain.ids import first_uuid7
 from common.domain.lifecycle import Status
 from common.domain.tasks import Fence, Task
+from common.store import pages
+from common.store.pages import Page
 from common.store.tables import query as runs
 from common.store.transaction import Happened, Tx
 
 _T = runs.Task
-#: What the inputs and outputs of one page may have together, as JSON.
-MOST_PAGE_BYTES: Final = 8 * 2**20
 _COLUMNS = [getattr(_T, f.name) for f in fields(Task)]
 #: How far the clock that made an id may be from the database's, in seconds.
 _CLOCKS_APART = 3_600.0
 _LIGHT = [c for c in _COLUMNS if c.key not in ("input", "secrets", "output")]
+#: What of a task without input and output may still be large.
+_NOTED = ("error", "meta")
 
 
 def task(row: Any) -> Task:
@@ -141,26 +141,34 @@ def page(
     return [task(row) for row in conn.execute(query.order_by(_T.id.desc()).limit(limit).offset(offset))]
 
 
+def failed_page(conn: Connection, org_id: str, limit: int, before: str | None = None) -> Page[Task]:
+    """As `page`, those that failed, with why: fewer than `limit`, and `more`, where that takes much room."""
+    query = _filtered(select(*_LIGHT), org_id, Filter(statuses=(Status.FAILED,)))
+    if before is not None:
+        query = query.where(_T.id < before)
+    found = pages.bounded(conn, query.order_by(_T.id.desc()).limit(limit), "id", _NOTED)
+    return Page((task(row) for row in found), found.more)
+
+
 def whole_page(
     conn: Connection,
     org_id: str,
     wanted: Filter,
     limit: int,
     offset: int = 0,
-    most_bytes: int = MOST_PAGE_BYTES,
-) -> list[Task]:
+    most_bytes: int | None = None,
+) -> Page[Task]:
     """As `page`, with inputs and outputs: it ends early where these have more than `most_bytes` together, behind the
     first at the earliest. None of the others is read."""
-    sizes = [func.coalesce(func.length(cast(column, Text)), 0) for column in (_T.input, _T.output)]
-    query = _filtered(select(_T.id, sizes[0] + sizes[1]), org_id, wanted)
-    taken: list[str] = []
-    for task_id, size in conn.execute(query.order_by(_T.id.desc()).limit(limit).offset(offset)):
-        most_bytes -= size
-        if taken and most_bytes < 0:
-            break
-        taken.append(task_id)
-    loaded = load(conn, taken)
-    return [loaded[task_id] for task_id in taken if task_id in loaded]
+    query = _filtered(select(*_COLUMNS), org_id, wanted).order_by(_T.id.desc()).limit(limit).offset(offset)
+    found = pages.bounded(conn, query, "id", ("input", "output", "secrets", *_NOTED), most_bytes)
+    return Page((task(row) for row in found), found.more)
+
+
+def light(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Tasks by id without inputs and outputs, for the server itself (no organisation asked)."""
+    rows = conn.execute(select(*_LIGHT).where(_T.id.in_(list(task_ids))))
+    return {row.id: task(row) for row in rows}
 
 
 def count(conn: Connection, org_id: str, wanted: Filter) -> int:

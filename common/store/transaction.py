@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from common.domain.caps import Caps
 from common.domain.ids import uuid7
 from common.store.database import Database, Durability
 from common.store.tables.query import Outbox
@@ -51,6 +52,7 @@ class Tx:
     freed: set[str] = field(default_factory=set)  # limits that may have room now
     promised: int = 0  # deliveries written: ring the deliverers
     outbox_id: str | None = None
+    caps: Caps = field(default_factory=Caps)
 
 
 AfterCommit = Callable[[Tx], None]
@@ -59,15 +61,19 @@ AfterCommit = Callable[[Tx], None]
 class Store:
     """Opens transactions; after each commit tells `after_commit` what followed."""
 
-    def __init__(self, db: Database, after_commit: AfterCommit | None = None) -> None:
+    def __init__(
+        self, db: Database, after_commit: AfterCommit | None = None, caps: Caps | None = None
+    ) -> None:
+        """`caps` bound what organisations may have; by default as `common.domain.caps` has them."""
         self.db = db
         self.after_commit = after_commit
+        self.caps = caps or Caps()
 
     @contextmanager
     def begin(self, durability: Durability = Durability.DISK) -> Iterator[Tx]:
         """A write transaction. A wake-up that must be sent is written into the outbox with it."""
         with self.db.begin(durability) as conn:
-            tx = Tx(self.db, conn, self.db.now(conn))
+            tx = Tx(self.db, conn, self.db.now(conn), caps=self.caps)
             yield tx
             if tx.woken:
                 tx.outbox_id = uuid7()

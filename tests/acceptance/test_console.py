@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
 from tests.stack import Stack
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 AGENTS = Path(__file__).parent / "console_agents"
@@ -278,6 +279,43 @@ def test_a_lost_api_is_told_and_the_timeline_resumes_without_a_gap(page: Page, s
     status, told = stack.request("GET", f"/tasks/{task_id}/events", headers={"accept": "application/json"})
     assert status == 200
     assert page.locator("#log b").all_inner_texts() == [event["type"] for event in told["data"]]
+
+
+def test_many_pages_stay_live_and_leave_connections_free(page: Page, stack: Stack) -> None:
+    task_id = stack.submit("@demo/sleeper", {"seconds": 8})
+    open_run(page, task_id)
+    others = []
+    for _ in range(8):  # a browser opens six connections to one server
+        other = page.context.new_page()
+        other.goto(page.url.partition("#")[0])  # the key is a page's own
+        other.get_by_label("API key").fill(stack.key)
+        other.keyboard.press("Enter")
+        expect(other.get_by_role("heading", name="Runs")).to_be_visible()
+        open_run(other, task_id)
+        others.append(other)
+    for other in (page, *others):
+        expect(other.locator("#log li").last).to_contain_text("finish")
+        assert len(set(other.locator("#log b").all_inner_texts())) > 2
+
+
+def test_a_page_that_nobody_sees_gives_its_connection_back_and_goes_on_where_it_was(
+    page: Page, stack: Stack
+) -> None:
+    task_id = stack.submit("@demo/sleeper", {"seconds": 3})
+    open_run(page, task_id)
+    show = """(state) => {
+        Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    taken = "async () => (await navigator.locks.query()).held.map((lock) => lock.name).length"
+    page.wait_for_function(f"({taken})().then((n) => n === 2)")
+    page.evaluate(show, "hidden")
+    page.wait_for_function(f"({taken})().then((n) => n === 0)")
+    wait_until(lambda: stack.request("GET", f"/tasks/{task_id}")[1]["status"] == "completed", seconds=30)
+    assert "finish" not in page.locator("#log b").all_inner_texts()
+    page.evaluate(show, "visible")
+    expect(page.locator("#log li").last).to_contain_text("finish")
+    page.wait_for_function(f"({taken})().then((n) => n === 1)")  # the run's stream has ended
 
 
 def test_it_fits_a_phone_and_is_used_by_keyboard_alone(page: Page, stack: Stack) -> None:

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
+from redis.exceptions import RedisError
 
+from api.organisation_rates import OrganisationRates
 from api.rate_limits import LEFT_ALONE, RateLimits
+from common.domain.errors import TooManyRequests
 from tests.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +85,28 @@ async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_says_so(
     assert took < LEFT_ALONE
     assert [(log["action"], log["log_level"]) for log in logs] == [("rate_limit", "warning")]
     await limits.close()
+
+
+async def test_organisations_are_counted_together_by_all_processes(valkey: ValkeyServer) -> None:
+    one, two = (OrganisationRates(valkey.url, 10, "operator") for _ in range(2))
+    for rates in (one, two):
+        for _ in range(5):
+            rates.check("org-1")
+    for rates in (one, two, one):  # the first learns what the second has added
+        await rates.share()
+    for rates in (one, two):
+        with pytest.raises(TooManyRequests) as refused:
+            rates.check("org-1")
+        assert refused.value.retry_after
+        await rates.close()
+
+
+async def test_without_redis_each_process_counts_organisations_alone() -> None:
+    rates = OrganisationRates("redis://127.0.0.1:1", 2, "operator")
+    rates.check("org-2")
+    with pytest.raises(RedisError):
+        await rates.share()
+    rates.check("org-2")
+    with pytest.raises(TooManyRequests):
+        rates.check("org-2")
+    await rates.close()

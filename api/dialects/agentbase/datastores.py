@@ -75,7 +75,7 @@ class AgentbaseDocument(BaseModel):
     "datastores:write",
     body=AgentbaseDatastoreBody,
     answers=[Answer(200, "The datastore.", AgentbaseDatastore)],
-    errors=(408, 413, 415),
+    errors=(408, 409, 413, 415),
 )
 async def create_datastore(call: Call) -> Response:
     """Make a datastore: documents to search, or a database to query."""

@@ -11,6 +11,7 @@ from api.call import Call, reply
 from api.dialects.appstrate.front import AppstrateRoutes, when
 from api.dialects.appstrate.schemas import ListOf, Open
 from api.operations import Answer
+from common.domain.run_request import Metadata
 from common.services import applications as service
 
 routes = AppstrateRoutes("appstrate applications")
@@ -22,7 +23,7 @@ class ApplicationBody(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(min_length=1, max_length=100)
-    settings: dict[str, Any] | None = None
+    settings: Metadata | None = Field(None, description="At most 16 KB, as JSON.")
 
 
 class ApplicationChange(BaseModel):
@@ -31,7 +32,7 @@ class ApplicationChange(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field("", min_length=1, max_length=100)
-    settings: dict[str, Any] | None = None
+    settings: Metadata | None = Field(None, description="At most 16 KB, as JSON.")
 
 
 class ApplicationView(Open):
@@ -69,7 +70,7 @@ async def list_applications(call: Call) -> Response:
     "applications:write",
     body=ApplicationBody,
     answers=[Answer(201, "It is made.", ApplicationView)],
-    errors=(413, 415),
+    errors=(409, 413, 415),
 )
 async def create_application(call: Call) -> Response:
     """Make an application."""

@@ -180,7 +180,8 @@ def _documented(permission: str | None, limit: int, once: bool, options: dict[st
 async def throttle(call: Call, limit: int) -> None:
     """Count the call; `TooManyRequests` beyond `limit` a minute. Who calls and the concrete path count apart."""
     who = call.principal
-    standing = await call.state.rates.hit(who.key_id or who.actor, f"{call.method} {call.path}", limit)
+    caller = f"{who.org_id}/{who.key_id or who.actor}"  # a token's subject may stand in several organisations
+    standing = await call.state.rates.hit(caller, f"{call.method} {call.path}", limit)
     told(call).update(standing.headers())
     if not standing.allowed:
         raise TooManyRequests(

@@ -10,6 +10,7 @@ from api.dialects.appstrate.views import result_of, status_of
 from common.domain.lifecycle import TERMINAL, Event
 from common.domain.payloads import appstrate_id as run_id
 from common.domain.tasks import Task
+from common.store.pages import Page
 
 #: Entries of one fact: a log id is the fact's number times this, and which of its entries it is.
 _ENTRIES: Final = 10
@@ -18,12 +19,27 @@ _LIFECYCLE: Final = frozenset(event.value for event in Event)
 _ENDING: Final = frozenset(status.value for status in TERMINAL)
 _INTERNAL: Final = frozenset({"worker", "lease_owner"})
 _SAID: Final = ("message", "text", "name", "tool", "step", "reason")
+#: What stands in place of data that is left out.
+OMITTED: Final = {"truncated": True}
 Entry = tuple[str, str, str, str | None, Any]  # type, level, event, message, data
 
 
 def logs(task: Task, events: list[dict[str, Any]], debug: bool) -> list[dict[str, Any]]:
     """The entries of these facts, by id ascending; `debug` ones only where asked for."""
     return [entry for event in events for entry in entries(task, event) if debug or entry["level"] != "debug"]
+
+
+def noted(task: Task, events: Page[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These facts, with a note where the data of one was left out because the log is large."""
+    if not events.more:
+        return list(events)
+    ended = {"status": task.status.value} if task.status in TERMINAL else {}
+    return [
+        event
+        if event["data"] is not None
+        else event | {"data": OMITTED | (ended if event["seq"] == task.last_seq else {})}
+        for event in events
+    ]
 
 
 def entries(task: Task, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -119,7 +119,7 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
     "keys:write",
     body=AppstrateKeyBody,
     answers=[Answer(201, "The key.", AppstrateKeyMade)],
-    errors=(403, 404, 413, 415),
+    errors=(403, 404, 409, 413, 415),
 )
 async def create_api_key(call: Call) -> Response:
     """Make a key. It reaches no further than whoever makes it."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from api import fitting
 from api.call import Call, reply
 from api.dialects.appstrate.front import AppstrateRoutes, when
 from api.dialects.appstrate.package_manifests import ours, prompt, theirs
@@ -23,7 +24,6 @@ from common.store.tasks import Filter
 
 routes = AppstrateRoutes("appstrate packages")
 
-_PAGE: Final = 500
 _PACKAGE: Final = "/packages/agents/{scope}/{name}"
 
 
@@ -67,21 +67,20 @@ class PackageList(Open):
 
 @routes.get("/agents", "agents:read", answers=[Answer(200, "The agents.", PackageList)])
 async def list_packages(call: Call) -> Response:
-    """List the agents the organisation can run."""
+    """List the agents the organisation can run.
+
+    Behind 8 MB the large ones are shown without description, keywords and dependencies.
+    """
     return reply({"agents": await call.state.reader.one(lambda conn: _listed(conn, call.org_id))})
 
 
 def _listed(conn: Connection, org_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    before: str | None = None
-    while page := agents.page(conn, org_id, _PAGE, before, include_inactive=False):
-        found += [_brief(conn, org_id, row) for row in page if row["version_id"]]
-        before = page[-1]["id"]
-    return found
+    found = [_brief(conn, org_id, row) for row in agents.with_manifests(conn, org_id, include_inactive=False)]
+    return fitting.fitted(found, {"dependencies": {}, "keywords": [], "description": ""})
 
 
 def _brief(conn: Connection, org_id: str, row: dict[str, Any]) -> dict[str, Any]:
-    manifest = manifests.shown(row, (agents.version(conn, row["version_id"]) or {}).get("manifest"), org_id)
+    manifest = manifests.shown(row, row["manifest"], org_id)
     return {
         "id": row["name"],
         "displayName": manifest.get("display_name") or row["name"],

@@ -95,7 +95,7 @@ def _application(call: Call, wanted: str | None) -> str | None:
     once=True,
     body=EndUserBody,
     answers=[Answer(201, "The end-user.", EndUserView)],
-    errors=(403, 404, 413, 415),
+    errors=(403, 404, 409, 413, 415),
 )
 async def create_end_user(call: Call) -> Response:
     """Make an end-user."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import sse
@@ -28,6 +29,7 @@ from common.domain.roles import Role
 from common.domain.tasks import Task
 from common.services import packages
 from common.store import events, feed
+from common.store.pages import Page
 from common.stream import Events
 
 routes = AppstrateRoutes("appstrate realtime")
@@ -120,9 +122,11 @@ async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
         if watch.task is not None:
             yield sse.frame(update_json(watch.task, "UPDATE"), event="run_update")
         said_at = asked_at = clock()
-        found = await _missed(state, watch, seen)  # between reading the run and listening
+        found: AsyncIterator[dict[str, Any]] = _missed(
+            state, watch, seen
+        )  # between reading the run and listening
         while not state.stopping.is_set():
-            for event in found:
+            async for event in found:
                 if seen.first_time(event):
                     async for frame in _event_frames(state, watch, event):
                         yield frame
@@ -136,15 +140,32 @@ async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
             if clock() - said_at >= PING_AFTER:
                 yield PING
                 said_at = clock()
-            found = item.events if isinstance(item, Events) else await _missed(state, watch, seen)
+            found = _heard(item) if isinstance(item, Events) else _missed(state, watch, seen)
 
 
-async def _missed(state: State, watch: Watch, seen: _Seen) -> list[dict[str, Any]]:
-    """What the database knows since the last event seen."""
-    if watch.task is not None:
-        id_, after = watch.task.id, seen.seq
-        return await state.reader.one(lambda conn: events.after(conn, id_, after, _PAGE))
-    return await state.reader.one(partial(feed.since, org_id=watch.org_id, at=seen.read_from, limit=_PAGE))
+async def _heard(item: Events) -> AsyncIterator[dict[str, Any]]:
+    for event in item.events:
+        yield event
+
+
+async def _missed(state: State, watch: Watch, seen: _Seen) -> AsyncIterator[dict[str, Any]]:
+    """What the database knows since the last event seen, page by page."""
+    start, place = seen.read_from, (seen.read_from, "", seen.seq)
+    while True:
+        found = await state.reader.one(partial(_page, watch=watch, start=start, place=place))
+        for event in found:
+            yield event
+        if not found.more:
+            return
+        place = feed.place_of(found[-1])
+
+
+def _page(conn: Connection, watch: Watch, start: float, place: feed.Place) -> Page[dict[str, Any]]:
+    if watch.task is None:
+        behind = place if place[1] else None
+        return feed.since(conn, watch.org_id, start, _PAGE, behind)
+    found = events.after(conn, watch.task.id, place[2], _PAGE)
+    return Page(found, found.more or len(found) == _PAGE)
 
 
 class _Seen:

@@ -10,12 +10,13 @@ from starlette.responses import Response
 from api import idempotency as shared
 from api.call import Call
 from api.dialects.appstrate import problems, spool
+from common.domain import bounds
 from common.domain.errors import InvalidRequest, RunyardError
 from common.services import idempotency
 from common.services.idempotency import Kept, Taken
 
 HEADER: Final = "Idempotency-Key"
-LONGEST: Final = 255
+LONGEST: Final = bounds.IDEMPOTENCY_KEY.most
 _KEPT_HEADERS: Final = ("content-type", "location")
 _LARGEST_KEPT: Final = 1 << 20
 _RESERVED: Final = "appstrate.reserved"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from api import fitting
 from api.call import Call, reply
 from api.dialects.appstrate import journal
 from api.dialects.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
@@ -76,10 +77,14 @@ async def get_run(call: Call) -> Response:
     errors=(404,),
 )
 async def get_run_logs(call: Call) -> Response:
-    """Read a run's logs. Only administrators get those of level debug."""
+    """Read a run's logs. Only administrators get those of level debug.
+
+    Behind 8 MB of data the entries that hold much have {"truncated": true} in place of theirs.
+    """
     task = await task_of(call)
-    found = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_EVENTS))
-    return reply(journal.logs(task, found, call.principal.role in _ADMINS))
+    found = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
+    entries = journal.logs(task, journal.noted(task, found), call.principal.role in _ADMINS)
+    return reply(fitting.fitted(entries, {"data": journal.OMITTED}))
 
 
 @routes.post(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from api import fitting
 from api.auth import require
 from api.call import Call, reply
 from api.dialects.appstrate import inputs
@@ -38,7 +39,6 @@ routes = AppstrateRoutes("appstrate schedules")
 
 _UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _FIELDS: Final = {"schedule": "cronExpression"}
-_PAGE: Final = 500
 
 
 class AppstrateScheduleChange(BaseModel):
@@ -81,11 +81,12 @@ _LIST: Final = Answer(200, "The schedules.", {"type": "array", "items": {"type":
 
 def shown(conn: Connection, rows: Sequence[StoredSchedule]) -> list[dict[str, Any]]:
     """Schedules as the contract shows them, each with the readiness of its agent."""
-    manifests: dict[str, dict[str, Any]] = {}
+    outsides: dict[str, dict[str, Any]] = {}  # what is shown of an agent: whole manifests would be too much
     for row in rows:
-        if row.agent_id not in manifests:
-            manifests[row.agent_id] = _manifest(conn, row)
-    return [schedule_json(row, manifests[row.agent_id]) for row in rows]
+        if row.agent_id not in outsides:
+            manifest = _manifest(conn, row)
+            outsides[row.agent_id] = {"name": manifest.get("name"), "readiness": readiness_of(manifest)}
+    return [schedule_json(row, outsides[row.agent_id]) for row in rows]
 
 
 def _manifest(conn: Connection, row: StoredSchedule) -> dict[str, Any]:
@@ -103,12 +104,12 @@ def readiness_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": status} | told
 
 
-def schedule_json(row: StoredSchedule, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A schedule as the contract shows it."""
+def schedule_json(row: StoredSchedule, agent: Mapping[str, Any]) -> dict[str, Any]:
+    """A schedule as the contract shows it. `agent` gives its `name` and `readiness`."""
     active = row.state is ScheduleState.ACTIVE
     return {
         "id": schedule_id(row.id),
-        "packageId": row.run.get("agent"),
+        "packageId": row.run.get("agent") or agent["name"],
         "connectionProfileId": (row.meta or {}).get("connectionProfileId"),
         "orgId": row.org_id,
         "name": row.name,
@@ -123,7 +124,7 @@ def schedule_json(row: StoredSchedule, manifest: Mapping[str, Any]) -> dict[str,
         "profileName": None,
         "profileType": None,
         "profileOwnerName": None,
-        "readiness": readiness_of(manifest),
+        "readiness": agent["readiness"],
     }
 
 
@@ -137,8 +138,11 @@ def own_id(call: Call) -> str:
 
 @routes.get("/schedules", "schedules:read", answers=[_LIST])
 async def list_all_schedules(call: Call) -> Response:
-    """List the organisation's schedules, newest first."""
-    return reply(await call.state.reader.one(lambda conn: shown(conn, _every(conn, call.org_id, None))))
+    """List the organisation's schedules, newest first.
+
+    Behind 8 MB the large ones are shown without their input; GET /schedules/{schedule_id} shows it.
+    """
+    return reply(await call.state.reader.one(lambda conn: _every(conn, call.org_id, None)))
 
 
 @routes.get("/agents/{scope}/{name}/schedules", "schedules:read", answers=[_LIST], errors=(404,))
@@ -147,18 +151,14 @@ async def list_agent_schedules(call: Call) -> Response:
 
     def read(conn: Connection) -> list[dict[str, Any]]:
         agent = packages.live(conn, call.org_id, package_of(call))
-        return shown(conn, _every(conn, call.org_id, agent.agent["id"]))
+        return _every(conn, call.org_id, agent.agent["id"])
 
     return reply(await call.state.reader.one(read))
 
 
-def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[StoredSchedule]:
-    found: list[StoredSchedule] = []
-    before: str | None = None
-    while page := schedules.page(conn, org_id, _PAGE, before, agent_id):
-        found += page
-        before = page[-1].id
-    return found
+def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[dict[str, Any]]:
+    every = shown(conn, schedules.outline(conn, org_id, agent_id))
+    return fitting.fitted(every, {"input": None, "readiness": {}})
 
 
 @routes.post(
@@ -180,7 +180,8 @@ async def create_agent_schedule(call: Call) -> Response:
     wanted = Wanted(body.cronExpression, body.timezone, body.name, meta=meta)
     request = RunRequest(args=inputs.judged(body.input, agent.manifest))
     made = await call.state.write(service.create, _new(call, wanted, request, agent), call.principal.actor)
-    return reply(schedule_json(made, agent.manifest), 201)
+    outside = {"name": agent.ref.name, "readiness": readiness_of(agent.manifest)}
+    return reply(schedule_json(made, outside), 201)
 
 
 def _new(call: Call, wanted: Wanted, request: RunRequest, agent: AgentRecord) -> NewSchedule:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any, Final
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -57,7 +56,7 @@ def version_json(row: dict[str, Any]) -> dict[str, Any]:
         "id": row["id"],
         "version": row["version"],
         "integrity": f"sha256-{digest}",
-        "artifactSize": len(orjson.dumps(row["manifest"])),
+        "artifactSize": row["size"],
         "yanked": row["yanked"],
         "createdAt": when(row["created_at"]),
     }

@@ -81,7 +81,7 @@ async def run_agent(call: Call) -> Response:
         raise InvalidRequest("args is required, and not null.", code="missing_field", field="args")
     run = await submit(call, Wish(NARA.name, RunRequest(args=given.args), agent, named_session=SESSION))
     task = await outcome(call, run.task_id)
-    log = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_EVENTS))
+    log = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
     return reply(
         {
             "success": True,

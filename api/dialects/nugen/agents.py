@@ -25,7 +25,6 @@ from common.store.agent_usage import AgentUsage
 
 routes = Routes(NUGEN, "nugen")
 
-_PAGE: Final = 500
 _OLDER: Final = "The older spelling of {}."
 #: Agents of this scope do the server's own work.
 _BUILT_IN: Final = "@runyard/"
@@ -197,7 +196,11 @@ async def _values(call: Call, given: dict[str, Any]) -> dict[str, Any]:
     errors=(422,),
 )
 async def list_agents(call: Call) -> Response:
-    """List the agents the organisation may run, newest first."""
+    """List the agents the organisation may run, newest first.
+
+    Where they hold more than 8 MB together, system_prompt is empty and the fields have their defaults in large ones
+    behind that; GET /{agent_id} shows them whole.
+    """
     inactive, org_id = call.query(ListParameters).include_inactive, call.org_id
     rows, used = await call.state.reader.one(lambda conn: _all(conn, org_id, inactive))
     settings = call.state.settings
@@ -205,15 +208,11 @@ async def list_agents(call: Call) -> Response:
 
 
 def _all(conn: Connection, org_id: str, inactive: bool) -> tuple[list[dict[str, Any]], dict[str, AgentUsage]]:
-    found: list[dict[str, Any]] = []
-    before: str | None = None
-    while page := agents.with_manifests(conn, org_id, _PAGE, before, inactive):
-        found += [
-            row | {"manifest": manifests.shown(row, row["manifest"], org_id)}
-            for row in page
-            if not row["name"].startswith(_BUILT_IN)
-        ]
-        before = page[-1]["id"]
+    found = [
+        row | {"manifest": manifests.shown(row, row["manifest"], org_id)}
+        for row in agents.with_manifests(conn, org_id, inactive)
+        if not row["name"].startswith(_BUILT_IN)
+    ]
     return found, agent_usage.of_agents(conn, org_id, [row["id"] for row in found])
 
 

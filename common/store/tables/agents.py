@@ -43,6 +43,7 @@ class AgentVersion(SQLModel, table=True):
     __table_args__ = (
         Index("ix_agent_versions_agent", "agent_id", "number"),
         Index("ux_agent_versions_version", "agent_id", "version", unique=True),
+        Index("ix_agent_versions_org", "org_id", "size"),
     )
 
     id: str = c.key()
@@ -53,6 +54,7 @@ class AgentVersion(SQLModel, table=True):
     status: str = c.text(length=16)  # draft, published, archived
     yanked: bool = Field(default=False)
     manifest: Any = c.json()  # with ******** for its credentials
+    size: int = c.counter()  # bytes of the manifest
     secrets: bytes | None = c.blob()  # encrypted {JSON pointer into the manifest: credential}
     shared: bool = Field(
         default=False, sa_column_kwargs={"server_default": false()}

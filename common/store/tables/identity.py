@@ -188,7 +188,10 @@ class Idempotency(SQLModel, table=True):
     """A creating request by its Idempotency-Key, and the answer it got."""
 
     __tablename__ = "idempotency"
-    __table_args__ = (Index("ix_idempotency_expires", "expires_at"),)
+    __table_args__ = (
+        Index("ix_idempotency_expires", "expires_at"),
+        Index("ix_idempotency_org", "org_id", "size"),
+    )
 
     org_id: str = c.key()
     key: str = c.text(length=255, primary_key=True)
@@ -198,5 +201,6 @@ class Idempotency(SQLModel, table=True):
     status: int | None = Field(default=None)
     headers: Any = c.json()
     body: bytes | None = c.blob()
+    size: int = c.counter()  # bytes of the body
     created_at: float = c.instant()
     expires_at: float = c.instant()

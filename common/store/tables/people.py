@@ -103,6 +103,7 @@ class AnswerLink(SQLModel, table=True):
     """A one-time link by which a person without a key answers one question; only its hash is kept."""
 
     __tablename__ = "answer_links"
+    __table_args__ = (Index("ix_answer_links_question", "question_id"),)
 
     token_hash: str = c.key()
     org_id: str = c.ref()

@@ -219,7 +219,11 @@ class StoredFile(SQLModel, table=True):
     """An attachment: its bytes are in the file store under their hash."""
 
     __tablename__ = "files"
-    __table_args__ = (Index("ix_files_task", "task_id"), Index("ix_files_hash", "sha256"))
+    __table_args__ = (
+        Index("ix_files_task", "task_id"),
+        Index("ix_files_hash", "sha256"),
+        Index("ix_files_org", "org_id", "size"),
+    )
 
     id: str = c.key()
     org_id: str = c.ref()

@@ -1,0 +1,99 @@
+"""Pages bounded in bytes as well as in rows: what one row may hold times the rows of a page is more than a process has.
+
+The sizes are read first, then only the rows that fit: neither the database's answer nor the page can be larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import Connection, Integer, Select, case, func, null, or_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+R = TypeVar("R")
+#: What the wide columns of one page may hold together, in bytes.
+MOST_BYTES = 8 * 2**20
+#: A value of so many bytes is shown even behind the end of the budget (see `trimmed`).
+SMALL: Final = 512
+Row = dict[str, Any]
+
+
+class Page(list[R], Generic[R]):
+    """Some rows; `more` says that it ended early, with rows behind it that were asked for."""
+
+    def __init__(self, rows: Iterable[R] = (), more: bool = False) -> None:
+        super().__init__(rows)
+        self.more = more
+
+
+class byte_length(FunctionElement[int]):  # noqa: N801 - it is written like a function of the database
+    """The bytes of a text or blob."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(byte_length)
+def _octets(element: Any, compiler: Any, **options: Any) -> str:
+    return f"octet_length({compiler.process(element.clauses, **options)})"
+
+
+@compiles(byte_length, "sqlite")
+def _octets_of_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    return f"length(CAST({compiler.process(element.clauses, **options)} AS BLOB))"
+
+
+def bounded(
+    conn: Connection, query: Select[Any], key: str, wide: Iterable[str], most_bytes: int | None = None
+) -> Page[Any]:
+    """The rows of an ordered query, which ends early where the columns `wide` hold more than `most_bytes`
+    (by default `MOST_BYTES`) together: behind the first row at the earliest. `key` names its unique column."""
+    keys, cut = _fitting(conn, query, key, wide, MOST_BYTES if most_bytes is None else most_bytes)
+    chosen = query.limit(None).offset(None).where(query.selected_columns[key].in_(keys))
+    return Page(conn.execute(chosen) if keys else (), cut)
+
+
+def bounded_rows(
+    conn: Connection, query: Select[Any], key: str, wide: Iterable[str], most_bytes: int | None = None
+) -> Page[Row]:
+    """As `bounded`, each row a dictionary."""
+    found = bounded(conn, query, key, wide, most_bytes)
+    return Page((dict(row._mapping) for row in found), found.more)
+
+
+def trimmed(
+    conn: Connection, query: Select[Any], key: str, wide: Iterable[str], small: int = SMALL
+) -> Page[Row]:
+    """Every row of an ordered query, for lists that no cursor continues. Behind the budget the columns `wide` are
+    None where they hold more than `small` bytes; `more` says that some are."""
+    wide = tuple(wide)
+    keys, cut = _fitting(conn, query, key, wide, MOST_BYTES)
+    if not cut:
+        return Page(dict(row._mapping) for row in conn.execute(query))
+    fits = query.selected_columns[key].in_(keys)
+    shown = [
+        case((or_(fits, byte_length(column) <= small), column), else_=null()).label(column.key)
+        if column.key in wide
+        else column
+        for column in query.selected_columns
+    ]
+    rows = conn.execute(query.with_only_columns(*shown, maintain_column_froms=True))
+    return Page((dict(row._mapping) for row in rows), True)
+
+
+def _fitting(
+    conn: Connection, query: Select[Any], key: str, wide: Iterable[str], most_bytes: int
+) -> tuple[list[Any], bool]:
+    """The keys of the first rows that hold no more than this together, at least one; and whether others follow."""
+    columns = query.selected_columns
+    size: Any = sum((func.coalesce(byte_length(columns[name]), 0) for name in wide), start=0)
+    sizes = query.with_only_columns(columns[key], size, maintain_column_froms=True)
+    keys: list[Any] = []
+    for found, bytes_ in conn.execute(sizes):
+        most_bytes -= bytes_
+        if keys and most_bytes < 0:
+            return keys, True
+        keys.append(found)
+    return keys, False

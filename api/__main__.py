@@ -100,7 +100,6 @@ def _available(wanted: str, otherwise: str) -> str:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    keep_files_private()
     exempt(os.environ)
     try:
         settings = load()
@@ -117,4 +116,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_files_private()
     main()

@@ -19,7 +19,6 @@ from scheduler.runtime import Runtime
 
 def main() -> None:
     """Run the duties until SIGTERM or SIGINT."""
-    keep_files_private()
     exempt(os.environ)
     try:
         settings = load()
@@ -39,4 +38,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_files_private()
     main()

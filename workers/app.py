@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.signals import celeryd_init
+
 from common import telemetry
 from common.broker.application import application
 from common.settings import load
@@ -12,12 +14,15 @@ from workers import tasks
 from workers.pool import AsyncioPool, loop_started, loop_stopping
 from workers.runtime import Runtime
 
-keep_files_private()
 settings = load()
 telemetry.configure(settings.log_level)
 app = application(settings)
 runtime = Runtime(settings, app)
 tasks.register(app, runtime)
+
+
+def _begin(**_: Any) -> None:
+    keep_files_private()  # in a worker's process alone, and not where this module is only read
 
 
 def _start(pool: AsyncioPool, **_: Any) -> Any:
@@ -29,5 +34,6 @@ def _stop(warm: bool, **_: Any) -> Any:
     return runtime.stop(max(0.5, settings.drain_seconds - 2.0) if warm else 3.0)
 
 
+celeryd_init.connect(_begin, weak=False)
 loop_started.connect(_start, weak=False)
 loop_stopping.connect(_stop, weak=False)

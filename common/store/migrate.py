@@ -141,7 +141,6 @@ def main(arguments: list[str]) -> int:
     """Run one migration command with this process's settings."""
     from common.settings import load
 
-    keep_files_private()
     try:
         settings = load()
         settings.home.mkdir(parents=True, exist_ok=True)
@@ -211,4 +210,5 @@ def _before(revision: str | None) -> str:
 
 
 if __name__ == "__main__":
+    keep_files_private()
     sys.exit(main(sys.argv[1:]))

@@ -77,12 +77,16 @@ def _keyed(client: httpx2.Client, n: int) -> httpx2.Response:
     return client.post("/api/v1/limits", json=body, headers={"idempotency-key": f"k{n}"})
 
 
+def _member(client: httpx2.Client, n: int) -> httpx2.Response:
+    """Somebody accepts an invitation."""
+    invited = client.post("/api/v1/invitations", json={"email": f"m{uuid7()}@example.com", "role": "member"})
+    accept = {"token": invited.raise_for_status().json()["token"], "name": "m", "password": "enough of it 1"}
+    return httpx2.post(client.base_url.join("/api/v1/invitations/accept"), json=accept)
+
+
 MAKERS: dict[str, Make] = {
     "keys": lambda client, n: client.post("/api/v1/keys", json={"name": f"k{n}"}),
-    "members": lambda client, n: client.post(
-        "/api/v1/members",
-        json={"email": f"m{n}{uuid7()}@example.com", "role": "member", "password": "long enough 1", "name": "m"},
-    ),
+    "members": _member,
     "invitations": lambda client, n: client.post(
         "/api/v1/invitations", json={"email": f"i{n}@example.com", "role": "member"}
     ),

@@ -34,7 +34,8 @@ def test_a_home_that_others_can_read_is_bad_and_the_cure_is_told(tmp_path: Path)
     assert _home(Settings(home=home))[0] is Verdict.BAD
     home.chmod(0o700)
     assert _home(Settings(home=home))[0] is Verdict.GOOD
-    (home / "admin.key").touch(mode=0o644)
+    (home / "admin.key").touch()
+    (home / "admin.key").chmod(0o644)
     assert "admin.key can be read by others" in _home(Settings(home=home))[1]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+import httpcore2
 import pytest
 
 from tests import databases, servers
@@ -14,6 +17,18 @@ PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMIN
 
 for name in [name for name in os.environ if name.startswith("RUNYARD_") or name in PROVIDER_KEYS]:
     del os.environ[name]
+
+
+@functools.cache
+def _authorities(file: str | None, folder: str | None, trust_env: bool) -> ssl.SSLContext:
+    return _read_authorities(_trust_env=trust_env)
+
+
+# Thousands of clients are made here, and reading the authorities takes each ten times as long as a call on loopback.
+_read_authorities = httpcore2.default_ssl_context
+httpcore2.default_ssl_context = lambda *, _trust_env=True: _authorities(
+    os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), _trust_env
+)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -14,6 +14,7 @@ from api import capacity
 from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
 from api.cookies import CookieSessions
+from api.oidc_provider import OidcProvider
 from api.rate_limits import RateLimits
 from api.reading import Reader, in_time, unavailable
 from api.sign_in_attempts import SignInAttempts
@@ -62,6 +63,7 @@ class State:
         self.cookies = CookieSessions(self.reader, settings)
         self.agents = Catalogue(self.reader)
         self.rates = RateLimits(_redis(settings))
+        self.sign_on = OidcProvider.of(settings)
         self.sign_ins = SignInAttempts(_redis(settings))
         self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
         self.codes = asyncio.Semaphore(
@@ -111,6 +113,8 @@ class State:
         await self.follower.close()
         await self.rates.close()
         await self.sign_ins.close()
+        if self.sign_on is not None:
+            await self.sign_on.close()
         try:
             await self._note_use()
         except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending

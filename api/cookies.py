@@ -71,7 +71,7 @@ class SignedIn:
     def lacks_second_factor(self, place: Place) -> bool:
         """Whether this organisation requires a second factor, and the person has none.
 
-        Single sign-on counts as one: what more it asks for is the provider's to say.
+        Single sign-on counts as one: its provider decides which factors it asks for.
         """
         return place.second_factor_required and self.second_factor_at is None and self.method is None
 

@@ -201,7 +201,7 @@ class OidcProvider:
 def _check_claims(
     claims: dict[str, Any], algorithm: str, nonce: str, client_id: str, access_token: Any
 ) -> None:
-    """What OpenID Connect asks for beyond JWT; `InvalidTokenError` says what is wrong."""
+    """What OpenID Connect asks for beyond JWT; `InvalidTokenError` names what is wrong."""
     if not hmac.compare_digest(str(claims.get("nonce")).encode(), nonce.encode()):
         raise jwt.InvalidTokenError("its nonce is that of another sign-on")
     party = claims.get("azp")
@@ -230,7 +230,7 @@ def _is_for_us(entry: Any) -> bool:
 def _unavailable(reason: str) -> Unavailable:
     log.warning("The provider of single sign-on cannot be used.", action="sign_in", reason=reason)
     return Unavailable(
-        "The provider of single sign-on cannot be used at the moment; the log tells why.",
+        "The provider of single sign-on cannot be used at the moment; the log has the reason.",
         code="sign_on_unavailable",
         retry_after=PAUSE,
     )

@@ -4,7 +4,7 @@ import { codeField, enrolling, labelled, signOn } from "./account.js";
 import { form } from "./forms.js";
 import { api, button, h, key, person } from "./page.js";
 
-const REFUSALS = { // why single sign-on did not let somebody in, by the code that its callback leads back with
+const REFUSALS = { // reasons of a refused single sign-on, by the code in the address its callback leads to
   email_not_verified: "The provider has not verified your e-mail address.",
   domain_not_allowed: "Addresses of your domain are not let in here.",
   claim_not_allowed: "The provider does not list you among those who are let in here.",

@@ -1,8 +1,9 @@
 """Single sign-on: which account a provider's identity opens.
 
 An identity opens the account it was linked with. A new one is linked by a person who is signed in already, or by
-accepting an invitation to its verified address, or gets an account of its own where the operator says so. It never
-gets an account that is there already: somebody else may have made it for the address, and would get in beside.
+accepting an invitation to its verified address, or gets an account of its own where the operator's settings allow
+it. It never gets an account that is there already: another person may have made it for the address, and would keep
+their way in.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def api(
 
 @pytest.fixture(autouse=True)
 def strict_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rules of the settings, whatever a test set; callbacks lead to this server's port."""
+    """The rules of the settings in place of another test's; callbacks lead to this server's port."""
     monkeypatch.setattr(api.state, "settings", api.settings.model_copy(update={"public_url": api.url}))
     api.state.sign_on = OidcProvider.of(api.settings)
 

@@ -163,7 +163,10 @@ def _one(conn: Connection, digest: str) -> SignedIn | None:
         "token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at", "must_change_password",
         "second_factor_at", "method",
     )  # fmt: skip
-    return SignedIn(**{name: row[name] for name in names}, places=places)
+    known = {name: row[name] for name in names}
+    # A password that another person chose restricts who signed in with it, not who came by single sign-on.
+    known["must_change_password"] = row["must_change_password"] and row["method"] is None
+    return SignedIn(**known, places=places)
 
 
 def token_of(headers: Headers, *more: str) -> str | None:

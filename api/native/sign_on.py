@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import structlog
 from pydantic import ConfigDict, Field
+from sqlalchemy.exc import IntegrityError
 from starlette.requests import cookie_parser
 from starlette.responses import Response
 
@@ -223,7 +224,11 @@ async def _finished(call: Call, given: CallbackQuery, console: str) -> Response:
     if kept["link"] is not None:
         await call.state.write(service.link, who, await _linking(call, kept["link"]), origin)
         return _to(f"{console}#/account")
-    made = await call.state.write(service.sign_in, who, provider.rules, kept["invitation"], origin)
+    arguments = (who, provider.rules, kept["invitation"], origin)
+    try:
+        made = await call.state.write(service.sign_in, *arguments)
+    except IntegrityError:  # another process made the same account at the same time: now it is there
+        made = await call.state.write(service.sign_in, *arguments)
     call.state.forget_callers()
     _log(who)
     response = _to(f"{console}#/runs")

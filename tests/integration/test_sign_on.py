@@ -135,6 +135,15 @@ def test_an_account_that_is_there_already_is_opened_only_once_its_person_has_lin
         assert [row["issuer"] for row in client.get("/api/v1/me/single-sign-on").json()["data"]] == [issuer]
         assert outcome(sign_on(anybody, "owner")) == "/runs"
         assert anybody.get("/api/v1/me").json()["person"]["id"] == user_id
+        with api.state.store.begin() as tx:
+            set_by_operator = text("UPDATE users SET must_change_password = :yes WHERE id = :id")
+            tx.conn.execute(set_by_operator, {"yes": True, "id": user_id})
+        api.state.forget_callers()
+        assert anybody.get("/tasks").status_code == 200  # that password was not used
+        check_problem(client.get("/tasks"), 403, "password_change_needed")
+        with api.state.store.begin() as tx:
+            tx.conn.execute(set_by_operator, {"yes": False, "id": user_id})
+        api.state.forget_callers()
         assert client.delete("/api/v1/me/single-sign-on").status_code == 204
         assert outcome(sign_on(anybody, "owner")) == "/sign-on/account_not_linked"
         assert session
@@ -175,14 +184,15 @@ def test_what_the_browser_did_not_begin_itself_does_not_count(
 ) -> None:
     knows(issuer, "victim", "victim@example.com")
     open_rules(api, oidc_create_accounts=True)
+    own = consent(anybody.post(BEGIN, json={}).json()["url"], "victim")
+    forged = own.replace(f"state={parse_qs(urlsplit(own).query)['state'][0]}", "state=guessed")
+    assert outcome(anybody.get(forged)) == "/sign-on/sign_on_failed"
+    assert outcome(anybody.get(own)) == "/sign-on/sign_on_failed"  # the first answer has ended it
     back = consent(anybody.post(BEGIN, json={}).json()["url"], "victim")
     with api.client("") as thief:  # a callback of another browser
         assert outcome(thief.get(back)) == "/sign-on/sign_on_failed"
         thief.post(BEGIN, json={})
         assert outcome(thief.get(back)) == "/sign-on/sign_on_failed"
-    forged = back.replace(f"state={parse_qs(urlsplit(back).query)['state'][0]}", "state=guessed")
-    assert outcome(anybody.get(forged)) == "/sign-on/sign_on_failed"
-    assert outcome(anybody.get(back)) == "/sign-on/sign_on_failed"  # the first answer has ended it
     again = consent(anybody.post(BEGIN, json={}).json()["url"], "victim")
     assert outcome(anybody.get(f"{again}&iss=https://other.example")) == "/sign-on/sign_on_failed"
     denied = consent(anybody.post(BEGIN, json={}).json()["url"], "victim").partition("?")[0]

@@ -65,11 +65,15 @@ class SignedIn:
     expires_at: float
     must_change_password: bool
     second_factor_at: float | None  # since when the person has one
+    method: str | None  # by which they signed in; None by password
     places: tuple[Place, ...]
 
     def lacks_second_factor(self, place: Place) -> bool:
-        """Whether this organisation requires a second factor, and the person has none."""
-        return place.second_factor_required and self.second_factor_at is None
+        """Whether this organisation requires a second factor, and the person has none.
+
+        Single sign-on counts as one: its provider decides which factors it asks for.
+        """
+        return place.second_factor_required and self.second_factor_at is None and self.method is None
 
     def principal(self, place: Place) -> Principal:
         """Who this person is in one of their organisations."""
@@ -157,9 +161,12 @@ def _one(conn: Connection, digest: str) -> SignedIn | None:
     )
     names = (
         "token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at", "must_change_password",
-        "second_factor_at",
+        "second_factor_at", "method",
     )  # fmt: skip
-    return SignedIn(**{name: row[name] for name in names}, places=places)
+    known = {name: row[name] for name in names}
+    # A password that another person chose restricts who signed in with it, not who came by single sign-on.
+    known["must_change_password"] = row["must_change_password"] and row["method"] is None
+    return SignedIn(**known, places=places)
 
 
 def token_of(headers: Headers, *more: str) -> str | None:

@@ -15,6 +15,7 @@ from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
 from api.cookies import CookieSessions
 from api.organisation_rates import OrganisationRates
+from api.oidc_provider import OidcProvider
 from api.rate_limits import RateLimits
 from api.reading import Reader, in_time, unavailable
 from api.sign_in_attempts import SignInAttempts
@@ -64,6 +65,7 @@ class State:
         self.cookies = CookieSessions(self.reader, settings)
         self.agents = Catalogue(self.reader)
         self.rates = RateLimits(_redis(settings))
+        self.sign_on = OidcProvider.of(settings)
         self.sign_ins = SignInAttempts(_redis(settings))
         self.own_rates = RateLimits("")  # counts on when Redis is away
         self.organisation_rates = OrganisationRates(
@@ -119,6 +121,8 @@ class State:
         await self.rates.close()
         await self.sign_ins.close()
         await self.organisation_rates.close()
+        if self.sign_on is not None:
+            await self.sign_on.close()
         try:
             await self._note_use()
         except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending

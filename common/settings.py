@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.domain import addresses, bounds, broker_urls, networks
 from common.domain.caps import CAPS
 from common.domain.errors import ConfigurationError
+from common.domain.single_sign_on import SignOnRules
 
 PREFIX = "RUNYARD_"
 
@@ -97,6 +98,25 @@ class Settings(BaseSettings):
     jwt_jwks_url: str = Field("", description="JWKS address for RS256/ES256 tokens.")
     jwt_issuer: str = Field("", description="Required issuer (iss), if set.")
     jwt_audience: str = Field("", description="Required audience (aud), if set.")
+    oidc_issuer: str = Field("", description="Issuer of the OpenID provider people may sign in with.")
+    oidc_client_id: str = Field("", description="This server's client id there.")
+    oidc_client_secret: str = Field(
+        "", description="Its client secret; none for a public client.", repr=False
+    )
+    oidc_scopes: str = Field("openid email profile", description="Scopes asked for.")
+    oidc_allowed_domains: str = Field(
+        "", description="Comma-separated domains of verified e-mail addresses that are let in; default all."
+    )
+    oidc_required_claims: str = Field(
+        "", description="Comma-separated name=value of ID token claims; one value of each name is needed."
+    )
+    oidc_create_accounts: bool = Field(
+        False, description="Make an account for who has none; needs allowed domains or required claims."
+    )
+    oidc_organisation: str = Field(
+        "default", description="Organisation that made accounts join, by id or name."
+    )
+    oidc_role: str = Field("viewer", description="Role of made accounts there.")
     secret_key: str = Field(
         "", repr=False, description="Key that encrypts stored secrets; default generated into the home."
     )
@@ -273,6 +293,16 @@ class Settings(BaseSettings):
         return networks.trusted_proxies(self.trusted_proxies)
 
     @property
+    def sign_on(self) -> SignOnRules | None:
+        """The rules of single sign-on, where it is set up. Raises `ConfigurationError`."""
+        if not self.oidc_issuer:
+            return None
+        return SignOnRules.of(
+            self.oidc_issuer, self.oidc_client_id, self.oidc_allowed_domains, self.oidc_required_claims,
+            self.oidc_create_accounts, self.oidc_organisation, self.oidc_role,
+        )  # fmt: skip
+
+    @property
     def agent_sources(self) -> list[str]:
         """The modules and folders named by RUNYARD_AGENTS."""
         return [part.strip() for part in self.agents.split(",") if part.strip()]
@@ -312,6 +342,7 @@ def load(**overrides: Any) -> Settings:
         raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
     try:
         settings = Settings(**overrides)
+        _ = settings.sign_on  # refused now rather than at the first sign-in
         if settings.broker_url:
             broker_urls.broker(settings.broker_url)
         if settings.redis_url:

@@ -60,7 +60,7 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
         with store.read() as conn:
             person = members.person_by_email(conn, emails.normalised(email))
         if person is None:
-            fail(f"Nobody signs in as {email}.")
+            fail(f"There is no account for {email}.")
             return
         passwords.check(password, "password", person["email"], [person["name"]])
         with store.begin() as tx:
@@ -75,7 +75,7 @@ def reset_second_factor(email: Annotated[str, typer.Argument(help="Whose.")]) ->
         with store.read() as conn:
             person = members.person_by_email(conn, emails.normalised(email))
         if person is None:
-            fail(f"Nobody signs in as {email}.")
+            fail(f"There is no account for {email}.")
             return
         with store.begin() as tx:
             if not second_factors.remove(tx, person["id"], OPERATOR, end_sign_ins=True):

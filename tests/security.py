@@ -22,12 +22,20 @@ from tests.people import key, organisation, person
 OPERATIONS = operations()
 GUARDED = [operation for operation in OPERATIONS if operation.permission is not None]
 CHANGING = [operation for operation in GUARDED if operation.method not in ("GET", "HEAD")]
-NAMING = [operation for operation in GUARDED if "{" in operation.path]
+#: What a person's own account holds is refused to keys as such; see test_sign_ins for another person's.
+NAMING = [
+    operation
+    for operation in GUARDED
+    if "{" in operation.path and operation.permission not in cookies.ACCOUNT
+]
 #: Anybody may call these; whoever adds one says so here.
 PUBLIC = {
     "native.show_question",  # by a link's token
     "native.answer_question",
     "native.login",
+    "native.sign_in_ways",
+    "native.begin_sign_on",
+    "native.finish_sign_on",  # by what the browser kept since it was begun
     "native.accept_invitation",  # by an invitation's token
     "native.healthz",
     "native.readyz",

@@ -26,9 +26,10 @@ export async function account(main) {
   if (!me.person) return main.append(h("h1", {}, "Account"), empty("A key has no account: sign in with a password."));
   person.take(me);
   main.append(h("h1", {}, "Account"), h("p", { class: "sub" }, [me.person.name, me.person.email].filter(Boolean).join(" · ")),
-    section("Where you are signed in", list), passwordForm(), h("div", { id: "factor" }));
+    section("Where you are signed in", list), passwordForm(), h("div", { id: "factor" }),
+    h("div", { id: "sign-on" }));
   view.refresh = () => signIns(list);
-  await secondFactor(main.querySelector("#factor"));
+  await Promise.all([secondFactor(main.querySelector("#factor")), signOnLinks(main.querySelector("#sign-on"))]);
   await view.refresh();
 }
 
@@ -96,4 +97,19 @@ function recoveryCodes(place, codes, done) {
   fill(place, section("Recovery codes", h("p", {}, "Keep these: each stands in for the authenticator once. ",
     "They are not shown again."), h("pre", { id: "recovery" }, codes.join("\n")),
   h("div", { class: "actions" }, button("I have kept them", done, "primary"))));
+}
+
+export async function signOn(path, body) { // the provider's page takes over, and sends the browser back
+  location.assign((await api("POST", path, body)).url);
+}
+
+async function signOnLinks(place) {
+  if (!(await get("/login")).single_sign_on) return;
+  const { data } = await get("/me/single-sign-on");
+  const unlink = async () => { await api("DELETE", "/me/single-sign-on"); await signOnLinks(place); };
+  fill(place, section("Single sign-on", ...(data.length
+    ? [h("p", { class: "sub" }, `${data.map((one) => one.issuer).join(", ")} opens this account.`),
+      button("Remove", unlink, "danger")]
+    : [h("p", { class: "sub" }, "Let your organisation's sign-on open this account, too."),
+      button("Link single sign-on", () => signOn("/me/single-sign-on"))])));
 }

@@ -1,7 +1,7 @@
 // The ops console: signing in, the sections, and their lists.
 
 import { account } from "./account.js";
-import { door, invitation, needsFactor, newPassword, places } from "./door.js";
+import { door, invitation, needsFactor, newPassword, places, refusedSignOn } from "./door.js";
 import { field, form, question } from "./forms.js";
 import { ROOT, api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, table,
   tell, toast, view, when } from "./page.js";
@@ -242,7 +242,8 @@ async function begin() { // with the key of this tab, or the cookie of somebody 
   if (invited()) return signIn();
   if (key.value) return open();
   const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
-  if (!me?.csrf_token) return signIn();
+  if (!me?.csrf_token) return signIn(refusedSignOn());
+  if (refusedSignOn()) toast(refusedSignOn(), "bad"); // linking was refused: the person stays signed in
   person.take(me);
   return enter(me);
 }

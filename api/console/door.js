@@ -1,8 +1,33 @@
 // The door: signing in with a password or an API key, accepting an invitation, choosing an organisation.
 
-import { codeField, enrolling, labelled } from "./account.js";
+import { codeField, enrolling, labelled, signOn } from "./account.js";
 import { form } from "./forms.js";
-import { api, h, key, person } from "./page.js";
+import { api, button, h, key, person } from "./page.js";
+
+const REFUSALS = { // reasons of a refused single sign-on, by the code in the address its callback leads to
+  email_not_verified: "The provider has not verified your e-mail address.",
+  domain_not_allowed: "Addresses of your domain are not let in here.",
+  claim_not_allowed: "The provider does not list you among those who are let in here.",
+  account_not_linked: "Your address has an account: sign in with its password, then link it on the account page.",
+  no_account: "You have no account here: ask for an invitation.",
+  invitation_for_other: "The invitation is for another e-mail address.",
+  invitation_not_found: "The invitation was used, withdrawn, or has expired.",
+  email_differs: "The provider knows you by another e-mail address.",
+  identity_taken: "This identity opens another account already.",
+  sign_on_unavailable: "The provider cannot be reached at the moment.",
+};
+export const refusedSignOn = () => {
+  const code = location.hash.match(/^#\/sign-on\/(\w+)$/)?.[1];
+  return code && (REFUSALS[code] ?? "The single sign-on did not succeed; begin it again.");
+};
+
+function bySignOn(text, body) { // where the operator has set it up
+  const place = h("div", { class: "actions" });
+  api("GET", "/login").then((ways) => {
+    if (ways.single_sign_on) place.append(button(text, () => signOn("/login/oidc", body)));
+  }, () => {});
+  return place;
+}
 
 export function door(reason, opened) {
   const email = labelled("E-mail", "email", { type: "email", autocomplete: "username" });
@@ -12,6 +37,7 @@ export function door(reason, opened) {
     h("p", { class: "bad", role: "alert" }, reason),
     withCode((more) => api("POST", "/login", { email: email.input.value, password: password.input.value, ...more }),
       opened, "Sign in", [...email.nodes, ...password.nodes]),
+    bySignOn("Sign in with single sign-on", {}),
     h("p", { class: "or" }, "or"),
     form(async () => {
       key.value = typed.input.value.trim();
@@ -76,7 +102,8 @@ export function invitation(token, opened) { // its page's address holds the toke
     location.hash = "#/runs";
     await opened(me);
   }, "Join", [...name.nodes, ...password.nodes, h("small", {},
-    "Ten characters or more. If you have an account already, the password of that.")]));
+    "Ten characters or more. If you have an account already, the password of that.")]),
+  bySignOn("Use single sign-on", { invitation: token }));
   return { node, first: name.input };
 }
 

@@ -143,7 +143,7 @@ async def login(call: Call) -> Response:
 
 
 async def welcome(call: Call, made: SignIn, status: int = 200, device: str | None = None) -> Response:
-    """Set the cookies, and tell the person who they are. `device` is the browser's id when it was known before."""
+    """Set the cookies, and answer with who the person is. `device` is the browser's id when it was known before."""
     person = await call.state.cookies.known(made.token)
     only = person.places[0] if len(person.places) == 1 and not person.must_change_password else None
     if only is not None and person.lacks_second_factor(only):

@@ -163,7 +163,7 @@ async def get_organisation(call: Call) -> Response:
     errors=(400, 409, 413, 415),
 )
 async def change_organisation(call: Call) -> Response:
-    """Rename the organisation the call is for, say how long it keeps what has ended, or require second factors."""
+    """Rename the organisation the call is for, set how long it keeps what has ended, or require second factors."""
     call.query(NoParameters)
     body = await call.json(OrganisationChange)
     who = call.principal

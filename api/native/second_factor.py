@@ -188,6 +188,8 @@ async def _proved(call: Call, body: BothProofs) -> SignedIn:
 
 async def _check_password(call: Call, person: SignedIn, password: str) -> None:
     kept = await call.state.reader.one(lambda conn: members.person(conn, person.user_id))
+    if kept is not None and kept["password_hash"] is None:
+        return  # single sign-on alone opens the account
     attempt = Attempt.of_sign_in(person.token_hash)
     if not await sign_in.matches(call, attempt, password, kept["password_hash"] if kept else None):
         await sign_in.note_failure(call, attempt, person.email, kept, "wrong_present_password")

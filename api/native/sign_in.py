@@ -73,7 +73,7 @@ async def prove(call: Call, email: str, password: str, code: str | None, refusal
 def _person(conn: Connection, email: str) -> tuple[dict[str, Any] | None, bool]:
     """The person of an address, and whether they have a second factor."""
     person = members.person_by_email(conn, email)
-    factor = None if person is None else second_factors.get(conn, person["id"])
+    factor = second_factors.get(conn, person["id"] if person else "")  # asked for unknown people too
     return person, factor is not None and factor["confirmed_at"] is not None
 
 

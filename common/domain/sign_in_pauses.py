@@ -2,7 +2,7 @@
 
 Only failures count. Four subjects are counted, each by a rule of its own:
 
-network            the caller's network, whatever address it tries: first, so that a refused one uses up nothing else
+network            the caller's network, for every address it tries: first, so that a refused one uses up nothing else
 e-mail, network    one person from one network: strictly
 e-mail             one person from everywhere: loosely, against guessing from many networks
 device             a browser that this person has signed in with before; it is asked for nothing else

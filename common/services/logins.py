@@ -41,15 +41,16 @@ class Origin:
 def begin(
     tx: Tx,
     user_id: str,
-    seen_hash: str,
+    seen_hash: str | None,
     new_hash: str | None = None,
     origin: Origin | None = None,
     factor: str | None = None,
+    method: str | None = None,
 ) -> SignIn:
     """Sign in a person whose password matched `seen_hash`; `new_hash` replaces one made at an old cost.
 
-    It is audited in each of their organisations when its origin is known, with the second `factor` that was used.
-
+    `method` is how they signed in, None by password; `factor` the second factor that was used. It is audited in each
+    of their organisations when its origin is known.
     Error: `Unauthorized` wrong_password when the password was changed meanwhile.
     """
     person = members.person(tx.conn, user_id)
@@ -67,6 +68,7 @@ def begin(
             "expires_at": tx.now + IDLE,
             "address": origin and origin.address,
             "agent": origin and origin.agent,
+            "method": method,
         },
     )
     logins.keep_newest(tx, user_id, MOST)

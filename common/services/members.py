@@ -91,7 +91,7 @@ def look(conn: Connection, token: str, now: float) -> tuple[Row, Row | None]:
     return found, members.person_by_email(conn, found["email"])
 
 
-def accept(tx: Tx, token: str, user_id: str | None, name: str, password_hash: str) -> str:
+def accept(tx: Tx, token: str, user_id: str | None, name: str, password_hash: str | None) -> str:
     """Join by an invitation: with the account `user_id`, whose password was proved, or a new one. The person.
 
     Errors: `NotFound` invitation_not_found, `Conflict` person_exists (made meanwhile) or already_member.

@@ -52,7 +52,7 @@ def retain(tx: Tx, org_id: str, retention: Mapping[str, float | None] | None, ac
     return before | {"settings": settings}
 
 
-#: The key of an organisation's settings that says whether its members need a second factor.
+#: The key of an organisation's settings for whether its members need a second factor.
 SECOND_FACTOR: Final = "second_factor_required"
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
+import httpx2
 import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.test_console import AGENTS, SECONDS, browser
+from tests.fakes.oidc_provider import provider
 from tests.stack import Stack
 
 __all__ = ["browser"]
@@ -19,9 +22,12 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """An installation."""
-    with Stack(tmp_path_factory.mktemp("account"), agents=[str(AGENTS)]) as stack:
-        yield stack
+    """An installation with single sign-on."""
+    with provider() as issuer:
+        settings: dict[str, Any] = {"RUNYARD_OIDC_ISSUER": issuer, "RUNYARD_OIDC_CLIENT_ID": "console"}
+        settings["RUNYARD_OIDC_CLIENT_SECRET"] = "a secret"
+        with Stack(tmp_path_factory.mktemp("account"), agents=[str(AGENTS)], **settings) as stack:
+            yield stack
 
 
 @pytest.fixture
@@ -141,3 +147,28 @@ def test_where_an_organisation_requires_one_it_is_set_up_before_the_console_open
         expect(page.get_by_role("heading", name="Runs")).to_be_visible()
     finally:
         stack.request("PATCH", "/api/v1/organisation", {"second_factor_required": False})
+
+
+def consent(page: Page, subject: str) -> None:
+    page.locator("input[name=sub]").fill(subject)
+    page.locator("form button, form input[type=submit]").first.click()
+
+
+def test_a_person_links_single_sign_on_and_signs_in_by_it(page: Page, stack: Stack) -> None:
+    claims = {"email": "sso@example.com", "email_verified": True}
+    assert httpx2.put(f"{stack.env['RUNYARD_OIDC_ISSUER']}/users/sso", json=claims).is_success
+    join(page, stack, "sso@example.com", "a fine password")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign in with single sign-on").click()
+    consent(page, "sso")
+    expect(page.get_by_role("alert")).to_contain_text("sign in with its password, then link it")
+    sign_in(page, stack, "sso@example.com", "a fine password")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    page.get_by_role("link", name="Account").click()
+    page.get_by_role("button", name="Link single sign-on").click()
+    consent(page, "sso")
+    expect(page.locator("#sign-on")).to_contain_text("opens this account")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign in with single sign-on").click()
+    consent(page, "sso")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()

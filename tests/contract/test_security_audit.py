@@ -22,10 +22,10 @@ NOT_NOTED = {
     "native.run", "nara.run_agent", "nugen.run_by_name", "nugen.run_by_id", "agentbase.run_agent",
     "appstrate.start_run", "native.send_message", "agentbase.index_document",
     "native.preview_schedule", "appstrate.test_endpoint", "agentbase.get_messages", "native.fork",
-    # of a person, not of an organisation; see test_sign_in_pauses, test_sign_ins, test_second_factor
+    # of a person, not of an organisation; see test_sign_in_pauses, test_sign_ins, test_second_factor, test_sign_on
     "native.logout", "native.change_password", "native.end_sign_in", "native.end_other_sign_ins",
     "native.enrol_second_factor", "native.confirm_second_factor", "native.renew_recovery_codes",
-    "native.remove_second_factor",
+    "native.remove_second_factor", "native.begin_sign_on", "native.begin_link", "native.unlink",
 }  # fmt: skip
 #: Tried by itself below: it needs a run that an agent has brought so far.
 ELSEWHERE = {

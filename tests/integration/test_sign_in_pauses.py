@@ -12,7 +12,7 @@ import pytest
 
 from api.failure_counts import LocalCounts
 from api.sign_in_attempts import UNKNOWN_NOTED, SignInAttempts
-from common.domain import sign_in_pauses
+from common.domain import passwords, sign_in_pauses
 from common.domain.roles import Role
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
@@ -181,6 +181,23 @@ def test_of_many_attempts_at_once_only_the_free_ones_are_tried(api: Api) -> None
         answers = list(pool.map(guess, range(48)))
     assert set(answers) == {401, 429}
     assert STRICT.free <= answers.count(401) <= STRICT.free + 1  # two are hashed at a time
+
+
+def test_an_unknown_address_costs_a_hash_like_a_known_one(
+    api: Api, stranger: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def refuse(_: str, kept: str | None) -> bool:
+        asked.append(kept is None)
+        return False
+
+    monkeypatch.setattr(passwords, "matches", refuse)
+    answers = [login(stranger, email) for email in (account(api, "timed"), "untimed@example.com")]
+    assert asked == [False, True]
+    known, unknown = (check_problem(answer, 401, "wrong_password") for answer in answers)
+    assert known["detail"] == unknown["detail"]
+    assert answers[0].headers.keys() == answers[1].headers.keys()
 
 
 def test_what_a_process_counts_is_bounded() -> None:

@@ -65,6 +65,20 @@ class Login(SQLModel, table=True):
     expires_at: float = c.instant()
     address: str | None = c.text(nullable=True, length=64)  # it was begun from
     agent: str | None = c.text(nullable=True, length=300)  # the browser's own name
+    method: str | None = c.text(nullable=True, length=16)  # oidc by a provider; null by password
+
+
+class LinkedIdentity(SQLModel, table=True):
+    """A subject of a provider of single sign-on, and the account that it opens."""
+
+    __tablename__ = "identities"
+    __table_args__ = (Index("ix_identities_user", "user_id"),)
+
+    id: str = c.key()  # SHA-256 of issuer and subject, hex
+    issuer: str = c.text()
+    subject: str = c.text(length=255)
+    user_id: str = c.ref()
+    created_at: float = c.instant()
 
 
 class SecondFactor(SQLModel, table=True):

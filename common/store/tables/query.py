@@ -29,6 +29,7 @@ Invitation: Any = identity.Invitation
 JournalEntry: Any = runs.JournalEntry
 Lane: Any = runs.Lane
 Limit: Any = runs.Limit
+LinkedIdentity: Any = identity.LinkedIdentity
 Login: Any = identity.Login
 Member: Any = identity.Member
 Message: Any = people.Message

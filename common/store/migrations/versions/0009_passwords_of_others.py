@@ -25,7 +25,7 @@ _BY_OTHERS = ("member.add", "member.set_password")
 
 
 def upgrade() -> None:
-    """Apply. Nothing in a row tells who chose its password, so the audit log decides.
+    """Apply. A row does not hold who chose its password, so the audit log decides.
 
     An account made by accepting an invitation has a password of its own. Every other one must change it, and its
     sign-ins end. Where an account that one organisation made belongs to another one too, its maker may know the

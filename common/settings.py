@@ -169,6 +169,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(bounds.UPLOAD.most, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")
     retention_days: float = Field(30.0, gt=0, description="How long finished tasks are kept by default.")
+    metrics_token: str = Field(
+        "",
+        repr=False,
+        description="What GET /metrics asks for as Authorization: Bearer; by default nothing.",
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     @field_validator("home", mode="before")

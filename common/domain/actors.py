@@ -10,6 +10,8 @@ from __future__ import annotations
 #: Whoever works on the installation's own machine.
 OPERATOR = "operator"
 SYSTEM = "system"
+#: What the actors begin with that came by a JWT.
+JWT = "jwt:"
 
 
 class Actor(str):

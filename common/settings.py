@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     max_answer_bytes: int = Field(
         16 * 2**20,
         ge=65_536,
-        description="Largest answer of an MCP server, a model provider or a datastore.",
+        description="Largest answer of an MCP server, a model provider (4 MiB at most) or a datastore.",
     )
     max_body_bytes: int = Field(bounds.JSON_BODY.most, ge=1024, description="Largest JSON request body.")
     max_upload_bytes: int = Field(bounds.UPLOAD.most, ge=1024, description="Largest multipart request body.")

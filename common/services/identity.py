@@ -159,7 +159,7 @@ def create_key(
 
 def _until(tx: Tx, org_id: str, actor: str, wanted: float | None) -> float | None:
     """When a key ends: one made with a token, behind which no account is known here, after `TOKEN_KEYS`; one made
-    with such a key, or with another that expires and has nobody behind it, no later than that."""
+    with such a key, or with another that expires and has no person behind it, no later than that."""
     maker = key_of(actor)
     if actor.startswith(JWT):
         most = tx.now + TOKEN_KEYS

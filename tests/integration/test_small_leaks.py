@@ -1,4 +1,4 @@
-"""Small things that told, or let do, more than they should: links, keys made with tokens, URLs, metrics, datastores."""
+"""Small leaks, closed: links, keys made with tokens, URLs, metrics, datastores."""
 
 from __future__ import annotations
 
@@ -123,16 +123,16 @@ class TestUrls:
                 f"/tasks/{task}", f"/tasks/{task}/result", f"/tasks/{task}/deliveries",
             )  # fmt: skip
             for path in paths:
-                told = admin.get(path).raise_for_status().text
+                whole = admin.get(path).raise_for_status().text
                 seen = viewer.get(path).raise_for_status().text
                 assert "s3cret" not in seen, path
-                assert ("s3cret" in told) == ("example.com" in told), path
+                assert ("s3cret" in whole) == ("example.com" in whole), path
 
 
 class TestMetrics:
     def test_they_ask_for_their_token_where_one_is_set(self, api: Api) -> None:
-        with api.client("") as nobody:
-            assert nobody.get("/metrics").status_code == 401
+        with api.client("") as guest:
+            assert guest.get("/metrics").status_code == 401
         with api.client("let me count") as collector:
             assert collector.get("/metrics").status_code == 200
         with api.client() as operator:
@@ -146,7 +146,7 @@ class TestDatastores:
     ) -> None:
         closed = socket.socket()
         closed.bind(("127.0.0.1", 0))
-        told = {
+        found = {
             name: _ask(f"{scheme}://u:p@{host}:{port}/d", tmp_path)
             for name, host, port in (
                 ("closed", "127.0.0.1", closed.getsockname()[1]),
@@ -155,8 +155,8 @@ class TestDatastores:
         }
         closed.close()
         for name, banner in (("ssh", b"SSH-2.0-x\r\n"), ("http", b"HTTP/1.1 400 Bad\r\n\r\n"), ("gone", b"")):
-            told[name] = _behind(banner, scheme, tmp_path)
-        assert set(told.values()) == {UNREACHABLE}, told
+            found[name] = _behind(banner, scheme, tmp_path)
+        assert set(found.values()) == {UNREACHABLE}, found
 
 
 def _ask(connection: str, folder: Path) -> str:
@@ -173,7 +173,7 @@ def _ask(connection: str, folder: Path) -> str:
 
 
 def _behind(banner: bytes, scheme: str, folder: Path) -> str:
-    """What is told of a server that says this and hangs up."""
+    """The failure for a server that sends this and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 

@@ -96,7 +96,7 @@ def _connect(way: Way, caps: Caps) -> psycopg.Connection[Any]:
         try:
             connection = psycopg.connect(make_conninfo(**parameters))
         except psycopg.OperationalError as error:
-            # What a PostgreSQL server says itself is the caller's to mend; what others answer is not told.
+            # What a PostgreSQL server says itself is the caller's to mend; what others answer is not shown.
             text = str(error)
             raise QueryFailed(text.strip() if _SAID.search(text) else UNREACHABLE) from error
     connection.read_only = True

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from api.reading import Reader
 from common.domain.errors import Forbidden, RunyardError, Unauthorized
+from common.domain.receivers import without_query
 from common.domain.roles import Role, granted, weaker
 from common.services.identity import hash_of
 from common.store import identity
@@ -43,6 +44,21 @@ class Principal:
     def may(self, permission: str) -> bool:
         """Whether it has this permission (``resource:action``)."""
         return permission in self.permissions
+
+
+def url_for(principal: Principal, url: str) -> str:
+    """The URL of a webhook or callback as the principal may see it: whole if it may write webhooks."""
+    return url if principal.may("webhooks:write") else without_query(url)
+
+
+def input_for(principal: Principal, given: Any) -> Any:
+    """A run's input as the principal may see it: of its callback's URL what `url_for` shows."""
+    options: Any = given.get("options") if isinstance(given, dict) else None
+    callback: Any = options.get("callback") if isinstance(options, dict) else None
+    if not isinstance(callback, dict) or not isinstance(callback.get("url"), str):
+        return given
+    shown = callback | {"url": url_for(principal, callback["url"])}
+    return given | {"options": options | {"callback": shown}}
 
 
 def require(principal: Principal, permission: str) -> None:

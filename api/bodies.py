@@ -34,6 +34,8 @@ DEEPEST: Final = bounds.JSON_DEPTH.most
 MOST_VALUES: Final = bounds.JSON_VALUES.most
 #: A body that pauses longer than this is given up, in seconds.
 PATIENCE: Final = 30.0
+#: And one that has not brought so many bytes a second on the whole, after as long: it holds a connection.
+SLOWEST: Final = 1024
 #: Larger bodies are parsed on a thread, so that others are served meanwhile.
 _SMALL: Final = 64 * 1024
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -52,9 +54,12 @@ async def stream(receive: Receive, headers: Headers, most: int) -> AsyncGenerato
     if declared.isascii() and declared.isdigit() and int(declared) > most:
         raise _too_large(most)
     seen, more = 0, True
+    clock = asyncio.get_running_loop().time
+    began = clock()
     while more:
+        left = began + PATIENCE + seen / SLOWEST - clock()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(max(0.0, min(PATIENCE, left))):
                 message = await receive()
         except TimeoutError:
             raise RequestTimeout from None

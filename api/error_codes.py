@@ -101,6 +101,10 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "scope_exceeds_creator": (403, "A key cannot be given what its maker may not."),
     "unknown_scope": (400, "A scope names no permission."),
     "expires_in_past": (400, "expires_at lies in the past."),
+    "expires_too_late": (
+        400,
+        "A key made with a token lives 30 days at most, and none outlives the key it is made with.",
+    ),
     "no_balance": (400, "This organisation has no balance to top up."),
     "own_organisation": (409, "The operator's own organisation stays open."),
     "operator_only": (403, "Only the operator of the installation may see this."),
@@ -138,7 +142,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "question_not_found": (404, "There is no such open question."),
     "question_not_open": (400, "The task has no such open question or review."),
     "link_not_found": (404, "There is no such answer link."),
-    "link_gone": (410, "The link was used, has expired, or its question is closed."),
+    "link_gone": (410, "The link was used, has expired, or its question or organisation is closed."),
     "not_found": (404, "There is no such object in this organisation."),
     # running
     "missing_input": (400, "Say what to do: query (or message), args, or a file."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 import httpx2
@@ -16,7 +17,8 @@ import jwt
 import orjson
 import structlog
 
-from common.domain.errors import Unauthorized, Unavailable
+from common.domain.errors import RunyardError, Unauthorized, Unavailable
+from common.outbound.unpacking import pieces
 
 log = structlog.get_logger("runyard.jwks")
 
@@ -27,6 +29,7 @@ KEPT: Final = 86_400.0
 PAUSE: Final = 10.0
 _TIMEOUT: Final = 5.0
 _MOST_BYTES: Final = 1_048_576
+_ASKED: Final = {"accept": "application/json", "accept-encoding": "identity"}
 
 
 class PublishedKeys:
@@ -76,6 +79,7 @@ class PublishedKeys:
         except (
             httpx2.HTTPError,
             httpx2.InvalidURL,
+            RunyardError,
             OSError,
             ValueError,
             TypeError,
@@ -92,11 +96,12 @@ class PublishedKeys:
     async def _download(self) -> Any:
         async with (
             httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as client,
-            client.stream("GET", self._url, headers={"accept": "application/json"}) as answer,
+            client.stream("GET", self._url, headers=_ASKED) as answer,
+            aclosing(pieces(answer)) as parts,
         ):
             answer.raise_for_status()
             body = bytearray()
-            async for piece in answer.aiter_bytes():
+            async for piece in parts:
                 body += piece
                 if len(body) > _MOST_BYTES:
                     raise ValueError(f"the answer has more than {_MOST_BYTES:,} bytes")

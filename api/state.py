@@ -14,8 +14,8 @@ from api import capacity
 from api.auth import Authenticator, KeyRing
 from api.catalogue import Catalogue
 from api.cookies import CookieSessions
-from api.organisation_rates import OrganisationRates
 from api.oidc_provider import OidcProvider
+from api.organisation_rates import OrganisationRates
 from api.rate_limits import RateLimits
 from api.reading import Reader, in_time, unavailable
 from api.sign_in_attempts import SignInAttempts
@@ -67,7 +67,6 @@ class State:
         self.rates = RateLimits(_redis(settings))
         self.sign_on = OidcProvider.of(settings)
         self.sign_ins = SignInAttempts(_redis(settings))
-        self.own_rates = RateLimits("")  # counts on when Redis is away
         self.organisation_rates = OrganisationRates(
             _redis(settings), settings.requests_per_minute, who.org_id
         )

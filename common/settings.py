@@ -193,12 +193,17 @@ class Settings(BaseSettings):
     max_answer_bytes: int = Field(
         16 * 2**20,
         ge=65_536,
-        description="Largest answer of an MCP server, a model provider or a datastore.",
+        description="Largest answer of an MCP server, a model provider (4 MiB at most) or a datastore.",
     )
     max_body_bytes: int = Field(bounds.JSON_BODY.most, ge=1024, description="Largest JSON request body.")
     max_upload_bytes: int = Field(bounds.UPLOAD.most, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")
     retention_days: float = Field(30.0, gt=0, description="How long finished tasks are kept by default.")
+    metrics_token: str = Field(
+        "",
+        repr=False,
+        description="What GET /metrics asks for as Authorization: Bearer; by default nothing.",
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     @field_validator("home", mode="before")

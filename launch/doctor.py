@@ -22,10 +22,9 @@ from common.services.model_choice import check as check_model
 from common.settings import Settings
 from common.store import migrate
 from common.store.database import Database
-from launch import exposure, preflight
+from launch import exposure, listed_models, preflight
 from launch.listing import tell
 from launch.problems import StartProblem
-from runyard.loopback import STRAIGHT
 
 _SECONDS = 3.0
 _MOST_NAMED = 5
@@ -180,16 +179,14 @@ def _model(settings: Settings) -> tuple[Verdict, str]:
 
 def _endpoint(settings: Settings) -> tuple[Verdict, str]:
     url = f"{settings.model_base_url.rstrip('/')}/models"
-    headers = {"Authorization": f"Bearer {settings.model_api_key}"} if settings.model_api_key else {}
     try:
-        with httpx2.Client(headers=headers, timeout=_SECONDS, mounts=STRAIGHT) as http:
-            answer = http.get(url)
+        answer = listed_models.ask(settings.model_base_url, settings.model_api_key)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return Verdict.BAD, f"{url} does not answer ({type(error).__name__}): check RUNYARD_MODEL_BASE_URL"
-    if answer.status_code in (401, 403):
-        return Verdict.BAD, f"{url} refuses the key ({answer.status_code}): check RUNYARD_MODEL_API_KEY"
-    if answer.status_code != 200:
-        return Verdict.ODD, f"{url} answers {answer.status_code}; it may serve models all the same"
+    if answer.status in (401, 403):
+        return Verdict.BAD, f"{url} refuses the key ({answer.status}): check RUNYARD_MODEL_API_KEY"
+    if answer.status != 200:
+        return Verdict.ODD, f"{url} answers {answer.status}; it may serve models all the same"
     return Verdict.GOOD, f"{settings.model_base_url} answers"
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httpx2
+import orjson
 
 from common.services.model_choice import LOCAL
 from common.settings import Settings
+from launch import listed_models
 from launch.localmodel import engine, scripted
 from launch.problems import SettingsProblem
-from runyard.loopback import STRAIGHT
 
 #: A small, quick model for each provider key, where RUNYARD_MODEL names none.
 BY_KEY = {
@@ -65,11 +66,11 @@ def _local_remark() -> str:
 
 def _first_served(settings: Settings) -> str:
     url = f"{settings.model_base_url.rstrip('/')}/models"
-    headers = {"Authorization": f"Bearer {settings.model_api_key}"} if settings.model_api_key else {}
     try:
-        with httpx2.Client(headers=headers, timeout=10, mounts=STRAIGHT) as http:
-            answer = http.get(url).raise_for_status().json()
-        return str(answer["data"][0]["id"])
+        listed = listed_models.ask(settings.model_base_url, settings.model_api_key)
+        if listed.status != 200:
+            raise LookupError(listed.status)
+        return str(orjson.loads(listed.body)["data"][0]["id"])
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
         raise SettingsProblem(
             f"{url} tells no model ({type(error).__name__}). Set RUNYARD_MODEL to the name of one it serves, "

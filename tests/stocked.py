@@ -14,15 +14,15 @@ from common.store.tables import people
 from tests.hall import Api
 
 
-def link_to_a_question(api: Api, task_id: str) -> str:
+def link_to_a_question(api: Api, task_id: str, org_id: str = "") -> str:
     """The token of a link to an open question of a task."""
     question: dict[str, Any] = {
-        "id": uuid7(), "org_id": api.state.org_id, "task_id": task_id, "key": "q", "kind": "question",
+        "id": uuid7(), "org_id": org_id or api.state.org_id, "task_id": task_id, "key": "q", "kind": "question",
         "payload": {"text": "Which?"}, "state": "open", "created_at": api.state.now(),
     }  # fmt: skip
     with api.state.store.begin() as tx:
         tx.conn.execute(insert(people.Question.__table__), question)  # type: ignore[attr-defined]
-        return answer_links.create(tx, api.state.org_id, question["id"]).token
+        return answer_links.create(tx, org_id or api.state.org_id, question["id"]).token
 
 
 class Stocked:

@@ -177,7 +177,7 @@ function slot() { // ends one of those streams when called; null when all are ta
   })();
 }
 
-const hidden = (signal) => { // aborted once nobody sees the page, which then needs no connection
+const hidden = (signal) => { // aborted once the page is hidden, which then needs no connection
   const gone = new AbortController();
   const look = () => { if (document.visibilityState === "hidden") gone.abort(); };
   document.addEventListener("visibilitychange", look, { signal });

@@ -8,6 +8,7 @@ import orjson
 from pydantic import Field
 from starlette.responses import Response
 
+from api.auth import Principal, input_for, url_for
 from api.call import Call, reply
 from api.facts import facts
 from api.native import schemas
@@ -90,7 +91,7 @@ class Delivery(schemas.Shape):
     event_type: str
     webhook_id: str | None = Field(description="null: the run's own callback.")
     task_id: str | None
-    url: str
+    url: str = Field(description="Without its query for those who may not write webhooks.")
     state: State
     attempt: int
     status_code: int | None
@@ -231,7 +232,21 @@ async def get_delivery(call: Call) -> Response:
     row = await call.state.reader.one(lambda conn: delivery_log.get(conn, org_id, id_))
     if row is None:
         raise NotFound("There is no such delivery.", code="delivery_not_found", field="delivery_id")
-    return reply(delivery_json(row) | {"payload": orjson.loads(without_links(row["body"], row["event_id"]))})
+    row["url"] = url_for(call.principal, row["url"])
+    payload = orjson.loads(without_links(row["body"], row["event_id"]))
+    return reply(delivery_json(row) | {"payload": _payload_for(call.principal, payload)})
+
+
+def _payload_for(who: Principal, payload: Any) -> Any:
+    """A payload, with the input of the run it tells of as `who` may see it."""
+    if not isinstance(payload, dict):
+        return payload
+    return {
+        name: value | {"input": input_for(who, value["input"])}
+        if isinstance(value, dict) and "input" in value
+        else value
+        for name, value in payload.items()
+    }
 
 
 @routes.post(
@@ -286,4 +301,5 @@ async def _page(call: Call, given: DeliveryParameters, wanted: Filter) -> Respon
     rows = await call.state.reader.one(
         lambda conn: delivery_log.page(conn, org_id, wanted, limit + 1, before)
     )
-    return reply(page([delivery_json(row) for row in rows], limit, [row["id"] for row in rows]))
+    shown = [delivery_json(row | {"url": url_for(call.principal, row["url"])}) for row in rows]
+    return reply(page(shown, limit, [row["id"] for row in rows]))

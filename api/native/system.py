@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from api.native.front import NATIVE
 from api.operations import Answer, Routes
 from api.state import State
 from common.broker.doorbell import Doorbell
-from common.domain.errors import Unavailable
+from common.domain.errors import Unauthorized, Unavailable
 from common.domain.outages import Diagnosis, Outage
 from common.services import queues
 from common.store import outages
@@ -137,16 +138,32 @@ async def _files_answer(state: State) -> Diagnosis | None:
     None,
     prefixes=_ROOT,
     answers=[Answer(200, "Metrics for Prometheus.", {"type": "string"}, "text/plain")],
-    errors=(503,),
+    errors=(401, 503),
 )
 async def prometheus(call: Call) -> Response:
-    """Tell what Prometheus collects. Nothing names an organisation."""
+    """Tell what Prometheus collects. Nothing names an organisation.
+
+    Where RUNYARD_METRICS_TOKEN is set, it stands in Authorization: Bearer.
+    """
     state = call.state
+    _check_collector(call)
     per_worker = state.settings.worker_concurrency
     found = await state.reader.one(lambda conn: queues.backlog(conn, state.db.now(conn), per_worker))
     metrics.CLOCK_OFFSET.set(state.db.clock.offset_s)
     own = await state.aside(generate_latest, metrics.REGISTRY)
     return Response(own + _gauges(found.to_json()), media_type=CONTENT_TYPE_LATEST)
+
+
+def _check_collector(call: Call) -> None:
+    token = call.state.settings.metrics_token
+    scheme, _, given = call.headers.get("authorization", "").partition(" ")
+    if token and not (
+        scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+    ):
+        raise Unauthorized(
+            "Send the metrics token of this installation: Authorization: Bearer <token>.",
+            code="missing_credentials",
+        )
 
 
 def _gauges(backlog: dict[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
+from api.auth import Principal, input_for
 from api.facts import Facts
 from api.native.front import BASE, when
 from api.prefix import under
@@ -47,13 +48,13 @@ def brief(task: Task) -> dict[str, Any]:
     }
 
 
-def whole(facts: Facts) -> dict[str, Any]:
-    """The task of DESIGN §7."""
+def whole(facts: Facts, who: Principal) -> dict[str, Any]:
+    """The task of DESIGN §7, as `who` may see it."""
     task = facts.task
     found = brief(task) | {
         "message": hint(task.status, task.id),
         "end_user_id": task.end_user_id,
-        "input": task.input or {},
+        "input": input_for(who, task.input or {}),
         "output": task.output,
         "error": task.error if task.status in TERMINAL and task.error else None,
         "usage": task.usage or {},

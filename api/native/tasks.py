@@ -173,7 +173,7 @@ async def get_task(call: Call) -> Response:
     tag = etag(seen)
     if _bare(tag) in tags:
         return Response(status_code=304, headers={"etag": tag})
-    return reply(whole(seen), headers={"etag": tag})
+    return reply(whole(seen, call.principal), headers={"etag": tag})
 
 
 def _bare(tag: str) -> str:
@@ -242,7 +242,7 @@ async def get_result(call: Call) -> Response:
     more = rows.more or len(rows) > _MOST_FEED
     if task.status is Status.COMPLETED and not more:
         feed.append(_complete(task))
-    return reply(whole(seen) | {"feed": feed, "has_more": more})
+    return reply(whole(seen, call.principal) | {"feed": feed, "has_more": more})
 
 
 def _complete(task: Task) -> dict[str, Any]:

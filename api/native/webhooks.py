@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import idempotency
+from api.auth import url_for
 from api.call import Call, reply
 from api.native import schemas
 from api.native.front import BASE, NATIVE, NoParameters, when
@@ -68,7 +69,7 @@ class Webhook(schemas.Shape):
     """A webhook."""
 
     id: str
-    url: str
+    url: str = Field(description="Without its query for those who may not write webhooks.")
     events: list[str]
     style: str
     agent_id: str | None = Field(description="Only runs of this agent.")
@@ -139,7 +140,8 @@ async def list_webhooks(call: Call) -> Response:
     org_id = call.org_id
     rows = await call.state.reader.one(lambda conn: endpoints.page(conn, org_id))
     now = call.state.now()
-    return reply({"data": [webhook_json(row, now) for row in rows]})
+    who = call.principal
+    return reply({"data": [webhook_json(row | {"url": url_for(who, row["url"])}, now) for row in rows]})
 
 
 @routes.post(
@@ -209,7 +211,8 @@ async def rotate_callbacks(call: Call) -> Response:
 async def get_webhook(call: Call) -> Response:
     """Read a webhook."""
     call.query(NoParameters)
-    return reply(webhook_json(await own(call), call.state.now()))
+    row = await own(call)
+    return reply(webhook_json(row | {"url": url_for(call.principal, row["url"])}, call.state.now()))
 
 
 @routes.patch(

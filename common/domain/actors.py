@@ -12,6 +12,8 @@ from __future__ import annotations
 OPERATOR = "operator"
 SYSTEM = "system"
 ANONYMOUS = "anonymous"
+#: What the actors begin with that came by a JWT.
+JWT = "jwt:"
 
 
 class Actor(str):

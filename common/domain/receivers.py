@@ -18,3 +18,8 @@ def callback_receiver(org_id: str, url: str) -> str:
     """The receiver that all callbacks of an organisation to one host share."""
     digest = hashlib.blake2b(f"{org_id}\n{host_of(url)}".encode(), digest_size=24).hexdigest()
     return CALLBACK_PREFIX + digest
+
+
+def without_query(url: str) -> str:
+    """A URL as those see it who may not change it: without its query and fragment, which often hold a secret."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()

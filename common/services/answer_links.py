@@ -21,7 +21,7 @@ LONGEST: Final = 30 * 86_400.0
 
 
 class LinkGone(RunyardError):
-    """This link was used, has expired, or its question is no longer open."""
+    """This link was used, has expired, or its question is no longer open, or its organisation is closed."""
 
     status = 410
     code = "link_gone"
@@ -59,8 +59,11 @@ def look(conn: Connection, token: str, now: float) -> dict[str, Any]:
     if link is None:
         raise NotFound("There is no such link.", code="link_not_found")
     question = questions.get(conn, link["org_id"], link["question_id"])
+    organisation = identity.organisation(conn, link["org_id"])
     if (
-        link["used_at"] is not None
+        organisation is None
+        or not organisation["active"]
+        or link["used_at"] is not None
         or link["expires_at"] <= now
         or question is None
         or question["state"] != "open"

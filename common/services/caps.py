@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from common.domain.caps import CAPS, Caps, refusal
+from common.domain.caps import CAPS, Caps
+from common.domain.caps import refusal as refusal_of
+from common.domain.errors import RunyardError
 from common.store import advisory, holdings
 from common.store.transaction import Tx
 
@@ -22,7 +25,7 @@ _MOST_ROOMS: Final = 100_000
 def check(tx: Tx, org_id: str, kind: str, more: int = 1, of: str | None = None) -> None:
     """Whether there may be `more` of a kind, in the organisation or in `of` (see `Cap.of`).
 
-    Exact, whatever the number of processes: near the bound one transaction after another counts. Error: `Conflict`
+    Exact for any number of processes: near the bound one transaction after another counts. Error: `Conflict`
     with the cap's code.
     """
     key = (kind, of or org_id)
@@ -34,10 +37,25 @@ def check(tx: Tx, org_id: str, kind: str, more: int = 1, of: str | None = None) 
             advisory.lock(tx, [f"cap|{kind}|{key[1]}"])
             left = most - holdings.count(tx.conn, kind, key[1], tx.now, most + 1)
     if more > left:
-        raise refusal(kind, most)
+        raise refusal_of(kind, most)
     if len(_rooms) >= _MOST_ROOMS:
         _rooms.clear()
     _rooms[key] = (counted_at, most, left - more)
+
+
+def refusals(tx: Tx, kind: str, wanted: Mapping[int, tuple[str, Hashable]]) -> dict[int, RunyardError]:
+    """Which of these objects (organisation, name) of a kind there is no room for, by place; equal ones count once."""
+    refused: dict[int, RunyardError] = {}
+    begun: dict[str, set[Hashable]] = {}
+    for index, (org_id, name) in wanted.items():
+        names = begun.get(org_id, set()) | {name}
+        try:
+            check(tx, org_id, kind, len(names))
+        except RunyardError as refusal:
+            refused[index] = refusal
+        else:
+            begun[org_id] = names
+    return refused
 
 
 def forget(org_id: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from common.domain.actors import key_of, person_of
+from common.domain.actors import JWT, key_of, person_of
 from common.domain.errors import ConfigurationError, Forbidden, InvalidRequest, NotFound
 from common.domain.ids import uuid7
 from common.domain.roles import Role, check_scopes, exceeds
@@ -21,6 +21,8 @@ from common.store.transaction import Store, Tx
 
 DEFAULT: Final = "default"
 PREFIX: Final = "ry_"
+#: How long a key made with a token lives at most, in seconds.
+TOKEN_KEYS: Final = 30 * 86_400.0
 ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", key_files.SECRET_KEY
 secret_key = key_files.secret_key
 
@@ -134,8 +136,8 @@ def create_key(
     """Make a key that reaches no further than who makes it: its role, and the permissions `allowed` it.
 
     Whoever signed in to make it, or to make the key it is made with, stands behind it: their role bounds it.
-    Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope or expires_in_past, `Conflict`
-    too_many_keys.
+    Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope, expires_in_past or
+    expires_too_late, `Conflict` too_many_keys.
     """
     if exceeds(wanted.role, creator):
         raise Forbidden(
@@ -149,9 +151,32 @@ def create_key(
         check_scopes(wanted.scopes)
     scopes = wanted.scopes if allowed is None else _within(wanted.scopes, set(allowed))
     caps.check(tx, org_id, "keys")
+    wanted = replace(wanted, expires_at=_until(tx, org_id, actor, wanted.expires_at))
     made = _insert(tx, org_id, replace(wanted, scopes=scopes), actor)
     identity.audit(tx, org_id, actor, "key.create", made.id, {"name": wanted.name, "role": wanted.role.value})
     return made
+
+
+def _until(tx: Tx, org_id: str, actor: str, wanted: float | None) -> float | None:
+    """When a key ends: one made with a token, behind which no account is known here, after `TOKEN_KEYS`; one made
+    with such a key, or with another that expires and has no person behind it, no later than that."""
+    maker = key_of(actor)
+    if actor.startswith(JWT):
+        most = tx.now + TOKEN_KEYS
+    elif maker is not None and (row := identity.key(tx.conn, org_id, maker)) and row["person_id"] is None:
+        most = row["expires_at"]
+    else:
+        most = None
+    if most is None or (wanted is not None and wanted <= most):
+        return wanted
+    if wanted is not None:
+        raise InvalidRequest(
+            "A key made with a token lives 30 days at most, and none outlives the key it is made with; ask for less, "
+            "or make it as a person who signed in.",
+            code="expires_too_late",
+            field="expires_at",
+        )
+    return most
 
 
 def _person_behind(tx: Tx, org_id: str, actor: str) -> str | None:

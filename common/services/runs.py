@@ -223,20 +223,12 @@ def _closed_tools(conn: Connection, runs: Sequence[Prepared]) -> dict[int, Runya
 
 def _beyond_sessions(tx: Tx, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
     """The runs that would begin a conversation more than their organisation may have."""
-    refused: dict[int, RunyardError] = {}
-    begun: dict[str, set[tuple[str, str]]] = {}
-    for index, run in enumerate(runs):
-        wish, org_id = run.session, run.spec.org_id
-        if wish is None or _known_session(tx.conn, org_id, wish) is not None:
-            continue
-        names = begun.get(org_id, set()) | {(wish.scope, wish.key)}
-        try:
-            caps.check(tx, org_id, "sessions", len(names))
-        except RunyardError as refusal:
-            refused[index] = refusal
-        else:
-            begun[org_id] = names
-    return refused
+    new = {
+        index: (run.spec.org_id, (run.session.scope, run.session.key))
+        for index, run in enumerate(runs)
+        if run.session is not None and _known_session(tx.conn, run.spec.org_id, run.session) is None
+    }
+    return caps.refusals(tx, "sessions", new)
 
 
 def _in_sessions(tx: Tx, runs: Sequence[Prepared], refused: Collection[int]) -> list[RunSpec]:

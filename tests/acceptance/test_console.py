@@ -298,9 +298,7 @@ def test_many_pages_stay_live_and_leave_connections_free(page: Page, stack: Stac
         assert len(set(other.locator("#log b").all_inner_texts())) > 2
 
 
-def test_a_page_that_nobody_sees_gives_its_connection_back_and_goes_on_where_it_was(
-    page: Page, stack: Stack
-) -> None:
+def test_a_hidden_page_gives_its_connection_back_and_goes_on_where_it_was(page: Page, stack: Stack) -> None:
     task_id = stack.submit("@demo/sleeper", {"seconds": 3})
     open_run(page, task_id)
     show = """(state) => {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import resource
 import sqlite3
+import threading
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,16 +15,20 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from api.published_keys import PublishedKeys
+from common.domain.errors import Unavailable
 from common.outbound import GuardedClient, OutboundError, OutboundPolicy
+from launch import listed_models
 from tests.declared import Desk, desk
 from tests.fakes import floods
 from tests.fakes.floods import BUFFERS, Flood, endless
 from tests.fakes.model_server import say
 from tests.querying import ask
 from workers.agent.sql import Caps, QueryFailed, sqlite
+from workers.agent.wire import providers
 from workers.agent.wire.mcp import McpRules, McpTransport
 from workers.agent.wire.providers import ProviderRules
-from workers.agent.wire.transport import CheckedClient
+from workers.agent.wire.transport import CheckedClient, Whole
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -195,7 +201,7 @@ def test_a_database_that_says_nothing_is_over_in_time(scheme: str, monkeypatch: 
     from workers.agent.sql import relay
 
     monkeypatch.setattr(relay, "GRACE_SECONDS", 0.5)
-    with Flood(floods.silent) as server, pytest.raises(QueryFailed, match="did not answer within"):
+    with Flood(floods.silent) as server, pytest.raises(QueryFailed, match="could not be reached"):
         ask(f"{scheme}://u:p@127.0.0.1:{server.port}/db", "select 1", caps=Caps(seconds=0.5))
 
 
@@ -263,3 +269,64 @@ def test_a_damaged_file_fails_the_query(tmp_path: Path) -> None:
     (tmp_path / "shop.db").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 64)
     with pytest.raises(QueryFailed):
         ask("sqlite:///shop.db", "select * from sqlite_master", folder=tmp_path)
+
+
+# --- who else reads what others send
+
+
+class Noting(ProviderRules):
+    """Notes on which thread answers are judged."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+
+    def whole(self, request: httpx2.Request, answer: Whole) -> Whole:
+        self.threads.append(threading.current_thread().name)
+        return super().whole(request, answer)
+
+
+@pytest.mark.parametrize(("size", "thread"), [(100, "MainThread"), (2**20, "answers")])
+async def test_long_answers_are_judged_beside_the_event_loop(size: int, thread: str) -> None:
+    text = b'{"choices": [{"message": {"content": "' + b"x" * size + b'"}}]}'
+    headers = {"content-type": "application/json"}
+    server = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, headers=headers, stream=httpx2.ByteStream(text))
+    )
+    rules = Noting()
+    async with CheckedClient(rules, 4 * 2**20, transport=server) as client:
+        answer = await client.post("http://model.example/chat/completions", json={})
+    assert answer.status_code == 200
+    assert [name.startswith(thread) for name in rules.threads] == [True], rules.threads
+
+
+@pytest.mark.parametrize("head", [JSON, EVENTS])
+async def test_a_model_may_not_send_more_values_than_the_libraries_read_quickly(head: str) -> None:
+    def body() -> Iterator[bytes]:
+        text = b'{"choices": [' + b"{}," * providers.MOST_VALUES + b"{}]}"
+        yield text if head == JSON else b"data: " + text + b"\n\n"
+
+    with Flood(floods.http(head, body)) as server:
+        async with CheckedClient(ProviderRules(), providers.MOST_BYTES, trust_env=False) as client:
+            answer = await drained(client, server.port)
+    assert answer is None or answer.status_code == 502
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["JSON without end", "JSON that is packed", "JSON that is packed in members", "a page without end"],
+)
+async def test_published_keys_are_read_up_to_the_bound(kind: str, memory: Callable[[], int]) -> None:
+    with Flood(floods.http(*FLOODS[kind])) as server:
+        keys = PublishedKeys(f"http://127.0.0.1:{server.port}/jwks")
+        with pytest.raises(Unavailable):
+            await keys.get("one")
+        assert memory() < ROOM
+    assert server.sent < BUFFERS
+
+
+async def test_a_list_of_models_is_read_up_to_the_bound(memory: Callable[[], int]) -> None:
+    with Flood(floods.http(JSON, endless)) as server:
+        with pytest.raises(httpx2.HTTPError):
+            await asyncio.to_thread(listed_models.ask, f"http://127.0.0.1:{server.port}", "")
+        assert memory() < ROOM
+    assert server.sent < 2 * BUFFERS

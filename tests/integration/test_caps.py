@@ -1,4 +1,4 @@
-"""Caps: an organisation has as many objects of a kind as it may, exactly, and is told which bound refused it."""
+"""Caps: an organisation has as many objects of a kind as it may, exactly, and learns which bound refused it."""
 
 from __future__ import annotations
 

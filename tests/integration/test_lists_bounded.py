@@ -1,4 +1,4 @@
-"""Every answer of every route is bounded in bytes, whatever an organisation has stored; pages lead to all of it."""
+"""Every answer of every route is bounded in bytes for any amount that is stored; pages lead to all of it."""
 
 from __future__ import annotations
 

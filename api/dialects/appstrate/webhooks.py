@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from api.auth import url_for
 from api.call import Call, reply
 from api.dialects.appstrate import repeats
 from api.dialects.appstrate.front import AppstrateRoutes, bounded, when
@@ -170,9 +171,14 @@ async def list_endpoints(call: Call) -> Response:
 
     def read(conn: Connection) -> list[dict[str, Any]]:
         found = endpoints.page(conn, call.org_id, application_id=given.applicationId, scope=given.scope)
-        return [webhook_json(conn, row) for row in found if row["style"] == STYLE]
+        return [_shown(conn, call, row) for row in found if row["style"] == STYLE]
 
     return reply({"object": "list", "data": await call.state.reader.one(read)})
+
+
+def _shown(conn: Connection, call: Call, row: dict[str, Any]) -> dict[str, Any]:
+    """A webhook as the caller may see it: without the query of its URL, unless it may change that."""
+    return webhook_json(conn, row | {"url": url_for(call.principal, row["url"])})
 
 
 @routes.get(
@@ -186,7 +192,7 @@ async def get_endpoint(call: Call) -> Response:
     """Read a webhook."""
     id_ = call.params["webhook_id"]
     return reply(
-        await call.state.reader.one(lambda conn: webhook_json(conn, service.own(conn, call.org_id, id_)))
+        await call.state.reader.one(lambda conn: _shown(conn, call, service.own(conn, call.org_id, id_)))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 from starlette.datastructures import Headers
+from starlette.types import Message
 
 from api import bodies
+from api.errors import RequestTimeout
 from common.domain.errors import InvalidRequest, RunyardError
 from common.domain.run_request import RunRequest, Strict
 
@@ -142,3 +145,31 @@ def test_other_types_are_not(given_type: str) -> None:
     with pytest.raises(RunyardError) as refused:
         bodies.check_json_type(Headers({"content-type": given_type}))
     assert refused.value.status == 415
+
+
+def test_a_body_that_trickles_is_given_up_though_it_never_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE", 0.2)
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def read() -> None:
+        async with asyncio.timeout(10):
+            await bodies.read(receive, Headers({}), 1_000_000)
+
+    with pytest.raises(RequestTimeout):
+        asyncio.run(read())
+
+
+def test_a_body_that_comes_slowly_but_steadily_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE", 0.2)
+    left = 20
+
+    async def receive() -> Message:
+        nonlocal left
+        left -= 1
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x" * 1_000, "more_body": left > 0}
+
+    assert len(asyncio.run(bodies.read(receive, Headers({}), 1_000_000))) == 20_000

@@ -18,7 +18,7 @@ from common.settings import Settings
 from runyard.errors import AgentError
 from runyard.loopback import STRAIGHT
 from workers.agent.loop import providers
-from workers.agent.wire.providers import ProviderRules
+from workers.agent.wire.providers import MOST_BYTES, ProviderRules
 from workers.agent.wire.transport import CheckedClient
 
 _CONNECT_SECONDS = 10.0
@@ -135,7 +135,7 @@ class ProviderModels:
         if self._client is None:
             self._client = CheckedClient(
                 ProviderRules(),
-                self._settings.max_answer_bytes,
+                min(self._settings.max_answer_bytes, MOST_BYTES),
                 timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=200),
                 follow_redirects=True,

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from typing import Any, Final
 
 import pymysql
-from pymysql.constants import FIELD_TYPE
+from pymysql.constants import CR, FIELD_TYPE
 from pymysql.converters import conversions
 from pymysql.cursors import SSCursor
 from pymysql.protocol import MysqlPacket
@@ -18,7 +18,7 @@ from common.domain.database_urls import DatabaseTls
 from workers.agent.sql import functions
 from workers.agent.sql.lexer import Grammar
 from workers.agent.sql.placeholders import for_driver
-from workers.agent.sql.results import Caps, QueryFailed, Rows, take
+from workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, take
 from workers.agent.sql.statements import Statement, StatementRefused, judged
 from workers.agent.sql.way import Way
 
@@ -96,8 +96,24 @@ def _connect(way: Way, caps: Caps) -> pymysql.Connection[Any]:
         defer_connect=True,
         **_encryption(way.tls),
     )
-    connection.connect(socket.create_connection(("127.0.0.1", way.port), _CONNECT_SECONDS))
+    try:
+        connection.connect(socket.create_connection(("127.0.0.1", way.port), _CONNECT_SECONDS))
+    except QueryFailed:
+        raise
+    except (
+        Exception
+    ) as error:  # the driver reads the protocol without checks: nonsense is any exception at all
+        if _said(error):
+            raise
+        raise QueryFailed(UNREACHABLE) from error
     return connection
+
+
+def _said(error: Exception) -> bool:
+    """Whether a MySQL server said this itself, or its TLS is not as asked: that is the caller's to mend."""
+    code = error.args[0] if isinstance(error, pymysql.Error) and error.args else None
+    by_server = isinstance(code, int) and (1000 <= code < 2000 or code == CR.CR_SSL_CONNECTION_ERROR)
+    return by_server or "certificate" in str(error).lower()
 
 
 def _encryption(tls: DatabaseTls) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
@@ -21,7 +22,7 @@ from workers.agent.sql import functions
 from workers.agent.sql.lexer import POSTGRESQL
 from workers.agent.sql.placeholders import for_driver
 from workers.agent.sql.postgres_values import read_as_text
-from workers.agent.sql.results import Caps, QueryFailed, Rows, take
+from workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, take
 from workers.agent.sql.statements import Statement, StatementRefused, judged
 from workers.agent.sql.way import Way
 
@@ -32,6 +33,10 @@ _NOT_OURS: Final = {"passfile": "/dev/null/none", "sslcertmode": "disable", "gss
 #: The role that reads everything and can do nothing else, from this version on.
 _READER: Final = "pg_read_all_data"
 _HAS_READER: Final = 140_000
+#: How libpq writes what a server said, and that it has no TLS or no certificate that is trusted.
+_SAID: Final = re.compile(
+    r"FATAL: |ERROR: |server does not support SSL|certificate|root\.crt|SCRAM|channel binding"
+)
 #: Longer values are not parsed (JSON, arrays): they are cut anyway, and Python's form takes many times their size.
 _LONGEST_PARSED: Final = 65_536
 #: See `common.store.datastores.server_identity`.
@@ -88,7 +93,12 @@ def _connect(way: Way, caps: Caps) -> psycopg.Connection[Any]:
             **({"sslrootcert": _authority(tls, files)} if tls.verifies else {}),
             **options,
         }
-        connection = psycopg.connect(make_conninfo(**parameters))
+        try:
+            connection = psycopg.connect(make_conninfo(**parameters))
+        except psycopg.OperationalError as error:
+            # What a PostgreSQL server says itself is the caller's to mend; what others answer is not shown.
+            text = str(error)
+            raise QueryFailed(text.strip() if _SAID.search(text) else UNREACHABLE) from error
     connection.read_only = True
     read_as_text(connection.adapters)
     return connection

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from workers.agent.sql.results import UNREACHABLE
+
 CONNECT_SECONDS: Final = 5.0
 #: How much longer than its limit a query may take in all: connecting, and a server that ends it by itself.
 GRACE_SECONDS: Final = 8.0
@@ -54,7 +56,8 @@ class Relay:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _expire(self) -> None:
-        self.failure = self.failure or f"the database did not answer within {self._seconds:g} s"
+        late = f"the database did not answer within {self._seconds:g} s" if self.received else UNREACHABLE
+        self.failure = self.failure or late
         self._server.close()
         for task in self._running:
             task.cancel()
@@ -94,7 +97,7 @@ class Relay:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(CONNECT_SECONDS / len(self._addresses)):
                     return await asyncio.open_connection(address, self._target_port, limit=_PIECE)
-        self.failure = "the database could not be reached"
+        self.failure = UNREACHABLE
         return None
 
     async def _copy(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, *, counted: bool) -> None:

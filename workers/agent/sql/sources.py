@@ -14,11 +14,12 @@ from sqlalchemy.exc import ArgumentError
 from common.domain.database_urls import DatabaseTls, tls_of
 from common.outbound import OutboundError, OutboundPolicy, Resolver, SystemResolver
 from common.outbound.addresses import literal
+from common.outbound.errors import UrlRefused
 from common.outbound.own_servers import check_own_servers
 from common.outbound.urls import Target, check_address
 from workers.agent.sql import mysql, postgres, sqlite
 from workers.agent.sql.relay import Relay
-from workers.agent.sql.results import Caps, QueryFailed, Rows
+from workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows
 from workers.agent.sql.way import Way
 
 _DIALECTS: Final = {
@@ -88,10 +89,10 @@ class ServerSource:
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):
                 return await self._checked(target)
-        except OutboundError as refusal:
+        except UrlRefused as refusal:
             raise QueryFailed(refusal.message) from refusal
-        except TimeoutError:
-            raise QueryFailed(f"{target.host} could not be resolved in time.") from None
+        except (OutboundError, TimeoutError) as failure:
+            raise QueryFailed(UNREACHABLE) from failure
 
     async def _checked(self, target: Target) -> list[str]:
         found = [target.host] if target.address else await self.resolver.resolve(target.host, target.port)
@@ -101,7 +102,7 @@ class ServerSource:
         own, field = self.policy.own, "connectionString"
         await check_own_servers(own, addresses, target.host, target.port, self.resolver, field)
         if not addresses:
-            raise QueryFailed(f"{target.host} has no address.")
+            raise QueryFailed(UNREACHABLE)
         return [str(address) for address in addresses[:_MOST_ADDRESSES]]
 
 

@@ -17,6 +17,10 @@ from workers.agent.wire.text import dump, parse
 from workers.agent.wire.transport import Rewrite, Splitter, Whole, check_values
 
 Value = dict[str, Any]
+#: Longest answer of a model, and longest event of one, in bytes, and most values in it. The longest texts that models
+#: write have a tenth of that; the libraries read answers on the event loop, which every run of the process waits for.
+MOST_BYTES: Final = 4 * 2**20
+MOST_VALUES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class ProviderRules:
             body = splitter.feed(answer.body) + splitter.rest()
             return answer.with_body(body, type_="text/event-stream")
         try:
-            check_values(answer.body)
+            check_values(answer.body, MOST_VALUES)
             value = parse(answer.body)
         except ResponseTooLarge as error:
             return _no_answer(answer, error.message)
@@ -83,7 +87,7 @@ class ProviderRules:
         def rewrite(data: bytes) -> bytes:
             if protocol is None or not data.lstrip().startswith(b"{"):
                 return data
-            check_values(data)
+            check_values(data, MOST_VALUES)
             try:
                 value = joiner.parse(data)
             except ValueError:

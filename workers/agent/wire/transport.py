@@ -11,6 +11,7 @@ import httpx2
 
 from common.outbound.errors import ResponseTooLarge
 from common.outbound.unpacking import ENCODINGS, pieces
+from workers.isolation.engine_threads import in_reader_thread
 
 #: Longest answer, and longest event of a stream, that is given to a library, in bytes; a setting gives the bound.
 MOST_BYTES: Final = 16 * 2**20
@@ -19,6 +20,8 @@ _STREAM_SHARE: Final = 4
 #: Most values of one JSON answer or event. Commas in its texts count, too.
 MOST_VALUES: Final = 500_000
 _MOST_LINES: Final = 100_000
+#: Answers of up to so many bytes are judged at once, on the event loop.
+_QUICK_BYTES: Final = 65_536
 _STREAM: Final = "text/event-stream"
 _CHANGED: Final = ("content-encoding", "content-length", "transfer-encoding")
 
@@ -106,10 +109,10 @@ class CheckedClient(httpx2.AsyncClient):
         return checked
 
 
-def check_values(data: bytes) -> None:
+def check_values(data: bytes, most: int = MOST_VALUES) -> None:
     """Refuse JSON of very many values: `ResponseTooLarge`. Empty lists take 3 bytes as text, and 20 times that here."""
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
-        raise ResponseTooLarge(len(data), f"The answer holds more than {MOST_VALUES:,} values.")
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > most:
+        raise ResponseTooLarge(len(data), f"The answer holds more than {most:,} values.")
 
 
 async def _checked(
@@ -123,7 +126,10 @@ async def _checked(
         body, cut = await _read(response, most_bytes)
     finally:
         await response.aclose()
-    answer = rules.whole(request, Whole(response.status_code, response.headers, body, cut))
+    whole = Whole(response.status_code, response.headers, body, cut)
+    # Reading megabytes of JSON takes long, and every run of the process waits for the loop.
+    apart = len(body) > _QUICK_BYTES
+    answer = await in_reader_thread(rules.whole, request, whole) if apart else rules.whole(request, whole)
     return _response(response, answer.headers, status=answer.status, content=answer.body)
 
 

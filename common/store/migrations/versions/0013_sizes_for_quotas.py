@@ -8,8 +8,8 @@ from alembic import op
 from common.store.migrations.growing import create_index, drop_index
 from common.store.pages import byte_length
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -204,8 +204,11 @@ def test_a_run_that_may_begin_no_session_is_refused_and_those_beside_it_are_not(
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("kind", ["keys", STORAGE])
-def test_two_apis_together_never_go_over_a_cap(tmp_path: Path, postgres_url: str, kind: str) -> None:
-    with Api(tmp_path / "home", postgres_url) as one, Api(tmp_path / "home", postgres_url) as two:
+def test_two_apis_together_never_go_over_a_cap(
+    tmp_path: Path, fresh_database: Callable[[], str], kind: str
+) -> None:
+    url = fresh_database()
+    with Api(tmp_path / "home", url) as one, Api(tmp_path / "home", url) as two:
         org_id = organisation(one)
         clients = [one.client(key(one, org_id)), two.client(key(one, org_id))]
         manifest = {"name": "@caps/one", "version": "1.0.0", "kind": "declared", "instructions": "hi"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +155,10 @@ def test_a_fork_takes_the_whole_conversation_along(stocked: Stocked) -> None:
 
 @pytest.mark.postgres
 def test_the_bounds_hold_on_postgresql_too(
-    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fresh_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MOST_BYTES", BUDGET)
-    with Api(tmp_path / "home", postgres_url) as api:
+    with Api(tmp_path / "home", fresh_database()) as api:
         stocked = filled(api)
         with api.client() as client:
             sizes = {

@@ -23,11 +23,24 @@ MOST_BYTES: Final = bounds.YAML_BODY.most
 MOST_VALUES: Final = bounds.YAML_VALUES.most
 MEDIA_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 
+_LONGEST_NUMBER: Final = 100  # characters
 _Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Fast):  # type: ignore[misc]
     """Builds plain values; a key that stands twice is an error, as in JSON."""
+
+    def construct_number(self, node: Any) -> Any:
+        """As the library's, for a sensible length: a number in base 60 (`1:30:00`) takes the square of its own."""
+        if len(node.value) > _LONGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"a number has {_LONGEST_NUMBER} characters at most; put a text in quotes",
+                node.start_mark,
+            )
+        whole = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         """As the library's, without `<<` (it needs aliases, which are refused) and without duplicates."""
@@ -44,6 +57,10 @@ class _Loader(_Fast):  # type: ignore[misc]
                 )
             seen.add(key)
         return {key: self.construct_object(value, deep=deep) for key, _, value in pairs}
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 
 async def parse(raw: bytes) -> Any:

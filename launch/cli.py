@@ -74,8 +74,10 @@ def up(
     ] = False,
 ) -> None:
     """Start everything on this machine: broker, local model, migrations, api, worker, scheduler."""
+    from common.umask import keep_files_private
     from launch.up import up as bring_up
 
+    keep_files_private()
     raise typer.Exit(bring_up(workers, demo or once, once))
 
 

@@ -170,6 +170,7 @@ class Engine:
             self._quarantine.close()
         if self._watchdog is not None:
             await in_engine_thread(self._watchdog.stop)
+        self._reserve.release()
 
     def _retire_row(self) -> None:
         with self._store.begin() as tx:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.operations import Front, by_bearer_or_cookie
 from common.domain import bounds
 from common.domain.errors import InvalidRequest
+from common.domain.timezones import LAST_INSTANT
 
 PREFIXES: Final = ("/api/v1", "/v1")
 #: Tasks and answer links also answer at the root.
@@ -52,7 +53,10 @@ def instant_of(text: str, field: str) -> float:
 
 def _epoch(moment: datetime) -> float:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    instant = (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    if instant > LAST_INSTANT:
+        raise ValueError("the year 10000 in UTC")
+    return instant
 
 
 class Parameters(BaseModel):

@@ -49,7 +49,7 @@ class Manifest(BaseModel):
     model: str | None = None
     mode: Literal["flash", "fast", "base", "max"] | None = None
     temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     tools: list[str | dict[str, Any]] = Field(default_factory=list)
     mcp_servers: list[dict[str, Any]] = Field(default_factory=list)
     review: list[str] = Field(

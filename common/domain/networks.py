@@ -9,6 +9,8 @@ from typing import Final
 UNKNOWN: Final = "unknown"
 #: Bits of an IPv6 address that one site has at least (RFC 4291, section 2.5.4): it may choose the others freely.
 _SITE_BITS: Final = 64
+#: The least bits of a network of proxies: 10.0.0.0/8, and what a provider gives a customer at most.
+_WIDEST: Final = {4: 8, 6: 16}
 
 
 def network_of(host: str) -> str:
@@ -53,8 +55,8 @@ def trusted_proxies(value: str) -> list[str]:
             raise ValueError(
                 f"{part!r} is no address or network of a proxy, such as 10.0.0.5 or 10.0.0.0/8"
             ) from None
-        if network.prefixlen == 0:
-            raise ValueError(f"{part} takes in every address, so that each caller could choose its own")
+        if network.prefixlen < _WIDEST[network.version]:
+            raise ValueError(f"{part} takes in so many addresses that callers could choose their own")
         found.append(str(network))
         if network.version == 4:
             found.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from common.domain.schedule_error import ScheduleError
+from common.domain.timezones import LAST_INSTANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Lifetime:
     pause_after_failures: int | None = None
 
     def __post_init__(self) -> None:
-        if self.end_at is not None and not math.isfinite(self.end_at):
+        if self.end_at is not None and not 0 <= self.end_at <= LAST_INSTANT:
             raise ScheduleError("The end is not a moment in time.", code="bad_end", field="end_at")
         for name in ("max_fires", "pause_after_failures"):
             count = getattr(self, name)

@@ -7,12 +7,15 @@ import difflib
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from common.domain.schedule_error import ScheduleError
 
 _EPOCH = datetime(1970, 1, 1)
+
+#: The last second that has a date of four digits in UTC, in epoch seconds.
+LAST_INSTANT: Final = 253_402_300_799.0
 
 
 class Reading(NamedTuple):

@@ -152,6 +152,21 @@ def test_its_passwords_are_made_once_and_are_the_users_alone(tmp_path: Path) -> 
     assert env.stat().st_mode & 0o777 == 0o600
 
 
+def test_an_env_file_without_an_end_of_line_keeps_its_last_value_and_an_empty_password_is_made(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "deploy").mkdir()
+    script = tmp_path / "deploy" / "secrets.sh"
+    script.write_text((ROOT / "deploy" / "secrets.sh").read_text())
+    env = tmp_path / ".env"
+    env.write_text("POSTGRES_PASSWORD=\nOPENAI_API_KEY=1")
+    subprocess.run(["sh", script], check=True)
+    lines = dict(line.split("=") for line in env.read_text().splitlines())
+    assert lines["OPENAI_API_KEY"] == "1"
+    assert len(lines["POSTGRES_PASSWORD"]) == 48
+    assert len(env.read_text().splitlines()) == 4
+
+
 def test_what_is_secret_does_not_reach_an_image() -> None:
     assert {".env", ".env.*", "**/*.pem", "**/*.key"} <= set((ROOT / ".dockerignore").read_text().split())
 

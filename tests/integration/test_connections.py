@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -49,6 +50,55 @@ def rest_of(caller: socket.socket) -> bytes:
     """What comes until the server closes."""
     with closing(caller):
         return b"".join(iter(lambda: caller.recv(4096), b""))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n",
+        b"POST /nope HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n",
+    ],
+)
+def test_a_body_that_drips_on_after_its_answer_ends_with_the_connection(
+    hurried: None, api: Api, head: bytes
+) -> None:
+    with closing(connected(api, head)) as caller:
+        caller.recv(4096)
+        piece = b"1\r\nx\r\n" if b"chunked" in head else b"x"
+        wait_until(lambda: _is_closed(caller, piece), seconds=10, every=0.2)
+
+
+def test_a_connection_whose_body_ends_after_its_answer_has_a_clock_too(hurried: None, api: Api) -> None:
+    caller = connected(api, b"POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+    assert b"404" in caller.recv(4096)
+    caller.sendall(b"{}")
+    assert b"HTTP/1.1" not in rest_of(caller)
+
+
+def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+    monkeypatch.setattr(BoundedProtocol, "unread_seconds", 0.5)
+    lost, before = threading.Event(), BoundedProtocol.connection_lost
+
+    def noted(self: BoundedProtocol, error: Exception | None) -> None:
+        before(self, error)
+        lost.set()
+
+    monkeypatch.setattr(BoundedProtocol, "connection_lost", noted)
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with closing(connected(api, request * 20)):
+        assert lost.wait(20)
+    with closing(connected(api, request)) as reader:
+        assert reader.recv(15).startswith(b"HTTP/1.1 200"), "who reads gets it"
+
+
+def _is_closed(caller: socket.socket, piece: bytes) -> bool:
+    """Whether the server has closed: it takes no more."""
+    try:
+        caller.sendall(piece)
+    except OSError:
+        return True
+    return False
 
 
 def test_a_caller_that_says_nothing_is_disconnected(hurried: None, api: Api) -> None:

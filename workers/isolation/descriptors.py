@@ -30,10 +30,15 @@ class Reserve:
     def release(self) -> None:
         """Close them, so that the next calls find some."""
         while self._held:
+            held = self._held.pop()
             try:
-                os.close(self._held.pop())
+                if os.path.sameopenfile(held, self._held[0] if self._held else held):
+                    os.close(held)
             except OSError:
                 pass  # an agent's code closed it
+
+    def __del__(self) -> None:
+        self.release()
 
 
 def nearly_exhausted() -> bool:

@@ -32,7 +32,19 @@ def test_proxies_are_addresses_and_networks_in_both_spellings() -> None:
     assert trusted_proxies(" 10.0.0.0/8, ::1,") == ["10.0.0.0/8", "::ffff:10.0.0.0/104", "::1/128"]
 
 
-@pytest.mark.parametrize("bad", ["*", "proxy.example.com", "10.0.0.1/8", "0.0.0.0/0", "::/0", "10.0.0.1;::1"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "*",
+        "proxy.example.com",
+        "10.0.0.1/8",
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.1;::1",
+        "0.0.0.0/1,128.0.0.0/1",
+        "::/1",
+    ],
+)
 def test_what_would_trust_everybody_or_nobody_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match=r"proxy|address"):
         trusted_proxies(bad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.operations import Front, by_bearer_or_cookie
 from common.domain import bounds
 from common.domain.errors import InvalidRequest
-from common.domain.timezones import LAST_INSTANT
 
 PREFIXES: Final = ("/api/v1", "/v1")
 #: Tasks and answer links also answer at the root.
@@ -39,10 +39,16 @@ def when(instant: float | None) -> str | None:
     return datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def instant_of(text: str, field: str) -> float:
-    """An RFC 3339 date-time (without a zone: UTC) in epoch seconds; `InvalidRequest` invalid_field."""
+def instant_of(text: str, field: str, latest: float = math.inf) -> float:
+    """An RFC 3339 date-time (without a zone: UTC) in epoch seconds, not after `latest`.
+
+    `InvalidRequest` invalid_field.
+    """
     try:
-        return _epoch(datetime.fromisoformat(text.replace(" ", "+")))  # a "+" that nobody percent-encoded
+        instant = _epoch(datetime.fromisoformat(text.replace(" ", "+")))  # a "+" that nobody percent-encoded
+        if instant > latest:
+            raise ValueError(text)
+        return instant
     except (ValueError, OverflowError):
         raise InvalidRequest(
             f"{field}: write an RFC 3339 date-time such as 2026-01-31T12:00:00Z.",
@@ -53,10 +59,7 @@ def instant_of(text: str, field: str) -> float:
 
 def _epoch(moment: datetime) -> float:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    instant = (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-    if instant > LAST_INSTANT:
-        raise ValueError("the year 10000 in UTC")
-    return instant
+    return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
 
 
 class Parameters(BaseModel):

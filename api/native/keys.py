@@ -17,6 +17,7 @@ from api.native.schemas import RoleName
 from api.operations import Answer, Routes
 from common.domain.roles import Role
 from common.domain.run_request import Strict
+from common.domain.timezones import LAST_INSTANT
 from common.services import identity as service
 from common.services.identity import KeyRequest
 from common.store import identity
@@ -92,7 +93,7 @@ async def create_key(call: Call) -> Response:
     """
     call.query(NoParameters)
     body = await call.json(KeyBody)
-    expires_at = instant_of(body.expires_at, "expires_at") if body.expires_at else None
+    expires_at = instant_of(body.expires_at, "expires_at", LAST_INSTANT) if body.expires_at else None
     wanted = KeyRequest(body.name, Role(body.role), body.scopes, expires_at)
     who = call.principal
     allowed = None if who.scopes is None else who.permissions

@@ -13,6 +13,8 @@ from sqlalchemy import text
 
 from common.domain.manifests import parse
 from common.domain.roles import Role
+from common.domain.schedule_error import ScheduleError
+from common.domain.schedule_lifetime import Lifetime
 from common.services import agents, identity
 from common.services.identity import KeyRequest
 from common.services.runs import unsealed
@@ -740,3 +742,16 @@ def test_a_shared_agent_is_run_by_all_and_changed_by_nobody_else(api: Api) -> No
         check_problem(
             stranger.patch("/api/v1/agents/@demo/shared", json={"is_active": False}), 403, "agent_shared"
         )
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59-00:01"])
+def test_a_key_ends_at_a_time_that_can_be_shown(client: httpx2.Client, at: str) -> None:
+    refused = client.post("/api/v1/keys", json={"name": "k", "expires_at": at})
+    check_problem(refused, 400, "invalid_field", "expires_at")
+
+
+@pytest.mark.parametrize("end", [1e308, 1e15, 253_402_300_800.0, -1.0])
+def test_a_schedule_ends_at_a_time_that_can_be_shown(end: float) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        Lifetime(end_at=end)
+    assert (refused.value.code, refused.value.field) == ("bad_end", "end_at")

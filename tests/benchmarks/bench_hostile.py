@@ -3,9 +3,9 @@
 python -m tests.benchmarks.bench_hostile [--seconds 6] [--database sqlite|postgres]
 
 One api and one worker, as processes. For each input a member sends it again and again, one request after another, while
-a stranger asks for /healthz and another organisation runs @demo/echo to its end. All three share this process, so that
-inputs which are costly to make (large JSON) count against the others here, too: upper bounds. Ratios of the medians (and of the 95th
-percentile) to those of the same callers before, when nobody was hostile.
+a stranger asks for /healthz and another organisation runs @demo/echo to its end. Ratios of the medians (and of the 95th
+percentile) to those of the same callers before, when nobody was hostile. All callers share this process, so that inputs
+which are costly to make (large JSON) count against the others here, too: the ratios are upper bounds.
 """
 
 from __future__ import annotations

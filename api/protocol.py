@@ -88,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait_for_head()  # it was answered before its body had come: no other clock runs
 
     def on_response_complete(self) -> None:
-        """The answer is written. A body that comes on after it is nobody's, and has as long as a head."""
+        """The answer is written. A body that still arrives is not read, and has as long as a head."""
         self._answering.popleft()
         super().on_response_complete()
         if not self._in_head and not self.transport.is_closing():
@@ -114,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread = None
             self.pipeline.clear()
             for answering in self._answering:
-                answering.disconnected = True  # what is written goes to nobody
+                answering.disconnected = True  # its answers are not sent
             self.transport.abort()
         else:
             self._look_again()

@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.", repr=False)
     remote_control: bool = Field(
         False,
-        description="Whether workers obey Celery's remote control (inspect, control, Flower): whoever can write to the "
-        "broker can then stop them.",
+        description="Whether workers obey Celery's remote control (inspect, control, Flower): anyone who can write to "
+        "the broker can then stop them.",
     )
     redis_url: str = Field(
         "",

@@ -1,4 +1,4 @@
-"""A Celery consumer that waits for its broker, whatever is wrong with it, and outlives what is no message."""
+"""A Celery consumer that waits for its broker, whatever is wrong with it, and survives malformed messages."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
     def _drop(self, message: Any, error: Exception) -> None:
         logger.warning(
-            "A message on a queue is not one of Runyard's; it was dropped. Who else can write to this broker?",
+            "A message on a queue is not one of Runyard's and was dropped. Check who else can write to this broker.",
             action="drop",
             error=f"{type(error).__name__}: {str(error)[:200]}",
         )

@@ -67,7 +67,7 @@ def _mend_lost_connections() -> None:
 
 
 def _mend_malformed_messages() -> None:
-    """Drop what is not a message. Whoever can write to the Redis could end every worker with one list item."""
+    """Drop what is not a message: one malformed list item ended every worker."""
     kombu_redis.loads = _reading(json.loads)  # type: ignore[attr-defined]
     Channel.Message = _Message
     for name in ("_brpop_read", "_get"):
@@ -112,7 +112,7 @@ def _dropping(original: Callable[..., Any]) -> Any:
 
 def _say_dropped(error: Exception) -> None:
     logger.warning(
-        "An item of a queue is not a message; it was dropped. Who else can write to this broker?",
+        "An item of a queue is not a message and was dropped. Check who else can write to this broker.",
         action="drop",
         error=str(error)[:300],
     )

@@ -1,4 +1,4 @@
-"""Sealing stored secrets anew, so that an old `RUNYARD_SECRET_KEY` can go."""
+"""Re-sealing stored secrets with the first key, so that an old `RUNYARD_SECRET_KEY` can go."""
 
 from __future__ import annotations
 

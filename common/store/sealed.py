@@ -22,7 +22,7 @@ class Renewed:
     """What became of one column's values. `broken` names rows whose value no key opens, `table/primary key`."""
 
     column: str  # table.column
-    sealed: int = 0  # sealed anew
+    sealed: int = 0  # sealed again, with the first key
     kept: int = 0  # sealed with the present key already
     broken: tuple[str, ...] = ()
 
@@ -40,8 +40,8 @@ def columns() -> list[Column[Any]]:
 def renew(store: Store, column: Column[Any], change: Renew, broken: type[Exception]) -> Renewed:
     """Put `change` of each value in its place, a batch a transaction, while the installation works on.
 
-    `change` gives None for a value that may stay, and raises `broken` for one it cannot open. A value that somebody
-    else changes meanwhile is theirs: they sealed it.
+    `change` gives None for a value that may stay, and raises `broken` for one it cannot open. A value that
+    changes meanwhile is left as it is: its writer sealed it.
     """
     sealed = kept = 0
     lost: list[str] = []

@@ -59,12 +59,14 @@ class Leaving:
 
     def _see_off(self, exitcode: int) -> None:
         if not _within(BEGIN_SECONDS, lambda: self._pool.draining):
-            logger.warning("The broker does not let the worker go; its runs are handed back all the same")
+            logger.warning("The broker does not answer; the drain begins without it")
             self._pool.begin_drain()
         seconds = self._seconds()
         drained = _within(None if seconds is None else seconds + END_SECONDS, self._pool.drained)
-        time.sleep(END_SECONDS)  # the process ends meanwhile, where nothing holds its main thread
-        logger.warning("The broker does not let the worker go; it ends without a goodbye, %s", _told(drained))
+        time.sleep(END_SECONDS)  # normally the main thread ends the process meanwhile
+        logger.warning(
+            "The broker does not answer; the worker ends without closing its connection, %s", _told(drained)
+        )
         sys.stderr.flush()
         self._end(exitcode or 0)
 

@@ -15,6 +15,7 @@ from api import capacity
 from api.app import build
 from api.state import State
 from common import descriptors, telemetry
+from common.costly import settle
 from common.domain.errors import ConfigurationError
 from common.settings import Settings, load
 from common.umask import keep_files_private
@@ -54,6 +55,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
 
     def opened(state: State) -> None:
         server.state = state
+        settle()
 
     config = uvicorn.Config(
         build(settings, opened),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -19,8 +19,11 @@ from api.prefix import SLASH
 from api.state import State
 from common.domain.actors import Actor
 from common.domain.errors import InvalidRequest, Unauthorized
+from common.domain.json_text import LARGE
 
 M = TypeVar("M", bound=BaseModel)
+P = ParamSpec("P")
+R = TypeVar("R")
 _MUCH: Final = 64 * 1024
 
 
@@ -28,12 +31,14 @@ class Call:
     """A request under way."""
 
     __slots__ = (
-        "_principal", "_raw", "_received", "_whole", "headers", "permitted", "request_id", "scope", "state",
+        "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "permitted", "request_id", "scope",
+        "state",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._received = receive
+        self._received_bytes = 0
         self._whole = False
         self.headers = Headers(scope=scope)
         self.state: State = scope["app"].state.runyard
@@ -47,6 +52,7 @@ class Call:
         """The next piece of the body (ASGI)."""
         message = await self._received()
         self._whole = not message.get("more_body", False)
+        self._received_bytes += len(message.get("body", b""))
         return message
 
     @property
@@ -118,12 +124,30 @@ class Call:
         """The whole body; `PayloadTooLarge` beyond the setting."""
         if self._raw is None:
             self._raw = await bodies.read(self.receive, self.headers, self.state.settings.max_body_bytes)
+            if len(self._raw) > LARGE and self._principal is not None:
+                self.state.costly.wrote(self._principal.org_id, len(self._raw))
         return self._raw
 
     async def json(self, kind: type[M]) -> M:
         """The JSON body as a model."""
         bodies.check_json_type(self.headers)
-        return bodies.model(kind, await bodies.parse(await self.raw()))
+        return bodies.model(kind, await self.parse(await self.raw()))
+
+    async def parse(self, raw: bytes, field: str | None = None) -> Any:
+        """A body, or a part of one, as JSON: see `bodies.parse`."""
+        return await self.apart(bodies.parse, raw, field)
+
+    async def apart(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `work` on this request's body gives: here where the body is small, and beside the event loop, in turn
+        with the organisation's other large ones, where it is large."""
+        if self._received_bytes <= LARGE:
+            return work(*args, **kwargs)
+        return await self.aside(work, *args, **kwargs)
+
+    async def aside(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What costly `work` for the caller gives: beside the event loop, in turn with its organisation's other."""
+        party = self._principal.org_id if self._principal is not None else ""
+        return await self.state.costly.do(party, work, *args, **kwargs)
 
     async def optional_json(self, kind: type[M]) -> M:
         """The JSON body as a model; no body at all counts as an empty object."""

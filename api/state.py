@@ -23,6 +23,7 @@ from api.tokens import Tokens
 from common import descriptors
 from common.broker.application import application
 from common.broker.doorbell import Doorbell
+from common.costly import CostlyWork
 from common.domain.caps import Caps
 from common.domain.errors import ConfigurationError, Unavailable
 from common.files import FileStore
@@ -77,6 +78,7 @@ class State:
         self.rules = RunRules.of(settings, self.sealer)
         self.files = FileStore.from_url(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
+        self.costly = CostlyWork()
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
         self._checking: dict[object, asyncio.Future[Any]] = {}
         self.connections = capacity.connections(descriptors.limit())
@@ -135,6 +137,7 @@ class State:
         self.live.close()
         self.reader.close()
         self.work.shutdown(wait=False, cancel_futures=True)
+        self.costly.close()
         self._checks.shutdown(wait=False, cancel_futures=True)
         self.db.close()
 

@@ -81,8 +81,10 @@ async def _submit(call: Call, wish: Wish, reserved: str | None) -> Run:
     if request.session_id is None and wish.named_session:
         request = request.model_copy(update={"session_id": wish.named_session + task_id})
     caller = Caller(who.org_id, who.actor, wish.front, who.key_id, session_scope=wish.session_scope)
-    prepared = runs.prepare(
-        request, wish.agent, caller, call.state.rules, now=call.state.now(), files=wish.files, task_id=task_id
+    rules, now = call.state.rules, call.state.now()
+    beside = call.aside if runs.has_schemas(request) else call.apart
+    prepared = await beside(
+        runs.prepare, request, wish.agent, caller, rules, now=now, files=wish.files, task_id=task_id
     )
     try:
         submitted: Submitted = await call.state.writer.call(runs.submit, prepared)

@@ -9,6 +9,7 @@ import sys
 import structlog
 
 from common import telemetry
+from common.costly import settle
 from common.domain.errors import ConfigurationError
 from common.settings import load
 from common.umask import keep_files_private
@@ -28,6 +29,7 @@ def main() -> None:
         print(f"runyard scheduler: {error.message}", file=sys.stderr)
         sys.exit(2)  # the settings cannot work: the launcher does not start it again
     loop = Loop(runtime.duties)
+    settle()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     structlog.get_logger("runyard.scheduler").info(

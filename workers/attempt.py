@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from common.costly import CostlyWork
 from common.domain import json_form
 from common.domain.errors import StaleFence
 from common.domain.lifecycle import Outcome
@@ -117,6 +118,7 @@ class Attempt:
     sealer: Sealer | None = None  # opens what other agents' manifests hold
     by_operator: bool = False  # the operator published the manifest: it may use the tools it lists
     own_agent: bool = True  # its organisation is the run's; another's servers are not for the run's log
+    costly: CostlyWork | None = None  # where large values are looked through; None: here
     ends_at: float | None = None  # the same on this process's monotonic clock
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
@@ -153,6 +155,12 @@ class Attempt:
         """
         call = self.executor.submit(partial(copy_context().run, fn, *args, **kwargs))
         return await asyncio.wrap_future(call)
+
+    async def measured(self, measure: Callable[[Any, str, Bounds], Any], value: Any, name: str) -> Any:
+        """What a measure of `workers.values` makes of a value: beside the event loop where that is large."""
+        if self.costly is None or not values.is_large(value):
+            return measure(value, name, self.bounds)
+        return await self.costly.do(self.task.org_id, measure, value, name, self.bounds)
 
     def check(self) -> None:
         """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
@@ -274,7 +282,7 @@ class Attempt:
         if begun:
             await self.begin(key, kind, name, effect, fingerprint, detail, pos)
         try:
-            value = values.step_result(await work(), name, self.bounds)
+            value = await self.measured(values.step_result, await work(), name)
         except Exception as error:
             within(error, f"step {values.shown(name)}")
             if begun or not (isinstance(error, AgentError) or descriptors.is_exhaustion(error)):

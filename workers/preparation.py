@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from common.costly import CostlyWork
 from common.domain.errors import RunyardError
+from common.domain.json_text import JsonText
 from common.domain.sealing import Sealer
 from common.domain.tasks import Task
 from common.files import FileStore
 from common.services.claims import Claimed
-from common.store import events, messages
+from common.store import events, messages, tasks
 from common.store.group_commit import GroupCommit
 from common.store.transaction import Store
 from runyard.authoring import AgentDefinition
@@ -70,12 +72,14 @@ class Preparation:
         self._bounds = bounds or Bounds()
         self._manifests = Manifests(store, sealer)
         self._children = Children(store)
+        self._costly = CostlyWork()
 
     async def __call__(self, claimed: Claimed, lease: Lease | None = None) -> tuple[Attempt, Runner]:
         """The attempt and what runs it; with `lease` it acts only while that is valid.
 
         An agent that is not here becomes a runner that says so.
         """
+        claimed = await self._with_input(claimed)
         task = claimed.task
         definition = self._agents.get(task.agent_name)
         stored = (
@@ -96,6 +100,7 @@ class Preparation:
             bounds=self._bounds,
             sealer=self._sealer,
             by_operator=stored is not None and stored.by_operator,
+            costly=self._costly,
             own_agent=stored is None or stored.org_id in ("", task.org_id),
         )
         past = await self._past(task)
@@ -116,15 +121,26 @@ class Preparation:
 
             async def run_declared(attempt: Attempt) -> Result:
                 result = await (await self._declared())(attempt, context)
-                return replace(
-                    result, output=values.output(result.output, attempt.task.agent_name, self._bounds)
-                )
+                output = await attempt.measured(values.output, result.output, attempt.task.agent_name)
+                return replace(result, output=output)
 
             return run_declared
         return _missing
 
     def _open_secrets(self, task: Task) -> dict[str, Any]:
         return dict(self._sealer.open(task.secrets)) if task.secrets else {}
+
+    async def _with_input(self, claimed: Claimed) -> Claimed:
+        stored = claimed.task.stored_input
+        if not (isinstance(stored, JsonText) and stored.text == ""):
+            return claimed
+        return replace(
+            claimed, task=await self._costly.do(claimed.task.org_id, self._read_input, claimed.task)
+        )
+
+    def _read_input(self, task: Task) -> Task:
+        with self._store.read() as conn:
+            return tasks.with_input(conn, task)
 
     async def _past(self, task: Task) -> _Past:
         if task.session_id is None and task.attempt == 1:

@@ -29,7 +29,7 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
     try:
         value = await _unless_suspended(attempt, definition, context)
-        output = values.output(value, definition.name, attempt.bounds)
+        output = await attempt.measured(values.output, value, definition.name)
     except Suspended as left:
         left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
         raise

@@ -14,6 +14,7 @@ from celery import Celery
 
 from common.broker.application import consume
 from common.broker.doorbell import Doorbell
+from common.costly import settle
 from common.descriptors import raise_limit
 from common.domain.sealing import Sealer
 from common.outbound import GuardedClient, OutboundPolicy
@@ -73,6 +74,7 @@ class Runtime:
         self.engine.on_worn_out = _end_in_order
         await self._follower.start()
         await self.engine.start()
+        settle()
         execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
         logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
 

@@ -4,8 +4,9 @@ refusal that names the call. Pure."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from common.domain import json_form
@@ -13,6 +14,8 @@ from common.domain.json_form import NotJson
 from common.settings import Settings
 from runyard.errors import AgentError
 
+#: Members, and pieces of 32 letters, of a value that the event loop looks through itself.
+_FEW: Final = 2_000
 _LONGEST_TEXT: Final = 200  # characters of a name that is part of a message
 
 
@@ -34,6 +37,23 @@ class Bounds:
             settings.max_event_bytes,
             settings.max_events,
         )
+
+
+def is_large(value: Any) -> bool:
+    """Whether a value has so many members or letters that its measuring is no work for the event loop."""
+    pending, left = [value], _FEW
+    while pending:
+        item = pending.pop()
+        left -= 1 + (len(item) // 32 if isinstance(item, str | bytes | bytearray) else 0)
+        if isinstance(item, Mapping):
+            left -= len(item)
+            pending.extend(islice(item.values(), max(0, left)))
+        elif isinstance(item, list | tuple | set | frozenset):
+            left -= len(item)
+            pending.extend(islice(item, max(0, left)))
+        if left <= 0:
+            return True
+    return False
 
 
 def given(value: Any, call: str) -> Any:

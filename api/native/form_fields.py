@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from api import bodies
 from common.domain.errors import InvalidRequest
 from common.domain.run_request import Callback, RunRequest
 
@@ -22,10 +22,12 @@ def _branches(hint: Any) -> frozenset[Any]:
     return frozenset() if hint is type(None) else frozenset({hint})
 
 
+#: Reads JSON of a request: see `Call.parse`.
+Parse = Callable[[bytes, str], Awaitable[Any]]
 _TYPES: Final = {name: _branches(hint) for name, hint in get_type_hints(RunRequest).items()}
 
 
-async def read(fields: dict[str, str]) -> dict[str, Any]:
+async def read(fields: dict[str, str], parse: Parse) -> dict[str, Any]:
     """The request's JSON body that these fields stand for. `InvalidRequest` bad_json, invalid_field name one.
 
     Fields the request does not have are left out, and empty ones that are no text: a form sends all it has.
@@ -35,23 +37,23 @@ async def read(fields: dict[str, str]) -> dict[str, Any]:
         types = _TYPES.get(name)
         if types is None or not (text.strip() or types == {str}):
             continue
-        found[name] = await _value(name, text, types)
+        found[name] = await _value(name, text, types, parse)
     return found
 
 
-async def _value(name: str, text: str, types: frozenset[Any]) -> Any:
+async def _value(name: str, text: str, types: frozenset[Any], parse: Parse) -> Any:
     if types == {str}:
         return _unquoted(text) if name == "model" else text
     if types == {bool}:
         return _boolean(name, text)
     if types <= {int, float}:
-        return await _number(name, text)
+        return await _number(name, text, parse)
     if types == {str, float}:  # what reads as a number is one
         number = _as_number(text)
         return _unquoted(text) if number is None else number
     if types == {Callback} and not text.lstrip().startswith("{"):
         return {"url": _unquoted(text)}
-    return await _json(name, text)
+    return await _json(name, text, parse)
 
 
 def _unquoted(text: str) -> str:
@@ -76,16 +78,16 @@ def _boolean(name: str, text: str) -> bool:
     raise InvalidRequest(f"{name}: write true or false.", code="invalid_field", field=name)
 
 
-async def _number(name: str, text: str) -> Any:
+async def _number(name: str, text: str, parse: Parse) -> Any:
     try:
-        return await bodies.parse(text.strip().encode(), name)
+        return await parse(text.strip().encode(), name)
     except InvalidRequest:
         raise InvalidRequest(f"{name}: write a number.", code="invalid_field", field=name) from None
 
 
-async def _json(name: str, text: str) -> Any:
+async def _json(name: str, text: str, parse: Parse) -> Any:
     try:
-        return await bodies.parse(text.encode(), name)
+        return await parse(text.encode(), name)
     except InvalidRequest as refusal:
         if refusal.code != "bad_json":
             raise

@@ -72,9 +72,9 @@ async def publish_manifest(call: Call) -> Response:
 
 async def _document(call: Call) -> Any:
     if bodies.media_type(call.headers) in yaml_bodies.MEDIA_TYPES:
-        return await yaml_bodies.parse(await call.raw())
+        return await call.state.costly.do(call.org_id, yaml_bodies.parse, await call.raw())
     bodies.check_json_type(call.headers)
-    return await bodies.parse(await call.raw())
+    return await call.parse(await call.raw())
 
 
 def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules) -> dict[str, Any]:

@@ -94,9 +94,9 @@ async def _run_form(call: Call, dry_run: bool) -> Response:
     agent = await _agent(call, None)  # an unknown agent is told before files are taken in
     form = await uploads.read_form(call)
     try:
-        request = bodies.model(RunRequest, await form_fields.read(form.fields))
+        request = bodies.model(RunRequest, await form_fields.read(form.fields, call.parse))
         attached = [(name, upload) for name, upload in form.files if upload.filename or upload.size]
-        runs.check_input(request, agent.manifest, bool(attached))
+        await call.apart(runs.check_input, request, agent.manifest, bool(attached))
         stored = await uploads.store(call, attached)
     finally:
         await form.close()
@@ -111,11 +111,11 @@ async def _run(
 ) -> Response:
     agent = await _agent(call, request.version)
     if dry_run:
-        prepared = _prepare(call, request, agent, files, None)
+        prepared = await _prepared(call, request, agent, files, None)
         return reply(await call.state.preview(runs.preview, prepared) | _named(agent))
 
     async def submit(task_id: str | None) -> Response:
-        prepared = _prepare(call, request, agent, files, task_id)
+        prepared = await _prepared(call, request, agent, files, task_id)
         try:
             submitted: Submitted = await call.state.writer.call(runs.submit, prepared)
         except IntegrityError:
@@ -133,6 +133,13 @@ async def _agent(call: Call, version: str | None) -> AgentRecord:
         return await call.state.agents.find(call.org_id, call.params["agent"], version)
     except NotFound as missing:
         raise refused(missing, call.params["agent"]) from None
+
+
+async def _prepared(
+    call: Call, request: RunRequest, agent: AgentRecord, files: Sequence[dict[str, Any]], task_id: str | None
+) -> Prepared:
+    beside = call.aside if runs.has_schemas(request) else call.apart
+    return await beside(_prepare, call, request, agent, files, task_id)
 
 
 def _prepare(

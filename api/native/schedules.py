@@ -60,8 +60,9 @@ async def create_schedule(call: Call) -> Response:
     who = call.principal
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     version = scheduling.pinned_version(body.agent, agent)
-    new = service.prepare(
-        body.wanted, body.run, agent, caller, call.state.rules, now=call.state.now(), version=version
+    rules, now = call.state.rules, call.state.now()
+    new = await call.apart(
+        service.prepare, body.wanted, body.run, agent, caller, rules, now=now, version=version
     )
 
     return await idempotency.create(

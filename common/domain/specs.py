@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.domain.admission import Facts, Strategy
+from common.domain.json_text import JsonText
 from common.domain.lifecycle import Status
 from common.domain.tasks import Fence
 
@@ -47,6 +48,7 @@ class RunSpec:
     session_strategy: Strategy = Strategy.ENQUEUE
     end_user_id: str | None = None
     created_by: str | None = None
+    input_text: JsonText | None = None  # the input as it is stored, where it was written beforehand
     key_id: str | None = None
     parent_id: str | None = None
     parent_fence: Fence | None = None  # the parent's fence: a stale parent creates no child

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from common.domain.json_text import read
 from common.domain.lifecycle import Cause, Status
 
 
@@ -58,10 +59,10 @@ class Task:
     retry_policy: dict[str, Any] | None
     retries: dict[str, int] | None
     last_seq: int
-    input: dict[str, Any] | None
+    stored_input: Any  # a value, or the text of one (`JsonText`): see `input`
     secrets: bytes | None
     has_callback: bool
-    output: Any
+    stored_output: Any
     error: dict[str, Any] | None
     usage: dict[str, Any] | None
     cost_micros: int
@@ -70,6 +71,17 @@ class Task:
     updated_at: float
     started_at: float | None
     finished_at: float | None
+
+    @property
+    def input(self) -> dict[str, Any] | None:
+        """{message, args, options, output_config, files}, each where it was given; None when it was not loaded."""
+        given: dict[str, Any] | None = read(self.stored_input)
+        return given
+
+    @property
+    def output(self) -> Any:
+        """What the run gave back; None before its end, and when it was not loaded."""
+        return read(self.stored_output)
 
     @property
     def fence(self) -> Fence:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from common.domain.admission import Facts, Gate, Load, Strategy, decide, gates, label
+from common.domain.admission import Facts, Gate, Kind, Load, Rule, Strategy, decide, gates, label
 from common.domain.fairness import order
 from common.domain.lifecycle import Event
 from common.domain.tasks import Task
@@ -34,7 +35,7 @@ def admit_held(tx: Tx, key: str) -> int:
 
 
 def _ended(tx: Tx, child_id: str) -> bool:
-    child = tasks.load(tx.conn, [child_id]).get(child_id)
+    child = tasks.light(tx.conn, [child_id]).get(child_id)
     return child is None or child.finished_at is not None
 
 
@@ -49,7 +50,9 @@ def admit_tasks(tx: Tx, candidates: Sequence[Task]) -> int:
         return 0
     rules = limits.rules(tx.conn, {task.org_id for task in candidates})
     strategies = sessions.strategies(tx.conn, {t.session_id for t in candidates if t.session_id})
-    gated = {t.id: gates(limits.binding(rules, t.org_id), _facts(t, strategies)) for t in candidates}
+    args = _arguments(tx, candidates, rules)
+    facts = {t.id: _facts(t, strategies, args.get(t.id)) for t in candidates}
+    gated = {t.id: gates(limits.binding(rules, t.org_id), facts[t.id]) for t in candidates}
     unique = {gate.key: gate for its in gated.values() for gate in its}
     advisory.lock(tx, unique)
     loads = limits.loads(tx, unique.values())
@@ -92,7 +95,15 @@ def _next_of(tx: Tx, key: str) -> list[Task]:
     return sorted((task for task in picked if task is not None), key=lambda task: task.resume)
 
 
-def _facts(task: Task, strategies: dict[str, Strategy]) -> Facts:
+def _arguments(tx: Tx, candidates: Sequence[Task], rules: Sequence[Rule]) -> dict[str, Any]:
+    """The arguments of the runs that a limit by key looks into; inputs can be large, and few limits do."""
+    keyed = [rule for rule in rules if rule.kind is Kind.KEY]
+    looked_into = [task.id for task in candidates if limits.binding(keyed, task.org_id)]
+    found = tasks.inputs(tx.conn, looked_into) if looked_into else {}
+    return {task_id: (text.value or {}).get("args") for task_id, text in found.items()}
+
+
+def _facts(task: Task, strategies: dict[str, Strategy], args: Any) -> Facts:
     return Facts(
         task.org_id,
         task.agent_name,
@@ -100,5 +111,5 @@ def _facts(task: Task, strategies: dict[str, Strategy]) -> Facts:
         task.session_id,
         strategies.get(task.session_id or "", Strategy.ENQUEUE),
         task.model,
-        (task.input or {}).get("args"),
+        args,
     )

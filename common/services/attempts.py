@@ -68,7 +68,7 @@ class Fail:
 
 def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
     """running → queued (retry) or failed. A failed run's unfinished children are stopped."""
-    known = tasks.load(tx.conn, [c.task_id for c in commands])
+    known = tasks.light(tx.conn, [c.task_id for c in commands])
     answers = move(tx, [_failure_change(tx, known.get(c.task_id), c) for c in commands])
     journal.drop_failed(tx, [a.id for a in answers if isinstance(a, Head) and a.status is Status.QUEUED])
     ended = [a.id for a in answers if isinstance(a, Head) and a.status is Status.FAILED]
@@ -187,7 +187,7 @@ def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
     # The child may have ended before this commit: look once more, so that its end is not missed.
     tx.freed.update(
         f"child:{child.id}"
-        for child in tasks.load(tx.conn, [c.child_id for c in commands]).values()
+        for child in tasks.light(tx.conn, [c.child_id for c in commands]).values()
         if child.finished_at is not None
     )
     return answers
@@ -214,7 +214,7 @@ def release(tx: Tx, commands: Sequence[Release]) -> Answers:
     the workers, keeps it from being executed.
     """
     counted = [c for c in commands if c.reason != DRAIN]
-    known = tasks.load(tx.conn, [c.task_id for c in counted]) if counted else {}
+    known = tasks.light(tx.conn, [c.task_id for c in counted]) if counted else {}
     gets_on = journal.progressed(tx, [(c.task_id, c.fence.attempt) for c in counted])
     return move(tx, [_release_change(tx, c, known.get(c.task_id), c.task_id in gets_on) for c in commands])
 

@@ -60,9 +60,9 @@ def retry_matching(tx: Tx, org_id: str, wanted: Filter, by: str, fresh: bool) ->
     found, has_more = _matching(tx, org_id, wanted, RETRIABLE)
     made: list[str] = []
     refused: list[dict[str, Any]] = []
-    for task in tasks.load(tx.conn, [t.id for t in found]).values():
+    for task in found:
         try:
-            refuse_erased(task)
+            refuse_erased(tasks.load(tx.conn, [task.id])[task.id])  # one at a time: inputs can be large
             made.append(retries.retry(tx, org_id, task.id, by, fresh).task_id)
         except RunyardError as refusal:
             refused.append({"task_id": task.id, "code": refusal.code, "message": refusal.message})

@@ -86,7 +86,7 @@ def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
     """Let others go on with these runs, each behind its last finished step; how many were still owned so."""
     if not lost:
         return 0
-    loaded = tasks.load(tx.conn, lost)
+    loaded = tasks.light(tx.conn, lost)
     open_steps = {
         id_: step | {"question_id": uuid7()}
         for id_, step in journal.open_irreversible(tx.conn, list(loaded)).items()

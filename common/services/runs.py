@@ -14,6 +14,7 @@ from common.domain.admission import Strategy
 from common.domain.credentials import SEALED
 from common.domain.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
 from common.domain.ids import is_uuid, uuid7
+from common.domain.json_text import JsonText
 from common.domain.run_request import LONGEST_WAIT, RunRequest, options_of
 from common.domain.sealing import Sealer
 from common.domain.specs import Accepted, CallbackTo, RunSpec
@@ -28,6 +29,7 @@ from common.services.scheduling import NewSchedule
 from common.settings import Settings
 from common.store import identity, sessions
 from common.store.group_commit import apart
+from common.store.tables import columns
 from common.store.transaction import Tx
 
 _LONGEST_TITLE: Final = 120
@@ -143,6 +145,7 @@ def prepare(
         meta=request.metadata or {},
         max_queued=rules.max_queued,
     )
+    spec = replace(spec, input_text=JsonText(columns.dump(spec.input)))
     schedules = scheduling.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
     return Prepared(spec, _wish(request, caller), schedules, _tools(request, agent, caller.org_id, rules))
 
@@ -297,6 +300,11 @@ def check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: boo
         output_schemas.check_output(wanted, field=field)
     if request.output_config and isinstance(request.output_config.output_schema, str):
         output_schemas.from_output_config(request.output_config.model_dump(exclude_none=True))
+
+
+def has_schemas(request: RunRequest) -> bool:
+    """Whether a request brings JSON Schemas, whose judging takes milliseconds."""
+    return next(_schemas(request), None) is not None
 
 
 def _schemas(request: RunRequest) -> Iterator[tuple[Any, str]]:

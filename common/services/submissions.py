@@ -156,7 +156,7 @@ def _row(
         "releases": 0,
         "retry_policy": policy,
         "retries": None,
-        "input": spec.input,
+        "input": spec.input_text or spec.input,
         "secrets": spec.secrets,
         "has_callback": spec.has_callback,
         "output": None,

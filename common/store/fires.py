@@ -84,7 +84,7 @@ def next_held(tx: Tx, schedule_id: str) -> list[TaskValue]:
     if any(not run.ended and not run.held for run in runs):
         return []
     waiting = sorted((run.due_at, run.task_id) for run in runs if run.held)
-    return list(tasks.load(tx.conn, [task_id for _, task_id in waiting[:1]]).values())
+    return list(tasks.light(tx.conn, [task_id for _, task_id in waiting[:1]]).values())
 
 
 def of_tasks(conn: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

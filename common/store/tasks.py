@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Select,
+    Text,
     and_,
     bindparam,
+    case,
     func,
     insert,
     literal,
     or_,
     select,
     text,
+    type_coerce,
     update,
 )
 
 from common.domain.ids import first_uuid7
+from common.domain.json_text import LARGE, JsonText
 from common.domain.lifecycle import Status
 from common.domain.tasks import Fence, Task
 from common.store import pages
@@ -29,10 +34,23 @@ from common.store.tables import query as runs
 from common.store.transaction import Happened, Tx
 
 _T = runs.Task
-_COLUMNS = [getattr(_T, f.name) for f in fields(Task)]
+
+
+#: JSON columns as their texts, which a `Task` reads when somebody asks.
+_TEXTS: dict[str, ColumnElement[Any]] = {
+    f"stored_{name}": type_coerce(getattr(_T, name), Text).label(f"stored_{name}")
+    for name in ("input", "output")
+}
+_COLUMNS: list[Any] = [_TEXTS[f.name] if f.name in _TEXTS else getattr(_T, f.name) for f in fields(Task)]
 #: How far the clock that made an id may be from the database's, in seconds.
 _CLOCKS_APART = 3_600.0
-_LIGHT = [c for c in _COLUMNS if c.key not in ("input", "secrets", "output")]
+_LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
+#: What a claim reads: a large input is read by who prepares the run, not in the transaction of the claim.
+_CLAIMED = [
+    *_LIGHT,
+    _T.secrets,
+    case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
+]
 #: What of a task without input and output may still be large.
 _NOTED = ("error", "meta")
 
@@ -41,7 +59,10 @@ def task(row: Any) -> Task:
     """A task from its row."""
     values = dict(row._mapping)
     values["status"] = Status(values["status"])
-    defaults: dict[str, Any] = {"input": None, "secrets": None, "output": None}
+    for name in _TEXTS:
+        if isinstance(text := values.get(name), str):
+            values[name] = JsonText(text)
+    defaults: dict[str, Any] = {"stored_input": None, "secrets": None, "stored_output": None}
     return Task(**defaults | values)
 
 
@@ -81,6 +102,21 @@ def load(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Whole tasks by id, for the server itself (no organisation asked)."""
     rows = conn.execute(select(*_COLUMNS).where(_T.id.in_(list(task_ids))))
     return {row.id: task(row) for row in rows}
+
+
+def inputs(conn: Connection, task_ids: Iterable[str]) -> dict[str, JsonText]:
+    """The inputs of tasks by id, for the server itself (no organisation asked)."""
+    rows = conn.execute(select(_T.id, _TEXTS["stored_input"]).where(_T.id.in_(list(task_ids))))
+    return {row.id: JsonText(row.stored_input) for row in rows if row.stored_input is not None}
+
+
+def with_input(conn: Connection, claimed: Task) -> Task:
+    """A claimed task with its input, read from its text, if that was left out of the claim."""
+    stored = claimed.stored_input
+    if not (isinstance(stored, JsonText) and stored.text == ""):
+        return claimed
+    found = inputs(conn, [claimed.id]).get(claimed.id)
+    return replace(claimed, stored_input=None if found is None else found.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +197,7 @@ def whole_page(
     """As `page`, with inputs and outputs: it ends early where these have more than `most_bytes` together, behind the
     first at the earliest. None of the others is read."""
     query = _filtered(select(*_COLUMNS), org_id, wanted).order_by(_T.id.desc()).limit(limit).offset(offset)
-    found = pages.bounded(conn, query, "id", ("input", "output", "secrets", *_NOTED), most_bytes)
+    found = pages.bounded(conn, query, "id", (*_TEXTS, "secrets", *_NOTED), most_bytes)
     return Page((task(row) for row in found), found.more)
 
 
@@ -203,9 +239,10 @@ def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
 
 
 def claimable(tx: Tx, lane: str, limit: int) -> list[Task]:
-    """The next tasks of a lane, locked; those another worker is claiming are skipped."""
+    """The next tasks of a lane, locked; those another worker is claiming are skipped. Large inputs are left out: see
+    `with_input`."""
     query = (
-        select(*_COLUMNS)
+        select(*_CLAIMED)
         .where(_T.status == "pending", _T.lane == lane)
         .order_by(_T.resume, _T.priority, _T.id)
         .limit(limit)
@@ -215,9 +252,10 @@ def claimable(tx: Tx, lane: str, limit: int) -> list[Task]:
 
 
 def held(conn: Connection, key: str, lane: str, now: float, limit: int) -> list[Task]:
-    """The next tasks that the limit `key` holds in a lane, not yet locked; back-offs that last are left out."""
+    """The next tasks that the limit `key` holds in a lane, without inputs, not yet locked; back-offs that last are
+    left out."""
     query = (
-        select(*_COLUMNS)
+        select(*_LIGHT)
         .where(_T.status == "queued", _T.held_by == key, _T.lane == lane)
         .where(or_(_T.available_at.is_(None), _T.available_at <= now))
         .order_by(_T.resume, _T.priority, _T.id)
@@ -227,8 +265,8 @@ def held(conn: Connection, key: str, lane: str, now: float, limit: int) -> list[
 
 
 def due(conn: Connection, now: float, limit: int) -> list[Task]:
-    """Queued tasks whose back-off is over."""
-    query = select(*_COLUMNS).where(_T.status == "queued", _T.available_at <= now)
+    """Queued tasks whose back-off is over, without inputs."""
+    query = select(*_LIGHT).where(_T.status == "queued", _T.available_at <= now)
     return [task(row) for row in conn.execute(query.order_by(_T.available_at).limit(limit))]
 
 

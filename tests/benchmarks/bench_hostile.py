@@ -2,16 +2,16 @@
 
 python -m tests.benchmarks.bench_hostile [--seconds 6] [--database sqlite|postgres]
 
-One api and one worker, as processes. For each input a member sends it again and again, one request after another, while
-a stranger asks for /healthz and another organisation runs @demo/echo to its end. Ratios of the medians (and of the 95th
-percentile) to those of the same callers before, when nobody was hostile. All callers share this process, so that inputs
-which are costly to make (large JSON) count against the others here, too: the ratios are upper bounds.
+One api and one worker, as processes. For each input a member sends it again and again (in a process of its own), one
+request after another, while a stranger asks for /healthz and another organisation runs @demo/echo to its end. Ratios of
+the medians (and of the 95th percentiles) to those of the same callers just before, when nobody was hostile.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,80 +31,15 @@ from common.settings import Settings
 from common.store import identity
 from common.store.transaction import Store
 from tests import databases
+from tests.benchmarks.hostile_load import INPUTS
 from tests.fakes import floods
 from tests.fakes.floods import Flood, endless
 from tests.servers import Postgres, fresh_database
-from tests.stack import Stack
-
-MANIFESTS = "/api/v1/agents/manifests"
-YAML = {"content-type": "application/yaml"}
-Hostile = Callable[[httpx2.Client], Any]
+from tests.stack import ROOT, Stack
 
 
 def _run(client: httpx2.Client, agent: str = "@demo/echo", **body: Any) -> httpx2.Response:
     return client.post(f"/api/v1/agents/{agent}/run", json=body)
-
-
-def _publish(client: httpx2.Client, name: str, schema: dict[str, Any]) -> None:
-    manifest = {"name": name, "version": "1.0.0", "instructions": "x", "input": {"schema": schema}}
-    client.post(MANIFESTS, json=manifest)
-
-
-def _pattern(client: httpx2.Client) -> None:
-    _publish(client, "@hostile/pattern", {"properties": {"a": {"pattern": "^(a+)+$"}}})
-    _run(client, "@hostile/pattern", args={"a": "a" * 5_000 + "!"})
-
-
-def _unique(client: httpx2.Client) -> None:
-    _publish(client, "@hostile/unique", {"properties": {"a": {"uniqueItems": True}}})
-    _run(client, "@hostile/unique", args={"a": [{"a": n, "b": [n]} for n in range(60_000)]})
-
-
-def _references(client: httpx2.Client) -> None:
-    doubled = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(22)}
-    schema = {"$defs": doubled | {"d22": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/d0"}}}
-    _run(client, query="x", output_config={"output_schema": {"type": "object"} | schema})
-
-
-def _yaml(client: httpx2.Client) -> None:
-    text = "name: '@hostile/yaml'\nversion: 1.0.0\nmeta:\n" + "".join(
-        f"  k{n}: {{a: [1, 2]}}\n" for n in range(12_000)
-    )
-    client.post(MANIFESTS, content=text[:250_000].encode(), headers=YAML)
-
-
-def _aliases(client: httpx2.Client) -> None:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    client.post(MANIFESTS, content="\n".join(lines).encode(), headers=YAML)
-
-
-def _range(client: httpx2.Client) -> None:
-    _run(client, version=" || ".join(["^1.0.0"] * 10_000))
-    _run(client, version="1." + "9" * 60)
-
-
-def _pages(client: httpx2.Client) -> None:
-    if not client.get("/tasks?limit=100").json()["data"]:
-        for _ in range(8):
-            _run(client, args={"blob": "x" * 8_000_000})
-    client.get("/api/runs?limit=100")
-    client.get("/tasks?limit=100")
-
-
-def _large_json(client: httpx2.Client) -> None:
-    client.post("/api/v1/agents/@demo/echo/run", content=b'{"args": ' + b"[" * 200_000)
-    _run(client, args={"a": [[n] for n in range(200_000)]})
-
-
-def _mcp(url: str) -> Hostile:
-    def send(client: httpx2.Client) -> None:
-        server = [{"name": "flood", "url": url}]
-        answer = _run(client, "@hostile/pattern", query="x", args={"a": "a"}, mcp_servers=server)
-        if answer.status_code == 202:
-            client.get(f"/tasks/{answer.json()['task_id']}?wait=10")
-
-    return send
 
 
 @dataclass
@@ -124,9 +58,9 @@ class Caller:
             time.sleep(self.pause)
 
 
-def _medians(
-    stranger: httpx2.Client, other: httpx2.Client, hostile: Callable[[], Any] | None, seconds: float
-) -> list[float]:
+def _medians(stranger: httpx2.Client, other: httpx2.Client, seconds: float) -> list[float]:
+    """/healthz median and 95th percentile, another's run median and 95th percentile, in seconds."""
+
     def echo() -> None:
         task = _run(other, args={"n": 1}).raise_for_status().json()["task_id"]
         done = other.get(f"/tasks/{task}?wait=30").json()
@@ -135,8 +69,6 @@ def _medians(
     callers = [Caller(lambda: stranger.get("/healthz").raise_for_status(), 0.01), Caller(echo, 0.02)]
     until = time.monotonic() + seconds
     threads = [threading.Thread(target=caller.run, args=(until,)) for caller in callers]
-    if hostile is not None:
-        threads.append(threading.Thread(target=Caller(hostile, 0.0).run, args=(until,)))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -145,6 +77,21 @@ def _medians(
     for caller in callers:
         found += [statistics.median(caller.seconds), statistics.quantiles(caller.seconds, n=20)[18]]
     return found
+
+
+@contextmanager
+def hostile(name: str, base: str, key: str, seconds: float, mcp_url: str) -> Iterator[list[str]]:
+    """The hostile member at work for these seconds; the list holds how often it sent, once it has ended."""
+    command = [sys.executable, "-m", "tests.benchmarks.hostile_load", name, base, key, str(seconds), mcp_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        sent: list[str] = []
+        try:
+            yield sent
+            sent.append(process.stdout.readline().strip())
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -160,7 +107,7 @@ def _database(kind: str) -> Iterator[str]:
         server.stop()
 
 
-def _key(stack: Stack, database_url: str, name: str) -> str:
+def key_of_new_organisation(stack: Stack, database_url: str, name: str) -> str:
     """A key of a new organisation."""
     db = databases.opened(Settings(home=stack.home, database_url=database_url).database)
     with Store(db).begin() as tx:
@@ -179,6 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--database", choices=("sqlite", "postgres"), action="append")
+    parser.add_argument("--input", choices=INPUTS, action="append")
     given = parser.parse_args()
     for kind in given.database or ("sqlite", "postgres"):
         print(f"-- {kind}: ratio to idle, /healthz median and p95, another's run median and p95")
@@ -188,25 +136,27 @@ def main() -> int:
             tempfile.TemporaryDirectory() as folder,
             Stack(Path(folder), database_url=url, RUNYARD_REQUESTS_PER_MINUTE="0") as stack,
         ):
-            base, member, other = stack.url(), _key(stack, url, "hostile"), _key(stack, url, "other")
-            inputs: dict[str, Hostile] = {
-                "a pattern, 5,000 letters": _pattern, "60,000 unique objects": _unique,
-                "22 doubling references": _references, "250 KB of YAML": _yaml, "YAML aliases": _aliases,
-                "version ranges": _range, "JSON, deep and wide": _large_json,
-                "pages of 8 MB runs": _pages, "an MCP server without an end": _mcp(f"http://127.0.0.1:{flood.port}/mcp"),
-            }  # fmt: skip
+            base, member, other = (
+                stack.url(),
+                key_of_new_organisation(stack, url, "hostile"),
+                key_of_new_organisation(stack, url, "other"),
+            )
             with (
                 httpx2.Client(base_url=base, timeout=60) as stranger,
                 httpx2.Client(base_url=base, timeout=60, headers=_bearer(other)) as neighbour,
-                httpx2.Client(base_url=base, timeout=60, headers=_bearer(member)) as client,
             ):
-                _medians(stranger, neighbour, None, 2.0)  # warm
-                idle = _medians(stranger, neighbour, None, given.seconds)
-                print("   idle: " + ", ".join(f"{value * 1000:.1f} ms" for value in idle))
-                for name, send in inputs.items():
-                    beside = _medians(stranger, neighbour, partial(send, client), given.seconds)
+                _medians(stranger, neighbour, 3.0)  # warm
+                for name in given.input or INPUTS:
+                    idle = _medians(stranger, neighbour, given.seconds)
+                    with hostile(
+                        name, base, member, given.seconds, f"http://127.0.0.1:{flood.port}/mcp"
+                    ) as sent:
+                        beside = _medians(stranger, neighbour, given.seconds)
                     ratios = [b / i for b, i in zip(beside, idle, strict=True)]
-                    print(f"   {name:30s} " + "  ".join(f"{ratio:5.2f}" for ratio in ratios), flush=True)
+                    shown = "  ".join(
+                        f"{r:5.2f} ({b * 1000:5.1f} ms)" for r, b in zip(ratios, beside, strict=True)
+                    )
+                    print(f"   {name:12s} {shown}   sent {sent[0]}", flush=True)
     return 0
 
 

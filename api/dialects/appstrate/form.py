@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.datastructures import UploadFile
 
-from api import bodies, uploads
+from api import uploads
 from api.call import Call
 from api.dialects.appstrate import inputs, spool
 from common.domain.errors import InvalidRequest
@@ -20,14 +20,14 @@ async def read(call: Call, manifest: Mapping[str, Any]) -> tuple[dict[str, Any],
     """The judged input, and what a run tells of each stored file. Errors: those of `inputs` and `uploads`."""
     form = await uploads.read_form(call, spool.pieces(call))
     try:
-        given = await bodies.parse(form.fields["input"].encode(), "input") if form.fields.get("input") else {}
+        given = await call.parse(form.fields["input"].encode(), "input") if form.fields.get("input") else {}
         fields = inputs.file_fields(manifest)
         files = _renamed(_placed(form.files, fields))
         sizes: dict[str, list[tuple[str, int]]] = {}
         for name, upload in files:
             sizes.setdefault(name, []).append((upload.filename or "file", upload.size or 0))
         inputs.check_files(fields, sizes)
-        args = inputs.judged(given, manifest)
+        args = await call.apart(inputs.judged, given, manifest)
         stored = await uploads.store(call, files)
     finally:
         await form.close()

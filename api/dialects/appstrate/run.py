@@ -93,11 +93,11 @@ async def start_run(call: Call) -> Response:
     else:
         form.refuse_json(agent.manifest)
         given = await _lenient(call)
-        args = inputs.judged(given.get("input"), agent.manifest)
+        args = await call.apart(inputs.judged, given.get("input"), agent.manifest)
         model = _model_id(given)
     readiness.check(agent.kind, agent.manifest)
     _check_model(call, agent, model)
-    prepared = _prepared(call, agent, RunRequest(args=args, model=model), files)
+    prepared = await call.apart(_prepared, call, agent, RunRequest(args=args, model=model), files)
     return reply({"runId": await _store(call, prepared)})
 
 
@@ -110,7 +110,7 @@ async def _lenient(call: Call) -> dict[str, Any]:
     """The JSON body; an unreadable, missing or foreign one counts as an empty object (section 3)."""
     raw = await call.raw()
     try:
-        given = await bodies.parse(raw) if raw else {}
+        given = await call.parse(raw) if raw else {}
     except InvalidRequest as error:
         if error.code == "bad_json":
             return {}

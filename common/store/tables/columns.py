@@ -11,6 +11,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from common.domain import json_form
+from common.domain.json_text import JsonText
 
 metadata: MetaData = SQLModel.metadata
 
@@ -23,6 +24,8 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Any) -> str | None:
         """To the database."""
+        if isinstance(value, JsonText):
+            return value.text
         return None if value is None else dump(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:

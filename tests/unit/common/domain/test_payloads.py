@@ -38,7 +38,9 @@ def task(**values: Any) -> Task:
         "cost_micros": 2_500_000,
     }
     base |= {"created_at": 1_700_000_000.0, "updated_at": 1_700_000_002.0, "finished_at": 1_700_000_002.5}
-    return Task(**base | {"input": {"args": {"n": 1}}, "output": {"m": 2}} | values)
+    given = {"input": {"args": {"n": 1}}, "output": {"m": 2}} | values
+    stored = {f"stored_{name}": given.pop(name) for name in ("input", "output")}
+    return Task(**base | stored | given)
 
 
 def happening(type_: str = "run.completed", **data: Any) -> Happening:
@@ -81,7 +83,7 @@ def test_what_is_too_large_goes_without_its_result_and_says_so(render: Any) -> N
     told = told.get("object", told)
     assert told.get("resultTruncated") or told.get("output_truncated")
     assert "input" in told
-    huge = replace(large, input={"args": {"text": "é" * MOST_BYTES}})
+    huge = replace(large, stored_input={"args": {"text": "é" * MOST_BYTES}})
     assert len(render(huge, happening(), "full").encode()) <= MOST_BYTES
 
 

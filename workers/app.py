@@ -8,13 +8,14 @@ from celery.signals import celeryd_init
 
 from common import telemetry
 from common.broker.application import application
-from common.settings import load
+from common.services.start_checks import settings_for
+from common.store.start_checks import Process
 from common.umask import keep_files_private
 from workers import tasks
 from workers.pool import AsyncioPool, loop_started, loop_stopping
 from workers.runtime import Runtime
 
-settings = load()
+settings = settings_for(Process.WORKER)
 telemetry.configure(settings.log_level)
 app = application(settings)
 runtime = Runtime(settings, app)

@@ -253,6 +253,10 @@ def test_the_processes_themselves_end_with_2_and_one_sentence_and_the_doctor_wit
         assert ended.stderr.startswith("runyard ")
         assert PREFIX + name in ended.stderr
         assert ended.stderr.count("\n") == 1
+    if "workers" in modules:
+        celery = _run("celery", "-A", "workers.app", "worker", RUNYARD_BROKER_URL="memory://", **wrong)
+        assert celery.returncode == 2, celery.stderr
+        assert PREFIX + name in celery.stderr.splitlines()[-1]
     examined = _run("launch.cli", "doctor", **wrong)
     assert examined.returncode == 1
     assert "Traceback" not in examined.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import structlog
 import uvicorn
@@ -17,7 +18,9 @@ from api.state import State
 from common import descriptors, telemetry
 from common.costly import settle
 from common.domain.errors import ConfigurationError
-from common.settings import Settings, load
+from common.services.start_checks import settings_for
+from common.settings import Settings
+from common.store.start_checks import Process
 from common.umask import keep_files_private
 from runyard.loopback import exempt
 
@@ -29,6 +32,7 @@ class Server(uvicorn.Server):
     """A server that may serve on after SIGTERM, and answers its waiters and streams at once when it drains."""
 
     state: State | None = None
+    refused: ConfigurationError | None = None  # why the application could not start
     lame_duck_s = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -57,8 +61,11 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         server.state = state
         settle()
 
+    def refused(error: ConfigurationError) -> None:
+        server.refused = error
+
     config = uvicorn.Config(
-        build(settings, opened),
+        build(settings, opened, refused),
         host=settings.host,
         port=settings.port if port is None else port,
         loop=_available("uvloop", "asyncio"),
@@ -104,17 +111,25 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     exempt(os.environ)
     try:
-        settings = load()
+        settings = settings_for(Process.API)
         telemetry.configure(settings.log_level)
         descriptors.raise_limit()
         server = server_of(settings)
     except ConfigurationError as error:
-        sys.exit(f"runyard api: {error.message}")
+        _refuse(error)
     structlog.get_logger("runyard.api").info("The api starts.", action="start", url=settings.base_url)
     signal.signal(signal.SIGTERM, server.handle_exit)
     server.run()
+    if server.refused is not None:
+        _refuse(server.refused)
     if not server.started:
         sys.exit(3)
+
+
+def _refuse(error: ConfigurationError) -> NoReturn:
+    """The settings cannot work: the last line says why, and the launcher does not start this process again."""
+    print(f"runyard api: {error.message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

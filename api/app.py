@@ -46,8 +46,13 @@ class _AgentConvertor(StringConvertor):
 register_url_convertor("agent", _AgentConvertor())
 
 
-def build(settings: Settings, on_open: Callable[[State], None] | None = None) -> ASGIApp:
-    """The application for these settings; `on_open` is told of the state once it is open."""
+def build(
+    settings: Settings,
+    on_open: Callable[[State], None] | None = None,
+    on_refused: Callable[[ConfigurationError], None] | None = None,
+) -> ASGIApp:
+    """The application for these settings; `on_open` gets the state once it is open, `on_refused` the error of
+    settings with which it cannot be opened."""
 
     pages = [Route(f"/{name}/", _without_slash) for name in ("console", "docs")]
     routes = [*routes_of(operations()), *openapi.routes(operations(), settings.path_prefix), *pages]
@@ -55,7 +60,12 @@ def build(settings: Settings, on_open: Callable[[State], None] | None = None) ->
     app.router.redirect_slashes = False
 
     async def open_() -> State:
-        state = app.state.runyard = await State.open(settings)
+        try:
+            state = app.state.runyard = await State.open(settings)
+        except ConfigurationError as error:
+            if on_refused is not None:
+                on_refused(error)
+            raise
         if on_open is not None:
             on_open(state)
         return state

@@ -7,12 +7,11 @@ console's own.
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from common.domain.errors import ConfigurationError
+from common.domain import origins
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 #: What pages may read of an answer, besides what browsers show anyway.
@@ -26,29 +25,14 @@ _REMEMBERED_S: Final = 600
 
 def answering(app: ASGIApp, allowed: str) -> ASGIApp:
     """`app`, which also answers preflights of these comma-separated origins. Raises `ConfigurationError`."""
-    origins = [origin.strip().rstrip("/") for origin in allowed.split(",") if origin.strip()]
-    if not origins:
+    allowed_origins = origins.parse(allowed)
+    if not allowed_origins:
         return app
-    for origin in origins:
-        _check(origin)
     return CORSMiddleware(
         app,
-        allow_origins=origins,
+        allow_origins=allowed_origins,
         allow_methods=_METHODS,
         allow_headers=["*"],
         expose_headers=_EXPOSED,
         max_age=_REMEMBERED_S,
     )
-
-
-def _check(origin: str) -> None:
-    parts = urlsplit(origin)
-    whole = (
-        parts.scheme in ("http", "https")
-        and parts.netloc
-        and not (parts.path or parts.query or parts.fragment)
-    )
-    if origin != "*" and not whole:
-        raise ConfigurationError(
-            f"RUNYARD_ALLOWED_ORIGINS: {origin!r} is no origin; write https://host, or http://host:port."
-        )

@@ -20,6 +20,9 @@ from common.domain.errors import ConfigurationError
 from common.domain.single_sign_on import SignOnRules
 
 PREFIX = "RUNYARD_"
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+#: Names that were compose.yaml's own once, and what it reads now.
+_OF_COMPOSE = {"RUNYARD_BIND": "PUBLISH_ADDRESS", "RUNYARD_MEMORY": "CONTAINER_MEMORY"}
 
 
 def _cap(kind: str) -> Any:
@@ -242,6 +245,18 @@ class Settings(BaseSettings):
     def _check_public_url(cls, value: str) -> str:
         return addresses.base_url(value)
 
+    @field_validator("model_base_url", "anthropic_base_url", "google_base_url", "jwt_jwks_url")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        return addresses.http_url(value)
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_level(cls, value: str) -> str:
+        if value.lower() not in _LOG_LEVELS:
+            raise ValueError(f"{value!r} is no level; write {', '.join(_LOG_LEVELS)}")
+        return value.lower()
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
@@ -341,10 +356,12 @@ class Settings(BaseSettings):
 def load(**overrides: Any) -> Settings:
     """The settings of this process; `ConfigurationError` names an unknown or impossible one."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    given = {*os.environ, *(name.upper() for name in dotenv_values(".env"))}
-    unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+    unknown = sorted(name for name in _given() if name.startswith(PREFIX) and name not in known)
     if unknown:
-        raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+        renamed = "".join(f" {name} is {_OF_COMPOSE[name]} now." for name in unknown if name in _OF_COMPOSE)
+        raise ConfigurationError(
+            f"Unknown setting {', '.join(unknown)}.{renamed} Known: {', '.join(sorted(known))}."
+        )
     try:
         settings = Settings(**overrides)
         _ = settings.sign_on  # refused now rather than at the first sign-in
@@ -358,3 +375,13 @@ def load(**overrides: Any) -> Settings:
         name = PREFIX + str(first["loc"][0]).upper()
         message = first["msg"].removeprefix("Value error, ").removesuffix(".")
         raise ConfigurationError(f"{name}: {message}.", field=name) from None
+
+
+def _given() -> set[str]:
+    """The names in the environment and in `.env`."""
+    try:
+        return {*os.environ, *(name.upper() for name in dotenv_values(".env"))}
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(
+            f".env cannot be read ({error}): make it a UTF-8 text of this user."
+        ) from None

@@ -21,7 +21,7 @@ class Spec:
     `ready` tells whether it serves (None: as soon as it runs). A `once` child does its work and ends with 0.
     `stop_order`: lower ones are stopped first, and have `grace` seconds for it. `mend` is tried when the
     child keeps dying: it may change what is wrong and says what it did. A child without a `log` speaks on
-    the terminal.
+    the terminal. `runs_agents`: its exit code may be that of an agent's code.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Spec:
     grace: float = 10.0
     fds: Sequence[int] = ()
     mend: Callable[[], str | None] | None = None
+    runs_agents: bool = False
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Child:
     due: float | None = None  # when to start it again
     is_ready: bool = False
     exit_code: int | None = None
+    _log_start: int = 0  # where this life's lines begin in the log
 
     @property
     def name(self) -> str:
@@ -62,6 +64,7 @@ class Child:
         """Start it; OSError if its program cannot be run."""
         if self.spec.log:
             _rotate(self.spec.log)
+            self._log_start = self.spec.log.stat().st_size if self.spec.log.exists() else 0
         self.process = process.spawn(self.spec.argv, log=self.spec.log, env=self.spec.env, fds=self.spec.fds)
         self.started, self.due, self.exit_code = time.monotonic(), None, None
         self.is_ready = self.spec.ready is None and not self.spec.once
@@ -88,11 +91,11 @@ class Child:
         return self.is_ready
 
     def last_lines(self, count: int = 15) -> list[str]:
-        """The end of its log."""
+        """The end of its log, as far as its present or last life wrote it."""
         if self.spec.log is None or not self.spec.log.exists():
             return []
         with self.spec.log.open("rb") as file:
-            file.seek(max(0, self.spec.log.stat().st_size - 16_384))
+            file.seek(max(self._log_start, self.spec.log.stat().st_size - 16_384))
             return file.read().decode(errors="replace").strip().splitlines()[-count:]
 
 

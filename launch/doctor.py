@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from common.broker.application import application, write
-from common.domain.errors import RunyardError
+from common.domain.addresses import masked
+from common.domain.errors import InvalidRequest, RunyardError
 from common.domain.outages import diagnose
 from common.files import FileStore
-from common.services.model_choice import LOCAL
+from common.services.model_choice import LOCAL, check_name
 from common.services.model_choice import check as check_model
+from common.services.start_checks import problems
 from common.settings import Settings
 from common.store import migrate
 from common.store.database import Database
@@ -60,17 +62,21 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
         return
     if home is not None:
         settings = settings.model_copy(update={"home": home})
-    yield Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")
+    refused = [Finding("settings", Verdict.BAD, problem.message) for problem in problems(settings)]
+    yield from refused or [Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")]
     parts: dict[str, Callable[[Settings], tuple[Verdict, str]]] = {
         "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files,
-        "datastores": _datastores, "model": _model, "open": _exposure,
+        "datastores": _datastores, "model": _model,
     }  # fmt: skip
     for part, check in parts.items():
         try:
             verdict, told = check(settings)
         except (StartProblem, RunyardError, OSError) as problem:
             verdict, told = Verdict.BAD, str(problem)
+        except Exception as problem:  # noqa: BLE001 - a doctor reports what it cannot examine
+            verdict, told = Verdict.BAD, f"{type(problem).__name__}: {masked(str(problem))}"
         yield Finding(part, verdict, told)
+    yield from _exposures(settings)
 
 
 def _home(settings: Settings) -> tuple[Verdict, str]:
@@ -78,16 +84,19 @@ def _home(settings: Settings) -> tuple[Verdict, str]:
     if not home.is_dir():
         return Verdict.ODD, f"{home} is not there yet; the first start makes it"
     if not os.access(home, os.W_OK | os.X_OK):
-        return Verdict.BAD, f"{home} cannot be written by this user"
+        given = "RUNYARD_SECRET_KEY, RUNYARD_JWT_SECRET, RUNYARD_FILES_URL and RUNYARD_DATABASE_URL"
+        return Verdict.ODD, f"{home} cannot be written by this user: give {given}, or make it writable"
     if (open_ := exposure.of_home(home)) is not None:
         return Verdict.BAD, open_
     return Verdict.GOOD, "writable, and this user's alone"
 
 
-def _exposure(settings: Settings) -> tuple[Verdict, str]:
-    if found := list(exposure.of_settings(settings)):
-        return Verdict.ODD, "; ".join(found)
-    return Verdict.GOOD, "nothing is opened beyond the defaults"
+def _exposures(settings: Settings) -> Iterator[Finding]:
+    found = list(exposure.of_settings(settings))
+    for one in found:
+        yield Finding("open", Verdict.GOOD if one.intended else Verdict.ODD, one.text)
+    if not found:
+        yield Finding("open", Verdict.GOOD, "nothing is opened beyond the defaults")
 
 
 def _database(settings: Settings) -> tuple[Verdict, str]:
@@ -169,7 +178,11 @@ def _files(settings: Settings) -> tuple[Verdict, str]:
 def _model(settings: Settings) -> tuple[Verdict, str]:
     name = settings.model
     if name and name != LOCAL:
-        check_model(settings, name)
+        check_name(settings, name)
+        try:
+            check_model(settings, name)
+        except InvalidRequest as refusal:  # processes start all the same: it is their runs that are refused
+            return Verdict.ODD, f"{refusal.message} Until then runs that need it are refused."
     if settings.model_base_url:
         return _endpoint(settings)
     if name in ("", LOCAL):

@@ -59,10 +59,12 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
     with opened() as (store, _):
         with store.read() as conn:
             person = members.person_by_email(conn, emails.normalised(email))
+            places = members.organisations_of(conn, person["id"]) if person else []
         if person is None:
             fail(f"There is no account for {email}.")
             return
-        passwords.check(password, "password", person["email"], [person["name"]])
+        about = [person["name"], *(str(place["name"]) for place in places)]
+        passwords.check(password, "password", person["email"], about)
         with store.begin() as tx:
             logins.change_password(tx, person["id"], passwords.hashed(password), None, OPERATOR)
     typer.echo(f"The password of {person['email']} is set; they must change it when they sign in.")

@@ -66,7 +66,7 @@ class Plan:
     def _worker(self, number: int) -> Spec:
         spec = self._module("worker" if number == 1 else f"worker-{number}", "workers")
         # It hands its runs back first, while the others can still take and show them.
-        return replace(spec, stop_order=_FIRST, grace=self.settings.drain_seconds + 5)
+        return replace(spec, stop_order=_FIRST, grace=self.settings.drain_seconds + 5, runs_agents=True)
 
     def _valkey(self) -> Spec:
         file = self.home.path / URL_FILE

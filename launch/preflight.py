@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from pathlib import Path
 
 from common.domain.addresses import masked
 from common.domain.errors import ConfigurationError
@@ -21,6 +20,14 @@ def read_settings() -> Settings:
         return load()
     except ConfigurationError as error:
         raise SettingsProblem(error.message) from None
+
+
+def check_start(settings: Settings) -> None:
+    """`SettingsProblem` for settings with which one of the processes would not start."""
+    from common.services.start_checks import problems  # imports Celery, which most commands do not need
+
+    for problem in problems(settings):
+        raise SettingsProblem(problem.message)
 
 
 def with_port(settings: Settings) -> Settings:
@@ -55,8 +62,13 @@ def _port_problem(host: str, port: int, error: OSError) -> str:
 
 def check_database(settings: Settings) -> None:
     """`StartProblem` if the database does not answer."""
+    from common.store.start_checks import check_database
+
+    try:
+        check_database(settings)
+    except ConfigurationError as error:
+        raise SettingsProblem(error.message) from None
     if settings.database.startswith("sqlite"):
-        _check_sqlite(settings.database)
         return
     import psycopg
 
@@ -67,11 +79,3 @@ def check_database(settings: Settings) -> None:
     except psycopg.Error as error:
         reason = masked(" ".join(str(error).split()))
         raise StartProblem(f"The database does not answer ({reason}). Check RUNYARD_DATABASE_URL.") from None
-
-
-def _check_sqlite(url: str) -> None:
-    file = Path(url.partition("///")[2].partition("?")[0])
-    if not file.parent.is_dir():
-        raise SettingsProblem(
-            f"The folder of the database {file} does not exist. Create it, or change RUNYARD_DATABASE_URL."
-        )

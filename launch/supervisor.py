@@ -15,6 +15,7 @@ from launch.signals import STOP, Signals, caught
 
 _LOOK_EVERY = 0.1  # seconds between readiness checks while a stage starts
 _PATIENCE = 10.0  # seconds until a stage that is not ready yet is mentioned, and again
+_LINES_SHOWN = 8  # of the log of a child that ends again and again
 _IDLE = 2.0  # seconds between looks when everything runs; a child's end wakes us at once
 
 KILLED = 130  # exit code after a second Ctrl-C, as shells have it
@@ -125,9 +126,9 @@ class Supervisor:
                 self._tell_ready(child)
                 return
             raise GivenUp(f"{child.name} failed: {_reason(child, code)}", child.last_lines(), code_for(code))
-        if code == CANNOT_WORK and child.name.startswith("worker") and not _explained(child):
+        if code == CANNOT_WORK and child.spec.runs_agents and not _explained(child):
             code = 1  # an agent that ended its worker with this very code says nothing about the settings
-        child.restarts = child.restarts.after(child.lived, code)
+        child.restarts = child.restarts.after(child.lived, code, own_code=not child.spec.runs_agents)
         if child.restarts.deaths == 2 and child.spec.mend and (mended := child.spec.mend()):
             self._console.print(f"  {child.name}: {mended}", style="yellow")
         if child.restarts.given_up:
@@ -136,6 +137,13 @@ class Supervisor:
                 f"{child.name} ended{times}: {_reason(child, code)}", child.last_lines(), code_for(code)
             )
         child.due = time.monotonic() + child.restarts.delay
+        self._report_end(child, code)
+
+    def _report_end(self, child: Child, code: int) -> None:
+        """Say that a child is started again, and when it ends repeatedly also what it wrote last."""
+        if child.restarts.repeated:
+            for line in child.last_lines(_LINES_SHOWN):
+                self._console.print(f"  | {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
         self._console.print(
             f"  {child.name} ended ({_how(code)}); starting it again in {child.restarts.delay:g} s "
             f"· {child.spec.log}",

@@ -34,6 +34,7 @@ def up(workers: int = 1, demo: bool = False, once: bool = False) -> int:
 
 def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
     settings = preflight.read_settings()
+    preflight.check_start(settings)
     home = open_home(settings.home)
     with locked(home):
         settings = preflight.with_port(settings)

@@ -11,7 +11,8 @@ import structlog
 from common import telemetry
 from common.costly import settle
 from common.domain.errors import ConfigurationError
-from common.settings import load
+from common.services.start_checks import settings_for
+from common.store.start_checks import Process
 from common.umask import keep_files_private
 from runyard.loopback import exempt
 from scheduler.loop import Loop
@@ -22,7 +23,7 @@ def main() -> None:
     """Run the duties until SIGTERM or SIGINT."""
     exempt(os.environ)
     try:
-        settings = load()
+        settings = settings_for(Process.SCHEDULER)
         telemetry.configure(settings.log_level)
         runtime = Runtime(settings)
     except ConfigurationError as error:

@@ -13,7 +13,8 @@ import structlog
 from celery.beat import Scheduler
 
 from common.domain.errors import ConfigurationError
-from common.settings import load
+from common.services.start_checks import settings_for
+from common.store.start_checks import Process
 from scheduler.loop import Loop
 from scheduler.runtime import Runtime
 
@@ -34,7 +35,7 @@ class RunyardScheduler(Scheduler):  # type: ignore[misc]
     def setup_schedule(self) -> None:
         """Open what the duties need and begin; beat calls this where it does not only introspect."""
         try:
-            self._runtime = Runtime(load())
+            self._runtime = Runtime(settings_for(Process.SCHEDULER))
         except ConfigurationError as error:
             sys.stderr.write(f"runyard scheduler: {error.message}\n")
             sys.exit(2)

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 from celery.signals import celeryd_init
 
 from common import telemetry
 from common.broker.application import application
+from common.domain.errors import ConfigurationError
+from common.services.start_checks import CHECKS
 from common.settings import load
+from common.store import start_checks
 from common.umask import keep_files_private
 from workers import tasks
 from workers.pool import AsyncioPool, loop_started, loop_stopping
 from workers.runtime import Runtime
 
-settings = load()
-telemetry.configure(settings.log_level)
-app = application(settings)
+
+def refuse(error: ConfigurationError) -> NoReturn:
+    """The settings cannot work: the last line says why, and the launcher does not start this process again."""
+    sys.stderr.write(f"runyard worker: {error.message}\n")
+    sys.exit(2)
+
+
+try:
+    settings = load()
+    telemetry.configure(settings.log_level)
+    app = application(settings)
+except ConfigurationError as problem:
+    refuse(problem)
 runtime = Runtime(settings, app)
 tasks.register(app, runtime)
 
 
 def _begin(**_: Any) -> None:
-    keep_files_private()  # in a worker's process alone, and not where this module is only read
+    """In a worker's process alone, and not where this module is only read (beat, `celery inspect`)."""
+    keep_files_private()
+    try:
+        start_checks.run(CHECKS, settings, start_checks.Process.WORKER)
+    except ConfigurationError as problem:
+        refuse(problem)
 
 
 def _start(pool: AsyncioPool, **_: Any) -> Any:

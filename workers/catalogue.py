@@ -24,6 +24,7 @@ from common.services import agents as service
 from common.services import manifests as service_manifests
 from common.services import tools
 from common.services.manifests import PLAIN, PublishRules
+from common.services.start_checks import missing_agents
 from common.store import agents as store
 from common.store.registered_tools import Tool
 from common.store.transaction import Store
@@ -195,9 +196,7 @@ def _named(source: str) -> Iterator[None]:
             and error.name
             and f"{source}.".startswith(f"{error.name}.")
         ):
-            raise ConfigurationError(
-                f"RUNYARD_AGENTS: there is no module, file or folder {source!r}."
-            ) from None
+            raise missing_agents(source) from None
         ordinary = error if isinstance(error, Exception) else abnormal(error)
         raise _Broken(f"{source}{_line(error)}: {summary(ordinary)}") from error
 

@@ -16,6 +16,7 @@ from common.broker.application import consume
 from common.broker.doorbell import Doorbell
 from common.costly import settle
 from common.descriptors import raise_limit
+from common.domain.errors import ConfigurationError
 from common.domain.sealing import Sealer
 from common.outbound import GuardedClient, OutboundPolicy
 from common.services import identity
@@ -41,9 +42,17 @@ class Runtime:
         self._app = app
         self.engine: Engine | None = None
         self.deliverer: Deliverer | None = None
+        self.refused: ConfigurationError | None = None  # why it could not start
 
     async def start(self, pool: AsyncioPool) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
+        try:
+            await self._start(pool)
+        except ConfigurationError as error:
+            self.refused = error
+            raise
+
+    async def _start(self, pool: AsyncioPool) -> None:
         settings = self.settings
         loop, guard = asyncio.get_running_loop(), LoopGuard()
         guard.install(loop)

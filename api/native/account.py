@@ -285,7 +285,9 @@ async def change_password(call: Call) -> Response:
         raise Unauthorized("The present password is wrong.", code="wrong_password", field="current")
     if body.new == body.current:
         raise InvalidRequest("The new password is the present one.", code="same_password", field="new")
-    await sign_in.check_new(call, body.new, "new", person.email, person.name)
+    places = await call.state.reader.one(lambda conn: members.organisations_of(conn, person.user_id))
+    names = [str(place["name"]) for place in places]
+    await sign_in.check_new(call, body.new, "new", person.email, person.name, *names)
     fresh = await sign_in.hash_password(call, body.new)
     await call.state.write(
         service.change_password, person.user_id, fresh, person.token_hash, call.principal.actor

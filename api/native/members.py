@@ -303,7 +303,9 @@ async def accept_invitation(call: Call) -> Response:
     invitation, person = await _looked_up(call, body.token)
     email, proved = invitation["email"], None
     if person is None:
-        await sign_in.check_new(call, body.password, "password", email, body.name)
+        await sign_in.check_new(
+            call, body.password, "password", email, body.name, str(invitation["organisation"])
+        )
         kept = await sign_in.hash_password(call, body.password)
     else:
         proved = await sign_in.prove(call, email, body.password, body.code, _account_exists())

@@ -76,6 +76,20 @@ def base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def http_url(url: str) -> str:
+    """The same http(s) URL; `ValueError`, which does not quote it, unless it is one with a host."""
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or " " in url:
+        raise ValueError("it is no http:// or https:// URL with a host")
+    return url
+
+
 def bracketed(host: str) -> str:
     """The host as it stands in a URL: an IPv6 address in brackets, the % of its zone escaped."""
     return f"[{host.replace('%', '%25')}]" if ":" in host else host

@@ -33,7 +33,8 @@ class Sealer:
         keys = [part.strip() for part in key.split(",") if part.strip()]
         if not keys or any(len(part) < 16 for part in keys):
             raise ConfigurationError(
-                "RUNYARD_SECRET_KEY needs 16 characters or more; `runyard up` makes one.",
+                "RUNYARD_SECRET_KEY needs 16 characters or more in each of its keys; leave it empty to have one made "
+                "in the home.",
                 field="RUNYARD_SECRET_KEY",
             )
         self._first = Fernet(_derived(keys[0]))

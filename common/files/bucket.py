@@ -52,6 +52,8 @@ class BucketFileStore(FileStore):
         endpoint = options.get("endpoint") or _environment(
             "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"
         )
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise _misconfigured("its endpoint must begin with http:// or https://")
         store = S3Store(
             bucket,
             prefix=unquote(parts.path).strip("/") or None,
@@ -140,7 +142,7 @@ def _environment(*names: str) -> str | None:
 
 
 def _misconfigured(problem: str) -> ConfigurationError:
-    return ConfigurationError(f"The file store's URL: {problem}.", field="RUNYARD_FILES_URL")
+    return ConfigurationError(f"RUNYARD_FILES_URL: {problem}.", field="RUNYARD_FILES_URL")
 
 
 def _key(sha256: str) -> str:

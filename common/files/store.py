@@ -80,7 +80,7 @@ class FileStore(ABC):
             return BucketFileStore.from_url(url)
         if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or not parts.path:
             raise ConfigurationError(
-                "The file store must be a folder, file:///folder or s3://bucket/prefix.",
+                "RUNYARD_FILES_URL must be a folder, file:///folder or s3://bucket/prefix.",
                 field="RUNYARD_FILES_URL",
             )
         from common.files.folder import FolderFileStore

@@ -42,9 +42,20 @@ def check(settings: Settings, name: str, environ: Mapping[str, str] = os.environ
 
     A provider's own list of names is its own: a name it does not know fails the run when it is asked.
     """
+    provider = check_name(settings, name)
+    if provider and not any(environ.get(key) for key in KEYS[provider]):
+        raise InvalidRequest(
+            f"The model {name!r} needs a key: set {' or '.join(KEYS[provider])} where the api and the workers run.",
+            code="model_key_missing",
+            field="model",
+        )
+
+
+def check_name(settings: Settings, name: str) -> str:
+    """The provider whose key a model needs, "" for none. `InvalidRequest` unknown_model where none has the name."""
     provider, _, bare = name.partition(":")
     if name == LOCAL or (settings.model_base_url and provider not in OWN_PROTOCOL):
-        return
+        return ""
     if provider not in KEYS or not bare:
         raise InvalidRequest(
             f"There is no model {name!r} here. Name one as openai:…, anthropic:… or google:…; any other name needs "
@@ -52,12 +63,7 @@ def check(settings: Settings, name: str, environ: Mapping[str, str] = os.environ
             code="unknown_model",
             field="model",
         )
-    if not any(environ.get(key) for key in KEYS[provider]):
-        raise InvalidRequest(
-            f"The model {name!r} needs a key: set {' or '.join(KEYS[provider])} where the api and the workers run.",
-            code="model_key_missing",
-            field="model",
-        )
+    return provider
 
 
 def model_name(settings: Settings, manifest: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from common.domain.errors import ConfigurationError
-from common.domain.sealing import new_key
+from common.domain.sealing import Sealer, new_key
 from common.settings import Settings
 
 SECRET_KEY: Final = "secret.key"  # noqa: S105 - the name of a file
@@ -24,21 +24,38 @@ def kept(file: Path, fresh: str) -> str:
 
     Raises `ConfigurationError` for a file that is empty.
     """
-    text = _read(file)
+    text = existing(file)
     if text is None:
         file.parent.mkdir(parents=True, exist_ok=True)
         write(file, fresh, replace=False)
-        text = _read(file)
+        text = existing(file)
     if text is None:
-        raise ConfigurationError(f"{file} is empty; remove it to have a new one made.")
+        raise ConfigurationError(f"{file} was removed while it was made: start again.")
     return text
 
 
-def _read(file: Path) -> str | None:
+def check_secret_key(settings: Settings) -> None:
+    """Refuse a key that cannot seal, without making one: `ConfigurationError`."""
+    key = settings.secret_key or existing(settings.home / SECRET_KEY)
+    if key is not None:
+        Sealer(key)
+
+
+def existing(file: Path) -> str | None:
+    """The secret in `file`; None where there is no file. Raises `ConfigurationError` for a file without a text."""
     try:
-        return file.read_text().strip() or None
-    except FileNotFoundError:
+        text = file.read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except UnicodeDecodeError:
+        text = ""
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} cannot be read ({error.strerror or error}): give it to this user."
+        ) from None
+    if not text:
+        raise ConfigurationError(f"{file} is empty or no text; remove it to have a new one made.")
+    return text
 
 
 def write(file: Path, text: str, replace: bool) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 
 from common.domain.errors import ConfigurationError
 from common.domain.sealing import SealBroken
-from common.store import key_files
+from common.store import key_files, start_checks
 from common.store.database import Database
 from common.store.outages import sqlstate
 from common.store.tables import metadata
@@ -143,6 +143,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         settings = load()
+        start_checks.run(start_checks.CHECKS, settings, start_checks.Process.MIGRATE)
         settings.home.mkdir(parents=True, exist_ok=True)
         db = Database(settings.database)
         try:

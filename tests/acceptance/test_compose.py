@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
 import sys
 import time
 import urllib.error
@@ -15,31 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from launch import process
 from launch.ports import free_port
+from tests import compose_file
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNYARD = Path(sys.executable).parent / "runyard"
-DEFAULT = re.compile(r"\$\{(\w+):-((?:[^{}]|\{[^{}]*\})*)\}")
-REQUIRED = re.compile(r"\$\{(\w+):\?[^}]*\}")
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(150)]
-
-
-def _services() -> dict[str, Any]:
-    """The services that run Runyard's own image, as the file has them after its merges."""
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    return {name: service for name, service in services.items() if service.get("image") == "runyard"}
-
-
-def _settings(service: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
-    """A service's environment, `${NAME:-default}` and `${NAME:?required}` filled in as compose does."""
-    fill = lambda found: given.get(found[1]) or found[2]  # noqa: E731
-    filled = {name: DEFAULT.sub(fill, str(text)) for name, text in service["environment"].items()}
-    return {name: REQUIRED.sub(lambda found: given[found[1]], text) for name, text in filled.items()}
 
 
 class Installation:
@@ -50,13 +33,13 @@ class Installation:
         self.home.mkdir()
         self.given = given | {"RUNYARD_AGENTS": str(ROOT / "examples")}
         self.processes = {}
-        for name, service in _services().items():
+        for name, service in compose_file.own_services().items():
             env = {k: v for k, v in os.environ.items() if not k.startswith("RUNYARD_")}
-            env |= _settings(service, self.given)
+            env |= compose_file.environment(service, self.given)
             env |= {
                 "RUNYARD_HOME": str(self.home),
                 "RUNYARD_PORT": str(self.port),
-            }  # what the image and ports: say
+            }  # as this machine is laid out
             log = folder / f"{name}.log"
             self.processes[name] = process.spawn([RUNYARD, *service["command"]], log=log, env=env, cwd=folder)
             if name == "migrate":  # the others depend on its success
@@ -100,75 +83,11 @@ def installation(
             "RUNYARD_DATABASE_URL": fresh_database(),
             "RUNYARD_REDIS_URL": valkey_url,
             "RUNYARD_BROKER_URL": broker,
-            "POSTGRES_PASSWORD": "unused: the address has one",
+            **dict.fromkeys(compose_file.PASSWORDS, "unused: the addresses have their own"),
         },
     )
     yield started
     started.stop()
-
-
-def test_the_file_starts_an_api_a_worker_and_a_scheduler_behind_the_migration() -> None:
-    services = _services()
-    assert list(services) == ["migrate", "api", "worker", "scheduler"]
-    assert [s["command"] for s in services.values()] == [["migrate"], ["api"], ["worker"], ["scheduler"]]
-    for name in ("api", "worker", "scheduler"):
-        assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
-        assert (
-            services[name]["volumes"] == services["migrate"]["volumes"]
-        )  # one home: one key, the same secrets
-
-
-def test_the_file_has_no_password_and_opens_nothing_to_other_machines() -> None:
-    text = (ROOT / "compose.yaml").read_text()
-    services = yaml.safe_load(text)["services"]
-    assert services["api"]["ports"] == ["${RUNYARD_BIND:-127.0.0.1}:${RUNYARD_PORT:-8000}:8000"]
-    assert [name for name, service in services.items() if "ports" in service] == ["api"]
-    for name in ("postgres", "valkey", "rabbitmq"):
-        assert services[name]["networks"] == ["servers"], "nobody but the processes reaches it"
-        assert set(REQUIRED.findall(str(services[name]["environment"]))), "its password has to be given"
-    assert not re.search(r"://\w+:(?!\$)[^/@<\s]+@", text), "a password stands in an address"
-    for service in _services().values():
-        assert service["read_only"]
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service["mem_limit"]
-
-
-def test_its_passwords_are_made_once_and_are_the_users_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "deploy"
-    folder.mkdir()
-    script = folder / "secrets.sh"
-    script.write_text((ROOT / "deploy" / "secrets.sh").read_text())
-    env = tmp_path / ".env"
-    env.write_text("RUNYARD_MODEL=local\n")
-    env.chmod(0o644)
-    for _ in range(2):
-        subprocess.run(["sh", script], check=True)
-        lines = dict(line.split("=") for line in env.read_text().splitlines())
-        made = {lines[name] for name in ("POSTGRES_PASSWORD", "VALKEY_PASSWORD", "RABBITMQ_PASSWORD")}
-        assert len(made) == 3
-        assert {len(password) for password in made} == {48}
-    assert len(lines) == 4, "what is there stays, and is not written twice"
-    assert env.stat().st_mode & 0o777 == 0o600
-
-
-def test_an_env_file_without_an_end_of_line_keeps_its_last_value_and_an_empty_password_is_made(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "deploy").mkdir()
-    script = tmp_path / "deploy" / "secrets.sh"
-    script.write_text((ROOT / "deploy" / "secrets.sh").read_text())
-    env = tmp_path / ".env"
-    env.write_text("POSTGRES_PASSWORD=\nOPENAI_API_KEY=1")
-    subprocess.run(["sh", script], check=True)
-    lines = dict(line.split("=") for line in env.read_text().splitlines())
-    assert lines["OPENAI_API_KEY"] == "1"
-    assert len(lines["POSTGRES_PASSWORD"]) == 48
-    assert len(env.read_text().splitlines()) == 4
-
-
-def test_what_is_secret_does_not_reach_an_image() -> None:
-    assert {".env", ".env.*", "**/*.pem", "**/*.key"} <= set((ROOT / ".dockerignore").read_text().split())
 
 
 def test_its_processes_complete_a_run_now_and_one_by_schedule_and_stop_in_order(

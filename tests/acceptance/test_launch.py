@@ -81,6 +81,46 @@ class TestSupervisor:
         assert code == 2
         assert said.strip().splitlines()[-1] == "api ended: RUNYARD_MODEL: no such provider."
 
+    def test_it_is_not_started_again_and_what_runs_beside_it_is_stopped_in_order(
+        self, supervise: Supervise, tmp_path: Path
+    ) -> None:
+        trap = "trap 'echo {} >> stopped; exit 0' TERM; touch {}.up; while :; do sleep 0.05; done"
+        refused = "while [ ! -e broker.up ] || [ ! -e worker.up ]; do sleep 0.05; done; echo x >> lives; "
+        code, said = supervise(
+            {"name": "broker", "command": trap.format("broker", "broker"), "order": 2},
+            {"name": "worker", "command": trap.format("worker", "worker"), "order": 1, "runs_agents": True},
+            {"name": "api", "command": refused + "echo 'runyard api: RUNYARD_ALLOWED_ORIGINS: no.'; exit 2"},
+        ).end()
+        assert code == 2
+        assert said.strip().splitlines()[-1] == "api ended: runyard api: RUNYARD_ALLOWED_ORIGINS: no."
+        assert "starting it again" not in said
+        assert (tmp_path / "lives").read_text() == "x\n"
+        assert (tmp_path / "stopped").read_text().split() == ["worker", "broker"]
+
+    def test_a_child_that_dies_again_and_again_shows_its_last_lines_with_growing_pauses(
+        self, supervise: Supervise
+    ) -> None:
+        code, said = supervise({"name": "api", "command": "echo the reason; exit 3"}).end()
+        assert code == 1
+        lines = [line.strip() for line in said.splitlines()]
+        pauses = [line.split(" again in ")[1].split(" s")[0] for line in lines if "starting it again" in line]
+        assert pauses == ["0.5", "1", "2", "4"]
+        assert lines.count("| the reason") == 3, "before the second, third and fourth pause"
+        assert lines[-1] == "api ended again and again, 5 times now: exit code 3"
+        assert lines[-2] == "the reason"
+
+    def test_what_an_earlier_life_said_does_not_explain_the_end_of_this_one(
+        self, supervise: Supervise, tmp_path: Path
+    ) -> None:
+        (tmp_path / "worker.log").write_text("runyard worker: RUNYARD_AGENTS: of yesterday.\n")
+        command = f"echo x >> lives; [ $(wc -l < lives) -gt 1 ] && {SLEEPS}; exit 2"
+        supervisor = supervise({"name": "worker", "command": command, "runs_agents": True})
+        supervisor.until(UP)
+        wait_until(lambda: (tmp_path / "lives").exists() and (tmp_path / "lives").read_text().count("x") == 2)
+        code, said = supervisor.end(signal.SIGTERM)
+        assert code == 0
+        assert "of yesterday" not in said
+
     def test_migrations_that_fail_show_the_end_of_their_log(self, supervise: Supervise) -> None:
         code, said = supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}).end()
         assert code == 1
@@ -301,11 +341,19 @@ def test_without_weights_the_stand_in_serves_and_says_so(tmp_path: Path) -> None
 
 
 class TestCommand:
-    def test_a_start_that_cannot_work_is_one_sentence_and_no_traceback(self, home: Path) -> None:
-        env = {**os.environ, "RUNYARD_HOME": str(home), "RUNYARD_PORT": "http"}
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("RUNYARD_PORT", "http"), ("RUNYARD_ALLOWED_ORIGINS", "null"), ("RUNYARD_AGENTS", "/nowhere")],
+    )
+    def test_a_start_that_cannot_work_is_one_sentence_and_no_traceback(
+        self, home: Path, name: str, value: str
+    ) -> None:
+        env = {**os.environ, "RUNYARD_HOME": str(home), name: value}
         command = [sys.executable, "-m", "launch.cli", "up"]
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30)
         assert done.returncode == 2
-        assert done.stderr.startswith("RUNYARD_PORT: ")
+        assert done.stderr.startswith(f"{name}: ")
+        assert done.stderr.count("\n") == 1
+        assert not list(home.iterdir()), "nothing was begun"
         assert "Traceback" not in done.stderr
         assert done.stdout == ""

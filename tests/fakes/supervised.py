@@ -1,7 +1,7 @@
 """A real supervisor over shell commands: `python -m tests.fakes.supervised FOLDER JSON`.
 
-JSON is a list of {"name", "command", "order"?, "grace"?, "once"?, "wait_for"?}; a child with `wait_for` is
-ready when that file is in FOLDER, where all of them run.
+JSON is a list of {"name", "command", "order"?, "grace"?, "once"?, "wait_for"?, "runs_agents"?}; a child with
+`wait_for` is ready when that file is in FOLDER, where all of them run.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def spec(child: dict[str, Any], folder: Path) -> Spec:
         once=child.get("once", False),
         stop_order=child.get("order", 1),
         grace=child.get("grace", 10.0),
+        runs_agents=child.get("runs_agents", False),
     )
 
 

@@ -117,7 +117,7 @@ def test_a_place_is_given_to_who_proves_the_account_not_to_who_made_it_elsewhere
     """Somebody who made an account for another's address, in another organisation, does not get in by it."""
     person(api, "victim@example.com", (organisation(api), Role.VIEWER))
     made = owner.post(INVITATIONS, json={"email": "victim@example.com", "role": "admin"}).json()
-    accept = {"token": made["token"], "password": "another password"}
+    accept = {"token": made["token"], "password": "a heron that wades"}
     check_problem(anybody.post(f"{INVITATIONS}/accept", json=accept), 401, "wrong_password", "password")
     assert len(owner.get(MEMBERS).json()["data"]) == 1
     joined = anybody.post(f"{INVITATIONS}/accept", json=accept | {"password": PASSWORD}).json()

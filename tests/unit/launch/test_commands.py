@@ -129,12 +129,12 @@ def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store:
         assert not joined["must_change_password"]
         logins.begin(tx, user_id, joined["password_hash"])
     assert "boss@example.com" in run("members", "list").stdout
-    typed = "another password\nanother password\n"
+    typed = "a heron that wades\na heron that wades\n"
     assert run("members", "set-password", "boss@example.com", input=typed).exit_code == 0
     with store.read() as conn:
         person = member_rows.person(conn, user_id)
         assert person is not None
-        assert passwords.matches("another password", person["password_hash"])
+        assert passwords.matches("a heron that wades", person["password_hash"])
         assert person["must_change_password"]  # the operator knows it
         assert member_rows.organisations_of(conn, user_id)[0]["role"] == Role.OWNER
     assert run("members", "set-password", "nobody@example.com", input=typed).exit_code == 1

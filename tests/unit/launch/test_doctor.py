@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.settings import Settings
-from launch.doctor import Verdict, _datastores, _exposure, _home
+from launch import exposure
+from launch.doctor import Verdict, _datastores, _exposures, _home, _model
 
 
 def test_sqlite_files_that_belong_to_no_organisation_are_named(tmp_path: Path) -> None:
@@ -39,26 +40,88 @@ def test_a_home_that_others_can_read_is_bad_and_the_cure_is_told(tmp_path: Path)
     assert "admin.key can be read by others" in _home(Settings(home=home))[1]
 
 
+CLOSED = Settings(
+    host="0.0.0.0", public_url="https://runs.example.com", metrics_token="let me count", model="openai:some",
+    broker_url="redis://:secret@valkey:6379/1",
+)  # fmt: skip
+
+
+def _opened(settings: Settings) -> list[str]:
+    """What the doctor warns of; each is a line of its own."""
+    return [one.text for one in exposure.of_settings(settings, {}) if not one.intended]
+
+
 @pytest.mark.parametrize(
-    ("setting", "value", "named"),
+    ("given", "named", "cure"),
     [
-        ("host", "0.0.0.0", "listens on 0.0.0.0 without TLS"),
-        ("host", "::", "listens on :: without TLS"),
-        ("broker_url", "redis://valkey:6379/1", "RUNYARD_BROKER_URL has no password"),
-        ("redis_url", "redis://10.0.0.5", "RUNYARD_REDIS_URL has no password"),
-        ("remote_control", True, "RUNYARD_REMOTE_CONTROL lets"),
-        ("allow_private_urls", True, "RUNYARD_ALLOW_PRIVATE_URLS lets"),
-        ("public_tools", "add, *", "RUNYARD_PUBLIC_TOOLS=* lets"),
+        ({"public_url": ""}, "listens on 0.0.0.0 without TLS", "RUNYARD_PUBLIC_URL=https://"),
+        ({"host": "::", "public_url": "http://runs.example.com"}, "listens on :: without TLS", "proxy with TLS"),
+        ({"host": "127.0.0.1", "public_url": "http://runs.example.com"}, "leads to the api without TLS", "https"),
+        ({"metrics_token": ""}, "/metrics answers without a token", "set RUNYARD_METRICS_TOKEN"),
+        ({"broker_url": "redis://valkey:6379/1"}, "RUNYARD_BROKER_URL has no password", "set one"),
+        ({"broker_url": "amqp://me@rabbit:5672//"}, "RUNYARD_BROKER_URL has no password", "set one"),
+        ({"redis_url": "redis://10.0.0.5"}, "RUNYARD_REDIS_URL has no password", "set one"),
+        ({"remote_control": True}, "RUNYARD_REMOTE_CONTROL lets", "leave it off"),
+        ({"allow_private_urls": True}, "RUNYARD_ALLOW_PRIVATE_URLS lets", "turn it off"),
+        ({"allowed_hosts": "10.1.0.0/16, couch.corp"}, "reach 10.1.0.0/16, couch.corp", "with their port"),
+        ({"public_tools": "add, *"}, "RUNYARD_PUBLIC_TOOLS=* lets", "name the tools"),
+        ({"public_tools": "add"}, "RUNYARD_PUBLIC_TOOLS opens add", "name@organisation-id"),
+        ({"allowed_origins": "https://a.example, *"}, "RUNYARD_ALLOWED_ORIGINS=* lets", "name the origins"),
+        ({"jwt_jwks_url": "https://keys.example"}, "lets every token", "RUNYARD_JWT_ISSUER and RUNYARD_JWT_AUDIENCE"),
+        ({"jwt_jwks_url": "https://keys.example", "jwt_issuer": "i"}, "lets every token", "set RUNYARD_JWT_AUDIENCE"),
+        ({"jwt_secret": "x" * 32}, "lets every token signed with it in", "set RUNYARD_JWT_AUDIENCE"),
+        ({"oidc_issuer": "https://id.example", "oidc_client_id": "c"}, "lets everyone", "OIDC_ALLOWED_DOMAINS"),
+        ({"model": "local"}, "small one for development", "set RUNYARD_MODEL"),
+    ],
+)  # fmt: skip
+def test_what_a_setting_opens_is_named(given: dict[str, object], named: str, cure: str) -> None:
+    assert _opened(CLOSED) == []
+    (told,) = _opened(CLOSED.model_copy(update=given))
+    assert named in told
+    assert cure in told
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"jwt_jwks_url": "https://keys.example", "jwt_issuer": "i", "jwt_audience": "a"},
+        {"jwt_secret": "x" * 32, "jwt_audience": "a"},
+        {"oidc_issuer": "https://id.example", "oidc_client_id": "c", "oidc_allowed_domains": "example.com"},
+        {"allowed_origins": "https://app.example"},
+        {"broker_url": "redis://127.0.0.1:6379/1", "redis_url": "unix:///run/valkey.sock"},
+        {"model": "", "model_base_url": "https://models.example/v1"},
     ],
 )
-def test_what_a_setting_opens_is_named(setting: str, value: object, named: str) -> None:
-    closed = Settings(host="127.0.0.1", broker_url="redis://:secret@valkey:6379/1")
-    assert _exposure(closed) == (Verdict.GOOD, "nothing is opened beyond the defaults")
-    verdict, text = _exposure(closed.model_copy(update={setting: value}))
-    assert verdict is Verdict.ODD
-    assert named in text
+def test_what_is_closed_enough_is_not_warned_of(given: dict[str, object]) -> None:
+    assert _opened(CLOSED.model_copy(update=given)) == []
+
+
+def test_each_thing_that_is_open_is_a_line_of_its_own() -> None:
+    several = CLOSED.model_copy(update={"metrics_token": "", "remote_control": True, "public_tools": "*"})
+    lines = [finding for finding in _exposures(several) if finding.verdict is Verdict.ODD]
+    assert [finding.part for finding in lines] == ["open"] * 3
+    assert not any("; /metrics" in finding.told for finding in lines)
+
+
+def test_what_is_open_by_design_is_known_and_no_warning() -> None:
+    known = [finding for finding in _exposures(CLOSED) if finding.verdict is Verdict.GOOD]
+    assert any("/docs and /openapi.json answer without a key" in finding.told for finding in known)
+    assert all(finding.verdict is Verdict.GOOD for finding in _exposures(CLOSED))
+
+
+def test_an_api_that_this_machine_alone_reaches_opens_nothing() -> None:
+    (line,) = _exposures(Settings(host="127.0.0.1"))
+    assert (line.verdict, line.told) == (Verdict.GOOD, "nothing is opened beyond the defaults")
 
 
 def test_tls_in_front_is_enough_for_an_api_that_others_reach() -> None:
-    settings = Settings(host="0.0.0.0", public_url="https://runs.example.com")
-    assert _exposure(settings)[0] is Verdict.GOOD
+    assert _opened(CLOSED) == []
+
+
+def test_a_model_whose_key_is_missing_is_a_warning_because_processes_start_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    verdict, told = _model(Settings(model="openai:some"))
+    assert verdict is Verdict.ODD
+    assert "OPENAI_API_KEY" in told

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Any
-
 import genai_prices.data  # noqa: F401 - half a second, else taken from the first turn's runs
 from pydantic_ai.messages import ModelResponse
 
-from common.domain.errors import ConfigurationError
-
-
-@dataclass(frozen=True, slots=True)
-class _Price:
-    """USD per million tokens; `cached` input tokens may be cheaper."""
-
-    input: float
-    output: float
-    cached: float
+from common.domain import model_prices
 
 
 class Prices:
@@ -26,18 +13,7 @@ class Prices:
 
     def __init__(self, text: str = "") -> None:
         """Raises `ConfigurationError` for a price list that cannot be read."""
-        try:
-            given: dict[str, Any] = json.loads(text) if text.strip() else {}
-            self._prices = {
-                name: _Price(float(p["input"]), float(p["output"]), float(p.get("cached", p["input"])))
-                for name, p in given.items()
-            }
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigurationError(
-                "RUNYARD_MODEL_PRICES is JSON {model: {input, output, cached?}} in USD per million tokens: "
-                f"{error}.",
-                field="RUNYARD_MODEL_PRICES",
-            ) from None
+        self._prices = model_prices.parse(text)
 
     def cost_micros(self, response: ModelResponse, *names: str) -> int:
         """Millionths of a USD; 0 for a model nobody has a price for. `names` are tried in turn."""

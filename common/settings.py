@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     jwt_jwks_url: str = Field("", description="JWKS address for RS256/ES256 tokens.")
     jwt_issuer: str = Field("", description="Required issuer (iss), if set.")
     jwt_audience: str = Field("", description="Required audience (aud), if set.")
+    jwt_max_seconds: float = Field(
+        86_400.0, ge=60, description="How far ahead the expiry (exp) of a token may lie; later ones get 401."
+    )
     oidc_issuer: str = Field("", description="Issuer of the OpenID provider people may sign in with.")
     oidc_client_id: str = Field("", description="This server's client id there.")
     oidc_client_secret: str = Field(
@@ -148,6 +151,17 @@ class Settings(BaseSettings):
         ge=0,
         description="Streams and waits an organisation may have open at one api process before it gets 429; by default "
         "half of the connections that the process takes.",
+    )
+    max_unread_bytes: int = Field(
+        bounds.UNREAD.most,
+        ge=2**20,
+        description="Bytes of an organisation's answers that one api process holds because they are not read yet; "
+        "then it gets 429.",
+    )
+    max_all_unread_bytes: int = Field(
+        bounds.ALL_UNREAD.most,
+        ge=2**20,
+        description="The same of all organisations together; then callers get 503.",
     )
     allowed_origins: str = Field(
         "",

@@ -72,12 +72,20 @@ REQUESTS: Final = Bound(
     "requests", "Requests of an organisation, but the operator's own", 6_000, "a minute", 429, "rate_limited",
     "requests_per_minute",
 )  # fmt: skip
+UNREAD: Final = Bound(
+    "unread", "Unread bytes of an organisation's answers, at one api process", 256 * 2**20, "bytes", 429,
+    "too_many_unread_bytes", "max_unread_bytes",
+)  # fmt: skip
+ALL_UNREAD: Final = Bound(
+    "all_unread", "Unread bytes of all answers, at one api process", 1024 * 2**20, "bytes", 503,
+    "no_room_for_answers", "max_all_unread_bytes",
+)  # fmt: skip
 
 BOUNDS: Final[Mapping[str, Bound]] = {
     bound.name: bound
     for bound in (
         HEAD, JSON_BODY, UPLOAD, YAML_BODY, YAML_VALUES, JSON_DEPTH, JSON_VALUES, FORM_FILES, FORM_FIELDS,
         IDEMPOTENCY_KEY, METADATA, PROSE, SESSION_NAME, VERSION, LIST_ROWS, WAIT, RUN_SCHEDULES, WAITING_RUNS,
-        SCHEDULES, WEBHOOKS, REQUESTS,
+        SCHEDULES, WEBHOOKS, REQUESTS, UNREAD, ALL_UNREAD,
     )
 }  # fmt: skip

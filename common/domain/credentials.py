@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from common.domain.errors import InvalidRequest
+from common.domain.receivers import origin_of
 
 #: What stands where a credential was.
 SEALED: Final = "********"
@@ -52,6 +53,16 @@ def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return shown
 
     return _walk(document, change), found
+
+
+def origins_only(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with no more of its URLs than whose they are: see `receivers.origin_of`."""
+    return _walk(
+        document,
+        lambda _at, leaf, _secret: (
+            origin_of(leaf) if isinstance(leaf, str) and _URL.fullmatch(leaf) else leaf
+        ),
+    )
 
 
 def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tokens (JWT, RFC 7519) that can be read in two ways: a member that stands twice is another one to each reader. Pure."""
+"""Tokens (JWT, RFC 7519) that can be read in two ways: a member that stands twice is another to each reader. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class DuplicateMember(ValueError):
 
 
 def check_members(token: str) -> None:
-    """Refuse a token whose header or payload has a member twice, at any depth (RFC 7515, section 4; RFC 7519, section 4).
+    """Refuse a token whose header or payload has a member twice, at any depth (RFC 7515 and 7519, section 4).
 
     Raises `DuplicateMember`, and other `ValueError` where a part is no JSON.
     """

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
+from common.domain import credential_texts
 from common.domain.credential_names import is_secret, is_secret_parameter, joined
-from common.domain.credential_texts import SEALED, holds_place, masked
+from common.domain.credential_texts import holds_place, masked
 from common.domain.errors import InvalidRequest
 from common.domain.receivers import origin_of
 
+#: What stands where a credential was.
+SEALED: Final = credential_texts.SEALED
 #: Where numbers may be credentials; elsewhere `token: 3` counts something.
 _NUMERIC: Final = ("password", "passwd", "passphrase", "pwd", "pass", "pw", "secret", "pin")
 #: JSON Schemas and the like: what they name are fields, not values.

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.domain import addresses, bounds, broker_urls, networks
 from common.domain.caps import CAPS
 from common.domain.errors import ConfigurationError
+from common.domain.retention import AUDIT_DAYS
 from common.domain.single_sign_on import SignOnRules
 
 PREFIX = "RUNYARD_"
@@ -204,6 +205,12 @@ class Settings(BaseSettings):
         256 * 2**10, ge=1024, description="Largest event, question or review of a run, as JSON."
     )
     max_events: int = Field(10_000, ge=1, description="Events an agent may report in one run.")
+    max_questions: int = Field(
+        bounds.QUESTIONS.most, ge=1, description="Questions and reviews an agent may ask in one run."
+    )
+    max_open_questions: int = Field(
+        bounds.OPEN_QUESTIONS.most, ge=1, description="Questions and reviews of a run that are open at once."
+    )
     max_answer_bytes: int = Field(
         16 * 2**20,
         ge=65_536,
@@ -213,6 +220,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(bounds.UPLOAD.most, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")
     retention_days: float = Field(30.0, gt=0, description="How long finished tasks are kept by default.")
+    audit_days: float = Field(
+        AUDIT_DAYS,
+        ge=30,
+        description="How long the audit log is kept, and keys that were revoked or have expired.",
+    )
     metrics_token: str = Field(
         "",
         repr=False,

@@ -81,6 +81,34 @@ ALL_UNREAD: Final = Bound(
     "no_room_for_answers", "max_all_unread_bytes",
 )  # fmt: skip
 
+
+@dataclass(frozen=True, slots=True)
+class RunBound:
+    """At most so much in one run, which else fails with `code`."""
+
+    what: str
+    most: int
+    unit: str
+    code: str
+    setting: str
+
+
+OUTPUT: Final = RunBound("The output, as JSON", 5 * 2**20, "bytes", "output_too_large", "max_output_bytes")
+STEP: Final = RunBound(
+    "The result of a step, as JSON", 5 * 2**20, "bytes", "step_result_too_large", "max_step_bytes"
+)
+EVENT: Final = RunBound(
+    "An event, question or review, as JSON", 256 * 2**10, "bytes", "event_too_large", "max_event_bytes"
+)
+EVENTS: Final = RunBound("Events that the agent reports", 10_000, "events", "too_many_events", "max_events")
+QUESTIONS: Final = RunBound(
+    "Questions and reviews in all", 10_000, "questions", "too_many_questions", "max_questions"
+)
+OPEN_QUESTIONS: Final = RunBound(
+    "Questions and reviews open at once", 100, "questions", "too_many_open_questions", "max_open_questions"
+)
+RUN_BOUNDS: Final = (OUTPUT, STEP, EVENT, EVENTS, QUESTIONS, OPEN_QUESTIONS)
+
 BOUNDS: Final[Mapping[str, Bound]] = {
     bound.name: bound
     for bound in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -139,3 +140,19 @@ async def test_keys_that_cannot_verify_are_left_out(publisher: Publisher) -> Non
     assert (await keys.get("good")).key_id == "good"
     for key_id in ("secret", "enc", "half", "5"):
         assert (await refused(keys, key_id)).code == "token_invalid"
+
+
+async def test_trusted_certificates_are_loaded_once_and_never_on_the_event_loop(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+    for name in ("load_verify_locations", "load_default_certs"):
+        monkeypatch.setattr(ssl.SSLContext, name, lambda *_, **__: loaded.append(threading.get_ident()))
+    monkeypatch.setattr(published_keys, "PAUSE", 0.0)
+    keys = PublishedKeys(publisher.url)
+    assert (await keys.get("one")).key_id == "one"
+    once = len(loaded)
+    await refused(keys, "unknown")
+    assert (publisher.asked, len(loaded)) == (2, once)
+    assert once > 0
+    assert threading.get_ident() not in loaded

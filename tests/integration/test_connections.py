@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from api.protocol import BoundedProtocol
+from common.files import CHUNK_BYTES
 from launch import process
 from tests import databases
 from tests.hall import Api
@@ -116,7 +117,11 @@ def _large_run(client: httpx2.Client) -> str:
 
 def _unread(api: Api, task_id: str, token: str = "") -> socket.socket:
     """Ask for a large answer, and do not read it."""
-    head = f"GET /tasks/{task_id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token or api.key}\r\n\r\n"
+    return _asked(api, f"/tasks/{task_id}", token)
+
+
+def _asked(api: Api, path: str, token: str = "") -> socket.socket:
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token or api.key}\r\n\r\n"
     return connected(api, head.encode())
 
 
@@ -152,6 +157,20 @@ def test_an_organisation_has_so_many_bytes_of_answers_that_nobody_reads_and_othe
         wait_until(lambda: client.get(f"/tasks/{task_id}").status_code == 200)
         assert len(client.get(f"/tasks/{task_id}").content) > LARGE
     wait_until(lambda: api.state.unread.of(api.state.org_id) == 0)
+
+
+def test_a_download_counts_what_it_has_in_memory(stocked: tuple[Api, str]) -> None:
+    api, _ = stocked
+    with api.client() as client:
+        files = {"a": ("a.bin", b"x" * LARGE)}
+        made = client.post("/api/v1/agents/chat/run", data={"query": "x"}, files=files).raise_for_status()
+        file_id = client.get(f"/tasks/{made.json()['task_id']}").json()["input"]["files"][0]["id"]
+        path = f"/api/v1/files/{file_id}"
+        with closing(_asked(api, path)):
+            wait_until(partial(_holds, api, api.state.org_id, CHUNK_BYTES))
+            assert api.state.unread.of(api.state.org_id) < LARGE
+        wait_until(lambda: api.state.unread.of(api.state.org_id) == 0)
+        assert len(client.get(path).content) == LARGE
 
 
 def _is_closed(caller: socket.socket, piece: bytes) -> bool:

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import cross_origin, errors, openapi
+from api.capacity import PIECE
 from api.endpoint import Endpoint, by_path
 from api.fronts import operations
 from api.operations import Operation
@@ -124,7 +125,10 @@ class _Outer:
                 )  # its next request goes to another process
                 if leaving or message["status"] == 408:  # and what did not come in time may still come
                     headers["connection"] = "close"
-            await send(message)
+            if len(message.get("body", b"")) > PIECE:
+                await _in_pieces(message, send)
+            else:
+                await send(message)
 
         refusal = _refusal(scope)
         if refusal is not None:
@@ -145,6 +149,14 @@ class _Outer:
         await receive()
         await state.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _in_pieces(message: Message, send: Send) -> None:
+    """Hand a large body over as its reader takes it: what the connection was given is in memory once more."""
+    body = memoryview(message["body"])
+    for start in range(0, len(body), PIECE):
+        more = start + PIECE < len(body) or message.get("more_body", False)
+        await send({**message, "body": bytes(body[start : start + PIECE]), "more_body": more})
 
 
 def _refusal(scope: Scope) -> RunyardError | None:

@@ -15,8 +15,9 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from api.reading import Reader
+from common.domain import credentials
 from common.domain.errors import Forbidden, RunyardError, Unauthorized
-from common.domain.receivers import without_query
+from common.domain.receivers import origin_of
 from common.domain.roles import Role, granted, weaker
 from common.services.identity import hash_of
 from common.store import identity
@@ -48,17 +49,29 @@ class Principal:
 
 def url_for(principal: Principal, url: str) -> str:
     """The URL of a webhook or callback as the principal may see it: whole if it may write webhooks."""
-    return url if principal.may("webhooks:write") else without_query(url)
+    return url if principal.may("webhooks:write") else origin_of(url)
 
 
 def input_for(principal: Principal, given: Any) -> Any:
-    """A run's input as the principal may see it: of its callback's URL what `url_for` shows."""
+    """A run's input as the principal may see it: its callback's URL whole to those who may write webhooks, those of
+    its MCP servers to those who may write agents."""
     options: Any = given.get("options") if isinstance(given, dict) else None
-    callback: Any = options.get("callback") if isinstance(options, dict) else None
-    if not isinstance(callback, dict) or not isinstance(callback.get("url"), str):
+    if not isinstance(options, dict):
         return given
-    shown = callback | {"url": url_for(principal, callback["url"])}
-    return given | {"options": options | {"callback": shown}}
+    return given | {"options": options_for(principal, options, "webhooks:write")}
+
+
+def options_for(principal: Principal, options: dict[str, Any], permission: str) -> dict[str, Any]:
+    """A run's options, with the callback's URL whole to those who have the permission: see `input_for`."""
+    hidden = {"callback"} if not principal.may(permission) else set()
+    hidden |= {"mcp_servers"} if not principal.may("agents:write") else set()
+    named = {name: options[name] for name in hidden & options.keys()}
+    return options | credentials.origins_only(named) if named else options
+
+
+def manifest_for(principal: Principal, manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest that the organisation may see, as the principal may: its URLs whole to those who may write agents."""
+    return manifest if principal.may("agents:write") else credentials.origins_only(manifest)
 
 
 def require(principal: Principal, permission: str) -> None:

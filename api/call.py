@@ -82,6 +82,11 @@ class Call:
         return params
 
     @property
+    def known(self) -> bool:
+        """Whether it is known who calls."""
+        return self._principal is not None
+
+    @property
     def principal(self) -> Principal:
         """Who calls."""
         if self._principal is None:

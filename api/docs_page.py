@@ -10,6 +10,7 @@ from api.error_codes import CODES
 
 HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
 _STYLE: Final = """

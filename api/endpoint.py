@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api import metrics
 from api.auth import require
 from api.call import Call
+from api.capacity import PIECE
 from api.operations import Front, Operation
 from api.reading import unavailable
 from common.domain.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout
+from common.files import CHUNK_BYTES
 from common.store import outages
 
 log = structlog.get_logger()
 
+#: Methods that change nothing: their answers may be refused once their size is known.
+_SAFE: Final = frozenset({"GET", "HEAD"})
 #: When to come back to a part that is away and names no time itself, in seconds.
 _RETRY_AFTER: Final = 5.0
 
@@ -52,7 +57,8 @@ class Endpoint:
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
         if response.status_code >= 400 and call.leaves_much_unread:
             response.headers["connection"] = "close"  # rather than read and discard it
-        await response(scope, receive, send)
+        with _held(call, response):
+            await response(scope, receive, send)
 
     async def _answer(self, call: Call, operation: Operation | None) -> Response:
         front = operation.front if operation else self._front
@@ -97,10 +103,28 @@ async def perform(call: Call, operation: Operation) -> Response:
     if operation.permission is not None:
         call.admit(await operation.front.authenticate(call), operation.front.name)
         call.state.organisation_rates.check(call.org_id)
+        call.state.unread.check(call.org_id)
         call.permitted = partial(_still_permitted, call, operation)
         if not operation.late:
             require(call.principal, operation.permission)
-    return await operation.handler(call)
+    response = await operation.handler(call)
+    if call.known and call.method in _SAFE and (size := _size(response)) > PIECE:
+        call.state.unread.check(call.org_id, size)
+    return response
+
+
+def _held(call: Call, response: Response) -> AbstractContextManager[None]:
+    """Counts the answer's bytes until the connection has taken them. Streams count theirs themselves."""
+    if not call.known or (size := _size(response)) <= PIECE:
+        return nullcontext()
+    return call.state.unread.hold(call.org_id, size)
+
+
+def _size(response: Response) -> int:
+    """Bytes that the answer has in memory."""
+    if isinstance(response, StreamingResponse):
+        return CHUNK_BYTES
+    return len(getattr(response, "body", b""))
 
 
 async def _still_permitted(call: Call, operation: Operation) -> bool:

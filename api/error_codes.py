@@ -40,6 +40,14 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         429,
         "The organisation has as many streams and waits open as RUNYARD_MAX_STREAMS allows.",
     ),
+    "too_many_unread_bytes": (
+        429,
+        "Answers of the organisation wait to be read, as many bytes as RUNYARD_MAX_UNREAD_BYTES allows.",
+    ),
+    "no_room_for_answers": (
+        503,
+        "Answers wait to be read, as many bytes as RUNYARD_MAX_ALL_UNREAD_BYTES allows the process; try again.",
+    ),
     "too_many_connections": (
         503,
         "The api process has no connection to spare; try again, or start more of them.",
@@ -55,8 +63,12 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "key_expired": (401, "The key has expired; make a new one."),
     "token_invalid": (401, "The JWT does not count; the detail tells why."),
     "token_expired": (401, "The JWT has expired."),
+    "token_lives_too_long": (
+        401,
+        "The JWT's exp lies farther ahead than RUNYARD_JWT_MAX_SECONDS; make a token that ends sooner.",
+    ),
     "token_algorithm": (401, "The JWT's algorithm is not accepted here."),
-    "token_claims": (401, "A claim of the JWT is missing or malformed."),
+    "token_claims": (401, "A claim of the JWT is missing or malformed, or contradicts another."),
     "token_organisation": (401, "The JWT's organisation does not exist."),
     "organisation_inactive": (401, "The organisation is deactivated."),
     "key_orphaned": (401, "The person behind the key has left the organisation; make a new key."),

@@ -31,11 +31,16 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, frames: AsyncGenerator[bytes], held: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        frames: AsyncGenerator[bytes],
+        held: Callable[[], AbstractContextManager[None]] = nullcontext,
+        unread: Callable[[int], AbstractContextManager[None]] = lambda _bytes: nullcontext(),
     ) -> None:
-        """`frames` are closed in the end, also in the middle of one. `held` is entered for as long as it lasts."""
+        """`frames` are closed in the end, also in the middle of one. `held` is entered for as long as it lasts, and
+        `unread` for the bytes that its reader is being sent."""
         self._frames = frames
         self._held = held
+        self._unread = unread
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"})
@@ -56,7 +61,7 @@ class EventStream(Response):
                 if scope["method"] == "HEAD":
                     await send(_END)
                 else:
-                    await _Reader(send, until).serve(self._frames, receive)
+                    await _Reader(send, until, self._unread).serve(self._frames, receive)
         except TimeoutError:
             if not until.expired():
                 raise
@@ -65,8 +70,14 @@ class EventStream(Response):
 class _Reader:
     """One client: what it was sent last, and whether it still takes anything."""
 
-    def __init__(self, send: Send, until: asyncio.Timeout) -> None:
+    def __init__(
+        self, send: Send, until: asyncio.Timeout, unread: Callable[[int], AbstractContextManager[None]]
+    ) -> None:
         self._send = send
+        self._unread = unread
+        self._turn = (
+            asyncio.Lock()
+        )  # a large message goes out in pieces, and a comment must not come in between
         self._until = until
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()  # when it was sent something, or began to be
@@ -88,9 +99,11 @@ class _Reader:
                 self._comment.cancel()
 
     async def _write(self, message: Message) -> None:
-        self._sending, self._sent_at = True, self._loop.time()
-        await self._send(message)
-        self._sending = False
+        async with self._turn:
+            self._sending, self._sent_at = True, self._loop.time()
+            with self._unread(len(message["body"])):
+                await self._send(message)
+            self._sending = False
 
     async def _listen(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

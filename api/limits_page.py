@@ -11,7 +11,7 @@ from typing import Final
 
 from api.fronts import operations
 from api.operations import Operation
-from common.domain.bounds import BOUNDS
+from common.domain.bounds import BOUNDS, RUN_BOUNDS
 from common.domain.caps import CAPS
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "limits.md"
@@ -33,6 +33,15 @@ def bounds_table() -> str:
 def _row(what: str, most: int, unit: str, status: int, code: str, setting: str) -> str:
     shown = f"`RUNYARD_{setting.upper()}`" if setting else ""
     return f"| {what} | {most:,} {unit}".rstrip() + f" | {status} `{code}` | {shown} |"
+
+
+def runs_table() -> str:
+    """Every bound on what one run does and stores."""
+    rows = ["| what | at most | the run fails with | setting |", "| --- | ---: | --- | --- |"]
+    rows += [
+        f"| {b.what} | {b.most:,} {b.unit} | `{b.code}` | `RUNYARD_{b.setting.upper()}` |" for b in RUN_BOUNDS
+    ]
+    return "\n".join(rows) + "\n"
 
 
 def routes_table() -> str:
@@ -62,6 +71,7 @@ def _answer(operation: Operation) -> str:
 
 def _parts() -> Iterator[tuple[str, str]]:
     yield "bounds", bounds_table()
+    yield "runs", runs_table()
     yield "routes", routes_table()
 
 

@@ -20,6 +20,7 @@ import orjson
 import structlog
 
 from common.domain.errors import Forbidden, RunyardError, Unavailable
+from common.domain.jwt_members import check_members
 from common.domain.single_sign_on import Identity, SignOnRules
 from common.outbound.client import GuardedClient, Timeouts
 from common.outbound.errors import OutboundError
@@ -151,6 +152,7 @@ class OidcProvider:
                 token, key, algorithms=[header["alg"]], audience=self.rules.client_id, issuer=self.rules.issuer,
                 leeway=LEEWAY, options={"require": ["iss", "sub", "aud", "exp", "iat"]},
             )  # fmt: skip
+            check_members(token)
             _check_claims(claims, header["alg"], nonce, self.rules.client_id, access_token)
         except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
             log.warning("An ID token does not count.", action="sign_in", reason=str(error)[:200])

@@ -7,6 +7,7 @@ some seconds.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -43,6 +44,7 @@ class PublishedKeys:
         )  # when the last fetch succeeded, and when the last began, on the monotonic clock
         self._asked = -KEPT
         self._failed = False
+        self._tls: ssl.SSLContext | None = None
         self._fetching: asyncio.Task[None] | None = None
 
     async def get(self, key_id: str) -> jwt.PyJWK:
@@ -86,7 +88,7 @@ class PublishedKeys:
             TimeoutError,
             jwt.PyJWTError,
         ) as error:
-            self._failed = True
+            self._failed, self._tls = True, None  # the certificates may have been renewed
             log.warning(
                 "The keys that verify tokens cannot be fetched", action="jwks", error=str(error)[:200]
             )
@@ -94,8 +96,10 @@ class PublishedKeys:
             self._fetching = None
 
     async def _download(self) -> Any:
+        if self._tls is None:  # loading the trusted certificates takes the time of many requests
+            self._tls = await asyncio.to_thread(httpx2.create_ssl_context)
         async with (
-            httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as client,
+            httpx2.AsyncClient(verify=self._tls, timeout=_TIMEOUT, follow_redirects=True) as client,
             client.stream("GET", self._url, headers=_ASKED) as answer,
             aclosing(pieces(answer)) as parts,
         ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
@@ -30,6 +30,10 @@ LOOK_EVERY: Final = 15.0
 PAGE: Final = 500
 #: What is sent at once at most, in bytes, but for single frames that are larger: slow readers are bounded by it.
 _PACK: Final = 32_768
+#: What a page of a replay holds in memory while its reader takes it, in bytes, but for single events that are larger.
+REPLAYED: Final = 2**20
+#: How long a replay pauses that finds no room, in seconds.
+_NO_ROOM: Final = 1.0
 
 _ENDED: Final = frozenset(status.value for status in TERMINAL)
 
@@ -39,7 +43,8 @@ def response(state: State, org_id: str, frames: AsyncIterator[bytes]) -> EventSt
 
     Whether the organisation may have one more (`state.open_calls.check`) is looked at before anything is stored for it.
     """
-    return EventStream(cast(AsyncGenerator[bytes], frames), partial(state.open_calls.hold, org_id))
+    held, unread = partial(state.open_calls.hold, org_id), partial(state.unread.hold, org_id)
+    return EventStream(cast(AsyncGenerator[bytes], frames), held, unread)
 
 
 def described(data: str, *names: str) -> dict[str, Any]:
@@ -105,11 +110,13 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
     place = _Place(wanted.after)
     with state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
         while not state.stopping.is_set() and (wanted.permitted is None or await wanted.permitted()):
-            found: Page[dict[str, Any]] | None = None
-            while found is None or found.more or len(found) == PAGE:
-                found = await state.reader.call(_after, (wanted.task_id, place.seq))
-                if place.take(found):
-                    yield Events(list(found))
+            more = True
+            while more:
+                read = partial(state.reader.call, _after, (wanted.task_id, place.seq))
+                async with replayed(state, wanted.org_id, read) as found:
+                    more = found.more or len(found) == PAGE
+                    if place.take(found):
+                        yield Events(list(found))
             look_at = asyncio.get_running_loop().time() + LOOK_EVERY
             while not place.ended and isinstance(item := await heard_before(heard, look_at), Events | Tokens):
                 fresh = place.fresh(item)
@@ -119,6 +126,20 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
                     yield fresh
             if place.ended:
                 return
+
+
+@asynccontextmanager
+async def replayed(
+    state: State, org_id: str, read: Callable[[], Awaitable[Page[dict[str, Any]]]]
+) -> AsyncIterator[Page[dict[str, Any]]]:
+    """A page of a replay, which counts as unread for as long as the block lasts; waits until there is room for it."""
+    found = await read()
+    while not state.stopping.is_set() and not state.unread.has_room(org_id, found.bytes):
+        del found
+        await asyncio.sleep(_NO_ROOM)
+        found = await read()
+    with state.unread.hold(org_id, found.bytes):
+        yield found
 
 
 async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str, Any] | Tokens]:
@@ -174,7 +195,7 @@ def ends(event: dict[str, Any]) -> bool:
 
 
 def _after(conn: Connection, asked: Sequence[tuple[str, int]]) -> Sequence[Page[dict[str, Any]]]:
-    return events.after_each(conn, asked, PAGE)
+    return events.after_each(conn, asked, PAGE, REPLAYED)
 
 
 def _places(conn: Connection, asked: Sequence[str]) -> list[Place | None]:

@@ -83,6 +83,7 @@ class State:
         self._checking: dict[object, asyncio.Future[Any]] = {}
         self.connections = capacity.connections(descriptors.limit())
         self.open_calls = capacity.OpenCalls(settings.max_streams or self.connections // 2)
+        self.unread = capacity.UnreadBytes(settings.max_unread_bytes, settings.max_all_unread_bytes)
         self.stopping = asyncio.Event()
         self.leaving = False  # asked to stop, but serving on: see RUNYARD_LAME_DUCK_SECONDS
         self.loop = asyncio.get_running_loop()

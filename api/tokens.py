@@ -18,6 +18,7 @@ from api.published_keys import PublishedKeys
 from api.reading import Reader
 from common.domain.errors import Unauthorized
 from common.domain.ids import is_uuid
+from common.domain.jwt_members import DuplicateMember, check_members
 from common.domain.roles import granted, strongest
 from common.settings import Settings
 
@@ -27,8 +28,6 @@ LEEWAY: Final = 30
 _SECRET_ALGORITHMS: Final = ["HS256"]
 _JWKS_ALGORITHMS: Final = ["RS256", "ES256"]
 _REMEMBERED: Final = 5.0
-#: The year 9999, in epoch seconds: a later expiry is no date.
-_LATEST: Final = 253_402_300_800.0
 _MOST_REMEMBERED: Final = 10_000
 
 
@@ -94,9 +93,20 @@ class Tokens:
                 "verify_iss": bool(settings.jwt_issuer),
             },
         )
-        if not 0 < float(claims["exp"]) < _LATEST:
-            raise jwt.DecodeError("exp is no date")
+        check_members(token)
+        self._check_expiry(float(claims["exp"]))
         return _named_as_here(claims)
+
+    def _check_expiry(self, at: float) -> None:
+        if not at > 0:
+            raise jwt.DecodeError("exp is no date")
+        most = self.settings.jwt_max_seconds
+        if at > time.time() + most + LEEWAY:
+            raise Unauthorized(
+                f"The token lives too long: its claim exp is at most {most:g} seconds from now "
+                "(RUNYARD_JWT_MAX_SECONDS). Make tokens that end sooner, or an API key.",
+                code="token_lives_too_long",
+            )
 
     async def _principal(self, claims: dict[str, Any]) -> Principal:
         org_id, subject, roles = claims["org"], claims["sub"], claims.get("roles")
@@ -130,11 +140,22 @@ class Tokens:
 def _named_as_here(claims: dict[str, Any]) -> dict[str, Any]:
     """The claims with `org` and `roles` under these names; `orgId` and `role` may stand in for them."""
     for name, other in (("org", "orgId"), ("roles", "role")):
+        if name in claims and other in claims and _same(claims[name]) != _same(claims[other]):
+            raise Unauthorized(
+                f"The token's claims {name} and {other} contradict each other; send one of them.",
+                code="token_claims",
+            )
         if name not in claims and other in claims:
             claims[name] = claims[other]
     if "org" not in claims:
         raise jwt.MissingRequiredClaimError("org")
     return claims
+
+
+def _same(value: Any) -> Any:
+    """A claim, so that one name and a list of it alone are the same."""
+    names = value if isinstance(value, list) else [value]
+    return sorted(map(repr, names))
 
 
 def _code(error: Exception) -> str:
@@ -144,6 +165,8 @@ def _code(error: Exception) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"its claim {error.claim} is missing"
+    if isinstance(error, DuplicateMember):
+        return str(error)
     named = {
         jwt.ExpiredSignatureError: "it has expired",
         jwt.ImmatureSignatureError: "it is not valid yet",

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.domain import addresses, bounds, broker_urls, networks
 from common.domain.caps import CAPS
 from common.domain.errors import ConfigurationError
+from common.domain.retention import AUDIT_DAYS
 from common.domain.single_sign_on import SignOnRules
 
 PREFIX = "RUNYARD_"
@@ -101,6 +102,9 @@ class Settings(BaseSettings):
     jwt_jwks_url: str = Field("", description="JWKS address for RS256/ES256 tokens.")
     jwt_issuer: str = Field("", description="Required issuer (iss), if set.")
     jwt_audience: str = Field("", description="Required audience (aud), if set.")
+    jwt_max_seconds: float = Field(
+        86_400.0, ge=60, description="How far ahead the expiry (exp) of a token may lie; later ones get 401."
+    )
     oidc_issuer: str = Field("", description="Issuer of the OpenID provider people may sign in with.")
     oidc_client_id: str = Field("", description="This server's client id there.")
     oidc_client_secret: str = Field(
@@ -152,6 +156,17 @@ class Settings(BaseSettings):
         description="Streams and waits an organisation may have open at one api process before it gets 429; by default "
         "half of the connections that the process takes.",
     )
+    max_unread_bytes: int = Field(
+        bounds.UNREAD.most,
+        ge=2**20,
+        description="Bytes of an organisation's answers that one api process holds because they are not read yet; "
+        "then it gets 429.",
+    )
+    max_all_unread_bytes: int = Field(
+        bounds.ALL_UNREAD.most,
+        ge=2**20,
+        description="The same of all organisations together; then callers get 503.",
+    )
     allowed_origins: str = Field(
         "",
         description="Comma-separated origins (https://app.example.com) whose pages may call the api; * for any.",
@@ -193,6 +208,12 @@ class Settings(BaseSettings):
         256 * 2**10, ge=1024, description="Largest event, question or review of a run, as JSON."
     )
     max_events: int = Field(10_000, ge=1, description="Events an agent may report in one run.")
+    max_questions: int = Field(
+        bounds.QUESTIONS.most, ge=1, description="Questions and reviews an agent may ask in one run."
+    )
+    max_open_questions: int = Field(
+        bounds.OPEN_QUESTIONS.most, ge=1, description="Questions and reviews of a run that are open at once."
+    )
     max_answer_bytes: int = Field(
         16 * 2**20,
         ge=65_536,
@@ -202,6 +223,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(bounds.UPLOAD.most, ge=1024, description="Largest multipart request body.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long waiting fronts wait before 504.")
     retention_days: float = Field(30.0, gt=0, description="How long finished tasks are kept by default.")
+    audit_days: float = Field(
+        AUDIT_DAYS,
+        ge=30,
+        description="How long the audit log is kept, and keys that were revoked or have expired.",
+    )
     metrics_token: str = Field(
         "",
         repr=False,

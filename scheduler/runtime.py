@@ -41,7 +41,7 @@ class Runtime:
             Expire(self.store),
             Relay(self.store, self._bell),
             Deliver(self.store, self._bell),
-            Prune(self.store, files, settings.retention_days),
+            Prune(self.store, files, settings.retention_days, audit_days=settings.audit_days),
             Sweep(self.store, files),
         ]
 

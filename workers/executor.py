@@ -16,6 +16,7 @@ from common.domain.tasks import Failure
 from common.services import attempts, rescues
 from common.services.attempts import Asked
 from runyard.errors import AgentError, Cancelled, JournalMismatch
+from workers import values
 from workers.attempt import Attempt, Ended, Suspended
 from workers.failures import classify
 from workers.isolation import descriptors
@@ -70,7 +71,7 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
         _refuse_leftovers(attempt)
         return Ended(Outcome.FINISHED, output=result.output, lines=result.lines)
     except Suspended as left:
-        return left.ended
+        return _within_bounds(attempt, left.ended)
     except BaseException as error:  # noqa: BLE001 - an agent may raise anything, and on its way out too
         if expired and attempt.ended_by is None:
             attempt.leave("timeout")
@@ -78,6 +79,14 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
             attempt.starved = True
             attempt.leave("drain")
         return _left(attempt) if attempt.ended_by is not None else _failed(error)
+
+
+def _within_bounds(attempt: Attempt, ended: Ended) -> Ended:
+    """What a run asks of people, or the failure of one that asks too much. What the engine asks does not count."""
+    more = sum("!" not in asked.key for asked in ended.asked)
+    before = sum("!" not in question["key"] for question in attempt.claimed.answers)
+    refusal = values.too_many_questions(before, more, attempt.bounds) if more else None
+    return ended if refusal is None else _failed(refusal)
 
 
 def _starved(attempt: Attempt, error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from common.domain import json_form
+from common.domain import bounds, json_form
 from common.domain.json_form import NotJson
 from common.settings import Settings
 from runyard.errors import AgentError
@@ -27,6 +27,8 @@ class Bounds:
     step: int = 5 * 2**20
     event: int = 256 * 2**10
     events: int = 10_000
+    questions: int = bounds.QUESTIONS.most
+    open_questions: int = bounds.OPEN_QUESTIONS.most
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
@@ -36,6 +38,8 @@ class Bounds:
             settings.max_step_bytes,
             settings.max_event_bytes,
             settings.max_events,
+            settings.max_questions,
+            settings.max_open_questions,
         )
 
 
@@ -154,6 +158,25 @@ def too_many_events(call: str, bounds: Bounds) -> AgentError:
         call=call,
         most=bounds.events,
     )
+
+
+def too_many_questions(asked: int, more: int, most: Bounds) -> AgentError | None:
+    """The refusal of a run that has `asked` people before and would ask `more` at once, where it may not."""
+    if more > most.open_questions:
+        return AgentError(
+            f"The run would have {more:,} questions and reviews open at once; RUNYARD_MAX_OPEN_QUESTIONS allows "
+            f"{most.open_questions:,}. Ask fewer at a time.",
+            code="too_many_open_questions",
+            most=most.open_questions,
+        )
+    if asked + more > most.questions:
+        return AgentError(
+            f"The run has asked {asked:,} questions and reviews; RUNYARD_MAX_QUESTIONS allows {most.questions:,} in "
+            "all. Wait for longer between them, or go on in a run of its own.",
+            code="too_many_questions",
+            most=most.questions,
+        )
+    return None
 
 
 def shown(name: Any) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import idempotency
+from api.auth import Principal, manifest_for
 from api.call import Call, reply
 from api.native import schemas
 from api.native.agent_names import refused
@@ -88,9 +89,9 @@ def agent_brief(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def agent_json(row: dict[str, Any], org_id: str) -> dict[str, Any]:
-    """A version as this organisation may see it: see `manifests.shown`."""
-    manifest = manifests.shown(row, row["manifest"], org_id)
+def agent_json(row: dict[str, Any], who: Principal) -> dict[str, Any]:
+    """A version as its reader may see it: see `manifests.shown`."""
+    manifest = manifest_for(who, manifests.shown(row, row["manifest"], who.org_id))
     config = dict(manifest.get("config") or {})
     if "system_prompt" not in config and manifest.get("instructions"):
         config["system_prompt"] = manifest["instructions"]
@@ -184,7 +185,7 @@ async def create_agent(call: Call) -> Response:
         hashlib.sha256(await call.raw()).digest(),
         lambda tx: _create(tx, call.org_id, wanted, call.principal.actor, call.state.rules.publishing),
         lambda row: reply(
-            agent_json(row, call.org_id), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
+            agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
         ),
     )
     call.state.agents.forget()
@@ -207,7 +208,7 @@ def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str, rules: Publis
 async def get_agent(call: Call) -> Response:
     """Read an agent, or one version of it."""
     call.query(NoParameters)
-    return reply(agent_json(await version_row(call), call.org_id))
+    return reply(agent_json(await version_row(call), call.principal))
 
 
 @routes.patch(
@@ -230,7 +231,7 @@ async def change_agent(call: Call) -> Response:
     rules = call.state.rules.publishing
     row = await call.state.write(_change, call.org_id, version_id, wanted, call.principal.actor, rules)
     call.state.agents.forget()
-    return reply(agent_json(row, call.org_id))
+    return reply(agent_json(row, call.principal))
 
 
 def _change(
@@ -292,7 +293,7 @@ async def publish_draft(call: Call) -> Response:
     rules = call.state.rules.publishing
     row = await call.state.write(_publish, call.org_id, version_id, call.principal.actor, rules)
     call.state.agents.forget()
-    return reply(agent_json(row, call.org_id))
+    return reply(agent_json(row, call.principal))
 
 
 def _publish(tx: Tx, org_id: str, version_id: str, actor: str, rules: PublishRules) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Delivery(schemas.Shape):
     event_type: str
     webhook_id: str | None = Field(description="null: the run's own callback.")
     task_id: str | None
-    url: str = Field(description="Without its query for those who may not write webhooks.")
+    url: str = Field(description="Its origin alone for those who may not write webhooks.")
     state: State
     attempt: int
     status_code: int | None

@@ -219,12 +219,13 @@ async def _since(state: State, org_id: str, at: float) -> AsyncIterator[dict[str
     """The organisation's events from a time on, page by page."""
     after: feed.Place | None = None
     while True:
-        found = await state.reader.one(partial(feed.since, org_id=org_id, at=at, limit=_PAGE, after=after))
-        for event in found:
-            yield event
-        if not found.more:
-            return
-        after = feed.place_of(found[-1])
+        page = partial(feed.since, org_id=org_id, at=at, limit=_PAGE, after=after, most_bytes=sse.REPLAYED)
+        async with sse.replayed(state, org_id, partial(state.reader.one, page)) as found:
+            for event in found:
+                yield event
+            if not found.more:
+                return
+            after = feed.place_of(found[-1])
 
 
 class _Seen:

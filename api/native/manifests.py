@@ -63,7 +63,7 @@ async def publish_manifest(call: Call) -> Response:
         hashlib.sha256(await call.raw()).digest(),
         lambda tx: _publish(tx, call.org_id, manifest, call.principal.actor, call.state.rules.publishing),
         lambda row: reply(
-            agent_json(row, call.org_id), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
+            agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
         ),
     )
     call.state.agents.forget()
@@ -195,7 +195,7 @@ async def change_version(call: Call) -> Response:
     version, actor = call.params["version"], call.principal.actor
     changed = await call.state.write(_yank, call.org_id, row, version, body.yanked, actor)
     call.state.agents.forget()
-    return reply(agent_json(changed, call.org_id))
+    return reply(agent_json(changed, call.principal))
 
 
 def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, actor: str) -> dict[str, Any]:

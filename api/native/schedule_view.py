@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from api.auth import Principal, options_for
 from api.native import schemas
 from api.native.front import BASE, when
 from api.native.task_view import brief
@@ -50,8 +51,8 @@ class ScheduleView(schemas.Shape):
     links: dict[str, str]
 
 
-def schedule_json(schedule: StoredSchedule) -> dict[str, Any]:
-    """A schedule as the native API shows it."""
+def schedule_json(schedule: StoredSchedule, who: Principal) -> dict[str, Any]:
+    """A schedule as the native API shows it to `who`."""
     spec = schedule.spec
     written = spec.get("expression") or spec.get("text") or spec.get("seconds")
     return {
@@ -64,7 +65,7 @@ def schedule_json(schedule: StoredSchedule) -> dict[str, Any]:
         "timezone": schedule.timezone,
         "agent": schedule.run["agent"],
         "agent_id": schedule.agent_id,
-        "run": schedule.run["request"],
+        "run": options_for(who, schedule.run["request"], "schedules:write"),
         "overlap": schedule.overlap.value,
         "catch_up": schedule.catch_up.value,
         "catch_up_window_s": schedule.catch_up_window_s,

@@ -69,7 +69,7 @@ async def create_schedule(call: Call) -> Response:
         call,
         hashlib.sha256(await call.raw()).digest(),
         lambda tx: service.create(tx, new, who.actor),
-        lambda made: reply(schedule_json(made), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
+        lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
     )
 
 
@@ -97,7 +97,8 @@ async def list_schedules(call: Call) -> Response:
     rows = await call.state.reader.one(
         lambda conn: schedules.page(conn, org_id, limit + 1, before, agent_id, state)
     )
-    return reply(page([schedule_json(row) for row in rows], limit, [row.id for row in rows], rows.more))
+    who = call.principal
+    return reply(page([schedule_json(row, who) for row in rows], limit, [row.id for row in rows], rows.more))
 
 
 @routes.post(
@@ -129,7 +130,8 @@ async def preview_schedule(call: Call) -> Response:
 async def get_schedule(call: Call) -> Response:
     """Read a schedule."""
     call.query(NoParameters)
-    return reply(schedule_json(await call.state.preview(service.get, call.org_id, schedule_id(call))))
+    found = await call.state.preview(service.get, call.org_id, schedule_id(call))
+    return reply(schedule_json(found, call.principal))
 
 
 @routes.patch(
@@ -149,7 +151,7 @@ async def change_schedule(call: Call) -> Response:
     require(call.principal, _RUN)
     body = await call.json(ScheduleChange)
     changed = await call.state.write(_change, call.org_id, schedule_id(call), body, call)
-    return reply(schedule_json(changed))
+    return reply(schedule_json(changed, call.principal))
 
 
 def _change(tx: Tx, org_id: str, id_: str, body: ScheduleChange, call: Call) -> StoredSchedule:
@@ -194,13 +196,10 @@ async def pause_schedule(call: Call) -> Response:
     """Pause a schedule; a run under way goes on."""
     call.query(NoParameters)
     reason, actor = (await call.optional_json(PauseBody)).reason, call.principal.actor
-    return reply(
-        schedule_json(
-            await call.state.write(
-                service.pause, call.org_id, schedule_id(call), reason or f"by {actor}", actor
-            )
-        )
+    paused = await call.state.write(
+        service.pause, call.org_id, schedule_id(call), reason or f"by {actor}", actor
     )
+    return reply(schedule_json(paused, call.principal))
 
 
 @routes.post(
@@ -213,11 +212,8 @@ async def pause_schedule(call: Call) -> Response:
 async def resume_schedule(call: Call) -> Response:
     """Let a paused schedule go on from now; times that passed meanwhile are not made up for."""
     call.query(NoParameters)
-    return reply(
-        schedule_json(
-            await call.state.write(service.resume, call.org_id, schedule_id(call), call.principal.actor)
-        )
-    )
+    resumed = await call.state.write(service.resume, call.org_id, schedule_id(call), call.principal.actor)
+    return reply(schedule_json(resumed, call.principal))
 
 
 @routes.post(

@@ -69,7 +69,7 @@ class Webhook(schemas.Shape):
     """A webhook."""
 
     id: str
-    url: str = Field(description="Without its query for those who may not write webhooks.")
+    url: str = Field(description="Its origin alone for those who may not write webhooks.")
     events: list[str]
     style: str
     agent_id: str | None = Field(description="Only runs of this agent.")

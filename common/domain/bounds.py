@@ -72,12 +72,48 @@ REQUESTS: Final = Bound(
     "requests", "Requests of an organisation, but the operator's own", 6_000, "a minute", 429, "rate_limited",
     "requests_per_minute",
 )  # fmt: skip
+UNREAD: Final = Bound(
+    "unread", "Unread bytes of an organisation's answers, at one api process", 256 * 2**20, "bytes", 429,
+    "too_many_unread_bytes", "max_unread_bytes",
+)  # fmt: skip
+ALL_UNREAD: Final = Bound(
+    "all_unread", "Unread bytes of all answers, at one api process", 1024 * 2**20, "bytes", 503,
+    "no_room_for_answers", "max_all_unread_bytes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunBound:
+    """At most so much in one run, which else fails with `code`."""
+
+    what: str
+    most: int
+    unit: str
+    code: str
+    setting: str
+
+
+OUTPUT: Final = RunBound("The output, as JSON", 5 * 2**20, "bytes", "output_too_large", "max_output_bytes")
+STEP: Final = RunBound(
+    "The result of a step, as JSON", 5 * 2**20, "bytes", "step_result_too_large", "max_step_bytes"
+)
+EVENT: Final = RunBound(
+    "An event, question or review, as JSON", 256 * 2**10, "bytes", "event_too_large", "max_event_bytes"
+)
+EVENTS: Final = RunBound("Events that the agent reports", 10_000, "events", "too_many_events", "max_events")
+QUESTIONS: Final = RunBound(
+    "Questions and reviews in all", 10_000, "questions", "too_many_questions", "max_questions"
+)
+OPEN_QUESTIONS: Final = RunBound(
+    "Questions and reviews open at once", 100, "questions", "too_many_open_questions", "max_open_questions"
+)
+RUN_BOUNDS: Final = (OUTPUT, STEP, EVENT, EVENTS, QUESTIONS, OPEN_QUESTIONS)
 
 BOUNDS: Final[Mapping[str, Bound]] = {
     bound.name: bound
     for bound in (
         HEAD, JSON_BODY, UPLOAD, YAML_BODY, YAML_VALUES, JSON_DEPTH, JSON_VALUES, FORM_FILES, FORM_FIELDS,
         IDEMPOTENCY_KEY, METADATA, PROSE, SESSION_NAME, VERSION, LIST_ROWS, WAIT, RUN_SCHEDULES, WAITING_RUNS,
-        SCHEDULES, WEBHOOKS, REQUESTS,
+        SCHEDULES, WEBHOOKS, REQUESTS, UNREAD, ALL_UNREAD,
     )
 }  # fmt: skip

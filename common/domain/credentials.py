@@ -10,22 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from common.domain import credential_texts
+from common.domain.credential_names import is_secret, is_secret_parameter, joined
+from common.domain.credential_texts import holds_place, masked
 from common.domain.errors import InvalidRequest
+from common.domain.receivers import origin_of
 
 #: What stands where a credential was.
-SEALED: Final = "********"
-
-#: Fields whose name, without its separators, ends so hold a credential, or only credentials.
-_ENDINGS: Final = (
-    "password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "credential", "credentials", "auth",
-    "authorization", "cookie", "cookies", "apikey", "accesskey", "secretkey", "privatekey", "signingkey",
-    "encryptionkey", "accountkey", "keyid", "connectionstring", "bearer", "jwt", "headers", "signature",
-)  # fmt: skip
-_NAMES: Final = frozenset({"pass", "pw", "dsn", "env", "environment", "tokens", "key", "sig", "code"})
-#: Of `_NAMES`, those that mean a credential in the query of a URL alone.
-_IN_QUERIES: Final = frozenset({"key", "sig", "code"})
+SEALED: Final = credential_texts.SEALED
 #: Where numbers may be credentials; elsewhere `token: 3` counts something.
 _NUMERIC: Final = ("password", "passwd", "passphrase", "pwd", "pass", "pw", "secret", "pin")
 #: JSON Schemas and the like: what they name are fields, not values.
@@ -37,6 +30,13 @@ _PLAIN: Final = frozenset(
     {"/name", "/version", "/description", "/instructions", "/demonstrations", "/review"}
 )
 _ADDRESSES: Final = ("serverUrl", "server_url", "url", "base_url", "baseUrl", "endpoint", "host")
+#: Mappings whose names are parameters of a URL.
+_PARAMETERS: Final = frozenset(
+    {"params", "query", "queryparams", "queryparameters", "querystring", "parameters"}
+)
+#: A mapping that pairs a name with its value, as a header or a variable, has both under one of these.
+_PAIR_NAMES: Final = ("name", "key", "header", "field", "variable")
+_PAIR_VALUES: Final = frozenset({"value", "values", "val", "content"})
 _CALLED: Final = ("serverName", "server_name", "name", "id")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
@@ -52,6 +52,16 @@ def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return shown
 
     return _walk(document, change), found
+
+
+def origins_only(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with no more of its URLs than whose they are: see `receivers.origin_of`."""
+    return _walk(
+        document,
+        lambda _at, leaf, _secret: (
+            origin_of(leaf) if isinstance(leaf, str) and _URL.fullmatch(leaf) else leaf
+        ),
+    )
 
 
 def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +85,7 @@ def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> di
     earlier = list(before)
 
     def change(at: str, leaf: Any, secret: bool) -> Any:
-        if not (isinstance(leaf, str) and SEALED in leaf and _masked(leaf, secret) == leaf):
-            return leaf
-        if not secret and not _URL.fullmatch(leaf):
+        if not isinstance(leaf, str) or not (leaf == SEALED if secret else holds_place(leaf)):
             return leaf
         parts = [part.replace("~1", "/").replace("~0", "~") for part in at[1:].split("/")]
         for old in earlier:
@@ -99,7 +107,7 @@ def _walk(document: Mapping[str, Any], change: Callable[[str, Any, bool], Any]) 
             return {
                 key: deepcopy(item)
                 if key in _SCHEMAS or f"{at}/{key}" in _PLAIN
-                else walk(item, f"{at}/{_escaped(key)}", _within(str(key), secret))
+                else walk(item, f"{at}/{_escaped(key)}", _within(str(key), secret, at, value))
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple):
@@ -109,15 +117,15 @@ def _walk(document: Mapping[str, Any], change: Callable[[str, Any, bool], Any]) 
     return dict(walk(document, "", False))
 
 
-def _within(key: str, secret: bool) -> bool:
-    """Whether what this field holds is a credential; `auth.type` says what kind it is."""
-    return key != "type" if secret else is_secret(key)
-
-
-def is_secret(name: str) -> bool:
-    """Whether a field of this name holds a credential."""
-    joined = re.sub(r"[^a-z0-9]", "", name.lower())
-    return joined.endswith(_ENDINGS) or joined in _NAMES - _IN_QUERIES
+def _within(key: str, secret: bool, at: str, holder: Mapping[str, Any]) -> bool:
+    """Whether what this field of `holder` has is a credential; `auth.type` says what kind it is."""
+    if secret:
+        return key != "type"
+    if key in _PAIR_VALUES and any(is_secret(str(holder[name])) for name in _PAIR_NAMES if name in holder):
+        return True
+    if joined(at.rpartition("/")[2]) in _PARAMETERS:
+        return is_secret_parameter(key)
+    return is_secret(key)
 
 
 def _may_be_secret(value: Any, at: str) -> bool:
@@ -125,34 +133,13 @@ def _may_be_secret(value: Any, at: str) -> bool:
         return value != ""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    name = re.sub(r"[^a-z0-9]", "", at.rpartition("/")[2].lower())
-    return name.endswith(_NUMERIC)
+    return joined(at.rpartition("/")[2]).endswith(_NUMERIC)
 
 
 def _masked(leaf: Any, secret: bool) -> Any:
     if secret:
         return SEALED
-    return _masked_url(leaf) if isinstance(leaf, str) and _URL.fullmatch(leaf) else leaf
-
-
-def _masked_url(url: str) -> str:
-    """The URL without its password, and without what its query calls a key or token."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url
-    user, at, host = parts.netloc.rpartition("@")
-    hidden = f"{SEALED}{at}{host}" if user else parts.netloc
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    safe = [(name, SEALED if value and _in_query(name) else value) for name, value in pairs]
-    if (hidden, safe) == (parts.netloc, pairs):
-        return url
-    query = urlencode(safe, safe="*", quote_via=quote) if safe != pairs else parts.query
-    return urlunsplit((parts.scheme, hidden, parts.path, query, parts.fragment))
-
-
-def _in_query(name: str) -> bool:
-    return is_secret(name) or re.sub(r"[^a-z0-9]", "", name.lower()) in _IN_QUERIES
+    return masked(leaf) if isinstance(leaf, str) else leaf
 
 
 def _counterpart(new: Any, old: Any, path: list[str]) -> Any:

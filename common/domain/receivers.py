@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 ENDPOINT_PREFIX = "wh_"
 CALLBACK_PREFIX = "cb_"
+#: Stands for what is not shown of a URL.
+HIDDEN = "…"
 
 
 def host_of(url: str) -> str:
@@ -20,6 +22,14 @@ def callback_receiver(org_id: str, url: str) -> str:
     return CALLBACK_PREFIX + digest
 
 
-def without_query(url: str) -> str:
-    """A URL as those see it who may not change it: without its query and fragment, which often hold a secret."""
-    return urlsplit(url)._replace(query="", fragment="").geturl()
+def origin_of(url: str) -> str:
+    """A URL as those see it who may not change it: its path, query and user name often are a secret."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return HIDDEN
+    shown = f"[{host}]" if ":" in host else host
+    shown = f"{parts.scheme}://{shown}" + (f":{port}" if port is not None else "")
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
+    return url if plain else f"{shown}/{HIDDEN}"

@@ -19,6 +19,8 @@ USAGE: Final = "usage"
 NAMES: Final = (*sorted(status.value for status in TERMINAL), SESSIONS, USAGE)
 #: What was spent is kept for the books, whatever becomes of the tasks that spent it, in days.
 USAGE_DAYS: Final = 400.0
+#: The audit log, and the keys that it names, for the whole installation: who can change it must not shorten it.
+AUDIT_DAYS: Final = 400.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,20 @@ from sqlalchemy import Connection
 
 from common.domain import ids
 from common.domain.credentials import SEALED
-from common.domain.database_urls import check_tls
 from common.domain.errors import Conflict, InvalidRequest, NotFound, RunyardError, StaleFence
 from common.domain.ids import uuid7
 from common.domain.manifests import Manifest
 from common.domain.sealing import Sealer
 from common.domain.specs import RunSpec
 from common.domain.tasks import Fence
+from common.outbound import OutboundPolicy
 from common.services import agents, caps, submissions
+from common.services.datastore_addresses import check_connection
 from common.store import datastores, identity
 from common.store.transaction import Tx
 from common.store.transitions import lock, owns
 
 TYPES: Final = ("database", "documents")
-SCHEMES: Final = ("postgresql://", "postgres://", "mysql://", "mariadb://", "sqlite:///")
 #: What `config.builtin` of the indexing agent's manifest says.
 INDEX_DOCUMENT: Final = "index_document"
 INDEXER: Final = Manifest.model_validate(
@@ -78,12 +78,13 @@ def create(
     connection: str | None = None,
     meta: Mapping[str, Any] | None = None,
     by: str | None = None,
+    policy: OutboundPolicy | None = None,
 ) -> dict[str, Any]:
     """Create a datastore; {id, name, type, created_at}. `connection` is a database's connection string.
 
     `meta` is further metadata, of which only the names are kept readable.
 
-    Errors: `InvalidRequest` invalid_datastore.
+    Errors: `InvalidRequest` invalid_datastore; `UrlRefused` for a server that `policy` keeps out of reach.
     """
     if not name.strip() or len(name) > 200:
         raise _invalid("A datastore needs a name of at most 200 characters.", "name")
@@ -91,17 +92,7 @@ def create(
         raise _invalid("The type is database or documents.", "type")
     sealed = None
     if type_ == "database":
-        if connection is None or not connection.startswith(SCHEMES):
-            raise _invalid(
-                "A database needs a connection string: postgresql://, mysql://, mariadb:// or sqlite:///.",
-                "metadata.connectionString",
-            )
-        try:
-            check_tls(connection)
-        except ValueError as error:
-            raise _invalid(
-                f"The connection string is not understood: {error}.", "metadata.connectionString"
-            ) from None
+        check_connection(connection, policy)
         sealed = sealer.seal(connection)
     row: dict[str, Any] = {
         "id": ids.token("ds_"),

@@ -25,13 +25,14 @@ _SIZES = (
 )
 _SUMS = select(
     _SIZES.c.seq,
-    (func.sum(_SIZES.c.size).over(order_by=_SIZES.c.seq, rows=(None, 0)) - _SIZES.c.size).label("earlier"),
+    func.sum(_SIZES.c.size).over(order_by=_SIZES.c.seq, rows=(None, 0)).label("upto"),
+    _SIZES.c.size,
     func.count().over().label("found"),
 ).subquery()
 _AFTER = (
-    select(*_COLUMNS, _SUMS.c.found)
+    select(*_COLUMNS, _SUMS.c.found, _SUMS.c.upto)
     .join(_SUMS, TaskEvent.seq == _SUMS.c.seq)
-    .where(TaskEvent.task_id == bindparam("task"), _SUMS.c.earlier < bindparam("bytes"))
+    .where(TaskEvent.task_id == bindparam("task"), _SUMS.c.upto - _SUMS.c.size < bindparam("bytes"))
     .order_by(TaskEvent.seq)
 )
 _LAST = select(Task.id, Task.last_seq).where(Task.id.in_(bindparam("tasks", expanding=True)))
@@ -54,12 +55,14 @@ def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dic
     return [head.last_seq for head, _, _ in numbered]
 
 
-def after(conn: Connection, task_id: str, seq: int, limit: int) -> Page[Row]:
+def after(conn: Connection, task_id: str, seq: int, limit: int, most_bytes: int | None = None) -> Page[Row]:
     """A task's events with numbers above `seq`, in order; fewer than `limit`, and `more`, where they are large."""
-    asked = {"task": task_id, "above": seq, "most": limit, "bytes": pages.MOST_BYTES}
+    asked = {"task": task_id, "above": seq, "most": limit, "bytes": pages.budget(most_bytes)}
     rows = [dict(row._mapping) for row in conn.execute(_AFTER, asked)]
-    found = [row.pop("found") for row in rows]
-    return Page(rows, bool(rows) and found[0] > len(rows))
+    counts = [(row.pop("found"), row.pop("upto")) for row in rows]
+    if not counts:
+        return Page()
+    return Page(rows, counts[0][0] > len(rows), int(counts[-1][1]))
 
 
 def outline(conn: Connection, task_id: str, limit: int) -> Page[Row]:
@@ -68,7 +71,9 @@ def outline(conn: Connection, task_id: str, limit: int) -> Page[Row]:
     return pages.trimmed(conn, query, "seq", ("data",))
 
 
-def after_each(conn: Connection, asked: Sequence[tuple[str, int]], limit: int) -> list[Page[Row]]:
+def after_each(
+    conn: Connection, asked: Sequence[tuple[str, int]], limit: int, most_bytes: int
+) -> list[Page[Row]]:
     """Events of many tasks, each above a number: a query for all that have none, and one for each task that has.
 
     Whoever asks for the same as another is answered by the same list. Each page is bounded as those of `after`.
@@ -79,7 +84,7 @@ def after_each(conn: Connection, asked: Sequence[tuple[str, int]], limit: int) -
     found: dict[tuple[str, int], Page[Row]] = {}
     for task_id, seq in set(asked):
         has_news = numbers.get(task_id, 0) > seq
-        found[task_id, seq] = after(conn, task_id, seq, limit) if has_news else Page()
+        found[task_id, seq] = after(conn, task_id, seq, limit, most_bytes) if has_news else Page()
     return [found[one] for one in asked]
 
 

@@ -26,12 +26,12 @@ WITH chosen AS (
     LIMIT :limit
 ), sums AS (
     SELECT task_id, seq, size, count(*) OVER () AS found,
-        sum(size) OVER (ORDER BY at, task_id, seq ROWS UNBOUNDED PRECEDING) - size AS earlier
+        sum(size) OVER (ORDER BY at, task_id, seq ROWS UNBOUNDED PRECEDING) AS upto
     FROM chosen
 )
-SELECT e.task_id, e.seq, e.type, e.attempt, e.data, e.at, s.found
+SELECT e.task_id, e.seq, e.type, e.attempt, e.data, e.at, s.found, s.upto
 FROM sums s JOIN events e ON e.task_id = s.task_id AND e.seq = s.seq
-WHERE s.earlier < :bytes
+WHERE s.upto - s.size < :bytes
 ORDER BY e.at, e.task_id, e.seq
 """
 _QUERIES: Final = {
@@ -43,18 +43,28 @@ _QUERIES: Final = {
 Place = tuple[float, str, int]  # time, task, number
 
 
-def since(conn: Connection, org_id: str, at: float, limit: int, after: Place | None = None) -> Page[Row]:
+def since(
+    conn: Connection,
+    org_id: str,
+    at: float,
+    limit: int,
+    after: Place | None = None,
+    most_bytes: int | None = None,
+) -> Page[Row]:
     """Events of all tasks of an organisation from `at` (epoch seconds) on and behind `after`, oldest first.
 
     At most `limit`; fewer where they are large (see `pages`). `more` says that others may follow.
     """
     after_at, after_task, after_seq = after or (at, "", 0)
-    values = {"org_id": org_id, "at": at, "limit": limit, "bytes": pages.MOST_BYTES}
+    values = {"org_id": org_id, "at": at, "limit": limit, "bytes": pages.budget(most_bytes)}
     values |= {"after_at": after_at, "after_task": after_task, "after_seq": after_seq}
     query = _QUERIES.get(conn.dialect.name, _QUERIES[""])
     rows = [dict(row._mapping) for row in conn.execute(query, values)]
-    found = [row.pop("found") for row in rows]
-    return Page(rows, bool(rows) and (found[0] > len(rows) or found[0] == limit))
+    counts = [(row.pop("found"), row.pop("upto")) for row in rows]
+    if not counts:
+        return Page()
+    found = counts[0][0]
+    return Page(rows, found > len(rows) or found == limit, int(counts[-1][1]))
 
 
 def place_of(event: Row) -> Place:

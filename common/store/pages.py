@@ -21,11 +21,15 @@ Row = dict[str, Any]
 
 
 class Page(list[R], Generic[R]):
-    """Some rows; `more` says that it ended early, with rows behind it that were asked for."""
+    """Some rows; `more` says that it ended early, with rows behind it that were asked for.
 
-    def __init__(self, rows: Iterable[R] = (), more: bool = False) -> None:
+    `bytes` is what their wide columns hold, where that was counted.
+    """
+
+    def __init__(self, rows: Iterable[R] = (), more: bool = False, bytes_: int = 0) -> None:
         super().__init__(rows)
         self.more = more
+        self.bytes = bytes_
 
 
 class byte_length(FunctionElement[int]):  # noqa: N801 - it is written like a function of the database
@@ -45,12 +49,17 @@ def _octets_of_sqlite(element: Any, compiler: Any, **options: Any) -> str:
     return f"length(CAST({compiler.process(element.clauses, **options)} AS BLOB))"
 
 
+def budget(most_bytes: int | None) -> int:
+    """What a page may hold where its reader wants no more than `most_bytes`."""
+    return MOST_BYTES if most_bytes is None else min(most_bytes, MOST_BYTES)
+
+
 def bounded(
     conn: Connection, query: Select[Any], key: str, wide: Iterable[str], most_bytes: int | None = None
 ) -> Page[Any]:
     """The rows of an ordered query, which ends early where the columns `wide` hold more than `most_bytes`
     (by default `MOST_BYTES`) together: behind the first row at the earliest. `key` names its unique column."""
-    keys, cut = _fitting(conn, query, key, wide, MOST_BYTES if most_bytes is None else most_bytes)
+    keys, cut = _fitting(conn, query, key, wide, budget(most_bytes))
     chosen = query.limit(None).offset(None).where(query.selected_columns[key].in_(keys))
     return Page(conn.execute(chosen) if keys else (), cut)
 

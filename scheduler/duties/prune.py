@@ -10,10 +10,10 @@ from typing import Final
 import structlog
 
 from common.domain.lifecycle import Status
-from common.domain.retention import DAY_S, Retention
+from common.domain.retention import AUDIT_DAYS, DAY_S, Retention
 from common.files import FileStore
 from common.services import fires
-from common.store import answer_links, idempotency, limits, prune
+from common.store import answer_links, idempotency, limits, prune, prune_access
 from common.store.database import Durability
 from common.store.transaction import Store, Tx
 from scheduler.duties.admit import LONGEST_WINDOW
@@ -39,8 +39,17 @@ class Prune:
     name = "prune"
     every = ROUND
 
-    def __init__(self, store: Store, files: FileStore, retention_days: float, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        store: Store,
+        files: FileStore,
+        retention_days: float,
+        batch: int = BATCH,
+        audit_days: float = AUDIT_DAYS,
+    ) -> None:
+        """`retention_days` for what has ended, `audit_days` for the audit log and the keys it names."""
         self._store = store
+        self._audit = audit_days * DAY_S
         self._files = files
         self._days = retention_days
         self._batch = batch
@@ -87,6 +96,11 @@ class Prune:
             spent = None if kept.usage is None else at - kept.usage
             if spent is not None and prune.any_turn(conn, org_id, spent):
                 work.append(lambda tx: prune.remove_turns(tx, org_id, spent, self._batch))
+            noted = at - self._audit
+            if prune_access.any_entry(conn, org_id, noted):
+                work.append(lambda tx: prune_access.remove_entries(tx, org_id, noted, self._batch))
+            if prune_access.any_key(conn, org_id, noted):
+                work.append(lambda tx: prune_access.remove_keys(tx, org_id, noted, self._batch))
         deleted = sum(self._tasks(org_id, status, before) for status, before in due)
         return deleted + sum(self._transact(now, one) for one in work)
 
@@ -117,6 +131,8 @@ class Prune:
             lambda tx: prune.remove_schedules(tx, tx.now - self._days * DAY_S, self._batch),
             lambda tx: idempotency.prune(tx, self._batch),
             answer_links.prune,
+            lambda tx: prune_access.remove_sign_ins(tx, self._batch),
+            lambda tx: prune_access.remove_invitations(tx, self._batch),
             lambda tx: limits.prune_starts(tx, tx.now - LONGEST_WINDOW),
         )
         deleted = [self._transact(now, kind) for kind in kinds]

@@ -138,6 +138,9 @@ FORGED: dict[str, Callable[[Api], str]] = {
     "an unknown role": lambda api: hs(api, roles=["root"]),
     "roles that are an object": lambda api: hs(api, roles={"admin": True}),
     "a subject with a line break": lambda api: hs(api, sub="ada\r\nx-evil: yes"),
+    "an end that is years away": lambda api: hs(api, exp=time.time() + 10 * 365 * 86_400),
+    "two organisations": lambda api: hs(api, orgId="00000000-0000-7000-8000-000000000000"),
+    "a stronger role under the other name": lambda api: hs(api, roles=["viewer"], role="owner"),
     "a changed claim": lambda api: _changed(hs(api, roles=["viewer"])),
     "a signature cut short": lambda api: hs(api)[:-4],
 }  # fmt: skip

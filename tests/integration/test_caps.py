@@ -13,7 +13,8 @@ from sqlalchemy import insert, select
 
 from common.domain.caps import CAPS, STORAGE
 from common.domain.ids import uuid7
-from common.services import answer_links
+from common.services import answer_links, datastores
+from common.services.datastores import Upload
 from common.store import holdings
 from common.store.tables import people
 from common.store.tables.query import Organisation, Session
@@ -153,6 +154,28 @@ def test_links_to_one_question_are_capped(api: Api, org_id: str) -> None:
             answer_links.create(tx, org_id, question["id"])
         with pytest.raises(Exception, match="3 links to a question already"):
             answer_links.create(tx, org_id, question["id"])
+
+
+def _upload(n: int) -> Upload:
+    return Upload(uuid7(), f"{n:064x}", f"{n}.txt", "text/plain", 1)
+
+
+def test_documents_of_one_datastore_are_capped(api: Api, client: httpx2.Client, org_id: str) -> None:
+    bound(api, org_id, max_documents=MOST).raise_for_status()
+    stores = [
+        client.post("/create-datastore", json={"name": name, "type": "documents"}).json()["datastore_id"]
+        for name in ("full", "empty")
+    ]
+    with api.state.store.begin() as tx:  # over HTTP each would wait for a worker to read it
+        for n in range(MOST):
+            datastores.index_document(tx, org_id, stores[0], _upload(n))
+    form: dict[str, Any] = {"data": {"datastore_id": stores[0]}, "files": {"file": ("a.txt", b"x")}}
+    refused = client.post("/index-document", **form)
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_documents"), refused.text
+    assert "Use another datastore" in refused.text
+    with api.state.store.begin() as tx:
+        found = datastores.index_document(tx, org_id, stores[1], _upload(MOST))
+    assert found["datastore_id"] == stores[1], "each datastore has its own"
 
 
 def test_an_organisation_reads_its_bounds_and_the_operator_everybodys(

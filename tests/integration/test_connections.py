@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from api.protocol import BoundedProtocol
+from common.files import CHUNK_BYTES
 from launch import process
 from tests import databases
 from tests.hall import Api
@@ -90,6 +93,84 @@ def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch
         assert lost.wait(20)
     with closing(connected(api, request)) as reader:
         assert reader.recv(15).startswith(b"HTTP/1.1 200"), "who reads gets it"
+
+
+LARGE = 8_000_000  # more than the kernel keeps for a caller that does not read
+
+
+@pytest.fixture
+def stocked(tmp_path: Path) -> Iterator[tuple[Api, str]]:
+    """A server that may hold three large answers of an organisation and four in all, and a run with a large one."""
+    bounds: dict[str, Any] = {
+        "max_unread_bytes": 3 * LARGE + 2**19,
+        "max_all_unread_bytes": 4 * LARGE + 2**20,
+    }
+    with Api(tmp_path / "home", **bounds) as api, api.client() as client:
+        client.post("/api/v1/agents", json={"name": "chat"}).raise_for_status()
+        yield api, _large_run(client)
+
+
+def _large_run(client: httpx2.Client) -> str:
+    made = client.post("/api/v1/agents/chat/run", json={"query": "x", "args": {"t": "x" * LARGE}})
+    return str(made.raise_for_status().json()["task_id"])
+
+
+def _unread(api: Api, task_id: str, token: str = "") -> socket.socket:
+    """Ask for a large answer, and do not read it."""
+    return _asked(api, f"/tasks/{task_id}", token)
+
+
+def _asked(api: Api, path: str, token: str = "") -> socket.socket:
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token or api.key}\r\n\r\n"
+    return connected(api, head.encode())
+
+
+def _holds(api: Api, org_id: str, size: int) -> bool:
+    """Whether the server holds so many bytes of answers for an organisation."""
+    return api.state.unread.of(org_id) >= size
+
+
+def test_an_organisation_has_so_many_bytes_of_answers_that_nobody_reads_and_others_more(
+    stocked: tuple[Api, str],
+) -> None:
+    api, task_id = stocked
+    with api.client() as client, ExitStack() as held:
+        made = client.post("/api/v1/organisations", json={"name": "Other", "owner_email": "o@example.com"})
+        other_key = key(api, made.json()["id"])
+        for number in range(1, 4):
+            held.enter_context(closing(_unread(api, task_id)))
+            wait_until(partial(_holds, api, api.state.org_id, number * LARGE))
+        refused = client.get(f"/tasks/{task_id}")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_unread_bytes")
+        assert int(refused.headers["retry-after"]) > 0
+        assert client.get(f"/tasks/{task_id}/summary").status_code == 200, "a small answer has room"
+        with api.client(other_key) as other:
+            other.post("/api/v1/agents", json={"name": "chat"}).raise_for_status()
+            theirs = _large_run(other)
+            assert len(other.get(f"/tasks/{theirs}").content) > LARGE, "the bound is each organisation's"
+            held.enter_context(closing(_unread(api, theirs, other_key)))
+            wait_until(partial(_holds, api, made.json()["id"], LARGE))
+            full = other.get(f"/tasks/{theirs}")
+            assert (full.status_code, full.json()["code"]) == (503, "no_room_for_answers")
+            assert int(full.headers["retry-after"]) > 0
+        held.close()
+        wait_until(lambda: client.get(f"/tasks/{task_id}").status_code == 200)
+        assert len(client.get(f"/tasks/{task_id}").content) > LARGE
+    wait_until(lambda: api.state.unread.of(api.state.org_id) == 0)
+
+
+def test_a_download_counts_what_it_has_in_memory(stocked: tuple[Api, str]) -> None:
+    api, _ = stocked
+    with api.client() as client:
+        files = {"a": ("a.bin", b"x" * LARGE)}
+        made = client.post("/api/v1/agents/chat/run", data={"query": "x"}, files=files).raise_for_status()
+        file_id = client.get(f"/tasks/{made.json()['task_id']}").json()["input"]["files"][0]["id"]
+        path = f"/api/v1/files/{file_id}"
+        with closing(_asked(api, path)):
+            wait_until(partial(_holds, api, api.state.org_id, CHUNK_BYTES))
+            assert api.state.unread.of(api.state.org_id) < LARGE
+        wait_until(lambda: api.state.unread.of(api.state.org_id) == 0)
+        assert len(client.get(path).content) == LARGE
 
 
 def _is_closed(caller: socket.socket, piece: bytes) -> bool:

@@ -11,8 +11,10 @@ import orjson
 import psycopg
 import pymysql
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from common.domain.errors import InvalidRequest
 from common.domain.sealing import Sealer
 from common.services import datastores
 from common.services.identity import secret_key
@@ -164,8 +166,15 @@ async def test_named_parameters_become_the_tools_own(office: Desk, shop_url: str
 
 async def test_a_file_outside_the_datastores_folder_cannot_be_named(office: Desk, tmp_path: Path) -> None:
     for path in ("../runyard.db", str(tmp_path / "runyard.db"), "../../runyard.db"):
-        result = await asked(office, store(office, f"sqlite:///{path}", path), "SELECT * FROM api_keys")
-        assert "There is no such file" in result
+        with pytest.raises(InvalidRequest, match="names a file in its organisation's folder"):
+            store(office, f"sqlite:///{path}", path)
+        # One that was stored before such names were refused leads nowhere either.
+        where = store(office, "sqlite:///shop.db", path)
+        sealed = Sealer(secret_key(office.settings)).seal(f"sqlite:///{path}")
+        with office.shop.store.begin() as tx:
+            change = text("UPDATE datastores SET connection = :c WHERE id = :id")
+            tx.conn.execute(change, {"c": sealed, "id": where["id"]})
+        assert "There is no such file" in await asked(office, where, "SELECT * FROM api_keys")
 
 
 async def test_sqlite_cannot_attach_another_file(office: Desk, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -162,12 +163,18 @@ def test_a_migration_that_finds_its_table_locked_is_tried_again(fresh_database: 
     db.close()
 
 
+_WITH_TOKEN = (
+    '{"name": "@a/b", "mcp_servers": [{"name": "m", "url": "https://m", "auth": {"token": "PLAIN"}}]}'
+)
+
+
 def _before_0008(db: Database) -> None:
-    """An agent that the operator shares, with a manifest and a datastore as version 0.7 stored them."""
-    migrate.upgrade(db, "0007")
-    manifest = (
-        '{"name": "@a/b", "mcp_servers": [{"name": "m", "url": "https://m", "auth": {"token": "PLAIN"}}]}'
-    )
+    """An agent that the operator shares, with a manifest and a datastore as version 0007 stored them."""
+    _stored_at(db, "0007", _WITH_TOKEN)
+
+
+def _stored_at(db: Database, revision: str, manifest: str) -> None:
+    migrate.upgrade(db, revision)
     with db.begin() as conn:
         conn.execute(
             text(
@@ -216,6 +223,24 @@ def test_credentials_that_are_there_are_sealed_and_opened_again_on_the_way_down(
     assert [bool(versions[v].shared) for v in ("v1", "v2")] == [True, False]  # a draft is not the operator's
     assert _command(monkeypatch, home, database_url, "down", "0007") == 0
     assert len(_plain(db)) == 3
+    db.close()
+
+
+def test_credentials_that_0014_knows_by_their_form_are_sealed_with_those_that_were(
+    database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, sealer = Database(database_url), Sealer("a key of the installation")
+    url = "https://x.blob.example/a?sv=2022&sig=PLAIN"
+    _stored_at(db, "0013", json.dumps({"name": "@a/b", "config": {"file": url, "password": "********"}}))
+    with db.begin() as conn:
+        before = sealer.seal({"/config/password": "hunter2"})
+        conn.execute(text("UPDATE agent_versions SET secrets = :s"), {"s": before})
+    monkeypatch.setenv("RUNYARD_SECRET_KEY", "a key of the installation")
+    assert _command(monkeypatch, home, database_url, "up") == 0
+    with db.read() as conn:
+        row = conn.execute(text("SELECT * FROM agent_versions WHERE id = 'v1'")).one()
+    assert (row.size, "PLAIN" in row.manifest) == (len(row.manifest), False)
+    assert sealer.open(row.secrets) == {"/config/file": url, "/config/password": "hunter2"}
     db.close()
 
 

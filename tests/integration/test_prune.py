@@ -8,25 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select, text
 
 from common.domain.ids import uuid7
 from common.domain.lifecycle import Event, Status
 from common.domain.retention import DAY_S
+from common.domain.roles import Role
 from common.domain.specs import CallbackTo, RunSpec
 from common.domain.stored_schedule import ScheduleState
 from common.files import FileStore
 from common.services import agents, schedules, submissions
-from common.store import identity, messages, migrate, sessions, transitions
+from common.services import identity as keys
+from common.services.identity import KeyRequest
+from common.store import identity, logins, messages, migrate, sessions, transitions
 from common.store import prune as rows
 from common.store.database import Database
 from common.store.tables.query import (
     AnswerLink,
+    ApiKey,
+    Audit,
     Callback,
     Delivery,
     Fire,
     Idempotency,
+    Invitation,
     JournalEntry,
+    Login,
     Message,
     Organisation,
     Question,
@@ -339,6 +346,59 @@ def test_the_rest_goes_too_when_its_time_has_come(clock: Clockwork, files: FileS
     prune(clock, files, 29)
     assert (count(clock, Schedule), count(clock, Fire)) == (0, 0)
     assert skipping.id not in left(clock)
+
+
+def test_the_audit_log_and_the_keys_it_names_are_kept_four_hundred_days(
+    clock: Clockwork, files: FileStore
+) -> None:
+    settings(clock, retention={"completed": 1, "usage": 1, "audit": 1})
+    org = clock.org
+    with clock.begin() as tx:
+        in_use, revoked, expired = (
+            keys.create_key(tx, org, KeyRequest(name, Role.MEMBER), "system", Role.OWNER).id
+            for name in ("in use", "revoked", "expired")
+        )
+        keys.revoke_key(tx, org, revoked, "system")
+        change = ApiKey.__table__.update().where(ApiKey.id == expired)
+        tx.conn.execute(change.values(expires_at=clock.now + DAY_S))
+    entries = count(clock, Audit)
+    assert entries > 0
+    prune(clock, files, 399.9)
+    assert (count(clock, Audit), count(clock, ApiKey)) == (entries, 3)
+    prune(clock, files, 0.2)
+    assert (count(clock, Audit), count(clock, ApiKey)) == (0, 2)
+    prune(clock, files, 1)
+    with clock.store.read() as conn:
+        assert list(conn.execute(select(ApiKey.id)).scalars()) == [in_use]
+
+
+def test_the_operator_may_keep_the_audit_log_for_fewer_days_and_it_goes_in_batches(
+    clock: Clockwork, files: FileStore
+) -> None:
+    with clock.begin() as tx:
+        for number in range(25):
+            identity.audit(tx, clock.org, "system", "key.create", str(number))
+    entries = count(clock, Audit)
+    prune(clock, files, 29.9, audit_days=30.0, batch=10)
+    assert count(clock, Audit) == entries
+    clock.transact(lambda tx: identity.audit(tx, clock.org, "system", "key.create", "young"))
+    prune(clock, files, 0.2, audit_days=30.0, batch=10)
+    assert count(clock, Audit) == 1
+
+
+def test_sign_ins_and_invitations_go_when_they_expire(clock: Clockwork, files: FileStore) -> None:
+    with clock.begin() as tx:
+        for number, seconds in enumerate((3600.0, 5 * DAY_S)):
+            until = clock.now + seconds
+            logins.add(tx, {"token_hash": f"t{number}", "user_id": "u", "csrf": "c", "expires_at": until})
+            tx.conn.execute(insert(Invitation), {
+                "id": f"i{number}", "org_id": clock.org, "email": "a@b.c", "role": "member", "token_hash": f"h{number}",
+                "created_by": "system", "created_at": clock.now, "expires_at": until,
+            })  # fmt: skip
+    prune(clock, files)
+    assert (count(clock, Login), count(clock, Invitation)) == (2, 2)
+    prune(clock, files, 1)
+    assert (count(clock, Login), count(clock, Invitation)) == (1, 1)
 
 
 def test_a_fire_goes_with_its_task_and_its_end_has_counted(clock: Clockwork, files: FileStore) -> None:

@@ -22,6 +22,7 @@ from tests.stocked import link_to_a_question
 from workers.agent.sql import Caps, QueryFailed, open_source
 from workers.agent.sql.results import UNREACHABLE
 
+AS_JSON = {"accept": "application/json"}  # and no stream of events
 SECRET = "a secret that only these tests know, 43 long"
 
 
@@ -104,29 +105,57 @@ class TestRates:
 
 
 class TestUrls:
-    def test_who_may_not_write_webhooks_sees_no_query_of_their_urls(self, api: Api) -> None:
-        org_id = organisation(api)
-        url = "https://example.com/hook?token=s3cret"
+    @pytest.mark.parametrize("hidden", ["/services/T0/s3cret", "/hook?token=s3cret", "/?s3cret"])
+    def test_who_may_not_write_a_url_sees_whose_it_is_and_no_secret_of_its_path_or_query(
+        self, api: Api, hidden: str
+    ) -> None:
+        org_id, url = organisation(api), f"https://example.com{hidden}"
         with api.client(key(api, org_id)) as admin, api.client(key(api, org_id, Role.VIEWER)) as viewer:
-            made = admin.post("/api/v1/webhooks", json={"url": url}).raise_for_status().json()
-            events = {"scope": "organization", "url": url, "events": ["run.completed"]}
-            theirs = admin.post("/api/webhooks", json=events).raise_for_status().json()
-            admin.post(f"/api/v1/webhooks/{made['id']}/test").raise_for_status()
-            manifest = {"name": "@leaks/one", "version": "1.0.0", "kind": "declared", "instructions": "hi"}
-            admin.post("/api/v1/agents/manifests", json=manifest).raise_for_status()
-            run = {"query": "hi", "callback": {"url": url}}
-            task = admin.post("/api/v1/agents/@leaks/one/run", json=run).raise_for_status().json()["task_id"]
-            delivery = admin.get("/api/v1/deliveries").json()["data"][0]["id"]
-            paths = (
-                "/api/v1/webhooks", f"/api/v1/webhooks/{made['id']}", f"/api/webhooks/{theirs['id']}", "/api/webhooks",
-                "/api/v1/deliveries", f"/api/v1/deliveries/{delivery}", f"/api/v1/webhooks/{made['id']}/deliveries",
-                f"/tasks/{task}", f"/tasks/{task}/result", f"/tasks/{task}/deliveries",
-            )  # fmt: skip
-            for path in paths:
-                whole = admin.get(path).raise_for_status().text
-                seen = viewer.get(path).raise_for_status().text
+            for path in _where_urls_are_shown(admin, url):
+                whole = admin.get(path, headers=AS_JSON).raise_for_status().text
+                seen = viewer.get(path, headers=AS_JSON).raise_for_status().text
                 assert "s3cret" not in seen, path
-                assert ("s3cret" in whole) == ("example.com" in whole), path
+                assert ("https://example.com/…" in seen) == ("https://example.com" in whole), path
+            assert url in admin.get("/api/v1/webhooks").text, "who writes it reads it"
+            assert "s3cret" not in admin.get("/api/v1/audit").raise_for_status().text
+        with api.client(key(api, org_id, Role.MEMBER)) as member:
+            agent = member.get("/api/v1/agents/@leaks/one").json()
+            assert "…" not in agent["manifest"]["mcp_servers"][0]["url"]
+
+    def test_an_address_without_a_path_is_shown_as_it_is(self, api: Api) -> None:
+        org_id = organisation(api)
+        with api.client(key(api, org_id)) as admin, api.client(key(api, org_id, Role.VIEWER)) as viewer:
+            admin.post("/api/v1/webhooks", json={"url": "https://example.com/"}).raise_for_status()
+            assert viewer.get("/api/v1/webhooks").json()["data"][0]["url"] == "https://example.com/"
+
+
+def _where_urls_are_shown(admin: httpx2.Client, url: str) -> list[str]:
+    """Store the URL wherever one may be; the routes that show it."""
+    made = admin.post("/api/v1/webhooks", json={"url": url}).raise_for_status().json()
+    events = {"scope": "organization", "url": url, "events": ["run.completed"]}
+    theirs = admin.post("/api/webhooks", json=events).raise_for_status().json()
+    admin.post(f"/api/v1/webhooks/{made['id']}/test").raise_for_status()
+    manifest = {
+        "name": "@leaks/one", "version": "1.0.0", "kind": "declared", "instructions": "hi",
+        "mcp_servers": [{"name": "tools", "url": url}], "config": {"more": [url]},
+    }  # fmt: skip
+    admin.post("/api/v1/agents/manifests", json=manifest).raise_for_status()
+    servers = [{"serverName": "own", "serverUrl": url}]
+    run = {"query": "hi", "callback": {"url": url}, "mcp_servers": servers}
+    task = admin.post("/api/v1/agents/@leaks/one/run", json=run).raise_for_status().json()["task_id"]
+    schedule = admin.post("/api/v1/schedules", json={"agent": "@leaks/one", "schedule": 3600, "run": run})
+    at = f"/api/v1/schedules/{schedule.raise_for_status().json()['id']}"
+    delivery = admin.get("/api/v1/deliveries").json()["data"][0]["id"]
+    return [
+        "/api/v1/webhooks", f"/api/v1/webhooks/{made['id']}", f"/api/webhooks/{theirs['id']}", "/api/webhooks",
+        "/api/v1/deliveries", f"/api/v1/deliveries/{delivery}", f"/api/v1/webhooks/{made['id']}/deliveries",
+        f"/tasks/{task}", f"/tasks/{task}/result", f"/tasks/{task}/deliveries", f"/tasks/{task}/summary",
+        f"/tasks/{task}/messages", "/api/v1/tasks", f"/api/runs/{task}",
+        f"/tasks/{task}/events",
+        f"/api/runs/{task}/logs", "/api/v1/agents/@leaks/one", "/api/v1/agents", "/api/v1/agents/@leaks/one/versions",
+        "/api/v3/agents", "/api/packages/agents/@leaks/one", "/api/packages/agents/@leaks/one/versions/1.0.0",
+        "/api/v1/schedules", at, "/api/schedules", "/api/v1/sessions",
+    ]  # fmt: skip
 
 
 class TestMetrics:

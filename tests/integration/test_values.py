@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import math
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from common.domain.lifecycle import Status
 from common.services import answers
+from common.store.transaction import Tx
 from runyard import AgentError, BlockingContext, Context, RetryLater, agent
 from runyard.testing import Outcome, approve, run
 from tests.workshop import Workshop
@@ -198,7 +200,7 @@ def test_what_has_no_form_or_no_sense_is_refused_at_its_call(call: str, code: st
     assert outcome.attempts == 1
 
 
-BOUNDS = Bounds(output=2000, step=1000, event=500, events=5)
+BOUNDS = Bounds(output=2000, step=1000, event=500, events=5, questions=3, open_questions=2)
 LARGE: list[tuple[str, Any, str, str]] = [
     ("output", lambda ctx: _value("x" * 3000), "output_too_large", "3,002 bytes as JSON; RUNYARD_MAX_OUTPUT"),
     ("step", lambda ctx: ctx.step("big", lambda: "x" * 1500), "step_result_too_large", "step 'big' is 1,502"),
@@ -208,8 +210,20 @@ LARGE: list[tuple[str, Any, str, str]] = [
     ("ask", lambda ctx: ctx.ask("x" * 600), "event_too_large", "ctx.ask 'xxx"),
     ("review", lambda ctx: ctx.review("pay", "x" * 600), "event_too_large", "ctx.review 'pay' is 602 bytes"),
     ("run", lambda ctx: ctx.run("@values/echo", "x" * 1200), "arguments_too_large", "ctx.run '@values/echo' is 1,202"),
+    ("questions", lambda ctx: _ask_together(ctx, 3), "too_many_open_questions", "3 questions and reviews open at once"),
+    ("beside", lambda ctx: _ask_side_by_side(ctx, 3), "too_many_open_questions", "RUNYARD_MAX_OPEN_QUESTIONS allows 2"),
     ("events", lambda ctx: _report(ctx, 6), "too_many_events", "this run has reported 5 events; RUNYARD_MAX"),
 ]  # fmt: skip
+
+
+async def _ask_together(ctx: Context, times: int) -> None:
+    await ctx.ask([{"key": f"k{number}", "text": "Which?"} for number in range(times)])
+
+
+async def _ask_side_by_side(ctx: Context, times: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        for number in range(times):
+            group.create_task(ctx.review(f"pay {number}"))
 
 
 async def _report(ctx: Context, times: int) -> None:
@@ -252,6 +266,32 @@ async def test_events_of_a_replay_do_not_count_twice(database_url: str) -> None:
         task = await shop.ended(task_id)
         assert (task.status, task.output) == (Status.COMPLETED, "done")
         assert shop.events(task_id).count("custom") == 5
+
+
+def _say_yes(org_id: str, task_id: str, tx: Tx) -> None:
+    answers.say(tx, org_id, task_id, "yes", None)
+
+
+@pytest.mark.anyio
+async def test_a_run_that_asks_in_a_loop_ends(database_url: str) -> None:
+    async def asking(ctx: Context, args: Any) -> str:
+        for _ in range(args["times"]):
+            await ctx.ask("Go on?")
+        return "done"
+
+    async with Workshop(database_url, bounds=BOUNDS) as shop:
+        name = shop.publish(asking)
+        await shop.engine()
+        few, many = [await shop.submit(name, {"times": times}) for times in (3, 4)]
+        for _ in range(3):
+            for task_id in (few, many):
+                await shop.until(task_id, Status.WAITING_FOR_INPUT)
+                shop.transact(partial(_say_yes, shop.org, task_id))
+        assert (await shop.ended(few)).output == "done"
+        error = (await shop.ended(many)).error
+        assert error is not None
+        assert (error["code"], error["cause"]) == ("too_many_questions", "agent")
+        assert "has asked 3 questions and reviews; RUNYARD_MAX_QUESTIONS allows 3" in error["message"]
 
 
 def test_long_names_that_begin_alike_are_steps_of_their_own() -> None:

@@ -56,6 +56,6 @@ def test_every_row_of_how_runs_end_is_named_by_a_test() -> None:
 
 def test_every_bound_is_in_the_page_with_its_setting() -> None:
     for field in Bounds.__dataclass_fields__:
-        name = "events" if field == "events" else f"{field}_bytes"
+        name = field if f"max_{field}" in Settings.model_fields else f"{field}_bytes"
         assert f"`RUNYARD_MAX_{name.upper()}`" in PAGE
         assert getattr(Bounds(), field) == getattr(Settings(), f"max_{name}")

@@ -91,6 +91,7 @@ async def create_datastore(call: Call) -> Response:
         connection,
         extra or None,
         call.principal.actor,
+        call.state.rules.policy,
     )
     started(call)
     return reply(

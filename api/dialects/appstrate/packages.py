@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from api import fitting
+from api.auth import manifest_for
 from api.call import Call, reply
 from api.dialects.appstrate.front import AppstrateRoutes, when
 from api.dialects.appstrate.package_manifests import ours, prompt, theirs
@@ -128,7 +129,7 @@ def _saved(record: AgentRecord, message: str) -> dict[str, Any]:
 async def get_package(call: Call) -> Response:
     """Read an agent as it is being written."""
     found = await call.state.reader.one(lambda conn: service.live(conn, call.org_id, package_of(call)))
-    manifest = manifests.shown(found.agent, found.manifest, call.org_id)
+    manifest = manifest_for(call.principal, manifests.shown(found.agent, found.manifest, call.org_id))
     return reply(
         {
             "id": found.agent["name"],

@@ -152,20 +152,21 @@ async def _missed(state: State, watch: Watch, seen: _Seen) -> AsyncIterator[dict
     """What the database knows since the last event seen, page by page."""
     start, place = seen.read_from, (seen.read_from, "", seen.seq)
     while True:
-        found = await state.reader.one(partial(_page, watch=watch, start=start, place=place))
-        for event in found:
-            yield event
-        if not found.more:
-            return
-        place = feed.place_of(found[-1])
+        page = partial(_page, watch=watch, start=start, place=place)
+        async with sse.replayed(state, watch.org_id, partial(state.reader.one, page)) as found:
+            for event in found:
+                yield event
+            if not found.more:
+                return
+            place = feed.place_of(found[-1])
 
 
 def _page(conn: Connection, watch: Watch, start: float, place: feed.Place) -> Page[dict[str, Any]]:
     if watch.task is None:
         behind = place if place[1] else None
-        return feed.since(conn, watch.org_id, start, _PAGE, behind)
-    found = events.after(conn, watch.task.id, place[2], _PAGE)
-    return Page(found, found.more or len(found) == _PAGE)
+        return feed.since(conn, watch.org_id, start, _PAGE, behind, sse.REPLAYED)
+    found = events.after(conn, watch.task.id, place[2], _PAGE, sse.REPLAYED)
+    return Page(found, found.more or len(found) == _PAGE, found.bytes)
 
 
 class _Seen:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from api.auth import manifest_for
 from api.call import Call, reply
 from api.dialects.appstrate.front import AppstrateRoutes, when
 from api.dialects.appstrate.package_manifests import prompt, theirs
@@ -117,7 +118,7 @@ async def get_package_version(call: Call) -> Response:
     found = await call.state.reader.one(
         lambda conn: service.version(conn, call.org_id, package_of(call), call.params["version"])
     )
-    manifest = manifests.shown(found, found["manifest"], call.org_id)
+    manifest = manifest_for(call.principal, manifests.shown(found, found["manifest"], call.org_id))
     return reply(version_json(found) | {"manifest": theirs(manifest), "content": prompt(manifest)})
 
 

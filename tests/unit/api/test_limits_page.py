@@ -6,7 +6,7 @@ import pytest
 
 from api import limits_page
 from api.error_codes import CODES
-from common.domain.bounds import BOUNDS
+from common.domain.bounds import BOUNDS, RUN_BOUNDS
 from common.domain.caps import CAPS
 from common.settings import Settings
 
@@ -24,5 +24,6 @@ def test_every_code_is_explained_with_its_status() -> None:
 
 def test_every_setting_has_the_bound_as_its_default() -> None:
     named = {bound.setting: bound.most for bound in BOUNDS.values() if bound.setting}
+    named |= {bound.setting: bound.most for bound in RUN_BOUNDS}
     named |= {cap.setting: cap.default for cap in CAPS.values()}
     assert {name: Settings.model_fields[name].default for name in named} == named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -80,6 +81,12 @@ def signed(key: Any = KEY, algorithm: str = "RS256", kid: str | None = "k1", **c
     return jwt.encode(claims(**changes), key, algorithm, headers={"kid": kid} if kid else {})
 
 
+def with_a_member_twice() -> str:
+    """A token that is signed, and names two subjects."""
+    payload = b'{"sub":"s2",' + json.dumps(claims()).encode()[1:]
+    return jwt.api_jws.encode(payload, KEY, "RS256", headers={"kid": "k1"})
+
+
 def judge(id_token: str, fake: Provider | None = None, secret: str = "s3cret", **more: Any) -> Identity:
     fake = fake or Provider()
     fake.token = {"id_token": id_token, "access_token": "at", "token_type": "Bearer"} | more
@@ -111,6 +118,7 @@ def test_a_good_token_names_the_person() -> None:
         pytest.param(lambda: signed(kid="k2"), id="an unknown key"),
         pytest.param(lambda: signed(key="s3cret" * 8, algorithm="HS256"), id="the client's secret"),
         pytest.param(lambda: jwt.encode(claims(), "", "none"), id="no signature"),
+        pytest.param(with_a_member_twice, id="a member twice"),
         pytest.param(lambda: signed(at_hash="AAAA"), id="another access token"),
         pytest.param(lambda: "", id="no token"),
         pytest.param(lambda: "a.b.c", id="no JWT"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpcore2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -139,3 +141,23 @@ async def test_keys_that_cannot_verify_are_left_out(publisher: Publisher) -> Non
     assert (await keys.get("good")).key_id == "good"
     for key_id in ("secret", "enc", "half", "5"):
         assert (await refused(keys, key_id)).code == "token_invalid"
+
+
+async def test_trusted_certificates_are_loaded_once_and_never_on_the_event_loop(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+    load = httpcore2.default_ssl_context
+
+    def noted(**options: Any) -> ssl.SSLContext:
+        loaded.append(threading.get_ident())
+        return load(**options)
+
+    monkeypatch.setattr(httpcore2, "default_ssl_context", noted)
+    monkeypatch.setattr(published_keys, "PAUSE", 0.0)
+    keys = PublishedKeys(publisher.url)
+    assert (await keys.get("one")).key_id == "one"
+    await refused(keys, "unknown")
+    assert publisher.asked == 2
+    assert len(loaded) == 1
+    assert loaded != [threading.get_ident()]

@@ -107,10 +107,49 @@ async def test_claims_may_have_their_other_names(store: Store, org: str) -> None
     assert (who.org_id, who.role) == (org, Role.ADMIN)
 
 
-async def test_a_claim_of_the_first_name_counts_before_the_other(store: Store, org: str) -> None:
-    told = claims(org, roles=["viewer"]) | {"role": "owner", "orgId": "elsewhere"}
+async def test_both_names_of_a_claim_may_stand_there_where_they_agree(store: Store, org: str) -> None:
+    told = claims(org, roles=["viewer"]) | {"role": "viewer", "orgId": org}
     who = await tokens(store)(jwt.encode(told, SECRET, "HS256"))
     assert (who.org_id, who.role) == (org, Role.VIEWER)
+
+
+@pytest.mark.parametrize(
+    "other", [{"role": "owner"}, {"role": None}, {"role": ["viewer", "owner"]}, {"orgId": "elsewhere"}]
+)
+async def test_claims_that_contradict_each_other_are_refused(
+    store: Store, org: str, other: dict[str, Any]
+) -> None:
+    told = claims(org, roles=["viewer"]) | other
+    assert await refusal(tokens(store), jwt.encode(told, SECRET, "HS256")) == "token_claims"
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        ('{"alg":"HS256","typ":"JWT"}', '{"role":"viewer","role":"owner",'),
+        ('{"alg":"HS256"}', '{"role":"owner","org":"elsewhere",'),
+        ('{"alg":"HS256"}', '{"role":"owner","r\\u006fle":"owner",'),
+        ('{"alg":"HS256"}', '{"role":"owner","more":{"a":1,"a":2},'),
+        ('{"alg":"none","alg":"HS256"}', '{"role":"owner",'),
+    ],
+)
+async def test_a_member_that_stands_twice_is_refused(store: Store, org: str, header: str, body: str) -> None:
+    whole = body + json.dumps({"org": org, "sub": "ada", "exp": time.time() + 60})[1:]
+    head = ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, whole))
+    mac = hmac.new(SECRET.encode(), head.encode(), hashlib.sha256).digest()
+    token = f"{head}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+    assert await refusal(tokens(store), token) == "token_invalid"
+
+
+async def test_a_token_ends_within_a_day_or_what_the_setting_says(store: Store, org: str) -> None:
+    def ending(seconds: float) -> str:
+        return jwt.encode(claims(org, exp=time.time() + seconds), SECRET, "HS256")
+
+    assert (await tokens(store)(ending(86_400))).user_id == "ada"
+    assert await refusal(tokens(store), ending(86_500)) == "token_lives_too_long"
+    assert await refusal(tokens(store), ending(250_000_000_000)) == "token_lives_too_long"
+    assert (await tokens(store, jwt_max_seconds=90_000)(ending(86_500))).user_id == "ada"
+    assert await refusal(tokens(store, jwt_max_seconds=60), ending(600)) == "token_lives_too_long"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +248,7 @@ async def test_published_keys_verify_rs256_and_es256(store: Store, org: str, jwk
 @pytest.mark.parametrize("expiry", [10**400, 10**15, -(10**400), 0])
 async def test_an_expiry_that_is_no_date_is_refused(store: Store, org: str, expiry: int) -> None:
     token = jwt.encode(claims(org, exp=expiry), SECRET, "HS256")
-    assert await refusal(tokens(store), token) in ("token_invalid", "token_expired")
+    assert await refusal(tokens(store), token) in ("token_invalid", "token_expired", "token_lives_too_long")
 
 
 async def test_keys_that_cannot_be_fetched_are_503_not_401(store: Store, org: str) -> None:

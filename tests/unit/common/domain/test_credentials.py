@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -104,6 +105,104 @@ def test_a_new_document_has_no_credential_to_keep() -> None:
 def test_stars_in_prose_mean_nothing() -> None:
     document = {"instructions": f"Write {SEALED}.", "config": {"greeting": SEALED}}
     assert credentials.keep(document, []) == document
+
+
+SIGNED = "https://a.blob.example/c/f.pdf?sp=r&sv=2022-11-02&sig=S3CRET%3D"
+#: What programs pass credentials on in, each with S3CRET for the credential.
+FORMS = {
+    "a signature of a shared access": SIGNED,
+    "a signature of S3": "https://b.s3.example/f?X-Amz-Expires=60&X-Amz-Signature=S3CRET",
+    "a credential of S3": "https://b.s3.example/f?X-Amz-Credential=S3CRET&X-Amz-Expires=60",
+    "a signature of Google": "https://storage.example/f?X-Goog-Expires=60&X-Goog-Signature=S3CRET",
+    "an access token": "https://api.example/x?access_token=S3CRET",
+    "a token": "https://api.example/x?page=2&token=S3CRET",
+    "a key": "https://api.example/x?key=S3CRET",
+    "a subscription key": "https://api.example/x?subscription-key=S3CRET",
+    "a code of a function": "https://f.example/api/x?code=S3CRET==",
+    "a user name alone": "https://S3CRET@git.example/x.git",
+    "a password": "redis://:S3CRET@cache.example:6379/0",
+    "a fragment": "https://app.example/#access_token=S3CRET&state=1",
+    "a URL inside a command": "curl -s 'https://api.example/x?api_key=S3CRET' | tee out",
+    "the second of two URLs": "https://a.example https://b.example/?sig=S3CRET",
+    "the parameters alone": "sp=r&sv=2022-11-02&sig=S3CRET",
+    "the parameters with their mark": "?sv=2022-11-02&sig=S3CRET",
+    "one parameter": "?sig=S3CRET",
+    "a connection string": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=S3CRET==",
+    "a string of ODBC": "Server=db;Uid=app;Pwd=S3CRET;",
+    "a string of libpq": "host=db user=app password=S3CRET",
+    "a line of a header": "Authorization: Bearer S3CRET",
+    "another header": "X-Api-Key: S3CRET",
+    "an option of a command": "--api-key=S3CRET",
+    "a variable": "OPENAI_API_KEY=S3CRET",
+    "a scheme": "Bearer S3CRET-with-8-and-more",
+}
+#: What only looks alike.
+READABLE = [
+    "https://example.com/a?page=2&sort=keywords", "https://example.com/docs#section-2", "Bearer", "Basic membership",
+    "Token authentication is used", "key=5", "a=b&c=d", "Note: the token is sent by mail", "width=3;height=4",
+    "see https://example.com/tokens for more", "12:30", "signature_required", "https://example.com/?author=ada",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_credential_is_sealed_in_whatever_form_it_is_passed_on(form: str) -> None:
+    document = {"config": {"source": FORMS[form], "list": [FORMS[form]]}}
+    shown, found = credentials.split(document)
+    assert "S3CRET" not in str(shown)
+    assert set(found) == {"/config/source", "/config/list/0"}
+    assert credentials.put_back(shown, found) == document
+    assert credentials.split(shown)[0] == shown
+    assert credentials.keep(shown, [document]) == document
+    with pytest.raises(InvalidRequest, match="give it again"):
+        credentials.keep(shown, [])
+
+
+@pytest.mark.parametrize("text", READABLE)
+def test_a_text_that_only_looks_like_one_stays_readable(text: str) -> None:
+    document = {"config": {"source": text}}
+    assert credentials.split(document) == (document, {})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sas": {"sv": "2022", "sig": "S3CRET"}},
+        {"params": {"key": "S3CRET", "page": "2"}},
+        {"query": {"code": "S3CRET"}},
+        {"api_keys": ["S3CRET"]},
+        {"apiKey2": "S3CRET"},
+        {"variables": [{"name": "SLACK_TOKEN", "value": "S3CRET"}]},
+        {"extra": [{"key": "X-Auth-Token", "value": "S3CRET"}]},
+        {"X-Functions-Key": "S3CRET"},
+    ],
+)
+def test_fields_of_these_names_are_sealed(given: dict[str, Any]) -> None:
+    shown, found = credentials.split({"config": given})
+    assert "S3CRET" not in str(shown)
+    assert credentials.put_back(shown, found) == {"config": given}
+
+
+def test_ordinary_words_stay_readable() -> None:
+    plain = {
+        "keywords": ["a"], "author": "Ada", "authors": ["Ada"], "signature_required": True, "key": "left", "code": "nl",
+        "keyboard": "qwerty", "sort_key": "name", "primary_key": "id", "tokenizer": "bpe", "max_tokens": 100,
+        "secretary": "Bob", "passport": "yes", "monkey": "see", "signal": "sig", "country_code": "NL",
+        "variables": [{"name": "COUNTRY", "value": "NL"}], "parameters": {"page": "2", "keywords": "x"},
+    }  # fmt: skip
+    assert credentials.split({"config": plain}) == ({"config": plain}, {})
+
+
+def test_long_texts_are_searched_in_little_time() -> None:
+    began = time.process_time()
+    for text in (
+        "a" * 2_000_000,
+        "a=" * 1_000_000,
+        "a://" * 500_000,
+        "a;=" * 500_000,
+        "Bearer " + "x" * 2_000_000,
+    ):
+        credentials.split({"config": {"text": text}})
+    assert time.process_time() - began < 5
 
 
 _names = st.sampled_from(

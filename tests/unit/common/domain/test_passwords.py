@@ -22,6 +22,16 @@ def test_a_hash_matches_its_password_alone_and_no_two_are_alike() -> None:
     assert not passwords.outdated(kept)
 
 
+def test_every_character_of_a_long_password_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_LOG_N", 4)
+    monkeypatch.setattr(passwords, "_P", 1)
+    long = "four words and more " * 12 + "with an end"
+    kept = passwords.hashed(long)
+    assert passwords.matches(long, kept)
+    assert not passwords.matches(long[:-1], kept)
+    assert not passwords.matches(long + " ", kept)
+
+
 def test_hashes_of_an_earlier_cost_still_match_and_say_so() -> None:
     assert passwords.matches(PASSWORD, KEPT)
     assert passwords.outdated(KEPT)

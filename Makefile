@@ -30,7 +30,7 @@ check: setup ## Check format, lint, types, import contracts and generated docume
 	@echo "lint" && $(BIN)/ruff check --quiet .
 	@echo "types" && $(BIN)/mypy
 	@echo "imports" && $(BIN)/lint-imports
-	@echo "documents" && $(BIN)/python -m api.openapi --check && $(BIN)/pytest -q tests/unit -m documents
+	@echo "documents" && $(BIN)/python -m runyard_api.openapi --check && $(BIN)/pytest -q tests/unit -m documents
 
 .PHONY: fmt
 fmt: setup ## Format the code and mend what lint can mend

@@ -163,7 +163,7 @@ def _tidied(more: dict[str, Any]) -> dict[str, Any]:
 
 def _engine() -> Any:
     # By name: this package is what authors install, and brings no server code with it.
-    return importlib.import_module("workers.testkit")
+    return importlib.import_module("runyard_workers.testkit")
 
 
 #: What making the database and the engine may take before the run begins, and clearing up after it, in seconds.

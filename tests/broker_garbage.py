@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any, Final
 
-from common.broker.application import WAKE
+from runyard_common.broker.application import WAKE
 
 
 def _envelope(body: Any = (), headers: Any = None, **properties: Any) -> bytes:

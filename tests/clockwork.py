@@ -8,28 +8,28 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from common.domain.ids import uuid7
-from common.domain.lifecycle import Event
-from common.domain.manifests import parse
-from common.domain.run_request import RunRequest
-from common.domain.sealing import Sealer, new_key
-from common.domain.stored_schedule import StoredSchedule
-from common.domain.tasks import Task
-from common.outbound import OutboundPolicy
-from common.services import agents, schedules
-from common.services.aftermath import Aftermath, admit_freed
-from common.services.model_choice import ModelChoice
-from common.services.runs import Caller, RunRules
-from common.services.scheduling import Wanted
-from common.settings import Settings
-from common.store import events, fires, identity, tasks
-from common.store import schedules as schedule_rows
-from common.store.database import Database, metadata
-from common.store.group_commit import GroupCommit
-from common.store.tasks import Filter
-from common.store.transaction import Happened, Store, Tx
-from common.store.transitions import Change, move
-from scheduler.duties import Fire
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.lifecycle import Event
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.run_request import RunRequest
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.domain.stored_schedule import StoredSchedule
+from runyard_common.domain.tasks import Task
+from runyard_common.outbound import OutboundPolicy
+from runyard_common.services import agents, schedules
+from runyard_common.services.aftermath import Aftermath, admit_freed
+from runyard_common.services.model_choice import ModelChoice
+from runyard_common.services.runs import Caller, RunRules
+from runyard_common.services.scheduling import Wanted
+from runyard_common.settings import Settings
+from runyard_common.store import events, fires, identity, tasks
+from runyard_common.store import schedules as schedule_rows
+from runyard_common.store.database import Database, metadata
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.tasks import Filter
+from runyard_common.store.transaction import Happened, Store, Tx
+from runyard_common.store.transitions import Change, move
+from runyard_scheduler.duties import Fire
 
 NOON = datetime.fromisoformat("2026-06-01T12:00:00+00:00").timestamp()
 

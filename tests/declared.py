@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.domain.lifecycle import Status
-from common.domain.manifests import parse
-from common.domain.tasks import Task
-from common.services import agents, answers
-from common.services.answers import Decision
-from common.services.manifests import PublishRules
-from common.settings import Settings
-from common.store import events, messages
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.tasks import Task
+from runyard_common.services import agents, answers
+from runyard_common.services.answers import Decision
+from runyard_common.services.manifests import PublishRules
+from runyard_common.settings import Settings
+from runyard_common.store import events, messages
+from runyard_workers.agent.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer
 from tests.workshop import Workshop
-from workers.agent.runner import DeclaredRunner
 
 BOT = "@test/bot"
 

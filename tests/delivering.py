@@ -18,23 +18,23 @@ from typing import Any
 import standardwebhooks
 from sqlalchemy import insert, select
 
-from common.domain.ids import uuid7
-from common.domain.manifests import parse
-from common.domain.sealing import Sealer, new_key
-from common.domain.specs import RunSpec
-from common.outbound import OutboundPolicy
-from common.services import agents, endpoints, redeliveries, submissions
-from common.services.aftermath import Aftermath
-from common.services.attempts import Finish, finish
-from common.services.claims import Batch, Claim, claim
-from common.services.endpoints import EndpointRequest
-from common.store import workers
-from common.store.delivery_log import Filter
-from common.store.tables.query import Delivery, Organisation
-from common.store.transaction import Store
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.domain.specs import RunSpec
+from runyard_common.outbound import OutboundPolicy
+from runyard_common.services import agents, endpoints, redeliveries, submissions
+from runyard_common.services.aftermath import Aftermath
+from runyard_common.services.attempts import Finish, finish
+from runyard_common.services.claims import Batch, Claim, claim
+from runyard_common.services.endpoints import EndpointRequest
+from runyard_common.store import workers
+from runyard_common.store.delivery_log import Filter
+from runyard_common.store.tables.query import Delivery, Organisation
+from runyard_common.store.transaction import Store
 from tests import databases
 from tests.fakes.receiver import Received, read_log
-from tests.stack import ROOT, free_port
+from tests.stack import PYTHONPATH, ROOT, free_port
 from tests.workshop import Ears
 
 POLICY = OutboundPolicy(allow_private=True)
@@ -48,7 +48,7 @@ class Process:
 
     def __init__(self, module: str, *arguments: str, **env: str) -> None:
         self._command = [sys.executable, "-m", module, *arguments]
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+        self._env = {**os.environ, "PYTHONPATH": PYTHONPATH, **env}
         self.start()
 
     def start(self) -> None:

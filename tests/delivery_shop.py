@@ -11,16 +11,16 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from common.domain.delivery import APPSTRATE, NATIVE, RetrySchedule
-from common.domain.specs import CallbackTo
-from common.outbound import GuardedClient, OutboundPolicy, Timeouts
-from common.services import endpoints
-from common.services.endpoints import EndpointRequest
-from common.store.group_commit import GroupCommit
-from common.store.tables.query import Delivery, Organisation
+from runyard_common.domain.delivery import APPSTRATE, NATIVE, RetrySchedule
+from runyard_common.domain.specs import CallbackTo
+from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
+from runyard_common.services import endpoints
+from runyard_common.services.endpoints import EndpointRequest
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.tables.query import Delivery, Organisation
+from runyard_workers.webhooks import Deliverer, Keys
+from runyard_workers.webhooks.hosts import Hosts
 from tests.workshop import Ears, Workshop
-from workers.webhooks import Deliverer, Keys
-from workers.webhooks.hosts import Hosts
 
 #: As many attempts as the native schedule has, within three seconds.
 QUICK = replace(NATIVE, gaps=(0.005, 0.03, 0.12, 0.3) * 3, longest_wait=2.0)

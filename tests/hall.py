@@ -14,10 +14,10 @@ import httpx2
 import orjson
 from sqlalchemy import text
 
-from api.__main__ import Server, server_of
-from api.state import State
-from common.settings import Settings
-from common.stream import Live
+from runyard_api.__main__ import Server, server_of
+from runyard_api.state import State
+from runyard_common.settings import Settings
+from runyard_common.stream import Live
 from tests import databases, documented
 from tests.waiting import wait_until
 from tests.workshop import Ears, Workshop

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from common.domain.ids import uuid7
-from common.store.tables import agents, callbacks, identity, people, runs, schedules
+from runyard_common.domain.ids import uuid7
+from runyard_common.store.tables import agents, callbacks, identity, people, runs, schedules
 from tests.hall import Api
 
 #: Rows of each kind, and bytes of each large value.

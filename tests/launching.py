@@ -53,7 +53,7 @@ class Launched:
 @contextmanager
 def up(log: Path, env: Mapping[str, str], *options: str) -> Iterator[Launched]:
     """`runyard up`, stopped at the end."""
-    launched = Launched([sys.executable, "-m", "launch.cli", "up", *options], log, env)
+    launched = Launched([sys.executable, "-m", "runyard_launch.cli", "up", *options], log, env)
     try:
         yield launched
     finally:
@@ -63,7 +63,7 @@ def up(log: Path, env: Mapping[str, str], *options: str) -> Iterator[Launched]:
 
 def refused(env: Mapping[str, str]) -> str:
     """The one sentence of a `runyard up` that cannot start."""
-    command = [sys.executable, "-m", "launch.cli", "up"]
+    command = [sys.executable, "-m", "runyard_launch.cli", "up"]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -15,10 +15,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from api import endpoint, idempotency
-from api.__main__ import main
-from common.services import runs
-from common.store import idempotency as stored
+from runyard_api import endpoint, idempotency
+from runyard_api.__main__ import main
+from runyard_common.services import runs
+from runyard_common.store import idempotency as stored
 
 HOME = Path(os.environ["RUNYARD_HOME"])
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.outbound import OutboundPolicy, Resolver
-from workers.agent.sql import Caps, Rows, open_source
+from runyard_common.outbound import OutboundPolicy, Resolver
+from runyard_workers.agent.sql import Caps, Rows, open_source
 
 OPEN = OutboundPolicy(allow_private=True)
 

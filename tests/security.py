@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx2
 
-from api import cookies
-from api.fronts import operations
-from api.operations import Operation
-from common.domain.roles import PERMISSIONS, Role
+from runyard_api import cookies
+from runyard_api.fronts import operations
+from runyard_api.operations import Operation
+from runyard_common.domain.roles import PERMISSIONS, Role
 from tests.hall import Api
 from tests.people import key, organisation, person
 

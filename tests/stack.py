@@ -20,13 +20,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from common.settings import Settings
-from launch import process
+from runyard_common.settings import Settings
+from runyard_launch import process
 from tests import databases
 from tests.servers import ValkeyServer
 
 ROOT = Path(__file__).parents[1]
-MODULES = {"api": "api", "worker": "workers", "scheduler": "scheduler"}
+MODULES = {"api": "runyard_api", "worker": "runyard_workers", "scheduler": "runyard_scheduler"}
+#: PYTHONPATH of a process that is to find the checkout's packages, and the tests.
+FOLDERS = ("", "common", "api", "workers", "scheduler", "launch")
+PYTHONPATH = os.pathsep.join(str(ROOT / folder) for folder in FOLDERS)
 
 
 class Stack:
@@ -62,7 +65,7 @@ class Stack:
             "RUNYARD_REDIS_URL": redis_url,
             "RUNYARD_AGENTS": ",".join(sources),
             "RUNYARD_ALLOW_PRIVATE_URLS": "true",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHONPATH,
             **env,
         }
 

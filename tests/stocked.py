@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from api.operations import Operation
-from common.domain.ids import uuid7
-from common.services import answer_links
-from common.store.tables import people
+from runyard_api.operations import Operation
+from runyard_common.domain.ids import uuid7
+from runyard_common.services import answer_links
+from runyard_common.store.tables import people
 from tests.hall import Api
 
 

@@ -10,28 +10,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.domain.ids import uuid7
-from common.domain.lifecycle import Status
-from common.domain.manifests import parse
-from common.domain.sealing import Sealer, new_key
-from common.domain.specs import Accepted, RunSpec
-from common.domain.tasks import Task
-from common.files import FileStore
-from common.services import agents, submissions
-from common.services.aftermath import Aftermath
-from common.store import events, journal, questions, tasks
-from common.store.group_commit import GroupCommit
-from common.store.transaction import Happened, Store, Tx
 from runyard import authoring
 from runyard.authoring import AgentDefinition, agent, registered
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.domain.specs import Accepted, RunSpec
+from runyard_common.domain.tasks import Task
+from runyard_common.files import FileStore
+from runyard_common.services import agents, submissions
+from runyard_common.services.aftermath import Aftermath
+from runyard_common.store import events, journal, questions, tasks
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.transaction import Happened, Store, Tx
+from runyard_workers.engine import Engine
+from runyard_workers.isolation.loop_guard import LoopGuard
+from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.pool import Slots
+from runyard_workers.preparation import Preparation
+from runyard_workers.quarantine import Quarantine
+from runyard_workers.values import Bounds
 from tests import databases
-from workers.engine import Engine
-from workers.isolation.loop_guard import LoopGuard
-from workers.isolation.run_threads import RunThreads
-from workers.pool import Slots
-from workers.preparation import Preparation
-from workers.quarantine import Quarantine
-from workers.values import Bounds
 
 
 class Ears:

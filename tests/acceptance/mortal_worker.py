@@ -24,24 +24,24 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
-from common.domain.errors import RunyardError
-from common.domain.ids import uuid7
-from common.domain.sealing import Sealer, new_key
-from common.files import FileStore
-from common.services import claims
-from common.services.aftermath import Aftermath
-from common.settings import Settings
-from common.store import workers
-from common.store.database import Database
-from common.store.group_commit import GroupCommit
-from common.store.transaction import Store
 from runyard.tools import tool
+from runyard_common.domain.errors import RunyardError
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.files import FileStore
+from runyard_common.services import claims
+from runyard_common.services.aftermath import Aftermath
+from runyard_common.settings import Settings
+from runyard_common.store import workers
+from runyard_common.store.database import Database
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.transaction import Store
+from runyard_workers.agent.loop.models import Chosen
+from runyard_workers.agent.runner import DeclaredRunner
+from runyard_workers.executor import execute
+from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.preparation import Preparation
 from tests.workshop import Ears
-from workers.agent.loop.models import Chosen
-from workers.agent.runner import DeclaredRunner
-from workers.executor import execute
-from workers.isolation.run_threads import RunThreads
-from workers.preparation import Preparation
 
 TURNS = 10
 TOOLS = ("crash_look", "crash_note", "crash_pay")

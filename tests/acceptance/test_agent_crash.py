@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from common.domain.lifecycle import Status
-from common.domain.manifests import parse
-from common.services import agents, answers
-from common.services.answers import Decision
-from common.store.usage import Span, sums
-from launch import process
-from scheduler.duties import Admit, Rescue
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.manifests import parse
+from runyard_common.services import agents, answers
+from runyard_common.services.answers import Decision
+from runyard_common.store.usage import Span, sums
+from runyard_launch import process
+from runyard_scheduler.duties import Admit, Rescue
 from tests.acceptance.mortal_worker import TOOLS, TURNS, called
 from tests.workshop import Workshop
 

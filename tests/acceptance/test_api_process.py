@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from launch import process
-from tests.stack import ROOT, free_port
+from runyard_launch import process
+from tests.stack import PYTHONPATH, ROOT, free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -24,15 +24,17 @@ pytestmark = pytest.mark.timeout(180)
 def start(home: Path, port: int, **settings: str) -> subprocess.Popen[bytes]:
     env = (
         os.environ
-        | {"RUNYARD_HOME": str(home), "RUNYARD_PORT": str(port), "PYTHONPATH": str(ROOT)}
+        | {"RUNYARD_HOME": str(home), "RUNYARD_PORT": str(port), "PYTHONPATH": PYTHONPATH}
         | settings
     )
-    return process.spawn([sys.executable, "-m", "api"], log=home / "api.log", env=env, cwd=ROOT)
+    return process.spawn([sys.executable, "-m", "runyard_api"], log=home / "api.log", env=env, cwd=ROOT)
 
 
 def migrate(home: Path) -> None:
     env = os.environ | {"RUNYARD_HOME": str(home)}
-    subprocess.run([sys.executable, "-m", "common.store.migrate"], env=env, cwd=ROOT, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "runyard_common.store.migrate"], env=env, cwd=ROOT, check=True, timeout=60
+    )
 
 
 def answers(url: str) -> bool:

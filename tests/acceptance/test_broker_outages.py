@@ -15,8 +15,8 @@ import pytest
 import redis
 from kombu.connection import Connection
 
-from common.broker.application import RUNS
-from common.broker.redis_patch import patch_kombu_redis
+from runyard_common.broker.application import RUNS
+from runyard_common.broker.redis_patch import patch_kombu_redis
 from tests.broker_garbage import RABBITMQ, REDIS
 from tests.servers import RabbitMQ, RedisServer, ServerMissing
 from tests.servers.rabbitmq import _PROGRAMS
@@ -153,7 +153,17 @@ def _queues(client: Any) -> list[str]:
 
 @pytest.mark.timeout(150)
 def test_celery_still_finds_the_workers(stack: Stack) -> None:
-    command = [sys.executable, "-m", "celery", "-A", "workers.app", "inspect", "ping", "--timeout", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "runyard_workers.app",
+        "inspect",
+        "ping",
+        "--timeout",
+        "3",
+    ]
     ended = subprocess.run(
         command,
         env=stack.env, capture_output=True, text=True, timeout=100, check=False,

@@ -90,7 +90,7 @@ def test_a_password_that_the_operator_set_is_changed_before_the_console_opens(
     page: Page, stack: Stack
 ) -> None:
     join(page, stack, "forgot@example.com", "a fine password")
-    command = [sys.executable, "-m", "launch.cli", "members", "set-password", "forgot@example.com"]
+    command = [sys.executable, "-m", "runyard_launch.cli", "members", "set-password", "forgot@example.com"]
     typed = "set by the operator\nset by the operator\n"
     subprocess.run(command, input=typed, env=stack.env, text=True, check=True, capture_output=True)
     page.goto("about:blank")

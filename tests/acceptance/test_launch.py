@@ -18,11 +18,11 @@ import jsonschema
 import pytest
 import redis
 
-from common.settings import Settings
-from launch import models, parts, process
-from launch.localmodel import engine
-from launch.ports import free_port
-from launch.valkey import NO_RETRY, Valkey
+from runyard_common.settings import Settings
+from runyard_launch import models, parts, process
+from runyard_launch.localmodel import engine
+from runyard_launch.ports import free_port
+from runyard_launch.valkey import NO_RETRY, Valkey
 from tests import servers
 from tests.launching import ROOT, Launched, alive
 from tests.waiting import wait_until
@@ -231,7 +231,9 @@ def running(log: Path, *arguments: str) -> Iterator[str]:
     """A local model server; its base URL."""
     port = free_port()
     child = process.spawn(
-        [sys.executable, "-m", "launch.localmodel", "--port", str(port), *arguments], log=log, cwd=ROOT
+        [sys.executable, "-m", "runyard_launch.localmodel", "--port", str(port), *arguments],
+        log=log,
+        cwd=ROOT,
     )
     url = f"http://127.0.0.1:{port}/v1"
     try:
@@ -349,7 +351,7 @@ class TestCommand:
         self, home: Path, name: str, value: str
     ) -> None:
         env = {**os.environ, "RUNYARD_HOME": str(home), name: value}
-        command = [sys.executable, "-m", "launch.cli", "up"]
+        command = [sys.executable, "-m", "runyard_launch.cli", "up"]
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30)
         assert done.returncode == 2
         assert done.stderr.startswith(f"{name}: ")

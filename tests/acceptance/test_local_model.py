@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.domain import schemas
-from common.domain.lifecycle import Status
-from common.domain.manifests import parse
-from common.services import agents
 from runyard.tools import tool
+from runyard_common.domain import schemas
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.manifests import parse
+from runyard_common.services import agents
 from tests.declared import Desk, desk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local_model, pytest.mark.timeout(300)]
@@ -36,7 +36,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def model_url() -> Iterator[str]:
-    command = [sys.executable, "-m", "launch.localmodel", "--port", "0"]
+    command = [sys.executable, "-m", "runyard_launch.localmodel", "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{process.stdout.readline().rpartition(' ')[2].strip()}/v1"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from api.fronts import operations
-from common.settings import Settings
-from common.store.database import Database, metadata
+from runyard_api.fronts import operations
+from runyard_common.settings import Settings
+from runyard_common.store.database import Database, metadata
 from tests import stack as stacks
 from tests.stack import Stack
 
@@ -55,7 +55,7 @@ def failing(stack: Stack) -> Iterator[Callable[[str], None]]:
     if stack.processes["api-1"].poll() is not None:
         stacks.MODULES["api"] = "tests.mortal_api"
         stack.start("api-1")
-        stacks.MODULES["api"] = "api"
+        stacks.MODULES["api"] = "runyard_api"
         stack.wait_ready()
 
 

@@ -10,14 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from launch import process
+from runyard_launch import process
 from tests.chaos.schedulers import Timetable, run
 from tests.servers import ValkeyServer
-from tests.stack import ROOT
+from tests.stack import PYTHONPATH
 from tests.waiting import wait_until
 
-BEAT = ["-m", "celery", "-A", "workers.app", "beat", "--scheduler", "scheduler.beat:RunyardScheduler"]
-COMMANDS = {"celery beat": BEAT, "runyard scheduler": ["-m", "scheduler"]}
+BEAT = [
+    "-m",
+    "celery",
+    "-A",
+    "runyard_workers.app",
+    "beat",
+    "--scheduler",
+    "runyard_scheduler.beat:RunyardScheduler",
+]
+COMMANDS = {"celery beat": BEAT, "runyard scheduler": ["-m", "runyard_scheduler"]}
 
 
 @pytest.fixture
@@ -53,7 +61,7 @@ def test_a_scheduler_started_either_way_fires_and_ends_in_order(
     env = os.environ | {
         "RUNYARD_HOME": str(tmp_path),
         "RUNYARD_BROKER_URL": valkey.url,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PYTHONPATH,
     }
     log = tmp_path / "scheduler.log"
     running = process.spawn([sys.executable, *COMMANDS[how]], log=log, env=env, cwd=tmp_path)

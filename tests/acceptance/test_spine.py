@@ -96,7 +96,7 @@ def _seconds(at: Any) -> float:
 
 
 def test_a_worker_that_cannot_start_says_why_and_ends_with_a_failure(stack: Stack) -> None:
-    command = [sys.executable, "-m", "workers", "-n", "doomed@%h"]
+    command = [sys.executable, "-m", "runyard_workers", "-n", "doomed@%h"]
     env = stack.env | {"RUNYARD_AGENTS": "no.such.module"}
     ended = subprocess.run(
         command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False

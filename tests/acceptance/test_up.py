@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from launch.ports import free_port
+from runyard_launch.ports import free_port
 from tests.launching import ROOT, alive, children, command_of, refused, up
 from tests.waiting import wait_until
 
@@ -45,7 +45,7 @@ def test_from_an_empty_home_through_a_dead_worker_and_a_crash_of_everything_to_a
         assert "Another `runyard up`" in refused(env)
         assert "is taken" in refused({**env, "RUNYARD_HOME": f"{home}-other"})
 
-        (worker,) = [pid for pid in processes if "workers" in command_of(pid)]
+        (worker,) = [pid for pid in processes if "runyard_workers" in command_of(pid)]
         os.kill(worker, signal.SIGKILL)
         runyard.until("worker ended (signal 9); starting it again")
         assert run_echo(env, home)["status"] == "completed"
@@ -91,7 +91,7 @@ def test_it_starts_and_is_reached_by_ipv6_behind_a_proxy_that_answers_nobody(
 def command(env: dict[str, str], *arguments: str | bytes) -> subprocess.CompletedProcess[str]:
     """A `runyard` command, run to its end; none may end in a traceback."""
     done = subprocess.run(
-        [sys.executable, "-m", "launch.cli", *arguments],
+        [sys.executable, "-m", "runyard_launch.cli", *arguments],
         env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr

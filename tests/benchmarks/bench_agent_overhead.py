@@ -26,13 +26,13 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent
 
-from common.domain.lifecycle import Status
-from common.settings import Settings
-from common.store import tasks
 from runyard.tools import tool
+from runyard_common.domain.lifecycle import Status
+from runyard_common.settings import Settings
+from runyard_common.store import tasks
+from runyard_workers.agent.loop.models import ProviderModels
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, say
-from workers.agent.loop.models import ProviderModels
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.anyio, pytest.mark.timeout(600)]
 TURNS = 10

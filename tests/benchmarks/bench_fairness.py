@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.domain.lifecycle import Event
-from common.domain.tasks import Fence
-from common.services import submissions
-from common.store.transitions import Change, move
 from runyard import Context
+from runyard_common.domain.lifecycle import Event
+from runyard_common.domain.tasks import Fence
+from runyard_common.services import submissions
+from runyard_common.store.transitions import Change, move
 from tests.workshop import Workshop
 
 FLOOD, QUIET = "org-flood", "org-quiet"

@@ -16,16 +16,16 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from common.domain.ids import uuid7
-from common.domain.lifecycle import Status
-from common.domain.manifests import parse
-from common.domain.specs import Accepted, RunSpec
-from common.services import agents, attempts, claims, queues, submissions
-from common.store import migrate, tasks, workers
-from common.store.database import Database
-from common.store.tables.query import Task, TaskEvent
-from common.store.transaction import Store
-from scheduler.duties import Admit, Expire, Rescue
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.specs import Accepted, RunSpec
+from runyard_common.services import agents, attempts, claims, queues, submissions
+from runyard_common.store import migrate, tasks, workers
+from runyard_common.store.database import Database
+from runyard_common.store.tables.query import Task, TaskEvent
+from runyard_common.store.transaction import Store
+from runyard_scheduler.duties import Admit, Expire, Rescue
 from tests.benchmarks.bench_schedules import databases
 
 FEW: Final = 1_000

@@ -20,13 +20,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from common.services import claims, submissions
-from common.store.database import Durability
 from runyard import Context
+from runyard_common.services import claims, submissions
+from runyard_common.store.database import Durability
+from runyard_workers.isolation.loop_guard import LoopGuard
+from runyard_workers.isolation.watchdog import Watchdog
 from tests.servers import Postgres, fresh_database
 from tests.workshop import Workshop
-from workers.isolation.loop_guard import LoopGuard
-from workers.isolation.watchdog import Watchdog
 
 AWAITS = 20
 

@@ -24,15 +24,15 @@ from typing import Any
 import redis
 from celery import Celery
 
+from runyard_workers.pool import async_task
 from tests.servers import ValkeyServer
-from workers.pool import async_task
 
 TASKS = int(os.environ.get("BENCH_POOL_TASKS", "1000"))
 ROUNDS = int(os.environ.get("BENCH_POOL_ROUNDS", "3"))
 SECONDS = 1.0
 QUEUE = "bench"
 RESULT = "bench-result"
-POOLS = {"asyncio": "workers.pool:AsyncioPool", "threads": "threads"}
+POOLS = {"asyncio": "runyard_workers.pool:AsyncioPool", "threads": "threads"}
 
 app = Celery("bench_pool", broker=os.environ.get("BENCH_POOL_URL", "memory://"))
 app.conf.update(

@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from sqlalchemy import insert, select
 
-from common.domain.ids import uuid7
-from common.domain.retention import DAY_S
-from common.domain.specs import RunSpec
-from common.files import FileStore
-from common.services import agents, submissions
-from common.services.claims import Claim, claim
-from common.store import migrate, workers
-from common.store.database import Database
-from common.store.tables.query import Task, TaskEvent
-from scheduler.duties import Prune
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.retention import DAY_S
+from runyard_common.domain.specs import RunSpec
+from runyard_common.files import FileStore
+from runyard_common.services import agents, submissions
+from runyard_common.services.claims import Claim, claim
+from runyard_common.store import migrate, workers
+from runyard_common.store.database import Database
+from runyard_common.store.tables.query import Task, TaskEvent
+from runyard_scheduler.duties import Prune
 from tests.benchmarks.bench_schedules import databases
 from tests.clockwork import Clockwork
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from common.domain import schemas
+from runyard_common.domain import schemas
 
 pytestmark = pytest.mark.benchmark
 _LINE = {

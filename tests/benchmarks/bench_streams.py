@@ -19,19 +19,19 @@ from typing import Any
 
 from sqlalchemy import select
 
-from common.domain.ids import uuid7
-from common.domain.manifests import parse
-from common.domain.specs import RunSpec
-from common.services import agents, submissions
-from common.services.aftermath import Aftermath
-from common.services.attempts import Finish, finish
-from common.services.claims import Batch, Claim, claim
-from common.services.steps import Emit, emit
-from common.store import workers
-from common.store.database import Database
-from common.store.tables.query import Organisation, Task
-from common.store.transaction import Store
-from common.stream import Live
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.specs import RunSpec
+from runyard_common.services import agents, submissions
+from runyard_common.services.aftermath import Aftermath
+from runyard_common.services.attempts import Finish, finish
+from runyard_common.services.claims import Batch, Claim, claim
+from runyard_common.services.steps import Emit, emit
+from runyard_common.store import workers
+from runyard_common.store.database import Database
+from runyard_common.store.tables.query import Organisation, Task
+from runyard_common.store.transaction import Store
+from runyard_common.stream import Live
 from tests.benchmarks.stream_load import Seen
 from tests.delivering import percentile
 from tests.hall import LiveEars

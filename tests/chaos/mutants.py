@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.stack import FOLDERS
+
 ROOT: Final = Path(__file__).parents[2]
 _ROOMS: Final = ("api", "common", "examples", "launch", "runyard", "scheduler", "tests", "tools", "workers")
 #: Seeds tried, as a storm is chance; one that reports is enough.
@@ -63,7 +65,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a worker that owns a run no more can write nothing",
         (
             Edit(
-                "common/store/transitions.py",
+                "common/runyard_common/store/transitions.py",
                 "        and (head.attempt, head.claim_token) == tuple(fence)\n",
                 "        and fence is not None\n",
             ),
@@ -75,7 +77,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a claim that the database forgot is another claim than the next of that number",
         (
             Edit(
-                "common/store/transitions.py",
+                "common/runyard_common/store/transitions.py",
                 "        and (head.attempt, head.claim_token) == tuple(fence)\n",
                 "        and head.attempt == fence.attempt\n",
             ),
@@ -87,7 +89,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a finished step is not executed again",
         (
             Edit(
-                "workers/replay.py",
+                "workers/runyard_workers/replay.py",
                 "        self.replayed += 1\n        return entry\n",
                 "        self.replayed += 1\n        return None\n",
             ),
@@ -99,7 +101,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "no more runs hold a slot than their limit allows",
         (
             Edit(
-                "common/services/admissions.py",
+                "common/runyard_common/services/admissions.py",
                 "        full = decide(its, loads, queue_jump=True).full\n",
                 "        full = None\n",
             ),
@@ -111,7 +113,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a drain waits for the claim under way and hands back what it brings",
         (
             Edit(
-                "workers/engine.py",
+                "workers/runyard_workers/engine.py",
                 "        await self._claimer.wait(max(0.0, seconds - LAST_SECONDS))\n",
                 "        self._claimer.cancel()\n",
             ),
@@ -123,7 +125,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a run whose worker has no row is found and handed on",
         (
             Edit(
-                "scheduler/duties/rescue.py",
+                "scheduler/runyard_scheduler/duties/rescue.py",
                 " + self._ownerless(now)\n",
                 "\n",
             ),
@@ -152,7 +154,11 @@ def findings(tree: Path, plan: str, seed: int, report: Path) -> tuple[dict[str, 
     done = subprocess.run(
         [*command, "--report", report],
         cwd=tree,
-        env=os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in FOLDERS),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         timeout=_LONGEST,

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launch import ports, process
+from runyard_launch import ports, process
 from tests.servers.missing import ServerMissing
 
 

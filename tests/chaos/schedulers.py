@@ -19,22 +19,22 @@ from typing import Any
 
 from sqlalchemy import select
 
-from common.domain.jitter import Jitter
-from common.domain.manifests import parse
-from common.domain.run_request import RunRequest
-from common.domain.sealing import Sealer, new_key
-from common.domain.stored_schedule import StoredSchedule
-from common.outbound import OutboundPolicy
-from common.services import agents, schedules
-from common.services.model_choice import ModelChoice
-from common.services.runs import Caller, RunRules
-from common.services.scheduling import Wanted
-from common.settings import Settings
-from common.store import identity, migrate
-from common.store.database import Database
-from common.store.schedules import due_ids
-from common.store.tables.query import Fire, Task
-from common.store.transaction import Store
+from runyard_common.domain.jitter import Jitter
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.run_request import RunRequest
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.domain.stored_schedule import StoredSchedule
+from runyard_common.outbound import OutboundPolicy
+from runyard_common.services import agents, schedules
+from runyard_common.services.model_choice import ModelChoice
+from runyard_common.services.runs import Caller, RunRules
+from runyard_common.services.scheduling import Wanted
+from runyard_common.settings import Settings
+from runyard_common.store import identity, migrate
+from runyard_common.store.database import Database
+from runyard_common.store.schedules import due_ids
+from runyard_common.store.tables.query import Fire, Task
+from runyard_common.store.transaction import Store
 from tests.servers import Postgres, fresh_database
 from tests.stack import Stack
 from tests.waiting import wait_until

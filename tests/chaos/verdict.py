@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from common.domain.agentbase_events import COMPLETION
-from common.domain.lifecycle import HOLDING, TERMINAL, Status
+from runyard_common.domain.agentbase_events import COMPLETION
+from runyard_common.domain.lifecycle import HOLDING, TERMINAL, Status
 from tests.chaos.agents import IRREVERSIBLE
 from tests.chaos.evidence import Evidence, Run
 from tests.chaos.ledger import BEGIN, END, ENTER, LEAVE, TICK, Lived
@@ -353,7 +353,7 @@ def _disordered(evidence: Evidence, rules: Rules) -> Iterator[str]:
 def _bad_exits(evidence: Evidence, rules: Rules) -> Iterator[str]:
     """A process ended by itself, or did not end in order within its grace period.
 
-    A worker that was suspended for long ends when it goes on (workers.isolation.watchdog): others have its runs.
+    A worker that was suspended for long ends when it goes on (see isolation.watchdog): others have its runs.
     """
     suspended = {pid for pid, _ in evidence.resumed}
     for exit_ in evidence.exits:

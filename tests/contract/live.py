@@ -14,12 +14,12 @@ import httpx2
 import jwt
 from sqlalchemy import text
 
-from common.domain.roles import Role
-from common.services import identity as keys
-from common.services.identity import KeyRequest
-from common.store import identity
-from common.store.database import Database
-from common.store.transaction import Store
+from runyard_common.domain.roles import Role
+from runyard_common.services import identity as keys
+from runyard_common.services.identity import KeyRequest
+from runyard_common.store import identity
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
 from tests.fakes.model_server import ModelServer
 from tests.stack import Stack, free_port
 from tests.waiting import wait_until

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from scheduler.duties import Fire
+from runyard_scheduler.duties import Fire
 from tests.contract.appstrate import fresh, made, problem, start
 from tests.hall import Api
 from tests.people import key

@@ -12,19 +12,19 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from api.operations import Operation
-from common.domain.credentials import SEALED
-from common.domain.manifests import parse
-from common.domain.roles import Role
-from common.domain.sealing import Sealer, new_key
-from common.services import manifests
-from common.services.manifests import PublishRules
-from common.store import agents as store
+from runyard_api.operations import Operation
+from runyard_common.domain.credentials import SEALED
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.roles import Role
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.services import manifests
+from runyard_common.services.manifests import PublishRules
+from runyard_common.store import agents as store
+from runyard_workers import catalogue
 from tests import security
 from tests.hall import Api
 from tests.people import key, organisation
 from tests.security import OPERATIONS, World, name_of
-from workers import catalogue
 
 READING = [operation for operation in OPERATIONS if operation.method == "GET" and operation.permission]
 SHARED: dict[str, Any] = {

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from api import cookies
-from api.errors import LONGEST_HEAD
-from api.operations import Operation
-from api.rate_limits import RateLimits
-from api.sign_in_attempts import SignInAttempts
-from common.domain.roles import Role
+from runyard_api import cookies
+from runyard_api.errors import LONGEST_HEAD
+from runyard_api.operations import Operation
+from runyard_api.rate_limits import RateLimits
+from runyard_api.sign_in_attempts import SignInAttempts
+from runyard_common.domain.roles import Role
 from tests import security
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem

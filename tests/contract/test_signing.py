@@ -16,7 +16,7 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.domain.signing import (
+from runyard_common.domain.signing import (
     SecretInvalid,
     SignatureInvalid,
     check_secret,

@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from common.domain.ids import uuid7
-from common.store.tables.query import Lane, Turn
+from runyard_common.domain.ids import uuid7
+from runyard_common.store.tables.query import Lane, Turn
 from tests.hall import Api
 from tests.people import key, organisation
 

@@ -11,17 +11,17 @@ import os
 import signal
 from dataclasses import replace
 
-from common.domain.breaker import BreakerPolicy
-from common.domain.delivery import NATIVE
-from common.domain.sealing import Sealer
-from common.outbound import GuardedClient, OutboundPolicy, Timeouts
-from common.services.aftermath import Aftermath
-from common.store.database import Database
-from common.store.group_commit import GroupCommit
-from common.store.transaction import Store
+from runyard_common.domain.breaker import BreakerPolicy
+from runyard_common.domain.delivery import NATIVE
+from runyard_common.domain.sealing import Sealer
+from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
+from runyard_common.services.aftermath import Aftermath
+from runyard_common.store.database import Database
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.transaction import Store
+from runyard_workers.webhooks import Deliverer, Keys
+from runyard_workers.webhooks.hosts import Hosts
 from tests.workshop import Ears
-from workers.webhooks import Deliverer, Keys
-from workers.webhooks.hosts import Hosts
 
 
 async def main() -> None:

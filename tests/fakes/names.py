@@ -8,7 +8,7 @@ from typing import Any
 
 import httpcore2
 
-from common.outbound.errors import DnsFailed
+from runyard_common.outbound.errors import DnsFailed
 
 
 class Names:

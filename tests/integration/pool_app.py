@@ -10,8 +10,8 @@ from typing import Any
 import redis
 from celery import Celery
 
-from common.broker.redis_patch import patch_kombu_redis
-from workers.pool import AsyncioPool, async_task, loop_started, loop_stopping
+from runyard_common.broker.redis_patch import patch_kombu_redis
+from runyard_workers.pool import AsyncioPool, async_task, loop_started, loop_stopping
 
 NOTES = os.environ.get("POOL_TEST_NOTES", "redis://")
 
@@ -21,7 +21,7 @@ patch_kombu_redis()
 def _celery(name: str) -> Celery:
     made = Celery(name, broker=os.environ.get("POOL_TEST_BROKER", "memory://"), backend=NOTES)
     made.conf.update(
-        worker_pool="workers.pool:AsyncioPool",
+        worker_pool="runyard_workers.pool:AsyncioPool",
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,

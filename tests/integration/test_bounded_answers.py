@@ -15,20 +15,20 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from api.published_keys import PublishedKeys
-from common.domain.errors import Unavailable
-from common.outbound import GuardedClient, OutboundError, OutboundPolicy
-from launch import listed_models
+from runyard_api.published_keys import PublishedKeys
+from runyard_common.domain.errors import Unavailable
+from runyard_common.outbound import GuardedClient, OutboundError, OutboundPolicy
+from runyard_launch import listed_models
+from runyard_workers.agent.sql import Caps, QueryFailed, sqlite
+from runyard_workers.agent.wire import providers
+from runyard_workers.agent.wire.mcp import McpRules, McpTransport
+from runyard_workers.agent.wire.providers import ProviderRules
+from runyard_workers.agent.wire.transport import CheckedClient, Whole
 from tests.declared import Desk, desk
 from tests.fakes import floods
 from tests.fakes.floods import BUFFERS, Flood, endless
 from tests.fakes.model_server import say
 from tests.querying import ask
-from workers.agent.sql import Caps, QueryFailed, sqlite
-from workers.agent.wire import providers
-from workers.agent.wire.mcp import McpRules, McpTransport
-from workers.agent.wire.providers import ProviderRules
-from workers.agent.wire.transport import CheckedClient, Whole
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -198,7 +198,7 @@ def test_columns_without_end_are_cut_off_before_they_are_objects(memory: Callabl
 
 @pytest.mark.parametrize("scheme", ["mysql", "postgresql"])
 def test_a_database_that_says_nothing_is_over_in_time(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workers.agent.sql import relay
+    from runyard_workers.agent.sql import relay
 
     monkeypatch.setattr(relay, "GRACE_SECONDS", 0.5)
     with Flood(floods.silent) as server, pytest.raises(QueryFailed, match="could not be reached"):

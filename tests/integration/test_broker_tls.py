@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from common.broker.application import application, write
-from common.domain.outages import Outage, diagnose
-from common.settings import Settings
-from common.stream import Live
-from launch import doctor, ports, process
-from launch.doctor import Verdict
+from runyard_common.broker.application import application, write
+from runyard_common.domain.outages import Outage, diagnose
+from runyard_common.settings import Settings
+from runyard_common.stream import Live
+from runyard_launch import doctor, ports, process
+from runyard_launch.doctor import Verdict
 from tests.waiting import wait_until
 
 

@@ -11,13 +11,13 @@ import httpx2
 import pytest
 from sqlalchemy import insert, select
 
-from common.domain.caps import CAPS, STORAGE
-from common.domain.ids import uuid7
-from common.services import answer_links, datastores
-from common.services.datastores import Upload
-from common.store import holdings
-from common.store.tables import people
-from common.store.tables.query import Organisation, Session
+from runyard_common.domain.caps import CAPS, STORAGE
+from runyard_common.domain.ids import uuid7
+from runyard_common.services import answer_links, datastores
+from runyard_common.services.datastores import Upload
+from runyard_common.store import holdings
+from runyard_common.store.tables import people
+from runyard_common.store.tables.query import Organisation, Session
 from tests.hall import Api
 from tests.people import key, organisation
 

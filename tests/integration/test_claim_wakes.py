@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from common.domain.lifecycle import Status
-from common.services import submissions
-from common.store.database import Database
-from common.store.transaction import Store
 from runyard import Context
+from runyard_common.domain.lifecycle import Status
+from runyard_common.services import submissions
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
+from runyard_workers.engine import LOOK_EVERY
 from tests.workshop import Workshop
-from workers.engine import LOOK_EVERY
 
 pytestmark = pytest.mark.anyio
 

@@ -25,10 +25,10 @@ from runyard import (
     RunFailed,
     Unreachable,
 )
+from runyard_workers.catalogue import load
 from tests.hall import Api, workers_of
 from tests.waiting import wait_until
 from tests.workshop import Workshop
-from workers.catalogue import load
 
 pytestmark = pytest.mark.timeout(60)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "client.md"

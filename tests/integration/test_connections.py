@@ -17,13 +17,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.protocol import BoundedProtocol
-from common.files import CHUNK_BYTES
-from launch import process
+from runyard_api.protocol import BoundedProtocol
+from runyard_common.files import CHUNK_BYTES
+from runyard_launch import process
 from tests import databases
 from tests.hall import Api
 from tests.people import key
-from tests.stack import ROOT, free_port
+from tests.stack import PYTHONPATH, ROOT, free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -230,7 +230,7 @@ def test_an_answer_that_takes_longer_than_a_head_may_is_not_cut_off(hurried: Non
 def test_a_body_that_stops_is_answered_408_and_its_connection_closed(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.bodies.PATIENCE", 1.0)
+    monkeypatch.setattr("runyard_api.bodies.PATIENCE", 1.0)
     head = (
         "POST /api/v1/agents HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {api.key}\r\nContent-Length: 100\r\n\r\n{{"
@@ -275,9 +275,9 @@ def test_one_organisation_may_keep_so_many_streams_and_waits_and_others_more(api
 def test_a_process_with_few_descriptors_serves_others_beside_hundreds_of_idle_connections(home: Path) -> None:
     port = free_port()
     databases.opened(f"sqlite:///{home / 'runyard.db'}").close()
-    env = os.environ | {"RUNYARD_HOME": str(home), "RUNYARD_PORT": str(port), "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"RUNYARD_HOME": str(home), "RUNYARD_PORT": str(port), "PYTHONPATH": PYTHONPATH}
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({DESCRIPTORS}, {DESCRIPTORS}));"
-    argv = [sys.executable, "-c", f"{limit} from api.__main__ import main; main()"]
+    argv = [sys.executable, "-c", f"{limit} from runyard_api.__main__ import main; main()"]
     api = process.spawn(argv, log=home / "api.log", env=env, cwd=ROOT)
     idle: list[socket.socket] = []
     try:
@@ -304,7 +304,7 @@ def _healthy(port: int) -> bool:
 def test_a_process_takes_all_the_descriptors_it_may_have() -> None:
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300));"
-        "from common import descriptors; descriptors.raise_limit(); print(descriptors.limit())"
+        "from runyard_common import descriptors; descriptors.raise_limit(); print(descriptors.limit())"
     )
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)

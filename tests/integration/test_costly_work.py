@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from common.costly import CostlyWork
-from common.domain.json_text import LARGE, JsonText
-from common.domain.lifecycle import Status
-from common.services import claims
-from common.store import tasks, workers
-from common.store.transaction import Tx
+from runyard_common.costly import CostlyWork
+from runyard_common.domain.json_text import LARGE, JsonText
+from runyard_common.domain.lifecycle import Status
+from runyard_common.services import claims
+from runyard_common.store import tasks, workers
+from runyard_common.store.transaction import Tx
+from runyard_workers import values
 from tests.workshop import Workshop
-from workers import values
 
 pytestmark = pytest.mark.anyio
 

@@ -13,16 +13,16 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from common.domain.database_urls import DatabaseTls, tls_of
-from common.domain.errors import InvalidRequest
-from common.domain.sealing import Sealer, new_key
-from common.services import datastores
-from common.store.transaction import Tx
+from runyard_common.domain.database_urls import DatabaseTls, tls_of
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.services import datastores
+from runyard_common.store.transaction import Tx
+from runyard_workers.agent.sql import QueryFailed
 from tests.fakes.authority import Authority
 from tests.fakes.names import Names
 from tests.querying import ask
 from tests.servers import mariadb
-from workers.agent.sql import QueryFailed
 
 pytestmark = pytest.mark.timeout(120)
 

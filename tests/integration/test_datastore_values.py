@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from runyard_workers.agent.sql import Caps, QueryFailed
 from tests.querying import ask
-from workers.agent.sql import Caps, QueryFailed
 
 CAPS = Caps()
 POSTGRES: dict[str, Any] = {

@@ -12,8 +12,8 @@ import pymysql
 import pytest
 from sqlalchemy.engine import make_url
 
+from runyard_workers.agent.sql import Caps, QueryFailed
 from tests.querying import ask
-from workers.agent.sql import Caps, QueryFailed
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from common.domain.lifecycle import Status
-from common.files import FileStore
 from runyard.tools import tool
+from runyard_common.domain.lifecycle import Status
+from runyard_common.files import FileStore
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, fail, last_user, say, system_of, text_of, tools_of
 from tests.unit.workers.agent import documents
@@ -352,7 +352,7 @@ def _images(request: dict[str, Any]) -> list[str]:
 
 
 def _balance(tx: Any, org_id: str, micros: int) -> None:
-    from common.store import identity
+    from runyard_common.store import identity
 
     if identity.organisation(tx.conn, org_id) is None:
         identity.insert_organisation(tx, "test", org_id)

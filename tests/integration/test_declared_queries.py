@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from common.domain.errors import InvalidRequest
-from common.domain.sealing import Sealer
-from common.services import datastores
-from common.services.identity import secret_key
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.sealing import Sealer
+from runyard_common.services import datastores
+from runyard_common.services.identity import secret_key
+from runyard_workers.agent.sql import Caps
+from runyard_workers.agent.tools import datastores as tool
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, tools_of
-from workers.agent.sql import Caps
-from workers.agent.tools import datastores as tool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 

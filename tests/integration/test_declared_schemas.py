@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from common.domain import output_schemas
-from common.domain.errors import ConfigurationError, InvalidRequest
-from common.domain.lifecycle import Status
 from runyard import Context
 from runyard.authoring import registered
+from runyard_common.domain import output_schemas
+from runyard_common.domain.errors import ConfigurationError, InvalidRequest
+from runyard_common.domain.lifecycle import Status
+from runyard_workers import catalogue
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls
-from workers import catalogue
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 #: Definitions that each refer twice to the next, under different names: cheap to check, endless written out.

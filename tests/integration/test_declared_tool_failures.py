@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from common.domain.tasks import Task
 from runyard.errors import AgentError
 from runyard.tools import tool
+from runyard_common.domain.tasks import Task
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say
 

@@ -11,17 +11,17 @@ import pytest
 import standardwebhooks
 from sqlalchemy import event
 
-from common.domain.delivery_budget import PER_HOST, Kind
-from common.domain.errors import Conflict
-from common.outbound import GuardedClient, OutboundPolicy, Timeouts
-from common.services import answer_links, endpoints, redeliveries, stops
-from common.services.answer_links import LinkGone
-from common.services.answers import Decision
-from common.services.deliveries import Outgoing, Settled, settle
-from common.store import delivery_log
-from common.store.delivery_log import Filter
 from runyard import AgentError, Context
-from scheduler.duties import Deliver
+from runyard_common.domain.delivery_budget import PER_HOST, Kind
+from runyard_common.domain.errors import Conflict
+from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
+from runyard_common.services import answer_links, endpoints, redeliveries, stops
+from runyard_common.services.answer_links import LinkGone
+from runyard_common.services.answers import Decision
+from runyard_common.services.deliveries import Outgoing, Settled, settle
+from runyard_common.store import delivery_log
+from runyard_common.store.delivery_log import Filter
+from runyard_scheduler.duties import Deliver
 from tests.delivery_shop import DeliveryShop
 from tests.fakes.receiver import Received, receiving
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from common.domain.errors import Conflict, InvalidRequest
-from common.domain.lifecycle import Status
-from common.domain.sealing import Sealer, new_key
-from common.services import answers, expiries, stops
-from common.services.answers import Decision
-from common.store import workers
 from runyard import AgentError, BlockingContext, ChildFailed, Context, ProviderError, Rejected
-from scheduler.duties import Admit, Expire, Rescue
+from runyard_common.domain.errors import Conflict, InvalidRequest
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.services import answers, expiries, stops
+from runyard_common.services.answers import Decision
+from runyard_common.store import workers
+from runyard_scheduler.duties import Admit, Expire, Rescue
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio

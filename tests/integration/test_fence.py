@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from common.domain.errors import StaleFence
-from common.domain.lifecycle import Cause, Event, Status
-from common.domain.tasks import Failure, Fence
-from common.services import attempts, claims, incoming, steps, turns
-from common.services.datastores import Indexed, store_passages
-from common.store import transitions, workers
-from common.store.tables.query import Task
-from common.store.transaction import Tx
 from runyard import BlockingContext, Context
+from runyard_common.domain.errors import StaleFence
+from runyard_common.domain.lifecycle import Cause, Event, Status
+from runyard_common.domain.tasks import Failure, Fence
+from runyard_common.services import attempts, claims, incoming, steps, turns
+from runyard_common.services.datastores import Indexed, store_passages
+from runyard_common.store import transitions, workers
+from runyard_common.store.tables.query import Task
+from runyard_common.store.transaction import Tx
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio

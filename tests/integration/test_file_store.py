@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import pytest
 
-from common.domain.errors import ConfigurationError
-from common.files import FileDamaged, FileNotStored, FileStore, FileStoreUnavailable
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.files import FileDamaged, FileNotStored, FileStore, FileStoreUnavailable
 
 KEY, SECRET = "runyard-test-key", "a/secret+with=signs"
 ABSENT = hashlib.sha256(b"never stored").hexdigest()
@@ -294,7 +294,7 @@ def test_an_object_that_is_not_fresh_is_sent_again_to_renew_it(
     written = path.stat().st_mtime_ns
     store.put(b"old")
     assert path.stat().st_mtime_ns == written, "a fresh object is not sent again"
-    monkeypatch.setattr("common.files.bucket._FRESH", timedelta(0))
+    monkeypatch.setattr("runyard_common.files.bucket._FRESH", timedelta(0))
     store.put(b"old")
     assert path.stat().st_mtime_ns > written
 

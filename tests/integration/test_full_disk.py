@@ -21,9 +21,9 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from common.store import outages
-from common.store.database import Database
-from common.telemetry import TolerantStream
+from runyard_common.store import outages
+from runyard_common.store.database import Database
+from runyard_common.telemetry import TolerantStream
 from tests.hall import Api
 
 
@@ -120,7 +120,7 @@ def test_a_log_on_a_full_disk_loses_lines_and_raises_nothing() -> None:
 def test_a_process_whose_log_cannot_be_written_goes_on(tmp_path: Path) -> None:
     code = """
         import structlog
-        from common import telemetry
+        from runyard_common import telemetry
         telemetry.configure()
         for _ in range(3):
             structlog.get_logger().warning("The database does not answer.")

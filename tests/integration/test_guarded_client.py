@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from common.outbound import (
+from runyard_common.outbound import (
     GuardedClient,
     OutboundError,
     OutboundPolicy,
@@ -21,8 +21,8 @@ from common.outbound import (
     UrlRefused,
     guarded_transport,
 )
-from common.outbound.errors import HeaderRefused
-from common.outbound.urls import target_of
+from runyard_common.outbound.errors import HeaderRefused
+from runyard_common.outbound.urls import target_of
 from tests.fakes.names import Names, NoSockets
 from tests.fakes.raw_server import Call, RawServer, serving, until
 from tests.fakes.ssrf import CORPUS, PUBLIC

@@ -11,7 +11,7 @@ import uvicorn
 from mcp.server import MCPServer
 from pydantic_ai.mcp import MCPToolset
 
-from common.outbound import GuardedClient, OutboundPolicy, UrlRefused
+from runyard_common.outbound import GuardedClient, OutboundPolicy, UrlRefused
 from tests.fakes.names import Names
 from tests.fakes.raw_server import until
 

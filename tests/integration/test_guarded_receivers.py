@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from common.outbound import GuardedClient, OutboundError, OutboundPolicy, Timeouts
+from runyard_common.outbound import GuardedClient, OutboundError, OutboundPolicy, Timeouts
 from tests.fakes.names import Names
 from tests.fakes.raw_server import Call, never_accepting, serving
 

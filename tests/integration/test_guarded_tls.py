@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from common.outbound import GuardedClient, OutboundError, OutboundPolicy, guarded_transport
+from runyard_common.outbound import GuardedClient, OutboundError, OutboundPolicy, guarded_transport
 from tests.fakes.authority import Authority
 from tests.fakes.names import Names
 from tests.fakes.raw_server import RawServer, say_ok, serving

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from common.domain.lifecycle import Status
-from common.services import answers, attempts
-from common.store import workers
-from common.store.tables.query import Worker
-from common.store.transaction import Tx
 from runyard import BlockingContext, Context
-from scheduler.duties import Admit, Rescue
+from runyard_common.domain.lifecycle import Status
+from runyard_common.services import answers, attempts
+from runyard_common.store import workers
+from runyard_common.store.tables.query import Worker
+from runyard_common.store.transaction import Tx
+from runyard_scheduler.duties import Admit, Rescue
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +71,7 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
 
 def _submit_beside(shop: Workshop, spec: Any) -> None:
     """As another process would: not through this one's group commit."""
-    from common.services import submissions
+    from runyard_common.services import submissions
 
     shop.transact(lambda tx: submissions.submit(tx, [spec]))
 

@@ -16,13 +16,13 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from api import idempotency as idempotency_api
-from api.fronts import operations
-from api.native.front import NATIVE
-from common.domain.ids import uuid7
-from common.services import idempotency as idempotency_service
-from common.services import runs
-from common.services.idempotency import KEPT, LEASE
+from runyard_api import idempotency as idempotency_api
+from runyard_api.fronts import operations
+from runyard_api.native.front import NATIVE
+from runyard_common.domain.ids import uuid7
+from runyard_common.services import idempotency as idempotency_service
+from runyard_common.services import runs
+from runyard_common.services.idempotency import KEPT, LEASE
 from tests.hall import Api
 
 NAME = "@test/agent"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from common.domain.lifecycle import Status
-from common.store import workers
-from common.store.transaction import Tx
 from runyard import Context
+from runyard_common.domain.lifecycle import Status
+from runyard_common.store import workers
+from runyard_common.store.transaction import Tx
 from tests.waiting import wait_until
 from tests.workshop import Workshop
 

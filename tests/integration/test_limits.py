@@ -9,12 +9,12 @@ import httpx2
 import orjson
 import pytest
 
-from api.fronts import operations
-from api.operations import Operation
-from common.domain import bounds
-from common.domain.bounds import BOUNDS, Bound
-from common.domain.ids import uuid7
-from common.domain.roles import Role
+from runyard_api.fronts import operations
+from runyard_api.operations import Operation
+from runyard_common.domain import bounds
+from runyard_common.domain.bounds import BOUNDS, Bound
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.roles import Role
 from tests.hall import Api
 from tests.people import key, organisation, person, sign_in
 from tests.stocked import Stocked

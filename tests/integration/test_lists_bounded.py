@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from api.fronts import operations
-from api.operations import Operation
-from common.store import pages
+from runyard_api.fronts import operations
+from runyard_api.operations import Operation
+from runyard_common.store import pages
 from tests.hall import Api
 from tests.large_rows import ROWS, fill
 from tests.stocked import Stocked

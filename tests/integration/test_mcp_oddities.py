@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from common.domain import agentbase_events
-from common.domain.tasks import Task
+from runyard_common.domain import agentbase_events
+from runyard_common.domain.tasks import Task
+from runyard_workers.agent.loop import mcp
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
 from tests.fakes.odd_mcp import GOOD, READ, OddMcp
 from tests.unit.workers.agent import documents
-from workers.agent.loop import mcp
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 TREE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "name": {"type": "string"}}}

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
-from common.domain.errors import ConfigurationError
-from common.domain.sealing import Sealer
-from common.store import identity, migrate, sessions
-from common.store.database import Database
-from common.store.tables import metadata
-from common.store.transaction import Store
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.domain.sealing import Sealer
+from runyard_common.store import identity, migrate, sessions
+from runyard_common.store.database import Database
+from runyard_common.store.tables import metadata
+from runyard_common.store.transaction import Store
 from tests.waiting import wait_until
 
 

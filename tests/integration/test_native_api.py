@@ -11,14 +11,14 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from common.domain.manifests import parse
-from common.domain.roles import Role
-from common.domain.schedule_error import ScheduleError
-from common.domain.schedule_lifetime import Lifetime
-from common.services import agents, identity
-from common.services.identity import KeyRequest
-from common.services.runs import unsealed
-from common.store import identity as identity_store
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.roles import Role
+from runyard_common.domain.schedule_error import ScheduleError
+from runyard_common.domain.schedule_lifetime import Lifetime
+from runyard_common.services import agents, identity
+from runyard_common.services.identity import KeyRequest
+from runyard_common.services.runs import unsealed
+from runyard_common.store import identity as identity_store
 from tests.hall import Api
 from tests.malformed import MALFORMED
 from tests.waiting import wait_until

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from api.fronts import operations
-from api.operations import Operation
+from runyard_api.fronts import operations
+from runyard_api.operations import Operation
 from tests.hall import Api
 from tests.people import key, organisation
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from common.outbound import GuardedClient, OutboundPolicy, UrlRefused, check_url
-from common.settings import Settings
-from common.store import datastores as store
+from runyard_common.outbound import GuardedClient, OutboundPolicy, UrlRefused, check_url
+from runyard_common.settings import Settings
+from runyard_common.store import datastores as store
+from runyard_workers.agent.sql import QueryFailed
 from tests.databases import opened
 from tests.fakes.names import Names
 from tests.fakes.raw_server import serving
 from tests.querying import ask
-from workers.agent.sql import QueryFailed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -142,7 +142,7 @@ async def test_the_own_postgresql_is_known_by_whatever_way_it_is_reached(
 ) -> None:
     import asyncio
 
-    from workers.agent.sql.relay import Relay
+    from runyard_workers.agent.sql.relay import Relay
 
     own, other = make_url(fresh_database()), make_url(fresh_database())
     db = opened(own.set(drivername="postgresql+psycopg").render_as_string(hide_password=False))

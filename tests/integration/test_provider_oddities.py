@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from common.domain.lifecycle import Status
-from common.domain.tasks import Task
 from runyard.tools import tool
-from scheduler.duties import Admit
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.tasks import Task
+from runyard_scheduler.duties import Admit
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, fail, odd, raw, results_of, say
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from common.domain.lifecycle import Status
-from common.files import FileStore
 from runyard.tools import tool
-from scheduler.duties import Admit
+from runyard_common.domain.lifecycle import Status
+from runyard_common.files import FileStore
+from runyard_scheduler.duties import Admit
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, fail, results_of, say, system_of, text_of, tools_of
 from tests.unit.workers.agent import documents

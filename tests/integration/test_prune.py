@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, text
 
-from common.domain.ids import uuid7
-from common.domain.lifecycle import Event, Status
-from common.domain.retention import DAY_S
-from common.domain.roles import Role
-from common.domain.specs import CallbackTo, RunSpec
-from common.domain.stored_schedule import ScheduleState
-from common.files import FileStore
-from common.services import agents, schedules, submissions
-from common.services import identity as keys
-from common.services.identity import KeyRequest
-from common.store import identity, logins, messages, migrate, sessions, transitions
-from common.store import prune as rows
-from common.store.database import Database
-from common.store.tables.query import (
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.lifecycle import Event, Status
+from runyard_common.domain.retention import DAY_S
+from runyard_common.domain.roles import Role
+from runyard_common.domain.specs import CallbackTo, RunSpec
+from runyard_common.domain.stored_schedule import ScheduleState
+from runyard_common.files import FileStore
+from runyard_common.services import agents, schedules, submissions
+from runyard_common.services import identity as keys
+from runyard_common.services.identity import KeyRequest
+from runyard_common.store import identity, logins, messages, migrate, sessions, transitions
+from runyard_common.store import prune as rows
+from runyard_common.store.database import Database
+from runyard_common.store.tables.query import (
     AnswerLink,
     ApiKey,
     Audit,
@@ -45,7 +45,7 @@ from common.store.tables.query import (
     TaskEvent,
     Turn,
 )
-from scheduler.duties import Prune, Sweep
+from runyard_scheduler.duties import Prune, Sweep
 from tests.clockwork import NOON, Clockwork, _end
 
 HASH = "ab" * 32
@@ -247,7 +247,7 @@ def test_a_conversation_outlives_its_tasks_until_nobody_continues_it(
 def test_a_files_bytes_go_when_no_task_has_them_any_more(
     clock: Clockwork, files: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.duties.prune.FRESH", -1.0)  # nothing counts as just attached
+    monkeypatch.setattr("runyard_scheduler.duties.prune.FRESH", -1.0)  # nothing counts as just attached
     sha256 = files.put(b"content").sha256
     given = _with_file()
     given["files"][0]["sha256"] = sha256
@@ -274,7 +274,7 @@ def test_bytes_attached_again_a_moment_ago_stay(clock: Clockwork, files: FileSto
 def test_a_sweep_deletes_what_nothing_refers_to(
     clock: Clockwork, files: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.duties.sweep.BATCH", 3)
+    monkeypatch.setattr("runyard_scheduler.duties.sweep.BATCH", 3)
     kept = files.put(b"kept").sha256
     orphans = [files.put(f"orphan {n}".encode()).sha256 for n in range(7)]
     given = _with_file()

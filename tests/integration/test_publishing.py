@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
-from common.domain.errors import Conflict
-from common.domain.ids import uuid7
-from common.domain.manifests import parse
-from common.services import agents, drafts
-from common.services.drafts import DraftRequest
-from common.store import migrate
-from common.store.database import Database
-from common.store.transaction import Store
+from runyard_common.domain.errors import Conflict
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.manifests import parse
+from runyard_common.services import agents, drafts
+from runyard_common.services.drafts import DraftRequest
+from runyard_common.store import migrate
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
 
 CROWD = 4
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from common.domain.lifecycle import Status
-from common.domain.suspicion import Suspicion
-from common.store.tables.query import Task
 from runyard import Context
-from scheduler.duties import Admit
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.suspicion import Suspicion
+from runyard_common.store.tables.query import Task
+from runyard_scheduler.duties import Admit
+from runyard_workers.quarantine import Quarantine
 from tests.workshop import Workshop
-from workers.quarantine import Quarantine
 
 pytestmark = pytest.mark.anyio
 

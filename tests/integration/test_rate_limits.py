@@ -9,9 +9,9 @@ import pytest
 import structlog
 from redis.exceptions import RedisError
 
-from api.organisation_rates import OrganisationRates
-from api.rate_limits import LEFT_ALONE, RateLimits
-from common.domain.errors import TooManyRequests
+from runyard_api.organisation_rates import OrganisationRates
+from runyard_api.rate_limits import LEFT_ALONE, RateLimits
+from runyard_common.domain.errors import TooManyRequests
 from tests.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.anyio

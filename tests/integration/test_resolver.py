@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from common.outbound import SystemResolver
-from common.outbound.errors import DnsFailed
+from runyard_common.outbound import SystemResolver
+from runyard_common.outbound.errors import DnsFailed
 from tests.fakes.raw_server import until
 
 pytestmark = pytest.mark.anyio

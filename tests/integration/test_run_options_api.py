@@ -13,14 +13,14 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from common.domain.errors import InvalidRequest
-from common.services.model_choice import check
-from common.settings import Settings
 from runyard.tools import tool
-from scheduler.duties import Admit
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.services.model_choice import check
+from runyard_common.settings import Settings
+from runyard_scheduler.duties import Admit
+from runyard_workers.agent.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
 from tests.hall import Api, settled, workers_of
-from workers.agent.runner import DeclaredRunner
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 BOT = "/api/v1/agents/@test/bot/run"

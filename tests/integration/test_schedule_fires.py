@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from common.domain.errors import Conflict, NotFound
-from common.domain.lifecycle import Event, Status
-from common.domain.sealing import Sealer, new_key
-from common.domain.stored_schedule import ScheduleState
-from common.services import agents, fires, runs, schedules
-from common.store import agents as agent_rows
-from common.store import limits, migrate
-from common.store.database import Database
-from common.store.tables.query import Agent, Delivery, Endpoint, Organisation, Schedule, Session
+from runyard_common.domain.errors import Conflict, NotFound
+from runyard_common.domain.lifecycle import Event, Status
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.domain.stored_schedule import ScheduleState
+from runyard_common.services import agents, fires, runs, schedules
+from runyard_common.store import agents as agent_rows
+from runyard_common.store import limits, migrate
+from runyard_common.store.database import Database
+from runyard_common.store.tables.query import Agent, Delivery, Endpoint, Organisation, Schedule, Session
 from tests.clockwork import NOON, Clockwork, at
 from tests.waiting import wait_until
 

@@ -8,12 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from common.domain.ids import uuid7
-from common.domain.roles import Role
-from common.services import identity
-from common.services.identity import KeyRequest
-from common.store import identity as identity_store
-from scheduler.duties import Fire
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.roles import Role
+from runyard_common.services import identity
+from runyard_common.services.identity import KeyRequest
+from runyard_common.store import identity as identity_store
+from runyard_scheduler.duties import Fire
 from tests.hall import Api
 
 RUN = "/api/v1/agents/@test/echo/run"

@@ -13,14 +13,14 @@ import httpx2
 import jwt
 import pytest
 
-from common.domain.roles import Role
-from common.outbound import OutboundPolicy
+from runyard_common.domain.roles import Role
+from runyard_common.outbound import OutboundPolicy
+from runyard_workers.agent.sql import Caps, QueryFailed, open_source
+from runyard_workers.agent.sql.results import UNREACHABLE
 from tests.fakes.names import Names
 from tests.hall import Api
 from tests.people import key, organisation
 from tests.stocked import link_to_a_question
-from workers.agent.sql import Caps, QueryFailed, open_source
-from workers.agent.sql.results import UNREACHABLE
 
 AS_JSON = {"accept": "application/json"}  # and no stream of events
 SECRET = "a secret that only these tests know, 43 long"

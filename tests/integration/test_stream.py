@@ -15,11 +15,11 @@ import httpx2
 import pytest
 import redis
 
-from api import event_stream, sse
-from common.domain.ids import uuid7
-from common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
-from common.stream.subscription import Subscription
 from runyard import Context
+from runyard_api import event_stream, sse
+from runyard_common.domain.ids import uuid7
+from runyard_common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
+from runyard_common.stream.subscription import Subscription
 from tests.benchmarks.bench_streams import Teller
 from tests.benchmarks.stream_load import follow
 from tests.hall import Api, Frames, settled, workers_of

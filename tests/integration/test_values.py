@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from common.domain.lifecycle import Status
-from common.services import answers
-from common.store.transaction import Tx
 from runyard import AgentError, BlockingContext, Context, RetryLater, agent
 from runyard.testing import Outcome, approve, run
+from runyard_common.domain.lifecycle import Status
+from runyard_common.services import answers
+from runyard_common.store.transaction import Tx
+from runyard_workers.values import Bounds
 from tests.workshop import Workshop
-from workers.values import Bounds
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from common.domain.lifecycle import Status
 from runyard import AbnormalExit, AgentError, BlockingContext, Context, agent
 from runyard.testing import Outcome, arun, run
+from runyard_common.domain.lifecycle import Status
 from tests.ways_out import ASYNC, PLAIN, Own
 from tests.workshop import Workshop
 

@@ -9,22 +9,22 @@ from typing import Any
 import httpx2
 import pytest
 
-from common.domain.errors import Forbidden
-from common.domain.manifests import parse
-from common.domain.tool_access import PublicTools
-from common.services import agents
-from common.services.manifests import PublishRules
-from common.store import registered_tools
-from common.store.registered_tools import Tool
 from runyard.testing import call, run
 from runyard.tools import registered_tools as registry
 from runyard.tools import tool
+from runyard_common.domain.errors import Forbidden
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.tool_access import PublicTools
+from runyard_common.services import agents
+from runyard_common.services.manifests import PublishRules
+from runyard_common.store import registered_tools
+from runyard_common.store.registered_tools import Tool
+from runyard_workers import catalogue
+from runyard_workers.agent.runner import DeclaredRunner
 from tests.declared import Desk, desk
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
 from tests.hall import Api, settled, workers_of
 from tests.people import key, organisation
-from workers import catalogue
-from workers.agent.runner import DeclaredRunner
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 SENT: list[int] = []

@@ -1,4 +1,4 @@
-"""Compare the due times of `common.domain` with a minute-by-minute cron daemon and with two libraries.
+"""Compare the due times of `runyard_common.domain` with a minute-by-minute cron daemon and with two libraries.
 
     python -m tests.property.cron_agreement --cases 100000 [--seed 1]
 
@@ -16,9 +16,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from common.domain.schedule import CronSchedule
-from common.domain.schedule_error import ScheduleError
-from common.domain.schedule_text import parse_schedule
+from runyard_common.domain.schedule import CronSchedule
+from runyard_common.domain.schedule_error import ScheduleError
+from runyard_common.domain.schedule_text import parse_schedule
 from tests.property import cron_daemon, second_opinions
 from tests.property.cron_cases import Case, case
 

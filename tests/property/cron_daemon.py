@@ -1,6 +1,6 @@
 """A cron daemon that wakes every minute: the slow, plain reading that the fast one is compared with.
 
-It shares no code with `common.domain`: its own parser of the five fields, its own day rule, and, for clock
+It shares no code with `runyard_common.domain`: its own parser of the five fields, its own day rule, and, for clock
 shifts, what Debian's daemon does minute by minute instead of any arithmetic with folds and gaps.
 """
 

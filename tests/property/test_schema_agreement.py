@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from common.domain import schema_work, schemas
-from common.domain.errors import InvalidRequest
+from runyard_common.domain import schema_work, schemas
+from runyard_common.domain.errors import InvalidRequest
 
 NAMES = st.sampled_from(["a", "b", "c"])
 SCALARS = st.one_of(

@@ -25,17 +25,27 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, select, update
 
-from common.domain.errors import RunyardError, StaleFence
-from common.domain.ids import uuid7
-from common.domain.lifecycle import HOLDING, TERMINAL, Cause, Status
-from common.domain.manifests import parse
-from common.domain.specs import Accepted, RunSpec
-from common.domain.tasks import Failure, Fence
-from common.services import admissions, agents, answers, attempts, claims, rescues, steps, stops, submissions
-from common.store import events, limits, migrate, tasks, workers
-from common.store.database import Database
-from common.store.tables.query import Slot, Task, Worker
-from common.store.transaction import Store, Tx
+from runyard_common.domain.errors import RunyardError, StaleFence
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.lifecycle import HOLDING, TERMINAL, Cause, Status
+from runyard_common.domain.manifests import parse
+from runyard_common.domain.specs import Accepted, RunSpec
+from runyard_common.domain.tasks import Failure, Fence
+from runyard_common.services import (
+    admissions,
+    agents,
+    answers,
+    attempts,
+    claims,
+    rescues,
+    steps,
+    stops,
+    submissions,
+)
+from runyard_common.store import events, limits, migrate, tasks, workers
+from runyard_common.store.database import Database
+from runyard_common.store.tables.query import Slot, Task, Worker
+from runyard_common.store.transaction import Store, Tx
 
 ORGS = ("org-a", "org-b")
 

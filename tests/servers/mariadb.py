@@ -13,7 +13,7 @@ from pathlib import Path
 import pymysql
 from sqlalchemy.engine import make_url
 
-from launch import ports, process
+from runyard_launch import ports, process
 from tests.servers.missing import ServerMissing
 
 _INSTALL = [

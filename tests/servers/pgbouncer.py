@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from launch import ports, process
+from runyard_launch import ports, process
 from tests.servers.missing import ServerMissing
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from launch import ports, process
+from runyard_launch import ports, process
 from tests.servers.missing import ServerMissing
 
 _INITDB = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from launch import ports, process
+from runyard_launch import ports, process
 from tests.servers.missing import ServerMissing
 
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import Settings
 from runyard import tools
-from workers.agent import events
-from workers.values import Bounds
+from runyard_common.settings import Settings
+from runyard_workers.agent import events
+from runyard_workers.values import Bounds
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 

@@ -20,10 +20,17 @@ FORBIDDEN = {
 }  # fmt: skip
 #: Where random numbers are no secret: jitter, ids, places in a rotation.
 RANDOM = {
-    "api/app.py", "common/domain/ids.py", "common/domain/delivery.py", "common/services/attempts.py",
-    "common/services/rescues.py", "common/stream/follower.py", "runyard/client_calls.py", "workers/agent/loop/mcp.py",
-    "workers/webhooks/call.py", "workers/webhooks/deliverer.py",
-}  # fmt: skip
+    "api/runyard_api/app.py",
+    "common/runyard_common/domain/delivery.py",
+    "common/runyard_common/domain/ids.py",
+    "common/runyard_common/services/attempts.py",
+    "common/runyard_common/services/rescues.py",
+    "common/runyard_common/stream/follower.py",
+    "runyard/client_calls.py",
+    "workers/runyard_workers/agent/loop/mcp.py",
+    "workers/runyard_workers/webhooks/call.py",
+    "workers/runyard_workers/webhooks/deliverer.py",
+}
 
 
 @functools.cache
@@ -73,7 +80,7 @@ def test_secrets_are_never_made_of_numbers_that_can_be_foretold() -> None:
 def test_what_a_caller_sends_cannot_forge_a_line_of_the_log() -> None:
     sent = '/x\n{"event": "forged"}\r\x1b[2J'
     program = (
-        "from common import telemetry; telemetry.configure(); import structlog, sys;"
+        "from runyard_common import telemetry; telemetry.configure(); import structlog, sys;"
         "structlog.get_logger().warning('A request failed.', action='request', path=sys.argv[1])"
     )
     done = subprocess.run(

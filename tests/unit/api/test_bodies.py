@@ -15,10 +15,10 @@ from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from api import bodies
-from api.errors import RequestTimeout
-from common.domain.errors import InvalidRequest, RunyardError
-from common.domain.run_request import RunRequest, Strict
+from runyard_api import bodies
+from runyard_api.errors import RequestTimeout
+from runyard_common.domain.errors import InvalidRequest, RunyardError
+from runyard_common.domain.run_request import RunRequest, Strict
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 JSON = st.recursive(

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from api import sse
-from api.capacity import PIECE, UnreadBytes
-from api.state import State
-from common.domain.errors import TooManyRequests, Unavailable
-from common.store.pages import Page
+from runyard_api import sse
+from runyard_api.capacity import PIECE, UnreadBytes
+from runyard_api.state import State
+from runyard_common.domain.errors import TooManyRequests, Unavailable
+from runyard_common.store.pages import Page
 
 MIB = 2**20
 

@@ -7,21 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from api import cookies, docs_page, errors, openapi
-from api.app import routes_of
-from api.error_codes import CODES
-from api.fronts import operations
-from api.native import answer_page
-from api.uploads import file_name, media_type_of
-from common.domain.errors import RunyardError
-from common.domain.lifecycle import Status
-from common.domain.roles import ALL
+from runyard_api import cookies, docs_page, errors, openapi
+from runyard_api.app import routes_of
+from runyard_api.error_codes import CODES
+from runyard_api.fronts import operations
+from runyard_api.native import answer_page
+from runyard_api.uploads import file_name, media_type_of
+from runyard_common.domain.errors import RunyardError
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.roles import ALL
 
-ROOT = Path(openapi.__file__).parents[1]
+ROOT = Path(openapi.__file__).parents[2]
 
 
 def test_the_committed_document_is_in_step() -> None:
-    assert openapi.COPY.read_bytes() == openapi.text(operations()), "run python -m api.openapi --write"
+    assert openapi.COPY.read_bytes() == openapi.text(operations()), (
+        "run python -m runyard_api.openapi --write"
+    )
 
 
 def test_every_operation_says_what_it_does_and_who_may() -> None:
@@ -68,11 +70,11 @@ def test_every_code_that_a_refusal_may_carry_is_explained() -> None:
         "runs",
         "sessions",
     )
-    sources = [*(ROOT / "api").glob("*.py"), *(ROOT / "api/native").glob("*.py")]
-    sources += [ROOT / f"common/services/{name}.py" for name in (*services, "submissions")]
+    sources = [*(ROOT / "api/runyard_api").glob("*.py"), *(ROOT / "api/runyard_api/native").glob("*.py")]
+    sources += [ROOT / f"common/runyard_common/services/{name}.py" for name in (*services, "submissions")]
     used = {code for source in sources for code in re.findall(r'code="([a-z_]+)"', source.read_text())}
     assert len(used) > 60
-    assert sorted(used - CODES.keys()) == [], "explain it in api/error_codes.py"
+    assert sorted(used - CODES.keys()) == [], "explain it in api/runyard_api/error_codes.py"
 
 
 def test_a_problems_type_leads_to_its_explanation() -> None:

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 from starlette.types import Message
 
-from api import event_stream
-from api.event_stream import EventStream
-from api.sse import packed
+from runyard_api import event_stream
+from runyard_api.event_stream import EventStream
+from runyard_api.sse import packed
 
 pytestmark = pytest.mark.anyio
 SCOPE = {"type": "http", "method": "GET", "path": "/"}

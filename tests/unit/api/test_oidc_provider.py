@@ -13,12 +13,12 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from api import oidc_provider
-from api.oidc_provider import OidcProvider
-from common.domain.errors import ConfigurationError, Forbidden, RunyardError, Unavailable
-from common.domain.roles import Role
-from common.domain.single_sign_on import Identity, SignOnRules
-from common.outbound.client import Answer, GuardedClient
+from runyard_api import oidc_provider
+from runyard_api.oidc_provider import OidcProvider
+from runyard_common.domain.errors import ConfigurationError, Forbidden, RunyardError, Unavailable
+from runyard_common.domain.roles import Role
+from runyard_common.domain.single_sign_on import Identity, SignOnRules
+from runyard_common.outbound.client import Answer, GuardedClient
 
 ISSUER = "https://id.example.com"
 CLIENT = "runyard"

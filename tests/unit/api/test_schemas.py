@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from common.domain import schemas
-from common.domain.errors import InvalidRequest
+from runyard_common.domain import schemas
+from runyard_common.domain.errors import InvalidRequest
 
 LINES = {
     "type": "object",

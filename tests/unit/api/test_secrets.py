@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 from cryptography.fernet import Fernet
 
-from common.domain.errors import ConfigurationError, InvalidRequest
-from common.domain.roles import ALL, PERMISSIONS, Role, check_scopes, exceeds, granted, strongest
-from common.domain.sealing import SealBroken, Sealer, new_key
+from runyard_common.domain.errors import ConfigurationError, InvalidRequest
+from runyard_common.domain.roles import ALL, PERMISSIONS, Role, check_scopes, exceeds, granted, strongest
+from runyard_common.domain.sealing import SealBroken, Sealer, new_key
 
 
 def test_what_is_sealed_opens_with_the_same_key_alone() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.sse import _Place, frame
-from common.stream import Events, Tokens
+from runyard_api.sse import _Place, frame
+from runyard_common.stream import Events, Tokens
 
 
 def event(seq: int, attempt: int = 1, status: str = "running") -> dict[str, Any]:

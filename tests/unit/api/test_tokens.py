@@ -18,14 +18,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from api.reading import Reader
-from api.tokens import Tokens
-from common.domain.errors import RunyardError, Unauthorized
-from common.domain.roles import Role
-from common.settings import Settings
-from common.store import identity, migrate
-from common.store.database import Database
-from common.store.transaction import Store
+from runyard_api.reading import Reader
+from runyard_api.tokens import Tokens
+from runyard_common.domain.errors import RunyardError, Unauthorized
+from runyard_common.domain.roles import Role
+from runyard_common.settings import Settings
+from runyard_common.store import identity, migrate
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
 
 pytestmark = pytest.mark.anyio
 SECRET = "a secret of more than thirty-two characters"

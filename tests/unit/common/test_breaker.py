@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.domain.breaker import Breaker, BreakerPolicy, Circuit, admit, blames_host, call_off, fail, succeed
+from runyard_common.domain.breaker import (
+    Breaker,
+    BreakerPolicy,
+    Circuit,
+    admit,
+    blames_host,
+    call_off,
+    fail,
+    succeed,
+)
 
 POLICY = BreakerPolicy(failures=3, pause=10, longest_pause=60, trial=30)
 FRESH = Breaker()

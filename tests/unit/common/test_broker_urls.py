@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from common.broker.application import application
-from common.domain import broker_urls
-from common.domain.errors import ConfigurationError
-from common.domain.outages import Outage, diagnose
-from common.settings import Settings
+from runyard_common.broker.application import application
+from runyard_common.domain import broker_urls
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.domain.outages import Outage, diagnose
+from runyard_common.settings import Settings
 
 
 def _use_ssl(url: str) -> dict[str, object] | None:
@@ -85,7 +85,7 @@ def test_a_redis_for_streams_is_no_rabbitmq() -> None:
 def test_a_sentinel_url_ends_the_process_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from common.settings import load
+    from runyard_common.settings import load
 
     monkeypatch.chdir(tmp_path)
     for name in ("RUNYARD_BROKER_URL", "RUNYARD_REDIS_URL"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from common.clock import DatabaseClock
-from common.store.database import Database
+from runyard_common.clock import DatabaseClock
+from runyard_common.store.database import Database
 
 
 class Host:

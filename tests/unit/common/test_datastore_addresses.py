@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.domain.errors import InvalidRequest, RunyardError
-from common.outbound import OutboundPolicy, UrlRefused
-from common.services.datastore_addresses import FIELD, check_connection
-from common.settings import Settings
+from runyard_common.domain.errors import InvalidRequest, RunyardError
+from runyard_common.outbound import OutboundPolicy, UrlRefused
+from runyard_common.services.datastore_addresses import FIELD, check_connection
+from runyard_common.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from common.domain.addresses import masked
-from common.domain.errors import ConfigurationError
-from common.settings import PREFIX, Settings, load
+from runyard_common.domain.addresses import masked
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.settings import PREFIX, Settings, load
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
 
@@ -149,7 +149,7 @@ def test_passwords_of_addresses_are_left_out_of_texts(given: str, shown: str) ->
 
 def test_the_log_leaves_passwords_of_addresses_out() -> None:
     code = (
-        "import structlog; from common import telemetry; telemetry.configure(); "
+        "import structlog; from runyard_common import telemetry; telemetry.configure(); "
         "structlog.get_logger().warning('away', error='at amqp://u:hunter2@h')"
     )
     done = subprocess.run(

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from common.domain import passwords
-from common.domain.roles import Role
-from common.domain.sealing import Sealer
-from common.services import identity as service
-from common.services import logins, members
-from common.settings import Settings
-from common.store import endpoints, identity, migrate, second_factors
-from common.store import members as member_rows
-from common.store.database import Database
-from common.store.transaction import Store
-from launch import doctor
-from launch.cli import app
-from launch.doctor import Verdict
 from runyard import authoring
+from runyard_common.domain import passwords
+from runyard_common.domain.roles import Role
+from runyard_common.domain.sealing import Sealer
+from runyard_common.services import identity as service
+from runyard_common.services import logins, members
+from runyard_common.settings import Settings
+from runyard_common.store import endpoints, identity, migrate, second_factors
+from runyard_common.store import members as member_rows
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
+from runyard_launch import doctor
+from runyard_launch.cli import app
+from runyard_launch.doctor import Verdict
 
 Run = Callable[..., Any]
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from common.services.model_choice import KEYS
-from common.settings import PREFIX, Settings
-from launch.models import BY_KEY
+from runyard_common.services.model_choice import KEYS
+from runyard_common.settings import PREFIX, Settings
+from runyard_launch.models import BY_KEY
 from tests.compose_file import PASSWORDS, ROOT, environment, filled, own_services, services
 
 GIVEN = {name: f"the {name} of the servers" for name in PASSWORDS}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import Settings
-from launch import exposure
-from launch.doctor import Verdict, _datastores, _exposures, _home, _model
+from runyard_common.settings import Settings
+from runyard_launch import exposure
+from runyard_launch.doctor import Verdict, _datastores, _exposures, _home, _model
 
 
 def test_sqlite_files_that_belong_to_no_organisation_are_named(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from common.settings import Settings
-from launch.models import BY_KEY, choose
-from launch.problems import SettingsProblem
+from runyard_common.settings import Settings
+from runyard_launch.models import BY_KEY, choose
+from runyard_launch.problems import SettingsProblem
 
 
 def settings(**given: str) -> Settings:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.settings import Settings
-from launch.home import Home
-from launch.models import Choice, choose
-from launch.parts import Plan, child_environment
+from runyard_common.settings import Settings
+from runyard_launch.home import Home
+from runyard_launch.models import Choice, choose
+from runyard_launch.parts import Plan, child_environment
 
 LOCAL = Choice("local", serve_local=True, remark="")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import Settings
-from launch import home as homes
-from launch import preflight
-from launch.problems import SettingsProblem, StartProblem
+from runyard_common.settings import Settings
+from runyard_launch import home as homes
+from runyard_launch import preflight
+from runyard_launch.problems import SettingsProblem, StartProblem
 
 
 def test_a_taken_port_names_the_setting_to_change() -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from launch.restarts import CALM_SECONDS, CANNOT_WORK, GIVE_UP_AFTER, LONGEST_DELAY, STEADY_SECONDS, Restarts
+from runyard_launch.restarts import (
+    CALM_SECONDS,
+    CANNOT_WORK,
+    GIVE_UP_AFTER,
+    LONGEST_DELAY,
+    STEADY_SECONDS,
+    Restarts,
+)
 
 
 def test_delays_double_up_to_a_longest_one() -> None:

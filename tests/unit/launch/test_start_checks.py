@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-import api.__main__ as api
-import scheduler.__main__ as scheduler
-from common.domain.errors import ConfigurationError
-from common.services import start_checks
-from common.settings import PREFIX, Settings
-from common.store import migrate
-from common.store.start_checks import Process
-from launch import preflight
-from launch.doctor import Finding, Verdict, findings
-from launch.problems import SettingsProblem
+import runyard_api.__main__ as api
+import runyard_scheduler.__main__ as scheduler
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.services import start_checks
+from runyard_common.settings import PREFIX, Settings
+from runyard_common.store import migrate
+from runyard_common.store.start_checks import Process
+from runyard_launch import preflight
+from runyard_launch.doctor import Finding, Verdict, findings
+from runyard_launch.problems import SettingsProblem
 from tests.launching import ROOT
 
 API, WORKER, SCHEDULER, MIGRATE = Process.API, Process.WORKER, Process.SCHEDULER, Process.MIGRATE
@@ -106,7 +106,7 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def _worker() -> None:
-    """What `workers.app` reads first; imported here it would stay for all other tests."""
+    """What `runyard_workers.app` reads first; imported here it would stay for all other tests."""
     try:
         start_checks.settings_for(WORKER)
     except ConfigurationError:
@@ -131,7 +131,7 @@ def never_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "server_of", begin)
     monkeypatch.setattr(scheduler, "Runtime", begin)
     monkeypatch.setattr(migrate, "_dispatch", begin)
-    monkeypatch.setattr("common.telemetry.configure", lambda level: None)
+    monkeypatch.setattr("runyard_common.telemetry.configure", lambda level: None)
 
 
 def _exit_code(start: Callable[[], object]) -> object:
@@ -238,7 +238,7 @@ def _run(module: str, *arguments: str, **given: str) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("SECRET_KEY", ["api", "workers", "scheduler", "common.store.migrate"]),
+        ("SECRET_KEY", ["api", "workers", "scheduler", "runyard_common.store.migrate"]),
         ("ALLOWED_ORIGINS", ["api"]),
         ("AGENTS", ["workers"]),
     ],
@@ -254,10 +254,12 @@ def test_the_processes_themselves_end_with_2_and_one_sentence_and_the_doctor_wit
         assert PREFIX + name in ended.stderr
         assert ended.stderr.count("\n") == 1
     if "workers" in modules:
-        celery = _run("celery", "-A", "workers.app", "worker", RUNYARD_BROKER_URL="memory://", **wrong)
+        celery = _run(
+            "celery", "-A", "runyard_workers.app", "worker", RUNYARD_BROKER_URL="memory://", **wrong
+        )
         assert celery.returncode == 2, celery.stderr
         assert PREFIX + name in celery.stderr.splitlines()[-1]
-    examined = _run("launch.cli", "doctor", **wrong)
+    examined = _run("runyard_launch.cli", "doctor", **wrong)
     assert examined.returncode == 1
     assert "Traceback" not in examined.stderr
     assert PREFIX + name in examined.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from scheduler.loop import Loop
+from runyard_scheduler.loop import Loop
 from tests.waiting import wait_until
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.domain.errors import ConfigurationError
 from runyard import authoring
-from workers.catalogue import load, load_each
+from runyard_common.domain.errors import ConfigurationError
+from runyard_workers.catalogue import load, load_each
 
 GOOD = 'from runyard import agent\n\n@agent("@cat/{name}")\nasync def {name}(ctx, args):\n    return 1\n'
 

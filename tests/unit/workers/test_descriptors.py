@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from workers.isolation.descriptors import Reserve
+from runyard_workers.isolation.descriptors import Reserve
 
 
 def _open() -> int:

@@ -9,13 +9,13 @@ import orjson
 import pytest
 from sqlalchemy.exc import DataError, OperationalError, StatementError
 
-from common.domain.errors import Unavailable
-from common.domain.json_form import NotJson
-from common.domain.lifecycle import Cause
 from runyard.errors import AgentError, Cancelled, ProviderError, RetryLater, Suspension
+from runyard_common.domain.errors import Unavailable
+from runyard_common.domain.json_form import NotJson
+from runyard_common.domain.lifecycle import Cause
+from runyard_workers.failures import AgentFailed, classify, of_agent
+from runyard_workers.raised import describe, raised_again
 from tests.ways_out import ALL_PLAIN_ERRORS, Own, Unspeakable
-from workers.failures import AgentFailed, classify, of_agent
-from workers.raised import describe, raised_again
 
 
 class Hostile(Exception):

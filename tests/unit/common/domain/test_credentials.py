@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.domain import credentials
-from common.domain.credentials import SEALED
-from common.domain.errors import InvalidRequest
+from runyard_common.domain import credentials
+from runyard_common.domain.credentials import SEALED
+from runyard_common.domain.errors import InvalidRequest
 
 SERVER = {
     "serverName": "orders",

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from common.domain.catchup import CatchUp
-from common.domain.firing import FireOutcome, OpenRun, Plan, columns, plan, stand
-from common.domain.lifecycle import Status
-from common.domain.overlap import Overlap
-from common.domain.schedule import CronSchedule
-from common.domain.stored_schedule import ScheduleState, StoredSchedule
+from runyard_common.domain.catchup import CatchUp
+from runyard_common.domain.firing import FireOutcome, OpenRun, Plan, columns, plan, stand
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.overlap import Overlap
+from runyard_common.domain.schedule import CronSchedule
+from runyard_common.domain.stored_schedule import ScheduleState, StoredSchedule
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
 MINUTE = 60.0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.domain.errors import IllegalTransition
-from common.domain.lifecycle import (
+from runyard_common.domain.errors import IllegalTransition
+from runyard_common.domain.lifecycle import (
     ACTIVE,
     HOLDING,
     INITIAL,

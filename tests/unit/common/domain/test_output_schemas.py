@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from common.domain.errors import InvalidRequest
-from common.domain.output_schemas import (
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.output_schemas import (
     from_final_output,
     from_output_config,
     from_schema,

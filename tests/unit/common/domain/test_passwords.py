@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from common.domain import passwords
-from common.domain.errors import InvalidRequest
+from runyard_common.domain import passwords
+from runyard_common.domain.errors import InvalidRequest
 from tests.people import KEPT, PASSWORD
 
 

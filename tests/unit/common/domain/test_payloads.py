@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from common.domain.lifecycle import Status
-from common.domain.payloads import (
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.payloads import (
     MOST_BYTES,
     Happening,
     appstrate,
@@ -18,10 +18,10 @@ from common.domain.payloads import (
     placeholder,
     placeholders,
 )
-from common.domain.payloads import (
+from runyard_common.domain.payloads import (
     test as ping,
 )
-from common.domain.tasks import Task
+from runyard_common.domain.tasks import Task
 
 EVENT = "evt_" + "0" * 32
 QUESTION = "01a20038-af0a-7000-b79e-effc11206ef3"

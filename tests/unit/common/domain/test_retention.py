@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from common.domain.errors import InvalidRequest
-from common.domain.lifecycle import Status
-from common.domain.retention import DAY_S, USAGE_DAYS, Retention, check_retention
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.retention import DAY_S, USAGE_DAYS, Retention, check_retention
 
 
 def test_what_is_left_out_is_kept_the_default() -> None:

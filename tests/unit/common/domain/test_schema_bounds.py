@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from common.domain import schema_work, schemas
-from common.domain.errors import InvalidRequest
+from runyard_common.domain import schema_work, schemas
+from runyard_common.domain.errors import InvalidRequest
 
 #: Seconds of CPU that one check, or one schema, may keep everything else in the process waiting. About a tenth on
 #: an idle machine.

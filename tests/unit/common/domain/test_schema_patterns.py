@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.domain import schemas
-from common.domain.errors import InvalidRequest
+from runyard_common.domain import schemas
+from runyard_common.domain.errors import InvalidRequest
 
 FITTING = [
     (r"^\p{Lu}\p{Ll}+$", "Ärger", "ärger"),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from common.domain.errors import InvalidRequest
-from common.domain.workflows import LONGEST_BACKOFF, Step, parse
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.workflows import LONGEST_BACKOFF, Step, parse
 
 
 def given(*steps: dict[str, Any]) -> list[dict[str, Any]]:

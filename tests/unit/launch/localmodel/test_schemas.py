@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from launch.localmodel.schemas import LONGEST_STRING, bounded, example
+from runyard_launch.localmodel.schemas import LONGEST_STRING, bounded, example
 
 TRIAGE = {
     "type": "object",

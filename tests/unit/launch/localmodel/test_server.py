@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 from starlette.testclient import TestClient
 
-from launch.localmodel.completion import BadCompletion, Completion, Ending
-from launch.localmodel.scripted import NAME, SAYS, Scripted
-from launch.localmodel.server import application
+from runyard_launch.localmodel.completion import BadCompletion, Completion, Ending
+from runyard_launch.localmodel.scripted import NAME, SAYS, Scripted
+from runyard_launch.localmodel.server import application
 
 URL = "/v1/chat/completions"
 ASKED = [{"role": "user", "content": "Hello"}]

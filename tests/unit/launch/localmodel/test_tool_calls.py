@@ -7,7 +7,7 @@ import json
 import jsonschema
 import pytest
 
-from launch.localmodel.tool_calls import TEXT, Tool, choice_schema, flattened, offered, reply_of
+from runyard_launch.localmodel.tool_calls import TEXT, Tool, choice_schema, flattened, offered, reply_of
 
 LOOK_UP = Tool("look_up", "finds an order", {"type": "object", "properties": {"order": {"type": "string"}}})
 REFUND = Tool("refund", "pays back", {"type": "object", "properties": {}})

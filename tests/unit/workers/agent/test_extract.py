@@ -8,10 +8,10 @@ from zipfile import ZipFile
 import pytest
 from pypdf import PdfWriter
 
+from runyard_workers.agent.extract import extract
+from runyard_workers.agent.extraction import ExtractionError, ExtractLimits
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
-from workers.agent.extract import extract
-from workers.agent.extraction import ExtractionError, ExtractLimits
 
 # ── PDF ─────────────────────────────────────────────────────────────────────────────────────────────
 

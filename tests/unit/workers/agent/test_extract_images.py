@@ -8,10 +8,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from runyard_workers.agent.extract import extract
+from runyard_workers.agent.extraction import Extracted, ExtractLimits
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
-from workers.agent.extract import extract
-from workers.agent.extraction import Extracted, ExtractLimits
 
 
 def picture(read: Extracted) -> Image.Image:

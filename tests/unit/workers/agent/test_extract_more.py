@@ -12,11 +12,11 @@ import pytest
 from pptx import Presentation
 from pptx.util import Inches
 
+from runyard_workers.agent.extract import extract
+from runyard_workers.agent.extraction import ExtractLimits
+from runyard_workers.agent.extraction_pool import ExtractionPool
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
-from workers.agent.extract import extract
-from workers.agent.extraction import ExtractLimits
-from workers.agent.extraction_pool import ExtractionPool
 
 NAMESPACES = " ".join(
     f'xmlns:{short}="urn:oasis:names:tc:opendocument:xmlns:{long}:1.0"'

@@ -11,10 +11,10 @@ import pytest
 from docx import Document
 from openpyxl import Workbook
 
+from runyard_workers.agent.extract import extract
+from runyard_workers.agent.extraction import ExtractLimits
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
-from workers.agent.extract import extract
-from workers.agent.extraction import ExtractLimits
 
 # ── Word ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from runyard_workers.agent.extract import extract
+from runyard_workers.agent.extraction import ExtractLimits, clean
 from tests.unit.workers.agent import documents
-from workers.agent.extract import extract
-from workers.agent.extraction import ExtractLimits, clean
 
 # ── text ────────────────────────────────────────────────────────────────────────────────────────────
 

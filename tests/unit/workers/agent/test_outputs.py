@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.domain.output_schemas import from_schema
-from workers.agent.loop.outputs import find
+from runyard_common.domain.output_schemas import from_schema
+from runyard_workers.agent.loop.outputs import find
 
 STATE = {
     "type": "object",

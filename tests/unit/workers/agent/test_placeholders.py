@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from workers.agent.sql import count, for_driver
-from workers.agent.sql.lexer import MYSQL
+from runyard_workers.agent.sql import count, for_driver
+from runyard_workers.agent.sql.lexer import MYSQL
 
 
 @pytest.mark.parametrize(

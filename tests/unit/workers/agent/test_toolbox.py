@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.agent.tools import Tool, Toolbox
+from runyard_workers.agent.tools import Tool, Toolbox
 
 
 async def _nothing(_: Any) -> None: ...

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from workers.isolation.lease import Lease
+from runyard_workers.isolation.lease import Lease
 
 pytestmark = pytest.mark.anyio
 

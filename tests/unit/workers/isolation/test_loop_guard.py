@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from workers.isolation.loop_guard import RUN, LoopGuard
+from runyard_workers.isolation.loop_guard import RUN, LoopGuard
 
 
 def _loops() -> list[Callable[[], asyncio.AbstractEventLoop]]:

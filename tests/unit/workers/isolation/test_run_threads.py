@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
+from runyard_workers.isolation.loop_guard import LoopGuard
+from runyard_workers.isolation.run_threads import RunThreads
 from tests.waiting import wait_until
-from workers.isolation.loop_guard import LoopGuard
-from workers.isolation.run_threads import RunThreads
 
 
 def test_a_call_is_its_runs_until_it_returns_whoever_stopped_waiting_for_it() -> None:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from workers.isolation.loop_guard import RUN, LoopGuard
-from workers.isolation.service import Service
+from runyard_workers.isolation.loop_guard import RUN, LoopGuard
+from runyard_workers.isolation.service import Service
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_service_that_ends_is_started_again_however_it_ended(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.isolation.service.PAUSE", 0.01)
+    monkeypatch.setattr("runyard_workers.isolation.service.PAUSE", 0.01)
     starts: list[int] = []
     wanted = True
 

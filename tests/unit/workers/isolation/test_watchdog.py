@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from runyard_workers.isolation.loop_guard import LoopGuard
+from runyard_workers.isolation.watchdog import Blocked, Watchdog
 from tests.waiting import wait_until
-from workers.isolation.loop_guard import LoopGuard
-from workers.isolation.watchdog import Blocked, Watchdog
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +61,7 @@ async def test_a_pause_of_the_whole_process_is_no_fault_of_the_loop(monkeypatch)
     watchdog = Watchdog(asyncio.get_running_loop(), guard, 1.0, found.append)
     clock = time.monotonic
     jump = [0.0]
-    monkeypatch.setattr("workers.isolation.watchdog.time.monotonic", lambda: clock() + jump[0])
+    monkeypatch.setattr("runyard_workers.isolation.watchdog.time.monotonic", lambda: clock() + jump[0])
     watchdog.start()
     await asyncio.sleep(0.2)
     jump[0] = 3600.0  # as after SIGCONT, or a suspended machine

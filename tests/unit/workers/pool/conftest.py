@@ -9,8 +9,8 @@ import pytest
 from celery import Celery, _state
 from celery.app.trace import reset_worker_optimizations, setup_worker_optimizations
 
+from runyard_workers.pool import AsyncioPool
 from tests.unit.workers.pool.consumer import Consumer
-from workers.pool import AsyncioPool
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.app.trace import build_tracer, trace_task_ret
 
-from workers.pool import AsyncioPool
+from runyard_workers.pool import AsyncioPool
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 5) -> None:

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from workers.pool import leaving
-from workers.pool.leaving import Leaving
+from runyard_workers.pool import leaving
+from runyard_workers.pool.leaving import Leaving
 
 
 class Pool:

@@ -12,8 +12,7 @@ from celery import Celery
 from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
-from tests.unit.workers.pool.consumer import plain, wait_until
-from workers.pool import (
+from runyard_workers.pool import (
     AsyncioPool,
     PoolStartError,
     async_task,
@@ -21,6 +20,7 @@ from workers.pool import (
     loop_started,
     loop_stopping,
 )
+from tests.unit.workers.pool.consumer import plain, wait_until
 
 
 class TestLife:

@@ -11,11 +11,11 @@ import pytest
 from celery import Celery, Task
 from celery.app.trace import build_tracer, trace_task_ret
 
-from tests.unit.workers.pool.consumer import Ticket, plain, wait_until
-from workers.pool import (
+from runyard_workers.pool import (
     async_task,
     job,
 )
+from tests.unit.workers.pool.consumer import Ticket, plain, wait_until
 
 
 def recording(told: list[str]) -> type[Task]:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tests.unit.workers.pool.consumer import plain, wait_until
-from workers.pool import (
+from runyard_workers.pool import (
     Slots,
     async_task,
 )
+from tests.unit.workers.pool.consumer import plain, wait_until
 
 
 class TestSlots:

@@ -12,11 +12,11 @@ from celery import Celery
 from celery.app.trace import trace_task_ret
 from celery.exceptions import ImproperlyConfigured
 
-from tests.unit.workers.pool.consumer import plain
-from workers.pool import (
+from runyard_workers.pool import (
     AsyncioPool,
     async_task,
 )
+from tests.unit.workers.pool.consumer import plain
 
 MARK: contextvars.ContextVar[str] = contextvars.ContextVar("mark", default="nobody's")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.workers.pool.consumer import wait_until
-from workers.pool import (
+from runyard_workers.pool import (
     DaemonThreads,
 )
+from tests.unit.workers.pool.consumer import wait_until
 
 MARK: contextvars.ContextVar[str] = contextvars.ContextVar("mark", default="nobody's")
 

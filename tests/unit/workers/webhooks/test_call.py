@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from common.domain.delivery import NATIVE
-from common.domain.sealing import SealBroken, Sealer, new_key
-from common.domain.signing import new_secret
-from common.outbound.errors import HeaderRefused
-from common.services.deliveries import Outgoing
-from workers.webhooks.call import KEPT, Outcome, _shown, judge, prepare
-from workers.webhooks.keys import Keys
+from runyard_common.domain.delivery import NATIVE
+from runyard_common.domain.sealing import SealBroken, Sealer, new_key
+from runyard_common.domain.signing import new_secret
+from runyard_common.outbound.errors import HeaderRefused
+from runyard_common.services.deliveries import Outgoing
+from runyard_workers.webhooks.call import KEPT, Outcome, _shown, judge, prepare
+from runyard_workers.webhooks.keys import Keys
 
 SEALER = Sealer(new_key())
 SECRET, OLD = new_secret(), new_secret()

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from common.domain.breaker import BreakerPolicy
-from common.domain.delivery_budget import BUDGETS, PER_HOST, SLOW, Kind
-from workers.webhooks.hosts import LONGEST_HOLD, Hosts
+from runyard_common.domain.breaker import BreakerPolicy
+from runyard_common.domain.delivery_budget import BUDGETS, PER_HOST, SLOW, Kind
+from runyard_workers.webhooks.hosts import LONGEST_HOLD, Hosts
 
 KEY = ("org", "a.example")
 

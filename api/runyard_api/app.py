@@ -1,0 +1,183 @@
+"""The ASGI application: routes from the declared operations, and the life of the process's state."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runyard_api import cross_origin, errors, openapi
+from runyard_api.capacity import PIECE
+from runyard_api.endpoint import Endpoint, by_path
+from runyard_api.fronts import operations
+from runyard_api.operations import Operation
+from runyard_api.paths import Paths
+from runyard_api.prefix import PREFIX, under
+from runyard_api.state import State
+from runyard_common.domain.addresses import masked
+from runyard_common.domain.errors import ConfigurationError, InvalidRequest, NotFound, RunyardError
+from runyard_common.settings import Settings
+
+#: What most requests ask for is matched first; /tasks/cancel and /tasks/retry look like a /tasks/{task_id}.
+_FIRST: Final = (
+    "/agents/{agent:agent}/run",
+    "/tasks/cancel",
+    "/tasks/retry",
+    "/tasks/{task_id}",
+    "/tasks/{task_id}/events",
+)
+
+
+class _AgentConvertor(StringConvertor):
+    """An agent's id or name in a path; @scope/name keeps its slash."""
+
+    regex = "(?:@[^/]+/)?[^/]+"
+
+
+register_url_convertor("agent", _AgentConvertor())
+
+
+def build(
+    settings: Settings,
+    on_open: Callable[[State], None] | None = None,
+    on_refused: Callable[[ConfigurationError], None] | None = None,
+) -> ASGIApp:
+    """The application for these settings; `on_open` gets the state once it is open, `on_refused` the error of
+    settings with which it cannot be opened."""
+
+    pages = [Route(f"/{name}/", _without_slash) for name in ("console", "docs")]
+    routes = [*routes_of(operations()), *openapi.routes(operations(), settings.path_prefix), *pages]
+    app = Starlette(routes=routes, exception_handlers={404: _not_found})
+    app.router.redirect_slashes = False
+
+    async def open_() -> State:
+        try:
+            state = app.state.runyard = await State.open(settings)
+        except ConfigurationError as error:
+            if on_refused is not None:
+                on_refused(error)
+            raise
+        if on_open is not None:
+            on_open(state)
+        return state
+
+    return cross_origin.answering(_Outer(app, open_, settings.path_prefix), settings.allowed_origins)
+
+
+def routes_of(declared: list[Operation]) -> list[BaseRoute]:
+    """Routes by path: the hot ones first, then those without placeholders, then the others as declared."""
+    paths = by_path(declared)
+    return [Route(path, Endpoint(paths[path])) for path in sorted(paths, key=_rank)]
+
+
+def _rank(path: str) -> int:
+    own = path.removeprefix("/api").removeprefix("/v1")
+    if own in _FIRST:
+        return _FIRST.index(own)
+    return len(_FIRST) if "{" not in path else len(_FIRST) + 1
+
+
+async def _without_slash(request: Request) -> Response:
+    """The page's own parts are named relative to the path without a slash at its end."""
+    return RedirectResponse(f"../{request.scope['path'].strip('/')}", 308)
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    message = f"Nothing answers at {request.url.path[:200]}; see {under('/docs')}."
+    return errors.render(NotFound(message, code="route_not_found"), request.scope["request_id"])
+
+
+class _Outer:
+    """What every answer carries, whichever front gives it, and the life of the process's state."""
+
+    def __init__(self, app: Starlette, open_: Callable[[], Awaitable[State]], prefix: str) -> None:
+        self._app = app
+        self._open = open_
+        self._paths = Paths(app.routes, prefix)
+        self._state: State | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        PREFIX.set(self._paths.prefix)
+        # Told apart, not kept secret: random bits of our own cost no system call.
+        request_id = scope["request_id"] = f"req_{uuid.UUID(int=random.getrandbits(128), version=4)}"
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                headers.setdefault("request-id", request_id)
+                headers.setdefault("x-content-type-options", "nosniff")
+                headers.setdefault("cache-control", "no-store")
+                leaving = (
+                    self._state is not None and self._state.leaving
+                )  # its next request goes to another process
+                if leaving or message["status"] == 408:  # and what did not come in time may still come
+                    headers["connection"] = "close"
+            if len(message.get("body", b"")) > PIECE:
+                await _in_pieces(message, send)
+            else:
+                await send(message)
+
+        refusal = _refusal(scope)
+        if refusal is not None:
+            await errors.render(refusal, request_id)(scope, receive, named)
+            return
+        await self._app(self._paths.resolved(scope), receive, named)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Open the state before the first request and close it after the last (ASGI lifespan)."""
+        await receive()
+        try:
+            state = self._state = await self._open()
+        except (ConfigurationError, SQLAlchemyError) as error:
+            # A sentence, not a traceback: it is the operator's to mend.
+            await send({"type": "lifespan.startup.failed", "message": f"runyard api: {_sentence(error)}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await state.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _in_pieces(message: Message, send: Send) -> None:
+    """Hand a large body over as its reader takes it: what the connection was given is in memory once more."""
+    body = memoryview(message["body"])
+    for start in range(0, len(body), PIECE):
+        more = start + PIECE < len(body) or message.get("more_body", False)
+        await send({**message, "body": bytes(body[start : start + PIECE]), "more_body": more})
+
+
+def _refusal(scope: Scope) -> RunyardError | None:
+    """What is wrong with the head of a request, whatever it asks for (RFC 9112, section 3.2, on Host)."""
+    if _head_of(scope) > errors.LONGEST_HEAD:
+        return errors.HeadersTooLarge()
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
+        return InvalidRequest("Send one Host header.", code="invalid_host", field="Host")
+    return None
+
+
+def _head_of(scope: Scope) -> int:
+    """Bytes of a request's path, query and headers."""
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    return size + sum(len(name) + len(value) for name, value in scope["headers"])
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ConfigurationError):
+        return error.message
+    if isinstance(error, ProgrammingError) or "no such table" in str(error):
+        return "the database has no tables of this version: run `runyard migrate` first."
+    return masked(f"the database cannot be reached: {getattr(error, 'orig', error)}")

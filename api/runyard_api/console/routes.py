@@ -1,0 +1,90 @@
+"""Serves the ops console. The page holds no data: its script asks the native API, by cookie or by a typed-in key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from starlette.responses import Response
+
+from runyard_api.call import Call
+from runyard_api.operations import Answer, Front, Routes
+from runyard_common.domain.errors import NotFound
+
+#: Nothing from elsewhere, nothing inline, no markup made from text (trusted types), in nobody's frame.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
+)
+HEADERS: Final[Mapping[str, str]] = {
+    "content-security-policy": POLICY,
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+
+routes = Routes(Front("console"), "console")
+
+
+class _Asset:
+    """A file of the console, read once."""
+
+    def __init__(self, name: str, media_type: str) -> None:
+        self._content = (Path(__file__).parent / name).read_bytes()
+        self._tag = f'"{hashlib.blake2b(self._content, digest_size=12).hexdigest()}"'
+        self._media_type = media_type
+
+    def answer(self, call: Call) -> Response:
+        headers = {**HEADERS, "etag": self._tag}
+        if call.headers.get("if-none-match") == self._tag:
+            return Response(status_code=304, headers=headers)
+        return Response(self._content, headers=headers, media_type=self._media_type)
+
+
+_PAGE: Final = _Asset("console.html", "text/html")
+#: By the name in their path; the page asks for them.
+_PARTS: Final = {
+    "console.css": _Asset("console.css", "text/css"),
+    **{
+        name: _Asset(name, "text/javascript")
+        for name in ("console.js", "page.js", "forms.js", "run.js", "door.js", "account.js")
+    },
+}
+_TEXT: Final = {"type": "string"}
+_SAME: Final = Answer(304, "It has not changed.")
+
+
+@routes.get(
+    "/console",
+    None,
+    headers=("If-None-Match",),
+    answers=(Answer(200, "The page.", _TEXT, "text/html", headers=("ETag",)), _SAME),
+)
+async def console(call: Call) -> Response:
+    """Open the ops console in a browser.
+
+    People sign in with e-mail and password (a cookie), or with an API key that is kept until the tab is closed.
+    """
+    return _PAGE.answer(call)
+
+
+@routes.get(
+    "/console/{part}",
+    None,
+    headers=("If-None-Match",),
+    answers=(
+        Answer(200, "A script.", _TEXT, "text/javascript", headers=("ETag",)),
+        Answer(200, "The stylesheet.", _TEXT, "text/css", headers=("ETag",)),
+        _SAME,
+    ),
+    errors=(404,),
+)
+async def console_part(call: Call) -> Response:
+    """Get a script of the console, or its stylesheet."""
+    part = _PARTS.get(call.params["part"])
+    if part is None:
+        raise NotFound("The console has no such part.", code="route_not_found")
+    return part.answer(call)

@@ -1,0 +1,56 @@
+"""A task with what a caller is told beside it: its place in the queue, what it asks people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runyard_api.state import State
+from runyard_common.domain.errors import NotFound
+from runyard_common.domain.lifecycle import SUSPENDED, TERMINAL, Status
+from runyard_common.domain.tasks import Task
+from runyard_common.services.queues import Standing, standing
+from runyard_common.store import questions, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A task as it was in one snapshot of the database."""
+
+    task: Task
+    standing: Standing | None = None
+    questions: list[dict[str, Any]] = field(default_factory=list)  # open ones, oldest first
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task is in a terminal status."""
+        return self.task.status in TERMINAL
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing more happens without somebody doing something."""
+        return self.ended or self.task.status in SUSPENDED
+
+
+async def facts(state: State, org_id: str, task_id: str) -> Facts:
+    """A task of an organisation; `NotFound` task_not_found, also for another organisation's."""
+    found = await state.reader.call(_read, (org_id, task_id, state.now()))
+    if found is None:
+        raise NotFound("There is no such task.", code="task_not_found", field="task_id")
+    return found
+
+
+def _read(conn: Connection, asked: Sequence[tuple[str, str, float]]) -> list[Facts | None]:
+    loaded = tasks.load(conn, {task_id for _, task_id, _ in asked})
+    now = max(now for _, _, now in asked)
+    suspended = [task.id for task in loaded.values() if task.status in SUSPENDED]
+    asks = questions.of_tasks(conn, suspended) if suspended else {}
+    whole: dict[tuple[str, str], Facts] = {}
+    for task in loaded.values():
+        place = standing(conn, task, now) if task.status is Status.QUEUED else None
+        waiting = [q for q in asks.get(task.id, ()) if q["state"] == "open"]
+        whole[task.org_id, task.id] = Facts(task, place, waiting)
+    return [whole.get((org_id, task_id)) for org_id, task_id, _ in asked]

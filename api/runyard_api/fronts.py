@@ -1,0 +1,117 @@
+"""Every operation the server answers: add a module here, and it is routed, guarded and documented."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from runyard_api.console import routes as console
+from runyard_api.dialects.agentbase import datastores as agentbase_datastores
+from runyard_api.dialects.agentbase import runs as agentbase_runs
+from runyard_api.dialects.agentbase import sessions as agentbase_sessions
+from runyard_api.dialects.agentbase import status as agentbase_status
+from runyard_api.dialects.appstrate import apps as appstrate_apps
+from runyard_api.dialects.appstrate import keys as appstrate_keys
+from runyard_api.dialects.appstrate import packages as appstrate_packages
+from runyard_api.dialects.appstrate import people as appstrate_people
+from runyard_api.dialects.appstrate import realtime as appstrate_realtime
+from runyard_api.dialects.appstrate import run as appstrate_run
+from runyard_api.dialects.appstrate import runs as appstrate_runs
+from runyard_api.dialects.appstrate import schedules as appstrate_schedules
+from runyard_api.dialects.appstrate import system as appstrate_system
+from runyard_api.dialects.appstrate import versions as appstrate_versions
+from runyard_api.dialects.appstrate import webhooks as appstrate_webhooks
+from runyard_api.dialects.nara import routes as nara
+from runyard_api.dialects.nugen import agents as nugen_agents
+from runyard_api.dialects.nugen import runs as nugen_runs
+from runyard_api.native import (
+    account,
+    agents,
+    audit,
+    control,
+    deliveries,
+    events,
+    files,
+    keys,
+    limits,
+    links,
+    manifests,
+    members,
+    ops,
+    organisations,
+    people,
+    runs,
+    schedules,
+    second_factor,
+    sessions,
+    sign_ins,
+    sign_on,
+    system,
+    tasks,
+    tenants,
+    usage,
+    webhooks,
+)
+from runyard_api.operations import Operation, Routes
+
+
+class RouteModule(Protocol):
+    """A module that declares operations."""
+
+    @property
+    def routes(self) -> Routes:
+        """What it answers."""
+
+
+#: In the order in which documents show them.
+MODULES: Final[tuple[RouteModule, ...]] = (
+    runs,
+    tasks,
+    events,
+    people,
+    links,
+    control,
+    schedules,
+    sessions,
+    agents,
+    manifests,
+    limits,
+    keys,
+    account,
+    sign_ins,
+    second_factor,
+    sign_on,
+    organisations,
+    members,
+    audit,
+    webhooks,
+    deliveries,
+    files,
+    usage,
+    ops,
+    tenants,
+    system,
+    console,
+    nara,
+    nugen_runs,
+    nugen_agents,
+    agentbase_runs,
+    agentbase_sessions,
+    agentbase_datastores,
+    agentbase_status,
+    appstrate_run,
+    appstrate_runs,
+    appstrate_realtime,
+    appstrate_schedules,
+    appstrate_webhooks,
+    appstrate_people,
+    appstrate_apps,
+    appstrate_keys,
+    appstrate_packages,
+    appstrate_versions,
+    appstrate_system,
+)
+
+
+def operations() -> list[Operation]:
+    """Every operation of every front."""
+    return [operation for module in MODULES for operation in module.routes.operations]

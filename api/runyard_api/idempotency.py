@@ -1,0 +1,163 @@
+"""The Idempotency-Key header: the same request, sent again, is answered again and carried out once.
+
+`create` is for what one transaction makes: the answer is kept in the same transaction, so that the death of the
+process leaves both or neither. `once` is for what takes longer (runs, uploads): a lease, which a live process
+extends, says that the request is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from typing import Final, TypeVar
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from starlette.responses import Response
+
+from runyard_api.call import Call
+from runyard_common.domain import bounds
+from runyard_common.domain.errors import InvalidRequest, RunyardError
+from runyard_common.services import idempotency
+from runyard_common.services.idempotency import LEASE, Kept, Taken
+from runyard_common.store.transaction import Tx
+
+log = structlog.get_logger()
+R = TypeVar("R")
+HEADER: Final = "Idempotency-Key"
+LONGEST: Final = bounds.IDEMPOTENCY_KEY.most
+_KEPT_HEADERS: Final = ("content-type", "location")
+_LARGEST_KEPT: Final = 1 << 20
+
+Produce = Callable[[str | None], Awaitable[Response]]
+
+
+async def create(
+    call: Call,
+    content: bytes,
+    command: Callable[[Tx], R | None],
+    answer: Callable[[R], Response],
+    first: Callable[[R, Response], Response] | None = None,
+) -> Response:
+    """Carry out `command` in one transaction and answer it, or give the answer the same key had before.
+
+    `content` stands for what is asked. A command that returns None is carried out again in a transaction of its
+    own. `answer` makes what is kept, in the transaction; `first` adds what only the first caller gets (secrets).
+    A refusal it raises leaves the key free.
+    """
+    key = key_of(call)
+    context = copy_context()
+
+    def carry_out(tx: Tx) -> tuple[R, Response] | Kept | None:
+        taken = None if key is None else idempotency.take(tx, call.org_id, key, _identity(call, content))
+        if isinstance(taken, Kept):
+            return taken
+        made = context.run(command, tx)
+        response = None if made is None else context.run(answer, made)
+        if key is not None and taken is not None:
+            if response is None:
+                idempotency.release(tx, call.org_id, key, taken)
+            else:
+                idempotency.keep(tx, call.org_id, key, taken, _kept(response))
+        return None if made is None or response is None else (made, response)
+
+    while (done := await _racing(call, carry_out)) is None:
+        pass
+    if isinstance(done, Kept):
+        return _replayed(done)
+    made, response = done
+    return response if first is None else first(made, response)
+
+
+async def _racing(call: Call, command: Callable[[Tx], R]) -> R:
+    """The command's answer; once again where another process has put the same key in between."""
+    try:
+        return await call.state.write(command)
+    except IntegrityError:
+        return await call.state.write(command)
+
+
+async def once(call: Call, content: bytes, produce: Produce) -> Response:
+    """What `produce` answers, or what it answered before to the same key.
+
+    `content` stands for what is asked, `produce` gets the id to give to what it makes (None: any). What it
+    returns below 500 is kept; a refusal it raises frees the key.
+    """
+    key = key_of(call)
+    if key is None:
+        return await produce(None)
+    taken = await take(call, key, _identity(call, content))
+    if isinstance(taken, Kept):
+        return _replayed(taken)
+    state, org_id = call.state, call.org_id
+    try:
+        async with renewed(call, key, taken):
+            response = await produce(taken.reserved)
+    except BaseException as failure:  # a cancelled request, too, lets its key go
+        refused = isinstance(failure, RunyardError) and failure.status < 500
+        await state.write(idempotency.release if refused else idempotency.lapse, org_id, key, taken)
+        raise
+    await _keep(call, key, taken, response)
+    return response
+
+
+async def take(call: Call, key: str, identity: str) -> Taken | Kept:
+    """Take the key for this call, or get the answer kept for it. Errors: those of `idempotency.take`."""
+    return await _racing(call, lambda tx: idempotency.take(tx, call.org_id, key, identity))
+
+
+@asynccontextmanager
+async def renewed(call: Call, key: str, taken: Taken) -> AsyncGenerator[None, None]:
+    """Extend the lease for as long as the block takes."""
+    renewing = asyncio.create_task(_renew(call, key, taken))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+
+
+async def _renew(call: Call, key: str, taken: Taken) -> None:
+    while True:
+        await asyncio.sleep(LEASE / 3)
+        try:
+            if not await call.state.write(idempotency.renew, call.org_id, key, taken):
+                return
+        except Exception as error:  # noqa: BLE001 - the next one may get through
+            log.warning("The lease of a request was not extended.", action="renew", reason=str(error)[:200])
+
+
+def _identity(call: Call, content: bytes) -> str:
+    place = f"{call.method} {call.path} {call.scope['query_string'].decode('latin-1')}"
+    return hashlib.sha256(place.encode() + b"\0" + content).hexdigest()
+
+
+def _replayed(kept: Kept) -> Response:
+    return Response(kept.body, kept.status, kept.headers | {"idempotent-replayed": "true"})
+
+
+def _kept(response: Response) -> Kept:
+    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    return Kept(response.status_code, headers, bytes(response.body))
+
+
+async def _keep(call: Call, key: str, taken: Taken, response: Response) -> None:
+    body = bytes(response.body)
+    if response.status_code >= 500 or len(body) > _LARGEST_KEPT:
+        await call.state.write(idempotency.lapse, call.org_id, key, taken)
+        return
+    await call.state.write(idempotency.keep, call.org_id, key, taken, _kept(response))
+
+
+def key_of(call: Call) -> str | None:
+    """The request's key; `InvalidRequest` invalid_idempotency_key."""
+    key = call.headers.get(HEADER)
+    if key is not None and not (0 < len(key) <= LONGEST and key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            f"An Idempotency-Key has 1 to {LONGEST} printable ASCII characters.",
+            code="invalid_idempotency_key",
+            field=HEADER,
+        )
+    return key

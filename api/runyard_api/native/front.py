@@ -1,0 +1,112 @@
+"""The native front: its prefixes, how it writes times and pages, and the parameters its lists share."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runyard_api.operations import Front, by_bearer_or_cookie
+from runyard_common.domain import bounds
+from runyard_common.domain.errors import InvalidRequest
+
+PREFIXES: Final = ("/api/v1", "/v1")
+#: Tasks and answer links also answer at the root.
+ROOTED: Final = (*PREFIXES, "")
+BASE: Final = PREFIXES[0]
+#: What a text is that holds a date-time, for documents.
+DATE_TIME: Final[dict[str, Any]] = {"format": "date-time"}
+
+
+def listing(words: Iterable[str]) -> dict[str, Any]:
+    """What a text is that lists some of these words, separated by commas, for documents."""
+    one = f"({'|'.join(words)})"
+    return {"pattern": f"^{one}(,{one})*$"}
+
+
+NATIVE: Final = Front("native", PREFIXES, authenticate=by_bearer_or_cookie)
+
+
+def when(instant: float | None) -> str | None:
+    """Epoch seconds as an RFC 3339 date-time in UTC, to the microsecond."""
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def instant_of(text: str, field: str, latest: float = math.inf) -> float:
+    """An RFC 3339 date-time (without a zone: UTC) in epoch seconds, not after `latest`.
+
+    `InvalidRequest` invalid_field.
+    """
+    try:
+        instant = _epoch(datetime.fromisoformat(text.replace(" ", "+")))  # a "+" that nobody percent-encoded
+        if instant > latest:
+            raise ValueError(text)
+        return instant
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            f"{field}: write an RFC 3339 date-time such as 2026-01-31T12:00:00Z.",
+            code="invalid_field",
+            field=field,
+        ) from None
+
+
+def _epoch(moment: datetime) -> float:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+
+
+class Parameters(BaseModel):
+    """Query parameters: an unknown one is refused, so that a typo does not silently ask for everything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NoParameters(Parameters):
+    """No query parameters."""
+
+
+class Paging(Parameters):
+    """Which part of a list."""
+
+    limit: int = Field(20, ge=1, le=bounds.LIST_ROWS.most, description="How many at most.")
+    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the page before.")
+
+    @property
+    def before(self) -> str | None:
+        """The id that the page begins after; `InvalidRequest` invalid_cursor."""
+        return uncursor(self.cursor) if self.cursor else None
+
+
+def cursor(id_: str) -> str:
+    """An opaque cursor that stands for an id."""
+    return base64.urlsafe_b64encode(id_.encode()).decode().rstrip("=")
+
+
+def uncursor(text: str) -> str:
+    """The id that a cursor stands for; `InvalidRequest` invalid_cursor."""
+    try:
+        found = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        found = ""
+    if not found or not found.isprintable():
+        raise InvalidRequest(
+            "This cursor is not one this server gave.", code="invalid_cursor", field="cursor"
+        )
+    return found
+
+
+def page(rows: list[Any], limit: int, ids: list[str], ended_early: bool = False) -> dict[str, Any]:
+    """A page of at most `limit`; `rows` and their `ids` hold one more where there is more.
+
+    `ended_early`: the rows are fewer because they are large (`Page.more`), and others follow.
+    """
+    more = ended_early or len(rows) > limit
+    last = min(limit, len(ids)) - 1
+    return {"data": rows[:limit], "has_more": more, "next_cursor": cursor(ids[last]) if more else None}

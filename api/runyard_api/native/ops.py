@@ -1,0 +1,132 @@
+"""For operators: the backlog, the workers, the dead letters, the audit log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from runyard_api.auth import Principal
+from runyard_api.call import Call, reply
+from runyard_api.native import schemas
+from runyard_api.native.front import NATIVE, NoParameters, Paging, page, when
+from runyard_api.native.task_view import brief
+from runyard_api.operations import Answer, Routes
+from runyard_common.domain.errors import Forbidden
+from runyard_common.domain.roles import Role
+from runyard_common.services import queues
+from runyard_common.store import tasks, workers
+
+routes = Routes(NATIVE, "ops")
+
+
+def is_operator(call: Call, who: Principal) -> bool:
+    """Whether the caller runs this installation: an admin of its first organisation."""
+    return who.org_id == call.state.org_id and who.role in (Role.OWNER, Role.ADMIN)
+
+
+class QueueView(schemas.Shape):
+    """The work there is, and how many workers it asks for."""
+
+    waiting: int
+    running: int
+    queued: int
+    waiting_for_input: int
+    awaiting_review: int
+    oldest_waiting_s: float
+    workers: int
+    capacity: int
+    wanted_workers: int
+    loop_lag_s: float
+    threads_held: int
+    scope: str
+
+
+@routes.get("/ops/queue", "ops:read", query=NoParameters, answers=[Answer(200, "The backlog.", QueueView)])
+async def queue(call: Call) -> Response:
+    """Tell the backlog, and how many workers it would take: the signal to scale by.
+
+    The operator sees every organisation's work summed up, others their own.
+    """
+    call.query(NoParameters)
+    mine = None if is_operator(call, call.principal) else call.org_id
+    per_worker = call.state.settings.worker_concurrency
+    db = call.state.db
+    found = await call.state.reader.one(lambda conn: queues.backlog(conn, db.now(conn), per_worker, mine))
+    return reply(found.to_json() | {"scope": "organisation" if mine else "installation"})
+
+
+class WorkerView(schemas.Shape):
+    """A worker process."""
+
+    id: str
+    host: str
+    pid: int
+    capacity: int
+    running: int
+    loop_lag_s: float
+    threads_held: int
+    state: str
+    started_at: str
+    seen_at: str
+
+
+class WorkerList(schemas.Shape):
+    """The worker processes."""
+
+    data: list[WorkerView]
+
+
+@routes.get(
+    "/ops/workers",
+    "ops:read",
+    query=NoParameters,
+    answers=[Answer(200, "The worker processes.", WorkerList)],
+)
+async def list_workers(call: Call) -> Response:
+    """List the worker processes; for the operator only."""
+    call.query(NoParameters)
+    if not is_operator(call, call.principal):
+        raise Forbidden("The workers are the operator's.", code="operator_only")
+    db = call.state.db
+    rows, now = await call.state.reader.one(lambda conn: (workers.listed(conn), db.now(conn)))
+    return reply({"data": [_worker(row, now) for row in rows]})
+
+
+_REPORTED = ("id", "host", "pid", "capacity", "running", "loop_lag_s", "threads_held", "lease_seconds")
+
+
+def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
+    silent = row["lost"] or row["lease_expires_at"] < now
+    state = "lost" if silent else "draining" if row["draining"] else "alive"
+    return {name: row[name] for name in _REPORTED} | {
+        "state": state,
+        "started_at": when(row["started_at"]),
+        "seen_at": when(row["seen_at"]),
+        "lease_expires_at": when(row["lease_expires_at"]),
+    }
+
+
+@routes.get(
+    "/ops/dead",
+    "ops:read",
+    query=Paging,
+    answers=[Answer(200, "A page of failed tasks, with why.", schemas.Page)],
+    errors=(400,),
+)
+async def dead_letters(call: Call) -> Response:
+    """List the dead letters: tasks that failed for good, newest first. POST /tasks/{id}/retry gives one more try."""
+    given = call.query(Paging)
+    before, limit, org_id = given.before, given.limit, call.org_id
+    rows = await call.state.reader.one(lambda conn: tasks.failed_page(conn, org_id, limit + 1, before))
+    items = [
+        brief(t)
+        | {
+            "error": t.error,
+            "attempt": t.attempt,
+            "retries": t.retries or {},
+            "finished_at": when(t.finished_at),
+        }
+        for t in rows
+    ]
+    return reply(page(items, limit, [t.id for t in rows], rows.more))

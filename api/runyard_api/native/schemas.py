@@ -1,0 +1,183 @@
+"""The shapes of native answers, for the OpenAPI document; tests check real answers against them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runyard_common.domain.lifecycle import Status
+
+StatusName = Literal[
+    "pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed", "stopped"
+]
+assert set(StatusName.__args__) == {status.value for status in Status}  # type: ignore[attr-defined]
+
+
+RoleName = Literal["owner", "admin", "member", "viewer"]
+
+
+class Shape(BaseModel):
+    """An answer. Fields may be added to it; none is taken away."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Queue(Shape):
+    """What holds a queued task back."""
+
+    limit: str | None = Field(
+        description="The limit that is full, as kind:value; or retry, resume, child:<id>."
+    )
+    position: int = Field(description="Its place in its organisation's part of the queue; 1 is next.")
+    estimate_s: float | None = Field(description="A guess in seconds until it starts.")
+    basis: str = Field(description="What the guess is based on.")
+
+
+class Question(Shape):
+    """Something a person is asked; the payload's fields (text, schema, action, arguments …) stand beside these."""
+
+    id: str
+    kind: Literal["question", "review"]
+    cause: str | None = Field(
+        description="Why the engine itself asks: unknown_outcome, budget or balance; null when the agent asks."
+    )
+    task_id: str
+    deadline: str | None
+    on_timeout: dict[str, Any] | None
+    created_at: str
+
+
+class TaskError(Shape):
+    """Why a task failed."""
+
+    code: str
+    message: str
+    cause: str | None = None
+
+
+class ScheduleRef(Shape):
+    """A schedule made with the run; cancel it by its id."""
+
+    id: str
+    kind: str = Field(description="cron, date or delay.")
+    next_at: str | None
+
+
+class Accepted(Shape):
+    """A run that is stored and will be carried out."""
+
+    task_id: str
+    agent_id: str
+    status: StatusName
+    message: str
+    created_at: str
+    session_id: str | None
+    queue: Queue | None = None
+    schedules: list[ScheduleRef] | None = None
+    poll_after_ms: int | None
+
+
+class TaskBrief(Shape):
+    """A task in a list."""
+
+    task_id: str
+    agent_id: str = Field(description="The agent version that runs.")
+    agent_group_id: str = Field(description="The agent, whatever its version.")
+    agent: str
+    agent_name: str
+    version: str
+    status: StatusName
+    title: str | None
+    session_id: str | None
+    front: str
+    created_at: str
+    updated_at: str
+
+
+class Task(TaskBrief):
+    """A task."""
+
+    message: str
+    input: dict[str, Any]
+    output: Any
+    error: TaskError | None
+    usage: dict[str, Any]
+    cost: float = Field(description="In USD.")
+    attempt: int
+    metadata: dict[str, Any]
+    queue: Queue | None = None
+    question: Question | None = None
+    review: Question | None = None
+    poll_after_ms: int | None
+    started_at: str | None
+    finished_at: str | None
+    links: dict[str, str]
+
+
+class Event(Shape):
+    """A numbered fact in a task's log."""
+
+    task_id: str
+    seq: int
+    type: str
+    attempt: int
+    at: str
+    data: dict[str, Any] | None
+
+
+class Message(Shape):
+    """A line of a conversation."""
+
+    id: str
+    task_id: str | None
+    agent_id: str | None
+    role: str
+    type: str
+    content: Any
+    user_id: str | None
+    parent_id: str | None
+    created_at: str
+
+
+class Page(Shape):
+    """A page of a list."""
+
+    data: list[dict[str, Any]]
+    has_more: bool
+    next_cursor: str | None
+
+
+class TaskPage(Page):
+    """A page of tasks, newest first."""
+
+    data: list[TaskBrief]  # type: ignore[assignment]
+
+
+class EventPage(Shape):
+    """A page of a task's log."""
+
+    data: list[Event]
+    has_more: bool
+    next_after: int
+
+
+class MessageList(Shape):
+    """A conversation, oldest line first."""
+
+    data: list[Message]
+    has_more: bool = Field(description="Older lines are left out.")
+
+
+class Problem(Shape):
+    """A refusal (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str = Field(description="The detail again, where nanonets' clients look for it.")
+    code: str = Field(description="Stable: what programs branch on.")
+    request_id: str
+    field: str | None = None
+    retry_after: int | None = Field(None, description="Seconds after which to try again.")

@@ -1,0 +1,219 @@
+"""Sessions: conversations across tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from runyard_api import idempotency
+from runyard_api.call import Call, reply
+from runyard_api.native import schemas
+from runyard_api.native.front import NATIVE, NoParameters, Paging, Parameters, page, when
+from runyard_api.native.tasks import message_json
+from runyard_api.operations import Answer, Routes
+from runyard_common.domain.errors import NotFound
+from runyard_common.domain.run_request import Strict
+from runyard_common.services import sessions as service
+from runyard_common.store import messages, sessions
+
+routes = Routes(NATIVE, "sessions")
+
+
+class SessionView(schemas.Shape):
+    """A conversation."""
+
+    id: str
+    session_id: str
+    key: str = Field(description="The caller's own name for it.")
+    agent_id: str | None
+    end_user_id: str | None
+    strategy: Literal["enqueue", "reject", "interrupt"]
+    lines: int = Field(description="The number of its last line.")
+    forked_from: str | None
+    created_at: str
+    updated_at: str
+
+
+def session_json(row: dict[str, Any]) -> dict[str, Any]:
+    """A conversation as the native API shows it."""
+    return {
+        "id": row["id"],
+        "session_id": row["id"],
+        "key": row["key"],
+        "agent_id": row["agent_id"],
+        "end_user_id": row["end_user_id"],
+        "strategy": row["strategy"],
+        "lines": row["last_seq"],
+        "forked_from": row["forked_from"],
+        "created_at": when(row["created_at"]),
+        "updated_at": when(row["updated_at"]),
+    }
+
+
+async def _session(call: Call) -> dict[str, Any]:
+    """The session the path names, by its id or the caller's own name; `NotFound` session_not_found."""
+    org_id, named = call.org_id, call.params["session_id"]
+    found = await call.state.reader.one(
+        lambda conn: sessions.get(conn, org_id, named) or sessions.find(conn, org_id, named)
+    )
+    if found is None:
+        raise NotFound("There is no such session.", code="session_not_found", field="session_id")
+    return found
+
+
+@routes.get(
+    "/sessions",
+    "sessions:read",
+    query=Paging,
+    answers=[Answer(200, "A page of sessions.", schemas.Page)],
+    errors=(400,),
+)
+async def list_sessions(call: Call) -> Response:
+    """List sessions, newest first."""
+    given = call.query(Paging)
+    before, limit, org_id = given.before, given.limit, call.org_id
+    rows = await call.state.reader.one(lambda conn: sessions.page(conn, org_id, limit + 1, before))
+    return reply(page([session_json(row) for row in rows], limit, [row["id"] for row in rows]))
+
+
+@routes.get(
+    "/sessions/{session_id}",
+    "sessions:read",
+    query=NoParameters,
+    answers=[Answer(200, "The session.", SessionView)],
+    errors=(404,),
+)
+async def get_session(call: Call) -> Response:
+    """Read a session."""
+    call.query(NoParameters)
+    return reply(session_json(await _session(call)))
+
+
+class MessageParameters(Parameters):
+    """How much of a conversation."""
+
+    limit: int = Field(1000, ge=1, le=10_000, description="Of a longer one the newest lines.")
+    before: int | None = Field(None, ge=0, description="Only lines before this number (`seq`), to read on.")
+
+
+@routes.get(
+    "/sessions/{session_id}/messages",
+    "sessions:read",
+    query=MessageParameters,
+    answers=[Answer(200, "The conversation.", schemas.MessageList)],
+    errors=(400, 404),
+)
+async def get_session_messages(call: Call) -> Response:
+    """Read a session's conversation, oldest line first.
+
+    Of more than 8 MB the newest lines; has_more says that there are older ones, which ?before= gives.
+    """
+    given = call.query(MessageParameters)
+    id_ = (await _session(call))["id"]
+    rows = await call.state.reader.one(lambda conn: messages.of_session(conn, id_, given.limit, given.before))
+    return reply({"data": [message_json(row) for row in rows], "has_more": rows.more})
+
+
+class ForkBody(Strict):
+    """How to fork."""
+
+    up_to: int | None = Field(None, ge=0, description="Take the lines up to this number; by default all.")
+    key: str | None = Field(
+        None, min_length=1, max_length=255, description="Your own name for the new session."
+    )
+
+
+@routes.post(
+    "/sessions/{session_id}/fork",
+    "sessions:write",
+    query=NoParameters,
+    body=ForkBody,
+    body_optional=True,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The new session.", SessionView)],
+    errors=(400, 404, 409, 413, 415, 422),
+)
+async def fork(call: Call) -> Response:
+    """Begin a new session with this one's conversation."""
+    call.query(NoParameters)
+    body = await call.optional_json(ForkBody)
+    id_ = (await _session(call))["id"]
+
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: service.fork(tx, call.org_id, id_, body.up_to, body.key),
+        lambda made: reply(session_json(made), 201),
+    )
+
+
+class Cleared(schemas.Shape):
+    """What was erased."""
+
+    session_id: str
+    erased: int
+
+
+@routes.post(
+    "/sessions/{session_id}/clear",
+    "sessions:write",
+    query=NoParameters,
+    answers=[Answer(200, "The conversation is erased.", Cleared)],
+    errors=(404,),
+)
+async def clear(call: Call) -> Response:
+    """Erase a session's conversation; the session stays."""
+    call.query(NoParameters)
+    id_ = (await _session(call))["id"]
+    return reply(
+        {
+            "session_id": id_,
+            "erased": await call.state.write(service.clear, call.org_id, id_, call.principal.actor),
+        }
+    )
+
+
+class SessionChange(Strict):
+    """What to change."""
+
+    strategy: Literal["enqueue", "reject", "interrupt"]
+
+
+@routes.patch(
+    "/sessions/{session_id}",
+    "sessions:write",
+    query=NoParameters,
+    body=SessionChange,
+    answers=[Answer(200, "The session.", SessionView)],
+    errors=(400, 404, 413, 415),
+)
+async def change_session(call: Call) -> Response:
+    """Change what becomes of a second run while one of the session is under way."""
+    call.query(NoParameters)
+    body = await call.json(SessionChange)
+    id_ = (await _session(call))["id"]
+    return reply(
+        session_json(
+            await call.state.write(
+                service.set_strategy, call.org_id, id_, body.strategy, call.principal.actor
+            )
+        )
+    )
+
+
+@routes.delete(
+    "/sessions/{session_id}",
+    "sessions:delete",
+    query=NoParameters,
+    answers=[Answer(204, "It is gone.")],
+    errors=(404, 409),
+)
+async def delete_session(call: Call) -> Response:
+    """Delete a session with its conversation; its tasks stay."""
+    call.query(NoParameters)
+    id_ = (await _session(call))["id"]
+    await call.state.write(service.remove, call.org_id, id_, call.principal.actor)
+    return Response(status_code=204)

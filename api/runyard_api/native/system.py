@@ -1,0 +1,179 @@
+"""Health, readiness, metrics: for whoever watches the process."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from pydantic import Field
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import Response
+
+from runyard_api import metrics
+from runyard_api.call import Call, reply
+from runyard_api.native import schemas
+from runyard_api.native.front import NATIVE
+from runyard_api.operations import Answer, Routes
+from runyard_api.state import State
+from runyard_common.broker.doorbell import Doorbell
+from runyard_common.domain.errors import Unauthorized, Unavailable
+from runyard_common.domain.outages import Diagnosis, Outage
+from runyard_common.services import queues
+from runyard_common.store import outages
+
+log = structlog.get_logger()
+routes = Routes(NATIVE, "system")
+
+_ROOT: Final = ("",)
+_PATIENCE: Final = 2.0
+
+
+class Health(schemas.Shape):
+    """Whether the process lives."""
+
+    status: str
+
+
+class Readiness(schemas.Shape):
+    """Whether runs are accepted, and which parts answer."""
+
+    status: str
+    checks: dict[str, str]
+    #: Why a check is not ok, by its name.
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+
+@routes.get("/healthz", None, prefixes=_ROOT, answers=[Answer(200, "It lives.", Health)])
+async def healthz(call: Call) -> Response:
+    """Tell that the process lives."""
+    return reply({"status": "ok"})
+
+
+@routes.get(
+    "/readyz", None, prefixes=_ROOT, answers=[Answer(200, "Runs are accepted.", Readiness)], errors=(503,)
+)
+async def readyz(call: Call) -> Response:
+    """Tell whether runs are accepted.
+
+    The database must answer, and the disk of an embedded one take a write. Without the broker or the live stream
+    the status is degraded: runs are stored, idle workers find them by looking, and streams read the database.
+    `reasons` holds what is wrong with each check that is not ok.
+    """
+    state = call.state
+    if state.leaving or state.stopping.is_set():
+        raise Unavailable("The process is stopping.", code="stopping", retry_after=1)
+    await _check_database(state)
+    found = await asyncio.gather(_broker(state), _live_stream(state), _files_answer(state))
+    troubles = dict(zip(("broker", "live_stream", "files"), found, strict=True))
+    checks = {"database": "ok"} | {name: one.outage.value if one else "ok" for name, one in troubles.items()}
+    reasons = {name: one.reason for name, one in troubles.items() if one}
+    return reply({"status": "degraded" if reasons else "ok", "checks": checks, "reasons": reasons})
+
+
+async def _broker(state: State) -> Diagnosis | None:
+    """Whether the broker takes a wake-up: declares the queue, which on Redis is a write."""
+    if not isinstance(state.bell, Doorbell):
+        return Diagnosis(Outage.AWAY, "no broker is set: RUNYARD_BROKER_URL")
+    return await _checked(state, state.bell.check)
+
+
+async def _live_stream(state: State) -> Diagnosis | None:
+    """Whether Redis takes a published message, and this process follows it."""
+    trouble = await _checked(state, state.live.check)
+    if trouble is None and not state.follower.connected:
+        return Diagnosis(Outage.AWAY, "this process does not follow it yet; streams read the database")
+    return trouble
+
+
+async def _checked(state: State, check: Callable[[], Diagnosis | None]) -> Diagnosis | None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await state.check_aside(check)
+    except TimeoutError:
+        return Diagnosis(Outage.AWAY, "it has not answered in time")
+
+
+async def _check_database(state: State) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await state.reader.one(_ping)
+            await state.check_aside(state.db.check_disk)
+    except OSError as error:  # TimeoutError among them
+        if outages.is_full(error):
+            raise Unavailable("The disk of the database is full.", code="disk_full", retry_after=30) from None
+        raise _unavailable(error) from None
+    except (SQLAlchemyError, Unavailable) as error:
+        raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.warning("The database does not answer.", action="readyz", reason=str(error)[:200])
+    return Unavailable("The database does not answer.", code="database_unavailable", retry_after=2)
+
+
+def _ping(conn: Connection) -> None:
+    conn.execute(text("SELECT 1 FROM organisations LIMIT 1"))
+
+
+async def _files_answer(state: State) -> Diagnosis | None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await state.check_aside(state.files.check)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the file store is away
+        log.warning("The file store does not answer.", action="readyz", reason=str(error)[:200])
+        if outages.is_full(error) or outages.is_full(error.__cause__ or error):
+            return Diagnosis(Outage.FULL, "the disk of the file store is full")
+        return Diagnosis(Outage.AWAY, "the file store does not answer; see the log")
+    return None
+
+
+@routes.get(
+    "/metrics",
+    None,
+    prefixes=_ROOT,
+    answers=[Answer(200, "Metrics for Prometheus.", {"type": "string"}, "text/plain")],
+    errors=(401, 503),
+)
+async def prometheus(call: Call) -> Response:
+    """Tell what Prometheus collects. Nothing names an organisation.
+
+    Where RUNYARD_METRICS_TOKEN is set, it stands in Authorization: Bearer.
+    """
+    state = call.state
+    _check_collector(call)
+    per_worker = state.settings.worker_concurrency
+    found = await state.reader.one(lambda conn: queues.backlog(conn, state.db.now(conn), per_worker))
+    metrics.CLOCK_OFFSET.set(state.db.clock.offset_s)
+    own = await state.aside(generate_latest, metrics.REGISTRY)
+    return Response(own + _gauges(found.to_json()), media_type=CONTENT_TYPE_LATEST)
+
+
+def _check_collector(call: Call) -> None:
+    token = call.state.settings.metrics_token
+    scheme, _, given = call.headers.get("authorization", "").partition(" ")
+    if token and not (
+        scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+    ):
+        raise Unauthorized(
+            "Send the metrics token of this installation: Authorization: Bearer <token>.",
+            code="missing_credentials",
+        )
+
+
+def _gauges(backlog: dict[str, Any]) -> bytes:
+    """The backlog as gauges, read afresh at each collection."""
+    families = [
+        GaugeMetricFamily(f"runyard_{name}", "See GET /ops/queue.", value) for name, value in backlog.items()
+    ]
+
+    class _Once:
+        def collect(self) -> list[GaugeMetricFamily]:
+            return families
+
+    return generate_latest(_Once())

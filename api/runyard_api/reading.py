@@ -1,0 +1,121 @@
+"""Reads of the database: concurrent ones share a thread hop and a snapshot, so a thousand cost as few."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+
+from runyard_common.domain.errors import Unavailable
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
+
+A = TypeVar("A")
+R = TypeVar("R")
+#: Answers several reads of one kind, in their order; an exception among the answers is its reader's alone.
+Batch = Callable[[Connection, Sequence[A]], Sequence[R]]
+_Job = tuple[Any, "asyncio.Future[Any]"]
+
+_MOST = 200  # reads in one snapshot
+
+#: How long a request waits for a database that has fallen silent, in seconds; while it is known to be silent,
+#: the shorter time. A slow database that answers is waited for up to its own statement limit.
+PATIENCE: Final = 5.0
+SILENT_PATIENCE: Final = 1.0
+LONGEST: Final = 60.0
+
+
+def unavailable(detail: str = "") -> Unavailable:
+    """The refusal of a request that the database did not answer in time."""
+    message = f"The database does not answer. {detail}".strip()
+    return Unavailable(message, code="database_unavailable", retry_after=2)
+
+
+async def in_time(db: Database, future: asyncio.Future[R]) -> R:
+    """What `future` gives. Raises `Unavailable` when the database is silent, whatever thread still waits for it.
+
+    The future is cancelled then: what has not begun does not begin.
+    """
+    began = time.monotonic()
+    patience = SILENT_PATIENCE if db.silent else PATIENCE
+    try:
+        while True:
+            await asyncio.wait((future,), timeout=patience)
+            if future.done():
+                return future.result()
+            if db.silent or time.monotonic() - began > LONGEST:
+                raise unavailable()
+            patience = SILENT_PATIENCE
+    finally:
+        future.cancel()  # does nothing to one that is done
+
+
+class Reader:
+    """Runs reads on a few threads. Belongs to one event loop."""
+
+    def __init__(self, store: Store, threads: int = 4) -> None:
+        self._store = store
+        self.db = store.db
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self._free = threads
+        self._waiting: dict[Batch[Any, Any], list[_Job]] = {}
+        self._scheduled = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def one(self, read: Callable[[Connection], R]) -> R:
+        """Run one read in a snapshot of its own. Raises `Unavailable` when the database is silent."""
+        loop = asyncio.get_running_loop()
+        return await in_time(self._store.db, loop.run_in_executor(self._pool, self._alone, read))
+
+    async def call(self, batch: Callable[[Connection, Sequence[A]], Sequence[R]], argument: A) -> R:
+        """Run one read together with whatever others of its kind are waiting."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.setdefault(batch, []).append((argument, future))
+        if not self._scheduled and self._free:
+            self._scheduled = True
+            loop.call_soon(self._dispatch)
+        return await in_time(self._store.db, future)
+
+    def close(self) -> None:
+        """End the threads once they are idle."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _alone(self, read: Callable[[Connection], R]) -> R:
+        with self._store.read() as conn:
+            return read(conn)
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        while self._free and self._waiting:
+            batch = next(iter(self._waiting))
+            jobs = [job for job in self._waiting.pop(batch) if not job[1].done()]
+            if not jobs:
+                continue
+            if len(jobs) > _MOST:
+                self._waiting[batch] = jobs[_MOST:]
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._run(batch, jobs[:_MOST]))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run(self, batch: Batch[Any, Any], jobs: list[_Job]) -> None:
+        arguments = [argument for argument, _ in jobs]
+        try:
+            answers: Sequence[Any] = await self.one(lambda conn: batch(conn, arguments))
+        except Exception as error:  # noqa: BLE001 - every reader of the batch gets it
+            answers = [error] * len(jobs)
+        finally:
+            self._free += 1
+            self._dispatch()
+        for (_, future), answer in zip(jobs, answers, strict=True):
+            if future.done():
+                continue  # its reader has gone
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

@@ -1,0 +1,203 @@
+"""Event streams: replay from the database, then live, without a gap or a repeat, however either side drops.
+
+A numbered event is sent when its number is the next; any other number means that the live stream has missed
+or repeated something, and the database is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
+
+import orjson
+from sqlalchemy import Connection
+
+from runyard_api.event_stream import EventStream
+from runyard_api.state import State
+from runyard_common.domain.errors import NotFound
+from runyard_common.domain.lifecycle import TERMINAL
+from runyard_common.store import events, tasks
+from runyard_common.store.pages import Page
+from runyard_common.store.tasks import Place
+from runyard_common.stream import Events, Item, Subscription, Tokens
+
+#: How often the database is read although nothing was heard, in seconds.
+LOOK_EVERY: Final = 15.0
+PAGE: Final = 500
+#: What is sent at once at most, in bytes, but for single frames that are larger: slow readers are bounded by it.
+_PACK: Final = 32_768
+#: What a page of a replay holds in memory while its reader takes it, in bytes, but for single events that are larger.
+REPLAYED: Final = 2**20
+#: How long a replay pauses that finds no room, in seconds.
+_NO_ROOM: Final = 1.0
+
+_ENDED: Final = frozenset(status.value for status in TERMINAL)
+
+
+def response(state: State, org_id: str, frames: AsyncIterator[bytes]) -> EventStream:
+    """The answer that sends these frames (of an async generator) for as long as they come.
+
+    Whether the organisation may have one more (`state.open_calls.check`) is looked at before anything is stored for it.
+    """
+    held, unread = partial(state.open_calls.hold, org_id), partial(state.unread.hold, org_id)
+    return EventStream(cast(AsyncGenerator[bytes], frames), held, unread)
+
+
+def described(data: str, *names: str) -> dict[str, Any]:
+    """The JSON Schema of one event of a stream, for documents: what `data` holds, and the names events may have."""
+    properties: dict[str, Any] = {"data": {"type": "string", "description": data}}
+    if names:
+        properties["event"] = {"enum": list(names)}
+    return {
+        "type": "object",
+        "description": "Each event of the stream.",
+        "properties": properties,
+        "required": ["data"],
+    }
+
+
+def frame(data: Any, *, id_: str | None = None, event: str | None = None) -> bytes:
+    """One event of the stream. Without a name it is a `message` to an EventSource."""
+    head = f"id: {id_}\n" if id_ is not None else ""
+    if event is not None:
+        head += f"event: {event}\n"
+    return head.encode() + b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+def packed(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """The same frames, small ones together: a send costs more than a frame. None waits for what is not there yet."""
+    pack: list[bytes] = []
+    size = 0
+    for each in frames:
+        if pack and size + len(each) > _PACK:
+            yield b"".join(pack)
+            pack, size = [], 0
+        pack.append(each)
+        size += len(each)
+    if pack:
+        yield b"".join(pack)
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """A task to follow: from after event number `after`, with or without token deltas."""
+
+    org_id: str
+    task_id: str
+    after: int = 0
+    tokens: bool = True
+    permitted: Callable[[], Awaitable[bool]] | None = None  # asked now and then; False ends the stream
+
+
+async def place_of(state: State, org_id: str, task_id: str) -> Place:
+    """How far a task of an organisation has come; `NotFound` task_not_found, also for another organisation's."""
+    found = await state.reader.call(_places, task_id)
+    if found is None or found.org_id != org_id:
+        raise NotFound("There is no such task.", code="task_not_found", field="task_id")
+    return found
+
+
+async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | Tokens]:
+    """A task's events in order, each once, and token deltas between them; ends with the task.
+
+    The caller has checked that the task is that organisation's. What is heard live is the same object for all
+    followers of a task, where they are as far as each other.
+    """
+    place = _Place(wanted.after)
+    with state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
+        while not state.stopping.is_set() and (wanted.permitted is None or await wanted.permitted()):
+            more = True
+            while more:
+                read = partial(state.reader.call, _after, (wanted.task_id, place.seq))
+                async with replayed(state, wanted.org_id, read) as found:
+                    more = found.more or len(found) == PAGE
+                    if place.take(found):
+                        yield Events(list(found))
+            look_at = asyncio.get_running_loop().time() + LOOK_EVERY
+            while not place.ended and isinstance(item := await heard_before(heard, look_at), Events | Tokens):
+                fresh = place.fresh(item)
+                if fresh is None:
+                    break
+                if isinstance(fresh, Tokens) or fresh.events:
+                    yield fresh
+            if place.ended:
+                return
+
+
+@asynccontextmanager
+async def replayed(
+    state: State, org_id: str, read: Callable[[], Awaitable[Page[dict[str, Any]]]]
+) -> AsyncIterator[Page[dict[str, Any]]]:
+    """A page of a replay, which counts as unread for as long as the block lasts; waits until there is room for it."""
+    found = await read()
+    while not state.stopping.is_set() and not state.unread.has_room(org_id, found.bytes):
+        del found
+        await asyncio.sleep(_NO_ROOM)
+        found = await read()
+    with state.unread.hold(org_id, found.bytes):
+        yield found
+
+
+async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str, Any] | Tokens]:
+    """As `task_news`, event by event."""
+    async with aclosing(task_news(state, wanted)) as news:
+        async for item in news:
+            if isinstance(item, Tokens):
+                yield item
+                continue
+            for event in item.events:
+                yield event
+
+
+async def heard_before(heard: Subscription, look_at: float) -> Item | None:
+    """The next thing heard; None once it is time to look around (on the loop's clock)."""
+    left = look_at - asyncio.get_running_loop().time()
+    return await heard.next(left) if left > 0 else None
+
+
+class _Place:
+    """How far a follower has come in a task's log."""
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.attempt = 0
+        self.ended = False
+
+    def take(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Go on behind these events, which follow the last one without a gap."""
+        if events:
+            self.seq = events[-1]["seq"]
+            self.attempt = max(self.attempt, events[-1]["attempt"])
+            self.ended = ends(events[-1])
+        return events
+
+    def fresh(self, item: Events | Tokens) -> Events | Tokens | None:
+        """What of a live message is new (the message itself, if all is); None when events before it were missed."""
+        if isinstance(item, Tokens):
+            return item if item.attempt >= self.attempt else _NOTHING
+        new = [event for event in item.events if event["seq"] > self.seq]
+        if [event["seq"] for event in new] != list(range(self.seq + 1, self.seq + 1 + len(new))):
+            return None
+        self.take(new)
+        return item if len(new) == len(item.events) else Events(new)
+
+
+_NOTHING: Final = Events([])
+
+
+def ends(event: dict[str, Any]) -> bool:
+    """Whether this event is the last of its task."""
+    return (event["data"] or {}).get("status") in _ENDED
+
+
+def _after(conn: Connection, asked: Sequence[tuple[str, int]]) -> Sequence[Page[dict[str, Any]]]:
+    return events.after_each(conn, asked, PAGE, REPLAYED)
+
+
+def _places(conn: Connection, asked: Sequence[str]) -> list[Place | None]:
+    found = tasks.places(conn, set(asked))
+    return [found.get(task_id) for task_id in asked]

@@ -1,0 +1,276 @@
+"""What an api process is made of: the store and its writer, the caches, the live stream, the doorbell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from runyard_api import capacity
+from runyard_api.auth import Authenticator, KeyRing
+from runyard_api.catalogue import Catalogue
+from runyard_api.cookies import CookieSessions
+from runyard_api.oidc_provider import OidcProvider
+from runyard_api.organisation_rates import OrganisationRates
+from runyard_api.rate_limits import RateLimits
+from runyard_api.reading import Reader, in_time, unavailable
+from runyard_api.sign_in_attempts import SignInAttempts
+from runyard_api.tokens import Tokens
+from runyard_common import descriptors
+from runyard_common.broker.application import application
+from runyard_common.broker.doorbell import Doorbell
+from runyard_common.costly import CostlyWork
+from runyard_common.domain.caps import Caps
+from runyard_common.domain.errors import ConfigurationError, Unavailable
+from runyard_common.files import FileStore
+from runyard_common.services import identity
+from runyard_common.services.aftermath import Aftermath, Bell
+from runyard_common.services.runs import RunRules
+from runyard_common.settings import Settings
+from runyard_common.store import identity as identity_store
+from runyard_common.store import logins, outbox
+from runyard_common.store.database import Database
+from runyard_common.store.group_commit import Batch, GroupCommit
+from runyard_common.store.transaction import Happened, Store, Tx
+from runyard_common.stream import Follower, Live
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+R = TypeVar("R")
+#: How often the last use of keys is written down, in seconds.
+NOTE_USE_EVERY: Final = 15.0
+
+
+class State:
+    """Opened once per process, on its event loop."""
+
+    def __init__(self, settings: Settings, who: identity.Bootstrap, db: Database) -> None:
+        self.settings = settings
+        self.org_id = who.org_id  # the operator's organisation
+        self.sealer = who.sealer
+        self.db = db
+        self.live = Live(_redis(settings))
+        self.follower = Follower(_redis(settings))
+        self.bell = _bell(settings, Store(db))
+        aftermath = Aftermath(_Ears(self.live, self.follower), self.bell)
+        self.store = Store(db, aftermath, Caps.of(settings))
+        self.writer = aftermath.writer = _Writer(self.store)
+        self.reader = Reader(self.store)
+        self.keys = KeyRing(self.reader)
+        self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
+        self.cookies = CookieSessions(self.reader, settings)
+        self.agents = Catalogue(self.reader)
+        self.rates = RateLimits(_redis(settings))
+        self.sign_on = OidcProvider.of(settings)
+        self.sign_ins = SignInAttempts(_redis(settings))
+        self.organisation_rates = OrganisationRates(
+            _redis(settings), settings.requests_per_minute, who.org_id
+        )
+        self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
+        self.codes = asyncio.Semaphore(
+            2
+        )  # codes of second factors at once, so that failures are counted between
+        self.rules = RunRules.of(settings, self.sealer)
+        self.files = FileStore.from_url(settings.files)
+        self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
+        self.costly = CostlyWork()
+        self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
+        self._checking: dict[object, asyncio.Future[Any]] = {}
+        self.connections = capacity.connections(descriptors.limit())
+        self.open_calls = capacity.OpenCalls(settings.max_streams or self.connections // 2)
+        self.unread = capacity.UnreadBytes(settings.max_unread_bytes, settings.max_all_unread_bytes)
+        self.stopping = asyncio.Event()
+        self.leaving = False  # asked to stop, but serving on: see RUNYARD_LAME_DUCK_SECONDS
+        self.loop = asyncio.get_running_loop()
+        self._noting: asyncio.Task[None] | None = None
+
+    @staticmethod
+    async def open(settings: Settings) -> State:
+        """Open the database and whatever of the rest answers; without a broker runs are still accepted.
+
+        Raises `ConfigurationError`, and the driver's errors for a database that is away.
+        """
+        db = Database(settings.database)
+        who = await asyncio.to_thread(identity.bootstrap, Store(db), settings)
+        if who.admin_key is not None:
+            log.info("The first start made an admin key.", action="bootstrap", file=str(who.admin_key_file))
+        state = State(settings, who, db)
+        await state.follower.start()
+        state.organisation_rates.start()
+        state._noting = asyncio.create_task(state._note_use_for_ever(), name="note-key-use")
+        return state
+
+    def stop_waiting_threadsafe(self) -> None:
+        """`stop_waiting`, from any thread."""
+        self.loop.call_soon_threadsafe(self.stop_waiting)
+
+    def stop_waiting(self) -> None:
+        """Make waiters answer with what they know, and streams end where they can be resumed."""
+        self.stopping.set()
+        self.follower.wake()
+
+    async def close(self) -> None:
+        """Commit what is queued, then close everything."""
+        self.stop_waiting()
+        if self._noting is not None:
+            self._noting.cancel()
+        await self.follower.close()
+        await self.rates.close()
+        await self.sign_ins.close()
+        await self.organisation_rates.close()
+        if self.sign_on is not None:
+            await self.sign_on.close()
+        try:
+            await self._note_use()
+        except Exception as error:  # noqa: BLE001 - a missing note must not keep the process from ending
+            log.warning("The last use of keys was not noted.", action="note_use", reason=str(error))
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self.writer.close()
+        if isinstance(self.bell, Doorbell):
+            self.bell.close()
+        self.live.close()
+        self.reader.close()
+        self.work.shutdown(wait=False, cancel_futures=True)
+        self.costly.close()
+        self._checks.shutdown(wait=False, cancel_futures=True)
+        self.db.close()
+
+    def now(self) -> float:
+        """The database's time in epoch seconds, as this process knows it: see `DatabaseClock`."""
+        return self.db.clock.now()
+
+    async def write(self, command: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one command in a (shared) transaction; its answer once that has committed, or its error."""
+        answer: R = await self.writer.call(_each, lambda tx: command(tx, *args, **kwargs))
+        return answer
+
+    async def preview(self, command: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a command that only looks, in a snapshot that nothing can be written in."""
+
+        def look(conn: Connection) -> R:
+            return command(Tx(self.db, conn, self.db.now(conn), caps=self.store.caps), *args, **kwargs)
+
+        return await self.reader.one(look)
+
+    async def aside(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run blocking work that is no database read (files, hashing) on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.work, lambda: work(*args, **kwargs))
+
+    async def check_aside(self, check: Callable[[], R]) -> R:
+        """Run a readiness check on a thread; while one hangs, later callers wait for the same one."""
+        running = self._checking.get(check)
+        if running is None:
+            running = self.loop.run_in_executor(self._checks, check)
+            self._checking[check] = running
+            running.add_done_callback(lambda _: self._checking.pop(check, None))
+        result: R = await asyncio.shield(running)
+        return result
+
+    def forget_callers(self) -> None:
+        """Look everybody's keys and sign-ins up afresh in this process: a role was changed, or somebody left."""
+        self.keys.forget_all()
+        self.cookies.forget_all()
+
+    async def _note_use_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(NOTE_USE_EVERY)
+            try:
+                await self._note_use()
+            except Exception as error:  # noqa: BLE001 - tried again with the next notes
+                log.warning("The last use of keys was not noted.", action="note_use", reason=str(error))
+
+    async def _note_use(self) -> None:
+        if used := self.keys.drain_used():
+            await self.write(identity_store.note_use, used)
+        if lasting := self.cookies.drain_used():
+            await self.write(logins.renew, lasting)
+
+
+class _Writer(GroupCommit):
+    """Group commit for requests, which are answered even when the database is not."""
+
+    async def call(self, batch: Batch, command: Any) -> Any:
+        """See `GroupCommit.call`. Raises `Unavailable` when the database is silent."""
+        future = self.submit(batch, command)
+        try:
+            return await in_time(self._store.db, asyncio.wrap_future(future))
+        except Unavailable:
+            if future.done() or self.withdraw(future):
+                raise
+            raise unavailable(
+                "Whether the request was carried out is not known yet: look, or repeat it with its Idempotency-Key."
+            ) from None
+
+
+class _Ears:
+    """Whom a commit of this process is told: every process through Redis, and this one's followers directly."""
+
+    def __init__(self, live: Live, follower: Follower) -> None:
+        self._live = live
+        self._follower = follower
+
+    def publish(self, happened: Sequence[Happened]) -> None:
+        """Tell followers."""
+        self._live.publish(happened)
+        self._follower.hand_over(happened)
+
+    def stop(self, worker_id: str, task_id: str) -> None:
+        """Tell a worker that a run of its was stopped."""
+        self._live.stop(worker_id, task_id)
+
+
+class _NoBell:
+    """Where no broker is known: the outbox keeps the doorbells, and the scheduler's relay rings them."""
+
+    def ring(self, outbox_id: str | None = None) -> None:
+        """See `Doorbell.ring`."""
+
+    def ring_deliveries(self) -> None:
+        """See `Doorbell.ring_deliveries`."""
+
+
+def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
+    """Run single commands side by side: one that is refused takes back its own writes alone."""
+    return [_alone(tx, command) for command in commands]
+
+
+def _alone(tx: Tx, command: Callable[[Tx], Any]) -> Any:
+    before = (len(tx.happened), tx.woken, len(tx.stopped), set(tx.freed), tx.promised)
+    savepoint = tx.conn.begin_nested()
+    try:
+        answer = command(tx)
+        savepoint.commit()
+    except Exception as refusal:  # noqa: BLE001 - its caller gets it
+        savepoint.rollback()
+        events, tx.woken, stops, tx.freed, tx.promised = before
+        del tx.happened[events:], tx.stopped[stops:]
+        return refusal
+    return answer
+
+
+def _redis(settings: Settings) -> str:
+    try:
+        return settings.redis
+    except ConfigurationError:
+        return ""
+
+
+def _bell(settings: Settings, store: Store) -> Bell:
+    def forget(ids: list[str]) -> None:
+        with store.begin() as tx:
+            outbox.rung(tx, ids)
+
+    try:
+        return Doorbell(application(settings), forget, lambda: identity.installation(store))
+    except ConfigurationError as error:
+        log.warning(
+            "Runs are stored, but nobody is told: there is no broker.", action="start", reason=error.message
+        )
+        return _NoBell()

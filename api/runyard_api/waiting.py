@@ -1,0 +1,54 @@
+"""Waiting for a task on notifications: a waiter costs a future, never a thread or a polling query."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from runyard_api import metrics
+from runyard_api.facts import Facts, facts
+from runyard_api.state import State
+from runyard_common.domain.lifecycle import Event
+from runyard_common.stream import Events
+
+#: How often a waiter looks even though it heard nothing, in seconds: a lost message costs no more.
+LOOK_EVERY: Final = 10.0
+_TELLING: Final = frozenset(event.value for event in Event)
+
+
+async def until(
+    state: State, org_id: str, task_id: str, enough: Callable[[Facts], bool], seconds: float
+) -> Facts:
+    """The task once `enough` holds, or as it is after `seconds`; `NotFound` task_not_found.
+
+    A process that is asked to stop answers at once with what it knows.
+    """
+    first = await facts(state, org_id, task_id)
+    if seconds <= 0 or enough(first):
+        return first
+    metrics.WAITERS.inc()
+    try:
+        with state.open_calls.hold(org_id):
+            return await _follow(state, org_id, task_id, enough, seconds)
+    finally:
+        metrics.WAITERS.dec()
+
+
+async def _follow(
+    state: State, org_id: str, task_id: str, enough: Callable[[Facts], bool], seconds: float
+) -> Facts:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    with state.follower.follow(org_id, task_id, limit=8) as heard:
+        while True:
+            now = await facts(state, org_id, task_id)
+            if enough(now):
+                return now
+            while True:
+                left = end - loop.time()
+                if left <= 0 or state.stopping.is_set():
+                    return now
+                item = await heard.next(min(left, LOOK_EVERY))
+                if not isinstance(item, Events) or any(e["type"] in _TELLING for e in item.events):
+                    break

@@ -1,0 +1,158 @@
+"""The Celery application. Messages carry ids and a format version, never what is to be done."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+
+from runyard_common.broker.redis_patch import patch_kombu_redis
+from runyard_common.domain import broker_urls
+from runyard_common.domain.broker_urls import ServerUrl
+from runyard_common.settings import Settings
+
+#: Wake-ups of workers: "work waits, claim it".
+RUNS = "runyard.runs"
+#: Callbacks that are due, on a queue of their own so that neither delays the other.
+DELIVERIES = "runyard.deliveries"
+WAKE = "runyard.wake"
+DELIVER = "runyard.deliver"
+FORMAT = 1
+
+_VERIFY: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+_REDIS_OPTIONS: Final = {
+    "socket_connect_timeout": 3,
+    "socket_timeout": 10,
+    "socket_keepalive": True,
+    "visibility_timeout": 60,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNames:
+    """The queues of one installation, so that several can share a broker without hearing each other."""
+
+    runs: str = RUNS
+    deliveries: str = DELIVERIES
+
+    @staticmethod
+    def of(installation: str) -> QueueNames:
+        """The names of the installation with this id."""
+        suffix = hashlib.sha256(installation.encode()).hexdigest()[:12]
+        return QueueNames(f"{RUNS}.{suffix}", f"{DELIVERIES}.{suffix}")
+
+
+def application(settings: Settings) -> Celery:
+    """A Celery application for these settings, connecting to nothing yet. Raises `ConfigurationError`."""
+    patch_kombu_redis()
+    server = broker_urls.broker(settings.broker)
+    app = Celery("runyard", broker=_kombu_url(server))
+    blocked = threading.Event()
+    app.conf.update(
+        task_queues=[_queue(name) for name in (RUNS, DELIVERIES)],
+        task_default_queue=RUNS,
+        task_routes={WAKE: {"queue": RUNS}, DELIVER: {"queue": DELIVERIES}},
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=False,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_pool="runyard_workers.pool:AsyncioPool",
+        worker_concurrency=settings.worker_concurrency,
+        worker_consumer="runyard_common.broker.consumer:PatientConsumer",
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=settings.remote_control,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=3,
+        # A Redis that is full or read-only, and a RabbitMQ node that restarts, answer with errors of a
+        # command. They pass like a lost connection does, and must not end the worker.
+        broker_channel_error_retry=True,
+        broker_use_ssl=_tls(server),
+        broker_transport_options=_transport_options(server, blocked),
+        broker_heartbeat=20,  # of RabbitMQ: a frozen node is noticed within 40 s
+        broker_pool_limit=2,
+        enable_utc=True,
+        runyard_drain_seconds=settings.drain_seconds,
+        runyard_broker_blocked=blocked,
+        runyard_broker_scheme=server.scheme,
+    )
+    return app
+
+
+def consume(app: Celery, installation: str) -> None:
+    """Make this worker consume its installation's queues, beside those that older versions ring.
+
+    Call it before the consumer starts. A choice of queues on the command line (`-Q`) is kept.
+    """
+    names = QueueNames.of(installation)
+    queues = app.amqp.queues
+    for common, own in ((RUNS, names.runs), (DELIVERIES, names.deliveries)):
+        if common in queues.consume_from:
+            queues.select_add(_queue(own))
+
+
+def write(app: Celery, queue: str = RUNS) -> None:
+    """Declare a queue, as every wake-up does before it is sent: a write that leaves nothing else behind.
+
+    Raises the transport's own errors; see `runyard_common.domain.outages.diagnose`.
+    """
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+        with connection.channel() as channel:
+            app.amqp.queues[queue](channel).declare()
+
+
+def blocked(app: Celery) -> threading.Event:
+    """Set while RabbitMQ blocks this process's publishers (memory or disk alarm)."""
+    event: threading.Event = app.conf.runyard_broker_blocked
+    return event
+
+
+def is_amqp(app: Celery) -> bool:
+    """Whether the broker is RabbitMQ, and not a Redis."""
+    return str(app.conf.runyard_broker_scheme).startswith("amqp")
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, Exchange(name), routing_key=name)
+
+
+def _kombu_url(server: ServerUrl) -> str:
+    if server.scheme == "unix":
+        return "redis+socket" + server.url.removeprefix("unix")
+    return server.url
+
+
+def _tls(server: ServerUrl) -> dict[str, Any] | None:
+    """Celery's `broker_use_ssl`: redis-py and py-amqp name the same things differently."""
+    if server.tls is None:
+        return None
+    verify = _VERIFY[server.tls.verify]
+    if server.scheme == "rediss":
+        return {
+            "ssl_cert_reqs": verify,
+            "ssl_check_hostname": server.tls.check_hostname,
+            **server.tls.files,
+        }
+    files = {name.removeprefix("ssl_"): path for name, path in server.tls.files.items()}
+    hostname = server.host if server.tls.check_hostname else None
+    return {"cert_reqs": verify, **files, **({"server_hostname": hostname} if hostname else {})}
+
+
+def _transport_options(server: ServerUrl, blocked: threading.Event) -> dict[str, Any]:
+    if not server.scheme.startswith("amqp"):
+        return dict(_REDIS_OPTIONS)
+    return {
+        # A publish counts when the broker confirms it: under an alarm it would only fill the socket's buffer.
+        "confirm_publish": True,
+        "on_blocked": lambda _reason: blocked.set(),
+        "on_unblocked": blocked.clear,
+    }

@@ -1,0 +1,186 @@
+"""The doorbell: after a commit, wake some worker, because work waits.
+
+One wake-up stands for any number of tasks: a Celery message costs milliseconds, so wake-ups are bunched. One that
+fails loses nothing: its outbox row stays, and the scheduler's relay sends it again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from celery import Celery
+
+from runyard_common.broker.application import DELIVER, FORMAT, WAKE, QueueNames, blocked, is_amqp, write
+from runyard_common.domain.outages import REASONS, Diagnosis, Outage, diagnose
+
+logger = structlog.get_logger("runyard.doorbell")
+
+#: Least time between two wake-ups of one process, in seconds.
+SPACING = 0.02
+#: How long outbox rows that were sent may gather before they are deleted together, in seconds.
+FORGET_EVERY = 1.0
+#: How long RabbitMQ may take to confirm a wake-up, in seconds.
+CONFIRM_SECONDS: Final = 3.0
+_WARN_EVERY: Final = 10.0
+
+
+class Doorbell:
+    """Sends wake-ups on a thread of its own: callers never wait for the broker, nor fail with it."""
+
+    def __init__(
+        self,
+        app: Celery,
+        forget: Callable[[list[str]], None],
+        installation: Callable[[], str | None] | None = None,
+    ) -> None:
+        """`forget` deletes outbox rows that were sent.
+
+        `installation` looks up the id that the queues are named after, on the thread, until it is known; without
+        it the queues have their common names.
+        """
+        self._app = app
+        self._forget = forget
+        self._installation = installation
+        self._names: QueueNames | None = None if installation else QueueNames()
+        self._wanted = threading.Condition()
+        self._outbox: list[str] = []
+        self._rung: list[str] = []
+        self._runs = False
+        self._deliveries = False
+        self._closed = False
+        self._warned = -_WARN_EVERY
+        self._checking = threading.Lock()
+        #: What was wrong at the last wake-up or check; None while the broker works.
+        self.trouble: Diagnosis | None = None
+        self._thread = threading.Thread(target=self._loop, name="doorbell", daemon=True)
+        self._thread.start()
+
+    def ring(self, outbox_id: str | None = None) -> None:
+        """Ask for a wake-up; `outbox_id` is forgotten once it was sent."""
+        with self._wanted:
+            self._runs = True
+            if outbox_id is not None:
+                self._outbox.append(outbox_id)
+            self._wanted.notify()
+
+    def ring_deliveries(self) -> None:
+        """Wake some worker because callbacks are due."""
+        with self._wanted:
+            self._deliveries = True
+            self._wanted.notify()
+
+    def check(self) -> Diagnosis | None:
+        """Write to the broker, on the caller's thread; what is wrong with it, or None.
+
+        One check at a time: while another one hangs, the last result is given.
+        """
+        if not self._checking.acquire(blocking=False):
+            return self.trouble
+        try:
+            self._write()
+        except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+            self.trouble = self._diagnose(error)
+        else:
+            self.trouble = None
+        finally:
+            self._checking.release()
+        return self.trouble
+
+    def close(self) -> None:
+        """Send what was asked for, then end."""
+        with self._wanted:
+            self._closed = True
+            self._wanted.notify()
+        self._thread.join(5)
+
+    def _loop(self) -> None:
+        forget_at = time.monotonic() + FORGET_EVERY
+        closed = False
+        while not closed:
+            try:
+                closed = self._turn(forget_at)
+            except Exception:
+                # Every later wake-up of the process needs this thread.
+                logger.exception("The doorbell failed inside and goes on", action="ring")
+                time.sleep(1)
+            if not self._rung:
+                forget_at = time.monotonic() + FORGET_EVERY
+
+    def _turn(self, forget_at: float) -> bool:
+        """Send what is wanted now, waiting for it; whether the doorbell is closed."""
+        with self._wanted:
+            if not (self._runs or self._deliveries or self._closed):
+                self._wanted.wait(FORGET_EVERY if self._rung else None)
+            outbox, self._outbox = self._outbox, []
+            runs, deliveries, self._runs, self._deliveries = self._runs, self._deliveries, False, False
+            closed = self._closed
+        if runs and self._send(WAKE):
+            self._rung.extend(outbox)
+        if deliveries:
+            self._send(DELIVER)
+        if self._rung and (closed or time.monotonic() >= forget_at):
+            self._forget_rung()
+        if (runs or deliveries) and not closed:
+            time.sleep(SPACING)
+        return closed
+
+    def _send(self, task: str) -> bool:
+        try:
+            names = self._queue_names()
+            if names is None:
+                return False  # the database is not there yet; the relay sends it
+            queue = names.runs if task == WAKE else names.deliveries
+            options: dict[str, Any] = {"confirm_timeout": CONFIRM_SECONDS} if is_amqp(self._app) else {}
+            self._app.send_task(
+                task, args=[FORMAT], queue=queue, ignore_result=True, retry=False, expires=None, **options
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the relay sends it later
+            self.trouble = self._diagnose(error)
+            self._warn(self.trouble)
+            return False
+        self.trouble = None
+        blocked(self._app).clear()
+        return True
+
+    def _queue_names(self) -> QueueNames | None:
+        if self._names is None and self._installation is not None:
+            try:
+                found = self._installation()
+            except Exception as error:  # noqa: BLE001 - the database is away
+                logger.warning("A wake-up waits for the database", action="ring", error=str(error)[:200])
+                return None
+            self._names = QueueNames.of(found) if found else None
+        return self._names
+
+    def _write(self) -> None:
+        write(self._app, (self._queue_names() or QueueNames()).runs)
+        if blocked(self._app).is_set():
+            raise ConnectionError("connection blocked")
+
+    def _diagnose(self, error: BaseException) -> Diagnosis:
+        if blocked(self._app).is_set():
+            return Diagnosis(Outage.BLOCKED, REASONS[Outage.BLOCKED])
+        return diagnose(error)
+
+    def _warn(self, trouble: Diagnosis) -> None:
+        if time.monotonic() - self._warned > _WARN_EVERY:
+            self._warned = time.monotonic()
+            logger.warning(
+                "The broker cannot be used; runs are stored and start when it is back, or an idle worker looks",
+                action="ring",
+                trouble=trouble.outage.value,
+                reason=trouble.reason,
+            )
+
+    def _forget_rung(self) -> None:
+        rung, self._rung = self._rung, []
+        try:
+            self._forget(rung)
+        except Exception as error:  # noqa: BLE001 - the rows stay, and are sent again
+            logger.warning(
+                "Sent wake-ups could not be forgotten; they will be sent twice", error=str(error)[:200]
+            )

@@ -1,0 +1,59 @@
+"""Conversations that go on: a session, the task in it that waits for an answer, and the answer to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.ids import is_uuid
+from runyard_common.domain.lifecycle import Status
+from runyard_common.domain.tasks import Task
+from runyard_common.services import answers
+from runyard_common.store import sessions, tasks
+from runyard_common.store.tasks import Filter
+from runyard_common.store.transaction import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A session, and the newest task of it that waits for an answer."""
+
+    session: dict[str, Any]
+    waiting: Task | None
+
+
+def find(conn: Connection, asked: Sequence[tuple[str, str]]) -> list[Conversation | None]:
+    """For each (organisation, session id or name) its conversation. A batch for `Reader.call`."""
+    return [_find(conn, org_id, name) for org_id, name in asked]
+
+
+def _find(conn: Connection, org_id: str, name: str) -> Conversation | None:
+    session = sessions.get(conn, org_id, name) if is_uuid(name) else None
+    if session is None or session["scope"]:
+        session = sessions.find(conn, org_id, name)
+    if session is None:
+        return None
+    wanted = Filter(session_id=session["id"], statuses=(Status.WAITING_FOR_INPUT,))
+    return Conversation(session, next(iter(tasks.page(conn, org_id, wanted, 1)), None))
+
+
+def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str) -> None:
+    """Answer the question a task waits with: with the text, or with the JSON that it is.
+
+    Errors: those of `answers.say`.
+    """
+    try:
+        answers.say(tx, org_id, task_id, text, by)
+    except InvalidRequest:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if value == text:
+            raise
+        answers.say(tx, org_id, task_id, value, by)

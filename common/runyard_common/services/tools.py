@@ -1,0 +1,66 @@
+"""Registered tools as every process knows them: workers store what they have, publishing and accepting ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runyard_common.domain import tool_access
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.tool_access import PublicTools
+from runyard_common.store import registered_tools
+from runyard_common.store.transaction import Tx
+
+
+def register(tx: Tx, tools: Iterable[registered_tools.Tool]) -> None:
+    """Note the tools that a worker's modules register."""
+    registered_tools.save(tx, list(tools))
+
+
+def check_open(
+    conn: Connection, org_id: str, names: Sequence[str], public: PublicTools, field: str = "tools"
+) -> None:
+    """Refuse registered tools that agents of this organisation may not use: `Forbidden` tool_not_open.
+
+    A tool that no worker has registered yet counts as closed, unless the setting opens it.
+    """
+    left = [name for name in names if not public.allows(name, org_id)]
+    known = registered_tools.named(conn, left) if left else {}
+    for name in left:
+        if name not in known or not known[name].public:
+            raise tool_access.not_open(name, field)
+
+
+def check_manifest(conn: Connection, org_id: str, manifest: Mapping[str, Any], public: PublicTools) -> None:
+    """Whether an organisation may publish this manifest, as far as its tools go.
+
+    Errors: `Forbidden` tool_not_open; `InvalidRequest` tool_loosened.
+    """
+    entries = manifest.get("tools") or []
+    names = tool_access.listed(entries)
+    if not names:
+        return
+    check_open(conn, org_id, names, public)
+    known = registered_tools.named(conn, names)
+    for index, entry in enumerate(entries):
+        if isinstance(entry, Mapping) and not entry.get("agent") and entry.get("name") in known:
+            _check_loosened(entry, known[str(entry["name"])], f"tools[{index}]")
+
+
+def _check_loosened(entry: Mapping[str, Any], declared: registered_tools.Tool, field: str) -> None:
+    effect = entry.get("effect")
+    if effect is not None and tool_access.tightest(declared.effect, effect) != effect:
+        raise InvalidRequest(
+            f"{declared.name} is {declared.effect}: a manifest may make a tool's effect tighter "
+            f"({', '.join(tool_access.EFFECTS)}), never looser.",
+            code="tool_loosened",
+            field=f"{field}.effect",
+        )
+    if declared.review and entry.get("review") is False:
+        raise InvalidRequest(
+            f"Each call of {declared.name} needs a review: a manifest may add that, never take it away.",
+            code="tool_loosened",
+            field=f"{field}.review",
+        )

@@ -1,0 +1,72 @@
+"""Structured logs: a sentence for people, an `action` key for machines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO, cast
+
+import structlog
+
+from runyard_common.domain.addresses import masked
+
+
+class TolerantStream:
+    """A log's stream that never raises: a full disk or a closed pipe loses lines, not requests."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        #: Lines that could not be written.
+        self.lost = 0
+
+    def write(self, text: str) -> int:
+        """Write, or count the loss."""
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            self.lost += 1
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or count the loss."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def configure(level: str = "info") -> None:
+    """Send structlog and standard logging to standard error, as console lines or as JSON when not on a terminal."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    # sys.stderr itself, as libraries and Python's own last words write to it too.
+    stream = sys.stderr if isinstance(sys.stderr, TolerantStream) else TolerantStream(sys.stderr)
+    sys.stderr = cast("TextIO", stream)
+    logging.basicConfig(
+        level=max(number, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            _mask_passwords,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _mask_passwords(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Drivers and libraries quote URLs in their errors; their passwords stay out of the log."""
+    return {key: masked(value) if isinstance(value, str) else value for key, value in event.items()}

@@ -1,0 +1,105 @@
+"""One child process: what it is, and how it is doing."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runyard_launch import process
+from runyard_launch.restarts import Restarts
+
+_LARGEST_LOG = 10 * 2**20
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a child is.
+
+    `ready` tells whether it serves (None: as soon as it runs). A `once` child does its work and ends with 0.
+    `stop_order`: lower ones are stopped first, and have `grace` seconds for it. `mend` is tried when the
+    child keeps dying: it may change what is wrong and says what it did. A child without a `log` speaks on
+    the terminal. `runs_agents`: its exit code may be that of an agent's code.
+    """
+
+    name: str
+    argv: Sequence[str | Path]
+    log: Path | None
+    env: Mapping[str, str] | None = None
+    ready: Callable[[], bool] | None = None
+    once: bool = False
+    stop_order: int = 1
+    grace: float = 10.0
+    fds: Sequence[int] = ()
+    mend: Callable[[], str | None] | None = None
+    runs_agents: bool = False
+
+
+@dataclass
+class Child:
+    """One child's current process and its history."""
+
+    spec: Spec
+    restarts: Restarts = field(default_factory=Restarts)
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    due: float | None = None  # when to start it again
+    is_ready: bool = False
+    exit_code: int | None = None
+    _log_start: int = 0  # where this life's lines begin in the log
+
+    @property
+    def name(self) -> str:
+        """Its name, as in the names of logs."""
+        return self.spec.name
+
+    @property
+    def running(self) -> bool:
+        """Whether its process has not ended, as far as was looked."""
+        return self.process is not None and self.process.returncode is None
+
+    def start(self) -> None:
+        """Start it; OSError if its program cannot be run."""
+        if self.spec.log:
+            _rotate(self.spec.log)
+            self._log_start = self.spec.log.stat().st_size if self.spec.log.exists() else 0
+        self.process = process.spawn(self.spec.argv, log=self.spec.log, env=self.spec.env, fds=self.spec.fds)
+        self.started, self.due, self.exit_code = time.monotonic(), None, None
+        self.is_ready = self.spec.ready is None and not self.spec.once
+
+    def ended(self) -> int | None:
+        """Its exit code, once: None while it runs or after this told."""
+        if self.process is None or self.process.returncode is not None:
+            return None
+        self.exit_code = self.process.poll()
+        if self.exit_code is not None:
+            self.is_ready = self.spec.once and self.exit_code == 0
+        return self.exit_code
+
+    @property
+    def lived(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started
+
+    def check_ready(self) -> bool:
+        """Whether it is ready now and was not before."""
+        if self.is_ready or not self.running or self.spec.ready is None:
+            return False
+        self.is_ready = self.spec.ready()
+        return self.is_ready
+
+    def last_lines(self, count: int = 15) -> list[str]:
+        """The end of its log, as far as its present or last life wrote it."""
+        if self.spec.log is None or not self.spec.log.exists():
+            return []
+        with self.spec.log.open("rb") as file:
+            file.seek(max(self._log_start, self.spec.log.stat().st_size - 16_384))
+            return file.read().decode(errors="replace").strip().splitlines()[-count:]
+
+
+def _rotate(log: Path) -> None:
+    """Keep one old log beside the current one."""
+    if log.exists() and log.stat().st_size > _LARGEST_LOG:
+        log.replace(log.with_suffix(".log.1"))

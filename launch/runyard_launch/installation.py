@@ -1,0 +1,57 @@
+"""The installation's database, for commands that an operator gives on its own machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from runyard_common.domain.caps import Caps
+from runyard_common.domain.errors import RunyardError
+from runyard_common.services import identity as service
+from runyard_common.settings import Settings
+from runyard_common.store import identity
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
+from runyard_launch.preflight import read_settings
+from runyard_launch.problems import StartProblem
+
+
+@contextmanager
+def opened() -> Iterator[tuple[Store, Settings]]:
+    """The store of these settings. What goes wrong inside is told in a sentence, and the exit code is not 0."""
+    try:
+        settings = read_settings()
+        db = Database(settings.database)
+        try:
+            yield Store(db, caps=Caps.of(settings)), settings
+        finally:
+            db.close()
+    except StartProblem as problem:
+        fail(str(problem), problem.exit_code)
+    except RunyardError as refusal:
+        fail(refusal.message)
+    except SQLAlchemyError as error:
+        fail(
+            f"The database does not answer, or has no tables (`runyard migrate`): {error.__class__.__name__}."
+        )
+
+
+def fail(message: str, code: int = 1) -> None:
+    """Say why, and end."""
+    typer.echo(f"runyard: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def organisation(store: Store, wanted: str) -> dict[str, Any]:
+    """The organisation of this id or name; ends the command where there is none."""
+    with store.read() as conn:
+        found = identity.organisation(conn, wanted) or identity.organisation_named(conn, wanted)
+    if found is None:
+        hint = " Start the api once: it makes the first." if wanted == service.DEFAULT else ""
+        fail(f"There is no organisation {wanted!r}.{hint}")
+        raise AssertionError
+    return found

@@ -1,0 +1,147 @@
+"""The parts of a running system as children: which there are under given settings, how each starts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx2
+import redis
+
+from runyard_common.settings import Settings
+from runyard_launch.children import Spec
+from runyard_launch.home import Home
+from runyard_launch.models import Choice
+from runyard_launch.ports import listening_socket
+from runyard_launch.valkey import NO_RETRY, URL_FILE, Valkey
+
+MODEL_URL_FILE = "model.url"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+_LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `runyard up` starts: settings with their port chosen, its home, the environment of every child."""
+
+    settings: Settings
+    home: Home
+    env: Mapping[str, str]
+    model: Choice
+    workers: int = 1
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine reaches the api."""
+        return self.settings.local_url
+
+    def stages(self) -> list[list[Spec]]:
+        """The children, in the order they need each other."""
+        grounds = [self._migrations()]
+        if self.settings.embedded_broker:
+            grounds.append(self._valkey())
+        if self.model.serve_local:
+            grounds.append(self._model())
+        servers = [self._api(), self._scheduler(), *(self._worker(n) for n in range(1, self.workers + 1))]
+        return [grounds, servers]
+
+    def clean_up(self) -> None:
+        """Remove the addresses of servers that are no longer there."""
+        for name in (URL_FILE, MODEL_URL_FILE):
+            (self.home.path / name).unlink(missing_ok=True)
+
+    def _migrations(self) -> Spec:
+        return replace(self._module("migrate", "runyard_common.store.migrate"), once=True)
+
+    def _api(self) -> Spec:
+        spec = self._module("api", "runyard_api")
+        grace = spec.grace + self.settings.lame_duck_seconds
+        return replace(spec, ready=lambda: answers(f"{self.local_url}/readyz"), grace=grace)
+
+    def _scheduler(self) -> Spec:
+        return self._module("scheduler", "runyard_scheduler")
+
+    def _worker(self, number: int) -> Spec:
+        spec = self._module("worker" if number == 1 else f"worker-{number}", "runyard_workers")
+        # It hands its runs back first, while the others can still take and show them.
+        return replace(spec, stop_order=_FIRST, grace=self.settings.drain_seconds + 5, runs_agents=True)
+
+    def _valkey(self) -> Spec:
+        file = self.home.path / URL_FILE
+        end_orphan(file)
+        valkey = Valkey(self.home.path / "valkey")
+
+        def ready() -> bool:
+            return valkey.ready() and tell(file, valkey.url)
+
+        def mend() -> str | None:
+            aside = valkey.set_aside()
+            return f"its data could not be read and was set aside ({aside})" if aside else None
+
+        argv = valkey.prepare()
+        return Spec("valkey", argv, self.home.log("valkey"), ready=ready, mend=mend, stop_order=_LAST)
+
+    def _model(self) -> Spec:
+        # We hold the socket, so the address outlives a restart and nobody takes the port in between.
+        listener = listening_socket("127.0.0.1")
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        file = self.home.path / MODEL_URL_FILE
+        fd = listener.detach()
+        spec = self._module("model", "runyard_launch.localmodel", "--fd", str(fd))
+        return replace(
+            spec,
+            ready=lambda: answers(f"{url}/models") and tell(file, url),
+            fds=(fd,),
+            stop_order=_LAST,
+        )
+
+    def _module(self, name: str, module: str, *arguments: str) -> Spec:
+        argv = [sys.executable, "-m", module, *arguments]
+        return Spec(name, argv, self.home.log(name), env=self.env, stop_order=_BEFORE)
+
+
+def child_environment(
+    settings: Settings, home: Home, env: Mapping[str, str], model: Choice, demo: bool
+) -> dict[str, str]:
+    """The environment of every child: ours, with what was decided at start."""
+    sources = [*([str(EXAMPLES)] if demo and EXAMPLES.is_dir() else []), *settings.agent_sources]
+    return {
+        **env,
+        "RUNYARD_HOME": str(home.path),
+        "RUNYARD_HOST": settings.host,
+        "RUNYARD_PORT": str(settings.port),
+        "RUNYARD_AGENTS": ",".join(dict.fromkeys(sources)),
+        "RUNYARD_MODEL": model.name,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def answers(url: str) -> bool:
+    """Whether a GET there is answered with 200 now. It is this machine's own: no proxy is asked."""
+    try:
+        return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def tell(file: Path, text: str) -> bool:
+    """Write a file that only this user reads, whole or not at all. Always True, to end a condition with."""
+    draft = file.with_name(f".{file.name}.new")
+    draft.touch(mode=0o600)
+    draft.write_text(text)
+    draft.replace(file)
+    return True
+
+
+def end_orphan(url_file: Path) -> None:
+    """Stop a server that a killed launcher left behind, where children cannot be tied to their parent."""
+    if not url_file.exists():
+        return
+    with redis.Redis.from_url(url_file.read_text().strip(), retry=NO_RETRY, socket_timeout=5) as client:
+        try:
+            client.shutdown(nosave=True)
+        except redis.RedisError:
+            pass  # nobody there: the usual case
+    url_file.unlink()

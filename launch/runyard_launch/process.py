@@ -1,0 +1,56 @@
+"""Starting a process that cannot outlive this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from runyard_launch import tie
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    fds: Sequence[int] = (),
+    user: str | None = None,
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` so that the kernel kills it when this process ends (Linux; elsewhere it lives on).
+
+    The kernel watches the *thread* that starts it: call this from the main thread. The child gets a session
+    of its own, so a terminal's Ctrl-C reaches this process alone. `log` takes both output streams, appended
+    (None: they stay this process's); `fds` are inherited; `user` is the account to run as, which only root
+    may choose. A program that cannot be started says so in its log and ends with 1.
+    """
+    tied = [sys.executable, "-I", "-S", tie.__file__, str(os.getpid()), user or ""]
+    out = log.open("ab") if log else None
+    try:
+        return subprocess.Popen(
+            [*tied, *(str(part) for part in argv)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT if out else None,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+    finally:
+        if out:
+            out.close()
+
+
+def end(process: subprocess.Popen[bytes], *, grace: float) -> int:
+    """SIGTERM, then after `grace` seconds SIGKILL; the exit code."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()

@@ -1,0 +1,87 @@
+"""`python -m runyard_launch.sample URL KEY_FILE`: submit one sample run through the public API and show its life."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.json import JSON
+
+from runyard import Client
+from runyard.client_results import ClientError, Refused, Run
+from runyard_launch.telling import Teller
+
+AGENT = "@demo/support_triage"
+MESSAGE = "I was charged twice for my March invoice and need the second payment back before Friday."
+ARGS = {"ticketId": "T-1042", "priority": "high", "language": "en"}
+_WAITING = {"waiting_for_input", "awaiting_review"}
+_PUBLISHING_TAKES_AT_MOST = 60.0
+_RUN_TAKES_AT_MOST = 600.0
+
+
+class SampleFailed(Exception):
+    """The sample run did not complete; the message says why."""
+
+
+def submit(client: Client, teller: Teller) -> Run:
+    """Start the run. A server that has not published the agent yet is asked again."""
+    while True:
+        try:
+            run = client.run(AGENT, ARGS, message=MESSAGE, wait=False, streaming_tokens=True)
+        except Refused as refused:
+            if refused.status != 404 or time.monotonic() - teller.started > _PUBLISHING_TAKES_AT_MOST:
+                raise SampleFailed(f"The run was refused: {refused}") from None
+            time.sleep(0.3)
+            continue
+        teller.line(f"POST /api/v1/agents/{AGENT}/run → 202, task {run.id}")
+        teller.reached(run.status)
+        return run
+
+
+def follow(client: Client, teller: Teller, run: Run) -> Run:
+    """Tell the run until it ends; the run then."""
+    for event in client.events(run.id):
+        teller.event(event)
+        if teller.status in _WAITING:
+            break
+        if time.monotonic() - teller.started > _RUN_TAKES_AT_MOST:
+            raise SampleFailed(f"The run did not end within {_RUN_TAKES_AT_MOST:.0f} s")
+    teller.end_line()
+    ended = client.get(run.id)
+    teller.reached(ended.status)
+    return ended
+
+
+def run(url: str, key: str, console: Console) -> int:
+    """Submit and follow; 0 if the run completed, else 1."""
+    teller = Teller(console)
+    try:
+        with Client(url, key) as client:
+            ended = follow(client, teller, submit(client, teller))
+    except (SampleFailed, ClientError) as problem:
+        console.print(f"Sample run: {problem!s} ({type(problem).__name__})", style="red", markup=False)
+        return 1
+    if ended.status != "completed":
+        why: Any = ended.error or {}
+        console.print(f"The sample run ended {ended.status}: {why}", style="red", markup=False)
+        return 1
+    console.print("\n  Its output, checked against the agent's schema:", style="dim")
+    console.print(JSON.from_data(ended.output), soft_wrap=True)
+    return 0
+
+
+def main() -> None:
+    """Entry point of the child process."""
+    url, key_file = sys.argv[1], Path(sys.argv[2])
+    console = Console()
+    console.print("\nOne sample run, as any client would make it:", style="bold")
+    if not key_file.exists():
+        sys.exit(f"Sample run: there is no admin key in {key_file}.")
+    sys.exit(run(url, key_file.read_text().strip(), console))
+
+
+if __name__ == "__main__":
+    main()

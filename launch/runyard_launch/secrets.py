@@ -1,0 +1,36 @@
+"""`runyard secrets`: the key that seals stored secrets, from the installation's own machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from runyard_common.domain.sealing import Sealer
+from runyard_common.services.identity import secret_key
+from runyard_common.services.resealing import reseal as seal_anew
+from runyard_launch.installation import fail, opened
+from runyard_launch.listing import AsJson, tell
+
+app = typer.Typer(no_args_is_help=True, help="Change the key that seals stored secrets.")
+_COLUMNS = {"column": "column", "sealed": "sealed anew", "kept": "left", "broken": "cannot be opened"}
+
+
+@app.callback()
+def _group() -> None:
+    """One command today; a group, so that its name stays when there are more."""
+
+
+@app.command()
+def reseal(as_json: AsJson = False) -> None:
+    """Seal every stored secret with the first key of RUNYARD_SECRET_KEY; after that the others may go.
+
+    The installation works on meanwhile, if all its processes know both keys. Not 0 when there is a secret that
+    no key opens.
+    """
+    with opened() as (store, settings):
+        done = list(seal_anew(store, Sealer(secret_key(settings))))
+        tell(map(asdict, done), _COLUMNS, as_json)
+        broken = sum(len(column.broken) for column in done)
+        if broken:
+            fail(f"{broken} secrets were sealed with a key that is not named: add it, or replace them.")

@@ -1,0 +1,45 @@
+"""`python -m runyard_scheduler`: one scheduler process. Start as many as you like."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import structlog
+
+from runyard.loopback import exempt
+from runyard_common import telemetry
+from runyard_common.costly import settle
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.services.start_checks import settings_for
+from runyard_common.store.start_checks import Process
+from runyard_common.umask import keep_files_private
+from runyard_scheduler.loop import Loop
+from runyard_scheduler.runtime import Runtime
+
+
+def main() -> None:
+    """Run the duties until SIGTERM or SIGINT."""
+    exempt(os.environ)
+    try:
+        settings = settings_for(Process.SCHEDULER)
+        telemetry.configure(settings.log_level)
+        runtime = Runtime(settings)
+    except ConfigurationError as error:
+        print(f"runyard scheduler: {error.message}", file=sys.stderr)
+        sys.exit(2)  # the settings cannot work: the launcher does not start it again
+    loop = Loop(runtime.duties)
+    settle()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())
+    structlog.get_logger("runyard.scheduler").info(
+        "The scheduler is up", action="start", duties=len(runtime.duties)
+    )
+    loop.run()
+    runtime.close()
+
+
+if __name__ == "__main__":
+    keep_files_private()
+    main()

@@ -1,0 +1,70 @@
+"""Celery beat's way to start a scheduler: its duties are the ones of `runyard scheduler`, and as many may run.
+
+celery -A runyard_workers.app beat --scheduler runyard_scheduler.beat:RunyardScheduler
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import structlog
+from celery.beat import Scheduler
+
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.services.start_checks import settings_for
+from runyard_common.store.start_checks import Process
+from runyard_scheduler.loop import Loop
+from runyard_scheduler.runtime import Runtime
+
+#: How often beat shows its own watchers that it is alive, in seconds. The duties keep their own time.
+TICK = 1.0
+#: How long beat waits for the duties under way when it ends, in seconds.
+PATIENCE = 15.0
+
+
+class RunyardScheduler(Scheduler):  # type: ignore[misc]
+    """Drives Runyard's duties beside beat's own loop; it keeps no file, and needs no single instance."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._runtime: Runtime | None = None
+        super().__init__(*args, **options)
+        self.max_interval = TICK
+
+    def setup_schedule(self) -> None:
+        """Open what the duties need and begin; beat calls this where it does not only introspect."""
+        try:
+            self._runtime = Runtime(settings_for(Process.SCHEDULER))
+        except ConfigurationError as error:
+            sys.stderr.write(f"runyard scheduler: {error.message}\n")
+            sys.exit(2)
+        self._loop = Loop(self._runtime.duties)
+        self._thread = threading.Thread(target=self._loop.run, name="duties", daemon=True)
+        self._thread.start()
+        structlog.get_logger("runyard.scheduler").info(
+            "The scheduler is up", action="start", duties=len(self._runtime.duties), under="celery beat"
+        )
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Seconds until beat should ask again; `RuntimeError` ends beat when its duties have ended."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the duties have ended")
+        return TICK
+
+    def close(self) -> None:
+        """End the duties under way, then what they used."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            self._loop.stop()
+            self._thread.join(PATIENCE)
+            runtime.close()
+        super().close()
+
+    @property
+    def info(self) -> str:
+        """What beat's banner says."""
+        return "    . schedules -> Runyard's database"
+
+
+__all__ = ["RunyardScheduler"]

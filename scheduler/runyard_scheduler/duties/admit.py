@@ -1,0 +1,43 @@
+"""Admit: let queued tasks through whose back-off is over or whose limit has room that nobody noticed."""
+
+from __future__ import annotations
+
+from runyard_common.services import admissions
+from runyard_common.store import limits, tasks
+from runyard_common.store.transaction import Store
+
+#: Longest window of a start-rate limit, in seconds; older starts are forgotten.
+LONGEST_WINDOW = 86_400.0
+#: Limits looked at in one run; with more, a pass takes several.
+AT_ONCE = 200
+
+
+class Admit:
+    """Usually the process that freed a slot admits the next task; this catches what a crash or a window left."""
+
+    name = "admit"
+    every = 1.0
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._cursor = ""  # where the last pass over the limits ended
+
+    def run_once(self, now: float | None = None) -> int:
+        """Admit what is due; how many tasks."""
+        with self._store.read() as conn:
+            keys = tasks.queued_keys(conn, self._cursor, AT_ONCE)
+        self._cursor = keys[-1] if len(keys) == AT_ONCE else ""
+        if not keys:
+            return 0
+        with self._store.begin() as tx:
+            if now is not None:
+                tx.now = now
+            admitted = admissions.admit_due(tx)
+        for key in keys:
+            with self._store.begin() as tx:
+                if now is not None:
+                    tx.now = now
+                admitted += admissions.admit_held(tx, key)
+        with self._store.begin() as tx:
+            limits.prune_starts(tx, tx.now - LONGEST_WINDOW)
+        return admitted

@@ -1,0 +1,36 @@
+"""Deliver: ring for deliveries that are due and that no deliverer has looked at, end those nobody can reach."""
+
+from __future__ import annotations
+
+from runyard_common.services.aftermath import Bell
+from runyard_common.services.deliveries import expire
+from runyard_common.store import delivery_queue
+from runyard_common.store.transaction import Store
+
+#: A delivery due for this long, in seconds, was not heard of: in order it takes milliseconds.
+OVERDUE = 3.0
+
+
+class Deliver:
+    """A backstop: deliverers hear of new deliveries by the doorbell, and wait for retries themselves."""
+
+    name = "deliver"
+    every = 2.0
+
+    def __init__(self, store: Store, bell: Bell) -> None:
+        self._store = store
+        self._bell = bell
+        self._cursor = ""
+
+    def run_once(self, now: float | None = None) -> int:
+        """Ring if something is overdue; how many deliveries it gave up."""
+        with self._store.begin() as tx:
+            if now is not None:
+                tx.now = now
+            heads = delivery_queue.heads(tx.conn, self._cursor)
+            self._cursor = heads[-1].receiver if len(heads) == delivery_queue.RECEIVERS else ""
+            overdue = [head for head in heads if head.next_at < tx.now - OVERDUE]
+            ended = expire(tx, overdue)
+        if overdue:
+            self._bell.ring_deliveries()
+        return ended

@@ -1,0 +1,32 @@
+"""Relay: ring the doorbells that a crash or a dead broker lost."""
+
+from __future__ import annotations
+
+from runyard_common.services.aftermath import Bell
+from runyard_common.store import outbox
+from runyard_common.store.transaction import Store
+
+#: A ring this old, in seconds, was lost: in order it takes milliseconds.
+OVERDUE = 2.0
+
+
+class Relay:
+    """Rings for outbox rows nobody rang, and for claimable tasks that no worker has looked at."""
+
+    name = "relay"
+    every = 1.0
+
+    def __init__(self, store: Store, bell: Bell) -> None:
+        self._store = store
+        self._bell = bell
+
+    def run_once(self, now: float | None = None) -> int:
+        """Ring once for everything overdue; the tasks that it was for."""
+        with self._store.begin() as tx:
+            at = tx.now if now is None else now
+            missed = outbox.overdue(tx, at - OVERDUE)
+            outbox.rung(tx, missed)
+            waiting = outbox.unclaimed(tx.conn, at - OVERDUE)
+        if missed or waiting:
+            self._bell.ring()
+        return max(len(missed), waiting)

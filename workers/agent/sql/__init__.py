@@ -1,8 +1,0 @@
-"""Queries over callers' databases: read-only sessions, bound parameters, caps on rows, bytes and time."""
-
-from workers.agent.sql.placeholders import count, for_driver
-from workers.agent.sql.results import Caps, QueryFailed, Rows
-from workers.agent.sql.sources import Source, open_source
-from workers.agent.sql.statements import MOST_CHARACTERS
-
-__all__ = ["MOST_CHARACTERS", "Caps", "QueryFailed", "Rows", "Source", "count", "for_driver", "open_source"]

@@ -1,0 +1,55 @@
+"""The built-in agent that indexes a document: read it, cut it into passages, store them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from runyard_common.services.datastores import Indexed, store_passages
+from runyard_workers.agent.extraction import Extracted, ExtractionError, Section
+from runyard_workers.agent.failures import BadOptions
+from runyard_workers.agent.passages import cut
+from runyard_workers.agent.shared import Shared
+from runyard_workers.attempt import Attempt
+from runyard_workers.context import RunContext
+from runyard_workers.executor import Result
+
+
+async def index(shared: Shared, attempt: Attempt, context: RunContext) -> Result:
+    """Index the attached file; ``{document_id, passages}``. Reading it again changes nothing.
+
+    Raises `BadOptions` with the reader's code when the file cannot be read; the document says so too.
+    """
+    document_id = str(((attempt.task.input or {}).get("args") or {}).get("document_id"))
+    if not context.files:
+        raise BadOptions("There is no file to index.", code="file_missing", field="file")
+    file = context.files[0]
+    command = Indexed(attempt.task.id, attempt.fence, attempt.task.org_id, document_id)
+
+    def read() -> tuple[tuple[str, int | None], ...]:
+        extracted = shared.files.extract(file.read(), file.name, claimed_type=file.media_type)
+        return tuple(cut(extracted.sections or _picture(extracted, file.name)))
+
+    try:
+        passages = await attempt.run_blocking(read)
+        if not passages:
+            raise ExtractionError(
+                "file_empty", file.name, "it holds no text", "Attach a file with text in it."
+            )
+    except ExtractionError as error:
+        failed = Indexed(command.task_id, command.fence, command.org_id, document_id, error=error.message)
+        await attempt.write(store_passages, failed)
+        raise BadOptions(error.message, code=error.code) from error
+    whole = Indexed(command.task_id, command.fence, command.org_id, document_id, passages)
+    count = await attempt.write(store_passages, whole)
+    return Result({"document_id": document_id, "passages": count})
+
+
+def _picture(extracted: Extracted, name: str) -> tuple[Section, ...]:
+    """What can be said of an image without seeing it: it is found by the words of its name."""
+    image = extracted.image
+    if image is None:
+        return ()
+    words = " ".join(re.findall(r"[^\W_]+", PurePath(name).stem))
+    said = f"The image {name} ({words}), {extracted.media_type}, {image.width} × {image.height} pixels."
+    return (Section(f"{said} What it shows has not been read."),)

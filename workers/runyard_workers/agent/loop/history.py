@@ -1,0 +1,96 @@
+"""Earlier conversation lines as the model's history, and a run's messages as lines to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+
+from runyard_workers.agent.loop.parts import arguments_of
+
+Line = dict[str, Any]
+#: How much of a long conversation the model is given, in characters of its newest lines.
+MOST_HISTORY: Final = 200_000
+
+
+def from_lines(lines: Sequence[Mapping[str, Any]]) -> list[ModelMessage]:
+    """The history that lines {role, type, content} tell: user and agent texts, and tool calls with their results."""
+    recent = _recent(lines)
+    results = {
+        line["content"].get("id"): line["content"].get("content")
+        for line in recent
+        if line["type"] == "agent_tool_response" and isinstance(line["content"], dict)
+    }
+    messages: list[ModelMessage] = []
+    for line in recent:
+        content = line["content"]
+        if line["type"] == "user_message":
+            messages.append(ModelRequest(parts=[UserPromptPart(_text(content))]))
+        elif line["type"] in ("agent_response", "question"):
+            messages.append(ModelResponse(parts=[TextPart(_text(content))]))
+        elif line["type"] == "agent_tool_use" and isinstance(content, dict) and content.get("id") in results:
+            messages += _exchange(content, results[content["id"]])
+    return messages
+
+
+def _exchange(call: Mapping[str, Any], result: Any) -> list[ModelMessage]:
+    made = ToolCallPart(str(call["tool"]), call.get("input") or {}, tool_call_id=str(call["id"]))
+    given = ToolReturnPart(str(call["tool"]), result, tool_call_id=str(call["id"]))
+    return [ModelResponse(parts=[made]), ModelRequest(parts=[given])]
+
+
+def _recent(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The newest lines, beginning with something the user said."""
+    left, kept = MOST_HISTORY, []
+    for line in reversed(lines):
+        left -= len(_text(line["content"]))
+        if left < 0:
+            break
+        kept.append(line)
+    kept.reverse()
+    if len(kept) < len(lines):
+        first = next((i for i, line in enumerate(kept) if line["type"] == "user_message"), len(kept))
+        kept = kept[first:]
+    return kept
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else orjson.dumps(content, default=str).decode()
+
+
+def to_lines(messages: Iterable[ModelMessage], silent: Collection[str] = ()) -> list[Line]:
+    """The lines of a run's messages, without what users said: their lines are written where they are said.
+
+    Calls of the tools named in `silent` (the bound output, questions to the user) are told otherwise.
+    """
+    found = (_line(part, silent) for message in messages for part in message.parts)
+    return [line for line in found if line is not None]
+
+
+def _line(part: Any, silent: Collection[str]) -> Line | None:
+    match part:
+        case ThinkingPart(content=text) if text:
+            return {"role": "assistant", "type": "agent_thinking", "content": text}
+        case TextPart(content=text) if text.strip():
+            return {"role": "assistant", "type": "agent_response", "content": text}
+        case ToolCallPart() if part.tool_name not in silent:
+            content = {"id": part.tool_call_id, "tool": part.tool_name, "input": arguments_of(part)}
+            return {"role": "assistant", "type": "agent_tool_use", "content": content}
+        case ToolReturnPart() if part.tool_name not in silent:
+            result = part.model_response_object()
+            if set(result) == {"return_value"}:
+                result = result["return_value"]
+            content = {"id": part.tool_call_id, "tool": part.tool_name, "content": result}
+            return {"role": "tool", "type": "agent_tool_response", "content": content}
+    return None

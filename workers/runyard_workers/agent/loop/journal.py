@@ -1,0 +1,218 @@
+"""The journal's seam in the library: every model turn and every tool result passes here, and is done once.
+
+A resumed conversation begins at the request of its last turn on record: that turn's response comes from the
+journal instead of the model, and of the calls it made, those that ended come from the journal too.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pydantic_ai import RunContext
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+from pydantic_ai.exceptions import CallDeferred, ToolFailed, ToolFailedError, ToolRetryError
+from pydantic_ai.messages import ModelResponse, ToolCallPart
+from pydantic_ai.tools import ToolDefinition
+
+from runyard.errors import Rejected
+from runyard_common.services.attempts import Asked
+from runyard_workers.agent import events
+from runyard_workers.agent.loop import results
+from runyard_workers.agent.loop.parts import with_unique_call_ids
+from runyard_workers.agent.loop.provider_errors import cut_off, translate, truncated
+from runyard_workers.agent.loop.responses import as_output_call, events_of, is_blank, stored, usage_of
+from runyard_workers.agent.loop.responses import cut_off as is_cut
+from runyard_workers.agent.loop.talk import Talk
+from runyard_workers.agent.tools import Tool, Waits
+
+
+class Journal(AbstractCapability[Any]):
+    """Journals the turns and calls of one `Talk`."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self.live = False  # whether the turn under way comes from the model
+        self.blank = False  # whether the last response had neither text nor calls
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Outside everything else: what is on record is what came out of it all."""
+        return CapabilityOrdering(position="outermost")
+
+    # -- model turns ---------------------------------------------------------------------------------------
+
+    async def wrap_model_request(
+        self, ctx: RunContext[Any], *, request_context: Any, handler: Any
+    ) -> ModelResponse:
+        """Answer from the journal, or ask the model and put its answer on record."""
+        talk = self._talk
+        pending = talk.transcript.take_pending()
+        self.live = pending is None
+        if pending is not None:
+            return self._judged(pending)
+        said, standing = await talk.before_turn(talk.transcript.turn + 1)
+        for text in said:
+            ctx.enqueue(text)
+        began = time.monotonic()
+        response = await self._ask(request_context, handler)
+        used = usage_of(response, talk.model.name, talk.prices)
+        left = None if standing.balance_micros is None else standing.balance_micros - used["cost_micros"]
+        more = {
+            "balance_micros": left,
+            "finish_reason": response.finish_reason,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        turn = talk.transcript.turn + 1
+        logged = talk.told(*events_of(response, turn, talk), events.model_turn(turn, talk.agent, used, more))
+        await talk.transcript.record(
+            ctx.messages, response, agent=talk.agent, turn=used, events=logged, silent=talk.silent
+        )
+        return self._judged(response)
+
+    def _judged(self, response: ModelResponse) -> ModelResponse:
+        """The response to act on; `ModelRefused` for one that the limit of tokens made useless.
+
+        It is on record by then, and paid for. Asked again under the same limit the model is cut off again.
+        """
+        self.blank = is_blank(response)
+        if is_cut(response, self._talk.contract):
+            raise truncated(self._talk.max_tokens)
+        return response
+
+    async def _ask(self, request_context: Any, handler: Any) -> ModelResponse:
+        try:
+            response: ModelResponse = await handler(request_context)
+        except Exception as error:
+            failure = translate(error)
+            if failure is None:
+                raise
+            raise failure from error
+        if self._talk.streaming and self._talk.model.tells_end and not _ended(response):
+            raise cut_off(response.model_name or self._talk.model.name)
+        response = as_output_call(stored(response), self._talk.contract)
+        return with_unique_call_ids(response)
+
+    # -- tool calls ----------------------------------------------------------------------------------------
+
+    async def wrap_tool_execute(
+        self,
+        ctx: RunContext[Any],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: dict[str, Any],
+        handler: Any,
+    ) -> Any:
+        """Answer from the journal, or wait for a person, or call and put the result on record."""
+        talk = self._talk
+        await talk.attempt.ready()
+        tool = talk.toolbox.get(call.tool_name)
+        assert tool is not None
+        key = talk.transcript.tool_key(call.tool_call_id)
+        entry = talk.attempt.replay.entry(key)
+        if entry is not None and entry["state"] == "done":
+            return results.unpack(entry["value"])
+        try:
+            if entry is not None and entry["effect"] == "irreversible":
+                raise Waits(_unknown_outcome(talk, key, tool, entry))
+            args = self._approved(tool, key, args)
+        except Waits as waits:
+            talk.wait(waits)
+            raise CallDeferred(kind="question") from None
+        except Rejected as rejection:
+            await self._end(tool, key, call, results.failed(rejection.message), "rejected", 0.0, args)
+            raise ToolFailed(rejection.message) from None
+        return await self._execute(tool, key, call, args, handler)
+
+    async def _execute(
+        self, tool: Tool, key: str, call: ToolCallPart, args: dict[str, Any], handler: Any
+    ) -> Any:
+        attempt = self._talk.attempt
+        pos = attempt.replay.next_pos()
+        if tool.effect == "irreversible":
+            await attempt.begin(key, "tool", tool.name, tool.effect, None, args, pos)
+        began = time.monotonic()
+        try:
+            value, status = results.pack(await handler(args), tool.name), "ok"
+        except results.NoJsonForm as error:
+            value, status = results.failed(str(error)), "failed"
+        except ToolFailedError as error:
+            value, status = results.failed(str(error.tool_failed.content)), "failed"
+        except ToolRetryError as error:
+            value, status = results.retried(str(error.tool_retry.content)), "failed"
+        await self._end(tool, key, call, value, status, time.monotonic() - began, args, pos)
+        return results.unpack(value)
+
+    async def _end(
+        self,
+        tool: Tool,
+        key: str,
+        call: ToolCallPart,
+        value: dict[str, Any],
+        status: str,
+        seconds: float,
+        args: dict[str, Any],
+        pos: int | None = None,
+    ) -> None:
+        turn = self._talk.transcript.turn
+        logged = events.tool_result(turn, call.tool_call_id, tool.name, status, value["content"], seconds)
+        attempt = self._talk.attempt
+        begun = attempt.replay.entry(key) is not None
+        await attempt.end(
+            key,
+            "tool",
+            tool.name,
+            tool.effect,
+            value,
+            detail=args,
+            begun=begun,
+            pos=pos,
+            events=self._talk.told(logged),
+        )
+
+    def _approved(self, tool: Tool, key: str, args: dict[str, Any]) -> dict[str, Any]:
+        """The arguments to call with: a reviewed tool's as a person approved or edited them."""
+        if not tool.review:
+            return args
+        decided = self._talk.attempt.answer(f"review:{key}")
+        if decided is None:
+            raise Waits(_review(self._talk, f"review:{key}", tool, args))
+        decision = decided["answer"] or {}
+        match decision.get("action"):
+            case "approve":
+                return args
+            case "edit":
+                return dict(decision["arguments"])
+        reason = decision.get("reason") or "no reason given"
+        raise Rejected(f"A person rejected this call: {reason}")
+
+
+def _ended(response: ModelResponse) -> bool:
+    """Whether the provider said that this was all; the library itself takes a cut stream for a whole answer."""
+    return bool((response.provider_details or {}).get("finish_reason"))
+
+
+def _review(talk: Talk, key: str, tool: Tool, args: dict[str, Any]) -> Asked:
+    payload = {
+        "kind": "tool",
+        "action": tool.name,
+        "text": f"Approve the call of {tool.name}.",
+        "arguments": args,
+        "schema": tool.parameters,
+        "turn": talk.transcript.turn,
+    }
+    return Asked(key, "review", payload)
+
+
+def _unknown_outcome(talk: Talk, key: str, tool: Tool, entry: dict[str, Any]) -> Asked:
+    payload = {
+        "kind": "unknown_outcome",
+        "action": tool.name,
+        "step": key,
+        "arguments": entry["detail"],
+        "text": f"The worker was lost while {tool.name} was under way. Nobody knows whether it took effect: redo it, "
+        "skip it with a given result, or fail the run.",
+        "decisions": ["redo", "skip", "fail"],
+        "turn": talk.transcript.turn,
+    }
+    return Asked(f"{key}!{talk.attempt.number}", "review", payload)

@@ -1,0 +1,154 @@
+"""The models of this process: built once, sharing one HTTP client, without retries of their own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx2
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.models import Model
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.settings import ModelSettings
+
+from runyard.errors import AgentError
+from runyard.loopback import STRAIGHT
+from runyard_common.domain.errors import InvalidRequest
+from runyard_common.services.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
+from runyard_common.settings import Settings
+from runyard_workers.agent.loop import providers
+from runyard_workers.agent.wire.providers import MOST_BYTES, ProviderRules
+from runyard_workers.agent.wire.transport import CheckedClient
+
+_CONNECT_SECONDS = 10.0
+_SILENCE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A model ready to be asked. `name` is what usage is booked under unless the response names another.
+
+    `tells_end`: its streams end with a finish reason, so that one without was cut.
+    """
+
+    model: Model
+    name: str
+    tells_end: bool = True
+    sees_images: bool = True
+
+
+class Models(Protocol):
+    """Where the loop gets its models from."""
+
+    def get(self, name: str | None) -> Chosen:
+        """The model of this name; `AgentError` saying what to configure when it cannot be had."""
+        ...
+
+    def loaded(self, name: str | None) -> bool:
+        """Whether `get` gives this model at once. Else it imports a provider's library, which takes seconds."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class ProviderModels:
+    """Models by ``provider:name``, over the network. One per process and event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._built: dict[str, Chosen] = {}
+        self._client: httpx2.AsyncClient | None = None
+        self._building = threading.Lock()  # runs that begin together import and build in threads of their own
+
+    def get(self, name: str | None) -> Chosen:
+        """See `Models.get`. Fallbacks (RUNYARD_MODEL_FALLBACKS) stand behind it."""
+        if not name:
+            raise AgentError(
+                "No model is configured: set RUNYARD_MODEL (provider:name) with the provider's key, or "
+                "RUNYARD_MODEL_BASE_URL, or start with `runyard up`, which brings a small local model.",
+                code="model_not_configured",
+            )
+        with self._building:
+            first = self._one(name)
+            others = [self._one(other) for other in self._fallbacks() if other != name]
+        if not others:
+            return first
+        models = [first.model, *(other.model for other in others)]
+        ends = all(one.tells_end for one in (first, *others))
+        return Chosen(FallbackModel(*models), first.name, ends, all(o.sees_images for o in (first, *others)))
+
+    def loaded(self, name: str | None) -> bool:
+        """See `Models.loaded`."""
+        wanted = [name, *self._fallbacks()] if name else []
+        return all(one == LOCAL or one in self._built for one in wanted)
+
+    async def aclose(self) -> None:
+        """See `Models.aclose`."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _fallbacks(self) -> list[str]:
+        return [part.strip() for part in self._settings.model_fallbacks.split(",") if part.strip()]
+
+    def _one(self, name: str) -> Chosen:
+        if name == LOCAL:
+            return self._local()
+        if name not in self._built:
+            try:
+                self._built[name] = Chosen(self._build(name), name)
+            except (InvalidRequest, UserError, ValueError) as error:
+                code = error.code if isinstance(error, InvalidRequest) else "model_not_configured"
+                raise AgentError(f"The model {name!r} cannot be used: {error}", code=code) from error
+        return self._built[name]
+
+    def _build(self, name: str) -> Model:
+        check(self._settings, name)
+        provider, _, bare = name.partition(":")
+        if self._settings.model_base_url and provider not in OWN_PROTOCOL:
+            named = bare if provider in KEYS and bare else name
+            return providers.compatible(
+                named, self._settings.model_base_url, self._settings.model_api_key, self._http()
+            )
+        return providers.build(provider, bare, self._settings, self._http())
+
+    def _local(self) -> Chosen:
+        """The embedded model; a restart of its server may have given it another port."""
+        try:
+            url = (self._settings.home / "model.url").read_text().strip()
+        except OSError:
+            raise AgentError(
+                "The embedded model is not running: start with `runyard up`, or set RUNYARD_MODEL.",
+                code="model_not_configured",
+            ) from None
+        key = f"{LOCAL} {url}"
+        if key not in self._built:
+            base = url.rstrip("/") if url.rstrip("/").endswith("/v1") else f"{url.rstrip('/')}/v1"
+            model = providers.compatible("local/smollm2-135m", base, "local", self._http())
+            self._built[key] = Chosen(model, "local/smollm2-135m", sees_images=False)
+        return self._built[key]
+
+    def _http(self) -> httpx2.AsyncClient:
+        """The shared client: building one costs 45 ms, most of it for TLS."""
+        if self._client is None:
+            self._client = CheckedClient(
+                ProviderRules(),
+                min(self._settings.max_answer_bytes, MOST_BYTES),
+                timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+                limits=httpx2.Limits(max_connections=2000, max_keepalive_connections=200),
+                follow_redirects=True,
+                mounts=STRAIGHT,
+            )
+        return self._client
+
+
+def settings_of(temperature: float | None, max_tokens: int | None, seconds: float) -> ModelSettings:
+    """Model settings of a persona, in the library's terms; `seconds` bounds one request."""
+    settings = ModelSettings(timeout=seconds)
+    if temperature is not None:
+        settings["temperature"] = temperature
+    if max_tokens is not None:
+        settings["max_tokens"] = max_tokens
+    return settings

@@ -1,0 +1,118 @@
+"""Reading a model's response: what it used, what it says to the log, and an output it gave as plain text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
+
+from runyard_common.domain.output_schemas import OutputContract
+from runyard_workers.agent import events
+from runyard_workers.agent.loop import outputs
+from runyard_workers.agent.loop.parts import arguments_of
+from runyard_workers.agent.loop.prices import Prices
+from runyard_workers.agent.loop.talk import Talk
+from runyard_workers.agent.wire.text import clean, clean_json, cleaned
+
+_LONGEST_MODEL_NAME = 128
+
+
+def usage_of(response: ModelResponse, asked: str, prices: Prices) -> dict[str, Any]:
+    """What a turn used, as usage rows hold it. The model is the one asked for, unless a fallback answered."""
+    served = response.model_name or asked
+    bare = asked.partition(":")[2] or asked
+    model = asked if served.startswith(bare) else served
+    return {
+        "model": model[:_LONGEST_MODEL_NAME],
+        "input_tokens": response.usage.input_tokens,
+        "output_tokens": response.usage.output_tokens,
+        "cached_tokens": response.usage.cache_read_tokens,
+        "cost_micros": prices.cost_micros(response, model, served, bare if model == asked else served),
+    }
+
+
+def events_of(response: ModelResponse, turn: int, talk: Talk) -> list[events.Event]:
+    """What the response says, in its order."""
+    found: list[events.Event] = []
+    last = response.parts[-1] if response.parts and response.finish_reason == "length" else None
+    for part in response.parts:
+        if isinstance(part, ThinkingPart) and part.content:
+            found.append(events.thinking(turn, talk.agent, part.content))
+        elif isinstance(part, TextPart) and part.content.strip():
+            found.append(events.message(turn, talk.agent, part.content, truncated=part is last))
+        elif isinstance(part, ToolCallPart):
+            found += _call_events(part, turn, talk)
+    if response.finish_reason == "length":
+        found.append(events.output_truncated(turn, talk.agent, talk.max_tokens))
+    return found
+
+
+def _call_events(part: ToolCallPart, turn: int, talk: Talk) -> list[events.Event]:
+    arguments = arguments_of(part)
+    if part.tool_name in talk.transfers:
+        reason = str(arguments.get("reason") or "") if isinstance(arguments, dict) else ""
+        return [events.handoff(turn, talk.agent, talk.transfers[part.tool_name], reason)]
+    tool = talk.toolbox.get(part.tool_name)
+    if tool is None:  # the output, or a tool that does not exist
+        return []
+    return [events.tool_call(turn, talk.agent, part.tool_call_id, part.tool_name, arguments, tool.source)]
+
+
+def as_output_call(response: ModelResponse, contract: OutputContract | None) -> ModelResponse:
+    """A bound output that a model gave as JSON text counts as the call it should have made."""
+    if contract is None:
+        return response
+    calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
+    if calls:
+        return replace(response, parts=[_with_object(part, contract) for part in response.parts])
+    text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+    value = outputs.find(text, contract)
+    if value is None:
+        return response
+    kept = [part for part in response.parts if not isinstance(part, TextPart)]
+    return replace(response, parts=[*kept, ToolCallPart(contract.name, value)])
+
+
+def _with_object(part: Any, contract: OutputContract) -> Any:
+    """A call of the output whose arguments are the object with something around it."""
+    if not isinstance(part, ToolCallPart) or part.tool_name != contract.name:
+        return part
+    if isinstance(arguments_of(part), dict):
+        return part
+    value = outputs.find(part.args if isinstance(part.args, str) else "", contract)
+    return part if value is None else replace(part, args=value)
+
+
+def stored(response: ModelResponse) -> ModelResponse:
+    """The response with text that every store accepts, and without text that is blank throughout."""
+    parts = [_clean(part) for part in response.parts]
+    if not any(isinstance(part, TextPart) and part.content.strip() for part in parts):
+        parts = [part for part in parts if not isinstance(part, TextPart)]
+    return replace(response, parts=parts)
+
+
+def _clean(part: Any) -> Any:
+    if isinstance(part, TextPart | ThinkingPart):
+        content = clean(part.content)
+        return part if content == part.content else replace(part, content=content)
+    if isinstance(part, ToolCallPart):
+        args = clean_json(part.args) if isinstance(part.args, str) else cleaned(part.args or {})
+        name, id_ = clean(part.tool_name), clean(part.tool_call_id)
+        return replace(part, tool_name=name, args=args, tool_call_id=id_)
+    return part
+
+
+def is_blank(response: ModelResponse) -> bool:
+    """Whether the model neither wrote nor called anything."""
+    return not any(isinstance(part, TextPart | ToolCallPart) for part in response.parts)
+
+
+def cut_off(response: ModelResponse, contract: OutputContract | None) -> bool:
+    """Whether the limit of tokens left the response without the object or the arguments it was to have."""
+    if response.finish_reason != "length" or not response.parts:
+        return False
+    calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
+    if calls:
+        return not isinstance(arguments_of(calls[-1]), dict)
+    return contract is not None or is_blank(response)

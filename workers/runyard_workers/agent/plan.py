@@ -1,0 +1,232 @@
+"""What one run is to do: its agent's manifest and its request, merged into one value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from runyard_common.domain import output_schemas, tool_access, workflows
+from runyard_common.domain.errors import RunyardError
+from runyard_common.domain.output_schemas import OutputContract
+from runyard_common.domain.workflows import Workflow
+from runyard_workers.agent import selection
+from runyard_workers.agent.budget import micros
+from runyard_workers.agent.failures import BadOptions
+from runyard_workers.agent.servers import McpServer
+from runyard_workers.agent.servers import parse as parse_servers
+
+#: Model turns a run may take, by mode.
+MOST_TURNS: Final[dict[str, int]] = {"flash": 10, "fast": 40, "max": 120}
+#: Most attempts of a model to give a valid output: one, and three repairs.
+MOST_REPAIRS: Final = 3
+#: What a declared agent can take from `config`, besides its manifest's own fields.
+_DEFAULTS: Final = ("rules", "agents", "datastores", "queries", "workflows", "mcp_servers")
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """Who speaks: what changes when the conversation moves to another agent."""
+
+    name: str
+    instructions: str
+    model: str | None = None
+    mode: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    tools: tuple[str | dict[str, Any], ...] = ()
+    servers: tuple[McpServer, ...] = ()
+    review: frozenset[str] = frozenset()
+    demonstrations: tuple[tuple[str, str], ...] = ()
+    vision: bool | None = None
+    seconds: float = 300.0
+    granted: frozenset[str] = frozenset()  # registered tools that the operator's manifest lists
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A named SQL statement the agent may run with parameters of its own; `datastore` is an id or a name."""
+
+    name: str
+    description: str
+    sql: str
+    datastore: str | None = None
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Specialist:
+    """Somebody the conversation may move to: a registered agent of this name, or one made of its description."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run. `output` binds the agent's answer; `final_output` is taken from the whole conversation after it."""
+
+    persona: Persona
+    mode: str
+    message: str | None
+    args: Any
+    system: str = ""
+    rules: tuple[str, ...] = ()
+    output: OutputContract | None = None
+    output_guidance: str = ""
+    final_output: OutputContract | None = None
+    specialists: tuple[Specialist, ...] = ()
+    servers: tuple[McpServer, ...] = ()
+    datastores: tuple[dict[str, Any], ...] = ()
+    queries: tuple[Query, ...] = ()
+    workflows: tuple[Workflow, ...] = ()
+    streaming: bool = False
+    budget_micros: int | None = None
+    most_turns: int = MOST_TURNS["fast"]
+    asking: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Who published a manifest. `operator`: the operator, for everybody; `own`: the run's own organisation."""
+
+    operator: bool = False
+    own: bool = True
+
+
+def make(
+    manifest: Mapping[str, Any],
+    given: Mapping[str, Any],
+    lenient: bool = False,
+    publisher: Publisher = Publisher(),
+) -> Plan:
+    """The plan of a run. `given` is the task's input {message, args, options, output_config}.
+
+    With `lenient` an output that breaks its schema in the end is taken all the same. Raises `BadOptions` naming
+    the field that cannot be used.
+    """
+    try:
+        made = _make(manifest, given, publisher)
+        return replace(made, output=replace(made.output, lenient=True)) if lenient and made.output else made
+    except RunyardError as refusal:
+        raise BadOptions.of(refusal) from refusal
+
+
+def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], publisher: Publisher) -> Plan:
+    config: dict[str, Any] = manifest.get("config") or {}
+    asking = config.get("ask")
+    options: dict[str, Any] = {k: v for k, v in (given.get("options") or {}).items() if v is not None}
+    merged = {name: [*_list(config.get(name)), *_list(options.get(name))] for name in _DEFAULTS}
+    output_config = given.get("output_config") or options.get("output_config")
+    private = 0 if publisher.own else len(_list(config.get("mcp_servers")))
+    mode = mode_of(options.get("mode") or manifest.get("mode") or config.get("mode"))
+    return Plan(
+        persona=_chosen(persona(manifest, publisher), options.get("tools")),
+        mode=mode,
+        message=given.get("message"),
+        args=given.get("args"),
+        system=str(options.get("system") or "").strip(),
+        rules=tuple(str(rule) for rule in merged["rules"]),
+        output=_output(manifest, config, output_config),
+        output_guidance=output_schemas.instructions_of(output_config),
+        final_output=output_schemas.from_final_output(options.get("final_output")),
+        specialists=_specialists(merged["agents"]),
+        servers=parse_servers(merged["mcp_servers"], private),
+        datastores=tuple(one for one in merged["datastores"] if isinstance(one, dict)),
+        queries=_queries(merged["queries"]),
+        workflows=workflows.parse(merged["workflows"]),
+        streaming=bool(options.get("streaming_tokens") or options.get("streaming")),
+        budget_micros=micros(options.get("budget") or config.get("budget")),
+        most_turns=int(config.get("max_turns") or MOST_TURNS[mode]),
+        asking=asking if isinstance(asking, dict) else {},
+    )
+
+
+def persona(manifest: Mapping[str, Any], publisher: Publisher = Publisher()) -> Persona:
+    """The agent of a manifest, as somebody who can hold the conversation."""
+    config: dict[str, Any] = manifest.get("config") or {}
+    demonstrations = manifest.get("demonstrations") or config.get("demonstrations") or ()
+    servers = _list(manifest.get("mcp_servers"))
+    return Persona(
+        name=str(manifest.get("name") or "agent"),
+        instructions=str(manifest.get("instructions") or config.get("system_prompt") or "").strip(),
+        model=manifest.get("model") or _text(config.get("model")),
+        mode=manifest.get("mode") or _text(config.get("mode")),
+        temperature=manifest.get("temperature", config.get("temperature")),
+        max_tokens=manifest.get("max_tokens", config.get("max_tokens")),
+        tools=(*_list(manifest.get("tools")), *_known(config.get("tools"))),
+        servers=parse_servers(servers, 0 if publisher.own else len(servers)),
+        review=frozenset(str(name) for name in _list(manifest.get("review"))),
+        demonstrations=tuple((str(d["user_input"]), str(d["model_output"])) for d in demonstrations),
+        vision=config.get("vision"),
+        seconds=float(config.get("request_timeout") or 300.0),
+        granted=frozenset(tool_access.listed(_list(manifest.get("tools"))) if publisher.operator else ()),
+    )
+
+
+def _chosen(who: Persona, named: Any) -> Persona:
+    """The agent with those tools only that the request names, if it names any."""
+    wanted = [name for name in named if isinstance(name, str)] if isinstance(named, list) else None
+    tools, servers = selection.select(wanted, who.tools, who.servers)
+    return replace(who, tools=tools, servers=servers)
+
+
+def mode_of(mode: Any) -> str:
+    """flash, fast or max: `base` is the newer name of fast, and anything else means it."""
+    return mode if mode in ("flash", "max") else "fast"
+
+
+def _output(manifest: Mapping[str, Any], config: dict[str, Any], output_config: Any) -> OutputContract | None:
+    """The request's schema overrides the agent's own."""
+    asked = output_schemas.from_output_config(output_config)
+    if asked is not None:
+        return asked
+    declared = manifest.get("output") or config.get("output") or {}
+    schema = declared.get("schema") if isinstance(declared, dict) else None
+    if not schema:
+        return None
+    return output_schemas.from_schema(schema, field="output.schema", strict=bool(declared.get("strict")))
+
+
+def _queries(given: list[Any]) -> tuple[Query, ...]:
+    queries = []
+    for index, one in enumerate(given):
+        if not isinstance(one, dict) or not one.get("name") or not one.get("query"):
+            raise BadOptions(
+                "A query needs a name and a query.", code="invalid_query", field=f"queries[{index}]"
+            )
+        named = tuple(str(p.get("name") if isinstance(p, dict) else p) for p in _list(one.get("parameters")))
+        queries.append(
+            Query(
+                str(one["name"]),
+                str(one.get("description") or one["name"]),
+                str(one["query"]),
+                _text(one.get("datastore") or one.get("datastore_id")),
+                named,
+            )
+        )
+    return tuple(queries)
+
+
+def _specialists(given: list[Any]) -> tuple[Specialist, ...]:
+    found = []
+    for index, one in enumerate(given):
+        name = one.get("name") if isinstance(one, dict) else one
+        if not isinstance(name, str) or not name.strip():
+            raise BadOptions("An agent needs a name.", code="invalid_agent", field=f"agents[{index}].name")
+        said = str(one.get("description") or "") if isinstance(one, dict) else ""
+        found.append(Specialist(name.strip(), said))
+    return tuple(found)
+
+
+def _known(tools: Any) -> list[str | dict[str, Any]]:
+    """nanonets' `config.tools` are opaque: only the names that mean something here count."""
+    return [tool for tool in _list(tools) if tool == "ask_user"]
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,58 @@
+"""The Celery application of the workers: `celery -A runyard_workers.app worker`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+from celery.signals import celeryd_init
+
+from runyard_common import telemetry
+from runyard_common.broker.application import application
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.services.start_checks import CHECKS
+from runyard_common.settings import load
+from runyard_common.store import start_checks
+from runyard_common.umask import keep_files_private
+from runyard_workers import tasks
+from runyard_workers.pool import AsyncioPool, loop_started, loop_stopping
+from runyard_workers.runtime import Runtime
+
+
+def refuse(error: ConfigurationError) -> NoReturn:
+    """The settings cannot work: the last line says why, and the launcher does not start this process again."""
+    sys.stderr.write(f"runyard worker: {error.message}\n")
+    sys.exit(2)
+
+
+try:
+    settings = load()
+    telemetry.configure(settings.log_level)
+    app = application(settings)
+except ConfigurationError as problem:
+    refuse(problem)
+runtime = Runtime(settings, app)
+tasks.register(app, runtime)
+
+
+def _begin(**_: Any) -> None:
+    """In a worker's process alone, and not where this module is only read (beat, `celery inspect`)."""
+    keep_files_private()
+    try:
+        start_checks.run(CHECKS, settings, start_checks.Process.WORKER)
+    except ConfigurationError as problem:
+        refuse(problem)
+
+
+def _start(pool: AsyncioPool, **_: Any) -> Any:
+    return runtime.start(pool)
+
+
+def _stop(warm: bool, **_: Any) -> Any:
+    # The pool cancels what runs on at the end of the grace period: be done, and closed, before.
+    return runtime.stop(max(0.5, settings.drain_seconds - 2.0) if warm else 3.0)
+
+
+celeryd_init.connect(_begin, weak=False)
+loop_started.connect(_start, weak=False)
+loop_stopping.connect(_stop, weak=False)

@@ -1,0 +1,377 @@
+"""The engine of a worker process: claims tasks for its free slots, runs each as a coroutine, drains.
+
+A wake-up message, a freed slot after a full claim, or a look at the database every few seconds makes it claim; one
+claim brings as many tasks as there are free slots. It lives on the pool's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, Protocol
+
+import structlog
+
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.suspicion import Loss
+from runyard_common.domain.tasks import Fence
+from runyard_common.services import attempts, rescues
+from runyard_common.services.claims import Batch, Claim, Claimed, LeaseLost, claim
+from runyard_common.store import workers
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.transaction import Store
+from runyard_common.store.workers import Health
+from runyard_workers.heartbeat import Heartbeat
+from runyard_workers.isolation import descriptors
+from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.isolation.lease import Lease
+from runyard_workers.isolation.loop_guard import LoopGuard
+from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.isolation.service import Service
+from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
+from runyard_workers.quarantine.ward import Quarantine
+from runyard_workers.runs import LAST_SECONDS, Life, Prepare, Runs
+
+logger = structlog.get_logger("runyard.engine")
+
+#: Most tasks one claim takes: enough to spread a commit's cost, few enough to start the first soon.
+CLAIM_AT_MOST = 128
+#: How often an idle worker looks for work that no message told it of, in seconds.
+LOOK_EVERY = 3.0
+#: When to look again for tasks that another transaction had locked, in seconds.
+LOOK_AGAIN = 0.05
+#: What handing on the runs of a blocked process may take before it ends all the same, in seconds.
+_LAST_WRITE = 5.0
+
+
+class Slots(Protocol):
+    """The worker's free places (`runyard_workers.pool.Slots`)."""
+
+    @property
+    def free(self) -> int:
+        """Slots nobody holds."""
+
+    def take(self, wanted: int) -> int:
+        """Take up to `wanted` slots; how many were free."""
+
+    def occupy(self, count: int) -> None:
+        """Hold `count` more slots."""
+
+    def release(self, count: int = 1) -> None:
+        """Give slots back."""
+
+
+_NO_DESCRIPTORS: Final = "The process has hardly a file descriptor left"
+
+
+class Engine:
+    """Create it on the loop, `start()` it, `drain()` it."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: GroupCommit,
+        slots: Slots,
+        capacity: int,
+        lease_seconds: float,
+        prepare: Prepare,
+        threads: RunThreads,
+        guard: LoopGuard | None = None,
+        quarantine: Quarantine | None = None,
+        block_seconds: float | None = None,
+    ) -> None:
+        """`threads` are where agents' blocking code runs, `guard` is the loop's. Without `quarantine` suspects run
+        among the others. A loop that is blocked for `block_seconds` ends the process; None watches over nothing."""
+        self._store = store
+        self._writer = writer
+        self._slots = slots
+        self._capacity = capacity
+        self._lease_seconds = lease_seconds
+        self._guard = guard or LoopGuard()
+        self._quarantine = quarantine
+        self._block_seconds = block_seconds
+        self._loop = asyncio.get_running_loop()
+        self._wanted = asyncio.Event()
+        self._hungry = False  # the last claim came back full: there may be more
+        apart = quarantine.execute if quarantine is not None else None
+        self._runs = Runs(prepare, writer, self._guard, threads, self._ended, apart)
+        self._threads_held = 0
+        self._draining = False
+        self._worn_out = False
+        self._reserve = descriptors.Reserve()
+        self._orphans: dict[str, Fence] = {}
+        self._claimer = Service("claimer", self._claim_forever, lambda: not self._draining)
+        self._beat: Heartbeat | None = None
+        self._watchdog: Watchdog | None = None
+        self.worker_id = ""
+        self.on_enlisted: Callable[[str], None] = lambda worker_id: None
+        #: Called on the loop when this process has used up its threads or its file descriptors.
+        self.on_worn_out: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        """Enlist this process and begin to claim."""
+        if self._block_seconds is not None:
+            self._watchdog = Watchdog(
+                self._loop, self._guard, self._block_seconds, self._leave_blocked, hard=True
+            )
+            self._watchdog.start()
+        await self._enlist()
+        self._claimer.start()
+        self.wake()
+
+    def wake(self) -> None:
+        """Work waits. Call it on the loop."""
+        self._wanted.set()
+
+    def wake_threadsafe(self) -> None:
+        """Work waits. Call it from any thread."""
+        self._from_thread(self._wanted.set)
+
+    @property
+    def running(self) -> int:
+        """Runs under way."""
+        return len(self._runs)
+
+    def stop_run(self, task_id: str, why: str = "stop") -> None:
+        """End one run here; its task is this worker's no more. Call it on the loop."""
+        self._runs.stop(task_id, why)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Claim no more; let runs reach their next step, then hand them back, all within `seconds`."""
+        end = time.monotonic() + seconds
+        self._draining = True
+        self.wake()
+        # A claim under way commits whatever becomes of its caller: what it brings must be handed back.
+        await self._claimer.wait(max(0.0, seconds - LAST_SECONDS))
+        if self._quarantine is not None:
+            self._quarantine.drain(max(0.0, end - time.monotonic() - LAST_SECONDS))
+        left = await self._runs.drain(end - time.monotonic() - LAST_SECONDS)
+        if left:
+            logger.warning(
+                "Runs do not end; they are handed on while they do", action="drain", runs=len(left)
+            )
+        await self._retire()
+
+    async def _retire(self) -> None:
+        if self._beat is not None:
+            await in_engine_thread(self._beat.stop)
+        try:
+            await in_engine_thread(self._retire_row)
+        except Exception as error:  # noqa: BLE001 - the lease will run out, and a scheduler finds the row
+            logger.warning("A worker could not retire", action="retire", error=str(error)[:200])
+        if self._quarantine is not None:
+            self._quarantine.close()
+        if self._watchdog is not None:
+            await in_engine_thread(self._watchdog.stop)
+        self._reserve.release()
+
+    def _retire_row(self) -> None:
+        with self._store.begin() as tx:
+            if not workers.retire(tx, self.worker_id):
+                # Runs that do not end, or a claim whose answer never came: others take them from here.
+                workers.mark_lost(tx, self.worker_id)
+                rescues.rescue(tx, self.worker_id, Loss.MOVED)
+                workers.retire(tx, self.worker_id)
+
+    def _leave_blocked(self, found: Blocked) -> None:
+        """The loop is blocked: fail the run that blocks it, hand on the others, end the process."""
+        logger.critical(
+            "A run blocks the event loop; this worker hands on its other runs and ends",
+            action="blocked", worker=self.worker_id, task=found.run, seconds=round(found.seconds, 1),
+            stack=found.stack,
+        )  # fmt: skip
+        # On a thread of its own: a database that is away, too, must not keep this process.
+        last = threading.Thread(target=self._hand_on_blocked, args=(found,), daemon=True)
+        last.start()
+        last.join(_LAST_WRITE)
+        if self._quarantine is not None:
+            self._quarantine.close()
+        leave(BLOCKED)
+
+    def _hand_on_blocked(self, found: Blocked) -> None:
+        with self._store.begin() as tx:
+            if workers.mark_lost(tx, self.worker_id):
+                rescues.leave_blocked(tx, self.worker_id, found.run, found.seconds, found.stack)
+
+    # -- the lease -----------------------------------------------------------------------------------------
+
+    async def _enlist(self) -> None:
+        self.worker_id = uuid7()
+        lease = Lease(self._lease_seconds)
+        await in_engine_thread(self._enlist_row, self.worker_id)
+        beat = Heartbeat(
+            self._store,
+            self.worker_id,
+            lease,
+            self._health,
+            lambda owned: self._from_thread(self._reconcile, owned),
+            lambda: self._from_thread(self._lease_lost, beat),
+        )
+        self._runs.lease, self._beat = lease, beat
+        if self._quarantine is not None:
+            self._quarantine.lease = lease
+        beat.start()
+        self.on_enlisted(self.worker_id)
+
+    def _enlist_row(self, worker_id: str) -> None:
+        with self._store.begin() as tx:
+            workers.enlist(
+                tx, worker_id, socket.gethostname(), os.getpid(), self._capacity, self._lease_seconds
+            )
+
+    def _health(self) -> Health:
+        lag = self._watchdog.lag_s if self._watchdog is not None else 0.0
+        # A loop that has been silent for long starts nothing: nobody should count on it.
+        silent = self._block_seconds is not None and lag >= self._block_seconds / 2
+        return Health(
+            running=len(self._runs),
+            capacity=0 if silent else max(0, self._capacity - self._threads_held),
+            draining=self._draining,
+            loop_lag_s=round(lag, 3),
+            threads_held=self._threads_held,
+        )
+
+    def _from_thread(self, call: Callable[..., None], *args: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def _reconcile(self, owned: dict[str, Fence]) -> None:
+        """Bring what runs here and what the database says this worker owns into step.
+
+        A run it owns no more (stopped, or claimed by another while it was away) is ended. A task it owns and does
+        not run (the answer to its claim, or the record of its end, got lost) is handed back.
+        """
+        if descriptors.nearly_exhausted():
+            self._give_way(_NO_DESCRIPTORS)
+        if self._quarantine is not None:
+            self._quarantine.renew()
+        lives = {life.claimed.task.id: life for life in self._runs.lives()}
+        orphans = {id_: f for id_, f in owned.items() if id_ not in lives or lives[id_].fence != f}
+        for task_id, fence in orphans.items():
+            if self._orphans.get(task_id) == fence:  # seen at the last beat too: no claim is under way
+                logger.warning("A task without a run is handed back", action="release", task=task_id)
+                self._writer.submit(attempts.release, attempts.Release(task_id, fence, "orphaned"))
+        self._orphans = orphans
+        # A run claimed after the question was asked is not in the answer: give it one beat.
+        young = time.monotonic() - self._lease_seconds / 4
+        for task_id, life in lives.items():
+            if owned.get(task_id) != life.fence and life.began < young:
+                life.leave("lost")
+
+    def _lease_lost(self, beat: Heartbeat | None = None) -> None:
+        """Another process declared this worker lost: nothing it does counts any more. Begin a new life."""
+        if beat is not None and beat is not self._beat:
+            return  # a claim has found out before
+        logger.warning(
+            "The lease was lost; its runs belong to others now", action="lease_lost", worker=self.worker_id
+        )
+        lost, self._beat = self._beat, None
+        for life in self._runs.lives():
+            life.leave("lost")
+        if not self._draining:
+            self._enlisting = self._loop.create_task(self._enlist_again(lost), name="enlist")
+
+    async def _enlist_again(self, lost: Heartbeat | None) -> None:
+        if lost is not None:
+            await in_engine_thread(lost.stop)
+        while not self._draining:
+            try:
+                await self._enlist()
+                break
+            except Exception as error:  # noqa: BLE001 - the database is away
+                logger.warning("A worker could not enlist", action="enlist", error=str(error)[:200])
+                await asyncio.sleep(1)
+        self.wake()
+
+    # -- claims --------------------------------------------------------------------------------------------
+
+    async def _claim_forever(self) -> None:
+        while not self._draining:
+            try:
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass  # messages may get lost, or the broker be away: the database knows
+            self._wanted.clear()
+            try:
+                while await self._claim_once():
+                    pass
+            except Exception as error:  # noqa: BLE001 - the database is away, or another claim won
+                logger.warning("A claim failed; trying again", action="claim", error=str(error)[:300])
+                self._loop.call_later(1.0, self._wanted.set)
+
+    async def _claim_once(self) -> bool:
+        """Claim for the free slots; whether to claim again at once."""
+        beat = self._beat
+        if beat is None or self._draining:
+            return False  # between two lives: the next one wakes the claimer
+        held = self._slots.take(min(self._slots.free, CLAIM_AT_MOST))
+        if not held:
+            self._hungry = True
+            return False
+        batch = Batch([])
+        try:
+            batch = await self._writer.call(claim, Claim(self.worker_id, held))
+        except LeaseLost:
+            # Of the life that asked: a heartbeat may have found out first, and the next life have begun.
+            self._lease_lost(beat)
+        finally:
+            self._slots.release(held - len(batch.claimed))
+        for one in batch.claimed:
+            self._begin(one)
+        self._hungry = len(batch.claimed) == held
+        if batch.more and not self._hungry:
+            self._loop.call_later(LOOK_AGAIN, self._wanted.set)
+        return self._hungry
+
+    def _begin(self, claimed: Claimed) -> None:
+        if self._draining:  # the drain began while the claim was under way
+            self._slots.release()
+            self._writer.submit(attempts.release, attempts.Release(claimed.task.id, claimed.task.fence))
+        else:
+            self._runs.begin(claimed)
+
+    def _give_way(self, why: str, **told: Any) -> None:
+        """This process is no good any more: it hands its runs back and ends, and a new one takes its place."""
+        if self._draining or self._worn_out:
+            return
+        self._worn_out = True
+        self._reserve.release()
+        logger.error(
+            "This worker drains and ends", action="worn_out", worker=self.worker_id, reason=why, **told
+        )
+        self.on_worn_out()
+
+    def _ended(self, life: Life, held: list[Future[Any]]) -> None:
+        """Free the slot of a run that is over, or keep it for the threads that do not come back."""
+        if life.attempt is not None and life.attempt.starved:
+            self._give_way(_NO_DESCRIPTORS)
+        if not held:
+            self._free_slot()
+            return
+        logger.warning(
+            "A run has ended and its code runs on in a thread, which is counted against this worker's capacity",
+            action="hold_thread", task=life.claimed.task.id, threads=len(held),
+        )  # fmt: skip
+        self._threads_held += len(held)
+        self._slots.occupy(len(held) - 1)
+        for call in held:
+            call.add_done_callback(lambda _: self._from_thread(self._thread_back))
+        if self._threads_held >= self._capacity:
+            self._give_way("Every thread is held by a run that has ended", threads=self._threads_held)
+
+    def _thread_back(self) -> None:
+        self._threads_held -= 1
+        self._free_slot()
+
+    def _free_slot(self) -> None:
+        self._slots.release()
+        if self._hungry:
+            self._wanted.set()

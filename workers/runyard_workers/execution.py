@@ -1,0 +1,138 @@
+"""What executing runs takes in a process: the store with what follows its commits, the agents, and their runner.
+
+A worker has it, and each of its quarantine processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from runyard_common.broker.doorbell import Doorbell
+from runyard_common.domain.caps import Caps
+from runyard_common.domain.sealing import Sealer
+from runyard_common.files import FileStore
+from runyard_common.services import identity
+from runyard_common.services.aftermath import Aftermath
+from runyard_common.services.manifests import PublishRules
+from runyard_common.settings import Settings
+from runyard_common.store import outbox
+from runyard_common.store.database import Database, Durability
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.transaction import Store
+from runyard_common.stream import Live
+from runyard_workers import catalogue
+from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.preparation import Preparation
+from runyard_workers.values import Bounds
+from runyard_workers.webhooks import NearBell
+
+if TYPE_CHECKING:
+    from runyard_workers.agent.runner import DeclaredRunner
+
+T = TypeVar("T")
+logger = structlog.get_logger("runyard.worker")
+
+
+class Execution:
+    """Create it on the loop and `open()` it; `close()` it last."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        notifier: Callable[[Callable[[list[str]], None], Callable[[], str | None]], Doorbell],
+        on_wake: Callable[[], None] | None = None,
+    ) -> None:
+        """`notifier` makes what sends wake-ups, given what deletes the outbox rows of those that were sent,
+        and what looks up the installation."""
+        self.settings = settings
+        # Before anything is opened: a source of agents that does not exist ends the process at once.
+        loaded = catalogue.load_each(settings.agent_sources)
+        for broken in loaded.broken:
+            logger.error("A source of agents is broken; the others work", action="load", source=broken)
+        self.definitions, self.manifests = loaded.definitions, loaded.manifests
+        self._db = Database(settings.database, pool_size=8)
+        self.live = Live(settings.redis)
+        self.plain = Store(self._db)
+        self._bell = notifier(lambda ids: _forget(self.plain, ids), lambda: identity.installation(self.plain))
+        self.near = NearBell(self._bell)
+        aftermath = Aftermath(self.live, self.near, on_wake=on_wake)
+        self.store = Store(self._db, aftermath, Caps.of(settings))
+        self.writer = aftermath.writer = GroupCommit(self.store)
+        self._declared: DeclaredRunner | None = None
+        self._importing = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Wait for the database, and know who we are there."""
+        self.sealer, self.org_id = await once_there(self._identity)
+
+    async def publish(self) -> int:
+        """Publish this process's agents; how many there are."""
+        return await once_there(
+            catalogue.publish,
+            self.store,
+            self.org_id,
+            self.definitions.values(),
+            self.manifests,
+            PublishRules.of(self.settings, self.sealer),
+        )
+
+    def preparation(self, executor: Executor) -> Preparation:
+        """What makes attempts of claims, their blocking code to be run by `executor`."""
+        files = FileStore.from_url(self.settings.files)
+        return Preparation(
+            self.store,
+            self.writer,
+            self.live,
+            files,
+            self.sealer,
+            self.definitions,
+            executor,
+            self._declared_runner,
+            Bounds.of(self.settings),
+        )
+
+    async def close(self) -> None:
+        """Finish what is written and close what was opened."""
+        if self._declared is not None:
+            await self._declared.aclose()
+        await in_engine_thread(self.writer.close)
+        await in_engine_thread(self._bell.close)
+        self.live.close()
+        self._db.close()
+
+    def _identity(self) -> tuple[Sealer, str]:
+        org_id = identity.bootstrap(self.plain, self.settings).org_id
+        return Sealer(identity.secret_key(self.settings)), org_id
+
+    async def _declared_runner(self) -> DeclaredRunner:
+        """Made at the first declared run. The agent library takes seconds to import: in a thread, so that the
+        loop's other runs go on meanwhile."""
+        async with self._importing:
+            if self._declared is None:
+                made = await in_engine_thread(importlib.import_module, "runyard_workers.agent.runner")
+                self._declared = made.DeclaredRunner(self.settings, self.store, self.writer)
+        return self._declared
+
+
+async def once_there(work: Callable[..., T], *args: Any) -> T:
+    """What `work` gives, once the database is there: a worker that starts before it waits for it."""
+    while True:
+        try:
+            return await in_engine_thread(work, *args)
+        except OperationalError as error:
+            logger.warning(
+                "The database does not answer; waiting", action="start", error=str(error.orig)[:200]
+            )
+            await asyncio.sleep(1)
+
+
+def _forget(store: Store, ids: list[str]) -> None:
+    with store.begin(Durability.NONE) as tx:
+        outbox.rung(tx, ids)

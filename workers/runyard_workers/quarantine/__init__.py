@@ -1,0 +1,7 @@
+"""Child processes for runs whose process died: the one that ends its process ends alone."""
+
+from __future__ import annotations
+
+from runyard_workers.quarantine.ward import Quarantine
+
+__all__ = ["Quarantine"]

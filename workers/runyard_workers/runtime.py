@@ -1,0 +1,127 @@
+"""What a worker process is made of, wired together once, on the pool's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+
+import structlog
+from celery import Celery
+
+from runyard_common.broker.application import consume
+from runyard_common.broker.doorbell import Doorbell
+from runyard_common.costly import settle
+from runyard_common.descriptors import raise_limit
+from runyard_common.domain.errors import ConfigurationError
+from runyard_common.domain.sealing import Sealer
+from runyard_common.outbound import GuardedClient, OutboundPolicy
+from runyard_common.services import identity
+from runyard_common.settings import Settings
+from runyard_common.stream import Follower
+from runyard_workers.engine import Engine
+from runyard_workers.execution import Execution
+from runyard_workers.isolation import forks, signals
+from runyard_workers.isolation.loop_guard import LoopGuard
+from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.pool import AsyncioPool
+from runyard_workers.quarantine import Quarantine
+from runyard_workers.webhooks import Deliverer, Keys
+
+logger = structlog.get_logger("runyard.worker")
+
+
+class Runtime:
+    """The engine and its parts. `start()` and `stop()` run on the pool's loop."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self.settings = settings
+        self._app = app
+        self.engine: Engine | None = None
+        self.deliverer: Deliverer | None = None
+        self.refused: ConfigurationError | None = None  # why it could not start
+
+    async def start(self, pool: AsyncioPool) -> None:
+        """Open the database, publish the agents, enlist, and begin to claim."""
+        try:
+            await self._start(pool)
+        except ConfigurationError as error:
+            self.refused = error
+            raise
+
+    async def _start(self, pool: AsyncioPool) -> None:
+        settings = self.settings
+        loop, guard = asyncio.get_running_loop(), LoopGuard()
+        guard.install(loop)
+        forks.install(loop)
+        signals.install()
+        raise_limit()
+        pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
+        loop.set_default_executor(threads)
+        self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
+        self._follower = Follower(settings.redis)
+        self._unlisten: Callable[[], None] = lambda: None
+        await execution.open()
+        consume(self._app, execution.org_id)
+        count = await execution.publish()
+        self.engine = Engine(
+            execution.store,
+            execution.writer,
+            pool.slots,
+            pool.limit,
+            settings.lease_seconds,
+            execution.preparation(threads),
+            threads,
+            guard,
+            Quarantine(execution.plain),
+            settings.loop_block_seconds or settings.lease_seconds,
+        )
+        self.engine.on_enlisted = self._listen
+        self.engine.on_worn_out = _end_in_order
+        await self._follower.start()
+        await self.engine.start()
+        settle()
+        execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
+        logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
+
+    def _start_deliverer(self, sealer: Sealer) -> Deliverer:
+        settings = self.settings
+        policy = OutboundPolicy.of(settings)
+        self._outward = GuardedClient(policy)
+        keys = Keys(sealer, identity.secret_key(settings), settings.base_url)
+        deliverer = Deliverer(self._execution.writer, self._outward, keys)
+        deliverer.start()
+        return deliverer
+
+    def _wake(self) -> None:
+        if self.engine is not None:
+            self.engine.wake_threadsafe()
+
+    def _listen(self, worker_id: str) -> None:
+        """Follow stops pushed to this worker; the heartbeat finds those that do not get through."""
+        assert self.engine is not None
+        self._unlisten()
+        self._unlisten = self._follower.listen_worker(worker_id, self.engine.stop_run)
+
+    async def stop(self, seconds: float) -> None:
+        """Drain within `seconds`, then close what was opened."""
+        await asyncio.gather(
+            *([self.engine.drain(seconds)] if self.engine is not None else []),
+            *([self._stop_deliverer(seconds - 2)] if self.deliverer is not None else []),
+        )
+        await self._follower.close()
+        await self._execution.close()
+
+    async def _stop_deliverer(self, seconds: float) -> None:
+        assert self.deliverer is not None
+        await self.deliverer.drain(seconds)
+        await self._outward.aclose()
+
+
+def _end_in_order() -> None:
+    """Ask Celery for a warm shutdown, as whoever started this worker would."""
+    # Whoever found out may be a run's callback, and a run may not signal its worker.
+    Context().run(os.kill, os.getpid(), signal.SIGTERM)

@@ -1,0 +1,341 @@
+"""Behind `runyard.testing`: one run, driven through the real engine's parts on a database of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import mimetypes
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runyard.authoring import AgentDefinition, registered
+from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
+from runyard_common.domain.ids import uuid7
+from runyard_common.domain.lifecycle import SUSPENDED
+from runyard_common.domain.manifests import Manifest, parse
+from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.domain.specs import RunSpec
+from runyard_common.domain.tasks import Task
+from runyard_common.files import FileStore
+from runyard_common.services import admissions, agents, answers, claims, rescues, submissions
+from runyard_common.services.manifests import PublishRules
+from runyard_common.settings import Settings
+from runyard_common.store import events, messages, migrate, questions, sessions, tasks, workers
+from runyard_common.store.database import Database
+from runyard_common.store.group_commit import GroupCommit
+from runyard_common.store.transaction import Store, Tx
+from runyard_workers.catalogue import manifest_of
+from runyard_workers.executor import execute
+from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.pool.threads import DaemonThreads
+from runyard_workers.preparation import Preparation
+
+_THREADS = 32
+_MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind
+_FAR = 10 * 365 * 86400.0  # seconds: every back-off is over by then
+
+
+async def run(request: Request, began: Callable[[], None] = lambda: None) -> Outcome:
+    """Make the run; see `runyard.testing.run`. `began` is called once when all is ready and the time counts."""
+    with tempfile.TemporaryDirectory(prefix="runyard-test-", ignore_cleanup_errors=True) as folder:
+        bench = await asyncio.to_thread(_Bench, Path(folder), request)
+        try:
+            began()
+            async with asyncio.timeout(request.timeout):
+                return await bench.go()
+        except TimeoutError:
+            raise AssertionError(f"The run did not end within {request.timeout:g} s.") from None
+        finally:
+            await bench.close()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop whose threads are daemons: what an agent leaves running in one keeps no test process alive."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(DaemonThreads(_THREADS, "runyard-testing"))
+    return loop
+
+
+@dataclass
+class _Heard:
+    """The live tokens of the run."""
+
+    tokens: list[str] = field(default_factory=list)
+
+    def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
+        """Note a piece of the answer; thinking and a call's arguments are not it."""
+        if data.get("kind", "text") == "text":
+            self.tokens.append(str(data.get("text", "")))
+
+
+class _Mortal:
+    """A writer that is lost, with its process, after so many writes."""
+
+    def __init__(self, inner: GroupCommit, writes: int) -> None:
+        self._inner = inner
+        self._left = writes
+        self.dead = asyncio.Event()
+
+    async def call(self, batch: Callable[..., Any], command: Any) -> Any:
+        """As `GroupCommit.call`, until the end."""
+        if not self.dead.is_set():
+            answer = await self._inner.call(batch, command)
+            self._left -= 1
+            if self._left > 0:
+                return answer
+            self.dead.set()
+        return await asyncio.Event().wait()
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    """A SQLite file with all tables: most of what a short run would take is making them."""
+    with tempfile.TemporaryDirectory(prefix="runyard-test-") as folder:
+        file = Path(folder) / "runyard.db"
+        db = Database(f"sqlite:///{file}")
+        migrate.upgrade(db)
+        db.close()  # the last connection writes everything into the file
+        return file.read_bytes()
+
+
+class _Bench:
+    """A database, the agents, and one run of the first."""
+
+    def __init__(self, folder: Path, request: Request) -> None:
+        self._request = request
+        file = folder / "runyard.db"
+        file.write_bytes(_empty_database())
+        self._db = Database(f"sqlite:///{file}")
+        self._store = Store(self._db)
+        self._writer = GroupCommit(self._store)
+        self._files = FileStore.from_url(str(folder / "files"))
+        # The author tests their own agents in their own process: every tool that is registered there is theirs.
+        self._settings = Settings(home=folder, model="scripted", allow_private_urls=True, public_tools="*")
+        self._sealer = Sealer(new_key())
+        self._rules = PublishRules.of(self._settings, self._sealer)
+        self._org = uuid7()
+        self._definitions = registered()
+        self._heard = _Heard()
+        self._asked: list[str] = []
+        self._prompts: list[Prompt] = []
+        self._crashes = list(request.crash_after)
+        self._given = list(request.answers) if not isinstance(request.answers, Mapping) else []
+        self._threads = RunThreads(32)
+        self._runner: Any = None
+
+    async def go(self) -> Outcome:
+        """Drive the run to its end."""
+        task_id = await asyncio.to_thread(self._submit)
+        while (task := self._task(task_id)).finished_at is None:
+            if task.status in SUSPENDED:
+                self._answer(task_id)
+            else:
+                await self._claim_and_execute()
+        return self._outcome(task)
+
+    async def close(self) -> None:
+        """Give everything back."""
+        if self._runner is not None:
+            await self._runner.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._writer.close)
+        self._db.close()
+
+    # -- submitting ----------------------------------------------------------------------------------------
+
+    def _submit(self) -> str:
+        main, *others = [self._manifest(one) for one in (self._request.agent, *self._request.agents)]
+        known = {definition.name for definition in self._definitions.values()}
+        further = [parse(self._definitions[name].manifest) for name in known - {main.name}]
+        files = [self._attach(name, data) for name, data in self._request.files.items()]
+        with self._store.begin() as tx:
+            for manifest in (*further, *others):
+                agents.publish(tx, self._org, manifest, shared=True, rules=self._rules)
+            record = agents.publish(tx, self._org, main, shared=True, rules=self._rules)
+            spec = RunSpec(
+                task_id=uuid7(),
+                org_id=self._org,
+                agent=record.ref,
+                front="native",
+                input={
+                    "message": self._request.message,
+                    "args": self._request.args,
+                    "options": dict(self._request.options),
+                    "files": files,
+                },
+                session_id=self._session(tx),
+            )
+            refused = submissions.submit(tx, [spec])[0]
+        if isinstance(refused, Exception):
+            raise refused
+        return spec.task_id
+
+    def _session(self, tx: Tx) -> str | None:
+        if not self._request.history:
+            return None
+        session_id = sessions.ensure(tx, self._org, "test")
+        lines = [
+            {"org_id": self._org, "task_id": None, "agent_id": None, "session_id": session_id} | dict(line)
+            for line in self._request.history
+        ]
+        messages.insert_rows(tx, [_message(tx, line) for line in lines])
+        return session_id
+
+    def _manifest(self, given: Agent) -> Manifest:
+        """The manifest of an agent in any of its forms; a Python agent's function becomes known here."""
+        if isinstance(given, AgentDefinition):
+            self._definitions[given.name] = given
+            return parse(given.manifest)
+        if isinstance(given, Mapping):
+            return parse(dict(given))
+        if isinstance(given, str | Path):
+            return self._named(given)
+        found = next((d for d in self._definitions.values() if d.fn is given), None)
+        assert found is not None, f"{given!r} is no agent: decorate it with @agent."
+        return parse(found.manifest)
+
+    def _named(self, given: str | Path) -> Manifest:
+        path = Path(given)
+        if path.suffix in (".yaml", ".yml", ".json"):
+            return manifest_of(path)
+        for name in (str(given), f"@default/{given}"):
+            if name in self._definitions:
+                return parse(self._definitions[name].manifest)
+        raise AssertionError(
+            f"There is no agent {given!r}: import its module, or give the file of its manifest."
+        )
+
+    def _attach(self, name: str, data: bytes) -> dict[str, Any]:
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        sha256 = self._files.put(data).sha256
+        return {"id": uuid7(), "name": name, "media_type": kind, "size": len(data), "sha256": sha256}
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    async def _claim_and_execute(self) -> None:
+        worker_id = uuid7()
+        claimed = await asyncio.to_thread(self._claim, worker_id)
+        assert claimed, "Nothing can run: the run waits for something that does not come."
+        attempt, runner = await Preparation(
+            self._store,
+            self._writer,
+            self._heard,
+            self._files,
+            self._sealer,
+            self._definitions,
+            self._threads,
+            self._declared,
+        )(claimed[0])
+        dead = None
+        if self._crashes:
+            mortal = _Mortal(self._writer, self._crashes.pop(0))
+            attempt.writer, dead = mortal, mortal.dead  # type: ignore[assignment]
+        await _until_ended(asyncio.create_task(execute(attempt, runner)), dead)
+        await asyncio.to_thread(self._rescue)
+
+    def _claim(self, worker_id: str) -> list[claims.Claimed]:
+        """Let everything through that waits for time or for a child, then take one task."""
+        with self._store.read() as conn:
+            keys = tasks.queued_keys(conn, "", 1000)
+        with self._store.begin() as tx:
+            tx.now = time.time() + _FAR
+            admissions.admit_due(tx)
+            for key in keys:
+                admissions.admit_held(tx, key)
+        with self._store.begin() as tx:
+            workers.enlist(tx, worker_id, "test", 1, 1, 0.0)
+            answer = claims.claim(tx, [claims.Claim(worker_id, 1)])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer.claimed
+
+    def _rescue(self) -> None:
+        """The worker is gone, whether it ended its run or was lost with it."""
+        with self._store.begin() as tx:
+            tx.now += 1.0
+            for worker_id in rescues.declare_lost(tx):
+                rescues.rescue(tx, worker_id)
+
+    async def _declared(self) -> Any:
+        if self._runner is None:
+            from runyard_workers.agent.loop.scripted import ScriptedModels
+            from runyard_workers.agent.runner import DeclaredRunner
+
+            models = ScriptedModels(self._request.model)
+            self._prompts = models.prompts
+            self._runner = DeclaredRunner(self._settings, self._store, self._writer, models)
+        return self._runner
+
+    # -- people --------------------------------------------------------------------------------------------
+
+    def _answer(self, task_id: str) -> None:
+        with self._store.read() as conn:
+            question = questions.of_task(conn, task_id, only_open=True)[0]
+        text = str(question["payload"].get("text") or question["payload"].get("action") or question["key"])
+        self._asked.append(text)
+        answer = self._prepared(text)
+        with self._store.begin() as tx:
+            if question["kind"] == "review":
+                assert isinstance(answer, Decision), (
+                    f"{text!r} is a review: answer approve(), reject() or edit()."
+                )
+                decision = answers.Decision(answer.action, answer.reason, answer.arguments, answer.result)
+                answers.review(tx, self._org, task_id, decision, "test", question["id"])
+            else:
+                answers.say(tx, self._org, task_id, answer, "test", question["id"])
+
+    def _prepared(self, text: str) -> Any:
+        if isinstance(self._request.answers, Mapping):
+            assert text in self._request.answers, f"Nobody answers {text!r}; give it in `answers`."
+            return self._request.answers[text]
+        assert self._given, f"Nobody answers {text!r}; give it in `answers`."
+        return self._given.pop(0)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _task(self, task_id: str) -> Task:
+        with self._store.read() as conn:
+            return tasks.load(conn, [task_id])[task_id]
+
+    def _outcome(self, task: Task) -> Outcome:
+        with self._store.read() as conn:
+            logged = events.after(conn, task.id, 0, 100_000)
+        error = task.error if task.status == "failed" else None
+        if error and "The script has no answer" in error["message"]:
+            raise AssertionError(error["message"])
+        return Outcome(
+            task.status.value,
+            task.output,
+            error,
+            tuple(Event(e["type"], e["data"]) for e in logged),
+            tuple(self._asked),
+            tuple(self._prompts),
+            task.attempt,
+            task.usage or {},
+            task.cost_micros / 1_000_000,
+            tuple(self._heard.tokens),
+        )
+
+
+async def _until_ended(running: asyncio.Task[Any], dead: asyncio.Event | None) -> None:
+    """Wait for the attempt's end, or for the loss of its process."""
+    waits: Sequence[asyncio.Task[Any]] = [asyncio.create_task(dead.wait())] if dead is not None else []
+    try:
+        await asyncio.wait({running, *waits}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
+        for _ in range(_MOST_CANCELS):  # what it does about its end has no effect either
+            if running.done():
+                break
+            running.cancel()
+            await asyncio.wait({running}, timeout=0.01)
+
+
+def _message(tx: Tx, line: dict[str, Any]) -> dict[str, Any]:
+    empty = {"seq": None, "user_id": None, "parent_id": None, "unread": False, "created_at": tx.now}
+    return {"id": uuid7()} | empty | line

@@ -1,0 +1,47 @@
+"""What the deliverer alone can open: signing secrets, callers' headers, the tokens of answer links."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import hmac
+from typing import Any
+
+from runyard_common.domain.sealing import Sealer
+from runyard_common.domain.signing import new_secret
+
+
+class Keys:
+    """Opens sealed values, remembering the secrets of the busiest endpoints; makes answer links."""
+
+    def __init__(self, sealer: Sealer, secret_key: str, base_url: str) -> None:
+        """`secret_key` is the installation's (RUNYARD_SECRET_KEY), `base_url` where callers reach it."""
+        self._sealer = sealer
+        self._base_url = base_url
+        self._link_key = hashlib.sha256(f"runyard answer links\n{secret_key}".encode()).digest()
+        self.open_secret = functools.lru_cache(maxsize=256)(self._open_secret)
+
+    def _open_secret(self, sealed: bytes) -> str:
+        return str(self._sealer.open(sealed))
+
+    def open_headers(self, sealed: bytes | None) -> dict[str, str]:
+        """A caller's own headers."""
+        opened: Any = self._sealer.open(sealed) if sealed else {}
+        return {str(name): str(value) for name, value in opened.items()}
+
+    def new_secret(self) -> bytes:
+        """A fresh signing secret, sealed."""
+        return self._sealer.seal(new_secret())
+
+    def link_token(self, event_id: str, question_id: str) -> str:
+        """The token of the link to a question in an event.
+
+        Derived, not random: the body is the same at every attempt, and nothing stored gives the token away.
+        """
+        digest = hmac.digest(self._link_key, f"{event_id}/{question_id}".encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def link(self, token: str) -> str:
+        """Where the link with this token leads."""
+        return f"{self._base_url}/answer/{token}"

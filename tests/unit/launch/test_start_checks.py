@@ -238,7 +238,10 @@ def _run(module: str, *arguments: str, **given: str) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("SECRET_KEY", ["runyard_api", "runyard_workers", "runyard_scheduler", "runyard_common.store.migrate"]),
+        (
+            "SECRET_KEY",
+            ["runyard_api", "runyard_workers", "runyard_scheduler", "runyard_common.store.migrate"],
+        ),
         ("ALLOWED_ORIGINS", ["runyard_api"]),
         ("AGENTS", ["runyard_workers"]),
     ],

@@ -1,7 +1,7 @@
 """Sources of agents: the modules, files and folders that RUNYARD_AGENTS names, imported as their project imports them.
 
-The project is the folder the process was started in. It comes first on Python's path, as `python -m` has it, so that its
-own `common`, `api` or `tests` are found; Runyard's packages have names of their own. A file or folder that belongs to a
+The project is the folder the process was started in. It comes first on the path of Python, as `python -m` has it, so
+that its own `common`, `api` or `tests` are found; Runyard has names of its own. A file or folder that belongs to a
 package is imported by the name it has there, so relative imports work and no module exists twice.
 """
 

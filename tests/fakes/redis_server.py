@@ -10,18 +10,19 @@ from fakeredis._clients._tcp_server import TCPFakeRequestHandler
 from redis.exceptions import ResponseError
 
 
-class _Handler(TCPFakeRequestHandler):  # type: ignore[misc]
+class _Handler(TCPFakeRequestHandler):
     """fakeredis hangs up behind an error it has answered with, such as NOSCRIPT; a Redis goes on."""
 
     def setup(self) -> None:
         super().setup()
-        dump = self.writer.dump
+        writer: Any = self.writer
+        dump = writer.dump
 
         def noted(answer: Any) -> None:
             self._refused = isinstance(answer, ResponseError)
             dump(answer)
 
-        self.writer.dump = noted
+        writer.dump = noted
 
     def handle(self) -> None:
         self._refused = True

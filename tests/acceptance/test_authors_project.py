@@ -112,6 +112,15 @@ def test_its_agents_run_from_module_file_and_folder_with_its_own_imports(
         assert done.returncode == 0, done.stderr + running.said
         output = json.loads(done.stdout.splitlines()[-1])["output"]
         assert output == {"owners": ["the shop"] * 6, "word": "next door", "module": MODULES[name]}
+    publish = [str(python.with_name("runyard")), "agents", "publish", "bots"]
+    done = subprocess.run(publish, env=env, cwd=project, capture_output=True, text=True, timeout=60)
+    assert "1 published: @shop/returns." in done.stdout, done.stderr
+    elsewhere = env | {
+        "PYTHONPATH": str(project)
+    }  # the project ahead of everything, seen from another folder
+    done = subprocess.run([*publish[:2], "list"], env=elsewhere, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "@shop/quotes" in done.stdout
 
 
 def test_the_wheel_has_no_other_names_than_runyards(python: Path) -> None:

@@ -14,6 +14,7 @@ from runyard_api import capacity
 from runyard_api.auth import Authenticator, KeyRing
 from runyard_api.catalogue import Catalogue
 from runyard_api.cookies import CookieSessions
+from runyard_api.hash_turns import HashTurns
 from runyard_api.oidc_provider import OidcProvider
 from runyard_api.organisation_rates import OrganisationRates
 from runyard_api.rate_limits import RateLimits
@@ -71,7 +72,7 @@ class State:
         self.organisation_rates = OrganisationRates(
             _redis(settings), settings.requests_per_minute, who.org_id
         )
-        self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
+        self.hashing = HashTurns()
         self.codes = asyncio.Semaphore(
             2
         )  # codes of second factors at once, so that failures are counted between

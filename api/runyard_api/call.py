@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
@@ -21,6 +21,7 @@ from runyard_common.domain import bounds
 from runyard_common.domain.actors import Actor
 from runyard_common.domain.errors import InvalidRequest, Unauthorized
 from runyard_common.domain.json_text import LARGE
+from runyard_common.domain.tasks import Task
 
 M = TypeVar("M", bound=BaseModel)
 P = ParamSpec("P")
@@ -159,6 +160,15 @@ class Call:
         """What costly `work` for the caller gives: beside the event loop, in turn with its organisation's other."""
         party = self._principal.org_id if self._principal is not None else ""
         return await self.state.costly.do(party, work, *args, **kwargs)
+
+    async def reply_with(
+        self, tasks: Iterable[Task], build: Callable[[], Any], headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """The JSON answer that `build` makes of these tasks: made beside the event loop where they are large."""
+        if sum(task.stored_length for task in tasks) <= LARGE:
+            return reply(build(), headers=headers)
+        content = await self.aside(lambda: orjson.dumps(build()))
+        return Response(content, 200, headers, "application/json")
 
     async def optional_json(self, kind: type[M]) -> M:
         """The JSON body as a model; no body at all counts as an empty object."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from runyard_common.domain.json_text import read
+from runyard_common.domain.json_text import JsonText, read
 from runyard_common.domain.lifecycle import Cause, Status
 
 
@@ -82,6 +82,12 @@ class Task:
     def output(self) -> Any:
         """What the run gave back; None before its end, and when it was not loaded."""
         return read(self.stored_output)
+
+    @property
+    def stored_length(self) -> int:
+        """Letters of the input and output as they are stored, where they were loaded as text."""
+        stored = (self.stored_input, self.stored_output)
+        return sum(len(one.text) for one in stored if isinstance(one, JsonText))
 
     @property
     def fence(self) -> Fence:

@@ -24,7 +24,7 @@ URL = "https://hooks.example.com/in?token=1"
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One server without workers: what is promised stays pending."""
     home = tmp_path_factory.mktemp("api") / "home"
-    with Api(home, allow_private_urls=False, allowed_hosts="hooks.corp") as server:
+    with Api(home, allow_private_urls=False, allowed_hosts="hooks.corp,10.1.0.0/16,127.0.0.9") as server:
         with server.client() as client:
             made = client.post(
                 "/api/v1/agents/manifests", json={"name": "@test/echo", "instructions": "Echo."}
@@ -250,3 +250,23 @@ def test_what_was_done_is_in_the_audit_log(api: Api, client: httpx2.Client) -> N
     with api.state.store.read() as conn:
         rows = conn.exec_driver_sql("SELECT action FROM audit WHERE object_id = ? ORDER BY id", (made["id"],))
         assert [row.action for row in rows] == ["webhook.create", "webhook.rotate", "webhook.test"]
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("http://hooks.corp/a", 201),
+        ("http://10.1.2.3:8080/a", 201),
+        ("http://127.0.0.9:8080/a", 201),
+        ("http://10.2.0.1/a", 400),
+        ("http://127.0.0.1:8080/a", 400),
+        ("http://example.com/a", 400),
+    ],
+)
+def test_plain_http_leads_only_where_the_operator_opened_it(
+    client: httpx2.Client, url: str, status: int
+) -> None:
+    answer = client.post(WEBHOOKS, json={"url": url})
+    assert answer.status_code == status, answer.text
+    if status == 201:
+        client.delete(f"{WEBHOOKS}/{answer.json()['id']}").raise_for_status()

@@ -16,6 +16,7 @@ from runyard_common.outbound.addresses import (
     is_hostname,
     is_numeric,
     kind_of,
+    literal,
 )
 from runyard_common.outbound.own_servers import OwnServers
 from runyard_common.settings import Settings
@@ -71,6 +72,13 @@ class OutboundPolicy:
     def lists_port(self, host: str, port: int) -> bool:
         """Whether the operator listed exactly this port of `host`."""
         return any(":" in entry and _matches(entry, host, port) for entry in self.allow_hosts)
+
+    def lists_address(self, host: str) -> bool:
+        """Whether `host` is an address that the operator listed, by itself or with its network."""
+        address = literal(host)
+        return address is not None and any(
+            network.version == address.version and address in network for network in self.allow_networks
+        )
 
     def owns_file(self, path: Path) -> bool:
         """Whether a file is the installation's own database."""

@@ -254,5 +254,6 @@ def _check_address(url: str, policy: OutboundPolicy) -> None:
     """HTTPS, except where the operator opened private addresses: there, plain HTTP too."""
     check_url(url, policy, max_length=_URL_LENGTH)
     target = target_of(url)
-    open_ = policy.allow_private or policy.lists(target.host, target.port)
+    listed = policy.lists(target.host, target.port) or policy.lists_address(target.host)
+    open_ = policy.allow_private or listed
     check_url(url, policy, schemes=("https", "http") if open_ else ("https",), max_length=_URL_LENGTH)

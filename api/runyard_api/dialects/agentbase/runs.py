@@ -119,7 +119,11 @@ def _accepted(call: Call, run: Run) -> Response:
     if not call.accepts("text/event-stream") or call.accepts("application/json"):
         return reply(accepted)
     event = words.body_of({"type": "agent_started"} | accepted, run.task_id, run.session_id)
-    return Response(f"data: {event}\n\n", media_type="text/event-stream", headers={"cache-control": "no-cache, no-transform"})
+    return Response(
+        f"data: {event}\n\n",
+        media_type="text/event-stream",
+        headers={"cache-control": "no-cache, no-transform"},
+    )
 
 
 def _respond(call: Call, body: AgentbaseRunBody, run: Run, after: int = 0) -> Response:

@@ -87,7 +87,7 @@ class Telling:
         made = words.of_change(event, happening, task, spoken)
         if self.streaming and made[0]["type"] == "agent_response":
             made = [*self._speech.whole("message", {"text": made[0]["content"]}), *made[1:]]
-        return [*self._steps.close(), *made]
+        return [*self._steps.close(ended=True), *made]
 
     def _asked(self, happening: Happening) -> list[Body]:
         """The agent has a question: this is all until the session's next message answers it."""

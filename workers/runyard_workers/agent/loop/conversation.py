@@ -99,9 +99,11 @@ class Conversation:
                 event_stream_handler=token_handler(talk, journal) if talk.streaming else None,
             )
         except UnexpectedModelBehavior as error:
+            await journal.close_refused((), clean(error.message)[:_LONGEST])
             raise translate(error) or _misbehaved(error, talk, journal) from error
         except (ModelAPIError, FallbackExceptionGroup) as error:  # out of a stream, past the journal's hook
             raise translate(error) or error from error
+        await journal.close_refused(result.all_messages())
         if isinstance(result.output, DeferredToolRequests):
             raise talk.suspension()
         self.messages = result.all_messages()

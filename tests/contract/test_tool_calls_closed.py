@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def paired(admin: httpx2.Client, frames: Frames) -> list[tuple[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def database(admin: httpx2.Client, live: Live) -> Iterator[dict[str, str]]:
+def database(admin: httpx2.Client, live: Live) -> dict[str, str]:
     """A database datastore with a table of users."""
     folder = live.home.resolve() / "datastores" / live.org_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +49,7 @@ def database(admin: httpx2.Client, live: Live) -> Iterator[dict[str, str]]:
         made.execute("CREATE TABLE users (id INTEGER)")
     made.close()
     body = {"name": "users", "type": "database", "metadata": {"connectionString": "sqlite:///users.db"}}
-    yield {"id": admin.post("/create-datastore", json=body).json()["datastore_id"], "name": "users"}
+    return {"id": admin.post("/create-datastore", json=body).json()["datastore_id"], "name": "users"}
 
 
 def test_a_call_with_wrong_arguments_ends_with_its_refusal(

@@ -58,7 +58,7 @@ async def run_agent(call: Call) -> Response:
     A message to a session whose agent waits for an answer is that answer.
     """
     given = call.query(AgentbaseParameters)
-    body = await call.json(AgentbaseRunBody)
+    body = await call.json(AgentbaseRunBody, untyped=True)
     if not body.background:
         call.state.open_calls.check(call.org_id)
     conversation = await find_conversation(call, given.session) if given.session else None
@@ -74,7 +74,7 @@ async def run_agent(call: Call) -> Response:
 
 async def find_conversation(call: Call, session: str) -> Conversation:
     """The conversation of this id or name; `NotFound` SESSION_NOT_FOUND."""
-    found = await call.state.reader.call(replies.find, (call.org_id, session))
+    found = await call.state.reader.call(replies.find, (call.org_id, session, ""))
     if found is None:
         raise NotFound("There is no such session.", code="SESSION_NOT_FOUND", field="session")
     return found

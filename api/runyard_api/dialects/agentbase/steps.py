@@ -37,7 +37,7 @@ class Steps:
 
     def ordered(self, type_: str, data: Mapping[str, Any], made: list[Body]) -> list[Body]:
         """What to send of an entry of the log that means these events."""
-        line = self._lines.setdefault((data.get("workflow"), data.get("step")), _Line())
+        line = self._lines.setdefault((data.get("workflow"), data.get("step") or data.get("phase")), _Line())
         match type_:
             case "model_turn" if line.open:
                 line.held = made

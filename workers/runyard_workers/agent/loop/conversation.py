@@ -14,7 +14,7 @@ from pydantic_ai.exceptions import (
     OutputTokenLimitExceeded,
     UnexpectedModelBehavior,
 )
-from pydantic_ai.messages import ModelMessage, UserContent
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
 from pydantic_ai.usage import UsageLimits
 
 from runyard_common.domain.output_schemas import OutputContract
@@ -22,6 +22,7 @@ from runyard_workers.agent import events
 from runyard_workers.agent.failures import OutputInvalid
 from runyard_workers.agent.loop.journal import Journal
 from runyard_workers.agent.loop.models import settings_of
+from runyard_workers.agent.loop.parts import arguments_of
 from runyard_workers.agent.loop.provider_errors import no_answer, translate, truncated
 from runyard_workers.agent.loop.streaming import token_handler
 from runyard_workers.agent.loop.talk import Talk
@@ -131,8 +132,7 @@ def _outputs(speaker: Speaker, contract: OutputContract | None) -> list[Any]:
     outputs: list[Any] = [str]
     if contract is not None:
         bound = StructuredDict(contract.for_model, name=contract.name, description=contract.guidance or None)
-        strict = True if contract.strict else None
-        outputs = [ToolOutput(bound, name=contract.name, strict=strict, max_retries=MOST_REPAIRS)]
+        outputs = [ToolOutput(bound, name=contract.name, strict=contract.strict, max_retries=MOST_REPAIRS)]
     for agent, description in speaker.transfers.items():
         outputs.append(_transfer(speaker.talk, agent, description))
     return outputs
@@ -165,12 +165,24 @@ def _validator(talk: Talk, journal: Journal, contract: OutputContract) -> Any:
             event = events.output_invalid(transcript.turn, violations, transcript.repairs + (not last))
             await talk.attempt.emit(*talk.told(event))
         if last:
-            return output
+            return _closest(ctx.messages[transcript.given :], output, contract)
         transcript.repairs += 1
         listed = "\n".join(f"- {v['field']}: {v['message']}" for v in violations)
         raise ModelRetry(f"The output breaks its schema. Give it again, whole and corrected:\n{listed}")
 
     return validate
+
+
+def _closest(messages: Sequence[ModelMessage], output: dict[str, Any], contract: OutputContract) -> Any:
+    """Of the outputs that a model gave, the last of those with the fewest violations."""
+    given = [
+        arguments_of(part)
+        for message in messages
+        for part in (message.parts if isinstance(message, ModelResponse) else ())
+        if isinstance(part, ToolCallPart) and part.tool_name == contract.name
+    ]
+    objects = [one for one in (output, *reversed(given)) if isinstance(one, dict)]
+    return min(objects, key=lambda one: len(contract.violations(one)))
 
 
 def _invalid(violations: list[dict[str, str]]) -> OutputInvalid:

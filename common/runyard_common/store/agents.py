@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from runyard_common.domain import ids
 from runyard_common.store import advisory, pages
 from runyard_common.store.pages import Page
 from runyard_common.store.tables.columns import dump
@@ -40,6 +41,19 @@ def by_name(conn: Connection, org_id: str, name: str) -> Row | None:
     """One agent by ``@scope/name``; the organisation's own stands before a shared one."""
     query = select(*_AGENT).where(Agent.name == name, _visible(org_id)).order_by(Agent.org_id != org_id)
     return _one(conn, query.limit(1))
+
+
+def named(conn: Connection, org_id: str, name: str) -> Row | None:
+    """One agent by ``@scope/name``: the one of this very name, else one of the scope whose normalised name it is, for
+    callers whose names have hyphens where ours have underscores or capitals."""
+    found = by_name(conn, org_id, name)
+    scope, slash, _ = name.partition("/")
+    if found is not None or not slash:
+        return found
+    query = select(*_AGENT).where(
+        Agent.slug == ids.normalise(name), Agent.name.startswith(f"{scope}/", autoescape=True), _visible(org_id)
+    )
+    return _one(conn, query.order_by(Agent.org_id != org_id, Agent.id).limit(1))
 
 
 def by_slug(conn: Connection, org_id: str, slug: str) -> Row | None:

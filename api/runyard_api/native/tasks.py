@@ -203,7 +203,8 @@ async def get_summary(call: Call) -> Response:
             body["extracted_data"] = task.output
         return reply(body)
     said = [
-        message_json(row) for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
+        message_json(row, task.version_id)
+        for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
     ]
     answered = [line for line in _with_question(said, seen) if line["role"] == "assistant"]
     if answered:
@@ -273,17 +274,16 @@ async def get_messages(call: Call) -> Response:
     seen = await facts(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
-    lines = [message_json(row) for row in rows]
+    lines = [message_json(row, task.version_id) for row in rows]
     opened = lines if rows.more else _with_opening(task, lines)
     return reply({"data": _with_question(opened, seen), "has_more": rows.more})
 
 
-def message_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A line of a conversation."""
+def message_json(row: dict[str, Any], version_id: str | None) -> dict[str, Any]:
+    """A line of a conversation; `version_id` is the version of the agent that its task runs, as in the task itself."""
     names = (
         "id",
         "task_id",
-        "agent_id",
         "session_id",
         "seq",
         "role",
@@ -292,15 +292,17 @@ def message_json(row: dict[str, Any]) -> dict[str, Any]:
         "user_id",
         "parent_id",
     )
-    return {name: row[name] for name in names} | {"created_at": when(row["created_at"])}
+    agent = {"agent_id": version_id, "agent_group_id": row["agent_id"]}
+    return {name: row[name] for name in names} | agent | {"created_at": when(row["created_at"])}
 
 
 def _line(
     task: Task, id_: str, role: str, type_: str, content: Any, at: float, by: str | None
 ) -> dict[str, Any]:
     return {
-        "id": id_, "task_id": task.id, "agent_id": task.agent_id, "session_id": task.session_id, "seq": None,
-        "role": role, "type": type_, "content": content, "user_id": by, "parent_id": None, "created_at": when(at),
+        "id": id_, "task_id": task.id, "agent_id": task.version_id, "agent_group_id": task.agent_id,
+        "session_id": task.session_id, "seq": None, "role": role, "type": type_, "content": content, "user_id": by,
+        "parent_id": None, "created_at": when(at),
     }  # fmt: skip
 
 

@@ -126,7 +126,11 @@ def _turn(data: Mapping[str, Any]) -> list[Body]:
         "deductionSuccess": left is None or left >= 0,
         "lowBalance": left is not None and left < LOW_MICROS,
     }
-    step = {"type": "agent_step", "step": data.get("step") or data.get("phase") or str(turn), "stepNumber": turn}
+    step = {
+        "type": "agent_step",
+        "step": data.get("step") or data.get("phase") or str(turn),
+        "stepNumber": turn,
+    }
     return [step | ({"workflow": data["workflow"]} if "workflow" in data else {}), price]
 
 
@@ -149,7 +153,12 @@ def _handoff(data: Mapping[str, Any]) -> list[Body]:
 def _final_output(data: Mapping[str, Any]) -> list[Body]:
     content = data.get("content")
     broken = {"violations": data["violations"]} if "violations" in data else {}
-    made = {"type": "agent_final_output", "name": data.get("name"), "content": content, "final_output": content}
+    made = {
+        "type": "agent_final_output",
+        "name": data.get("name"),
+        "content": content,
+        "final_output": content,
+    }
     return [made | broken]
 
 

@@ -21,10 +21,11 @@ from runyard_common.domain.specs import Accepted, CallbackTo, RunSpec
 from runyard_common.domain.stored_schedule import StoredSchedule
 from runyard_common.domain.tool_access import NOT_OPENED, PublicTools
 from runyard_common.outbound import OutboundPolicy, check_headers, check_url
-from runyard_common.services import caps, scheduling, submissions, tools
+from runyard_common.services import caps, run_options, scheduling, submissions, tools
 from runyard_common.services.agents import AgentRecord
 from runyard_common.services.manifests import PublishRules
 from runyard_common.services.model_choice import ModelChoice
+from runyard_common.services.run_options import NONE, Knowledge
 from runyard_common.services.scheduling import NewSchedule
 from runyard_common.settings import Settings
 from runyard_common.store import identity, sessions
@@ -93,6 +94,7 @@ class Prepared:
     session: SessionWish | None = None
     schedules: tuple[NewSchedule, ...] = ()
     tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
+    knowledge: Knowledge = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +119,17 @@ def prepare(
     """Judge a request and make of it what `submit` stores. `now` is in epoch seconds.
 
     `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
-    agent_inactive; `InvalidRequest` missing_input, invalid_input, invalid_schema, schema_too_large, invalid_deadline,
+    agent_inactive; those of `run_options.check`;
+    `InvalidRequest` missing_input, invalid_input, invalid_schema, schema_too_large, invalid_deadline,
     unknown_model, model_key_missing, url_refused, header_refused; `ScheduleError` for the schedules it brings.
     """
     if not agent.is_active:
         raise Forbidden(f"The agent {agent.ref.name} is not active.", code="agent_inactive", field="agent")
     manifest = agent.manifest
     check_input(request, manifest, bool(files))
-    options, secrets = _split(options_of(request), rules.policy)
+    asked = options_of(request)
+    knowledge = run_options.check(asked, manifest) if agent.kind == "declared" else NONE
+    options, secrets = _split(asked, rules.policy)
     spec = RunSpec(
         task_id=task_id or uuid7(),
         org_id=caller.org_id,
@@ -147,7 +152,8 @@ def prepare(
     )
     spec = replace(spec, input_text=JsonText(columns.dump(spec.input)))
     schedules = scheduling.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
-    return Prepared(spec, _wish(request, caller), schedules, _tools(request, agent, caller.org_id, rules))
+    tools_ = _tools(request, agent, caller.org_id, rules)
+    return Prepared(spec, _wish(request, caller), schedules, tools_, knowledge)
 
 
 def _tools(request: RunRequest, agent: AgentRecord, org_id: str, rules: RunRules) -> tuple[str, ...]:
@@ -163,7 +169,8 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     """Store these runs, finding or making their conversations. A group-commit batch function.
 
     Errors: `InvalidRequest` invalid_deadline, `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules,
-    too_many_sessions, `Forbidden` tool_not_open, and those of `submissions.submit`.
+    too_many_sessions, `Forbidden` tool_not_open, `InvalidRequest` datastore_not_found, and those of
+    `submissions.submit`.
     """
     refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
@@ -171,6 +178,7 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     late = [_refuse_date(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
     refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
     refused |= _closed_tools(tx.conn, runs)
+    refused |= _without_datastores(tx.conn, runs)
     specs: list[RunSpec] = []
     places: list[int] = []
     answers: list[Submitted | RunyardError | None] = []
@@ -195,6 +203,8 @@ def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
         raise PaymentRequired
     if (closed := _closed_tools(tx.conn, [run])) != {}:
         raise closed[0]
+    if (missing := _without_datastores(tx.conn, [run])) != {}:
+        raise missing[0]
     spec = run.spec
     if (late := _refuse_date(spec.deadline_at, tx.now)) is not None:
         raise late
@@ -222,6 +232,12 @@ def _closed_tools(conn: Connection, runs: Sequence[Prepared]) -> dict[int, Runya
         except Forbidden as closed:
             found[index] = closed
     return found
+
+
+def _without_datastores(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs whose datastores are not there, and why."""
+    found = {i: run_options.refusal(conn, run.spec.org_id, run.knowledge) for i, run in enumerate(runs)}
+    return {i: refusal for i, refusal in found.items() if refusal is not None}
 
 
 def _beyond_sessions(tx: Tx, runs: Sequence[Prepared]) -> dict[int, RunyardError]:

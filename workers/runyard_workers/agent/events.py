@@ -71,7 +71,7 @@ def output_invalid(turn: int, violations: list[dict[str, str]], repair: int) -> 
     return "output_invalid", {"turn": turn, "violations": violations, "repair": repair}
 
 
-def final_output(name: str, content: Any, violations: list[dict[str, str]]) -> Event:
+def final_output(name: str, content: Any, violations: list[dict[str, str]] | None = None) -> Event:
     """The structured output taken from the whole conversation, with what breaks its schema, if anything."""
     broken = {"violations": violations} if violations else {}
     return "final_output", {"name": name, "content": content, **broken}

@@ -92,6 +92,7 @@ async def create_datastore(call: Call) -> Response:
         extra or None,
         call.principal.actor,
         call.state.rules.policy,
+        call.state.settings.home,
     )
     started(call)
     return reply(

@@ -45,7 +45,9 @@ async def authenticate(call: Call) -> Principal:
 async def _caller(call: Call) -> Principal:
     """A key (or token) first; anything else falls to the cookie, with the organisation the call names."""
     header, org_id = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
-    if call.method == "GET" and call.path.startswith(REALTIME):  # an EventSource sets no headers: what they would say is in the query
+    if call.method == "GET" and call.path.startswith(
+        REALTIME
+    ):  # an EventSource sets no headers: what they would say is in the query
         given = parse_qs(call.scope["query_string"].decode("latin-1"))
         if header is None and "token" in given:
             header = f"Bearer {given['token'][0]}"

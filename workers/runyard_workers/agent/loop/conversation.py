@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, RunContext, StructuredDict, ToolOutput
@@ -14,7 +14,14 @@ from pydantic_ai.exceptions import (
     OutputTokenLimitExceeded,
     UnexpectedModelBehavior,
 )
-from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ToolCallPart,
+    ToolReturnPart,
+    UserContent,
+)
 from pydantic_ai.usage import UsageLimits
 
 from runyard_common.domain.output_schemas import OutputContract
@@ -33,6 +40,8 @@ from runyard_workers.agent.tools.toolbox import identifier
 from runyard_workers.agent.wire.text import clean
 
 _LONGEST = 500
+#: The library's own result of a call that is an output.
+_PROCESSED = "Final result processed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +116,7 @@ class Conversation:
         await journal.close_refused(result.all_messages())
         if isinstance(result.output, DeferredToolRequests):
             raise talk.suspension()
-        self.messages = result.all_messages()
+        self.messages = _handed_over(result.all_messages(), result.output)
         return result.output
 
 
@@ -145,8 +154,23 @@ def _transfer(talk: Talk, to: str, description: str) -> Any:
     def transfer(reason: str = "") -> Transfer:
         return Transfer(to)
 
-    said = f"Hand the conversation over to {to}, for good. {description}".strip()
+    said = f"Hand the conversation over to {to}, who goes on with it. {description}".strip()
     return ToolOutput(transfer, name=name, description=said)
+
+
+def _handed_over(messages: list[ModelMessage], output: Any) -> list[ModelMessage]:
+    """The messages, with a hand-off's result as whoever takes over is to read it."""
+    last = messages[-1] if messages else None
+    if not isinstance(output, Transfer) or not isinstance(last, ModelRequest):
+        return messages
+    said = f"{output.to} has the conversation now. You are {output.to}: go on with it."
+    parts = [
+        replace(part, content=said)
+        if isinstance(part, ToolReturnPart) and part.content == _PROCESSED
+        else part
+        for part in last.parts
+    ]
+    return [*messages[:-1], replace(last, parts=parts)]
 
 
 def _validator(talk: Talk, journal: Journal, contract: OutputContract) -> Any:

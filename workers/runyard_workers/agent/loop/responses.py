@@ -52,21 +52,23 @@ def events_of(response: ModelResponse, turn: int, talk: Talk) -> list[events.Eve
 
 def _call_events(part: ToolCallPart, turn: int, talk: Talk) -> list[events.Event]:
     arguments = arguments_of(part)
-    if part.tool_name in talk.transfers:
-        reason = str(arguments.get("reason") or "") if isinstance(arguments, dict) else ""
-        return [events.handoff(turn, talk.agent, talk.transfers[part.tool_name], reason)]
     if not is_tool_call(part, talk):
-        return []
+        if part.tool_name not in talk.transfers:
+            return []
+        to, reason = talk.transfers[part.tool_name], str(arguments.get("reason") or "")
+        return [events.handoff(turn, talk.agent, to, reason)]
     tool = talk.toolbox.get(part.tool_name)
     source = UNKNOWN if tool is None else tool.source
     return [events.tool_call(turn, talk.agent, part.tool_call_id, part.tool_name, arguments, source)]
 
 
 def is_tool_call(part: ToolCallPart, talk: Talk) -> bool:
-    """Whether a call is one of a tool, be it of one that does not exist, and neither an output nor a hand-off."""
-    return part.tool_name not in talk.transfers and (
-        talk.contract is None or part.tool_name != talk.contract.name
-    )
+    """Whether a call is one of a tool, be it of one that does not exist, and neither an output nor a hand-off; one to
+    hand over with arguments that will be refused hands nothing over."""
+    if part.tool_name in talk.transfers:
+        arguments = arguments_of(part)
+        return not isinstance(arguments, dict) or not isinstance(arguments.get("reason", ""), str)
+    return talk.contract is None or part.tool_name != talk.contract.name
 
 
 def as_output_call(response: ModelResponse, contract: OutputContract | None) -> ModelResponse:

@@ -20,6 +20,7 @@ from runyard_common.services import agents, manifests
 from runyard_common.services.model_choice import model_name
 from runyard_common.services.runs import unsealed
 from runyard_common.services.turns import OPENING, StartTurn, TurnStart, start_turn
+from runyard_common.store import messages
 from runyard_common.store.turns import Standing
 from runyard_workers.agent import attachments, events, plan
 from runyard_workers.agent.budget import Budget
@@ -73,7 +74,7 @@ class Run:
         await self._read_images()
         self._results = await self._workflows()
         main = self._conversation("", self._plan.output)
-        output = await main.run(self._plan.persona.name, self._first_prompt, self._before())
+        output = await main.run(await self._holder(), self._first_prompt, self._before())
         lines: tuple[dict[str, Any], ...] = ()
         if self._plan.output is not None:
             lines = ({"role": "assistant", "type": "agent_response", "content": output},)
@@ -125,7 +126,19 @@ class Run:
         """Whom the speaker may hand over to: the specialists, and back to the agent the run began with."""
         others = {one.name: one.description for one in self._plan.specialists if one.name != name}
         first = self._plan.persona.name
-        return others if name == first or not others else others | {first: "The agent you began with."}
+        return others if name == first else others | {first: "The agent that the conversation began with."}
+
+    async def _holder(self) -> str:
+        """Who speaks first: whom an earlier run of the session handed the conversation to, if it is still at hand."""
+        session_id, first = self._attempt.task.session_id, self._plan.persona.name
+        if session_id is None or not self._plan.specialists:
+            return first
+        name = await in_engine_thread(self._last_holder, session_id)
+        return name if name in {one.name for one in self._plan.specialists} else first
+
+    def _last_holder(self, session_id: str) -> str | None:
+        with self._shared.store.read() as conn:
+            return messages.holder(conn, session_id)
 
     async def _model(self, persona: Persona) -> Chosen:
         counted = self._attempt.task.model  # what admission has counted the run against
@@ -266,7 +279,7 @@ class Run:
     # -- the structured output of the whole ----------------------------------------------------------------
 
     async def _final_output(
-        self, messages: Sequence[ModelMessage], contract: OutputContract, answered: Any
+        self, given: Sequence[ModelMessage], contract: OutputContract, answered: Any
     ) -> Any:
         """The structured output; `answered`, the conversation's own, where a schema that is a guide led to none."""
         key = "final_output"
@@ -279,7 +292,7 @@ class Run:
 
         final = self._conversation("final", contract, {"phase": key})
         try:
-            output = await final.run(self._plan.persona.name, ask, messages)
+            output = await final.run(self._plan.persona.name, ask, given)
             content, violations = output, contract.violations(contract.wrap(output))
             event = events.final_output(contract.title, content, [one.to_json() for one in violations])
         except (OutputInvalid, ModelRefused) as failure:

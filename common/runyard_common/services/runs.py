@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from runyard_common.domain import credentials, output_schemas, schemas, tool_access
+from runyard_common.domain import credentials, deadlines, output_schemas, schemas, tool_access
 from runyard_common.domain.admission import Strategy
 from runyard_common.domain.credentials import SEALED
 from runyard_common.domain.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
 from runyard_common.domain.ids import is_uuid, uuid7
 from runyard_common.domain.json_text import JsonText
-from runyard_common.domain.run_request import LONGEST_WAIT, RunRequest, options_of
+from runyard_common.domain.run_request import RunRequest, options_of
 from runyard_common.domain.sealing import Sealer
 from runyard_common.domain.specs import Accepted, CallbackTo, RunSpec
 from runyard_common.domain.stored_schedule import StoredSchedule
@@ -143,7 +142,7 @@ def prepare(
         model=rules.models.of(manifest, options) if agent.kind == "declared" else None,
         priority=request.priority,
         ttl_s=request.ttl,
-        deadline_at=_date(request.deadline, now),
+        deadline_at=deadlines.of_date(request.deadline, now),
         deadline_s=None if isinstance(request.deadline, str) else request.deadline,
         secrets=rules.sealer.seal(secrets) if secrets else None,
         callback=callback_of(request, rules.sealer),
@@ -175,7 +174,7 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
     refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
-    late = [_refuse_date(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
+    late = [deadlines.refusal(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
     refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
     refused |= _closed_tools(tx.conn, runs)
     refused |= _without_datastores(tx.conn, runs)
@@ -206,7 +205,7 @@ def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
     if (missing := _without_datastores(tx.conn, [run])) != {}:
         raise missing[0]
     spec = run.spec
-    if (late := _refuse_date(spec.deadline_at, tx.now)) is not None:
+    if (late := deadlines.refusal(spec.deadline_at, tx.now)) is not None:
         raise late
     if run.session is not None:
         known = _known_session(tx.conn, spec.org_id, run.session)
@@ -386,36 +385,3 @@ def title_of(text: str | None) -> str | None:
     if line is None or len(line) <= _LONGEST_TITLE:
         return line
     return line[: _LONGEST_TITLE - 1].rstrip() + "…"
-
-
-def _date(deadline: str | float | None, now: float) -> float | None:
-    """A deadline that is a date, in epoch seconds; one in seconds counts from when the run is stored.
-
-    Error: `InvalidRequest` invalid_deadline for a date that is unreadable, past or far.
-    """
-    if not isinstance(deadline, str):
-        return None
-    at = _instant(deadline)
-    if (refusal := _refuse_date(at, now)) is not None:
-        raise refusal
-    return at
-
-
-def _refuse_date(at: float | None, now: float) -> InvalidRequest | None:
-    if at is None or now < at <= now + LONGEST_WAIT:
-        return None
-    return InvalidRequest(
-        "deadline must lie in the future, by 30 days at most.", code="invalid_deadline", field="deadline"
-    )
-
-
-def _instant(text: str) -> float:
-    try:
-        parsed = datetime.fromisoformat(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise InvalidRequest(
-            "deadline is neither an RFC 3339 date-time (2026-01-31T12:00:00Z) nor a number of seconds.",
-            code="invalid_deadline",
-            field="deadline",
-        ) from None

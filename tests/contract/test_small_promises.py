@@ -24,7 +24,8 @@ def agent(admin: httpx2.Client, **more: Any) -> dict[str, Any]:
     manifest = {"name": f"@small/{uuid.uuid4().hex[:8]}", "version": "1.0.0", "instructions": "Do it."} | more
     made = admin.post("/api/v1/agents/manifests", json=manifest)
     assert made.status_code == 201, made.text
-    return manifest | made.json()
+    whole: dict[str, Any] = manifest | made.json()
+    return whole
 
 
 class TestNanonetsPlaceholders:

@@ -165,9 +165,7 @@ def _handed_over(messages: list[ModelMessage], output: Any) -> list[ModelMessage
         return messages
     said = f"{output.to} has the conversation now. You are {output.to}: go on with it."
     parts = [
-        replace(part, content=said)
-        if isinstance(part, ToolReturnPart) and part.content == _PROCESSED
-        else part
+        replace(part, content=said) if type(part) is ToolReturnPart and part.content == _PROCESSED else part
         for part in last.parts
     ]
     return [*messages[:-1], replace(last, parts=parts)]

@@ -135,5 +135,10 @@ def test_steps_have_numbers_of_their_own_and_inner_ones_name_their_workflow_and_
 
     numbered = [event for event in frames.events if "stepNumber" in event]
     assert [event["stepNumber"] for event in numbered] == [1, 2, 3, 4]
-    assert [event["step"] for event in numbered] == ["one", "two", "3", "final_output"]
-    assert [event.get("workflow") for event in numbered] == ["w", "w", None, None]
+    assert [event["step"] for event in numbered] == ["1", "2", "3", "4"]
+    assert [event.get("within") for event in numbered] == [
+        {"workflow": "w", "step": "one"},
+        {"workflow": "w", "step": "two"},
+        None,
+        {"phase": "final_output"},
+    ]

@@ -116,7 +116,7 @@ def _tool_response(data: Mapping[str, Any]) -> list[Body]:
 def _turn(data: Mapping[str, Any]) -> list[Body]:
     """A step is over: its number, what it cost, and what is left to the organisation that pays in advance.
 
-    Turns of inner steps are counted apart, and name their workflow and step.
+    Turns of inner steps are counted apart, and say what they belong to. `workflow` itself is for the steps' own ends.
     """
     turn, cost, left = data.get("turn", 0), int(data.get("cost_micros") or 0), data.get("balance_micros")
     price = {
@@ -126,12 +126,9 @@ def _turn(data: Mapping[str, Any]) -> list[Body]:
         "deductionSuccess": left is None or left >= 0,
         "lowBalance": left is not None and left < LOW_MICROS,
     }
-    step = {
-        "type": "agent_step",
-        "step": data.get("step") or data.get("phase") or str(turn),
-        "stepNumber": turn,
-    }
-    return [step | ({"workflow": data["workflow"]} if "workflow" in data else {}), price]
+    where = {name: data[name] for name in ("workflow", "step", "phase") if name in data}
+    step = {"type": "agent_step", "step": str(turn), "stepNumber": turn}
+    return [step | ({"within": where} if where else {}), price]
 
 
 def _step(data: Mapping[str, Any]) -> list[Body]:

@@ -78,9 +78,8 @@ class Telling:
         """A step's event with a number that no other has in this stream: inner steps are counted apart in the log."""
         if "stepNumber" not in event:
             return event
-        own = event["step"] == str(event["stepNumber"])
         self._number = max(self._number + 1, event["stepNumber"])
-        return event | {"stepNumber": self._number} | ({"step": str(self._number)} if own else {})
+        return event | {"step": str(self._number), "stepNumber": self._number}
 
     async def _of_change(self, event: Event, item: dict[str, Any], data: dict[str, Any]) -> list[Body]:
         happening = Happening("", event.value, event.value, item["seq"], item["at"], data)

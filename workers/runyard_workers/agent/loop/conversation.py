@@ -165,7 +165,9 @@ def _handed_over(messages: list[ModelMessage], output: Any) -> list[ModelMessage
         return messages
     said = f"{output.to} has the conversation now. You are {output.to}: go on with it."
     parts = [
-        replace(part, content=said) if type(part) is ToolReturnPart and part.content == _PROCESSED else part
+        ToolReturnPart(part.tool_name, said, part.tool_call_id)
+        if isinstance(part, ToolReturnPart) and part.content == _PROCESSED
+        else part
         for part in last.parts
     ]
     return [*messages[:-1], replace(last, parts=parts)]

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runyard_api import cross_origin, errors, openapi
+from runyard_api.call import Call
 from runyard_api.capacity import PIECE
 from runyard_api.endpoint import Endpoint, by_path
 from runyard_api.fronts import operations
@@ -93,8 +94,18 @@ async def _without_slash(request: Request) -> Response:
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
-    message = f"Nothing answers at {request.url.path[:200]}; see {under('/docs')}."
-    return errors.render(NotFound(message, code="route_not_found"), request.scope["request_id"])
+    """In the words of the front whose paths begin like this one."""
+    path = request.url.path
+    error = NotFound(f"Nothing answers at {path[:200]}; see {under('/docs')}.", code="route_not_found")
+    begun = [front for front in _FRONTS if any(path.startswith(f"{p}/") for p in front.prefixes if p)]
+    if not begun:
+        return errors.render(error, request.scope["request_id"])
+    longest = max(begun, key=lambda front: max(len(p) for p in front.prefixes if path.startswith(f"{p}/")))
+    return longest.render(Call(request.scope, request.receive), error)
+
+
+#: The fronts, by whose prefixes a path that nothing answers is told apart.
+_FRONTS: Final = tuple({operation.front.name: operation.front for operation in operations()}.values())
 
 
 class _Outer:

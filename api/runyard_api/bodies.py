@@ -97,10 +97,12 @@ def media_type(headers: Headers) -> str:
     return headers.get("content-type", "").split(";", 1)[0].strip().lower()
 
 
-def check_json_type(headers: Headers) -> None:
-    """`UnsupportedMedia` unless the body is said to be JSON, in UTF-8."""
+def check_json_type(headers: Headers, *, untyped: bool = False) -> None:
+    """`UnsupportedMedia` unless the body is said to be JSON, in UTF-8; `untyped` takes one without a type too."""
     whole = headers.get("content-type", "")
     kind = media_type(headers)
+    if untyped and not kind:
+        return
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMedia(
             f"This route reads application/json, not {kind or 'a body without a type'}; "

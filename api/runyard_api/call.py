@@ -140,9 +140,10 @@ class Call:
                 self.state.costly.wrote(self._principal.org_id, len(self._raw))
         return self._raw
 
-    async def json(self, kind: type[M]) -> M:
-        """The JSON body as a model."""
-        bodies.check_json_type(self.headers)
+    async def json(self, kind: type[M], *, untyped: bool = False) -> M:
+        """The JSON body as a model. `untyped`: without a Content-Type it is JSON as well, for fronts without cookies,
+        where asking for one protects nothing."""
+        bodies.check_json_type(self.headers, untyped=untyped)
         return bodies.model(kind, await self.parse(await self.raw()))
 
     async def parse(self, raw: bytes, field: str | None = None) -> Any:

@@ -1,7 +1,8 @@
 """People who signed in: a cookie's token becomes a principal of the organisation they chose.
 
 A cookie is sent by the browser whoever made the page that calls, so a method that changes something also needs
-the sign-in's CSRF token in a header, and must not come from another site.
+the sign-in's CSRF token in a header (or, where a contract has another header that only scripts set, that one), and
+must not come from another site.
 """
 
 from __future__ import annotations
@@ -90,8 +91,11 @@ class CookieSessions:
     _known: dict[str, tuple[SignedIn | None, float]] = field(default_factory=dict)
     _used: dict[str, Use] = field(default_factory=dict)
 
-    async def person(self, token: str, method: str, headers: Headers, entering: bool = False) -> SignedIn:
-        """Who has this cookie. `entering`: for calls that finish a sign-in, or end it.
+    async def person(
+        self, token: str, method: str, headers: Headers, entering: bool = False, csrf: bool = True
+    ) -> SignedIn:
+        """Who has this cookie. `entering`: for calls that finish a sign-in, or end it. Without `csrf` the CSRF token
+        is not asked for: for calls that carry what no form of another site can, such as a header of their own.
 
         Errors: `Unauthorized` session_expired, `Forbidden` csrf_refused, password_change_needed (unless entering).
         """
@@ -99,7 +103,7 @@ class CookieSessions:
         if found is None or found.expires_at <= self.reader.db.clock.now():
             raise Unauthorized("You are signed out; sign in again.", code="session_expired")
         check_same_site(method, headers, self.settings)
-        if method not in _SAFE:
+        if csrf and method not in _SAFE:
             _check_csrf(found, headers)
         if found.must_change_password and not entering:
             raise password_change_needed()

@@ -19,8 +19,10 @@ log = structlog.get_logger()
 KEEP_ALIVE: Final[float] = 15.0
 #: A reader that takes no bytes for so many seconds is dropped; it may resume.
 SLOWEST: Final = 20.0
-#: How much later than that either may happen, in seconds: one timer a client looks so often.
+#: How much later than that a reader may be dropped, in seconds: one timer a client looks so often, or sooner where a
+#: comment is due, though never at once again.
 _LOOK_EVERY: Final[float] = 5.0
+_SHORTEST: Final = 0.01
 _COMMENT: Final = b": keep-alive\n\n"
 _END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -116,9 +118,11 @@ class _Reader:
             log.info("A reader was too slow and was dropped; it may resume.", action="stream.drop")
             self._hang_up()
             return
-        if not self._sending and silent > KEEP_ALIVE - _LOOK_EVERY:
+        if not self._sending and silent >= KEEP_ALIVE:
             self._comment = self._loop.create_task(self._write(_part(_COMMENT)))
-        self._timer = self._loop.call_later(min(_LOOK_EVERY, SLOWEST), self._look)
+            silent = 0.0
+        due = max(_SHORTEST, KEEP_ALIVE - silent)  # a comment comes when it is due, neither sooner nor later
+        self._timer = self._loop.call_later(min(_LOOK_EVERY, SLOWEST, due), self._look)
 
     def _hang_up(self) -> None:
         if not self._until.expired():

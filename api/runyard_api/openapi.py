@@ -214,7 +214,10 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for answer in operation.answers:
         entry = found.setdefault(str(answer.status), {"description": answer.description})
         if answer.model is not None:
-            entry.setdefault("content", {})[answer.media_type] = {"schema": _schema(answer)}
+            content = entry.setdefault("content", {})
+            known = content.get(answer.media_type)  # another success of this status and type
+            own = _schema(answer)
+            content[answer.media_type] = {"schema": {"anyOf": [known["schema"], own]} if known else own}
         if answer.headers:
             entry["headers"] = {
                 name: {"description": _ANSWER_HEADERS[name], "schema": {"type": "string"}}

@@ -16,7 +16,7 @@ from starlette.types import Receive
 
 from runyard_api import idempotency, metrics
 from runyard_api.call import Call, reply
-from runyard_api.facts import facts
+from runyard_api.facts import Facts, facts
 from runyard_api.waiting import until
 from runyard_common.domain.errors import InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
 from runyard_common.domain.ids import uuid7
@@ -112,6 +112,19 @@ async def outcome(call: Call, task_id: str) -> Task:
     if task.status is Status.COMPLETED:
         return task
     raise failure(task)
+
+
+async def outcome_or_questions(call: Call, task_id: str) -> Facts:
+    """The task once it has completed, or once it waits for answers; its `questions` are those. Errors: as `outcome`."""
+    waiting = until(call.state, call.org_id, task_id, _answers_or_asks, call.state.settings.wait_seconds)
+    found = await while_connected(call.receive, waiting)
+    if found.task.status in (Status.COMPLETED, Status.WAITING_FOR_INPUT):
+        return found
+    raise failure(found.task)
+
+
+def _answers_or_asks(seen: Facts) -> bool:
+    return seen.ended or (seen.task.status is Status.WAITING_FOR_INPUT and bool(seen.questions))
 
 
 def failure(task: Task) -> RunyardError:

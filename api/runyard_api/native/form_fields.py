@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -10,6 +11,8 @@ from runyard_common.domain.errors import InvalidRequest
 from runyard_common.domain.run_request import Callback, RunRequest
 
 _TRUE: Final = ("true", "on", "yes", "1")
+#: How references write a value that is yet to be filled in.
+_PLACEHOLDER: Final = re.compile(r"<[a-z]+>")
 _FALSE: Final = ("false", "off", "no", "0")
 
 
@@ -30,12 +33,13 @@ _TYPES: Final = {name: _branches(hint) for name, hint in get_type_hints(RunReque
 async def read(fields: dict[str, str], parse: Parse) -> dict[str, Any]:
     """The request's JSON body that these fields stand for. `InvalidRequest` bad_json, invalid_field name one.
 
-    Fields the request does not have are left out, and empty ones that are no text: a form sends all it has.
+    Fields the request does not have are left out, and of those that are no text empty ones and placeholders:
+    a form sends all it has, and the published samples send ``output_config=<string>``.
     """
     found: dict[str, Any] = {}
     for name, text in fields.items():
         types = _TYPES.get(name)
-        if types is None or not (text.strip() or types == {str}):
+        if types is None or (types != {str} and (not text.strip() or _PLACEHOLDER.fullmatch(text.strip()))):
             continue
         found[name] = await _value(name, text, types, parse)
     return found

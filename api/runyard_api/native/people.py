@@ -19,6 +19,7 @@ from runyard_api.native.task_view import brief, question
 from runyard_api.native.tasks import task_id
 from runyard_api.operations import Answer, Routes
 from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.lifecycle import Status
 from runyard_common.domain.run_request import Strict
 from runyard_common.services import answer_links, answers
 from runyard_common.services.answers import Decision, Reply
@@ -88,13 +89,16 @@ async def send_message(call: Call) -> Response:
 
 
 def _received(id_: str, received: Reply) -> Response:
+    # An answered task waits for a worker, not for a limit, though it passes through `queued` on its way.
+    resumed = received.answered and received.status is Status.QUEUED
+    status = Status.PENDING if resumed else received.status
     text = (
         "Answered: the run goes on."
         if received.answered
         else "Received: the agent reads it at its next turn."
     )
     return reply(
-        {"id": received.message_id, "message_id": received.message_id, "task_id": id_, "status": received.status.value,
+        {"id": received.message_id, "message_id": received.message_id, "task_id": id_, "status": status.value,
          "answered": received.answered, "message": text}, 202,
     )  # fmt: skip
 

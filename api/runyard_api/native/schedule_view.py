@@ -51,6 +51,18 @@ class ScheduleView(schemas.Shape):
     links: dict[str, str]
 
 
+class ScheduledTask(schemas.Shape):
+    """A schedule that was asked for as a task."""
+
+    task_id: str
+    schedule_id: str
+    status: Literal["pending"]
+    message: str
+    schedule: ScheduleView
+    created_at: str
+    updated_at: str
+
+
 def schedule_json(schedule: StoredSchedule, who: Principal) -> dict[str, Any]:
     """A schedule as the native API shows it to `who`."""
     spec = schedule.spec

@@ -131,7 +131,8 @@ class Message(Shape):
 
     id: str
     task_id: str | None
-    agent_id: str | None
+    agent_id: str | None = Field(description="The agent version that runs, as in the task; null in a fork.")
+    agent_group_id: str | None = Field(description="The agent.")
     role: str
     type: str
     content: Any

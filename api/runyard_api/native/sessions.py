@@ -6,6 +6,7 @@ import hashlib
 from typing import Any, Literal
 
 from pydantic import Field
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -17,7 +18,8 @@ from runyard_api.operations import Answer, Routes
 from runyard_common.domain.errors import NotFound
 from runyard_common.domain.run_request import Strict
 from runyard_common.services import sessions as service
-from runyard_common.store import messages, sessions
+from runyard_common.store import messages, sessions, tasks
+from runyard_common.store.pages import Page, Row
 
 routes = Routes(NATIVE, "sessions")
 
@@ -113,8 +115,14 @@ async def get_session_messages(call: Call) -> Response:
     """
     given = call.query(MessageParameters)
     id_ = (await _session(call))["id"]
-    rows = await call.state.reader.one(lambda conn: messages.of_session(conn, id_, given.limit, given.before))
-    return reply({"data": [message_json(row) for row in rows], "has_more": rows.more})
+
+    def read(conn: Connection) -> tuple[Page[Row], dict[str, str]]:
+        found = messages.of_session(conn, id_, given.limit, given.before)
+        return found, tasks.versions(conn, {row["task_id"] for row in found if row["task_id"] is not None})
+
+    rows, versions = await call.state.reader.one(read)
+    lines = [message_json(row, versions.get(row["task_id"])) for row in rows]
+    return reply({"data": lines, "has_more": rows.more})
 
 
 class ForkBody(Strict):

@@ -24,15 +24,16 @@ from runyard_api.native.front import (
     page,
     when,
 )
+from runyard_api.native.schedule_view import ScheduledTask, schedule_json
 from runyard_api.native.task_view import brief, etag, poll_after_ms, whole
 from runyard_api.operations import Answer, Routes
 from runyard_api.waiting import until
 from runyard_common.domain import bounds
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.errors import InvalidRequest, NotFound
 from runyard_common.domain.ids import is_uuid
 from runyard_common.domain.lifecycle import Status
 from runyard_common.domain.tasks import Task
-from runyard_common.store import agents, events, messages, tasks
+from runyard_common.store import agents, events, messages, schedules, tasks
 from runyard_common.store.tasks import Filter
 
 routes = Routes(NATIVE, "tasks")
@@ -150,11 +151,15 @@ class TaskParameters(Parameters):
     query=TaskParameters,
     prefixes=ROOTED,
     headers=("If-None-Match",),
-    answers=[Answer(200, "The task.", schemas.Task, headers=("ETag",)), Answer(304, "It has not changed.")],
+    answers=[
+        Answer(200, "The task.", schemas.Task, headers=("ETag",)),
+        Answer(200, "The id was a schedule's, which no run has yet.", ScheduledTask),
+        Answer(304, "It has not changed."),
+    ],
     errors=(400, 404, 429),
 )
 async def get_task(call: Call) -> Response:
-    """Read a task.
+    """Read a task, or a schedule by its id, as cancelling takes it too.
 
     With ?wait=30 the answer comes when the task has ended or waits for a person, at the latest after 30
     seconds; with If-None-Match it comes as soon as the task differs from what that tag stood for.
@@ -169,11 +174,33 @@ async def get_task(call: Call) -> Response:
 
     if seconds > 0:
         call.state.open_calls.check(call.org_id)
-    seen = await until(call.state, call.org_id, task_id(call), enough, seconds)
+    try:
+        seen = await until(call.state, call.org_id, task_id(call), enough, seconds)
+    except NotFound:
+        if (scheduled := await _scheduled(call)) is None:
+            raise
+        return reply(scheduled)
     tag = etag(seen)
     if _bare(tag) in tags:
         return Response(status_code=304, headers={"etag": tag})
     return await call.reply_with([seen.task], lambda: whole(seen, call.principal), {"etag": tag})
+
+
+async def _scheduled(call: Call) -> dict[str, Any] | None:
+    """The schedule that the path's id is of, as a task; None where it is of none that the caller may see."""
+    org_id, id_ = call.org_id, task_id(call)
+    found = await call.state.reader.one(lambda conn: schedules.get(conn, org_id, id_))
+    if found is None or not call.principal.may("schedules:read"):
+        return None
+    return {
+        "task_id": id_,
+        "schedule_id": id_,
+        "status": Status.PENDING.value,
+        "message": "A schedule: cancelling it by this id deletes it.",
+        "schedule": schedule_json(found, call.principal),
+        "created_at": when(found.created_at),
+        "updated_at": when(found.updated_at),
+    }
 
 
 def _bare(tag: str) -> str:
@@ -203,7 +230,8 @@ async def get_summary(call: Call) -> Response:
             body["extracted_data"] = task.output
         return reply(body)
     said = [
-        message_json(row) for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
+        message_json(row, task.version_id)
+        for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
     ]
     answered = [line for line in _with_question(said, seen) if line["role"] == "assistant"]
     if answered:
@@ -273,17 +301,16 @@ async def get_messages(call: Call) -> Response:
     seen = await facts(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
-    lines = [message_json(row) for row in rows]
+    lines = [message_json(row, task.version_id) for row in rows]
     opened = lines if rows.more else _with_opening(task, lines)
     return reply({"data": _with_question(opened, seen), "has_more": rows.more})
 
 
-def message_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A line of a conversation."""
+def message_json(row: dict[str, Any], version_id: str | None) -> dict[str, Any]:
+    """A line of a conversation; `version_id` is the version of the agent that its task runs, as in the task itself."""
     names = (
         "id",
         "task_id",
-        "agent_id",
         "session_id",
         "seq",
         "role",
@@ -292,15 +319,17 @@ def message_json(row: dict[str, Any]) -> dict[str, Any]:
         "user_id",
         "parent_id",
     )
-    return {name: row[name] for name in names} | {"created_at": when(row["created_at"])}
+    agent = {"agent_id": version_id, "agent_group_id": row["agent_id"]}
+    return {name: row[name] for name in names} | agent | {"created_at": when(row["created_at"])}
 
 
 def _line(
     task: Task, id_: str, role: str, type_: str, content: Any, at: float, by: str | None
 ) -> dict[str, Any]:
     return {
-        "id": id_, "task_id": task.id, "agent_id": task.agent_id, "session_id": task.session_id, "seq": None,
-        "role": role, "type": type_, "content": content, "user_id": by, "parent_id": None, "created_at": when(at),
+        "id": id_, "task_id": task.id, "agent_id": task.version_id, "agent_group_id": task.agent_id,
+        "session_id": task.session_id, "seq": None, "role": role, "type": type_, "content": content, "user_id": by,
+        "parent_id": None, "created_at": when(at),
     }  # fmt: skip
 
 

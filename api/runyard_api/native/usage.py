@@ -73,8 +73,8 @@ class UsageReport(schemas.Shape):
 async def report_usage(call: Call) -> Response:
     """Sum the organisation's model usage over a time, the costliest first."""
     given = call.query(UsageParameters)
-    until = instant_of(given.until, "until") if given.until else call.state.now()
-    since = instant_of(given.since, "since") if given.since else until - _DAYS_30
+    until = instant_of(given.until, "until") if given.until is not None else call.state.now()
+    since = instant_of(given.since, "since") if given.since is not None else until - _DAYS_30
     span = usage.Span(call.org_id, since, until)
     rows, total = await call.state.reader.one(
         lambda conn: (usage.sums(conn, span, given.by, given.limit), usage.total(conn, span))

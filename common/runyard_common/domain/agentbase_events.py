@@ -89,9 +89,14 @@ def _thinking(data: Mapping[str, Any]) -> list[Body]:
     return [{"type": "agent_thinking", "content": data.get("text", "")}]
 
 
+def is_inner(data: Mapping[str, Any]) -> bool:
+    """Whether an entry of the log belongs to a step of a workflow or to the final output, and not to the answer."""
+    return "workflow" in data or "phase" in data
+
+
 def _message(data: Mapping[str, Any]) -> list[Body]:
     """What is said in a workflow's step is no answer to the user."""
-    type_ = "agent_thinking" if "workflow" in data else "agent_response"
+    type_ = "agent_thinking" if is_inner(data) else "agent_response"
     return [{"type": type_, "content": data.get("text", "")}]
 
 
@@ -109,7 +114,10 @@ def _tool_response(data: Mapping[str, Any]) -> list[Body]:
 
 
 def _turn(data: Mapping[str, Any]) -> list[Body]:
-    """A step is over: its number, what it cost, and what is left to the organisation that pays in advance."""
+    """A step is over: its number, what it cost, and what is left to the organisation that pays in advance.
+
+    Turns of inner steps are counted apart, and say what they belong to. `workflow` itself is for the steps' own ends.
+    """
     turn, cost, left = data.get("turn", 0), int(data.get("cost_micros") or 0), data.get("balance_micros")
     price = {
         "type": "agent_cost",
@@ -118,7 +126,9 @@ def _turn(data: Mapping[str, Any]) -> list[Body]:
         "deductionSuccess": left is None or left >= 0,
         "lowBalance": left is not None and left < LOW_MICROS,
     }
-    return [{"type": "agent_step", "step": str(turn), "stepNumber": turn}, price]
+    where = {name: data[name] for name in ("workflow", "step", "phase") if name in data}
+    step = {"type": "agent_step", "step": str(turn), "stepNumber": turn}
+    return [step | ({"within": where} if where else {}), price]
 
 
 def _step(data: Mapping[str, Any]) -> list[Body]:
@@ -139,9 +149,14 @@ def _handoff(data: Mapping[str, Any]) -> list[Body]:
 
 def _final_output(data: Mapping[str, Any]) -> list[Body]:
     content = data.get("content")
-    return [
-        {"type": "agent_final_output", "name": data.get("name"), "content": content, "final_output": content}
-    ]
+    broken = {"violations": data["violations"]} if "violations" in data else {}
+    made = {
+        "type": "agent_final_output",
+        "name": data.get("name"),
+        "content": content,
+        "final_output": content,
+    }
+    return [made | broken]
 
 
 def _custom(data: Mapping[str, Any]) -> list[Body]:

@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 import time
+import unicodedata
 import uuid
 from typing import NewType
 
@@ -18,6 +19,8 @@ WorkerId = NewType("WorkerId", str)
 
 _AGENT_NAME = re.compile(r"^@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$")
 
+#: Letters that are no letter and a mark.
+_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 
 _clock = threading.Lock()
 _last = 0  # milliseconds and 12-bit counter of the last id, as one number
@@ -64,6 +67,13 @@ def qualify(name: str) -> str:
 def is_agent_name(name: str) -> bool:
     """Whether `name` is a full agent name, ``@scope/name``."""
     return bool(_AGENT_NAME.match(name))
+
+
+def slug(text: str) -> str:
+    """A name as paths take it: Latin letters without their marks in lower case, digits, dots and underscores, with one
+    hyphen for anything between them. Empty where nothing is left."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    return re.sub(r"[^a-z0-9._]+", "-", bare.translate(_LETTERS)).strip("-._")
 
 
 def normalise(name: str) -> str:

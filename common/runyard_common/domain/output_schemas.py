@@ -42,16 +42,18 @@ _WRAP: Final = "result"
 class OutputContract:
     """The shape an output must have. `schema` is always an object's; `wrapped` says that it holds another value.
 
-    `guidance` is what the caller said in words; `strict` asks the provider to enforce the schema itself; with
-    `lenient` an output that still breaks the schema after its repairs is logged and taken.
+    `name` is what models call it, `title` what the caller does. `guidance` is what the caller said in words. `strict`
+    asks the provider to enforce the schema itself, or not to; None leaves that to what the schema allows. With
+    `lenient` the closest output is taken and logged if none fits the schema after its repairs.
     """
 
     schema: dict[str, Any]
     name: str = NAME
     guidance: str = ""
-    strict: bool = False
+    strict: bool | None = None
     wrapped: bool = False
     lenient: bool = False
+    title: str = NAME
 
     def violations(self, value: Any) -> list[schemas.Violation]:
         """What is wrong with the object a model answered with; empty when it fits."""
@@ -66,12 +68,16 @@ class OutputContract:
         written: dict[str, Any] = jsonschema_rs.dereference(self.schema, offline=True)
         return {key: value for key, value in written.items() if key not in ("definitions", "$defs")}
 
+    def wrap(self, value: Any) -> Any:
+        """The object that a model would have given for this output: see `unwrap`."""
+        return {_WRAP: value} if self.wrapped else value
+
     def unwrap(self, value: Any) -> Any:
         """The output as the caller's schema means it."""
         return value.get(_WRAP, value) if self.wrapped else value
 
 
-def from_schema(schema: Any, *, field: str, name: str = NAME, strict: bool = False) -> OutputContract:
+def from_schema(schema: Any, *, field: str, name: str = NAME, strict: bool | None = None) -> OutputContract:
     """The contract of a schema in any of its forms; `InvalidRequest` invalid_schema when it cannot be used."""
     if isinstance(schema, str):
         return _from_text(schema, field, name, strict)
@@ -81,7 +87,7 @@ def from_schema(schema: Any, *, field: str, name: str = NAME, strict: bool = Fal
     if not is_json_schema(schema):
         schema = of_sample(schema)
     check_output(schema, field=field)
-    return _objectified(OutputContract(schema, _identifier(name), "", strict))
+    return _objectified(OutputContract(schema, _identifier(name), "", strict, title=name))
 
 
 def check_output(schema: Any, *, field: str) -> None:
@@ -154,15 +160,14 @@ def instructions_of(config: Any) -> str:
 
 
 def from_final_output(wanted: Any, *, field: str = "final_output") -> OutputContract | None:
-    """agentbase's ``{name, schema, strict?}``."""
+    """agentbase's ``{name, schema, strict?}``; without `strict` the schema is a guide."""
     if wanted is None:
         return None
     if not isinstance(wanted, dict) or "schema" not in wanted:
         raise InvalidRequest("final_output needs a schema.", code="invalid_schema", field=f"{field}.schema")
-    name = str(wanted.get("name") or NAME)
-    return from_schema(
-        wanted["schema"], field=f"{field}.schema", name=name, strict=bool(wanted.get("strict"))
-    )
+    name, strict = str(wanted.get("name") or NAME), wanted.get("strict") is True
+    contract = from_schema(wanted["schema"], field=f"{field}.schema", name=name, strict=strict)
+    return replace(contract, lenient=not strict)
 
 
 def is_json_schema(value: dict[str, Any]) -> bool:
@@ -199,7 +204,7 @@ def of_sample(sample: Any) -> dict[str, Any]:
     return {}
 
 
-def _from_text(text: str, field: str, name: str, strict: bool) -> OutputContract:
+def _from_text(text: str, field: str, name: str, strict: bool | None) -> OutputContract:
     if text.strip()[:1] in ("{", "["):
         value = _json(text, field)
         _refuse_deep(value, field)
@@ -209,7 +214,7 @@ def _from_text(text: str, field: str, name: str, strict: bool) -> OutputContract
         raise InvalidRequest("The schema is empty.", code="invalid_schema", field=field)
     # Prose binds to an object; its words go to the model.
     schema = {"type": "object", "minProperties": 1}
-    return OutputContract(schema, _identifier(name), f"The output's shape: {text.strip()}", strict=False)
+    return OutputContract(schema, _identifier(name), f"The output's shape: {text.strip()}", False, title=name)
 
 
 def _json(text: str, field: str) -> Any:

@@ -62,6 +62,12 @@ class BearerAuth(Strict):
     token: str = Field(min_length=1, max_length=8192)
 
 
+class NoAuth(Strict):
+    """The MCP server wants no credentials."""
+
+    type: Literal["none"]
+
+
 class OAuthToken(Strict):
     """An OAuth access token."""
 
@@ -80,7 +86,7 @@ class McpServer(Strict):
 
     server_name: Name = Field(alias="serverName")
     server_url: str = Field(alias="serverUrl", max_length=2048)
-    auth: Annotated[BearerAuth | OAuth, Field(discriminator="type")] | None = None
+    auth: Annotated[BearerAuth | OAuth | NoAuth, Field(discriminator="type")] | None = None
 
 
 class RetryPolicy(Strict):

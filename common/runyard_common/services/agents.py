@@ -97,7 +97,7 @@ def _find(conn: Connection, org_id: str, name: str) -> tuple[dict[str, Any] | No
         version = agents.version(conn, name)
         return (agents.get(conn, org_id, version["agent_id"]), version) if version else (None, None)
     if name.startswith("@"):
-        return agents.by_name(conn, org_id, name), None
+        return agents.named(conn, org_id, name), None
     return agents.by_name(conn, org_id, ids.qualify(name)) or agents.by_slug(
         conn, org_id, ids.normalise(name)
     ), None

@@ -5,7 +5,7 @@ What a name resolves to, and whether a server listens there, is judged at each q
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sqlalchemy.engine import URL, make_url
@@ -23,8 +23,13 @@ _PORTS: Final = {"postgresql": 5432, "postgres": 5432, "mysql": 3306, "mariadb":
 _FILES: Final = "sqlite"
 
 
-def check_connection(connection: str | None, policy: OutboundPolicy | None = None) -> None:
-    """Refuse what no query could reach: `InvalidRequest` invalid_datastore, `UrlRefused` for what `policy` refuses."""
+def check_connection(
+    connection: str | None, policy: OutboundPolicy | None = None, folder: Path | None = None
+) -> None:
+    """Refuse what no query could reach: `InvalidRequest` invalid_datastore, `UrlRefused` for what `policy` refuses.
+
+    `folder` is where the organisation's SQLite files lie; without it they may be put there later.
+    """
     if not connection:
         raise _invalid("A database needs a connection string")
     try:
@@ -32,7 +37,7 @@ def check_connection(connection: str | None, policy: OutboundPolicy | None = Non
     except (ArgumentError, ValueError):
         raise _invalid("The connection string cannot be read") from None
     if url.drivername == _FILES:
-        _check_file(url)
+        _check_file(url, folder)
         return
     if url.drivername not in _PORTS:
         raise _invalid(f"The scheme {url.drivername[:40]!r} is not supported")
@@ -63,12 +68,19 @@ def _check_server(url: URL, policy: OutboundPolicy | None) -> None:
         check_address(target.address, target, policy, field=FIELD)
 
 
-def _check_file(url: URL) -> None:
-    """A SQLite file has a name inside its organisation's folder. It may be put there later."""
+def _check_file(url: URL, folder: Path | None) -> None:
+    """A SQLite file has a name inside its organisation's folder."""
     name = url.database or ""
     path = PurePosixPath(name)
     if url.host or not name.strip("./") or name == ":memory:" or path.is_absolute() or ".." in path.parts:
         raise _invalid("A SQLite datastore names a file in its organisation's folder, as sqlite:///sales.db")
+    if folder is not None and not (folder / path).is_file():
+        raise InvalidRequest(
+            f"There is no file {name[:255]!r} in the organisation's folder of SQLite datastores, datastores/ and the "
+            "organisation's id in the server's home. Put it there first.",
+            code="invalid_datastore",
+            field=FIELD,
+        )
 
 
 def _invalid(what: str) -> InvalidRequest:

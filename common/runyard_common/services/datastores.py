@@ -79,10 +79,11 @@ def create(
     meta: Mapping[str, Any] | None = None,
     by: str | None = None,
     policy: OutboundPolicy | None = None,
+    home: Path | None = None,
 ) -> dict[str, Any]:
     """Create a datastore; {id, name, type, created_at}. `connection` is a database's connection string.
 
-    `meta` is further metadata, of which only the names are kept readable.
+    `meta` is further metadata, of which only the names are kept readable. With `home` a SQLite file must be there.
 
     Errors: `InvalidRequest` invalid_datastore; `UrlRefused` for a server that `policy` keeps out of reach.
     """
@@ -92,7 +93,7 @@ def create(
         raise _invalid("The type is database or documents.", "type")
     sealed = None
     if type_ == "database":
-        check_connection(connection, policy)
+        check_connection(connection, policy, folder(home, org_id) if home is not None else None)
         sealed = sealer.seal(connection)
     row: dict[str, Any] = {
         "id": ids.token("ds_"),

@@ -6,8 +6,6 @@ in place; what is published is immutable, so changing a published agent begins i
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -137,19 +135,18 @@ def find(tx: Tx, org_id: str, name: str) -> str:
 
 
 def full_name(name: str) -> str:
-    """The full name for a name people gave: itself where it is one, else its letters and digits.
+    """The full name for a name people gave, fit for paths: lower case, with hyphens between its words.
 
     Error: `InvalidRequest` invalid_name for a name nothing is left of.
     """
     full = ids.qualify(name.strip())
-    if ids.is_agent_name(full):
-        return full
-    plain = unicodedata.normalize("NFKD", name.rpartition("/")[2]).encode("ascii", "ignore").decode()
-    kept = re.sub(r"[^A-Za-z0-9._ -]+", "-", plain).strip("-._ ")[:_LONGEST_NAME]
-    full = ids.qualify(kept)
-    if not kept or not ids.is_agent_name(full):
+    scope, _, base = (
+        full.partition("/") if ids.is_agent_name(full) else ("@default", "", name.rpartition("/")[2])
+    )
+    kept = ids.slug(base)[:_LONGEST_NAME].strip("-._")
+    if not kept:
         raise InvalidRequest("A name needs letters or digits.", code="invalid_name", field="name")
-    return full
+    return f"{scope}/{kept}"
 
 
 def _rename(tx: Tx, org_id: str, row: dict[str, Any], name: str) -> str:
@@ -169,7 +166,7 @@ def _taken(tx: Tx, org_id: str, full: str) -> bool:
 
 def _untitled(tx: Tx, org_id: str) -> str:
     number = 1
-    while _taken(tx, org_id, ids.qualify(f"Untitled Agent {number}")):
+    while _taken(tx, org_id, full_name(f"Untitled Agent {number}")):
         number += 1
     return f"Untitled Agent {number}"
 

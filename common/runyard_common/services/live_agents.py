@@ -36,7 +36,8 @@ def create(
     """
     slug = normalised(name)
     _refuse_taken(tx, org_id, slug)
-    document = {"name": ids.qualify(slug), "version": "1.0.0", "display_name": name.strip(), **values}
+    own = {"name": ids.qualify(slug), "version": "1.0.0", "display_name": name.strip()}
+    document = {**values, **own}
     record = publishing.publish(tx, org_id, manifests.parse(document), by, rules=rules)
     identity.audit(tx, org_id, by, "agent.create", record.agent["id"], {"name": record.agent["name"]})
     return record

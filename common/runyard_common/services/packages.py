@@ -41,7 +41,7 @@ def live(conn: Connection, org_id: str, name: str) -> AgentRecord:
 
     Error: `NotFound` agent_not_found.
     """
-    agent = agents.by_name(conn, org_id, name)
+    agent = agents.named(conn, org_id, name)
     if agent is None:
         raise NotFound(f"There is no agent {name!r}.", code="agent_not_found", field="name")
     draft = draft_of(conn, agent["id"])
@@ -113,7 +113,7 @@ def delete(tx: Tx, org_id: str, name: str, actor: str) -> None:
     """Delete an agent with its versions. Errors: `NotFound`, `Forbidden`, `Conflict` agent_in_use."""
     record = _own(tx, org_id, name)
     drafts.remove(tx, org_id, record.version["id"])
-    identity.audit(tx, org_id, actor, "package.delete", record.agent["id"], {"name": name})
+    identity.audit(tx, org_id, actor, "package.delete", record.agent["id"], {"name": record.ref.name})
 
 
 def versions(conn: Connection, org_id: str, name: str) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.errors import Conflict, InvalidRequest
 from runyard_common.domain.ids import is_uuid
 from runyard_common.domain.lifecycle import Status
 from runyard_common.domain.tasks import Task
@@ -27,15 +27,15 @@ class Conversation:
     waiting: Task | None
 
 
-def find(conn: Connection, asked: Sequence[tuple[str, str]]) -> list[Conversation | None]:
-    """For each (organisation, session id or name) its conversation. A batch for `Reader.call`."""
-    return [_find(conn, org_id, name) for org_id, name in asked]
+def find(conn: Connection, asked: Sequence[tuple[str, str, str]]) -> list[Conversation | None]:
+    """For each (organisation, session id or name, its scope) its conversation. A batch for `Reader.call`."""
+    return [_find(conn, org_id, name, scope) for org_id, name, scope in asked]
 
 
-def _find(conn: Connection, org_id: str, name: str) -> Conversation | None:
+def _find(conn: Connection, org_id: str, name: str, scope: str) -> Conversation | None:
     session = sessions.get(conn, org_id, name) if is_uuid(name) else None
-    if session is None or session["scope"]:
-        session = sessions.find(conn, org_id, name)
+    if session is None or session["scope"] != scope:
+        session = sessions.find(conn, org_id, name, scope)
     if session is None:
         return None
     wanted = Filter(session_id=session["id"], statuses=(Status.WAITING_FOR_INPUT,))
@@ -45,10 +45,10 @@ def _find(conn: Connection, org_id: str, name: str) -> Conversation | None:
 def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str) -> None:
     """Answer the question a task waits with: with the text, or with the JSON that it is.
 
-    Errors: those of `answers.say`.
+    Errors: those of `answers.say`, and `Conflict` already_answered where another message was the answer.
     """
     try:
-        answers.say(tx, org_id, task_id, text, by)
+        reply = answers.say(tx, org_id, task_id, text, by)
     except InvalidRequest:
         try:
             value = json.loads(text)
@@ -56,4 +56,6 @@ def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str) -> None:
             value = text
         if value == text:
             raise
-        answers.say(tx, org_id, task_id, value, by)
+        reply = answers.say(tx, org_id, task_id, value, by)
+    if not reply.answered:
+        raise Conflict("This question was answered already.", code="already_answered")

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from runyard_common.domain import credentials, output_schemas, schemas, tool_access
+from runyard_common.domain import credentials, deadlines, output_schemas, schemas, tool_access
 from runyard_common.domain.admission import Strategy
 from runyard_common.domain.credentials import SEALED
 from runyard_common.domain.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
 from runyard_common.domain.ids import is_uuid, uuid7
 from runyard_common.domain.json_text import JsonText
-from runyard_common.domain.run_request import LONGEST_WAIT, RunRequest, options_of
+from runyard_common.domain.run_request import RunRequest, options_of
 from runyard_common.domain.sealing import Sealer
 from runyard_common.domain.specs import Accepted, CallbackTo, RunSpec
 from runyard_common.domain.stored_schedule import StoredSchedule
 from runyard_common.domain.tool_access import NOT_OPENED, PublicTools
 from runyard_common.outbound import OutboundPolicy, check_headers, check_url
-from runyard_common.services import caps, scheduling, submissions, tools
+from runyard_common.services import caps, run_options, scheduling, submissions, tools
 from runyard_common.services.agents import AgentRecord
 from runyard_common.services.manifests import PublishRules
 from runyard_common.services.model_choice import ModelChoice
+from runyard_common.services.run_options import NONE, Knowledge
 from runyard_common.services.scheduling import NewSchedule
 from runyard_common.settings import Settings
 from runyard_common.store import identity, sessions
@@ -98,6 +98,7 @@ class Prepared:
     session: SessionWish | None = None
     schedules: tuple[NewSchedule, ...] = ()
     tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
+    knowledge: Knowledge = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +123,17 @@ def prepare(
     """Judge a request and make of it what `submit` stores. `now` is in epoch seconds.
 
     `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
-    agent_inactive; `InvalidRequest` missing_input, invalid_input, invalid_schema, schema_too_large, invalid_deadline,
+    agent_inactive; those of `run_options.check`;
+    `InvalidRequest` missing_input, invalid_input, invalid_schema, schema_too_large, invalid_deadline,
     unknown_model, model_key_missing, url_refused, header_refused; `ScheduleError` for the schedules it brings.
     """
     if not agent.is_active:
         raise Forbidden(f"The agent {agent.ref.name} is not active.", code="agent_inactive", field="agent")
     manifest = agent.manifest
     check_input(request, manifest, bool(files))
-    options, secrets = _split(options_of(request), rules.policy)
+    asked = options_of(request)
+    knowledge = run_options.check(asked, manifest) if agent.kind == "declared" else NONE
+    options, secrets = _split(asked, rules.policy)
     spec = RunSpec(
         task_id=task_id or uuid7(),
         org_id=caller.org_id,
@@ -143,7 +147,7 @@ def prepare(
         model=rules.models.of(manifest, options) if agent.kind == "declared" else None,
         priority=request.priority,
         ttl_s=request.ttl,
-        deadline_at=_date(request.deadline, now),
+        deadline_at=deadlines.of_date(request.deadline, now),
         deadline_s=None if isinstance(request.deadline, str) else request.deadline,
         secrets=rules.sealer.seal(secrets) if secrets else None,
         callback=callback_of(request, rules.sealer),
@@ -152,7 +156,8 @@ def prepare(
     )
     spec = replace(spec, input_text=JsonText(columns.dump(spec.input)))
     schedules = scheduling.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
-    return Prepared(spec, _wish(request, caller), schedules, _tools(request, agent, caller.org_id, rules))
+    tools_ = _tools(request, agent, caller.org_id, rules)
+    return Prepared(spec, _wish(request, caller), schedules, tools_, knowledge)
 
 
 def _tools(request: RunRequest, agent: AgentRecord, org_id: str, rules: RunRules) -> tuple[str, ...]:
@@ -168,14 +173,16 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     """Store these runs, finding or making their conversations. A group-commit batch function.
 
     Errors: `InvalidRequest` invalid_deadline, `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules,
-    too_many_sessions, `Forbidden` tool_not_open, and those of `submissions.submit`.
+    too_many_sessions, `Forbidden` tool_not_open, `InvalidRequest` datastore_not_found, and those of
+    `submissions.submit`.
     """
     refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
     refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
-    late = [_refuse_date(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
+    late = [deadlines.refusal(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
     refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
     refused |= _closed_tools(tx.conn, runs)
+    refused |= _without_datastores(tx.conn, runs)
     specs: list[RunSpec] = []
     places: list[int] = []
     answers: list[Submitted | RunyardError | None] = []
@@ -200,8 +207,10 @@ def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
         raise PaymentRequired
     if (closed := _closed_tools(tx.conn, [run])) != {}:
         raise closed[0]
+    if (missing := _without_datastores(tx.conn, [run])) != {}:
+        raise missing[0]
     spec = run.spec
-    if (late := _refuse_date(spec.deadline_at, tx.now)) is not None:
+    if (late := deadlines.refusal(spec.deadline_at, tx.now)) is not None:
         raise late
     if run.session is not None:
         known = _known_session(tx.conn, spec.org_id, run.session)
@@ -227,6 +236,12 @@ def _closed_tools(conn: Connection, runs: Sequence[Prepared]) -> dict[int, Runya
         except Forbidden as closed:
             found[index] = closed
     return found
+
+
+def _without_datastores(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs whose datastores are not there, and why."""
+    found = {i: run_options.refusal(conn, run.spec.org_id, run.knowledge) for i, run in enumerate(runs)}
+    return {i: refusal for i, refusal in found.items() if refusal is not None}
 
 
 def _beyond_sessions(tx: Tx, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
@@ -394,36 +409,3 @@ def title_of(text: str | None) -> str | None:
     if line is None or len(line) <= _LONGEST_TITLE:
         return line
     return line[: _LONGEST_TITLE - 1].rstrip() + "…"
-
-
-def _date(deadline: str | float | None, now: float) -> float | None:
-    """A deadline that is a date, in epoch seconds; one in seconds counts from when the run is stored.
-
-    Error: `InvalidRequest` invalid_deadline for a date that is unreadable, past or far.
-    """
-    if not isinstance(deadline, str):
-        return None
-    at = _instant(deadline)
-    if (refusal := _refuse_date(at, now)) is not None:
-        raise refusal
-    return at
-
-
-def _refuse_date(at: float | None, now: float) -> InvalidRequest | None:
-    if at is None or now < at <= now + LONGEST_WAIT:
-        return None
-    return InvalidRequest(
-        "deadline must lie in the future, by 30 days at most.", code="invalid_deadline", field="deadline"
-    )
-
-
-def _instant(text: str) -> float:
-    try:
-        parsed = datetime.fromisoformat(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise InvalidRequest(
-            "deadline is neither an RFC 3339 date-time (2026-01-31T12:00:00Z) nor a number of seconds.",
-            code="invalid_deadline",
-            field="deadline",
-        ) from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
-from runyard_common.store import pages
+from runyard_common.store import agents, pages
 from runyard_common.store.pages import Page, Row
 from runyard_common.store.tables.query import Agent, AgentVersion
 
@@ -34,7 +34,7 @@ def page(
     if before is not None:
         query = query.where(AgentVersion.id < before)
     if name:
-        query = query.where(Agent.name.icontains(name, autoescape=True))
+        query = query.where(agents.called(name))
     return pages.bounded_rows(conn, query.order_by(AgentVersion.id.desc()).limit(limit), "id", _WIDE)
 
 

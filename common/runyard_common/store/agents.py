@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from runyard_common.domain import ids
 from runyard_common.store import advisory, pages
 from runyard_common.store.pages import Page
 from runyard_common.store.tables.columns import dump
@@ -42,12 +43,34 @@ def by_name(conn: Connection, org_id: str, name: str) -> Row | None:
     return _one(conn, query.limit(1))
 
 
+def named(conn: Connection, org_id: str, name: str) -> Row | None:
+    """One agent by ``@scope/name``: the one of this very name, else one of the scope whose normalised name it is, for
+    callers whose names have hyphens where ours have underscores or capitals."""
+    found = by_name(conn, org_id, name)
+    scope, slash, _ = name.partition("/")
+    if found is not None or not slash:
+        return found
+    query = select(*_AGENT).where(
+        Agent.slug == ids.normalise(name),
+        Agent.name.startswith(f"{scope}/", autoescape=True),
+        _visible(org_id),
+    )
+    return _one(conn, query.order_by(Agent.org_id != org_id, Agent.id).limit(1))
+
+
 def by_slug(conn: Connection, org_id: str, slug: str) -> Row | None:
     """One agent by its normalised name; own before shared, then the oldest."""
     query = (
         select(*_AGENT).where(Agent.slug == slug, _visible(org_id)).order_by(Agent.org_id != org_id, Agent.id)
     )
     return _one(conn, query.limit(1))
+
+
+def called(part: str) -> Any:
+    """The condition that an agent's name contains this, written as people name agents or as full names are."""
+    slug = ids.slug(part)
+    found = Agent.name.icontains(part, autoescape=True)
+    return or_(found, Agent.name.icontains(slug, autoescape=True)) if slug else found
 
 
 def _visible(org_id: str) -> Any:
@@ -67,7 +90,7 @@ def page(
     if before is not None:
         query = query.where(Agent.id < before)
     if name:
-        query = query.where(Agent.name.icontains(name, autoescape=True))
+        query = query.where(called(name))
     if not include_inactive:
         query = query.where(Agent.is_active.is_(True))
     return [dict(row._mapping) for row in conn.execute(query.order_by(Agent.id.desc()).limit(limit))]

@@ -16,6 +16,7 @@ from runyard_common.store.transitions import Head
 
 _COLUMNS = Message.__table__.c
 _MOST_COPIED = 10_000
+_HANDOFF = "handoff"
 
 
 def append_lines(tx: Tx, kept: Sequence[tuple[Head, Sequence[dict[str, Any]]]]) -> None:
@@ -73,6 +74,18 @@ def say(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, type_: str 
     row = _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line)
     insert_rows(tx, [row])
     return str(row["id"])
+
+
+def handoff_line(from_: str, to: str) -> dict[str, Any]:
+    """The line of a conversation that moves to another agent."""
+    return {"role": "assistant", "type": _HANDOFF, "content": {"from": from_, "to": to}}
+
+
+def holder(conn: Connection, session_id: str) -> str | None:
+    """The agent that a session's conversation was handed to last, if it was to any."""
+    query = select(Message.content).where(Message.session_id == session_id, Message.type == _HANDOFF)
+    found = conn.execute(query.order_by(Message.seq.desc()).limit(1)).scalar()
+    return str(found["to"]) if found else None
 
 
 def take_unread(tx: Tx, task_id: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -42,6 +42,7 @@ _TEXTS: dict[str, ColumnElement[Any]] = {
     for name in ("input", "output")
 }
 _COLUMNS: list[Any] = [_TEXTS[f.name] if f.name in _TEXTS else getattr(_T, f.name) for f in fields(Task)]
+_MOST_IDS = 500
 #: How far the clock that made an id may be from the database's, in seconds.
 _CLOCKS_APART = 3_600.0
 _LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
@@ -129,6 +130,16 @@ class Place:
 
 
 _PLACES = select(_T.id, _T.org_id, _T.status, _T.last_seq).where(_T.id.in_(bindparam("ids", expanding=True)))
+
+
+def versions(conn: Connection, task_ids: Collection[str]) -> dict[str, str]:
+    """The versions of their agents that these tasks run, by task."""
+    found: dict[str, str] = {}
+    ids = list(task_ids)
+    for start in range(0, len(ids), _MOST_IDS):
+        query = select(_T.id, _T.version_id).where(_T.id.in_(ids[start : start + _MOST_IDS]))
+        found |= {row.id: row.version_id for row in conn.execute(query)}
+    return found
 
 
 def places(conn: Connection, task_ids: Iterable[str]) -> dict[str, Place]:

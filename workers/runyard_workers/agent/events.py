@@ -71,9 +71,10 @@ def output_invalid(turn: int, violations: list[dict[str, str]], repair: int) -> 
     return "output_invalid", {"turn": turn, "violations": violations, "repair": repair}
 
 
-def final_output(name: str, content: Any) -> Event:
-    """The structured output taken from the whole conversation."""
-    return "final_output", {"name": name, "content": content}
+def final_output(name: str, content: Any, violations: list[dict[str, str]] | None = None) -> Event:
+    """The structured output taken from the whole conversation, with what breaks its schema, if anything."""
+    broken = {"violations": violations} if violations else {}
+    return "final_output", {"name": name, "content": content, **broken}
 
 
 def mcp_server(name: str, state: str, **more: Any) -> Event:

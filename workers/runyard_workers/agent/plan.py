@@ -185,7 +185,7 @@ def _output(manifest: Mapping[str, Any], config: dict[str, Any], output_config: 
     schema = declared.get("schema") if isinstance(declared, dict) else None
     if not schema:
         return None
-    return output_schemas.from_schema(schema, field="output.schema", strict=bool(declared.get("strict")))
+    return output_schemas.from_schema(schema, field="output.schema", strict=declared.get("strict"))
 
 
 def _queries(given: list[Any]) -> tuple[Query, ...]:

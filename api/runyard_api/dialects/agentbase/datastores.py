@@ -79,7 +79,7 @@ class AgentbaseDocument(BaseModel):
 )
 async def create_datastore(call: Call) -> Response:
     """Make a datastore: documents to search, or a database to query."""
-    given = await call.json(AgentbaseDatastoreBody)
+    given = await call.json(AgentbaseDatastoreBody, untyped=True)
     extra = given.metadata.model_dump() if given.metadata else {}
     connection = extra.pop("connectionString", None)
     made = await call.state.write(
@@ -92,6 +92,7 @@ async def create_datastore(call: Call) -> Response:
         extra or None,
         call.principal.actor,
         call.state.rules.policy,
+        call.state.settings.home,
     )
     started(call)
     return reply(

@@ -14,6 +14,7 @@ from runyard_api.dialects.agentbase.stream import Telling
 from runyard_api.dialects.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
 from runyard_api.operations import Answer
 from runyard_api.submission import Run, Wish, submit
+from runyard_common.domain import agentbase_events as words
 from runyard_common.domain.errors import Conflict, NotFound
 from runyard_common.domain.tasks import Task
 from runyard_common.services import default_agent, replies
@@ -40,7 +41,11 @@ _SESSION = "agent_session_"
             sse.described("A JSON object with `type`, `session` and `task_id`."),
             "text/event-stream",
         ),
-        Answer(200, "With background: the run is stored.", AgentbaseAccepted),
+        Answer(
+            200,
+            "With background: the run is stored. To callers that accept text/event-stream, one event that holds this.",
+            AgentbaseAccepted,
+        ),
     ],
     errors=(404, 408, 409, 413, 415, 422, 429),
 )
@@ -49,10 +54,11 @@ async def run_agent(call: Call) -> Response:
 
     The stream holds unnamed events, one JSON object each, from agent_started to agent_completed or agent_error.
     A client that leaves does not stop the run. With background the answer is JSON at once, and events go to
-    the callback. A message to a session whose agent waits for an answer is that answer.
+    the callback; a caller that accepts text/event-stream alone gets that answer as the only event of a stream.
+    A message to a session whose agent waits for an answer is that answer.
     """
     given = call.query(AgentbaseParameters)
-    body = await call.json(AgentbaseRunBody)
+    body = await call.json(AgentbaseRunBody, untyped=True)
     if not body.background:
         call.state.open_calls.check(call.org_id)
     conversation = await find_conversation(call, given.session) if given.session else None
@@ -68,7 +74,7 @@ async def run_agent(call: Call) -> Response:
 
 async def find_conversation(call: Call, session: str) -> Conversation:
     """The conversation of this id or name; `NotFound` SESSION_NOT_FOUND."""
-    found = await call.state.reader.call(replies.find, (call.org_id, session))
+    found = await call.state.reader.call(replies.find, (call.org_id, session, ""))
     if found is None:
         raise NotFound("There is no such session.", code="SESSION_NOT_FOUND", field="session")
     return found
@@ -100,20 +106,32 @@ async def _default(call: Call) -> AgentRecord:
     return await state.agents.find(call.org_id, default_agent.NAME)
 
 
+def _accepted(call: Call, run: Run) -> Response:
+    """The answer to a background call. The published clients read event streams and nothing else: one of JSON is an
+    iteration without any event to them."""
+    accepted = {
+        "taskId": run.task_id,
+        "task_id": run.task_id,
+        "status": "queued",
+        "session": run.session_id,
+        "schedules": run.schedules,
+    }
+    if not call.accepts("text/event-stream") or call.accepts("application/json"):
+        return reply(accepted)
+    event = words.body_of({"type": "agent_started"} | accepted, run.task_id, run.session_id)
+    return Response(
+        f"data: {event}\n\n",
+        media_type="text/event-stream",
+        headers={"cache-control": "no-cache, no-transform"},
+    )
+
+
 def _respond(call: Call, body: AgentbaseRunBody, run: Run, after: int = 0) -> Response:
     """The answer to a call whose run is stored; from here on nobody is to repeat it."""
     started(call)
     told(call)["x-task-id"] = run.task_id
     if body.background:
-        return reply(
-            {
-                "taskId": run.task_id,
-                "task_id": run.task_id,
-                "status": "queued",
-                "session": run.session_id,
-                "schedules": run.schedules,
-            }
-        )
+        return _accepted(call, run)
     opening: dict[str, Any] = {"type": "agent_started"}
     if run.schedules:
         opening["schedules"] = run.schedules

@@ -35,6 +35,7 @@ class Telling:
     _steps: Steps = field(default_factory=Steps)
     _said: bool = False
     _final: bool = False
+    _number: int = 0
 
     async def frames(self, opening: Body, after: int) -> AsyncIterator[bytes]:
         """The frames from the log's entry after number `after` on, behind the opening one."""
@@ -61,17 +62,24 @@ class Telling:
         return self._steps.ordered(type_, data, self._of_log(type_, data))
 
     def _of_log(self, type_: str, data: dict[str, Any]) -> list[Body]:
-        is_aside = "workflow" in data  # what is said in a step of a workflow
+        is_aside = words.is_inner(data)
         self._said |= type_ == "message" and not is_aside
         self._final |= type_ == "final_output"
         if self.streaming and not is_aside:
             self._speech.close(data.get("turn", 0))
             if type_ in ("message", "thinking"):
                 return self._speech.whole(type_, data)
-        made = words.of_log(type_, data)
+        made = [self._numbered(event) for event in words.of_log(type_, data)]
         if self.streaming and type_ == "tool_call":
             return [{"type": "agent_tool_use_start"}, *made]
         return made
+
+    def _numbered(self, event: Body) -> Body:
+        """A step's event with a number that no other has in this stream: inner steps are counted apart in the log."""
+        if "stepNumber" not in event:
+            return event
+        self._number = max(self._number + 1, event["stepNumber"])
+        return event | {"step": str(self._number), "stepNumber": self._number}
 
     async def _of_change(self, event: Event, item: dict[str, Any], data: dict[str, Any]) -> list[Body]:
         happening = Happening("", event.value, event.value, item["seq"], item["at"], data)
@@ -87,7 +95,7 @@ class Telling:
         made = words.of_change(event, happening, task, spoken)
         if self.streaming and made[0]["type"] == "agent_response":
             made = [*self._speech.whole("message", {"text": made[0]["content"]}), *made[1:]]
-        return [*self._steps.close(), *made]
+        return [*self._steps.close(ended=True), *made]
 
     def _asked(self, happening: Happening) -> list[Body]:
         """The agent has a question: this is all until the session's next message answers it."""

@@ -75,12 +75,20 @@ class AgentbaseOAuth(native.OAuth):
     oauth: AgentbaseOAuthToken
 
 
+class AgentbaseNoAuth(native.NoAuth):
+    """The MCP server wants no credentials."""
+
+    model_config = _OPEN
+
+
 class AgentbaseMcpServer(native.McpServer):
     """An MCP server whose tools the agent may use."""
 
     model_config = _OPEN
 
-    auth: One[Annotated[AgentbaseBearerAuth | AgentbaseOAuth, Field(discriminator="type")]] = None
+    auth: One[
+        Annotated[AgentbaseBearerAuth | AgentbaseOAuth | AgentbaseNoAuth, Field(discriminator="type")]
+    ] = None
 
 
 class AgentbaseRetryPolicy(native.RetryPolicy):

@@ -8,12 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from runyard_common.domain import schemas
 from runyard_common.domain.errors import InvalidRequest
+from runyard_common.domain.run_request import MOST_METADATA_BYTES
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 #: Characters of a number in a text.
 _LONGEST_NUMBER: Final = 400
+#: Bytes of a run's configuration as JSON, which is kept in its metadata.
+_LARGEST_CONFIG: Final = MOST_METADATA_BYTES - 100
 _TYPES: Final = {
     "string": str, "integer": int, "number": int | float, "boolean": bool, "object": dict, "array": list,
     "null": type(None),
@@ -111,6 +116,29 @@ def judged(value: Any, manifest: Mapping[str, Any]) -> dict[str, Any]:
             errors=listed,
         )
     return dict(coerced)
+
+
+def configuration(value: Any, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request's `config` gives of the agent's config.schema, coerced; `InvalidRequest` names what does not fit.
+
+    A known client sends `config` to every agent: what the schema does not have is ignored.
+    """
+    schema = (manifest.get("config") or {}).get("schema")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(value, dict) or not isinstance(properties, dict):
+        return {}
+    known = {name: coerce(item, properties[name]) for name, item in value.items() if name in properties}
+    if len(orjson.dumps(known)) > _LARGEST_CONFIG:
+        raise _bad("config", f"config has more than {_LARGEST_CONFIG:,} bytes.")
+    found = schemas.violations(known, {"properties": properties})
+    if found:
+        raise _bad(f"config.{_path(found[0].field)}", f"{_path(found[0].field)}: {found[0].message}")
+    return known
+
+
+def configured(manifest: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with a run's configuration in it."""
+    return {**manifest, "config": {**config, **(manifest.get("config") or {})}}
 
 
 def _path(field: str) -> str:

@@ -53,6 +53,9 @@ class RunBody(BaseModel):
 
     input: dict[str, Any] | None = Field(None, description="Checked against the agent's input schema.")
     modelId: str | None = Field(None, max_length=128, description="provider:name; beats the agent's.")  # noqa: N815
+    config: dict[str, Any] | None = Field(
+        None, description="Values of the agent's config.schema, for this run; any others are ignored."
+    )
     proxyId: str | None = Field(None, max_length=128, description="Accepted; this server has no proxies.")  # noqa: N815
 
 
@@ -87,6 +90,7 @@ async def start_run(call: Call) -> Response:
     if version is not None:
         agent = await call.state.reader.one(lambda conn: packages.chosen(conn, call.org_id, name, version))
     model: str | None = None
+    config: dict[str, Any] = {}
     files: list[dict[str, Any]] = []
     if bodies.media_type(call.headers) == "multipart/form-data":
         args, files = await form.read(call, agent.manifest)
@@ -95,9 +99,11 @@ async def start_run(call: Call) -> Response:
         given = await _lenient(call)
         args = await call.apart(inputs.judged, given.get("input"), agent.manifest)
         model = _model_id(given)
-    readiness.check(agent.kind, agent.manifest)
+        config = inputs.configuration(given.get("config"), agent.manifest)
+    readiness.check(agent.kind, inputs.configured(agent.manifest, config))
     _check_model(call, agent, model)
-    prepared = await call.apart(_prepared, call, agent, RunRequest(args=args, model=model), files)
+    request = RunRequest(args=args, model=model, metadata={"config": config} if config else None)
+    prepared = await call.apart(_prepared, call, agent, request, files)
     return reply({"runId": await _store(call, prepared)})
 
 

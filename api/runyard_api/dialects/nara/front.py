@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -11,6 +13,9 @@ from runyard_api.call import Call, reply
 from runyard_api.operations import Front, by_bearer_or_cookie
 from runyard_common.domain.errors import Forbidden, RunyardError
 from runyard_common.domain.roles import Role
+
+#: What this contract calls what other fronts call otherwise.
+_FIELDS: Final = {"agent": "agentName"}
 
 
 class NaraFailure(BaseModel):
@@ -38,7 +43,7 @@ def render(_call: Call, error: RunyardError) -> Response:
     """An error as nara's clients read it."""
     body = {"success": False, "error": error.message, "code": error.code}
     if error.field is not None:
-        body["field"] = error.field
+        body["field"] = _FIELDS.get(error.field, error.field)
     if "errors" in error.details:
         body["errors"] = error.details["errors"]
     if "task_id" in error.details:

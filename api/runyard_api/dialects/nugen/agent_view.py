@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from runyard_api.dialects.nugen.models import name_of
 from runyard_common.domain.payloads import when
+from runyard_common.services.model_choice import model_name
 from runyard_common.settings import Settings
 from runyard_common.store.agent_usage import AgentUsage
 
@@ -48,7 +49,7 @@ def agent_json(row: dict[str, Any], used: AgentUsage, settings: Settings) -> dic
     """An agent row with its `manifest`."""
     manifest = row["manifest"] or {}
     config = manifest.get("config") or {}
-    model = manifest.get("model") or config.get("model") or _default(row["kind"], settings)
+    model = "python" if row["kind"] == "python" else model_name(settings, manifest, {}) or ""
     temperature = manifest.get("temperature", config.get("temperature"))
     return {
         "id": row["id"],
@@ -72,7 +73,3 @@ def agent_json(row: dict[str, Any], used: AgentUsage, settings: Settings) -> dic
         "temperature": TEMPERATURE if temperature is None else temperature,
         "conversation_saving_enabled": True,
     }
-
-
-def _default(kind: str, settings: Settings) -> str:
-    return "python" if kind == "python" else settings.model

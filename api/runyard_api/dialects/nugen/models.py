@@ -7,8 +7,12 @@ from typing import Any
 import orjson
 
 from runyard_common.domain.errors import InvalidRequest
+from runyard_common.services import model_choice
 from runyard_common.services.model_choice import LOCAL
 from runyard_common.settings import Settings
+
+#: The longest name of a model, in characters.
+_LONGEST = 128
 
 
 def available(settings: Settings) -> list[dict[str, str]]:
@@ -28,12 +32,28 @@ def name_of(model: str) -> str:
 
 
 def chosen(settings: Settings, wanted: str) -> str:
-    """The id of the model that `wanted` (an id, or a name) means; `InvalidRequest` unknown_model."""
+    """The id of the model that `wanted` (an id, or a name) means: a listed one, or any other that runs can ask here.
+
+    Errors: `InvalidRequest` unknown_model, model_key_missing.
+    """
     known = available(settings)
     for key in ("id", "name"):
         for model in known:
             if model[key] == wanted:
                 return model["id"]
+    provider, prefixed, _ = wanted.partition(":")
+    if (
+        known
+        and wanted.strip()
+        and len(wanted) <= _LONGEST
+        and (not prefixed or provider in model_choice.KEYS)
+    ):
+        try:
+            model_choice.check(settings, wanted)
+            return wanted
+        except InvalidRequest as refused:
+            if refused.code != "unknown_model":
+                raise
     ids = ", ".join(model["id"] for model in known)
     raise InvalidRequest(
         f"There is no model {wanted!r}. Available: {ids}."

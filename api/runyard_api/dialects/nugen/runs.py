@@ -11,10 +11,11 @@ from starlette.responses import Response
 from runyard_api.call import Call, reply
 from runyard_api.dialects.nugen.front import NUGEN, SESSION_HEADER
 from runyard_api.operations import Answer, Routes
-from runyard_api.submission import Wish, outcome, submit
-from runyard_common.domain.errors import InvalidRequest, NotFound
+from runyard_api.submission import Wish, outcome, outcome_or_questions, submit
+from runyard_common.domain.errors import Conflict, InvalidRequest, NotFound
 from runyard_common.domain.run_request import RunRequest
 from runyard_common.domain.tasks import Task
+from runyard_common.services import replies
 from runyard_common.services.agents import AgentRecord
 from runyard_common.services.live_agents import SESSIONS
 
@@ -61,7 +62,8 @@ async def run_by_name(call: Call) -> Response:
     """Run an agent by its normalised name and wait for its answer.
 
     The name is lower case with underscores. Calls with the same X-Session-ID are one conversation, for each
-    key and agent its own. A run that outlasts the wait goes on; 504 names its task.
+    key and agent its own: a question of the agent is its answer, and the next message is the answer to it. A run
+    that outlasts the wait goes on; 504 names its task.
     """
     name = call.params["agent_name"]
     agent = await _active(call, name)
@@ -95,7 +97,7 @@ def _unknown(name: str) -> NotFound:
 
 
 async def _run(call: Call, agent: AgentRecord) -> Response:
-    given = await call.json(NugenRunBody)
+    given = await call.json(NugenRunBody, untyped=True)
     call.state.open_calls.check(call.org_id)
     session = call.headers.get(SESSION_HEADER) or None
     if session is not None and len(session) > _LONGEST_SESSION:
@@ -105,10 +107,29 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
             field=SESSION_HEADER,
         )
     scope = f"{SESSIONS}{call.principal.actor}:{agent.ref.agent_id}"
-    request = RunRequest(message=given.message, session_id=session)
-    run = await submit(call, Wish(NUGEN.name, request, agent, session_scope=scope))
-    task = await outcome(call, run.task_id)
-    return reply(answer(task, agent), headers={"x-task-id": task.id})
+    task_id = await _answered(call, scope, session, given.message) if session else None
+    if task_id is None:
+        request = RunRequest(message=given.message, session_id=session)
+        task_id = (await submit(call, Wish(NUGEN.name, request, agent, session_scope=scope))).task_id
+    if session is None:  # nobody could answer a question here: it is answered elsewhere, or the wait ends
+        return reply(answer(await outcome(call, task_id), agent), headers={"x-task-id": task_id})
+    found = await outcome_or_questions(call, task_id)
+    body = answer(found.task, agent)
+    if found.questions:
+        body["response"] = "\n".join(str(asked["payload"].get("text", "")) for asked in found.questions)
+    return reply(body, headers={"x-task-id": task_id})
+
+
+async def _answered(call: Call, scope: str, session: str, message: str) -> str | None:
+    """The task of this session that waited for an answer, which the message was; None when none waits."""
+    found = await call.state.reader.call(replies.find, (call.org_id, session, scope))
+    if found is None or found.waiting is None:
+        return None
+    try:
+        await call.state.write(replies.answer, call.org_id, found.waiting.id, message, call.principal.actor)
+    except Conflict:
+        return None  # it waits no longer: the message begins a run of its own
+    return found.waiting.id
 
 
 def answer(task: Task, agent: AgentRecord) -> dict[str, Any]:

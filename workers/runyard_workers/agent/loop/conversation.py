@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, RunContext, StructuredDict, ToolOutput
@@ -14,7 +14,14 @@ from pydantic_ai.exceptions import (
     OutputTokenLimitExceeded,
     UnexpectedModelBehavior,
 )
-from pydantic_ai.messages import ModelMessage, UserContent
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ToolCallPart,
+    ToolReturnPart,
+    UserContent,
+)
 from pydantic_ai.usage import UsageLimits
 
 from runyard_common.domain.output_schemas import OutputContract
@@ -22,6 +29,7 @@ from runyard_workers.agent import events
 from runyard_workers.agent.failures import OutputInvalid
 from runyard_workers.agent.loop.journal import Journal
 from runyard_workers.agent.loop.models import settings_of
+from runyard_workers.agent.loop.parts import arguments_of
 from runyard_workers.agent.loop.provider_errors import no_answer, translate, truncated
 from runyard_workers.agent.loop.streaming import token_handler
 from runyard_workers.agent.loop.talk import Talk
@@ -32,6 +40,8 @@ from runyard_workers.agent.tools.toolbox import identifier
 from runyard_workers.agent.wire.text import clean
 
 _LONGEST = 500
+#: The library's own result of a call that is an output.
+_PROCESSED = "Final result processed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +109,14 @@ class Conversation:
                 event_stream_handler=token_handler(talk, journal) if talk.streaming else None,
             )
         except UnexpectedModelBehavior as error:
+            await journal.close_refused((), clean(error.message)[:_LONGEST])
             raise translate(error) or _misbehaved(error, talk, journal) from error
         except (ModelAPIError, FallbackExceptionGroup) as error:  # out of a stream, past the journal's hook
             raise translate(error) or error from error
+        await journal.close_refused(result.all_messages())
         if isinstance(result.output, DeferredToolRequests):
             raise talk.suspension()
-        self.messages = result.all_messages()
+        self.messages = _handed_over(result.all_messages(), result.output)
         return result.output
 
 
@@ -129,8 +141,7 @@ def _outputs(speaker: Speaker, contract: OutputContract | None) -> list[Any]:
     outputs: list[Any] = [str]
     if contract is not None:
         bound = StructuredDict(contract.for_model, name=contract.name, description=contract.guidance or None)
-        strict = True if contract.strict else None
-        outputs = [ToolOutput(bound, name=contract.name, strict=strict, max_retries=MOST_REPAIRS)]
+        outputs = [ToolOutput(bound, name=contract.name, strict=contract.strict, max_retries=MOST_REPAIRS)]
     for agent, description in speaker.transfers.items():
         outputs.append(_transfer(speaker.talk, agent, description))
     return outputs
@@ -143,8 +154,23 @@ def _transfer(talk: Talk, to: str, description: str) -> Any:
     def transfer(reason: str = "") -> Transfer:
         return Transfer(to)
 
-    said = f"Hand the conversation over to {to}, for good. {description}".strip()
+    said = f"Hand the conversation over to {to}, who goes on with it. {description}".strip()
     return ToolOutput(transfer, name=name, description=said)
+
+
+def _handed_over(messages: list[ModelMessage], output: Any) -> list[ModelMessage]:
+    """The messages, with a hand-off's result as whoever takes over is to read it."""
+    last = messages[-1] if messages else None
+    if not isinstance(output, Transfer) or not isinstance(last, ModelRequest):
+        return messages
+    said = f"{output.to} has the conversation now. You are {output.to}: go on with it."
+    parts = [
+        ToolReturnPart(part.tool_name, said, part.tool_call_id)
+        if isinstance(part, ToolReturnPart) and part.content == _PROCESSED
+        else part
+        for part in last.parts
+    ]
+    return [*messages[:-1], replace(last, parts=parts)]
 
 
 def _validator(talk: Talk, journal: Journal, contract: OutputContract) -> Any:
@@ -163,12 +189,24 @@ def _validator(talk: Talk, journal: Journal, contract: OutputContract) -> Any:
             event = events.output_invalid(transcript.turn, violations, transcript.repairs + (not last))
             await talk.attempt.emit(*talk.told(event))
         if last:
-            return output
+            return _closest(ctx.messages[transcript.given :], output, contract)
         transcript.repairs += 1
         listed = "\n".join(f"- {v['field']}: {v['message']}" for v in violations)
         raise ModelRetry(f"The output breaks its schema. Give it again, whole and corrected:\n{listed}")
 
     return validate
+
+
+def _closest(messages: Sequence[ModelMessage], output: dict[str, Any], contract: OutputContract) -> Any:
+    """Of the outputs that a model gave, the last of those with the fewest violations."""
+    given = [
+        arguments_of(part)
+        for message in messages
+        for part in (message.parts if isinstance(message, ModelResponse) else ())
+        if isinstance(part, ToolCallPart) and part.tool_name == contract.name
+    ]
+    objects = [one for one in (output, *reversed(given)) if isinstance(one, dict)]
+    return min(objects, key=lambda one: len(contract.violations(one)))
 
 
 def _invalid(violations: list[dict[str, str]]) -> OutputInvalid:

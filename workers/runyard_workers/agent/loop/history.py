@@ -10,6 +10,7 @@ from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
     ModelResponse,
+    RetryPromptPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -17,7 +18,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from runyard_workers.agent.loop.parts import arguments_of
+from runyard_workers.agent.loop.parts import arguments_of, refusal_of
 
 Line = dict[str, Any]
 #: How much of a long conversation the model is given, in characters of its newest lines.
@@ -92,5 +93,8 @@ def _line(part: Any, silent: Collection[str]) -> Line | None:
             if set(result) == {"return_value"}:
                 result = result["return_value"]
             content = {"id": part.tool_call_id, "tool": part.tool_name, "content": result}
+            return {"role": "tool", "type": "agent_tool_response", "content": content}
+        case RetryPromptPart(tool_name=str(tool)) if tool not in silent:
+            content = {"id": part.tool_call_id, "tool": tool, "content": refusal_of(part)}
             return {"role": "tool", "type": "agent_tool_response", "content": content}
     return None

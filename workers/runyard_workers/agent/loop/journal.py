@@ -7,21 +7,29 @@ journal instead of the model, and of the calls it made, those that ended come fr
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import CallDeferred, ToolFailed, ToolFailedError, ToolRetryError
-from pydantic_ai.messages import ModelResponse, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 
 from runyard.errors import Rejected
 from runyard_common.services.attempts import Asked
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import results
-from runyard_workers.agent.loop.parts import with_unique_call_ids
+from runyard_workers.agent.loop.parts import arguments_of, refusals, with_unique_call_ids
 from runyard_workers.agent.loop.provider_errors import cut_off, translate, truncated
-from runyard_workers.agent.loop.responses import as_output_call, events_of, is_blank, stored, usage_of
+from runyard_workers.agent.loop.responses import (
+    as_output_call,
+    events_of,
+    is_blank,
+    is_tool_call,
+    stored,
+    usage_of,
+)
 from runyard_workers.agent.loop.responses import cut_off as is_cut
 from runyard_workers.agent.loop.talk import Talk
 from runyard_workers.agent.tools import Tool, Waits
@@ -34,6 +42,7 @@ class Journal(AbstractCapability[Any]):
         self._talk = talk
         self.live = False  # whether the turn under way comes from the model
         self.blank = False  # whether the last response had neither text nor calls
+        self._acting: ModelResponse | None = None  # the response whose calls are under way
 
     def get_ordering(self) -> CapabilityOrdering:
         """Outside everything else: what is on record is what came out of it all."""
@@ -50,6 +59,7 @@ class Journal(AbstractCapability[Any]):
         self.live = pending is None
         if pending is not None:
             return self._judged(pending)
+        await self.close_refused(ctx.messages)
         said, standing = await talk.before_turn(talk.transcript.turn + 1)
         for text in said:
             ctx.enqueue(text)
@@ -74,6 +84,7 @@ class Journal(AbstractCapability[Any]):
 
         It is on record by then, and paid for. Asked again under the same limit the model is cut off again.
         """
+        self._acting = response
         self.blank = is_blank(response)
         if is_cut(response, self._talk.contract):
             raise truncated(self._talk.max_tokens)
@@ -123,6 +134,26 @@ class Journal(AbstractCapability[Any]):
             await self._end(tool, key, call, results.failed(rejection.message), "rejected", 0.0, args)
             raise ToolFailed(rejection.message) from None
         return await self._execute(tool, key, call, args, handler)
+
+    async def close_refused(self, messages: Sequence[ModelMessage], otherwise: str | None = None) -> None:
+        """Put calls on record that never came to a tool: refused for their arguments or their tool's name, or passed
+        over. `messages` has what the model was given for a result; without it, `otherwise` is the result."""
+        attempt, transcript = self._talk.attempt, self._talk.transcript
+        given = refusals(messages)
+        for part in self._acting.parts if self._acting is not None else ():
+            if not isinstance(part, ToolCallPart) or not is_tool_call(part, self._talk):
+                continue
+            key, text = transcript.tool_key(part.tool_call_id), given.get(part.tool_call_id, otherwise)
+            if text is None or attempt.replay.entry(key) is not None:
+                continue
+            value = results.retried(text)
+            logged = events.tool_result(
+                transcript.turn, part.tool_call_id, part.tool_name, "failed", text, 0.0
+            )
+            arguments = arguments_of(part)
+            await attempt.end(
+                key, "tool", part.tool_name, "read", value, detail=arguments, events=self._talk.told(logged)
+            )
 
     async def _execute(
         self, tool: Tool, key: str, call: ToolCallPart, args: dict[str, Any], handler: Any

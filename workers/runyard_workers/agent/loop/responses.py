@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 
@@ -16,6 +16,8 @@ from runyard_workers.agent.loop.talk import Talk
 from runyard_workers.agent.wire.text import clean, clean_json, cleaned
 
 _LONGEST_MODEL_NAME = 128
+#: The source of a tool that the model made up.
+UNKNOWN: Final = "unknown"
 
 
 def usage_of(response: ModelResponse, asked: str, prices: Prices) -> dict[str, Any]:
@@ -50,13 +52,23 @@ def events_of(response: ModelResponse, turn: int, talk: Talk) -> list[events.Eve
 
 def _call_events(part: ToolCallPart, turn: int, talk: Talk) -> list[events.Event]:
     arguments = arguments_of(part)
-    if part.tool_name in talk.transfers:
-        reason = str(arguments.get("reason") or "") if isinstance(arguments, dict) else ""
-        return [events.handoff(turn, talk.agent, talk.transfers[part.tool_name], reason)]
+    if not is_tool_call(part, talk):
+        if part.tool_name not in talk.transfers:
+            return []
+        to, reason = talk.transfers[part.tool_name], str(arguments.get("reason") or "")
+        return [events.handoff(turn, talk.agent, to, reason)]
     tool = talk.toolbox.get(part.tool_name)
-    if tool is None:  # the output, or a tool that does not exist
-        return []
-    return [events.tool_call(turn, talk.agent, part.tool_call_id, part.tool_name, arguments, tool.source)]
+    source = UNKNOWN if tool is None else tool.source
+    return [events.tool_call(turn, talk.agent, part.tool_call_id, part.tool_name, arguments, source)]
+
+
+def is_tool_call(part: ToolCallPart, talk: Talk) -> bool:
+    """Whether a call is one of a tool, be it of one that does not exist, and neither an output nor a hand-off; one to
+    hand over with arguments that will be refused hands nothing over."""
+    if part.tool_name in talk.transfers:
+        arguments = arguments_of(part)
+        return not isinstance(arguments, dict) or not isinstance(arguments.get("reason", ""), str)
+    return talk.contract is None or part.tool_name != talk.contract.name
 
 
 def as_output_call(response: ModelResponse, contract: OutputContract | None) -> ModelResponse:

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from pydantic_ai.messages import ModelMessage, UserContent
 
+from runyard.errors import AgentError
 from runyard_common.domain import output_schemas
 from runyard_common.domain.errors import NotFound
 from runyard_common.domain.lifecycle import Outcome
@@ -19,11 +20,12 @@ from runyard_common.services import agents, manifests
 from runyard_common.services.model_choice import model_name
 from runyard_common.services.runs import unsealed
 from runyard_common.services.turns import OPENING, StartTurn, TurnStart, start_turn
+from runyard_common.store import messages
 from runyard_common.store.turns import Standing
 from runyard_workers.agent import attachments, events, plan
 from runyard_workers.agent.budget import Budget
 from runyard_workers.agent.equipment import Equipment
-from runyard_workers.agent.failures import LimitReached
+from runyard_workers.agent.failures import LimitReached, ModelRefused, OutputInvalid
 from runyard_workers.agent.loop import prompt
 from runyard_workers.agent.loop.conversation import Conversation, Speaker
 from runyard_workers.agent.loop.history import from_lines
@@ -37,6 +39,9 @@ from runyard_workers.attempt import Attempt, Ended, Suspended
 from runyard_workers.context import RunContext
 from runyard_workers.executor import Result
 from runyard_workers.isolation.engine_threads import in_engine_thread
+
+#: How a model fails that gives no object at all, or none that is whole.
+_GAVE_NONE: Final = ("output_invalid", "model_misbehaved", "model_no_answer", "model_output_truncated")
 
 
 class Run:
@@ -69,12 +74,12 @@ class Run:
         await self._read_images()
         self._results = await self._workflows()
         main = self._conversation("", self._plan.output)
-        output = await main.run(self._plan.persona.name, self._first_prompt, self._before())
+        output = await main.run(await self._holder(), self._first_prompt, self._before())
         lines: tuple[dict[str, Any], ...] = ()
         if self._plan.output is not None:
             lines = ({"role": "assistant", "type": "agent_response", "content": output},)
         if self._plan.final_output is not None:
-            output = await self._final_output(main.messages, self._plan.final_output)
+            output = await self._final_output(main.messages, self._plan.final_output, output)
         return Result(output, lines)
 
     # -- conversations -------------------------------------------------------------------------------------
@@ -121,7 +126,19 @@ class Run:
         """Whom the speaker may hand over to: the specialists, and back to the agent the run began with."""
         others = {one.name: one.description for one in self._plan.specialists if one.name != name}
         first = self._plan.persona.name
-        return others if name == first or not others else others | {first: "The agent you began with."}
+        return others if name == first else others | {first: "The agent that the conversation began with."}
+
+    async def _holder(self) -> str:
+        """Who speaks first: whom an earlier run of the session handed the conversation to, if it is still at hand."""
+        session_id, first = self._attempt.task.session_id, self._plan.persona.name
+        if session_id is None or not self._plan.specialists:
+            return first
+        name = await in_engine_thread(self._last_holder, session_id)
+        return name if name in {one.name for one in self._plan.specialists} else first
+
+    def _last_holder(self, session_id: str) -> str | None:
+        with self._shared.store.read() as conn:
+            return messages.holder(conn, session_id)
 
     async def _model(self, persona: Persona) -> Chosen:
         counted = self._attempt.task.model  # what admission has counted the run against
@@ -261,21 +278,34 @@ class Run:
 
     # -- the structured output of the whole ----------------------------------------------------------------
 
-    async def _final_output(self, messages: Sequence[ModelMessage], contract: OutputContract) -> Any:
+    async def _final_output(
+        self, given: Sequence[ModelMessage], contract: OutputContract, answered: Any
+    ) -> Any:
+        """The structured output; `answered`, the conversation's own, where a schema that is a guide led to none."""
         key = "final_output"
         entry = self._attempt.replay.entry(key)
         if entry is not None:
             return entry["value"]
 
         async def ask(speaker: Speaker) -> Sequence[UserContent]:
-            return [f"Now give {contract.name}: the structured result of this whole conversation."]
+            return [f"Now give {contract.title}: the structured result of this whole conversation."]
 
-        final = self._conversation("final", contract)
-        output = await final.run(self._plan.persona.name, ask, messages)
-        await self._attempt.end(
-            key, "value", contract.name, "read", output, events=(events.final_output(contract.name, output),)
-        )
+        final = self._conversation("final", contract, {"phase": key})
+        try:
+            output = await final.run(self._plan.persona.name, ask, given)
+            content, violations = output, contract.violations(contract.wrap(output))
+            event = events.final_output(contract.title, content, [one.to_json() for one in violations])
+        except (OutputInvalid, ModelRefused) as failure:
+            if not contract.lenient or failure.code not in _GAVE_NONE:
+                raise
+            output = answered
+            event = events.final_output(contract.title, None, [_none_given(failure)])
+        await self._attempt.end(key, "value", contract.name, "read", output, events=(event,))
         return output
+
+
+def _none_given(failure: AgentError) -> dict[str, str]:
+    return {"field": "output", "code": str(failure.code), "message": failure.message}
 
 
 def _texts(said: Sequence[Any]) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRe
 
 from runyard_common.services.steps import End
 from runyard_common.services.turns import EndTurn, end_turn
+from runyard_common.store import messages as store
 from runyard_workers.agent.loop.history import to_lines
 from runyard_workers.attempt import Attempt
 
@@ -92,7 +93,7 @@ class Transcript:
         new = [*messages[self._saved :], response]
         value = {"agent": agent, "repairs": self.repairs, "messages": self._pack(new)}
         told = new[max(0, self.given - self._saved) :]
-        lines = () if self._prefix else tuple(to_lines(told, silent))
+        lines = () if self._prefix else (*self._moved(agent), *to_lines(told, silent))
         attempt = self._attempt
         entry = End(
             attempt.task.id,
@@ -108,6 +109,12 @@ class Transcript:
         )
         await attempt.write(end_turn, EndTurn(entry, lines))
         self.turn, self.agent, self._saved = self.turn + 1, agent, len(messages) + 1
+
+    def _moved(self, agent: str) -> tuple[dict[str, Any], ...]:
+        """The line that says who holds the conversation from here on, where that is another agent than before."""
+        if agent == self.agent or self.turn == 0:
+            return ()
+        return (store.handoff_line(self.agent, agent),)
 
     def _pack(self, messages: list[ModelMessage]) -> list[dict[str, Any]]:
         packed = []

@@ -1,0 +1,122 @@
+"""A hand-off lasts as long as its session, and has a way back whatever the number of specialists (case s-14)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.contract.frames import Frames, run
+from tests.contract.live import Live
+from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
+
+pytestmark = pytest.mark.timeout(300)
+
+SALES = {"name": "Sales Agent", "description": "Sells."}
+SUPPORT = {"name": "Support Agent", "description": "Helps."}
+
+
+def unique(text: str) -> str:
+    return f"{text} {uuid.uuid4().hex[:8]}"
+
+
+def handed(admin: httpx2.Client, live: Live, agents: list[dict[str, str]]) -> Frames:
+    """A run whose conversation the sales agent takes over."""
+    question = unique("buy")
+    live.model.when(question, calls(transfer_to_Sales_Agent={"reason": "buying"}), say("Sales here."))
+    return run(admin, question, agents=agents, system="You are the front desk.")
+
+
+def next_turn(
+    admin: httpx2.Client, live: Live, before: Frames, agents: list[dict[str, str]], *replies: Any
+) -> tuple[Frames, dict[str, Any]]:
+    """The session's next message: its events, and what the model was asked first."""
+    question = unique("more")
+    live.model.when(question, *(replies or (say("Yes."),)))
+    frames = run(
+        admin,
+        question,
+        params={"session": before.events[0]["session"]},
+        agents=agents,
+        system="You are the front desk.",
+    )
+    asked = [r for r in live.model.requests if question in json.dumps(r["messages"])]
+    return frames, asked[0]
+
+
+@pytest.mark.parametrize("agents", [[SALES], [SALES, SUPPORT]])
+def test_who_took_over_goes_on_in_the_next_turn_and_can_hand_back(
+    admin: httpx2.Client, live: Live, agents: list[dict[str, str]]
+) -> None:
+    before = handed(admin, live, agents)
+
+    frames, asked = next_turn(admin, live, before, agents)
+
+    assert "You are Sales Agent" in system_of(asked)
+    assert "front desk" not in system_of(asked)
+    others = {"transfer_to_Support_Agent"} if SUPPORT in agents else set()
+    assert set(tools_of(asked)) == {"transfer_to_assistant"} | others
+    assert frames.said() == "Yes."
+
+
+@pytest.mark.parametrize("agents", [[SALES], [SALES, SUPPORT]])
+def test_it_is_handed_back_and_stays_there(
+    admin: httpx2.Client, live: Live, agents: list[dict[str, str]]
+) -> None:
+    before = handed(admin, live, agents)
+
+    frames, _ = next_turn(admin, live, before, agents, calls(transfer_to_assistant={}), say("Front desk."))
+    _, asked = next_turn(admin, live, before, agents)
+
+    assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["@runyard/assistant"]
+    assert "front desk" in system_of(asked)
+
+
+def test_the_specialist_reads_that_the_conversation_is_its_own(admin: httpx2.Client, live: Live) -> None:
+    handed(admin, live, [SALES])
+
+    requests = [r for r in live.model.requests if "Sales Agent" in " ".join(results_of(r))]
+    assert results_of(requests[-1])[-1] == (
+        "Sales Agent has the conversation now. You are Sales Agent: go on with it."
+    )
+
+
+def test_a_call_without_that_specialist_is_the_main_agents_own(admin: httpx2.Client, live: Live) -> None:
+    before = handed(admin, live, [SALES])
+
+    _, asked = next_turn(admin, live, before, [SUPPORT])
+
+    assert "front desk" in system_of(asked)
+
+
+def test_a_cleared_session_begins_with_the_main_agent(admin: httpx2.Client, live: Live) -> None:
+    before = handed(admin, live, [SALES])
+    admin.post("/clear-messages", params={"session": before.events[0]["session"]}).raise_for_status()
+
+    _, asked = next_turn(admin, live, before, [SALES])
+
+    assert "front desk" in system_of(asked)
+
+
+def test_another_session_begins_with_the_main_agent(admin: httpx2.Client, live: Live) -> None:
+    handed(admin, live, [SALES])
+    question = unique("else")
+    live.model.when(question, say("Hello."))
+
+    run(admin, question, agents=[SALES], system="You are the front desk.")
+
+    assert "front desk" in system_of(live.model.request_about(question))
+
+
+def test_a_hand_off_whose_arguments_are_refused_hands_nothing_over(admin: httpx2.Client, live: Live) -> None:
+    question = unique("odd")
+    live.model.when(question, calls(transfer_to_Sales_Agent={"reason": 5}), say("I stay."))
+
+    frames = run(admin, question, agents=[SALES])
+
+    assert "agent_transfer" not in frames.types
+    assert frames.types[1:3] == ["agent_tool_use", "agent_tool_response"]
+    assert frames.said() == "I stay."

@@ -34,7 +34,12 @@ class NaraRunBody(BaseModel):
     agentName: str = Field(min_length=1, max_length=200, description="A name that GET lists.")  # noqa: N815
     args: Any = Field(
         description="Checked against the agent's argument schema.",
-        json_schema_extra={"type": ["object", "array", "string", "number", "boolean"]},
+        json_schema_extra={
+            "anyOf": [
+                {"type": "array", "items": {}},
+                *({"type": kind} for kind in ("object", "string", "number", "boolean")),
+            ]
+        },
     )
 
 

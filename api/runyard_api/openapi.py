@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from runyard_api import cookies, docs_page, errors, idempotency
 from runyard_api.dialects.appstrate import front as appstrate
-from runyard_api.documents import schemas
+from runyard_api.documents import examples, schemas
 from runyard_api.documents.tags import TAGS
 from runyard_api.fronts import operations
 from runyard_api.native.schemas import Problem
@@ -73,7 +73,7 @@ def document(declared: Sequence[Operation], prefix: str = "", front: str = "") -
         paths.setdefault(path_of(operation), {})[operation.method.lower()] = _operation(operation)
     with_cookies = any(operation.front.name in _WITH_COOKIES for operation in declared)
     schemes = ("bearer", "session") if with_cookies else ("bearer",)
-    return {
+    whole: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": f"Runyard: {front}" if front else "Runyard",
@@ -94,6 +94,8 @@ def document(declared: Sequence[Operation], prefix: str = "", front: str = "") -
             "schemas": schemas.components(_models(declared)),
         },
     }
+    examples.add(whole)
+    return whole
 
 
 def names_of_fronts(declared: Sequence[Operation]) -> list[str]:
@@ -271,23 +273,26 @@ class _Published:
             raise NotFound(
                 f"No front has this name; {', '.join(known)} are.", code="front_not_found", field="front"
             )
-        return self._made.get(front) or await asyncio.to_thread(self._make, front)
+        if front not in self._made:
+            await asyncio.to_thread(self._make, front)
+        return self._made[front]
 
     async def page(self) -> str:
         """The whole document as a page."""
-        return self._page or await asyncio.to_thread(self._make_page)
+        if self._page is None:
+            return await asyncio.to_thread(self._make_page)
+        return self._page
 
-    def _make(self, front: str) -> bytes:
+    def _make(self, front: str) -> None:
         with self._making:
             if front not in self._made:
                 self._made[front] = orjson.dumps(document(self._declared, self._prefix, front))
-            return self._made[front]
 
     def _make_page(self) -> str:
         with self._making:
-            if self._page is None:
-                self._page = docs_page.page(document(self._declared, self._prefix))
-            return self._page
+            made = self._page or docs_page.page(document(self._declared, self._prefix))
+            self._page = made
+            return made
 
 
 def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:

@@ -176,6 +176,18 @@ class TaskPage(Page):
     data: list[TaskBrief]  # type: ignore[assignment]
 
 
+class Waiting(Question):
+    """A question or review, and its task."""
+
+    task: TaskBrief
+
+
+class WaitingPage(Page):
+    """A page of open questions and reviews, oldest first."""
+
+    data: list[Waiting]  # type: ignore[assignment]
+
+
 class EventPage(Shape):
     """A page of a task's log."""
 

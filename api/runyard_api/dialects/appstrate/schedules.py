@@ -76,7 +76,9 @@ class AppstrateSchedule(Open):
     nextRunAt: str | None  # noqa: N815
 
 
-_LIST: Final = Answer(200, "The schedules.", {"type": "array", "items": {"type": "object"}})
+_LIST: Final = Answer(
+    200, "The schedules.", {"type": "array", "items": {"$ref": "#/components/schemas/AppstrateSchedule"}}
+)
 
 
 def shown(conn: Connection, rows: Sequence[StoredSchedule]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Examples of request bodies in the OpenAPI document, by the model or operation they are for.
 
-A test sends them to a server: what needs no other object is accepted as it stands here.
+A test sends them to a server, which accepts what needs no other object.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ BODIES: Final[dict[str, Any]] = {
         "timezone": "Europe/Berlin",
     },
     "AppstrateScheduleChange": {"cronExpression": "0 7 * * 1-5", "enabled": True},
-    "AppstrateWebhookBody": {"url": _HOOK, "events": ["run.success", "run.failed"], "scope": "organization"},
+    "AppstrateWebhookBody": {
+        "url": _HOOK,
+        "events": ["run.completed", "run.failed"],
+        "scope": "organization",
+    },
     "AppstrateWebhookChange": {"active": False},
     "BothProofs": {"password": SECRET_TEXT, "code": "123456"},
     "BulkCancelBody": {"filter": {"status": "queued"}, "reason": "No longer needed."},
@@ -67,7 +71,7 @@ BODIES: Final[dict[str, Any]] = {
     "MemberBody": {"email": EMAIL, "role": "viewer"},
     "MessageBody": {"message": "Yes, send it."},
     "NaraRunBody": {"agentName": "writer", "args": {"topic": "sales in January"}},
-    "NewOrganisation": {"name": "Example Ltd"},
+    "NewOrganisation": {"name": "Example Ltd", "owner_email": EMAIL},
     "NugenChangeBody": {"agent_description": "Writes short reports.", "temperature": 0.2},
     "NugenCreateBody": {
         "agent_name": "report writer",

@@ -187,7 +187,7 @@ _BUSY: Final = {"status": "pending", "poll_after_ms": 500}
 #: What an answer of this model says in place of what its fields' names suggest.
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "Accepted": _BUSY | {"message": "It is about to start.", "schedules": None},
-    "DryRun": {"status": "pending", "limits": []},
+    "RunPreview": {"status": "pending", "limits": []},
     "Task": {
         "message": "It has ended; its output is final.",
         "output": {"summary": ANSWER},

@@ -85,7 +85,7 @@ async def run(call: Call) -> Response:
     body=RunRequest,
     body_optional=True,
     form=FORM,
-    answers=(Answer(200, "What would happen.", schemas.DryRun),),
+    answers=(Answer(200, "What would happen.", schemas.RunPreview),),
     errors=_ERRORS,
 )
 async def dry_run(call: Call) -> Response:

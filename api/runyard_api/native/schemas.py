@@ -87,7 +87,7 @@ class LimitUse(Shape):
     strategy: str
 
 
-class DryRun(Shape):
+class RunPreview(Shape):
     """What a run would come to; nothing is stored."""
 
     dry_run: Literal[True]

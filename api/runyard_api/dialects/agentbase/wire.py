@@ -121,7 +121,7 @@ class AgentbaseDatastoreRef(native.DatastoreRef):
     model_config = _OPEN
 
 
-class AgentbaseQuery(native.Query):
+class AgentbaseQuery(native.NamedQuery):
     """A named SQL statement the agent may run."""
 
     model_config = _OPEN

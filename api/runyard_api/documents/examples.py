@@ -23,6 +23,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 #: Answers that are text, by media type.
 _TEXTS: Final = {
+    "text/event-stream": 'data: {"type": "run.completed"}\n\n',
     "text/html": "<!doctype html><title>Runyard</title>",
     "text/plain": "runyard_runs_accepted_total 42\n",
     "text/css": "body { margin: 0 }",

@@ -120,7 +120,6 @@ BODIES: Final[dict[str, Any]] = {
 #: Of multipart bodies, by operation.
 FORMS: Final[dict[str, Any]] = {
     "native.run": {"query": _RUN["query"], "files": ["report.pdf"]},
-    "native.dry_run": {"query": _RUN["query"]},
     "agentbase.index_document": {"file": "handbook.pdf", "datastore_id": "ds_3f9c2a"},
     "appstrate.start_run": {"input": '{"topic": "sales in January"}'},
 }

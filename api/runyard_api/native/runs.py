@@ -84,14 +84,13 @@ async def run(call: Call) -> Response:
     query=NoParameters,
     body=RunRequest,
     body_optional=True,
-    form=FORM,
     answers=(Answer(200, "What would happen.", schemas.RunPreview),),
     errors=_ERRORS,
 )
 async def dry_run(call: Call) -> Response:
     """Show what a run would come to, without storing it.
 
-    It takes what POST …/run takes and refuses what that refuses. The answer names each limit that the run counts
+    It takes the JSON body of POST …/run and refuses what that refuses. The answer names each limit that the run counts
     against, how full it is, and whether the run would start, queue or be rejected.
     """
     call.query(NoParameters)

@@ -99,3 +99,14 @@ def test_an_example_is_accepted(operation: Operation, client: httpx2.Client, kno
             return
         answer.read()
     assert NEEDS.get(operation.name) == answer.json()["code"], answer.text
+
+
+def test_each_front_has_its_own_document(client: httpx2.Client) -> None:
+    by_query = client.get("/openapi.json?front=native").json()
+    assert by_query == client.get("/openapi/native.json").json()
+    assert "/api/v1/tasks" in by_query["paths"]
+    assert "/api/agent/run" not in by_query["paths"]
+    assert client.get("/openapi.json").json()["paths"].keys() > by_query["paths"].keys()
+    unknown = client.get("/openapi.json?front=natvie")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "front_not_found")
+    assert "native, console, nara" in unknown.json()["detail"]

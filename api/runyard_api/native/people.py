@@ -143,7 +143,7 @@ async def review(call: Call) -> Response:
     "/inbox",
     "inbox:read",
     query=Paging,
-    answers=[Answer(200, "A page of open questions and reviews.", schemas.WaitingPage)],
+    answers=[Answer(200, "A page of open questions and reviews.", schemas.HumanTaskPage)],
     errors=(400,),
 )
 async def inbox(call: Call) -> Response:

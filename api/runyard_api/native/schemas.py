@@ -176,16 +176,16 @@ class TaskPage(Page):
     data: list[TaskBrief]  # type: ignore[assignment]
 
 
-class Waiting(Question):
+class HumanTask(Question):
     """A question or review, and its task."""
 
     task: TaskBrief
 
 
-class WaitingPage(Page):
+class HumanTaskPage(Page):
     """A page of open questions and reviews, oldest first."""
 
-    data: list[Waiting]  # type: ignore[assignment]
+    data: list[HumanTask]  # type: ignore[assignment]
 
 
 class EventPage(Shape):

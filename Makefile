@@ -25,12 +25,17 @@ test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (
 	@$(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
-check: setup ## Check format, lint, types, import contracts and generated documents
+check: setup ## Check format, lint, types, import contracts, generated documents and clients
 	@echo "format" && $(BIN)/ruff format --quiet --check . || { echo "run: make fmt"; exit 1; }
 	@echo "lint" && $(BIN)/ruff check --quiet .
 	@echo "types" && $(BIN)/mypy
 	@echo "imports" && $(BIN)/lint-imports
+	@echo "clients" && $(BIN)/pytest -q tests/contract/test_openapi_clients.py
 	@echo "documents" && $(BIN)/python -m runyard_api.openapi --check && $(BIN)/pytest -q tests/unit -m documents
+
+.PHONY: conformance
+conformance: setup ## Read the OpenAPI document with the linters and generators of others (needs Node.js)
+	@$(BIN)/pytest -q tests/contract/test_openapi_tools.py tests/contract/test_openapi_clients.py
 
 .PHONY: fmt
 fmt: setup ## Format the code and mend what lint can mend

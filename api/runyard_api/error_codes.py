@@ -141,6 +141,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "outranked": (403, "Nobody changes or removes somebody above them."),
     # what is asked for
     "route_not_found": (404, "Nothing answers at this path."),
+    "front_not_found": (404, "There is no document of a front with this name."),
     "method_not_allowed": (405, "The path does not answer this method; Allow tells which."),
     "task_not_found": (404, "There is no such task in this organisation."),
     "agent_not_found": (404, "There is no such agent."),

@@ -16,19 +16,20 @@ from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from runyard_api import cookies, docs_page, errors, idempotency
 from runyard_api.dialects.appstrate import front as appstrate
+from runyard_api.documents import examples, schemas
+from runyard_api.documents.tags import TAGS
 from runyard_api.fronts import operations
 from runyard_api.native.schemas import Problem
 from runyard_api.operations import Answer, Front, Operation
+from runyard_common.domain.errors import NotFound
 
 COPY: Final = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
-_REFS: Final = "#/components/schemas/{model}"
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 #: What any operation may answer besides its own.
 _ALWAYS: Final = (405, 500, 503)
@@ -64,49 +65,42 @@ _ANSWER_HEADERS: Final[dict[str, str]] = {
 }
 
 
-class _Schemas(GenerateJsonSchema):
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's own form
-
-
-def document(declared: Sequence[Operation], prefix: str = "") -> dict[str, Any]:
-    """The whole document; `prefix` is what a proxy puts before every path."""
-    models = _models(declared)
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in models],
-        ref_template=_REFS,
-        by_alias=True,
-        schema_generator=_Schemas,
-    )
+def document(declared: Sequence[Operation], prefix: str = "", front: str = "") -> dict[str, Any]:
+    """The whole document, or that of one front by its name; `prefix` is what a proxy puts before every path."""
+    declared = [operation for operation in declared if front in ("", operation.front.name)]
     paths: dict[str, dict[str, Any]] = {}
     for operation in declared:
         paths.setdefault(path_of(operation), {})[operation.method.lower()] = _operation(operation)
-    return {
+    with_cookies = any(operation.front.name in _WITH_COOKIES for operation in declared)
+    schemes = ("bearer", "session") if with_cookies else ("bearer",)
+    whole: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
-            "title": "Runyard",
+            "title": f"Runyard: {front}" if front else "Runyard",
             "version": "1",
             "description": _ABOUT,
-            "license": {"name": "Apache-2.0"},
+            "contact": {"name": "Runyard"},
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": prefix or "/"}],
-        "security": [{"bearer": []}, {"session": []}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in declared)],
+        "security": [{name: []} for name in schemes],
+        "tags": [
+            {"name": tag, "description": TAGS.get(tag, "")}
+            for tag in dict.fromkeys(operation.tag for operation in declared)
+        ],
         "paths": paths,
         "components": {
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (ry_…) or a JWT."},
-                "session": {
-                    "type": "apiKey",
-                    "in": "cookie",
-                    "name": cookies.NAME,
-                    "description": "Set by signing in (__Host-runyard_session over https). Native and appstrate "
-                    "routes only; methods that change something need X-CSRF-Token, people of several "
-                    "organisations X-Org-Id.",
-                },
-            },
-            "schemas": definitions.get("$defs", {}),
+            "securitySchemes": {name: _SCHEMES[name] for name in schemes},
+            "schemas": schemas.components(_models(declared)),
         },
     }
+    examples.add(whole)
+    return whole
+
+
+def names_of_fronts(declared: Sequence[Operation]) -> list[str]:
+    """The fronts that have a document of their own."""
+    return list(dict.fromkeys(operation.front.name for operation in declared))
 
 
 def path_of(operation: Operation) -> str:
@@ -114,6 +108,19 @@ def path_of(operation: Operation) -> str:
     return _PLACEHOLDER.sub(r"{\1}", operation.paths[0])
 
 
+#: Fronts that take a browser's cookie too; the others take a key or a token alone.
+_WITH_COOKIES: Final = ("native", "appstrate")
+_SCHEMES: Final[dict[str, dict[str, Any]]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (ry_…) or a JWT."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": cookies.NAME,
+        "description": "Set by signing in (__Host-runyard_session over https). Native and appstrate "
+        "routes only; methods that change something need X-CSRF-Token, people of several "
+        "organisations X-Org-Id.",
+    },
+}
 _ABOUT: Final = (
     "Runs agents as durable background tasks. Every path under /api/v1 also answers under /v1, and tasks at the "
     "root. Refusals are problem documents (RFC 9457) whose code is stable."
@@ -121,10 +128,10 @@ _ABOUT: Final = (
 
 
 def _models(declared: Sequence[Operation]) -> list[type[BaseModel]]:
-    found: dict[type[BaseModel], None] = {Problem: None}
+    found: dict[type[BaseModel], None] = {}
     for operation in declared:
         answered = (answer.model for answer in operation.answers)
-        for model in (operation.front.error, operation.body, *answered):
+        for model in (operation.front.error or Problem, operation.body, *answered):
             if isinstance(model, type) and issubclass(model, BaseModel):
                 found[model] = None
     return list(found)
@@ -145,8 +152,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
     notes = [operation.description] if operation.description else []
     if operation.permission is None:
         whole["security"] = []
+        notes.append("Needs no credentials.")
     else:
         notes.append(f"Needs the permission `{operation.permission}`.")
+    if operation.permission is not None and operation.front.name not in _WITH_COOKIES:
+        whole["security"] = [{"bearer": []}]
     if notes:
         whole["description"] = " ".join(notes)
     body = _body(operation)
@@ -166,7 +176,7 @@ def _text(name: str, front: str = "") -> dict[str, Any]:
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.query is None:
         return []
-    whole = operation.query.model_json_schema()
+    whole = schemas.parameters(operation.query)
     required = whole.get("required", ())
     return [
         _query_parameter(name, schema, name in required)
@@ -203,7 +213,7 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
 def _body(operation: Operation) -> dict[str, Any] | None:
     content: dict[str, Any] = {}
     if operation.body is not None:
-        content["application/json"] = {"schema": {"$ref": _REFS.format(model=operation.body.__name__)}}
+        content["application/json"] = {"schema": {"$ref": schemas.REFS.format(model=operation.body.__name__)}}
     if operation.form is not None:
         content["multipart/form-data"] = {"schema": dict(operation.form)}
     return {"required": not operation.body_optional, "content": content} if content else None
@@ -234,13 +244,13 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 def _schema(answer: Answer) -> Mapping[str, Any]:
     if isinstance(answer.model, type):
-        return {"$ref": _REFS.format(model=answer.model.__name__)}
+        return {"$ref": schemas.REFS.format(model=answer.model.__name__)}
     return answer.model or {}
 
 
 def _problem(status: int, front: Front) -> dict[str, Any]:
     kind, model = (front.error_type, front.error) if front.error else (errors.MEDIA_TYPE, Problem)
-    schema = {"$ref": _REFS.format(model=model.__name__)}
+    schema = {"$ref": schemas.REFS.format(model=model.__name__)}
     return {"description": HTTPStatus(status).phrase, "content": {kind: {"schema": schema}}}
 
 
@@ -250,26 +260,41 @@ def text(declared: Sequence[Operation]) -> bytes:
 
 
 class _Published:
-    """The document and its page, made at the first request for them: most processes never need it."""
+    """The documents and the page, each made at the first request for it: most processes never need it."""
 
     def __init__(self, declared: Sequence[Operation], prefix: str) -> None:
         self._declared = declared
         self._prefix = prefix
         self._making = threading.Lock()
-        self._made: tuple[bytes, str] | None = None
+        self._made: dict[str, bytes] = {}
+        self._page: str | None = None
 
-    async def get(self) -> tuple[bytes, str]:
-        """The document as JSON, and the page."""
-        if self._made is None:
-            return await asyncio.to_thread(self._make)
-        return self._made
+    async def json(self, front: str) -> bytes:
+        """The whole document for an empty text, or that of a front; `NotFound` front_not_found."""
+        known = names_of_fronts(self._declared)
+        if front and front not in known:
+            raise NotFound(
+                f"No front has this name; {', '.join(known)} are.", code="front_not_found", field="front"
+            )
+        if front not in self._made:
+            await asyncio.to_thread(self._make, front)
+        return self._made[front]
 
-    def _make(self) -> tuple[bytes, str]:
+    async def page(self) -> str:
+        """The whole document as a page."""
+        if self._page is None:
+            return await asyncio.to_thread(self._make_page)
+        return self._page
+
+    def _make(self, front: str) -> None:
         with self._making:
-            if self._made is not None:
-                return self._made
-            whole = document(self._declared, self._prefix)
-            made = self._made = orjson.dumps(whole), docs_page.page(whole)
+            if front not in self._made:
+                self._made[front] = orjson.dumps(document(self._declared, self._prefix, front))
+
+    def _make_page(self) -> str:
+        with self._making:
+            made = self._page or docs_page.page(document(self._declared, self._prefix))
+            self._page = made
             return made
 
 
@@ -277,16 +302,19 @@ def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
     """/openapi.json and /docs; `prefix` is what a proxy puts before every path."""
     published = _Published(declared, prefix)
 
-    async def openapi_json(_request: Request) -> Response:
-        as_json, _ = await published.get()
+    async def openapi_json(request: Request) -> Response:
+        front = request.path_params.get("front") or request.query_params.get("front", "")
+        try:
+            as_json = await published.json(front)
+        except NotFound as unknown:
+            return errors.render(unknown, request.scope["request_id"])
         return Response(as_json, media_type="application/json", headers={"cache-control": "no-cache"})
 
     async def docs(_request: Request) -> Response:
-        _, as_page = await published.get()
-        return HTMLResponse(as_page, headers=docs_page.HEADERS)
+        return HTMLResponse(await published.page(), headers=docs_page.HEADERS)
 
     # appstrate's clients look for it under /api
-    paths = ("/openapi.json", "/api/openapi.json")
+    paths = ("/openapi.json", "/api/openapi.json", "/openapi/{front}.json")
     return [*(Route(path, openapi_json) for path in paths), Route("/docs", docs)]
 
 

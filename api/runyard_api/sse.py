@@ -48,15 +48,17 @@ def response(state: State, org_id: str, frames: AsyncIterator[bytes]) -> EventSt
 
 
 def described(data: str, *names: str) -> dict[str, Any]:
-    """The JSON Schema of one event of a stream, for documents: what `data` holds, and the names events may have."""
+    """The JSON Schema of a stream, for documents: what `data` of an event holds, and the names events may have.
+
+    Readers take a stream as one text, or as its events.
+    """
     properties: dict[str, Any] = {"data": {"type": "string", "description": data}}
     if names:
-        properties["event"] = {"enum": list(names)}
+        properties["event"] = {"type": "string", "enum": list(names)}
+    event = {"type": "object", "properties": properties, "required": ["data"]}
     return {
-        "type": "object",
-        "description": "Each event of the stream.",
-        "properties": properties,
-        "required": ["data"],
+        "description": "The stream as a text, or each event of it.",
+        "anyOf": [{"type": "string"}, event],
     }
 
 

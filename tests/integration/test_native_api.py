@@ -269,11 +269,14 @@ def test_bad_json_inside_a_form_field_names_the_field(client: httpx2.Client) -> 
     check_problem(answer, 400, "bad_json", "output_config")
 
 
-def test_a_dry_run_says_what_would_happen_and_stores_nothing(api: Api, client: httpx2.Client) -> None:
+@pytest.mark.parametrize("path", ["/api/v1/agents/@test/echo/dry-run", RUN + "?dry_run=1"])
+def test_a_dry_run_says_what_would_happen_and_stores_nothing(
+    api: Api, client: httpx2.Client, path: str
+) -> None:
     before = api.count_tasks()
-    answer = client.post(RUN + "?dry_run=1", json={"args": {"n": 1}})
+    answer = client.post(path, json={"args": {"n": 1}})
     assert (answer.status_code, answer.json()["would"], answer.json()["dry_run"]) == (200, "start", True)
-    check_problem(client.post(RUN + "?dry_run=1", json={"args": {}}), 400, "invalid_input", "args.n")
+    check_problem(client.post(path, json={"args": {}}), 400, "invalid_input", "args.n")
     assert api.count_tasks() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Final
 from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
@@ -16,12 +17,14 @@ from runyard_common.store import attachments
 
 routes = Routes(NATIVE, "files")
 
+_BYTES: Final = {"type": "string", "format": "binary"}
+
 
 @routes.get(
     "/files/{file_id}",
     "files:read",
     query=NoParameters,
-    answers=[Answer(200, "The file's bytes.", {"type": "string", "format": "binary"}, "*/*")],
+    answers=[Answer(200, "The file's bytes.", _BYTES, kind) for kind in ("application/octet-stream", "*/*")],
     errors=(404, 503),
 )
 async def download(call: Call) -> Response:

@@ -52,6 +52,12 @@ class KeyView(schemas.Shape):
     last_used_at: str | None
 
 
+class KeyPage(schemas.Page):
+    """A page of keys."""
+
+    data: list[KeyView]  # type: ignore[assignment]
+
+
 class KeyMade(KeyView):
     """A key with its text, told only once."""
 
@@ -66,7 +72,7 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @routes.get(
-    "/keys", "keys:read", query=Paging, answers=[Answer(200, "A page of keys.", schemas.Page)], errors=(400,)
+    "/keys", "keys:read", query=Paging, answers=[Answer(200, "A page of keys.", KeyPage)], errors=(400,)
 )
 async def list_keys(call: Call) -> Response:
     """List the keys that are not revoked, newest first."""

@@ -43,6 +43,12 @@ class MemberView(schemas.Shape):
     created_at: str
 
 
+class MemberPage(schemas.Page):
+    """A page of members."""
+
+    data: list[MemberView]  # type: ignore[assignment]
+
+
 class RoleBody(Strict):
     """A member's new role."""
 
@@ -159,7 +165,7 @@ def _printable(text: str, field: str) -> str:
     "/members",
     "members:read",
     query=Paging,
-    answers=[Answer(200, "A page of members.", schemas.Page)],
+    answers=[Answer(200, "A page of members.", MemberPage)],
     errors=(400,),
 )
 async def list_members(call: Call) -> Response:

@@ -111,7 +111,7 @@ def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
     "/ops/dead",
     "ops:read",
     query=Paging,
-    answers=[Answer(200, "A page of failed tasks, with why.", schemas.Page)],
+    answers=[Answer(200, "A page of failed tasks, with why.", schemas.TaskPage)],
     errors=(400,),
 )
 async def dead_letters(call: Call) -> Response:

@@ -147,7 +147,7 @@ async def review(call: Call) -> Response:
     "/inbox",
     "inbox:read",
     query=Paging,
-    answers=[Answer(200, "A page of open questions and reviews.", schemas.Page)],
+    answers=[Answer(200, "A page of open questions and reviews.", schemas.HumanTaskPage)],
     errors=(400,),
 )
 async def inbox(call: Call) -> Response:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
@@ -15,7 +15,7 @@ from runyard_api.call import Call, reply
 from runyard_api.facts import facts
 from runyard_api.native import form_fields, schemas
 from runyard_api.native.agent_names import refused
-from runyard_api.native.front import BASE, NATIVE, Parameters, when
+from runyard_api.native.front import BASE, NATIVE, NoParameters, Parameters, when
 from runyard_api.native.schedule_view import schedule_brief
 from runyard_api.native.task_view import hint, links, poll_after_ms, queue
 from runyard_api.operations import Answer, Routes
@@ -37,9 +37,12 @@ _FIRST_POLL_MS: Final = 500
 class RunParameters(Parameters):
     """How to run."""
 
-    dry_run: bool = Field(False, description="Say what would happen, and store nothing.")
+    #: The older form of /dry-run. Documents leave it out: with it a run would have two answers, and generated
+    #: clients could not know that theirs has a task_id.
+    dry_run: SkipJsonSchema[bool] = False
 
 
+_ERRORS: Final = (400, 402, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 FORM: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -62,20 +65,39 @@ FORM: Final[dict[str, Any]] = {
     body_optional=True,
     form=FORM,
     headers=("Idempotency-Key",),
-    answers=(
-        Answer(202, "The run is stored.", schemas.Accepted, headers=("Location",)),
-        Answer(200, "What would happen (dry_run).", {"type": "object"}),
-    ),
-    errors=(400, 402, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    answers=(Answer(202, "The run is stored.", schemas.Accepted, headers=("Location",)),),
+    errors=_ERRORS,
 )
 async def run(call: Call) -> Response:
     """Run an agent.
 
     The agent is named by its id, the id of one of its versions, @scope/name, or its normalised name. The run
     is stored when 202 is answered, and survives whatever happens afterwards. With an Idempotency-Key the same
-    request may be sent again: it makes one run.
+    request may be sent again: it makes one run. POST …/dry-run shows what would happen.
     """
-    dry_run = call.query(RunParameters).dry_run
+    return await _answer(call, call.query(RunParameters).dry_run)
+
+
+@routes.post(
+    "/agents/{agent:agent}/dry-run",
+    "runs:create",
+    query=NoParameters,
+    body=RunRequest,
+    body_optional=True,
+    answers=(Answer(200, "What would happen.", schemas.RunPreview),),
+    errors=_ERRORS,
+)
+async def dry_run(call: Call) -> Response:
+    """Show what a run would come to, without storing it.
+
+    It takes the JSON body of POST …/run and refuses what that refuses. The answer names each limit that the run counts
+    against, how full it is, and whether the run would start, queue or be rejected.
+    """
+    call.query(NoParameters)
+    return await _answer(call, True)
+
+
+async def _answer(call: Call, dry_run: bool) -> Response:
     kind = bodies.media_type(call.headers)
     if kind == "multipart/form-data":
         return await _run_form(call, dry_run)

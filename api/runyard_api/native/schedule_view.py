@@ -144,6 +144,12 @@ class FireView(schemas.Shape):
     task: schemas.TaskBrief | None = Field(description="As long as it is kept.")
 
 
+class SchedulePage(schemas.Page):
+    """A page of schedules, newest first."""
+
+    data: list[ScheduleView]  # type: ignore[assignment]
+
+
 class FirePage(schemas.Page):
     """A page of a schedule's history, latest due time first."""
 

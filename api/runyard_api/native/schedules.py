@@ -16,6 +16,7 @@ from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, Paramet
 from runyard_api.native.schedule_bodies import PauseBody, PreviewBody, ScheduleBody, ScheduleChange
 from runyard_api.native.schedule_view import (
     FirePage,
+    SchedulePage,
     ScheduleView,
     Upcoming,
     fire_json,
@@ -91,7 +92,7 @@ class ScheduleFilters(Paging):
     "/schedules",
     "schedules:read",
     query=ScheduleFilters,
-    answers=[Answer(200, "A page of schedules.", schemas.Page)],
+    answers=[Answer(200, "A page of schedules.", SchedulePage)],
     errors=(400, 404),
 )
 async def list_schedules(call: Call) -> Response:

@@ -78,6 +78,28 @@ class Accepted(Shape):
     poll_after_ms: int | None
 
 
+class LimitUse(Shape):
+    """A limit that a run counts against."""
+
+    limit: str = Field(description="As kind:value.")
+    max_concurrent: int | None
+    in_use: int
+    strategy: str
+
+
+class RunPreview(Shape):
+    """What a run would come to; nothing is stored."""
+
+    dry_run: Literal[True]
+    would: Literal["start", "queue", "reject"]
+    status: StatusName | None = Field(description="The status it would have; null where it would be refused.")
+    held_by: str | None = Field(description="The limit that is full, as kind:value.")
+    limits: list[LimitUse]
+    agent_id: str = Field(description="The agent version that would run.")
+    agent: str
+    version: str
+
+
 class TaskBrief(Shape):
     """A task in a list."""
 
@@ -153,6 +175,18 @@ class TaskPage(Page):
     """A page of tasks, newest first."""
 
     data: list[TaskBrief]  # type: ignore[assignment]
+
+
+class HumanTask(Question):
+    """A question or review, and its task."""
+
+    task: TaskBrief
+
+
+class HumanTaskPage(Page):
+    """A page of open questions and reviews, oldest first."""
+
+    data: list[HumanTask]  # type: ignore[assignment]
 
 
 class EventPage(Shape):

@@ -57,7 +57,7 @@ class Enrolment(schemas.Shape):
     qr: str = Field(description="The same as an image: a data: address.")
 
 
-class RecoveryCodes(schemas.Shape):
+class RecoveryCodeList(schemas.Shape):
     """Recovery codes, shown once: each stands in for the authenticator once."""
 
     recovery_codes: list[str]
@@ -113,7 +113,7 @@ async def enrol_second_factor(call: Call) -> Response:
     query=NoParameters,
     body=CodeProof,
     answers=[
-        Answer(200, "Sign-ins need a code from now on; every other one of yours has ended.", RecoveryCodes)
+        Answer(200, "Sign-ins need a code from now on; every other one of yours has ended.", RecoveryCodeList)
     ],
     errors=(400, 409, 413, 415, 429),
 )
@@ -140,7 +140,7 @@ async def confirm_second_factor(call: Call) -> Response:
     front=ACCOUNT,
     query=NoParameters,
     body=BothProofs,
-    answers=[Answer(200, "New recovery codes; the earlier ones count no longer.", RecoveryCodes)],
+    answers=[Answer(200, "New recovery codes; the earlier ones count no longer.", RecoveryCodeList)],
     errors=(400, 413, 415, 429),
 )
 async def renew_recovery_codes(call: Call) -> Response:

@@ -39,6 +39,12 @@ class SessionView(schemas.Shape):
     updated_at: str
 
 
+class SessionPage(schemas.Page):
+    """A page of sessions, newest first."""
+
+    data: list[SessionView]  # type: ignore[assignment]
+
+
 def session_json(row: dict[str, Any]) -> dict[str, Any]:
     """A conversation as the native API shows it."""
     return {
@@ -70,7 +76,7 @@ async def _session(call: Call) -> dict[str, Any]:
     "/sessions",
     "sessions:read",
     query=Paging,
-    answers=[Answer(200, "A page of sessions.", schemas.Page)],
+    answers=[Answer(200, "A page of sessions.", SessionPage)],
     errors=(400,),
 )
 async def list_sessions(call: Call) -> Response:

@@ -23,7 +23,7 @@ class Demonstration(BaseModel):
     model_output: str
 
 
-class Schema(BaseModel):
+class SchemaHolder(BaseModel):
     """A holder of one JSON Schema (draft 2020-12)."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
@@ -55,8 +55,8 @@ class Manifest(BaseModel):
     review: list[str] = Field(
         default_factory=list, description="Names of tools that need a person's approval."
     )
-    input: Schema | None = None
-    output: Schema | None = None
+    input: SchemaHolder | None = None
+    output: SchemaHolder | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     timeout: float | None = Field(None, gt=0, le=7 * 86400)
     max_concurrent: int | None = Field(None, ge=1)

@@ -150,7 +150,7 @@ class DatastoreRef(Strict):
     name: str
 
 
-class Query(Strict):
+class NamedQuery(Strict):
     """A named SQL statement the agent may run on a database datastore; ``?`` stands for a parameter."""
 
     name: Name
@@ -238,7 +238,7 @@ class RunRequest(Strict):
     workflows: list[Workflow] | None = Field(None, max_length=20)
     mcp_servers: list[McpServer] | None = Field(None, max_length=50)
     datastores: list[DatastoreRef] | None = Field(None, max_length=50)
-    queries: list[Query] | None = Field(None, max_length=100)
+    queries: list[NamedQuery] | None = Field(None, max_length=100)
     streaming_tokens: bool | None = None
     final_output: FinalOutput | None = None
 

@@ -26,6 +26,10 @@ def _without_empty(value: Any) -> Any:
     return None if value == {} else value
 
 
+def _without_placeholder(mode: Any) -> Any:
+    return None if mode in _NO_MODE else mode
+
+
 class _EmptyToo:
     """Documents that an empty object may stand for nothing."""
 
@@ -125,7 +129,7 @@ class AgentbaseDatastoreRef(native.DatastoreRef):
     model_config = _OPEN
 
 
-class AgentbaseQuery(native.Query):
+class AgentbaseQuery(native.NamedQuery):
     """A named SQL statement the agent may run."""
 
     model_config = _OPEN
@@ -150,8 +154,8 @@ class AgentbaseRunBody(BaseModel):
 
     message: str = Field(min_length=1, description="The task or message.")
     system: Prose | None = Field(None, description="A system prompt.")
-    mode: Literal["flash", "fast", "base", "max", "<string>", ""] | None = Field(
-        None, description="flash, fast (also called base; the default) or max."
+    mode: Annotated[Literal["flash", "fast", "base", "max"] | None, BeforeValidator(_without_placeholder)] = (
+        Field(None, description="flash, fast (also called base; the default) or max.")
     )
     rules: Annotated[list[Prose], Field(max_length=200)] | None = None
     agents: Many[AgentbaseSpecialist] = Field(None, max_length=100)
@@ -168,8 +172,6 @@ class AgentbaseRunBody(BaseModel):
     def request(self, session_id: str | None) -> RunRequest:
         """The run this asks for, in a conversation or in none yet."""
         given = self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
-        if given.get("mode") in _NO_MODE:
-            del given["mode"]
         for one in given.get("schedules", ()):
             one.setdefault("catch_up", "last")  # the reference's own sample has a date that has passed
         return RunRequest.model_validate(given | ({"session_id": session_id} if session_id else {}))

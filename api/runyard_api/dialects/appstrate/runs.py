@@ -15,7 +15,7 @@ from runyard_api.call import Call, reply
 from runyard_api.dialects.appstrate import journal
 from runyard_api.dialects.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
 from runyard_api.dialects.appstrate.run import package_of
-from runyard_api.dialects.appstrate.schemas import Deleted, Ok, Run, RunPage
+from runyard_api.dialects.appstrate.schemas import DeletedRuns, Done, Run, RunPage
 from runyard_api.dialects.appstrate.views import Beside, run_json, task_id_of
 from runyard_api.operations import Answer
 from runyard_common.domain.errors import Conflict, IllegalTransition, NotFound
@@ -89,7 +89,7 @@ async def get_run_logs(call: Call) -> Response:
 
 
 @routes.post(
-    "/runs/{run_id}/cancel", "runs:cancel", answers=[Answer(200, "It is cancelled.", Ok)], errors=(404, 409)
+    "/runs/{run_id}/cancel", "runs:cancel", answers=[Answer(200, "It is cancelled.", Done)], errors=(404, 409)
 )
 async def cancel_run(call: Call) -> Response:
     """Cancel a run that has not ended."""
@@ -142,7 +142,7 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
 @routes.delete(
     "/agents/{scope}/{name}/runs",
     "runs:delete",
-    answers=[Answer(200, "They are deleted.", Deleted)],
+    answers=[Answer(200, "They are deleted.", DeletedRuns)],
     errors=(403, 404, 409),
 )
 async def delete_agent_runs(call: Call) -> Response:

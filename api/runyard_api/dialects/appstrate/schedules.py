@@ -16,7 +16,7 @@ from runyard_api.dialects.appstrate import inputs
 from runyard_api.dialects.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, when
 from runyard_api.dialects.appstrate.run import PERMISSION, package_of, unjudged
 from runyard_api.dialects.appstrate.runs import Range, listed
-from runyard_api.dialects.appstrate.schemas import Ok, Open, RunPage
+from runyard_api.dialects.appstrate.schemas import Done, Open, RunPage
 from runyard_api.dialects.appstrate.views import schedule_id
 from runyard_api.operations import Answer
 from runyard_common.domain import readiness
@@ -76,7 +76,9 @@ class AppstrateSchedule(Open):
     nextRunAt: str | None  # noqa: N815
 
 
-_LIST: Final = Answer(200, "The schedules.", {"type": "array", "items": {"type": "object"}})
+_LIST: Final = Answer(
+    200, "The schedules.", {"type": "array", "items": {"$ref": "#/components/schemas/AppstrateSchedule"}}
+)
 
 
 def shown(conn: Connection, rows: Sequence[StoredSchedule]) -> list[dict[str, Any]]:
@@ -259,7 +261,10 @@ def _request(tx: Tx, org_id: str, old: StoredSchedule, given: Any) -> RunRequest
 
 
 @routes.delete(
-    "/schedules/{schedule_id}", "schedules:delete", answers=[Answer(200, "It is deleted.", Ok)], errors=(404,)
+    "/schedules/{schedule_id}",
+    "schedules:delete",
+    answers=[Answer(200, "It is deleted.", Done)],
+    errors=(404,),
 )
 async def remove_schedule(call: Call) -> Response:
     """Delete a schedule; its runs stay."""

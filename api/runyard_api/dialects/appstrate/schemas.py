@@ -34,13 +34,13 @@ class RunPage(Open):
     total: int
 
 
-class Ok(Open):
+class Done(Open):
     """Done."""
 
     ok: Literal[True]
 
 
-class Deleted(Open):
+class DeletedRuns(Open):
     """How many were deleted."""
 
     deleted: int

@@ -92,7 +92,7 @@ class TestEvent(Open):
     payload: dict[str, Any]
 
 
-class Secret(Open):
+class NewSecret(Open):
     """A new secret; the old one goes on signing for 24 hours."""
 
     secret: str
@@ -251,7 +251,7 @@ async def test_endpoint(call: Call) -> Response:
     "/webhooks/{webhook_id}/rotate",
     "webhooks:write",
     limit=_SECRETS,
-    answers=[Answer(200, "The new secret.", Secret)],
+    answers=[Answer(200, "The new secret.", NewSecret)],
     errors=(404,),
 )
 async def rotate_secret(call: Call) -> Response:

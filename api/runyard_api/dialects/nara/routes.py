@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from sqlalchemy import Connection
 from starlette.responses import Response
 
@@ -26,6 +26,15 @@ _PAGE: Final = 500
 _MOST_EVENTS: Final = 5_000
 
 
+_ARGS: Final[JsonValue] = [
+    {"type": "object"},
+    {"type": "array", "items": {}},
+    {"type": "string"},
+    {"type": "number"},
+    {"type": "boolean"},
+]
+
+
 class NaraRunBody(BaseModel):
     """Which agent to run, with which arguments. Unknown fields are tolerated."""
 
@@ -34,7 +43,7 @@ class NaraRunBody(BaseModel):
     agentName: str = Field(min_length=1, max_length=200, description="A name that GET lists.")  # noqa: N815
     args: Any = Field(
         description="Checked against the agent's argument schema.",
-        json_schema_extra={"type": ["object", "array", "string", "number", "boolean"]},
+        json_schema_extra={"anyOf": _ARGS},
     )
 
 

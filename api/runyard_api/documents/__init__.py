@@ -1,0 +1,1 @@
+"""The parts of the OpenAPI document that are not declared by operations: schemas, tags and examples."""

@@ -103,3 +103,5 @@ def _tell_end(run: Run, as_json: bool) -> None:
             markup=False,
             soft_wrap=True,
         )
+        for line in str((run.error.get("details") or {}).get("traceback") or "").splitlines():
+            told.print(f"  {line}", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -281,6 +281,11 @@ class Manifests:
         document = service_manifests.opened(found, self._sealer)
         return StoredManifest(document, bool(found["shared"]), found["org_id"])
 
+    def owner(self, version_id: str) -> str | None:
+        """The organisation that published a version; None when it was deleted. Reads the database, as `get`."""
+        found = self._published(version_id)
+        return None if found is None else str(found["org_id"])
+
     def _read(self, version_id: str) -> dict[str, Any] | None:
         with self._store.read() as conn:
             return store.version(conn, version_id)

@@ -34,6 +34,8 @@ from runyard_workers.values import Bounds
 _REPORTED = ("custom", "progress", "log")
 #: What of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
 _MOST_HISTORY = 64 * 2**20
+#: Versions whose organisation is remembered.
+_MOST_OWNERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Preparation:
         self._manifests = Manifests(store, sealer)
         self._children = Children(store)
         self._costly = CostlyWork()
+        self._owners: dict[str, str | None] = {}  # by version
 
     async def __call__(self, claimed: Claimed, lease: Lease | None = None) -> tuple[Attempt, Runner]:
         """The attempt and what runs it; with `lease` it acts only while that is valid.
@@ -101,7 +104,7 @@ class Preparation:
             sealer=self._sealer,
             by_operator=stored is not None and stored.by_operator,
             costly=self._costly,
-            own_agent=stored is None or stored.org_id in ("", task.org_id),
+            own_agent=await self._is_own(task),
         )
         past = await self._past(task)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None
@@ -126,6 +129,14 @@ class Preparation:
 
             return run_declared
         return _missing
+
+    async def _is_own(self, task: Task) -> bool:
+        """Whether the run's organisation is its agent's. Others see of a shared agent the outside only."""
+        if task.version_id not in self._owners:
+            if len(self._owners) >= _MOST_OWNERS:
+                self._owners.clear()
+            self._owners[task.version_id] = await in_engine_thread(self._manifests.owner, task.version_id)
+        return self._owners[task.version_id] == task.org_id
 
     def _open_secrets(self, task: Task) -> dict[str, Any]:
         return dict(self._sealer.open(task.secrets)) if task.secrets else {}

@@ -79,7 +79,9 @@ function runFacts(task) {
   const usage = Object.entries(task.usage ?? {}).filter(([, value]) => typeof value === "number");
   return [task.queue && held(task.queue),
     task.error && h("section", { class: "card bad" }, h("h2", {}, `Failed: ${task.error.code}`),
-      h("p", {}, task.error.message), task.error.cause && h("small", {}, `cause: ${task.error.cause}`)),
+      h("p", {}, task.error.message), task.error.cause && h("small", {}, `cause: ${task.error.cause}`),
+      task.error.details?.traceback && h("details", { open: "" }, h("summary", {}, "Traceback"),
+        h("pre", {}, task.error.details.traceback))),
     task.output != null && section("Output", json(task.output)),
     section("Input", given.message && h("p", { class: "said" }, given.message),
       given.args !== undefined ? json(given.args) : !given.message && h("p", { class: "dim" }, "Nothing was given.")),

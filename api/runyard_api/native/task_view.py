@@ -56,7 +56,7 @@ def whole(facts: Facts, who: Principal) -> dict[str, Any]:
         "end_user_id": task.end_user_id,
         "input": input_for(who, task.input or {}),
         "output": task.output,
-        "error": task.error if task.status in TERMINAL and task.error else None,
+        "error": task.final_error or None,
         "usage": task.usage or {},
         "cost": task.cost_micros / 1_000_000,
         "attempt": task.attempt,

@@ -12,12 +12,14 @@ import httpx2
 import redis
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from runyard_common.broker.application import application, write
 from runyard_common.domain.addresses import masked
 from runyard_common.domain.errors import InvalidRequest, RunyardError
 from runyard_common.domain.outages import diagnose
 from runyard_common.files import FileStore
+from runyard_common.services import queues
 from runyard_common.services.model_choice import LOCAL, check_name
 from runyard_common.services.model_choice import check as check_model
 from runyard_common.services.start_checks import problems
@@ -65,7 +67,7 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
     refused = [Finding("settings", Verdict.BAD, problem.message) for problem in problems(settings)]
     yield from refused or [Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")]
     parts: dict[str, Callable[[Settings], tuple[Verdict, str]]] = {
-        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files,
+        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files, "workers": _workers,
         "datastores": _datastores, "model": _model,
     }  # fmt: skip
     for part, check in parts.items():
@@ -120,6 +122,27 @@ def _database(settings: Settings) -> tuple[Verdict, str]:
             f"{kind} answers; its tables are of version {has or 'none'}, not {needs}: runyard migrate",
         )
     return Verdict.GOOD, f"{kind} answers, its tables are of version {has}"
+
+
+def _workers(settings: Settings) -> tuple[Verdict, str]:
+    if not settings.database_url and not Path(settings.database.partition("///")[2]).exists():
+        return Verdict.GOOD, "no run waits for one"
+    db = Database(settings.database)
+    try:
+        with db.engine.connect() as conn:
+            waiting = queues.waiting_for_workers(conn, db.now(conn))
+    except SQLAlchemyError:
+        return Verdict.ODD, "not known: the database has not answered, or its tables are of another version"
+    finally:
+        db.close()
+    if not waiting:
+        return Verdict.GOOD, "no run waits for an agent that no worker has"
+    named = ", ".join(f"{agent} ({count})" for agent, count in sorted(waiting.items())[:_MOST_NAMED])
+    more = ", …" if len(waiting) > _MOST_NAMED else ""
+    return Verdict.ODD, (
+        f"{sum(waiting.values())} runs wait, no worker has this agent: {named}{more}. Start a worker whose "
+        "RUNYARD_AGENTS brings that version, or cancel the runs"
+    )
 
 
 def _datastores(settings: Settings) -> tuple[Verdict, str]:

@@ -202,7 +202,7 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
             await attempt.write(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
         case Outcome.HANDED_OVER:
             batch = rescues.suspect if attempt.starved else attempts.release
-            await attempt.write(batch, attempts.Release(task_id, fence))
+            await attempt.write(batch, attempts.Release(task_id, fence, ended.reason))
         case Outcome.FAILED:
             assert ended.failure is not None
             await attempt.write(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))

@@ -65,7 +65,8 @@ function runHead(task, path) {
     task.started_at ? ` · ${lasting(task.started_at, task.finished_at)}` : "", " · ", h("code", {}, task.task_id))];
 }
 
-function held({ limit, position, estimate_s }) {
+function held({ limit, position, estimate_s, basis }) {
+  if (limit === "worker") return h("section", { class: "card hold" }, h("h2", {}, "No worker has this agent"), h("p", {}, basis));
   const why = { retry: "It waits to be tried again.", resume: "It goes on as soon as its limits have room." }[limit]
     ?? (limit?.startsWith("child:") ? "It waits for a run it started." : null);
   return h("section", { class: "card hold" }, h("h2", {}, "Held back"),

@@ -51,6 +51,7 @@ class Task:
     held_by: str | None
     model: str | None
     limit_keys: list[str] | None
+    required_agent: str | None
     available_at: float | None
     expires_at: float | None
     deadline_at: float | None

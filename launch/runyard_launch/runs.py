@@ -67,6 +67,9 @@ def follow_run(client: Client, run: Run, as_json: bool) -> int:
     teller = Teller(Console(stderr=True))
     if not as_json:
         teller.line(f"task {run.id}")
+        held = client.get(run.id).raw.get("queue") or {}
+        if held.get("limit") == "worker":  # nothing happens until there is one: no event will say why
+            teller.line(f"it waits: {held.get('basis')}")
     for event in client.events(run.id):
         if as_json:
             if event.seq:

@@ -20,8 +20,8 @@ from runyard_common.services.manifests import PublishRules
 from runyard_common.settings import Settings
 from runyard_common.store import identity
 from runyard_common.store.transaction import Store
+from runyard_launch.cli import app
 from runyard_workers import catalogue
-from runyard_workers.cli import app
 from tests import databases
 
 DECLARED: dict[str, Any] = {"name": "@fixed/bot", "version": "1.0.0", "instructions": "One."}
@@ -157,7 +157,7 @@ def test_the_command_line_refuses_it_with_2(
     file.write_text(json.dumps(DECLARED))
 
     def call() -> Any:
-        return CliRunner().invoke(app, ["publish", str(file)])
+        return CliRunner().invoke(app, ["agents", "publish", str(file)])
 
     assert call().exit_code == 0
     assert call().exit_code == 0

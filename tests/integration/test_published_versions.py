@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from typer.testing import CliRunner
 
 from runyard import Context, agent, authoring
 from runyard.authoring import AgentDefinition
-from runyard_common.domain.errors import Conflict
+from runyard_common.domain.errors import Conflict, InvalidRequest
 from runyard_common.domain.ids import uuid7
 from runyard_common.domain.manifests import parse
 from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.domain.tool_access import PublicTools
 from runyard_common.services import agents
 from runyard_common.services.manifests import PublishRules
 from runyard_common.settings import Settings
@@ -165,3 +167,49 @@ def test_the_command_line_refuses_it_with_2(
     refused = call()
     assert refused.exit_code == 2
     assert "published already with other content. Raise its version." in refused.stderr
+
+
+@pytest.mark.parametrize("version", ["one", "1", "1.0", "v1.0.0", "1.0.0 ", "01.0.0", ""])
+def test_a_version_that_no_range_would_find_is_refused(version: str) -> None:
+    with pytest.raises(InvalidRequest, match="not a semantic version") as refused:
+        parse(DECLARED | {"version": version})
+    assert (refused.value.code, refused.value.field) == ("invalid_manifest", "version")
+    assert parse(DECLARED | {"version": "1.0.0-rc.1+build"}).version == "1.0.0-rc.1+build"
+
+
+def test_manifests_that_name_what_is_not_there_are_left_out_with_who_calls_them(store: Store) -> None:
+    org = uuid7()
+    manifests = [
+        parse(DECLARED | {"name": "@fixed/lost", "tools": ["no_such_tool"]}),
+        parse(DECLARED | {"name": "@fixed/caller", "tools": [{"agent": "@fixed/lost"}]}),
+        parse(DECLARED | {"name": "@fixed/orphan", "tools": ["@fixed/nobody", "ask_user"]}),
+        parse(DECLARED | {"name": "@fixed/loop", "tools": ["@fixed/loop", "@fixed/leaf"]}),
+        parse(DECLARED | {"name": "@fixed/leaf"}),
+    ]
+    left, problems = catalogue.split_known(store, org, [], manifests)
+    assert [manifest.name for manifest in left] == ["@fixed/loop", "@fixed/leaf"]
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "@fixed/lost 1.0.0",
+        "@fixed/orphan 1.0.0",
+        "@fixed/caller 1.0.0",
+    ]
+    assert "No worker has registered the tool 'no_such_tool'" in problems[0]
+    assert "There is no agent '@fixed/nobody' to call" in problems[1]
+
+
+def test_an_organisation_is_refused_an_unknown_child_and_an_unknown_tool(store: Store) -> None:
+    org = uuid7()
+    rules = PublishRules(public_tools=PublicTools.parse("*"))
+    for tools, code in ((["@fixed/nobody"], "unknown_agent"), (["no_such_tool"], "unknown_tool")):
+        with store.begin() as tx, pytest.raises(InvalidRequest) as refused:
+            agents.publish(tx, org, parse(DECLARED | {"tools": tools}), rules=rules)
+        assert (refused.value.code, refused.value.field) == (code, "tools")
+
+
+def test_an_object_whose_call_is_a_generator_is_refused_as_one() -> None:
+    class Stream:
+        async def __call__(self, ctx: Context, args: dict[str, Any]) -> AsyncIterator[int]:
+            yield 1
+
+    with pytest.raises(TypeError, match="is a generator; return the result"):
+        agent("@fixed/stream")(Stream())

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -244,6 +244,22 @@ def publish(
     if refused is not None:
         refused += left_out
     return len(documents) - len(left_out)
+
+
+def split_known(
+    store: Store, org_id: str, definitions: Iterable[AgentDefinition], manifests: Sequence[Manifest]
+) -> tuple[list[Manifest], list[str]]:
+    """The manifests whose tools and agents are there, or come with them, and what is wrong with the others."""
+    known = {definition.name for definition in definitions} | set(registered_tools())
+    left, problems = list(manifests), list[str]()
+    while True:  # one that is left out may be what another calls
+        with store.read() as conn:
+            found = tools.check_known(conn, org_id, [manifest.to_json() for manifest in left], known)
+        if not any(found):
+            return left, problems
+        for manifest, refusals in zip(left, found, strict=True):
+            problems += [f"{manifest.name} {manifest.version}: {one.message}" for one in refusals]
+        left = [manifest for manifest, refusals in zip(left, found, strict=True) if not refusals]
 
 
 def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition]) -> tuple[str, ...]:

@@ -86,6 +86,9 @@ def publish(
     try:
         definitions, manifests = catalogue.load([source])
         store, org_id = _store()
+        _, unknown = catalogue.split_known(store, org_id, definitions.values(), manifests)
+        if unknown:
+            raise _Refused("; ".join(unknown))
         settings = load()
         rules = PublishRules.of(settings, Sealer(secret_key(settings)))
         count = catalogue.publish(store, org_id, definitions.values(), manifests, rules)

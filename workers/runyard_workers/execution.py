@@ -77,13 +77,15 @@ class Execution:
 
     async def publish(self) -> int:
         """Publish this process's agents; how many there are. One that is refused leaves the others."""
-        refused: list[str] = []
+        manifests, refused = await once_there(
+            catalogue.split_known, self.store, self.org_id, self.definitions.values(), self.manifests
+        )
         count = await once_there(
             catalogue.publish,
             self.store,
             self.org_id,
             self.definitions.values(),
-            self.manifests,
+            manifests,
             PublishRules.of(self.settings, self.sealer),
             refused,
         )

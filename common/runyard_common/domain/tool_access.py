@@ -44,6 +44,12 @@ def listed(tools: Iterable[Any]) -> list[str]:
     return [name for name in named if is_registered(name)]
 
 
+def children(tools: Iterable[Any]) -> list[str]:
+    """The agents among a manifest's ``tools``, by their full names."""
+    named = [tool if isinstance(tool, str) else _of_entry(tool) for tool in tools]
+    return [name for name in named if name.startswith("@")]
+
+
 def _of_entry(tool: Any) -> str:
     return str(tool.get("agent") or tool.get("name") or "") if isinstance(tool, Mapping) else str(tool)
 

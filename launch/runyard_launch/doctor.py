@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -67,7 +68,7 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
     refused = [Finding("settings", Verdict.BAD, problem.message) for problem in problems(settings)]
     yield from refused or [Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")]
     parts: dict[str, Callable[[Settings], tuple[Verdict, str]]] = {
-        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files, "workers": _workers,
+        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files,
         "datastores": _datastores, "model": _model,
     }  # fmt: skip
     for part, check in parts.items():
@@ -78,6 +79,7 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
         except Exception as problem:  # noqa: BLE001 - a doctor reports what it cannot examine
             verdict, told = Verdict.BAD, f"{type(problem).__name__}: {masked(str(problem))}"
         yield Finding(part, verdict, told)
+    yield from _workers(settings)
     yield from _exposures(settings)
 
 
@@ -124,24 +126,25 @@ def _database(settings: Settings) -> tuple[Verdict, str]:
     return Verdict.GOOD, f"{kind} answers, its tables are of version {has}"
 
 
-def _workers(settings: Settings) -> tuple[Verdict, str]:
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """The agents that runs wait for and no worker has; a line only where there are some."""
     if not settings.database_url and not Path(settings.database.partition("///")[2]).exists():
-        return Verdict.GOOD, "no run waits for one"
-    db = Database(settings.database)
+        return
     try:
-        with db.engine.connect() as conn:
+        db = Database(settings.database)
+        with closing(db), db.engine.connect() as conn:
             waiting = queues.waiting_for_workers(conn, db.now(conn))
-    except SQLAlchemyError:
-        return Verdict.ODD, "not known: the database has not answered, or its tables are of another version"
-    finally:
-        db.close()
+    except (SQLAlchemyError, RunyardError, OSError):
+        return  # the line of the database says why
     if not waiting:
-        return Verdict.GOOD, "no run waits for an agent that no worker has"
+        return
     named = ", ".join(f"{agent} ({count})" for agent, count in sorted(waiting.items())[:_MOST_NAMED])
     more = ", …" if len(waiting) > _MOST_NAMED else ""
-    return Verdict.ODD, (
+    yield Finding(
+        "workers",
+        Verdict.ODD,
         f"{sum(waiting.values())} runs wait, no worker has this agent: {named}{more}. Start a worker whose "
-        "RUNYARD_AGENTS brings that version, or cancel the runs"
+        "RUNYARD_AGENTS brings that version, or cancel the runs",
     )
 
 

@@ -20,7 +20,8 @@ from runyard_common.domain.tool_access import PublicTools
 from runyard_common.services import agents
 from runyard_common.services.manifests import PublishRules
 from runyard_common.settings import Settings
-from runyard_common.store import identity
+from runyard_common.store import identity, registered_tools
+from runyard_common.store.registered_tools import Tool
 from runyard_common.store.transaction import Store
 from runyard_launch.cli import app
 from runyard_workers import catalogue
@@ -200,6 +201,11 @@ def test_manifests_that_name_what_is_not_there_are_left_out_with_who_calls_them(
 def test_an_organisation_is_refused_an_unknown_child_and_an_unknown_tool(store: Store) -> None:
     org = uuid7()
     rules = PublishRules(public_tools=PublicTools.parse("*"))
+    with store.begin() as tx:
+        registered_tools.save(tx, [Tool("there", False, "read", False)])
+    with store.begin() as tx:
+        named = PublishRules(public_tools=PublicTools.parse("comes_later"))
+        agents.publish(tx, org, parse(DECLARED | {"tools": ["comes_later"]}), rules=named)
     for tools, code in ((["@fixed/nobody"], "unknown_agent"), (["no_such_tool"], "unknown_tool")):
         with store.begin() as tx, pytest.raises(InvalidRequest) as refused:
             agents.publish(tx, org, parse(DECLARED | {"tools": tools}), rules=rules)

@@ -31,7 +31,11 @@ class PublicTools:
 
     def allows(self, name: str, org_id: str) -> bool:
         """Whether agents of this organisation may use the tool."""
-        return not self.entries.isdisjoint((name, _ANY, f"{name}@{org_id}", f"{_ANY}@{org_id}"))
+        return self.names(name, org_id) or not self.entries.isdisjoint((_ANY, f"{_ANY}@{org_id}"))
+
+    def names(self, name: str, org_id: str) -> bool:
+        """Whether the tool is opened to this organisation by its name."""
+        return not self.entries.isdisjoint((name, f"{name}@{org_id}"))
 
 
 #: What the setting opens by default.

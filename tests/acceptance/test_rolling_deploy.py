@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from runyard_common.domain.suspicion import Suspicion
+from runyard_common.settings import Settings
+from runyard_common.store.database import Database
+from runyard_common.store.transaction import Store
 from runyard_launch import process
 from tests.stack import Stack
 
@@ -108,3 +113,28 @@ def test_each_run_is_executed_by_a_worker_with_its_version_and_none_pays(tmp_pat
         # What the code printed stands in its run, and in the worker's log.
         assert "log" in events(stack, late)
         assert "ran 2.0.0" in (stack.logs / "worker-2.log").read_text()
+
+
+def test_a_run_in_a_quarantine_process_keeps_what_it_printed_and_how_it_failed(tmp_path: Path) -> None:
+    source = write(tmp_path / "one", "1.0.0")
+    with Stack(tmp_path, workers=0) as stack:
+        deploy(stack, "worker-1", source)
+        assert stack.end("worker-1") == 0
+        fine, broken = submit(stack, "1.0.0"), stack.submit(AGENT, {"words": 5}, version="1.0.0")
+        db = Database(Settings(home=stack.home).database)
+        with Store(db).begin() as tx:
+            tx.conn.execute(
+                text("UPDATE tasks SET suspicion = :suspect"), {"suspect": int(Suspicion.SUSPECT)}
+            )
+        db.close()
+        deploy(stack, "worker-2", source)
+        check(stack.until(fine, seconds=60), "1.0.0")
+        _, page = stack.request("GET", f"/tasks/{fine}/events", headers={"accept": "application/json"})
+        (printed,) = [event["data"] for event in page["data"] if event["type"] == "log"]
+        assert (printed["level"], printed["message"], printed["source"]) == ("info", "ran 1.0.0", "stdout")
+        failed = stack.until(broken, seconds=60)
+        assert failed["error"]["code"] == "agent_error"
+        assert f'File "{source}"' in failed["error"]["details"]["traceback"]
+        log = (stack.logs / "worker-2.log").read_text()
+        assert "ran 1.0.0" in log
+        assert "An agent's code failed" in log

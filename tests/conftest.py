@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpcore2
 import pytest
 
 from tests import databases, servers
+from tests.fakes.redis_server import FakeRedis
 
 PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY")
 
@@ -91,6 +92,21 @@ def redis_url(server_url: Callable[[str], str]) -> str:
     """A database of Debian's Redis, for what has to work on the oldest server too."""
     head, _, _ = server_url("redis").rpartition("/")
     return f"{head}/{_worker_number()}"
+
+
+@pytest.fixture(scope="session")
+def fake_redis_url() -> Iterator[str]:
+    """fakeredis on a port of loopback: what needs no server of its own to be told from a real one."""
+    with FakeRedis() as url:
+        yield url
+
+
+@pytest.fixture(params=["fakeredis", "valkey", "redis"])
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """Each kind of Redis in turn, the one without a server first: all of them keep the same promises."""
+    kind = "fake_redis" if request.param == "fakeredis" else request.param
+    url: str = request.getfixturevalue(f"{kind}_url")
+    return url
 
 
 @pytest.fixture(scope="session")

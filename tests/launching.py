@@ -12,15 +12,19 @@ from pathlib import Path
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
+#: What `runyard up` says last, once everything is up.
+UP_SAYS = "Ctrl-C stops everything"
 
 
 class Launched:
     """A running supervisor: `command` started with its output in `log`."""
 
-    def __init__(self, command: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
         self._log = log
         with log.open("w") as out:
-            self.process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=out, stderr=out)
+            self.process = subprocess.Popen(command, env=env, cwd=cwd, stdout=out, stderr=out)
 
     @property
     def said(self) -> str:
@@ -44,6 +48,11 @@ class Launched:
             self.process.send_signal(number)
         return self.process.wait(seconds), self.said
 
+    def stop(self) -> None:
+        """End it in order, if it still runs."""
+        if self.process.poll() is None:
+            self.end(signal.SIGTERM)
+
     def kill(self) -> None:
         """End it as a crash would."""
         self.process.kill()
@@ -57,8 +66,7 @@ def up(log: Path, env: Mapping[str, str], *options: str) -> Iterator[Launched]:
     try:
         yield launched
     finally:
-        if launched.process.poll() is None:
-            launched.end(signal.SIGTERM)
+        launched.stop()
 
 
 def refused(env: Mapping[str, str]) -> str:

@@ -27,11 +27,14 @@ from starlette.types import Receive
 from runyard_api.errors import RequestTimeout
 from runyard_common.domain import bounds
 from runyard_common.domain.errors import InvalidRequest, PayloadTooLarge, UnsupportedMedia
+from runyard_common.domain.json_text import LARGE
 
 M = TypeVar("M", bound=BaseModel)
 
 #: How deep JSON may nest, how many values it may hold.
 DEEPEST: Final = bounds.JSON_DEPTH.most
+#: Values that an event loop reads itself: they take it about half a millisecond.
+_FEW: Final = 1_000
 MOST_VALUES: Final = bounds.JSON_VALUES.most
 #: A body that pauses longer than this is given up, in seconds.
 PATIENCE: Final = 30.0
@@ -109,6 +112,13 @@ def check_json_type(headers: Headers) -> None:
         raise UnsupportedMedia(
             "JSON is read as UTF-8 only.", code="unsupported_encoding", field="Content-Type"
         )
+
+
+def is_costly(raw: bytes) -> bool:
+    """Whether reading this JSON holds everybody up: it is large, or has many values."""
+    if len(raw) <= _FEW:
+        return False
+    return len(raw) > LARGE or raw.count(b",") + raw.count(b"[") + raw.count(b"{") > _FEW
 
 
 def parse(raw: bytes, field: str | None = None) -> Any:

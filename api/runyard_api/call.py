@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
@@ -17,9 +17,11 @@ from runyard_api import bodies
 from runyard_api.auth import Principal
 from runyard_api.prefix import SLASH
 from runyard_api.state import State
+from runyard_common.domain import bounds
 from runyard_common.domain.actors import Actor
 from runyard_common.domain.errors import InvalidRequest, Unauthorized
 from runyard_common.domain.json_text import LARGE
+from runyard_common.domain.tasks import Task
 
 M = TypeVar("M", bound=BaseModel)
 P = ParamSpec("P")
@@ -31,14 +33,15 @@ class Call:
     """A request under way."""
 
     __slots__ = (
-        "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "permitted", "request_id", "scope",
-        "state",
+        "_costly", "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "permitted",
+        "request_id", "scope", "state",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._received = receive
         self._received_bytes = 0
+        self._costly = False
         self._whole = False
         self.headers = Headers(scope=scope)
         self.state: State = scope["app"].state.runyard
@@ -128,7 +131,11 @@ class Call:
     async def raw(self) -> bytes:
         """The whole body; `PayloadTooLarge` beyond the setting."""
         if self._raw is None:
-            self._raw = await bodies.read(self.receive, self.headers, self.state.settings.max_body_bytes)
+            most = self.state.settings.max_body_bytes
+            if self._principal is None:
+                most = min(most, bounds.OPEN_BODY.most)
+            self._raw = await bodies.read(self.receive, self.headers, most)
+            self._costly = bodies.is_costly(self._raw)
             if len(self._raw) > LARGE and self._principal is not None:
                 self.state.costly.wrote(self._principal.org_id, len(self._raw))
         return self._raw
@@ -144,8 +151,8 @@ class Call:
 
     async def apart(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """What `work` on this request's body gives: here where the body is small, and beside the event loop, in turn
-        with the organisation's other large ones, where it is large."""
-        if self._received_bytes <= LARGE:
+        with the organisation's other costly ones, where it is large or has many values."""
+        if not self._costly and self._received_bytes <= LARGE:
             return work(*args, **kwargs)
         return await self.aside(work, *args, **kwargs)
 
@@ -153,6 +160,15 @@ class Call:
         """What costly `work` for the caller gives: beside the event loop, in turn with its organisation's other."""
         party = self._principal.org_id if self._principal is not None else ""
         return await self.state.costly.do(party, work, *args, **kwargs)
+
+    async def reply_with(
+        self, tasks: Iterable[Task], build: Callable[[], Any], headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """The JSON answer that `build` makes of these tasks: made beside the event loop where they are large."""
+        if sum(task.stored_length for task in tasks) <= LARGE:
+            return reply(build(), headers=headers)
+        content = await self.aside(lambda: orjson.dumps(build()))
+        return Response(content, 200, headers, "application/json")
 
     async def optional_json(self, kind: type[M]) -> M:
         """The JSON body as a model; no body at all counts as an empty object."""

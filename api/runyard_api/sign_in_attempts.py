@@ -27,6 +27,11 @@ class Attempt:
     subjects: tuple[tuple[str, PauseRule], ...]
     person: tuple[str, ...]
 
+    @property
+    def whose(self) -> str:
+        """The person, the device or the sign-in that the attempt is for."""
+        return self.subjects[-1][0]
+
     @staticmethod
     def of(email: str, host: str, device: str | None = None) -> Attempt:
         """An attempt for this address of a person, from this address of the network.

@@ -14,6 +14,7 @@ from runyard_api import capacity
 from runyard_api.auth import Authenticator, KeyRing
 from runyard_api.catalogue import Catalogue
 from runyard_api.cookies import CookieSessions
+from runyard_api.hash_turns import HashTurns
 from runyard_api.oidc_provider import OidcProvider
 from runyard_api.organisation_rates import OrganisationRates
 from runyard_api.rate_limits import RateLimits
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
+#: How long a readiness check that passed counts, in seconds: anybody may ask.
+FRESH: Final = 0.5
 #: How often the last use of keys is written down, in seconds.
 NOTE_USE_EVERY: Final = 15.0
 
@@ -71,7 +74,7 @@ class State:
         self.organisation_rates = OrganisationRates(
             _redis(settings), settings.requests_per_minute, who.org_id
         )
-        self.hashing = asyncio.Semaphore(2)  # passwords at once: each takes a core and 32 MB
+        self.hashing = HashTurns()
         self.codes = asyncio.Semaphore(
             2
         )  # codes of second factors at once, so that failures are counted between
@@ -80,6 +83,7 @@ class State:
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
         self.costly = CostlyWork()
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
+        self._passed_until: dict[object, float] = {}
         self._checking: dict[object, asyncio.Future[Any]] = {}
         self.connections = capacity.connections(descriptors.limit())
         self.open_calls = capacity.OpenCalls(settings.max_streams or self.connections // 2)
@@ -164,13 +168,18 @@ class State:
         return await asyncio.get_running_loop().run_in_executor(self.work, lambda: work(*args, **kwargs))
 
     async def check_aside(self, check: Callable[[], R]) -> R:
-        """Run a readiness check on a thread; while one hangs, later callers wait for the same one."""
+        """Run a readiness check on a thread; while one hangs, later callers wait for the same one, and what has passed
+        is not checked again for `FRESH` seconds."""
+        if self.loop.time() < self._passed_until.get(check, 0.0):
+            return None  # type: ignore[return-value]
         running = self._checking.get(check)
         if running is None:
             running = self.loop.run_in_executor(self._checks, check)
             self._checking[check] = running
             running.add_done_callback(lambda _: self._checking.pop(check, None))
         result: R = await asyncio.shield(running)
+        if result is None:
+            self._passed_until[check] = self.loop.time() + FRESH
         return result
 
     def forget_callers(self) -> None:

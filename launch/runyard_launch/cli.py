@@ -116,7 +116,7 @@ def doctor(as_json: AsJson = False) -> None:
 def _become(module: str, arguments: list[str]) -> NoReturn:
     """Replace this process, so that signals and exit codes are the program's own."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - no shell wanted
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 - no shell wanted
 
 
 def main() -> None:

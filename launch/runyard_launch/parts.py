@@ -98,7 +98,7 @@ class Plan:
         )
 
     def _module(self, name: str, module: str, *arguments: str) -> Spec:
-        argv = [sys.executable, "-m", module, *arguments]
+        argv = [sys.executable, "-P", "-m", module, *arguments]
         return Spec(name, argv, self.home.log(name), env=self.env, stop_order=_BEFORE)
 
 

@@ -53,5 +53,12 @@ def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
 
 
 def _sample(plan: Plan) -> Spec:
-    argv: list[str | Path] = [sys.executable, "-m", sample.__name__, plan.local_url, plan.home.admin_key]
+    argv: list[str | Path] = [
+        sys.executable,
+        "-P",
+        "-m",
+        sample.__name__,
+        plan.local_url,
+        plan.home.admin_key,
+    ]
     return Spec("sample", argv, log=None, env=plan.env, stop_order=0, grace=2)

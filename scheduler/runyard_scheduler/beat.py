@@ -1,15 +1,19 @@
 """Celery beat's way to start a scheduler: its duties are the ones of `runyard scheduler`, and as many may run.
 
-celery -A runyard_workers.app beat --scheduler runyard_scheduler.beat:RunyardScheduler
+celery -A runyard_workers.app beat    (or `worker -B`: the application names this scheduler, by an entry point)
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import structlog
+from billiard.process import current_process
 from celery.beat import Scheduler
 
 from runyard_common.domain.errors import ConfigurationError
@@ -18,6 +22,7 @@ from runyard_common.store.start_checks import Process
 from runyard_scheduler.loop import Loop
 from runyard_scheduler.runtime import Runtime
 
+_DIES_WITH_ITS_PARENT: Final = 1  # PR_SET_PDEATHSIG
 #: How often beat shows its own watchers that it is alive, in seconds. The duties keep their own time.
 TICK = 1.0
 #: How long beat waits for the duties under way when it ends, in seconds.
@@ -34,6 +39,8 @@ class RunyardScheduler(Scheduler):  # type: ignore[misc]
 
     def setup_schedule(self) -> None:
         """Open what the duties need and begin; beat calls this where it does not only introspect."""
+        if current_process().name != "MainProcess":
+            _become_a_scheduler()
         try:
             self._runtime = Runtime(settings_for(Process.SCHEDULER))
         except ConfigurationError as error:
@@ -65,6 +72,14 @@ class RunyardScheduler(Scheduler):  # type: ignore[misc]
     def info(self) -> str:
         """What beat's banner says."""
         return "    . schedules -> Runyard's database"
+
+
+def _become_a_scheduler() -> NoReturn:
+    """Under `worker -B`, beat is a fork of the worker: it shares locks and sockets of the worker's threads, which are
+    not there. A process of its own under the same id has none of them, and is ended as beat would be."""
+    if sys.platform == "linux":  # it goes with the worker, however that ends
+        ctypes.CDLL(None).prctl(_DIES_WITH_ITS_PARENT, signal.SIGTERM, 0, 0, 0)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "runyard_scheduler"])  # noqa: S606 - no shell wanted
 
 
 __all__ = ["RunyardScheduler"]

@@ -30,7 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-@pytest.mark.parametrize("name", ["wide_json", "unique", "yaml"])
+@pytest.mark.parametrize("name", ["wide_json", "small_json", "unique", "yaml"])
 def test_others_are_answered_in_about_their_usual_time(stack: Stack, name: str) -> None:
     key = key_of_new_organisation(stack, "", "hostile")
     seconds = str(SPELL * SPELLS * 4)

@@ -16,16 +16,13 @@ from tests.servers import ValkeyServer
 from tests.stack import PYTHONPATH
 from tests.waiting import wait_until
 
-BEAT = [
-    "-m",
-    "celery",
-    "-A",
-    "runyard_workers.app",
-    "beat",
-    "--scheduler",
-    "runyard_scheduler.beat:RunyardScheduler",
-]
-COMMANDS = {"celery beat": BEAT, "runyard scheduler": ["-m", "runyard_scheduler"]}
+CELERY = ["-m", "celery", "-A", "runyard_workers.app"]
+COMMANDS = {
+    "celery beat": [*CELERY, "beat"],
+    "celery beat, its scheduler named": [*CELERY, "beat", "-S", "runyard_scheduler.beat:RunyardScheduler"],
+    "celery worker with beat": [*CELERY, "worker", "-B"],
+    "runyard scheduler": ["-m", "runyard_scheduler"],
+}
 
 
 @pytest.fixture
@@ -54,7 +51,7 @@ def test_three_schedulers_killed_in_turn_fire_every_time_once(database: str, tmp
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("how", COMMANDS)
-def test_a_scheduler_started_either_way_fires_and_ends_in_order(
+def test_a_scheduler_started_any_way_fires_and_ends_in_order(
     how: str, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     table = Timetable.on_sqlite(tmp_path / "runyard.db")

@@ -85,6 +85,20 @@ class Hostile:
         """JSON of 200,000 lists."""
         return self._posts(ECHO, {"args": {"a": [[n] for n in range(200_000)]}})
 
+    def small_json(self) -> Send:
+        """JSON of 15,000 lists in 60 KB, for a dry run."""
+        return self._posts(f"{ECHO}?dry_run=1", {"query": "x", "args": {"a": [[]] * 15_000}})
+
+    def schema(self) -> Send:
+        """Values of 60 KB for a stored schema that judges each of them against 400 others."""
+        wanted = {"contains": {"anyOf": [{"const": f"v{n}"} for n in range(400)]}}
+        path = self._published("@hostile/schema", {"properties": {"a": wanted}})
+        return self._posts(path, {"args": {"a": [f"w{n}" for n in range(6_000)]}})
+
+    def strangers(self) -> Send:
+        """Large JSON of a caller without credentials."""
+        return self._posts("/api/v1/login", {"email": "a@example.com", "password": "x", "a": [[]] * 15_000})
+
     def blob(self) -> Send:
         """Runs of one text of 8 MB."""
         return self._posts(ECHO, {"args": {"blob": "x" * 8_000_000}})
@@ -115,7 +129,8 @@ class Hostile:
 
 
 INPUTS = (
-    "pattern", "unique", "references", "yaml", "aliases", "ranges", "deep_json", "wide_json", "blob", "pages", "mcp",
+    "pattern", "unique", "references", "yaml", "aliases", "ranges", "deep_json", "wide_json", "small_json",
+    "schema", "strangers", "blob", "pages", "mcp",
 )  # fmt: skip
 
 

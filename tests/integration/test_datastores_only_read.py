@@ -87,6 +87,17 @@ REFUSED = {
         "",
         ";",
         "/* nothing */",
+        # PostgreSQL calls a function of one argument in the notation of an attribute, too.
+        "select ('select to_tsvector(set_config($$role$$,$$none$$,false))'::text).ts_stat, current_user",
+        "select ('select to_tsvector(lo_create(16002)::text)'::text)/* */ . /* */ TS_STAT",
+        "select x.ts_stat from unnest(array['select to_tsvector(lo_create(16002)::text)']) x",
+        "select (q.t).ts_stat from (select 'select to_tsvector(lo_create(16002)::text)'::text as t) q",
+        'select (16002::oid)."lo_create"',
+        "select (array[16001::oid])[1].lo_unlink",
+        "select (select pg_backend_pid()).pg_terminate_backend",
+        "select (5::bigint).pg_try_advisory_lock",
+        "select ('numbers'::regclass).nextval",
+        "explain (verbose) select (16002::oid).lo_create",
         "select 'no end",
         "select 1 /* no end",
     ],
@@ -169,6 +180,8 @@ REFUSED = {
 }  # fmt: skip
 ALLOWED: dict[str, dict[str, Any]] = {
     "postgresql": {
+        "select (o).customer, o.id, (o.customer).length, (now()).date from orders o order by o.id": "Ada",
+        "select (4).careless, (2).doubled, f.seen from a_view f": 8,
         "select count(*) from orders": 3,
         "-- comment\n/* and /* nested */ */ select 1;": 1,
         "((select 1))": 1,

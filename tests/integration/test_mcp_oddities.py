@@ -18,6 +18,7 @@ from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
 from tests.fakes.odd_mcp import GOOD, READ, OddMcp
 from tests.unit.workers.agent import documents
+from tests.unit.workers.agent.test_mcp_schemas import doubled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 TREE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "name": {"type": "string"}}}
@@ -86,6 +87,7 @@ ODD_TOOLS: dict[str, tuple[Any, bool]] = {  # whether the tool can be used
         False,
     ),
     "a reference to itself": ({"name": "odd", "inputSchema": {"$ref": "#"}}, False),
+    "references that double at its root": ({"name": "odd", "inputSchema": doubled("allOf")}, False),
     "no name": ({"inputSchema": {"type": "object"}}, False),
     "a null name": ({"name": None}, False),
     "no object": ("odd", False),

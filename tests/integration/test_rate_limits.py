@@ -1,9 +1,9 @@
-"""Rate limits on a real Valkey: shared by processes, per caller and route, and open when it is away."""
+"""Rate limits on fakeredis, Valkey and Redis: shared by processes, per caller and route, open when it is away."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import structlog
@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from runyard_api.organisation_rates import OrganisationRates
 from runyard_api.rate_limits import LEFT_ALONE, RateLimits
 from runyard_common.domain.errors import TooManyRequests
+from runyard_common.domain.ids import uuid7
 from tests.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.anyio
@@ -22,23 +23,23 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[ValkeyServer]:
-    server = ValkeyServer()
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-async def limits(valkey: ValkeyServer) -> AsyncIterator[RateLimits]:
-    made = RateLimits(valkey.url)
+async def limits(any_redis_url: str) -> AsyncIterator[RateLimits]:
+    made = RateLimits(any_redis_url)
     yield made
     await made.close()
 
 
-async def test_requests_beyond_the_limit_are_refused_and_told_when_to_come_back(limits: RateLimits) -> None:
-    seen = [await limits.hit("key-1", "POST /a", 3) for _ in range(4)]
+@pytest.fixture
+def who() -> str:
+    """A caller that nobody has counted yet."""
+    return uuid7()
+
+
+async def test_requests_beyond_the_limit_are_refused_and_told_when_to_come_back(
+    limits: RateLimits, who: str
+) -> None:
+    seen = [await limits.hit(who, "POST /a", 3) for _ in range(4)]
 
     assert [s.allowed for s in seen] == [True, True, True, False]
     assert [s.remaining for s in seen] == [2, 1, 0, 0]
@@ -49,16 +50,16 @@ async def test_requests_beyond_the_limit_are_refused_and_told_when_to_come_back(
     }
 
 
-async def test_callers_and_routes_count_apart(limits: RateLimits) -> None:
-    for who, route in (("key-2", "POST /a"), ("key-3", "POST /a"), ("key-2", "POST /b"), ("key-2", "GET /a")):
-        assert (await limits.hit(who, route, 1)).allowed
-    assert not (await limits.hit("key-2", "POST /a", 1)).allowed
+async def test_callers_and_routes_count_apart(limits: RateLimits, who: str) -> None:
+    for caller, route in ((who, "POST /a"), (uuid7(), "POST /a"), (who, "POST /b"), (who, "GET /a")):
+        assert (await limits.hit(caller, route, 1)).allowed
+    assert not (await limits.hit(who, "POST /a", 1)).allowed
 
 
-async def test_processes_share_the_count(limits: RateLimits, valkey: ValkeyServer) -> None:
-    other = RateLimits(valkey.url)
-    assert (await limits.hit("key-4", "POST /a", 1)).allowed
-    assert not (await other.hit("key-4", "POST /a", 1)).allowed
+async def test_processes_share_the_count(limits: RateLimits, any_redis_url: str, who: str) -> None:
+    other = RateLimits(any_redis_url)
+    assert (await limits.hit(who, "POST /a", 1)).allowed
+    assert not (await other.hit(who, "POST /a", 1)).allowed
     await other.close()
 
 
@@ -87,16 +88,16 @@ async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_says_so(
     await limits.close()
 
 
-async def test_organisations_are_counted_together_by_all_processes(valkey: ValkeyServer) -> None:
-    one, two = (OrganisationRates(valkey.url, 10, "operator") for _ in range(2))
+async def test_organisations_are_counted_together_by_all_processes(any_redis_url: str, who: str) -> None:
+    one, two = (OrganisationRates(any_redis_url, 10, "operator") for _ in range(2))
     for rates in (one, two):
         for _ in range(5):
-            rates.check("org-1")
+            rates.check(who)
     for rates in (one, two, one):  # the first learns what the second has added
         await rates.share()
     for rates in (one, two):
         with pytest.raises(TooManyRequests) as refused:
-            rates.check("org-1")
+            rates.check(who)
         assert refused.value.retry_after
         await rates.close()
 

@@ -85,10 +85,10 @@ async def until(condition: Any, seconds: float = 10.0) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_events_reach_the_followers_of_their_task_and_organisation_alone(valkey_url: str) -> None:
+async def test_events_reach_the_followers_of_their_task_and_organisation_alone(any_redis_url: str) -> None:
     org, other, task = uuid7(), uuid7(), uuid7()
-    live = Live(valkey_url)
-    async with following(valkey_url) as follower:
+    live = Live(any_redis_url)
+    async with following(any_redis_url) as follower:
         await until(lambda: follower.connected)
         with (
             follower.follow(org, task) as one,
@@ -107,10 +107,10 @@ async def test_events_reach_the_followers_of_their_task_and_organisation_alone(v
     live.close()
 
 
-async def test_token_deltas_reach_those_who_want_them_in_order_with_their_attempt(valkey_url: str) -> None:
+async def test_token_deltas_reach_those_who_want_them_in_order_with_their_attempt(any_redis_url: str) -> None:
     org, task = uuid7(), uuid7()
-    live = Live(valkey_url)
-    async with following(valkey_url) as follower:
+    live = Live(any_redis_url)
+    async with following(any_redis_url) as follower:
         await until(lambda: follower.connected)
         with follower.follow(org, task, tokens=True) as with_tokens, follower.follow(org, task) as without:
             await confirmed(with_tokens)
@@ -129,11 +129,11 @@ async def test_token_deltas_reach_those_who_want_them_in_order_with_their_attemp
     live.close()
 
 
-async def test_a_worker_hears_which_of_its_runs_were_stopped(valkey_url: str) -> None:
+async def test_a_worker_hears_which_of_its_runs_were_stopped(any_redis_url: str) -> None:
     worker = uuid7()
     stopped: list[str] = []
-    listening = asyncio.create_task(listen_worker(valkey_url, worker, stopped.append))
-    live = Live(valkey_url)
+    listening = asyncio.create_task(listen_worker(any_redis_url, worker, stopped.append))
+    live = Live(any_redis_url)
     task = uuid7()
     for _ in range(50):
         live.stop(worker, task)
@@ -145,11 +145,11 @@ async def test_a_worker_hears_which_of_its_runs_were_stopped(valkey_url: str) ->
     live.close()
 
 
-async def test_channels_are_held_only_while_somebody_follows(valkey_url: str) -> None:
+async def test_channels_are_held_only_while_somebody_follows(any_redis_url: str) -> None:
     org = uuid7()
     channel = f"runyard:org:{org}"
-    client = redis.Redis.from_url(valkey_url)
-    async with following(valkey_url) as follower:
+    client = redis.Redis.from_url(any_redis_url)
+    async with following(any_redis_url) as follower:
         await until(lambda: follower.connected)
         first, second = follower.follow(org), follower.follow(org, uuid7())
         await until(lambda: client.pubsub_numsub(channel)[0][1] == 1)
@@ -161,9 +161,9 @@ async def test_channels_are_held_only_while_somebody_follows(valkey_url: str) ->
     client.close()
 
 
-async def test_a_follower_too_slow_for_its_queue_hears_of_a_gap(valkey_url: str) -> None:
+async def test_a_follower_too_slow_for_its_queue_hears_of_a_gap(any_redis_url: str) -> None:
     org, task = uuid7(), uuid7()
-    async with following(valkey_url) as follower:
+    async with following(any_redis_url) as follower:
         with follower.follow(org, task, limit=3) as slow:
             for seq in range(1, 10):
                 follower.hand_over([Told(org, task, seq)])

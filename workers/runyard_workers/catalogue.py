@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
-import yaml
-
-import runyard
-from runyard.authoring import AgentDefinition, registered, restore
+from runyard.authoring import AgentDefinition, registered
 from runyard.tools import ToolDefinition, registered_tools
 from runyard_common.domain import schemas
 from runyard_common.domain.errors import ConfigurationError, Conflict, InvalidRequest, RunyardError
@@ -27,11 +18,10 @@ from runyard_common.services import agents as service
 from runyard_common.services import manifests as service_manifests
 from runyard_common.services import tools
 from runyard_common.services.manifests import PLAIN, PublishRules
-from runyard_common.services.start_checks import missing_agents
 from runyard_common.store import agents as store_agents
 from runyard_common.store.registered_tools import Tool
 from runyard_common.store.transaction import Store
-from runyard_workers.exceptions import abnormal, summary
+from runyard_workers.sources import Broken, checked, enter_project, parts
 
 _DOCUMENTS = (".yaml", ".yml", ".json")
 
@@ -61,74 +51,22 @@ def load_each(sources: Iterable[str]) -> Loaded:
     """
     found: list[tuple[Manifest, str]] = []
     broken: list[str] = []
+    enter_project()
     for source in sources:
-        for read in _parts(source):
+        for read in parts(source):
             try:
                 found += read()
-            except _Broken as error:
+            except Broken as error:
                 broken.append(error.message)
     definitions = _usable(broken)
     return Loaded(definitions, _unique(found, definitions, broken), broken)
-
-
-class _Broken(ConfigurationError):
-    """A source is there and cannot be used."""
-
-
-_Part = Callable[[], list[tuple[Manifest, str]]]
-
-
-def _parts(source: str) -> list[_Part]:
-    path = Path(source)
-    if not path.is_dir():
-        return [_part(path) or partial(_import_module, source)]
-    files = sorted(f for f in path.iterdir() if f.suffix != ".py" or not f.name.startswith("_"))
-    return [part for part in map(_part, files) if part is not None]
-
-
-def _part(file: Path) -> _Part | None:
-    if file.suffix == ".py" and file.is_file():
-        return partial(_import_file, file)
-    if file.suffix in _DOCUMENTS and file.is_file():
-        return lambda: [(manifest_of(file), str(file))]
-    return None
-
-
-def manifest_of(file: Path) -> Manifest:
-    """The manifest in a YAML or JSON file. Raises `ConfigurationError` with its file, line and column."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-        return _checked(parse(yaml.safe_load(text)))
-    except OSError as error:
-        raise _Broken(f"{file}: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise _Broken(f"{file}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}).") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise _Broken(f"{file}{at}: {error.problem or error.context}.") from None
-    except yaml.reader.ReaderError as error:
-        raise _Broken(f"{file}: a character that YAML does not allow ({error.character!r}).") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _Broken(f"{file}: {summary(error)}.") from None
-    except RunyardError as error:
-        raise _Broken(f"{file}: {error.message}") from None
-
-
-def _checked(manifest: Manifest) -> Manifest:
-    """Refuse schemas that no value could be checked against: each run would fail."""
-    for name, holder in (("input", manifest.input), ("output", manifest.output)):
-        if holder is not None and holder.schema_ is not None:
-            schemas.check_schema(holder.schema_, field=f"{name}.schema")
-    return manifest
 
 
 def _usable(broken: list[str]) -> dict[str, AgentDefinition]:
     found: dict[str, AgentDefinition] = {}
     for name, definition in registered().items():
         try:
-            _checked(parse(definition.manifest))
+            checked(parse(definition.manifest))
             found[name] = definition
         except RunyardError as error:
             where = f" ({error.field})" if error.field else ""
@@ -154,64 +92,6 @@ def _unique(
         places[key] = file
         unique.append(manifest)
     return unique
-
-
-def _import_file(file: Path) -> list[tuple[Manifest, str]]:
-    name = f"runyard_agents_{file.stem}_{abs(hash(str(file.resolve())))}"
-    if name in sys.modules:
-        return []
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _named(str(file)):
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return []
-
-
-def _import_module(name: str) -> list[tuple[Manifest, str]]:
-    if "" not in sys.path and "." not in sys.path:
-        sys.path.insert(0, "")  # modules beside the process, as `python -m` finds them
-    with _named(name):
-        importlib.import_module(name)
-    return []
-
-
-@contextmanager
-def _named(source: str) -> Iterator[None]:
-    """An import that fails, or exits, names its source, and leaves no agent of it behind."""
-    before = registered()
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        restore(before)
-        if (
-            isinstance(error, ModuleNotFoundError)
-            and error.name
-            and f"{source}.".startswith(f"{error.name}.")
-        ):
-            raise missing_agents(source) from None
-        ordinary = error if isinstance(error, Exception) else abnormal(error)
-        raise _Broken(f"{source}{_line(error)}: {summary(ordinary)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """Where in the author's code it broke."""
-    if isinstance(error, SyntaxError):
-        return ""  # its text has it
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen ")]
-    inside = [f for f in frames if Path(f.filename).resolve().parent not in _OURS]
-    return f" ({Path(inside[-1].filename).name}, line {inside[-1].lineno})" if inside else ""
-
-
-_OURS = [Path(str(file)).resolve().parent for file in (__file__, importlib.__file__, runyard.__file__)]
 
 
 def publish(

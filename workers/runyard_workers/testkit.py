@@ -28,11 +28,11 @@ from runyard_common.store import events, messages, migrate, questions, sessions,
 from runyard_common.store.database import Database
 from runyard_common.store.group_commit import GroupCommit
 from runyard_common.store.transaction import Store, Tx
-from runyard_workers.catalogue import manifest_of
 from runyard_workers.executor import execute
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.pool.threads import DaemonThreads
 from runyard_workers.preparation import Preparation
+from runyard_workers.sources import manifest_of
 
 _THREADS = 32
 _MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind

@@ -138,7 +138,7 @@ async def _agent(call: Call, version: str | None) -> AgentRecord:
 async def _prepared(
     call: Call, request: RunRequest, agent: AgentRecord, files: Sequence[dict[str, Any]], task_id: str | None
 ) -> Prepared:
-    beside = call.aside if runs.has_schemas(request) else call.apart
+    beside = call.aside if runs.is_costly(request, agent.manifest) else call.apart
     return await beside(_prepare, call, request, agent, files, task_id)
 
 

@@ -14,7 +14,7 @@ from runyard_api.call import Call
 from runyard_api.sign_in_attempts import Attempt
 from runyard_common.domain import passwords
 from runyard_common.domain.errors import RunyardError, Unauthorized
-from runyard_common.domain.networks import shown
+from runyard_common.domain.networks import network_of, shown
 from runyard_common.services import logins as service
 from runyard_common.services import second_factors as factors
 from runyard_common.services.logins import Origin, SignIn
@@ -102,7 +102,7 @@ async def matches(call: Call, attempt: Attempt, password: str, kept: str | None)
     Asked again once it is this call's turn: of many attempts sent at once only the free ones are tried.
     """
     await call.state.sign_ins.check(attempt)
-    async with call.state.hashing:
+    async with call.state.hashing.turn(_network(call), attempt.whose):
         await call.state.sign_ins.check(attempt)
         right: bool = await call.state.aside(passwords.matches, password, kept)
         if not right:
@@ -157,14 +157,20 @@ async def remember_device(call: Call, response: Response, user_id: str, device: 
 
 async def hash_password(call: Call, password: str) -> str:
     """What is kept of a password."""
-    async with call.state.hashing:
+    network = _network(call)
+    async with call.state.hashing.turn(network, f"new:{network}"):
         return await call.state.aside(passwords.hashed, password)
 
 
 async def check_new(call: Call, password: str, field: str, email: str, *about: str) -> None:
     """`InvalidRequest` weak_password for a new password that is easily guessed; see `passwords.check`."""
-    async with call.state.hashing:
+    network = _network(call)
+    async with call.state.hashing.turn(network, f"new:{network}"):
         await call.state.aside(passwords.check, password, field, email, about)
+
+
+def _network(call: Call) -> str:
+    return network_of(host_of(call))
 
 
 def wrong_password() -> Unauthorized:

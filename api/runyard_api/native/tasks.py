@@ -173,7 +173,7 @@ async def get_task(call: Call) -> Response:
     tag = etag(seen)
     if _bare(tag) in tags:
         return Response(status_code=304, headers={"etag": tag})
-    return reply(whole(seen, call.principal), headers={"etag": tag})
+    return await call.reply_with([seen.task], lambda: whole(seen, call.principal), {"etag": tag})
 
 
 def _bare(tag: str) -> str:

@@ -65,6 +65,7 @@ def application(settings: Settings) -> Celery:
         worker_pool="runyard_workers.pool:AsyncioPool",
         worker_concurrency=settings.worker_concurrency,
         worker_consumer="runyard_common.broker.consumer:PatientConsumer",
+        beat_scheduler="runyard",  # an entry point: plain `celery beat` does the duties of a scheduler
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,

@@ -31,6 +31,9 @@ JSON_BODY: Final = Bound(
     "json_body", "A JSON body, and a text field of a form", 10 * 2**20, "bytes", 413, "payload_too_large",
     "max_body_bytes",
 )  # fmt: skip
+OPEN_BODY: Final = Bound(
+    "open_body", "A JSON body of a caller without credentials", 16 * 1024, "bytes", 413, "payload_too_large"
+)
 UPLOAD: Final = Bound(
     "upload", "A multipart body", 100 * 2**20, "bytes", 413, "payload_too_large", "max_upload_bytes"
 )
@@ -112,7 +115,7 @@ RUN_BOUNDS: Final = (OUTPUT, STEP, EVENT, EVENTS, QUESTIONS, OPEN_QUESTIONS)
 BOUNDS: Final[Mapping[str, Bound]] = {
     bound.name: bound
     for bound in (
-        HEAD, JSON_BODY, UPLOAD, YAML_BODY, YAML_VALUES, JSON_DEPTH, JSON_VALUES, FORM_FILES, FORM_FIELDS,
+        HEAD, JSON_BODY, OPEN_BODY, UPLOAD, YAML_BODY, YAML_VALUES, JSON_DEPTH, JSON_VALUES, FORM_FILES, FORM_FIELDS,
         IDEMPOTENCY_KEY, METADATA, PROSE, SESSION_NAME, VERSION, LIST_ROWS, WAIT, RUN_SCHEDULES, WAITING_RUNS,
         SCHEDULES, WEBHOOKS, REQUESTS, UNREAD, ALL_UNREAD,
     )

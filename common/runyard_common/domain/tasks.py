@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from runyard_common.domain.json_text import read
+from runyard_common.domain.json_text import JsonText, read
 from runyard_common.domain.lifecycle import TERMINAL, Cause, Status
 
 #: Details of an error that show an agent's source code.
@@ -92,6 +92,12 @@ class Task:
     def final_error(self) -> dict[str, Any] | None:
         """Why it failed or was stopped; None while it goes on and when it has completed, whatever failed before."""
         return self.error if self.status in TERMINAL and self.status is not Status.COMPLETED else None
+
+    @property
+    def stored_length(self) -> int:
+        """Letters of the input and output as they are stored, where they were loaded as text."""
+        stored = (self.stored_input, self.stored_output)
+        return sum(len(one.text) for one in stored if isinstance(one, JsonText))
 
     @property
     def fence(self) -> Fence:

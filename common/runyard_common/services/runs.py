@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -33,6 +34,10 @@ from runyard_common.store.tables import columns
 from runyard_common.store.transaction import Tx
 
 _LONGEST_TITLE: Final = 120
+
+
+#: Members of a value whose judging by a schema is no work for a thread.
+_FEW: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +307,28 @@ def check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: boo
         output_schemas.from_output_config(request.output_config.model_dump(exclude_none=True))
 
 
-def has_schemas(request: RunRequest) -> bool:
-    """Whether a request brings JSON Schemas, whose judging takes milliseconds."""
-    return next(_schemas(request), None) is not None
+def is_costly(request: RunRequest, manifest: Mapping[str, Any]) -> bool:
+    """Whether judging a request may take milliseconds: it brings JSON Schemas, or more than a few values for one."""
+    if next(_schemas(request), None) is not None:
+        return True
+    wanted = (manifest.get("input") or {}).get("schema")
+    return bool(wanted) and (_many(request.args) or _many(wanted))
+
+
+def _many(value: Any) -> bool:
+    """Whether a value has more than a few members, or long texts."""
+    pending, left = [value], _FEW
+    while pending and left > 0:
+        item = pending.pop()
+        if isinstance(item, dict):
+            left -= len(item)
+            pending.extend(islice(item.values(), max(0, left)))
+        elif isinstance(item, list):
+            left -= len(item)
+            pending.extend(islice(item, max(0, left)))
+        elif isinstance(item, str):
+            left -= len(item) // 256
+    return left <= 0
 
 
 def _schemas(request: RunRequest) -> Iterator[tuple[Any, str]]:

@@ -238,9 +238,12 @@ def _run(module: str, *arguments: str, **given: str) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("SECRET_KEY", ["api", "workers", "scheduler", "runyard_common.store.migrate"]),
-        ("ALLOWED_ORIGINS", ["api"]),
-        ("AGENTS", ["workers"]),
+        (
+            "SECRET_KEY",
+            ["runyard_api", "runyard_workers", "runyard_scheduler", "runyard_common.store.migrate"],
+        ),
+        ("ALLOWED_ORIGINS", ["runyard_api"]),
+        ("AGENTS", ["runyard_workers"]),
     ],
 )
 def test_the_processes_themselves_end_with_2_and_one_sentence_and_the_doctor_with_1(

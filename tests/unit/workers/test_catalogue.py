@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,74 @@ def test_a_module_may_be_imported_again_edited_and_reloaded(
     assert place is not None
     assert place.line == 6
     del sys.modules["cat_reloaded"]
+
+
+IMPORTS = """from runyard import agent
+from .helper import word
+from catproj_common import NAME
+
+import catproj_agents.helper
+
+@agent("@cat/{name}")
+async def {name}(ctx, args):
+    return [word, NAME, catproj_agents.helper.word is word]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project of an author, which the process is started in."""
+    (tmp_path / "catproj_agents").mkdir()
+    (tmp_path / "catproj_common").mkdir()
+    _file(tmp_path, "catproj_common/__init__.py", "NAME = 'of the project'\n")
+    _file(tmp_path, "catproj_agents/__init__.py", "")
+    _file(tmp_path, "catproj_agents/helper.py", "word = object()\n")
+    _file(tmp_path, "catproj_agents/quotes.py", IMPORTS.format(name="quotes"))
+    (tmp_path / "catproj_bots").mkdir()
+    _file(tmp_path, "catproj_bots/cat_sibling.py", "KIND = 'sibling'\n")
+    text = "from catproj_bots.cat_sibling import KIND\nfrom catproj_common import NAME\n"
+    _file(tmp_path, "catproj_bots/returns.py", text + GOOD.format(name="returns"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    known = set(sys.modules)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "source", ["catproj_agents", "catproj_agents.quotes", "catproj_agents/quotes.py", "{}/catproj_agents"]
+)
+def test_a_package_is_imported_by_its_own_name_however_it_is_given(project: Path, source: str) -> None:
+    loaded = load_each([source.format(project)])
+    assert loaded.broken == []
+    assert list(loaded.definitions) == ["@cat/quotes"]
+    assert loaded.definitions["@cat/quotes"].fn.__module__ == "catproj_agents.quotes"
+
+
+def test_one_source_given_in_every_form_exists_once(project: Path) -> None:
+    forms = ["catproj_agents.quotes", "catproj_agents/quotes.py", "catproj_agents"]
+    loaded = load_each(forms)
+    assert (list(loaded.definitions), loaded.broken) == (["@cat/quotes"], [])
+
+
+def test_files_of_a_folder_are_named_from_the_project(project: Path) -> None:
+    loaded = load_each(["catproj_bots"])
+    assert (list(loaded.definitions), loaded.broken) == (["@cat/returns"], [])
+    assert loaded.definitions["@cat/returns"].fn.__module__ == "catproj_bots.returns"
+
+
+def test_a_loose_file_finds_its_neighbours_and_hides_nothing_that_is_installed(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    _file(elsewhere, "cat_neighbour.py", "KIND = 1\n")
+    _file(elsewhere, "loose.py", "from cat_neighbour import KIND\n" + GOOD.format(name="loose"))
+    _file(elsewhere, "wave.py", GOOD.format(name="wave"))  # a module of the standard library
+    _file(elsewhere, "not-a-name.py", GOOD.format(name="odd"))
+    loaded = load_each([str(elsewhere)])
+    assert (sorted(loaded.definitions), loaded.broken) == (["@cat/loose", "@cat/odd", "@cat/wave"], [])
+    import wave
+
+    assert not str(wave.__file__).startswith(str(elsewhere))

@@ -46,7 +46,7 @@ class QuarantineProcess:
         read_end, write_end = os.pipe()
         # What agents print goes where the worker's output goes; the messages have a pipe of their own.
         argv = [
-            sys.executable, "-m", "runyard_workers.quarantine.child",
+            sys.executable, "-P", "-m", "runyard_workers.quarantine.child",
             str(write_end), str(page), str(lease_seconds), str(os.getpid()),
         ]  # fmt: skip
         self._process = subprocess.Popen(argv, bufsize=0, stdin=subprocess.PIPE, pass_fds=(write_end, page))

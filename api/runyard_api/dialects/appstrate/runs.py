@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
@@ -24,6 +24,7 @@ from runyard_common.domain.roles import Role
 from runyard_common.domain.tasks import Task
 from runyard_common.services import bulk, packages
 from runyard_common.store import events, identity, removal, run_numbers, tasks
+from runyard_common.store.pages import Page
 from runyard_common.store.tasks import Filter
 from runyard_common.store.transaction import Tx
 
@@ -128,15 +129,14 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
     limit, offset = bounded(call, "limit", default), bounded(call, "offset", 0, None, 0)
     wanted = replace(wanted, end_user_id=end_user(call))
 
-    def read(conn: Connection) -> dict[str, Any]:
+    def read(conn: Connection) -> tuple[Page[Task], Beside, int]:
         found = tasks.whole_page(conn, call.org_id, wanted, limit, offset)
-        with_them = beside(conn, found)
-        return {
-            "runs": [run_json(task, with_them) for task in found],
-            "total": tasks.count(conn, call.org_id, wanted),
-        }
+        return found, beside(conn, found), tasks.count(conn, call.org_id, wanted)
 
-    return reply(await call.state.reader.one(read))
+    found, with_them, total = await call.state.reader.one(read)
+    return await call.reply_with(
+        found, lambda: {"runs": [run_json(task, with_them) for task in found], "total": total}
+    )
 
 
 @routes.delete(

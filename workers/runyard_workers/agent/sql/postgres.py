@@ -44,11 +44,14 @@ _IDENTITY: Final = "SELECT extract(epoch FROM pg_postmaster_start_time())::text"
 _MOST_FETCHED: Final = 50
 _BATCH_BYTES: Final = 2**20
 
-#: Functions of these names that do more than compute, as the database declares them. What is written in a trusted
-#: language runs in the same read-only transaction as the query, with no way out of its own.
+#: Functions of these names that do more than compute, as the database declares them: of names that are called, and of
+#: attributes where one argument is enough. What is written in a trusted language runs in the same read-only transaction
+#: as the query, with no way out of its own.
 _SUSPECTS: Final = """
     SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-    WHERE p.proname = ANY(%s::text[]) AND (p.proname ~ %s
+    WHERE (p.proname = ANY(%s::text[])
+        OR (p.proname = ANY(%s::text[]) AND p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1))
+    AND (p.proname ~ %s
         OR (p.provolatile = 'v' AND NOT l.lanpltrusted AND p.proname <> ALL(%s::text[]))
         OR (p.provolatile = 'v' AND p.pronamespace = 'pg_catalog'::regnamespace AND p.proname <> ALL(%s::text[])))
 """
@@ -131,12 +134,12 @@ def _step_down(connection: psycopg.Connection[Any]) -> None:
 
 def _check_functions(connection: psycopg.Connection[Any], statement: Statement) -> None:
     """Ask the catalogue what the functions of a statement are: it knows extensions and the caller's own, too."""
-    if not statement.calls:
+    if not (statement.calls or statement.attributes):
         return
     harmless = sorted(functions.POSTGRESQL_VOLATILE)
-    names = list(statement.calls)
+    calls, attributes = list(statement.calls), list(statement.attributes)
     found = connection.execute(
-        _SUSPECTS, [names, functions.POSTGRESQL_REFUSED, harmless, harmless]
+        _SUSPECTS, [calls, attributes, functions.POSTGRESQL_REFUSED, harmless, harmless]
     ).fetchmany(20)
     if found:
         refused = ", ".join(sorted(row[0] for row in found))

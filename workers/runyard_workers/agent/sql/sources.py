@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -31,6 +32,9 @@ _DIALECTS: Final = {
 }
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306}
 _LOOKUP_SECONDS: Final = 5.0
+#: Queries of one organisation's SQLite files at once, in one worker: each is a process that may burn a core.
+_FILE_QUERIES: Final = 2
+_TURNS: WeakValueDictionary[Path, asyncio.Semaphore] = WeakValueDictionary()
 #: At most this many of a host's addresses are tried.
 _MOST_ADDRESSES: Final = 4
 
@@ -115,9 +119,18 @@ class FileSource:
 
     async def query(self, sql: str, parameters: Sequence[Any], caps: Caps, blocking: Blocking) -> Rows:
         """See `Source.query`."""
-        result = await blocking(sqlite.ask, self.path, sql, list(parameters), caps)
+        async with _turns(self.path.parent):
+            result = await blocking(sqlite.ask, self.path, sql, list(parameters), caps)
         assert isinstance(result, Rows)
         return result
+
+
+def _turns(folder: Path) -> asyncio.Semaphore:
+    """Where the queries of one organisation, whose folder this is, wait for each other."""
+    found = _TURNS.get(folder)
+    if found is None:
+        found = _TURNS[folder] = asyncio.Semaphore(_FILE_QUERIES)
+    return found
 
 
 def open_source(

@@ -6,8 +6,9 @@ the refusals their words, and closes what read-only sessions leave open: files, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from runyard_workers.agent.sql.lexer import Grammar, Token, tokens
@@ -32,10 +33,12 @@ class StatementRefused(QueryFailed):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement that reads. `first` is its first keyword; `calls` are the names that stand before parentheses."""
+    """A statement that reads. `first` is its first keyword; `calls` are the names that stand before parentheses,
+    `attributes` those behind a dot: PostgreSQL takes ``(x).f`` for ``f(x)`` where `x` has no column `f`."""
 
     first: str
     calls: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
 
 
 def judged(sql: str, grammar: Grammar) -> Statement:
@@ -55,7 +58,8 @@ def judged(sql: str, grammar: Grammar) -> Statement:
         shown = f"; it begins with {first.text[:30]}" if first is not None else ""
         raise StatementRefused(f"a query reads: it begins with {', '.join(kinds).upper()}{shown}")
     _check_words(code, first.identifier, grammar)
-    return Statement(first.identifier, tuple(dict.fromkeys(_calls(code))))
+    attributes = _attributes(code) if grammar.database == "postgresql" else ()
+    return Statement(first.identifier, tuple(dict.fromkeys(_calls(code))), tuple(dict.fromkeys(attributes)))
 
 
 def _check_text(found: Sequence[Token], grammar: Grammar) -> None:
@@ -114,6 +118,13 @@ def _calls(code: Sequence[Token]) -> list[str]:
             continue
         names.append(token.identifier)
     return names
+
+
+def _attributes(code: Sequence[Token]) -> Iterator[str]:
+    """Names behind a dot: columns, parts of qualified names, and functions in PostgreSQL's other notation."""
+    for before, token in pairwise(code):
+        if before.text == "." and token.kind in ("word", "name"):
+            yield token.identifier
 
 
 def _names_query(after: Sequence[Token]) -> bool:

@@ -11,6 +11,8 @@ from runyard_workers.agent.wire.text import dump
 
 #: Longest schema of a tool, in bytes of JSON.
 MOST_BYTES: Final = 100_000
+#: Parts (references, alternatives) that may meet at the root of one.
+MOST_PARTS: Final = 500
 _ALTERNATIVES: Final = ("anyOf", "oneOf", "allOf")
 #: Keywords that providers refuse at the root.
 _REFUSED: Final = (*_ALTERNATIVES, "not", "enum", "const", "if", "then", "else", "$ref")
@@ -32,7 +34,7 @@ def usable(schema: Any) -> dict[str, Any]:
         raise Unusable("its input schema is no object")
     if len(dump(schema)) > MOST_BYTES:
         raise Unusable(f"its input schema is longer than {MOST_BYTES:,} bytes")
-    root = _merged(schema, schema, frozenset())
+    root = _merged(schema, _Whole(schema), frozenset())
     if root.get("type") == ["object", "null"]:
         root["type"] = "object"
     if root.setdefault("type", "object") != "object":
@@ -49,12 +51,27 @@ def usable(schema: Any) -> dict[str, Any]:
     return root
 
 
-def _merged(schema: dict[str, Any], whole: dict[str, Any], seen: frozenset[str]) -> dict[str, Any]:
+class _Whole:
+    """The whole schema, and how many parts of it may yet be brought to its root: references multiply."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema = schema
+        self._left = MOST_PARTS
+
+    def count(self) -> None:
+        """Count one part. Raises `Unusable` behind the last."""
+        self._left -= 1
+        if self._left < 0:
+            raise Unusable(f"its input schema brings more than {MOST_PARTS} parts together at its root")
+
+
+def _merged(schema: dict[str, Any], whole: _Whole, seen: frozenset[str]) -> dict[str, Any]:
     """The schema without the keywords that no root may have."""
+    whole.count()
     root = {name: value for name, value in schema.items() if name not in _REFUSED}
     reference = schema.get("$ref")
     if isinstance(reference, str):
-        target = _named(whole, reference)
+        target = _named(whole.schema, reference)
         if target is None or reference in seen:
             raise Unusable(f"its input schema refers to {reference[:100]!r}, which is not in it")
         root = _united(root, [_merged(target, whole, seen | {reference})], every=True)

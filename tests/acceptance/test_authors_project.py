@@ -1,0 +1,142 @@
+"""An author's project whose packages are called as Runyard's folders are, beside Runyard from a wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.launching import UP_SAYS, Launched
+from tests.stack import FOLDERS, ROOT, free_port
+
+#: Packages of the project, each with a `part.py` that its agents import.
+NAMES = ("common", "api", "workers", "scheduler", "launch", "tests")
+AGENT = """from runyard import agent
+import api.part, common.part, launch.part, scheduler.part, tests.part, workers.part
+from {neighbour} import WORD
+
+@agent("@shop/{name}")
+async def {name}(ctx, args):
+    parts = (api.part, common.part, launch.part, scheduler.part, tests.part, workers.part)
+    return {{"owners": [part.OWNER for part in parts], "word": WORD, "module": __name__}}
+"""
+#: How each agent is given in RUNYARD_AGENTS.
+SOURCES = {"quotes": "shop_agents.quotes", "orders": "shop_agents/orders.py", "returns": "bots"}
+MODULES = {"quotes": "shop_agents.quotes", "orders": "shop_agents.orders", "returns": "bots.returns"}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new virtualenv with Runyard's wheel and what it needs; its Python."""
+    folder = tmp_path_factory.mktemp("installed")
+    source = folder / "source"
+    for name in (*filter(None, FOLDERS), "runyard"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", str(folder), str(source)]
+    subprocess.run(build, check=True, timeout=120)
+    (wheel,) = folder.glob("*.whl")
+    environment = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
+    installed = environment / "bin" / "python"
+    subprocess.run(
+        [*pip, "--python", installed, "install", "--no-deps", "--no-index", wheel], check=True, timeout=60
+    )
+    # The dependencies are those of this environment: a .pth file is not followed further, to the checkout.
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return installed
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The author's project."""
+    project = tmp_path / "shop"
+    for name in NAMES:
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text("")
+        (project / name / "part.py").write_text(f"OWNER = 'the shop'\nNAME = {name!r}\n")
+        (project / name / "settings.py").write_text("raise RuntimeError('nobody imports this')\n")
+        (project / name / "__main__.py").write_text("raise SystemExit('the shop is not to be started')\n")
+    for name, neighbour in (("quotes", ".words"), ("orders", ".words")):
+        package = project / "shop_agents"
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").write_text("")
+        (package / "words.py").write_text("WORD = 'next door'\n")
+        (package / f"{name}.py").write_text(AGENT.format(name=name, neighbour=neighbour))
+    (project / "bots").mkdir()
+    (project / "bots" / "bot_words.py").write_text("WORD = 'next door'\n")
+    (project / "bots" / "returns.py").write_text(AGENT.format(name="returns", neighbour="bots.bot_words"))
+    return project
+
+
+@pytest.fixture
+def env(home: Path) -> dict[str, str]:
+    """The environment of a shell in which Runyard is installed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNYARD_", "PYTHON"))}
+    return kept | {
+        "RUNYARD_HOME": str(home),
+        "RUNYARD_PORT": str(free_port()),
+        "RUNYARD_AGENTS": ",".join(SOURCES.values()),
+        "RUNYARD_MODEL": "none",  # nothing here asks a model
+        "RUNYARD_MODEL_BASE_URL": "http://127.0.0.1:9/v1",
+    }
+
+
+@pytest.fixture
+def running(python: Path, project: Path, env: dict[str, str], tmp_path: Path) -> Iterator[Launched]:
+    """`runyard up` in the project's folder."""
+    launched = Launched([str(python.with_name("runyard")), "up"], tmp_path / "up.log", env, cwd=project)
+    try:
+        launched.until(UP_SAYS, 120)
+        yield launched
+    finally:
+        launched.stop()
+
+
+def test_its_agents_run_from_module_file_and_folder_with_its_own_imports(
+    running: Launched, python: Path, project: Path, env: dict[str, str]
+) -> None:
+    for name in SOURCES:
+        command = [str(python.with_name("runyard")), "run", f"@shop/{name}", "--follow", "--json"]
+        done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr + running.said
+        output = json.loads(done.stdout.splitlines()[-1])["output"]
+        assert output == {"owners": ["the shop"] * 6, "word": "next door", "module": MODULES[name]}
+    publish = [str(python.with_name("runyard")), "agents", "publish", "bots"]
+    done = subprocess.run(publish, env=env, cwd=project, capture_output=True, text=True, timeout=60)
+    assert "1 published: @shop/returns." in done.stdout, done.stderr
+    elsewhere = env | {
+        "PYTHONPATH": str(project)
+    }  # the project ahead of everything, seen from another folder
+    done = subprocess.run([*publish[:2], "list"], env=elsewhere, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "@shop/quotes" in done.stdout
+
+
+def test_the_wheel_has_no_other_names_than_runyards(python: Path) -> None:
+    (record,) = (python.parents[1]).glob("lib/python*/site-packages/runyard-*.dist-info/RECORD")
+    tops = {line.split("/")[0].split(",")[0] for line in record.read_text().splitlines()}
+    packages = {top for top in tops if not top.endswith(".dist-info") and top != ".."}
+    assert packages == {"runyard", *(f"runyard_{name}" for name in filter(None, FOLDERS))}
+
+
+def test_from_an_editable_install_it_is_the_same(project: Path, env: dict[str, str]) -> None:
+    code = (
+        "from runyard_workers.catalogue import load_each; import os; "
+        "found = load_each(os.environ['RUNYARD_AGENTS'].split(',')); "
+        "print(sorted(d.fn.__module__ for d in found.definitions.values()), found.broken)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=env, cwd=project, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == f"{sorted(MODULES.values())} []", done.stderr

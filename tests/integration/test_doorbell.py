@@ -1,0 +1,86 @@
+"""Wake-ups on fakeredis, Valkey and Redis alike: sent from a thread of their own, together, never in a caller's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from runyard_common.broker.application import QueueNames, application
+from runyard_common.broker.doorbell import Doorbell
+from runyard_common.domain.ids import uuid7
+from runyard_common.settings import Settings
+from tests.fakes.redis_server import FakeRedis
+from tests.waiting import wait_until
+
+Made = Callable[[str], Doorbell]
+
+
+@pytest.fixture
+def installation() -> str:
+    """An installation of this test alone: its queues are named after it."""
+    return uuid7()
+
+
+@pytest.fixture
+def forgotten() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def doorbell(installation: str, forgotten: list[str], tmp_path: Path) -> Iterator[Made]:
+    made: list[Doorbell] = []
+
+    def make(url: str) -> Doorbell:
+        app = application(Settings(home=tmp_path, broker_url=url))
+        made.append(Doorbell(app, forgotten.extend, lambda: installation))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def length(url: str, queue: str) -> int:
+    """How many messages lie on a queue."""
+    with redis.Redis.from_url(url) as client:
+        return int(client.llen(queue))
+
+
+def test_a_wake_up_is_sent_and_its_row_forgotten(
+    any_redis_url: str, doorbell: Made, installation: str, forgotten: list[str]
+) -> None:
+    bell, names = doorbell(any_redis_url), QueueNames.of(installation)
+    bell.ring("row-1")
+    wait_until(lambda: forgotten == ["row-1"])
+    assert length(any_redis_url, names.runs) == 1
+    assert length(any_redis_url, names.deliveries) == 0
+    bell.ring_deliveries()
+    wait_until(lambda: length(any_redis_url, names.deliveries) == 1)
+    assert bell.check() is None
+
+
+def test_many_rings_at_once_are_few_messages_and_none_of_the_rows_is_kept(
+    any_redis_url: str, doorbell: Made, installation: str, forgotten: list[str]
+) -> None:
+    bell = doorbell(any_redis_url)
+    rows = [f"row-{n}" for n in range(200)]
+    for row in rows:
+        bell.ring(row)
+    wait_until(lambda: sorted(forgotten) == sorted(rows))
+    assert 1 <= length(any_redis_url, QueueNames.of(installation).runs) < 20
+
+
+def test_a_broker_that_goes_away_keeps_the_rows_and_says_what_is_wrong(
+    doorbell: Made, forgotten: list[str]
+) -> None:
+    with FakeRedis() as url:
+        bell = doorbell(url)
+        bell.ring("sent")
+        wait_until(lambda: forgotten == ["sent"])
+    bell.ring("kept")
+    wait_until(lambda: bell.trouble is not None, seconds=30)
+    assert bell.check() is not None
+    assert forgotten == ["sent"]

@@ -72,7 +72,8 @@ def check_function(name: str, fn: Any) -> None:
     """Refuse what cannot be called as ``fn(ctx, args)`` for one result: `TypeError`."""
     if not callable(fn) or isinstance(fn, type):
         raise TypeError(f"@agent {name}: it decorates a function (ctx, args), not {_kind(fn)}.")
-    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+    kinds = (fn, getattr(type(fn), "__call__", None))  # noqa: B004 - an object's kind is that of its call
+    if any(inspect.isasyncgenfunction(kind) or inspect.isgeneratorfunction(kind) for kind in kinds):
         raise TypeError(
             f"@agent {name}: {_called(fn)} is a generator; return the result, and report on the way with ctx.emit."
         )

@@ -121,8 +121,9 @@ class Workshop:
         capacity: int | None = None,
         lease_seconds: float | None = None,
         quarantine: Quarantine | None = None,
+        agents: Sequence[str] | None = None,
     ) -> Engine:
-        """Start another worker."""
+        """Start another worker; `agents` are what it can run (name@version), None: all."""
 
         size = capacity or self.capacity
         threads = RunThreads(size)
@@ -143,8 +144,9 @@ class Workshop:
         )
         lease = lease_seconds or self.lease_seconds
         engine = Engine(
-            self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard, quarantine
-        )
+            self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard, quarantine,
+            agents=agents,
+        )  # fmt: skip
         self.engines.append(engine)
         await engine.start()
         return engine

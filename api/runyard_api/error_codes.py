@@ -227,6 +227,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "agent_is_code": (409, "The agent is code: change and publish it there."),
     "agent_shared": (403, "The operator publishes the agent for everybody."),
     "tool_not_open": (403, "A tool is not open to the agent; the operator opens it, or publishes the agent."),
+    "unknown_tool": (400, "No worker has registered a tool that the manifest names."),
+    "unknown_agent": (400, "The manifest names an agent, to call as a tool, that is not there."),
     "tool_loosened": (400, "A manifest may tighten a tool's effect and review, never loosen them."),
     "credential_missing": (400, "******** stands where there is no credential to keep; give it again."),
     # schedules and webhooks

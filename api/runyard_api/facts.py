@@ -13,7 +13,8 @@ from runyard_common.domain.errors import NotFound
 from runyard_common.domain.lifecycle import SUSPENDED, TERMINAL, Status
 from runyard_common.domain.tasks import Task
 from runyard_common.services.queues import Standing, standing
-from runyard_common.store import questions, tasks
+from runyard_common.store import questions, tasks, workers
+from runyard_common.store.workers import Fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,18 @@ def _read(conn: Connection, asked: Sequence[tuple[str, str, float]]) -> list[Fac
     now = max(now for _, _, now in asked)
     suspended = [task.id for task in loaded.values() if task.status in SUSPENDED]
     asks = questions.of_tasks(conn, suspended) if suspended else {}
+    coded = any(task.status is Status.PENDING and task.required_agent for task in loaded.values())
+    fleet = workers.fleet(conn, now) if coded else None
     whole: dict[tuple[str, str], Facts] = {}
     for task in loaded.values():
-        place = standing(conn, task, now) if task.status is Status.QUEUED else None
+        place = standing(conn, task, now) if task.status is Status.QUEUED or _stuck(task, fleet) else None
         waiting = [q for q in asks.get(task.id, ()) if q["state"] == "open"]
         whole[task.org_id, task.id] = Facts(task, place, waiting)
     return [whole.get((org_id, task_id)) for org_id, task_id, _ in asked]
+
+
+def _stuck(task: Task, fleet: Fleet | None) -> bool:
+    """Whether it is pending and no live worker has its agent."""
+    if fleet is None or task.status is not Status.PENDING or task.required_agent is None:
+        return False
+    return not fleet.has(task.required_agent)

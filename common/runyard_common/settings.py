@@ -208,6 +208,9 @@ class Settings(BaseSettings):
         256 * 2**10, ge=1024, description="Largest event, question or review of a run, as JSON."
     )
     max_events: int = Field(10_000, ge=1, description="Events an agent may report in one run.")
+    capture_output: bool = Field(
+        True, description="Whether what agents print and log reaches their runs, too, as events `log`."
+    )
     max_questions: int = Field(
         bounds.QUESTIONS.most, ge=1, description="Questions and reviews an agent may ask in one run."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +13,14 @@ import httpx2
 import redis
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from runyard_common.broker.application import application, write
 from runyard_common.domain.addresses import masked
 from runyard_common.domain.errors import InvalidRequest, RunyardError
 from runyard_common.domain.outages import diagnose
 from runyard_common.files import FileStore
+from runyard_common.services import queues
 from runyard_common.services.model_choice import LOCAL, check_name
 from runyard_common.services.model_choice import check as check_model
 from runyard_common.services.start_checks import problems
@@ -76,6 +79,7 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
         except Exception as problem:  # noqa: BLE001 - a doctor reports what it cannot examine
             verdict, told = Verdict.BAD, f"{type(problem).__name__}: {masked(str(problem))}"
         yield Finding(part, verdict, told)
+    yield from _workers(settings)
     yield from _exposures(settings)
 
 
@@ -120,6 +124,28 @@ def _database(settings: Settings) -> tuple[Verdict, str]:
             f"{kind} answers; its tables are of version {has or 'none'}, not {needs}: runyard migrate",
         )
     return Verdict.GOOD, f"{kind} answers, its tables are of version {has}"
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """The agents that runs wait for and no worker has; a line only where there are some."""
+    if not settings.database_url and not Path(settings.database.partition("///")[2]).exists():
+        return
+    try:
+        db = Database(settings.database)
+        with closing(db), db.engine.connect() as conn:
+            waiting = queues.waiting_for_workers(conn, db.now(conn))
+    except (SQLAlchemyError, RunyardError, OSError):
+        return  # the line of the database says why
+    if not waiting:
+        return
+    named = ", ".join(f"{agent} ({count})" for agent, count in sorted(waiting.items())[:_MOST_NAMED])
+    more = ", …" if len(waiting) > _MOST_NAMED else ""
+    yield Finding(
+        "workers",
+        Verdict.ODD,
+        f"{sum(waiting.values())} runs wait, no worker has this agent: {named}{more}. Start a worker whose "
+        "RUNYARD_AGENTS brings that version, or cancel the runs",
+    )
 
 
 def _datastores(settings: Settings) -> tuple[Verdict, str]:

@@ -67,6 +67,9 @@ def follow_run(client: Client, run: Run, as_json: bool) -> int:
     teller = Teller(Console(stderr=True))
     if not as_json:
         teller.line(f"task {run.id}")
+        held = client.get(run.id).raw.get("queue") or {}
+        if held.get("limit") == "worker":  # nothing happens until there is one: no event will say why
+            teller.line(f"it waits: {held.get('basis')}")
     for event in client.events(run.id):
         if as_json:
             if event.seq:
@@ -103,3 +106,5 @@ def _tell_end(run: Run, as_json: bool) -> None:
             markup=False,
             soft_wrap=True,
         )
+        for line in str((run.error.get("details") or {}).get("traceback") or "").splitlines():
+            told.print(f"  {line}", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -24,7 +24,7 @@ from runyard_common.domain.lifecycle import Outcome
 from runyard_common.domain.sealing import Sealer
 from runyard_common.domain.tasks import Failure, Fence, Task
 from runyard_common.services import steps
-from runyard_common.services.attempts import Asked
+from runyard_common.services.attempts import DRAIN, Asked
 from runyard_common.services.claims import Claimed
 from runyard_common.store.group_commit import GroupCommit
 from runyard_common.store.transaction import Store
@@ -35,6 +35,7 @@ from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
 from runyard_workers.raised import describe
 from runyard_workers.replay import Replay, replayed
+from runyard_workers.run_output import RunOutput
 from runyard_workers.values import Bounds
 
 P = ParamSpec("P")
@@ -45,7 +46,6 @@ logger = structlog.get_logger("runyard.attempt")
 #: Waits, in seconds, between tries of a write that the database did not answer; the last is repeated. While the
 #: database is away nobody can take the run over, so there is no end to them but the attempt's own.
 _PATIENCE = (0.1, 0.3, 1.0, 2.0)
-#: What says that the database is away, not that it refuses.
 AWAY = (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)
 
 
@@ -91,6 +91,7 @@ class Ended:
     asked: tuple[Asked, ...] = ()
     child_id: str | None = None
     lines: tuple[dict[str, Any], ...] = ()
+    reason: str = DRAIN  # why it is handed over
 
 
 class Suspended(Suspension):
@@ -118,6 +119,7 @@ class Attempt:
     sealer: Sealer | None = None  # opens what other agents' manifests hold
     by_operator: bool = False  # the operator published the manifest: it may use the tools it lists
     own_agent: bool = True  # its organisation is the run's; another's servers are not for the run's log
+    output: RunOutput | None = None  # what its code prints; None: that is not for the run
     costly: CostlyWork | None = None  # where large values are looked through; None: here
     ends_at: float | None = None  # the same on this process's monotonic clock
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
@@ -210,6 +212,15 @@ class Attempt:
         A database that is away is waited for. Should only the answer to a commit have been lost, the fence or
         the journal turns the second try into nothing.
         """
+        if self.output is not None and self.output.pending:
+            await self.output.flush()  # what was printed before stands before
+        return await self._write(batch, command)
+
+    async def keep_output(self, events: tuple[tuple[str, dict[str, Any]], ...]) -> None:
+        """Store what the code has printed and logged."""
+        await self._write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
+
+    async def _write(self, batch: Callable[..., Any], command: Any) -> Any:
         try:
             return await patiently(
                 lambda: self.writer.call(batch, command), lambda: self.ended_by, self.task.id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 from runyard.authoring import AgentDefinition, registered
 from runyard.tools import ToolDefinition, registered_tools
 from runyard_common.domain import schemas
-from runyard_common.domain.errors import ConfigurationError, InvalidRequest, RunyardError
+from runyard_common.domain.errors import ConfigurationError, Conflict, InvalidRequest, RunyardError
 from runyard_common.domain.manifests import Manifest, parse
 from runyard_common.domain.sealing import Sealer
+from runyard_common.domain.specs import versioned
 from runyard_common.services import agents as service
 from runyard_common.services import manifests as service_manifests
 from runyard_common.services import tools
 from runyard_common.services.manifests import PLAIN, PublishRules
-from runyard_common.store import agents as store
+from runyard_common.store import agents as store_agents
 from runyard_common.store.registered_tools import Tool
 from runyard_common.store.transaction import Store
 from runyard_workers.sources import Broken, checked, enter_project, parts
@@ -99,17 +100,68 @@ def publish(
     definitions: Iterable[AgentDefinition],
     manifests: Iterable[Manifest],
     rules: PublishRules = PLAIN,
+    refused: list[str] | None = None,
 ) -> int:
     """Publish these agents for every organisation, and the registered tools for those who may use them; how many
-    agents there are. Publishing again changes nothing."""
+    agents there are. Publishing again changes nothing.
+
+    `Conflict` version_exists for a manifest whose version was published with other content; with `refused`, the
+    reason goes there, and the others are published.
+    """
     documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
     for manifest in documents:
         _check_schemas(manifest)
     with store.begin() as tx:
+        left_out: list[str] = []
         for manifest in documents:
-            service.publish(tx, org_id, manifest, by="system", shared=True, rules=rules)
+            try:
+                service.publish(tx, org_id, manifest, by="system", shared=True, rules=rules)
+            except Conflict as conflict:
+                if refused is None:
+                    raise
+                left_out.append(conflict.message)
         tools.register(tx, [_known(tool) for tool in registered_tools().values()])
-    return len(documents)
+    if refused is not None:
+        refused += left_out
+    return len(documents) - len(left_out)
+
+
+def split_known(
+    store: Store, org_id: str, definitions: Iterable[AgentDefinition], manifests: Sequence[Manifest]
+) -> tuple[list[Manifest], list[str]]:
+    """The manifests whose tools and agents are there, or come with them, and what is wrong with the others."""
+    known = {definition.name for definition in definitions} | set(registered_tools())
+    left, problems = list(manifests), list[str]()
+    while True:  # one that is left out may be what another calls
+        with store.read() as conn:
+            found = tools.check_known(conn, org_id, [manifest.to_json() for manifest in left], known)
+        if not any(found):
+            return left, problems
+        for manifest, refusals in zip(left, found, strict=True):
+            problems += [f"{manifest.name} {manifest.version}: {one.message}" for one in refusals]
+        left = [manifest for manifest, refusals in zip(left, found, strict=True) if not refusals]
+
+
+def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition]) -> tuple[str, ...]:
+    """The published versions (name@version) that these Python agents can run: their own, and those of the same number
+    that take and give the same and differ in options alone. A run that waited for a person goes on in a worker whose
+    code has another timeout since."""
+    found: list[str] = []
+    with store.read() as conn:
+        for definition in definitions:
+            agent = store_agents.by_name(conn, org_id, definition.name)
+            mine = service_manifests.contract(parse(definition.manifest).to_json())
+            for row in store_agents.versions(conn, agent["id"]) if agent is not None else ():
+                if row["version"].partition("+")[0] != definition.version.partition("+")[0]:
+                    continue
+                version = store_agents.version(conn, row["id"])
+                if version is not None and _fits(mine, version["manifest"] or {}):
+                    found.append(versioned(definition.name, row["version"]))
+    return tuple(found)
+
+
+def _fits(mine: dict[str, Any], published: dict[str, Any]) -> bool:
+    return all(mine.get(name) == published.get(name) for name in ("kind", "input", "output"))
 
 
 def _known(tool: ToolDefinition) -> Tool:
@@ -161,6 +213,11 @@ class Manifests:
         document = service_manifests.opened(found, self._sealer)
         return StoredManifest(document, bool(found["shared"]), found["org_id"])
 
+    def owner(self, version_id: str) -> str | None:
+        """The organisation that published a version; None when it was deleted. Reads the database, as `get`."""
+        found = self._published(version_id)
+        return None if found is None else str(found["org_id"])
+
     def _read(self, version_id: str) -> dict[str, Any] | None:
         with self._store.read() as conn:
-            return store.version(conn, version_id)
+            return store_agents.version(conn, version_id)

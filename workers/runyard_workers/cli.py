@@ -42,7 +42,8 @@ def _told(error: Exception) -> typer.Exit:
     known = error.message if isinstance(error, RunyardError) else None
     reason = known or f"The database does not answer, or has no tables: {type(error).__name__}."
     typer.echo(f"runyard agents: {reason}", err=True)
-    return typer.Exit(1)
+    refused = isinstance(error, RunyardError) and error.code == "version_exists"
+    return typer.Exit(2 if refused else 1)
 
 
 @app.command("list")
@@ -85,6 +86,9 @@ def publish(
     try:
         definitions, manifests = catalogue.load([source])
         store, org_id = _store()
+        _, unknown = catalogue.split_known(store, org_id, definitions.values(), manifests)
+        if unknown:
+            raise _Refused("; ".join(unknown))
         settings = load()
         rules = PublishRules.of(settings, Sealer(secret_key(settings)))
         count = catalogue.publish(store, org_id, definitions.values(), manifests, rules)

@@ -11,11 +11,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
 import structlog
+from sqlalchemy import Connection
 
 from runyard_common.domain.ids import uuid7
 from runyard_common.domain.suspicion import Loss
@@ -43,6 +44,8 @@ logger = structlog.get_logger("runyard.engine")
 CLAIM_AT_MOST = 128
 #: How often an idle worker looks for work that no message told it of, in seconds.
 LOOK_EVERY = 3.0
+#: The same while another worker lacks agents that this one has, in seconds.
+LOOK_OFTEN = 0.5
 #: When to look again for tasks that another transaction had locked, in seconds.
 LOOK_AGAIN = 0.05
 #: What handing on the runs of a blocked process may take before it ends all the same, in seconds.
@@ -84,9 +87,11 @@ class Engine:
         guard: LoopGuard | None = None,
         quarantine: Quarantine | None = None,
         block_seconds: float | None = None,
+        agents: Sequence[str] | None = None,
     ) -> None:
         """`threads` are where agents' blocking code runs, `guard` is the loop's. Without `quarantine` suspects run
-        among the others. A loop that is blocked for `block_seconds` ends the process; None watches over nothing."""
+        among the others. A loop that is blocked for `block_seconds` ends the process; None watches over nothing.
+        `agents` are the Python agents (name@version) whose runs it claims; None: those of all."""
         self._store = store
         self._writer = writer
         self._slots = slots
@@ -95,6 +100,8 @@ class Engine:
         self._guard = guard or LoopGuard()
         self._quarantine = quarantine
         self._block_seconds = block_seconds
+        self._agents = None if agents is None else tuple(agents)
+        self._look_every = LOOK_EVERY
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
         self._hungry = False  # the last claim came back full: there may be more
@@ -213,6 +220,7 @@ class Engine:
             self._health,
             lambda owned: self._from_thread(self._reconcile, owned),
             lambda: self._from_thread(self._lease_lost, beat),
+            self._look_around,
         )
         self._runs.lease, self._beat = lease, beat
         if self._quarantine is not None:
@@ -223,8 +231,21 @@ class Engine:
     def _enlist_row(self, worker_id: str) -> None:
         with self._store.begin() as tx:
             workers.enlist(
-                tx, worker_id, socket.gethostname(), os.getpid(), self._capacity, self._lease_seconds
+                tx,
+                worker_id,
+                socket.gethostname(),
+                os.getpid(),
+                self._capacity,
+                self._lease_seconds,
+                self._agents,
             )
+        with self._store.read() as conn:
+            self._look_around(conn)
+
+    def _look_around(self, conn: Connection) -> None:
+        """Where another worker lacks an agent of this one's, a wake-up for such a run may reach that worker alone."""
+        mixed = bool(self._agents) and workers.fleet(conn, self._store.db.now(conn)).lacks(self._agents or ())
+        self._look_every = LOOK_OFTEN if mixed else LOOK_EVERY
 
     def _health(self) -> Health:
         lag = self._watchdog.lag_s if self._watchdog is not None else 0.0
@@ -295,7 +316,7 @@ class Engine:
     async def _claim_forever(self) -> None:
         while not self._draining:
             try:
-                async with asyncio.timeout(LOOK_EVERY):
+                async with asyncio.timeout(self._look_every):
                     await self._wanted.wait()
             except TimeoutError:
                 pass  # messages may get lost, or the broker be away: the database knows
@@ -318,7 +339,7 @@ class Engine:
             return False
         batch = Batch([])
         try:
-            batch = await self._writer.call(claim, Claim(self.worker_id, held))
+            batch = await self._writer.call(claim, Claim(self.worker_id, held, self._agents))
         except LeaseLost:
             # Of the life that asked: a heartbeat may have found out first, and the next life have begun.
             self._lease_lost(beat)

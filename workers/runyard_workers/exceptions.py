@@ -92,6 +92,11 @@ def _exit_code(error: SystemExit) -> str:
     return f"exit code 1, {text_of(error)!r}"[:300]
 
 
+def one_line(error: BaseException) -> str:
+    """The type and the text of an error, as they stand in its summary."""
+    return " ".join(_one(error).split())
+
+
 def _one(error: BaseException) -> str:
     text = text_of(error)
     if isinstance(error, AbnormalExit | AgentError):

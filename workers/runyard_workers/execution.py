@@ -27,7 +27,7 @@ from runyard_common.store.database import Database, Durability
 from runyard_common.store.group_commit import GroupCommit
 from runyard_common.store.transaction import Store
 from runyard_common.stream import Live
-from runyard_workers import catalogue
+from runyard_workers import catalogue, run_output
 from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.preparation import Preparation
 from runyard_workers.values import Bounds
@@ -52,11 +52,14 @@ class Execution:
         """`notifier` makes what sends wake-ups, given what deletes the outbox rows of those that were sent,
         and what looks up the installation."""
         self.settings = settings
+        if settings.capture_output:
+            run_output.install()  # before agents' modules keep the streams
         # Before anything is opened: a source of agents that does not exist ends the process at once.
         loaded = catalogue.load_each(settings.agent_sources)
         for broken in loaded.broken:
             logger.error("A source of agents is broken; the others work", action="load", source=broken)
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
+        self.agents: tuple[str, ...] = ()  # what `publish` made of the Python agents: name@version
         self._db = Database(settings.database, pool_size=8)
         self.live = Live(settings.redis)
         self.plain = Store(self._db)
@@ -73,15 +76,25 @@ class Execution:
         self.sealer, self.org_id = await once_there(self._identity)
 
     async def publish(self) -> int:
-        """Publish this process's agents; how many there are."""
-        return await once_there(
+        """Publish this process's agents; how many there are. One that is refused leaves the others."""
+        manifests, refused = await once_there(
+            catalogue.split_known, self.store, self.org_id, self.definitions.values(), self.manifests
+        )
+        count = await once_there(
             catalogue.publish,
             self.store,
             self.org_id,
             self.definitions.values(),
-            self.manifests,
+            manifests,
             PublishRules.of(self.settings, self.sealer),
+            refused,
         )
+        for reason in refused:
+            logger.error("An agent was not published; the others are", action="publish", reason=reason)
+        self.agents = await once_there(
+            catalogue.versions_of, self.store, self.org_id, self.definitions.values()
+        )
+        return count
 
     def preparation(self, executor: Executor) -> Preparation:
         """What makes attempts of claims, their blocking code to be run by `executor`."""
@@ -96,6 +109,7 @@ class Execution:
             executor,
             self._declared_runner,
             Bounds.of(self.settings),
+            self.settings.capture_output,
         )
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -78,7 +78,7 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
         if attempt.ended_by is None and _starved(attempt, error):
             attempt.starved = True
             attempt.leave("drain")
-        return _left(attempt) if attempt.ended_by is not None else _failed(error)
+        return _left(attempt) if attempt.ended_by is not None else _failed_in(attempt, error)
 
 
 def _within_bounds(attempt: Attempt, ended: Ended) -> Ended:
@@ -106,6 +106,20 @@ def _seconds_left(attempt: Attempt) -> float | None:
         return None
     attempt.ends_at = time.monotonic() + attempt.deadline - now
     return attempt.deadline - now
+
+
+def _failed_in(attempt: Attempt, error: BaseException) -> Ended:
+    """The failure, for the log with the traceback of the agent's code, for the run only if that is its own."""
+    ended = _failed(error)
+    failure = ended.failure
+    if failure is None or not failure.traceback:
+        return ended
+    task = attempt.task
+    logger.warning(
+        "An agent's code failed", action="fail", task=task.id, agent=task.agent_name, version=task.version,
+        attempt=attempt.number, code=failure.code, exception=failure.traceback,
+    )  # fmt: skip
+    return ended if attempt.own_agent else replace(ended, failure=replace(failure, traceback=""))
 
 
 def _failed(error: BaseException) -> Ended:
@@ -188,7 +202,7 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
             await attempt.write(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
         case Outcome.HANDED_OVER:
             batch = rescues.suspect if attempt.starved else attempts.release
-            await attempt.write(batch, attempts.Release(task_id, fence))
+            await attempt.write(batch, attempts.Release(task_id, fence, ended.reason))
         case Outcome.FAILED:
             assert ended.failure is not None
             await attempt.write(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))

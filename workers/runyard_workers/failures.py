@@ -15,6 +15,7 @@ from runyard_common.domain.json_form import NotJson
 from runyard_common.domain.lifecycle import Cause
 from runyard_common.domain.tasks import Failure
 from runyard_workers.exceptions import abnormal, kind_of, shortened, summary, text_of
+from runyard_workers.tracebacks import rendered
 
 #: Largest details of an error, in bytes of JSON text; a longer one is left out and named.
 MOST_DETAILS: Final = 64 * 2**10
@@ -60,7 +61,8 @@ def _classified(error: BaseException, own: bool) -> Failure:
     if not isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
         error = abnormal(error)
     # An agent's own exception: its retry budget (0 unless the agent gave one) decides.
-    return Failure("agent_error", summary(error), Cause.AGENT, True)
+    traceback = rendered(error) if own else ""
+    return Failure("agent_error", summary(error), Cause.AGENT, True, traceback=traceback)
 
 
 def _of_agent_error(error: AgentError) -> Failure:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 import structlog
+from sqlalchemy import Connection
 
 from runyard_common.domain.tasks import Fence
 from runyard_common.store import tasks, workers
@@ -35,10 +36,12 @@ class Heartbeat:
         health: Callable[[], Health],
         on_owned: Callable[[dict[str, Fence]], None],
         on_lost: Callable[[], None],
+        on_read: Callable[[Connection], None] = lambda conn: None,
     ) -> None:
-        """`on_owned` gets the tasks this worker owns, each with its claim; `on_lost` is called when the lease is gone.
+        """`on_owned` gets the tasks this worker owns, each with its claim; `on_lost` is called when the lease is gone;
+        `on_read` may read what else it wants to know.
 
-        All three are called on the heartbeat's thread.
+        All of them are called on the heartbeat's thread.
         """
         self._store = store
         self._worker_id = worker_id
@@ -46,6 +49,7 @@ class Heartbeat:
         self._health = health
         self._on_owned = on_owned
         self._on_lost = on_lost
+        self._on_read = on_read
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
@@ -82,5 +86,6 @@ class Heartbeat:
             self._lease.renewed(asked_at)
             with self._store.read() as conn:
                 owned = tasks.owned(conn, self._worker_id)
+                self._on_read(conn)
             self._on_owned(owned)
         return held

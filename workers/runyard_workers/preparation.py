@@ -10,18 +10,20 @@ from typing import Any
 
 from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
+from runyard.errors import AgentError
 from runyard_common.costly import CostlyWork
-from runyard_common.domain.errors import RunyardError
 from runyard_common.domain.json_text import JsonText
+from runyard_common.domain.lifecycle import Outcome
 from runyard_common.domain.sealing import Sealer
 from runyard_common.domain.tasks import Task
 from runyard_common.files import FileStore
+from runyard_common.services.attempts import NO_SUCH_AGENT
 from runyard_common.services.claims import Claimed
 from runyard_common.store import events, messages, tasks
 from runyard_common.store.group_commit import GroupCommit
 from runyard_common.store.transaction import Store
-from runyard_workers import values
-from runyard_workers.attempt import Attempt, Tokens
+from runyard_workers import run_output, values
+from runyard_workers.attempt import Attempt, Ended, Suspended, Tokens
 from runyard_workers.catalogue import Manifests, StoredManifest
 from runyard_workers.children import Children
 from runyard_workers.context import RunContext
@@ -29,11 +31,14 @@ from runyard_workers.executor import Result, Runner
 from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.python_agents import run_python
+from runyard_workers.run_output import RunOutput
 from runyard_workers.values import Bounds
 
 _REPORTED = ("custom", "progress", "log")
 #: What of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
 _MOST_HISTORY = 64 * 2**20
+#: Versions whose organisation is remembered.
+_MOST_OWNERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class _Past:
 
     history: list[dict[str, Any]]
     reported: int
+    printed: int
 
 
 class Preparation:
@@ -58,9 +64,10 @@ class Preparation:
         executor: Executor,
         declared: Callable[[], Awaitable[Callable[[Attempt, RunContext], Awaitable[Result]]]],
         bounds: Bounds | None = None,
+        capture: bool = True,
     ) -> None:
         """`executor` runs agents' blocking code. `declared` gives the runner of declared agents; it is asked at the
-        first one, as its library is heavy."""
+        first one, as its library is heavy. `capture`: what agents print and log reaches their runs."""
         self._store = store
         self._writer = writer
         self._tokens = tokens
@@ -73,6 +80,10 @@ class Preparation:
         self._manifests = Manifests(store, sealer)
         self._children = Children(store)
         self._costly = CostlyWork()
+        self._capture = capture
+        if capture:
+            run_output.install()
+        self._owners: dict[str, str | None] = {}  # by version
 
     async def __call__(self, claimed: Claimed, lease: Lease | None = None) -> tuple[Attempt, Runner]:
         """The attempt and what runs it; with `lease` it acts only while that is valid.
@@ -101,9 +112,11 @@ class Preparation:
             sealer=self._sealer,
             by_operator=stored is not None and stored.by_operator,
             costly=self._costly,
-            own_agent=stored is None or stored.org_id in ("", task.org_id),
+            own_agent=await self._is_own(task),
         )
         past = await self._past(task)
+        if self._capture and definition is not None and attempt.own_agent:
+            attempt.output = RunOutput(attempt.keep_output, self._bounds, past.printed)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None
         context = RunContext(attempt, session, self._attached(task), self._children, past.reported)
         return attempt, self._runner(attempt, definition, manifest, context)
@@ -125,7 +138,15 @@ class Preparation:
                 return replace(result, output=output)
 
             return run_declared
-        return _missing
+        return _deleted if manifest is None else _not_here
+
+    async def _is_own(self, task: Task) -> bool:
+        """Whether the run's organisation is its agent's. Others see of a shared agent the outside only."""
+        if task.version_id not in self._owners:
+            if len(self._owners) >= _MOST_OWNERS:
+                self._owners.clear()
+            self._owners[task.version_id] = await in_engine_thread(self._manifests.owner, task.version_id)
+        return self._owners[task.version_id] == task.org_id
 
     def _open_secrets(self, task: Task) -> dict[str, Any]:
         return dict(self._sealer.open(task.secrets)) if task.secrets else {}
@@ -144,7 +165,7 @@ class Preparation:
 
     async def _past(self, task: Task) -> _Past:
         if task.session_id is None and task.attempt == 1:
-            return _Past([], 0)
+            return _Past([], 0, 0)
         return await in_engine_thread(self._read_past, task)
 
     def _read_past(self, task: Task) -> _Past:
@@ -154,10 +175,11 @@ class Preparation:
                 if task.session_id
                 else []
             )
-            reported = 0
+            reported = printed = 0
             if task.attempt > 1:
-                reported = events.count(conn, task.id, _REPORTED)
-        return _Past([line for line in history if line["task_id"] != task.id], reported)
+                printed = events.count_output(conn, task.id)
+                reported = events.count(conn, task.id, _REPORTED) - printed
+        return _Past([line for line in history if line["task_id"] != task.id], reported, printed)
 
     def _attached(self, task: Task) -> tuple[File, ...]:
         return tuple(
@@ -166,14 +188,13 @@ class Preparation:
         )
 
 
-class AgentNotDeployed(RunyardError):
-    """No worker here knows this agent: add its module to RUNYARD_AGENTS."""
-
-    code = "agent_not_deployed"
-
-
-async def _missing(attempt: Attempt) -> Result:
-    """Another worker may have the agent, or this one after its deploy: tried again under infrastructure's budget."""
-    raise AgentNotDeployed(
-        f"No worker here knows {attempt.task.agent_name}: add its module to RUNYARD_AGENTS."
+async def _deleted(attempt: Attempt) -> Result:
+    raise AgentError(
+        f"The version {attempt.task.version} of {attempt.task.agent_name} was deleted.", code="agent_deleted"
     )
+
+
+async def _not_here(attempt: Attempt) -> Result:
+    """A process of an earlier version has stored it without the agent it requires, or this worker's claim: from here
+    on it waits for a worker that has it, and no retry is used."""
+    raise Suspended(Ended(Outcome.HANDED_OVER, reason=NO_SUCH_AGENT))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
 from runyard_common.domain import schemas
 from runyard_common.domain.errors import RunyardError
-from runyard_workers import user_code, values
+from runyard_workers import run_output, user_code, values
 from runyard_workers.attempt import Attempt, Ended, Suspended
 from runyard_workers.blocking import ThreadContext
 from runyard_workers.context import RunContext
@@ -28,7 +29,8 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     """Call the agent and return its output in JSON form, checked against its output schema."""
     opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
     try:
-        value = await _unless_suspended(attempt, definition, context)
+        with _output_of(attempt):
+            value = await _unless_suspended(attempt, definition, context)
         output = await attempt.measured(values.output, value, definition.name)
     except Suspended as left:
         left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
@@ -40,6 +42,19 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     said = (attempt.task.input or {}).get("message") is not None
     answer = {"role": "assistant", "type": "agent_response", "content": output}
     return Result(output, (*opening, answer) if said else ())
+
+
+@contextmanager
+def _output_of(attempt: Attempt) -> Generator[None]:
+    """What the agent's code prints and logs in here is its run's."""
+    if attempt.output is None:
+        yield
+        return
+    try:
+        with attempt.output.attached():
+            yield
+    finally:
+        run_output.end(attempt.output)
 
 
 async def _unless_suspended(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:

@@ -78,6 +78,7 @@ class Runtime:
             guard,
             Quarantine(execution.plain),
             settings.loop_block_seconds or settings.lease_seconds,
+            execution.agents,
         )
         self.engine.on_enlisted = self._listen
         self.engine.on_worn_out = _end_in_order

@@ -229,6 +229,7 @@ class _Bench:
             self._definitions,
             self._threads,
             self._declared,
+            capture=False,  # a test's output is its author's
         )(claimed[0])
         dead = None
         if self._crashes:

@@ -65,7 +65,8 @@ function runHead(task, path) {
     task.started_at ? ` · ${lasting(task.started_at, task.finished_at)}` : "", " · ", h("code", {}, task.task_id))];
 }
 
-function held({ limit, position, estimate_s }) {
+function held({ limit, position, estimate_s, basis }) {
+  if (limit === "worker") return h("section", { class: "card hold" }, h("h2", {}, "No worker has this agent"), h("p", {}, basis));
   const why = { retry: "It waits to be tried again.", resume: "It goes on as soon as its limits have room." }[limit]
     ?? (limit?.startsWith("child:") ? "It waits for a run it started." : null);
   return h("section", { class: "card hold" }, h("h2", {}, "Held back"),
@@ -79,7 +80,9 @@ function runFacts(task) {
   const usage = Object.entries(task.usage ?? {}).filter(([, value]) => typeof value === "number");
   return [task.queue && held(task.queue),
     task.error && h("section", { class: "card bad" }, h("h2", {}, `Failed: ${task.error.code}`),
-      h("p", {}, task.error.message), task.error.cause && h("small", {}, `cause: ${task.error.cause}`)),
+      h("p", {}, task.error.message), task.error.cause && h("small", {}, `cause: ${task.error.cause}`),
+      task.error.details?.traceback && h("details", { open: "" }, h("summary", {}, "Traceback"),
+        h("pre", {}, task.error.details.traceback))),
     task.output != null && section("Output", json(task.output)),
     section("Input", given.message && h("p", { class: "said" }, given.message),
       given.args !== undefined ? json(given.args) : !given.message && h("p", { class: "dim" }, "Nothing was given.")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.auth import Principal
@@ -37,6 +38,7 @@ class QueueView(schemas.Shape):
     workers: int
     capacity: int
     wanted_workers: int
+    without_worker: int = Field(description="Pending runs whose agent no live worker has.")
     loop_lag_s: float
     threads_held: int
     scope: str
@@ -66,6 +68,7 @@ class WorkerView(schemas.Shape):
     running: int
     loop_lag_s: float
     threads_held: int
+    agents: list[str] | None = Field(description="Python agents it runs (name@version); null: not known.")
     state: str
     started_at: str
     seen_at: str
@@ -93,7 +96,17 @@ async def list_workers(call: Call) -> Response:
     return reply({"data": [_worker(row, now) for row in rows]})
 
 
-_REPORTED = ("id", "host", "pid", "capacity", "running", "loop_lag_s", "threads_held", "lease_seconds")
+_REPORTED = (
+    "id",
+    "host",
+    "pid",
+    "capacity",
+    "running",
+    "loop_lag_s",
+    "threads_held",
+    "agents",
+    "lease_seconds",
+)
 
 
 def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Queue(Shape):
     """What holds a queued task back."""
 
     limit: str | None = Field(
-        description="The limit that is full, as kind:value; or retry, resume, child:<id>."
+        description="The limit that is full, as kind:value; or retry, resume, child:<id>, or worker: no live "
+        "worker has this version of the agent."
     )
     position: int = Field(description="Its place in its organisation's part of the queue; 1 is next.")
     estimate_s: float | None = Field(description="A guess in seconds until it starts.")

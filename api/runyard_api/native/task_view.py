@@ -11,6 +11,7 @@ from runyard_api.native.front import BASE, when
 from runyard_api.prefix import under
 from runyard_common.domain.lifecycle import TERMINAL, Status
 from runyard_common.domain.tasks import Task
+from runyard_common.services.queues import WORKER
 
 _HINTS: Final = {
     Status.PENDING: "Task created successfully. Use GET /v1/tasks/{task_id} to check status.",
@@ -52,11 +53,11 @@ def whole(facts: Facts, who: Principal) -> dict[str, Any]:
     """The task of DESIGN §7, as `who` may see it."""
     task = facts.task
     found = brief(task) | {
-        "message": hint(task.status, task.id),
+        "message": _message(facts),
         "end_user_id": task.end_user_id,
         "input": input_for(who, task.input or {}),
         "output": task.output,
-        "error": task.error if task.status in TERMINAL and task.error else None,
+        "error": task.final_error or None,
         "usage": task.usage or {},
         "cost": task.cost_micros / 1_000_000,
         "attempt": task.attempt,
@@ -76,6 +77,13 @@ def whole(facts: Facts, who: Principal) -> dict[str, Any]:
     if task.status is Status.QUEUED and task.error:
         found["last_error"] = task.error
     return found | waiting(facts)
+
+
+def _message(facts: Facts) -> str:
+    place = facts.standing
+    if place is not None and place.limit == WORKER:
+        return f"It waits: {place.basis}."
+    return hint(facts.task.status, facts.task.id)
 
 
 def queue(facts: Facts) -> dict[str, Any] | None:

@@ -236,8 +236,8 @@ async def get_summary(call: Call) -> Response:
     answered = [line for line in _with_question(said, seen) if line["role"] == "assistant"]
     if answered:
         body["result"] = answered[-1]["content"]
-    if task.error:
-        body["error"] = task.error
+    if task.final_error:
+        body["error"] = task.final_error
     return reply(body)
 
 

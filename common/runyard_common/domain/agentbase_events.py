@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from runyard_common.domain.lifecycle import Event, Status
 from runyard_common.domain.payloads import MOST_BYTES, Happening, asked_of, dump, when
-from runyard_common.domain.tasks import Task
+from runyard_common.domain.tasks import Task, outward
 
 Body = dict[str, Any]
 #: The type of the last POST of a run: the completion.
@@ -66,7 +66,7 @@ def completion(task: Task, event_id: str, at: float) -> Body:
         "status": _STATUS.get(task.front, {}).get(status, status),
         "timestamp": when(at),
         "output": task.output,
-        "error": task.error if task.status is not Status.COMPLETED else None,
+        "error": outward(task.final_error),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final, Literal
 
+import nodesemver
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runyard_common.domain import ids
@@ -72,6 +73,16 @@ class Manifest(BaseModel):
         if not ids.is_agent_name(full):
             raise ValueError(f"{name!r} is not an agent name; use @scope/name")
         return full
+
+    @field_validator("version")
+    @classmethod
+    def _semantic(cls, version: str) -> str:
+        read = nodesemver.valid(version, False)
+        if read is None or read.version != version.partition("+")[0]:
+            raise ValueError(
+                f"{version!r} is not a semantic version, like 1.2.0: no range would ever find it"
+            )
+        return version
 
     @property
     def input_schema(self) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from runyard_common.domain.lifecycle import TERMINAL
-from runyard_common.domain.tasks import Task
+from runyard_common.domain.tasks import Task, outward
 
 #: Longest body, in bytes: what is larger goes without its large fields, and says so.
 MOST_BYTES: Final = 256 * 1024
@@ -45,7 +45,8 @@ def native(task: Task, happening: Happening, mode: str) -> str:
     shown = _task(task, full) | _asked(happening)
     event: dict[str, Any] = {"name": happening.name, "seq": happening.seq}
     if full:
-        event["data"] = {k: v for k, v in happening.data.items() if k not in _INTERNAL and k != "asked"}
+        data = {k: v for k, v in happening.data.items() if k not in _INTERNAL and k != "asked"}
+        event["data"] = data | ({"error": outward(data["error"])} if data.get("error") else {})
     body = {
         "id": happening.event_id,
         "type": happening.type,
@@ -70,8 +71,8 @@ def appstrate(task: Task, happening: Happening, mode: str) -> str:
         if mode == "full" and happening.type == "run.completed":
             run["result"] = appstrate_result(task.output)
         run["duration"] = duration_ms(task)
-        if task.error and happening.type != "run.completed":
-            run["error"] = task.error.get("message")
+        if task.final_error:
+            run["error"] = task.final_error.get("message")
     return _bounded(_appstrate_event(happening, run), ((run, "result"), (run, "input"), (run, "error")))
 
 
@@ -187,7 +188,7 @@ def _task(task: Task, full: bool) -> dict[str, Any]:
         "end_user_id": task.end_user_id,
         "front": task.front,
         "attempt": task.attempt,
-        "error": task.error if task.status in TERMINAL else None,
+        "error": outward(task.final_error),
         "usage": task.usage or {},
         "cost": task.cost_micros / 1_000_000,
         "metadata": task.meta or {},

@@ -11,6 +11,11 @@ from runyard_common.domain.lifecycle import Status
 from runyard_common.domain.tasks import Fence
 
 
+def versioned(name: str, version: str) -> str:
+    """A version of an agent as workers and tasks name it: ``@scope/name@1.0.0``."""
+    return f"{name}@{version}"
+
+
 @dataclass(frozen=True, slots=True)
 class AgentRef:
     """The agent version that a run is bound to."""
@@ -22,6 +27,12 @@ class AgentRef:
     version: str
     timeout_s: float | None = None
     retry_policy: dict[str, Any] | None = None
+    is_code: bool = False  # a Python agent: only workers that have this version run it
+
+    @property
+    def required(self) -> str | None:
+        """What a worker must have to run it; None where any worker does."""
+        return versioned(self.name, self.version) if self.is_code else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from runyard_common.domain.json_text import JsonText, read
-from runyard_common.domain.lifecycle import Cause, Status
+from runyard_common.domain.lifecycle import TERMINAL, Cause, Status
+
+#: Details of an error that show an agent's source code.
+_SOURCE: Final = ("traceback", "stack")
 
 
 class Fence(NamedTuple):
@@ -47,6 +51,7 @@ class Task:
     held_by: str | None
     model: str | None
     limit_keys: list[str] | None
+    required_agent: str | None
     available_at: float | None
     expires_at: float | None
     deadline_at: float | None
@@ -84,6 +89,11 @@ class Task:
         return read(self.stored_output)
 
     @property
+    def final_error(self) -> dict[str, Any] | None:
+        """Why it failed or was stopped; None while it goes on and when it has completed, whatever failed before."""
+        return self.error if self.status in TERMINAL and self.status is not Status.COMPLETED else None
+
+    @property
     def stored_length(self) -> int:
         """Letters of the input and output as they are stored, where they were loaded as text."""
         stored = (self.stored_input, self.stored_output)
@@ -105,13 +115,24 @@ class Failure:
     retryable: bool = False
     retry_after: float | None = None  # seconds, when the provider said when
     details: dict[str, Any] = field(default_factory=dict)
+    traceback: str = ""  # of the agent's code, for its own organisation alone
 
     def to_json(self, attempt: int) -> dict[str, Any]:
         """The `error` of a task."""
+        details = self.details | ({"traceback": self.traceback} if self.traceback else {})
         error: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
             "cause": self.cause.value,
             "attempt": attempt,
         }
-        return error | ({"details": self.details} if self.details else {})
+        return error | ({"details": details} if details else {})
+
+
+def outward(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A task's `error` as it leaves the organisation, in a webhook or callback: without source code."""
+    if error is None:
+        return None
+    details = {k: v for k, v in (error.get("details") or {}).items() if k not in _SOURCE}
+    rest = {k: v for k, v in error.items() if k != "details"}
+    return rest | ({"details": details} if details else {})

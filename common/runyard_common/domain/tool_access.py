@@ -31,7 +31,11 @@ class PublicTools:
 
     def allows(self, name: str, org_id: str) -> bool:
         """Whether agents of this organisation may use the tool."""
-        return not self.entries.isdisjoint((name, _ANY, f"{name}@{org_id}", f"{_ANY}@{org_id}"))
+        return self.names(name, org_id) or not self.entries.isdisjoint((_ANY, f"{_ANY}@{org_id}"))
+
+    def names(self, name: str, org_id: str) -> bool:
+        """Whether the tool is opened to this organisation by its name."""
+        return not self.entries.isdisjoint((name, f"{name}@{org_id}"))
 
 
 #: What the setting opens by default.
@@ -42,6 +46,12 @@ def listed(tools: Iterable[Any]) -> list[str]:
     """The registered tools among a manifest's ``tools``: neither `ask_user` nor agents."""
     named = [tool if isinstance(tool, str) else _of_entry(tool) for tool in tools]
     return [name for name in named if is_registered(name)]
+
+
+def children(tools: Iterable[Any]) -> list[str]:
+    """The agents among a manifest's ``tools``, by their full names."""
+    named = [tool if isinstance(tool, str) else _of_entry(tool) for tool in tools]
+    return [name for name in named if name.startswith("@")]
 
 
 def _of_entry(tool: Any) -> str:

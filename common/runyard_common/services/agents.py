@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from runyard_common.domain import ids
 from runyard_common.domain.caps import STORAGE
 from runyard_common.domain.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from runyard_common.domain.manifests import LONGEST_VERSION, Manifest
+from runyard_common.domain.manifests import LONGEST_VERSION, Manifest, digest
 from runyard_common.domain.specs import AgentRef
 from runyard_common.services import caps, manifests, tools
 from runyard_common.services.manifests import PLAIN, PublishRules
@@ -39,6 +39,7 @@ class AgentRecord:
             self.version["version"],
             manifest.get("timeout"),
             manifest.get("retries"),
+            manifest.get("kind") == "python",
         )
 
     @property
@@ -144,10 +145,10 @@ def publish(
 ) -> AgentRecord:
     """Publish a manifest as an immutable version and make it the agent's current one.
 
-    Publishing the same content again changes nothing; ``********`` means the credential that stands there.
-    Errors: `Conflict` version_exists when this version number was published with other content, unless it is
-    operator-published code (`shared`), which is replaced; `Forbidden` agent_shared, tool_not_open;
-    `InvalidRequest` tool_loosened, credential_missing.
+    Publishing the same content again changes nothing; ``********`` means the credential that stands there. Code that
+    was changed under the same version is published as ``1.0.0+<digest>``: see `_changed`.
+    Errors: `Conflict` version_exists when this version number was published with other content; `Forbidden`
+    agent_shared, tool_not_open; `InvalidRequest` tool_loosened, credential_missing.
     """
     agents.lock_names(tx, org_id)
     agent = agents.by_name(tx.conn, org_id, manifest.name)
@@ -166,13 +167,7 @@ def publish(
     if version is None:
         version = _add_version(tx, agent, document, rules, shared)
     elif not manifests.is_same(version, document, rules):
-        if not shared:
-            raise Conflict(
-                f"{manifest.name} {manifest.version} is published already with other content.",
-                code="version_exists",
-                field="version",
-            )
-        version = _replace(tx, version, manifests.sealed(document, rules) | {"shared": True})
+        version = _changed(tx, agent, manifest, version, document, rules, shared)
     elif shared and not version["shared"]:
         version = _replace(tx, version, {"shared": True})
     agents.update_agent(
@@ -187,6 +182,50 @@ def publish(
     agents.set_tag(tx, agent["id"], "latest", version["id"])
     _limit(tx, agent, manifest)
     return AgentRecord(agent | {"version_id": version["id"], "kind": manifest.kind}, version)
+
+
+def _changed(
+    tx: Tx,
+    agent: dict[str, Any],
+    manifest: Manifest,
+    version: dict[str, Any],
+    document: dict[str, Any],
+    rules: PublishRules,
+    shared: bool,
+) -> dict[str, Any]:
+    """The version for content that differs from what `version` was published with.
+
+    The manifest of code (`shared`, kind python) is made of it: its author changes a schema or a timeout and starts the
+    worker. That is published under the same version with the content's digest behind it. Its description alone may
+    change: it is the agent's, not the version's.
+    """
+    if not (shared and manifest.kind == "python"):
+        if manifests.only_seal_differs(version, document, rules):
+            return _replace(tx, version, manifests.sealed(document, rules))
+        raise Conflict(
+            f"{manifest.name} {manifest.version} is published already with other content. Raise its version.",
+            code="version_exists",
+            field="version",
+        )
+    if manifests.contract(version["manifest"] or {}) == manifests.contract(document):
+        return version if version["shared"] else _replace(tx, version, {"shared": True})
+    number = with_digest(manifest.version, digest(manifests.contract(document)))
+    known = next((v for v in agents.versions(tx.conn, agent["id"]) if v["version"] == number), None)
+    found = agents.version(tx.conn, known["id"]) if known else None
+    return found or _add_version(tx, agent, document | {"version": number}, rules, shared)
+
+
+def with_digest(version: str, of: str) -> str:
+    """A version with the start of a content's digest as build metadata: ``1.0.0+1a2b3c4d``. `Conflict` version_exists
+    where that is too long."""
+    number = f"{version}{'.' if '+' in version else '+'}{of[:8]}"
+    if len(number) > LONGEST_VERSION:
+        raise Conflict(
+            f"Version {version} is published already with other content. Raise it.",
+            code="version_exists",
+            field="version",
+        )
+    return number
 
 
 def _sources(

@@ -15,6 +15,7 @@ from runyard_common.domain.errors import RunyardError, StaleFence
 from runyard_common.domain.ids import uuid7
 from runyard_common.domain.lifecycle import Cause, Event, Status
 from runyard_common.domain.retry import decide
+from runyard_common.domain.specs import versioned
 from runyard_common.domain.tasks import Failure, Fence, Task
 from runyard_common.services.admissions import RESUME, RETRY
 from runyard_common.services.stops import stop_now
@@ -196,6 +197,8 @@ def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
 #: Times a run may be handed back, for other reasons than a drain, without a finished step in between.
 MOST_RELEASES = 10
 DRAIN = "drain"
+#: The worker has no such agent: from here on only workers that have it claim the run.
+NO_SUCH_AGENT = "no_such_agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,9 @@ def _release_change(tx: Tx, command: Release, task: Task | None, gets_on: bool) 
     data: dict[str, Any] = {"reason": command.reason}
     if task is None:
         return Change(command.task_id, Event.RELEASE, command.fence, data=data, values=back_to_queue(tx))
+    if command.reason == NO_SUCH_AGENT:
+        values = back_to_queue(tx) | {"required_agent": versioned(task.agent_name, task.version)}
+        return Change(command.task_id, Event.RELEASE, command.fence, data=data, values=values)
     releases = 0 if gets_on else task.releases + 1
     if releases <= MOST_RELEASES:
         values = back_to_queue(tx) | {"releases": releases}

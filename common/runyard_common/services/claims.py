@@ -28,10 +28,11 @@ class LeaseLost(RunyardError):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker asks for up to `slots` tasks."""
+    """A worker asks for up to `slots` tasks. `agents` are the Python agents (name@version) it can run; None: all."""
 
     worker_id: str
     slots: int
+    agents: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,10 @@ def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
     if not workers.alive(tx, command.worker_id):
         return LeaseLost(worker_id=command.worker_id)
     waiting = lanes.pending(tx.conn)
-    chosen = _choose(tx, command.slots, waiting) if waiting else []
+    chosen = _choose(tx, command, waiting) if waiting else []
     # Only PostgreSQL skips locked rows; on SQLite a writer is alone.
     more = bool(waiting) and len(chosen) < command.slots and tx.db.is_postgres
-    more = more and tasks.any_pending(tx.conn, [task.id for task in chosen])
+    more = more and tasks.any_pending(tx.conn, [task.id for task in chosen], command.agents)
     if not chosen:
         return Batch([], more)
     heads = {task.id: head(task) for task in chosen}
@@ -110,8 +111,9 @@ def _change(tx: Tx, task: Task, worker_id: str, token: str) -> Change:
     return Change(task.id, Event.CLAIM, data={"worker": worker_id}, values=values)
 
 
-def _choose(tx: Tx, slots: int, waiting: list[str]) -> list[Task]:
+def _choose(tx: Tx, command: Claim, waiting: list[str]) -> list[Task]:
     """Deal the free slots to the lanes that have work, until slots or work run out."""
+    slots = command.slots
     clocks, system = lanes.clocks(tx.conn, waiting)
     chosen: list[Task] = []
     served: Counter[str] = Counter()
@@ -120,9 +122,8 @@ def _choose(tx: Tx, slots: int, waiting: list[str]) -> list[Task]:
         turns = Counter(order(open_lanes, clocks, system, slots - len(chosen)))
         for lane, count in turns.items():
             seen = {task.id for task in chosen}
-            got = [task for task in tasks.claimable(tx, lane, count + served[lane]) if task.id not in seen][
-                :count
-            ]
+            found = tasks.claimable(tx, lane, count + served[lane], command.agents)
+            got = [task for task in found if task.id not in seen][:count]
             chosen.extend(got)
             served[lane] += len(got)
             if len(got) < count:

@@ -16,6 +16,7 @@ from runyard_common.settings import Settings
 Row = dict[str, Any]
 #: What everybody who may run an agent sees of it, and of its input and output.
 _OPEN: Final = ("name", "version", "kind", "display_name", "description", "functional")
+_TEXTS: Final = ("version", "description", "display_name")
 _OPEN_INPUT: Final = ("schema", "fileConstraints")
 
 
@@ -85,6 +86,22 @@ def is_same(version: Mapping[str, Any], document: Mapping[str, Any], rules: Publ
     ):  # a key that is lost: what is published now is sealed by the present one
         return False
     return digest(whole) == digest(dict(document))
+
+
+def only_seal_differs(version: Row, document: Row, rules: PublishRules) -> bool:
+    """Whether a version's credentials cannot be opened any more, and all else is the same: they are sealed anew."""
+    try:
+        opened(version, rules.sealer)
+    except (SealBroken, ConfigurationError):
+        return digest(credentials.split(document)[0]) == digest(dict(version["manifest"] or {}))
+    return False
+
+
+def contract(document: Mapping[str, Any]) -> Row:
+    """What of a Python agent's manifest is its version's, as it is stored: all but its number and the texts about
+    it."""
+    shown = credentials.split(document)[0]
+    return {name: value for name, value in shown.items() if name not in _TEXTS}
 
 
 def shown(agent: Mapping[str, Any], manifest: Mapping[str, Any] | None, org_id: str) -> Row:

@@ -16,6 +16,8 @@ from runyard_common.services.admissions import RESUME, RETRY
 from runyard_common.store import limits, tasks, workers
 from runyard_common.store.tables.runs import Task as TaskRow
 
+#: What a pending run waits for whose agent no live worker has, in the place of a limit.
+WORKER = "worker"
 _T = TaskRow.__table__.c  # type: ignore[attr-defined]
 
 
@@ -32,6 +34,8 @@ class Standing:
 def standing(conn: Connection, task: Task, now: float) -> Standing:
     """Where a queued task stands. `now` is in epoch seconds."""
     held_by = task.held_by
+    if task.status is Status.PENDING:
+        return Standing(WORKER, 1, None, without_worker(task.agent_name, task.version))
     if held_by == RETRY and task.available_at is not None:
         return Standing(RETRY, 1, max(0.0, task.available_at - now), "the back-off before its next attempt")
     if held_by is None or held_by == RESUME or held_by.startswith("child:"):
@@ -46,6 +50,22 @@ def standing(conn: Connection, task: Task, now: float) -> Standing:
     return Standing(label(held_by), position, round(mean * math.ceil(position / at_once), 3), basis)
 
 
+def without_worker(name: str, version: str) -> str:
+    """Why a pending run does not start, and what to do."""
+    return (
+        f"no worker has this agent ({name} {version}): start a worker whose RUNYARD_AGENTS brings this version, or "
+        "cancel the run"
+    )
+
+
+def waiting_for_workers(conn: Connection, now: float, org_id: str | None = None) -> dict[str, int]:
+    """How many pending runs, of an organisation or of all, wait for each Python agent (name@version) that no live
+    worker has."""
+    pending = tasks.pending_by_agent(conn, org_id)
+    fleet = workers.fleet(conn, now) if pending else None
+    return {agent: count for agent, count in pending.items() if fleet is not None and not fleet.has(agent)}
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """The work there is. `oldest_s` is how long the oldest claimable task has waited, in seconds."""
@@ -55,6 +75,7 @@ class Backlog:
     workers: int
     capacity: int
     wanted_workers: int
+    without_worker: int  # pending runs whose agent no live worker has
     loop_lag_s: float  # of the worker whose event loop is the latest
     threads_held: int  # by runs that have ended
 
@@ -72,6 +93,7 @@ class Backlog:
             "workers": self.workers,
             "capacity": self.capacity,
             "wanted_workers": self.wanted_workers,
+            "without_worker": self.without_worker,
             "loop_lag_s": self.loop_lag_s,
             "threads_held": self.threads_held,
         }
@@ -88,6 +110,7 @@ def backlog(conn: Connection, now: float, per_worker: int, org_id: str | None = 
         select(func.min(_T.updated_at)).where(*mine, _T.status == Status.PENDING.value)
     ).scalar()
     alive = [w for w in workers.listed(conn) if not w["lost"] and w["lease_expires_at"] > now]
+    without = sum(waiting_for_workers(conn, now, org_id).values())
     work = by_status.get(Status.PENDING, 0) + by_status.get(Status.RUNNING, 0)
     return Backlog(
         by_status,
@@ -95,6 +118,7 @@ def backlog(conn: Connection, now: float, per_worker: int, org_id: str | None = 
         len(alive),
         sum(w["capacity"] for w in alive if not w["draining"]),
         math.ceil(work / _capacity_of_one(alive, per_worker)),
+        without,
         max((w["loop_lag_s"] for w in alive), default=0.0),
         sum(w["threads_held"] for w in alive),
     )

@@ -12,7 +12,7 @@ from runyard_common.domain.retry import decide
 from runyard_common.domain.suspicion import Loss, judge
 from runyard_common.domain.tasks import Failure, Fence, Task
 from runyard_common.services.attempts import Fail, Release, back_to_queue, fail
-from runyard_common.store import journal, questions, tasks, workers
+from runyard_common.store import agents, journal, questions, tasks, workers
 from runyard_common.store.transaction import Tx
 from runyard_common.store.transitions import Change, Head, move
 
@@ -47,7 +47,9 @@ def leave_blocked(tx: Tx, worker_id: str, guilty: str | None, seconds: float, st
     fence = owned.pop(guilty, None) if guilty is not None else None
     handed_on = hand_on(tx, owned, Loss.CRASHED if fence is None else Loss.CROWDED)
     if guilty is not None and fence is not None:
-        blame(tx, guilty, fence, blocked_loop(seconds, stack))
+        # The stack shows source code: other organisations that run a shared agent see its outside only.
+        shown = stack if agents.is_own(tx.conn, guilty) else ""
+        blame(tx, guilty, fence, blocked_loop(seconds, shown))
     return handed_on
 
 

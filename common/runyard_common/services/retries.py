@@ -44,9 +44,18 @@ def retry(
 
 
 def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
-    if agents.get(tx.conn, task.org_id, task.agent_id) is None:
+    agent = agents.get(tx.conn, task.org_id, task.agent_id)
+    if agent is None:
         raise Conflict(f"The agent {task.agent_name} was deleted.", code="agent_deleted")
-    ref = AgentRef(task.org_id, task.agent_id, task.version_id, task.agent_name, task.version, task.timeout_s)
+    ref = AgentRef(
+        task.org_id,
+        task.agent_id,
+        task.version_id,
+        task.agent_name,
+        task.version,
+        task.timeout_s,
+        is_code=agent["kind"] == "python",
+    )
     spec = RunSpec(
         task_id=uuid7(),
         org_id=task.org_id,

@@ -144,6 +144,7 @@ def _row(
         "resume": 1,
         "held_by": held_by,
         "model": spec.model,
+        "required_agent": agent.required,
         "limit_keys": [gate.key for gate in its_gates] or None,
         "available_at": None,
         "expires_at": tx.now + spec.ttl_s if spec.ttl_s is not None else None,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from runyard_common.domain import tool_access
 from runyard_common.domain.errors import InvalidRequest
 from runyard_common.domain.tool_access import PublicTools
-from runyard_common.store import registered_tools
+from runyard_common.store import agents, registered_tools
 from runyard_common.store.transaction import Tx
 
 
@@ -36,17 +36,62 @@ def check_open(
 def check_manifest(conn: Connection, org_id: str, manifest: Mapping[str, Any], public: PublicTools) -> None:
     """Whether an organisation may publish this manifest, as far as its tools go.
 
-    Errors: `Forbidden` tool_not_open; `InvalidRequest` tool_loosened.
+    Errors: `Forbidden` tool_not_open; `InvalidRequest` tool_loosened, unknown_tool, unknown_agent.
     """
     entries = manifest.get("tools") or []
+    for name in tool_access.children(entries):
+        if name != manifest.get("name") and agents.by_name(conn, org_id, name) is None:
+            raise unknown_agent(name)
     names = tool_access.listed(entries)
     if not names:
         return
     check_open(conn, org_id, names, public)
     known = registered_tools.named(conn, names)
+    # A tool that the setting names is one the operator vouches for; before a worker was there, none is known.
+    missing = [name for name in names if name not in known and not public.names(name, org_id)]
+    if missing and registered_tools.are_there(conn):
+        raise unknown_tool(missing[0])
     for index, entry in enumerate(entries):
         if isinstance(entry, Mapping) and not entry.get("agent") and entry.get("name") in known:
             _check_loosened(entry, known[str(entry["name"])], f"tools[{index}]")
+
+
+def check_known(
+    conn: Connection, org_id: str, manifests: Sequence[Mapping[str, Any]], known: set[str]
+) -> list[list[InvalidRequest]]:
+    """What each of the operator's manifests names that is not there. `known` are the tools and agents that come with
+    them."""
+    together = known | {str(manifest["name"]) for manifest in manifests}
+    found: list[list[InvalidRequest]] = []
+    for manifest in manifests:
+        entries = manifest.get("tools") or []
+        tools = [name for name in tool_access.listed(entries) if name not in together]
+        stored = registered_tools.named(conn, tools) if tools else {}
+        children = [name for name in tool_access.children(entries) if name not in together]
+        found.append(
+            [unknown_tool(name) for name in tools if name not in stored]
+            + [unknown_agent(name) for name in children if agents.by_name(conn, org_id, name) is None]
+        )
+    return found
+
+
+def unknown_tool(name: str) -> InvalidRequest:
+    """The refusal of a manifest that names a tool which no worker has registered."""
+    return InvalidRequest(
+        f"No worker has registered the tool {name[:200]!r}: correct its name, or start a worker whose RUNYARD_AGENTS "
+        "names its module first.",
+        code="unknown_tool",
+        field="tools",
+    )
+
+
+def unknown_agent(name: str) -> InvalidRequest:
+    """The refusal of a manifest that names an agent which is not there."""
+    return InvalidRequest(
+        f"There is no agent {name[:200]!r} to call: correct its name, or publish it first.",
+        code="unknown_agent",
+        field="tools",
+    )
 
 
 def _check_loosened(entry: Mapping[str, Any], declared: registered_tools.Tool, field: str) -> None:

@@ -10,7 +10,7 @@ from runyard_common.domain import ids
 from runyard_common.store import advisory, pages
 from runyard_common.store.pages import Page
 from runyard_common.store.tables.columns import dump
-from runyard_common.store.tables.query import Agent, AgentTag, AgentVersion
+from runyard_common.store.tables.query import Agent, AgentTag, AgentVersion, Task
 from runyard_common.store.transaction import Tx
 
 _AGENT = Agent.__table__.c
@@ -35,6 +35,12 @@ def lock_names(tx: Tx, org_id: str) -> None:
 def get(conn: Connection, org_id: str, agent_id: str) -> Row | None:
     """One agent that this organisation may see, by id."""
     return _one(conn, select(*_AGENT).where(Agent.id == agent_id, _visible(org_id)))
+
+
+def is_own(conn: Connection, task_id: str) -> bool:
+    """Whether a task's agent is of the task's own organisation."""
+    query = select(Task.id).join(Agent, Agent.id == Task.agent_id)
+    return conn.execute(query.where(Task.id == task_id, Agent.org_id == Task.org_id)).first() is not None
 
 
 def by_name(conn: Connection, org_id: str, name: str) -> Row | None:

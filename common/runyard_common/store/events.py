@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Text, bindparam, func, select, type_coerce, update
 
 from runyard_common.store import deliveries, pages
 from runyard_common.store.pages import Page, Row, byte_length
@@ -92,3 +92,11 @@ def count(conn: Connection, task_id: str, types: Sequence[str]) -> int:
     """How many events of these types a task's log has."""
     query = select(func.count()).where(TaskEvent.task_id == task_id, TaskEvent.type.in_(types))
     return int(conn.execute(query).scalar_one())
+
+
+def count_output(conn: Connection, task_id: str) -> int:
+    """How many events `log` are lines that the agent's code has printed or logged, not reported: they name a
+    `source`. A message cannot look like that, as its quotes are escaped."""
+    data = type_coerce(TaskEvent.data, Text)
+    query = select(func.count()).where(TaskEvent.task_id == task_id, TaskEvent.type == "log")
+    return int(conn.execute(query.where(data.contains('"source":"'))).scalar_one())

@@ -30,6 +30,11 @@ def named(conn: Connection, names: Sequence[str]) -> dict[str, Tool]:
     return {row.name: Tool(row.name, row.public, row.effect, row.review) for row in conn.execute(query)}
 
 
+def are_there(conn: Connection) -> bool:
+    """Whether workers have registered any."""
+    return conn.execute(select(_TOOL.name).limit(1)).first() is not None
+
+
 def save(tx: Tx, tools: Sequence[Tool]) -> None:
     """Store these tools as they are now; those that are not among them stay."""
     advisory.lock(tx, ["registered_tools"])  # workers that start together have the same ones

@@ -14,8 +14,17 @@ from runyard_common.store.transaction import Tx
 _COLUMNS = Worker.__table__.c
 
 
-def enlist(tx: Tx, worker_id: str, host: str, pid: int, capacity: int, lease_seconds: float) -> None:
-    """A worker process begins a life, with a lease of `lease_seconds` from now."""
+def enlist(
+    tx: Tx,
+    worker_id: str,
+    host: str,
+    pid: int,
+    capacity: int,
+    lease_seconds: float,
+    agents: Sequence[str] | None = None,
+) -> None:
+    """A worker process begins a life, with a lease of `lease_seconds` from now. `agents` are the Python agents
+    (name@version) it can run; None: it is not known, and it may have any."""
     tx.conn.execute(
         insert(Worker),
         {
@@ -28,6 +37,7 @@ def enlist(tx: Tx, worker_id: str, host: str, pid: int, capacity: int, lease_sec
             "lost": False,
             "draining": False,
             "running": 0,
+            "agents": None if agents is None else sorted(agents),
             "started_at": tx.now,
             "seen_at": tx.now,
         },
@@ -106,6 +116,29 @@ def lost(conn: Connection) -> list[str]:
 def forget(tx: Tx, worker_ids: Sequence[str]) -> None:
     """Remove lost workers that hold no run any more."""
     tx.conn.execute(delete(Worker).where(Worker.id.in_(worker_ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Which Python agents (name@version) the live workers have, each worker's apart; None: it may have any."""
+
+    of_each: tuple[frozenset[str] | None, ...]
+
+    def has(self, agent: str) -> bool:
+        """Whether a live worker can run it."""
+        return any(agents is None or agent in agents for agents in self.of_each)
+
+    def lacks(self, agents: Sequence[str]) -> bool:
+        """Whether a live worker cannot run one of these."""
+        return any(its is not None and not its.issuperset(agents) for its in self.of_each)
+
+
+def fleet(conn: Connection, now: float) -> Fleet:
+    """The agents of the workers that are alive; one that drains claims nothing any more."""
+    query = select(Worker.agents).where(
+        Worker.lost.is_(False), Worker.draining.is_(False), Worker.lease_expires_at > now
+    )
+    return Fleet(tuple(None if a is None else frozenset(a) for a in conn.execute(query).scalars()))
 
 
 def listed(conn: Connection) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from runyard_api.dialects.appstrate.front import when
 from runyard_common.domain.ids import is_uuid
-from runyard_common.domain.lifecycle import TERMINAL, Status
+from runyard_common.domain.lifecycle import Status
 from runyard_common.domain.payloads import (
     APPSTRATE_CALLED,
     APPSTRATE_SCHEDULED,
@@ -50,8 +50,8 @@ def status_of(task: Task) -> str:
 
 def error_text(task: Task) -> str | None:
     """Why an ended run has no result."""
-    if task.status in TERMINAL and task.error:
-        return str(task.error.get("message") or task.error.get("code"))
+    if task.final_error:
+        return str(task.final_error.get("message") or task.final_error.get("code"))
     return None
 
 

@@ -68,6 +68,9 @@ class Task(SQLModel, table=True):
     )  # the limit that holds a queued task, or retry / child
     model: str | None = c.text(nullable=True, length=128)  # the model it asks for, as model limits name it
     limit_keys: Any = c.json()  # every limit it counts against
+    required_agent: str | None = c.text(
+        nullable=True, length=272
+    )  # @scope/name@version of a Python agent: only workers that have it claim the task; None: any worker
     available_at: float | None = c.instant(nullable=True)  # back-off: not admitted before
     expires_at: float | None = c.instant(nullable=True)  # time to live of unstarted work
     deadline_at: float | None = c.instant(nullable=True)
@@ -197,6 +200,7 @@ class Worker(SQLModel, table=True):
     lost: bool = Field(default=False)  # its runs were handed on: it may write nothing more
     draining: bool = Field(default=False)
     running: int = c.integer()
+    agents: Any = c.json()  # @scope/name@version of each Python agent it runs; None: it is not known
     loop_lag_s: float = c.seconds()  # how late the event loop was at the last beat
     threads_held: int = c.counter()  # threads that runs which have ended have not given back
     started_at: float = c.instant()

@@ -1,0 +1,135 @@
+"""A fleet may be mixed: a worker claims what it can run, and a run that no worker can run waits and says why."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from runyard import Context, authoring
+from runyard_common.domain.lifecycle import Status
+from runyard_common.services import queues
+from runyard_common.store import workers
+from runyard_common.store.tables.query import Task, TaskEvent
+from runyard_launch import doctor
+from tests.hall import Api, settled, workers_of
+from tests.waiting import wait_until
+from tests.workshop import Workshop
+
+pytestmark = pytest.mark.anyio
+
+
+async def greet(ctx: Context, args: dict[str, Any]) -> str:
+    """Greets."""
+    return "hello"
+
+
+async def part(ctx: Context, args: dict[str, Any]) -> str:
+    """Says goodbye, after an answer."""
+    return f"goodbye, {await ctx.ask('Who?')}"
+
+
+def claims_of(shop: Workshop, task_id: str) -> list[str]:
+    """The workers that claimed a task, in order."""
+    query = select(TaskEvent.data).where(TaskEvent.task_id == task_id, TaskEvent.type == "claim")
+    with shop.store.read() as conn:
+        return [data["worker"] for data in conn.execute(query.order_by(TaskEvent.seq)).scalars()]
+
+
+async def test_each_run_is_claimed_by_a_worker_that_has_its_agent(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        one, other = shop.publish(greet), shop.publish(part)
+        has_one = await shop.engine(agents=[f"{one}@1.0.0"])
+        has_other = await shop.engine(agents=[f"{other}@1.0.0"])
+        await shop.engine(agents=[])
+        tasks = [await shop.submit(name, {}) for name in (one, other) * 10]
+        for task_id in tasks[::2]:
+            assert (await shop.ended(task_id)).attempt == 1
+            assert claims_of(shop, task_id) == [has_one.worker_id]
+        for task_id in tasks[1::2]:
+            await shop.until(task_id, Status.WAITING_FOR_INPUT)
+            assert claims_of(shop, task_id) == [has_other.worker_id]
+
+
+async def test_a_run_waits_for_a_worker_with_its_version_and_uses_no_retry(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        name = shop.publish(greet)
+        await shop.engine(agents=[])
+        await shop.engine(agents=[f"{name}@0.9.0"])
+        task_id = await shop.submit(name, {})
+        after = await shop.submit(shop.publish(part), {})  # what stands behind it is not kept
+        await shop.engine(agents=[f"{shop.task(after).agent_name}@1.0.0"])
+        await shop.until(after, Status.WAITING_FOR_INPUT)
+        waiting = shop.task(task_id)
+        assert (waiting.status, waiting.attempt, waiting.retries) == (Status.PENDING, 0, None)
+        with shop.store.read() as conn:
+            assert queues.waiting_for_workers(conn, shop.db.now(conn)) == {f"{name}@1.0.0": 1}
+        await shop.engine(agents=[f"{name}@1.0.0"])
+        done = await shop.ended(task_id)
+        assert (done.status, done.attempt) == (Status.COMPLETED, 1)
+        with shop.store.read() as conn:
+            assert queues.waiting_for_workers(conn, shop.db.now(conn)) == {}
+
+
+async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_has_its_agent(
+    database_url: str,
+) -> None:
+    async with Workshop(database_url) as shop:
+        name = shop.publish(greet)
+        definition = authoring._registry.pop(name)
+        task_id = await shop.submit(name, {}, held_by="schedule:none")
+        old = (
+            update(Task).where(Task.id == task_id).values(required_agent=None, status="pending", held_by=None)
+        )
+        shop.transact(lambda tx: tx.conn.execute(old))
+        first = await shop.engine(agents=[])
+        first.wake()
+        required = lambda: shop.task(task_id).required_agent  # noqa: E731
+        assert await asyncio.to_thread(wait_until, required) == f"{name}@1.0.0"
+        waiting = await shop.until(task_id, Status.PENDING)
+        assert (waiting.retries, waiting.error, waiting.releases) == (None, None, 0)
+        authoring._registry[name] = definition
+        await shop.engine(agents=[f"{name}@1.0.0"])
+        assert (await shop.ended(task_id)).status is Status.COMPLETED
+
+
+async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path) -> None:
+    with Api(home) as api:
+        async with workers_of(api, engines=0) as shop, api.async_client() as client:
+            name = shop.publish(greet)
+            await shop.engine(agents=[])
+            task_id = await shop.submit(name, {})
+            task = (await client.get(f"/tasks/{task_id}")).json()
+            assert task["status"] == "pending"
+            assert task["queue"]["limit"] == "worker"
+            assert f"no worker has this agent ({name} 1.0.0)" in task["queue"]["basis"]
+            assert "no worker has this agent" in task["message"]
+            assert (await client.get("/api/v1/ops/queue")).json()["without_worker"] == 1
+            assert "runyard_without_worker 1.0" in (await client.get("/metrics")).text
+            (finding,) = await asyncio.to_thread(lambda: list(doctor._workers(api.settings)))
+            assert finding.verdict is doctor.Verdict.ODD
+            assert f"no worker has this agent: {name}@1.0.0 (1)" in finding.told
+            await shop.engine(agents=[f"{name}@1.0.0"])
+            rows = (await client.get("/api/v1/ops/workers")).json()["data"]
+            assert sorted(row["agents"] for row in rows) == [[], [f"{name}@1.0.0"]]
+            assert (await settled(client, task_id))["status"] == "completed"
+            assert await asyncio.to_thread(lambda: list(doctor._workers(api.settings))) == []
+
+
+async def test_a_worker_looks_often_while_another_lacks_an_agent_of_its_own(database_url: str) -> None:
+    async with Workshop(database_url, lease_seconds=2.0) as shop:
+        engine = await shop.engine(agents=["@a/b@1.0.0"])
+        assert engine._look_every == 3.0
+        await shop.engine(agents=[])
+        await asyncio.to_thread(wait_until, lambda: engine._look_every == 0.5)
+
+
+def test_a_worker_of_an_earlier_version_may_have_any_agent() -> None:
+    fleet = workers.Fleet((None, frozenset()))
+    assert fleet.has("@a/b@1.0.0")
+    assert not workers.Fleet((frozenset({"@a/b@2.0.0"}),)).has("@a/b@1.0.0")
+    assert fleet.lacks(["@a/b@1.0.0"])
+    assert not fleet.lacks([])

@@ -1,0 +1,145 @@
+"""An agent's exception keeps its traceback: for the agent's own organisation and the worker's log, and nobody else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from runyard import AgentError, Context
+from runyard_common.domain.ids import uuid7
+from runyard_common.services import claims, rescues
+from runyard_common.store import events, workers
+from runyard_common.store.transaction import Tx
+from runyard_workers.tracebacks import LONGEST, rendered
+from tests.hall import Api, settled, workers_of
+from tests.workshop import Workshop
+
+pytestmark = pytest.mark.anyio
+HERE = Path(__file__).resolve()
+
+
+def line_of(text: str) -> int:
+    """The first line of this file that holds `text`."""
+    return next(n for n, line in enumerate(HERE.read_text().splitlines(), 1) if text in line)
+
+
+def look_up(prices: dict[str, str], key: str) -> str:
+    """Fails for what is not there."""
+    return prices[key]
+
+
+async def priced(ctx: Context, args: dict[str, Any]) -> Any:
+    """Fails with a cause, in a step."""
+    try:
+        return await ctx.step("price", look_up, {}, "pear")
+    except KeyError as error:
+        raise ValueError("no price") from error
+
+
+async def deep(ctx: Context, args: dict[str, Any]) -> None:
+    """Recurses without an end."""
+    await deep(ctx, args)
+
+
+async def refusing(ctx: Context, args: dict[str, Any]) -> None:
+    """Refuses."""
+    raise AgentError("no", code="refused", why="because")
+
+
+async def test_the_run_shows_the_authors_frames_with_file_line_and_causes(home: Path) -> None:
+    with Api(home) as api:
+        async with workers_of(api) as shop, api.async_client() as client:
+            with capture_logs() as logs:
+                task = await settled(client, await shop.submit(shop.publish(priced), {}))
+            events_ = await client.get(
+                f"/tasks/{task['task_id']}/events", headers={"accept": "application/json"}
+            )
+    shown = task["error"]["details"]["traceback"]
+    lines = shown.splitlines()
+    assert lines[0] == "ValueError: no price"
+    assert lines[1] == f'  File "{HERE}", line {line_of("raise ValueError")}, in priced'
+    assert "caused by KeyError: 'pear'" in lines
+    assert f'  File "{HERE}", line {line_of("return prices[key]")}, in look_up' in lines
+    assert "    return prices[key]" in lines
+    assert "runyard_workers" not in shown
+    assert "asyncio" not in shown
+    assert events_.json()["data"][-1]["data"]["error"]["details"]["traceback"] == shown
+    (logged,) = [entry for entry in logs if entry.get("action") == "fail"]
+    assert (logged["exception"], logged["task"]) == (shown, task["task_id"])
+
+
+async def test_other_organisations_that_run_a_shared_agent_see_none_of_its_source(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        name = shop.publish(priced)
+        await shop.engine()
+        with capture_logs() as logs:
+            task = await shop.ended(await shop.submit(name, {}, org_id=uuid7()))
+        with shop.store.read() as conn:
+            logged = json.dumps([event["data"] for event in events.after(conn, task.id, 0, 100)])
+    assert task.error is not None
+    assert (task.error["code"], task.error.get("details")) == ("agent_error", None)
+    assert str(HERE.parent) not in json.dumps(task.error) + logged
+    assert next(entry["exception"] for entry in logs if entry.get("action") == "fail").count("File") >= 2
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_the_stack_of_a_blocked_loop_is_for_the_agents_own_organisation(
+    database_url: str, own: bool
+) -> None:
+    async with Workshop(database_url) as shop:
+        name = shop.publish(priced)
+        task_id = await shop.submit(name, {}, org_id=shop.org if own else uuid7())
+
+        def claimed(tx: Tx) -> None:
+            workers.enlist(tx, "w", "host", 1, 1, 60.0)
+            (batch,) = claims.claim(tx, [claims.Claim("w", 1)])
+            assert isinstance(batch, claims.Batch)
+            assert [one.task.id for one in batch.claimed] == [task_id]
+
+        shop.transact(claimed)
+        shop.transact(lambda tx: rescues.leave_blocked(tx, "w", task_id, 9.0, 'File "/srv/secret.py"'))
+        error = shop.task(task_id).error
+    assert error is not None
+    assert error["code"] == "agent_blocked_loop"
+    assert ("/srv/secret.py" in json.dumps(error)) is own
+
+
+async def test_an_endless_recursion_has_a_short_traceback(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task = await shop.ended(await shop.submit(shop.publish(deep), {}))
+    assert task.error is not None
+    shown = task.error["details"]["traceback"]
+    assert len(shown) <= LONGEST
+    assert shown.splitlines()[1].endswith("in deep")
+    assert " more" in shown
+
+
+async def test_an_agents_own_error_has_the_details_it_gave_and_nothing_else(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        await shop.engine()
+        task = await shop.ended(await shop.submit(shop.publish(refusing), {}))
+    assert task.error is not None
+    assert (task.error["code"], task.error["details"]) == ("refused", {"why": "because"})
+
+
+def test_a_group_shows_its_errors_and_odd_errors_do_no_harm() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    try:
+        try:
+            look_up({}, "a")
+        except KeyError as error:
+            raise ExceptionGroup("both", [error, Odd()]) from None
+    except ExceptionGroup as group:
+        text = rendered(group)
+    assert "1. KeyError: 'a'" in text
+    assert "2. Odd" in text
+    assert text.count("in look_up") == 1
+    assert rendered(ValueError("never raised")) == ""

@@ -13,6 +13,7 @@ import redis
 from runyard_common.settings import Settings
 from runyard_launch.children import Spec
 from runyard_launch.home import Home
+from runyard_launch.home_server import ADDRESS_FILE
 from runyard_launch.models import Choice
 from runyard_launch.ports import listening_socket
 from runyard_launch.valkey import NO_RETRY, URL_FILE, Valkey
@@ -49,7 +50,7 @@ class Plan:
 
     def clean_up(self) -> None:
         """Remove the addresses of servers that are no longer there."""
-        for name in (URL_FILE, MODEL_URL_FILE):
+        for name in (URL_FILE, MODEL_URL_FILE, ADDRESS_FILE):
             (self.home.path / name).unlink(missing_ok=True)
 
     def _migrations(self) -> Spec:

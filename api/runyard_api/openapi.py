@@ -18,11 +18,12 @@ import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from runyard_api import cookies, docs_page, errors, idempotency
 from runyard_api.dialects.appstrate import front as appstrate
+from runyard_api.documents import Document
 from runyard_api.fronts import operations
 from runyard_api.native.schemas import Problem
 from runyard_api.operations import Answer, Front, Operation
@@ -253,20 +254,23 @@ class _Published:
         self._declared = declared
         self._prefix = prefix
         self._making = threading.Lock()
-        self._made: tuple[bytes, str] | None = None
+        self._made: tuple[Document, Document] | None = None
 
-    async def get(self) -> tuple[bytes, str]:
+    async def get(self) -> tuple[Document, Document]:
         """The document as JSON, and the page."""
         if self._made is None:
             return await asyncio.to_thread(self._make)
         return self._made
 
-    def _make(self) -> tuple[bytes, str]:
+    def _make(self) -> tuple[Document, Document]:
         with self._making:
             if self._made is not None:
                 return self._made
             whole = document(self._declared, self._prefix)
-            made = self._made = orjson.dumps(whole), docs_page.page(whole)
+            made = self._made = (
+                Document(orjson.dumps(whole), "application/json", {"cache-control": "no-cache"}),
+                Document(docs_page.page(whole).encode(), "text/html", docs_page.HEADERS),
+            )
             return made
 
 
@@ -274,13 +278,13 @@ def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
     """/openapi.json and /docs; `prefix` is what a proxy puts before every path."""
     published = _Published(declared, prefix)
 
-    async def openapi_json(_request: Request) -> Response:
+    async def openapi_json(request: Request) -> Response:
         as_json, _ = await published.get()
-        return Response(as_json, media_type="application/json", headers={"cache-control": "no-cache"})
+        return as_json.answer(request.headers)
 
-    async def docs(_request: Request) -> Response:
+    async def docs(request: Request) -> Response:
         _, as_page = await published.get()
-        return HTMLResponse(as_page, headers=docs_page.HEADERS)
+        return as_page.answer(request.headers)
 
     # appstrate's clients look for it under /api
     paths = ("/openapi.json", "/api/openapi.json")

@@ -20,6 +20,8 @@ from runyard_launch.valkey import NO_RETRY, URL_FILE, Valkey
 
 MODEL_URL_FILE = "model.url"
 EXAMPLES = Path(__file__).parents[2] / "examples"
+#: Seconds that runs may go on when everything on this machine stops, where no setting says more: a person waits.
+DRAIN = 2.5
 _LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
 
 
@@ -108,8 +110,10 @@ def child_environment(
 ) -> dict[str, str]:
     """The environment of every child: ours, with what was decided at start."""
     sources = [*([str(EXAMPLES)] if demo and EXAMPLES.is_dir() else []), *settings.agent_sources]
+    drain = {} if "drain_seconds" in settings.model_fields_set else {"RUNYARD_DRAIN_SECONDS": str(DRAIN)}
     return {
         **env,
+        **drain,
         "RUNYARD_HOME": str(home.path),
         "RUNYARD_HOST": settings.host,
         "RUNYARD_PORT": str(settings.port),

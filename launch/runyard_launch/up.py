@@ -45,8 +45,8 @@ def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
         home_server.write_address(home.path, plan.local_url)
         console.print(f"Starting Runyard in {home.path}", soft_wrap=True, highlight=False)
         try:
-            last = _sample(plan) if demo else None
-            return Supervisor(console).run(
+            last = _sample(plan) if once or (demo and not sample.was_shown(home.path)) else None
+            return Supervisor(console, quick=True).run(
                 plan.stages(), last, until_done=once, up=lambda: print_welcome(console, plan, demo)
             )
         finally:

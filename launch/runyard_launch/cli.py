@@ -107,6 +107,18 @@ def up(
 
 
 @app.command()
+def console(as_json: AsJson = False) -> None:
+    """Write a link that signs in to the console of this machine's server: once, within ten minutes, from here."""
+    from runyard_launch import home_server
+    from runyard_launch.listing import done
+
+    server = home_server.of_settings()
+    server.check()
+    link = home_server.sign_in_link(server.home, server.local_url)
+    done(link, {"url": link, "expires_in": 600}, as_json)
+
+
+@app.command()
 def api() -> None:
     """Run one api process. Everything it can be told is a RUNYARD_* setting: see docs/operations.md."""
     _become("runyard_api", [])

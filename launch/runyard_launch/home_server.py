@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,11 +23,13 @@ _UNREACHABLE: Final = 5
 
 @dataclass(frozen=True)
 class HomeServer:
-    """A server at `url` that is to be the one of `home`. `own_port`: nothing stands between it and us."""
+    """A server at `url` that is to be the one of `home`. `own_port`: nothing stands between it and us.
+    `local_url` is where its api listens on this machine."""
 
     url: str
     home: Path
     own_port: bool
+    local_url: str = ""
 
     @property
     def admin_key(self) -> Path:
@@ -87,9 +90,10 @@ def of_settings(url: str = "") -> HomeServer:
     home = settings.home.resolve()
     if url:
         return HomeServer(url, home, own_port=is_loopback(url) and url != settings.public_url)
+    local = _recorded(home) or settings.local_url
     if settings.public_url:
-        return HomeServer(settings.public_url, home, own_port=False)
-    return HomeServer(_recorded(home) or settings.local_url, home, own_port=True)
+        return HomeServer(settings.public_url, home, own_port=False, local_url=local)
+    return HomeServer(local, home, own_port=True, local_url=local)
 
 
 def write_address(home: Path, url: str) -> None:
@@ -99,6 +103,20 @@ def write_address(home: Path, url: str) -> None:
     draft.touch(mode=0o600)
     draft.write_text(json.dumps({"url": url, "pid": os.getpid()}))
     draft.replace(file)
+
+
+def sign_in_link(home: Path, url: str) -> str:
+    """A link to the console at `url` that signs in once, within ten minutes, on this machine. `CommandFailed`."""
+    from runyard_common.services import sign_in_links
+
+    try:
+        token = sign_in_links.make(home, time.time())
+    except OSError as error:
+        raise CommandFailed(
+            f"The home {home} cannot be written ({error.strerror}): run this as its user.",
+            "home_not_writable",
+        ) from None
+    return f"{url}/console#/enter/{token}"
 
 
 def unreachable(url: str) -> CommandFailed:

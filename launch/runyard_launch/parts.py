@@ -11,6 +11,7 @@ import httpx2
 import redis
 
 from runyard_common.settings import Settings
+from runyard_launch import examples
 from runyard_launch.children import Spec
 from runyard_launch.home import Home
 from runyard_launch.home_server import ADDRESS_FILE
@@ -19,7 +20,6 @@ from runyard_launch.ports import listening_socket
 from runyard_launch.valkey import NO_RETRY, URL_FILE, Valkey
 
 MODEL_URL_FILE = "model.url"
-EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Seconds that runs may go on when everything on this machine stops, where no setting says more: a person waits.
 DRAIN = 2.5
 _LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
@@ -109,7 +109,7 @@ def child_environment(
     settings: Settings, home: Home, env: Mapping[str, str], model: Choice, demo: bool
 ) -> dict[str, str]:
     """The environment of every child: ours, with what was decided at start."""
-    sources = [*([str(EXAMPLES)] if demo and EXAMPLES.is_dir() else []), *settings.agent_sources]
+    sources = [*([str(examples.folder())] if demo else []), *settings.agent_sources]
     drain = {} if "drain_seconds" in settings.model_fields_set else {"RUNYARD_DRAIN_SECONDS": str(DRAIN)}
     return {
         **env,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from rich.console import Console
 
@@ -27,8 +27,10 @@ QUICK_STOP = (
 KILLED = 130  # exit code after a second Ctrl-C, as shells have it
 
 
-#: How a worker begins what it says when none of its agents can be loaded.
-BROKEN_AGENTS = "runyard worker: RUNYARD_AGENTS: no agent can be loaded"
+#: How a worker begins what it says on agents that cannot be loaded: none can, and it ends; or the others run.
+NO_AGENTS = "runyard worker: RUNYARD_AGENTS: no agent can be loaded"
+SOME_AGENTS = "runyard worker: RUNYARD_AGENTS: some agents cannot be loaded"
+_LOADS_WITHIN = 120.0  # seconds a worker may take to load its agents
 
 
 class Stopped(Exception):
@@ -138,6 +140,9 @@ class Supervisor:
                 _start(child)
             if child.check_ready():
                 self._tell_ready(child)
+            if _loads_agents(child) and (block := _broken_agents(child, SOME_AGENTS)):
+                self._report_agents(child, block)
+                self._console.print("  The other agents run.", style="yellow")
 
     def _handle_end(self, child: Child, code: int) -> None:
         if child.spec.once:
@@ -147,7 +152,7 @@ class Supervisor:
             raise GivenUp(f"{child.name} failed: {_reason(child, code)}", child.last_lines(), code_for(code))
         if code == CANNOT_WORK and child.spec.runs_agents and not _explained(child):
             code = 1  # an agent that ended its worker with this very code says nothing about the settings
-        if code == CANNOT_WORK and (block := _broken_agents(child)):
+        if code == CANNOT_WORK and (block := _broken_agents(child, NO_AGENTS)):
             self._leave(child, block)
             return
         child.restarts = child.restarts.after(child.lived, code, own_code=not child.spec.runs_agents)
@@ -163,15 +168,20 @@ class Supervisor:
 
     def _leave(self, child: Child, block: list[str]) -> None:
         """Agents that cannot be loaded are their author's to mend: show where, and keep the rest up meanwhile."""
-        self._code, child.is_ready = CANNOT_WORK, True  # nothing waits for it
-        self._console.print()
-        for line in block:
-            self._console.print(f"  {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+        child.is_ready = True  # nothing waits for it
+        self._report_agents(child, block)
         self._console.print(
             f"  {child.name} has ended; everything else stays up. Correct it, then start again (Ctrl-C stops).",
             style="yellow",
             soft_wrap=True,
         )
+
+    def _report_agents(self, child: Child, block: list[str]) -> None:
+        """Show what an author has to mend."""
+        self._code, child.agents_reported = CANNOT_WORK, True
+        self._console.print()
+        for line in block:
+            self._console.print(f"  {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
     def _report_stop(self, within: float | None) -> None:
         """Say what is waited for, and for how long."""
@@ -265,16 +275,24 @@ def _order(child: Child) -> int:
 
 def _explained(child: Child) -> bool:
     """Whether a worker that ended with `CANNOT_WORK` has said so: its last line names the program, or a block does."""
-    if child.spec.log is None or _broken_agents(child):
+    if child.spec.log is None or _broken_agents(child, NO_AGENTS):
         return True
     return any(line.startswith("runyard ") for line in child.last_lines(1))
 
 
-def _broken_agents(child: Child) -> list[str]:
-    """The lines with which a worker says that none of its agents can be loaded, up to the end of its log."""
+def _loads_agents(child: Child) -> bool:
+    return (
+        child.spec.runs_agents and child.running and not child.agents_reported and child.lived < _LOADS_WITHIN
+    )
+
+
+def _broken_agents(child: Child, first: str) -> list[str]:
+    """The lines of a worker's log on agents that cannot be loaded: a sentence, and an indented line for each."""
     lines = child.last_lines(_BLOCK_LINES) if child.spec.runs_agents else []
-    starts = [number for number, line in enumerate(lines) if line.startswith(BROKEN_AGENTS)]
-    return lines[starts[-1] :] if starts else []
+    starts = [number for number, line in enumerate(lines) if line.startswith(first)]
+    if not starts:
+        return []
+    return [lines[starts[-1]], *takewhile(lambda line: line.startswith("  "), lines[starts[-1] + 1 :])]
 
 
 def _reason(child: Child, code: int) -> str:

@@ -128,6 +128,26 @@ def test_agents_that_cannot_be_loaded_are_shown_in_one_block_while_the_api_stays
     assert "starting it again" not in said
 
 
+def test_one_broken_agent_is_shown_while_the_others_run(plain: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "authors"
+    folder.mkdir()
+    (folder / "broken.py").write_text("\n1 / 0\n")
+    (folder / "sound.py").write_text(
+        "from runyard import agent\n\n\n@agent('@test/sound')\nasync def sound(ctx, args):\n    return 1\n"
+    )
+    with up(tmp_path / "up.log", plain) as runyard:
+        said = runyard.until("The other agents run", STARTS_WITHIN)
+        assert re.search(r"broken\.py.*line 2.*ZeroDivisionError", said)
+        wait_until(
+            lambda: command(plain, "run", "@test/sound", "--args", "{}", "--follow").returncode == 0,
+            seconds=60,
+            every=0.5,
+        )
+        code, said = runyard.end(signal.SIGTERM)
+    assert code == 2
+    assert said.count("broken.py, line 2") == 1
+
+
 def test_ctrl_c_does_not_wait_for_an_agent_and_says_what_it_waits_for(
     plain: dict[str, str], home: Path, tmp_path: Path
 ) -> None:

@@ -57,10 +57,12 @@ class Execution:
         loaded = catalogue.load_each(settings.agent_sources)
         for broken in loaded.broken:
             logger.error("A source of agents is broken; the others work", action="load", source=broken)
+        lines = "".join(f"\n  {line}" for broken in loaded.broken for line in broken.splitlines())
         if loaded.broken and not (loaded.definitions or loaded.manifests):
             # A worker without agents would claim nothing and look well.
-            found = "".join(f"\n  {line}" for broken in loaded.broken for line in broken.splitlines())
-            raise ConfigurationError(f"RUNYARD_AGENTS: no agent can be loaded{found}")
+            raise ConfigurationError(f"RUNYARD_AGENTS: no agent can be loaded{lines}")
+        #: What its author has to mend, as one block; empty where every source could be used.
+        self.broken = f"RUNYARD_AGENTS: some agents cannot be loaded{lines}" if lines else ""
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
         self._db = Database(settings.database, pool_size=8)
         self.live = Live(settings.redis)

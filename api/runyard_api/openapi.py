@@ -17,10 +17,11 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from runyard_api import cookies, docs_page, errors, idempotency
+from runyard_api.compressed import Document
 from runyard_api.dialects.appstrate import front as appstrate
 from runyard_api.documents import examples, schemas
 from runyard_api.documents.tags import TAGS
@@ -266,10 +267,10 @@ class _Published:
         self._declared = declared
         self._prefix = prefix
         self._making = threading.Lock()
-        self._made: dict[str, bytes] = {}
-        self._page: str | None = None
+        self._made: dict[str, Document] = {}
+        self._page: Document | None = None
 
-    async def json(self, front: str) -> bytes:
+    async def json(self, front: str) -> Document:
         """The whole document for an empty text, or that of a front; `NotFound` front_not_found."""
         known = names_of_fronts(self._declared)
         if front and front not in known:
@@ -280,7 +281,7 @@ class _Published:
             await asyncio.to_thread(self._make, front)
         return self._made[front]
 
-    async def page(self) -> str:
+    async def page(self) -> Document:
         """The whole document as a page."""
         if self._page is None:
             return await asyncio.to_thread(self._make_page)
@@ -289,13 +290,15 @@ class _Published:
     def _make(self, front: str) -> None:
         with self._making:
             if front not in self._made:
-                self._made[front] = orjson.dumps(document(self._declared, self._prefix, front))
+                found = orjson.dumps(document(self._declared, self._prefix, front))
+                self._made[front] = Document(found, "application/json", {"cache-control": "no-cache"})
 
-    def _make_page(self) -> str:
+    def _make_page(self) -> Document:
         with self._making:
-            made = self._page or docs_page.page(document(self._declared, self._prefix))
-            self._page = made
-            return made
+            if self._page is None:
+                found = docs_page.page(document(self._declared, self._prefix)).encode()
+                self._page = Document(found, "text/html", docs_page.HEADERS)
+            return self._page
 
 
 def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
@@ -308,10 +311,10 @@ def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
             as_json = await published.json(front)
         except NotFound as unknown:
             return errors.render(unknown, request.scope["request_id"])
-        return Response(as_json, media_type="application/json", headers={"cache-control": "no-cache"})
+        return as_json.answer(request.headers)
 
-    async def docs(_request: Request) -> Response:
-        return HTMLResponse(await published.page(), headers=docs_page.HEADERS)
+    async def docs(request: Request) -> Response:
+        return (await published.page()).answer(request.headers)
 
     # appstrate's clients look for it under /api
     paths = ("/openapi.json", "/api/openapi.json", "/openapi/{front}.json")
@@ -324,6 +327,9 @@ def main(arguments: Sequence[str]) -> int:
     if "--write" in arguments:
         COPY.write_bytes(made)
     elif "--check" in arguments:
+        if not COPY.parent.is_dir():
+            sys.stderr.write("There is no docs folder beside this installation: check it in a checkout.\n")
+            return 2
         if not COPY.exists() or COPY.read_bytes() != made:
             sys.stderr.write("docs/openapi.json is out of step: run python -m runyard_api.openapi --write\n")
             return 1

@@ -1,4 +1,5 @@
-"""The path of a request as the routes have it: without a proxy's prefix, with %2F as part of a name."""
+"""The path of a request as the routes have it: without a proxy's prefix or a slash at the end, with %2F as part of a
+name."""
 
 from __future__ import annotations
 
@@ -32,6 +33,10 @@ class Paths:
             literal = "/".join(unquote(segment).replace("/", SLASH) for segment in segments)
             if self._is_route(scope, literal):
                 return {**scope, "path": literal}
+        if scope["path"].endswith("/") and not self._is_route(scope, scope["path"]):
+            bare = scope["path"].rstrip("/")
+            if bare and self._is_route(scope, bare):
+                return {**scope, "path": bare}
         return scope
 
     def _is_route(self, scope: Scope, path: str) -> bool:

@@ -21,6 +21,8 @@ from runyard_common.domain.retention import AUDIT_DAYS
 from runyard_common.domain.single_sign_on import SignOnRules
 
 PREFIX = "RUNYARD_"
+#: Variables of commands and clients, which no process of a server reads.
+OF_CLIENTS = frozenset({"RUNYARD_URL", "RUNYARD_API_KEY", "RUNYARD_PROFILE"})
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 #: Names that were compose.yaml's own once, and what it reads now.
 _OF_COMPOSE = {"RUNYARD_BIND": "PUBLISH_ADDRESS", "RUNYARD_MEMORY": "CONTAINER_MEMORY"}
@@ -385,7 +387,7 @@ class Settings(BaseSettings):
 def load(**overrides: Any) -> Settings:
     """The settings of this process; `ConfigurationError` names an unknown or impossible one."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(name for name in _given() if name.startswith(PREFIX) and name not in known)
+    unknown = sorted(name for name in _given() if name.startswith(PREFIX) and name not in known | OF_CLIENTS)
     if unknown:
         renamed = "".join(f" {name} is {_OF_COMPOSE[name]} now." for name in unknown if name in _OF_COMPOSE)
         raise ConfigurationError(

@@ -48,6 +48,7 @@ class Child:
     due: float | None = None  # when to start it again
     is_ready: bool = False
     exit_code: int | None = None
+    agents_reported: bool = False  # what this life wrote on agents that cannot be loaded was shown
     _log_start: int = 0  # where this life's lines begin in the log
 
     @property
@@ -67,6 +68,7 @@ class Child:
             self._log_start = self.spec.log.stat().st_size if self.spec.log.exists() else 0
         self.process = process.spawn(self.spec.argv, log=self.spec.log, env=self.spec.env, fds=self.spec.fds)
         self.started, self.due, self.exit_code = time.monotonic(), None, None
+        self.agents_reported = False
         self.is_ready = self.spec.ready is None and not self.spec.once
 
     def ended(self) -> int | None:

@@ -1,6 +1,6 @@
-"""The `runyard` command. Other rooms add commands through the entry point group `runyard.commands`.
+"""The `runyard` command. Other packages add commands through the entry point group `runyard.commands`.
 
-An entry point there names a `typer.Typer`; it is loaded only when its command is called or listed, so that
+An entry point there names a `typer.Typer`; it is loaded only when its command is called, so that
 `runyard up` imports nothing it does not need:
 
     [project.entry-points."runyard.commands"]
@@ -11,66 +11,91 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
+from runyard_launch.group import Commands
 from runyard_launch.listing import AsJson
 
-GROUP = "runyard.commands"
-#: Commands of this package, loaded like those of others: only when they are called or listed.
-OWN = {
-    "run": "runyard_launch.runs:app",
-    "tasks": "runyard_launch.tasks:app",
-    "keys": "runyard_launch.keys:app",
-    "members": "runyard_launch.members:app",
-    "secrets": "runyard_launch.secrets:app",
-    "agents": "runyard_workers.cli:app",
-}
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
-
-class Commands(TyperGroup):
-    """The launcher's own commands, then those of the entry points."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Names of all commands, ours first."""
-        own = super().list_commands(ctx)
-        return [*own, *sorted(_plugins().keys() - set(own))]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, or None."""
-        if own := super().get_command(ctx, cmd_name):
-            return own
-        if plugin := _plugins().get(cmd_name):
-            command = typer.main.get_command(plugin.load())
-            command.name = cmd_name
-            return command
-        return None
-
-
-def _plugins() -> dict[str, EntryPoint]:
-    own = (EntryPoint(name, value, GROUP) for name, value in OWN.items())
-    return {point.name: point for point in (*own, *entry_points(group=GROUP))}
-
+# What these take is the program's own; `--help` is ours, so that asking for help starts nothing.
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=False,  # our own options: they know the shell where the usual detection does not
+    rich_markup_mode=None,  # plain help takes half the time, and completion asks for it at every TAB
     pretty_exceptions_enable=False,
-    help="Run agents as durable background tasks.",
 )
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    typer.echo(f"runyard {version('runyard')}")
+    raise typer.Exit
+
+
+def _install_completion(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from runyard_launch import completion
+
+        completion.install()
+        raise typer.Exit
+
+
+def _show_completion(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from runyard_launch import completion
+
+        typer.echo(completion.script())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="The server of `runyard login` to talk to; else RUNYARD_PROFILE."),
+    ] = None,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Install completion for this shell (bash, zsh, fish or PowerShell).",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Write the completion script for this shell.",
+        ),
+    ] = False,
+) -> None:
+    """Run agents as durable background tasks."""
+    if profile is not None:
+        os.environ["RUNYARD_PROFILE"] = profile
 
 
 @app.command()
 def up(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    demo: Annotated[bool, typer.Option(help="Publish the examples and follow one sample run.")] = False,
+    demo: Annotated[
+        bool, typer.Option(help="Publish the examples; the first start follows one sample run.")
+    ] = False,
     once: Annotated[
-        bool, typer.Option(help="Stop after the sample run; its outcome is the exit code.")
+        bool, typer.Option(help="Run the sample, and stop after it; its outcome is the exit code.")
     ] = False,
 ) -> None:
     """Start everything on this machine: broker, local model, migrations, api, worker, scheduler."""
@@ -81,27 +106,43 @@ def up(
     raise typer.Exit(bring_up(workers, demo or once, once))
 
 
-@app.command(context_settings=_PASSED_ON)
-def api(context: typer.Context) -> None:
-    """Run one api process."""
-    _become("runyard_api", context.args)
+@app.command()
+def console(as_json: AsJson = False) -> None:
+    """Write a link that signs in to the console of this machine's server: once, within ten minutes, from here."""
+    from runyard_launch import home_server
+    from runyard_launch.listing import done
+
+    server = home_server.of_settings()
+    server.check()
+    link = home_server.sign_in_link(server.home, server.local_url)
+    done(link, {"url": link, "expires_in": 600}, as_json)
+
+
+@app.command()
+def api() -> None:
+    """Run one api process. Everything it can be told is a RUNYARD_* setting: see docs/operations.md."""
+    _become("runyard_api", [])
 
 
 @app.command(context_settings=_PASSED_ON)
 def worker(context: typer.Context) -> None:
-    """Run one worker process (a Celery worker, which takes Celery's options)."""
+    """Run one worker process. Its options are those of `celery worker`, such as --hostname or --loglevel."""
     _become("runyard_workers", context.args)
 
 
-@app.command(context_settings=_PASSED_ON)
-def scheduler(context: typer.Context) -> None:
-    """Run one scheduler process."""
-    _become("runyard_scheduler", context.args)
+@app.command()
+def scheduler() -> None:
+    """Run one scheduler process. Everything it can be told is a RUNYARD_* setting: see docs/operations.md."""
+    _become("runyard_scheduler", [])
 
 
 @app.command(context_settings=_PASSED_ON)
 def migrate(context: typer.Context) -> None:
-    """Bring the database to the newest version."""
+    """Bring the database to the newest version: up (the default), down REVISION [--yes], check.
+
+    `down` takes migrations back to a revision; `down base --yes` drops every table. `check` compares the tables
+    with the code.
+    """
     _become("runyard_common.store.migrate", context.args)
 
 

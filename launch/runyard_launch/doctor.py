@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -86,6 +87,9 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
 def _home(settings: Settings) -> tuple[Verdict, str]:
     home = settings.home
     if not home.is_dir():
+        there = next(parent for parent in home.absolute().parents if parent.exists())
+        if home.exists() or not _makes_folders(there):
+            return Verdict.BAD, f"{home} is not there and cannot be made in {there}: change RUNYARD_HOME"
         return Verdict.ODD, f"{home} is not there yet; the first start makes it"
     if not os.access(home, os.W_OK | os.X_OK):
         given = "RUNYARD_SECRET_KEY, RUNYARD_JWT_SECRET, RUNYARD_FILES_URL and RUNYARD_DATABASE_URL"
@@ -93,6 +97,15 @@ def _home(settings: Settings) -> tuple[Verdict, str]:
     if (open_ := exposure.of_home(home)) is not None:
         return Verdict.BAD, open_
     return Verdict.GOOD, "writable, and this user's alone"
+
+
+def _makes_folders(place: Path) -> bool:
+    """Whether this user can make a folder there; by trying, as root is told that it may write anywhere."""
+    try:
+        Path(tempfile.mkdtemp(dir=place)).rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _exposures(settings: Settings) -> Iterator[Finding]:

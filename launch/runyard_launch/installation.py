@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from runyard_common.domain.caps import Caps
@@ -17,12 +16,12 @@ from runyard_common.store import identity
 from runyard_common.store.database import Database
 from runyard_common.store.transaction import Store
 from runyard_launch.preflight import read_settings
-from runyard_launch.problems import StartProblem
+from runyard_launch.problems import CommandFailed
 
 
 @contextmanager
 def opened() -> Iterator[tuple[Store, Settings]]:
-    """The store of these settings. What goes wrong inside is told in a sentence, and the exit code is not 0."""
+    """The store of these settings. What goes wrong inside is a `CommandFailed` or a `StartProblem`."""
     try:
         settings = read_settings()
         db = Database(settings.database)
@@ -30,28 +29,22 @@ def opened() -> Iterator[tuple[Store, Settings]]:
             yield Store(db, caps=Caps.of(settings)), settings
         finally:
             db.close()
-    except StartProblem as problem:
-        fail(str(problem), problem.exit_code)
     except RunyardError as refusal:
-        fail(refusal.message)
+        raise CommandFailed(refusal.message, refusal.code, field=getattr(refusal, "field", None)) from None
     except SQLAlchemyError as error:
-        fail(
-            f"The database does not answer, or has no tables (`runyard migrate`): {error.__class__.__name__}."
-        )
-
-
-def fail(message: str, code: int = 1) -> None:
-    """Say why, and end."""
-    typer.echo(f"runyard: {message}", err=True)
-    raise typer.Exit(code)
+        raise CommandFailed(
+            f"The database does not answer, or has no tables (`runyard migrate`): {error.__class__.__name__}.",
+            "database_unavailable",
+        ) from None
 
 
 def organisation(store: Store, wanted: str) -> dict[str, Any]:
-    """The organisation of this id or name; ends the command where there is none."""
+    """The organisation of this id or name; `CommandFailed` where there is none."""
     with store.read() as conn:
         found = identity.organisation(conn, wanted) or identity.organisation_named(conn, wanted)
     if found is None:
         hint = " Start the api once: it makes the first." if wanted == service.DEFAULT else ""
-        fail(f"There is no organisation {wanted!r}.{hint}")
-        raise AssertionError
+        raise CommandFailed(
+            f"There is no organisation {wanted!r}.{hint}", "organisation_not_found", field="org"
+        )
     return found

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs; failures, too.")]
 _WIDE = 220  # where nobody looks: no line is cut or folded
 
 
@@ -19,10 +17,18 @@ def tell(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], as_json:
     if as_json:
         typer.echo(json.dumps([dict(row) for row in rows], ensure_ascii=False, default=str))
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*columns.values(), box=None)
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in columns))
     Console(width=None if Console().is_terminal else _WIDE).print(table)
+
+
+def done(sentence: str, facts: Mapping[str, Any], as_json: bool) -> None:
+    """Write what a command did: a sentence for people, the facts for programs."""
+    typer.echo(json.dumps(dict(facts), ensure_ascii=False, default=str) if as_json else sentence)
 
 
 def _cell(value: Any) -> str:

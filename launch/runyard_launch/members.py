@@ -1,24 +1,23 @@
-"""`runyard members`: the people of an organisation, from the installation's own machine."""
+"""`runyard members`: the people of an organisation, of this machine's installation or of a server."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from runyard_common.domain import emails, passwords
-from runyard_common.domain.actors import OPERATOR
 from runyard_common.domain.roles import Role
-from runyard_common.services import logins, second_factors
-from runyard_common.services import members as service
-from runyard_common.services.identity import DEFAULT
-from runyard_common.services.members import By
-from runyard_common.store import members
-from runyard_launch.installation import fail, opened, organisation
-from runyard_launch.keys import Org, instant
-from runyard_launch.listing import AsJson, tell
+from runyard_launch.administration import DEFAULT, Org, administered
+from runyard_launch.listing import AsJson, done, tell
+from runyard_launch.problems import CommandFailed
+from runyard_launch.remote import KeyFile, Url
 
-app = typer.Typer(no_args_is_help=True, help="Invite people, list them, and help who forgot a password.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Invite people, list them, and help who forgot a password.",
+)
 
 
 @app.command()
@@ -26,60 +25,85 @@ def invite(
     email: Annotated[str, typer.Argument(help="Whom.")],
     role: Annotated[Role, typer.Option(help="What they may do.")] = Role.MEMBER,
     org: Org = DEFAULT,
+    url: Url = "",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Invite a person, such as the first owner. The link goes to standard output, once."""
-    with opened() as (store, settings):
-        org_id = organisation(store, org)["id"]
-        with store.begin() as tx:
-            address = emails.normalised(email)
-            made = service.invite(tx, org_id, address, role, By(OPERATOR, Role.OWNER))
+    with administered(url, key_file, org) as admin:
+        made = admin.invite(email, role)
+    if not as_json:
         typer.echo("Hand this link to the person; it works once, for seven days:", err=True)
-        typer.echo(f"{settings.base_url}/console#/invitation/{made.token}")
+    done(made["link"], made, as_json)
 
 
 @app.command("list")
-def list_members(org: Org = DEFAULT, as_json: AsJson = False) -> None:
-    """List the people of an organisation."""
-    columns = {"user_id": "id", "email": "e-mail", "name": "name", "role": "role", "since": "since"}
-    with opened() as (store, _):
-        org_id = organisation(store, org)["id"]
-        with store.read() as conn:
-            found = members.members(conn, org_id, 10_000)
-    told = [dict(row) | {"since": instant(row["created_at"])} for row in found]
-    tell([{name: row[name] for name in columns} for row in told], columns, as_json)
+def list_members(
+    org: Org = DEFAULT, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False
+) -> None:
+    """List the people of an organisation, and the invitations that nobody has accepted yet."""
+    columns = {
+        "user_id": "id", "email": "e-mail", "name": "name", "role": "role", "state": "state", "since": "since",
+    }  # fmt: skip
+    with administered(url, key_file, org) as admin:
+        rows = admin.members()
+    tell(rows, columns, as_json)
 
 
 @app.command()
-def set_password(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
+def set_password(email: Annotated[str, typer.Argument(help="Whose.")], as_json: AsJson = False) -> None:
     """Set a password, asked for without showing it, for who forgot theirs. All their sign-ins end.
 
-    It opens nothing until the person has changed it at their next sign-in.
+    It opens nothing until the person has changed it at their next sign-in. For the server's own machine.
     """
-    password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
+    password = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+    from runyard_common.domain import passwords
+    from runyard_common.domain.actors import OPERATOR
+    from runyard_common.services import logins
+    from runyard_common.store import members
+    from runyard_launch.installation import opened
+
     with opened() as (store, _):
+        person = _person(store, email)
         with store.read() as conn:
-            person = members.person_by_email(conn, emails.normalised(email))
-            places = members.organisations_of(conn, person["id"]) if person else []
-        if person is None:
-            fail(f"There is no account for {email}.")
-            return
+            places = members.organisations_of(conn, person["id"])
         about = [person["name"], *(str(place["name"]) for place in places)]
         passwords.check(password, "password", person["email"], about)
         with store.begin() as tx:
             logins.change_password(tx, person["id"], passwords.hashed(password), None, OPERATOR)
-    typer.echo(f"The password of {person['email']} is set; they must change it when they sign in.")
+    sentence = f"The password of {person['email']} is set; they must change it when they sign in."
+    done(sentence, {"email": person["email"], "password_set": True}, as_json)
 
 
 @app.command()
-def reset_second_factor(email: Annotated[str, typer.Argument(help="Whose.")]) -> None:
-    """Take a person's second factor away, for who has lost the authenticator. All their sign-ins end."""
+def reset_second_factor(
+    email: Annotated[str, typer.Argument(help="Whose.")], as_json: AsJson = False
+) -> None:
+    """Take a person's second factor away, for who has lost the authenticator. All their sign-ins end.
+
+    For the server's own machine.
+    """
+    from runyard_common.domain.actors import OPERATOR
+    from runyard_common.services import second_factors
+    from runyard_launch.installation import opened
+
     with opened() as (store, _):
-        with store.read() as conn:
-            person = members.person_by_email(conn, emails.normalised(email))
-        if person is None:
-            fail(f"There is no account for {email}.")
-            return
+        person = _person(store, email)
         with store.begin() as tx:
-            if not second_factors.remove(tx, person["id"], OPERATOR, end_sign_ins=True):
-                fail(f"{person['email']} has no second factor.")
-    typer.echo(f"{person['email']} signs in by password alone now; have them enrol a new second factor.")
+            removed = second_factors.remove(tx, person["id"], OPERATOR, end_sign_ins=True)
+    if not removed:
+        raise CommandFailed(f"{person['email']} has no second factor.", "no_second_factor")
+    sentence = f"{person['email']} signs in by password alone now; have them enrol a new second factor."
+    done(sentence, {"email": person["email"], "second_factor": False}, as_json)
+
+
+def _person(store: Any, email: str) -> dict[str, Any]:
+    """The account of this address; `CommandFailed` where there is none."""
+    from runyard_common.domain import emails
+    from runyard_common.store import members
+
+    with store.read() as conn:
+        found = members.person_by_email(conn, emails.normalised(email))
+    if found is None:
+        raise CommandFailed(f"There is no account for {email}.", "account_not_found", field="email")
+    return dict(found)

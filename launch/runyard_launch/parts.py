@@ -11,14 +11,17 @@ import httpx2
 import redis
 
 from runyard_common.settings import Settings
+from runyard_launch import examples
 from runyard_launch.children import Spec
 from runyard_launch.home import Home
+from runyard_launch.home_server import ADDRESS_FILE
 from runyard_launch.models import Choice
 from runyard_launch.ports import listening_socket
 from runyard_launch.valkey import NO_RETRY, URL_FILE, Valkey
 
 MODEL_URL_FILE = "model.url"
-EXAMPLES = Path(__file__).parents[2] / "examples"
+#: Seconds that runs may go on when everything on this machine stops, where no setting says more: a person waits.
+DRAIN = 2.5
 _LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
 
 
@@ -49,7 +52,7 @@ class Plan:
 
     def clean_up(self) -> None:
         """Remove the addresses of servers that are no longer there."""
-        for name in (URL_FILE, MODEL_URL_FILE):
+        for name in (URL_FILE, MODEL_URL_FILE, ADDRESS_FILE):
             (self.home.path / name).unlink(missing_ok=True)
 
     def _migrations(self) -> Spec:
@@ -106,9 +109,11 @@ def child_environment(
     settings: Settings, home: Home, env: Mapping[str, str], model: Choice, demo: bool
 ) -> dict[str, str]:
     """The environment of every child: ours, with what was decided at start."""
-    sources = [*([str(EXAMPLES)] if demo and EXAMPLES.is_dir() else []), *settings.agent_sources]
+    sources = [*([str(examples.folder())] if demo else []), *settings.agent_sources]
+    drain = {} if "drain_seconds" in settings.model_fields_set else {"RUNYARD_DRAIN_SECONDS": str(DRAIN)}
     return {
         **env,
+        **drain,
         "RUNYARD_HOME": str(home.path),
         "RUNYARD_HOST": settings.host,
         "RUNYARD_PORT": str(settings.port),

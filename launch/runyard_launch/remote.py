@@ -7,25 +7,34 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx2
 import typer
-from rich.console import Console
-from rich.json import JSON
 
-from runyard import Client
-from runyard.client_results import ClientError, Refused, Run, Unreachable
-from runyard_launch.preflight import read_settings
-from runyard_launch.problems import StartProblem
+from runyard_launch.problems import CommandFailed
 
-Url = Annotated[str, typer.Option("--url", help="The server; else that of this machine's settings.")]
+if TYPE_CHECKING:
+    from runyard import Client
+    from runyard.client_results import Run
+    from runyard_launch.target import Target
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url", help="The server; else RUNYARD_URL, a profile, or that of this machine's settings."
+    ),
+]
 KeyFile = Annotated[
-    Path | None, typer.Option("--key-file", help="A file that holds an API key; else admin.key of the home.")
+    Path | None,
+    typer.Option(
+        "--key-file", help="A file that holds an API key; else RUNYARD_API_KEY, or admin.key of the home."
+    ),
 ]
 _PATIENCE = 5.0
 
@@ -50,40 +59,68 @@ def outcome(run: Run) -> Outcome:
 
 @contextmanager
 def connected(url: str, key_file: Path | None) -> Iterator[Client]:
-    """A client; what goes wrong inside is told in a sentence and by the exit code."""
+    """A client of the server that is meant; what goes wrong inside is a `CommandFailed`."""
+    from runyard_launch import target
+
+    with client_of(target.chosen(url, key_file)) as client:
+        yield client
+
+
+@contextmanager
+def client_of(server: Target) -> Iterator[Client]:
+    """A client of this server; what goes wrong inside is a `CommandFailed`."""
+    import httpx2
+
+    from runyard.client import Client
+    from runyard.client_results import ClientError, Refused, Unreachable
+    from runyard_launch import home_server
+
     try:
-        settings = read_settings()
-        with Client(
-            url or settings.public_url or settings.local_url,
-            api_key_file=key_file or settings.home / "admin.key",
-            patience=_PATIENCE,
-        ) as client:
+        with Client(server.url, api_key=server.key, patience=_PATIENCE) as client:
             yield client
-    except StartProblem as problem:
-        _fail(str(problem), problem.exit_code)
-    except FileNotFoundError as missing:
-        _fail(f"There is no key in {missing.filename}: name one with --key-file.", Outcome.REFUSED)
     except Refused as refused:
-        _fail(f"{refused} ({refused.code})", Outcome.REFUSED)
-    except httpx2.InvalidURL as error:
-        _fail(f"The server's URL cannot be read: {error}. Correct --url or the settings.", Outcome.REFUSED)
+        raise failure(refused) from None
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+        raise CommandFailed(
+            f"The server's URL cannot be read: {error}. Correct --url or the settings.",
+            "invalid_url",
+            Outcome.REFUSED,
+        ) from None
     except Unreachable:
-        _fail("Nobody answers there. Is the server running (runyard up)?", Outcome.UNREACHABLE)
+        raise home_server.unreachable(server.url) from None
     except ClientError as error:
-        _fail(str(error), Outcome.FAILED)
+        raise CommandFailed(str(error), "client_error", Outcome.FAILED) from None
 
 
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"runyard: {message}", err=True)
-    raise typer.Exit(code)
+def ask(
+    client: Client, method: str, path: str, body: Any = None, *, kind: str = "application/json", **params: Any
+) -> Any:
+    """A request to the native API; the answer's JSON. A body of bytes is sent as it is, as a document of `kind`."""
+    from runyard import client_calls as calls
+
+    if method != "POST":
+        return client.send(replace(calls.get(path, **params), method=method))
+    call = calls.post(path, {} if isinstance(body, bytes) else body, repeatable=True)
+    content = body if isinstance(body, bytes) else call.content
+    headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": kind}
+    return client.send(replace(call, headers=headers, content=content))
+
+
+def failure(refused: Any) -> CommandFailed:
+    """The failure of a command that the server refused, with what the server named."""
+    details = {name: getattr(refused, name) for name in ("field", "retry_after", "request_id", "status")}
+    return CommandFailed(f"{refused} ({refused.code})", refused.code, Outcome.REFUSED, **details)
 
 
 def show(document: Any, as_json: bool) -> None:
     """Write a document: on one line for programs, coloured for people."""
     if as_json:
         typer.echo(json.dumps(document, ensure_ascii=False))
-    else:
-        Console().print(JSON.from_data(document), soft_wrap=True)
+        return
+    from rich.console import Console
+    from rich.json import JSON
+
+    Console().print(JSON.from_data(document), soft_wrap=True)
 
 
 def read_json(text: str, option: str) -> Any:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.json import JSON
 
-from runyard import Client
-from runyard.client_results import Run
 from runyard_launch.listing import AsJson
 from runyard_launch.remote import KeyFile, Url, connected, outcome, read_json, show
-from runyard_launch.telling import Teller
 
-app = typer.Typer(add_completion=False)
+if TYPE_CHECKING:
+    from runyard import Client
+    from runyard.client_results import Run
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Tell its life until it ends or waits for a person.")
 ]
@@ -64,6 +63,10 @@ def _option(text: str) -> tuple[str, Any]:
 
 def follow_run(client: Client, run: Run, as_json: bool) -> int:
     """Tell a run until it has ended or waits for a person; the exit code. For programs, an event a line."""
+    from rich.console import Console
+
+    from runyard_launch.telling import Teller
+
     teller = Teller(Console(stderr=True))
     if not as_json:
         teller.line(f"task {run.id}")
@@ -91,6 +94,9 @@ def _tell_end(run: Run, as_json: bool) -> None:
     if as_json:
         show(dict(run.raw), as_json)
         return
+    from rich.console import Console
+    from rich.json import JSON
+
     if run.status == "completed":
         Console().print(JSON.from_data(run.output), soft_wrap=True)
         return

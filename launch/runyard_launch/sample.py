@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.json import JSON
 
 from runyard import Client
 from runyard.client_results import ClientError, Refused, Run
+from runyard_common.services.model_choice import LOCAL
 from runyard_launch.telling import Teller
 
 AGENT = "@demo/support_triage"
@@ -20,6 +22,20 @@ ARGS = {"ticketId": "T-1042", "priority": "high", "language": "en"}
 _WAITING = {"waiting_for_input", "awaiting_review"}
 _PUBLISHING_TAKES_AT_MOST = 60.0
 _RUN_TAKES_AT_MOST = 600.0
+
+
+#: In the home once a sample run has completed: later starts show none.
+_MARKER = "sample.done"
+_SMALL_MODEL = (
+    "\n  Its output, checked against the agent's schema. The small local model invents what it says; a real model "
+    "answers better:"
+)
+_OUTPUT = "\n  Its output, checked against the agent's schema:"
+
+
+def was_shown(home: Path) -> bool:
+    """Whether a sample run has completed with this home."""
+    return (home / _MARKER).exists()
 
 
 class SampleFailed(Exception):
@@ -68,7 +84,8 @@ def run(url: str, key: str, console: Console) -> int:
         why: Any = ended.error or {}
         console.print(f"The sample run ended {ended.status}: {why}", style="red", markup=False)
         return 1
-    console.print("\n  Its output, checked against the agent's schema:", style="dim")
+    local = os.environ.get("RUNYARD_MODEL") == LOCAL
+    console.print(_SMALL_MODEL if local else _OUTPUT, style="dim", soft_wrap=True)
     console.print(JSON.from_data(ended.output), soft_wrap=True)
     return 0
 
@@ -80,7 +97,10 @@ def main() -> None:
     console.print("\nOne sample run, as any client would make it:", style="bold")
     if not key_file.exists():
         sys.exit(f"Sample run: there is no admin key in {key_file}.")
-    sys.exit(run(url, key_file.read_text().strip(), console))
+    code = run(url, key_file.read_text().strip(), console)
+    if code == 0:
+        (key_file.parent / _MARKER).touch()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

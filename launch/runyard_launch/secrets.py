@@ -6,13 +6,15 @@ from dataclasses import asdict
 
 import typer
 
-from runyard_common.domain.sealing import Sealer
-from runyard_common.services.identity import secret_key
-from runyard_common.services.resealing import reseal as seal_anew
-from runyard_launch.installation import fail, opened
 from runyard_launch.listing import AsJson, tell
+from runyard_launch.problems import CommandFailed
 
-app = typer.Typer(no_args_is_help=True, help="Change the key that seals stored secrets.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Change the key that seals stored secrets.",
+)
 _COLUMNS = {"column": "column", "sealed": "sealed anew", "kept": "left", "broken": "cannot be opened"}
 
 
@@ -28,9 +30,17 @@ def reseal(as_json: AsJson = False) -> None:
     The installation works on meanwhile, if all its processes know both keys. Not 0 when there is a secret that
     no key opens.
     """
+    from runyard_common.domain.sealing import Sealer
+    from runyard_common.services.identity import secret_key
+    from runyard_common.services.resealing import reseal as seal_anew
+    from runyard_launch.installation import opened
+
     with opened() as (store, settings):
         done = list(seal_anew(store, Sealer(secret_key(settings))))
-        tell(map(asdict, done), _COLUMNS, as_json)
-        broken = sum(len(column.broken) for column in done)
-        if broken:
-            fail(f"{broken} secrets were sealed with a key that is not named: add it, or replace them.")
+    tell(map(asdict, done), _COLUMNS, as_json)
+    broken = sum(len(column.broken) for column in done)
+    if broken:
+        raise CommandFailed(
+            f"{broken} secrets were sealed with a key that is not named: add it, or replace them.",
+            "secrets_not_opened",
+        )

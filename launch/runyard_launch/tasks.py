@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import uuid
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
-from runyard_launch.listing import AsJson, tell
-from runyard_launch.remote import KeyFile, Url, connected, outcome, read_json, show
+from runyard_launch.listing import AsJson, done, tell
+from runyard_launch.remote import KeyFile, Url, ask, connected, outcome, read_json, show
 from runyard_launch.runs import follow_run
 
-app = typer.Typer(no_args_is_help=True, help="List, read and steer tasks.")
+if TYPE_CHECKING:
+    from runyard import Client
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="List, read and steer tasks."
+)
 Task = Annotated[str, typer.Argument(help="The task's id.")]
 
 
 @app.command("list")
 def list_tasks(
     status: Annotated[str | None, typer.Option(help="Statuses, comma-separated.")] = None,
-    agent: Annotated[str | None, typer.Option(help="Only this agent's, by its id.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only this agent's: id, @scope/name or name.")] = None,
     q: Annotated[str | None, typer.Option("--title", help="Part of the title.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     url: Url = "",
@@ -27,7 +34,8 @@ def list_tasks(
 ) -> None:
     """List tasks, newest first."""
     with connected(url, key_file) as client:
-        found = list(islice(client.list(status=status, agent_id=agent, q=q), limit))
+        agent_id = _agent_id(client, agent) if agent is not None else None
+        found = list(islice(client.list(status=status, agent_id=agent_id, q=q), limit))
     columns = {
         "task_id": "task",
         "agent": "agent",
@@ -36,6 +44,15 @@ def list_tasks(
         "title": "title",
     }
     tell([run.raw for run in found], columns, as_json)
+
+
+def _agent_id(client: Client, agent: str) -> str:
+    """The id of an agent; the server refuses a name it does not know."""
+    try:
+        return str(uuid.UUID(agent))
+    except ValueError:
+        found = ask(client, "GET", f"/agents/{quote(agent, safe='@/')}")
+    return str(found["agent_group_id"])
 
 
 @app.command("show")
@@ -64,12 +81,13 @@ def answer(
     question: Annotated[str | None, typer.Option(help="Which question, where several are open.")] = None,
     url: Url = "",
     key_file: KeyFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Answer what a task asks, or send a running one a message."""
     said = read_json(message, "message") if data else message
     with connected(url, key_file) as client:
         client.answer(task, said, question)
-    typer.echo(f"Task {task} has the answer.")
+    done(f"Task {task} has the answer.", {"task_id": task, "answered": True}, as_json)
 
 
 @app.command()
@@ -86,13 +104,14 @@ def review(
     ] = None,
     url: Url = "",
     key_file: KeyFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Decide a step that waits for a person."""
     changed = read_json(arguments, "--arguments") if arguments is not None else None
     given = read_json(result, "--result") if result is not None else None
     with connected(url, key_file) as client:
         client.review(task, action, reason=reason, arguments=changed, result=given, review_id=which)
-    typer.echo(f"Task {task}: {action}.")
+    done(f"Task {task}: {action}.", {"task_id": task, "action": action}, as_json)
 
 
 @app.command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from runyard_launch.home_server import sign_in_link
 from runyard_launch.parts import Plan
 
 
 def print_welcome(console: Console, plan: Plan, demo: bool) -> None:
-    """Addresses, the place of the key, a curl line to paste, and the truth about the model."""
+    """Addresses, a link that signs in, the place of the key, a curl line to paste, and the truth about the model."""
     url, key = plan.settings.base_url, plan.home.admin_key
     rows = {
         "console": f"{url}/console",
@@ -16,10 +17,12 @@ def print_welcome(console: Console, plan: Plan, demo: bool) -> None:
         "docs": f"{url}/docs",
         "admin key": str(key),
         "logs": str(plan.home.logs),
+        "sign in": sign_in_link(plan.home.path, plan.local_url),
     }
     console.print()
     for label, text in rows.items():
         console.print(f"  [bold]{label:<10}[/] {text}", soft_wrap=True, highlight=False)
+    console.print(" " * 13 + "(once, within ten minutes; `runyard console` makes another)", style="dim")
     model = plan.model.name + (f" ({plan.model.remark})" if plan.model.remark else "")
     console.print(f"  [bold]{'model':<10}[/] {model}", soft_wrap=True, highlight=False)
     if demo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -41,5 +42,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # No options: everything is a RUNYARD_* setting. `--help` is answered and a misspelt option refused.
+    argparse.ArgumentParser(prog="runyard scheduler", description="Run one scheduler process.").parse_args()
     keep_files_private()
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
+from runyard_common.services import sign_in_links
 from tests.stack import Stack
 from tests.waiting import wait_until
 
@@ -331,3 +333,19 @@ def test_it_fits_a_phone_and_is_used_by_keyboard_alone(page: Page, stack: Stack)
     page.keyboard.press("Enter")
     expect(page.locator("#log li").first).to_be_visible()
     assert page.url.endswith(chosen)
+
+
+def test_a_one_time_link_signs_in_and_works_no_second_time(browser: Browser, stack: Stack) -> None:
+    token = sign_in_links.make(stack.home, time.time())
+    link = f"{stack.url('/console')}#/enter/{token}"
+    page = browser.new_page()
+    page.goto(link)
+    expect(page.get_by_role("navigation")).to_be_visible(timeout=SECONDS)
+    assert token not in page.url
+    page.reload()
+    expect(page.get_by_role("navigation")).to_be_visible(timeout=SECONDS)
+    other = browser.new_context().new_page()
+    other.goto(link)
+    expect(other.get_by_role("alert")).to_contain_text("runyard console", timeout=SECONDS)
+    page.close()
+    other.close()

@@ -21,7 +21,8 @@ from runyard_workers.runtime import Runtime
 
 def refuse(error: ConfigurationError) -> NoReturn:
     """The settings cannot work: the last line says why, and the launcher does not start this process again."""
-    sys.stderr.write(f"runyard worker: {error.message}\n")
+    # Celery makes log lines of what goes to `sys.stderr`; these are for whoever started the process.
+    (sys.__stderr__ or sys.stderr).write(f"runyard worker: {error.message}\n")
     sys.exit(2)
 
 

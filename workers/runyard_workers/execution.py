@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from runyard_common.broker.doorbell import Doorbell
 from runyard_common.domain.caps import Caps
+from runyard_common.domain.errors import ConfigurationError
 from runyard_common.domain.sealing import Sealer
 from runyard_common.files import FileStore
 from runyard_common.services import identity
@@ -58,6 +59,12 @@ class Execution:
         loaded = catalogue.load_each(settings.agent_sources)
         for broken in loaded.broken:
             logger.error("A source of agents is broken; the others work", action="load", source=broken)
+        lines = "".join(f"\n  {line}" for broken in loaded.broken for line in broken.splitlines())
+        if loaded.broken and not (loaded.definitions or loaded.manifests):
+            # A worker without agents would claim nothing and look well.
+            raise ConfigurationError(f"RUNYARD_AGENTS: no agent can be loaded{lines}")
+        #: What its author has to mend, as one block; empty where every source could be used.
+        self.broken = f"RUNYARD_AGENTS: some agents cannot be loaded{lines}" if lines else ""
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
         self.agents: tuple[str, ...] = ()  # what `publish` made of the Python agents: name@version
         self._db = Database(settings.database, pool_size=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
@@ -62,6 +63,9 @@ class Runtime:
         pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
         loop.set_default_executor(threads)
         self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
+        if execution.broken:
+            # Celery makes log lines of what goes to `sys.stderr`; this is for whoever started the process.
+            (sys.__stderr__ or sys.stderr).write(f"runyard worker: {execution.broken}\n")
         self._follower = Follower(settings.redis)
         self._unlisten: Callable[[], None] = lambda: None
         await execution.open()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from starlette.responses import Response
 
 from runyard_api.call import Call
+from runyard_api.compressed import Document
 from runyard_api.operations import Answer, Front, Routes
 from runyard_common.domain.errors import NotFound
 
@@ -29,27 +29,17 @@ HEADERS: Final[Mapping[str, str]] = {
 routes = Routes(Front("console"), "console")
 
 
-class _Asset:
+def _asset(name: str, media_type: str) -> Document:
     """A file of the console, read once."""
-
-    def __init__(self, name: str, media_type: str) -> None:
-        self._content = (Path(__file__).parent / name).read_bytes()
-        self._tag = f'"{hashlib.blake2b(self._content, digest_size=12).hexdigest()}"'
-        self._media_type = media_type
-
-    def answer(self, call: Call) -> Response:
-        headers = {**HEADERS, "etag": self._tag}
-        if call.headers.get("if-none-match") == self._tag:
-            return Response(status_code=304, headers=headers)
-        return Response(self._content, headers=headers, media_type=self._media_type)
+    return Document((Path(__file__).parent / name).read_bytes(), media_type, HEADERS)
 
 
-_PAGE: Final = _Asset("console.html", "text/html")
+_PAGE: Final = _asset("console.html", "text/html")
 #: By the name in their path; the page asks for them.
 _PARTS: Final = {
-    "console.css": _Asset("console.css", "text/css"),
+    "console.css": _asset("console.css", "text/css"),
     **{
-        name: _Asset(name, "text/javascript")
+        name: _asset(name, "text/javascript")
         for name in ("console.js", "page.js", "forms.js", "run.js", "door.js", "account.js")
     },
 }
@@ -68,7 +58,7 @@ async def console(call: Call) -> Response:
 
     People sign in with e-mail and password (a cookie), or with an API key that is kept until the tab is closed.
     """
-    return _PAGE.answer(call)
+    return _PAGE.answer(call.headers)
 
 
 @routes.get(
@@ -87,4 +77,4 @@ async def console_part(call: Call) -> Response:
     part = _PARTS.get(call.params["part"])
     if part is None:
         raise NotFound("The console has no such part.", code="route_not_found")
-    return part.answer(call)
+    return part.answer(call.headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,10 +23,11 @@ from runyard_api.native.front import NATIVE
 from runyard_api.operations import Answer, Routes
 from runyard_api.state import State
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.domain.errors import Unauthorized, Unavailable
+from runyard_common.domain import server_proof
+from runyard_common.domain.errors import ConfigurationError, Unauthorized, Unavailable
 from runyard_common.domain.outages import Diagnosis, Outage
 from runyard_common.services import queues
-from runyard_common.store import outages
+from runyard_common.store import key_files, outages
 
 log = structlog.get_logger()
 routes = Routes(NATIVE, "system")
@@ -52,7 +54,20 @@ class Readiness(schemas.Shape):
 @routes.get("/healthz", None, prefixes=_ROOT, answers=[Answer(200, "It lives.", Health)])
 async def healthz(call: Call) -> Response:
     """Tell that the process lives."""
-    return reply({"status": "ok"})
+    answer = reply({"status": "ok"})
+    challenge = call.headers.get(server_proof.CHALLENGE, "")
+    if server_proof.well_formed(challenge) and (proof := _proof(call, challenge)):
+        answer.headers[server_proof.PROOF] = proof
+    return answer
+
+
+def _proof(call: Call, challenge: str) -> str | None:
+    """What shows a command that this process has its home; None where the home cannot be written or read."""
+    try:
+        key = key_files.kept(call.state.settings.home / server_proof.KEY_FILE, secrets.token_hex(32))
+    except (ConfigurationError, OSError):
+        return None
+    return server_proof.proof(key, challenge, call.scope["server"][1])
 
 
 @routes.get(

@@ -141,6 +141,10 @@ def main(arguments: list[str]) -> int:
     """Run one migration command with this process's settings."""
     from runyard_common.settings import load
 
+    usage = (__doc__ or "").splitlines()[0].removesuffix(".")
+    if {"--help", "-h"} & set(arguments):
+        print(usage)
+        return 0
     try:
         settings = load()
         start_checks.run(start_checks.CHECKS, settings, start_checks.Process.MIGRATE)
@@ -173,7 +177,8 @@ def _dispatch(db: Database, arguments: list[str], secret_key: SecretKey) -> int:
                 print(difference)
             return 1 if left else 0
         case _:
-            print((__doc__ or "").splitlines()[0])
+            usage = "runyard migrate [up | down REVISION [--yes] | check]"
+            print(f"runyard migrate: {' '.join(arguments)}: no such command. Usage: {usage}", file=sys.stderr)
             return 2
     return 0
 

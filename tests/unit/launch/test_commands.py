@@ -208,6 +208,16 @@ def test_the_doctor_makes_nothing_where_nothing_was_started(home: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.parametrize("impossible", ["/proc/runyard-home", "/dev/null", "/dev/null/home"])
+def test_the_doctor_fails_for_a_home_that_cannot_be_made(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, impossible: str
+) -> None:
+    monkeypatch.setenv("RUNYARD_HOME", impossible)
+    found = told("home")
+    assert (found.verdict, "RUNYARD_HOME" in found.told) == (Verdict.BAD, True)
+    assert run("doctor").exit_code == 1
+
+
 def test_the_doctor_names_a_setting_that_does_not_exist(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,13 +47,20 @@ class LoopThread:
             time.sleep(POLL_SECONDS)
         return future.result()
 
-    def end(self, seconds: float) -> None:
-        """Cancel what still runs, stop and close the loop; a loop that is blocked is left behind."""
+    def end(self, seconds: float, *, starting: bool = False) -> None:
+        """Cancel what still runs, stop and close the loop; a loop that is blocked is left behind.
+
+        `starting`: what blocks it then is no task, but the start itself, which imports agents and libraries.
+        """
         self.ended = True
         with suppress(RuntimeError):  # closed already
             self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(seconds)
-        if self._thread.is_alive():
+        if not self._thread.is_alive():
+            return
+        if starting:
+            logger.info("The worker was stopped before it had started")
+        else:
             logger.critical("A task blocks the event loop, which is left behind; SIGUSR1 shows where it is")
 
     def _run(self) -> None:

@@ -100,7 +100,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         try:
             self._thread.wait_for(self._announce_start(), meanwhile=worker_state.maybe_shutdown)
         except BaseException:
-            self._end(self._thread)
+            self._end(self._thread, starting=True)
             raise
 
     def did_start_ok(self) -> bool:
@@ -171,10 +171,10 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             return False
         return bool(self._jobs) or (self._drain is not None and not self._drain.done())
 
-    def _end(self, thread: LoopThread) -> None:
+    def _end(self, thread: LoopThread, *, starting: bool = False) -> None:
         if thread.ended:
             return
-        thread.end(COLD_SECONDS)
+        thread.end(COLD_SECONDS, starting=starting)
         for threads in (self.task_threads, self.blocking_threads):
             threads.shutdown(wait=False, cancel_futures=True)
         if AsyncioPool._current is self:

@@ -68,6 +68,27 @@ class TestLife:
         with pytest.raises(WorkerShutdown):
             AsyncioPool(1, app=app).start()
 
+    def test_a_start_that_imports_for_long_is_no_task_that_blocks_the_loop(
+        self,
+        app: Celery,
+        receivers: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        done = threading.Event()
+
+        def imports(**_: Any) -> None:
+            monkeypatch.setattr(worker_state, "should_stop", 0)
+            done.wait(30)
+
+        receivers(loop_started, imports)
+        monkeypatch.setattr("runyard_workers.pool.pool.COLD_SECONDS", 0.1)
+        with caplog.at_level("INFO"), pytest.raises(WorkerShutdown):
+            AsyncioPool(1, app=app).start()
+        done.set()
+        assert not [record for record in caplog.records if record.levelname == "CRITICAL"]
+        assert "stopped before it had started" in caplog.text
+
     def test_a_warm_shutdown_finishes_running_tasks_and_leaves_waiting_ones(
         self, app: Celery, start: Any
     ) -> None:

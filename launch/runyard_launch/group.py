@@ -1,0 +1,141 @@
+"""The group of all commands: each is imported when it is called, and every failure is reported in one way.
+
+A failure is one sentence on standard error. With `--json` it is one JSON object there instead:
+`{"error": {"code": …, "message": …, "exit_code": …}}`, with `field` and other details where they are known.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+from typer._completion_classes import completion_init
+from typer.core import TyperCommand, TyperGroup
+
+from runyard_launch.problems import CommandFailed, StartProblem
+
+GROUP = "runyard.commands"
+#: Commands in modules of their own: where they are, and what the list of commands says of them.
+LAZY: Mapping[str, tuple[str, str]] = {
+    "run": ("runyard_launch.runs:app", "Run an agent."),
+    "tasks": ("runyard_launch.tasks:app", "List, read and steer tasks."),
+    "agents": ("runyard_launch.agents:app", "List and publish agents."),
+    "keys": ("runyard_launch.keys:app", "Make, list and revoke API keys."),
+    "members": ("runyard_launch.members:app", "Invite people, list them, reset passwords."),
+    "login": ("runyard_launch.login:login_app", "Keep a server and its key, and talk to it from now on."),
+    "logout": ("runyard_launch.login:logout_app", "Forget a server and its key."),
+    "profiles": ("runyard_launch.login:profiles_app", "List servers, and choose one."),
+    "secrets": ("runyard_launch.secrets:app", "Change the key that seals stored secrets."),
+}
+#: Set by the script of a shell that asks for completions.
+COMPLETE = "_RUNYARD_COMPLETE"
+_USAGE = 2
+
+
+class Commands(TyperGroup):
+    """The launcher's own commands, then those of the entry points."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands, ours first."""
+        own = [*super().list_commands(ctx), *LAZY]
+        return [*own, *sorted(_plugins().keys() - set(own))]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, or None. Lists get a stub with its summary, and import nothing."""
+        if own := super().get_command(ctx, cmd_name):
+            return own
+        if cmd_name in LAZY:
+            where, summary = LAZY[cmd_name]
+            return TyperCommand(cmd_name, help=summary) if self._listing else _command(cmd_name, where)
+        if plugin := _plugins().get(cmd_name):
+            summary = f"From {plugin.value.partition(':')[0]}."
+            return TyperCommand(cmd_name, help=summary) if self._listing else _command(cmd_name, plugin.value)
+        return None
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help from the summaries."""
+        with self._listed():
+            super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the names of commands from the summaries."""
+        with self._listed():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _listed(self) -> Iterator[None]:
+        self._listing = True
+        try:
+            yield
+        finally:
+            self._listing = False
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command; what it raises becomes a sentence or a JSON object on standard error."""
+        words = list(sys.argv[1:] if args is None else args)
+        as_json = wants_json(words)
+        if COMPLETE in os.environ:
+            completion_init()  # which shells there are
+        try:
+            done = super().main(
+                words, "runyard", complete_var, standalone_mode and not as_json, windows_expand_args, **extra
+            )
+        except (CommandFailed, StartProblem) as problem:
+            details = getattr(problem, "details", {})
+            report(str(problem), problem.code, problem.exit_code, as_json, **details)
+            sys.exit(problem.exit_code)
+        except typer.Abort:
+            report("Aborted.", "aborted", 1, as_json)
+            sys.exit(1)
+        except Exception as error:
+            if not (as_json and hasattr(error, "format_message")):
+                raise
+            code = getattr(error, "exit_code", _USAGE)
+            report(error.format_message(), "invalid_usage", code, as_json)
+            sys.exit(code)
+        if standalone_mode and as_json:
+            sys.exit(done if isinstance(done, int) else 0)
+        return done
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether these arguments ask for JSON. What follows `--` are values, not options."""
+    options = words[: words.index("--")] if "--" in words else words
+    return "--json" in options
+
+
+def report(message: str, code: str, exit_code: int, as_json: bool, **details: Any) -> None:
+    """Write a failure to standard error."""
+    if not as_json:
+        typer.echo(f"runyard: {message}", err=True)
+        return
+    error = {"code": code, "message": message, "exit_code": exit_code} | details
+    typer.echo(json.dumps({"error": error}, ensure_ascii=False, default=str), err=True)
+
+
+def _command(name: str, where: str) -> Any:
+    module, _, attribute = where.partition(":")
+    command = typer.main.get_command(getattr(import_module(module), attribute))
+    command.name = name
+    return command
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

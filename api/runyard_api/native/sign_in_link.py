@@ -19,7 +19,7 @@ from runyard_common.domain.errors import Forbidden
 from runyard_common.domain.run_request import Strict
 from runyard_common.services import sign_in_links
 
-routes = Routes(NATIVE, "account")
+routes = Routes(NATIVE, "people who sign in")
 
 
 class SignInLinkBody(Strict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from runyard_common.domain import ids
 from runyard_common.store import advisory, pages
@@ -58,7 +58,7 @@ def named(conn: Connection, org_id: str, name: str) -> Row | None:
         return found
     query = select(*_AGENT).where(
         Agent.slug == ids.normalise(name),
-        Agent.name.startswith(f"{scope}/", autoescape=True),
+        func.substr(Agent.name, 1, len(scope) + 1) == f"{scope}/",  # LIKE would not tell capitals apart on SQLite
         _visible(org_id),
     )
     return _one(conn, query.order_by(Agent.org_id != org_id, Agent.id).limit(1))

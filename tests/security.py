@@ -34,6 +34,7 @@ PUBLIC = {
     "native.answer_question",
     "native.login",
     "native.sign_in_ways",
+    "native.sign_in_by_link",  # by the token of a link that this machine's operator was shown
     "native.begin_sign_on",
     "native.finish_sign_on",  # by what the browser kept since it was begun
     "native.accept_invitation",  # by an invitation's token

@@ -81,7 +81,8 @@ def _local() -> Iterator[Any]:
         yield import_module("runyard_workers.cli")
     except RunyardError as refusal:
         field = getattr(refusal, "field", None)
-        raise CommandFailed(refusal.message, refusal.code, field=field) from None
+        code = 2 if refusal.code == "version_exists" else 1
+        raise CommandFailed(refusal.message, refusal.code, code, field=field) from None
 
 
 def _agents(client: Client) -> Iterator[dict[str, Any]]:

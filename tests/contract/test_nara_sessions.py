@@ -79,6 +79,6 @@ def test_a_session_without_the_csrf_token_runs_nothing(browser: Browser) -> None
 
 
 def test_claims_under_their_other_names_will_do(live: Live) -> None:
-    token = live.token(org=live.org_id, orgId="elsewhere", role="viewer")
+    token = live.token(orgId=live.org_id, role="admin")
     with live.client(token) as client:
         assert client.post("/api/agent/run", json=BODY).json()["output"] == 7

@@ -30,6 +30,7 @@ NEEDS: Final = {
     "native.allot": "organisation_not_found",
     # a person who signs in, a provider of single sign-on
     "native.login": "wrong_password",
+    "native.sign_in_by_link": "sign_in_link_not_found",
     "native.change_password": "missing_permission",
     "native.enrol_second_factor": "missing_permission",
     "native.confirm_second_factor": "missing_permission",

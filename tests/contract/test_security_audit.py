@@ -21,7 +21,7 @@ from tests.security import CHANGING, World, name_of
 NOT_NOTED = {
     "native.run", "nara.run_agent", "nugen.run_by_name", "nugen.run_by_id", "agentbase.run_agent",
     "appstrate.start_run", "native.send_message", "agentbase.index_document",
-    "native.preview_schedule", "appstrate.test_endpoint", "agentbase.get_messages", "native.fork",
+    "native.dry_run", "native.preview_schedule", "appstrate.test_endpoint", "agentbase.get_messages", "native.fork",
     # of a person, not of an organisation; see test_sign_in_pauses, test_sign_ins, test_second_factor, test_sign_on
     "native.logout", "native.change_password", "native.end_sign_in", "native.end_other_sign_ins",
     "native.enrol_second_factor", "native.confirm_second_factor", "native.renew_recovery_codes",

@@ -41,6 +41,8 @@ def doorbell(installation: str, forgotten: list[str], tmp_path: Path) -> Iterato
     yield make
     for each in made:
         each.close()
+        each._app.producer_pool.force_close_all()
+        each._app.pool.force_close_all()
 
 
 def length(url: str, queue: str) -> int:

@@ -52,4 +52,4 @@ def test_of_two_callers_who_want_a_name_one_gets_it_and_the_other_is_told(databa
     with ThreadPoolExecutor(CROWD) as crowd:
         told = sorted(crowd.map(create, range(CROWD)))
     db.close()
-    assert told == ["@default/Wanted"] + ["name_taken"] * (CROWD - 1)
+    assert told == ["@default/wanted"] + ["name_taken"] * (CROWD - 1)

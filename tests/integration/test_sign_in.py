@@ -213,9 +213,13 @@ def test_appstrate_takes_the_cookie_by_its_own_name_too_and_always_wants_the_org
             other = client.get("/api/applications", headers=cookie | {"x-org-id": organisation(api)})
             assert (other.status_code, other.json()["code"]) == (403, "forbidden")
             shop = {"name": "shop"}
-            assert client.post("/api/applications", headers=cookie | org, json=shop).status_code == 403
-            made_one = client.post("/api/applications", headers=cookie | org | csrf, json=shop)
-            assert made_one.status_code == 201, made_one.text
+            wrong = {"x-csrf-token": "made up"}
+            assert (
+                client.post("/api/applications", headers=cookie | org | wrong, json=shop).status_code == 403
+            )
+            for proof in ({}, csrf):  # a header that no page of another site can send is proof enough
+                made_one = client.post("/api/applications", headers=cookie | org | proof, json=shop)
+                assert made_one.status_code == 201, made_one.text
             user = {"appstrate-user": "eu_x"}
             refused = client.get("/api/applications", headers=cookie | org | user)
             assert (refused.status_code, refused.json()["code"]) == (400, "header_not_allowed")

@@ -58,7 +58,8 @@ def named(conn: Connection, org_id: str, name: str) -> Row | None:
         return found
     query = select(*_AGENT).where(
         Agent.slug == ids.normalise(name),
-        func.substr(Agent.name, 1, len(scope) + 1) == f"{scope}/",  # LIKE would not tell capitals apart on SQLite
+        func.substr(Agent.name, 1, len(scope) + 1)
+        == f"{scope}/",  # LIKE would not tell capitals apart on SQLite
         _visible(org_id),
     )
     return _one(conn, query.order_by(Agent.org_id != org_id, Agent.id).limit(1))

@@ -30,12 +30,12 @@ check: setup ## Check format, lint, types, import contracts, generated documents
 	@echo "lint" && $(BIN)/ruff check --quiet .
 	@echo "types" && $(BIN)/mypy
 	@echo "imports" && $(BIN)/lint-imports
-	@echo "clients" && $(BIN)/pytest -q tests/contract/test_openapi_clients.py
+	@echo "clients" && $(BIN)/pytest -q -m conformance tests/contract/test_openapi_clients.py
 	@echo "documents" && $(BIN)/python -m runyard_api.openapi --check && $(BIN)/pytest -q tests/unit -m documents
 
 .PHONY: conformance
 conformance: setup ## Read the OpenAPI document with the linters and generators of others (needs Node.js)
-	@$(BIN)/pytest -q tests/contract/test_openapi_tools.py tests/contract/test_openapi_clients.py
+	@$(BIN)/pytest -q -m conformance tests/contract
 
 .PHONY: fmt
 fmt: setup ## Format the code and mend what lint can mend

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -281,9 +282,10 @@ class TestList:
         assert len(set(names)) == len(names)
 
     def test_every_listed_name_is_accepted(self, live: Live, impatient: str) -> None:
-        with live.client(name=impatient) as client:
-            for agent in client.get("/api/agent/run").json()["agents"]:
-                assert run(client, agent["name"], "never right").status_code != 404, agent
+        with live.client(name=impatient) as client, ThreadPoolExecutor(8) as callers:
+            names = [agent["name"] for agent in client.get("/api/agent/run").json()["agents"]]
+            answers = callers.map(lambda name: run(client, name, "never right").status_code, names)
+            assert 404 not in dict(zip(names, answers, strict=True)).values()
 
     def test_two_agents_of_one_short_name_are_told_apart(self, admin: httpx2.Client, live: Live) -> None:
         names = {agent["name"] for agent in admin.get("/api/agent/run").json()["agents"]}

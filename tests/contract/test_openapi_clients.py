@@ -12,7 +12,7 @@ from runyard_api import openapi
 from runyard_api.fronts import operations
 from tests.contract import fetched_tools
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.conformance]
 
 NODE = {"openapi-fetch": "0.17.0", "openapi-typescript": "7.13.0", "typescript": "5.9.3"}
 #: Its requirements contradict ours, so it is no dependency of the tests.

@@ -11,7 +11,7 @@ from runyard_api import openapi
 from runyard_api.fronts import operations
 from tests.contract import fetched_tools
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.conformance]
 
 NODE = {
     "@apidevtools/swagger-parser": "13.0.0",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import runyard
 from runyard import tools
 from runyard_common.settings import Settings
 from runyard_workers.agent import events
 from runyard_workers.values import Bounds
 
+#: What a page shows as code.
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 
 
@@ -59,3 +63,17 @@ def test_every_bound_is_in_the_page_with_its_setting() -> None:
         name = field if f"max_{field}" in Settings.model_fields else f"{field}_bytes"
         assert f"`RUNYARD_MAX_{name.upper()}`" in PAGE
         assert getattr(Bounds(), field) == getattr(Settings(), f"max_{name}")
+
+
+@pytest.mark.parametrize("name", sorted(runyard.__all__))
+def test_every_public_name_is_in_the_docs(name: str) -> None:
+    pages = [file.read_text() for file in (Path(__file__).parents[2] / "docs").glob("*.md")]
+    assert any(re.search(rf"\b{name}\b", code) for page in pages for code in CODE.findall(page)), name
+
+
+@pytest.mark.parametrize("kind", [runyard.Context, runyard.BlockingContext])
+def test_every_call_of_the_context_is_in_the_page(kind: type) -> None:
+    part = PAGE.partition("## The context")[2].partition("\n## ")[0]
+    calls = {name for name in dir(kind) if not name.startswith("_")}
+    calls |= set(inspect.get_annotations(kind.__mro__[1]))  # what both kinds know of their run
+    assert {name for name in calls if f"ctx.{name}" not in part} == set()

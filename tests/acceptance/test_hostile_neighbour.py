@@ -19,6 +19,9 @@ import pytest
 from tests.benchmarks.bench_hostile import key_of_new_organisation
 from tests.stack import ROOT, Stack
 
+#: A ratio of waits means something on a machine that does nothing else: `make chaos` runs it, alone.
+pytestmark = pytest.mark.chaos
+
 SPELLS = 6
 #: Seconds of a spell: several turns of one hostile input.
 SPELL = 0.7

@@ -120,3 +120,36 @@ def test_a_hand_off_whose_arguments_are_refused_hands_nothing_over(admin: httpx2
     assert "agent_transfer" not in frames.types
     assert frames.types[1:3] == ["agent_tool_use", "agent_tool_response"]
     assert frames.said() == "I stay."
+
+
+def test_of_two_hand_offs_in_one_turn_the_first_is_one_and_the_other_is_closed(
+    admin: httpx2.Client, live: Live
+) -> None:
+    question = unique("both")
+    both = calls(transfer_to_Sales_Agent={"reason": "a"}, transfer_to_Support_Agent={"reason": "b"})
+    live.model.when(question, both, say("Sales here."))
+
+    frames = run(admin, question, agents=[SALES, SUPPORT])
+
+    assert frames.types.count("agent_transfer") == 1
+    assert frames.types.count("agent_tool_use") == frames.types.count("agent_tool_response") == 1
+    assert "Sales" in system_of(live.model.requests[-1])
+
+
+def test_a_hand_off_with_an_argument_that_does_not_exist_hands_nothing_over(
+    admin: httpx2.Client, live: Live
+) -> None:
+    question = unique("context")
+    live.model.when(question, calls(transfer_to_Sales_Agent={"context": "x"}), say("I stay."))
+
+    frames = run(admin, question, agents=[SALES])
+
+    assert "agent_transfer" not in frames.types
+    assert frames.types[1:3] == ["agent_tool_use", "agent_tool_response"]
+
+
+def test_two_specialists_of_one_name_are_refused(admin: httpx2.Client) -> None:
+    twice = [SALES, SALES | {"description": "Sells, too."}]
+    answer = admin.post("/", json={"message": "hi", "agents": twice})
+    assert answer.status_code == 400, answer.text
+    assert "agents[1].name" in answer.text

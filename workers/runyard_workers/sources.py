@@ -49,8 +49,13 @@ def enter_project() -> None:
 def parts(source: str) -> list[Part]:
     """What a source consists of. Reading a part raises `Broken`, or `ConfigurationError` where there is no source."""
     path = Path(source)
+    if not source.strip():
+        raise missing_agents(source)
     if not path.is_dir():
-        return [_part(path) or partial(_import_module, source, source)]
+        part = _part(path)
+        if part is None and not all(name.isidentifier() for name in source.split(".")):
+            raise missing_agents(source)
+        return [part or partial(_import_module, source, source)]
     files = sorted(f for f in path.iterdir() if f.suffix != ".py" or not f.name.startswith("_"))
     found = [part for part in map(_part, files) if part is not None]
     package = path / "__init__.py"
@@ -101,11 +106,22 @@ def _import_file(file: Path) -> list[tuple[Manifest, str]]:
         if str(root) not in sys.path:
             # The folder of a package is a project's; one of loose files hides nothing that is installed.
             sys.path.insert(0 if "." in name or file.name == "__init__.py" else len(sys.path), str(root))
-        with _named(str(file)):
-            found = importlib.util.find_spec(name)  # runs the packages around it
+        found = None
+        if _is_free(root, name):
+            with _named(str(file)):
+                found = importlib.util.find_spec(name)  # runs the packages around it
         if found is not None and found.origin and Path(found.origin).resolve() == file.resolve():
             return _import_module(name, str(file))
     return _import_loose(file)
+
+
+def _is_free(root: Path, name: str) -> bool:
+    """Whether the first part of a name is not one of a module that Python has already, such as `queue` or `json`."""
+    loaded = sys.modules.get(name.partition(".")[0])
+    if loaded is None:
+        return True
+    places = [*getattr(loaded, "__path__", ()), str(Path(getattr(loaded, "__file__", None) or "/").parent)]
+    return any(Path(place).is_relative_to(root) for place in places)
 
 
 def _place(file: Path) -> tuple[Path | None, str]:

@@ -86,7 +86,13 @@ def _check_servers(options: Options, config: Options) -> None:
 
 
 def _check_names(options: Options, what: str, code: str, needed: tuple[str, ...]) -> None:
+    """Each is named, and otherwise than the others: a model is offered one of each name."""
+    seen: set[str] = set()
     for index, one in enumerate(options.get(what) or ()):
+        if one["name"].strip() in seen:
+            said = f"Two of {what} are called {one['name'].strip()!r}; rename one."
+            raise InvalidRequest(said, code=code, field=f"{what}[{index}].name")
+        seen.add(one["name"].strip())
         for field in needed:
             if not one[field].strip():
                 raise InvalidRequest(

@@ -73,7 +73,8 @@ def test_a_module_that_breaks_half_way_leaves_no_agent_behind(tmp_path: Path) ->
 
 
 def test_a_source_that_does_not_exist_stops_the_start(tmp_path: Path) -> None:
-    for source in ("no_such_module_anywhere", str(tmp_path / "missing.yaml"), "common.no_such_part"):
+    missing = ("no_such_module_anywhere", str(tmp_path / "missing.yaml"), "common.no_such_part")
+    for source in (*missing, "./nope", "../nope", "./agents/nope.py", "", " ", "a..b"):
         with pytest.raises(ConfigurationError, match="there is no module, file or folder"):
             load_each([source])
 
@@ -180,3 +181,14 @@ def test_a_loose_file_finds_its_neighbours_and_hides_nothing_that_is_installed(
     import wave
 
     assert not str(wave.__file__).startswith(str(elsewhere))
+
+
+def test_a_folder_called_as_a_module_of_python_is_loaded_by_its_files(project: Path) -> None:
+    (project / "queue").mkdir()
+    _file(project, "queue/bot.py", GOOD.format(name="queued"))
+    for source in ("queue", "./queue", "queue/bot.py"):
+        loaded = load_each([source])
+        assert (list(loaded.definitions), loaded.broken) == (["@cat/queued"], [])
+    import queue
+
+    assert not str(queue.__file__).startswith(str(project))

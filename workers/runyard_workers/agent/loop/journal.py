@@ -26,8 +26,8 @@ from runyard_workers.agent.loop.responses import (
     as_output_call,
     events_of,
     is_blank,
-    is_tool_call,
     stored,
+    tool_calls_of,
     usage_of,
 )
 from runyard_workers.agent.loop.responses import cut_off as is_cut
@@ -140,9 +140,7 @@ class Journal(AbstractCapability[Any]):
         over. `messages` has what the model was given for a result; without it, `otherwise` is the result."""
         attempt, transcript = self._talk.attempt, self._talk.transcript
         given = refusals(messages)
-        for part in self._acting.parts if self._acting is not None else ():
-            if not isinstance(part, ToolCallPart) or not is_tool_call(part, self._talk):
-                continue
+        for part in tool_calls_of(self._acting, self._talk) if self._acting is not None else ():
             key, text = transcript.tool_key(part.tool_call_id), given.get(part.tool_call_id, otherwise)
             if text is None or attempt.replay.entry(key) is not None:
                 continue

@@ -37,6 +37,7 @@ def usage_of(response: ModelResponse, asked: str, prices: Prices) -> dict[str, A
 def events_of(response: ModelResponse, turn: int, talk: Talk) -> list[events.Event]:
     """What the response says, in its order."""
     found: list[events.Event] = []
+    calls = tool_calls_of(response, talk)
     last = response.parts[-1] if response.parts and response.finish_reason == "length" else None
     for part in response.parts:
         if isinstance(part, ThinkingPart) and part.content:
@@ -44,15 +45,15 @@ def events_of(response: ModelResponse, turn: int, talk: Talk) -> list[events.Eve
         elif isinstance(part, TextPart) and part.content.strip():
             found.append(events.message(turn, talk.agent, part.content, truncated=part is last))
         elif isinstance(part, ToolCallPart):
-            found += _call_events(part, turn, talk)
+            found += _call_events(part, turn, talk, any(part is call for call in calls))
     if response.finish_reason == "length":
         found.append(events.output_truncated(turn, talk.agent, talk.max_tokens))
     return found
 
 
-def _call_events(part: ToolCallPart, turn: int, talk: Talk) -> list[events.Event]:
+def _call_events(part: ToolCallPart, turn: int, talk: Talk, of_a_tool: bool) -> list[events.Event]:
     arguments = arguments_of(part)
-    if not is_tool_call(part, talk):
+    if not of_a_tool:
         if part.tool_name not in talk.transfers:
             return []
         to, reason = talk.transfers[part.tool_name], str(arguments.get("reason") or "")
@@ -62,13 +63,21 @@ def _call_events(part: ToolCallPart, turn: int, talk: Talk) -> list[events.Event
     return [events.tool_call(turn, talk.agent, part.tool_call_id, part.tool_name, arguments, source)]
 
 
-def is_tool_call(part: ToolCallPart, talk: Talk) -> bool:
-    """Whether a call is one of a tool, be it of one that does not exist, and neither an output nor a hand-off; one to
-    hand over with arguments that will be refused hands nothing over."""
-    if part.tool_name in talk.transfers:
-        arguments = arguments_of(part)
-        return not isinstance(arguments, dict) or not isinstance(arguments.get("reason", ""), str)
-    return talk.contract is None or part.tool_name != talk.contract.name
+def tool_calls_of(response: ModelResponse, talk: Talk) -> list[ToolCallPart]:
+    """The calls of tools, be it of some that do not exist: neither the output nor the hand-off. Of several hand-offs
+    the first is one; the others, and those with arguments that will be refused, hand nothing over and end as calls
+    do."""
+    calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
+    handed = next((part for part in calls if _hands_over(part, talk)), None)
+    output = talk.contract.name if talk.contract is not None else None
+    return [part for part in calls if part is not handed and part.tool_name != output]
+
+
+def _hands_over(part: ToolCallPart, talk: Talk) -> bool:
+    arguments = arguments_of(part)
+    if part.tool_name not in talk.transfers or not isinstance(arguments, dict):
+        return False
+    return arguments.keys() <= {"reason"} and isinstance(arguments.get("reason", ""), str)
 
 
 def as_output_call(response: ModelResponse, contract: OutputContract | None) -> ModelResponse:

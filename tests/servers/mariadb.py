@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -73,9 +74,13 @@ class MariaDB:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=2).close()
+                # The driver leaves its socket open when a server that starts hangs up in the middle.
+                with socket.create_connection(("127.0.0.1", self.port), 2) as connected:
+                    asked = pymysql.Connection(user="root", read_timeout=2, defer_connect=True)
+                    asked.connect(connected)
+                    asked.close()
                 return
-            except pymysql.OperationalError:
+            except (OSError, pymysql.OperationalError):
                 assert self._process
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     said = self._log.read_text()[-2000:]

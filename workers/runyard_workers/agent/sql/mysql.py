@@ -96,8 +96,11 @@ def _connect(way: Way, caps: Caps) -> pymysql.Connection[Any]:
         defer_connect=True,
         **_encryption(way.tls),
     )
+    reached: socket.socket | None = None
     try:
-        connection.connect(socket.create_connection(("127.0.0.1", way.port), _CONNECT_SECONDS))
+        reached = socket.create_connection(("127.0.0.1", way.port), _CONNECT_SECONDS)
+        connection.connect(reached)
+        reached = None
     except QueryFailed:
         raise
     except (
@@ -106,6 +109,9 @@ def _connect(way: Way, caps: Caps) -> pymysql.Connection[Any]:
         if _said(error):
             raise
         raise QueryFailed(UNREACHABLE) from error
+    finally:
+        if reached is not None:  # the driver does not close it in every case
+            reached.close()
     return connection
 
 

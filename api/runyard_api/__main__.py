@@ -18,7 +18,7 @@ from runyard_api import capacity
 from runyard_api.app import build
 from runyard_api.state import State
 from runyard_common import descriptors, telemetry
-from runyard_common.costly import settle
+from runyard_common.costly import tune_process
 from runyard_common.domain.errors import ConfigurationError
 from runyard_common.services.start_checks import settings_for
 from runyard_common.settings import Settings
@@ -60,7 +60,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
 
     def opened(state: State) -> None:
         server.state = state
-        settle()
+        tune_process()
 
     def refused(error: ConfigurationError) -> None:
         server.refused = error

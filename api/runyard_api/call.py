@@ -155,9 +155,9 @@ class Call:
         with the organisation's other costly ones, where it is large or has many values."""
         if not self._costly and self._received_bytes <= LARGE:
             return work(*args, **kwargs)
-        return await self.aside(work, *args, **kwargs)
+        return await self.in_turn(work, *args, **kwargs)
 
-    async def aside(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def in_turn(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """What costly `work` for the caller gives: beside the event loop, in turn with its organisation's other."""
         party = self._principal.org_id if self._principal is not None else ""
         return await self.state.costly.do(party, work, *args, **kwargs)
@@ -168,7 +168,7 @@ class Call:
         """The JSON answer that `build` makes of these tasks: made beside the event loop where they are large."""
         if sum(task.stored_length for task in tasks) <= LARGE:
             return reply(build(), headers=headers)
-        content = await self.aside(lambda: orjson.dumps(build()))
+        content = await self.in_turn(lambda: orjson.dumps(build()))
         return Response(content, 200, headers, "application/json")
 
     async def optional_json(self, kind: type[M]) -> M:

@@ -1,7 +1,7 @@
 """Turns at hashing passwords: a hash takes a core for most of a second, so few are made at once.
 
-Networks take turns, so that whoever sends many sign-ins waits behind their own; a person has few under way, right or
-wrong: signing in again and again with one's own password must keep nobody else out.
+Networks take turns, so that a network with many sign-ins delays only its own; a person has few under way, successful or
+not, because signing in repeatedly with one's own password must not block others.
 """
 
 from __future__ import annotations

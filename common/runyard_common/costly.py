@@ -74,7 +74,7 @@ class _Turn:
         self.users = 0
 
 
-def settle() -> None:
+def tune_process() -> None:
     """Tune this process for serving, once all it needs is loaded.
 
     What is loaded stays: the collector need not look at it again. A new value of many parts is looked through less

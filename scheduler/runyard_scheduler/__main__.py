@@ -11,7 +11,7 @@ import structlog
 
 from runyard.loopback import exempt
 from runyard_common import telemetry
-from runyard_common.costly import settle
+from runyard_common.costly import tune_process
 from runyard_common.domain.errors import ConfigurationError
 from runyard_common.services.start_checks import settings_for
 from runyard_common.store.start_checks import Process
@@ -31,7 +31,7 @@ def main() -> None:
         print(f"runyard scheduler: {error.message}", file=sys.stderr)
         sys.exit(2)  # the settings cannot work: the launcher does not start it again
     loop = Loop(runtime.duties)
-    settle()
+    tune_process()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     structlog.get_logger("runyard.scheduler").info(

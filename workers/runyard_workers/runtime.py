@@ -15,7 +15,7 @@ from celery import Celery
 
 from runyard_common.broker.application import consume
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.costly import settle
+from runyard_common.costly import tune_process
 from runyard_common.descriptors import raise_limit
 from runyard_common.domain.errors import ConfigurationError
 from runyard_common.domain.sealing import Sealer
@@ -88,7 +88,7 @@ class Runtime:
         self.engine.on_worn_out = _end_in_order
         await self._follower.start()
         await self.engine.start()
-        settle()
+        tune_process()
         execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
         logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
 

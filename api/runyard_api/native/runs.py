@@ -160,7 +160,7 @@ async def _agent(call: Call, version: str | None) -> AgentRecord:
 async def _prepared(
     call: Call, request: RunRequest, agent: AgentRecord, files: Sequence[dict[str, Any]], task_id: str | None
 ) -> Prepared:
-    beside = call.aside if runs.is_costly(request, agent.manifest) else call.apart
+    beside = call.in_turn if runs.is_costly(request, agent.manifest) else call.apart
     return await beside(_prepare, call, request, agent, files, task_id)
 
 

@@ -1,4 +1,4 @@
-"""A JSON value that stays text until somebody looks into it: reading a large one costs its whole process. Pure."""
+"""A JSON value that is parsed on first use: parsing a large one holds up its whole process. Pure."""
 
 from __future__ import annotations
 

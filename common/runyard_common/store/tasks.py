@@ -36,7 +36,7 @@ from runyard_common.store.transaction import Happened, Tx
 _T = runs.Task
 
 
-#: JSON columns as their texts, which a `Task` reads when somebody asks.
+#: JSON columns as text, which a `Task` parses on first use.
 _TEXTS: dict[str, ColumnElement[Any]] = {
     f"stored_{name}": type_coerce(getattr(_T, name), Text).label(f"stored_{name}")
     for name in ("input", "output")

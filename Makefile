@@ -31,7 +31,7 @@ check: setup ## Check format, lint, types, import contracts, generated documents
 	@echo "types" && $(BIN)/mypy
 	@echo "imports" && $(BIN)/lint-imports
 	@echo "clients" && $(BIN)/pytest -q -m conformance tests/contract/test_openapi_clients.py
-	@echo "documents" && $(BIN)/python -m runyard_api.openapi --check && $(BIN)/pytest -q tests/unit -m documents
+	@echo "documents" && $(BIN)/python -m runyard_api.documents.openapi --check && $(BIN)/pytest -q tests/unit -m documents
 
 .PHONY: conformance
 conformance: setup ## Read the OpenAPI document with the linters and generators of others (needs Node.js)

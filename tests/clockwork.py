@@ -8,27 +8,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import Event
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.run_request import RunRequest
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.domain.stored_schedule import StoredSchedule
-from runyard_common.domain.tasks import Task
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.model_choice import ModelChoice
+from runyard_common.commit_hooks import Aftermath, admit_freed
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.engine import Database, metadata
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Happened, Store, Tx
+from runyard_common.identity.queries import identity
 from runyard_common.outbound import OutboundPolicy
-from runyard_common.services import agents, schedules
-from runyard_common.services.aftermath import Aftermath, admit_freed
-from runyard_common.services.model_choice import ModelChoice
-from runyard_common.services.runs import Caller, RunRules
-from runyard_common.services.scheduling import Wanted
+from runyard_common.runs.queries import events, tasks
+from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.transitions import Change, move
+from runyard_common.runs.rules.lifecycle import Event
+from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.runs import Caller, RunRules
+from runyard_common.schedules.queries import fires
+from runyard_common.schedules.queries import schedules as schedule_rows
+from runyard_common.schedules.rules.stored_schedule import StoredSchedule
+from runyard_common.schedules.service import schedules
+from runyard_common.schedules.service.scheduling import Wanted
 from runyard_common.settings import Settings
-from runyard_common.store import events, fires, identity, tasks
-from runyard_common.store import schedules as schedule_rows
-from runyard_common.store.database import Database, metadata
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.tasks import Filter
-from runyard_common.store.transaction import Happened, Store, Tx
-from runyard_common.store.transitions import Change, move
+from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Fire
 
 NOON = datetime.fromisoformat("2026-06-01T12:00:00+00:00").timestamp()

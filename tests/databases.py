@@ -6,8 +6,8 @@ import functools
 import tempfile
 from pathlib import Path
 
-from runyard_common.store import migrate
-from runyard_common.store.database import Database
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
 from tests.servers import fresh_database
 
 _SQLITE = "sqlite:///"

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.tasks import Task
-from runyard_common.services import agents, answers
-from runyard_common.services.answers import Decision
-from runyard_common.services.manifests import PublishRules
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.human_tasks.service import answers
+from runyard_common.human_tasks.service.answers import Decision
+from runyard_common.runs.queries import events
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.sessions.queries import messages
 from runyard_common.settings import Settings
-from runyard_common.store import events, messages
 from runyard_workers.agent.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer
 from tests.workshop import Workshop

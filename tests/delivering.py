@@ -18,20 +18,22 @@ from typing import Any
 import standardwebhooks
 from sqlalchemy import insert, select
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.domain.specs import RunSpec
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.commit_hooks import Aftermath
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.transaction import Store
 from runyard_common.outbound import OutboundPolicy
-from runyard_common.services import agents, endpoints, redeliveries, submissions
-from runyard_common.services.aftermath import Aftermath
-from runyard_common.services.attempts import Finish, finish
-from runyard_common.services.claims import Batch, Claim, claim
-from runyard_common.services.endpoints import EndpointRequest
-from runyard_common.store import workers
-from runyard_common.store.delivery_log import Filter
-from runyard_common.store.tables.query import Delivery, Organisation
-from runyard_common.store.transaction import Store
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.service import submissions
+from runyard_common.runs.service.attempts import Finish, finish
+from runyard_common.runs.service.claims import Batch, Claim, claim
+from runyard_common.tables.query import Delivery, Organisation
+from runyard_common.values.ids import uuid7
+from runyard_common.webhooks.queries.delivery_log import Filter
+from runyard_common.webhooks.service import endpoints, redeliveries
+from runyard_common.webhooks.service.endpoints import EndpointRequest
 from tests import databases
 from tests.fakes.receiver import Received, read_log
 from tests.stack import PYTHONPATH, ROOT, free_port

@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from runyard_common.domain.delivery import APPSTRATE, NATIVE, RetrySchedule
-from runyard_common.domain.specs import CallbackTo
+from runyard_common.database.group_commit import GroupCommit
 from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
-from runyard_common.services import endpoints
-from runyard_common.services.endpoints import EndpointRequest
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.tables.query import Delivery, Organisation
+from runyard_common.runs.rules.specs import CallbackTo
+from runyard_common.tables.query import Delivery, Organisation
+from runyard_common.webhooks.rules.delivery import APPSTRATE, NATIVE, RetrySchedule
+from runyard_common.webhooks.service import endpoints
+from runyard_common.webhooks.service.endpoints import EndpointRequest
 from runyard_workers.webhooks import Deliverer, Keys
 from runyard_workers.webhooks.hosts import Hosts
 from tests.workshop import Ears, Workshop

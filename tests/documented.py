@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 from jsonschema import Draft202012Validator
 
+from runyard_api.documents.openapi import document
 from runyard_api.fronts import operations
-from runyard_api.openapi import document
-from runyard_api.operations import Operation
+from runyard_api.http.operations import Operation
 
 
 @lru_cache(maxsize=1)

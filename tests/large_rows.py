@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.store.tables import agents, callbacks, identity, people, runs, schedules
+from runyard_common.tables import agents, human_tasks, identity, runs, schedules, sessions, webhooks
+from runyard_common.values.ids import uuid7
 from tests.hall import Api
 
 #: Rows of each kind, and bytes of each large value.
@@ -47,7 +47,7 @@ def fill(api: Api, task_id: str, session_id: str, agent_id: str, schedule_id: st
         conn.execute(
             runs.Task.__table__.update().where(runs.Task.id == task_id).values(last_seq=1000 + ROWS)  # type: ignore[attr-defined]
         )
-        copies(conn, people.Message, lambda row, n: {
+        copies(conn, sessions.Message, lambda row, n: {
             "id": uuid7(), "task_id": task_id, "session_id": session_id, "seq": 1000 + n, "content": "x" * BYTES,
             "type": "user_message", "role": "user", "unread": False,
         })  # fmt: skip
@@ -61,7 +61,7 @@ def fill(api: Api, task_id: str, session_id: str, agent_id: str, schedule_id: st
             "id": f"app_{uuid7()}", "is_default": False, "settings": HEAVY,
         })  # fmt: skip
         copies(
-            conn, callbacks.Endpoint, lambda row, n: {"id": f"wh_{uuid7()}", "meta": {"t": "x" * 16_000}}, 19
+            conn, webhooks.Endpoint, lambda row, n: {"id": f"wh_{uuid7()}", "meta": {"t": "x" * 16_000}}, 19
         )
 
 
@@ -72,7 +72,7 @@ def _questions(conn: Connection, api: Api, task_id: str, now: float) -> None:
         for n in range(ROWS)
     )  # fmt: skip
     for row in rows:
-        conn.execute(insert(people.Question.__table__), row)  # type: ignore[attr-defined]
+        conn.execute(insert(human_tasks.Question.__table__), row)  # type: ignore[attr-defined]
 
 
 def _catalogue(conn: Connection, agent_id: str) -> None:

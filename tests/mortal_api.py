@@ -15,10 +15,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from runyard_api import endpoint, idempotency
+from runyard_api import idempotency
 from runyard_api.__main__ import main
-from runyard_common.services import runs
-from runyard_common.store import idempotency as stored
+from runyard_api.http import endpoint
+from runyard_common.identity.queries import idempotency as stored
+from runyard_common.runs.service import runs
 
 HOME = Path(os.environ["RUNYARD_HOME"])
 

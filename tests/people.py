@@ -7,13 +7,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_common.domain import passwords
-from runyard_common.domain.roles import Role
-from runyard_common.services import identity as keys
-from runyard_common.services import logins
-from runyard_common.services.identity import KeyRequest
-from runyard_common.services.logins import SignIn
-from runyard_common.store import identity, members
+from runyard_common.identity.queries import identity, members
+from runyard_common.identity.rules import passwords
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity as keys
+from runyard_common.identity.service import logins
+from runyard_common.identity.service.identity import KeyRequest
+from runyard_common.identity.service.logins import SignIn
 from tests import documented
 from tests.hall import Api
 

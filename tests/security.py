@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx2
 
-from runyard_api import cookies
+from runyard_api.access import cookies
 from runyard_api.fronts import operations
-from runyard_api.operations import Operation
-from runyard_common.domain.roles import PERMISSIONS, Role
+from runyard_api.http.operations import Operation
+from runyard_common.identity.rules.roles import PERMISSIONS, Role
 from tests.hall import Api
 from tests.people import key, organisation, person
 

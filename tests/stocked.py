@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from runyard_api.operations import Operation
-from runyard_common.domain.ids import uuid7
-from runyard_common.services import answer_links
-from runyard_common.store.tables import people
+from runyard_api.http.operations import Operation
+from runyard_common.human_tasks.service import answer_links
+from runyard_common.sessions import tables
+from runyard_common.values.ids import uuid7
 from tests.hall import Api
 
 
@@ -21,7 +21,7 @@ def link_to_a_question(api: Api, task_id: str, org_id: str = "") -> str:
         "payload": {"text": "Which?"}, "state": "open", "created_at": api.state.now(),
     }  # fmt: skip
     with api.state.store.begin() as tx:
-        tx.conn.execute(insert(people.Question.__table__), question)  # type: ignore[attr-defined]
+        tx.conn.execute(insert(tables.Question.__table__), question)  # type: ignore[attr-defined]
         return answer_links.create(tx, org_id or api.state.org_id, question["id"]).token
 
 

@@ -12,25 +12,27 @@ from typing import Any
 
 from runyard import authoring
 from runyard.authoring import AgentDefinition, agent, registered
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.domain.specs import Accepted, RunSpec
-from runyard_common.domain.tasks import Task
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.commit_hooks import Aftermath
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Happened, Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.services import agents, submissions
-from runyard_common.services.aftermath import Aftermath
-from runyard_common.store import events, journal, questions, tasks
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Happened, Store, Tx
+from runyard_common.human_tasks.queries import questions
+from runyard_common.runs.queries import events, journal, tasks
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.specs import Accepted, RunSpec
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service import submissions
+from runyard_common.values.ids import uuid7
+from runyard_workers.agent_code.values import Bounds
+from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.engine import Engine
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.pool import Slots
-from runyard_workers.preparation import Preparation
 from runyard_workers.quarantine import Quarantine
-from runyard_workers.values import Bounds
 from tests import databases
 
 

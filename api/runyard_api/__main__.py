@@ -14,16 +14,16 @@ import structlog
 import uvicorn
 
 from runyard.loopback import exempt
-from runyard_api import capacity
+from runyard_api.access import capacity
 from runyard_api.app import build
 from runyard_api.state import State
 from runyard_common import descriptors, telemetry
 from runyard_common.costly import tune_process
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.services.start_checks import settings_for
+from runyard_common.database.start_checks import Process
 from runyard_common.settings import Settings
-from runyard_common.store.start_checks import Process
+from runyard_common.start_checks import settings_for
 from runyard_common.umask import keep_files_private
+from runyard_common.values.errors import ConfigurationError
 
 #: How long requests under way may take once the process is asked to stop, in seconds.
 GRACE = 5
@@ -91,7 +91,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
 def _parser(prefix: str, connections: int) -> type[asyncio.Protocol]:
     """The fast parser where it is installed, bounded; h11 has its own bound (`h11_max_incomplete_event_size`)."""
     try:
-        from runyard_api.protocol import BoundedProtocol
+        from runyard_api.http.protocol import BoundedProtocol
     except ImportError:
         from uvicorn.protocols.http.h11_impl import H11Protocol
 

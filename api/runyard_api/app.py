@@ -16,19 +16,20 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runyard_api import cross_origin, errors, openapi
-from runyard_api.call import Call
-from runyard_api.capacity import PIECE
-from runyard_api.endpoint import Endpoint, by_path
+from runyard_api.access.capacity import PIECE
+from runyard_api.documents import openapi
 from runyard_api.fronts import operations
+from runyard_api.http import cross_origin, errors
+from runyard_api.http.call import Call
+from runyard_api.http.endpoint import Endpoint, by_path
+from runyard_api.http.operations import Operation
+from runyard_api.http.paths import Paths
+from runyard_api.http.prefix import PREFIX, under
 from runyard_api.native.front import BASE
-from runyard_api.operations import Operation
-from runyard_api.paths import Paths
-from runyard_api.prefix import PREFIX, under
 from runyard_api.state import State
-from runyard_common.domain.addresses import masked
-from runyard_common.domain.errors import ConfigurationError, InvalidRequest, NotFound, RunyardError
 from runyard_common.settings import Settings
+from runyard_common.values.addresses import masked
+from runyard_common.values.errors import ConfigurationError, InvalidRequest, NotFound, RunyardError
 
 #: What most requests ask for is matched first; /tasks/cancel and /tasks/retry look like a /tasks/{task_id}.
 _FIRST: Final = (

@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy import Connection
 
 from runyard_api.reading import Reader
-from runyard_common.domain.errors import RunyardError
-from runyard_common.services import agents
-from runyard_common.services.agents import AgentRecord
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.values.errors import RunyardError
 
 #: How late a change made by another process may be seen, in seconds.
 REMEMBERED: Final = 1.0

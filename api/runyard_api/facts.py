@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runyard_api.state import State
-from runyard_common.domain.errors import NotFound
-from runyard_common.domain.lifecycle import SUSPENDED, TERMINAL, Status
-from runyard_common.domain.tasks import Task
-from runyard_common.services.queues import Standing, standing
-from runyard_common.store import questions, tasks, workers
-from runyard_common.store.workers import Fleet
+from runyard_common.human_tasks.queries import questions
+from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.queries.workers import Fleet
+from runyard_common.runs.rules.lifecycle import SUSPENDED, TERMINAL, Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.queues import Standing, standing
+from runyard_common.values.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)

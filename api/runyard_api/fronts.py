@@ -5,54 +5,43 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from runyard_api.console import routes as console
-from runyard_api.dialects.agentbase import datastores as agentbase_datastores
-from runyard_api.dialects.agentbase import runs as agentbase_runs
-from runyard_api.dialects.agentbase import sessions as agentbase_sessions
-from runyard_api.dialects.agentbase import status as agentbase_status
-from runyard_api.dialects.appstrate import apps as appstrate_apps
-from runyard_api.dialects.appstrate import keys as appstrate_keys
-from runyard_api.dialects.appstrate import packages as appstrate_packages
-from runyard_api.dialects.appstrate import people as appstrate_people
-from runyard_api.dialects.appstrate import realtime as appstrate_realtime
-from runyard_api.dialects.appstrate import run as appstrate_run
-from runyard_api.dialects.appstrate import runs as appstrate_runs
-from runyard_api.dialects.appstrate import schedules as appstrate_schedules
-from runyard_api.dialects.appstrate import system as appstrate_system
-from runyard_api.dialects.appstrate import versions as appstrate_versions
-from runyard_api.dialects.appstrate import webhooks as appstrate_webhooks
-from runyard_api.dialects.nara import routes as nara
-from runyard_api.dialects.nugen import agents as nugen_agents
-from runyard_api.dialects.nugen import runs as nugen_runs
-from runyard_api.native import (
+from runyard_api.http.operations import Operation, Routes
+from runyard_api.native import ops, sessions, system, usage
+from runyard_api.native.agents import agents, manifests
+from runyard_api.native.human_tasks import answer_links, human_tasks
+from runyard_api.native.identity import (
     account,
-    agents,
     audit,
-    control,
-    deliveries,
-    events,
-    files,
     keys,
-    limits,
-    links,
-    manifests,
     members,
-    ops,
     organisations,
-    people,
-    runs,
-    schedules,
     second_factor,
-    sessions,
     sign_in_link,
     sign_ins,
     sign_on,
-    system,
-    tasks,
     tenants,
-    usage,
-    webhooks,
 )
-from runyard_api.operations import Operation, Routes
+from runyard_api.native.runs import control, events, files, limits, runs, tasks
+from runyard_api.native.schedules import schedules
+from runyard_api.native.webhooks import deliveries, webhooks
+from runyard_api.surfaces.agentbase import datastores as agentbase_datastores
+from runyard_api.surfaces.agentbase import runs as agentbase_runs
+from runyard_api.surfaces.agentbase import sessions as agentbase_sessions
+from runyard_api.surfaces.agentbase import status as agentbase_status
+from runyard_api.surfaces.appstrate import apps as appstrate_apps
+from runyard_api.surfaces.appstrate import keys as appstrate_keys
+from runyard_api.surfaces.appstrate import packages as appstrate_packages
+from runyard_api.surfaces.appstrate import people as appstrate_people
+from runyard_api.surfaces.appstrate import realtime as appstrate_realtime
+from runyard_api.surfaces.appstrate import run as appstrate_run
+from runyard_api.surfaces.appstrate import runs as appstrate_runs
+from runyard_api.surfaces.appstrate import schedules as appstrate_schedules
+from runyard_api.surfaces.appstrate import system as appstrate_system
+from runyard_api.surfaces.appstrate import versions as appstrate_versions
+from runyard_api.surfaces.appstrate import webhooks as appstrate_webhooks
+from runyard_api.surfaces.nara import routes as nara
+from runyard_api.surfaces.nugen import agents as nugen_agents
+from runyard_api.surfaces.nugen import runs as nugen_runs
 
 
 class RouteModule(Protocol):
@@ -68,8 +57,8 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     runs,
     tasks,
     events,
-    people,
-    links,
+    human_tasks,
+    answer_links,
     control,
     schedules,
     sessions,

@@ -18,12 +18,12 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
-from runyard_api.call import Call
-from runyard_common.domain import bounds
-from runyard_common.domain.errors import InvalidRequest, RunyardError
-from runyard_common.services import idempotency
-from runyard_common.services.idempotency import LEASE, Kept, Taken
-from runyard_common.store.transaction import Tx
+from runyard_api.http.call import Call
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.service import idempotency
+from runyard_common.identity.service.idempotency import LEASE, Kept, Taken
+from runyard_common.values import bounds
+from runyard_common.values.errors import InvalidRequest, RunyardError
 
 log = structlog.get_logger()
 R = TypeVar("R")

@@ -10,9 +10,9 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
-from runyard_common.domain.errors import Unavailable
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.values.errors import Unavailable
 
 A = TypeVar("A")
 R = TypeVar("R")

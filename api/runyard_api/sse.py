@@ -16,14 +16,14 @@ from typing import Any, Final, cast
 import orjson
 from sqlalchemy import Connection
 
-from runyard_api.event_stream import EventStream
+from runyard_api.http.event_stream import EventStream
 from runyard_api.state import State
-from runyard_common.domain.errors import NotFound
-from runyard_common.domain.lifecycle import TERMINAL
-from runyard_common.store import events, tasks
-from runyard_common.store.pages import Page
-from runyard_common.store.tasks import Place
+from runyard_common.database.pages import Page
+from runyard_common.runs.queries import events, tasks
+from runyard_common.runs.queries.tasks import Place
+from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.stream import Events, Item, Subscription, Tokens
+from runyard_common.values.errors import NotFound
 
 #: How often the database is read although nothing was heard, in seconds.
 LOOK_EVERY: Final = 15.0

@@ -10,34 +10,35 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from runyard_api import capacity
-from runyard_api.auth import Authenticator, KeyRing
+from runyard_api.access import capacity
+from runyard_api.access.auth import Authenticator, KeyRing
+from runyard_api.access.cookies import CookieSessions
+from runyard_api.access.hash_turns import HashTurns
+from runyard_api.access.oidc_provider import OidcProvider
+from runyard_api.access.organisation_rates import OrganisationRates
+from runyard_api.access.rate_limits import RateLimits
+from runyard_api.access.sign_in_attempts import SignInAttempts
+from runyard_api.access.tokens import Tokens
 from runyard_api.catalogue import Catalogue
-from runyard_api.cookies import CookieSessions
-from runyard_api.hash_turns import HashTurns
-from runyard_api.oidc_provider import OidcProvider
-from runyard_api.organisation_rates import OrganisationRates
-from runyard_api.rate_limits import RateLimits
 from runyard_api.reading import Reader, in_time, unavailable
-from runyard_api.sign_in_attempts import SignInAttempts
-from runyard_api.tokens import Tokens
 from runyard_common import descriptors
 from runyard_common.broker.application import application
 from runyard_common.broker.doorbell import Doorbell
+from runyard_common.commit_hooks import Aftermath, Bell
 from runyard_common.costly import CostlyWork
-from runyard_common.domain.caps import Caps
-from runyard_common.domain.errors import ConfigurationError, Unavailable
+from runyard_common.database.engine import Database
+from runyard_common.database.group_commit import Batch, GroupCommit
+from runyard_common.database.transaction import Happened, Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.services import identity
-from runyard_common.services.aftermath import Aftermath, Bell
-from runyard_common.services.runs import RunRules
+from runyard_common.identity.queries import identity as identity_store
+from runyard_common.identity.queries import logins
+from runyard_common.identity.rules.caps import Caps
+from runyard_common.identity.service import identity
+from runyard_common.runs.queries import outbox
+from runyard_common.runs.service.runs import RunRules
 from runyard_common.settings import Settings
-from runyard_common.store import identity as identity_store
-from runyard_common.store import logins, outbox
-from runyard_common.store.database import Database
-from runyard_common.store.group_commit import Batch, GroupCommit
-from runyard_common.store.transaction import Happened, Store, Tx
 from runyard_common.stream import Follower, Live
+from runyard_common.values.errors import ConfigurationError, Unavailable
 
 log = structlog.get_logger()
 

@@ -15,18 +15,18 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from runyard_api import idempotency, metrics
-from runyard_api.call import Call, reply
 from runyard_api.facts import Facts, facts
+from runyard_api.http.call import Call, reply
 from runyard_api.waiting import until
-from runyard_common.domain.errors import InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import Cause, Status
-from runyard_common.domain.payloads import when
-from runyard_common.domain.run_request import RunRequest
-from runyard_common.domain.tasks import Task
-from runyard_common.services import runs
-from runyard_common.services.agents import AgentRecord
-from runyard_common.services.runs import Caller, Submitted
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.runs.rules.lifecycle import Cause, Status
+from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service import runs
+from runyard_common.runs.service.runs import Caller, Submitted
+from runyard_common.values.errors import InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
+from runyard_common.values.ids import uuid7
+from runyard_common.webhooks.rules.payloads import when
 
 T = TypeVar("T")
 _MONEY: Final = frozenset({"balance_exhausted", "budget_exhausted", "quota_exceeded"})

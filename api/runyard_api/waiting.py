@@ -9,7 +9,7 @@ from typing import Final
 from runyard_api import metrics
 from runyard_api.facts import Facts, facts
 from runyard_api.state import State
-from runyard_common.domain.lifecycle import Event
+from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Events
 
 #: How often a waiter looks even though it heard nothing, in seconds: a lost message costs no more.

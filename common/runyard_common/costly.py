@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final, ParamSpec, TypeVar
 
-from runyard_common.domain.pacing import STORED, Pace
+from runyard_common.values.pacing import STORED, Pace
 
 P = ParamSpec("P")
 R = TypeVar("R")

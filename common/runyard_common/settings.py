@@ -14,11 +14,11 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runyard_common.domain import addresses, bounds, broker_urls, networks
-from runyard_common.domain.caps import CAPS
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.domain.retention import AUDIT_DAYS
-from runyard_common.domain.single_sign_on import SignOnRules
+from runyard_common.identity.rules.caps import CAPS
+from runyard_common.identity.rules.retention import AUDIT_DAYS
+from runyard_common.identity.rules.single_sign_on import SignOnRules
+from runyard_common.values import addresses, bounds, broker_urls, networks
+from runyard_common.values.errors import ConfigurationError
 
 PREFIX = "RUNYARD_"
 #: Variables of commands and clients, which no process of a server reads.

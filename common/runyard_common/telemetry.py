@@ -8,7 +8,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from runyard_common.domain.addresses import masked
+from runyard_common.values.addresses import masked
 
 
 class TolerantStream:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from runyard_common.domain.roles import Role
+from runyard_common.identity.rules.roles import Role
 
 DEFAULT: str = "default"
 Org = Annotated[

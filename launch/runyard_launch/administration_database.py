@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from runyard_common.domain import emails
-from runyard_common.domain.actors import OPERATOR
-from runyard_common.domain.roles import Role
-from runyard_common.services import identity as service
-from runyard_common.services import members as member_service
-from runyard_common.services.identity import KeyRequest
-from runyard_common.services.members import By
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity, members
+from runyard_common.identity.rules import emails
+from runyard_common.identity.rules.actors import OPERATOR
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity as service
+from runyard_common.identity.service import members as member_service
+from runyard_common.identity.service.identity import KeyRequest
+from runyard_common.identity.service.members import By
 from runyard_common.settings import Settings
-from runyard_common.store import identity, members
-from runyard_common.store.transaction import Store
 from runyard_launch.administration import Row, instant
 
 _KEY_FIELDS = ("id", "name", "prefix", "role", "created_by")

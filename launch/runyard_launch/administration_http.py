@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runyard import Client
-from runyard_common.domain.roles import Role
+from runyard_common.identity.rules.roles import Role
 from runyard_launch.administration import DEFAULT, Row, instant
 from runyard_launch.problems import CommandFailed
 from runyard_launch.remote import ask

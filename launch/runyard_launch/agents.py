@@ -75,7 +75,7 @@ def _of_server(url: str, key_file: Path | None) -> bool:
 @contextmanager
 def _local() -> Iterator[Any]:
     """The functions that read agents' code, which is the workers' part: by name, as the launcher imports none of it."""
-    from runyard_common.domain.errors import RunyardError
+    from runyard_common.values.errors import RunyardError
 
     try:
         yield import_module("runyard_workers.cli")

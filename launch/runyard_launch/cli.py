@@ -143,7 +143,7 @@ def migrate(context: typer.Context) -> None:
     `down` takes migrations back to a revision; `down base --yes` drops every table. `check` compares the tables
     with the code.
     """
-    _become("runyard_common.store.migrate", context.args)
+    _become("runyard_common.database.migrate", context.args)
 
 
 @app.command()

@@ -16,18 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from runyard_common.agents.service.model_choice import LOCAL, check_name
+from runyard_common.agents.service.model_choice import check as check_model
 from runyard_common.broker.application import application, write
-from runyard_common.domain.addresses import masked
-from runyard_common.domain.errors import InvalidRequest, RunyardError
-from runyard_common.domain.outages import diagnose
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
 from runyard_common.files import FileStore
-from runyard_common.services import queues
-from runyard_common.services.model_choice import LOCAL, check_name
-from runyard_common.services.model_choice import check as check_model
-from runyard_common.services.start_checks import problems
+from runyard_common.runs.service import queues
 from runyard_common.settings import Settings
-from runyard_common.store import migrate
-from runyard_common.store.database import Database
+from runyard_common.start_checks import problems
+from runyard_common.values.addresses import masked
+from runyard_common.values.errors import InvalidRequest, RunyardError
+from runyard_common.values.outages import diagnose
 from runyard_launch import exposure, listed_models, preflight
 from runyard_launch.listing import tell
 from runyard_launch.problems import StartProblem

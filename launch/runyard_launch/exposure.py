@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from runyard.loopback import is_loopback
-from runyard_common.services.identity import ADMIN_KEY, JWT_SECRET, SECRET_KEY
-from runyard_common.services.model_choice import LOCAL
+from runyard_common.agents.service.model_choice import LOCAL
+from runyard_common.identity.service.identity import ADMIN_KEY, JWT_SECRET, SECRET_KEY
 from runyard_common.settings import Settings
 
 _OTHERS: Final = 0o077

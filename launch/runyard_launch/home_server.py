@@ -44,7 +44,7 @@ class HomeServer:
         """
         import httpx2
 
-        from runyard_common.domain import server_proof
+        from runyard_common.identity.rules import server_proof
 
         challenge = secrets.token_hex(16)
         try:
@@ -74,7 +74,7 @@ class HomeServer:
             )
 
     def _proof_key(self) -> str | None:
-        from runyard_common.domain import server_proof
+        from runyard_common.identity.rules import server_proof
 
         try:
             return (self.home / server_proof.KEY_FILE).read_text().strip()
@@ -107,7 +107,7 @@ def write_address(home: Path, url: str) -> None:
 
 def sign_in_link(home: Path, url: str) -> str:
     """A link to the console at `url` that signs in once, within ten minutes, on this machine. `CommandFailed`."""
-    from runyard_common.services import sign_in_links
+    from runyard_common.identity.service import sign_in_links
 
     try:
         token = sign_in_links.make(home, time.time())

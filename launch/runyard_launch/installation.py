@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from runyard_common.domain.caps import Caps
-from runyard_common.domain.errors import RunyardError
-from runyard_common.services import identity as service
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.caps import Caps
+from runyard_common.identity.service import identity as service
 from runyard_common.settings import Settings
-from runyard_common.store import identity
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
+from runyard_common.values.errors import RunyardError
 from runyard_launch.preflight import read_settings
 from runyard_launch.problems import CommandFailed
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from runyard_common.domain.roles import Role
+from runyard_common.identity.rules.roles import Role
 from runyard_launch.administration import DEFAULT, Org, administered
 from runyard_launch.listing import AsJson, done, tell
 from runyard_launch.remote import KeyFile, Url
@@ -80,7 +80,7 @@ def renew_admin(
     as_json: AsJson = False,
 ) -> None:
     """Make a new admin key, in admin.key of the home; the earlier ones made like it are revoked."""
-    from runyard_common.services.identity import ADMIN_KEY
+    from runyard_common.identity.service.identity import ADMIN_KEY
     from runyard_launch.administration_database import DatabaseAdministration
     from runyard_launch.installation import opened, organisation
 

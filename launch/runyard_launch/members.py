@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from runyard_common.domain.roles import Role
+from runyard_common.identity.rules.roles import Role
 from runyard_launch.administration import DEFAULT, Org, administered
 from runyard_launch.listing import AsJson, done, tell
 from runyard_launch.problems import CommandFailed
@@ -57,10 +57,10 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")], as_json: 
     It opens nothing until the person has changed it at their next sign-in. For the server's own machine.
     """
     password = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
-    from runyard_common.domain import passwords
-    from runyard_common.domain.actors import OPERATOR
-    from runyard_common.services import logins
-    from runyard_common.store import members
+    from runyard_common.identity.queries import members
+    from runyard_common.identity.rules import passwords
+    from runyard_common.identity.rules.actors import OPERATOR
+    from runyard_common.identity.service import logins
     from runyard_launch.installation import opened
 
     with opened() as (store, _):
@@ -83,8 +83,8 @@ def reset_second_factor(
 
     For the server's own machine.
     """
-    from runyard_common.domain.actors import OPERATOR
-    from runyard_common.services import second_factors
+    from runyard_common.identity.rules.actors import OPERATOR
+    from runyard_common.identity.service import second_factors
     from runyard_launch.installation import opened
 
     with opened() as (store, _):
@@ -99,8 +99,8 @@ def reset_second_factor(
 
 def _person(store: Any, email: str) -> dict[str, Any]:
     """The account of this address; `CommandFailed` where there is none."""
-    from runyard_common.domain import emails
-    from runyard_common.store import members
+    from runyard_common.identity.queries import members
+    from runyard_common.identity.rules import emails
 
     with store.read() as conn:
         found = members.person_by_email(conn, emails.normalised(email))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx2
 import orjson
 
-from runyard_common.services.model_choice import LOCAL
+from runyard_common.agents.service.model_choice import LOCAL
 from runyard_common.settings import Settings
 from runyard_launch import listed_models
 from runyard_launch.localmodel import engine, scripted

@@ -56,7 +56,7 @@ class Plan:
             (self.home.path / name).unlink(missing_ok=True)
 
     def _migrations(self) -> Spec:
-        return replace(self._module("migrate", "runyard_common.store.migrate"), once=True)
+        return replace(self._module("migrate", "runyard_common.database.migrate"), once=True)
 
     def _api(self) -> Spec:
         spec = self._module("api", "runyard_api")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 
-from runyard_common.domain.addresses import masked
-from runyard_common.domain.errors import ConfigurationError
 from runyard_common.settings import Settings, load
+from runyard_common.values.addresses import masked
+from runyard_common.values.errors import ConfigurationError
 from runyard_launch.ports import free_port, listening_socket
 from runyard_launch.problems import SettingsProblem, StartProblem
 
@@ -24,9 +24,7 @@ def read_settings() -> Settings:
 
 def check_start(settings: Settings) -> None:
     """`SettingsProblem` for settings with which one of the processes would not start."""
-    from runyard_common.services.start_checks import (
-        problems,  # imports Celery, which most commands do not need
-    )
+    from runyard_common.start_checks import problems  # imports Celery, which most commands do not need
 
     for problem in problems(settings):
         raise SettingsProblem(problem.message)
@@ -64,7 +62,7 @@ def _port_problem(host: str, port: int, error: OSError) -> str:
 
 def check_database(settings: Settings) -> None:
     """`StartProblem` if the database does not answer."""
-    from runyard_common.store.start_checks import check_database
+    from runyard_common.database.start_checks import check_database
 
     try:
         check_database(settings)
@@ -74,7 +72,7 @@ def check_database(settings: Settings) -> None:
         return
     import psycopg
 
-    from runyard_common.store.postgres import libpq_url
+    from runyard_common.database.postgres import libpq_url
 
     try:
         psycopg.connect(libpq_url(settings.database), connect_timeout=_CONNECT_SECONDS).close()

@@ -13,7 +13,7 @@ from rich.json import JSON
 
 from runyard import Client
 from runyard.client_results import ClientError, Refused, Run
-from runyard_common.services.model_choice import LOCAL
+from runyard_common.agents.service.model_choice import LOCAL
 from runyard_launch.telling import Teller
 
 AGENT = "@demo/support_triage"

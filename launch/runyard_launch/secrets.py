@@ -30,9 +30,9 @@ def reseal(as_json: AsJson = False) -> None:
     The installation works on meanwhile, if all its processes know both keys. Not 0 when there is a secret that
     no key opens.
     """
-    from runyard_common.domain.sealing import Sealer
-    from runyard_common.services.identity import secret_key
-    from runyard_common.services.resealing import reseal as seal_anew
+    from runyard_common.credentials.rules.sealing import Sealer
+    from runyard_common.credentials.service.resealing import reseal as seal_anew
+    from runyard_common.identity.service.identity import secret_key
     from runyard_launch.installation import opened
 
     with opened() as (store, settings):

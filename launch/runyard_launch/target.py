@@ -2,7 +2,7 @@
 
 The first of these that is given: `--url`, RUNYARD_URL, `--profile` or RUNYARD_PROFILE, the profile in use
 (`runyard login`), the server of this machine's home. The admin key of the home goes only to a server that proves
-that it is this home's (see `runyard_common.domain.server_proof`).
+that it is this home's (see `runyard_common.identity.rules.server_proof`).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from runyard.client_results import Event
-from runyard_common.domain.lifecycle import Event as Change
-from runyard_common.domain.lifecycle import Status
+from runyard_common.runs.rules.lifecycle import Event as Change
+from runyard_common.runs.rules.lifecycle import Status
 
 _STATUSES = frozenset(Status)
 _CHANGES = frozenset(Change)  # told by the status they lead to, and why

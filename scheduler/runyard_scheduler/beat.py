@@ -16,9 +16,9 @@ import structlog
 from billiard.process import current_process
 from celery.beat import Scheduler
 
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.services.start_checks import settings_for
-from runyard_common.store.start_checks import Process
+from runyard_common.database.start_checks import Process
+from runyard_common.start_checks import settings_for
+from runyard_common.values.errors import ConfigurationError
 from runyard_scheduler.loop import Loop
 from runyard_scheduler.runtime import Runtime
 

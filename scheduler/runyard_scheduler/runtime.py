@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from runyard_common.broker.application import application
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.domain.caps import Caps
-from runyard_common.domain.sealing import Sealer
+from runyard_common.commit_hooks import Aftermath
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.engine import Database, Durability
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore
-from runyard_common.services import identity
-from runyard_common.services.aftermath import Aftermath
-from runyard_common.services.runs import RunRules
+from runyard_common.identity.rules.caps import Caps
+from runyard_common.identity.service import identity
+from runyard_common.runs.queries import outbox
+from runyard_common.runs.service.runs import RunRules
 from runyard_common.settings import Settings
-from runyard_common.store import outbox
-from runyard_common.store.database import Database, Durability
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store
 from runyard_common.stream import Live
 from runyard_scheduler.duties import Admit, Deliver, Duty, Expire, Fire, Prune, Relay, Rescue, Sweep
 

@@ -25,22 +25,22 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
 from runyard.tools import tool
-from runyard_common.domain.errors import RunyardError
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.sealing import Sealer, new_key
+from runyard_common.commit_hooks import Aftermath
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.engine import Database
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore
-from runyard_common.services import claims
-from runyard_common.services.aftermath import Aftermath
+from runyard_common.runs.queries import workers
+from runyard_common.runs.service import claims
 from runyard_common.settings import Settings
-from runyard_common.store import workers
-from runyard_common.store.database import Database
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store
+from runyard_common.values.errors import RunyardError
+from runyard_common.values.ids import uuid7
 from runyard_workers.agent.loop.models import Chosen
 from runyard_workers.agent.runner import DeclaredRunner
-from runyard_workers.executor import execute
+from runyard_workers.attempts.executor import execute
+from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.preparation import Preparation
 from tests.workshop import Ears
 
 TURNS = 10

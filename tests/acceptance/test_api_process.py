@@ -33,7 +33,7 @@ def start(home: Path, port: int, **settings: str) -> subprocess.Popen[bytes]:
 def migrate(home: Path) -> None:
     env = os.environ | {"RUNYARD_HOME": str(home)}
     subprocess.run(
-        [sys.executable, "-m", "runyard_common.store.migrate"], env=env, cwd=ROOT, check=True, timeout=60
+        [sys.executable, "-m", "runyard_common.database.migrate"], env=env, cwd=ROOT, check=True, timeout=60
     )
 
 

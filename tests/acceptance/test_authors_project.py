@@ -132,7 +132,7 @@ def test_the_wheel_has_no_other_names_than_runyards(python: Path) -> None:
 
 def test_from_an_editable_install_it_is_the_same(project: Path, env: dict[str, str]) -> None:
     code = (
-        "from runyard_workers.catalogue import load_each; import os; "
+        "from runyard_workers.agent_code.catalogue import load_each; import os; "
         "found = load_each(os.environ['RUNYARD_AGENTS'].split(',')); "
         "print(sorted(d.fn.__module__ for d in found.definitions.values()), found.broken)"
     )

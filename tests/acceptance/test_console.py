@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
-from runyard_common.services import sign_in_links
+from runyard_common.identity.service import sign_in_links
 from tests.stack import Stack
 from tests.waiting import wait_until
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from runyard.tools import tool
-from runyard_common.domain import schemas
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.manifests import parse
-from runyard_common.services import agents
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.schemas import checks
 from tests.declared import Desk, desk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local_model, pytest.mark.timeout(300)]
@@ -69,7 +69,7 @@ async def test_support_triage_completes_with_an_output_that_fits_its_schema(offi
     task = await office.shop.ended(task_id, seconds=240)
     assert task.status is Status.COMPLETED, task.error
     schema = document["output"]["schema"]  # type: ignore[index]
-    assert schemas.violations(task.output, schema) == []
+    assert checks.violations(task.output, schema) == []
     assert set(task.output) == {"category", "nextStep", "summary"}
     assert task.usage is not None
     assert task.usage["input_tokens"] > 0

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runyard_common.domain.errors import ConfigurationError
+from runyard_common.database.engine import Database
 from runyard_common.settings import Settings
-from runyard_common.store.database import Database
+from runyard_common.values.errors import ConfigurationError
 from tests.servers import PgBouncer, ServerMissing
 from tests.stack import ROOT, Stack
 from tests.waiting import wait_until
@@ -98,7 +98,7 @@ def test_without_the_setting_the_error_names_it(pooler: PgBouncer, home: Path) -
     db.close()
     env = os.environ | {"RUNYARD_HOME": str(home), "RUNYARD_DATABASE_URL": pooler.url}
     ended = subprocess.run(
-        [sys.executable, "-m", "runyard_common.store.migrate"],
+        [sys.executable, "-m", "runyard_common.database.migrate"],
         env=env, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert ended.returncode == 2

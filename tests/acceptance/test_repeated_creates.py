@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import func, select
 
 from runyard_api.fronts import operations
+from runyard_common.database.engine import Database, metadata
 from runyard_common.settings import Settings
-from runyard_common.store.database import Database, metadata
 from tests import stack as stacks
 from tests.stack import Stack
 

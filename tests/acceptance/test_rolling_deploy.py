@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from runyard_common.domain.suspicion import Suspicion
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.settings import Settings
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
 from runyard_launch import process
 from tests.stack import Stack
 

@@ -86,7 +86,7 @@ def test_without_examples_a_demo_is_refused_in_a_sentence(installed: Path, tmp_p
 
 
 def test_a_document_that_is_not_there_is_not_called_out_of_step(installed: Path) -> None:
-    checked = _python(installed, "-m", "runyard_api.openapi", "--check")
+    checked = _python(installed, "-m", "runyard_api.documents.openapi", "--check")
     assert checked.returncode == 2
     assert "out of step" not in checked.stderr
     assert "checkout" in checked.stderr

@@ -27,9 +27,9 @@ import pytest
 from pydantic_ai import Agent
 
 from runyard.tools import tool
-from runyard_common.domain.lifecycle import Status
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.settings import Settings
-from runyard_common.store import tasks
 from runyard_workers.agent.loop.models import ProviderModels
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, say

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from runyard import Context
-from runyard_common.domain.ids import uuid7
-from runyard_common.services import claims, submissions
-from runyard_common.store import workers
+from runyard_common.runs.queries import workers
+from runyard_common.runs.service import claims, submissions
+from runyard_common.values.ids import uuid7
 from tests.workshop import Workshop
 
 BATCH = 50

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from runyard import Context
-from runyard_common.domain.lifecycle import Event
-from runyard_common.domain.tasks import Fence
-from runyard_common.services import submissions
-from runyard_common.store.transitions import Change, move
+from runyard_common.runs.queries.transitions import Change, move
+from runyard_common.runs.rules.lifecycle import Event
+from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.service import submissions
 from tests.workshop import Workshop
 
 FLOOD, QUIET = "org-flood", "org-quiet"

@@ -16,15 +16,17 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.specs import Accepted, RunSpec
-from runyard_common.services import agents, attempts, claims, queues, submissions
-from runyard_common.store import migrate, tasks, workers
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import Task, TaskEvent
-from runyard_common.store.transaction import Store
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.specs import Accepted, RunSpec
+from runyard_common.runs.service import attempts, claims, queues, submissions
+from runyard_common.tables.query import Task, TaskEvent
+from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Admit, Expire, Rescue
 from tests.benchmarks.bench_schedules import databases
 

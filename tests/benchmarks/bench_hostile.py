@@ -24,12 +24,12 @@ from typing import Any
 
 import httpx2
 
-from runyard_common.domain.roles import Role
-from runyard_common.services import identity as keys
-from runyard_common.services.identity import KeyRequest
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity as keys
+from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.settings import Settings
-from runyard_common.store import identity
-from runyard_common.store.transaction import Store
 from tests import databases
 from tests.benchmarks.hostile_load import INPUTS
 from tests.fakes import floods

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from runyard import Context
-from runyard_common.services import claims, submissions
-from runyard_common.store.database import Durability
+from runyard_common.database.engine import Durability
+from runyard_common.runs.service import claims, submissions
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.watchdog import Watchdog
 from tests.servers import Postgres, fresh_database

@@ -13,15 +13,17 @@ from typing import Any, Final
 
 from sqlalchemy import insert, select
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.retention import DAY_S
-from runyard_common.domain.specs import RunSpec
+from runyard_common.agents.service import agents
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
 from runyard_common.files import FileStore
-from runyard_common.services import agents, submissions
-from runyard_common.services.claims import Claim, claim
-from runyard_common.store import migrate, workers
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import Task, TaskEvent
+from runyard_common.identity.rules.retention import DAY_S
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.service import submissions
+from runyard_common.runs.service.claims import Claim, claim
+from runyard_common.tables.query import Task, TaskEvent
+from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Prune
 from tests.benchmarks.bench_schedules import databases
 from tests.clockwork import Clockwork

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.store import migrate
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import Schedule
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.tables.query import Schedule
+from runyard_common.values.ids import uuid7
 from tests.clockwork import Clockwork
 from tests.servers import Postgres, fresh_database
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from runyard_common.domain import schemas
+from runyard_common.schemas import checks
 
 pytestmark = pytest.mark.benchmark
 _LINE = {
@@ -85,15 +85,15 @@ def _ratios() -> dict[str, tuple[float, float]]:
 
     return {
         "a value that fits": (
-            microseconds(lambda: schemas.violations(VALUE, SCHEMA)),
+            microseconds(lambda: checks.violations(VALUE, SCHEMA)),
             microseconds(lambda: list(before.iter_errors(VALUE)), 50),
         ),
         "a value with four faults": (
-            microseconds(lambda: schemas.violations(WRONG, SCHEMA), 50),
+            microseconds(lambda: checks.violations(WRONG, SCHEMA), 50),
             microseconds(lambda: list(before.iter_errors(WRONG)), 50),
         ),
         "a schema read the first time": (
-            microseconds(lambda: schemas.check_schema(fresh()), 20),
+            microseconds(lambda: checks.check_schema(fresh()), 20),
             microseconds(read_before, 5),
         ),
     }

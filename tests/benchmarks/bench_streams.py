@@ -19,19 +19,20 @@ from typing import Any
 
 from sqlalchemy import select
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.specs import RunSpec
-from runyard_common.services import agents, submissions
-from runyard_common.services.aftermath import Aftermath
-from runyard_common.services.attempts import Finish, finish
-from runyard_common.services.claims import Batch, Claim, claim
-from runyard_common.services.steps import Emit, emit
-from runyard_common.store import workers
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import Organisation, Task
-from runyard_common.store.transaction import Store
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.commit_hooks import Aftermath
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.service import submissions
+from runyard_common.runs.service.attempts import Finish, finish
+from runyard_common.runs.service.claims import Batch, Claim, claim
+from runyard_common.runs.service.steps import Emit, emit
 from runyard_common.stream import Live
+from runyard_common.tables.query import Organisation, Task
+from runyard_common.values.ids import uuid7
 from tests.benchmarks.stream_load import Seen
 from tests.delivering import percentile
 from tests.hall import LiveEars

@@ -20,7 +20,7 @@ import redis
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from runyard_common.store.database import Database
+from runyard_common.database.engine import Database
 from tests.chaos.clocks import Clocks
 from tests.chaos.installation import Installation, resume
 from tests.chaos.ledger import ENTER

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from runyard_common.domain.tasks import Task
-from runyard_common.store import events, tasks
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import Delivery, Worker
-from runyard_common.store.tables.query import Task as TaskRow
+from runyard_common.database.engine import Database
+from runyard_common.runs.queries import events, tasks
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.tables.query import Delivery, Worker
+from runyard_common.tables.query import Task as TaskRow
 from tests.chaos.ledger import Ledger, Lived
 from tests.chaos.orders import Order
 from tests.fakes.receiver import Received

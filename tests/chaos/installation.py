@@ -18,8 +18,8 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from runyard_common.database.engine import Database
 from runyard_common.settings import Settings
-from runyard_common.store.database import Database
 from tests.chaos.clocks import Clocks
 from tests.chaos.disk import SmallDisk
 from tests.chaos.evidence import Exit

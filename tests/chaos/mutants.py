@@ -65,7 +65,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a worker that owns a run no more can write nothing",
         (
             Edit(
-                "common/runyard_common/store/transitions.py",
+                "common/runyard_common/runs/queries/transitions.py",
                 "        and (head.attempt, head.claim_token) == tuple(fence)\n",
                 "        and fence is not None\n",
             ),
@@ -77,7 +77,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a claim that the database forgot is another claim than the next of that number",
         (
             Edit(
-                "common/runyard_common/store/transitions.py",
+                "common/runyard_common/runs/queries/transitions.py",
                 "        and (head.attempt, head.claim_token) == tuple(fence)\n",
                 "        and head.attempt == fence.attempt\n",
             ),
@@ -89,7 +89,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "a finished step is not executed again",
         (
             Edit(
-                "workers/runyard_workers/replay.py",
+                "workers/runyard_workers/attempts/replay.py",
                 "        self.replayed += 1\n        return entry\n",
                 "        self.replayed += 1\n        return None\n",
             ),
@@ -101,7 +101,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "no more runs hold a slot than their limit allows",
         (
             Edit(
-                "common/runyard_common/services/admissions.py",
+                "common/runyard_common/runs/service/admissions.py",
                 "        full = decide(its, loads, queue_jump=True).full\n",
                 "        full = None\n",
             ),

@@ -19,22 +19,24 @@ from typing import Any
 
 from sqlalchemy import select
 
-from runyard_common.domain.jitter import Jitter
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.run_request import RunRequest
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.domain.stored_schedule import StoredSchedule
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.model_choice import ModelChoice
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
 from runyard_common.outbound import OutboundPolicy
-from runyard_common.services import agents, schedules
-from runyard_common.services.model_choice import ModelChoice
-from runyard_common.services.runs import Caller, RunRules
-from runyard_common.services.scheduling import Wanted
+from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.service.runs import Caller, RunRules
+from runyard_common.schedules.queries.schedules import due_ids
+from runyard_common.schedules.rules.jitter import Jitter
+from runyard_common.schedules.rules.stored_schedule import StoredSchedule
+from runyard_common.schedules.service import schedules
+from runyard_common.schedules.service.scheduling import Wanted
 from runyard_common.settings import Settings
-from runyard_common.store import identity, migrate
-from runyard_common.store.database import Database
-from runyard_common.store.schedules import due_ids
-from runyard_common.store.tables.query import Fire, Task
-from runyard_common.store.transaction import Store
+from runyard_common.tables.query import Fire, Task
 from tests.servers import Postgres, fresh_database
 from tests.stack import Stack
 from tests.waiting import wait_until

@@ -14,12 +14,12 @@ import httpx2
 import jwt
 from sqlalchemy import text
 
-from runyard_common.domain.roles import Role
-from runyard_common.services import identity as keys
-from runyard_common.services.identity import KeyRequest
-from runyard_common.store import identity
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity as keys
+from runyard_common.identity.service.identity import KeyRequest
 from tests.fakes.model_server import ModelServer
 from tests.stack import Stack, free_port
 from tests.waiting import wait_until

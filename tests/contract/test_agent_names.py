@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_api.openapi import _SHAPES
+from runyard_api.documents.openapi import _SHAPES
 from tests.contract.appstrate import caller, ended, problem, publish, start
 from tests.contract.live import Live
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runyard_common.domain.ids import is_uuid
+from runyard_common.values.ids import is_uuid
 from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run, streaming
 from tests.contract.live import Live

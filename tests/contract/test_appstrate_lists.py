@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_common.domain.roles import Role
+from runyard_common.identity.rules.roles import Role
 from tests.contract.appstrate import fresh, made, problem, publish, run_id
 from tests.hall import Api
 from tests.people import key, organisation, person, sign_in

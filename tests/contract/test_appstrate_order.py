@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_common.domain.roles import Role
+from runyard_common.identity.rules.roles import Role
 from tests.contract.appstrate import REQUEST_ID, problem, publish, run_id, start
 from tests.hall import Api
 from tests.people import key, organisation, person, sign_in

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_api.dialects.appstrate import repeats
+from runyard_api.surfaces.appstrate import repeats
 from tests.contract.appstrate import fresh, made, problem, publish, start
 from tests.hall import Api
 from tests.people import key, organisation

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runyard_api.dialects.appstrate.front import APPSTRATE
 from runyard_api.fronts import operations
+from runyard_api.surfaces.appstrate.front import APPSTRATE
 from tests.contract.appstrate import caller, fresh, made, problem, run_id
 from tests.contract.live import Live
 

@@ -10,11 +10,11 @@ import httpx2
 import pytest
 
 from runyard_api import sse
-from runyard_api.dialects.appstrate import realtime
-from runyard_api.dialects.appstrate.realtime import LARGEST_DATA, LONGEST_MESSAGE, PING_AFTER, log_json
-from runyard_api.dialects.appstrate.runs import task_of
-from runyard_common.domain.roles import Role
-from runyard_common.services import bulk
+from runyard_api.surfaces.appstrate import realtime
+from runyard_api.surfaces.appstrate.realtime import LARGEST_DATA, LONGEST_MESSAGE, PING_AFTER, log_json
+from runyard_api.surfaces.appstrate.runs import task_of
+from runyard_common.identity.rules.roles import Role
+from runyard_common.runs.service import bulk
 from tests.contract.appstrate import problem, publish, run_id
 from tests.contract.test_appstrate_runs import stream
 from tests.hall import Api
@@ -83,7 +83,7 @@ def test_what_happens_between_the_snapshot_and_listening_is_told(
         await call.state.write(bulk.stop, call.org_id, task.id, "Cancelled by user", "system")
         return task
 
-    monkeypatch.setattr("runyard_api.dialects.appstrate.realtime.task_of", read_then_cancelled)
+    monkeypatch.setattr("runyard_api.surfaces.appstrate.realtime.task_of", read_then_cancelled)
     with stream(client, f"/api/realtime/runs/{id_}") as seen:
         told = [next(seen) for _ in range(3)]
     assert [name for name, _ in told] == ["ping", "run_update", "run_update"]

@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_common.domain.manifests import parse
-from runyard_common.services import agents
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
 from tests.contract.appstrate import fresh, made, problem, run_id
 from tests.hall import Api
 from tests.people import key

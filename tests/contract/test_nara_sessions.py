@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from runyard_common.store import members
+from runyard_common.identity.queries import members
 from tests.contract.live import Live
 from tests.people import KEPT, PASSWORD
 

@@ -26,9 +26,9 @@ from schemathesis.generation.feedback import NO_FEEDBACK
 from schemathesis.pytest._test_builder import build_operation_test
 from schemathesis.schemas import BaseSchema
 
+from runyard_api.documents.openapi import document, path_of
 from runyard_api.fronts import operations
-from runyard_api.openapi import document, path_of
-from runyard_api.operations import Operation
+from runyard_api.http.operations import Operation
 from tests.contract.stock import stock
 from tests.hall import Api
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from runyard_api.documents.openapi import document, path_of
 from runyard_api.documents.values import AGENT_NAME, APPLICATION_ID, MANIFEST
 from runyard_api.fronts import operations
-from runyard_api.openapi import document, path_of
-from runyard_api.operations import Operation
+from runyard_api.http.operations import Operation
 from tests.contract.stock import stock
 from tests.hall import Api
 

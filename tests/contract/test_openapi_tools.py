@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runyard_api import openapi
+from runyard_api.documents import openapi
 from runyard_api.fronts import operations
 from tests.contract import fetched_tools
 

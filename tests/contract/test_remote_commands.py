@@ -17,8 +17,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from runyard import AsyncClient, Client
-from runyard_common.domain import server_proof
-from runyard_common.services import sign_in_links
+from runyard_common.identity.rules import server_proof
+from runyard_common.identity.service import sign_in_links
 from runyard_launch import home_server, profiles
 from runyard_launch.cli import app
 from tests.contract.live import Live

@@ -12,15 +12,15 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_api.operations import Operation
-from runyard_common.domain.credentials import SEALED
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.roles import Role
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.services import manifests
-from runyard_common.services.manifests import PublishRules
-from runyard_common.store import agents as store
-from runyard_workers import catalogue
+from runyard_api.http.operations import Operation
+from runyard_common.agents.queries import agents as store
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import manifests
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.credentials.rules.documents import SEALED
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.identity.rules.roles import Role
+from runyard_workers.agent_code import catalogue
 from tests import security
 from tests.hall import Api
 from tests.people import key, organisation

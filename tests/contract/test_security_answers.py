@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from runyard_api.operations import Operation
-from runyard_common.domain.roles import Role
+from runyard_api.http.operations import Operation
+from runyard_common.identity.rules.roles import Role
 from tests import security
 from tests.hall import Api
 from tests.people import person, sign_in

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_api.operations import Operation
-from runyard_common.domain.roles import Role
+from runyard_api.http.operations import Operation
+from runyard_common.identity.rules.roles import Role
 from tests import security
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from runyard_api import cookies
-from runyard_api.errors import LONGEST_HEAD
-from runyard_api.operations import Operation
-from runyard_api.rate_limits import RateLimits
-from runyard_api.sign_in_attempts import SignInAttempts
-from runyard_common.domain.roles import Role
+from runyard_api.access import cookies
+from runyard_api.access.rate_limits import RateLimits
+from runyard_api.access.sign_in_attempts import SignInAttempts
+from runyard_api.http.errors import LONGEST_HEAD
+from runyard_api.http.operations import Operation
+from runyard_common.identity.rules.roles import Role
 from tests import security
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem

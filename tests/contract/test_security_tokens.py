@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runyard_common.domain.roles import PERMISSIONS, Role
+from runyard_common.identity.rules.roles import PERMISSIONS, Role
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
 from tests.people import browser, key, organisation, person

@@ -16,7 +16,7 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runyard_common.domain.signing import (
+from runyard_common.webhooks.rules.signing import (
     SecretInvalid,
     SignatureInvalid,
     check_secret,

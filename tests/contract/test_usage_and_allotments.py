@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.store.tables.query import Lane, Turn
+from runyard_common.tables.query import Lane, Turn
+from runyard_common.values.ids import uuid7
 from tests.hall import Api
 from tests.people import key, organisation
 

@@ -11,14 +11,14 @@ import os
 import signal
 from dataclasses import replace
 
-from runyard_common.domain.breaker import BreakerPolicy
-from runyard_common.domain.delivery import NATIVE
-from runyard_common.domain.sealing import Sealer
+from runyard_common.commit_hooks import Aftermath
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.engine import Database
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
 from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
-from runyard_common.services.aftermath import Aftermath
-from runyard_common.store.database import Database
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store
+from runyard_common.webhooks.rules.breaker import BreakerPolicy
+from runyard_common.webhooks.rules.delivery import NATIVE
 from runyard_workers.webhooks import Deliverer, Keys
 from runyard_workers.webhooks.hosts import Hosts
 from tests.workshop import Ears

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runyard_api.published_keys import PublishedKeys
-from runyard_common.domain.errors import Unavailable
+from runyard_api.access.published_keys import PublishedKeys
 from runyard_common.outbound import GuardedClient, OutboundError, OutboundPolicy
+from runyard_common.values.errors import Unavailable
 from runyard_launch import listed_models
 from runyard_workers.agent.sql import Caps, QueryFailed, sqlite
 from runyard_workers.agent.wire import providers

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from runyard_common.broker.application import application, write
-from runyard_common.domain.outages import Outage, diagnose
 from runyard_common.settings import Settings
 from runyard_common.stream import Live
+from runyard_common.values.outages import Outage, diagnose
 from runyard_launch import doctor, ports, process
 from runyard_launch.doctor import Verdict
 from tests.waiting import wait_until

@@ -11,13 +11,14 @@ import httpx2
 import pytest
 from sqlalchemy import insert, select
 
-from runyard_common.domain.caps import CAPS, STORAGE
-from runyard_common.domain.ids import uuid7
-from runyard_common.services import answer_links, datastores
-from runyard_common.services.datastores import Upload
-from runyard_common.store import holdings
-from runyard_common.store.tables import people
-from runyard_common.store.tables.query import Organisation, Session
+from runyard_common.datastores.service import datastores
+from runyard_common.datastores.service.datastores import Upload
+from runyard_common.human_tasks.service import answer_links
+from runyard_common.identity.queries import holdings
+from runyard_common.identity.rules.caps import CAPS, STORAGE
+from runyard_common.sessions import tables
+from runyard_common.tables.query import Organisation, Session
+from runyard_common.values.ids import uuid7
 from tests.hall import Api
 from tests.people import key, organisation
 
@@ -149,7 +150,7 @@ def test_links_to_one_question_are_capped(api: Api, org_id: str) -> None:
         "state": "open", "created_at": 1.0,
     }  # fmt: skip
     with api.state.store.begin() as tx:
-        tx.conn.execute(insert(people.Question.__table__), question)  # type: ignore[attr-defined]
+        tx.conn.execute(insert(tables.Question.__table__), question)  # type: ignore[attr-defined]
         for _ in range(MOST):
             answer_links.create(tx, org_id, question["id"])
         with pytest.raises(Exception, match="3 links to a question already"):

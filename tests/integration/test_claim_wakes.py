@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from runyard import Context
-from runyard_common.domain.lifecycle import Status
-from runyard_common.services import submissions
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.service import submissions
 from runyard_workers.engine import LOOK_EVERY
 from tests.workshop import Workshop
 

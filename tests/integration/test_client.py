@@ -25,7 +25,7 @@ from runyard import (
     RunFailed,
     Unreachable,
 )
-from runyard_workers.catalogue import load
+from runyard_workers.agent_code.catalogue import load
 from tests.hall import Api, workers_of
 from tests.waiting import wait_until
 from tests.workshop import Workshop

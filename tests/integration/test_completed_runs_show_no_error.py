@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from runyard import AgentError, Context
-from runyard_common.store.tables.query import Delivery, Task
+from runyard_common.tables.query import Delivery, Task
 from tests.hall import Api, settled, workers_of
 from tests.workshop import Workshop
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from runyard_common.costly import CostlyWork
-from runyard_common.domain.json_text import LARGE, JsonText
-from runyard_common.domain.lifecycle import Status
-from runyard_common.services import claims
-from runyard_common.store import tasks, workers
-from runyard_common.store.transaction import Tx
-from runyard_workers import values
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.service import claims
+from runyard_common.values.json_text import LARGE, JsonText
+from runyard_workers.agent_code import values
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from runyard_common.domain.database_urls import DatabaseTls, tls_of
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.services import datastores
-from runyard_common.store.transaction import Tx
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.transaction import Tx
+from runyard_common.datastores.rules.database_urls import DatabaseTls, tls_of
+from runyard_common.datastores.service import datastores
+from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.sql import QueryFailed
 from tests.fakes.authority import Authority
 from tests.fakes.names import Names

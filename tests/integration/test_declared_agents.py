@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from runyard.tools import tool
-from runyard_common.domain.lifecycle import Status
-from runyard_common.store import sessions
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.sessions.queries import sessions
 from runyard_scheduler.duties import Admit
 from tests.declared import BOT, Desk, desk
 from tests.fakes.model_server import Reply, calls, fail, results_of, say, system_of, text_of
@@ -287,7 +287,7 @@ async def test_messages_sent_while_the_run_is_under_way_are_read_at_the_next_tur
     office.server.respond = respond
     spec = office.shop.spec(BOT, None, "Where is A1?")
     task_ids.append(spec.task_id)
-    from runyard_common.services import submissions
+    from runyard_common.runs.service import submissions
 
     await office.shop.writer.call(submissions.submit, spec)
     task = await office.shop.ended(spec.task_id)
@@ -307,7 +307,7 @@ async def test_a_message_that_comes_with_the_last_answer_is_answered_too(office:
         return say("Goodbye!")
 
     office.server.respond = respond
-    from runyard_common.services import submissions
+    from runyard_common.runs.service import submissions
 
     await office.shop.writer.call(submissions.submit, spec)
     task = await office.shop.ended(spec.task_id)

@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from runyard_common.domain.errors import Conflict, InvalidRequest, NotFound
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.sealing import Sealer
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.datastores.queries import datastores as store
+from runyard_common.datastores.service import datastores
+from runyard_common.datastores.service.datastores import Upload
 from runyard_common.files import FileStore
-from runyard_common.services import datastores
-from runyard_common.services.datastores import Upload
-from runyard_common.services.identity import secret_key
-from runyard_common.store import datastores as store
+from runyard_common.identity.service.identity import secret_key
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, tools_of
 from tests.unit.workers.agent import documents

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.lifecycle import Status
+from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Desk, desk
 from tests.fakes.mcp_servers import McpProcess, mcp_process
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from runyard.tools import tool
-from runyard_common.domain.lifecycle import Status
 from runyard_common.files import FileStore
+from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, fail, last_user, say, system_of, text_of, tools_of
 from tests.unit.workers.agent import documents
@@ -352,7 +352,7 @@ def _images(request: dict[str, Any]) -> list[str]:
 
 
 def _balance(tx: Any, org_id: str, micros: int) -> None:
-    from runyard_common.store import identity
+    from runyard_common.identity.queries import identity
 
     if identity.organisation(tx.conn, org_id) is None:
         identity.insert_organisation(tx, "test", org_id)

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.domain.sealing import Sealer
-from runyard_common.services import datastores
-from runyard_common.services.identity import secret_key
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.datastores.service import datastores
+from runyard_common.identity.service.identity import secret_key
+from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.sql import Caps
 from runyard_workers.agent.tools import datastores as tool
 from tests.declared import Desk, desk

@@ -13,10 +13,10 @@ from sqlalchemy import text
 
 from runyard import Context
 from runyard.authoring import registered
-from runyard_common.domain import output_schemas
-from runyard_common.domain.errors import ConfigurationError, InvalidRequest
-from runyard_common.domain.lifecycle import Status
-from runyard_workers import catalogue
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.schemas import outputs
+from runyard_common.values.errors import ConfigurationError, InvalidRequest
+from runyard_workers.agent_code import catalogue
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls
 
@@ -160,5 +160,5 @@ def test_an_output_that_no_model_can_be_given_is_refused_when_it_is_accepted(
     schema: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        output_schemas.from_output_config({"output_schema": schema})
+        outputs.from_output_config({"output_schema": schema})
     assert (refused.value.code, refused.value.field) == (code, "output_config.output_schema")

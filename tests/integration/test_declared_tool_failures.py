@@ -14,7 +14,7 @@ import pytest
 
 from runyard.errors import AgentError
 from runyard.tools import tool
-from runyard_common.domain.tasks import Task
+from runyard_common.runs.rules.tasks import Task
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say
 

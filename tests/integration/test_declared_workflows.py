@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.lifecycle import Status
+from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, fail, last_user, say, text_of
 

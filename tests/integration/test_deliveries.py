@@ -12,15 +12,17 @@ import standardwebhooks
 from sqlalchemy import event
 
 from runyard import AgentError, Context
-from runyard_common.domain.delivery_budget import PER_HOST, Kind
-from runyard_common.domain.errors import Conflict
+from runyard_common.human_tasks.service import answer_links
+from runyard_common.human_tasks.service.answer_links import LinkGone
+from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
-from runyard_common.services import answer_links, endpoints, redeliveries, stops
-from runyard_common.services.answer_links import LinkGone
-from runyard_common.services.answers import Decision
-from runyard_common.services.deliveries import Outgoing, Settled, settle
-from runyard_common.store import delivery_log
-from runyard_common.store.delivery_log import Filter
+from runyard_common.runs.service import stops
+from runyard_common.values.errors import Conflict
+from runyard_common.webhooks.queries import delivery_log
+from runyard_common.webhooks.queries.delivery_log import Filter
+from runyard_common.webhooks.rules.delivery_budget import PER_HOST, Kind
+from runyard_common.webhooks.service import endpoints, redeliveries
+from runyard_common.webhooks.service.deliveries import Outgoing, Settled, settle
 from runyard_scheduler.duties import Deliver
 from tests.delivery_shop import DeliveryShop
 from tests.fakes.receiver import Received, receiving

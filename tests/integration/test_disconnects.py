@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_common.services import runs
+from runyard_common.runs.service import runs
 from tests.hall import Api
 from tests.waiting import wait_until
 

@@ -11,8 +11,8 @@ import redis
 
 from runyard_common.broker.application import QueueNames, application
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.domain.ids import uuid7
 from runyard_common.settings import Settings
+from runyard_common.values.ids import uuid7
 from tests.fakes.redis_server import FakeRedis
 from tests.waiting import wait_until
 

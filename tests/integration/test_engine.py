@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from runyard import AgentError, BlockingContext, ChildFailed, Context, ProviderError, Rejected
-from runyard_common.domain.errors import Conflict, InvalidRequest
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.services import answers, expiries, stops
-from runyard_common.services.answers import Decision
-from runyard_common.store import workers
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.human_tasks.service import answers, expiries
+from runyard_common.human_tasks.service.answers import Decision
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.service import stops
+from runyard_common.values.errors import Conflict, InvalidRequest
 from runyard_scheduler.duties import Admit, Expire, Rescue
 from tests.workshop import Workshop
 

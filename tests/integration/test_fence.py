@@ -10,14 +10,16 @@ import pytest
 from sqlalchemy import update
 
 from runyard import BlockingContext, Context
-from runyard_common.domain.errors import StaleFence
-from runyard_common.domain.lifecycle import Cause, Event, Status
-from runyard_common.domain.tasks import Failure, Fence
-from runyard_common.services import attempts, claims, incoming, steps, turns
-from runyard_common.services.datastores import Indexed, store_passages
-from runyard_common.store import transitions, workers
-from runyard_common.store.tables.query import Task
-from runyard_common.store.transaction import Tx
+from runyard_common.database.transaction import Tx
+from runyard_common.datastores.service.datastores import Indexed, store_passages
+from runyard_common.runs.queries import transitions, workers
+from runyard_common.runs.rules.lifecycle import Cause, Event, Status
+from runyard_common.runs.rules.tasks import Failure, Fence
+from runyard_common.runs.service import attempts, claims, steps
+from runyard_common.sessions.service import incoming
+from runyard_common.tables.query import Task
+from runyard_common.usage.service import turns
+from runyard_common.values.errors import StaleFence
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio

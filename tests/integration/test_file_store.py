@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import pytest
 
-from runyard_common.domain.errors import ConfigurationError
 from runyard_common.files import FileDamaged, FileNotStored, FileStore, FileStoreUnavailable
+from runyard_common.values.errors import ConfigurationError
 
 KEY, SECRET = "runyard-test-key", "a/secret+with=signs"
 ABSENT = hashlib.sha256(b"never stored").hexdigest()

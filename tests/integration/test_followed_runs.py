@@ -14,8 +14,8 @@ from sqlalchemy import select, update
 
 from runyard import AgentError, Client, Context
 from runyard.client_results import Event
-from runyard_common.services import answers
-from runyard_common.store.tables.query import TaskEvent
+from runyard_common.human_tasks.service import answers
+from runyard_common.tables.query import TaskEvent
 from runyard_launch import runs
 from runyard_launch.telling import Teller
 from tests.hall import Api, settled, workers_of

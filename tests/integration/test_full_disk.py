@@ -21,8 +21,8 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from runyard_common.store import outages
-from runyard_common.store.database import Database
+from runyard_common.database import outages
+from runyard_common.database.engine import Database
 from runyard_common.telemetry import TolerantStream
 from tests.hall import Api
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from runyard_common.store import migrate
-from runyard_common.store.database import Database
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store, Tx
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store, Tx
 
 pytestmark = pytest.mark.anyio
 

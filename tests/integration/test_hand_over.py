@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import delete
 
 from runyard import BlockingContext, Context
-from runyard_common.domain.lifecycle import Status
-from runyard_common.services import answers, attempts
-from runyard_common.store import workers
-from runyard_common.store.tables.query import Worker
-from runyard_common.store.transaction import Tx
+from runyard_common.database.transaction import Tx
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.service import attempts
+from runyard_common.tables.query import Worker
 from runyard_scheduler.duties import Admit, Rescue
 from tests.workshop import Workshop
 
@@ -71,7 +72,7 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
 
 def _submit_beside(shop: Workshop, spec: Any) -> None:
     """As another process would: not through this one's group commit."""
-    from runyard_common.services import submissions
+    from runyard_common.runs.service import submissions
 
     shop.transact(lambda tx: submissions.submit(tx, [spec]))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runyard_api.hash_turns import FOR_PERSON, HashTurns
-from runyard_common.domain import passwords
-from runyard_common.domain.errors import TooManyRequests
-from runyard_common.domain.roles import Role
+from runyard_api.access.hash_turns import FOR_PERSON, HashTurns
+from runyard_common.identity.rules import passwords
+from runyard_common.identity.rules.roles import Role
+from runyard_common.values.errors import TooManyRequests
 from tests.hall import Api
 from tests.people import person
 

@@ -19,10 +19,10 @@ from sqlalchemy import text
 from runyard_api import idempotency as idempotency_api
 from runyard_api.fronts import operations
 from runyard_api.native.front import NATIVE
-from runyard_common.domain.ids import uuid7
-from runyard_common.services import idempotency as idempotency_service
-from runyard_common.services import runs
-from runyard_common.services.idempotency import KEPT, LEASE
+from runyard_common.identity.service import idempotency as idempotency_service
+from runyard_common.identity.service.idempotency import KEPT, LEASE
+from runyard_common.runs.service import runs
+from runyard_common.values.ids import uuid7
 from tests.hall import Api
 
 NAME = "@test/agent"

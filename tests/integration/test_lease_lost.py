@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from runyard import Context
-from runyard_common.domain.lifecycle import Status
-from runyard_common.store import workers
-from runyard_common.store.transaction import Tx
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.lifecycle import Status
 from tests.waiting import wait_until
 from tests.workshop import Workshop
 

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from runyard_api.fronts import operations
-from runyard_api.operations import Operation
-from runyard_common.domain import bounds
-from runyard_common.domain.bounds import BOUNDS, Bound
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.roles import Role
+from runyard_api.http.operations import Operation
+from runyard_common.identity.rules.roles import Role
+from runyard_common.values import bounds
+from runyard_common.values.bounds import BOUNDS, Bound
+from runyard_common.values.ids import uuid7
 from tests.hall import Api
 from tests.people import key, organisation, person, sign_in
 from tests.stocked import Stocked

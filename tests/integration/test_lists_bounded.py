@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from runyard_api.fronts import operations
-from runyard_api.operations import Operation
-from runyard_common.store import pages
+from runyard_api.http.operations import Operation
+from runyard_common.database import pages
 from tests.hall import Api
 from tests.large_rows import ROWS, fill
 from tests.stocked import Stocked

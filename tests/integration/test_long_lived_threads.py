@@ -15,14 +15,14 @@ import pytest
 
 from runyard_common.broker.application import application
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.outages import Outage
+from runyard_common.database.engine import Database
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store, Tx
 from runyard_common.settings import Settings
-from runyard_common.store.database import Database
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store, Tx
 from runyard_common.stream import GAP, Follower, Live, Tokens
 from runyard_common.stream.subscription import Subscription
+from runyard_common.values.ids import uuid7
+from runyard_common.values.outages import Outage
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -219,7 +219,7 @@ def test_the_doorbell_names_a_broker_that_is_away() -> None:
 
 
 def test_group_commit_goes_on_after_a_batch_that_answers_nonsense(tmp_path: Any) -> None:
-    from runyard_common.store import migrate
+    from runyard_common.database import migrate
 
     db = Database(f"sqlite:///{tmp_path / 'runyard.db'}")
     migrate.upgrade(db)

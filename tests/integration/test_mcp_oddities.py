@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from runyard_common.domain import agentbase_events
-from runyard_common.domain.tasks import Task
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.webhooks.rules import agentbase_events
 from runyard_workers.agent.loop import mcp
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of

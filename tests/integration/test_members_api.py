@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_api.auth import REMEMBERED
-from runyard_api.sign_in_attempts import SignInAttempts
-from runyard_common.domain.roles import Role
-from runyard_common.services.members import LIFETIME
+from runyard_api.access.auth import REMEMBERED
+from runyard_api.access.sign_in_attempts import SignInAttempts
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service.members import LIFETIME
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
 from tests.people import PASSWORD, browser, key, organisation, person

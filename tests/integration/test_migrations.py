@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.domain.sealing import Sealer
-from runyard_common.store import identity, migrate, sessions
-from runyard_common.store.database import Database
-from runyard_common.store.tables import metadata
-from runyard_common.store.transaction import Store
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
+from runyard_common.sessions.queries import sessions
+from runyard_common.tables import metadata
+from runyard_common.values.errors import ConfigurationError
 from tests.waiting import wait_until
 
 

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select, update
 
 from runyard import Context, authoring
-from runyard_common.domain.lifecycle import Status
-from runyard_common.services import queues
-from runyard_common.store import workers
-from runyard_common.store.tables.query import Task, TaskEvent
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.service import queues
+from runyard_common.tables.query import Task, TaskEvent
 from runyard_launch import doctor
 from tests.hall import Api, settled, workers_of
 from tests.waiting import wait_until

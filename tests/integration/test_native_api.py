@@ -11,14 +11,15 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.roles import Role
-from runyard_common.domain.schedule_error import ScheduleError
-from runyard_common.domain.schedule_lifetime import Lifetime
-from runyard_common.services import agents, identity
-from runyard_common.services.identity import KeyRequest
-from runyard_common.services.runs import unsealed
-from runyard_common.store import identity as identity_store
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.identity.queries import identity as identity_store
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity
+from runyard_common.identity.service.identity import KeyRequest
+from runyard_common.runs.service.runs import unsealed
+from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 from tests.hall import Api
 from tests.malformed import MALFORMED
 from tests.waiting import wait_until

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from runyard_api.fronts import operations
-from runyard_api.operations import Operation
+from runyard_api.http.operations import Operation
 from tests.hall import Api
 from tests.people import key, organisation
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
+from runyard_common.datastores.queries import datastores as store
 from runyard_common.outbound import GuardedClient, OutboundPolicy, UrlRefused, check_url
 from runyard_common.settings import Settings
-from runyard_common.store import datastores as store
 from runyard_workers.agent.sql import QueryFailed
 from tests.databases import opened
 from tests.fakes.names import Names

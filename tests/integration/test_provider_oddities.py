@@ -14,8 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from runyard.tools import tool
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.tasks import Task
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Task
 from runyard_scheduler.duties import Admit
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, fail, odd, raw, results_of, say

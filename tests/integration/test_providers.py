@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from runyard.tools import tool
-from runyard_common.domain.lifecycle import Status
 from runyard_common.files import FileStore
+from runyard_common.runs.rules.lifecycle import Status
 from runyard_scheduler.duties import Admit
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, fail, results_of, say, system_of, text_of, tools_of

@@ -10,20 +10,24 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, text
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import Event, Status
-from runyard_common.domain.retention import DAY_S
-from runyard_common.domain.roles import Role
-from runyard_common.domain.specs import CallbackTo, RunSpec
-from runyard_common.domain.stored_schedule import ScheduleState
+from runyard_common.agents.service import agents
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
 from runyard_common.files import FileStore
-from runyard_common.services import agents, schedules, submissions
-from runyard_common.services import identity as keys
-from runyard_common.services.identity import KeyRequest
-from runyard_common.store import identity, logins, messages, migrate, sessions, transitions
-from runyard_common.store import prune as rows
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import (
+from runyard_common.identity.queries import identity, logins
+from runyard_common.identity.rules.retention import DAY_S
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity as keys
+from runyard_common.identity.service.identity import KeyRequest
+from runyard_common.runs.queries import prune as rows
+from runyard_common.runs.queries import transitions
+from runyard_common.runs.rules.lifecycle import Event, Status
+from runyard_common.runs.rules.specs import CallbackTo, RunSpec
+from runyard_common.runs.service import submissions
+from runyard_common.schedules.rules.stored_schedule import ScheduleState
+from runyard_common.schedules.service import schedules
+from runyard_common.sessions.queries import messages, sessions
+from runyard_common.tables.query import (
     AnswerLink,
     ApiKey,
     Audit,
@@ -45,6 +49,7 @@ from runyard_common.store.tables.query import (
     TaskEvent,
     Turn,
 )
+from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Prune, Sweep
 from tests.clockwork import NOON, Clockwork, _end
 

@@ -12,19 +12,20 @@ from typer.testing import CliRunner
 
 from runyard import Context, agent, authoring
 from runyard.authoring import AgentDefinition
-from runyard_common.domain.errors import Conflict, InvalidRequest
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.domain.tool_access import PublicTools
-from runyard_common.services import agents
-from runyard_common.services.manifests import PublishRules
+from runyard_common.agents.queries import registered_tools
+from runyard_common.agents.queries.registered_tools import Tool
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.rules.tool_access import PublicTools
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
 from runyard_common.settings import Settings
-from runyard_common.store import identity, registered_tools
-from runyard_common.store.registered_tools import Tool
-from runyard_common.store.transaction import Store
+from runyard_common.values.errors import Conflict, InvalidRequest
+from runyard_common.values.ids import uuid7
 from runyard_launch.cli import app
-from runyard_workers import catalogue
+from runyard_workers.agent_code import catalogue
 from tests import databases
 
 DECLARED: dict[str, Any] = {"name": "@fixed/bot", "version": "1.0.0", "instructions": "One."}

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
-from runyard_common.domain.errors import Conflict
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.manifests import parse
-from runyard_common.services import agents, drafts
-from runyard_common.services.drafts import DraftRequest
-from runyard_common.store import migrate
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents, drafts
+from runyard_common.agents.service.drafts import DraftRequest
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.values.errors import Conflict
+from runyard_common.values.ids import uuid7
 
 CROWD = 4
 

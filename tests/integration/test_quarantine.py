@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import update
 
 from runyard import Context
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.suspicion import Suspicion
-from runyard_common.store.tables.query import Task
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.suspicion import Suspicion
+from runyard_common.tables.query import Task
 from runyard_scheduler.duties import Admit
 from runyard_workers.quarantine import Quarantine
 from tests.workshop import Workshop

@@ -9,10 +9,10 @@ import pytest
 import structlog
 from redis.exceptions import RedisError
 
-from runyard_api.organisation_rates import OrganisationRates
-from runyard_api.rate_limits import LEFT_ALONE, RateLimits
-from runyard_common.domain.errors import TooManyRequests
-from runyard_common.domain.ids import uuid7
+from runyard_api.access.organisation_rates import OrganisationRates
+from runyard_api.access.rate_limits import LEFT_ALONE, RateLimits
+from runyard_common.values.errors import TooManyRequests
+from runyard_common.values.ids import uuid7
 from tests.servers.valkey import ValkeyServer
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, Column, Float, Integer, LargeBinary, String, insert, select, update
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.sealing import SealBroken, Sealer, new_key
-from runyard_common.services.resealing import reseal
-from runyard_common.store import sealed
-from runyard_common.store.transaction import Store
+from runyard_common.credentials.queries import sealed
+from runyard_common.credentials.rules.sealing import SealBroken, Sealer, new_key
+from runyard_common.credentials.service.resealing import reseal
+from runyard_common.database.transaction import Store
+from runyard_common.values.ids import uuid7
 from tests import databases
 
 OLD, NEW, STRANGE = new_key(), new_key(), new_key()

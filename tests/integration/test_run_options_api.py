@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import text
 
 from runyard.tools import tool
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.services import datastores
-from runyard_common.services.model_choice import check
+from runyard_common.agents.service.model_choice import check
+from runyard_common.datastores.service import datastores
 from runyard_common.settings import Settings
+from runyard_common.values.errors import InvalidRequest
 from runyard_scheduler.duties import Admit
 from runyard_workers.agent.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of

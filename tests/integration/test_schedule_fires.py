@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from runyard_common.domain.errors import Conflict, NotFound
-from runyard_common.domain.lifecycle import Event, Status
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.domain.stored_schedule import ScheduleState
-from runyard_common.services import agents, fires, runs, schedules
-from runyard_common.store import agents as agent_rows
-from runyard_common.store import limits, migrate
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import Agent, Delivery, Endpoint, Organisation, Schedule, Session
+from runyard_common.agents.queries import agents as agent_rows
+from runyard_common.agents.service import agents
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.runs.queries import limits
+from runyard_common.runs.rules.lifecycle import Event, Status
+from runyard_common.runs.service import runs
+from runyard_common.schedules.rules.stored_schedule import ScheduleState
+from runyard_common.schedules.service import fires, schedules
+from runyard_common.tables.query import Agent, Delivery, Endpoint, Organisation, Schedule, Session
+from runyard_common.values.errors import Conflict, NotFound
 from tests.clockwork import NOON, Clockwork, at
 from tests.waiting import wait_until
 

@@ -8,11 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.roles import Role
-from runyard_common.services import identity
-from runyard_common.services.identity import KeyRequest
-from runyard_common.store import identity as identity_store
+from runyard_common.identity.queries import identity as identity_store
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity
+from runyard_common.identity.service.identity import KeyRequest
+from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Fire
 from tests.hall import Api
 

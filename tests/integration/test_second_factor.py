@@ -11,12 +11,12 @@ import pyotp
 import pytest
 from sqlalchemy import text
 
-from runyard_api.failure_counts import LocalCounts
-from runyard_api.sign_in_attempts import SignInAttempts
-from runyard_common.domain import sign_in_pauses
-from runyard_common.domain.actors import OPERATOR
-from runyard_common.domain.roles import Role
-from runyard_common.services import second_factors
+from runyard_api.access.failure_counts import LocalCounts
+from runyard_api.access.sign_in_attempts import SignInAttempts
+from runyard_common.identity.rules import sign_in_pauses
+from runyard_common.identity.rules.actors import OPERATOR
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import second_factors
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
 from tests.people import PASSWORD, browser, hash_cheaply, key, organisation, person

@@ -10,12 +10,12 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_api import cookies
-from runyard_api.call import reply
-from runyard_api.sign_in_attempts import SignInAttempts
-from runyard_common.domain.roles import Role
-from runyard_common.domain.sign_in_pauses import EMAIL_AND_NETWORK
-from runyard_common.services.logins import IDLE, LONGEST
+from runyard_api.access import cookies
+from runyard_api.access.sign_in_attempts import SignInAttempts
+from runyard_api.http.call import reply
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.rules.sign_in_pauses import EMAIL_AND_NETWORK
+from runyard_common.identity.service.logins import IDLE, LONGEST
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
 from tests.people import PASSWORD, browser, key, organisation, person, sign_in

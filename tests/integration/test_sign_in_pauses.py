@@ -10,10 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_api.failure_counts import LocalCounts
-from runyard_api.sign_in_attempts import UNKNOWN_NOTED, SignInAttempts
-from runyard_common.domain import passwords, sign_in_pauses
-from runyard_common.domain.roles import Role
+from runyard_api.access.failure_counts import LocalCounts
+from runyard_api.access.sign_in_attempts import UNKNOWN_NOTED, SignInAttempts
+from runyard_common.identity.rules import passwords, sign_in_pauses
+from runyard_common.identity.rules.roles import Role
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
 from tests.people import PASSWORD, browser, hash_cheaply, organisation, person

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_api.sign_in_attempts import SignInAttempts
-from runyard_common.domain.roles import Role
-from runyard_common.services import logins
+from runyard_api.access.sign_in_attempts import SignInAttempts
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import logins
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
 from tests.people import PASSWORD, browser, person, sign_in

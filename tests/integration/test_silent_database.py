@@ -18,9 +18,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from runyard_common.store.database import Database
-from runyard_common.store.group_commit import GroupCommit, Withdrawn
-from runyard_common.store.transaction import Store, Tx
+from runyard_common.database.engine import Database
+from runyard_common.database.group_commit import GroupCommit, Withdrawn
+from runyard_common.database.transaction import Store, Tx
 from tests.hall import Api
 from tests.servers import Postgres, fresh_database
 from tests.waiting import wait_until

@@ -13,7 +13,7 @@ import httpx2
 import jwt
 import pytest
 
-from runyard_common.domain.roles import Role
+from runyard_common.identity.rules.roles import Role
 from runyard_common.outbound import OutboundPolicy
 from runyard_workers.agent.sql import Caps, QueryFailed, open_source
 from runyard_workers.agent.sql.results import UNREACHABLE

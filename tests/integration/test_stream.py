@@ -16,10 +16,11 @@ import pytest
 import redis
 
 from runyard import Context
-from runyard_api import event_stream, sse
-from runyard_common.domain.ids import uuid7
+from runyard_api import sse
+from runyard_api.http import event_stream
 from runyard_common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
 from runyard_common.stream.subscription import Subscription
+from runyard_common.values.ids import uuid7
 from tests.benchmarks.bench_streams import Teller
 from tests.benchmarks.stream_load import follow
 from tests.hall import Api, Frames, settled, workers_of

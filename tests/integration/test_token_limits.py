@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.lifecycle import Status
-from runyard_common.services import limits
-from runyard_common.services.limits import LimitRequest
-from runyard_common.store.tables.query import Turn
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.service import limits
+from runyard_common.runs.service.limits import LimitRequest
+from runyard_common.tables.query import Turn
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio

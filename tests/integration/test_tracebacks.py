@@ -10,11 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from runyard import AgentError, Context
-from runyard_common.domain.ids import uuid7
-from runyard_common.services import claims, rescues
-from runyard_common.store import events, workers
-from runyard_common.store.transaction import Tx
-from runyard_workers.tracebacks import LONGEST, rendered
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import events, workers
+from runyard_common.runs.service import claims, rescues
+from runyard_common.values.ids import uuid7
+from runyard_workers.agent_code.tracebacks import LONGEST, rendered
 from tests.hall import Api, settled, workers_of
 from tests.workshop import Workshop
 

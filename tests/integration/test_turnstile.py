@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from runyard_common.store import turnstile
-from runyard_common.store.database import Database
-from runyard_common.store.turnstile import Turnstile
+from runyard_common.database import turnstile
+from runyard_common.database.engine import Database
+from runyard_common.database.turnstile import Turnstile
 from tests.waiting import wait_until
 
 

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from runyard import AgentError, BlockingContext, Context, RetryLater, agent
 from runyard.testing import Outcome, approve, run
-from runyard_common.domain.lifecycle import Status
-from runyard_common.services import answers
-from runyard_common.store.transaction import Tx
-from runyard_workers.values import Bounds
+from runyard_common.database.transaction import Tx
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_workers.agent_code.values import Bounds
 from tests.workshop import Workshop
 
 

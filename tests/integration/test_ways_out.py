@@ -11,7 +11,7 @@ import pytest
 
 from runyard import AbnormalExit, AgentError, BlockingContext, Context, agent
 from runyard.testing import Outcome, arun, run
-from runyard_common.domain.lifecycle import Status
+from runyard_common.runs.rules.lifecycle import Status
 from tests.ways_out import ASYNC, PLAIN, Own
 from tests.workshop import Workshop
 

@@ -10,9 +10,9 @@ import httpx2
 import orjson
 import pytest
 
-from runyard_common.domain.roles import Role
-from runyard_common.services import identity
-from runyard_common.services.identity import KeyRequest
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity
+from runyard_common.identity.service.identity import KeyRequest
 from tests.hall import Api
 from tests.integration.test_native_api import check_problem
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from runyard import BlockingContext, Context
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import Status
-from runyard_common.services import answers
-from runyard_common.store import events
-from runyard_workers import run_output
-from runyard_workers.run_output import LONGEST_LINE
-from runyard_workers.values import Bounds
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.queries import events
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.values.ids import uuid7
+from runyard_workers.agent_code import run_output
+from runyard_workers.agent_code.run_output import LONGEST_LINE
+from runyard_workers.agent_code.values import Bounds
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio

@@ -12,15 +12,15 @@ import pytest
 from runyard.testing import call, run
 from runyard.tools import registered_tools as registry
 from runyard.tools import tool
-from runyard_common.domain.errors import Forbidden
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.tool_access import PublicTools
-from runyard_common.services import agents
-from runyard_common.services.manifests import PublishRules
-from runyard_common.store import registered_tools
-from runyard_common.store.registered_tools import Tool
-from runyard_workers import catalogue
+from runyard_common.agents.queries import registered_tools
+from runyard_common.agents.queries.registered_tools import Tool
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.rules.tool_access import PublicTools
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.values.errors import Forbidden
 from runyard_workers.agent.runner import DeclaredRunner
+from runyard_workers.agent_code import catalogue
 from tests.declared import Desk, desk
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
 from tests.hall import Api, settled, workers_of

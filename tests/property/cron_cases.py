@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from runyard_common.domain.timezones import zone_names
+from runyard_common.schedules.rules.timezones import zone_names
 from tests.property.cron_daemon import MONTHS, WEEKDAYS
 
 #: Shifts of an hour by day and by night, of 15 and 30 minutes, of two and three hours; summer time below 0;

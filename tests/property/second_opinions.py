@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import croniter as croniter_package
 import cronsim as cronsim_package
 
-from runyard_common.domain.schedule import CronSchedule
+from runyard_common.schedules.rules.schedule import CronSchedule
 from tests.property.cron_cases import Case
 from tests.property.cron_daemon import ALIASES, MONTHS, WEEKDAYS, Line
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runyard_common.domain.catchup import CatchUp, due_fires
-from runyard_common.domain.jitter import Jitter
-from runyard_common.domain.schedule import CronSchedule
+from runyard_common.schedules.rules.catchup import CatchUp, due_fires
+from runyard_common.schedules.rules.jitter import Jitter
+from runyard_common.schedules.rules.schedule import CronSchedule
 
 #: The day before Europe's clocks go back, so that half of the ticks fall on a shift.
 START = 1_792_800_000.0

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from runyard_common.domain import schema_work, schemas
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.schemas import checks
+from runyard_common.schemas import work as schema_work
+from runyard_common.values.errors import InvalidRequest
 
 NAMES = st.sampled_from(["a", "b", "c"])
 SCALARS = st.one_of(
@@ -80,7 +81,7 @@ MANY = settings(
 
 def _usable(schema: Any) -> bool:
     try:
-        schemas.check_schema(schema)
+        checks.check_schema(schema)
     except InvalidRequest as refused:
         if "without end" not in refused.message:  # nothing else is wrong with these
             raise
@@ -97,7 +98,7 @@ def _usable(schema: Any) -> bool:
 )
 def test_the_engine_agrees_with_a_second_one(schema: dict[str, Any], value: Any) -> None:
     assume(_usable(schema))
-    found = schemas.violations(value, schema)
+    found = checks.violations(value, schema)
     assert (not found) == Draft202012Validator(schema).is_valid(value), found
     assert all(v.field.startswith("$") and v.message for v in found)
 
@@ -107,7 +108,7 @@ def test_the_engine_agrees_with_a_second_one(schema: dict[str, Any], value: Any)
 def test_the_engine_agrees_in_draft_07(schema: dict[str, Any], value: Any) -> None:
     schema = {"$schema": "http://json-schema.org/draft-07/schema#"} | schema
     assume(_usable(schema))
-    assert (not schemas.violations(value, schema)) == Draft7Validator(schema).is_valid(value)
+    assert (not checks.violations(value, schema)) == Draft7Validator(schema).is_valid(value)
 
 
 @MANY
@@ -124,10 +125,10 @@ def test_a_check_takes_no_longer_than_was_weighed(
 
     for _ in range(levels):
         leaf = outer(leaf)
-    bounds = schemas.bounds_of(schema)
+    bounds = checks.bounds_of(schema)
     work = schema_work.work_on(leaf, bounds)
     assume(work <= schema_work.MOST_WORK)
-    validator = schemas._compiled(schema).validator
+    validator = checks._compiled(schema).validator
     began = time.thread_time()
     validator.is_valid(leaf)
     assert time.thread_time() - began < 0.005 + work * 200e-9

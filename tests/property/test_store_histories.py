@@ -25,27 +25,20 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, select, update
 
-from runyard_common.domain.errors import RunyardError, StaleFence
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import HOLDING, TERMINAL, Cause, Status
-from runyard_common.domain.manifests import parse
-from runyard_common.domain.specs import Accepted, RunSpec
-from runyard_common.domain.tasks import Failure, Fence
-from runyard_common.services import (
-    admissions,
-    agents,
-    answers,
-    attempts,
-    claims,
-    rescues,
-    steps,
-    stops,
-    submissions,
-)
-from runyard_common.store import events, limits, migrate, tasks, workers
-from runyard_common.store.database import Database
-from runyard_common.store.tables.query import Slot, Task, Worker
-from runyard_common.store.transaction import Store, Tx
+from runyard_common.agents.rules.manifests import parse
+from runyard_common.agents.service import agents
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store, Tx
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.queries import events, limits, tasks, workers
+from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Cause, Status
+from runyard_common.runs.rules.specs import Accepted, RunSpec
+from runyard_common.runs.rules.tasks import Failure, Fence
+from runyard_common.runs.service import admissions, attempts, claims, rescues, steps, stops, submissions
+from runyard_common.tables.query import Slot, Task, Worker
+from runyard_common.values.errors import RunyardError, StaleFence
+from runyard_common.values.ids import uuid7
 
 ORGS = ("org-a", "org-b")
 

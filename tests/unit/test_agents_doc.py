@@ -12,7 +12,7 @@ import runyard
 from runyard import tools
 from runyard_common.settings import Settings
 from runyard_workers.agent import events
-from runyard_workers.values import Bounds
+from runyard_workers.agent_code.values import Bounds
 
 #: What a page shows as code.
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)

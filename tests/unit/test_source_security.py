@@ -21,10 +21,10 @@ FORBIDDEN = {
 #: Where random numbers are no secret: jitter, ids, places in a rotation.
 RANDOM = {
     "api/runyard_api/app.py",
-    "common/runyard_common/domain/delivery.py",
-    "common/runyard_common/domain/ids.py",
-    "common/runyard_common/services/attempts.py",
-    "common/runyard_common/services/rescues.py",
+    "common/runyard_common/webhooks/rules/delivery.py",
+    "common/runyard_common/values/ids.py",
+    "common/runyard_common/runs/service/attempts.py",
+    "common/runyard_common/runs/service/rescues.py",
     "common/runyard_common/stream/follower.py",
     "runyard/client_calls.py",
     "workers/runyard_workers/agent/loop/mcp.py",

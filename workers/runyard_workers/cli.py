@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.domain.sealing import Sealer
-from runyard_common.services.identity import secret_key
-from runyard_common.services.manifests import PublishRules
+from runyard_common.agents.queries import agents
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
+from runyard_common.identity.service.identity import secret_key
 from runyard_common.settings import Settings, load
-from runyard_common.store import agents, identity
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
-from runyard_workers import catalogue
+from runyard_common.values.errors import ConfigurationError
+from runyard_workers.agent_code import catalogue
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,16 @@ from typing import Any, Final, Protocol
 import structlog
 from sqlalchemy import Connection
 
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.suspicion import Loss
-from runyard_common.domain.tasks import Fence
-from runyard_common.services import attempts, rescues
-from runyard_common.services.claims import Batch, Claim, Claimed, LeaseLost, claim
-from runyard_common.store import workers
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store
-from runyard_common.store.workers import Health
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import workers
+from runyard_common.runs.queries.workers import Health
+from runyard_common.runs.rules.suspicion import Loss
+from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.service import attempts, rescues
+from runyard_common.runs.service.claims import Batch, Claim, Claimed, LeaseLost, claim
+from runyard_common.values.ids import uuid7
+from runyard_workers.attempts.runs import LAST_SECONDS, Life, Prepare, Runs
 from runyard_workers.heartbeat import Heartbeat
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.engine_threads import in_engine_thread
@@ -36,7 +37,6 @@ from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.isolation.service import Service
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
 from runyard_workers.quarantine.ward import Quarantine
-from runyard_workers.runs import LAST_SECONDS, Life, Prepare, Runs
 
 logger = structlog.get_logger("runyard.engine")
 

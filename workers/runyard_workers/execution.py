@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.domain.caps import Caps
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.domain.sealing import Sealer
+from runyard_common.commit_hooks import Aftermath
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.engine import Database, Durability
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore
-from runyard_common.services import identity
-from runyard_common.services.aftermath import Aftermath
-from runyard_common.services.manifests import PublishRules
+from runyard_common.identity.rules.caps import Caps
+from runyard_common.identity.service import identity
+from runyard_common.runs.queries import outbox
 from runyard_common.settings import Settings
-from runyard_common.store import outbox
-from runyard_common.store.database import Database, Durability
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store
 from runyard_common.stream import Live
-from runyard_workers import catalogue, run_output
+from runyard_common.values.errors import ConfigurationError
+from runyard_workers.agent_code import catalogue, run_output
+from runyard_workers.agent_code.values import Bounds
+from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.engine_threads import in_engine_thread
-from runyard_workers.preparation import Preparation
-from runyard_workers.values import Bounds
 from runyard_workers.webhooks import NearBell
 
 if TYPE_CHECKING:

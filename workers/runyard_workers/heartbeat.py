@@ -12,11 +12,11 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy import Connection
 
-from runyard_common.domain.tasks import Fence
-from runyard_common.store import tasks, workers
-from runyard_common.store.database import Durability
-from runyard_common.store.transaction import Store
-from runyard_common.store.workers import Health
+from runyard_common.database.engine import Durability
+from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.queries.workers import Health
+from runyard_common.runs.rules.tasks import Fence
 from runyard_workers.isolation.lease import Lease
 
 logger = structlog.get_logger("runyard.heartbeat")

@@ -16,13 +16,13 @@ from celery import Celery
 from runyard_common.broker.application import consume
 from runyard_common.broker.doorbell import Doorbell
 from runyard_common.costly import tune_process
+from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.descriptors import raise_limit
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.domain.sealing import Sealer
+from runyard_common.identity.service import identity
 from runyard_common.outbound import GuardedClient, OutboundPolicy
-from runyard_common.services import identity
 from runyard_common.settings import Settings
 from runyard_common.stream import Follower
+from runyard_common.values.errors import ConfigurationError
 from runyard_workers.engine import Engine
 from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals

@@ -14,25 +14,30 @@ from typing import Any
 
 from runyard.authoring import AgentDefinition, registered
 from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
-from runyard_common.domain.ids import uuid7
-from runyard_common.domain.lifecycle import SUSPENDED
-from runyard_common.domain.manifests import Manifest, parse
-from runyard_common.domain.sealing import Sealer, new_key
-from runyard_common.domain.specs import RunSpec
-from runyard_common.domain.tasks import Task
+from runyard_common.agents.rules.manifests import Manifest, parse
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.services import admissions, agents, answers, claims, rescues, submissions
-from runyard_common.services.manifests import PublishRules
+from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.queries import events, tasks, workers
+from runyard_common.runs.rules.lifecycle import SUSPENDED
+from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service import admissions, claims, rescues, submissions
+from runyard_common.sessions.queries import messages, sessions
 from runyard_common.settings import Settings
-from runyard_common.store import events, messages, migrate, questions, sessions, tasks, workers
-from runyard_common.store.database import Database
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store, Tx
-from runyard_workers.executor import execute
+from runyard_common.values.ids import uuid7
+from runyard_workers.agent_code.sources import manifest_of
+from runyard_workers.attempts.executor import execute
+from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.pool.threads import DaemonThreads
-from runyard_workers.preparation import Preparation
-from runyard_workers.sources import manifest_of
 
 _THREADS = 32
 _MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind

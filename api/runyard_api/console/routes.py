@@ -8,10 +8,10 @@ from typing import Final
 
 from starlette.responses import Response
 
-from runyard_api.call import Call
-from runyard_api.compressed import Document
-from runyard_api.operations import Answer, Front, Routes
-from runyard_common.domain.errors import NotFound
+from runyard_api.http.call import Call
+from runyard_api.http.compressed import Document
+from runyard_api.http.operations import Answer, Front, Routes
+from runyard_common.values.errors import NotFound
 
 #: Nothing from elsewhere, nothing inline, no markup made from text (trusted types), in nobody's frame.
 POLICY: Final = (

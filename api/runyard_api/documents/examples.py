@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from runyard_api.documents.requests import BODIES, FORMS
 from runyard_api.documents.values import ANSWERS, LATER, NOW, OBJECT_ID, TASK_ID, VALUES
-from runyard_api.error_codes import CODES
+from runyard_api.http.error_codes import CODES
 
 _REF: Final = "#/components/schemas/"
 _TYPES: Final[dict[str, tuple[type, ...]]] = {

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runyard_api.operations import Front, by_bearer_or_cookie
-from runyard_common.domain import bounds
-from runyard_common.domain.errors import InvalidRequest
+from runyard_api.http.operations import Front, by_bearer_or_cookie
+from runyard_common.values import bounds
+from runyard_common.values.errors import InvalidRequest
 
 PREFIXES: Final = ("/api/v1", "/v1")
 #: Tasks and answer links also answer at the root.

@@ -7,16 +7,16 @@ from typing import Any
 from pydantic import Field
 from starlette.responses import Response
 
-from runyard_api.auth import Principal
-from runyard_api.call import Call, reply
+from runyard_api.access.auth import Principal
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
 from runyard_api.native.front import NATIVE, NoParameters, Paging, page, when
-from runyard_api.native.task_view import brief
-from runyard_api.operations import Answer, Routes
-from runyard_common.domain.errors import Forbidden
-from runyard_common.domain.roles import Role
-from runyard_common.services import queues
-from runyard_common.store import tasks, workers
+from runyard_api.native.runs.task_view import brief
+from runyard_common.identity.rules.roles import Role
+from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.service import queues
+from runyard_common.values.errors import Forbidden
 
 routes = Routes(NATIVE, "ops")
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runyard_common.domain.lifecycle import Status
+from runyard_common.runs.rules.lifecycle import Status
 
 StatusName = Literal[
     "pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed", "stopped"

@@ -10,16 +10,17 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
-from runyard_api.call import Call, reply
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
 from runyard_api.native.front import NATIVE, NoParameters, Paging, Parameters, page, when
-from runyard_api.native.tasks import message_json
-from runyard_api.operations import Answer, Routes
-from runyard_common.domain.errors import NotFound
-from runyard_common.domain.run_request import Strict
-from runyard_common.services import sessions as service
-from runyard_common.store import messages, sessions, tasks
-from runyard_common.store.pages import Page, Row
+from runyard_api.native.runs.tasks import message_json
+from runyard_common.database.pages import Page, Row
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.run_request import Strict
+from runyard_common.sessions.queries import messages, sessions
+from runyard_common.sessions.service import sessions as service
+from runyard_common.values.errors import NotFound
 
 routes = Routes(NATIVE, "sessions")
 

@@ -17,17 +17,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from runyard_api import metrics
-from runyard_api.call import Call, reply
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
 from runyard_api.native.front import NATIVE
-from runyard_api.operations import Answer, Routes
 from runyard_api.state import State
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.domain import server_proof
-from runyard_common.domain.errors import ConfigurationError, Unauthorized, Unavailable
-from runyard_common.domain.outages import Diagnosis, Outage
-from runyard_common.services import queues
-from runyard_common.store import key_files, outages
+from runyard_common.credentials.queries import key_files
+from runyard_common.database import outages
+from runyard_common.identity.rules import server_proof
+from runyard_common.runs.service import queues
+from runyard_common.values.errors import ConfigurationError, Unauthorized, Unavailable
+from runyard_common.values.outages import Diagnosis, Outage
 
 log = structlog.get_logger()
 routes = Routes(NATIVE, "system")

@@ -12,9 +12,9 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from runyard_common.broker.redis_patch import patch_kombu_redis
-from runyard_common.domain import broker_urls
-from runyard_common.domain.broker_urls import ServerUrl
 from runyard_common.settings import Settings
+from runyard_common.values import broker_urls
+from runyard_common.values.broker_urls import ServerUrl
 
 #: Wake-ups of workers: "work waits, claim it".
 RUNS = "runyard.runs"
@@ -103,7 +103,7 @@ def consume(app: Celery, installation: str) -> None:
 def write(app: Celery, queue: str = RUNS) -> None:
     """Declare a queue, as every wake-up does before it is sent: a write that leaves nothing else behind.
 
-    Raises the transport's own errors; see `runyard_common.domain.outages.diagnose`.
+    Raises the transport's own errors; see `runyard_common.values.outages.diagnose`.
     """
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)

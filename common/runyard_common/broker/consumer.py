@@ -11,7 +11,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 from runyard_common.broker.redis_patch import MALFORMED
-from runyard_common.domain.outages import diagnose
+from runyard_common.values.outages import diagnose
 
 logger = structlog.get_logger("runyard.broker")
 

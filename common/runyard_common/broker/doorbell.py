@@ -15,7 +15,7 @@ import structlog
 from celery import Celery
 
 from runyard_common.broker.application import DELIVER, FORMAT, WAKE, QueueNames, blocked, is_amqp, write
-from runyard_common.domain.outages import REASONS, Diagnosis, Outage, diagnose
+from runyard_common.values.outages import REASONS, Diagnosis, Outage, diagnose
 
 logger = structlog.get_logger("runyard.doorbell")
 

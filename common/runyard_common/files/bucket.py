@@ -12,7 +12,6 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from runyard_common.domain.errors import ConfigurationError
 from runyard_common.files.store import (
     SHA256,
     FileNotStored,
@@ -21,6 +20,7 @@ from runyard_common.files.store import (
     StoredFile,
     checked,
 )
+from runyard_common.values.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from obstore import BytesStream

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from runyard_common.domain.errors import ConfigurationError, NotFound, RunyardError, Unavailable
+from runyard_common.values.errors import ConfigurationError, NotFound, RunyardError, Unavailable
 
 CHUNK_BYTES = 1 << 20
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx2
 
-from runyard_common.domain.errors import InvalidRequest, RunyardError
+from runyard_common.values.errors import InvalidRequest, RunyardError
 
 
 class OutboundError(RunyardError, httpx2.TransportError):

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from runyard_common.domain.errors import ConfigurationError
 from runyard_common.outbound.addresses import Address, Kind, embedded_ipv4, kind_of, literal
 from runyard_common.outbound.errors import DnsFailed, UrlRefused
 from runyard_common.outbound.resolver import Resolver
 from runyard_common.settings import Settings
+from runyard_common.values.errors import ConfigurationError
 
 _PORTS: Final = {"postgresql": 5432, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 _ALIASES: Final = {"postgres": "postgresql", "valkey": "redis", "valkeys": "rediss", "pyamqp": "amqp"}

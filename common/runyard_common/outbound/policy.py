@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
-from runyard_common.domain.errors import ConfigurationError
 from runyard_common.outbound.addresses import (
     OPENABLE,
     Address,
@@ -20,6 +19,7 @@ from runyard_common.outbound.addresses import (
 )
 from runyard_common.outbound.own_servers import OwnServers
 from runyard_common.settings import Settings
+from runyard_common.values.errors import ConfigurationError
 
 SETTING = "RUNYARD_ALLOWED_HOSTS"
 

@@ -21,9 +21,9 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from runyard_common.domain.outages import diagnose
 from runyard_common.stream.channels import ALL, ORG, TASK, TIMEOUT, WORKER, Published
 from runyard_common.stream.subscription import GAP, Events, Item, Subscription, Tokens
+from runyard_common.values.outages import diagnose
 
 log = structlog.get_logger()
 

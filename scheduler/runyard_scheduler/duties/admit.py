@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runyard_common.services import admissions
-from runyard_common.store import limits, tasks
-from runyard_common.store.transaction import Store
+from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import limits, tasks
+from runyard_common.runs.service import admissions
 
 #: Longest window of a start-rate limit, in seconds; older starts are forgotten.
 LONGEST_WINDOW = 86_400.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from runyard_common.services.aftermath import Bell
-from runyard_common.services.deliveries import expire
-from runyard_common.store import delivery_queue
-from runyard_common.store.transaction import Store
+from runyard_common.commit_hooks import Bell
+from runyard_common.database.transaction import Store
+from runyard_common.webhooks.queries import delivery_queue
+from runyard_common.webhooks.service.deliveries import expire
 
 #: A delivery due for this long, in seconds, was not heard of: in order it takes milliseconds.
 OVERDUE = 3.0

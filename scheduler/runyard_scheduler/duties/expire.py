@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runyard_common.services import expiries
-from runyard_common.store.transaction import Store
+from runyard_common.database.transaction import Store
+from runyard_common.human_tasks.service import expiries
 
 
 class Expire:

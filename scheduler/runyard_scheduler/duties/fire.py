@@ -7,10 +7,10 @@ import time
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from runyard_common.services.fires import BATCH, Done, fire
-from runyard_common.services.runs import RunRules
-from runyard_common.store import schedules
-from runyard_common.store.transaction import Store
+from runyard_common.database.transaction import Store
+from runyard_common.runs.service.runs import RunRules
+from runyard_common.schedules.queries import schedules
+from runyard_common.schedules.service.fires import BATCH, Done, fire
 
 logger = structlog.get_logger("runyard.fire")
 

@@ -9,13 +9,15 @@ from typing import Final
 
 import structlog
 
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.retention import AUDIT_DAYS, DAY_S, Retention
+from runyard_common.database.engine import Durability
+from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.services import fires
-from runyard_common.store import answer_links, idempotency, limits, prune, prune_access
-from runyard_common.store.database import Durability
-from runyard_common.store.transaction import Store, Tx
+from runyard_common.human_tasks.queries import answer_links
+from runyard_common.identity.queries import idempotency, prune_access
+from runyard_common.identity.rules.retention import AUDIT_DAYS, DAY_S, Retention
+from runyard_common.runs.queries import limits, prune
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.schedules.service import fires
 from runyard_scheduler.duties.admit import LONGEST_WINDOW
 
 logger = structlog.get_logger("runyard.prune")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runyard_common.services.aftermath import Bell
-from runyard_common.store import outbox
-from runyard_common.store.transaction import Store
+from runyard_common.commit_hooks import Bell
+from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import outbox
 
 #: A ring this old, in seconds, was lost: in order it takes milliseconds.
 OVERDUE = 2.0

@@ -6,9 +6,9 @@ import time
 
 import structlog
 
-from runyard_common.services import rescues
-from runyard_common.store import tasks, workers
-from runyard_common.store.transaction import Store
+from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.service import rescues
 
 logger = structlog.get_logger("runyard.rescue")
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
+from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore, StoredFile
-from runyard_common.store import prune
-from runyard_common.store.transaction import Store
+from runyard_common.runs.queries import prune
 
 #: Contents looked at in one run, the pause between runs of a round, and between rounds (seconds).
 BATCH: Final = 500

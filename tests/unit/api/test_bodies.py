@@ -15,10 +15,10 @@ from pydantic import Field
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from runyard_api import bodies
-from runyard_api.errors import RequestTimeout
-from runyard_common.domain.errors import InvalidRequest, RunyardError
-from runyard_common.domain.run_request import RunRequest, Strict
+from runyard_api.http import bodies
+from runyard_api.http.errors import RequestTimeout
+from runyard_common.runs.rules.run_request import RunRequest, Strict
+from runyard_common.values.errors import InvalidRequest, RunyardError
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 JSON = st.recursive(

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from runyard_api import sse
-from runyard_api.capacity import PIECE, UnreadBytes
+from runyard_api.access.capacity import PIECE, UnreadBytes
 from runyard_api.state import State
-from runyard_common.domain.errors import TooManyRequests, Unavailable
-from runyard_common.store.pages import Page
+from runyard_common.database.pages import Page
+from runyard_common.values.errors import TooManyRequests, Unavailable
 
 MIB = 2**20
 

@@ -7,22 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from runyard_api import cookies, docs_page, errors, openapi
+from runyard_api.access import cookies
 from runyard_api.app import routes_of
-from runyard_api.error_codes import CODES
+from runyard_api.documents import docs_page, openapi
 from runyard_api.fronts import operations
-from runyard_api.native import answer_page
-from runyard_api.uploads import file_name, media_type_of
-from runyard_common.domain.errors import RunyardError
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.roles import ALL
+from runyard_api.http import errors
+from runyard_api.http.error_codes import CODES
+from runyard_api.http.uploads import file_name, media_type_of
+from runyard_api.native.human_tasks import answer_page
+from runyard_common.identity.rules.roles import ALL
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.values.errors import RunyardError
 
 ROOT = Path(openapi.__file__).parents[2]
 
 
 def test_the_committed_document_is_in_step() -> None:
     assert openapi.COPY.read_bytes() == openapi.text(operations()), (
-        "run python -m runyard_api.openapi --write"
+        "run python -m runyard_api.documents.openapi --write"
     )
 
 
@@ -74,7 +76,7 @@ def test_every_code_that_a_refusal_may_carry_is_explained() -> None:
     sources += [ROOT / f"common/runyard_common/services/{name}.py" for name in (*services, "submissions")]
     used = {code for source in sources for code in re.findall(r'code="([a-z_]+)"', source.read_text())}
     assert len(used) > 60
-    assert sorted(used - CODES.keys()) == [], "explain it in api/runyard_api/error_codes.py"
+    assert sorted(used - CODES.keys()) == [], "explain it in api/runyard_api/http/error_codes.py"
 
 
 def test_a_problems_type_leads_to_its_explanation() -> None:

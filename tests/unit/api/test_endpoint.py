@@ -9,11 +9,11 @@ from starlette.responses import Response
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from runyard_api.call import Call
-from runyard_api.dialects.nugen.front import NUGEN
-from runyard_api.endpoint import Endpoint
-from runyard_api.operations import Operation
-from runyard_common.domain.errors import RunyardError, WaitTimeout
+from runyard_api.http.call import Call
+from runyard_api.http.endpoint import Endpoint
+from runyard_api.http.operations import Operation
+from runyard_api.surfaces.nugen.front import NUGEN
+from runyard_common.values.errors import RunyardError, WaitTimeout
 
 
 @pytest.mark.parametrize(

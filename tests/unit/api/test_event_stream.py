@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 from starlette.types import Message
 
-from runyard_api import event_stream
-from runyard_api.event_stream import EventStream
+from runyard_api.http import event_stream
+from runyard_api.http.event_stream import EventStream
 from runyard_api.sse import packed
 
 pytestmark = pytest.mark.anyio

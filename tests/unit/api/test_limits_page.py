@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_api import limits_page
-from runyard_api.error_codes import CODES
-from runyard_common.domain.bounds import BOUNDS, RUN_BOUNDS
-from runyard_common.domain.caps import CAPS
+from runyard_api.documents import limits_page
+from runyard_api.http.error_codes import CODES
+from runyard_common.identity.rules.caps import CAPS
 from runyard_common.settings import Settings
+from runyard_common.values.bounds import BOUNDS, RUN_BOUNDS
 
 
 @pytest.mark.documents
 def test_the_committed_page_is_in_step() -> None:
     text = limits_page.PAGE.read_text()
-    assert limits_page.page(text) == text, "run: .venv/bin/python -m runyard_api.limits_page --write"
+    assert limits_page.page(text) == text, (
+        "run: .venv/bin/python -m runyard_api.documents.limits_page --write"
+    )
 
 
 def test_every_code_is_explained_with_its_status() -> None:

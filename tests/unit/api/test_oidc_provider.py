@@ -13,12 +13,12 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runyard_api import oidc_provider
-from runyard_api.oidc_provider import OidcProvider
-from runyard_common.domain.errors import ConfigurationError, Forbidden, RunyardError, Unavailable
-from runyard_common.domain.roles import Role
-from runyard_common.domain.single_sign_on import Identity, SignOnRules
+from runyard_api.access import oidc_provider
+from runyard_api.access.oidc_provider import OidcProvider
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.rules.single_sign_on import Identity, SignOnRules
 from runyard_common.outbound.client import Answer, GuardedClient
+from runyard_common.values.errors import ConfigurationError, Forbidden, RunyardError, Unavailable
 
 ISSUER = "https://id.example.com"
 CLIENT = "runyard"

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from runyard_api import openapi
+from runyard_api.documents import openapi
 from runyard_api.documents.schemas import subschemas
 from runyard_api.documents.tags import TAGS
 from runyard_api.fronts import operations

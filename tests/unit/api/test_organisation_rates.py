@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_api.organisation_rates import OrganisationRates
-from runyard_common.domain.errors import TooManyRequests
+from runyard_api.access.organisation_rates import OrganisationRates
+from runyard_common.values.errors import TooManyRequests
 
 MOST = 60
 

@@ -16,9 +16,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runyard_api import published_keys
-from runyard_api.published_keys import PublishedKeys
-from runyard_common.domain.errors import RunyardError, Unauthorized, Unavailable
+from runyard_api.access import published_keys
+from runyard_api.access.published_keys import PublishedKeys
+from runyard_common.values.errors import RunyardError, Unauthorized, Unavailable
 
 pytestmark = pytest.mark.anyio
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runyard_api.native.task_view import question
+from runyard_api.native.runs.task_view import question
 
 
 def _row(payload: dict[str, Any] | None) -> dict[str, Any]:

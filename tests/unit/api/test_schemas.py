@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain import schemas
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.schemas import checks
+from runyard_common.values.errors import InvalidRequest
 
 LINES = {
     "type": "object",
@@ -18,12 +18,12 @@ LINES = {
 
 
 def test_a_value_that_fits_passes() -> None:
-    schemas.check({"lines": [{"sku": "a", "qty": 1}]}, LINES)
-    schemas.check(7, True)
+    checks.check({"lines": [{"sku": "a", "qty": 1}]}, LINES)
+    checks.check(7, True)
 
 
 def test_violations_carry_their_json_path_and_keyword() -> None:
-    found = schemas.violations({"lines": [{"sku": "a", "qty": "x"}, {"qty": 1}]}, LINES, field="args")
+    found = checks.violations({"lines": [{"sku": "a", "qty": "x"}, {"qty": 1}]}, LINES, field="args")
     assert [(v.field, v.code) for v in found] == [
         ("args.lines[0].qty", "type"),
         ("args.lines[1].sku", "required"),
@@ -32,9 +32,9 @@ def test_violations_carry_their_json_path_and_keyword() -> None:
 
 def test_a_refusal_names_the_first_and_lists_the_others() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check({"lines": [{"qty": i} for i in range(50)]}, LINES)
+        checks.check({"lines": [{"qty": i} for i in range(50)]}, LINES)
     assert refused.value.field == "args.lines[0].sku"
-    assert len(refused.value.details["errors"]) == schemas.MOST_SHOWN
+    assert len(refused.value.details["errors"]) == checks.MOST_SHOWN
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_a_refusal_names_the_first_and_lists_the_others() -> None:
 )
 def test_a_schema_that_cannot_be_used_is_told_apart_from_a_value_that_does_not_fit(schema: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check({"a": 1}, schema)
+        checks.check({"a": 1}, schema)
     assert refused.value.code == "invalid_schema"
 
 
 def test_formats_count() -> None:
     with pytest.raises(InvalidRequest):
-        schemas.check("not a date", {"type": "string", "format": "date-time"})
+        checks.check("not a date", {"type": "string", "format": "date-time"})

@@ -7,9 +7,17 @@ from itertools import pairwise
 import pytest
 from cryptography.fernet import Fernet
 
-from runyard_common.domain.errors import ConfigurationError, InvalidRequest
-from runyard_common.domain.roles import ALL, PERMISSIONS, Role, check_scopes, exceeds, granted, strongest
-from runyard_common.domain.sealing import SealBroken, Sealer, new_key
+from runyard_common.credentials.rules.sealing import SealBroken, Sealer, new_key
+from runyard_common.identity.rules.roles import (
+    ALL,
+    PERMISSIONS,
+    Role,
+    check_scopes,
+    exceeds,
+    granted,
+    strongest,
+)
+from runyard_common.values.errors import ConfigurationError, InvalidRequest
 
 
 def test_what_is_sealed_opens_with_the_same_key_alone() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runyard_api.dialects.agentbase.speech import Speech
+from runyard_api.surfaces.agentbase.speech import Speech
 
 
 def delta(text: str, turn: int = 1, kind: str = "text") -> dict[str, Any]:

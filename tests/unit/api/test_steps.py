@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runyard_api.dialects.agentbase.steps import Steps
+from runyard_api.surfaces.agentbase.steps import Steps
 
 
 class Log:

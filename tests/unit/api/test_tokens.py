@@ -18,14 +18,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from runyard_api.access.tokens import Tokens
 from runyard_api.reading import Reader
-from runyard_api.tokens import Tokens
-from runyard_common.domain.errors import RunyardError, Unauthorized
-from runyard_common.domain.roles import Role
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.roles import Role
 from runyard_common.settings import Settings
-from runyard_common.store import identity, migrate
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
+from runyard_common.values.errors import RunyardError, Unauthorized
 
 pytestmark = pytest.mark.anyio
 SECRET = "a secret of more than thirty-two characters"

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from runyard_api import yaml_bodies
-from runyard_common.domain.errors import InvalidRequest, PayloadTooLarge
+from runyard_api.http import yaml_bodies
+from runyard_common.values.errors import InvalidRequest, PayloadTooLarge
 
 GOOD = b"""
 name: '@demo/triage'

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.tasks import Task
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Task
 from tests.chaos.evidence import Evidence, Exit, Run
 from tests.chaos.ledger import BEGIN, END, ENTER, LEAVE, TICK, Act, by_task
 from tests.chaos.orders import Order

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runyard_common.domain.errors import ConfigurationError, InvalidRequest
 from runyard_common.outbound import OutboundPolicy, UrlRefused, check_headers, check_url
 from runyard_common.outbound.addresses import Kind, is_safe_port, kind_of
 from runyard_common.outbound.errors import HeaderRefused
 from runyard_common.outbound.urls import target_of
+from runyard_common.values.errors import ConfigurationError, InvalidRequest
 from tests.fakes.ssrf import CORPUS, PUBLIC
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runyard_common.domain.breaker import (
+from runyard_common.webhooks.rules.breaker import (
     Breaker,
     BreakerPolicy,
     Circuit,

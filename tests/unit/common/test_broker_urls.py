@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from runyard_common.broker.application import application
-from runyard_common.domain import broker_urls
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.domain.outages import Outage, diagnose
 from runyard_common.settings import Settings
+from runyard_common.values import broker_urls
+from runyard_common.values.errors import ConfigurationError
+from runyard_common.values.outages import Outage, diagnose
 
 
 def _use_ssl(url: str) -> dict[str, object] | None:

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from runyard_common.clock import DatabaseClock
-from runyard_common.store.database import Database
+from runyard_common.database.engine import Database
 
 
 class Host:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from runyard_common.domain.errors import InvalidRequest, RunyardError
+from runyard_common.datastores.service.addresses import FIELD, check_connection
 from runyard_common.outbound import OutboundPolicy, UrlRefused
-from runyard_common.services.datastore_addresses import FIELD, check_connection
 from runyard_common.settings import Settings
+from runyard_common.values.errors import InvalidRequest, RunyardError
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runyard_common.domain.delivery import (
+from runyard_common.webhooks.rules.delivery import (
     APPSTRATE,
     DAY,
     NATIVE,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runyard_common.domain.addresses import masked
-from runyard_common.domain.errors import ConfigurationError
 from runyard_common.settings import PREFIX, Settings, load
+from runyard_common.values.addresses import masked
+from runyard_common.values.errors import ConfigurationError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations.md"
 

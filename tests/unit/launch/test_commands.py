@@ -13,16 +13,18 @@ import pytest
 from typer.testing import CliRunner
 
 from runyard import authoring
-from runyard_common.domain import passwords
-from runyard_common.domain.roles import Role
-from runyard_common.domain.sealing import Sealer
-from runyard_common.services import identity as service
-from runyard_common.services import logins, members
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database import migrate
+from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
+from runyard_common.identity.queries import identity, second_factors
+from runyard_common.identity.queries import members as member_rows
+from runyard_common.identity.rules import passwords
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity as service
+from runyard_common.identity.service import logins, members
 from runyard_common.settings import Settings
-from runyard_common.store import endpoints, identity, migrate, second_factors
-from runyard_common.store import members as member_rows
-from runyard_common.store.database import Database
-from runyard_common.store.transaction import Store
+from runyard_common.webhooks.queries import endpoints
 from runyard_launch import doctor
 from runyard_launch.cli import app
 from runyard_launch.doctor import Verdict

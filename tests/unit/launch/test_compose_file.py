@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from runyard_common.services.model_choice import KEYS
+from runyard_common.agents.service.model_choice import KEYS
 from runyard_common.settings import PREFIX, Settings
 from runyard_launch.models import BY_KEY
 from tests.compose_file import PASSWORDS, ROOT, environment, filled, own_services, services

@@ -16,7 +16,7 @@ import typer
 from runyard_launch.cli import app
 
 RUNYARD = [sys.executable, "-m", "runyard_launch.cli"]
-PROCESSES = ("runyard_api", "runyard_scheduler", "runyard_common.store.migrate")
+PROCESSES = ("runyard_api", "runyard_scheduler", "runyard_common.database.migrate")
 #: CPU seconds; a quarter of it is usual.
 HELP_WITHIN = 0.5
 #: What starts processes, or replaces itself by one: their output is that process's.

@@ -13,11 +13,11 @@ import pytest
 
 import runyard_api.__main__ as api
 import runyard_scheduler.__main__ as scheduler
-from runyard_common.domain.errors import ConfigurationError
-from runyard_common.services import start_checks
+from runyard_common import start_checks
+from runyard_common.database import migrate
+from runyard_common.database.start_checks import Process
 from runyard_common.settings import PREFIX, Settings
-from runyard_common.store import migrate
-from runyard_common.store.start_checks import Process
+from runyard_common.values.errors import ConfigurationError
 from runyard_launch import preflight
 from runyard_launch.doctor import Finding, Verdict, findings
 from runyard_launch.problems import SettingsProblem
@@ -240,7 +240,7 @@ def _run(module: str, *arguments: str, **given: str) -> subprocess.CompletedProc
     [
         (
             "SECRET_KEY",
-            ["runyard_api", "runyard_workers", "runyard_scheduler", "runyard_common.store.migrate"],
+            ["runyard_api", "runyard_workers", "runyard_scheduler", "runyard_common.database.migrate"],
         ),
         ("ALLOWED_ORIGINS", ["runyard_api"]),
         ("AGENTS", ["runyard_workers"]),

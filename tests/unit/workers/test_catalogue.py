@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from runyard import authoring
-from runyard_common.domain.errors import ConfigurationError
-from runyard_workers.catalogue import load, load_each
+from runyard_common.values.errors import ConfigurationError
+from runyard_workers.agent_code.catalogue import load, load_each
 
 GOOD = 'from runyard import agent\n\n@agent("@cat/{name}")\nasync def {name}(ctx, args):\n    return 1\n'
 

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy.exc import DataError, OperationalError, StatementError
 
 from runyard.errors import AgentError, Cancelled, ProviderError, RetryLater, Suspension
-from runyard_common.domain.errors import Unavailable
-from runyard_common.domain.json_form import NotJson
-from runyard_common.domain.lifecycle import Cause
-from runyard_workers.failures import AgentFailed, classify, of_agent
-from runyard_workers.raised import describe, raised_again
+from runyard_common.runs.rules.lifecycle import Cause
+from runyard_common.values.errors import Unavailable
+from runyard_common.values.json_form import NotJson
+from runyard_workers.agent_code.raised import describe, raised_again
+from runyard_workers.attempts.failures import AgentFailed, classify, of_agent
 from tests.ways_out import ALL_PLAIN_ERRORS, Own, Unspeakable
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from runyard.context import File
 from runyard_workers.agent import events
-from runyard_workers.agent.extraction import ExtractionError, ImageContent
-from runyard_workers.agent.extraction_pool import ExtractionPool
-from runyard_workers.attempt import Attempt
+from runyard_workers.attempts.attempt import Attempt
+from runyard_workers.documents.extraction import ExtractionError, ImageContent
+from runyard_workers.documents.extraction_pool import ExtractionPool
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from runyard_common.domain.lifecycle import Outcome
-from runyard_common.services.attempts import Asked
-from runyard_common.store.turns import Standing
+from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.service.attempts import Asked
+from runyard_common.usage.queries.turns import Standing
 from runyard_workers.agent.failures import LimitReached
-from runyard_workers.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 
 _SCHEMA = {
     "type": "object",

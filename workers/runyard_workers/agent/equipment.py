@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from runyard.tools import registered_tools
-from runyard_common.domain import tool_access
-from runyard_common.domain.errors import NotFound
-from runyard_common.domain.tool_access import PublicTools
-from runyard_common.services import agents
+from runyard_common.agents.rules import tool_access
+from runyard_common.agents.rules.tool_access import PublicTools
+from runyard_common.agents.service import agents
+from runyard_common.values.errors import NotFound
 from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.loop.mcp import McpConnection
 from runyard_workers.agent.plan import Persona, Plan
@@ -22,7 +22,7 @@ from runyard_workers.agent.tools.ask import ask_user
 from runyard_workers.agent.tools.children import agent_tool
 from runyard_workers.agent.tools.datastores import DatastoreTools
 from runyard_workers.agent.tools.python import python_tool
-from runyard_workers.attempt import Attempt
+from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.isolation.engine_threads import in_engine_thread
 
 _OVERRIDES = ("description", "seconds")

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from runyard.errors import AgentError
-from runyard_common.domain.errors import RunyardError
-from runyard_common.domain.lifecycle import Cause
+from runyard_common.runs.rules.lifecycle import Cause
+from runyard_common.values.errors import RunyardError
 
 
 class BadOptions(AgentError):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-from runyard_common.services.datastores import Indexed, store_passages
-from runyard_workers.agent.extraction import Extracted, ExtractionError, Section
+from runyard_common.datastores.service.datastores import Indexed, store_passages
 from runyard_workers.agent.failures import BadOptions
-from runyard_workers.agent.passages import cut
 from runyard_workers.agent.shared import Shared
-from runyard_workers.attempt import Attempt
-from runyard_workers.context import RunContext
-from runyard_workers.executor import Result
+from runyard_workers.attempts.attempt import Attempt
+from runyard_workers.attempts.context import RunContext
+from runyard_workers.attempts.executor import Result
+from runyard_workers.documents.extraction import Extracted, ExtractionError, Section
+from runyard_workers.documents.passages import cut
 
 
 async def index(shared: Shared, attempt: Attempt, context: RunContext) -> Result:

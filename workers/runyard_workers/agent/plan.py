@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from runyard_common.domain import output_schemas, tool_access, workflows
-from runyard_common.domain.errors import RunyardError
-from runyard_common.domain.output_schemas import OutputContract
-from runyard_common.domain.workflows import Workflow
+from runyard_common.agents.rules import tool_access, workflows
+from runyard_common.agents.rules.workflows import Workflow
+from runyard_common.schemas import outputs
+from runyard_common.schemas.outputs import OutputContract
+from runyard_common.values.errors import RunyardError
 from runyard_workers.agent import selection
 from runyard_workers.agent.budget import micros
 from runyard_workers.agent.failures import BadOptions
@@ -128,8 +129,8 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], publisher: Publ
         system=str(options.get("system") or "").strip(),
         rules=tuple(str(rule) for rule in merged["rules"]),
         output=_output(manifest, config, output_config),
-        output_guidance=output_schemas.instructions_of(output_config),
-        final_output=output_schemas.from_final_output(options.get("final_output")),
+        output_guidance=outputs.instructions_of(output_config),
+        final_output=outputs.from_final_output(options.get("final_output")),
         specialists=_specialists(merged["agents"]),
         servers=parse_servers(merged["mcp_servers"], private),
         datastores=tuple(one for one in merged["datastores"] if isinstance(one, dict)),
@@ -178,14 +179,14 @@ def mode_of(mode: Any) -> str:
 
 def _output(manifest: Mapping[str, Any], config: dict[str, Any], output_config: Any) -> OutputContract | None:
     """The request's schema overrides the agent's own."""
-    asked = output_schemas.from_output_config(output_config)
+    asked = outputs.from_output_config(output_config)
     if asked is not None:
         return asked
     declared = manifest.get("output") or config.get("output") or {}
     schema = declared.get("schema") if isinstance(declared, dict) else None
     if not schema:
         return None
-    return output_schemas.from_schema(schema, field="output.schema", strict=declared.get("strict"))
+    return outputs.from_schema(schema, field="output.schema", strict=declared.get("strict"))
 
 
 def _queries(given: list[Any]) -> tuple[Query, ...]:

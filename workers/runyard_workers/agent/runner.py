@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
+from runyard_common.datastores.service.datastores import INDEX_DOCUMENT
 from runyard_common.outbound import GuardedClient, OutboundPolicy
-from runyard_common.services.datastores import INDEX_DOCUMENT
 from runyard_common.settings import Settings
-from runyard_common.store.group_commit import GroupCommit
-from runyard_common.store.transaction import Store
 from runyard_workers.agent.equipment import Equipment
-from runyard_workers.agent.extraction_pool import ExtractionPool
 from runyard_workers.agent.indexing import index
 from runyard_workers.agent.loop.models import ProviderModels
 from runyard_workers.agent.loop.prices import Prices
 from runyard_workers.agent.loop.run import Run
 from runyard_workers.agent.shared import Shared
-from runyard_workers.attempt import Attempt
-from runyard_workers.children import Children
-from runyard_workers.context import RunContext
-from runyard_workers.executor import Result
+from runyard_workers.attempts.attempt import Attempt
+from runyard_workers.attempts.children import Children
+from runyard_workers.attempts.context import RunContext
+from runyard_workers.attempts.executor import Result
+from runyard_workers.documents.extraction_pool import ExtractionPool
 
 if TYPE_CHECKING:
     from runyard_workers.agent.loop.models import Models

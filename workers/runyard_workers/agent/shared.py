@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runyard_common.database.transaction import Store
 from runyard_common.outbound import GuardedClient, OutboundPolicy
 from runyard_common.settings import Settings
-from runyard_common.store.transaction import Store
-from runyard_workers.agent.extraction_pool import ExtractionPool
-from runyard_workers.children import Children
+from runyard_workers.attempts.children import Children
+from runyard_workers.documents.extraction_pool import ExtractionPool
 
 if TYPE_CHECKING:
     from runyard_workers.agent.loop.models import Models

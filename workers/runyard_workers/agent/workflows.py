@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from runyard.errors import AgentError, ProviderError
-from runyard_common.domain.lifecycle import Outcome
-from runyard_common.domain.workflows import Step, Workflow
+from runyard_common.agents.rules.workflows import Step, Workflow
+from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_workers.agent import events
-from runyard_workers.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 
 #: Performs one try of a step: its journal prefix, the step, and the results of the steps it depends on.
 Perform = Callable[[str, Step, Mapping[str, Any]], Awaitable[Any]]

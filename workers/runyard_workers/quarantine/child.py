@@ -24,9 +24,10 @@ import structlog
 from runyard_common import telemetry
 from runyard_common.broker.application import application
 from runyard_common.broker.doorbell import Doorbell
-from runyard_common.domain.tasks import Fence
-from runyard_common.services.claims import Claimed, reclaimed
+from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.service.claims import Claimed, reclaimed
 from runyard_common.settings import Settings, load
+from runyard_workers.attempts.runs import Life, Runs
 from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
 from runyard_workers.isolation.engine_threads import in_engine_thread
@@ -36,7 +37,6 @@ from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
 from runyard_workers.pool.loop import LoopThread
 from runyard_workers.quarantine.process import PLACES, WIDTH
-from runyard_workers.runs import Life, Runs
 
 P = ParamSpec("P")
 T = TypeVar("T")

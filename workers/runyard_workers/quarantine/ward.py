@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 import structlog
 
 from runyard.errors import Cancelled
-from runyard_common.domain.lifecycle import Cause
-from runyard_common.domain.suspicion import Loss, Suspicion
-from runyard_common.domain.tasks import Failure, Fence
-from runyard_common.services import attempts, rescues
-from runyard_common.store.transaction import Store
-from runyard_workers.attempt import patiently
+from runyard_common.database.transaction import Store
+from runyard_common.runs.rules.lifecycle import Cause
+from runyard_common.runs.rules.suspicion import Loss, Suspicion
+from runyard_common.runs.rules.tasks import Failure, Fence
+from runyard_common.runs.service import attempts, rescues
+from runyard_workers.attempts.attempt import patiently
+from runyard_workers.attempts.runs import Life
 from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.watchdog import BLOCKED
 from runyard_workers.quarantine.process import QuarantineProcess
-from runyard_workers.runs import Life
 
 logger = structlog.get_logger("runyard.quarantine")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runyard_common.services.aftermath import Bell
+from runyard_common.commit_hooks import Bell
 from runyard_workers.webhooks.deliverer import Deliverer
 
 #: Deliveries under way beyond which others are told too. A message to the broker costs more than a wake here.

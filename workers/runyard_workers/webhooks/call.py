@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import structlog
 
-from runyard_common.domain.delivery import (
+from runyard_common.outbound import GuardedClient, OutboundError, Timeouts, check_headers
+from runyard_common.values.errors import RunyardError
+from runyard_common.webhooks.rules.delivery import (
     Dead,
     Delivered,
     DisableEndpoint,
@@ -19,10 +21,8 @@ from runyard_common.domain.delivery import (
     decide,
     parse_retry_after,
 )
-from runyard_common.domain.errors import RunyardError
-from runyard_common.domain.signing import sign
-from runyard_common.outbound import GuardedClient, OutboundError, Timeouts, check_headers
-from runyard_common.services.deliveries import Outgoing, Settled
+from runyard_common.webhooks.rules.signing import sign
+from runyard_common.webhooks.service.deliveries import Outgoing, Settled
 from runyard_workers.webhooks.keys import Keys
 
 logger = structlog.get_logger("runyard.deliveries")

@@ -13,11 +13,19 @@ from typing import Final
 
 import structlog
 
-from runyard_common.domain.delivery import SCHEDULES, RetrySchedule
-from runyard_common.domain.ids import uuid7
+from runyard_common.database.group_commit import GroupCommit
 from runyard_common.outbound import GuardedClient, Timeouts
-from runyard_common.services.deliveries import GiveBack, Outgoing, Settled, Take, claim, give_back, settle
-from runyard_common.store.group_commit import GroupCommit
+from runyard_common.values.ids import uuid7
+from runyard_common.webhooks.rules.delivery import SCHEDULES, RetrySchedule
+from runyard_common.webhooks.service.deliveries import (
+    GiveBack,
+    Outgoing,
+    Settled,
+    Take,
+    claim,
+    give_back,
+    settle,
+)
 from runyard_workers.isolation.service import Service
 from runyard_workers.webhooks.call import Outcome, judge, send
 from runyard_workers.webhooks.hosts import Hosts

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from runyard_common.domain import breaker
-from runyard_common.domain.breaker import Breaker, BreakerPolicy, Circuit, blames_host
-from runyard_common.domain.delivery_budget import BUDGETS, PER_HOST, SLOW, Allowance, Kind, Standing
+from runyard_common.webhooks.rules import breaker
+from runyard_common.webhooks.rules.breaker import Breaker, BreakerPolicy, Circuit, blames_host
+from runyard_common.webhooks.rules.delivery_budget import BUDGETS, PER_HOST, SLOW, Allowance, Kind, Standing
 
 Key = tuple[str, str]  # organisation, host
 

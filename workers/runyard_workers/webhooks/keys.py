@@ -8,8 +8,8 @@ import hashlib
 import hmac
 from typing import Any
 
-from runyard_common.domain.sealing import Sealer
-from runyard_common.domain.signing import new_secret
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.webhooks.rules.signing import new_secret
 
 
 class Keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runyard_common.domain.admission import Facts, Gate, Kind, Load, Rule, Strategy, decide, gates, label
+from runyard_common.runs.rules.admission import Facts, Gate, Kind, Load, Rule, Strategy, decide, gates, label
 
 ORG = "org-1"
 FACTS = Facts(ORG, "@demo/echo", end_user="eu_1", session="s-1", model="m", args={"customer": {"id": 7}})

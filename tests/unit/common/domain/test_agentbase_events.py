@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.agentbase_events import body_of, completion, of_change, of_log
-from runyard_common.domain.lifecycle import Event, Status
-from runyard_common.domain.payloads import MOST_BYTES, Happening
+from runyard_common.runs.rules.lifecycle import Event, Status
+from runyard_common.webhooks.rules.agentbase_events import body_of, completion, of_change, of_log
+from runyard_common.webhooks.rules.payloads import MOST_BYTES, Happening
 from tests.unit.common.domain.test_payloads import EVENT, QUESTION, task
 
 

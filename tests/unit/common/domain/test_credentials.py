@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runyard_common.domain import credentials
-from runyard_common.domain.credentials import SEALED
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.credentials.rules import documents
+from runyard_common.credentials.rules.documents import SEALED
+from runyard_common.values.errors import InvalidRequest
 
 SERVER = {
     "serverName": "orders",
@@ -51,10 +51,10 @@ VALUES = (
 
 
 def test_no_credential_of_a_manifest_is_left_in_it_and_all_are_put_back() -> None:
-    shown, found = credentials.split(MANIFEST)
+    shown, found = documents.split(MANIFEST)
     left = [value for value in VALUES if value in str(shown)]
     assert left == []
-    assert credentials.put_back(shown, found) == MANIFEST
+    assert documents.put_back(shown, found) == MANIFEST
     assert set(found) >= {
         "/mcp_servers/0/auth/token",
         "/mcp_servers/0/headers/a~1b~0c",
@@ -63,7 +63,7 @@ def test_no_credential_of_a_manifest_is_left_in_it_and_all_are_put_back() -> Non
 
 
 def test_what_is_no_credential_stays_readable() -> None:
-    shown, _ = credentials.split(MANIFEST)
+    shown, _ = documents.split(MANIFEST)
     assert shown["mcp_servers"][0]["auth"]["type"] == "bearer"
     assert shown["mcp_servers"][0]["serverUrl"] == f"https://mcp.example.com/?api_key={SEALED}&page=2"
     assert shown["mcp_servers"][1]["url"] == f"https://{SEALED}@example.com/"
@@ -73,15 +73,15 @@ def test_what_is_no_credential_stays_readable() -> None:
 
 
 def test_a_document_that_was_read_and_is_sent_again_keeps_its_credentials() -> None:
-    shown, _ = credentials.split(MANIFEST)
-    assert credentials.keep(shown, [MANIFEST]) == MANIFEST
+    shown, _ = documents.split(MANIFEST)
+    assert documents.keep(shown, [MANIFEST]) == MANIFEST
 
 
 def test_servers_may_change_places_and_one_credential_may_change() -> None:
-    shown, _ = credentials.split(MANIFEST)
+    shown, _ = documents.split(MANIFEST)
     first, second = shown["mcp_servers"]
     changed = shown | {"mcp_servers": [second, first | {"auth": {"type": "bearer", "token": "NEW"}}]}
-    kept = credentials.keep(changed, [MANIFEST])["mcp_servers"]
+    kept = documents.keep(changed, [MANIFEST])["mcp_servers"]
     assert (kept[0]["auth"], kept[1]["auth"]["token"]) == ("PLAINAUTH", "NEW")
     assert kept[1]["headers"] == SERVER["headers"]
 
@@ -89,22 +89,22 @@ def test_servers_may_change_places_and_one_credential_may_change() -> None:
 @pytest.mark.parametrize("change", [{"serverUrl": "https://elsewhere.example.net/"}, {"serverName": "other"}])
 def test_a_credential_is_not_kept_for_another_address_or_server(change: dict[str, str]) -> None:
     server = {"serverName": "orders", "serverUrl": "https://mcp.example.com/", "auth": {"token": "BEARER"}}
-    shown, _ = credentials.split({"mcp_servers": [server]})
+    shown, _ = documents.split({"mcp_servers": [server]})
     moved = {"mcp_servers": [shown["mcp_servers"][0] | change]}
     with pytest.raises(InvalidRequest) as refused:
-        credentials.keep(moved, [{"mcp_servers": [server]}])
+        documents.keep(moved, [{"mcp_servers": [server]}])
     assert (refused.value.code, refused.value.field) == ("credential_missing", "mcp_servers[0].auth.token")
 
 
 def test_a_new_document_has_no_credential_to_keep() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        credentials.keep({"config": {"password": SEALED}}, [])
+        documents.keep({"config": {"password": SEALED}}, [])
     assert (refused.value.code, refused.value.field) == ("credential_missing", "config.password")
 
 
 def test_stars_in_prose_mean_nothing() -> None:
     document = {"instructions": f"Write {SEALED}.", "config": {"greeting": SEALED}}
-    assert credentials.keep(document, []) == document
+    assert documents.keep(document, []) == document
 
 
 SIGNED = "https://a.blob.example/c/f.pdf?sp=r&sv=2022-11-02&sig=S3CRET%3D"
@@ -147,20 +147,20 @@ READABLE = [
 @pytest.mark.parametrize("form", FORMS)
 def test_a_credential_is_sealed_in_whatever_form_it_is_passed_on(form: str) -> None:
     document = {"config": {"source": FORMS[form], "list": [FORMS[form]]}}
-    shown, found = credentials.split(document)
+    shown, found = documents.split(document)
     assert "S3CRET" not in str(shown)
     assert set(found) == {"/config/source", "/config/list/0"}
-    assert credentials.put_back(shown, found) == document
-    assert credentials.split(shown)[0] == shown
-    assert credentials.keep(shown, [document]) == document
+    assert documents.put_back(shown, found) == document
+    assert documents.split(shown)[0] == shown
+    assert documents.keep(shown, [document]) == document
     with pytest.raises(InvalidRequest, match="give it again"):
-        credentials.keep(shown, [])
+        documents.keep(shown, [])
 
 
 @pytest.mark.parametrize("text", READABLE)
 def test_a_text_that_only_looks_like_one_stays_readable(text: str) -> None:
     document = {"config": {"source": text}}
-    assert credentials.split(document) == (document, {})
+    assert documents.split(document) == (document, {})
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_a_text_that_only_looks_like_one_stays_readable(text: str) -> None:
     ],
 )
 def test_fields_of_these_names_are_sealed(given: dict[str, Any]) -> None:
-    shown, found = credentials.split({"config": given})
+    shown, found = documents.split({"config": given})
     assert "S3CRET" not in str(shown)
-    assert credentials.put_back(shown, found) == {"config": given}
+    assert documents.put_back(shown, found) == {"config": given}
 
 
 def test_ordinary_words_stay_readable() -> None:
@@ -189,7 +189,7 @@ def test_ordinary_words_stay_readable() -> None:
         "secretary": "Bob", "passport": "yes", "monkey": "see", "signal": "sig", "country_code": "NL",
         "variables": [{"name": "COUNTRY", "value": "NL"}], "parameters": {"page": "2", "keywords": "x"},
     }  # fmt: skip
-    assert credentials.split({"config": plain}) == ({"config": plain}, {})
+    assert documents.split({"config": plain}) == ({"config": plain}, {})
 
 
 def test_long_texts_are_searched_in_little_time() -> None:
@@ -201,7 +201,7 @@ def test_long_texts_are_searched_in_little_time() -> None:
         "a;=" * 500_000,
         "Bearer " + "x" * 2_000_000,
     ):
-        credentials.split({"config": {"text": text}})
+        documents.split({"config": {"text": text}})
     assert time.process_time() - began < 5
 
 
@@ -218,6 +218,6 @@ _values = st.recursive(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # the first value waits for its strategies
 @given(st.dictionaries(_names, _values, max_size=4))
 def test_whatever_the_document_split_and_put_back_are_inverse(document: dict[str, Any]) -> None:
-    shown, found = credentials.split(document)
-    assert credentials.put_back(shown, found) == document
-    assert credentials.split(shown)[0] == shown
+    shown, found = documents.split(document)
+    assert documents.put_back(shown, found) == document
+    assert documents.split(shown)[0] == shown

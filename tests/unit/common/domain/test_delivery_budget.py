@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runyard_common.domain.delivery_budget import (
+from runyard_common.webhooks.rules.delivery_budget import (
     BUDGETS,
     HORIZON,
     PER_HOST,

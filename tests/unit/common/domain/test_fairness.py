@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runyard_common.domain.fairness import LaneClock, order, system_time
+from runyard_common.runs.rules.fairness import LaneClock, order, system_time
 
 
 def test_two_equal_lanes_take_turns() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.catchup import CatchUp
-from runyard_common.domain.firing import FireOutcome, OpenRun, Plan, columns, plan, stand
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.overlap import Overlap
-from runyard_common.domain.schedule import CronSchedule
-from runyard_common.domain.stored_schedule import ScheduleState, StoredSchedule
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.schedules.rules.catchup import CatchUp
+from runyard_common.schedules.rules.firing import FireOutcome, OpenRun, Plan, columns, plan, stand
+from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.schedule import CronSchedule
+from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
 MINUTE = 60.0

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from runyard_common.domain.ids import first_uuid7, is_agent_name, is_uuid, normalise, qualify, uuid7
+from runyard_common.values.ids import first_uuid7, is_agent_name, is_uuid, normalise, qualify, uuid7
 
 
 def test_ids_made_one_after_another_sort_in_that_order() -> None:

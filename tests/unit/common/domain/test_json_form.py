@@ -23,7 +23,7 @@ import pytest
 from pydantic import AnyUrl, BaseModel, ConfigDict, RootModel, SecretStr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from runyard_common.domain.json_form import DEEPEST, NotJson, clean, convert, encode, name
+from runyard_common.values.json_form import DEEPEST, NotJson, clean, convert, encode, name
 
 
 class Colour(enum.Enum):
@@ -216,7 +216,7 @@ def test_values_nest_to_one_depth_whatever_way_they_are_converted(wrap: Any, lea
 
 def test_a_set_is_in_the_same_order_in_every_process() -> None:
     members = "{'b', 'a', 1, None, (1, 'x'), frozenset('ab')}"
-    code = f"from runyard_common.domain.json_form import encode; print(encode({members}))"
+    code = f"from runyard_common.values.json_form import encode; print(encode({members}))"
     seen = {
         subprocess.run(
             [sys.executable, "-c", code],

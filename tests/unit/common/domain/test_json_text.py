@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from runyard_common.domain.json_text import LARGE, JsonText, read
+from runyard_common.values.json_text import LARGE, JsonText, read
 from tests.unit.common.domain.test_payloads import task
 
 
@@ -20,7 +20,7 @@ def test_the_text_is_read_once_and_only_when_asked(monkeypatch: pytest.MonkeyPat
             reads.append(text)
             return orjson.loads(text)
 
-    monkeypatch.setattr("runyard_common.domain.json_text.orjson", Counted)
+    monkeypatch.setattr("runyard_common.values.json_text.orjson", Counted)
     stored = JsonText('{"args": {"n": 1}}')
     whole = replace(task(), stored_input=stored)
     assert reads == []

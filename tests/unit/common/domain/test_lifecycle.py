@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runyard_common.domain.errors import IllegalTransition
-from runyard_common.domain.lifecycle import (
+from runyard_common.runs.rules.lifecycle import (
     ACTIVE,
     HOLDING,
     INITIAL,
@@ -21,6 +20,7 @@ from runyard_common.domain.lifecycle import (
     apply,
     sources,
 )
+from runyard_common.values.errors import IllegalTransition
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "lifecycle.md"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.domain.networks import UNKNOWN, network_of, shown, trusted_proxies
+from runyard_common.values.networks import UNKNOWN, network_of, shown, trusted_proxies
 
 
 @pytest.mark.parametrize(

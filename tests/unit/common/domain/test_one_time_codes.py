@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyotp
 
-from runyard_common.domain import one_time_codes as codes
+from runyard_common.identity.rules import one_time_codes as codes
 
 SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # the key of RFC 6238's test vectors
 AT_59 = "287082"  # the last six digits of its first one

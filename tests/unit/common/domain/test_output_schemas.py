@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.domain.output_schemas import (
+from runyard_common.schemas.outputs import (
     from_final_output,
     from_output_config,
     from_schema,
     is_json_schema,
     of_sample,
 )
+from runyard_common.values.errors import InvalidRequest
 
 OBJECT = {"properties": {"total": {"type": "number"}}, "required": ["total"]}
 

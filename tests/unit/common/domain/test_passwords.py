@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from runyard_common.domain import passwords
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.identity.rules import passwords
+from runyard_common.values.errors import InvalidRequest
 from tests.people import KEPT, PASSWORD
 
 

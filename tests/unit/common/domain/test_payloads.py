@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.payloads import (
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.webhooks.rules.payloads import (
     MOST_BYTES,
     Happening,
     appstrate,
@@ -18,10 +19,7 @@ from runyard_common.domain.payloads import (
     placeholder,
     placeholders,
 )
-from runyard_common.domain.payloads import (
-    test as ping,
-)
-from runyard_common.domain.tasks import Task
+from runyard_common.webhooks.rules.payloads import test as ping
 
 EVENT = "evt_" + "0" * 32
 QUESTION = "01a20038-af0a-7000-b79e-effc11206ef3"

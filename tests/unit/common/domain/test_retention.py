@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.domain.lifecycle import Status
-from runyard_common.domain.retention import DAY_S, USAGE_DAYS, Retention, check_retention
+from runyard_common.identity.rules.retention import DAY_S, USAGE_DAYS, Retention, check_retention
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.values.errors import InvalidRequest
 
 
 def test_what_is_left_out_is_kept_the_default() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.domain.lifecycle import Cause
-from runyard_common.domain.retry import DEFAULT_POLICY, LONGEST_WAIT_S, NO_RETRIES, decide, merged
-from runyard_common.domain.tasks import Failure
+from runyard_common.runs.rules.lifecycle import Cause
+from runyard_common.runs.rules.retry import DEFAULT_POLICY, LONGEST_WAIT_S, NO_RETRIES, decide, merged
+from runyard_common.runs.rules.tasks import Failure
 
 
 def failure(cause: Cause, retryable: bool = True, retry_after: float | None = None) -> Failure:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runyard_common.domain.cron_line import ALIASES, read_cron
-from runyard_common.domain.schedule_error import ScheduleError
+from runyard_common.schedules.rules.cron_line import ALIASES, read_cron
+from runyard_common.schedules.rules.schedule_error import ScheduleError
 
 
 @pytest.mark.parametrize(

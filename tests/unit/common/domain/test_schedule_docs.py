@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from runyard_common.domain.catchup import CatchUp
-from runyard_common.domain.cron_line import ALIASES
-from runyard_common.domain.overlap import Overlap
-from runyard_common.domain.preview import ClockNote
-from runyard_common.domain.schedule_error import ScheduleError
+from runyard_common.schedules.rules.catchup import CatchUp
+from runyard_common.schedules.rules.cron_line import ALIASES
+from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.preview import ClockNote
+from runyard_common.schedules.rules.schedule_error import ScheduleError
 
 PAGE = (Path(__file__).parents[4] / "docs" / "schedules.md").read_text(encoding="utf-8")
 

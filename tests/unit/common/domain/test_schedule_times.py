@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.schedule import (
+from runyard_common.schedules.rules.schedule import (
     CronSchedule,
     DateSchedule,
     DelaySchedule,
     Schedule,
     schedule_from_json,
 )
-from runyard_common.domain.schedule_error import ScheduleError
+from runyard_common.schedules.rules.schedule_error import ScheduleError
 
 
 def at(text: str) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain import schema_work, schemas
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.schemas import checks, work
+from runyard_common.values.errors import InvalidRequest
 
 #: Seconds of CPU that one check, or one schema, may keep everything else in the process waiting. About a tenth on
 #: an idle machine.
@@ -18,7 +18,7 @@ MOST_SECONDS = 0.5
 
 def refusal(schema: Any) -> tuple[str, str]:
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check_schema(schema, field="input.schema")
+        checks.check_schema(schema, field="input.schema")
     assert refused.value.field == "input.schema"
     return refused.value.code, refused.value.message
 
@@ -29,7 +29,7 @@ def seconds(schema: Any, value: Any) -> float:
 
     def once() -> float:
         began = time.thread_time()
-        schemas.violations(value, schema)
+        checks.violations(value, schema)
         return time.thread_time() - began
 
     return min(once(), once())
@@ -67,8 +67,8 @@ def noughts_and_ones(count: int) -> str:
 
 def longest(schema: dict[str, Any]) -> str:
     """The longest text that is still checked."""
-    per_byte = schemas.bounds_of(schema).work[2]
-    return noughts_and_ones(int(schema_work.MOST_WORK / per_byte) - 10)
+    per_byte = checks.bounds_of(schema).work[2]
+    return noughts_and_ones(int(work.MOST_WORK / per_byte) - 10)
 
 
 CHAIN = {
@@ -102,7 +102,7 @@ CHECKED: list[tuple[str, Any, Any]] = [
 def test_what_is_checked_is_checked_in_a_moment(
     schema: Any, value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schemas._cache.__init__()  # type: ignore[misc]  # reading the schema is part of the cost
+    checks._cache.__init__()  # type: ignore[misc]  # reading the schema is part of the cost
     duration = seconds(schema, value)
     with capsys.disabled():
         print(f" {duration * 1000:.0f} ms", end="")
@@ -151,7 +151,7 @@ def test_a_longer_pattern_than_five_hundred_characters_is_refused() -> None:
 )
 def test_a_value_that_would_take_long_is_refused_unchecked(schema: Any, value: Any) -> None:
     began = time.thread_time()
-    found = schemas.violations(value, schema, field="args")
+    found = checks.violations(value, schema, field="args")
     assert time.thread_time() - began < MOST_SECONDS
     assert [(v.field, v.code) for v in found] == [("args", "too_large")]
 
@@ -159,36 +159,34 @@ def test_a_value_that_would_take_long_is_refused_unchecked(schema: Any, value: A
 def test_ordinary_large_values_are_checked() -> None:
     row = {"type": "object", "properties": {f"c{i}": {"type": "string", "maxLength": 40} for i in range(20)}}
     rows = [{f"c{i}": "some text" for i in range(20)}] * 5000
-    assert schemas.violations(rows, {"type": "array", "items": row}) == []
+    assert checks.violations(rows, {"type": "array", "items": row}) == []
     wide = {"type": "object", "properties": {f"c{i}": {"type": "number"} for i in range(200)}}
-    assert schemas.violations([{f"c{i}": i for i in range(200)}] * 500, {"items": wide}) == []
-    assert (
-        schemas.violations({"file": "QUJD" * 2_000_000}, {"properties": {"file": {"type": "string"}}}) == []
-    )
+    assert checks.violations([{f"c{i}": i for i in range(200)}] * 500, {"items": wide}) == []
+    assert checks.violations({"file": "QUJD" * 2_000_000}, {"properties": {"file": {"type": "string"}}}) == []
 
 
 def test_the_schemas_of_one_request_are_bounded_together() -> None:
     large = [({"title": f"{i}", "description": "x" * 50_000}, f"steps[{i}]") for i in range(3)]
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check_schemas(large)
+        checks.check_schemas(large)
     assert (refused.value.code, refused.value.field) == ("schema_too_large", "steps[2]")
     tables = [({"pattern": rf"^{i}\p{{L}}{{1,60}}$"}, f"steps[{i}]") for i in range(10)]
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check_schemas(tables)
+        checks.check_schemas(tables)
     assert (refused.value.code, refused.value.field) == ("schema_too_large", "steps[2]")
 
 
 def test_a_hot_schema_is_read_once() -> None:
     schema = {"title": "hot", **field(pattern=r"^\p{L}{1,50}$")}
-    schemas.check_schema(schema)
+    checks.check_schema(schema)
     began = time.thread_time()
     for _ in range(100):
-        schemas.check({"a": "é"}, dict(schema))
+        checks.check({"a": "é"}, dict(schema))
     assert time.thread_time() - began < 0.1
 
 
 def test_the_cache_is_bounded_by_what_its_schemas_weigh() -> None:
     for i in range(40):
-        schemas.check_schema({"title": str(i), "description": "x" * 60_000})
-    kept = schemas._cache._entries.values()
-    assert sum(entry.memory for entry in kept) <= schemas._cache._MOST_BYTES
+        checks.check_schema({"title": str(i), "description": "x" * 60_000})
+    kept = checks._cache._entries.values()
+    assert sum(entry.memory for entry in kept) <= checks._cache._MOST_BYTES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.domain import schemas
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.schemas import checks
+from runyard_common.values.errors import InvalidRequest
 
 FITTING = [
     (r"^\p{Lu}\p{Ll}+$", "Ärger", "ärger"),
@@ -24,8 +24,8 @@ FITTING = [
 @pytest.mark.parametrize(("pattern", "good", "bad"), FITTING)
 def test_patterns_match_as_the_standard_says(pattern: str, good: str, bad: str) -> None:
     schema = {"type": "string", "pattern": pattern}
-    assert schemas.violations(good, schema) == []
-    assert [v.code for v in schemas.violations(bad, schema)] == ["pattern"]
+    assert checks.violations(good, schema) == []
+    assert [v.code for v in checks.violations(bad, schema)] == ["pattern"]
 
 
 REFUSED = [
@@ -58,7 +58,7 @@ def test_what_cannot_be_used_is_refused_with_the_part_and_the_place(pattern: str
         ({"patternProperties": {pattern: {}}}, "$.patternProperties"),
     ):
         with pytest.raises(InvalidRequest) as refused:
-            schemas.check_schema(schema)
+            checks.check_schema(schema)
         assert refused.value.code == "invalid_schema"
         assert place in refused.value.message
         assert part in refused.value.message

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.domain import schemas
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.schemas import checks
+from runyard_common.values.errors import InvalidRequest
 
 ORDER = {
     "type": "object",
@@ -18,7 +18,7 @@ ORDER = {
 
 
 def _told(value: object) -> list[tuple[str, str]]:
-    return [(v.field, v.code) for v in schemas.violations(value, ORDER, field="args")]
+    return [(v.field, v.code) for v in checks.violations(value, ORDER, field="args")]
 
 
 def test_each_missing_property_is_named_once_by_its_own_path() -> None:
@@ -35,7 +35,7 @@ def test_missing_properties_of_the_items_of_a_list_are_told_apart() -> None:
 
 def test_a_refusal_names_the_first_place_and_lists_them_all() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check({"ticket": 5, "priority": "low"}, ORDER)
+        checks.check({"ticket": 5, "priority": "low"}, ORDER)
     assert (refused.value.code, refused.value.field) == ("invalid_input", "args.language")
     assert [e["field"] for e in refused.value.details["errors"]] == ["args.language", "args.ticket"]
 
@@ -43,12 +43,12 @@ def test_a_refusal_names_the_first_place_and_lists_them_all() -> None:
 def test_a_schema_that_fetches_or_loops_or_is_none_is_refused() -> None:
     for schema in ({"$ref": "http://elsewhere.example/x"}, {"$ref": "#"}, {"type": "nonsense"}, 7):
         with pytest.raises(InvalidRequest) as refused:
-            schemas.check({"a": 1}, schema)
+            checks.check({"a": 1}, schema)
         assert refused.value.code == "invalid_schema"
 
 
 def codes(value: object, schema: object) -> list[tuple[str, str]]:
-    return [(v.field, v.code) for v in schemas.violations(value, schema)]
+    return [(v.field, v.code) for v in checks.violations(value, schema)]
 
 
 @pytest.mark.parametrize("value", [19.99, 4.02, 1.11, 0.07, 0, -3.5, 1e20, 10**30, 1.5e300])
@@ -96,7 +96,7 @@ def test_newer_drafts_differ_in_how_tuples_are_written() -> None:
     older = {"$schema": "https://json-schema.org/draft/2019-09/schema", "items": [{"type": "integer"}]}
     assert codes(["x"], older) == [("$[0]", "type")]
     with pytest.raises(InvalidRequest, match=r"\$\.items"):
-        schemas.check_schema({"items": [{"type": "integer"}]})
+        checks.check_schema({"items": [{"type": "integer"}]})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_newer_drafts_differ_in_how_tuples_are_written() -> None:
 )
 def test_an_unknown_draft_is_refused_by_its_name(name: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check_schema({"$schema": name, "type": "object"})
+        checks.check_schema({"$schema": name, "type": "object"})
     assert refused.value.code == "invalid_schema"
     assert str(name) in refused.value.message
     assert "2020-12" in refused.value.message
@@ -113,7 +113,7 @@ def test_an_unknown_draft_is_refused_by_its_name(name: object) -> None:
 def test_a_part_of_another_draft_is_refused_with_its_place() -> None:
     part = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"}
     with pytest.raises(InvalidRequest, match=r"\$\.properties\.a"):
-        schemas.check_schema({"properties": {"a": part}})
+        checks.check_schema({"properties": {"a": part}})
 
 
 def test_references_stay_inside_the_document_by_pointer_anchor_or_identifier() -> None:
@@ -142,7 +142,7 @@ def test_references_stay_inside_the_document_by_pointer_anchor_or_identifier() -
 )
 def test_what_lies_outside_is_refused_with_the_place(reference: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        schemas.check_schema({"properties": {"a": {"items": {"$ref": reference}}}})
+        checks.check_schema({"properties": {"a": {"items": {"$ref": reference}}}})
     assert refused.value.code == "invalid_schema"
     assert '$.properties.a.items["$ref"]' in refused.value.message
     assert repr(reference) in refused.value.message
@@ -151,7 +151,7 @@ def test_what_lies_outside_is_refused_with_the_place(reference: str) -> None:
 def test_parts_that_refer_to_each_other_without_end_are_refused() -> None:
     defs = {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}
     with pytest.raises(InvalidRequest, match="without end"):
-        schemas.check_schema({"$ref": "#/$defs/a", "$defs": defs})
+        checks.check_schema({"$ref": "#/$defs/a", "$defs": defs})
 
 
 PAYMENT = {
@@ -177,14 +177,14 @@ def test_of_several_alternatives_the_closest_ones_errors_are_listed() -> None:
 
 
 def test_alternatives_of_other_kinds_are_all_named() -> None:
-    (found,) = schemas.violations(True, {"anyOf": [{"type": "string"}, {"type": "null"}]}, field="args")
+    (found,) = checks.violations(True, {"anyOf": [{"type": "string"}, {"type": "null"}]}, field="args")
     assert (found.field, found.code) == ("args", "anyOf")
     assert "a string" in found.message
     assert "null" in found.message
 
 
 def test_more_than_one_fitting_alternative_is_named() -> None:
-    (found,) = schemas.violations(5, {"oneOf": [{"type": "integer"}, {"minimum": 1}, {"type": "string"}]})
+    (found,) = checks.violations(5, {"oneOf": [{"type": "integer"}, {"minimum": 1}, {"type": "string"}]})
     assert found.message == "This fits the alternatives 1, 2; exactly one may fit."
 
 
@@ -223,18 +223,18 @@ def test_unevaluated_properties_are_named_beside_alternatives() -> None:
     ],
 )
 def test_a_violation_names_the_rule_and_the_value(schema: object, value: object, sentence: str) -> None:
-    assert [v.message for v in schemas.violations(value, schema)] == [sentence]
+    assert [v.message for v in checks.violations(value, schema)] == [sentence]
 
 
 @pytest.mark.parametrize("value", [{"a": b"x"}, {1: 2}, {"a": {1, 2}}, {"a\ud800": "b"}])
 def test_what_has_no_json_form_is_a_violation(value: object) -> None:
     schema = {"type": "object", "additionalProperties": {"type": "string"}}
-    assert [v.code for v in schemas.violations(value, schema)][:1] in (["not_json"], ["type"])
+    assert [v.code for v in checks.violations(value, schema)][:1] in (["not_json"], ["type"])
 
 
 def test_values_of_many_levels_are_no_crash() -> None:
     value: list[object] = []
     for _ in range(5000):
         value = [value]
-    found = schemas.violations(value, {"items": {"items": {"type": "string"}}})
+    found = checks.violations(value, {"items": {"items": {"type": "string"}}})
     assert [v.code for v in found][:1] in (["type"], ["not_json"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.domain.suspicion import (
+from runyard_common.runs.rules.suspicion import (
     MOST_ATTEMPTS,
     MOST_INTERRUPTIONS,
     MOST_LOSSES,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain import tool_access
-from runyard_common.domain.tool_access import PublicTools
+from runyard_common.agents.rules import tool_access
+from runyard_common.agents.rules.tool_access import PublicTools
 
 MANIFEST: dict[str, Any] = {
     "tools": [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.domain.lifecycle import TRANSITIONS, Event, Status
-from runyard_common.domain.webhook_events import APPSTRATE, NATIVE, check_events, type_of, wants
+from runyard_common.runs.rules.lifecycle import TRANSITIONS, Event, Status
+from runyard_common.values.errors import InvalidRequest
+from runyard_common.webhooks.rules.webhook_events import APPSTRATE, NATIVE, check_events, type_of, wants
 
 
 def test_every_transition_is_a_native_event() -> None:

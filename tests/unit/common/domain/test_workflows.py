@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.domain.workflows import LONGEST_BACKOFF, Step, parse
+from runyard_common.agents.rules.workflows import LONGEST_BACKOFF, Step, parse
+from runyard_common.values.errors import InvalidRequest
 
 
 def given(*steps: dict[str, Any]) -> list[dict[str, Any]]:

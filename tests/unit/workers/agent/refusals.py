@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_workers.agent.extract import extract
-from runyard_workers.agent.extraction import REMEDIES, ExtractionError, ExtractLimits
+from runyard_workers.documents.extract import extract
+from runyard_workers.documents.extraction import REMEDIES, ExtractionError, ExtractLimits
 
 
 def refusal(data: bytes, name: str, limits: ExtractLimits | None = None) -> ExtractionError:

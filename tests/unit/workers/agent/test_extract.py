@@ -8,8 +8,8 @@ from zipfile import ZipFile
 import pytest
 from pypdf import PdfWriter
 
-from runyard_workers.agent.extract import extract
-from runyard_workers.agent.extraction import ExtractionError, ExtractLimits
+from runyard_workers.documents.extract import extract
+from runyard_workers.documents.extraction import ExtractionError, ExtractLimits
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
 

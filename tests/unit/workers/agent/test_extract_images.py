@@ -8,8 +8,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from runyard_workers.agent.extract import extract
-from runyard_workers.agent.extraction import Extracted, ExtractLimits
+from runyard_workers.documents.extract import extract
+from runyard_workers.documents.extraction import Extracted, ExtractLimits
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
 

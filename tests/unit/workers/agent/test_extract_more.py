@@ -12,9 +12,9 @@ import pytest
 from pptx import Presentation
 from pptx.util import Inches
 
-from runyard_workers.agent.extract import extract
-from runyard_workers.agent.extraction import ExtractLimits
-from runyard_workers.agent.extraction_pool import ExtractionPool
+from runyard_workers.documents.extract import extract
+from runyard_workers.documents.extraction import ExtractLimits
+from runyard_workers.documents.extraction_pool import ExtractionPool
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
 

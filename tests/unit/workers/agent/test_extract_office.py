@@ -11,8 +11,8 @@ import pytest
 from docx import Document
 from openpyxl import Workbook
 
-from runyard_workers.agent.extract import extract
-from runyard_workers.agent.extraction import ExtractLimits
+from runyard_workers.documents.extract import extract
+from runyard_workers.documents.extraction import ExtractLimits
 from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.refusals import refusal
 

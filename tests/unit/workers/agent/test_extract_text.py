@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from runyard_workers.agent.extract import extract
-from runyard_workers.agent.extraction import ExtractLimits, clean
+from runyard_workers.documents.extract import extract
+from runyard_workers.documents.extraction import ExtractLimits, clean
 from tests.unit.workers.agent import documents
 
 # ── text ────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from runyard_workers.agent import extraction_wire as wire
-from runyard_workers.agent.extract import extract
-from runyard_workers.agent.extraction import MIB, ExtractionError, ExtractLimits
-from runyard_workers.agent.extraction_pool import ExtractionPool
+from runyard_workers.documents import extraction_wire as wire
+from runyard_workers.documents.extract import extract
+from runyard_workers.documents.extraction import MIB, ExtractionError, ExtractLimits
+from runyard_workers.documents.extraction_pool import ExtractionPool
 from tests.unit.workers.agent import documents
 
 # One page whose text takes pypdf tens of seconds, without a look at the clock.
@@ -80,7 +80,7 @@ def test_a_child_that_has_served_its_turn_is_replaced(
     pool: ExtractionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = child_pid(pool)
-    monkeypatch.setattr("runyard_workers.agent.extraction_pool.FILES_PER_CHILD", 0)
+    monkeypatch.setattr("runyard_workers.documents.extraction_pool.FILES_PER_CHILD", 0)
     pool.extract(b"its last", "a.txt")
     monkeypatch.undo()
     assert child_pid(pool) != first
@@ -161,7 +161,7 @@ def test_closing_ends_the_children() -> None:
 
 
 def orphan() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "runyard_workers.agent.extraction_child", str(1024 * MIB)]
+    command = [sys.executable, "-m", "runyard_workers.documents.extraction_child", str(1024 * MIB)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

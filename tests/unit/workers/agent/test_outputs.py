@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.domain.output_schemas import from_schema
+from runyard_common.schemas.outputs import from_schema
 from runyard_workers.agent.loop.outputs import find
 
 STATE = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runyard_workers.agent.extraction import Section
-from runyard_workers.agent.passages import LENGTH, cut
+from runyard_workers.documents.extraction import Section
+from runyard_workers.documents.passages import LENGTH, cut
 
 
 def test_short_sections_stay_whole_with_their_page() -> None:

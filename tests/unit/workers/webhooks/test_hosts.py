@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from runyard_common.domain.breaker import BreakerPolicy
-from runyard_common.domain.delivery_budget import BUDGETS, PER_HOST, SLOW, Kind
+from runyard_common.webhooks.rules.breaker import BreakerPolicy
+from runyard_common.webhooks.rules.delivery_budget import BUDGETS, PER_HOST, SLOW, Kind
 from runyard_workers.webhooks.hosts import LONGEST_HOLD, Hosts
 
 KEY = ("org", "a.example")

@@ -24,7 +24,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.usage import UsageLimits
 
-from runyard_common.domain.output_schemas import OutputContract
+from runyard_common.schemas.outputs import OutputContract
 from runyard_workers.agent import events
 from runyard_workers.agent.failures import OutputInvalid
 from runyard_workers.agent.loop.journal import Journal

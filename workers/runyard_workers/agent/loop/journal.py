@@ -17,7 +17,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 
 from runyard.errors import Rejected
-from runyard_common.services.attempts import Asked
+from runyard_common.runs.service.attempts import Asked
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import results
 from runyard_workers.agent.loop.parts import arguments_of, refusals, with_unique_call_ids

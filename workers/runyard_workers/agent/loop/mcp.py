@@ -32,7 +32,7 @@ from runyard_workers.agent.wire.mcp import (
     McpTransport,
 )
 from runyard_workers.agent.wire.text import clean
-from runyard_workers.attempt import Attempt
+from runyard_workers.attempts.attempt import Attempt
 
 _INIT_SECONDS: Final = 15.0
 #: Tries of one handshake or call, the waits between them, and the time for all of a handshake's, in seconds.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from runyard_common.domain.errors import RunyardError
 from runyard_common.outbound.errors import (
     ConnectFailed,
     ConnectionReset,
@@ -18,6 +17,7 @@ from runyard_common.outbound.errors import (
     ProtocolBroken,
     UrlRefused,
 )
+from runyard_common.values.errors import RunyardError
 from runyard_workers.agent.wire.mcp import HttpFailure
 from runyard_workers.agent.wire.text import clean
 

@@ -14,9 +14,9 @@ from pydantic_ai.settings import ModelSettings
 
 from runyard.errors import AgentError
 from runyard.loopback import STRAIGHT
-from runyard_common.domain.errors import InvalidRequest
-from runyard_common.services.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
+from runyard_common.agents.service.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
 from runyard_common.settings import Settings
+from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.loop import providers
 from runyard_workers.agent.wire.providers import MOST_BYTES, ProviderRules
 from runyard_workers.agent.wire.transport import CheckedClient

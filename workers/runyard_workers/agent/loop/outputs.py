@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from runyard_common.domain.output_schemas import OutputContract
+from runyard_common.schemas.outputs import OutputContract
 from runyard_workers.agent.wire.text import cleaned
 
 _FENCE: Final = re.compile(r"```[^\S\n]*[\w+-]*[^\S\n]*\n(.*?)```", re.DOTALL)

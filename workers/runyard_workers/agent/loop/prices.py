@@ -5,7 +5,7 @@ from __future__ import annotations
 import genai_prices.data  # noqa: F401 - half a second, else taken from the first turn's runs
 from pydantic_ai.messages import ModelResponse
 
-from runyard_common.domain import model_prices
+from runyard_common.agents.rules import model_prices
 
 
 class Prices:

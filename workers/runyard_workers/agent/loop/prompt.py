@@ -16,8 +16,8 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from runyard_common.domain.output_schemas import OutputContract
-from runyard_common.domain.workflows import Step, Workflow
+from runyard_common.agents.rules.workflows import Step, Workflow
+from runyard_common.schemas.outputs import OutputContract
 from runyard_workers.agent.attachments import Attached
 from runyard_workers.agent.plan import Persona, Plan
 

@@ -13,7 +13,7 @@ from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-from runyard_common.services.model_choice import KEYS
+from runyard_common.agents.service.model_choice import KEYS
 from runyard_common.settings import Settings
 from runyard_workers.agent.loop.masking import remember
 

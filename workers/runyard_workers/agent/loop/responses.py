@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 
-from runyard_common.domain.output_schemas import OutputContract
+from runyard_common.schemas.outputs import OutputContract
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import outputs
 from runyard_workers.agent.loop.parts import arguments_of

@@ -15,7 +15,7 @@ from pydantic_ai.messages import (
 )
 
 from runyard_workers.agent.tools.calls import describe
-from runyard_workers.replay import to_json
+from runyard_workers.attempts.replay import to_json
 
 #: Longest result of a tool that an agent gets, in characters of its text or JSON.
 MOST_CHARACTERS: Final = 500_000

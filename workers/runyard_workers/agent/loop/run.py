@@ -11,17 +11,17 @@ from typing import Any, Final
 from pydantic_ai.messages import ModelMessage, UserContent
 
 from runyard.errors import AgentError
-from runyard_common.domain import output_schemas
-from runyard_common.domain.errors import NotFound
-from runyard_common.domain.lifecycle import Outcome
-from runyard_common.domain.output_schemas import OutputContract
-from runyard_common.domain.workflows import Step, Workflow
-from runyard_common.services import agents, manifests
-from runyard_common.services.model_choice import model_name
-from runyard_common.services.runs import unsealed
-from runyard_common.services.turns import OPENING, StartTurn, TurnStart, start_turn
-from runyard_common.store import messages
-from runyard_common.store.turns import Standing
+from runyard_common.agents.rules.workflows import Step, Workflow
+from runyard_common.agents.service import agents, manifests
+from runyard_common.agents.service.model_choice import model_name
+from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.service.runs import unsealed
+from runyard_common.schemas import outputs
+from runyard_common.schemas.outputs import OutputContract
+from runyard_common.sessions.queries import messages
+from runyard_common.usage.queries.turns import Standing
+from runyard_common.usage.service.turns import OPENING, StartTurn, TurnStart, start_turn
+from runyard_common.values.errors import NotFound
 from runyard_workers.agent import attachments, events, plan
 from runyard_workers.agent.budget import Budget
 from runyard_workers.agent.equipment import Equipment
@@ -35,9 +35,9 @@ from runyard_workers.agent.loop.transcript import Transcript
 from runyard_workers.agent.plan import Persona, Plan, Publisher
 from runyard_workers.agent.shared import Shared
 from runyard_workers.agent.workflows import WorkflowRun
-from runyard_workers.attempt import Attempt, Ended, Suspended
-from runyard_workers.context import RunContext
-from runyard_workers.executor import Result
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.context import RunContext
+from runyard_workers.attempts.executor import Result
 from runyard_workers.isolation.engine_threads import in_engine_thread
 
 #: How a model fails that gives no object at all, or none that is whole.
@@ -266,7 +266,7 @@ class Run:
         contract = None
         if step.output_schema is not None:
             where = f"workflows.{flow.id}.{step.id}.output_schema"
-            contract = output_schemas.from_schema(step.output_schema, field=where)
+            contract = outputs.from_schema(step.output_schema, field=where)
         scope = {"workflow": flow.id, "step": step.id}
 
         async def ask(speaker: Speaker) -> Sequence[UserContent]:

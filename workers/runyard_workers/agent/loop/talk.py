@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runyard_common.domain.lifecycle import Outcome
-from runyard_common.domain.output_schemas import OutputContract
-from runyard_common.services.attempts import Asked
-from runyard_common.store.turns import Standing
+from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.service.attempts import Asked
+from runyard_common.schemas.outputs import OutputContract
+from runyard_common.usage.queries.turns import Standing
 from runyard_workers.agent.events import Event
 from runyard_workers.agent.loop.models import Chosen
 from runyard_workers.agent.loop.prices import Prices
 from runyard_workers.agent.loop.transcript import Transcript
 from runyard_workers.agent.tools import Toolbox, Waits, ask
-from runyard_workers.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 
 
 @dataclass(slots=True)

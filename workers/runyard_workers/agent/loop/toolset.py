@@ -12,7 +12,7 @@ from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
-from runyard_common.domain import schemas
+from runyard_common.schemas import checks
 from runyard_workers.agent.loop.talk import Talk
 from runyard_workers.agent.tools import Call, ToolFailure, Waits
 from runyard_workers.agent.tools.calls import describe
@@ -80,7 +80,7 @@ def _checker(schema: dict[str, Any]) -> Callable[..., None]:
 
 def _check(arguments: dict[str, Any], schema: dict[str, Any]) -> None:
     try:
-        found = schemas.violations(arguments, schema, field="arguments", most=5)
+        found = checks.violations(arguments, schema, field="arguments", most=5)
     except Exception:  # noqa: BLE001 - a server's schema that cannot be used: the server checks for itself
         return
     if found:

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 
-from runyard_common.services.steps import End
-from runyard_common.services.turns import EndTurn, end_turn
-from runyard_common.store import messages as store
+from runyard_common.runs.service.steps import End
+from runyard_common.sessions.queries import messages as store
+from runyard_common.usage.service.turns import EndTurn, end_turn
 from runyard_workers.agent.loop.history import to_lines
-from runyard_workers.attempt import Attempt
+from runyard_workers.attempts.attempt import Attempt
 
 # The library puts this off to the first use, where it would hold every run for the better part of a second.
 ModelMessagesTypeAdapter.rebuild()

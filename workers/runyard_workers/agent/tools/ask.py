@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from runyard_common.domain.tool_access import ASK_USER
-from runyard_common.services.attempts import Asked
+from runyard_common.agents.rules.tool_access import ASK_USER
+from runyard_common.runs.service.attempts import Asked
 from runyard_workers.agent.tools.base import Call, Tool, Waits
-from runyard_workers.attempt import Attempt
+from runyard_workers.attempts.attempt import Attempt
 
 NAME = ASK_USER
 _PARAMETERS: dict[str, Any] = {

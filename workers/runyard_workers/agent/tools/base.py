@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runyard_common.services.attempts import Asked
+from runyard_common.runs.service.attempts import Asked
 
 Effect = Literal["read", "idempotent", "irreversible"]
 #: What a tool call may take unless the tool says otherwise, in seconds.

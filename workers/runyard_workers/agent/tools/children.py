@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from runyard.errors import AgentError
-from runyard_common.domain.run_request import RunRequest
+from runyard_common.runs.rules.run_request import RunRequest
 from runyard_workers.agent.tools.base import Call, Tool, ToolFailure, Waits
-from runyard_workers.attempt import Attempt
-from runyard_workers.children import Children
+from runyard_workers.attempts.attempt import Attempt
+from runyard_workers.attempts.children import Children
 
 _MESSAGE: dict[str, Any] = {
     "type": "object",

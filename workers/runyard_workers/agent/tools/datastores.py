@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from runyard_common.domain.errors import NotFound
-from runyard_common.domain.sealing import Sealer
-from runyard_common.services import datastores as service
-from runyard_common.services.identity import secret_key
-from runyard_common.store import datastores
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.datastores.queries import datastores
+from runyard_common.datastores.service import datastores as service
+from runyard_common.identity.service.identity import secret_key
+from runyard_common.values.errors import NotFound
 from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.plan import Plan, Query
 from runyard_workers.agent.shared import Shared
 from runyard_workers.agent.sql import MOST_CHARACTERS, Caps, QueryFailed, Source, count, open_source
 from runyard_workers.agent.tools.base import Call, Tool, ToolFailure
-from runyard_workers.attempt import Attempt
+from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.isolation.engine_threads import in_engine_thread
 
 CAPS: Final = Caps()

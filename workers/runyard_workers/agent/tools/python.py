@@ -12,7 +12,7 @@ from runyard_workers.agent.tools import calls
 from runyard_workers.agent.tools.base import Call, Tool, ToolFailure
 from runyard_workers.agent.tools.calls import Raised
 from runyard_workers.agent.wire.text import clean
-from runyard_workers.attempt import Attempt
+from runyard_workers.attempts.attempt import Attempt
 
 
 def python_tool(attempt: Attempt, definition: ToolDefinition) -> Tool:

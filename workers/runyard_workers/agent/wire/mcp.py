@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx2
 
-from runyard_common.domain.errors import RunyardError
+from runyard_common.values.errors import RunyardError
 from runyard_workers.agent.wire import mcp_results
 from runyard_workers.agent.wire.errors import words_of
 from runyard_workers.agent.wire.mcp_schemas import Unusable, usable

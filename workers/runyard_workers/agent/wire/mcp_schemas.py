@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from runyard_common.domain import schemas
-from runyard_common.domain.errors import InvalidRequest
+from runyard_common.schemas import checks
+from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.wire.text import dump
 
 #: Longest schema of a tool, in bytes of JSON.
@@ -45,7 +45,7 @@ def usable(schema: Any) -> dict[str, Any]:
         if not reference.startswith("#") or _named(root, reference) is None:
             raise Unusable(f"its input schema refers to {reference[:100]!r}, which is not in it")
     try:
-        schemas.check_schema(root)
+        checks.check_schema(root)
     except InvalidRequest as refusal:
         raise Unusable(refusal.message) from None
     return root

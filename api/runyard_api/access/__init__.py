@@ -1,0 +1,1 @@
+"""Access: who calls, by key, token or cookie, and how often."""

@@ -1,0 +1,1 @@
+"""HTTP: requests, bodies, errors, operations and streams, as every API surface uses them."""

@@ -1,0 +1,192 @@
+"""One request as handlers meet it: who calls, its parameters, its body, and the process it reached."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final, ParamSpec, TypeVar
+from urllib.parse import parse_qsl
+
+import orjson
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope
+
+from runyard_api.access.auth import Principal
+from runyard_api.http import bodies
+from runyard_api.http.prefix import SLASH
+from runyard_api.state import State
+from runyard_common.identity.rules.actors import Actor
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.values import bounds
+from runyard_common.values.errors import InvalidRequest, Unauthorized
+from runyard_common.values.json_text import LARGE
+
+M = TypeVar("M", bound=BaseModel)
+P = ParamSpec("P")
+R = TypeVar("R")
+_MUCH: Final = 64 * 1024
+
+
+class Call:
+    """A request under way."""
+
+    __slots__ = (
+        "_costly", "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "permitted",
+        "request_id", "scope", "state",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self._received = receive
+        self._received_bytes = 0
+        self._costly = False
+        self._whole = False
+        self.headers = Headers(scope=scope)
+        self.state: State = scope["app"].state.runyard
+        self.request_id: str = scope["request_id"]
+        self._principal: Principal | None = None
+        self._raw: bytes | None = None
+        #: Asks again whether the caller may do this: its key may have been revoked since.
+        self.permitted: Callable[[], Awaitable[bool]] = _always
+
+    async def receive(self) -> Message:
+        """The next piece of the body (ASGI)."""
+        message = await self._received()
+        self._whole = not message.get("more_body", False)
+        self._received_bytes += len(message.get("body", b""))
+        return message
+
+    @property
+    def leaves_much_unread(self) -> bool:
+        """Whether much of the body, or nobody knows how much, is yet to come."""
+        if self._whole:
+            return False
+        declared = self.headers.get("content-length", "0")
+        return "transfer-encoding" in self.headers or not declared.isdigit() or int(declared) > _MUCH
+
+    @property
+    def method(self) -> str:
+        """GET, POST, …"""
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        """The path, decoded."""
+        return str(self.scope["path"]).replace(SLASH, "/")
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """What the path's placeholders stand for."""
+        params: Mapping[str, str] = self.scope["path_params"]
+        if b"%2F" in self.scope["raw_path"].upper():
+            return {name: value.replace(SLASH, "/") for name, value in params.items()}
+        return params
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known who calls."""
+        return self._principal is not None
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls."""
+        if self._principal is None:
+            raise Unauthorized
+        return self._principal
+
+    def admit(self, principal: Principal, front: str) -> None:
+        """Note who calls, and by which front."""
+        self._principal = replace(principal, actor=Actor(principal.actor, front))
+
+    @property
+    def org_id(self) -> str:
+        """The organisation everything this call sees belongs to."""
+        return self.principal.org_id
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the Accept header names this type (and not with q=0)."""
+        for part in self.headers.get("accept", "").split(","):
+            name, _, parameters = part.partition(";")
+            if name.strip().lower() == media_type:
+                return parameters.replace(" ", "") not in ("q=0", "q=0.0")
+        return False
+
+    def query(self, kind: type[M]) -> M:
+        """The query string as a model; `InvalidRequest` unknown_parameter, duplicate_parameter, invalid_field."""
+        given: dict[str, str] = {}
+        raw: bytes = self.scope["query_string"]
+        if raw:
+            for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="replace"):
+                if name in given:
+                    raise InvalidRequest(
+                        f"The parameter {name!r} stands twice.", code="duplicate_parameter", field=name
+                    )
+                if "\0" in value:
+                    raise InvalidRequest("NUL characters are refused.", code="nul_character", field=name)
+                given[name] = value
+        return bodies.model(kind, given)
+
+    async def raw(self) -> bytes:
+        """The whole body; `PayloadTooLarge` beyond the setting."""
+        if self._raw is None:
+            most = self.state.settings.max_body_bytes
+            if self._principal is None:
+                most = min(most, bounds.OPEN_BODY.most)
+            self._raw = await bodies.read(self.receive, self.headers, most)
+            self._costly = bodies.is_costly(self._raw)
+            if len(self._raw) > LARGE and self._principal is not None:
+                self.state.costly.wrote(self._principal.org_id, len(self._raw))
+        return self._raw
+
+    async def json(self, kind: type[M], *, untyped: bool = False) -> M:
+        """The JSON body as a model. `untyped`: without a Content-Type it is JSON as well, for fronts without cookies,
+        where asking for one protects nothing."""
+        bodies.check_json_type(self.headers, untyped=untyped)
+        return bodies.model(kind, await self.parse(await self.raw()))
+
+    async def parse(self, raw: bytes, field: str | None = None) -> Any:
+        """A body, or a part of one, as JSON: see `bodies.parse`."""
+        return await self.apart(bodies.parse, raw, field)
+
+    async def apart(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `work` on this request's body gives: here where the body is small, and beside the event loop, in turn
+        with the organisation's other costly ones, where it is large or has many values."""
+        if not self._costly and self._received_bytes <= LARGE:
+            return work(*args, **kwargs)
+        return await self.in_turn(work, *args, **kwargs)
+
+    async def in_turn(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What costly `work` for the caller gives: beside the event loop, in turn with its organisation's other."""
+        party = self._principal.org_id if self._principal is not None else ""
+        return await self.state.costly.do(party, work, *args, **kwargs)
+
+    async def reply_with(
+        self, tasks: Iterable[Task], build: Callable[[], Any], headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """The JSON answer that `build` makes of these tasks: made beside the event loop where they are large."""
+        if sum(task.stored_length for task in tasks) <= LARGE:
+            return reply(build(), headers=headers)
+        content = await self.in_turn(lambda: orjson.dumps(build()))
+        return Response(content, 200, headers, "application/json")
+
+    async def optional_json(self, kind: type[M]) -> M:
+        """The JSON body as a model; no body at all counts as an empty object."""
+        if not await self.raw():
+            return bodies.model(kind, {})
+        return await self.json(kind)
+
+    def stream(self, most: int) -> AsyncGenerator[bytes, None]:
+        """The body in pieces."""
+        return bodies.stream(self.receive, self.headers, most)
+
+
+async def _always() -> bool:
+    return True
+
+
+def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    content = orjson.dumps(body)
+    return Response(content, status, headers, "application/json")

@@ -1,0 +1,155 @@
+"""From a request to an answer: authenticate, permit, handle; every failure becomes its front's answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from runyard_api import metrics
+from runyard_api.access.auth import require
+from runyard_api.access.capacity import PIECE
+from runyard_api.http.call import Call
+from runyard_api.http.operations import Front, Operation
+from runyard_api.reading import unavailable
+from runyard_common.database import outages
+from runyard_common.files import CHUNK_BYTES
+from runyard_common.values.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout
+
+log = structlog.get_logger()
+
+#: Methods that change nothing: their answers may be refused once their size is known.
+_SAFE: Final = frozenset({"GET", "HEAD"})
+#: When to come back to a part that is away and names no time itself, in seconds.
+_RETRY_AFTER: Final = 5.0
+
+
+class Endpoint:
+    """The ASGI application of one path: its operations by method."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._by_method: dict[str, Operation] = {}
+        for operation in operations:
+            self._by_method[operation.method] = operation
+            if operation.method == "GET":
+                self._by_method.setdefault("HEAD", operation)
+        self._front = operations[0].front
+        self._allow = ", ".join(sorted(self._by_method))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.perf_counter()
+        call = Call(scope, receive)
+        operation = self._by_method.get(call.method)
+        try:
+            response = await self._answer(call, operation)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
+        name = operation.name if operation else "none"
+        metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
+        if response.status_code >= 400 and call.leaves_much_unread:
+            response.headers["connection"] = "close"  # rather than read and discard it
+        with _held(call, response):
+            await response(scope, receive, send)
+
+    async def _answer(self, call: Call, operation: Operation | None) -> Response:
+        front = operation.front if operation else self._front
+        try:
+            if operation is None:
+                return self._refuse_method(call)
+            return await perform(call, operation)
+        except RunyardError as error:
+            return _refuse(call, front, error)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            if (outage := _outage(error)) is not None:
+                log.warning(outage.message, action="request", path=call.path, reason=str(error)[:300])
+                return front.render(call, outage)
+            log.exception(
+                "A request failed inside.", action="request", path=call.path, request_id=call.request_id,
+                database=isinstance(error, DBAPIError),
+            )  # fmt: skip
+            return front.render(call, RunyardError("Something went wrong here; the log tells more."))
+
+    def _refuse_method(self, call: Call) -> Response:
+        error = MethodNotAllowed(f"{call.method} is not answered here; {self._allow} is.")
+        response = self._front.render(call, error)
+        response.headers["allow"] = self._allow
+        return response
+
+
+def _outage(error: Exception) -> Unavailable | None:
+    """The refusal that an outage of the database or a full disk becomes; None for any other error."""
+    if outages.is_full(error):
+        return Unavailable("The server's disk is full; nothing was stored.", code="disk_full", retry_after=30)
+    if outages.is_away(error):
+        return unavailable()
+    return None
+
+
+async def perform(call: Call, operation: Operation) -> Response:
+    """Authenticate, count, permit, handle."""
+    if "\0" in call.path:
+        raise NotFound("Nothing has a name with a NUL character.", code="not_found", field="path")
+    if operation.permission is not None:
+        call.admit(await operation.front.authenticate(call), operation.front.name)
+        call.state.organisation_rates.check(call.org_id)
+        call.state.unread.check(call.org_id)
+        call.permitted = partial(_still_permitted, call, operation)
+        if not operation.late:
+            require(call.principal, operation.permission)
+    response = await operation.handler(call)
+    if call.known and call.method in _SAFE and (size := _size(response)) > PIECE:
+        call.state.unread.check(call.org_id, size)
+    return response
+
+
+def _held(call: Call, response: Response) -> AbstractContextManager[None]:
+    """Counts the answer's bytes until the connection has taken them. Streams count theirs themselves."""
+    if not call.known or (size := _size(response)) <= PIECE:
+        return nullcontext()
+    return call.state.unread.hold(call.org_id, size)
+
+
+def _size(response: Response) -> int:
+    """Bytes that the answer has in memory."""
+    if isinstance(response, StreamingResponse):
+        return CHUNK_BYTES
+    return len(getattr(response, "body", b""))
+
+
+async def _still_permitted(call: Call, operation: Operation) -> bool:
+    try:
+        now = await operation.front.authenticate(call)
+    except RunyardError:
+        return False
+    return now.org_id == call.org_id and operation.permission in now.permissions
+
+
+def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
+    if isinstance(error, Unavailable) and error.retry_after is None:
+        error.retry_after = _RETRY_AFTER
+    if error.status >= 500:
+        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller is told how to reach it
+        (log.info if expected else log.error)(
+            "A request failed.", action="request", path=call.path, code=error.code, request_id=call.request_id
+        )
+    return front.render(call, error)
+
+
+def by_path(operations: Sequence[Operation]) -> Mapping[str, list[Operation]]:
+    """Operations by the path they answer on, in the order of declaration."""
+    found: dict[str, list[Operation]] = {}
+    for operation in operations:
+        for path in operation.paths:
+            found.setdefault(path, []).append(operation)
+    return found

@@ -1,0 +1,189 @@
+"""Operations: what the server answers, declared once and used for routing, permissions and documentation.
+
+A front is a wire contract: where its paths begin and how it shows errors. A module declares `routes =
+Routes(front, tag)` and its handlers with `@routes.get(…)` and the like; `runyard_api.fronts` lists the modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from runyard_api.access import cookies
+from runyard_api.access.auth import Principal, check_organisation
+from runyard_api.http import errors
+from runyard_api.http.call import Call
+from runyard_common.values.errors import RunyardError
+
+Handler = Callable[[Call], Awaitable[Response]]
+H = TypeVar("H", bound=Handler)
+Authenticate = Callable[[Call], Awaitable[Principal]]
+Render = Callable[[Call, RunyardError], Response]
+
+
+async def by_bearer(call: Call) -> Principal:
+    """Who the Authorization header says calls."""
+    return await call.state.auth.bearer(call.headers.get("authorization"))
+
+
+async def by_bearer_or_cookie(call: Call) -> Principal:
+    """Who the Authorization header says calls, or else the cookie, for the organisation X-Org-Id names."""
+    header, wanted = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
+    token = cookies.token_of(call.headers) if header is None else None
+    if token is None:
+        who = await call.state.auth.bearer(header)
+        check_organisation(who, wanted)
+        return who
+    person = await call.state.cookies.person(token, call.method, call.headers)
+    return person.principal(cookies.place_of(person, wanted))
+
+
+def as_problem(call: Call, error: RunyardError) -> Response:
+    """The native answer to an error."""
+    return errors.render(error, call.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A wire contract. The first prefix is the one its documentation shows.
+
+    With `slashes` every path also answers with a slash at its end (or without, where it has one). `error` is
+    the model of its error bodies, for documents; None means problem details.
+    """
+
+    name: str
+    prefixes: tuple[str, ...] = ("",)
+    render: Render = as_problem
+    authenticate: Authenticate = by_bearer
+    slashes: bool = False
+    error: type[BaseModel] | None = None
+    error_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success: its status, what it means, its model (or JSON Schema) and media type."""
+
+    status: int
+    description: str
+    model: type[BaseModel] | Mapping[str, Any] | None = None
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path. `permission` None: anybody may call. `errors` are documented statuses."""
+
+    front: Front
+    tag: str
+    method: str
+    path: str
+    handler: Handler
+    permission: str | None
+    summary: str
+    description: str
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    body_optional: bool = False
+    form: Mapping[str, Any] | None = None  # JSON Schema of a multipart body
+    answers: tuple[Answer, ...] = ()
+    errors: tuple[int, ...] = ()
+    headers: tuple[str, ...] = ()  # request headers it reads
+    prefixes: tuple[str, ...] | None = None  # in place of the front's
+    late: bool = False  # its handler asks for the permission itself, after what its contract puts before
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path it answers on, the documented one first."""
+        found = [prefix + self.path for prefix in self.prefixes or self.front.prefixes]
+        if self.front.slashes:
+            found += [path.removesuffix("/") if path.endswith("/") else f"{path}/" for path in found]
+        return tuple(path for path in dict.fromkeys(found) if path)
+
+    @property
+    def name(self) -> str:
+        """Its name in documents and metrics: front and handler."""
+        return f"{self.front.name}.{self.handler.__name__}"
+
+
+@dataclass(slots=True)
+class Routes:
+    """The operations of one module."""
+
+    front: Front
+    tag: str
+    operations: list[Operation] = field(default_factory=list)
+
+    def on(
+        self,
+        method: str,
+        path: str,
+        permission: str | None,
+        *,
+        query: type[BaseModel] | None = None,
+        body: type[BaseModel] | None = None,
+        body_optional: bool = False,
+        form: Mapping[str, Any] | None = None,
+        answers: Iterable[Answer] = (),
+        errors: Iterable[int] = (),
+        headers: Iterable[str] = (),
+        prefixes: tuple[str, ...] | None = None,
+        late: bool = False,
+        front: Front | None = None,
+    ) -> Callable[[H], H]:
+        """Declare the handler of a method and path; its docstring is its documentation.
+
+        `front` takes the place of the module's, for a route that knows callers by other means.
+        """
+
+        def declare(handler: H) -> H:
+            summary, _, description = (handler.__doc__ or "").strip().partition("\n")
+            self.operations.append(
+                Operation(
+                    front=front or self.front,
+                    tag=self.tag,
+                    method=method,
+                    path=path,
+                    handler=handler,
+                    permission=permission,
+                    summary=summary.rstrip("."),
+                    description=" ".join(description.split()),
+                    query=query,
+                    body=body,
+                    body_optional=body_optional,
+                    form=form,
+                    answers=tuple(answers),
+                    errors=tuple(errors),
+                    headers=tuple(headers),
+                    prefixes=prefixes,
+                    late=late,
+                )
+            )
+            return handler
+
+        return declare
+
+    def get(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what GET answers."""
+        return self.on("GET", path, permission, **options)
+
+    def post(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what POST answers."""
+        return self.on("POST", path, permission, **options)
+
+    def put(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what PUT answers."""
+        return self.on("PUT", path, permission, **options)
+
+    def patch(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what PATCH answers."""
+        return self.on("PATCH", path, permission, **options)
+
+    def delete(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare what DELETE answers."""
+        return self.on("DELETE", path, permission, **options)

@@ -1,0 +1,44 @@
+"""The path of a request as the routes have it: without a proxy's prefix or a slash at the end, with %2F as part of a
+name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
+
+from runyard_api.http.prefix import SLASH
+
+
+class Paths:
+    """`prefix` is the path of RUNYARD_PUBLIC_URL. Proxies take it off, or leave it on."""
+
+    def __init__(self, routes: Sequence[BaseRoute], prefix: str) -> None:
+        self.prefix = prefix
+        self._routes = routes
+        own = {route.path.split("/")[1] for route in routes if isinstance(route, Route)}
+        first = prefix.split("/")[1] if prefix else ""
+        self._left_on = prefix if first not in own else ""  # a prefix like ours must have been taken off
+
+    def resolved(self, scope: Scope) -> Scope:
+        """The scope with the path that the routes are asked for. The server's own scope stays as it is."""
+        if self._left_on and scope["path"].startswith(f"{self._left_on}/"):
+            scope = dict(scope)
+            scope["path"] = scope["path"].removeprefix(self._left_on)
+            scope["raw_path"] = scope["raw_path"].removeprefix(self._left_on.encode())
+        if b"%2F" in scope["raw_path"].upper():
+            segments = scope["raw_path"].decode("ascii", "replace").split("/")
+            literal = "/".join(unquote(segment).replace("/", SLASH) for segment in segments)
+            if self._is_route(scope, literal):
+                return {**scope, "path": literal}
+        if scope["path"].endswith("/") and not self._is_route(scope, scope["path"]):
+            bare = scope["path"].rstrip("/")
+            if bare and self._is_route(scope, bare):
+                return {**scope, "path": bare}
+        return scope
+
+    def _is_route(self, scope: Scope, path: str) -> bool:
+        asked = {**scope, "path": path}
+        return any(route.matches(asked)[0] is Match.FULL for route in self._routes)

@@ -1,0 +1,160 @@
+"""The HTTP protocol of the fast parser, with bounds that it has not: on the head of a request, on the time a caller
+takes to send it, and on the number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from runyard_api.http.errors import LONGEST_HEAD
+
+#: A caller has so long for the head of a request, in seconds, from its connection or from the head's first byte.
+PATIENCE: Final = 10.0
+#: An answer that waits for its reader is looked at so often, in seconds, and has to have lost so many bytes.
+UNREAD_SECONDS: Final = 30.0
+LEAST_READ: Final = 30 * 1024
+
+_ANSWER: Final = (
+    b"HTTP/1.1 %d %b\r\n"
+    b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n%b\r\n%b"
+)
+_PROBLEM: Final = (
+    b'{"type":"%b/docs#error-%b","title":"%b","status":%d,"detail":"%b","error":"%b","code":"%b"}'
+)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes a connection whose request does not come to an end of its headers, and one too many.
+
+    A head that ends within its last read is measured by the application (`runyard_api.app`), for every parser alike.
+    """
+
+    prefix = b""
+    most_connections = 1_000_000
+    patience = PATIENCE
+    unread_seconds = UNREAD_SECONDS
+    _in_head = True
+    _head_bytes = 0
+    _began_anew = False
+    _clock: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """A caller has connected."""
+        self._answering: deque[RequestResponseCycle] = deque()
+        super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            self._refuse(503, b"too_many_connections", b"This server has no connection to spare.")
+        else:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_clock()
+        self._stop_unread()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the caller."""
+        if self.transport.is_closing():
+            return
+        before, self._began_anew = self._in_head, False
+        super().data_received(data)
+        if before and self._in_head and not self._began_anew:
+            self._head_bytes += len(data)
+            if self._clock is None:
+                self._wait_for_head()
+            if self._head_bytes > LONGEST_HEAD:
+                self._refuse(431, b"headers_too_large", b"The request's headers are too large.")
+
+    def on_headers_complete(self) -> None:
+        """The head has come."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._stop_clock()
+        super().on_headers_complete()
+        self._answering.append(self.cycle)
+
+    def on_message_complete(self) -> None:
+        """The request has come; the next bytes are another's head."""
+        self._in_head = True
+        self._began_anew = True
+        self._stop_clock()
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._wait_for_head()  # it was answered before its body had come: no other clock runs
+
+    def on_response_complete(self) -> None:
+        """The answer is written. A body that still arrives is not read, and has as long as a head."""
+        self._answering.popleft()
+        super().on_response_complete()
+        if not self._in_head and not self.transport.is_closing():
+            self._stop_clock()
+            self._clock = self.loop.call_later(self.patience, self.transport.close)
+
+    def pause_writing(self) -> None:
+        """The caller does not take what was written for it."""
+        super().pause_writing()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        """It has."""
+        self._stop_unread()
+        super().resume_writing()
+
+    def _look_again(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self.unread_seconds, self._end_unless_read, waiting)
+
+    def _end_unless_read(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() > before - LEAST_READ:
+            self._unread = None
+            self.pipeline.clear()
+            for answering in self._answering:
+                answering.disconnected = True  # its answers are not sent
+            self.transport.abort()
+        else:
+            self._look_again()
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _wait_for_head(self) -> None:
+        self._clock = self.loop.call_later(self.patience, self._too_slow)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _too_slow(self) -> None:
+        self._clock = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._wait_for_head()  # the request before it is still being answered
+        elif self._head_bytes:
+            self._refuse(408, b"request_timeout", b"The request's head did not arrive in time.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, code: bytes, detail: bytes) -> None:
+        """Answer from here, where no application is, and close."""
+        if self.transport.is_closing():
+            return
+        title = _TITLES[status]
+        problem = _PROBLEM % (self.prefix, code, title, status, detail, detail, code)
+        more = b"retry-after: 1\r\n" if status == 503 else b""
+        self.transport.write(_ANSWER % (status, title, len(problem), more, problem))
+        self.transport.close()
+
+
+_TITLES: Final = {
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}

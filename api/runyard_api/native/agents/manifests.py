@@ -1,0 +1,218 @@
+"""Publish manifests, and steer which version of an agent runs: tags and yanking."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from runyard_api import idempotency
+from runyard_api.http import bodies, yaml_bodies
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.prefix import under
+from runyard_api.native import schemas
+from runyard_api.native.agents.agents import AgentView, agent_json, version_row
+from runyard_api.native.front import BASE, NATIVE, NoParameters
+from runyard_common.agents.queries import agent_versions, agents
+from runyard_common.agents.rules import manifests
+from runyard_common.agents.rules.manifests import Manifest
+from runyard_common.agents.service import agents as publishing
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
+from runyard_common.identity.service import caps
+from runyard_common.runs.rules.run_request import Strict
+from runyard_common.schemas import checks as json_schemas
+from runyard_common.schemas import outputs
+from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound
+
+routes = Routes(NATIVE, "agents")
+
+
+@routes.post(
+    "/agents/manifests",
+    "agents:write",
+    query=NoParameters,
+    body=Manifest,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The version, published and current.", AgentView, headers=("Location",))],
+    errors=(400, 403, 409, 413, 415, 422),
+)
+async def publish_manifest(call: Call) -> Response:
+    """Publish a manifest (JSON, or YAML as application/yaml) as an immutable version.
+
+    The same content again changes nothing; other content under a published version answers 409
+    version_exists. Credentials are kept encrypted; ******** in a manifest that was read means: as before. Registered
+    tools that are not open to the organisation answer 403 tool_not_open.
+    """
+    call.query(NoParameters)
+    manifest = manifests.parse(await _document(call))
+    if manifest.input is not None and manifest.input.schema_ is not None:
+        json_schemas.check_schema(manifest.input.schema_, field="input.schema")
+    if manifest.output is not None and manifest.output.schema_:
+        outputs.from_schema(manifest.output.schema_, field="output.schema")
+    if manifest.kind != "declared":
+        raise InvalidRequest(
+            "Agents that are code are published by the workers that have them.",
+            code="invalid_manifest",
+            field="kind",
+        )
+
+    response = await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: _publish(tx, call.org_id, manifest, call.principal.actor, call.state.rules.publishing),
+        lambda row: reply(
+            agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
+        ),
+    )
+    call.state.agents.forget()
+    return response
+
+
+async def _document(call: Call) -> Any:
+    if bodies.media_type(call.headers) in yaml_bodies.MEDIA_TYPES:
+        return await call.state.costly.do(call.org_id, yaml_bodies.parse, await call.raw())
+    bodies.check_json_type(call.headers)
+    return await call.parse(await call.raw())
+
+
+def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules) -> dict[str, Any]:
+    published = publishing.publish(tx, org_id, manifest, actor, rules=rules)
+    data = {"name": manifest.name, "version": manifest.version}
+    identity.audit(tx, org_id, actor, "agent.publish", published.agent["id"], data)
+    row = agent_versions.get(tx.conn, org_id, published.version["id"])
+    assert row is not None
+    return row
+
+
+class Tags(schemas.Shape):
+    """An agent's tags: each names a version."""
+
+    data: dict[str, str] = Field(description="Tag → version.")
+
+
+@routes.get(
+    "/agents/{agent:agent}/tags",
+    "agents:read",
+    query=NoParameters,
+    answers=[Answer(200, "Its tags.", Tags)],
+    errors=(400, 404),
+)
+async def list_tags(call: Call) -> Response:
+    """List an agent's tags."""
+    call.query(NoParameters)
+    row = await version_row(call)
+    return reply({"data": await call.state.preview(_tags, call.org_id, row["agent_id"])})
+
+
+def _tags(tx: Tx, org_id: str, agent_id: str) -> dict[str, str]:
+    versions = {v["id"]: v["version"] for v in agents.versions(tx.conn, agent_id)}
+    return {tag: versions[id_] for tag, id_ in agents.tags(tx.conn, agent_id).items() if id_ in versions}
+
+
+class TagBody(Strict):
+    """What a tag is to point at."""
+
+    version: str = Field(min_length=1, max_length=64, description="A version, or another tag, or a range.")
+
+
+@routes.put(
+    "/agents/{agent:agent}/tags/{tag}",
+    "agents:write",
+    query=NoParameters,
+    body=TagBody,
+    answers=[Answer(200, "Its tags.", Tags)],
+    errors=(400, 403, 404, 409, 413, 415),
+)
+async def set_tag(call: Call) -> Response:
+    """Point a tag at a version."""
+    call.query(NoParameters)
+    body = await call.json(TagBody)
+    row, tag = await version_row(call), call.params["tag"]
+    if not 0 < len(tag) <= 64 or not tag.replace("-", "").replace("_", "").isalnum() or tag[0].isdigit():
+        raise InvalidRequest("A tag is a word, not a version.", code="invalid_tag", field="tag")
+    tags = await call.state.write(_set_tag, call.org_id, row, tag, body.version, call.principal.actor)
+    call.state.agents.forget()
+    return reply({"data": tags})
+
+
+def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str, actor: str) -> dict[str, str]:
+    _refuse_shared(org_id, row)
+    chosen = publishing.resolve(tx.conn, org_id, row["agent_id"], version)
+    if tag not in agents.tags(tx.conn, row["agent_id"]):
+        caps.check(tx, org_id, "tags", of=row["agent_id"])
+    agents.set_tag(tx, row["agent_id"], tag, chosen.version["id"])
+    data = {"tag": tag, "version": chosen.version["version"]}
+    identity.audit(tx, org_id, actor, "agent.tag", row["agent_id"], data)
+    return _tags(tx, org_id, row["agent_id"])
+
+
+@routes.delete(
+    "/agents/{agent:agent}/tags/{tag}",
+    "agents:write",
+    query=NoParameters,
+    answers=[Answer(204, "The tag is gone.")],
+    errors=(400, 403, 404, 409),
+)
+async def delete_tag(call: Call) -> Response:
+    """Remove a tag."""
+    call.query(NoParameters)
+    row = await version_row(call)
+    await call.state.write(_drop_tag, call.org_id, row, call.params["tag"], call.principal.actor)
+    call.state.agents.forget()
+    return Response(status_code=204)
+
+
+def _drop_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, actor: str) -> None:
+    _refuse_shared(org_id, row)
+    if tag == "latest":
+        raise Conflict("The tag latest stays.", code="tag_needed", field="tag")
+    if not agents.drop_tag(tx, row["agent_id"], tag):
+        raise NotFound("There is no such tag.", code="tag_not_found", field="tag")
+    identity.audit(tx, org_id, actor, "agent.untag", row["agent_id"], {"tag": tag})
+
+
+class VersionChange(Strict):
+    """What to change of a version."""
+
+    yanked: bool = Field(description="A yanked version runs only where it is named exactly.")
+
+
+@routes.patch(
+    "/agents/{agent:agent}/versions/{version}",
+    "agents:write",
+    query=NoParameters,
+    body=VersionChange,
+    answers=[Answer(200, "The version.", AgentView)],
+    errors=(400, 403, 404, 413, 415),
+)
+async def change_version(call: Call) -> Response:
+    """Yank a version, or take that back."""
+    call.query(NoParameters)
+    body = await call.json(VersionChange)
+    row = await version_row(call)
+    version, actor = call.params["version"], call.principal.actor
+    changed = await call.state.write(_yank, call.org_id, row, version, body.yanked, actor)
+    call.state.agents.forget()
+    return reply(agent_json(changed, call.principal))
+
+
+def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, actor: str) -> dict[str, Any]:
+    _refuse_shared(org_id, row)
+    named = (v["id"] for v in agents.versions(tx.conn, row["agent_id"]) if v["version"] == version)
+    found = agent_versions.get(tx.conn, org_id, next(named, ""))
+    if found is None:
+        raise NotFound(f"There is no version {version!r}.", code="version_not_found", field="version")
+    agents.update_version(tx, found["id"], yanked=yanked)
+    verb = "agent.yank" if yanked else "agent.restore"
+    identity.audit(tx, org_id, actor, verb, row["agent_id"], {"version": version})
+    return found | {"yanked": yanked}
+
+
+def _refuse_shared(org_id: str, row: dict[str, Any]) -> None:
+    if row["org_id"] != org_id:
+        raise Forbidden("The operator publishes this agent for everybody.", code="agent_shared")

@@ -1,0 +1,1 @@
+"""Human tasks of the native API: the inbox, answers, one-time links."""

@@ -1,0 +1,1 @@
+"""Organisations, members, keys and sign-ins of the native API."""

@@ -1,0 +1,82 @@
+"""The audit log: who changed what, when, and by which front."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.native import schemas
+from runyard_api.native.front import DATE_TIME, NATIVE, Paging, instant_of, page, when
+from runyard_common.identity.queries import identity
+from runyard_common.identity.queries.identity import AuditFilter
+
+routes = Routes(NATIVE, "audit")
+
+
+class AuditQuery(Paging):
+    """Which entries."""
+
+    actor: str | None = Field(None, max_length=128, description="key:<id>, user:<id>, jwt:<sub>, system …")
+    action: str | None = Field(None, max_length=64, description="One (key.create), or all of a noun (key).")
+    object_id: str | None = Field(None, max_length=200, description="What was changed.")
+    front: str | None = Field(None, max_length=16, description="native, nugen, appstrate …")
+    since: str | None = Field(
+        None, max_length=64, description="Not before this RFC 3339 date-time.", json_schema_extra=DATE_TIME
+    )
+    until: str | None = Field(
+        None, max_length=64, description="Before this RFC 3339 date-time.", json_schema_extra=DATE_TIME
+    )
+
+    @property
+    def wanted(self) -> AuditFilter:
+        """As the store reads it; `InvalidRequest` invalid_field."""
+        since = instant_of(self.since, "since") if self.since is not None else None
+        until = instant_of(self.until, "until") if self.until is not None else None
+        return AuditFilter(self.actor, self.action, self.object_id, self.front, since, until)
+
+
+class AuditEntry(schemas.Shape):
+    """One change."""
+
+    id: str
+    at: str
+    actor: str
+    front: str | None
+    action: str
+    object_id: str
+    data: dict[str, Any] | None
+
+
+class AuditPage(schemas.Shape):
+    """A page of the audit log."""
+
+    data: list[AuditEntry]
+    has_more: bool
+    next_cursor: str | None
+
+
+def entry_json(row: dict[str, Any]) -> dict[str, Any]:
+    """An entry as the native API shows it."""
+    told = {name: row[name] for name in ("id", "actor", "front", "action", "object_id", "data")}
+    return told | {"at": when(row["at"])}
+
+
+@routes.get(
+    "/audit",
+    "audit:read",
+    query=AuditQuery,
+    answers=[Answer(200, "A page of entries.", AuditPage)],
+    errors=(400,),
+)
+async def list_audit(call: Call) -> Response:
+    """List what was changed in the organisation, by whom and by which front, newest first."""
+    given = call.query(AuditQuery)
+    before, limit, org_id, wanted = given.before, given.limit, call.org_id, given.wanted
+    rows = await call.state.reader.one(
+        lambda conn: identity.audit_page(conn, org_id, limit + 1, before, wanted)
+    )
+    return reply(page([entry_json(row) for row in rows], limit, [row["id"] for row in rows], rows.more))

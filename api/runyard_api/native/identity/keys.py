@@ -1,0 +1,135 @@
+"""API keys."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field
+from starlette.responses import Response
+
+from runyard_api import idempotency
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.native import schemas
+from runyard_api.native.front import DATE_TIME, NATIVE, NoParameters, Paging, instant_of, page, when
+from runyard_api.native.schemas import RoleName
+from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service import identity as service
+from runyard_common.identity.service.identity import KeyRequest
+from runyard_common.runs.rules.run_request import Strict
+from runyard_common.schedules.rules.timezones import LAST_INSTANT
+
+routes = Routes(NATIVE, "keys")
+
+
+class KeyBody(Strict):
+    """A key to make."""
+
+    name: str = Field(min_length=1, max_length=200)
+    role: RoleName = Field("member", description="At most your own.")
+    scopes: list[Annotated[str, Field(max_length=64)]] | None = Field(
+        None, max_length=200, description="Permissions (resource:action) to cut the role down to."
+    )
+    expires_at: str | None = Field(
+        None, max_length=64, description="RFC 3339; by default never.", json_schema_extra=DATE_TIME
+    )
+
+
+class KeyView(schemas.Shape):
+    """A key, without its text."""
+
+    id: str
+    name: str
+    prefix: str
+    role: RoleName
+    scopes: list[str] | None
+    created_by: str | None
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+
+
+class KeyPage(schemas.Page):
+    """A page of keys."""
+
+    data: list[KeyView]  # type: ignore[assignment]
+
+
+class KeyMade(KeyView):
+    """A key with its text, told only once."""
+
+    key: str
+
+
+def key_json(row: dict[str, Any]) -> dict[str, Any]:
+    """A key as the native API shows it."""
+    return {name: row[name] for name in ("id", "name", "prefix", "role", "scopes", "created_by")} | {
+        name: when(row[name]) for name in ("created_at", "expires_at", "last_used_at")
+    }
+
+
+@routes.get(
+    "/keys", "keys:read", query=Paging, answers=[Answer(200, "A page of keys.", KeyPage)], errors=(400,)
+)
+async def list_keys(call: Call) -> Response:
+    """List the keys that are not revoked, newest first."""
+    given = call.query(Paging)
+    before, limit, org_id = given.before, given.limit, call.org_id
+    rows = await call.state.reader.one(lambda conn: identity.keys(conn, org_id, limit + 1, before))
+    return reply(page([key_json(row) for row in rows], limit, [row["id"] for row in rows]))
+
+
+@routes.post(
+    "/keys",
+    "keys:write",
+    query=NoParameters,
+    body=KeyBody,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The key; its text is told only here.", KeyMade)],
+    errors=(400, 403, 409, 413, 415, 422),
+)
+async def create_key(call: Call) -> Response:
+    """Make a key.
+
+    It reaches no further than the one it is made with. A repetition with the same Idempotency-Key does not
+    tell the text again.
+    """
+    call.query(NoParameters)
+    body = await call.json(KeyBody)
+    expires_at = instant_of(body.expires_at, "expires_at", LAST_INSTANT) if body.expires_at else None
+    wanted = KeyRequest(body.name, Role(body.role), body.scopes, expires_at)
+    who = call.principal
+    allowed = None if who.scopes is None else who.permissions
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: service.create_key(tx, who.org_id, wanted, who.actor, who.role, allowed),
+        lambda made: reply(key_json(made.row) | {"key": ""}, 201),
+        # The text goes to the caller, not into the answer that is kept for repetitions.
+        lambda made, kept: reply(_with_key(kept, made.key), 201),
+    )
+
+
+def _with_key(response: Response, key: str) -> dict[str, Any]:
+    whole: dict[str, Any] = orjson.loads(bytes(response.body)) | {"key": key}
+    return whole
+
+
+@routes.delete(
+    "/keys/{key_id}",
+    "keys:delete",
+    query=NoParameters,
+    answers=[Answer(204, "New requests with it are refused; runs under way finish.")],
+    errors=(404,),
+)
+async def revoke_key(call: Call) -> Response:
+    """Revoke a key."""
+    call.query(NoParameters)
+    revoked = await call.state.write(
+        service.revoke_key, call.org_id, call.params["key_id"], call.principal.actor
+    )
+    call.state.keys.forget(revoked["key_hash"])
+    return Response(status_code=204)

@@ -1,0 +1,1 @@
+"""Runs of the native API: submit, read, steer, follow."""

@@ -1,0 +1,229 @@
+"""Stop and retry tasks, one by one or all that match."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+from starlette.responses import Response
+
+from runyard_api import idempotency
+from runyard_api.access.auth import Principal, require
+from runyard_api.http import bodies
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.prefix import under
+from runyard_api.native import schemas
+from runyard_api.native.front import BASE, NATIVE, ROOTED, NoParameters
+from runyard_api.native.runs.task_view import brief, hint, links
+from runyard_api.native.runs.tasks import Filters, filter_of, task_id
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.run_request import Strict
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service import bulk, retries
+from runyard_common.runs.service.bulk import Changed
+from runyard_common.schedules.queries import schedules
+from runyard_common.schedules.service import schedules as scheduled
+from runyard_common.values.errors import InvalidRequest, NotFound
+
+routes = Routes(NATIVE, "control")
+
+
+class CancelBody(Strict):
+    """Why a task is stopped."""
+
+    reason: str | None = Field(None, max_length=500)
+
+
+@routes.post(
+    "/tasks/{task_id}/cancel",
+    "runs:cancel",
+    query=NoParameters,
+    body=CancelBody,
+    body_optional=True,
+    prefixes=ROOTED,
+    answers=[
+        Answer(200, "The task, stopped.", schemas.TaskBrief),
+        Answer(204, "The id was a schedule's; it is deleted."),
+    ],
+    errors=(400, 403, 404, 409, 413, 415),
+)
+async def cancel(call: Call) -> Response:
+    """Stop a task, or delete a schedule by its id.
+
+    It is stopped when this answers, with or without a live worker; what still runs is cancelled, its
+    children are stopped too. A task that completed or failed before answers 409 illegal_transition.
+    """
+    call.query(NoParameters)
+    body = await call.optional_json(CancelBody)
+    reason = body.reason or "cancelled by a user"
+    id_, actor = task_id(call), call.principal.actor
+    try:
+        task = await call.state.write(bulk.stop, call.org_id, id_, reason, actor)
+    except NotFound:
+        if await call.state.write(_cancel_schedule, call.org_id, id_, call.principal):
+            return Response(status_code=204)
+        raise
+    return reply(brief(task) | {"message": hint(task.status, task.id)})
+
+
+def _cancel_schedule(tx: Tx, org_id: str, id_: str, who: Principal) -> bool:
+    """Whether the id was that of a schedule, which is deleted now."""
+    if schedules.get(tx.conn, org_id, id_) is None:
+        return False
+    require(who, "schedules:delete")
+    scheduled.remove(tx, org_id, id_, who.actor)
+    return True
+
+
+class RetryBody(Strict):
+    """How to run again."""
+
+    fresh: bool = Field(False, description="Begin at the top, forgetting the steps that had finished.")
+    credentials: dict[str, Any] | None = Field(
+        None,
+        description="Credentials the run needs, by JSON pointer into its options: they were erased at its end.",
+    )
+
+
+@routes.post(
+    "/tasks/{task_id}/retry",
+    "runs:retry",
+    query=NoParameters,
+    body=RetryBody,
+    body_optional=True,
+    prefixes=ROOTED,
+    headers=("Idempotency-Key",),
+    answers=[Answer(202, "A new task that repeats the old one.", schemas.TaskBrief, headers=("Location",))],
+    errors=(400, 404, 409, 413, 415, 422, 429),
+)
+async def retry(call: Call) -> Response:
+    """Run an ended task again, as a new task.
+
+    Finished steps are not repeated, nor their tokens paid again, unless fresh is set. The new task gets one
+    attempt.
+    """
+    call.query(NoParameters)
+    body = await call.optional_json(RetryBody)
+    id_, actor = task_id(call), call.principal.actor
+
+    secrets = call.state.sealer.seal(body.credentials) if body.credentials else None
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: _retry(tx, call.org_id, id_, actor, body, secrets),
+        _retried,
+    )
+
+
+def _retried(task: Task) -> Response:
+    answer = brief(task) | {
+        "retry_of": task.retry_of,
+        "message": hint(task.status, task.id),
+        "links": links(task.id),
+    }
+    return reply(answer, 202, {"location": under(f"{BASE}/tasks/{task.id}")})
+
+
+def _retry(tx: Tx, org_id: str, id_: str, actor: str, body: RetryBody, secrets: bytes | None) -> Task:
+    task = tasks.get(tx.conn, org_id, id_)
+    if task is not None and secrets is None:
+        bulk.refuse_erased(task)
+    if task is not None and body.credentials:
+        _check_pointers(task, body.credentials)
+    made = tasks.get(tx.conn, org_id, retries.retry(tx, org_id, id_, actor, body.fresh, secrets).task_id)
+    assert made is not None
+    return made
+
+
+def _check_pointers(task: Task, credentials: dict[str, Any]) -> None:
+    known = bulk.sealed_at((task.input or {}).get("options") or {})
+    unknown = [pointer for pointer in credentials if pointer not in known]
+    if unknown:
+        raise InvalidRequest(
+            f"{unknown[0]!r} is no credential of this run.",
+            code="unknown_credential",
+            field="credentials",
+            pointers=known,
+        )
+
+
+class BulkCancelBody(Strict):
+    """Which tasks to stop; no filter means every unfinished one."""
+
+    filter: Annotated[dict[str, Any], WithJsonSchema(Filters.model_json_schema())] = Field(
+        description="The parameters of GET /tasks, without limit and cursor."
+    )
+    reason: str | None = Field(None, max_length=500)
+
+
+class BulkRetryBody(Strict):
+    """Which tasks to run again."""
+
+    filter: Annotated[dict[str, Any], WithJsonSchema(Filters.model_json_schema())] = Field(
+        description="The parameters of GET /tasks, without limit and cursor."
+    )
+    fresh: bool = False
+
+
+class BulkAnswer(schemas.Shape):
+    """What was done."""
+
+    count: int
+    task_ids: list[str]
+    refused: list[dict[str, Any]]
+    has_more: bool = Field(description="Whether more match: send the same again.")
+
+
+@routes.post(
+    "/tasks/cancel",
+    "runs:cancel",
+    query=NoParameters,
+    body=BulkCancelBody,
+    prefixes=ROOTED,
+    answers=[Answer(200, "The tasks that were stopped.", BulkAnswer)],
+    errors=(400, 413, 415),
+)
+async def cancel_many(call: Call) -> Response:
+    """Stop every unfinished task that matches, 500 at a time."""
+    call.query(NoParameters)
+    body = await call.json(BulkCancelBody)
+    wanted = await filter_of(call, filters(body.filter))
+    reason = body.reason or "cancelled by a user"
+    changed = await call.state.write(bulk.stop_matching, call.org_id, wanted, reason, call.principal.actor)
+    return reply(_changed(changed))
+
+
+@routes.post(
+    "/tasks/retry",
+    "runs:retry",
+    query=NoParameters,
+    body=BulkRetryBody,
+    prefixes=ROOTED,
+    answers=[Answer(202, "The new tasks.", BulkAnswer)],
+    errors=(400, 413, 415),
+)
+async def retry_many(call: Call) -> Response:
+    """Run every failed or stopped task that matches again, 500 at a time."""
+    call.query(NoParameters)
+    body = await call.json(BulkRetryBody)
+    wanted = await filter_of(call, filters(body.filter))
+    actor = call.principal.actor
+    changed = await call.state.write(bulk.retry_matching, call.org_id, wanted, actor, body.fresh)
+    return reply(_changed(changed), 202)
+
+
+def filters(given: dict[str, Any]) -> Filters:
+    """The filter of a body, checked like the parameters of a list."""
+    return bodies.model(Filters, given, "filter")
+
+
+def _changed(changed: Changed) -> dict[str, Any]:
+    return {
+        "count": len(changed.task_ids),
+        "task_ids": changed.task_ids,
+        "refused": changed.refused,
+        "has_more": changed.has_more,
+    }

@@ -1,0 +1,273 @@
+"""Event streams: of one task from any point on, and of the whole organisation as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final
+
+from pydantic import Field
+from starlette.responses import Response
+
+from runyard_api import sse
+from runyard_api.facts import facts
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.native import schemas
+from runyard_api.native.front import NATIVE, ROOTED, Parameters
+from runyard_api.native.runs.event_view import event_json
+from runyard_api.native.runs.tasks import task_id as parsed_id
+from runyard_api.state import State
+from runyard_common.runs.queries import events, feed
+from runyard_common.runs.rules.lifecycle import TERMINAL
+from runyard_common.stream import Events, Tokens
+from runyard_common.values.errors import InvalidRequest
+
+routes = Routes(NATIVE, "events")
+
+_STREAM: Final = "text/event-stream"
+_FRAME: Final = sse.described(
+    "An Event; or, by their names, a token delta, and the end.", "message", "token", "end"
+)
+#: Transactions may commit in another order than their times, by less than this (seconds).
+_OVERLAP: Final = 3.0
+_REMEMBERED: Final = 20_000
+#: A live message of so many events is put into frames once for all its followers; more are a replay, done bit by bit.
+_FEW: Final = 20
+_PAGE: Final = 1_000
+
+
+class TaskEventParameters(Parameters):
+    """From where on, and how much."""
+
+    after: int | None = Field(
+        None, ge=0, description="The number of the last event you have; 0 is the beginning."
+    )
+    limit: int = Field(100, ge=1, le=1000, description="Of a JSON page: how many at most.")
+    tokens: bool = Field(True, description="Of a stream: whether token deltas are sent too.")
+
+
+@routes.get(
+    "/tasks/{task_id}/events",
+    "runs:read",
+    query=TaskEventParameters,
+    prefixes=ROOTED,
+    headers=("Last-Event-ID", "Accept"),
+    answers=[
+        Answer(200, "A page of the log, when Accept is application/json.", schemas.EventPage),
+        Answer(200, "The log as it grows, until the task has ended.", _FRAME, _STREAM),
+        Answer(204, "There is nothing more to come."),
+    ],
+    errors=(400, 404, 429),
+)
+async def task_events(call: Call) -> Response:
+    """Follow a task's events.
+
+    Numbered events come as unnamed messages whose id is their number; send the last one back in
+    Last-Event-ID (or ?after=) to go on from there, without a gap or a repeat. Token deltas come as `token`
+    messages without a number: they are live only, and folded into the event that closes them. An `end`
+    message closes the stream of a task that has ended.
+    """
+    given = call.query(TaskEventParameters)
+    task_id = parsed_id(call)
+    place = await sse.place_of(call.state, call.org_id, task_id)
+    after = given.after if given.after is not None else _last_id(call)
+    if call.accepts("application/json") and not call.accepts(_STREAM):
+        return await _page(call, task_id, after, given.limit)
+    after = min(after, place.last_seq)
+    if place.status in TERMINAL and after >= place.last_seq:
+        return Response(status_code=204)  # tells an EventSource to stop reconnecting
+    wanted = sse.Following(call.org_id, task_id, after, given.tokens, call.permitted)
+    call.state.open_calls.check(call.org_id)
+    return sse.response(call.state, call.org_id, _frames(call.state, wanted))
+
+
+def _last_id(call: Call) -> int:
+    given = call.headers.get("last-event-id", "0") or "0"
+    if not (given.isascii() and given.isdigit() and len(given) < 16):
+        raise InvalidRequest(
+            "Last-Event-ID is the number of an event of this task.",
+            code="invalid_cursor",
+            field="Last-Event-ID",
+        )
+    return int(given)
+
+
+async def _page(call: Call, task: str, after: int, limit: int) -> Response:
+    rows = await call.state.reader.one(lambda conn: events.after(conn, task, after, limit + 1))
+    data = [event_json(row) for row in rows[:limit]]
+    return reply(
+        {
+            "data": data,
+            "has_more": rows.more or len(rows) > limit,
+            "next_after": data[-1]["seq"] if data else after,
+        }
+    )
+
+
+async def _frames(state: State, wanted: sse.Following) -> AsyncGenerator[bytes]:
+    async with aclosing(sse.task_news(state, wanted)) as news:
+        async for item in news:
+            if isinstance(item, Tokens):
+                packs: Iterable[bytes] = item.once(_tokens)
+            elif len(item.events) > _FEW:
+                packs = sse.packed(_numbered(item))
+            else:
+                packs = item.once(_events)
+            for pack in packs:
+                yield pack
+
+
+def _tokens(item: Tokens) -> list[bytes]:
+    told = {"task_id": item.task_id, "attempt": item.attempt}
+    return list(sse.packed(sse.frame(told | {"data": data}, event="token") for data in item.tokens))
+
+
+def _events(item: Events) -> list[bytes]:
+    return list(sse.packed(_numbered(item)))
+
+
+def _numbered(item: Events) -> Iterator[bytes]:
+    for event in item.events:
+        yield sse.frame(event_json(event), id_=str(event["seq"]))
+        if sse.ends(event):
+            told = {"task_id": event["task_id"], "status": event["data"]["status"]}
+            yield sse.frame(told, event="end")
+
+
+class OrganisationEventParameters(Parameters):
+    """Which events."""
+
+    types: str | None = Field(None, max_length=1000, description="Comma-separated event types.")
+    status: str | None = Field(None, max_length=200, description="Comma-separated statuses the task came to.")
+    agent_id: str | None = Field(None, max_length=64, description="An agent, or one version of it.")
+    session_id: str | None = Field(None, max_length=64)
+
+
+@routes.get(
+    "/events",
+    "events:read",
+    query=OrganisationEventParameters,
+    headers=("Last-Event-ID",),
+    answers=[Answer(200, "Events of all tasks, as they happen.", _FRAME, _STREAM)],
+    errors=(400, 429),
+)
+async def organisation_events(call: Call) -> Response:
+    """Follow the events of all tasks of the organisation.
+
+    Begins now, or behind Last-Event-ID. Within one connection nothing is missed or repeated; after a
+    reconnect the last seconds may come again: an event is known by its task_id and seq.
+    """
+    given = call.query(OrganisationEventParameters)
+    call.state.open_calls.check(call.org_id)
+    last = call.headers.get("last-event-id")
+    start = _cursor_time(last) if last else await call.state.reader.one(call.state.db.now)
+    frames = _organisation(call, _Wanted(call.state, call.org_id, given), start, last or None)
+    return sse.response(call.state, call.org_id, frames)
+
+
+class _Wanted:
+    """Which events a follower asked for; what tasks they belong to is remembered."""
+
+    def __init__(self, state: State, org_id: str, given: OrganisationEventParameters) -> None:
+        self._state, self._org_id = state, org_id
+        self._types = _names(given.types)
+        self._statuses = _names(given.status)
+        self._agent, self._session = given.agent_id, given.session_id
+        self._tasks: OrderedDict[str, bool] = OrderedDict()
+
+    async def __call__(self, event: dict[str, Any]) -> bool:
+        if self._types and event["type"] not in self._types:
+            return False
+        if self._statuses and (event["data"] or {}).get("status") not in self._statuses:
+            return False
+        if self._agent is None and self._session is None:
+            return True
+        id_ = event["task_id"]
+        if id_ not in self._tasks:
+            task = (await facts(self._state, self._org_id, id_)).task
+            fits_agent = self._agent in (None, task.agent_id, task.version_id)
+            self._tasks[id_] = fits_agent and self._session in (None, task.session_id)
+            if len(self._tasks) > _REMEMBERED:
+                self._tasks.popitem(last=False)
+        return self._tasks[id_]
+
+
+def _names(text: str | None) -> frozenset[str]:
+    return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+async def _organisation(call: Call, wanted: _Wanted, start: float, last: str | None) -> AsyncGenerator[bytes]:
+    state, org_id, loop = call.state, call.org_id, asyncio.get_running_loop()
+    seen = _Seen(start - (_OVERLAP if last else 0.0), last)
+    with state.follower.follow(org_id) as heard:
+        while not state.stopping.is_set() and await call.permitted():
+            look_at = loop.time() + sse.LOOK_EVERY
+            async for event in _since(state, org_id, seen.read_from):
+                if seen.first_time(event) and await wanted(event):
+                    yield _organisation_frame(event)
+            while isinstance(item := await sse.heard_before(heard, look_at), Events):
+                for event in item.events:
+                    if seen.first_time(event) and await wanted(event):
+                        yield _organisation_frame(event)
+
+
+async def _since(state: State, org_id: str, at: float) -> AsyncIterator[dict[str, Any]]:
+    """The organisation's events from a time on, page by page."""
+    after: feed.Place | None = None
+    while True:
+        page = partial(feed.since, org_id=org_id, at=at, limit=_PAGE, after=after, most_bytes=sse.REPLAYED)
+        async with sse.replayed(state, org_id, partial(state.reader.one, page)) as found:
+            for event in found:
+                yield event
+            if not found.more:
+                return
+            after = feed.place_of(found[-1])
+
+
+class _Seen:
+    """Which events were sent already, and from when on the database is to be read."""
+
+    def __init__(self, start: float, last: str | None) -> None:
+        self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._latest = start
+        self._first = start
+        if last is not None:
+            _, task, seq = last.split("/")
+            self._known[task, int(seq)] = None
+
+    @property
+    def read_from(self) -> float:
+        """Epoch seconds: a little before the latest event, for those that committed late."""
+        return max(self._first, self._latest - _OVERLAP)
+
+    def first_time(self, event: dict[str, Any]) -> bool:
+        """Whether this event was not seen before; it is seen from now on."""
+        key = (event["task_id"], event["seq"])
+        if key in self._known or event["at"] < self._first:
+            return False
+        self._known[key] = None
+        self._latest = max(self._latest, event["at"])
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return True
+
+
+def _organisation_frame(event: dict[str, Any]) -> bytes:
+    return sse.frame(event_json(event), id_=f"{event['at']!r}/{event['task_id']}/{event['seq']}")
+
+
+def _cursor_time(last: str) -> float:
+    parts = last.split("/")
+    try:
+        at = float(parts[0])
+        if len(parts) == 3 and int(parts[2]) > 0 and 0 < at < 1e11:
+            return at
+    except ValueError:
+        pass
+    raise InvalidRequest(
+        "Last-Event-ID is the id of an event of this stream.", code="invalid_cursor", field="Last-Event-ID"
+    )

@@ -1,0 +1,181 @@
+"""Limits: how much may run at once, start in a window, or be spent; changed at run time."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from runyard_api import idempotency
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.native import schemas
+from runyard_api.native.front import NATIVE, NoParameters, when
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
+from runyard_common.runs.queries import limits
+from runyard_common.runs.rules.run_request import Strict
+from runyard_common.runs.service import limits as service
+from runyard_common.runs.service.limits import LimitRequest
+from runyard_common.values.errors import NotFound
+
+routes = Routes(NATIVE, "limits")
+
+
+class LimitBody(Strict):
+    """A limit: what it counts, for whom, and how much is allowed."""
+
+    kind: Literal["organisation", "agent", "end_user", "session", "model", "key"]
+    selector: str = Field(
+        "*", min_length=1, max_length=200,
+        description="Which one: a name or id; * means each by itself; for kind key a JSON pointer into args.",
+    )  # fmt: skip
+    max_concurrent: int | None = Field(None, ge=0, le=10**9, description="Runs at once.")
+    rate_count: int | None = Field(None, ge=0, le=10**9, description="Starts in a window …")
+    rate_seconds: float | None = Field(
+        None, gt=0, le=service.LONGEST_WINDOW, description="… of so many seconds."
+    )
+    tokens_per_minute: int | None = Field(None, ge=0, le=10**12)
+    strategy: Literal["enqueue", "reject", "interrupt"] = "enqueue"
+
+    @property
+    def request(self) -> LimitRequest:
+        """The limit as the service takes it."""
+        return LimitRequest(**self.model_dump())
+
+
+class LimitView(schemas.Shape):
+    """A limit. Those of the operator bind everybody and cannot be changed here."""
+
+    id: str
+    kind: str
+    selector: str
+    max_concurrent: int | None
+    rate_count: int | None
+    rate_seconds: float | None
+    tokens_per_minute: int | None
+    strategy: str
+    operator: bool
+    created_at: str
+    updated_at: str
+
+
+class LimitList(schemas.Shape):
+    """Every limit that binds the organisation."""
+
+    data: list[LimitView]
+
+
+def limit_json(row: dict[str, Any]) -> dict[str, Any]:
+    """A limit as the native API shows it."""
+    names = (
+        "id",
+        "kind",
+        "selector",
+        "max_concurrent",
+        "rate_count",
+        "rate_seconds",
+        "tokens_per_minute",
+        "strategy",
+    )
+    return {name: row[name] for name in names} | {
+        "operator": row["org_id"] == "*",
+        "created_at": when(row["created_at"]),
+        "updated_at": when(row["updated_at"]),
+    }
+
+
+def _save(
+    tx: Tx, org_id: str, wanted: LimitRequest, actor: str, limit_id: str | None = None
+) -> dict[str, Any]:
+    saved = service.save(tx, org_id, wanted, limit_id)
+    identity.audit(tx, org_id, actor, "limit.save", saved["id"], limit_json(saved))
+    return saved
+
+
+def _remove(tx: Tx, org_id: str, limit_id: str, actor: str) -> None:
+    service.remove(tx, org_id, limit_id)
+    identity.audit(tx, org_id, actor, "limit.delete", limit_id)
+
+
+@routes.get("/limits", "limits:read", query=NoParameters, answers=[Answer(200, "The limits.", LimitList)])
+async def list_limits(call: Call) -> Response:
+    """List the limits that bind the organisation."""
+    call.query(NoParameters)
+    org_id = call.org_id
+    rows = await call.state.reader.one(lambda conn: limits.listed(conn, org_id))
+    return reply({"data": [limit_json(row) for row in rows]})
+
+
+@routes.post(
+    "/limits",
+    "limits:write",
+    query=NoParameters,
+    body=LimitBody,
+    headers=("Idempotency-Key",),
+    answers=[Answer(201, "The limit; it binds from now on.", LimitView)],
+    errors=(400, 409, 413, 415, 422),
+)
+async def create_limit(call: Call) -> Response:
+    """Make a limit.
+
+    Runs under way are counted at once, none is ended.
+    """
+    call.query(NoParameters)
+    wanted = (await call.json(LimitBody)).request
+
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        lambda tx: _save(tx, call.org_id, wanted, call.principal.actor),
+        lambda saved: reply(limit_json(saved), 201),
+    )
+
+
+@routes.get(
+    "/limits/{limit_id}",
+    "limits:read",
+    query=NoParameters,
+    answers=[Answer(200, "The limit.", LimitView)],
+    errors=(404,),
+)
+async def get_limit(call: Call) -> Response:
+    """Read a limit."""
+    call.query(NoParameters)
+    org_id, id_ = call.org_id, call.params["limit_id"]
+    rows = await call.state.reader.one(lambda conn: limits.listed(conn, org_id, id_))
+    if not rows:
+        raise NotFound("There is no such limit.", code="limit_not_found", field="limit_id")
+    return reply(limit_json(rows[0]))
+
+
+@routes.put(
+    "/limits/{limit_id}",
+    "limits:write",
+    query=NoParameters,
+    body=LimitBody,
+    answers=[Answer(200, "The limit as it is now.", LimitView)],
+    errors=(400, 404, 413, 415),
+)
+async def replace_limit(call: Call) -> Response:
+    """Replace a limit; what it held is looked at again at once."""
+    call.query(NoParameters)
+    wanted = (await call.json(LimitBody)).request
+    saved = await call.state.write(_save, call.org_id, wanted, call.principal.actor, call.params["limit_id"])
+    return reply(limit_json(saved))
+
+
+@routes.delete(
+    "/limits/{limit_id}",
+    "limits:delete",
+    query=NoParameters,
+    answers=[Answer(204, "It binds no longer.")],
+    errors=(404,),
+)
+async def delete_limit(call: Call) -> Response:
+    """Delete a limit; what it held is admitted."""
+    call.query(NoParameters)
+    await call.state.write(_remove, call.org_id, call.params["limit_id"], call.principal.actor)
+    return Response(status_code=204)

@@ -1,0 +1,223 @@
+"""Run an agent: JSON or multipart in, 202 and a task id out, the run stored before the answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic.json_schema import SkipJsonSchema
+from sqlalchemy.exc import IntegrityError
+from starlette.responses import Response
+
+from runyard_api import idempotency, metrics
+from runyard_api.facts import facts
+from runyard_api.http import bodies, uploads
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.prefix import under
+from runyard_api.native import schemas
+from runyard_api.native.agents.agent_names import refused
+from runyard_api.native.front import BASE, NATIVE, NoParameters, Parameters, when
+from runyard_api.native.runs import form_fields
+from runyard_api.native.runs.task_view import hint, links, poll_after_ms, queue
+from runyard_api.native.schedules.schedule_view import schedule_brief
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.specs import Accepted
+from runyard_common.runs.service import runs
+from runyard_common.runs.service.runs import Caller, Prepared, Submitted
+from runyard_common.schedules.queries import schedules
+from runyard_common.values.errors import NotFound, UnsupportedMedia
+
+routes = Routes(NATIVE, "runs")
+
+_FIRST_POLL_MS: Final = 500
+
+
+class RunParameters(Parameters):
+    """How to run."""
+
+    #: The older form of /dry-run. Documents leave it out: with it a run would have two answers, and generated
+    #: clients could not know that theirs has a task_id.
+    dry_run: SkipJsonSchema[bool] = False
+
+
+_ERRORS: Final = (400, 402, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+FORM: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "query": {"type": "string", "description": "What to do; optional when a file is attached."},
+        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "file": {"type": "string", "format": "binary", "description": "One file, under its older name."},
+        "output_config": {"type": "string", "description": "A JSON document: OutputConfig."},
+    },
+    "additionalProperties": True,
+    "description": "The JSON body's other fields may stand as text fields: texts, numbers and true or false as they "
+    "are, the URL of a callback too, lists and objects as JSON. Unknown fields are tolerated.",
+}
+
+
+@routes.post(
+    "/agents/{agent:agent}/run",
+    "runs:create",
+    query=RunParameters,
+    body=RunRequest,
+    body_optional=True,
+    form=FORM,
+    headers=("Idempotency-Key",),
+    answers=(Answer(202, "The run is stored.", schemas.Accepted, headers=("Location",)),),
+    errors=_ERRORS,
+)
+async def run(call: Call) -> Response:
+    """Run an agent.
+
+    The agent is named by its id, the id of one of its versions, @scope/name, or its normalised name. The run
+    is stored when 202 is answered, and survives whatever happens afterwards. With an Idempotency-Key the same
+    request may be sent again: it makes one run. POST …/dry-run shows what would happen.
+    """
+    return await _answer(call, call.query(RunParameters).dry_run)
+
+
+@routes.post(
+    "/agents/{agent:agent}/dry-run",
+    "runs:create",
+    query=NoParameters,
+    body=RunRequest,
+    body_optional=True,
+    answers=(Answer(200, "What would happen.", schemas.RunPreview),),
+    errors=_ERRORS,
+)
+async def dry_run(call: Call) -> Response:
+    """Show what a run would come to, without storing it.
+
+    It takes the JSON body of POST …/run and refuses what that refuses. The answer names each limit that the run counts
+    against, how full it is, and whether the run would start, queue or be rejected.
+    """
+    call.query(NoParameters)
+    return await _answer(call, True)
+
+
+async def _answer(call: Call, dry_run: bool) -> Response:
+    kind = bodies.media_type(call.headers)
+    if kind == "multipart/form-data":
+        return await _run_form(call, dry_run)
+    raw = await call.raw()
+    if kind == "" and raw:
+        raise UnsupportedMedia(
+            "Say what the body is: Content-Type: application/json, or multipart/form-data.",
+            field="Content-Type",
+        )
+    request = await call.json(RunRequest) if kind else RunRequest()
+    identity = hashlib.sha256(raw).digest()
+    return await _run(call, request, (), dry_run, identity)
+
+
+async def _run_form(call: Call, dry_run: bool) -> Response:
+    agent = await _agent(call, None)  # an unknown agent is told before files are taken in
+    form = await uploads.read_form(call)
+    try:
+        request = bodies.model(RunRequest, await form_fields.read(form.fields, call.parse))
+        attached = [(name, upload) for name, upload in form.files if upload.filename or upload.size]
+        await call.apart(runs.check_input, request, agent.manifest, bool(attached))
+        stored = await uploads.store(call, attached)
+    finally:
+        await form.close()
+    identity = hashlib.sha256(
+        repr((sorted(form.fields.items()), [(f["field"], f["name"], f["sha256"]) for f in stored])).encode()
+    ).digest()
+    return await _run(call, request, stored, dry_run, identity)
+
+
+async def _run(
+    call: Call, request: RunRequest, files: Sequence[dict[str, Any]], dry_run: bool, identity: bytes
+) -> Response:
+    agent = await _agent(call, request.version)
+    if dry_run:
+        prepared = await _prepared(call, request, agent, files, None)
+        return reply(await call.state.preview(runs.preview, prepared) | _named(agent))
+
+    async def submit(task_id: str | None) -> Response:
+        prepared = await _prepared(call, request, agent, files, task_id)
+        try:
+            submitted: Submitted = await call.state.writer.call(runs.submit, prepared)
+        except IntegrityError:
+            if task_id is None:
+                raise
+            return await _accepted_before(call, agent, prepared)
+        metrics.ACCEPTED.inc()
+        return await _accepted(call, agent, prepared, submitted)
+
+    return await idempotency.once(call, identity, submit)
+
+
+async def _agent(call: Call, version: str | None) -> AgentRecord:
+    try:
+        return await call.state.agents.find(call.org_id, call.params["agent"], version)
+    except NotFound as missing:
+        raise refused(missing, call.params["agent"]) from None
+
+
+async def _prepared(
+    call: Call, request: RunRequest, agent: AgentRecord, files: Sequence[dict[str, Any]], task_id: str | None
+) -> Prepared:
+    beside = call.in_turn if runs.is_costly(request, agent.manifest) else call.apart
+    return await beside(_prepare, call, request, agent, files, task_id)
+
+
+def _prepare(
+    call: Call, request: RunRequest, agent: AgentRecord, files: Sequence[dict[str, Any]], task_id: str | None
+) -> Prepared:
+    who = call.principal
+    caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
+    return runs.prepare(
+        request, agent, caller, call.state.rules, now=call.state.now(), files=files, task_id=task_id
+    )
+
+
+def _named(agent: AgentRecord) -> dict[str, Any]:
+    ref = agent.ref
+    return {"dry_run": True, "agent_id": ref.version_id, "agent": ref.name, "version": ref.version}
+
+
+async def _accepted(call: Call, agent: AgentRecord, prepared: Prepared, submitted: Submitted) -> Response:
+    accepted, ref, spec = submitted.accepted, agent.ref, prepared.spec
+    body: dict[str, Any] = {
+        "task_id": accepted.task_id,
+        "agent_id": ref.version_id,
+        "agent_group_id": ref.agent_id,
+        "agent": ref.name,
+        "agent_name": ref.name,
+        "version": ref.version,
+        "status": accepted.status.value,
+        "message": hint(accepted.status, accepted.task_id),
+        "title": spec.title,
+        "session_id": submitted.session_id,
+        "front": spec.front,
+        "created_at": when(accepted.created_at),
+        "poll_after_ms": _FIRST_POLL_MS,
+        "links": links(accepted.task_id),
+    }
+    if submitted.schedules:
+        body["schedules"] = [
+            {"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules
+        ]
+    if submitted.schedules:
+        body["schedules"] = [schedule_brief(schedule) for schedule in submitted.schedules]
+    if accepted.status is Status.QUEUED:
+        found = await facts(call.state, call.org_id, accepted.task_id)
+        body |= {"queue": queue(found) or {"limit": accepted.held_by}, "poll_after_ms": poll_after_ms(found)}
+    return reply(body, 202, {"location": under(f"{BASE}/tasks/{accepted.task_id}")})
+
+
+async def _accepted_before(call: Call, agent: AgentRecord, prepared: Prepared) -> Response:
+    """The same request was stored before its first sender died or gave up: its run is the answer."""
+    task = (await facts(call.state, call.org_id, prepared.spec.task_id)).task
+    stored = Accepted(task.id, task.status, task.held_by, task.created_at)
+    kept = await call.state.reader.one(
+        lambda conn: [schedules.get(conn, call.org_id, new.id) for new in prepared.schedules]
+    )
+    return await _accepted(
+        call, agent, prepared, Submitted(stored, task.session_id, tuple(s for s in kept if s is not None))
+    )

@@ -1,0 +1,155 @@
+"""A task as the native API shows it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from runyard_api.access.auth import Principal, input_for
+from runyard_api.facts import Facts
+from runyard_api.http.prefix import under
+from runyard_api.native.front import BASE, when
+from runyard_common.runs.rules.lifecycle import TERMINAL, Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.queues import WORKER
+
+_HINTS: Final = {
+    Status.PENDING: "Task created successfully. Use GET /v1/tasks/{task_id} to check status.",
+    Status.QUEUED: "Held back until its limit has room. Use GET /v1/tasks/{task_id} to check status.",
+    Status.RUNNING: "The agent is at work.",
+    Status.WAITING_FOR_INPUT: "The agent asks. Answer with POST /v1/tasks/{task_id}/message.",
+    Status.AWAITING_REVIEW: "A step waits for a decision. Decide with POST /v1/tasks/{task_id}/review.",
+    Status.COMPLETED: "Finished.",
+    Status.FAILED: "Failed; error tells why.",
+    Status.STOPPED: "Stopped.",
+}
+_SLOWEST_POLL: Final = 30_000
+
+
+def hint(status: Status, task_id: str) -> str:
+    """What a status means to the caller, in a sentence."""
+    return _HINTS[status].replace("{task_id}", task_id)
+
+
+def brief(task: Task) -> dict[str, Any]:
+    """The fields every mention of a task has (nanonets' task)."""
+    return {
+        "task_id": task.id,
+        "agent_id": task.version_id,
+        "agent_group_id": task.agent_id,
+        "agent": task.agent_name,
+        "agent_name": task.agent_name,
+        "version": task.version,
+        "status": task.status.value,
+        "title": task.title,
+        "session_id": task.session_id,
+        "front": task.front,
+        "created_at": when(task.created_at),
+        "updated_at": when(task.updated_at),
+    }
+
+
+def whole(facts: Facts, who: Principal) -> dict[str, Any]:
+    """The task of DESIGN §7, as `who` may see it."""
+    task = facts.task
+    found = brief(task) | {
+        "message": _message(facts),
+        "end_user_id": task.end_user_id,
+        "input": input_for(who, task.input or {}),
+        "output": task.output,
+        "error": task.final_error or None,
+        "usage": task.usage or {},
+        "cost": task.cost_micros / 1_000_000,
+        "attempt": task.attempt,
+        "priority": task.priority,
+        "metadata": task.meta or {},
+        "parent_id": task.parent_id,
+        "retry_of": task.retry_of,
+        "schedule_id": task.schedule_id,
+        "deadline": when(task.deadline_at),
+        "poll_after_ms": poll_after_ms(facts),
+        "started_at": when(task.started_at),
+        "finished_at": when(task.finished_at),
+        "links": links(task.id),
+    }
+    if facts.standing is not None:
+        found["queue"] = queue(facts)
+    if task.status is Status.QUEUED and task.error:
+        found["last_error"] = task.error
+    return found | waiting(facts)
+
+
+def _message(facts: Facts) -> str:
+    place = facts.standing
+    if place is not None and place.limit == WORKER:
+        return f"It waits: {place.basis}."
+    return hint(facts.task.status, facts.task.id)
+
+
+def queue(facts: Facts) -> dict[str, Any] | None:
+    """What holds a queued task back, and where it stands."""
+    place = facts.standing
+    if place is None:
+        return None
+    return {
+        "limit": place.limit,
+        "position": place.position,
+        "estimate_s": place.estimate_s,
+        "basis": place.basis,
+    }
+
+
+def waiting(facts: Facts) -> dict[str, Any]:
+    """What a suspended task waits for: the first under `question` or `review`, all of them in lists."""
+    found: dict[str, Any] = {}
+    for kind in ("question", "review"):
+        asked = [question(row) for row in facts.questions if row["kind"] == kind]
+        if asked:
+            found |= {kind: asked[0], f"{kind}s": asked}
+    return found
+
+
+def question(row: dict[str, Any]) -> dict[str, Any]:
+    """An open question or review; its payload says what is asked, `cause` why the engine asks for itself:
+    `unknown_outcome` (of an irreversible step), `budget` or `balance` (spent)."""
+    payload = dict(row["payload"] or {})
+    return payload | {
+        "id": row["id"],
+        "kind": row["kind"],
+        "cause": payload.get("kind"),
+        "task_id": row["task_id"],
+        "deadline": when(row["deadline_at"]),
+        "on_timeout": row["on_timeout"],
+        "created_at": when(row["created_at"]),
+    }
+
+
+def links(task_id: str) -> dict[str, str]:
+    """Where the task's resources are."""
+    base = under(f"{BASE}/tasks/{task_id}")
+    return {"self": base} | {name: f"{base}/{name}" for name in _LINKED}
+
+
+_LINKED: Final = ("events", "result", "summary", "messages", "cancel", "message", "review", "retry")
+
+
+def poll_after_ms(facts: Facts) -> int | None:
+    """When it is worth asking again, in milliseconds: later the farther the task is from the front."""
+    task = facts.task
+    if task.status in TERMINAL:
+        return None
+    if facts.standing is not None:
+        place = facts.standing
+        guess = place.estimate_s * 500 if place.estimate_s is not None else 500 * place.position
+        return int(min(max(guess, 1_000), _SLOWEST_POLL))
+    if task.status is Status.PENDING:
+        return 500
+    return 1_000 if task.status is Status.RUNNING else 5_000
+
+
+def etag(facts: Facts) -> str:
+    """Changes whenever what a caller would be shown changes in substance."""
+    task, place = facts.task, facts.standing
+    seen = (task.id, task.status.value, task.attempt, task.updated_at, task.title, task.cost_micros, task.usage,
+            place and (place.limit, place.position), [q["id"] for q in facts.questions])  # fmt: skip
+    return 'W/"' + hashlib.blake2b(repr(seen).encode(), digest_size=12).hexdigest() + '"'

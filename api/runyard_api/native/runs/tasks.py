@@ -1,0 +1,356 @@
+"""Read tasks: one, many, their answer, their feed, their conversation."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import Field
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from runyard_api.facts import Facts, facts
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.native import schemas
+from runyard_api.native.front import (
+    DATE_TIME,
+    NATIVE,
+    ROOTED,
+    NoParameters,
+    Paging,
+    Parameters,
+    instant_of,
+    listing,
+    page,
+    when,
+)
+from runyard_api.native.runs.event_view import event_json
+from runyard_api.native.runs.task_view import brief, etag, poll_after_ms, whole
+from runyard_api.native.schedules.schedule_view import ScheduledTask, schedule_json
+from runyard_api.waiting import until
+from runyard_common.agents.queries import agents
+from runyard_common.runs.queries import events, tasks
+from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.schedules.queries import schedules
+from runyard_common.sessions.queries import messages
+from runyard_common.values import bounds
+from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values.ids import is_uuid
+
+routes = Routes(NATIVE, "tasks")
+
+_MOST_FEED: Final = 5_000
+#: A microsecond: times on the wire are rounded to it, and both bounds are inclusive.
+_GRAIN: Final = 1e-6
+
+
+def task_id(call: Call) -> str:
+    """The task named by the path; `InvalidRequest` invalid_id for what is no UUID."""
+    given = call.params["task_id"]
+    if not is_uuid(given):
+        raise InvalidRequest("A task id is a UUID.", code="invalid_id", field="task_id")
+    return given.lower()
+
+
+class Filters(Parameters):
+    """Which tasks."""
+
+    agent_id: str | None = Field(
+        None, description="An agent, or one version of it.", json_schema_extra={"format": "uuid"}
+    )
+    status: str | None = Field(
+        None, description="Comma-separated statuses.", json_schema_extra=listing(Status)
+    )
+    session_id: str | None = Field(None, max_length=64)
+    schedule_id: str | None = Field(None, max_length=64)
+    end_user_id: str | None = Field(None, max_length=64)
+    parent_id: str | None = Field(None, max_length=64)
+    created_after: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
+    created_before: str | None = Field(
+        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
+    )
+    q: str | None = Field(None, max_length=200, description="Part of the title, in any case.")
+
+
+class TaskListParameters(Filters, Paging):
+    """Which tasks, and which page of them."""
+
+
+async def filter_of(call: Call, given: Filters) -> Filter:
+    """The store's filter for what was asked; `InvalidRequest` invalid_id or invalid_field."""
+    agent_id = version_id = None
+    if given.agent_id is not None:
+        if not is_uuid(given.agent_id):
+            raise InvalidRequest("agent_id is a UUID.", code="invalid_id", field="agent_id")
+        asked = given.agent_id.lower()
+        is_version = await call.state.reader.one(lambda conn: _is_version(conn, asked))
+        agent_id, version_id = (None, asked) if is_version else (asked, None)
+    after, before = given.created_after, given.created_before
+    return Filter(
+        statuses=_statuses(given.status),
+        agent_id=agent_id,
+        version_id=version_id,
+        session_id=given.session_id,
+        schedule_id=given.schedule_id,
+        end_user_id=given.end_user_id,
+        parent_id=given.parent_id,
+        created_after=instant_of(after, "created_after") - _GRAIN if after is not None else None,
+        created_before=instant_of(before, "created_before") + _GRAIN if before is not None else None,
+        title=given.q or None,
+    )
+
+
+def _is_version(conn: Connection, id_: str) -> bool:
+    return agents.version(conn, id_) is not None
+
+
+def _statuses(text: str | None) -> tuple[Status, ...] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in set(Status)]
+    if unknown or not names:
+        raise InvalidRequest(
+            f"status lists some of: {', '.join(Status)}.", code="invalid_field", field="status"
+        )
+    return tuple(Status(name) for name in names)
+
+
+@routes.get(
+    "/tasks",
+    "runs:read",
+    query=TaskListParameters,
+    prefixes=ROOTED,
+    answers=[Answer(200, "A page of tasks.", schemas.TaskPage)],
+    errors=(400,),
+)
+async def list_tasks(call: Call) -> Response:
+    """List tasks, newest first."""
+    given = call.query(TaskListParameters)
+    wanted, before = await filter_of(call, given), given.before
+    org_id, limit = call.org_id, given.limit
+    found = await call.state.reader.one(lambda conn: tasks.page(conn, org_id, wanted, limit + 1, before))
+    return reply(page([brief(task) for task in found], limit, [task.id for task in found]))
+
+
+class TaskParameters(Parameters):
+    """Whether to wait."""
+
+    wait: float = Field(
+        0,
+        ge=0,
+        le=bounds.WAIT.most,
+        description="Wait so many seconds for the task to come to rest (or, with If-None-Match, to change).",
+    )
+
+
+@routes.get(
+    "/tasks/{task_id}",
+    "runs:read",
+    query=TaskParameters,
+    prefixes=ROOTED,
+    headers=("If-None-Match",),
+    answers=[
+        Answer(200, "The task.", schemas.Task, headers=("ETag",)),
+        Answer(200, "The id was a schedule's, which no run has yet.", ScheduledTask),
+        Answer(304, "It has not changed."),
+    ],
+    errors=(400, 404, 429),
+)
+async def get_task(call: Call) -> Response:
+    """Read a task, or a schedule by its id, as cancelling takes it too.
+
+    With ?wait=30 the answer comes when the task has ended or waits for a person, at the latest after 30
+    seconds; with If-None-Match it comes as soon as the task differs from what that tag stood for.
+    poll_after_ms says when asking again is worth while.
+    """
+    seconds = min(call.query(TaskParameters).wait, call.state.settings.wait_seconds)
+    known = call.headers.get("if-none-match")
+    tags = {_bare(tag) for tag in known.split(",")} if known else set()
+
+    def enough(seen: Facts) -> bool:
+        return _bare(etag(seen)) not in tags if tags else seen.at_rest
+
+    if seconds > 0:
+        call.state.open_calls.check(call.org_id)
+    try:
+        seen = await until(call.state, call.org_id, task_id(call), enough, seconds)
+    except NotFound:
+        if (scheduled := await _scheduled(call)) is None:
+            raise
+        return reply(scheduled)
+    tag = etag(seen)
+    if _bare(tag) in tags:
+        return Response(status_code=304, headers={"etag": tag})
+    return await call.reply_with([seen.task], lambda: whole(seen, call.principal), {"etag": tag})
+
+
+async def _scheduled(call: Call) -> dict[str, Any] | None:
+    """The schedule that the path's id is of, as a task; None where it is of none that the caller may see."""
+    org_id, id_ = call.org_id, task_id(call)
+    found = await call.state.reader.one(lambda conn: schedules.get(conn, org_id, id_))
+    if found is None or not call.principal.may("schedules:read"):
+        return None
+    return {
+        "task_id": id_,
+        "schedule_id": id_,
+        "status": Status.PENDING.value,
+        "message": "A schedule: cancelling it by this id deletes it.",
+        "schedule": schedule_json(found, call.principal),
+        "created_at": when(found.created_at),
+        "updated_at": when(found.updated_at),
+    }
+
+
+def _bare(tag: str) -> str:
+    return tag.strip().removeprefix("W/")
+
+
+@routes.get(
+    "/tasks/{task_id}/summary",
+    "runs:read",
+    query=NoParameters,
+    prefixes=ROOTED,
+    answers=[Answer(200, "The task and its final answer.", schemas.TaskBrief)],
+    errors=(400, 404),
+)
+async def get_summary(call: Call) -> Response:
+    """Read a task's final answer.
+
+    result holds it once there is one: {summary, completed_at} of a completed task, else the last thing the
+    agent said. Structured output stands under extracted_data.
+    """
+    call.query(NoParameters)
+    seen = await facts(call.state, call.org_id, task_id(call))
+    task, body = seen.task, brief(seen.task) | {"poll_after_ms": poll_after_ms(seen)}
+    if task.status is Status.COMPLETED:
+        body["result"] = {"summary": summary_of(task.output), "completed_at": when(task.finished_at)}
+        if isinstance(task.output, dict | list):
+            body["extracted_data"] = task.output
+        return reply(body)
+    said = [
+        message_json(row, task.version_id)
+        for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
+    ]
+    answered = [line for line in _with_question(said, seen) if line["role"] == "assistant"]
+    if answered:
+        body["result"] = answered[-1]["content"]
+    if task.final_error:
+        body["error"] = task.final_error
+    return reply(body)
+
+
+def summary_of(output: Any) -> Any:
+    """The part of an output that sums it up: itself, or its `summary`."""
+    if isinstance(output, dict) and isinstance(output.get("summary"), str):
+        return output["summary"]
+    return output
+
+
+@routes.get(
+    "/tasks/{task_id}/result",
+    "runs:read",
+    query=NoParameters,
+    prefixes=ROOTED,
+    answers=[Answer(200, "The task and all it did.", schemas.Task)],
+    errors=(400, 404),
+)
+async def get_result(call: Call) -> Response:
+    """Read a task with its whole feed, in order.
+
+    The feed ends with a task_complete item once the task has completed. It breaks off behind 8 MB, or 5,000
+    items, where has_more is true; GET /tasks/{task_id}/events gives the rest.
+    """
+    call.query(NoParameters)
+    seen = await facts(call.state, call.org_id, task_id(call))
+    task = seen.task
+    rows = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_FEED + 1))
+    feed = [event_json(row) | {"created_at": when(row["at"])} for row in rows[:_MOST_FEED]]
+    more = rows.more or len(rows) > _MOST_FEED
+    if task.status is Status.COMPLETED and not more:
+        feed.append(_complete(task))
+    return reply(whole(seen, call.principal) | {"feed": feed, "has_more": more})
+
+
+def _complete(task: Task) -> dict[str, Any]:
+    done = when(task.finished_at)
+    return {
+        "type": "task_complete",
+        "created_at": done,
+        "result": task.output,
+        "structuredContent": {"summary": summary_of(task.output), "completed_at": done},
+    }
+
+
+@routes.get(
+    "/tasks/{task_id}/messages",
+    "runs:read",
+    query=NoParameters,
+    prefixes=ROOTED,
+    answers=[Answer(200, "The conversation.", schemas.MessageList)],
+    errors=(400, 404),
+)
+async def get_messages(call: Call) -> Response:
+    """Read a task's conversation, oldest line first.
+
+    While the task waits for input, the newest line of the assistant is the pending question. Of more than 8 MB
+    the newest lines; has_more says that there are older ones.
+    """
+    call.query(NoParameters)
+    seen = await facts(call.state, call.org_id, task_id(call))
+    task = seen.task
+    rows = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
+    lines = [message_json(row, task.version_id) for row in rows]
+    opened = lines if rows.more else _with_opening(task, lines)
+    return reply({"data": _with_question(opened, seen), "has_more": rows.more})
+
+
+def message_json(row: dict[str, Any], version_id: str | None) -> dict[str, Any]:
+    """A line of a conversation; `version_id` is the version of the agent that its task runs, as in the task itself."""
+    names = (
+        "id",
+        "task_id",
+        "session_id",
+        "seq",
+        "role",
+        "type",
+        "content",
+        "user_id",
+        "parent_id",
+    )
+    agent = {"agent_id": version_id, "agent_group_id": row["agent_id"]}
+    return {name: row[name] for name in names} | agent | {"created_at": when(row["created_at"])}
+
+
+def _line(
+    task: Task, id_: str, role: str, type_: str, content: Any, at: float, by: str | None
+) -> dict[str, Any]:
+    return {
+        "id": id_, "task_id": task.id, "agent_id": task.version_id, "agent_group_id": task.agent_id,
+        "session_id": task.session_id, "seq": None, "role": role, "type": type_, "content": content, "user_id": by,
+        "parent_id": None, "created_at": when(at),
+    }  # fmt: skip
+
+
+def _with_opening(task: Task, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the caller asked stands first, also while the agent has not yet written its lines."""
+    given = task.input or {}
+    asked = given.get("message", given.get("args"))
+    if asked is None or any(line["role"] == "user" and line["content"] == asked for line in lines):
+        return lines
+    opening = _line(task, task.id, "user", "user_message", asked, task.created_at, task.created_by)
+    return [opening, *lines]
+
+
+def _with_question(lines: list[dict[str, Any]], seen: Facts) -> list[dict[str, Any]]:
+    said = [line["content"] for line in lines if line["type"] == "question"]
+    asked = [
+        _line(seen.task, q["id"], "assistant", q["kind"], q["payload"], q["created_at"], None)
+        for q in seen.questions
+        if q["kind"] != "question" or (q["payload"] or {}).get("text") not in said
+    ]
+    return [*lines, *asked]

@@ -1,0 +1,102 @@
+"""The agentbase front: rate limits by organisation, errors as its clients read them, and when they may retry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from runyard_api.http import errors
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Front, H, Routes
+from runyard_common.values.errors import PaymentRequired, RunyardError, TooManyRequests
+
+_TOLD: Final = "agentbase.headers"
+
+
+class AgentbaseFailure(BaseModel):
+    """A refusal or a failure."""
+
+    error: str = Field(description="What is wrong.")
+    code: str = Field(description="Stable: what programs branch on.")
+    field: str | None = Field(None, description="Which part of the request.")
+
+
+def told(call: Call) -> dict[str, str]:
+    """The headers every answer to this call carries."""
+    headers: dict[str, str] = call.scope.setdefault(_TOLD, {})
+    return headers
+
+
+def render(call: Call, error: RunyardError) -> Response:
+    """An error as agentbase's clients read it."""
+    body: dict[str, Any] = {"error": error.message, "code": error.code}
+    if error.field is not None:
+        body["field"] = error.field
+    if "errors" in error.details:
+        body["errors"] = error.details["errors"]
+    response = reply(body, _status(error), errors.headers(error))
+    response.headers.update(told(call))
+    return response
+
+
+def _status(error: RunyardError) -> int:
+    """No credits and an inactive account are 403 in this contract."""
+    no_account = isinstance(error, PaymentRequired) or error.code == "organisation_inactive"
+    return 403 if no_account else error.status
+
+
+def started(call: Call) -> None:
+    """From here on a repetition of the call would do its work twice: clients are told not to retry."""
+    told(call)["x-should-retry"] = "false"
+
+
+AGENTBASE: Final = Front("agentbase", ("", "/agentbase"), render, slashes=True, error=AgentbaseFailure)
+
+
+class AgentbaseRoutes(Routes):
+    """Operations that count against the organisation's rate, with the headers that tell of it."""
+
+    def __init__(self) -> None:
+        super().__init__(AGENTBASE, "agentbase")
+
+    def on(self, method: str, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare a handler."""
+        statuses = sorted({*options.pop("errors", ()), 400, 429})
+        declare = super().on(method, path, permission, errors=statuses, **options)
+
+        def guard(handler: H) -> H:
+            @wraps(handler)
+            async def guarded(call: Call) -> Response:
+                await _throttle(call)
+                response = await handler(call)
+                response.headers.update(told(call))
+                return response
+
+            declare(guarded)
+            return handler
+
+        return guard
+
+
+async def _throttle(call: Call) -> None:
+    most = call.state.settings.agentbase_per_minute
+    if not most:
+        return
+    standing = await call.state.rates.hit(call.org_id, AGENTBASE.name, most)
+    if standing.remaining is not None and standing.reset_s is not None:
+        told(call).update(
+            {
+                "x-ratelimit-limit": str(standing.limit),
+                "x-ratelimit-remaining": str(standing.remaining),
+                "x-ratelimit-reset": str(int(time.time()) + standing.reset_s),
+            }
+        )
+    if not standing.allowed:
+        raise TooManyRequests(
+            f"More than {most} requests in a minute; try again later.", retry_after=standing.reset_s
+        )

@@ -1,0 +1,140 @@
+"""POST / and /run-agent: run an agent, and stream what it does or answer at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from starlette.responses import Response
+
+from runyard_api import sse
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer
+from runyard_api.submission import Run, Wish, submit
+from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, told
+from runyard_api.surfaces.agentbase.stream import Telling
+from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
+from runyard_common.agents.service import default_agent
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.sessions.service import replies
+from runyard_common.sessions.service.replies import Conversation
+from runyard_common.values.errors import Conflict, NotFound
+from runyard_common.webhooks.rules import agentbase_events as words
+
+routes = AgentbaseRoutes()
+
+#: How the names of sessions begin that a call without one opens.
+_SESSION = "agent_session_"
+
+
+@routes.post(
+    "",
+    "runs:create",
+    query=AgentbaseParameters,
+    body=AgentbaseRunBody,
+    headers=("Idempotency-Key",),
+    prefixes=("/", "/run-agent", "/agentbase", "/agentbase/run-agent"),
+    answers=[
+        Answer(
+            200,
+            "The events, as they happen.",
+            sse.described("A JSON object with `type`, `session` and `task_id`."),
+            "text/event-stream",
+        ),
+        Answer(
+            200,
+            "With background: the run is stored. To callers that accept text/event-stream, one event that holds this.",
+            AgentbaseAccepted,
+        ),
+    ],
+    errors=(404, 408, 409, 413, 415, 422, 429),
+)
+async def run_agent(call: Call) -> Response:
+    """Run an agent on a message and stream what it does.
+
+    The stream holds unnamed events, one JSON object each, from agent_started to agent_completed or agent_error.
+    A client that leaves does not stop the run. With background the answer is JSON at once, and events go to
+    the callback; a caller that accepts text/event-stream alone gets that answer as the only event of a stream.
+    A message to a session whose agent waits for an answer is that answer.
+    """
+    given = call.query(AgentbaseParameters)
+    body = await call.json(AgentbaseRunBody, untyped=True)
+    if not body.background:
+        call.state.open_calls.check(call.org_id)
+    conversation = await find_conversation(call, given.session) if given.session else None
+    if conversation is not None and conversation.waiting is not None:
+        answered = await _answer(call, conversation.waiting, body.message)
+        if answered is not None:
+            return _respond(call, body, answered, conversation.waiting.last_seq)
+    agent = await (call.state.agents.find(call.org_id, given.agent) if given.agent else _default(call))
+    request = body.request(conversation.session["id"] if conversation else None)
+    run = await submit(call, Wish(AGENTBASE.name, request, agent, named_session=_SESSION))
+    return _respond(call, body, run)
+
+
+async def find_conversation(call: Call, session: str) -> Conversation:
+    """The conversation of this id or name; `NotFound` SESSION_NOT_FOUND."""
+    found = await call.state.reader.call(replies.find, (call.org_id, session, ""))
+    if found is None:
+        raise NotFound("There is no such session.", code="SESSION_NOT_FOUND", field="session")
+    return found
+
+
+async def _answer(call: Call, waiting: Task, message: str) -> Run | None:
+    """The waiting task, answered; None when it waits no longer."""
+    try:
+        await call.state.write(replies.answer, call.org_id, waiting.id, message, call.principal.actor)
+    except Conflict:
+        return None
+    return Run(waiting.id, waiting.session_id, waiting.status.value, [])
+
+
+async def _default(call: Call) -> AgentRecord:
+    """The agent of calls that name none, published if need be."""
+    state = call.state
+    try:
+        found = await state.agents.find(call.org_id, default_agent.NAME)
+        if not default_agent.is_outdated(found):
+            return found
+    except NotFound:
+        pass
+    try:
+        await state.write(default_agent.publish, state.org_id)
+    except IntegrityError:
+        pass  # another process has published it this very moment
+    state.agents.forget()
+    return await state.agents.find(call.org_id, default_agent.NAME)
+
+
+def _accepted(call: Call, run: Run) -> Response:
+    """The answer to a background call. The published clients read event streams and nothing else: one of JSON is an
+    iteration without any event to them."""
+    accepted = {
+        "taskId": run.task_id,
+        "task_id": run.task_id,
+        "status": "queued",
+        "session": run.session_id,
+        "schedules": run.schedules,
+    }
+    if not call.accepts("text/event-stream") or call.accepts("application/json"):
+        return reply(accepted)
+    event = words.body_of({"type": "agent_started"} | accepted, run.task_id, run.session_id)
+    return Response(
+        f"data: {event}\n\n",
+        media_type="text/event-stream",
+        headers={"cache-control": "no-cache, no-transform"},
+    )
+
+
+def _respond(call: Call, body: AgentbaseRunBody, run: Run, after: int = 0) -> Response:
+    """The answer to a call whose run is stored; from here on nobody is to repeat it."""
+    started(call)
+    told(call)["x-task-id"] = run.task_id
+    if body.background:
+        return _accepted(call, run)
+    opening: dict[str, Any] = {"type": "agent_started"}
+    if run.schedules:
+        opening["schedules"] = run.schedules
+    telling = Telling(call, run.task_id, run.session_id, bool(body.streaming_tokens))
+    return sse.response(call.state, call.org_id, telling.frames(opening, after))

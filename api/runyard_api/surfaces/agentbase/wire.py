@@ -1,0 +1,203 @@
+"""What agentbase's clients send, and the run request it means.
+
+Unknown fields are tolerated at any depth, and so are empty objects: the reference's sample call sends them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from runyard_common.runs.rules import run_request as native
+from runyard_common.runs.rules.run_request import Prose, RunRequest
+
+T = TypeVar("T")
+_OPEN: Final = ConfigDict(extra="ignore", strict=True)
+#: How the reference writes a mode that is yet to be filled in.
+_NO_MODE: Final = ("<string>", "")
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, list):
+        return [item for item in value if item != {}] or None
+    return None if value == {} else value
+
+
+def _without_placeholder(mode: Any) -> Any:
+    return None if mode in _NO_MODE else mode
+
+
+class _EmptyToo:
+    """Documents that an empty object may stand for nothing."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        made = handler(schema)
+        empty = {"type": "object", "maxProperties": 0}
+        for choice in made.get("anyOf", ()):
+            if choice.get("type") == "array":
+                choice["items"] = {"anyOf": [choice["items"], empty]}
+                return made
+        return {"anyOf": [*made.get("anyOf", [made]), empty]}
+
+
+Many = Annotated[list[T] | None, BeforeValidator(_without_empty), _EmptyToo()]
+One = Annotated[T | None, BeforeValidator(_without_empty), _EmptyToo()]
+
+
+class AgentbaseCallback(native.Callback):
+    """Where events are posted."""
+
+    model_config = _OPEN
+
+    headers: Annotated[dict[str, str], BeforeValidator(lambda given: {} if given is None else given)] = Field(
+        default_factory=dict
+    )
+
+
+class AgentbaseBearerAuth(native.BearerAuth):
+    """A bearer token for an MCP server."""
+
+    model_config = _OPEN
+
+
+class AgentbaseOAuthToken(native.OAuthToken):
+    """An OAuth access token."""
+
+    model_config = _OPEN
+
+
+class AgentbaseOAuth(native.OAuth):
+    """OAuth credentials for an MCP server."""
+
+    model_config = _OPEN
+
+    oauth: AgentbaseOAuthToken
+
+
+class AgentbaseNoAuth(native.NoAuth):
+    """The MCP server wants no credentials."""
+
+    model_config = _OPEN
+
+
+class AgentbaseMcpServer(native.McpServer):
+    """An MCP server whose tools the agent may use."""
+
+    model_config = _OPEN
+
+    auth: One[
+        Annotated[AgentbaseBearerAuth | AgentbaseOAuth | AgentbaseNoAuth, Field(discriminator="type")]
+    ] = None
+
+
+class AgentbaseRetryPolicy(native.RetryPolicy):
+    """How often a workflow step is tried."""
+
+    model_config = _OPEN
+
+
+class AgentbaseStep(native.WorkflowStep):
+    """One step of a workflow."""
+
+    model_config = _OPEN
+
+    retry_policy: One[AgentbaseRetryPolicy] = None
+
+
+class AgentbaseWorkflow(native.Workflow):
+    """Steps with dependencies."""
+
+    model_config = _OPEN
+
+    steps: list[AgentbaseStep] = Field(min_length=1, max_length=200)  # type: ignore[assignment]
+
+
+class AgentbaseSpecialist(native.Specialist):
+    """An agent the conversation may be handed to."""
+
+    model_config = _OPEN
+
+
+class AgentbaseDatastoreRef(native.DatastoreRef):
+    """A datastore the agent may use."""
+
+    model_config = _OPEN
+
+
+class AgentbaseQuery(native.NamedQuery):
+    """A named SQL statement the agent may run."""
+
+    model_config = _OPEN
+
+
+class AgentbaseScheduledMessage(native.ScheduledMessage):
+    """Run again later: seconds from now, a date (one that has passed runs at once), or a cron line."""
+
+    model_config = _OPEN
+
+
+class AgentbaseFinalOutput(native.FinalOutput):
+    """A structured result of the whole thread."""
+
+    model_config = _OPEN
+
+
+class AgentbaseRunBody(BaseModel):
+    """A message to an agent, and all that is to steer it. Unknown fields are tolerated."""
+
+    model_config = _OPEN
+
+    message: str = Field(min_length=1, description="The task or message.")
+    system: Prose | None = Field(None, description="A system prompt.")
+    mode: Annotated[Literal["flash", "fast", "base", "max"] | None, BeforeValidator(_without_placeholder)] = (
+        Field(None, description="flash, fast (also called base; the default) or max.")
+    )
+    rules: Annotated[list[Prose], Field(max_length=200)] | None = None
+    agents: Many[AgentbaseSpecialist] = Field(None, max_length=100)
+    workflows: Many[AgentbaseWorkflow] = Field(None, max_length=20)
+    mcp_servers: Many[AgentbaseMcpServer] = Field(None, max_length=50)
+    datastores: Many[AgentbaseDatastoreRef] = Field(None, max_length=50)
+    queries: Many[AgentbaseQuery] = Field(None, max_length=100)
+    background: bool | None = Field(None, description="Answer at once; events go to the callback.")
+    callback: One[AgentbaseCallback] = Field(None, description="Where events are posted.")
+    streaming_tokens: bool | None = Field(None, description="Send messages piece by piece.")
+    schedules: Many[AgentbaseScheduledMessage] = Field(None, max_length=50)
+    final_output: One[AgentbaseFinalOutput] = None
+
+    def request(self, session_id: str | None) -> RunRequest:
+        """The run this asks for, in a conversation or in none yet."""
+        given = self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
+        for one in given.get("schedules", ()):
+            one.setdefault("catch_up", "last")  # the reference's own sample has a date that has passed
+        return RunRequest.model_validate(given | ({"session_id": session_id} if session_id else {}))
+
+
+class AgentbaseParameters(BaseModel):
+    """Which conversation, and which agent. Unknown parameters are tolerated."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    session: str | None = Field(
+        None, max_length=255, description="The conversation to continue; without it a new one begins."
+    )
+    agent: str | None = Field(
+        None,
+        max_length=200,
+        description="An agent of yours (its id, @scope/name or name) in place of the default one.",
+    )
+
+
+class AgentbaseAccepted(BaseModel):
+    """The answer to a background call."""
+
+    model_config = ConfigDict(extra="allow")
+
+    taskId: str  # noqa: N815
+    status: Literal["queued"]
+    session: str | None
+    schedules: list[dict[str, Any]]

@@ -1,0 +1,177 @@
+"""Agents as packages: list, make, read, change, delete (contract, section 14)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from runyard_api.access.auth import manifest_for
+from runyard_api.http import fitting
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer
+from runyard_api.surfaces.appstrate.front import AppstrateRoutes, when
+from runyard_api.surfaces.appstrate.package_manifests import ours, prompt, theirs
+from runyard_api.surfaces.appstrate.run import package_of
+from runyard_api.surfaces.appstrate.schemas import Open
+from runyard_common.agents.queries import agents
+from runyard_common.agents.service import manifests
+from runyard_common.agents.service import packages as service
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.rules.lifecycle import ACTIVE
+
+routes = AppstrateRoutes("appstrate packages")
+
+_PACKAGE: Final = "/packages/agents/{scope}/{name}"
+
+
+class PackageBody(BaseModel):
+    """An agent: its manifest and its prompt."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    manifest: dict[str, Any]
+    content: str = Field(max_length=400_000, description="The prompt.")
+
+
+class PackageChange(PackageBody):
+    """The agent's next draft."""
+
+    lockVersion: int = Field(ge=0, lt=2**31, description="As it was read.")  # noqa: N815
+
+
+class PackageSaved(Open):
+    """It is stored."""
+
+    packageId: str  # noqa: N815
+    lockVersion: int  # noqa: N815
+    message: str
+
+
+class PackageView(Open):
+    """An agent as it is being written."""
+
+    id: str
+    manifest: dict[str, Any]
+    content: str
+    lockVersion: int  # noqa: N815
+
+
+class PackageList(Open):
+    """The agents."""
+
+    agents: list[dict[str, Any]]
+
+
+@routes.get("/agents", "agents:read", answers=[Answer(200, "The agents.", PackageList)])
+async def list_packages(call: Call) -> Response:
+    """List the agents the organisation can run.
+
+    Behind 8 MB the large ones are shown without description, keywords and dependencies.
+    """
+    return reply({"agents": await call.state.reader.one(lambda conn: _listed(conn, call.org_id))})
+
+
+def _listed(conn: Connection, org_id: str) -> list[dict[str, Any]]:
+    found = [_brief(conn, org_id, row) for row in agents.with_manifests(conn, org_id, include_inactive=False)]
+    return fitting.fitted(found, {"dependencies": {}, "keywords": [], "description": ""})
+
+
+def _brief(conn: Connection, org_id: str, row: dict[str, Any]) -> dict[str, Any]:
+    manifest = manifests.shown(row, row["manifest"], org_id)
+    return {
+        "id": row["name"],
+        "displayName": manifest.get("display_name") or row["name"],
+        "description": row["description"],
+        "source": "system" if row["shared"] else "local",
+        "scope": row["name"].partition("/")[0],
+        "version": manifest.get("version"),
+        "type": "agent",
+        "keywords": manifest.get("keywords") or [],
+        "runningRuns": tasks.count(conn, org_id, Filter(agent_id=row["id"], statuses=tuple(ACTIVE))),
+        "dependencies": manifest.get("dependencies") or {},
+    }
+
+
+@routes.post(
+    "/packages/agents",
+    "agents:write",
+    body=PackageBody,
+    answers=[Answer(201, "It is stored, its first version published.", PackageSaved)],
+    errors=(403, 409, 413, 415),
+)
+async def create_package(call: Call) -> Response:
+    """Make an agent and publish its first version."""
+    body = await call.json(PackageBody)
+    made = await call.state.write(
+        service.create,
+        call.org_id,
+        ours(body.manifest, body.content),
+        call.principal.actor,
+        call.state.rules.publishing,
+    )
+    call.state.agents.forget()
+    return reply(_saved(made, "Agent created"), 201)
+
+
+def _saved(record: AgentRecord, message: str) -> dict[str, Any]:
+    return {
+        "packageId": record.agent["name"],
+        "lockVersion": service.lock_version(record.agent),
+        "message": message,
+    }
+
+
+@routes.get(_PACKAGE, "agents:read", answers=[Answer(200, "The agent.", PackageView)], errors=(404,))
+async def get_package(call: Call) -> Response:
+    """Read an agent as it is being written."""
+    found = await call.state.reader.one(lambda conn: service.live(conn, call.org_id, package_of(call)))
+    manifest = manifest_for(call.principal, manifests.shown(found.agent, found.manifest, call.org_id))
+    return reply(
+        {
+            "id": found.agent["name"],
+            "source": "system" if found.agent["shared"] else "local",
+            "manifest": theirs(manifest),
+            "content": prompt(manifest),
+            "version": found.version["version"],
+            "lockVersion": service.lock_version(found.agent),
+            "createdAt": when(found.agent["created_at"]),
+            "updatedAt": when(found.agent["updated_at"]),
+        }
+    )
+
+
+@routes.put(
+    _PACKAGE,
+    "agents:write",
+    body=PackageChange,
+    answers=[Answer(200, "The draft is stored.", PackageSaved)],
+    errors=(403, 404, 409, 413, 415),
+)
+async def change_package(call: Call) -> Response:
+    """Change the draft. Refused (409) when somebody else has changed it, or while runs are under way."""
+    body = await call.json(PackageChange)
+    manifest = ours(body.manifest, body.content)
+    changed = await call.state.write(
+        service.change,
+        call.org_id,
+        package_of(call),
+        manifest,
+        body.lockVersion,
+        call.principal.actor,
+        call.state.rules.publishing,
+    )
+    call.state.agents.forget()
+    return reply(_saved(changed, "Agent updated"))
+
+
+@routes.delete(_PACKAGE, "agents:delete", answers=[Answer(204, "It is deleted.")], errors=(403, 404, 409))
+async def delete_package(call: Call) -> Response:
+    """Delete an agent with its versions; its runs stay."""
+    await call.state.write(service.delete, call.org_id, package_of(call), call.principal.actor)
+    call.state.agents.forget()
+    return Response(status_code=204)

@@ -1,0 +1,234 @@
+"""Realtime: runs as they change, of the organisation, of one agent, or of one run (contract, section 10)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from runyard_api import sse
+from runyard_api.facts import facts
+from runyard_api.http.call import Call
+from runyard_api.http.operations import Answer
+from runyard_api.state import State
+from runyard_api.surfaces.appstrate import journal
+from runyard_api.surfaces.appstrate.front import AppstrateRoutes, end_user, parameter
+from runyard_api.surfaces.appstrate.runs import task_of
+from runyard_api.surfaces.appstrate.views import update_json
+from runyard_common.agents.service import packages
+from runyard_common.database.pages import Page
+from runyard_common.identity.rules.roles import Role
+from runyard_common.runs.queries import events, feed
+from runyard_common.runs.rules.lifecycle import INITIAL, TERMINAL, Event, Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.stream import Events
+from runyard_common.values.errors import NotFound
+
+routes = AppstrateRoutes("appstrate realtime")
+
+#: A ping comes at once, and after so many seconds of silence.
+PING_AFTER: Final = 30.0
+PING: Final = b"event: ping\ndata: \n\n"
+LONGEST_MESSAGE: Final = 2000
+LARGEST_DATA: Final = 6000
+_OMITTED: Final = {"truncated": True}
+#: Transactions may commit in another order than their times, by less than this (seconds).
+_OVERLAP: Final = 3.0
+_PAGE: Final = 1000
+_REMEMBERED: Final = 20_000
+_LIFECYCLE: Final = frozenset(event.value for event in Event)
+_FIRST: Final = frozenset(event.value for event in INITIAL)
+_STREAM: Final = Answer(
+    200,
+    "Named events for as long as the client stays.",
+    sse.described("What happened; empty in a ping.", "ping", "run_update", "run_log"),
+    "text/event-stream",
+)
+
+
+class StreamQuery(BaseModel):
+    """How to follow."""
+
+    orgId: str | None = Field(None, description="The organisation, for a signed-in person.")  # noqa: N815
+    token: str | None = Field(None, description="An API key: an EventSource sets no headers.")
+    verbose: str | None = Field(None, description="true: log entries carry their data.")
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What somebody follows."""
+
+    org_id: str
+    verbose: bool
+    debug: bool
+    end_user_id: str | None
+    permitted: Callable[[], Awaitable[bool]]  # asked now and then; False ends the stream
+    task: Task | None = None
+    package: str | None = None
+
+    def shows(self, task: Task) -> bool:
+        """Whether this run is among it."""
+        return self.package in (None, task.agent_name) and self.end_user_id in (None, task.end_user_id)
+
+
+@routes.get("/realtime/runs", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(429,))
+async def follow_runs(call: Call) -> Response:
+    """Follow all runs of the organisation."""
+    return sse.response(call.state, call.org_id, _frames(call.state, _watch(call)))
+
+
+@routes.get("/realtime/runs/{run_id}", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(404, 429))
+async def follow_run(call: Call) -> Response:
+    """Follow one run: a snapshot first, then its status and logs as they come."""
+    task = await task_of(call)
+    return sse.response(call.state, call.org_id, _frames(call.state, replace(_watch(call), task=task)))
+
+
+@routes.get(
+    "/realtime/agents/{package:agent}/runs",
+    "runs:read",
+    query=StreamQuery,
+    answers=[_STREAM],
+    errors=(404, 429),
+)
+async def follow_agent_runs(call: Call) -> Response:
+    """Follow one agent's runs; its name is URL-encoded."""
+    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, call.params["package"]))
+    watch = replace(_watch(call), package=agent.agent["name"])
+    return sse.response(call.state, call.org_id, _frames(call.state, watch))
+
+
+def _watch(call: Call) -> Watch:
+    call.state.open_calls.check(call.org_id)
+    verbose = (parameter(call, "verbose") or "").lower() in ("true", "1")
+    debug = call.principal.role in (Role.OWNER, Role.ADMIN)
+    return Watch(call.org_id, verbose, debug, end_user(call), call.permitted)
+
+
+async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
+    seen = _Seen(await state.reader.one(state.db.now), watch.task)
+    task_id = watch.task.id if watch.task else None
+    clock = asyncio.get_running_loop().time
+    with state.follower.follow(watch.org_id, task_id) as heard:
+        yield PING
+        if watch.task is not None:
+            yield sse.frame(update_json(watch.task, "UPDATE"), event="run_update")
+        said_at = asked_at = clock()
+        found: AsyncIterator[dict[str, Any]] = _missed(
+            state, watch, seen
+        )  # between reading the run and listening
+        while not state.stopping.is_set():
+            async for event in found:
+                if seen.first_time(event):
+                    async for frame in _event_frames(state, watch, event):
+                        yield frame
+                        said_at = clock()
+            if clock() - asked_at >= sse.LOOK_EVERY:
+                if not await watch.permitted():
+                    return
+                asked_at = clock()
+            # What others' runs do is heard too, and is no frame: the silence that counts is the client's.
+            item = await sse.heard_before(heard, min(said_at + PING_AFTER, asked_at + sse.LOOK_EVERY))
+            if clock() - said_at >= PING_AFTER:
+                yield PING
+                said_at = clock()
+            found = _heard(item) if isinstance(item, Events) else _missed(state, watch, seen)
+
+
+async def _heard(item: Events) -> AsyncIterator[dict[str, Any]]:
+    for event in item.events:
+        yield event
+
+
+async def _missed(state: State, watch: Watch, seen: _Seen) -> AsyncIterator[dict[str, Any]]:
+    """What the database knows since the last event seen, page by page."""
+    start, place = seen.read_from, (seen.read_from, "", seen.seq)
+    while True:
+        page = partial(_page, watch=watch, start=start, place=place)
+        async with sse.replayed(state, watch.org_id, partial(state.reader.one, page)) as found:
+            for event in found:
+                yield event
+            if not found.more:
+                return
+            place = feed.place_of(found[-1])
+
+
+def _page(conn: Connection, watch: Watch, start: float, place: feed.Place) -> Page[dict[str, Any]]:
+    if watch.task is None:
+        behind = place if place[1] else None
+        return feed.since(conn, watch.org_id, start, _PAGE, behind, sse.REPLAYED)
+    found = events.after(conn, watch.task.id, place[2], _PAGE, sse.REPLAYED)
+    return Page(found, found.more or len(found) == _PAGE, found.bytes)
+
+
+class _Seen:
+    """Which events were told already: a live tail begins now and tells each once."""
+
+    def __init__(self, start: float, task: Task | None) -> None:
+        self._start = start if task is None else 0.0
+        self._latest = start
+        self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self.seq = task.last_seq if task else 0
+
+    @property
+    def read_from(self) -> float:
+        """Epoch seconds: a little before the latest event, for those that committed late."""
+        return max(self._start, self._latest - _OVERLAP)
+
+    def first_time(self, event: dict[str, Any]) -> bool:
+        """Whether this event is new; it is known from now on."""
+        key = (event["task_id"], event["seq"])
+        if (
+            key in self._known
+            or event["at"] < self._start
+            or event["seq"] <= (self.seq if not self._start else 0)
+        ):
+            return False
+        self._known[key] = None
+        self._latest = max(self._latest, event["at"])
+        if not self._start:
+            self.seq = event["seq"]
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return True
+
+
+async def _event_frames(state: State, watch: Watch, event: dict[str, Any]) -> AsyncIterator[bytes]:
+    try:
+        task = (await facts(state, watch.org_id, event["task_id"])).task
+    except NotFound:  # deleted meanwhile
+        return
+    if not watch.shows(task):
+        return
+    if event["type"] in _LIFECYCLE:
+        operation = "INSERT" if event["type"] in _FIRST else "UPDATE"
+        yield sse.frame(update_json(_as_of(task, event), operation), event="run_update")
+    for entry in journal.logs(task, [event], watch.debug):
+        yield sse.frame(log_json(entry, watch.verbose), event="run_log")
+
+
+def _as_of(task: Task, event: dict[str, Any]) -> Task:
+    """The task as it was with this event: it may have gone on since."""
+    status = Status((event["data"] or {}).get("status", task.status))
+    if status in TERMINAL:
+        return task
+    started = task.started_at if status not in (Status.PENDING, Status.QUEUED) or event["attempt"] else None
+    return replace(task, status=status, started_at=started, finished_at=None, error=None)
+
+
+def log_json(entry: dict[str, Any], verbose: bool) -> dict[str, Any]:
+    """A log entry as a frame: its message cut, its data dropped unless asked for, and bounded."""
+    shown = entry | {"message": entry["message"][:LONGEST_MESSAGE] if entry["message"] else None}
+    if not verbose:
+        del shown["data"]
+    elif len(orjson.dumps(shown["data"], option=orjson.OPT_NON_STR_KEYS, default=str)) > LARGEST_DATA:
+        shown["data"] = _OMITTED
+    return shown

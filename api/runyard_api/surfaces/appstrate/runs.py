@@ -1,0 +1,168 @@
+"""Runs: read, list, read logs, cancel, delete (contract, section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from runyard_api.http import fitting
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer
+from runyard_api.surfaces.appstrate import journal
+from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
+from runyard_api.surfaces.appstrate.run import package_of
+from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunPage
+from runyard_api.surfaces.appstrate.views import Beside, run_json, task_id_of
+from runyard_common.agents.service import packages
+from runyard_common.database.pages import Page
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.roles import Role
+from runyard_common.runs.queries import events, removal, tasks
+from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service import bulk
+from runyard_common.usage.queries import run_numbers
+from runyard_common.values.errors import Conflict, IllegalTransition, NotFound
+
+routes = AppstrateRoutes("appstrate runs")
+
+_MOST_EVENTS: Final = 10_000
+_AT_ONCE: Final = 500
+_ADMINS: Final = (Role.OWNER, Role.ADMIN)
+
+
+class Range(BaseModel):
+    """Which part of a list; out-of-range values fall to the default."""
+
+    limit: str | None = Field(None, description="1 to 100.")
+    offset: str | None = None
+
+
+class MyRange(Range):
+    """Whose runs."""
+
+    user: str | None = Field(None, description="me: only those the caller started.")
+
+
+async def task_of(call: Call) -> Task:
+    """The run the path names; `NotFound`, also for another end-user's where the call acts for one."""
+    id_ = task_id_of(call.params["run_id"])
+    found = await call.state.reader.one(lambda conn: tasks.get(conn, call.org_id, id_)) if id_ else None
+    acting = end_user(call)
+    if found is None or acting not in (None, found.end_user_id):
+        raise NotFound("There is no such run.", code="not_found", field="id")
+    return found
+
+
+def beside(conn: Connection, found: Sequence[Task]) -> Beside:
+    """What other tables tell of these runs."""
+    keys = {task.key_id for task in found if task.key_id}
+    return Beside(run_numbers.numbers(conn, found), run_numbers.applications(conn, keys) if keys else {})
+
+
+@routes.get("/runs/{run_id}", "runs:read", answers=[Answer(200, "The run.", Run)], errors=(404,))
+async def get_run(call: Call) -> Response:
+    """Read a run."""
+    task = await task_of(call)
+    return reply(run_json(task, await call.state.reader.one(lambda conn: beside(conn, [task]))))
+
+
+@routes.get(
+    "/runs/{run_id}/logs",
+    "runs:read",
+    answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": {"type": "object"}})],
+    errors=(404,),
+)
+async def get_run_logs(call: Call) -> Response:
+    """Read a run's logs. Only administrators get those of level debug.
+
+    Behind 8 MB of data the entries that hold much have {"truncated": true} in place of theirs.
+    """
+    task = await task_of(call)
+    found = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
+    entries = journal.logs(task, journal.noted(task, found), call.principal.role in _ADMINS)
+    return reply(fitting.fitted(entries, {"data": journal.OMITTED}))
+
+
+@routes.post(
+    "/runs/{run_id}/cancel", "runs:cancel", answers=[Answer(200, "It is cancelled.", Done)], errors=(404, 409)
+)
+async def cancel_run(call: Call) -> Response:
+    """Cancel a run that has not ended."""
+    task = await task_of(call)
+    refusal = Conflict("This run has ended; it cannot be cancelled.", code="not_cancellable")
+    if task.status in TERMINAL:
+        raise refusal
+    try:
+        await call.state.write(bulk.stop, call.org_id, task.id, "Cancelled by user", call.principal.actor)
+    except IllegalTransition:
+        raise refusal from None
+    return reply({"ok": True})
+
+
+@routes.get(
+    "/agents/{scope}/{name}/runs",
+    "runs:read",
+    query=Range,
+    answers=[Answer(200, "Its runs, newest first.", RunPage)],
+    errors=(404,),
+)
+async def list_agent_runs(call: Call) -> Response:
+    """List an agent's runs."""
+    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, package_of(call)))
+    return await listed(call, Filter(agent_id=agent.agent["id"]), 50)
+
+
+@routes.get("/runs", "runs:read", query=MyRange, answers=[Answer(200, "Runs, newest first.", RunPage)])
+async def list_runs(call: Call) -> Response:
+    """List the runs of the organisation, or only one's own."""
+    mine = parameter(call, "user") == "me" and end_user(call) is None
+    return await listed(call, Filter(created_by=call.principal.actor if mine else None), 20)
+
+
+async def listed(call: Call, wanted: Filter, default: int) -> Response:
+    """A page of runs with the total; an end-user sees its own alone. A page of large runs ends early."""
+    limit, offset = bounded(call, "limit", default), bounded(call, "offset", 0, None, 0)
+    wanted = replace(wanted, end_user_id=end_user(call))
+
+    def read(conn: Connection) -> tuple[Page[Task], Beside, int]:
+        found = tasks.whole_page(conn, call.org_id, wanted, limit, offset)
+        return found, beside(conn, found), tasks.count(conn, call.org_id, wanted)
+
+    found, with_them, total = await call.state.reader.one(read)
+    return await call.reply_with(
+        found, lambda: {"runs": [run_json(task, with_them) for task in found], "total": total}
+    )
+
+
+@routes.delete(
+    "/agents/{scope}/{name}/runs",
+    "runs:delete",
+    answers=[Answer(200, "They are deleted.", DeletedRuns)],
+    errors=(403, 404, 409),
+)
+async def delete_agent_runs(call: Call) -> Response:
+    """Delete an agent's runs. Refused while one of them has not ended."""
+    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, package_of(call)))
+    deleted = 0
+    actor = call.principal.actor
+    while count := await call.state.write(_delete_some, call.org_id, agent.agent["id"], actor):
+        deleted += count
+    return reply({"deleted": deleted})
+
+
+def _delete_some(tx: Tx, org_id: str, agent_id: str, actor: str) -> int:
+    if tasks.page(tx.conn, org_id, Filter(agent_id=agent_id, statuses=tuple(ACTIVE)), 1):
+        raise Conflict("A run of this agent has not ended; cancel it first.", code="run_in_progress")
+    found = removal.ended_of_agent(tx, org_id, agent_id, _AT_ONCE)
+    removal.remove(tx, found)
+    if found:
+        identity.audit(tx, org_id, actor, "agent.delete_runs", agent_id, {"runs": len(found)})
+    return len(found)

@@ -1,0 +1,298 @@
+"""Webhooks: endpoints that hear of runs, their deliveries and secrets (contract, section 12)."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from runyard_api.access.auth import url_for
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer
+from runyard_api.surfaces.appstrate import repeats
+from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, when
+from runyard_api.surfaces.appstrate.schemas import ListOf, Open
+from runyard_common.agents.queries import agents
+from runyard_common.agents.service import packages
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.service import applications
+from runyard_common.values.errors import InvalidRequest
+from runyard_common.webhooks.queries import delivery_log, endpoints
+from runyard_common.webhooks.queries.delivery_log import Filter
+from runyard_common.webhooks.service import endpoints as service
+from runyard_common.webhooks.service.endpoints import EndpointRequest
+
+routes = AppstrateRoutes("appstrate webhooks")
+
+STYLE: Final = "appstrate"
+_WRITES, _SECRETS, _READS = 10, 5, 300
+_STATES: Final = {"dead": "failed"}
+_NAMES: Final = {"payloadMode": "payload_mode", "applicationId": "application_id"}
+
+
+class AppstrateWebhookChange(BaseModel):
+    """What to change of a webhook; null in packageId drops the filter."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: str = Field("", min_length=1, max_length=2048)
+    events: list[str] = Field([], min_length=1, max_length=20)
+    packageId: str | None = Field(None, max_length=200)  # noqa: N815
+    payloadMode: Literal["full", "summary"] = "full"  # noqa: N815
+    active: bool = True
+
+
+class AppstrateWebhookBody(BaseModel):
+    """A webhook to make."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: str = Field(min_length=1, max_length=2048)
+    events: list[str] = Field(min_length=1, max_length=20)
+    scope: Literal["organization", "application"] = "application"
+    applicationId: str | None = Field(None, max_length=64)  # noqa: N815
+    packageId: str | None = Field(None, max_length=200)  # noqa: N815
+    payloadMode: Literal["full", "summary"] = "full"  # noqa: N815
+    active: bool = True
+
+
+class AppstrateWebhookQuery(BaseModel):
+    """Which webhooks."""
+
+    applicationId: str | None = None  # noqa: N815
+    scope: Literal["organization", "application"] | None = None
+
+
+class DeliveryQuery(BaseModel):
+    """How many."""
+
+    limit: str | None = Field(None, description="1 to 100; default 20.")
+
+
+class AppstrateWebhook(Open):
+    """A webhook."""
+
+    id: str
+    object: Literal["webhook"]
+    url: str
+    events: list[str]
+    active: bool
+
+
+class AppstrateWebhookMade(AppstrateWebhook):
+    """A webhook with its secret, told only here."""
+
+    secret: str
+
+
+class TestEvent(Open):
+    """A test event, built and not sent."""
+
+    eventId: str  # noqa: N815
+    payload: dict[str, Any]
+
+
+class NewSecret(Open):
+    """A new secret; the old one goes on signing for 24 hours."""
+
+    secret: str
+
+
+def webhook_json(conn: Connection, row: dict[str, Any]) -> dict[str, Any]:
+    """A webhook as the contract shows it."""
+    agent = agents.get(conn, row["org_id"], row["agent_id"]) if row["agent_id"] else None
+    return {
+        "id": row["id"],
+        "object": "webhook",
+        "url": row["url"],
+        "events": row["events"],
+        "scope": "application" if row["application_id"] else "organization",
+        "applicationId": row["application_id"],
+        "packageId": agent["name"] if agent else None,
+        "payloadMode": row["payload_mode"],
+        "active": row["active"],
+        "createdAt": when(row["created_at"]),
+        "updatedAt": when(row["updated_at"]),
+    }
+
+
+@routes.post(
+    "/webhooks",
+    "webhooks:write",
+    limit=_WRITES,
+    once=True,
+    body=AppstrateWebhookBody,
+    answers=[Answer(201, "The webhook and its secret.", AppstrateWebhookMade)],
+    errors=(403, 404, 413, 415),
+)
+async def create_endpoint(call: Call) -> Response:
+    """Make a webhook."""
+    body = await call.json(AppstrateWebhookBody)
+    return reply(await call.state.write(_create, call, body), 201)
+
+
+def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
+    org_id = call.org_id
+    application = None
+    if body.scope == "application":
+        if body.applicationId is None:
+            raise InvalidRequest("applicationId is required for this scope.", field="applicationId")
+        application = applications.own(tx, org_id, body.applicationId)["id"]
+    agent_id = _agent(tx.conn, org_id, body.packageId)
+    wanted = EndpointRequest(
+        body.url, tuple(body.events), STYLE, agent_id, application, body.payloadMode, body.active
+    )
+    made = service.create(
+        tx,
+        org_id,
+        wanted,
+        call.state.sealer,
+        call.state.rules.policy,
+        call.principal.actor,
+        repeats.reserved(call),
+    )
+    return webhook_json(tx.conn, made.endpoint) | {"secret": made.secret}
+
+
+def _agent(conn: Connection, org_id: str, package: str | None) -> str | None:
+    return str(packages.live(conn, org_id, package).agent["id"]) if package else None
+
+
+@routes.get(
+    "/webhooks",
+    "webhooks:read",
+    limit=_READS,
+    query=AppstrateWebhookQuery,
+    answers=[Answer(200, "The webhooks.", ListOf)],
+)
+async def list_endpoints(call: Call) -> Response:
+    """List webhooks, newest first."""
+    given = call.query(AppstrateWebhookQuery)
+
+    def read(conn: Connection) -> list[dict[str, Any]]:
+        found = endpoints.page(conn, call.org_id, application_id=given.applicationId, scope=given.scope)
+        return [_shown(conn, call, row) for row in found if row["style"] == STYLE]
+
+    return reply({"object": "list", "data": await call.state.reader.one(read)})
+
+
+def _shown(conn: Connection, call: Call, row: dict[str, Any]) -> dict[str, Any]:
+    """A webhook as the caller may see it: without the query of its URL, unless it may change that."""
+    return webhook_json(conn, row | {"url": url_for(call.principal, row["url"])})
+
+
+@routes.get(
+    "/webhooks/{webhook_id}",
+    "webhooks:read",
+    limit=_READS,
+    answers=[Answer(200, "The webhook.", AppstrateWebhook)],
+    errors=(404,),
+)
+async def get_endpoint(call: Call) -> Response:
+    """Read a webhook."""
+    id_ = call.params["webhook_id"]
+    return reply(
+        await call.state.reader.one(lambda conn: _shown(conn, call, service.own(conn, call.org_id, id_)))
+    )
+
+
+@routes.put(
+    "/webhooks/{webhook_id}",
+    "webhooks:write",
+    limit=_WRITES,
+    body=AppstrateWebhookChange,
+    answers=[Answer(200, "As it is now.", AppstrateWebhook)],
+    errors=(404, 413, 415),
+)
+async def change_endpoint(call: Call) -> Response:
+    """Change a webhook; fields left out stay."""
+    given = (await call.json(AppstrateWebhookChange)).model_dump(exclude_unset=True)
+    return reply(await call.state.write(_change, call, given))
+
+
+def _change(tx: Tx, call: Call, given: dict[str, Any]) -> dict[str, Any]:
+    org_id, id_ = call.org_id, call.params["webhook_id"]
+    changes = {_NAMES.get(name, name): value for name, value in given.items() if name != "packageId"}
+    if "packageId" in given:
+        changes["agent_id"] = _agent(tx.conn, org_id, given["packageId"])
+    changed = service.update(tx, org_id, id_, changes, call.state.rules.policy, call.principal.actor)
+    return webhook_json(tx.conn, changed)
+
+
+@routes.delete(
+    "/webhooks/{webhook_id}",
+    "webhooks:delete",
+    limit=_WRITES,
+    answers=[Answer(204, "It is deleted.")],
+    errors=(404,),
+)
+async def delete_endpoint(call: Call) -> Response:
+    """Delete a webhook."""
+    await call.state.write(service.delete, call.org_id, call.params["webhook_id"], call.principal.actor)
+    return Response(status_code=204)
+
+
+@routes.post(
+    "/webhooks/{webhook_id}/test",
+    "webhooks:write",
+    limit=_SECRETS,
+    answers=[Answer(200, "The event.", TestEvent)],
+    errors=(404,),
+)
+async def test_endpoint(call: Call) -> Response:
+    """Build a test event. It is not sent."""
+    id_ = call.params["webhook_id"]
+    now = await call.state.reader.one(call.state.db.now)
+    made = await call.state.reader.one(lambda conn: service.ping(conn, call.org_id, id_, now))
+    return reply({"eventId": made.event_id, "payload": made.payload})
+
+
+@routes.post(
+    "/webhooks/{webhook_id}/rotate",
+    "webhooks:write",
+    limit=_SECRETS,
+    answers=[Answer(200, "The new secret.", NewSecret)],
+    errors=(404,),
+)
+async def rotate_secret(call: Call) -> Response:
+    """Make a new secret; for 24 hours deliveries are signed with both."""
+    id_, actor = call.params["webhook_id"], call.principal.actor
+    secret = await call.state.write(service.rotate, call.org_id, id_, call.state.sealer, actor)
+    return reply({"secret": secret})
+
+
+@routes.get(
+    "/webhooks/{webhook_id}/deliveries",
+    "webhooks:read",
+    limit=_READS,
+    query=DeliveryQuery,
+    answers=[Answer(200, "The latest deliveries.", ListOf)],
+    errors=(404,),
+)
+async def list_endpoint_deliveries(call: Call) -> Response:
+    """List a webhook's deliveries, newest first."""
+    id_, limit = call.params["webhook_id"], bounded(call, "limit", 20)
+
+    def read(conn: Connection) -> list[dict[str, Any]]:
+        service.own(conn, call.org_id, id_)
+        return delivery_log.page(conn, call.org_id, Filter(endpoint_id=id_), limit)
+
+    found = await call.state.reader.one(read)
+    return reply({"object": "list", "data": [delivery_json(row) for row in found]})
+
+
+def delivery_json(row: dict[str, Any]) -> dict[str, Any]:
+    """A delivery as the contract shows it."""
+    return {
+        "id": row["id"],
+        "eventId": row["event_id"],
+        "eventType": row["event_type"],
+        "status": _STATES.get(row["state"], row["state"]),
+        "statusCode": row["status_code"],
+        "latency": row["latency_ms"],
+        "attempt": row["attempt"],
+        "error": row["error"],
+        "createdAt": when(row["created_at"]),
+    }

@@ -1,0 +1,144 @@
+"""POST and GET /api/agent/run."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from runyard_api.http.call import Call, reply
+from runyard_api.http.operations import Answer, Routes
+from runyard_api.submission import Wish, outcome, submit
+from runyard_api.surfaces.nara.front import NARA
+from runyard_api.surfaces.nara.names import BUILT_IN, short_names
+from runyard_api.surfaces.nara.trace import messages, truthy
+from runyard_common.agents.queries import agents
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.runs.queries import events
+from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.values.errors import InvalidRequest, NotFound
+
+routes = Routes(NARA, "nara")
+
+SESSION: Final = "api-"
+_PAGE: Final = 500
+_MOST_EVENTS: Final = 5_000
+
+
+_ARGS: Final[JsonValue] = [
+    {"type": "object"},
+    {"type": "array", "items": {}},
+    {"type": "string"},
+    {"type": "number"},
+    {"type": "boolean"},
+]
+
+
+class NaraRunBody(BaseModel):
+    """Which agent to run, with which arguments. Unknown fields are tolerated."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    agentName: str = Field(min_length=1, max_length=200, description="A name that GET lists.")  # noqa: N815
+    args: Any = Field(
+        description="Checked against the agent's argument schema.",
+        json_schema_extra={"anyOf": _ARGS},
+    )
+
+
+class NaraRunResult(BaseModel):
+    """What the agent gave."""
+
+    success: Literal[True]
+    sessionId: str = Field(description="api-<uuid>; the UUID is the task's.")  # noqa: N815
+    agent: str
+    output: Any = Field(description="The structured result; never a falsy value.")
+    messages: list[dict[str, Any]] = Field(description="The execution trace.")
+    agentExecutionId: str = Field(description="The task's id.")  # noqa: N815
+
+
+class NaraAgentName(BaseModel):
+    """An agent that can be run."""
+
+    name: str
+
+
+class NaraAgentList(BaseModel):
+    """The functional agents of the organisation."""
+
+    agents: list[NaraAgentName]
+
+
+@routes.post(
+    "/run",
+    "runs:create",
+    body=NaraRunBody,
+    headers=("Idempotency-Key",),
+    answers=[Answer(200, "The agent has finished.", NaraRunResult)],
+    errors=(400, 402, 404, 408, 409, 413, 415, 422, 429, 504),
+)
+async def run_agent(call: Call) -> Response:
+    """Run a functional agent and wait for its result.
+
+    Needs the role admin. A run that outlasts the wait goes on; 504 names its task.
+    """
+    given = await call.json(NaraRunBody)
+    call.state.open_calls.check(call.org_id)
+    agent = await _functional(call, given.agentName)
+    if given.args is None:
+        raise InvalidRequest("args is required, and not null.", code="missing_field", field="args")
+    run = await submit(call, Wish(NARA.name, RunRequest(args=given.args), agent, named_session=SESSION))
+    task = await outcome(call, run.task_id)
+    log = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
+    return reply(
+        {
+            "success": True,
+            "sessionId": SESSION + task.id,
+            "agent": given.agentName,
+            "output": truthy(task.output),
+            "messages": messages(log, task.output),
+            "agentExecutionId": task.id,
+        }
+    )
+
+
+async def _functional(call: Call, name: str) -> AgentRecord:
+    agent = await call.state.agents.find(call.org_id, name)
+    if not agent.is_active:
+        raise NotFound(f"There is no agent {name!r}.", code="agent_not_found", field="agentName")
+    if not agent.functional:
+        raise InvalidRequest(
+            f"{agent.ref.name} is a chat agent; only functional agents run here.",
+            code="agent_not_functional",
+            field="agentName",
+        )
+    return agent
+
+
+@routes.get("/run", "agents:read", answers=[Answer(200, "The agents.", NaraAgentList)])
+async def list_runnable(call: Call) -> Response:
+    """List the functional agents of the organisation, by the names that POST takes.
+
+    Needs the role admin.
+    """
+    org_id = call.org_id
+    found = await call.state.reader.one(lambda conn: _visible(conn, org_id))
+    names = short_names(found, org_id)
+    listed = [names[a["id"]] for a in found if _is_runnable(a)]
+    return reply({"agents": [{"name": name} for name in sorted(listed)]})
+
+
+def _is_runnable(agent: dict[str, Any]) -> bool:
+    can_run = agent["is_active"] and agent["functional"] and agent["version_id"]
+    return bool(can_run) and not agent["name"].startswith(BUILT_IN)
+
+
+def _visible(conn: Connection, org_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    before: str | None = None
+    while page := agents.page(conn, org_id, _PAGE, before):
+        found += page
+        before = page[-1]["id"]
+    return found

@@ -1,0 +1,1 @@
+"""Agents: manifests, versions, tags, drafts and the tools they may use."""

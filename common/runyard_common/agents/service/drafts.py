@@ -1,0 +1,246 @@
+"""Drafts: agents made and changed piece by piece until they are published (nanonets' way).
+
+An agent is made with a draft as its first version, which runs until something is published. A draft is changed
+in place; what is published is immutable, so changing a published agent begins its next draft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runyard_common.agents.queries import agent_versions, agents
+from runyard_common.agents.rules import manifests
+from runyard_common.agents.service import agents as publishing
+from runyard_common.agents.service import manifests as stored
+from runyard_common.agents.service import tools
+from runyard_common.agents.service.manifests import PLAIN, PublishRules
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.service import caps
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.rules.lifecycle import ACTIVE
+from runyard_common.values import ids
+from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from runyard_common.values.ids import uuid7
+
+_LONGEST_NAME: Final = 128
+#: Parts of a nanonets `config` that are also parts of a manifest.
+_SHARED: Final = {"system_prompt": "instructions", "model": "model"}
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRequest:
+    """What to set; None leaves it as it is. `config` replaces the whole, `system_prompt` only its own key."""
+
+    name: str | None = None
+    system_prompt: str | None = None
+    config: dict[str, Any] | None = None
+    is_active: bool | None = None
+
+
+def create(tx: Tx, org_id: str, wanted: DraftRequest, by: str, rules: PublishRules = PLAIN) -> dict[str, Any]:
+    """A new agent with a draft; the draft as `agent_versions` rows show it.
+
+    Errors: `Conflict` name_taken or too_many_agents, `InvalidRequest` invalid_name, invalid_manifest or
+    credential_missing.
+    """
+    agents.lock_names(tx, org_id)
+    name = wanted.name or _untitled(tx, org_id)
+    full = full_name(name)
+    if _taken(tx, org_id, full):
+        raise Conflict(f"There is an agent named {name!r} already.", code="name_taken", field="name")
+    caps.check(tx, org_id, "agents")
+    agent_id, version_id = uuid7(), uuid7()
+    config = dict(wanted.config or {})
+    if wanted.system_prompt is not None:
+        config.setdefault("system_prompt", wanted.system_prompt)
+    agents.insert_agent(tx, {
+        "id": agent_id, "org_id": org_id, "name": full, "slug": ids.normalise(full), "kind": "declared",
+        "functional": True, "version_id": version_id, "created_by": by,
+        "is_active": wanted.is_active is not False,
+    })  # fmt: skip
+    manifest = stored.kept(_manifest(full, name, config), [], rules)
+    _insert_draft(tx, org_id, agent_id, version_id, 1, manifest, rules)
+    return _row(tx, org_id, version_id)
+
+
+def change(
+    tx: Tx, org_id: str, version_id: str, wanted: DraftRequest, rules: PublishRules = PLAIN
+) -> dict[str, Any]:
+    """Change an agent by one of its versions; the draft (or, where only the agent itself changed, that version).
+
+    ``********`` in a config means the credential that stands there. Errors: `NotFound` agent_not_found;
+    `Forbidden` agent_shared; `Conflict` agent_is_code, name_taken; `InvalidRequest` credential_missing.
+    """
+    row = _own(tx, org_id, version_id)
+    if wanted.is_active is not None:
+        agents.update_agent(tx, row["agent_id"], is_active=wanted.is_active)
+    if wanted.name is None and wanted.config is None and wanted.system_prompt is None:
+        return _row(tx, org_id, version_id)
+    _refuse_shared(row)
+    if row["kind"] != "declared":
+        raise Conflict(f"{row['name']} is code: change and publish it there.", code="agent_is_code")
+    draft = _draft_of(tx, org_id, row, rules)
+    manifest = stored.opened(draft, rules.sealer)
+    config = dict(manifest.get("config") or {}) if wanted.config is None else dict(wanted.config)
+    if wanted.system_prompt is not None:
+        config["system_prompt"] = wanted.system_prompt
+    full, shown = row["name"], manifest.get("display_name") or row["name"]
+    if wanted.name is not None:
+        full, shown = _rename(tx, org_id, row, wanted.name), wanted.name
+    kept = manifest if wanted.config is None else _without(manifest, _SHARED.values())
+    merged = kept | {"name": full, "display_name": shown, "config": config} | _named(config)
+    _check(merged)
+    publishing.make_room(tx, org_id, None, merged, agents.size_of(draft["manifest"]))
+    agents.update_version(tx, draft["id"], **stored.sealed(stored.kept(merged, [draft], rules), rules))
+    return _row(tx, org_id, draft["id"])
+
+
+def publish(tx: Tx, org_id: str, version_id: str, rules: PublishRules = PLAIN) -> dict[str, Any]:
+    """Publish an agent's draft; the version that was live is archived. The published version.
+
+    Errors: `NotFound` agent_not_found, `Forbidden` agent_shared or tool_not_open, `Conflict` no_draft.
+    """
+    row = _own(tx, org_id, version_id)
+    _refuse_shared(row)
+    draft = agents.draft(tx.conn, row["agent_id"])
+    if draft is None:
+        raise Conflict("There is no draft to publish: nothing was changed since.", code="no_draft")
+    tools.check_manifest(tx.conn, org_id, draft["manifest"] or {}, rules.public_tools)
+    for old in agents.versions(tx.conn, row["agent_id"]):
+        if old["status"] == "published":
+            agents.update_version(tx, old["id"], status="archived")
+    agents.update_version(tx, draft["id"], status="published")
+    agents.update_agent(tx, row["agent_id"], version_id=draft["id"])
+    agents.set_tag(tx, row["agent_id"], "latest", draft["id"])
+    return _row(tx, org_id, draft["id"])
+
+
+def remove(tx: Tx, org_id: str, version_id: str) -> str:
+    """Delete an agent with its versions; its tasks stay. The agent's id.
+
+    Errors: `NotFound` agent_not_found, `Forbidden` agent_shared, `Conflict` agent_in_use (tasks of it are
+    under way).
+    """
+    row = _own(tx, org_id, version_id)
+    under_way = Filter(agent_id=row["agent_id"], statuses=tuple(ACTIVE))
+    if tasks.page(tx.conn, org_id, under_way, 1):
+        raise Conflict("Tasks of this agent are under way; stop them first.", code="agent_in_use")
+    agents.delete_agent(tx, row["agent_id"])
+    return str(row["agent_id"])
+
+
+def find(tx: Tx, org_id: str, name: str) -> str:
+    """The version id that an agent's name, id or version id stands for. Error: `NotFound`."""
+    return str(publishing.resolve(tx.conn, org_id, name).version["id"])
+
+
+def full_name(name: str) -> str:
+    """The full name for a name people gave, fit for paths: lower case, with hyphens between its words.
+
+    Error: `InvalidRequest` invalid_name for a name nothing is left of.
+    """
+    full = ids.qualify(name.strip())
+    scope, _, base = (
+        full.partition("/") if ids.is_agent_name(full) else ("@default", "", name.rpartition("/")[2])
+    )
+    kept = ids.slug(base)[:_LONGEST_NAME].strip("-._")
+    if not kept:
+        raise InvalidRequest("A name needs letters or digits.", code="invalid_name", field="name")
+    return f"{scope}/{kept}"
+
+
+def _rename(tx: Tx, org_id: str, row: dict[str, Any], name: str) -> str:
+    full = full_name(name)
+    if full != row["name"]:
+        agents.lock_names(tx, org_id)
+        if _taken(tx, org_id, full):
+            raise Conflict(f"There is an agent named {name!r} already.", code="name_taken", field="name")
+        agents.update_agent(tx, row["agent_id"], name=full, slug=ids.normalise(full))
+    return full
+
+
+def _taken(tx: Tx, org_id: str, full: str) -> bool:
+    found = agents.by_name(tx.conn, org_id, full)
+    return found is not None and found["org_id"] == org_id
+
+
+def _untitled(tx: Tx, org_id: str) -> str:
+    number = 1
+    while _taken(tx, org_id, full_name(f"Untitled Agent {number}")):
+        number += 1
+    return f"Untitled Agent {number}"
+
+
+def _own(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
+    row = _row(tx, org_id, version_id)
+    if row["org_id"] != org_id:
+        raise Forbidden("The operator publishes this agent for everybody.", code="agent_shared")
+    return row
+
+
+def _refuse_shared(row: dict[str, Any]) -> None:
+    """What everybody runs, and what may use the operator's tools, only the operator's workers publish."""
+    if row["shared"]:
+        raise Forbidden("The operator's workers publish this agent: change it there.", code="agent_shared")
+
+
+def _row(tx: Tx, org_id: str, version_id: str) -> dict[str, Any]:
+    row = agent_versions.get(tx.conn, org_id, version_id)
+    if row is None:
+        raise NotFound("There is no such agent.", code="agent_not_found", field="agent")
+    return row
+
+
+def _draft_of(tx: Tx, org_id: str, row: dict[str, Any], rules: PublishRules) -> dict[str, Any]:
+    """The agent's draft; begun from the given version where there is none."""
+    versions = agents.versions(tx.conn, row["agent_id"])
+    draft = next((v for v in versions if v["status"] == "draft"), None)
+    if draft is not None:
+        return _row(tx, org_id, draft["id"])
+    number = max(v["number"] for v in versions) + 1
+    manifest = stored.opened(row, rules.sealer) | {"version": _next_version(versions)}
+    version_id = uuid7()
+    _insert_draft(tx, org_id, row["agent_id"], version_id, number, manifest, rules)
+    return _row(tx, org_id, version_id)
+
+
+def _next_version(versions: list[dict[str, Any]]) -> str:
+    majors = [int(v["version"].split(".")[0]) for v in versions if v["version"].split(".")[0].isdigit()]
+    return f"{max(majors, default=0) + 1}.0.0"
+
+
+def _manifest(full: str, shown: str, config: dict[str, Any]) -> dict[str, Any]:
+    first = {"name": full, "version": "1.0.0", "kind": "declared"}
+    return first | {"display_name": shown, "config": config} | _named(config)
+
+
+def _without(manifest: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name not in names}
+
+
+def _named(config: dict[str, Any]) -> dict[str, str]:
+    return {ours: config[theirs] for theirs, ours in _SHARED.items() if isinstance(config.get(theirs), str)}
+
+
+def _check(manifest: dict[str, Any]) -> None:
+    manifests.parse(manifest)
+
+
+def _insert_draft(
+    tx: Tx,
+    org_id: str,
+    agent_id: str,
+    version_id: str,
+    number: int,
+    manifest: dict[str, Any],
+    rules: PublishRules,
+) -> None:
+    _check(manifest)
+    publishing.make_room(tx, org_id, agent_id, manifest)
+    agents.insert_version(tx, {
+        "id": version_id, "org_id": org_id, "agent_id": agent_id, "number": number,
+        "version": manifest["version"], "status": "draft", **stored.sealed(manifest, rules),
+    })  # fmt: skip

@@ -1,0 +1,180 @@
+"""Credentials inside a JSON document: found by the names of their fields, taken out, put back, kept. Pure.
+
+A document is stored with `SEALED` where its credentials were, and they are encrypted beside it, by JSON pointer
+(RFC 6901). In a document that is read and sent again, `SEALED` stands for the value it had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from typing import Any, Final
+
+from runyard_common.credentials.rules import texts
+from runyard_common.credentials.rules.names import is_secret, is_secret_parameter, joined
+from runyard_common.credentials.rules.texts import holds_place, masked
+from runyard_common.values.errors import InvalidRequest
+from runyard_common.webhooks.rules.receivers import origin_of
+
+#: What stands where a credential was.
+SEALED: Final = texts.SEALED
+#: Where numbers may be credentials; elsewhere `token: 3` counts something.
+_NUMERIC: Final = ("password", "passwd", "passphrase", "pwd", "pass", "pw", "secret", "pin")
+#: JSON Schemas and the like: what they name are fields, not values.
+_SCHEMAS: Final = frozenset(
+    {"schema", "output_schema", "input_schema", "outputSchema", "inputSchema", "properties"}
+)
+#: The prose and the names of a manifest.
+_PLAIN: Final = frozenset(
+    {"/name", "/version", "/description", "/instructions", "/demonstrations", "/review"}
+)
+_ADDRESSES: Final = ("serverUrl", "server_url", "url", "base_url", "baseUrl", "endpoint", "host")
+#: Mappings whose names are parameters of a URL.
+_PARAMETERS: Final = frozenset(
+    {"params", "query", "queryparams", "queryparameters", "querystring", "parameters"}
+)
+#: A mapping that pairs a name with its value, as a header or a variable, has both under one of these.
+_PAIR_NAMES: Final = ("name", "key", "header", "field", "variable")
+_PAIR_VALUES: Final = frozenset({"value", "values", "val", "content"})
+_CALLED: Final = ("serverName", "server_name", "name", "id")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+
+
+def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The document with `SEALED` for its credentials, and the credentials by JSON pointer."""
+    found: dict[str, Any] = {}
+
+    def change(at: str, leaf: Any, secret: bool) -> Any:
+        shown = _masked(leaf, secret)
+        if shown != leaf:
+            found[at] = leaf
+        return shown
+
+    return _walk(document, change), found
+
+
+def origins_only(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with no more of its URLs than whose they are: see `receivers.origin_of`."""
+    return _walk(
+        document,
+        lambda _at, leaf, _secret: (
+            origin_of(leaf) if isinstance(leaf, str) and _URL.fullmatch(leaf) else leaf
+        ),
+    )
+
+
+def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its credentials again: the inverse of `split`."""
+    whole: dict[str, Any] = deepcopy(dict(document))
+    for pointer, value in credentials.items():
+        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+        holder: Any = whole
+        for part in path:
+            holder = holder[int(part)] if isinstance(holder, list) else holder[part]
+        holder[int(last) if isinstance(holder, list) else last] = value
+    return whole
+
+
+def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document with each `SEALED` replaced by what stands there in the first of `before` that has it.
+
+    A credential is kept for the same place and address only: a caller who may not read it must not be able to have it
+    sent elsewhere. Error: `InvalidRequest` credential_missing where none of `before` has it.
+    """
+    earlier = list(before)
+
+    def change(at: str, leaf: Any, secret: bool) -> Any:
+        if not isinstance(leaf, str) or not (leaf == SEALED if secret else holds_place(leaf)):
+            return leaf
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in at[1:].split("/")]
+        for old in earlier:
+            known = _counterpart(document, old, parts)
+            if known is not None and known != leaf and _masked(known, secret) == leaf:
+                return known
+        raise InvalidRequest(
+            f"{SEALED} stands for the credential as it was, and there is none to keep here; give it again.",
+            code="credential_missing",
+            field=_field(parts),
+        )
+
+    return _walk(document, change)
+
+
+def _walk(document: Mapping[str, Any], change: Callable[[str, Any, bool], Any]) -> dict[str, Any]:
+    def walk(value: Any, at: str, secret: bool) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: deepcopy(item)
+                if key in _SCHEMAS or f"{at}/{key}" in _PLAIN
+                else walk(item, f"{at}/{_escaped(key)}", _within(str(key), secret, at, value))
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [walk(item, f"{at}/{index}", secret) for index, item in enumerate(value)]
+        return change(at, value, secret and _may_be_secret(value, at))
+
+    return dict(walk(document, "", False))
+
+
+def _within(key: str, secret: bool, at: str, holder: Mapping[str, Any]) -> bool:
+    """Whether what this field of `holder` has is a credential; `auth.type` says what kind it is."""
+    if secret:
+        return key != "type"
+    if key in _PAIR_VALUES and any(is_secret(str(holder[name])) for name in _PAIR_NAMES if name in holder):
+        return True
+    if joined(at.rpartition("/")[2]) in _PARAMETERS:
+        return is_secret_parameter(key)
+    return is_secret(key)
+
+
+def _may_be_secret(value: Any, at: str) -> bool:
+    if isinstance(value, str):
+        return value != ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return joined(at.rpartition("/")[2]).endswith(_NUMERIC)
+
+
+def _masked(leaf: Any, secret: bool) -> Any:
+    if secret:
+        return SEALED
+    return masked(leaf) if isinstance(leaf, str) else leaf
+
+
+def _counterpart(new: Any, old: Any, path: list[str]) -> Any:
+    """What stands in `old` where `path` leads in `new`: items of lists are found by their names, not places."""
+    for part in path:
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            if _address(new) != _address(old) and part not in _ADDRESSES:
+                return None
+            new, old = new.get(part), old.get(part)
+        elif isinstance(new, list | tuple) and isinstance(old, list | tuple):
+            index = int(part)
+            new, old = new[index], _partner(new[index], index, old)
+        else:
+            return None
+    return old
+
+
+def _partner(item: Any, index: int, others: list[Any] | tuple[Any, ...]) -> Any:
+    name = _called(item)
+    if name is not None:
+        return next((other for other in others if _called(other) == name), None)
+    return others[index] if index < len(others) and _called(others[index]) is None else None
+
+
+def _called(item: Any) -> Any:
+    return next((item[key] for key in _CALLED if item.get(key)), None) if isinstance(item, Mapping) else None
+
+
+def _address(holder: Mapping[str, Any]) -> list[Any]:
+    return [_masked(holder[key], False) for key in _ADDRESSES if holder.get(key)]
+
+
+def _escaped(key: Any) -> str:
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def _field(parts: list[str]) -> str:
+    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).lstrip(".")

@@ -1,0 +1,81 @@
+"""Credentials inside texts: URLs, lines of headers, connection strings, options of commands. Pure, linear in the text.
+
+Prose is not searched: what is found has the form in which programs pass credentials on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from runyard_common.credentials.rules.names import is_secret, is_secret_parameter
+
+#: What stands where a credential was.
+SEALED: Final = "********"
+
+_URLS: Final = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+")
+#: `Authorization: Bearer …`, and an option of a command, `--token=…`.
+_LINE: Final = re.compile(r"([?-]{0,2}([A-Za-z][A-Za-z0-9_-]{0,63})(?::[ \t]*|=))(\S.*)")
+#: A scheme of authorization with what follows it, a digit in it: "Basic membership" is none.
+_SCHEME: Final = re.compile(
+    r"((?:Bearer|Basic|Token|ApiKey|Digest)[ \t]+)(?=[^\s]*[0-9])[^\s]{8,}", re.IGNORECASE
+)
+_LONGEST: Final = 65_536
+
+
+def masked(text: str) -> str:
+    """The text with `SEALED` for each credential in it; the text itself where there is none."""
+    if "://" in text:
+        text = _URLS.sub(lambda found: _masked_url(found[0]), text)
+    if len(text) > _LONGEST or "\n" in text or "://" in text:
+        return text
+    if (line := _LINE.fullmatch(text)) is not None and is_secret(line[2]):
+        return line[1] + SEALED
+    if (scheme := _SCHEME.fullmatch(text)) is not None:
+        return scheme[1] + SEALED
+    for separator, judge in (("&", is_secret_parameter), (";", is_secret), (" ", is_secret)):
+        if separator in text:
+            return _masked_pairs(text, separator, judge)
+    return text
+
+
+def holds_place(text: str) -> bool:
+    """Whether `SEALED` in this text stands where `masked` would put it."""
+    return SEALED in text and masked(text.replace(SEALED, "x1x1x1x1")) == text
+
+
+def _masked_pairs(text: str, separator: str, judge: Callable[[str], bool]) -> str:
+    """`a=b;c=d` with its credentials masked, where all parts are of this form."""
+    parts = text.split(separator)
+    if not all("=" in part or not part.strip() for part in parts):
+        return text
+    return separator.join(_masked_pair(part, judge) for part in parts)
+
+
+def _masked_pair(pair: str, judge: Callable[[str], bool]) -> str:
+    name, _, value = pair.partition("=")
+    return f"{name}={SEALED}" if value.strip() and judge(name) else pair
+
+
+def _masked_url(url: str) -> str:
+    """The URL without its user and password, and without what its query and fragment call a key or token."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    user, at, host = parts.netloc.rpartition("@")
+    hidden = f"{SEALED}{at}{host}" if user else parts.netloc
+    query, fragment = _masked_query(parts.query), _masked_query(parts.fragment)
+    if (hidden, query, fragment) == (parts.netloc, parts.query, parts.fragment):
+        return url
+    return urlunsplit((parts.scheme, hidden, parts.path, query, fragment))
+
+
+def _masked_query(query: str) -> str:
+    if "=" not in query:
+        return query
+    pairs = parse_qsl(query, keep_blank_values=True)
+    safe = [(name, SEALED if value and is_secret_parameter(name) else value) for name, value in pairs]
+    return urlencode(safe, safe="*", quote_via=quote) if safe != pairs else query

@@ -1,0 +1,1 @@
+"""Service: what processes do with credentials, one transaction each."""

@@ -1,0 +1,1 @@
+"""The database: engine, transactions, group commit, migrations."""

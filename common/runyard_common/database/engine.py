@@ -1,0 +1,165 @@
+"""The database connection: engine set-up for SQLite and PostgreSQL, transactions, and the database's clock."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+
+from runyard_common.clock import DatabaseClock, elapsed
+from runyard_common.database import postgres
+from runyard_common.database.columns import dump
+from runyard_common.database.turnstile import Turnstile
+from runyard_common.tables import metadata
+
+__all__ = ["Database", "Durability", "metadata"]
+
+
+#: What a transaction needs at least on the disk: some pages of the database and their journal.
+_PROBE_BYTES = 256 * 1024
+
+
+class Durability(IntEnum):
+    """What a commit must survive once it is answered. More costs a wait for the disk."""
+
+    #: The end of this process. PostgreSQL loses the last ~0.6 s of such commits with any crash of its own, be it
+    #: one killed backend, and with a failover; SQLite with the host's power only. For heartbeats and the like.
+    NONE = 0
+    #: Also the end of the database's processes, which may leave this one alive. SQLite has none: it is as `NONE`
+    #: there. For claims: what one brought is executed, and may not be given to another afterwards.
+    PROCESS = 1
+    #: Also a power cut, as far as the disk and the database's own settings keep their word.
+    DISK = 2
+
+
+class Database:
+    """One engine. Every method is synchronous and may be called from any thread."""
+
+    def __init__(self, url: str, pool_size: int = 10, limits: dict[str, int] | None = None) -> None:
+        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres.LIMITS`)."""
+        self.url = url
+        self.clock = DatabaseClock()  # fed by `now`
+        parsed = make_url(url)
+        self.is_postgres = parsed.get_backend_name() == "postgresql"
+        self.limits = postgres.LIMITS if limits is None else limits
+        #: Whether a pooler in transaction mode stands before the database: sessions are shared.
+        self.is_pooled = self.is_postgres and postgres.pooled(parsed)
+        self._answers = postgres.Answers()
+        if self.is_postgres:
+            self.engine = postgres.engine(parsed, pool_size, self._answers, self.limits)
+        else:
+            self.engine = _sqlite(url)
+        self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+        path = None if self.is_postgres else make_url(url).database
+        self._file = Path(path) if path and path != ":memory:" else None
+        self._turnstile = Turnstile(path) if path and path != ":memory:" else None
+
+    @contextmanager
+    def begin(self, durability: Durability = Durability.DISK) -> Iterator[Connection]:
+        """A write transaction: committed at the end of the block, rolled back when it raises."""
+        with self._writing.connect() as connection:
+            if not self.is_postgres:
+                _synchronous(connection, durability is Durability.DISK)
+            with self._turnstile.turn() if self._turnstile else nullcontext(), connection.begin():
+                self.set_limits(connection)
+                if self.is_postgres and durability is Durability.NONE:
+                    connection.execute(_RELAXED)
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading one consistent snapshot."""
+        with self.engine.connect() as connection, connection.begin():
+            self.set_limits(connection)
+            yield connection
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server has stopped answering: neither an answer nor a refusal comes from it."""
+        return self._answers.silent
+
+    def now(self, connection: Connection) -> float:
+        """The database's clock, in seconds since the epoch.
+
+        SQLite runs inside this host, so its clock is this host's clock.
+        """
+        asked = elapsed()
+        now = float(connection.execute(_CLOCK).scalar_one()) if self.is_postgres else time.time()
+        self.clock.observe(now, elapsed() - asked)
+        return now
+
+    def check_disk(self) -> None:
+        """Whether the disk of an embedded database takes a write: a small file beside it, which goes at once.
+
+        Raises OSError. Reads go on working on a full disk, so they show nothing.
+        """
+        if self._file is None:
+            return
+        with tempfile.TemporaryFile(dir=self._file.parent) as probe:
+            probe.write(b"\0" * _PROBE_BYTES)
+            probe.flush()
+            os.fsync(probe.fileno())
+
+    def shares_sessions(self) -> bool:
+        """Whether a pooler stands before PostgreSQL: the process that answers is not the one that was greeted."""
+        if not self.is_postgres:
+            return False
+        with self.engine.connect() as connection:
+            answering = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            driver: Any = connection.connection.driver_connection
+            return bool(answering != driver.info.backend_pid)
+
+    def set_limits(self, connection: Connection) -> None:
+        """Behind a pooler in transaction mode the limits are set in each transaction."""
+        if self.is_pooled:
+            connection.exec_driver_sql(
+                "SELECT " + ", ".join(f"set_config('{n}', '{v}', true)" for n, v in self.limits.items())
+            )
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+_RELAXED = text("SET LOCAL synchronous_commit = off")
+
+
+def _synchronous(connection: Connection, durable: bool) -> None:
+    level = "FULL" if durable else "NORMAL"
+    if connection.info.get("synchronous") != level:
+        connection.connection.cursor().execute(f"PRAGMA synchronous={level}")
+        connection.info["synchronous"] = level
+
+
+_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(
+        url, connect_args={"timeout": 30, "check_same_thread": False}, json_serializer=dump
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # a 2xx means stored, also across a power cut
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-32000")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine

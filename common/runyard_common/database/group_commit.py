@@ -1,0 +1,187 @@
+"""Group commit: concurrent commands share one transaction, so that a commit's cost is paid once for many.
+
+A thread takes whatever commands have gathered while the last transaction ran, runs each kind's batch
+function over its commands in one transaction, and answers every caller after the commit. When a batch
+fails, its commands run again one by one, so that a caller sees only its own error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import structlog
+
+from runyard_common.database.engine import Durability
+from runyard_common.database.transaction import Store, Tx
+
+#: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
+Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
+B = TypeVar("B", bound=Batch)
+_Job = tuple[Batch, Any, "_Pending"]
+
+logger = structlog.get_logger("runyard.group_commit")
+
+
+class Withdrawn(Exception):
+    """The command was taken back before its transaction began; nothing was written."""
+
+
+class _Pending(Future[Any]):
+    """The answer to one command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = False  # a transaction with the command in it was opened
+        self.withdrawn = False
+
+
+class GroupCommit:
+    """Runs commands in shared transactions on a thread of its own. Safe to call from any thread."""
+
+    def __init__(self, store: Store, max_batch: int = 256, name: str = "group-commit") -> None:
+        self._store = store
+        self.clock = store.db.clock
+        self._max = max_batch
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, batch: Batch, command: Any) -> Future[Any]:
+        """Queue one command; the future resolves after its transaction has committed."""
+        future = _Pending()
+        future.set_running_or_notify_cancel()  # a caller that is cancelled cannot cancel what will be committed
+        self._queue.put((batch, command, future))
+        return future
+
+    async def call(self, batch: Batch, command: Any) -> Any:
+        """Queue one command and wait for its committed answer.
+
+        A cancelled caller does not undo its command: it may already be committed.
+        """
+        return await asyncio.wrap_future(self.submit(batch, command))
+
+    @staticmethod
+    def withdraw(future: Future[Any]) -> bool:
+        """Take back a command that waits for its transaction; False where that may have begun already.
+
+        For a caller that was answered with a failure: its command must not be committed minutes later.
+        """
+        if not isinstance(future, _Pending):
+            return False
+        future.withdrawn = True  # written before `begun` is read, the other way round on the thread
+        return not future.begun
+
+    def close(self) -> None:
+        """Finish what is queued, then end the thread."""
+        self._queue.put(None)
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while True:
+            jobs, more = self._gather()
+            try:
+                if jobs:
+                    self._commit(jobs)
+            except Exception as error:
+                # Every caller after these waits for this thread: it survives, and they get an answer.
+                logger.exception("A group commit failed inside", action="group_commit")
+                for _, _, future in jobs:
+                    if not future.done():
+                        future.set_exception(error)
+            if not more:
+                return
+
+    def _gather(self) -> tuple[list[_Job], bool]:
+        jobs: list[_Job] = []
+        job = self._queue.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) >= self._max:
+                return jobs, True
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return jobs, True
+        return jobs, False
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        """Commit the jobs that may share a transaction together, the kinds that lock limits each apart."""
+        shared = [job for job in jobs if not _stands_apart(job[0])]
+        apart: dict[Batch, list[_Job]] = {}
+        for job in jobs:
+            if _stands_apart(job[0]):
+                apart.setdefault(job[0], []).append(job)
+        for group in (shared, *apart.values()):
+            if group:
+                self._commit_together(group)
+
+    def _commit_together(self, jobs: list[_Job], tries: int = 3) -> None:
+        jobs = [job for job in jobs if _begin(job[2])]
+        if not jobs:
+            return
+        try:
+            answers = self._transact(jobs)
+        except BaseException as error:  # noqa: BLE001 - every caller gets its own answer
+            if tries > 1 and _lost_a_race(error):
+                self._commit_together(jobs, tries - 1)
+            elif len(jobs) == 1:
+                jobs[0][2].set_exception(error)
+            else:
+                for job in jobs:
+                    self._commit_together([job], tries)
+            return
+        for (_, _, future), answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _transact(self, jobs: list[_Job]) -> list[Any]:
+        kinds: dict[Batch, list[int]] = {}
+        for index, (batch, _, _) in enumerate(jobs):
+            kinds.setdefault(batch, []).append(index)
+        answers: list[Any] = [None] * len(jobs)
+        wanted = max(getattr(batch, "durability", Durability.DISK) for batch in kinds)
+        with self._store.begin(wanted) as tx:
+            for batch, indices in kinds.items():
+                for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
+                    answers[index] = answer
+        return answers
+
+
+def _begin(future: _Pending) -> bool:
+    """Note that a command's transaction begins; whether it is still wanted."""
+    future.begun = True
+    if future.withdrawn and not future.done():
+        future.set_exception(Withdrawn())
+    return not future.withdrawn
+
+
+def apart(batch: B) -> B:
+    """Mark a batch function that locks limits: its commands share a transaction among themselves only.
+
+    Limits are locked before rows; beside a batch that has locked rows already, two processes could each wait
+    for what the other holds.
+    """
+    batch.stands_apart = True  # type: ignore[attr-defined]
+    return batch
+
+
+def process_safe(batch: B) -> B:
+    """Mark a batch function whose commits must survive any process, but not the host (see `Database.begin`)."""
+    batch.durability = Durability.PROCESS  # type: ignore[attr-defined]
+    return apart(batch)
+
+
+def _stands_apart(batch: Batch) -> bool:
+    return bool(getattr(batch, "stands_apart", False))
+
+
+def _lost_a_race(error: BaseException) -> bool:
+    """Whether PostgreSQL ended the transaction for another's sake (deadlock, serialisation): try again."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40P01", "40001")

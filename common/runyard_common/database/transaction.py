@@ -1,0 +1,91 @@
+"""A unit of work: one transaction and what must happen once it has committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from runyard_common.database.engine import Database, Durability
+from runyard_common.identity.rules.caps import Caps
+from runyard_common.tables.query import Outbox
+from runyard_common.values.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event of a task's log as it was committed; what followers and callbacks are told."""
+
+    org_id: str
+    task_id: str
+    seq: int
+    type: str
+    attempt: int
+    data: Any
+    at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as the live stream and the native API carry it."""
+        return {
+            "task_id": self.task_id,
+            "seq": self.seq,
+            "type": self.type,
+            "attempt": self.attempt,
+            "data": self.data,
+            "at": self.at,
+        }
+
+
+@dataclass(slots=True)
+class Tx:
+    """A transaction under way. Store functions write through `conn` and note here what follows the commit."""
+
+    db: Database
+    conn: Connection
+    now: float
+    happened: list[Happened] = field(default_factory=list)
+    woken: int = 0  # tasks that became claimable: ring the doorbell
+    stopped: list[tuple[str, str]] = field(default_factory=list)  # (worker id, task id) to push a stop to
+    freed: set[str] = field(default_factory=set)  # limits that may have room now
+    promised: int = 0  # deliveries written: ring the deliverers
+    outbox_id: str | None = None
+    caps: Caps = field(default_factory=Caps)
+
+
+AfterCommit = Callable[[Tx], None]
+
+
+class Store:
+    """Opens transactions; after each commit tells `after_commit` what followed."""
+
+    def __init__(
+        self, db: Database, after_commit: AfterCommit | None = None, caps: Caps | None = None
+    ) -> None:
+        """`caps` bound what organisations may have; by default as `runyard_common.identity.rules.caps` has them."""
+        self.db = db
+        self.after_commit = after_commit
+        self.caps = caps or Caps()
+
+    @contextmanager
+    def begin(self, durability: Durability = Durability.DISK) -> Iterator[Tx]:
+        """A write transaction. A wake-up that must be sent is written into the outbox with it."""
+        with self.db.begin(durability) as conn:
+            tx = Tx(self.db, conn, self.db.now(conn), caps=self.caps)
+            yield tx
+            if tx.woken:
+                tx.outbox_id = uuid7()
+                conn.execute(
+                    insert(Outbox),
+                    {"id": tx.outbox_id, "topic": "wake", "payload": {"count": tx.woken}, "at": tx.now},
+                )
+        if self.after_commit is not None:
+            self.after_commit(tx)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read-only snapshot."""
+        with self.db.read() as conn:
+            yield conn

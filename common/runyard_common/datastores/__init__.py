@@ -1,0 +1,1 @@
+"""Datastores: databases that agents query and documents that they search."""

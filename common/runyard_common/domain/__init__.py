@@ -1,1 +1,0 @@
-"""Pure rules: no framework, no driver, no network, no event loop."""

@@ -1,0 +1,1 @@
+"""Human tasks: questions and reviews that suspended tasks wait for, and their answers."""

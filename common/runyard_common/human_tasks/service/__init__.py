@@ -1,0 +1,1 @@
+"""Service: what processes do with human tasks, one transaction each."""

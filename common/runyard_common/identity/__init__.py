@@ -1,0 +1,1 @@
+"""Who may call: organisations, members, API keys, sign-ins, and what each may do."""

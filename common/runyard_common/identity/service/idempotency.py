@@ -1,0 +1,85 @@
+"""Idempotency keys: of requests that carry the same key one is carried out, the others get its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import idempotency
+from runyard_common.identity.rules.caps import STORAGE
+from runyard_common.identity.service import caps
+from runyard_common.values.errors import IdempotencyConflict, IdempotencyInProgress
+from runyard_common.values.ids import uuid7
+
+#: How long an answer is kept, in seconds.
+KEPT: Final = 24 * 3600.0
+#: How long a silent owner keeps a key, in seconds: a live one extends its lease, a dead one cannot.
+LEASE: Final = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """This request is the one to carry out. What it makes is to get the id `reserved`: a request that takes
+    over from one whose process died is given the same, so that nothing is made twice."""
+
+    owner: str
+    reserved: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answer given before."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
+    """Take a key, or get the answer kept for it. `identity` stands for the request's content.
+
+    Errors: `IdempotencyConflict` (another content), `IdempotencyInProgress` (the first is still under way), `Conflict`
+    too_many_idempotent_answers or storage_full (there is no room to keep an answer).
+    """
+    owner, until = uuid7(), tx.now + LEASE
+    known = idempotency.get(tx.conn, org_id, key)
+    if known is None or known["expires_at"] <= tx.now:
+        caps.check(tx, org_id, "idempotent_answers")
+        caps.check(tx, org_id, STORAGE, 0)
+        reserved = uuid7()
+        idempotency.put(tx, {
+            "org_id": org_id, "key": key, "body_hash": identity, "owner": owner, "lease_until": until,
+            "headers": {"reserved": reserved}, "expires_at": tx.now + KEPT,
+        })  # fmt: skip
+        return Taken(owner, reserved)
+    if known["body_hash"] != identity:
+        raise IdempotencyConflict(field="Idempotency-Key")
+    if known["lease_until"] is None:
+        return Kept(known["status"], known["headers"] or {}, bytes(known["body"] or b""))
+    reserved = (known["headers"] or {}).get("reserved") or uuid7()
+    if known["lease_until"] > tx.now and not idempotency.is_task(tx.conn, org_id, reserved):
+        raise IdempotencyInProgress(field="Idempotency-Key", retry_after=1)
+    idempotency.hand_over(tx, org_id, key, owner, until)  # its run is stored, or its process has died
+    return Taken(owner, reserved)
+
+
+def renew(tx: Tx, org_id: str, key: str, taken: Taken) -> bool:
+    """Extend the lease of a request under way; False when another request has taken over."""
+    return idempotency.renew(tx, org_id, key, taken.owner, tx.now + LEASE)
+
+
+def keep(tx: Tx, org_id: str, key: str, taken: Taken, answer: Kept) -> bool:
+    """Keep the answer for repetitions; False when another request has taken over meanwhile."""
+    values: dict[str, Any] = {"status": answer.status, "headers": answer.headers, "body": answer.body}
+    return idempotency.keep(tx, org_id, key, taken.owner, values)
+
+
+def release(tx: Tx, org_id: str, key: str, taken: Taken) -> None:
+    """Free the key: the request was refused, and nothing was made."""
+    idempotency.release(tx, org_id, key, taken.owner)
+
+
+def lapse(tx: Tx, org_id: str, key: str, taken: Taken) -> None:
+    """Let the same request take the key over at once, with its reserved id: something may have been made."""
+    idempotency.lapse(tx, org_id, key, taken.owner)

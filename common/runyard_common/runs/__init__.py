@@ -1,0 +1,1 @@
+"""Runs: lifecycle, limits, claims, attempts, retries and rescues of tasks."""

@@ -1,0 +1,384 @@
+"""Task rows: insert, read, page, and find what may be claimed or admitted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    type_coerce,
+    update,
+)
+
+from runyard_common.database import pages
+from runyard_common.database.pages import Page
+from runyard_common.database.transaction import Happened, Tx
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Fence, Task
+from runyard_common.tables import query as runs
+from runyard_common.values.ids import first_uuid7
+from runyard_common.values.json_text import LARGE, JsonText
+
+_T = runs.Task
+
+
+#: JSON columns as text, which a `Task` parses on first use.
+_TEXTS: dict[str, ColumnElement[Any]] = {
+    f"stored_{name}": type_coerce(getattr(_T, name), Text).label(f"stored_{name}")
+    for name in ("input", "output")
+}
+_COLUMNS: list[Any] = [_TEXTS[f.name] if f.name in _TEXTS else getattr(_T, f.name) for f in fields(Task)]
+_MOST_IDS = 500
+#: How far the clock that made an id may be from the database's, in seconds.
+_CLOCKS_APART = 3_600.0
+_LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
+#: What a claim reads: a large input is read by who prepares the run, not in the transaction of the claim.
+_CLAIMED = [
+    *_LIGHT,
+    _T.secrets,
+    case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
+]
+#: What of a task without input and output may still be large.
+_NOTED = ("error", "meta")
+
+
+def task(row: Any) -> Task:
+    """A task from its row."""
+    values = dict(row._mapping)
+    values["status"] = Status(values["status"])
+    for name in _TEXTS:
+        if isinstance(text := values.get(name), str):
+            values[name] = JsonText(text)
+    defaults: dict[str, Any] = {"stored_input": None, "secrets": None, "stored_output": None}
+    return Task(**defaults | values)
+
+
+def insert_many(
+    tx: Tx, rows: Sequence[dict[str, Any]], first_events: Sequence[tuple[str, dict[str, Any]]]
+) -> None:
+    """Insert tasks, each with its first event (type, data)."""
+    tx.conn.execute(insert(_T), [row | {"last_seq": 1} for row in rows])
+    happened = [
+        Happened(row["org_id"], row["id"], 1, type_, 0, data | {"status": row["status"]}, tx.now)
+        for row, (type_, data) in zip(rows, first_events, strict=True)
+    ]
+    tx.conn.execute(
+        insert(runs.TaskEvent),
+        [
+            {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": 0, "data": h.data, "at": h.at}
+            for h in happened
+        ],
+    )
+    tx.happened.extend(happened)
+    tx.woken += sum(1 for row in rows if row["status"] == Status.PENDING)
+
+
+def get(conn: Connection, org_id: str, task_id: str) -> Task | None:
+    """One task of an organisation, or None: another organisation's looks the same as none."""
+    row = conn.execute(select(*_COLUMNS).where(_T.id == task_id, _T.org_id == org_id)).first()
+    return task(row) if row else None
+
+
+def by_external_id(conn: Connection, org_id: str, external_id: str) -> Task | None:
+    """The task that a front knows by an id of its own."""
+    row = conn.execute(select(*_COLUMNS).where(_T.external_id == external_id, _T.org_id == org_id)).first()
+    return task(row) if row else None
+
+
+def load(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Whole tasks by id, for the server itself (no organisation asked)."""
+    rows = conn.execute(select(*_COLUMNS).where(_T.id.in_(list(task_ids))))
+    return {row.id: task(row) for row in rows}
+
+
+def inputs(conn: Connection, task_ids: Iterable[str]) -> dict[str, JsonText]:
+    """The inputs of tasks by id, for the server itself (no organisation asked)."""
+    rows = conn.execute(select(_T.id, _TEXTS["stored_input"]).where(_T.id.in_(list(task_ids))))
+    return {row.id: JsonText(row.stored_input) for row in rows if row.stored_input is not None}
+
+
+def with_input(conn: Connection, claimed: Task) -> Task:
+    """A claimed task with its input, read from its text, if that was left out of the claim."""
+    stored = claimed.stored_input
+    if not (isinstance(stored, JsonText) and stored.text == ""):
+        return claimed
+    found = inputs(conn, [claimed.id]).get(claimed.id)
+    return replace(claimed, stored_input=None if found is None else found.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a task has come, which is all that following it takes to begin."""
+
+    org_id: str
+    status: Status
+    last_seq: int
+
+
+_PLACES = select(_T.id, _T.org_id, _T.status, _T.last_seq).where(_T.id.in_(bindparam("ids", expanding=True)))
+
+
+def versions(conn: Connection, task_ids: Collection[str]) -> dict[str, str]:
+    """The versions of their agents that these tasks run, by task."""
+    found: dict[str, str] = {}
+    ids = list(task_ids)
+    for start in range(0, len(ids), _MOST_IDS):
+        query = select(_T.id, _T.version_id).where(_T.id.in_(ids[start : start + _MOST_IDS]))
+        found |= {row.id: row.version_id for row in conn.execute(query)}
+    return found
+
+
+def places(conn: Connection, task_ids: Iterable[str]) -> dict[str, Place]:
+    """How far these tasks have come, for the server itself (no organisation asked)."""
+    rows = conn.execute(_PLACES, {"ids": list(task_ids)})
+    return {row.id: Place(row.org_id, Status(row.status), row.last_seq) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a listing asks for; None = anything. Times are epoch seconds, inclusive."""
+
+    statuses: tuple[Status, ...] | None = None
+    agent_id: str | None = None
+    version_id: str | None = None
+    session_id: str | None = None
+    schedule_id: str | None = None
+    end_user_id: str | None = None
+    created_by: str | None = None
+    parent_id: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    title: str | None = None  # case-insensitive substring
+
+
+def depth(conn: Connection, task_id: str, most: int) -> int:
+    """How many runs there are from this one up to the one that nobody's run has started, itself included; `most` at
+    most."""
+    up = select(_T.parent_id, literal(1).label("n")).where(_T.id == task_id).cte("up", recursive=True)
+    up = up.union_all(select(_T.parent_id, up.c.n + 1).where(_T.id == up.c.parent_id, up.c.n < most))
+    return int(conn.execute(select(func.max(up.c.n))).scalar_one() or 0)
+
+
+def page(
+    conn: Connection,
+    org_id: str,
+    wanted: Filter,
+    limit: int,
+    before: str | None = None,
+    offset: int = 0,
+) -> list[Task]:
+    """Tasks of an organisation, newest first, older than the id `before`; without inputs and outputs."""
+    query = _filtered(select(*_LIGHT), org_id, wanted)
+    if before is not None:
+        query = query.where(_T.id < before)
+    return [task(row) for row in conn.execute(query.order_by(_T.id.desc()).limit(limit).offset(offset))]
+
+
+def failed_page(conn: Connection, org_id: str, limit: int, before: str | None = None) -> Page[Task]:
+    """As `page`, those that failed, with why: fewer than `limit`, and `more`, where that takes much room."""
+    query = _filtered(select(*_LIGHT), org_id, Filter(statuses=(Status.FAILED,)))
+    if before is not None:
+        query = query.where(_T.id < before)
+    found = pages.bounded(conn, query.order_by(_T.id.desc()).limit(limit), "id", _NOTED)
+    return Page((task(row) for row in found), found.more)
+
+
+def whole_page(
+    conn: Connection,
+    org_id: str,
+    wanted: Filter,
+    limit: int,
+    offset: int = 0,
+    most_bytes: int | None = None,
+) -> Page[Task]:
+    """As `page`, with inputs and outputs: it ends early where these have more than `most_bytes` together, behind the
+    first at the earliest. None of the others is read."""
+    query = _filtered(select(*_COLUMNS), org_id, wanted).order_by(_T.id.desc()).limit(limit).offset(offset)
+    found = pages.bounded(conn, query, "id", (*_TEXTS, "secrets", *_NOTED), most_bytes)
+    return Page((task(row) for row in found), found.more)
+
+
+def light(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Tasks by id without inputs and outputs, for the server itself (no organisation asked)."""
+    rows = conn.execute(select(*_LIGHT).where(_T.id.in_(list(task_ids))))
+    return {row.id: task(row) for row in rows}
+
+
+def count(conn: Connection, org_id: str, wanted: Filter) -> int:
+    """How many tasks of an organisation match."""
+    return int(conn.execute(_filtered(select(func.count()).select_from(_T), org_id, wanted)).scalar_one())
+
+
+def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
+    query = query.where(_T.org_id == org_id)
+    if wanted.statuses is not None:
+        query = query.where(_T.status.in_([s.value for s in wanted.statuses]))
+    for name in (
+        "agent_id",
+        "version_id",
+        "session_id",
+        "schedule_id",
+        "end_user_id",
+        "created_by",
+        "parent_id",
+    ):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(getattr(_T, name) == value)
+    # Ids tell the time too, and lead the indexes: they narrow the search to about the right rows.
+    if (after := wanted.created_after) is not None:
+        query = query.where(_T.created_at >= after, _T.id >= first_uuid7(after - _CLOCKS_APART))
+    if (before := wanted.created_before) is not None:
+        query = query.where(_T.created_at <= before, _T.id <= first_uuid7(before + _CLOCKS_APART))
+    if wanted.title:
+        pattern = wanted.title.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        query = query.where(func.lower(_T.title).like(f"%{pattern.lower()}%", escape="\\"))
+    return query
+
+
+def _runnable(having: Sequence[str]) -> ColumnElement[bool]:
+    """Tasks for any worker, and those that require an agent of `having`."""
+    return or_(_T.required_agent.is_(None), _T.required_agent.in_(having))
+
+
+def claimable(tx: Tx, lane: str, limit: int, having: Sequence[str] | None = None) -> list[Task]:
+    """The next tasks of a lane, locked; those another worker is claiming are skipped. Large inputs are left out: see
+    `with_input`. `having` are the Python agents (name@version) that can be run; None: all."""
+    mine = [_T.status == "pending", _T.lane == lane] + ([] if having is None else [_runnable(having)])
+    query = (
+        select(*_CLAIMED)
+        .where(*mine)
+        .order_by(_T.resume, _T.priority, _T.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [task(row) for row in tx.conn.execute(query)]
+
+
+def held(conn: Connection, key: str, lane: str, now: float, limit: int) -> list[Task]:
+    """The next tasks that the limit `key` holds in a lane, without inputs, not yet locked; back-offs that last are
+    left out."""
+    query = (
+        select(*_LIGHT)
+        .where(_T.status == "queued", _T.held_by == key, _T.lane == lane)
+        .where(or_(_T.available_at.is_(None), _T.available_at <= now))
+        .order_by(_T.resume, _T.priority, _T.id)
+        .limit(limit)
+    )
+    return [task(row) for row in conn.execute(query)]
+
+
+def due(conn: Connection, now: float, limit: int) -> list[Task]:
+    """Queued tasks whose back-off is over, without inputs."""
+    query = select(*_LIGHT).where(_T.status == "queued", _T.available_at <= now)
+    return [task(row) for row in conn.execute(query.order_by(_T.available_at).limit(limit))]
+
+
+def queued_keys(conn: Connection, after: str, limit: int) -> list[str]:
+    """Limits that hold somebody back, in order, from the one after `after`."""
+    return list(conn.execute(_QUEUED_KEYS, {"after": after, "limit": limit}).scalars())
+
+
+# A loose index scan over ix_tasks_held: one probe per limit, however many tasks each holds.
+_QUEUED_KEYS = text("""
+WITH RECURSIVE heads(key, n) AS (
+    SELECT min(held_by), 1 FROM tasks WHERE status = 'queued' AND held_by > :after
+    UNION ALL
+    SELECT (SELECT min(t.held_by) FROM tasks t WHERE t.status = 'queued' AND t.held_by > heads.key), n + 1
+    FROM heads WHERE heads.key IS NOT NULL AND n < :limit
+) SELECT key FROM heads WHERE key IS NOT NULL
+""")
+
+
+def position(conn: Connection, waiting: Task) -> int:
+    """How many tasks of its lane stand before this queued or pending one, plus one."""
+    ahead = or_(
+        _T.resume < waiting.resume,
+        and_(_T.resume == waiting.resume, _T.priority < waiting.priority),
+        and_(_T.resume == waiting.resume, _T.priority == waiting.priority, _T.id < waiting.id),
+    )
+    query = select(func.count()).where(_T.status == waiting.status.value, _T.lane == waiting.lane, ahead)
+    if waiting.held_by is not None:
+        query = query.where(_T.held_by == waiting.held_by)
+    return int(conn.execute(query).scalar_one()) + 1
+
+
+def backlog(conn: Connection, org_id: str, at_most: int) -> int:
+    """How many tasks of an organisation wait to start, counted up to `at_most`."""
+    waiting = (
+        select(_T.id)
+        .where(_T.org_id == org_id, _T.finished_at.is_(None), _T.status.in_(["pending", "queued"]))
+        .limit(at_most)
+        .subquery()
+    )
+    return int(conn.execute(select(func.count()).select_from(waiting)).scalar_one())
+
+
+def owned(conn: Connection, worker_id: str) -> dict[str, Fence]:
+    """Every run this worker holds: task id → the claim that it holds it by."""
+    query = select(*_FENCED).where(_T.status == "running", _T.lease_owner == worker_id)
+    return {row.id: Fence(row.attempt, row.claim_token) for row in conn.execute(query)}
+
+
+def ownerless(conn: Connection, limit: int) -> dict[str, Fence]:
+    """Runs whose worker has no row: nothing would ever look for them."""
+    owner = select(runs.Worker.id).where(runs.Worker.id == _T.lease_owner)
+    query = select(*_FENCED).where(_T.status == "running", ~owner.exists()).limit(limit)
+    return {row.id: Fence(row.attempt, row.claim_token) for row in conn.execute(query)}
+
+
+_FENCED = (_T.id, _T.attempt, _T.claim_token)
+
+
+def any_pending(conn: Connection, but: Sequence[str], having: Sequence[str] | None = None) -> bool:
+    """Whether a task may be claimed besides these, also one that another transaction has locked."""
+    query = select(_T.id).where(_T.status == "pending", _T.id.not_in(but)).limit(1)
+    if having is not None:
+        query = query.where(_runnable(having))
+    return conn.execute(query).first() is not None
+
+
+def pending_by_agent(conn: Connection, org_id: str | None = None) -> dict[str, int]:
+    """How many pending tasks, of an organisation or of all, require each Python agent (name@version)."""
+    query = select(_T.required_agent, func.count().label("n"))
+    query = query.where(_T.status == "pending", _T.required_agent.is_not(None)).group_by(_T.required_agent)
+    if org_id is not None:
+        query = query.where(_T.org_id == org_id)
+    return {row.required_agent: row.n for row in conn.execute(query)}
+
+
+def children(conn: Connection, parent_ids: Sequence[str]) -> list[str]:
+    """The unfinished children of these tasks."""
+    query = select(_T.id).where(_T.parent_id.in_(parent_ids), _T.finished_at.is_(None))
+    return list(conn.execute(query).scalars())
+
+
+def recent_durations(conn: Connection, agent_id: str, limit: int = 20) -> list[float]:
+    """Run times in seconds of the last finished tasks of an agent, the basis of estimates."""
+    query = (
+        select(_T.finished_at - _T.started_at)
+        .where(_T.agent_id == agent_id, _T.status == "completed", _T.started_at.is_not(None))
+        .order_by(_T.id.desc())
+        .limit(limit)
+    )
+    return [float(value) for value in conn.execute(query).scalars()]
+
+
+def hold(tx: Tx, held: Sequence[tuple[str, str]]) -> None:
+    """Note for each (task id, limit key) which limit holds it now."""
+    if held:
+        statement = update(_T).where(_T.id == bindparam("task_id")).values(held_by=bindparam("key"))
+        tx.conn.execute(statement, [{"task_id": task_id, "key": key} for task_id, key in held])

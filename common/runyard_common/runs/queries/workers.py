@@ -1,0 +1,146 @@
+"""Worker processes and their leases: one heartbeat row holds every run of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from runyard_common.database.transaction import Tx
+from runyard_common.tables.query import Task, Worker
+
+_COLUMNS = Worker.__table__.c
+
+
+def enlist(
+    tx: Tx,
+    worker_id: str,
+    host: str,
+    pid: int,
+    capacity: int,
+    lease_seconds: float,
+    agents: Sequence[str] | None = None,
+) -> None:
+    """A worker process begins a life, with a lease of `lease_seconds` from now. `agents` are the Python agents
+    (name@version) it can run; None: it is not known, and it may have any."""
+    tx.conn.execute(
+        insert(Worker),
+        {
+            "id": worker_id,
+            "host": host,
+            "pid": pid,
+            "capacity": capacity,
+            "lease_seconds": lease_seconds,
+            "lease_expires_at": tx.now + lease_seconds,
+            "lost": False,
+            "draining": False,
+            "running": 0,
+            "agents": None if agents is None else sorted(agents),
+            "started_at": tx.now,
+            "seen_at": tx.now,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a worker reports of itself with each beat. `capacity` is what it can run now, `loop_lag_s` seconds."""
+
+    running: int
+    capacity: int
+    draining: bool = False
+    loop_lag_s: float = 0.0
+    threads_held: int = 0
+
+
+def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, health: Health) -> bool:
+    """Extend the lease, unless the worker was declared lost meanwhile: then False, and it owns nothing."""
+    done = tx.conn.execute(
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.lost.is_(False))
+        .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, **asdict(health))
+    )
+    return bool(done.rowcount)
+
+
+def alive(tx: Tx, worker_id: str) -> bool:
+    """Whether this worker may claim; its row is locked in share, so that it cannot be declared lost meanwhile."""
+    query = select(Worker.id).where(Worker.id == worker_id, Worker.lost.is_(False)).with_for_update(read=True)
+    return tx.conn.execute(query).first() is not None
+
+
+def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:
+    """Mark every worker whose lease ran out; from here on its heartbeat is refused. Their ids.
+
+    With `watched_s`, the seconds for which the database has answered without a gap, a worker is left alone whose
+    lease is longer than that: it may be alive and not have had the chance to beat yet.
+    """
+    ran_out = [Worker.lost.is_(False), Worker.lease_expires_at < tx.now]
+    if watched_s is not None:
+        ran_out.append(Worker.lease_seconds <= watched_s)
+    query = select(Worker.id).where(*ran_out).order_by(Worker.id).with_for_update(skip_locked=True)
+    ids = list(tx.conn.execute(query).scalars())
+    if ids:
+        tx.conn.execute(update(Worker).where(Worker.id.in_(ids)).values(lost=True))
+    return ids
+
+
+def mark_lost(tx: Tx, worker_id: str) -> bool:
+    """This very worker can claim and beat no more; False when that was so already, or it has no row."""
+    done = tx.conn.execute(
+        update(Worker).where(Worker.id == worker_id, Worker.lost.is_(False)).values(lost=True)
+    )
+    return bool(done.rowcount)
+
+
+def retire(tx: Tx, worker_id: str) -> bool:
+    """A worker ends its life in order; False, and its row stays, while a running task names it.
+
+    Its row is locked before the tasks are looked at: a claim under way holds it in share until it has committed.
+    """
+    tx.conn.execute(select(Worker.id).where(Worker.id == worker_id).with_for_update())
+    named = select(Task.id).where(Task.status == "running", Task.lease_owner == worker_id).limit(1)
+    if tx.conn.execute(named).first() is not None:
+        return False
+    tx.conn.execute(delete(Worker).where(Worker.id == worker_id))
+    return True
+
+
+def lost(conn: Connection) -> list[str]:
+    """Workers declared lost, whose runs may still have to be handed on."""
+    return list(conn.execute(select(Worker.id).where(Worker.lost.is_(True)).order_by(Worker.id)).scalars())
+
+
+def forget(tx: Tx, worker_ids: Sequence[str]) -> None:
+    """Remove lost workers that hold no run any more."""
+    tx.conn.execute(delete(Worker).where(Worker.id.in_(worker_ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Which Python agents (name@version) the live workers have, each worker's apart; None: it may have any."""
+
+    of_each: tuple[frozenset[str] | None, ...]
+
+    def has(self, agent: str) -> bool:
+        """Whether a live worker can run it."""
+        return any(agents is None or agent in agents for agents in self.of_each)
+
+    def lacks(self, agents: Sequence[str]) -> bool:
+        """Whether a live worker cannot run one of these."""
+        return any(its is not None and not its.issuperset(agents) for its in self.of_each)
+
+
+def fleet(conn: Connection, now: float) -> Fleet:
+    """The agents of the workers that are alive; one that drains claims nothing any more."""
+    query = select(Worker.agents).where(
+        Worker.lost.is_(False), Worker.draining.is_(False), Worker.lease_expires_at > now
+    )
+    return Fleet(tuple(None if a is None else frozenset(a) for a in conn.execute(query).scalars()))
+
+
+def listed(conn: Connection) -> list[dict[str, Any]]:
+    """Every worker, oldest first."""
+    return [dict(row._mapping) for row in conn.execute(select(*_COLUMNS).order_by(Worker.started_at))]

@@ -1,0 +1,106 @@
+"""A run as every front asks for it: one value, already validated, ready to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runyard_common.runs.rules.admission import Facts, Strategy
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Fence
+from runyard_common.values.json_text import JsonText
+
+
+def versioned(name: str, version: str) -> str:
+    """A version of an agent as workers and tasks name it: ``@scope/name@1.0.0``."""
+    return f"{name}@{version}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRef:
+    """The agent version that a run is bound to."""
+
+    org_id: str
+    agent_id: str
+    version_id: str
+    name: str  # @scope/name
+    version: str
+    timeout_s: float | None = None
+    retry_policy: dict[str, Any] | None = None
+    is_code: bool = False  # a Python agent: only workers that have this version run it
+
+    @property
+    def required(self) -> str | None:
+        """What a worker must have to run it; None where any worker does."""
+        return versioned(self.name, self.version) if self.is_code else None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackTo:
+    """Where a run's own events are posted; `headers` are sealed."""
+
+    url: str
+    headers: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One accepted run request. Times are epoch seconds unless they end in `_s` (seconds)."""
+
+    task_id: str
+    org_id: str
+    agent: AgentRef
+    front: str
+    input: dict[str, Any]  # {message, args, options, output_config, files}
+    lane: str = ""
+    external_id: str | None = None
+    title: str | None = None
+    session_id: str | None = None
+    session_strategy: Strategy = Strategy.ENQUEUE
+    end_user_id: str | None = None
+    created_by: str | None = None
+    input_text: JsonText | None = None  # the input as it is stored, where it was written beforehand
+    key_id: str | None = None
+    parent_id: str | None = None
+    parent_fence: Fence | None = None  # the parent's fence: a stale parent creates no child
+    retry_of: str | None = None
+    schedule_id: str | None = None
+    model: str | None = None
+    priority: int = 0
+    ttl_s: float | None = None
+    deadline_at: float | None = None
+    deadline_s: float | None = None  # from when the run is stored; with both, the earlier counts
+    secrets: bytes | None = None
+    callback: CallbackTo | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    attempts_left: int | None = None  # a requeued run gets one attempt: no retries of any class
+    max_queued: int | None = None
+    held_by: str | None = None  # it begins queued behind this (schedule:<id>), whatever its limits say
+
+    @property
+    def has_callback(self) -> bool:
+        """Whether somebody wants to be called back."""
+        return self.callback is not None
+
+    @property
+    def facts(self) -> Facts:
+        """What limits look at."""
+        return Facts(
+            self.org_id,
+            self.agent.name,
+            self.end_user_id,
+            self.session_id,
+            self.session_strategy,
+            self.model,
+            self.input.get("args"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to a stored submission; `held_by` names the limit while it is queued."""
+
+    task_id: str
+    status: Status
+    held_by: str | None
+    created_at: float

@@ -1,0 +1,138 @@
+"""A task as the rest of the code sees it: frozen values read from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from runyard_common.runs.rules.lifecycle import TERMINAL, Cause, Status
+from runyard_common.values.json_text import JsonText, read
+
+#: Details of an error that show an agent's source code.
+_SOURCE: Final = ("traceback", "stack")
+
+
+class Fence(NamedTuple):
+    """What every write of an attempt carries, to show that its claim still owns the task.
+
+    The number alone can be given twice: a claim that a database crash or a failover rolled back is followed by
+    another of the same number. The token is random, a new one for each claim.
+    """
+
+    attempt: int
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A whole task row. Times are epoch seconds, `cost_micros` millionths of a USD."""
+
+    id: str
+    org_id: str
+    agent_id: str
+    version_id: str
+    agent_name: str
+    version: str
+    status: Status
+    front: str
+    external_id: str | None
+    title: str | None
+    session_id: str | None
+    end_user_id: str | None
+    created_by: str | None
+    key_id: str | None
+    parent_id: str | None
+    retry_of: str | None
+    schedule_id: str | None
+    lane: str
+    priority: int
+    resume: int
+    held_by: str | None
+    model: str | None
+    limit_keys: list[str] | None
+    required_agent: str | None
+    available_at: float | None
+    expires_at: float | None
+    deadline_at: float | None
+    timeout_s: float | None
+    attempt: int
+    claim_token: str | None
+    lease_owner: str | None
+    suspicion: int
+    releases: int
+    retry_policy: dict[str, Any] | None
+    retries: dict[str, int] | None
+    last_seq: int
+    stored_input: Any  # a value, or the text of one (`JsonText`): see `input`
+    secrets: bytes | None
+    has_callback: bool
+    stored_output: Any
+    error: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    cost_micros: int
+    meta: dict[str, Any] | None
+    created_at: float
+    updated_at: float
+    started_at: float | None
+    finished_at: float | None
+
+    @property
+    def input(self) -> dict[str, Any] | None:
+        """{message, args, options, output_config, files}, each where it was given; None when it was not loaded."""
+        given: dict[str, Any] | None = read(self.stored_input)
+        return given
+
+    @property
+    def output(self) -> Any:
+        """What the run gave back; None before its end, and when it was not loaded."""
+        return read(self.stored_output)
+
+    @property
+    def final_error(self) -> dict[str, Any] | None:
+        """Why it failed or was stopped; None while it goes on and when it has completed, whatever failed before."""
+        return self.error if self.status in TERMINAL and self.status is not Status.COMPLETED else None
+
+    @property
+    def stored_length(self) -> int:
+        """Letters of the input and output as they are stored, where they were loaded as text."""
+        stored = (self.stored_input, self.stored_output)
+        return sum(len(one.text) for one in stored if isinstance(one, JsonText))
+
+    @property
+    def fence(self) -> Fence:
+        """The claim that owns this task, or owned it last."""
+        return Fence(self.attempt, self.claim_token)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed: a stable code, a sentence, whose fault; `retryable` false ends the run at once."""
+
+    code: str
+    message: str
+    cause: Cause
+    retryable: bool = False
+    retry_after: float | None = None  # seconds, when the provider said when
+    details: dict[str, Any] = field(default_factory=dict)
+    traceback: str = ""  # of the agent's code, for its own organisation alone
+
+    def to_json(self, attempt: int) -> dict[str, Any]:
+        """The `error` of a task."""
+        details = self.details | ({"traceback": self.traceback} if self.traceback else {})
+        error: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "cause": self.cause.value,
+            "attempt": attempt,
+        }
+        return error | ({"details": details} if details else {})
+
+
+def outward(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A task's `error` as it leaves the organisation, in a webhook or callback: without source code."""
+    if error is None:
+        return None
+    details = {k: v for k, v in (error.get("details") or {}).items() if k not in _SOURCE}
+    rest = {k: v for k, v in error.items() if k != "details"}
+    return rest | ({"details": details} if details else {})

@@ -1,0 +1,250 @@
+"""The end of an attempt: finish, fail or retry, ask, review, wait for a child, release. All fenced.
+
+Each function takes the commands of many attempts at once; a stale attempt's command answers `StaleFence`
+and changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runyard_common.database.transaction import Tx
+from runyard_common.human_tasks.queries import questions
+from runyard_common.runs.queries import journal, tasks
+from runyard_common.runs.queries.transitions import Change, Head, move
+from runyard_common.runs.rules.lifecycle import Cause, Event, Status
+from runyard_common.runs.rules.retry import decide
+from runyard_common.runs.rules.specs import versioned
+from runyard_common.runs.rules.tasks import Failure, Fence, Task
+from runyard_common.runs.service.admissions import RESUME, RETRY
+from runyard_common.runs.service.stops import stop_now
+from runyard_common.sessions.queries import messages
+from runyard_common.values.errors import RunyardError, StaleFence
+from runyard_common.values.ids import uuid7
+
+Answers = list[Head | RunyardError]
+#: What an attempt that ended as its agent wanted clears.
+_ENDED_WELL = {"suspicion": 0, "releases": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The agent returned `output`; `lines` are conversation lines to keep with the session."""
+
+    task_id: str
+    fence: Fence
+    output: Any
+    lines: tuple[dict[str, Any], ...] = ()
+    title: str | None = None
+
+
+def finish(tx: Tx, commands: Sequence[Finish]) -> Answers:
+    """running → completed."""
+    changes = [
+        Change(
+            c.task_id,
+            Event.FINISH,
+            c.fence,
+            # What failed before belongs to the log: a completed run has no error.
+            values={"output": c.output, "error": None} | ({"title": c.title} if c.title else {}),
+        )
+        for c in commands
+    ]
+    answers = move(tx, changes)
+    kept = [(a, c.lines) for a, c in zip(answers, commands, strict=True) if isinstance(a, Head) and c.lines]
+    messages.append_lines(tx, kept)
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The attempt ended with `failure`; whether the run is over its retry budgets decide."""
+
+    task_id: str
+    fence: Fence
+    failure: Failure
+    lines: tuple[dict[str, Any], ...] = ()
+
+
+def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
+    """running → queued (retry) or failed. A failed run's unfinished children are stopped."""
+    known = tasks.light(tx.conn, [c.task_id for c in commands])
+    answers = move(tx, [_failure_change(tx, known.get(c.task_id), c) for c in commands])
+    journal.drop_failed(tx, [a.id for a in answers if isinstance(a, Head) and a.status is Status.QUEUED])
+    ended = [a.id for a in answers if isinstance(a, Head) and a.status is Status.FAILED]
+    orphans = tasks.children(tx.conn, ended) if ended else []
+    if orphans:
+        stop_now(tx, orphans, "its parent failed")
+    messages.append_lines(
+        tx, [(a, c.lines) for a, c in zip(answers, commands, strict=True) if isinstance(a, Head) and c.lines]
+    )
+    return answers
+
+
+def _failure_change(tx: Tx, task: Any, command: Fail) -> Change:
+    failure = command.failure
+    error = failure.to_json(command.fence.attempt)
+    if task is not None:
+        verdict = decide(failure, task.retries, task.retry_policy, random.random())
+        if verdict.again:
+            return Change(
+                command.task_id,
+                Event.RETRY,
+                command.fence,
+                data={"error": error, "delay_s": verdict.delay_s},
+                values=back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error},
+            )
+    return Change(command.task_id, Event.FAIL, command.fence, data={"error": error}, values={"error": error})
+
+
+def back_to_queue(tx: Tx, delay_s: float = 0.0) -> dict[str, Any]:
+    """The columns of a started task that goes back to wait: ahead of new work, after `delay_s` seconds."""
+    tx.freed.add(RESUME)
+    if delay_s > 0:
+        return {"held_by": RETRY, "available_at": tx.now + delay_s, "resume": 0}
+    return {"held_by": RESUME, "available_at": None, "resume": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question or review to put to people. `deadline_s` counts from now; see `Question.on_timeout`."""
+
+    key: str
+    kind: str  # question, review
+    payload: dict[str, Any]
+    deadline_s: float | None = None
+    on_timeout: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """The run waits for people; it holds nothing meanwhile."""
+
+    task_id: str
+    fence: Fence
+    asked: tuple[Asked, ...]
+    lines: tuple[dict[str, Any], ...] = ()
+
+
+def suspend(tx: Tx, commands: Sequence[Suspend]) -> Answers:
+    """running → awaiting_review when a review is among what is asked, else waiting_for_input."""
+    ids = [[uuid7() for _ in c.asked] for c in commands]
+    changes = [_suspension(c, its) for c, its in zip(commands, ids, strict=True)]
+    answers = move(tx, changes)
+    rows = [
+        {
+            "id": id_,
+            "org_id": answer.org_id,
+            "task_id": c.task_id,
+            "key": a.key,
+            "kind": a.kind,
+            "payload": a.payload,
+            "on_timeout": a.on_timeout,
+            "deadline_at": tx.now + a.deadline_s if a.deadline_s is not None else None,
+        }
+        for answer, c, its in zip(answers, commands, ids, strict=True)
+        if isinstance(answer, Head)
+        for id_, a in zip(its, c.asked, strict=True)
+    ]
+    if rows:
+        questions.open_(tx, rows)
+    messages.append_lines(
+        tx, [(a, c.lines) for a, c in zip(answers, commands, strict=True) if isinstance(a, Head) and c.lines]
+    )
+    return answers
+
+
+def _suspension(command: Suspend, ids: Sequence[str]) -> Change:
+    event = Event.REVIEW if any(a.kind == "review" for a in command.asked) else Event.ASK
+    asked = [{"id": id_, "kind": a.kind, **a.payload} for id_, a in zip(ids, command.asked, strict=True)]
+    return Change(command.task_id, event, command.fence, data={"asked": asked}, values=dict(_ENDED_WELL))
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The parent waits for `child_id` and gives its slot back."""
+
+    task_id: str
+    fence: Fence
+    child_id: str
+
+
+def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
+    """running → queued, held by the child; straight back when the child has ended meanwhile."""
+    answers = move(
+        tx,
+        [
+            Change(
+                c.task_id,
+                Event.WAIT,
+                c.fence,
+                data={"child": c.child_id},
+                values={"held_by": f"child:{c.child_id}", "resume": 0, "available_at": None} | _ENDED_WELL,
+            )
+            for c in commands
+        ],
+    )
+    # The child may have ended before this commit: look once more, so that its end is not missed.
+    tx.freed.update(
+        f"child:{child.id}"
+        for child in tasks.light(tx.conn, [c.child_id for c in commands]).values()
+        if child.finished_at is not None
+    )
+    return answers
+
+
+#: Times a run may be handed back, for other reasons than a drain, without a finished step in between.
+MOST_RELEASES = 10
+DRAIN = "drain"
+#: The worker has no such agent: from here on only workers that have it claim the run.
+NO_SUCH_AGENT = "no_such_agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A worker hands the run back; no retry budget is spent, but only a drain may repeat without end."""
+
+    task_id: str
+    fence: Fence
+    reason: str = DRAIN
+
+
+def release(tx: Tx, commands: Sequence[Release]) -> Answers:
+    """running → queued, to be resumed by another worker behind its last journaled step.
+
+    A run that was handed back `MOST_RELEASES` times without progress fails instead: something about it, or about
+    the workers, keeps it from being executed.
+    """
+    counted = [c for c in commands if c.reason != DRAIN]
+    known = tasks.light(tx.conn, [c.task_id for c in counted]) if counted else {}
+    gets_on = journal.progressed(tx, [(c.task_id, c.fence.attempt) for c in counted])
+    return move(tx, [_release_change(tx, c, known.get(c.task_id), c.task_id in gets_on) for c in commands])
+
+
+def _release_change(tx: Tx, command: Release, task: Task | None, gets_on: bool) -> Change:
+    data: dict[str, Any] = {"reason": command.reason}
+    if task is None:
+        return Change(command.task_id, Event.RELEASE, command.fence, data=data, values=back_to_queue(tx))
+    if command.reason == NO_SUCH_AGENT:
+        values = back_to_queue(tx) | {"required_agent": versioned(task.agent_name, task.version)}
+        return Change(command.task_id, Event.RELEASE, command.fence, data=data, values=values)
+    releases = 0 if gets_on else task.releases + 1
+    if releases <= MOST_RELEASES:
+        values = back_to_queue(tx) | {"releases": releases}
+        return Change(command.task_id, Event.RELEASE, command.fence, data=data, values=values)
+    failure = Failure(
+        "no_progress",
+        f"Workers handed this run back {releases} times without a finished step in between (the last time: "
+        f"{command.reason}). See the workers' logs.",
+        Cause.INFRASTRUCTURE,
+    )
+    error = failure.to_json(command.fence.attempt)
+    return Change(command.task_id, Event.FAIL, command.fence, data={"error": error}, values={"error": error})
+
+
+def stale(answer: Any) -> bool:
+    """Whether a command was refused because its attempt is over."""
+    return isinstance(answer, StaleFence)

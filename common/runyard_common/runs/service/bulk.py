@@ -1,0 +1,111 @@
+"""What an organisation does to its own tasks: stop and retry one, or all that match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from runyard_common.credentials.rules.documents import SEALED
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.transitions import Head
+from runyard_common.runs.rules.lifecycle import ACTIVE, Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service import retries
+from runyard_common.runs.service.stops import stop_now
+from runyard_common.values.errors import Conflict, NotFound, RunyardError
+
+#: How many tasks one command changes; the answer says whether there are more.
+MOST: Final = 500
+RETRIABLE: Final = (Status.FAILED, Status.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a command over many tasks did: who was changed, whom it was refused for and why, is there more."""
+
+    task_ids: list[str]
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    has_more: bool = False
+
+
+def stop(tx: Tx, org_id: str, task_id: str, reason: str, by: str) -> Task:
+    """Stop a task; one that is stopped already stays so. The task after it.
+
+    Errors: `NotFound` task_not_found, `IllegalTransition` for one that completed or failed.
+    """
+    task = _own(tx, org_id, task_id)
+    if task.status is not Status.STOPPED:
+        answer = stop_now(tx, [task_id], reason, by)[0]
+        if isinstance(answer, RunyardError):
+            raise answer
+        identity.audit(tx, org_id, by, "task.stop", task_id, {"reason": reason})
+    return _own(tx, org_id, task_id)
+
+
+def stop_matching(tx: Tx, org_id: str, wanted: Filter, reason: str, by: str) -> Changed:
+    """Stop up to `MOST` unfinished tasks that match, newest first."""
+    found, has_more = _matching(tx, org_id, wanted, tuple(ACTIVE))
+    answers = stop_now(tx, [task.id for task in found], reason, by)
+    stopped = [a.id for a in answers if isinstance(a, Head)]
+    for task_id in stopped:
+        identity.audit(tx, org_id, by, "task.stop", task_id, {"reason": reason})
+    return Changed(stopped, [], has_more)
+
+
+def retry_matching(tx: Tx, org_id: str, wanted: Filter, by: str, fresh: bool) -> Changed:
+    """Run up to `MOST` failed or stopped tasks that match again, each as a new task."""
+    found, has_more = _matching(tx, org_id, wanted, RETRIABLE)
+    made: list[str] = []
+    refused: list[dict[str, Any]] = []
+    for task in found:
+        try:
+            refuse_erased(tasks.load(tx.conn, [task.id])[task.id])  # one at a time: inputs can be large
+            made.append(retries.retry(tx, org_id, task.id, by, fresh).task_id)
+        except RunyardError as refusal:
+            refused.append({"task_id": task.id, "code": refusal.code, "message": refusal.message})
+    return Changed(made, refused, has_more)
+
+
+def refuse_erased(task: Task) -> None:
+    """`Conflict` credentials_erased when the task needs credentials that were erased when it ended."""
+    pointers = [
+        p for p in sealed_at((task.input or {}).get("options") or {}) if not p.startswith("/callback")
+    ]
+    if pointers:
+        raise Conflict(
+            "Its credentials were erased when it ended; send them again in credentials, by these pointers.",
+            code="credentials_erased",
+            field="credentials",
+            pointers=pointers,
+        )
+
+
+def sealed_at(value: Any, at: str = "") -> list[str]:
+    """JSON pointers to every credential that was taken out of stored options."""
+    if value == SEALED or (isinstance(value, str) and SEALED in value and at.endswith("/serverUrl")):
+        return [at]
+    items: Sequence[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [pointer for name, item in items for pointer in sealed_at(item, f"{at}/{name}")]
+
+
+def _own(tx: Tx, org_id: str, task_id: str) -> Task:
+    task = tasks.get(tx.conn, org_id, task_id)
+    if task is None:
+        raise NotFound("There is no such task.", code="task_not_found", field="task_id")
+    return task
+
+
+def _matching(tx: Tx, org_id: str, wanted: Filter, among: Sequence[Status]) -> tuple[list[Task], bool]:
+    statuses = tuple(s for s in (wanted.statuses or among) if s in among)
+    if not statuses:
+        return [], False
+    found = tasks.page(tx.conn, org_id, replace(wanted, statuses=statuses), MOST + 1)
+    return found[:MOST], len(found) > MOST

@@ -1,0 +1,146 @@
+"""Claim: a worker takes as many pending tasks as it has free slots, fairly between lanes, in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from runyard_common.database.group_commit import process_safe
+from runyard_common.database.transaction import Tx
+from runyard_common.human_tasks.queries import questions
+from runyard_common.runs.queries import journal, lanes, tasks, workers
+from runyard_common.runs.queries.transitions import Change, Head, head, move
+from runyard_common.runs.rules.fairness import order, system_time
+from runyard_common.runs.rules.lifecycle import Event, Status
+from runyard_common.runs.rules.tasks import Fence, Task
+from runyard_common.values.errors import RunyardError
+
+
+class LeaseLost(RunyardError):
+    """This worker was declared lost; it must end its runs and enlist again."""
+
+    code = "lease_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker asks for up to `slots` tasks. `agents` are the Python agents (name@version) it can run; None: all."""
+
+    worker_id: str
+    slots: int
+    agents: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task this worker now owns, with what it has done before and the answers it was given.
+
+    `at` is when it was claimed, on the database's clock.
+    """
+
+    task: Task
+    journal: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one claim got. `more` says that tasks are left which another transaction had locked: look again soon."""
+
+    claimed: list[Claimed]
+    more: bool = False
+
+
+@process_safe
+def claim(tx: Tx, commands: Sequence[Claim]) -> list[Batch | RunyardError]:
+    """Answer each claim with the tasks it got, possibly none; `LeaseLost` when the worker may not claim."""
+    return [_claim(tx, command) for command in commands]
+
+
+def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
+    if not workers.alive(tx, command.worker_id):
+        return LeaseLost(worker_id=command.worker_id)
+    waiting = lanes.pending(tx.conn)
+    chosen = _choose(tx, command, waiting) if waiting else []
+    # Only PostgreSQL skips locked rows; on SQLite a writer is alone.
+    more = bool(waiting) and len(chosen) < command.slots and tx.db.is_postgres
+    more = more and tasks.any_pending(tx.conn, [task.id for task in chosen], command.agents)
+    if not chosen:
+        return Batch([], more)
+    heads = {task.id: head(task) for task in chosen}
+    tokens = {task.id: secrets.token_hex(8) for task in chosen}
+    answers = move(tx, [_change(tx, task, command.worker_id, tokens[task.id]) for task in chosen], heads)
+    owned = [
+        replace(
+            task,
+            status=Status.RUNNING,
+            attempt=answer.attempt,
+            claim_token=tokens[task.id],
+            last_seq=answer.last_seq,
+            lease_owner=command.worker_id,
+            started_at=task.started_at or tx.now,
+        )
+        for task, answer in zip(chosen, answers, strict=True)
+        if isinstance(answer, Head)
+    ]
+    return Batch(_with_past(tx, owned), more)
+
+
+def reclaimed(conn: Connection, now: float, task_id: str, fence: Fence) -> Claimed | None:
+    """A claim that was made before, as its worker got it; None when it owns the task no more."""
+    task = tasks.load(conn, [task_id]).get(task_id)
+    if task is None or task.status is not Status.RUNNING or task.fence != fence:
+        return None
+    journals, answers = journal.load(conn, [task_id]), questions.of_tasks(conn, [task_id])
+    return Claimed(task, journals.get(task_id, []), answers.get(task_id, []), now)
+
+
+def _change(tx: Tx, task: Task, worker_id: str, token: str) -> Change:
+    values = {
+        "attempt": task.attempt + 1,
+        "claim_token": token,
+        "lease_owner": worker_id,
+        "started_at": task.started_at or tx.now,
+        "resume": 0,
+    }
+    return Change(task.id, Event.CLAIM, data={"worker": worker_id}, values=values)
+
+
+def _choose(tx: Tx, command: Claim, waiting: list[str]) -> list[Task]:
+    """Deal the free slots to the lanes that have work, until slots or work run out."""
+    slots = command.slots
+    clocks, system = lanes.clocks(tx.conn, waiting)
+    chosen: list[Task] = []
+    served: Counter[str] = Counter()
+    open_lanes = list(waiting)
+    while open_lanes and len(chosen) < slots:
+        turns = Counter(order(open_lanes, clocks, system, slots - len(chosen)))
+        for lane, count in turns.items():
+            seen = {task.id for task in chosen}
+            found = tasks.claimable(tx, lane, count + served[lane], command.agents)
+            got = [task for task in found if task.id not in seen][:count]
+            chosen.extend(got)
+            served[lane] += len(got)
+            if len(got) < count:
+                open_lanes.remove(lane)
+        if not turns:
+            break
+    # One lane alone cannot be unfair to anybody: skip the two writes.
+    if served and len(waiting) > 1:
+        lanes.charge(tx, +served, system, system_time(served, clocks, system, open_lanes))
+    return chosen
+
+
+def _with_past(tx: Tx, owned: Sequence[Task]) -> list[Claimed]:
+    again = [task.id for task in owned if task.attempt > 1 or task.retry_of is not None]
+    if not again:
+        return [Claimed(task, at=tx.now) for task in owned]
+    journals = journal.load(tx.conn, again)
+    answers = questions.of_tasks(tx.conn, again)
+    return [Claimed(task, journals.get(task.id, []), answers.get(task.id, []), tx.now) for task in owned]

@@ -1,0 +1,128 @@
+"""Where waiting work stands: a task's place in its queue, and how much work the workers have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from runyard_common.runs.queries import limits, tasks, workers
+from runyard_common.runs.rules.admission import label
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.admissions import RESUME, RETRY
+from runyard_common.runs.tables import Task as TaskRow
+
+#: What a pending run waits for whose agent no live worker has, in the place of a limit.
+WORKER = "worker"
+_T = TaskRow.__table__.c  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds a queued task, its place (1 = next), and a guess in seconds with what it is based on."""
+
+    limit: str | None
+    position: int
+    estimate_s: float | None
+    basis: str
+
+
+def standing(conn: Connection, task: Task, now: float) -> Standing:
+    """Where a queued task stands. `now` is in epoch seconds."""
+    held_by = task.held_by
+    if task.status is Status.PENDING:
+        return Standing(WORKER, 1, None, without_worker(task.agent_name, task.version))
+    if held_by == RETRY and task.available_at is not None:
+        return Standing(RETRY, 1, max(0.0, task.available_at - now), "the back-off before its next attempt")
+    if held_by is None or held_by == RESUME or held_by.startswith("child:"):
+        return Standing(held_by, 1, None, "it goes on as soon as it can")
+    position = tasks.position(conn, task)
+    durations = tasks.recent_durations(conn, task.agent_id)
+    at_once = max(1, len(limits.holders(conn, held_by)))
+    if not durations:
+        return Standing(label(held_by), position, None, "no run of this agent has ended yet")
+    mean = sum(durations) / len(durations)
+    basis = f"the last {len(durations)} runs took {mean:.3g} s on average, {at_once} run at once"
+    return Standing(label(held_by), position, round(mean * math.ceil(position / at_once), 3), basis)
+
+
+def without_worker(name: str, version: str) -> str:
+    """Why a pending run does not start, and what to do."""
+    return (
+        f"no worker has this agent ({name} {version}): start a worker whose RUNYARD_AGENTS brings this version, or "
+        "cancel the run"
+    )
+
+
+def waiting_for_workers(conn: Connection, now: float, org_id: str | None = None) -> dict[str, int]:
+    """How many pending runs, of an organisation or of all, wait for each Python agent (name@version) that no live
+    worker has."""
+    pending = tasks.pending_by_agent(conn, org_id)
+    fleet = workers.fleet(conn, now) if pending else None
+    return {agent: count for agent, count in pending.items() if fleet is not None and not fleet.has(agent)}
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The work there is. `oldest_s` is how long the oldest claimable task has waited, in seconds."""
+
+    by_status: dict[str, int]
+    oldest_s: float
+    workers: int
+    capacity: int
+    wanted_workers: int
+    without_worker: int  # pending runs whose agent no live worker has
+    loop_lag_s: float  # of the worker whose event loop is the latest
+    threads_held: int  # by runs that have ended
+
+    def to_json(self) -> dict[str, Any]:
+        """As operators and autoscalers read it."""
+        waiting = self.by_status.get(Status.PENDING, 0)
+        running = self.by_status.get(Status.RUNNING, 0)
+        return {
+            "waiting": waiting,
+            "running": running,
+            "queued": self.by_status.get(Status.QUEUED, 0),
+            "waiting_for_input": self.by_status.get(Status.WAITING_FOR_INPUT, 0),
+            "awaiting_review": self.by_status.get(Status.AWAITING_REVIEW, 0),
+            "oldest_waiting_s": round(self.oldest_s, 3),
+            "workers": self.workers,
+            "capacity": self.capacity,
+            "wanted_workers": self.wanted_workers,
+            "without_worker": self.without_worker,
+            "loop_lag_s": self.loop_lag_s,
+            "threads_held": self.threads_held,
+        }
+
+
+def backlog(conn: Connection, now: float, per_worker: int, org_id: str | None = None) -> Backlog:
+    """The unfinished work of an organisation, or of all. `per_worker` is how many runs a worker is for."""
+    mine = [_T.finished_at.is_(None)] + ([_T.org_id == org_id] if org_id is not None else [])
+    counted = conn.execute(
+        select(_T.status, func.count().label("waiting")).where(*mine).group_by(_T.status)
+    ).all()
+    by_status: dict[str, int] = {row.status: row.waiting for row in counted}
+    oldest = conn.execute(
+        select(func.min(_T.updated_at)).where(*mine, _T.status == Status.PENDING.value)
+    ).scalar()
+    alive = [w for w in workers.listed(conn) if not w["lost"] and w["lease_expires_at"] > now]
+    without = sum(waiting_for_workers(conn, now, org_id).values())
+    work = by_status.get(Status.PENDING, 0) + by_status.get(Status.RUNNING, 0)
+    return Backlog(
+        by_status,
+        max(0.0, now - oldest) if oldest is not None else 0.0,
+        len(alive),
+        sum(w["capacity"] for w in alive if not w["draining"]),
+        math.ceil(work / _capacity_of_one(alive, per_worker)),
+        without,
+        max((w["loop_lag_s"] for w in alive), default=0.0),
+        sum(w["threads_held"] for w in alive),
+    )
+
+
+def _capacity_of_one(alive: Sequence[dict[str, Any]], default: int) -> int:
+    return max(1, max((w["capacity"] for w in alive), default=default))

@@ -1,0 +1,166 @@
+"""Rescue: runs that lost the process that executed them are handed on, or parked when a repeat could do harm."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runyard_common.agents.queries import agents
+from runyard_common.database.transaction import Tx
+from runyard_common.human_tasks.queries import questions
+from runyard_common.runs.queries import journal, tasks, workers
+from runyard_common.runs.queries.transitions import Change, Head, move
+from runyard_common.runs.rules.lifecycle import Cause, Event
+from runyard_common.runs.rules.retry import decide
+from runyard_common.runs.rules.suspicion import Loss, judge
+from runyard_common.runs.rules.tasks import Failure, Fence, Task
+from runyard_common.runs.service.attempts import Fail, Release, back_to_queue, fail
+from runyard_common.values.ids import uuid7
+
+BATCH = 500
+
+
+def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:
+    """Find workers whose lease ran out; from this commit on they can neither heartbeat nor claim."""
+    return workers.declare_lost(tx, watched_s)
+
+
+def rescue(tx: Tx, worker_id: str, loss: Loss = Loss.SILENT) -> int:
+    """Hand on up to `BATCH` runs of one lost worker; how many were. Its row goes once it holds none."""
+    owned = dict(list(tasks.owned(tx.conn, worker_id).items())[:BATCH])
+    if not owned:
+        workers.forget(tx, [worker_id])
+        return 0
+    return hand_on(tx, owned, loss)
+
+
+def rescue_ownerless(tx: Tx) -> int:
+    """Hand on runs whose worker has no row, so that no lease of theirs can run out; how many were."""
+    return hand_on(tx, tasks.ownerless(tx.conn, BATCH), Loss.MOVED)
+
+
+def leave_blocked(tx: Tx, worker_id: str, guilty: str | None, seconds: float, stack: str) -> int:
+    """A worker's event loop is blocked: fail the run that blocks it, if it is known, and hand on the others.
+
+    Where it is not known, each of them is a suspect.
+    """
+    owned = tasks.owned(tx.conn, worker_id)
+    fence = owned.pop(guilty, None) if guilty is not None else None
+    handed_on = hand_on(tx, owned, Loss.CRASHED if fence is None else Loss.CROWDED)
+    if guilty is not None and fence is not None:
+        # The stack shows source code: other organisations that run a shared agent see its outside only.
+        shown = stack if agents.is_own(tx.conn, guilty) else ""
+        blame(tx, guilty, fence, blocked_loop(seconds, shown))
+    return handed_on
+
+
+def blocked_loop(seconds: float, stack: str = "") -> Failure:
+    """The failure of a run whose code did not give the event loop back."""
+    return Failure(
+        "agent_blocked_loop",
+        f"The agent's code blocked its worker's event loop for {seconds:.0f} s, and every run beside it. Await what "
+        "waits (asyncio.sleep, an async client), or do blocking work in ctx.step with a plain function or in a "
+        "plain `def` agent.",
+        Cause.AGENT,
+        True,
+        details={"stack": stack[-4000:]} if stack else {},
+    )
+
+
+def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
+    """Let a run pay for the process it has ended: it fails, or is tried again at its agent's own cost.
+
+    One with an irreversible step open is parked instead: whether that step took effect is not known.
+    """
+    if journal.open_irreversible(tx.conn, [task_id]):
+        hand_on(tx, {task_id: fence}, Loss.SUSPECTED)
+    else:
+        fail(tx, [Fail(task_id, fence, failure)])
+
+
+def suspect(tx: Tx, commands: Sequence[Release]) -> list[None]:
+    """Let these runs go on in processes of their own: what they met in a common one may be any one's doing. A
+    group-commit batch function."""
+    hand_on(tx, {command.task_id: command.fence for command in commands}, Loss.SUSPECTED)
+    return [None] * len(commands)
+
+
+def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
+    """Let others go on with these runs, each behind its last finished step; how many were still owned so."""
+    if not lost:
+        return 0
+    loaded = tasks.light(tx.conn, lost)
+    open_steps = {
+        id_: step | {"question_id": uuid7()}
+        for id_, step in journal.open_irreversible(tx.conn, list(loaded)).items()
+    }
+    progressed = journal.progressed(tx, [(id_, fence.attempt) for id_, fence in lost.items()])
+    changes = [
+        _change(tx, task, lost[id_], loss, id_ in progressed, open_steps.get(id_))
+        for id_, task in loaded.items()
+    ]
+    answers = move(tx, changes)
+    parked = [(a, open_steps[a.id]) for a in answers if isinstance(a, Head) and a.id in open_steps]
+    if parked:
+        questions.open_(tx, [_parked_row(a, step) for a, step in parked])
+    return sum(isinstance(a, Head) for a in answers)
+
+
+def _change(
+    tx: Tx, task: Task, fence: Fence, loss: Loss, progressed: bool, open_step: dict[str, Any] | None
+) -> Change:
+    judgement = judge(task.suspicion, loss, progressed, fence.attempt, task.releases)
+    suspicion = {"suspicion": int(judgement.suspicion)}
+    kept = suspicion | {"releases": judgement.interrupted}
+    if open_step is not None:
+        asked = {"id": open_step["question_id"], **_payload(open_step)}
+        return Change(task.id, Event.REVIEW, fence, data={"asked": [asked]}, values=suspicion)
+    data = {"worker": task.lease_owner, "loss": loss.value, "delay_s": 0.0} | suspicion
+    if not judgement.charged:
+        return Change(task.id, Event.RESCUE, fence, data=data, values=back_to_queue(tx) | kept)
+    failure = _lost_again(task)
+    verdict = decide(failure, task.retries, task.retry_policy, random.random())
+    error = failure.to_json(fence.attempt)
+    if not verdict.again:
+        return Change(task.id, Event.FAIL, fence, data={"error": error}, values={"error": error} | suspicion)
+    charged = {"retries": verdict.retries, "error": error} | kept
+    values = back_to_queue(tx, verdict.delay_s) | charged
+    return Change(task.id, Event.RESCUE, fence, data=data | {"delay_s": verdict.delay_s}, values=values)
+
+
+def _lost_again(task: Task) -> Failure:
+    return Failure(
+        "worker_lost",
+        f"The worker that ran this task ({task.lease_owner}) stopped answering: it was killed, crashed, or lost its "
+        f"connection. That has happened before while this task ran, and the task finished no step in between "
+        f"(attempt {task.attempt}).",
+        Cause.INFRASTRUCTURE,
+        True,
+    )
+
+
+def _payload(step: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": "unknown_outcome",
+        "action": step["name"],
+        "step": step["key"],
+        "arguments": step["detail"],
+        "text": f"The worker was lost while the irreversible step {step['name']!r} was open. Nobody knows whether it "
+        "took effect: redo it, skip it with a given result, or fail the run.",
+        "decisions": ["redo", "skip", "fail"],
+    }
+
+
+def _parked_row(head: Head, step: dict[str, Any]) -> dict[str, Any]:
+    # The journal entry's own key would collide with a review the step itself asked for.
+    return {
+        "id": step["question_id"],
+        "org_id": head.org_id,
+        "task_id": head.id,
+        "key": f"{step['key']}!{head.attempt}",
+        "kind": "review",
+        "payload": _payload(step),
+        "on_timeout": None,
+        "deadline_at": None,
+    }

@@ -1,0 +1,95 @@
+"""Retry by hand: an ended run is run again as a new task that names the old one and keeps what it had finished.
+
+A terminal state is for ever, so a dead-letter requeue does not reopen the task. The new one gets a single
+attempt, and copies the old journal: no finished step, and no paid token, is repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runyard_common.agents.queries import agents
+from runyard_common.database.transaction import Tx
+from runyard_common.human_tasks.queries import questions
+from runyard_common.identity.queries import identity
+from runyard_common.runs.queries import journal, tasks
+from runyard_common.runs.rules.lifecycle import TERMINAL
+from runyard_common.runs.rules.specs import Accepted, AgentRef, CallbackTo, RunSpec
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service import submissions
+from runyard_common.values.errors import Conflict, NotFound, RunyardError
+from runyard_common.values.ids import uuid7
+from runyard_common.webhooks.queries import callbacks
+
+
+def retry(
+    tx: Tx, org_id: str, task_id: str, by: str | None, fresh: bool = False, secrets: bytes | None = None
+) -> Accepted:
+    """Run an ended task again; `fresh` forgets its journal and begins at the top.
+
+    Its credentials were erased when it ended: `secrets` (sealed) gives new ones where it needs them.
+    Errors: `NotFound`; `Conflict` not_ended; what `submit` refuses.
+    """
+    task = tasks.get(tx.conn, org_id, task_id)
+    if task is None:
+        raise NotFound("There is no such task.", code="task_not_found")
+    if task.status not in TERMINAL:
+        raise Conflict("Only an ended task can be retried; stop it first.", code="not_ended")
+    accepted = submissions.submit(tx, [_spec(tx, task, by, secrets)])[0]
+    if isinstance(accepted, RunyardError):
+        raise accepted
+    if not fresh:
+        journal.copy(tx, task.id, accepted.task_id)
+        questions.copy_answered(tx, task.id, accepted.task_id, uuid7)
+    if by is not None:
+        data = {"task_id": accepted.task_id, "fresh": fresh}
+        identity.audit(tx, org_id, by, "task.retry", task_id, data)
+    return accepted
+
+
+def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
+    agent = agents.get(tx.conn, task.org_id, task.agent_id)
+    if agent is None:
+        raise Conflict(f"The agent {task.agent_name} was deleted.", code="agent_deleted")
+    ref = AgentRef(
+        task.org_id,
+        task.agent_id,
+        task.version_id,
+        task.agent_name,
+        task.version,
+        task.timeout_s,
+        is_code=agent["kind"] == "python",
+    )
+    spec = RunSpec(
+        task_id=uuid7(),
+        org_id=task.org_id,
+        agent=ref,
+        front=task.front,
+        input=_input(task),
+        lane=task.lane,
+        title=task.title,
+        session_id=task.session_id,
+        end_user_id=task.end_user_id,
+        created_by=by,
+        key_id=task.key_id,
+        retry_of=task.id,
+        model=task.model,
+        priority=task.priority,
+        secrets=secrets,
+        callback=_callback(tx, task.id),
+        meta=task.meta or {},
+    )
+    return replace(spec, attempts_left=1)
+
+
+def _callback(tx: Tx, task_id: str) -> CallbackTo | None:
+    """Whoever heard of the old run hears of the new one."""
+    found = callbacks.of_tasks(tx.conn, [task_id]).get(task_id)
+    return CallbackTo(found["url"], found["headers"]) if found and found["active"] else None
+
+
+def _input(task: Task) -> dict[str, object]:
+    """The old input with files listed under ids of their own: each task owns its rows, the bytes are shared."""
+    given = dict(task.input or {})
+    files = [file | {"id": uuid7()} for file in given.get("files") or ()]
+    return given | ({"files": files} if files else {})

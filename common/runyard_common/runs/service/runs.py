@@ -1,0 +1,418 @@
+"""Prepare and submit runs: from a parsed request to a stored task."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from runyard_common.agents.rules import tool_access
+from runyard_common.agents.rules.tool_access import NOT_OPENED, PublicTools
+from runyard_common.agents.service import tools
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.agents.service.model_choice import ModelChoice
+from runyard_common.credentials.rules import documents
+from runyard_common.credentials.rules.documents import SEALED
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database import columns
+from runyard_common.database.group_commit import apart
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
+from runyard_common.identity.service import caps
+from runyard_common.outbound import OutboundPolicy, check_headers, check_url
+from runyard_common.runs.rules import deadlines
+from runyard_common.runs.rules.admission import Strategy
+from runyard_common.runs.rules.run_request import RunRequest, options_of
+from runyard_common.runs.rules.specs import Accepted, CallbackTo, RunSpec
+from runyard_common.runs.service import run_options, submissions
+from runyard_common.runs.service.run_options import NONE, Knowledge
+from runyard_common.schedules.rules.stored_schedule import StoredSchedule
+from runyard_common.schedules.service import scheduling
+from runyard_common.schedules.service.scheduling import NewSchedule
+from runyard_common.schemas import checks, outputs
+from runyard_common.sessions.queries import sessions
+from runyard_common.settings import Settings
+from runyard_common.values.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
+from runyard_common.values.ids import is_uuid, uuid7
+from runyard_common.values.json_text import JsonText
+
+_LONGEST_TITLE: Final = 120
+
+
+#: Members of a value whose judging by a schema is no work for a thread.
+_FEW: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """What this installation lets runs do, and with which keys and models."""
+
+    sealer: Sealer
+    policy: OutboundPolicy
+    max_queued: int
+    models: ModelChoice
+    max_schedules: int = 1000
+    public_tools: PublicTools = NOT_OPENED
+
+    @property
+    def publishing(self) -> PublishRules:
+        """The rules of publishing agents."""
+        return PublishRules(self.sealer, self.public_tools)
+
+    @staticmethod
+    def of(settings: Settings, sealer: Sealer, *, keyed: bool = True) -> RunRules:
+        """The rules these settings make. `keyed`: see `ModelChoice`."""
+        return RunRules(
+            sealer,
+            OutboundPolicy.of(settings),
+            settings.max_queued,
+            ModelChoice(settings, keyed),
+            settings.max_schedules,
+            PublicTools.parse(settings.public_tools),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a run is made. `front` is the contract it came by; `actor` key:<id> or user:<id>."""
+
+    org_id: str
+    actor: str
+    front: str = "native"
+    key_id: str | None = None
+    end_user_id: str | None = None
+    session_scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWish:
+    """The conversation a run belongs to, by id or by the caller's own name for it."""
+
+    key: str
+    scope: str = ""
+    strategy: Strategy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that only its conversation is yet to be found of."""
+
+    spec: RunSpec
+    session: SessionWish | None = None
+    schedules: tuple[NewSchedule, ...] = ()
+    tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
+    knowledge: Knowledge = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A stored run, and the id of its conversation."""
+
+    accepted: Accepted
+    session_id: str | None
+    schedules: tuple[StoredSchedule, ...] = ()
+
+
+def prepare(
+    request: RunRequest,
+    agent: AgentRecord,
+    caller: Caller,
+    rules: RunRules,
+    *,
+    now: float,
+    files: Sequence[dict[str, Any]] = (),
+    task_id: str | None = None,
+) -> Prepared:
+    """Judge a request and make of it what `submit` stores. `now` is in epoch seconds.
+
+    `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
+    agent_inactive; those of `run_options.check`;
+    `InvalidRequest` missing_input, invalid_input, invalid_schema, schema_too_large, invalid_deadline,
+    unknown_model, model_key_missing, url_refused, header_refused; `ScheduleError` for the schedules it brings.
+    """
+    if not agent.is_active:
+        raise Forbidden(f"The agent {agent.ref.name} is not active.", code="agent_inactive", field="agent")
+    manifest = agent.manifest
+    check_input(request, manifest, bool(files))
+    asked = options_of(request)
+    knowledge = run_options.check(asked, manifest) if agent.kind == "declared" else NONE
+    options, secrets = _split(asked, rules.policy)
+    spec = RunSpec(
+        task_id=task_id or uuid7(),
+        org_id=caller.org_id,
+        agent=agent.ref,
+        front=caller.front,
+        input=_input(request, options, files),
+        title=title_of(request.text),
+        end_user_id=request.end_user_id or caller.end_user_id,
+        created_by=caller.actor,
+        key_id=caller.key_id,
+        model=rules.models.of(manifest, options) if agent.kind == "declared" else None,
+        priority=request.priority,
+        ttl_s=request.ttl,
+        deadline_at=deadlines.of_date(request.deadline, now),
+        deadline_s=None if isinstance(request.deadline, str) else request.deadline,
+        secrets=rules.sealer.seal(secrets) if secrets else None,
+        callback=callback_of(request, rules.sealer),
+        meta=request.metadata or {},
+        max_queued=rules.max_queued,
+    )
+    spec = replace(spec, input_text=JsonText(columns.dump(spec.input)))
+    schedules = scheduling.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
+    tools_ = _tools(request, agent, caller.org_id, rules)
+    return Prepared(spec, _wish(request, caller), schedules, tools_, knowledge)
+
+
+def _tools(request: RunRequest, agent: AgentRecord, org_id: str, rules: RunRules) -> tuple[str, ...]:
+    """The registered tools of a run that neither its agent's publisher nor the setting has opened."""
+    if agent.kind != "declared":
+        return ()
+    wanted = tool_access.wanted(agent.manifest, request.tools, agent.by_operator)
+    return tuple(name for name in wanted if not rules.public_tools.allows(name, org_id))
+
+
+@apart
+def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
+    """Store these runs, finding or making their conversations. A group-commit batch function.
+
+    Errors: `InvalidRequest` invalid_deadline, `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules,
+    too_many_sessions, `Forbidden` tool_not_open, `InvalidRequest` datastore_not_found, and those of
+    `submissions.submit`.
+    """
+    refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
+    broke = _broke(tx.conn, runs)
+    refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
+    late = [deadlines.refusal(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
+    refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
+    refused |= _closed_tools(tx.conn, runs)
+    refused |= _without_datastores(tx.conn, runs)
+    specs: list[RunSpec] = []
+    places: list[int] = []
+    answers: list[Submitted | RunyardError | None] = []
+    refused |= _beyond_sessions(tx, runs)
+    for index, spec in enumerate(_in_sessions(tx, runs, refused)):
+        answers.append(refused.get(index))
+        if index not in refused:
+            specs.append(spec)
+            places.append(index)
+    for index, spec, answer in zip(places, specs, submissions.submit(tx, specs), strict=True):
+        if isinstance(answer, RunyardError):
+            answers[index] = answer
+        else:
+            kept = tuple(scheduling.store(tx, runs[index].schedules))
+            answers[index] = Submitted(answer, spec.session_id, kept)
+    return [answer for answer in answers if answer is not None]
+
+
+def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
+    """What `submit` would do with this run, storing nothing: see `submissions.preview`."""
+    if run.spec.org_id in _broke(tx.conn, [run]):
+        raise PaymentRequired
+    if (closed := _closed_tools(tx.conn, [run])) != {}:
+        raise closed[0]
+    if (missing := _without_datastores(tx.conn, [run])) != {}:
+        raise missing[0]
+    spec = run.spec
+    if (late := deadlines.refusal(spec.deadline_at, tx.now)) is not None:
+        raise late
+    if run.session is not None:
+        known = _known_session(tx.conn, spec.org_id, run.session)
+        if known is not None:
+            strategy = run.session.strategy or Strategy(known["strategy"])
+            spec = replace(spec, session_id=known["id"], session_strategy=strategy)
+    return submissions.preview(tx, spec)
+
+
+def _broke(conn: Connection, runs: Sequence[Prepared]) -> set[str]:
+    """The organisations whose prepaid balance is used up."""
+    return identity.out_of_balance(conn, {run.spec.org_id for run in runs})
+
+
+def _closed_tools(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs whose tools are not open, and why."""
+    found: dict[int, RunyardError] = {}
+    for index, run in enumerate(runs):
+        try:
+            tools.check_open(
+                conn, run.spec.org_id, run.tools, NOT_OPENED
+            )  # what the setting opens was left out
+        except Forbidden as closed:
+            found[index] = closed
+    return found
+
+
+def _without_datastores(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs whose datastores are not there, and why."""
+    found = {i: run_options.refusal(conn, run.spec.org_id, run.knowledge) for i, run in enumerate(runs)}
+    return {i: refusal for i, refusal in found.items() if refusal is not None}
+
+
+def _beyond_sessions(tx: Tx, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs that would begin a conversation more than their organisation may have."""
+    new = {
+        index: (run.spec.org_id, (run.session.scope, run.session.key))
+        for index, run in enumerate(runs)
+        if run.session is not None and _known_session(tx.conn, run.spec.org_id, run.session) is None
+    }
+    return caps.refusals(tx, "sessions", new)
+
+
+def _in_sessions(tx: Tx, runs: Sequence[Prepared], refused: Collection[int]) -> list[RunSpec]:
+    """The specs with their conversations; a request's own strategy counts for its run alone. Those that are refused
+    begin none."""
+    ids = [None if index in refused else _session(tx, run) for index, run in enumerate(runs)]
+    strategies = sessions.strategies(tx.conn, {id_ for id_ in ids if id_ is not None})
+    specs: list[RunSpec] = []
+    for run, id_ in zip(runs, ids, strict=True):
+        if id_ is None or run.session is None:
+            specs.append(run.spec)
+            continue
+        strategy = run.session.strategy or strategies.get(id_, Strategy.ENQUEUE)
+        specs.append(replace(run.spec, session_id=id_, session_strategy=strategy))
+    return specs
+
+
+def _session(tx: Tx, run: Prepared) -> str | None:
+    wish, spec = run.session, run.spec
+    if wish is None:
+        return None
+    known = _known_session(tx.conn, spec.org_id, wish) if is_uuid(wish.key) else None
+    session_id: str = (
+        known["id"]
+        if known
+        else sessions.ensure(
+            tx,
+            spec.org_id,
+            wish.key,
+            wish.scope,
+            spec.agent.agent_id,
+            spec.end_user_id,
+            wish.strategy or Strategy.ENQUEUE,
+        )
+    )
+    return session_id
+
+
+def _known_session(conn: Connection, org_id: str, wish: SessionWish) -> dict[str, Any] | None:
+    found = sessions.get(conn, org_id, wish.key) if is_uuid(wish.key) else None
+    if found is not None and found["scope"] == wish.scope:
+        return found
+    return sessions.find(conn, org_id, wish.key, wish.scope)
+
+
+def _wish(request: RunRequest, caller: Caller) -> SessionWish | None:
+    if request.session_id is None:
+        return None
+    strategy = Strategy(request.session_strategy) if request.session_strategy else None
+    return SessionWish(request.session_id, caller.session_scope, strategy)
+
+
+def check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: bool) -> None:
+    """Whether the request says what to do, and every schema in it and for it holds; `InvalidRequest` if not."""
+    said = bool(request.text) or has_files
+    if not said and request.args is None:
+        raise InvalidRequest(
+            "Say what to do: send query (or message), args, or a file.", code="missing_input", field="query"
+        )
+    schema = (manifest.get("input") or {}).get("schema")
+    if schema and (request.args is not None or not said):
+        checks.check(request.args, schema, field="args")
+    given = list(_schemas(request))
+    checks.check_schemas(given)
+    for wanted, field in given:
+        outputs.check_output(wanted, field=field)
+    if request.output_config and isinstance(request.output_config.output_schema, str):
+        outputs.from_output_config(request.output_config.model_dump(exclude_none=True))
+
+
+def is_costly(request: RunRequest, manifest: Mapping[str, Any]) -> bool:
+    """Whether judging a request may take milliseconds: it brings JSON Schemas, or more than a few values for one."""
+    if next(_schemas(request), None) is not None:
+        return True
+    wanted = (manifest.get("input") or {}).get("schema")
+    return bool(wanted) and (_many(request.args) or _many(wanted))
+
+
+def _many(value: Any) -> bool:
+    """Whether a value has more than a few members, or long texts."""
+    pending, left = [value], _FEW
+    while pending and left > 0:
+        item = pending.pop()
+        if isinstance(item, dict):
+            left -= len(item)
+            pending.extend(islice(item.values(), max(0, left)))
+        elif isinstance(item, list):
+            left -= len(item)
+            pending.extend(islice(item, max(0, left)))
+        elif isinstance(item, str):
+            left -= len(item) // 256
+    return left <= 0
+
+
+def _schemas(request: RunRequest) -> Iterator[tuple[Any, str]]:
+    """The JSON Schemas of outputs that a request brings, with their fields."""
+    if request.output_config and isinstance(request.output_config.output_schema, dict):
+        yield request.output_config.output_schema, "output_config.output_schema"
+    if request.final_output:
+        yield request.final_output.schema_, "final_output.schema"
+    for i, workflow in enumerate(request.workflows or ()):
+        for j, step in enumerate(workflow.steps):
+            if step.output_schema is not None:
+                yield step.output_schema, f"workflows[{i}].steps[{j}].output_schema"
+
+
+def _input(request: RunRequest, options: dict[str, Any], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if request.text is not None:
+        given["message"] = request.text
+    if request.args is not None:
+        given["args"] = request.args
+    if options:
+        given["options"] = options
+    if request.output_config is not None:
+        given["output_config"] = request.output_config.model_dump(exclude_none=True)
+    if files:
+        given["files"] = list(files)
+    return given
+
+
+def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check the addresses in options; take the credentials out, by JSON pointer into the options."""
+    servers = options.get("mcp_servers") or ()
+    for index, server in enumerate(servers):
+        check_url(server["serverUrl"], policy, field=f"mcp_servers[{index}].serverUrl")
+    shown, secrets = documents.split({"mcp_servers": servers})
+    options |= {name: value for name, value in shown.items() if value}
+    callback = options.get("callback")
+    if callback is not None:
+        check_url(callback["url"], policy, field="callback.url")
+        if callback.get("headers"):
+            check_headers(callback["headers"], field="callback.headers")
+            secrets["/callback/headers"] = callback["headers"]
+            callback["headers"] = dict.fromkeys(callback["headers"], SEALED)
+    return options, secrets
+
+
+def callback_of(request: RunRequest, sealer: Sealer) -> CallbackTo | None:
+    """Where the run calls back to. Its headers are sealed apart: they outlive the task's other credentials."""
+    wanted = request.callback
+    if wanted is None:
+        return None
+    return CallbackTo(wanted.url, sealer.seal(wanted.headers) if wanted.headers else None)
+
+
+def unsealed(options: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options with their credentials put back: `secrets` is what the task's secrets unseal to."""
+    return documents.put_back(options, secrets)
+
+
+def title_of(text: str | None) -> str | None:
+    """A title from what was asked: its first line that says something, shortened."""
+    line = next((line.strip() for line in (text or "").splitlines() if line.strip()), None)
+    if line is None or len(line) <= _LONGEST_TITLE:
+        return line
+    return line[: _LONGEST_TITLE - 1].rstrip() + "…"

@@ -1,0 +1,1 @@
+"""Schedules: when to run, and what became of each due time."""

@@ -1,0 +1,1 @@
+"""Queries: the rows of schedules, read and written, one transaction's share at a time."""

@@ -1,0 +1,99 @@
+"""Fires: one row for each due time of each schedule, so that none fires twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from runyard_common.database import advisory
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Task as TaskValue
+from runyard_common.schedules.rules.firing import OpenRun
+from runyard_common.tables.query import Fire, Task
+
+#: What holds a run back that waits for an earlier one of its schedule: this and the schedule's id.
+BEHIND = "schedule:"
+_OPEN = text("fires.outcome = 'fired'")  # spelled as the index ix_fires_open spells it
+
+
+def claim(tx: Tx, rows: Sequence[dict[str, Any]]) -> set[tuple[str, float]]:
+    """Insert fires; the (schedule id, due time) of those that were not there yet.
+
+    Each row gives schedule_id, due_at, outcome, task_id, reason and fired_at.
+    """
+    if not rows:
+        return set()
+    make: Any = postgresql.insert if tx.db.is_postgres else sqlite.insert
+    statement = make(Fire).on_conflict_do_nothing().returning(Fire.schedule_id, Fire.due_at)
+    return {(row.schedule_id, row.due_at) for row in tx.conn.execute(statement, list(rows))}
+
+
+def open_runs(conn: Connection, schedule_ids: Iterable[str]) -> dict[str, list[OpenRun]]:
+    """The runs of these schedules whose ends are not counted yet, by schedule."""
+    ids = list(schedule_ids)
+    if not ids:
+        return {}
+    query = (
+        select(Fire.schedule_id, Fire.due_at, Fire.task_id, Task.status, Task.held_by)
+        .outerjoin(Task.__table__, Task.id == Fire.task_id)
+        .where(_OPEN, Fire.schedule_id.in_(ids))
+    )
+    found: dict[str, list[OpenRun]] = {}
+    for row in conn.execute(query):
+        status = Status(row.status) if row.status else None
+        held = status is Status.QUEUED and (row.held_by or "").startswith(BEHIND)
+        found.setdefault(row.schedule_id, []).append(OpenRun(row.due_at, row.task_id, status, held))
+    return found
+
+
+def settle(tx: Tx, ends: Sequence[tuple[str, float, str, str | None]]) -> None:
+    """Record what fires came to: (schedule id, due time, outcome, reason)."""
+    if not ends:
+        return
+    statement = (
+        update(Fire)
+        .where(Fire.schedule_id == bindparam("s"), Fire.due_at == bindparam("d"))
+        .values(outcome=bindparam("o"), reason=bindparam("r"))
+    )
+    tx.conn.execute(statement, [dict(zip("sdor", end, strict=True)) for end in ends])
+
+
+def page(
+    conn: Connection, schedule_id: str, limit: int, before: float | None = None
+) -> list[tuple[dict[str, Any], TaskValue | None]]:
+    """Fires of a schedule with their tasks where they are kept, latest due first, due before `before`."""
+    query = select(*Fire.__table__.c).where(Fire.schedule_id == schedule_id)
+    if before is not None:
+        query = query.where(Fire.due_at < before)
+    rows = [dict(r._mapping) for r in conn.execute(query.order_by(Fire.due_at.desc()).limit(limit))]
+    known = tasks.light(conn, [row["task_id"] for row in rows if row["task_id"]])
+    return [(row, known.get(row["task_id"] or "")) for row in rows]
+
+
+def next_held(tx: Tx, schedule_id: str) -> list[TaskValue]:
+    """The run that may go on now because no earlier one of its schedule is under way: one, or none.
+
+    Of several processes that ask at once one gets it.
+    """
+    advisory.lock(tx, [BEHIND + schedule_id])
+    runs = open_runs(tx.conn, [schedule_id]).get(schedule_id, [])
+    if any(not run.ended and not run.held for run in runs):
+        return []
+    waiting = sorted((run.due_at, run.task_id) for run in runs if run.held)
+    return list(tasks.light(tx.conn, [task_id for _, task_id in waiting[:1]]).values())
+
+
+def of_tasks(conn: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The fires that made these tasks, by task."""
+    query = select(*Fire.__table__.c).where(Fire.task_id.in_(list(task_ids)))
+    return {row.task_id: dict(row._mapping) for row in conn.execute(query)}
+
+
+def remove(tx: Tx, schedule_ids: Sequence[str]) -> None:
+    """Delete the history of schedules."""
+    tx.conn.execute(delete(Fire).where(Fire.schedule_id.in_(list(schedule_ids))))

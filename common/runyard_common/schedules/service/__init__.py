@@ -1,0 +1,1 @@
+"""Service: what processes do with schedules, one transaction each."""

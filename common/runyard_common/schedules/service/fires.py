@@ -1,0 +1,353 @@
+"""Fire: a due time becomes a run, or a recorded reason why not, in one transaction with what the schedule stores.
+
+Several processes fire at once; each takes schedules that no other has locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from runyard_common.agents.rules import readiness
+from runyard_common.agents.service import agents
+from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries.transitions import Change, move
+from runyard_common.runs.rules.lifecycle import Cause, Event
+from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.specs import AgentRef, RunSpec
+from runyard_common.runs.service import runs, submissions
+from runyard_common.runs.service.runs import Caller, Prepared, RunRules
+from runyard_common.runs.service.stops import stop_now
+from runyard_common.schedules.queries import fires, schedules
+from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, paused_reason, plan, stand
+from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.schedules.rules.stored_schedule import StoredSchedule
+from runyard_common.values.errors import (
+    Conflict,
+    InvalidRequest,
+    PaymentRequired,
+    RunyardError,
+    TooManyRequests,
+)
+from runyard_common.values.ids import uuid7
+
+#: Schedules taken in one transaction, and due times of one schedule in it: the rest is left for the next.
+BATCH: Final = 200
+AT_ONCE: Final = 10
+#: What holds a run that is stored only to be failed.
+PREFLIGHT: Final = "preflight"
+APPSTRATE: Final = "appstrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one transaction did: schedules taken, runs made (failed ones included)."""
+
+    taken: int
+    made: int
+
+
+@dataclass(slots=True)
+class Fire:
+    """One run to make: what it is, or why it cannot be."""
+
+    schedule: StoredSchedule
+    due_at: float
+    held: bool
+    task_id: str
+    run: Prepared | RunyardError
+    reason: str | None = None
+
+    @property
+    def refusal(self) -> RunyardError | None:
+        """Why it cannot run."""
+        return self.run if isinstance(self.run, RunyardError) else None
+
+    def row(self, at: float) -> dict[str, Any]:
+        """Its row in the table of fires."""
+        return {
+            "schedule_id": self.schedule.id,
+            "due_at": self.due_at,
+            "outcome": (FireOutcome.FAILED if self.refusal else FireOutcome.FIRED).value,
+            "task_id": self.task_id,
+            "reason": said(self.refusal) if self.refusal else self.reason,
+            "fired_at": at,
+        }
+
+
+def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
+    """Fire what is due of these schedules, which the caller has locked.
+
+    A run that cannot start (its agent is gone, its arguments no longer fit, a limit refuses it) is stored and
+    fails at once, with the code of the reason.
+    """
+    if not claimed:
+        return Done(0, 0)
+    # In the order in which their conversations are locked, so that two schedulers cannot block each other.
+    claimed = sorted(claimed, key=lambda s: (str(s.run["request"].get("session_id", "")), s.id))
+    open_runs = fires.open_runs(tx.conn, [s.id for s in claimed])
+    idle = schedules.deactivated(tx.conn, {s.org_id for s in claimed})
+    known = Agents(tx.conn)
+    plans: list[Plan] = []
+    planned: list[Fire] = []
+    for schedule in claimed:
+        standing = stand(schedule, open_runs.get(schedule.id, ()))
+        start = _Starter(schedule, known, rules, tx.now, schedule.org_id in idle)
+        try:
+            made = plan(standing, tx.now, AT_ONCE, start)
+        except ScheduleError as error:  # a zone that the machine no longer knows, a row of another version
+            schedules.change(tx, schedule.id, _paused(error.message))
+            continue
+        made.left_out += start.left_out
+        plans.append(made)
+        planned += start.fires
+    _settle(tx, plans)
+    mine = _claim(tx, plans, planned)
+    late = {fire.schedule.id for fire in submit(tx, rules, mine)}
+    for made in plans:
+        if made.schedule.id in late:
+            made.standing.failed()
+    _advance(tx, plans, mine)
+    stops = [task_id for made in plans for task_id in made.stops]
+    if stops:
+        stop_now(tx, stops, "the next run of its schedule is due")
+    return Done(len(claimed), len(mine))
+
+
+class Agents:
+    """Agents and their versions, each looked up once in a transaction."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self._known: dict[tuple[str, str, str | None], AgentRecord | RunyardError] = {}
+
+    def find(self, org_id: str, agent_id: str, version: str | None) -> AgentRecord:
+        """See `agents.resolve`."""
+        asked = (org_id, agent_id, version)
+        if asked not in self._known:
+            try:
+                self._known[asked] = agents.resolve(self._conn, *asked)
+            except RunyardError as refusal:
+                self._known[asked] = refusal
+        found = self._known[asked]
+        if isinstance(found, RunyardError):
+            raise found
+        return found
+
+
+def _paused(reason: str) -> dict[str, Any]:
+    return {"enabled": False, "paused_reason": reason, "next_due_at": None, "wake_at": None}
+
+
+@dataclass(slots=True)
+class _Starter:
+    """Makes the runs of one schedule as they are decided."""
+
+    schedule: StoredSchedule
+    known: Agents
+    rules: RunRules
+    now: float
+    idle: bool  # its organisation is deactivated
+    fires: list[Fire] = field(default_factory=list)
+    left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
+
+    def __call__(self, due_at: float, held: bool) -> bool:
+        """See `runyard_common.schedules.rules.firing.Start`."""
+        if self.idle:
+            self.left_out.append((due_at, FireOutcome.SKIPPED, "the organisation is deactivated"))
+            return True
+        made = prepare(self.schedule, due_at, held, self.known, self.rules, self.now)
+        self.fires.append(made)
+        return made.refusal is None
+
+
+def prepare(
+    schedule: StoredSchedule,
+    due_at: float,
+    held: bool,
+    known: Agents,
+    rules: RunRules,
+    now: float,
+    reason: str | None = None,
+) -> Fire:
+    """Judge a schedule's stored request afresh, as it would be if it came now."""
+    task_id = uuid7()
+    try:
+        request = request_of(schedule, rules)
+        agent = known.find(schedule.org_id, schedule.agent_id, request.version)
+        run = runs.prepare(request, agent, caller_of(schedule), rules, now=now, task_id=task_id)
+        if schedule.front == APPSTRATE:  # its contract has such runs fail, as it refuses them over HTTP
+            readiness.check(agent.kind, agent.manifest)
+    except RunyardError as refusal:
+        return Fire(schedule, due_at, held, task_id, refusal, reason)
+    behind = fires.BEHIND + schedule.id if held else None
+    spec = replace(run.spec, schedule_id=schedule.id, held_by=behind)
+    return Fire(schedule, due_at, held, task_id, replace(run, spec=spec), reason)
+
+
+def request_of(schedule: StoredSchedule, rules: RunRules) -> RunRequest:
+    """The stored request, its credentials put back. Errors: `InvalidRequest` stored_request, `SealBroken`."""
+    secrets = rules.sealer.open(schedule.secrets) if schedule.secrets else {}
+    try:
+        return RunRequest.model_validate(runs.unsealed(schedule.run["request"], secrets))
+    except (ValueError, LookupError, TypeError) as error:
+        message = "The stored request is not one this version reads; save the schedule again."
+        raise InvalidRequest(message, code="stored_request") from error
+
+
+def caller_of(schedule: StoredSchedule) -> Caller:
+    """On whose behalf a schedule runs: whoever made it."""
+    return Caller(
+        schedule.org_id,
+        schedule.created_by or "",
+        schedule.front,
+        schedule.key_id,
+        schedule.end_user_id,
+        schedule.run.get("session_scope", ""),
+    )
+
+
+def _settle(tx: Tx, plans: Iterable[Plan]) -> None:
+    fires.settle(
+        tx,
+        [
+            (made.schedule.id, due_at, outcome.value, None)
+            for made in plans
+            for due_at, outcome in made.standing.settled
+        ],
+    )
+
+
+def _claim(tx: Tx, plans: Sequence[Plan], planned: Sequence[Fire]) -> list[Fire]:
+    """Insert the rows of all due times; the runs whose row was not there yet."""
+    at = tx.db.now(tx.conn)
+    rows = [fire.row(at) for fire in planned]
+    rows += [
+        {
+            "schedule_id": made.schedule.id,
+            "due_at": due_at,
+            "outcome": outcome.value,
+            "task_id": None,
+            "reason": reason,
+            "fired_at": at,
+        }
+        for made in plans
+        for due_at, outcome, reason in made.left_out
+    ]
+    new = fires.claim(tx, rows)
+    return [fire for fire in planned if (fire.schedule.id, fire.due_at) in new]
+
+
+def submit(tx: Tx, rules: RunRules, mine: Sequence[Fire]) -> list[Fire]:
+    """Store the runs; those that cannot start are stored as failed. The ones that only now were refused."""
+    good = [(fire, fire.run) for fire in mine if isinstance(fire.run, Prepared)]
+    answers = runs.submit(tx, [run for _, run in good])
+    late: list[Fire] = []
+    for (fire, _), answer in zip(good, answers, strict=True):
+        if isinstance(answer, RunyardError):
+            fire.run = answer
+            late.append(fire)
+    failed = FireOutcome.FAILED.value
+    fires.settle(tx, [(f.schedule.id, f.due_at, failed, said(f.refusal)) for f in late if f.refusal])
+    _store_failed(tx, rules, [fire for fire in mine if fire.refusal is not None])
+    return late
+
+
+def _store_failed(tx: Tx, rules: RunRules, failed: Sequence[Fire]) -> None:
+    """Store runs that could not start: held by nothing but this, and failed in the same transaction."""
+    if not failed:
+        return
+    submissions.submit(tx, [_failed_spec(fire, rules) for fire in failed])
+    errors = {fire.task_id: error_of(fire.refusal) for fire in failed if fire.refusal is not None}
+    changes = [
+        Change(task_id, Event.FAIL, data={"error": error}, values={"error": error})
+        for task_id, error in errors.items()
+    ]
+    move(tx, changes)
+
+
+def _failed_spec(fire: Fire, rules: RunRules) -> RunSpec:
+    schedule = fire.schedule
+    stored = schedule.run["request"]
+    text = stored.get("message", stored.get("query"))
+    spec = RunSpec(
+        task_id=fire.task_id,
+        org_id=schedule.org_id,
+        agent=AgentRef(schedule.org_id, schedule.agent_id, "", schedule.run["agent"], ""),
+        front=schedule.front,
+        input={name: stored[name] for name in ("args",) if name in stored}
+        | ({"message": text} if text else {}),
+        title=runs.title_of(text),
+        end_user_id=schedule.end_user_id,
+        created_by=schedule.created_by,
+        key_id=schedule.key_id,
+        schedule_id=schedule.id,
+        meta=stored.get("metadata") or {},
+        held_by=PREFLIGHT,
+    )
+    if isinstance(fire.run, Prepared):
+        return spec
+    try:
+        return replace(spec, callback=runs.callback_of(request_of(schedule, rules), rules.sealer))
+    except RunyardError:
+        return spec  # the reason for the failure: there is nobody to call back
+
+
+def error_of(refusal: RunyardError) -> dict[str, Any]:
+    """The `error` of a task that was refused when its time came."""
+    error: dict[str, Any] = {
+        "code": refusal.code,
+        "message": refusal.message,
+        "cause": _cause(refusal).value,
+        "attempt": 0,
+    }
+    return error | ({"details": {"field": refusal.field}} if refusal.field else {})
+
+
+def _cause(refusal: RunyardError) -> Cause:
+    if isinstance(refusal, TooManyRequests | PaymentRequired | Conflict):
+        return Cause.LIMIT
+    return Cause.INPUT if refusal.status < 500 else Cause.INFRASTRUCTURE
+
+
+def said(refusal: RunyardError) -> str:
+    """A refusal as the history of fires shows it."""
+    return f"{refusal.code}: {refusal.message}"[:500]
+
+
+def _advance(tx: Tx, plans: Sequence[Plan], mine: Sequence[Fire]) -> None:
+    by_schedule: dict[str, list[Fire]] = {}
+    for fire in mine:
+        by_schedule.setdefault(fire.schedule.id, []).append(fire)
+    rows: list[dict[str, Any]] = []
+    for made in plans:
+        own = by_schedule.get(made.schedule.id, [])
+        last = own[-1].task_id if own else None
+        rows.append({"id": made.schedule.id} | columns(made, tx.now, len(own), last))
+    schedules.advance(tx, rows)
+
+
+def settle(tx: Tx, schedule_ids: Iterable[str]) -> int:
+    """Count the ends of these schedules' runs, pausing those that failed too often; how many were counted.
+
+    A schedule that another process handles now is left to it.
+    """
+    locked = schedules.lock_free(tx, schedule_ids)
+    open_runs = fires.open_runs(tx.conn, [s.id for s in locked])
+    plans = [Plan(stand(s, open_runs.get(s.id, ())), handled=s.last_due_at) for s in locked]
+    _settle(tx, plans)
+    counted = 0
+    for made in plans:
+        counted += len(made.standing.settled)
+        schedule = made.schedule
+        if not made.standing.settled:
+            continue
+        values: dict[str, Any] = {"failures": made.standing.failures}
+        if schedule.enabled and made.standing.pauses():
+            values |= _paused(paused_reason(made.standing.failures))
+        schedules.change(tx, schedule.id, values)
+    return counted

@@ -1,0 +1,1 @@
+"""JSON Schema: documents and values judged by a maintained engine, within bounds. Pure."""

@@ -1,1 +1,0 @@
-"""The database: tables, sessions and one query module per noun, all synchronous."""

@@ -1,0 +1,141 @@
+"""Webhook endpoints of organisations, and the secret that signs an organisation's callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, Update, bindparam, delete, func, insert, select, text, update
+
+from runyard_common.database.transaction import Tx
+from runyard_common.tables.query import Endpoint, Organisation
+
+#: The row of an organisation that holds the secret of its runs' callbacks; it is no endpoint.
+CALLBACKS: Final = "callbacks"
+_COLUMNS = Endpoint.__table__.c
+Row = dict[str, Any]
+
+
+def get(conn: Connection, org_id: str, endpoint_id: str, lock: bool = False) -> Row | None:
+    """One endpoint of an organisation."""
+    query = select(*_COLUMNS).where(
+        Endpoint.id == endpoint_id, Endpoint.org_id == org_id, Endpoint.style != CALLBACKS
+    )
+    row = conn.execute(query.with_for_update() if lock else query).first()
+    return dict(row._mapping) if row else None
+
+
+def page(
+    conn: Connection,
+    org_id: str,
+    limit: int | None = None,
+    before: str | None = None,
+    application_id: str | None = None,
+    scope: str | None = None,
+) -> list[Row]:
+    """Endpoints of an organisation, newest first, older than the id `before`.
+
+    `scope` is organization (those of no application) or application.
+    """
+    query = select(*_COLUMNS).where(Endpoint.org_id == org_id, Endpoint.style != CALLBACKS)
+    if before is not None:
+        query = query.where(Endpoint.id < before)
+    if application_id is not None:
+        query = query.where(Endpoint.application_id == application_id)
+    if scope is not None:
+        none = Endpoint.application_id.is_(None)
+        query = query.where(none if scope == "organization" else ~none)
+    rows = conn.execute(query.order_by(Endpoint.id.desc()).limit(limit))
+    return [dict(row._mapping) for row in rows]
+
+
+def count(tx: Tx, org_id: str) -> int:
+    """How many endpoints an organisation has. Whoever counts is alone with the organisation until it commits."""
+    tx.conn.execute(select(Organisation.id).where(Organisation.id == org_id).with_for_update())
+    query = select(func.count()).where(Endpoint.org_id == org_id, Endpoint.style != CALLBACKS)
+    return int(tx.conn.execute(query).scalar_one())
+
+
+def insert_endpoint(tx: Tx, row: Row) -> None:
+    """Store an endpoint."""
+    empty: Row = {
+        "application_id": None,
+        "agent_id": None,
+        "old_secret": None,
+        "old_secret_until": None,
+        "active": True,
+        "disabled_reason": None,
+        "failing_since": None,
+        "paced_until": None,
+        "max_parallel": 10,
+        "max_per_second": 100.0,
+        "meta": None,
+    }
+    tx.conn.execute(insert(Endpoint), empty | row | {"created_at": tx.now, "updated_at": tx.now})
+
+
+def change(tx: Tx, endpoint_id: str, **values: Any) -> None:
+    """Set columns of an endpoint."""
+    tx.conn.execute(
+        update(Endpoint).where(Endpoint.id == endpoint_id).values(**values | {"updated_at": tx.now})
+    )
+
+
+def remove(tx: Tx, endpoint_id: str) -> None:
+    """Delete an endpoint."""
+    tx.conn.execute(delete(Endpoint).where(Endpoint.id == endpoint_id))
+
+
+def load(conn: Connection, ids: Iterable[str]) -> dict[str, Row]:
+    """Endpoints and callback secrets by id, for the deliverer (no organisation asked)."""
+    query = select(*_COLUMNS).where(Endpoint.id.in_(list(ids)))
+    return {row.id: dict(row._mapping) for row in conn.execute(query)}
+
+
+def pace(tx: Tx, endpoint_id: str, until: float) -> None:
+    """Note when the next call to an endpoint may begin."""
+    tx.conn.execute(update(Endpoint).where(Endpoint.id == endpoint_id).values(paced_until=until))
+
+
+def fail_since(tx: Tx, ids: Collection[str]) -> None:
+    """These endpoints fail, from now on unless they did before."""
+    if ids:
+        _each(
+            tx,
+            ids,
+            update(Endpoint).where(Endpoint.failing_since.is_(None)).values(failing_since=tx.now),
+        )
+
+
+def work_again(tx: Tx, ids: Collection[str]) -> None:
+    """These endpoints took a delivery."""
+    if ids:
+        _each(
+            tx,
+            ids,
+            update(Endpoint).where(Endpoint.failing_since.is_not(None)).values(failing_since=None),
+        )
+
+
+def _each(tx: Tx, ids: Collection[str], statement: Update) -> None:
+    """In the order of their ids, so that two transactions cannot deadlock."""
+    tx.conn.execute(statement.where(Endpoint.id == bindparam("key")), [{"key": id_} for id_ in sorted(ids)])
+
+
+_CALLBACKS = text("""
+INSERT INTO endpoints (id, org_id, style, url, events, payload_mode, secret, active, max_parallel, max_per_second,
+                       created_at, updated_at)
+VALUES (:id, :org_id, :style, '', '[]', 'full', :secret, :active, 10, 100, :now, :now)
+ON CONFLICT (id) DO NOTHING
+""")
+
+
+def ensure_callbacks(tx: Tx, org_id: str, secret: bytes) -> None:
+    """Give an organisation's callbacks a (sealed) secret, unless they have one."""
+    row = {"id": callback_row(org_id), "org_id": org_id, "style": CALLBACKS, "secret": secret}
+    tx.conn.execute(_CALLBACKS, row | {"active": False, "now": tx.now})
+
+
+def callback_row(org_id: str) -> str:
+    """The id of the row with the secret of an organisation's callbacks."""
+    return f"callbacks_{org_id}"

@@ -1,0 +1,221 @@
+"""What webhooks say: the bodies of deliveries, native and appstrate's. Pure.
+
+A body is made once, with the change it tells of, and sent as it is on every attempt. Links that let a person
+answer stand in it as placeholders: the link's token exists only on the way out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from runyard_common.runs.rules.lifecycle import TERMINAL
+from runyard_common.runs.rules.tasks import Task, outward
+
+#: Longest body, in bytes: what is larger goes without its large fields, and says so.
+MOST_BYTES: Final = 256 * 1024
+API_VERSION: Final = "2026-03-21"
+APPSTRATE_CALLED: Final = "exec_"
+APPSTRATE_SCHEDULED: Final = "run_"
+#: Of what events hold, not for the outside.
+_INTERNAL: Final = frozenset({"worker", "lease_owner"})
+_PLACEHOLDER: Final = re.compile(r"answer://(evt_[0-9a-f]{32})/([0-9a-f-]{36})")
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One change to tell of: what it is called, its number in the task's log, when (epoch seconds)."""
+
+    event_id: str
+    type: str
+    name: str  # the lifecycle's word: claim, finish, …
+    seq: int
+    at: float
+    data: Mapping[str, Any]
+
+
+def native(task: Task, happening: Happening, mode: str) -> str:
+    """The native body: the event, and the task as `GET /tasks/{id}` shows it. `mode` is full or summary."""
+    full = mode == "full"
+    shown = _task(task, full) | _asked(happening)
+    event: dict[str, Any] = {"name": happening.name, "seq": happening.seq}
+    if full:
+        data = {k: v for k, v in happening.data.items() if k not in _INTERNAL and k != "asked"}
+        event["data"] = data | ({"error": outward(data["error"])} if data.get("error") else {})
+    body = {
+        "id": happening.event_id,
+        "type": happening.type,
+        "timestamp": when(happening.at),
+        "data": shown,
+        "event": event,
+    }
+    return _bounded(body, ((shown, "output"), (shown, "input"), (event, "data"), (shown, "error")))
+
+
+def appstrate(task: Task, happening: Happening, mode: str) -> str:
+    """The body of the appstrate contract, section 12: `status` is the event's suffix."""
+    run: dict[str, Any] = {
+        "object": "run",
+        "id": appstrate_id(task.id, task.schedule_id),
+        "packageId": task.agent_name,
+        "status": happening.type.partition(".")[2],
+    }
+    if mode == "full":
+        run["input"] = appstrate_input(task)
+    if task.status in TERMINAL:
+        if mode == "full" and happening.type == "run.completed":
+            run["result"] = appstrate_result(task.output)
+        run["duration"] = duration_ms(task)
+        if task.final_error:
+            run["error"] = task.final_error.get("message")
+    return _bounded(_appstrate_event(happening, run), ((run, "result"), (run, "input"), (run, "error")))
+
+
+def appstrate_id(task_id: str, schedule_id: str | None = None) -> str:
+    """A run's id in appstrate's words: ``exec_<uuid>``, ``run_<uuid>`` when a schedule made it."""
+    return (APPSTRATE_SCHEDULED if schedule_id else APPSTRATE_CALLED) + task_id
+
+
+def _appstrate_event(happening: Happening, obj: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": happening.event_id,
+        "object": "event",
+        "type": happening.type,
+        "apiVersion": API_VERSION,
+        "created": int(happening.at),
+        "data": {"object": obj},
+    }
+
+
+def appstrate_result(output: Any) -> dict[str, Any]:
+    """An output as appstrate's `result`: objects under `output`, text under `report`."""
+    if output is None:
+        return {}
+    if isinstance(output, str):
+        return {"report": output}
+    return {"output": output if isinstance(output, dict) else {"result": output}}
+
+
+def appstrate_input(task: Task) -> Any:
+    """The run's input as appstrate's clients gave it."""
+    given = task.input or {}
+    return given.get("args") if given.get("args") is not None else _said(given)
+
+
+def _said(given: Mapping[str, Any]) -> Any:
+    return {"message": given["message"]} if given.get("message") is not None else {}
+
+
+def duration_ms(task: Task) -> int | None:
+    """From creation to the end, in milliseconds."""
+    return None if task.finished_at is None else round(1000 * (task.finished_at - task.created_at))
+
+
+def test(style: str, event_id: str, type_: str, endpoint_id: str, now: float) -> dict[str, Any]:
+    """The body of a test delivery, as JSON."""
+    happening = Happening(event_id, type_, "test", 0, now, {})
+    if style == "appstrate":
+        return _appstrate_event(happening, {"object": "webhook", "id": endpoint_id, "status": "ping"})
+    return {
+        "id": event_id,
+        "type": type_,
+        "timestamp": when(now),
+        "data": {"endpoint_id": endpoint_id, "message": "A test of this endpoint."},
+    }
+
+
+RENDER: Final = {"native": native, "appstrate": appstrate}
+
+
+def when(instant: float | None) -> str | None:
+    """Epoch seconds as an RFC 3339 date-time in UTC."""
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def placeholder(event_id: str, question_id: str) -> str:
+    """What stands in a stored body for a link to answer this question."""
+    return f"answer://{event_id}/{question_id}"
+
+
+def placeholders(body: str, event_id: str) -> list[str]:
+    """The ids of the questions that a stored body holds links to."""
+    return list(dict.fromkeys(q for event, q in _PLACEHOLDER.findall(body) if event == event_id))
+
+
+def without_links(body: str, event_id: str) -> str:
+    """A stored body with null in the place of its links."""
+    for question_id in placeholders(body, event_id):
+        body = body.replace(f'"{placeholder(event_id, question_id)}"', "null")
+    return body
+
+
+def asked_of(happening: Happening) -> list[dict[str, Any]]:
+    """The questions and reviews a task waits for, each with its link."""
+    found = []
+    for asked in happening.data.get("asked") or ():
+        kind = "question" if asked.get("kind", "question") == "question" else "review"
+        link = {"answer_url": placeholder(happening.event_id, asked["id"])} if asked.get("id") else {}
+        found.append({**asked, "kind": kind, **link})
+    return found
+
+
+def _asked(happening: Happening) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind in ("question", "review"):
+        if of_kind := [asked for asked in asked_of(happening) if asked["kind"] == kind]:
+            found |= {kind: of_kind[0], f"{kind}s": of_kind}
+    return found
+
+
+def _task(task: Task, full: bool) -> dict[str, Any]:
+    shown = {
+        "task_id": task.id,
+        "agent_id": task.version_id,
+        "agent_group_id": task.agent_id,
+        "agent": task.agent_name,
+        "agent_name": task.agent_name,
+        "version": task.version,
+        "status": task.status.value,
+        "title": task.title,
+        "session_id": task.session_id,
+        "end_user_id": task.end_user_id,
+        "front": task.front,
+        "attempt": task.attempt,
+        "error": outward(task.final_error),
+        "usage": task.usage or {},
+        "cost": task.cost_micros / 1_000_000,
+        "metadata": task.meta or {},
+        "parent_id": task.parent_id,
+        "retry_of": task.retry_of,
+        "schedule_id": task.schedule_id,
+        "created_at": when(task.created_at),
+        "updated_at": when(task.updated_at),
+        "started_at": when(task.started_at),
+        "finished_at": when(task.finished_at),
+    }
+    return shown | {"input": task.input or {}, "output": task.output} if full else shown
+
+
+def _bounded(body: dict[str, Any], large: Sequence[tuple[dict[str, Any], str]]) -> str:
+    """`body` as JSON; of one that is too long, large fields give way in turn to `<field>Truncated` marks."""
+    text = dump(body)
+    for holder, name in large:
+        if len(text) <= MOST_BYTES:
+            break
+        if name in holder:
+            del holder[name]
+            holder[f"{name}Truncated" if body.get("object") == "event" else f"{name}_truncated"] = True
+            text = dump(body)
+    return text.decode()
+
+
+def dump(body: Any) -> bytes:
+    """`body` as JSON; what is no JSON becomes text."""
+    return orjson.dumps(body, default=str, option=orjson.OPT_NON_STR_KEYS)

@@ -1,0 +1,260 @@
+"""Webhook endpoints: made, changed, tested, their secrets rotated; what every front calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
+from runyard_common.outbound import OutboundPolicy, check_url
+from runyard_common.outbound.urls import target_of
+from runyard_common.values import bounds
+from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values.ids import token, uuid7
+from runyard_common.webhooks.queries import deliveries, delivery_queue, endpoints
+from runyard_common.webhooks.rules.payloads import dump, test
+from runyard_common.webhooks.rules.receivers import ENDPOINT_PREFIX, host_of
+from runyard_common.webhooks.rules.signing import ROTATION_OVERLAP, new_secret
+from runyard_common.webhooks.rules.webhook_events import STYLES, TEST, check_events
+from runyard_common.webhooks.service import deliveries as delivering
+
+#: Endpoints of one organisation.
+MOST: Final = bounds.WEBHOOKS.most
+PAYLOAD_MODES: Final = ("full", "summary")
+MOST_PARALLEL: Final = 100
+MOST_PER_SECOND: Final = 10_000.0
+_URL_LENGTH: Final = 2048
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """An endpoint somebody asks for. `application_id` None: for all runs of the organisation."""
+
+    url: str
+    events: tuple[str, ...] = ("*",)
+    style: str = "native"
+    agent_id: str | None = None
+    application_id: str | None = None
+    payload_mode: str = "full"
+    active: bool = True
+    max_parallel: int = 10
+    max_per_second: float = 100.0
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An endpoint just made: the only time its secret is told."""
+
+    endpoint: Row
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A test event: its id, its body, and its delivery if it was sent."""
+
+    event_id: str
+    payload: dict[str, Any]
+    delivery_id: str | None = None
+
+
+#: What `update` may set.
+CHANGEABLE: Final = frozenset({
+    "url", "events", "agent_id", "application_id", "payload_mode", "active", "max_parallel", "max_per_second", "meta",
+})  # fmt: skip
+
+
+def create(
+    tx: Tx,
+    org_id: str,
+    wanted: EndpointRequest,
+    sealer: Sealer,
+    policy: OutboundPolicy,
+    actor: str,
+    reserved: str | None = None,
+) -> Made:
+    """Make an endpoint, with a secret of its own; one with the `reserved` UUID, if it was made before, is told again.
+
+    Errors: `InvalidRequest` webhook_limit_reached, invalid_events, invalid_field; `UrlRefused` url_refused.
+    """
+    row = _checked(_row(wanted), policy)
+    id_ = ENDPOINT_PREFIX + (reserved or uuid7())
+    if reserved and (made := endpoints.get(tx.conn, org_id, id_)) is not None:
+        return Made(made, sealer.open(made["secret"]))
+    if endpoints.count(tx, org_id) >= MOST:
+        raise InvalidRequest(
+            f"An organisation has at most {MOST} webhooks; delete one first.", code="webhook_limit_reached"
+        )
+    secret = new_secret()
+    row |= {"id": id_, "org_id": org_id, "secret": sealer.seal(secret)}
+    endpoints.insert_endpoint(tx, row)
+    identity.audit(tx, org_id, actor, "webhook.create", row["id"], {"host": host_of(wanted.url)})
+    return Made(own(tx.conn, org_id, row["id"]), secret)
+
+
+def own(conn: Connection, org_id: str, endpoint_id: str) -> Row:
+    """An endpoint of the organisation; `NotFound` webhook_not_found, also for another organisation's."""
+    found = endpoints.get(conn, org_id, endpoint_id)
+    if found is None:
+        raise NotFound("There is no such webhook.", code="webhook_not_found")
+    return found
+
+
+def update(
+    tx: Tx, org_id: str, endpoint_id: str, changes: Mapping[str, Any], policy: OutboundPolicy, actor: str
+) -> Row:
+    """Set some of `CHANGEABLE`; what is pending goes to a new address at once. The endpoint after it.
+
+    Errors: `NotFound` webhook_not_found, and those of `create`.
+    """
+    before = _locked(tx, org_id, endpoint_id)
+    values = _checked({k: v for k, v in changes.items() if k in CHANGEABLE}, policy, before["style"])
+    active = values.pop("active", before["active"])
+    if values:
+        endpoints.change(tx, endpoint_id, **values)
+        identity.audit(tx, org_id, actor, "webhook.update", endpoint_id, {"fields": sorted(values)})
+    if values.get("url", before["url"]) != before["url"]:
+        endpoints.change(tx, endpoint_id, failing_since=None)
+        delivery_queue.redirect(tx, endpoint_id, values["url"], host_of(values["url"]))
+        tx.promised += 1
+    if active != before["active"]:
+        return set_active(tx, org_id, endpoint_id, active, actor)
+    return own(tx.conn, org_id, endpoint_id)
+
+
+def set_active(tx: Tx, org_id: str, endpoint_id: str, active: bool, actor: str) -> Row:
+    """Enable an endpoint, or disable it: then what is pending ends dead, and can be replayed after enabling.
+
+    Error: `NotFound` webhook_not_found.
+    """
+    before = _locked(tx, org_id, endpoint_id)
+    if active and not before["active"]:
+        endpoints.change(tx, endpoint_id, active=True, disabled_reason=None, failing_since=None)
+        identity.audit(tx, org_id, actor, "webhook.enable", endpoint_id)
+    elif before["active"] and not active:
+        delivering.disable(tx, org_id, endpoint_id, "by_hand", actor)
+    return own(tx.conn, org_id, endpoint_id)
+
+
+def delete(tx: Tx, org_id: str, endpoint_id: str, actor: str) -> None:
+    """Delete an endpoint; what is pending ends dead. Error: `NotFound` webhook_not_found."""
+    _locked(tx, org_id, endpoint_id)
+    endpoints.remove(tx, endpoint_id)
+    delivery_queue.bury_receiver(tx, endpoint_id, "endpoint_deleted")
+    identity.audit(tx, org_id, actor, "webhook.delete", endpoint_id)
+
+
+def rotate(tx: Tx, org_id: str, endpoint_id: str, sealer: Sealer, actor: str) -> str:
+    """A new secret, told this once; the old one goes on signing beside it for 24 hours.
+
+    Error: `NotFound` webhook_not_found.
+    """
+    return _rotate(tx, _locked(tx, org_id, endpoint_id), sealer, actor)
+
+
+def rotate_callbacks(tx: Tx, org_id: str, sealer: Sealer, actor: str) -> str:
+    """A new secret for the callbacks of an organisation's runs, as `rotate`."""
+    id_ = endpoints.callback_row(org_id)
+    endpoints.ensure_callbacks(tx, org_id, sealer.seal(new_secret()))
+    return _rotate(tx, endpoints.load(tx.conn, [id_])[id_], sealer, actor)
+
+
+def ping(conn: Connection, org_id: str, endpoint_id: str, now: float) -> Ping:
+    """A test event for an endpoint, built and not sent. Error: `NotFound` webhook_not_found."""
+    endpoint = own(conn, org_id, endpoint_id)
+    event_id = token("evt_")
+    return Ping(event_id, test(endpoint["style"], event_id, TEST, endpoint_id, now))
+
+
+def send_ping(tx: Tx, org_id: str, endpoint_id: str, actor: str) -> Ping:
+    """Send an endpoint a test event.
+
+    Errors: `NotFound` webhook_not_found, `InvalidRequest` endpoint_disabled.
+    """
+    endpoint = _locked(tx, org_id, endpoint_id)
+    if not endpoint["active"]:
+        raise InvalidRequest("The endpoint is disabled; enable it first.", code="endpoint_disabled")
+    made = ping(tx.conn, org_id, endpoint_id, tx.now)
+    row = {
+        "org_id": org_id,
+        "endpoint_id": endpoint_id,
+        "receiver": endpoint_id,
+        "task_id": None,
+        "event_id": made.event_id,
+        "event_type": TEST,
+        "order_key": made.event_id,
+        "order_seq": 0,
+        "host": host_of(endpoint["url"]),
+        "url": endpoint["url"],
+        "body": dump(made.payload).decode(),
+    }
+    (delivery_id,) = deliveries.add(tx, [row])
+    identity.audit(tx, org_id, actor, "webhook.test", endpoint_id)
+    return Ping(made.event_id, made.payload, delivery_id)
+
+
+def _rotate(tx: Tx, row: Row, sealer: Sealer, actor: str) -> str:
+    secret = new_secret()
+    endpoints.change(
+        tx,
+        row["id"],
+        secret=sealer.seal(secret),
+        old_secret=row["secret"],
+        old_secret_until=tx.now + ROTATION_OVERLAP,
+    )
+    identity.audit(tx, row["org_id"], actor, "webhook.rotate", row["id"])
+    return secret
+
+
+def _locked(tx: Tx, org_id: str, endpoint_id: str) -> Row:
+    found = endpoints.get(tx.conn, org_id, endpoint_id, lock=True)
+    if found is None:
+        raise NotFound("There is no such webhook.", code="webhook_not_found")
+    return found
+
+
+def _row(wanted: EndpointRequest) -> Row:
+    names = ("url", "events", "style", "agent_id", "application_id", "payload_mode", "active")
+    limits = ("max_parallel", "max_per_second", "meta")
+    return {name: getattr(wanted, name) for name in (*names, *limits)}
+
+
+def _checked(values: Row, policy: OutboundPolicy, style: str | None = None) -> Row:
+    """These values as columns; the first that will not do is refused."""
+    found = dict(values)
+    style = found.get("style", style)
+    if style not in STYLES:
+        raise _bad("style", f"one of {', '.join(STYLES)}")
+    if "url" in found:
+        _check_address(found["url"], policy)
+    if "events" in found:
+        found["events"] = check_events(found["events"], style)
+    if found.get("payload_mode", "full") not in PAYLOAD_MODES:
+        raise _bad("payload_mode", f"one of {', '.join(PAYLOAD_MODES)}")
+    if not 1 <= found.get("max_parallel", 1) <= MOST_PARALLEL:
+        raise _bad("max_parallel", f"from 1 to {MOST_PARALLEL}")
+    if not 0.01 <= found.get("max_per_second", 1.0) <= MOST_PER_SECOND:
+        raise _bad("max_per_second", f"from 0.01 to {MOST_PER_SECOND:,.0f}")
+    if "meta" in found:
+        found["meta"] = dict(found["meta"] or {}) or None
+    return found
+
+
+def _bad(name: str, expected: str) -> InvalidRequest:
+    return InvalidRequest(f"{name} is {expected}.", code="invalid_field", field=name)
+
+
+def _check_address(url: str, policy: OutboundPolicy) -> None:
+    """HTTPS, except where the operator opened private addresses: there, plain HTTP too."""
+    check_url(url, policy, max_length=_URL_LENGTH)
+    target = target_of(url)
+    listed = policy.lists(target.host, target.port) or policy.lists_address(target.host)
+    open_ = policy.allow_private or listed
+    check_url(url, policy, schemes=("https", "http") if open_ else ("https",), max_length=_URL_LENGTH)

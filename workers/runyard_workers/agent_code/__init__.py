@@ -1,0 +1,1 @@
+"""Code of agents' authors: imported, listed, and what it prints, raises and returns."""

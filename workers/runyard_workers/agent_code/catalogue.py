@@ -1,0 +1,223 @@
+"""The agents this process can run: Python agents from RUNYARD_AGENTS, declared ones from their stored manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from runyard.authoring import AgentDefinition, registered
+from runyard.tools import ToolDefinition, registered_tools
+from runyard_common.agents.queries import agents as store_agents
+from runyard_common.agents.queries.registered_tools import Tool
+from runyard_common.agents.rules.manifests import Manifest, parse
+from runyard_common.agents.service import agents as service
+from runyard_common.agents.service import manifests as service_manifests
+from runyard_common.agents.service import tools
+from runyard_common.agents.service.manifests import PLAIN, PublishRules
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.transaction import Store
+from runyard_common.runs.rules.specs import versioned
+from runyard_common.schemas import checks
+from runyard_common.values.errors import ConfigurationError, Conflict, InvalidRequest, RunyardError
+from runyard_workers.agent_code.sources import Broken, checked, enter_project, parts
+
+_DOCUMENTS = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the sources gave. `broken` names each that is there and cannot be used, and why, in one line."""
+
+    definitions: dict[str, AgentDefinition]
+    manifests: list[Manifest]
+    broken: list[str]
+
+
+def load(sources: Iterable[str]) -> tuple[dict[str, AgentDefinition], list[Manifest]]:
+    """As `load_each`, for callers that want all or nothing: `ConfigurationError` names what is broken."""
+    loaded = load_each(sources)
+    if loaded.broken:
+        raise ConfigurationError("RUNYARD_AGENTS: " + "; ".join(loaded.broken))
+    return loaded.definitions, loaded.manifests
+
+
+def load_each(sources: Iterable[str]) -> Loaded:
+    """Import the modules and read the manifest folders that `sources` name.
+
+    A folder may hold manifests (``*.yaml``, ``*.yml``, ``*.json``) and Python files with agents. A source that
+    breaks leaves the others working. Raises `ConfigurationError` for one that does not exist.
+    """
+    found: list[tuple[Manifest, str]] = []
+    broken: list[str] = []
+    enter_project()
+    for source in sources:
+        for read in parts(source):
+            try:
+                found += read()
+            except Broken as error:
+                broken.append(error.message)
+    definitions = _usable(broken)
+    return Loaded(definitions, _unique(found, definitions, broken), broken)
+
+
+def _usable(broken: list[str]) -> dict[str, AgentDefinition]:
+    found: dict[str, AgentDefinition] = {}
+    for name, definition in registered().items():
+        try:
+            checked(parse(definition.manifest))
+            found[name] = definition
+        except RunyardError as error:
+            where = f" ({error.field})" if error.field else ""
+            broken.append(f"{definition.place or name}: {name}{where}: {error.message}")
+    return found
+
+
+def _unique(
+    found: list[tuple[Manifest, str]], definitions: dict[str, AgentDefinition], broken: list[str]
+) -> list[Manifest]:
+    """The manifests, without those whose agent is declared elsewhere too."""
+    places: dict[tuple[str, str], str] = {}
+    unique: list[Manifest] = []
+    for manifest, file in found:
+        key = (manifest.name, manifest.version)
+        python = definitions.get(manifest.name)
+        other = str(python.place) if python is not None else places.get(key)
+        if other is not None and other != file:
+            broken.append(
+                f"{file}: {manifest.name} {manifest.version} is declared in {other} too. Rename one."
+            )
+            continue
+        places[key] = file
+        unique.append(manifest)
+    return unique
+
+
+def publish(
+    store: Store,
+    org_id: str,
+    definitions: Iterable[AgentDefinition],
+    manifests: Iterable[Manifest],
+    rules: PublishRules = PLAIN,
+    refused: list[str] | None = None,
+) -> int:
+    """Publish these agents for every organisation, and the registered tools for those who may use them; how many
+    agents there are. Publishing again changes nothing.
+
+    `Conflict` version_exists for a manifest whose version was published with other content; with `refused`, the
+    reason goes there, and the others are published.
+    """
+    documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
+    for manifest in documents:
+        _check_schemas(manifest)
+    with store.begin() as tx:
+        left_out: list[str] = []
+        for manifest in documents:
+            try:
+                service.publish(tx, org_id, manifest, by="system", shared=True, rules=rules)
+            except Conflict as conflict:
+                if refused is None:
+                    raise
+                left_out.append(conflict.message)
+        tools.register(tx, [_known(tool) for tool in registered_tools().values()])
+    if refused is not None:
+        refused += left_out
+    return len(documents) - len(left_out)
+
+
+def split_known(
+    store: Store, org_id: str, definitions: Iterable[AgentDefinition], manifests: Sequence[Manifest]
+) -> tuple[list[Manifest], list[str]]:
+    """The manifests whose tools and agents are there, or come with them, and what is wrong with the others."""
+    known = {definition.name for definition in definitions} | set(registered_tools())
+    left, problems = list(manifests), list[str]()
+    while True:  # one that is left out may be what another calls
+        with store.read() as conn:
+            found = tools.check_known(conn, org_id, [manifest.to_json() for manifest in left], known)
+        if not any(found):
+            return left, problems
+        for manifest, refusals in zip(left, found, strict=True):
+            problems += [f"{manifest.name} {manifest.version}: {one.message}" for one in refusals]
+        left = [manifest for manifest, refusals in zip(left, found, strict=True) if not refusals]
+
+
+def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition]) -> tuple[str, ...]:
+    """The published versions (name@version) that these Python agents can run: their own, and those of the same number
+    that take and give the same and differ in options alone. A run that waited for a person goes on in a worker whose
+    code has another timeout since."""
+    found: list[str] = []
+    with store.read() as conn:
+        for definition in definitions:
+            agent = store_agents.by_name(conn, org_id, definition.name)
+            mine = service_manifests.contract(parse(definition.manifest).to_json())
+            for row in store_agents.versions(conn, agent["id"]) if agent is not None else ():
+                if row["version"].partition("+")[0] != definition.version.partition("+")[0]:
+                    continue
+                version = store_agents.version(conn, row["id"])
+                if version is not None and _fits(mine, version["manifest"] or {}):
+                    found.append(versioned(definition.name, row["version"]))
+    return tuple(found)
+
+
+def _fits(mine: dict[str, Any], published: dict[str, Any]) -> bool:
+    return all(mine.get(name) == published.get(name) for name in ("kind", "input", "output"))
+
+
+def _known(tool: ToolDefinition) -> Tool:
+    return Tool(tool.name, tool.public, tool.effect, tool.review)
+
+
+def _check_schemas(manifest: Manifest) -> None:
+    """Refuse an agent whose schemas cannot be used: each of its runs would be refused."""
+    for name, holder in (("input", manifest.input), ("output", manifest.output)):
+        if holder is None or holder.schema_ is None:
+            continue
+        try:
+            checks.check_schema(holder.schema_, field=f"{name}.schema")
+        except InvalidRequest as refused:
+            raise ConfigurationError(
+                f"RUNYARD_AGENTS: {manifest.name}: {refused.field}: {refused.message}"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """One version's manifest with its credentials. `by_operator`: the operator published it, for everybody;
+    `org_id` is then the operator's organisation."""
+
+    document: dict[str, Any]
+    by_operator: bool = False
+    org_id: str = ""
+
+
+class Manifests:
+    """Manifests by version id, cached as they are stored: a published version never changes, a draft's lasts a
+    moment."""
+
+    def __init__(self, store: Store, sealer: Sealer) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._published = lru_cache(maxsize=1024)(self._read)
+
+    def get(self, version_id: str) -> StoredManifest | None:
+        """The manifest of one version; None when it was deleted. Reads the database: call it in a thread.
+
+        `SealBroken` when its credentials were sealed with another key.
+        """
+        found = self._published(version_id)
+        if found is None or found["status"] == "draft":
+            self._published.cache_clear()
+        if found is None:
+            return None
+        document = service_manifests.opened(found, self._sealer)
+        return StoredManifest(document, bool(found["shared"]), found["org_id"])
+
+    def owner(self, version_id: str) -> str | None:
+        """The organisation that published a version; None when it was deleted. Reads the database, as `get`."""
+        found = self._published(version_id)
+        return None if found is None else str(found["org_id"])
+
+    def _read(self, version_id: str) -> dict[str, Any] | None:
+        with self._store.read() as conn:
+            return store_agents.version(conn, version_id)

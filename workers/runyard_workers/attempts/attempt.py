@@ -1,0 +1,400 @@
+"""One attempt of a task: the fenced writes and the journal that every kind of agent works through."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, repeat
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from runyard.errors import AgentError, Cancelled, Suspension
+from runyard_common.costly import CostlyWork
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
+from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.rules.tasks import Failure, Fence, Task
+from runyard_common.runs.service import steps
+from runyard_common.runs.service.attempts import DRAIN, Asked
+from runyard_common.runs.service.claims import Claimed
+from runyard_common.values import json_form
+from runyard_common.values.errors import StaleFence
+from runyard_workers.agent_code import values
+from runyard_workers.agent_code.exceptions import within
+from runyard_workers.agent_code.raised import describe
+from runyard_workers.agent_code.run_output import RunOutput
+from runyard_workers.agent_code.values import Bounds
+from runyard_workers.attempts.replay import Replay, replayed
+from runyard_workers.isolation import descriptors
+from runyard_workers.isolation.lease import Lease
+from runyard_workers.isolation.loop_guard import RUN
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = structlog.get_logger("runyard.attempt")
+
+#: Waits, in seconds, between tries of a write that the database did not answer; the last is repeated. While the
+#: database is away nobody can take the run over, so there is no end to them but the attempt's own.
+_PATIENCE = (0.1, 0.3, 1.0, 2.0)
+AWAY = (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)
+
+
+class Tokens(Protocol):
+    """Where live token deltas go."""
+
+    def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
+        """Send a delta to whoever follows this task now."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database error means that trying again later may help: it is away, full, or read-only for now."""
+    cause = getattr(error, "orig", None)
+    state, code = getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)
+    # Class 22 is bad data and 42 a bad statement, which some drivers raise as operational errors; so is SQLite's 1.
+    refused = code == 1 or (isinstance(state, str) and state[:2] in ("22", "42"))
+    return isinstance(error, AWAY) and not refused
+
+
+async def patiently(call: Callable[[], Awaitable[T]], ended_by: Callable[[], str | None], task_id: str) -> T:
+    """What `call` gives, tried again for as long as the database is away; `Cancelled` once the attempt must leave."""
+    for wait in chain(_PATIENCE, repeat(_PATIENCE[-1])):
+        try:
+            return await call()
+        except AWAY as away:
+            if not is_away(away):
+                raise
+            why = ended_by()
+            if why is not None:
+                raise Cancelled(why) from away
+            logger.warning("The database does not answer; trying again", task=task_id, seconds=wait)
+            await asyncio.sleep(wait)
+    raise AssertionError("the waits have no end")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the attempt ended: the outcome and what goes with it."""
+
+    outcome: Outcome
+    output: Any = None
+    failure: Failure | None = None
+    asked: tuple[Asked, ...] = ()
+    child_id: str | None = None
+    lines: tuple[dict[str, Any], ...] = ()
+    reason: str = DRAIN  # why it is handed over
+
+
+class Suspended(Suspension):
+    """Carries why a run leaves its worker to the executor."""
+
+    def __init__(self, ended: Ended) -> None:
+        self.ended = ended
+        super().__init__(ended.outcome.value)
+
+
+@dataclass
+class Attempt:
+    """An attempt in progress. Its writes raise `Cancelled` once it no longer owns the task."""
+
+    claimed: Claimed
+    manifest: dict[str, Any]
+    store: Store
+    writer: GroupCommit
+    tokens: Tokens
+    secrets: dict[str, Any]
+    executor: Executor  # where blocking code of this attempt runs
+    lease: Lease | None = None  # None: nobody else can take the run over
+    deadline: float | None = None  # epoch seconds, on the database's clock
+    bounds: Bounds = field(default_factory=Bounds)
+    sealer: Sealer | None = None  # opens what other agents' manifests hold
+    by_operator: bool = False  # the operator published the manifest: it may use the tools it lists
+    own_agent: bool = True  # its organisation is the run's; another's servers are not for the run's log
+    output: RunOutput | None = None  # what its code prints; None: that is not for the run
+    costly: CostlyWork | None = None  # where large values are looked through; None: here
+    ends_at: float | None = None  # the same on this process's monotonic clock
+    ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
+    draining: bool = False
+    starved: bool = False  # its process had no file descriptor left
+    _open: set[str] = field(default_factory=set)  # keys of steps under way
+
+    def __post_init__(self) -> None:
+        self.replay = Replay(self.claimed.journal)
+
+    @property
+    def task(self) -> Task:
+        """The task as it was claimed."""
+        return self.claimed.task
+
+    @property
+    def number(self) -> int:
+        """The attempt's number, from 1."""
+        return self.claimed.task.attempt
+
+    @property
+    def fence(self) -> Fence:
+        """What each of its writes carries."""
+        return self.claimed.task.fence
+
+    @property
+    def was_suspended(self) -> bool:
+        """Whether the agent has put something to people before; what the engine asked for itself is no such."""
+        return any("!" not in q["key"] for q in self.claimed.answers)
+
+    async def run_blocking(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `fn(*args, **kwargs)` in a thread, with the caller's context variables.
+
+        A cancelled caller stops waiting at once; the thread runs on, and its result is dropped.
+        """
+        call = self.executor.submit(partial(copy_context().run, fn, *args, **kwargs))
+        return await asyncio.wrap_future(call)
+
+    async def measured(self, measure: Callable[[Any, str, Bounds], Any], value: Any, name: str) -> Any:
+        """What a measure of `agent_code.values` makes of a value: beside the event loop where that is large."""
+        if self.costly is None or not values.is_large(value):
+            return measure(value, name, self.bounds)
+        return await self.costly.do(self.task.org_id, measure, value, name, self.bounds)
+
+    def check(self) -> None:
+        """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
+        self.refuse_others()
+        left = self.seconds_left()
+        if left is not None and left < 0:
+            self.leave("timeout")  # its code may have swallowed the cancellation that came with it
+        if self.ended_by is not None:
+            raise Cancelled(self.ended_by)
+
+    def refuse_others(self) -> None:
+        """Raise `AgentError` in the code of another run, which has got hold of this one's context."""
+        caller = RUN.get()
+        if caller is not None and caller != self.task.id:
+            raise AgentError(
+                f"This context belongs to run {self.task.id}. A run works through the context that it was given: "
+                "keep none in a global.",
+                code="context_of_another_run",
+            )
+
+    async def ready(self) -> None:
+        """Return when this process may act for the run, or raise `Cancelled` when the attempt must leave.
+
+        A process that was paused past its lease waits here for its heartbeat to find out, before it does what
+        another may have done meanwhile. So does one whose database is away for that long.
+        """
+        self.check()
+        while self.lease is not None and not self.lease.valid:
+            await self.lease.changed()
+            self.check()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, whatever the host's clock says; None without one."""
+        return None if self.ends_at is None else self.ends_at - time.monotonic()
+
+    def leave(self, why: str) -> None:
+        """Make the attempt end at its next await or step."""
+        self.ended_by = self.ended_by or why
+        if self.lease is not None:
+            self.lease.wake()
+
+    # -- fenced writes -------------------------------------------------------------------------------------
+
+    async def write(self, batch: Callable[..., Any], command: Any) -> Any:
+        """Run one fenced command of `runyard_common.services` and wait for its commit.
+
+        A database that is away is waited for. Should only the answer to a commit have been lost, the fence or
+        the journal turns the second try into nothing.
+        """
+        if self.output is not None and self.output.pending:
+            await self.output.flush()  # what was printed before stands before
+        return await self._write(batch, command)
+
+    async def keep_output(self, events: tuple[tuple[str, dict[str, Any]], ...]) -> None:
+        """Store what the code has printed and logged."""
+        await self._write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
+
+    async def _write(self, batch: Callable[..., Any], command: Any) -> Any:
+        try:
+            return await patiently(
+                lambda: self.writer.call(batch, command), lambda: self.ended_by, self.task.id
+            )
+        except StaleFence as lost:
+            self.ended_by = self.ended_by or "lost"
+            raise Cancelled("this attempt no longer owns its task") from lost
+
+    async def emit(self, *events: tuple[str, dict[str, Any]]) -> None:
+        """Append events (type, data) to the task's log."""
+        await self.ready()
+        await self.write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
+
+    def token(self, data: dict[str, Any]) -> None:
+        """Send a live-only delta, unless the attempt is over or may be."""
+        if self.ended_by is None and (self.lease is None or self.lease.valid):
+            self.tokens.token(self.task.id, self.number, json_form.convert(data))
+
+    async def once(
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        work: Callable[[], Awaitable[Any]],
+        *,
+        fingerprint: str | None = None,
+        detail: dict[str, Any] | None = None,
+        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None = None,
+    ) -> Any:
+        """The journaled result of `work()`, which runs at most once across crashes (irreversible) or until done.
+
+        The result is returned in JSON form, as a replay would. `events` tells what to log with the result.
+        """
+        await self.ready()
+        entry = self.replay.recall(key, kind, beside=bool(self._open))
+        if entry is not None:
+            return replayed(entry, name)
+        if self.draining:
+            raise Suspended(Ended(Outcome.HANDED_OVER))
+        beside = bool(self._open)
+        self._open.add(key)
+        try:
+            return await self._run_once(
+                key,
+                kind,
+                name,
+                effect,
+                work,
+                fingerprint,
+                (detail or {}) | ({"beside": True} if beside else {}),
+                events,
+            )
+        finally:
+            self._open.discard(key)
+
+    async def _run_once(
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        work: Callable[[], Awaitable[Any]],
+        fingerprint: str | None,
+        detail: dict[str, Any],
+        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None,
+    ) -> Any:
+        begun = effect == "irreversible"
+        pos = self.replay.next_pos()
+        if begun:
+            await self.begin(key, kind, name, effect, fingerprint, detail, pos)
+        try:
+            value = await self.measured(values.step_result, await work(), name)
+        except Exception as error:
+            within(error, f"step {values.shown(name)}")
+            if begun or not (isinstance(error, AgentError) or descriptors.is_exhaustion(error)):
+                await self.end(
+                    key,
+                    kind,
+                    name,
+                    effect,
+                    describe(error),
+                    state="failed",
+                    fingerprint=fingerprint,
+                    detail=detail,
+                    begun=begun,
+                    pos=pos,
+                )
+            raise
+        logged = (
+            events(value) if events else ((("step", {"name": name, "key": key}),) if kind == "step" else ())
+        )
+        await self.end(
+            key,
+            kind,
+            name,
+            effect,
+            value,
+            fingerprint=fingerprint,
+            detail=detail,
+            begun=begun,
+            pos=pos,
+            events=tuple(logged),
+        )
+        return value
+
+    async def begin(
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        fingerprint: str | None = None,
+        detail: dict[str, Any] | None = None,
+        pos: int | None = None,
+    ) -> None:
+        """Put on record that a step begins, before it does."""
+        again = self.replay.entry(key) is not None
+        pos = self.replay.next_pos() if pos is None else pos
+        await self.write(
+            steps.begin,
+            steps.Begin(
+                self.task.id, self.fence, key, pos, kind, name, effect, fingerprint, detail or None, again
+            ),
+        )
+        self.replay.remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
+
+    async def end(
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        effect: str,
+        value: Any,
+        *,
+        state: str = "done",
+        fingerprint: str | None = None,
+        detail: dict[str, Any] | None = None,
+        begun: bool = False,
+        pos: int | None = None,
+        events: tuple[tuple[str, dict[str, Any]], ...] = (),
+        turn: dict[str, Any] | None = None,
+    ) -> None:
+        """Put a step's result on record, with the events and the model usage that belong to it."""
+        pos = self.replay.next_pos() if pos is None else pos
+        await self.write(
+            steps.end,
+            steps.End(
+                self.task.id,
+                self.fence,
+                key,
+                pos,
+                kind,
+                name[:200],
+                effect,
+                value,
+                state,
+                fingerprint,
+                detail or None,
+                begun or self.replay.entry(key) is not None,
+                _clean(events),
+                turn,
+            ),
+        )
+        self.replay.remember(key, kind, effect, fingerprint, detail, state, value, pos)
+
+    def answer(self, key: str) -> dict[str, Any] | None:
+        """The question or review asked under `key`, once it was answered."""
+        return next(
+            (q for q in self.claimed.answers if q["key"] == key and q["state"] in ("answered", "expired")),
+            None,
+        )
+
+
+def _clean(events: Sequence[tuple[str, dict[str, Any]]]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Events in JSON form: half a surrogate pair from a model or a tool would stop the live stream of the process."""
+    return tuple((type_, json_form.convert(data)) for type_, data in events)

@@ -1,0 +1,122 @@
+"""The context of a plain `def` agent: every call crosses from its thread to the loop and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from runyard.context import BlockingContext, Effect
+from runyard.context import Outcome as TimeoutOutcome
+from runyard.errors import Cancelled
+from runyard_workers.agent_code.exceptions import abnormal
+from runyard_workers.attempts import user_code
+from runyard_workers.attempts.context import RunContext
+
+T = TypeVar("T")
+
+
+class ThreadContext(BlockingContext):
+    """See `runyard.BlockingContext`."""
+
+    def __init__(self, inner: RunContext, loop: asyncio.AbstractEventLoop) -> None:
+        self._inner = inner
+        self._loop = loop
+        self.task, self.session, self.files = inner.task, inner.session, inner.files
+
+    @property
+    def deadline(self) -> float | None:
+        """See `Context.deadline`."""
+        return self._inner.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """See `Context.cancelled`."""
+        return self._inner.cancelled
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._inner.cancelled:
+            coroutine.close()
+            raise Cancelled("the task was stopped or ran out of time")
+        if self._inner.suspensions:  # and the code caught it
+            coroutine.close()
+            raise user_code.merged(self._inner.suspensions)
+        # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
+        answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
+        if error is not None:
+            raise error
+        return answer  # type: ignore[return-value]
+
+    def step(
+        self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any
+    ) -> Any:
+        """See `Context.step`."""
+        return self._call(self._inner.step(name, fn, *args, effect=effect, **kwargs))
+
+    def ask(
+        self,
+        question: str | Sequence[Mapping[str, Any]],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
+        default: Any = None,
+    ) -> Any:
+        """See `Context.ask`."""
+        return self._call(
+            self._inner.ask(
+                question,
+                schema=schema,
+                options=options,
+                timeout=timeout,
+                on_timeout=on_timeout,
+                default=default,
+            )
+        )
+
+    def review(
+        self,
+        action: str,
+        arguments: Any = None,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
+    ) -> Any:
+        """See `Context.review`."""
+        return self._call(
+            self._inner.review(action, arguments, schema=schema, timeout=timeout, on_timeout=on_timeout)
+        )
+
+    def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
+        """See `Context.run`."""
+        return self._call(self._inner.run(agent, args, message=message, **options))
+
+    def emit(self, type: str, data: Any = None) -> None:
+        """See `Context.emit`."""
+        self._call(self._inner.emit(type, data))
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """See `Context.progress`."""
+        self._call(self._inner.progress(fraction, message))
+
+    def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
+        """See `Context.log`."""
+        self._call(self._inner.log(message, level))
+
+    def token(self, text: str) -> None:
+        """See `Context.token`."""
+        self._call(self._inner.token(text))
+
+    def messages(self) -> list[Any]:
+        """See `Context.messages`."""
+        return self._call(self._inner.messages())
+
+    async def _shielded(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+        try:
+            return await coroutine, None
+        except asyncio.CancelledError as error:
+            return None, Cancelled("the worker is leaving") if self._inner.leaving else abnormal(error)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread, which raises it
+            return None, error

@@ -1,0 +1,191 @@
+"""Child tasks: started with their parent's journal entry in one transaction, awaited without a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from runyard.errors import AgentError
+from runyard_common.agents.service import agents
+from runyard_common.credentials.rules import documents
+from runyard_common.database.group_commit import apart
+from runyard_common.database.transaction import Store, Tx
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.run_request import OPTIONS, RunRequest, options_of
+from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.service import steps, submissions
+from runyard_common.schemas import checks
+from runyard_common.values import json_form
+from runyard_common.values.errors import NotFound, RunyardError, StaleFence, Unavailable
+from runyard_common.values.ids import uuid7
+from runyard_workers.attempts.attempt import AWAY, Attempt
+from runyard_workers.isolation.engine_threads import in_engine_thread
+
+T = TypeVar("T")
+#: How many runs may stand above each other, each waiting for the one it started.
+MOST_DEPTH: Final = 50
+_LONGEST_TITLE: Final = 120  # characters, as other runs' titles
+#: What an agent may say of its child besides the arguments; what each means, `RunRequest` tells.
+_NOT_OF_CHILDREN: Final = (
+    "callback",
+    "background",
+    "streaming_tokens",
+)  # they are between a caller and its run
+OPTIONS_OF_CHILDREN: Final = (
+    "version", "priority", "deadline", "ttl", "metadata", *(o for o in OPTIONS if o not in _NOT_OF_CHILDREN),
+)  # fmt: skip
+
+
+def child_request(options: dict[str, Any], call: str) -> RunRequest:
+    """The options of a `ctx.run`, read. Raises `AgentError` invalid_call, which names the option."""
+    for name in options:
+        if name not in OPTIONS_OF_CHILDREN:
+            raise AgentError(
+                f"{call}: there is no option {name[:100]!r}. Options are {', '.join(OPTIONS_OF_CHILDREN)}.",
+                code="invalid_call",
+                call=call,
+            )
+    try:
+        wanted = RunRequest.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise AgentError(f"{call}, {at}: {first['msg']}.", code="invalid_call", call=call, field=at) from None
+    if isinstance(wanted.deadline, str):
+        raise AgentError(f"{call}, deadline: give seconds from now.", code="invalid_call", call=call)
+    servers = [server.model_dump(by_alias=True, exclude_none=True) for server in wanted.mcp_servers or ()]
+    if documents.split({"mcp_servers": servers})[1]:
+        raise AgentError(
+            f"{call}, mcp_servers: credentials belong into the child's manifest, where they are kept encrypted.",
+            code="invalid_call",
+            call=call,
+        )
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    begin: steps.Begin
+    spec: RunSpec
+
+
+@apart
+def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
+    """Journal the child's id and submit it: a crash leaves both or neither."""
+    answers: list[RunyardError | None] = []
+    for command in commands:
+        if tasks.load(tx.conn, [command.spec.task_id]):
+            answers.append(None)  # committed already: only the answer was lost
+            continue
+        accepted = submissions.submit(tx, [command.spec])[0]
+        refused = accepted if isinstance(accepted, RunyardError) else steps.begin(tx, [command.begin])[0]
+        if isinstance(refused, StaleFence) and not isinstance(accepted, RunyardError):
+            raise refused  # cannot be: the parent's row has been locked since; undo the child
+        answers.append(refused)
+    return answers
+
+
+async def _read(work: Callable[..., T], *args: Any) -> T:
+    """What `work` reads. A database that is away is an outage of ours, though the agent's code meets it."""
+    try:
+        return await in_engine_thread(work, *args)
+    except AWAY as away:
+        raise Unavailable("The database does not answer.", code="database_unavailable") from away
+
+
+class Children:
+    """Starts and reads the children of attempts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def start(
+        self,
+        attempt: Attempt,
+        key: str,
+        agent: str,
+        args: Any,
+        message: str | None,
+        wanted: RunRequest,
+    ) -> str:
+        """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
+        spec = await _read(self._spec, attempt, agent, args, message, wanted)
+        begin = steps.Begin(
+            attempt.task.id,
+            attempt.fence,
+            key,
+            attempt.replay.next_pos(),
+            "child",
+            agent[:200],
+            "idempotent",
+            None,
+            {"task_id": spec.task_id},
+        )
+        await attempt.write(_start, _Start(begin, spec))
+        return str(spec.task_id)
+
+    def _spec(
+        self, attempt: Attempt, agent: str, args: Any, message: str | None, wanted: RunRequest
+    ) -> RunSpec:
+        parent = attempt.task
+        try:
+            with self._store.read() as conn:
+                record = agents.resolve(conn, parent.org_id, agent, wanted.version)
+                depth = tasks.depth(conn, parent.id, MOST_DEPTH)
+            if depth >= MOST_DEPTH:
+                raise AgentError(
+                    f"{agent}: {MOST_DEPTH} runs wait for each other already; agents may not start agents without end.",
+                    code="too_many_generations",
+                )
+            schema = (record.manifest.get("input") or {}).get("schema")
+            if schema is not None:
+                checks.check(args, schema, field="args", code="invalid_input")
+        except NotFound as missing:
+            raise AgentError(missing.message, code=missing.code) from None
+        except RunyardError as refusal:
+            raise AgentError(refusal.message, code=refusal.code, field=refusal.field) from None
+        return RunSpec(
+            task_id=uuid7(),
+            org_id=parent.org_id,
+            agent=record.ref,
+            front="child",
+            input={"message": message, "args": args, "options": options_of(wanted)},
+            lane=parent.lane,
+            title=json_form.name(message)[:_LONGEST_TITLE] if message else None,
+            end_user_id=parent.end_user_id,
+            created_by=parent.created_by,
+            key_id=parent.key_id,
+            parent_id=parent.id,
+            parent_fence=attempt.fence,
+            priority=wanted.priority if "priority" in wanted.model_fields_set else parent.priority,
+            ttl_s=wanted.ttl,
+            deadline_at=parent.deadline_at,
+            deadline_s=wanted.deadline if isinstance(wanted.deadline, float) else None,
+            meta=wanted.metadata or {},
+        )
+
+    async def result(self, child_id: str) -> dict[str, Any] | None:
+        """How a child ended {task_id, status, output, error}, or None while it has not."""
+        return await _read(self._result, child_id)
+
+    def _result(self, child_id: str) -> dict[str, Any] | None:
+        with self._store.read() as conn:
+            child = tasks.load(conn, [child_id]).get(child_id)
+        if child is None:
+            return {
+                "task_id": child_id,
+                "status": "stopped",
+                "output": None,
+                "error": {"message": "it was deleted"},
+            }
+        if child.finished_at is None:
+            return None
+        return {
+            "task_id": child_id,
+            "status": child.status.value,
+            "output": child.output,
+            "error": child.error,
+        }

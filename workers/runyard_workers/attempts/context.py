@@ -1,0 +1,346 @@
+"""The context of an `async def` agent, over an attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar, cast
+
+from runyard.context import Context, Effect, File, SessionInfo, TaskInfo
+from runyard.context import Outcome as TimeoutOutcome
+from runyard.errors import AgentError, ChildFailed, Rejected
+from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.service.attempts import Asked
+from runyard_common.sessions.service import incoming
+from runyard_common.values import json_form
+from runyard_workers.agent_code import values
+from runyard_workers.agent_code.exceptions import represented
+from runyard_workers.attempts import questions, user_code
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.children import Children, child_request
+
+#: What siblings of a suspending call get to register themselves, in seconds.
+_SIBLINGS = 0.02
+#: What siblings that are submitting children get at most, in seconds.
+_SIBLINGS_SUBMITTED = 5.0
+_LONGEST_KEY: Final = 100  # characters of a question's key
+EFFECTS: Final = ("read", "idempotent", "irreversible")
+TIMEOUTS: Final = ("fail", "default", "reject")
+LEVELS: Final = ("debug", "info", "warn", "error")
+
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+def _suspending(method: F) -> F:
+    """A call that may suspend the run: should the code that made it catch that, no later call goes ahead."""
+
+    @functools.wraps(method)
+    async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
+        self._attempt.refuse_others()
+        if self.suspensions:
+            raise user_code.merged(self.suspensions)
+        try:
+            return await method(self, *args, **kwargs)
+        except Suspended as suspended:
+            self.suspensions.append(suspended)
+            raise
+
+    return cast(F, call)
+
+
+class RunContext(Context):
+    """See `runyard.Context`."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        session: SessionInfo | None,
+        files: Sequence[File],
+        children: Children,
+        emitted: int,
+    ) -> None:
+        self._attempt = attempt
+        self._children = children
+        self._reported = 0
+        self._starting = 0  # children that are being submitted
+        self.suspensions: list[
+            Suspended
+        ] = []  # what the agent's code was sent away with, in one or several tasks
+        self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
+        task = attempt.task
+        given = task.input or {}
+        self.task = TaskInfo(
+            task.id,
+            task.agent_name,
+            task.version,
+            task.attempt,
+            given.get("message"),
+            task.org_id,
+            task.meta or {},
+        )
+        self.session = session
+        self.files = files
+
+    @property
+    def deadline(self) -> float | None:
+        """See `Context.deadline`."""
+        return self._attempt.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """See `Context.cancelled`."""
+        left = self._attempt.seconds_left()
+        return self._attempt.ended_by is not None or (left is not None and left < 0)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the engine wants this attempt to end."""
+        return user_code.is_leaving(self._attempt)
+
+    @_suspending
+    async def step(
+        self,
+        name: str,
+        fn: Callable[..., Any | Awaitable[Any]],
+        *args: Any,
+        effect: Effect = "idempotent",
+        **kwargs: Any,
+    ) -> Any:
+        """See `Context.step`."""
+        name = values.name(name, "ctx.step")
+        call = f"ctx.step {values.shown(name)}"
+        _refuse_no_function(fn, call)
+        values.one_of(effect, EFFECTS, call, "effect")
+        detail = {"args": [represented(a)[:200] for a in args]} if effect == "irreversible" else None
+        return await self._attempt.once(
+            self._attempt.replay.key(name),
+            "step",
+            name,
+            effect,
+            lambda: user_code.call(self._attempt, fn, *args, **kwargs),
+            detail=detail,
+        )
+
+    @_suspending
+    async def ask(
+        self,
+        question: str | Sequence[Mapping[str, Any]],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        options: Sequence[str] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
+        default: Any = None,
+    ) -> Any:
+        """See `Context.ask`."""
+        key = self._attempt.replay.key("ask")
+        waits = (timeout, on_timeout, default)
+        if isinstance(question, str):
+            asks = {key: lambda: self._question(key, question, schema, options, *waits)}
+            return (await self._answered(asks))[0]
+        if not question:
+            raise AgentError("ctx.ask: give a question, or a list of some.", code="invalid_question")
+        several = [_one_of_several(one) for one in question]
+        if len({q["key"] for q in several}) < len(several):
+            raise AgentError("ctx.ask: every question needs a key of its own.", code="invalid_question")
+        asks = {
+            f"{key}.{q['key']}": functools.partial(
+                self._question, f"{key}.{q['key']}", q["text"], q.get("schema"), q.get("options"), *waits
+            )
+            for q in several
+        }
+        answers = await self._answered(asks)
+        return {q["key"]: answer for q, answer in zip(several, answers, strict=True)}
+
+    def _question(
+        self,
+        key: str,
+        text: str,
+        schema: Any,
+        options: Any,
+        timeout: float | None,
+        on_timeout: str,
+        default: Any,
+    ) -> Asked:
+        asked = questions.Question.of(text, schema, options, default, self._attempt.bounds)
+        call = asked.call
+        values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
+        outcome = {"outcome": on_timeout, "value": asked.default}
+        return Asked(key, "question", asked.payload, values.seconds(timeout, call, "timeout"), outcome)
+
+    async def _answered(self, asks: Mapping[str, Callable[[], Asked]]) -> list[Any]:
+        """The answers by key, in order; what is not answered yet is asked, and the run suspended."""
+        self._attempt.check()
+        answers = {key: self._attempt.answer(key) for key in asks}
+        open_ = tuple(asks[key]() for key, answer in answers.items() if answer is None)
+        if open_:
+            await self._siblings()
+            raise Suspended(Ended(Outcome.ASKED, asked=open_))
+        return [answer["answer"] for answer in answers.values() if answer is not None]
+
+    @_suspending
+    async def review(
+        self,
+        action: str,
+        arguments: Any = None,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        on_timeout: TimeoutOutcome = "fail",
+    ) -> Any:
+        """See `Context.review`."""
+        action = values.name(action, "ctx.review", "the action")
+        call = f"ctx.review {values.shown(action)}"
+        key = self._attempt.replay.key(f"review:{action}")
+        self._attempt.check()
+        arguments = values.event(arguments, call, self._attempt.bounds)
+        decided = self._attempt.answer(key)
+        if decided is None:
+            payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}
+            if schema is not None:
+                payload["schema"] = questions.usable(schema, call)
+                questions.refuse_misfit(arguments, payload["schema"], call, "arguments", "invalid_review")
+            values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
+            wait = values.seconds(timeout, call, "timeout")
+            await self._siblings()
+            asked = Asked(key, "review", payload, wait, {"outcome": on_timeout})
+            raise Suspended(Ended(Outcome.NEEDS_REVIEW, asked=(asked,)))
+        decision = decided["answer"]
+        if decision["action"] == "reject":
+            raise Rejected(decision["reason"] or f"{action} was rejected.", action=action)
+        return decision["arguments"] if decision["action"] == "edit" else arguments
+
+    @_suspending
+    async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
+        """See `Context.run`."""
+        attempt = self._attempt
+        agent = values.name(agent, "ctx.run", "the agent")
+        call = f"ctx.run {values.shown(agent)}"
+        args = values.arguments(args, call, attempt.bounds)
+        message = None if message is None else values.text(message, call, "the message")
+        wanted = child_request(values.given(options, f"{call}, options"), call)
+        key = attempt.replay.key(f"run:{agent}")
+        entry = attempt.replay.recall(key, "child")
+        if entry is not None:
+            return _child_output(entry["value"])
+        begun = attempt.replay.entry(key)
+        if begun is None:
+            self._starting += 1
+            try:
+                child_id = await self._children.start(attempt, key, agent, args, message, wanted)
+            finally:
+                self._starting -= 1
+        else:
+            child_id = begun["detail"]["task_id"]
+            ended = await self._children.result(child_id)
+            if ended is not None:
+                await attempt.end(
+                    key,
+                    "child",
+                    agent,
+                    "idempotent",
+                    ended,
+                    begun=True,
+                    detail={"task_id": child_id},
+                )
+                return _child_output(ended)
+        await self._siblings()
+        raise Suspended(Ended(Outcome.WAITING, child_id=child_id))
+
+    async def _siblings(self) -> None:
+        """Before the run is suspended: what was called side by side gets to register itself, too."""
+        await asyncio.sleep(_SIBLINGS)
+        end = time.monotonic() + _SIBLINGS_SUBMITTED
+        while self._starting and time.monotonic() < end:  # noqa: ASYNC110 - siblings come and go, for seconds at most
+            await asyncio.sleep(_SIBLINGS)
+
+    async def emit(self, type: str, data: Any = None) -> None:
+        """See `Context.emit`."""
+        name = values.text(type, "ctx.emit", "the type")
+        call = f"ctx.emit {values.shown(name)}"
+        data = values.event(data, call, self._attempt.bounds)
+        await self._report("custom", {"name": name, "data": data}, call)
+
+    async def progress(self, fraction: float, message: str = "") -> None:
+        """See `Context.progress`."""
+        call = "ctx.progress"
+        data = {"fraction": values.fraction(fraction, call), "message": self._line(message, call)}
+        await self._report("progress", data, call)
+
+    async def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
+        """See `Context.log`."""
+        values.one_of(level, LEVELS, "ctx.log", "level")
+        await self._report("log", {"level": level, "message": self._line(message, "ctx.log")}, "ctx.log")
+
+    def _line(self, message: Any, call: str) -> str:
+        """A message as text: a value that is none is written as JSON."""
+        found = values.event(message, call, self._attempt.bounds)
+        return found if isinstance(found, str) else json_form.encode(found).decode()
+
+    async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
+        self._attempt.refuse_others()
+        self._reported += 1
+        if self._reported > self._attempt.bounds.events:
+            raise values.too_many_events(call, self._attempt.bounds)
+        if self._reported > self._emitted:
+            await self._attempt.emit((type_, data))
+
+    async def token(self, text: str) -> None:
+        """See `Context.token`."""
+        self._attempt.check()
+        text = values.text(text, "ctx.token", "the token")
+        self._attempt.token({"text": values.event(text, "ctx.token", self._attempt.bounds)})
+
+    async def messages(self) -> list[Any]:
+        """See `Context.messages`."""
+        attempt = self._attempt
+        await attempt.ready()
+        key = attempt.replay.key("messages")
+        entry = attempt.replay.recall(key, "value")
+        if entry is not None:
+            return list(entry["value"])
+        pos = attempt.replay.next_pos()
+        found = await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.fence, key, pos))
+        attempt.replay.remember(key, "value", "read", None, None, "done", found, pos)
+        return list(found)
+
+
+def _refuse_no_function(fn: Any, call: str) -> None:
+    if callable(fn):
+        return
+    if inspect.iscoroutine(fn):
+        fn.close()
+    raise AgentError(
+        f"{call}: it needs a function and its arguments, not the {type(fn).__name__} that a call of it gave.",
+        code="invalid_call",
+        call=call,
+    )
+
+
+def _one_of_several(question: Any) -> Mapping[str, Any]:
+    if not isinstance(question, Mapping) or not isinstance(question.get("key"), str):
+        raise AgentError(
+            "ctx.ask: each of several questions is {key, text, schema?, options?}.", code="invalid_question"
+        )
+    key = values.name(question["key"], "ctx.ask", "the key")
+    if len(key) > _LONGEST_KEY:
+        raise AgentError(
+            f"ctx.ask: the key {values.shown(key)} is longer than {_LONGEST_KEY} characters.",
+            code="invalid_question",
+        )
+    return {**question, "key": key}
+
+
+def _child_output(ended: dict[str, Any]) -> Any:
+    if ended["status"] == "completed":
+        return ended["output"]
+    error = ended["error"] or {}
+    raise ChildFailed(
+        f"The child task {ended['task_id']} ended {ended['status']}: {error.get('message', '')}",
+        task_id=ended["task_id"],
+        status=ended["status"],
+        error=error,
+    )

@@ -1,0 +1,218 @@
+"""Execute one attempt: prepare, run the agent, classify how it ended, record that. A pipeline of short steps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import structlog
+
+from runyard.errors import AgentError, Cancelled, JournalMismatch
+from runyard_common.runs.rules.lifecycle import Cause, Outcome
+from runyard_common.runs.rules.suspicion import Suspicion
+from runyard_common.runs.rules.tasks import Failure
+from runyard_common.runs.service import attempts, rescues
+from runyard_common.runs.service.attempts import Asked
+from runyard_workers.agent_code import values
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.failures import classify
+from runyard_workers.isolation import descriptors
+
+logger = structlog.get_logger("runyard.executor")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a runner returns: the output, and conversation lines {role, type, content} to keep."""
+
+    output: Any
+    lines: tuple[dict[str, Any], ...] = ()
+
+
+class Runner(Protocol):
+    """Runs one kind of agent."""
+
+    def __call__(self, attempt: Attempt) -> Awaitable[Result]:
+        """Run the attempt's agent to its end, or raise."""
+
+
+async def execute(attempt: Attempt, runner: Runner) -> Outcome:
+    """Run the attempt and record how it ended. Never raises."""
+    ended = await _run(attempt, runner)
+    try:
+        try:
+            await _record(attempt, ended)
+        except Exception as error:
+            # The database is there and refuses what was to be stored; that it can store a plain failure.
+            logger.exception("An attempt's end could not be stored", action="record", task=attempt.task.id)
+            ended = Ended(Outcome.FAILED, failure=_unstorable(ended, error))
+            await _record(attempt, ended)
+    except Cancelled:
+        return Outcome.STOPPED
+    except Exception:
+        # A heartbeat will find a task without a run and hand it back, not more often than the bound for that.
+        logger.exception("An attempt's failure could not be stored", action="record", task=attempt.task.id)
+        return Outcome.STOPPED
+    return ended.outcome
+
+
+async def _run(attempt: Attempt, runner: Runner) -> Ended:
+    seconds = _seconds_left(attempt)
+    expired = False
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            try:
+                result = await runner(attempt)
+            finally:
+                expired = limit.expired()
+        _refuse_leftovers(attempt)
+        return Ended(Outcome.FINISHED, output=result.output, lines=result.lines)
+    except Suspended as left:
+        return _within_bounds(attempt, left.ended)
+    except BaseException as error:  # noqa: BLE001 - an agent may raise anything, and on its way out too
+        if expired and attempt.ended_by is None:
+            attempt.leave("timeout")
+        if attempt.ended_by is None and _starved(attempt, error):
+            attempt.starved = True
+            attempt.leave("drain")
+        return _left(attempt) if attempt.ended_by is not None else _failed_in(attempt, error)
+
+
+def _within_bounds(attempt: Attempt, ended: Ended) -> Ended:
+    """What a run asks of people, or the failure of one that asks too much. What the engine asks does not count."""
+    more = sum("!" not in asked.key for asked in ended.asked)
+    before = sum("!" not in question["key"] for question in attempt.claimed.answers)
+    refusal = values.too_many_questions(before, more, attempt.bounds) if more else None
+    return ended if refusal is None else _failed(refusal)
+
+
+def _starved(attempt: Attempt, error: BaseException) -> bool:
+    """Whether it met that no file descriptor is left, in a process where that may be a neighbour's doing."""
+    return attempt.task.suspicion < Suspicion.ALONE and descriptors.is_exhaustion(error)
+
+
+def _seconds_left(attempt: Attempt) -> float | None:
+    """What the attempt may take, counted from its claim on the database's clock; sets its deadline."""
+    task = attempt.task
+    now = attempt.claimed.at or task.updated_at
+    ends = [] if task.deadline_at is None else [task.deadline_at]
+    if task.timeout_s is not None:
+        ends.append(now + task.timeout_s)
+    attempt.deadline = min(ends, default=None)
+    if attempt.deadline is None:
+        return None
+    attempt.ends_at = time.monotonic() + attempt.deadline - now
+    return attempt.deadline - now
+
+
+def _failed_in(attempt: Attempt, error: BaseException) -> Ended:
+    """The failure, for the log with the traceback of the agent's code, for the run only if that is its own."""
+    ended = _failed(error)
+    failure = ended.failure
+    if failure is None or not failure.traceback:
+        return ended
+    task = attempt.task
+    logger.warning(
+        "An agent's code failed", action="fail", task=task.id, agent=task.agent_name, version=task.version,
+        attempt=attempt.number, code=failure.code, exception=failure.traceback,
+    )  # fmt: skip
+    return ended if attempt.own_agent else replace(ended, failure=replace(failure, traceback=""))
+
+
+def _failed(error: BaseException) -> Ended:
+    return Ended(Outcome.FAILED, failure=classify(error), lines=getattr(error, "lines", ()))
+
+
+def _unstorable(ended: Ended, error: BaseException) -> Failure:
+    why = type(getattr(error, "orig", None) or error).__name__
+    return Failure(
+        "end_not_storable",
+        f"The run ended ({ended.outcome.value}), and what it ended with could not be stored ({why}). "
+        "See the worker's log.",
+        Cause.AGENT,
+    )
+
+
+def _refuse_leftovers(attempt: Attempt) -> None:
+    left = attempt.replay.unused()
+    if left:
+        raise JournalMismatch(
+            f"The agent finished without its journaled step {left[0]!r}: its code changed "
+            "while this task was under way.",
+            journaled=left,
+        )
+
+
+def out_of_time(attempt: Attempt) -> Failure:
+    """The failure of an attempt that ran past its deadline."""
+    if attempt.task.timeout_s is not None and attempt.deadline != attempt.task.deadline_at:
+        return Failure(
+            "timeout", f"The attempt ran longer than {attempt.task.timeout_s:g} s.", Cause.DEADLINE
+        )
+    return Failure("deadline_exceeded", "The task's deadline passed.", Cause.DEADLINE)
+
+
+def _left(attempt: Attempt) -> Ended:
+    """The attempt had to leave: because of a stop or a lost lease (nothing to write), a drain, or its deadline."""
+    if attempt.ended_by == "timeout":
+        return Ended(Outcome.FAILED, failure=out_of_time(attempt))
+    if attempt.ended_by in ("stop", "lost"):
+        return Ended(Outcome.STOPPED)
+    step = attempt.replay.open_irreversible
+    if step is not None:
+        return Ended(Outcome.NEEDS_REVIEW, asked=(_unknown_outcome(attempt, step),))
+    return Ended(Outcome.HANDED_OVER)
+
+
+def _unknown_outcome(attempt: Attempt, step: str) -> Asked:
+    entry = attempt.replay.entry(step) or {}
+    return Asked(
+        f"{step}!{attempt.number}",
+        "review",
+        {
+            "kind": "unknown_outcome",
+            "action": step,
+            "step": step,
+            "arguments": entry.get("detail"),
+            "text": f"The worker had to leave while the irreversible step {step!r} was open. Nobody knows whether it "
+            "took effect: redo it, skip it with a given result, or fail the run.",
+            "decisions": ["redo", "skip", "fail"],
+        },
+    )
+
+
+_Record = Callable[[Attempt, Ended], tuple[Any, Any] | None]
+
+
+async def _record(attempt: Attempt, ended: Ended) -> None:
+    task_id, fence = attempt.task.id, attempt.fence
+    match ended.outcome:
+        case Outcome.FINISHED:
+            title = None if attempt.task.title else _title(ended)
+            await attempt.write(
+                attempts.finish, attempts.Finish(task_id, fence, ended.output, ended.lines, title)
+            )
+        case Outcome.ASKED | Outcome.NEEDS_REVIEW:
+            await attempt.write(attempts.suspend, attempts.Suspend(task_id, fence, ended.asked, ended.lines))
+        case Outcome.WAITING:
+            assert ended.child_id is not None
+            await attempt.write(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
+        case Outcome.HANDED_OVER:
+            batch = rescues.suspect if attempt.starved else attempts.release
+            await attempt.write(batch, attempts.Release(task_id, fence, ended.reason))
+        case Outcome.FAILED:
+            assert ended.failure is not None
+            await attempt.write(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))
+        case Outcome.STOPPED:
+            pass
+
+
+def _title(ended: Ended) -> str | None:
+    said = next((line["content"] for line in ended.lines if line["role"] == "user"), None)
+    return said[:120] if isinstance(said, str) and said.strip() else None
+
+
+__all__ = ["AgentError", "Result", "Runner", "execute"]

@@ -1,0 +1,201 @@
+"""Prepare an attempt: decrypt what it may use, load its conversation and files, choose its runner."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from runyard.authoring import AgentDefinition
+from runyard.context import File, SessionInfo
+from runyard.errors import AgentError
+from runyard_common.costly import CostlyWork
+from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.transaction import Store
+from runyard_common.files import FileStore
+from runyard_common.runs.queries import events, tasks
+from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.attempts import NO_SUCH_AGENT
+from runyard_common.runs.service.claims import Claimed
+from runyard_common.sessions.queries import messages
+from runyard_common.values.json_text import JsonText
+from runyard_workers.agent_code import run_output, values
+from runyard_workers.agent_code.catalogue import Manifests, StoredManifest
+from runyard_workers.agent_code.run_output import RunOutput
+from runyard_workers.agent_code.values import Bounds
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended, Tokens
+from runyard_workers.attempts.children import Children
+from runyard_workers.attempts.context import RunContext
+from runyard_workers.attempts.executor import Result, Runner
+from runyard_workers.attempts.python_agents import run_python
+from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.isolation.lease import Lease
+
+_REPORTED = ("custom", "progress", "log")
+#: What of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
+_MOST_HISTORY = 64 * 2**20
+#: Versions whose organisation is remembered.
+_MOST_OWNERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What the database knows besides the claim."""
+
+    history: list[dict[str, Any]]
+    reported: int
+    printed: int
+
+
+class Preparation:
+    """Makes attempts of claims. One per process."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: GroupCommit,
+        tokens: Tokens,
+        files: FileStore,
+        sealer: Sealer,
+        agents: dict[str, AgentDefinition],
+        executor: Executor,
+        declared: Callable[[], Awaitable[Callable[[Attempt, RunContext], Awaitable[Result]]]],
+        bounds: Bounds | None = None,
+        capture: bool = True,
+    ) -> None:
+        """`executor` runs agents' blocking code. `declared` gives the runner of declared agents; it is asked at the
+        first one, as its library is heavy. `capture`: what agents print and log reaches their runs."""
+        self._store = store
+        self._writer = writer
+        self._tokens = tokens
+        self._files = files
+        self._sealer = sealer
+        self._agents = agents
+        self._executor = executor
+        self._declared = declared
+        self._bounds = bounds or Bounds()
+        self._manifests = Manifests(store, sealer)
+        self._children = Children(store)
+        self._costly = CostlyWork()
+        self._capture = capture
+        if capture:
+            run_output.install()
+        self._owners: dict[str, str | None] = {}  # by version
+
+    async def __call__(self, claimed: Claimed, lease: Lease | None = None) -> tuple[Attempt, Runner]:
+        """The attempt and what runs it; with `lease` it acts only while that is valid.
+
+        An agent that is not here becomes a runner that says so.
+        """
+        claimed = await self._with_input(claimed)
+        task = claimed.task
+        definition = self._agents.get(task.agent_name)
+        stored = (
+            StoredManifest(definition.manifest)
+            if definition
+            else await in_engine_thread(self._manifests.get, task.version_id)
+        )
+        manifest = stored.document if stored is not None else None
+        attempt = Attempt(
+            claimed,
+            manifest or {},
+            self._store,
+            self._writer,
+            self._tokens,
+            self._open_secrets(task),
+            self._executor,
+            lease,
+            bounds=self._bounds,
+            sealer=self._sealer,
+            by_operator=stored is not None and stored.by_operator,
+            costly=self._costly,
+            own_agent=await self._is_own(task),
+        )
+        past = await self._past(task)
+        if self._capture and definition is not None and attempt.own_agent:
+            attempt.output = RunOutput(attempt.keep_output, self._bounds, past.printed)
+        session = SessionInfo(task.session_id, past.history) if task.session_id else None
+        context = RunContext(attempt, session, self._attached(task), self._children, past.reported)
+        return attempt, self._runner(attempt, definition, manifest, context)
+
+    def _runner(
+        self,
+        attempt: Attempt,
+        definition: AgentDefinition | None,
+        manifest: dict[str, Any] | None,
+        context: RunContext,
+    ) -> Runner:
+        if definition is not None:
+            return lambda _: run_python(attempt, definition, context)
+        if manifest is not None and manifest.get("kind", "declared") == "declared":
+
+            async def run_declared(attempt: Attempt) -> Result:
+                result = await (await self._declared())(attempt, context)
+                output = await attempt.measured(values.output, result.output, attempt.task.agent_name)
+                return replace(result, output=output)
+
+            return run_declared
+        return _deleted if manifest is None else _not_here
+
+    async def _is_own(self, task: Task) -> bool:
+        """Whether the run's organisation is its agent's. Others see of a shared agent the outside only."""
+        if task.version_id not in self._owners:
+            if len(self._owners) >= _MOST_OWNERS:
+                self._owners.clear()
+            self._owners[task.version_id] = await in_engine_thread(self._manifests.owner, task.version_id)
+        return self._owners[task.version_id] == task.org_id
+
+    def _open_secrets(self, task: Task) -> dict[str, Any]:
+        return dict(self._sealer.open(task.secrets)) if task.secrets else {}
+
+    async def _with_input(self, claimed: Claimed) -> Claimed:
+        stored = claimed.task.stored_input
+        if not (isinstance(stored, JsonText) and stored.text == ""):
+            return claimed
+        return replace(
+            claimed, task=await self._costly.do(claimed.task.org_id, self._read_input, claimed.task)
+        )
+
+    def _read_input(self, task: Task) -> Task:
+        with self._store.read() as conn:
+            return tasks.with_input(conn, task)
+
+    async def _past(self, task: Task) -> _Past:
+        if task.session_id is None and task.attempt == 1:
+            return _Past([], 0, 0)
+        return await in_engine_thread(self._read_past, task)
+
+    def _read_past(self, task: Task) -> _Past:
+        with self._store.read() as conn:
+            history = (
+                messages.of_session(conn, task.session_id, most_bytes=_MOST_HISTORY)
+                if task.session_id
+                else []
+            )
+            reported = printed = 0
+            if task.attempt > 1:
+                printed = events.count_output(conn, task.id)
+                reported = events.count(conn, task.id, _REPORTED) - printed
+        return _Past([line for line in history if line["task_id"] != task.id], reported, printed)
+
+    def _attached(self, task: Task) -> tuple[File, ...]:
+        return tuple(
+            File(f["id"], f["name"], f["media_type"], f["size"], partial(self._files.get, f["sha256"]))
+            for f in (task.input or {}).get("files") or ()
+        )
+
+
+async def _deleted(attempt: Attempt) -> Result:
+    raise AgentError(
+        f"The version {attempt.task.version} of {attempt.task.agent_name} was deleted.", code="agent_deleted"
+    )
+
+
+async def _not_here(attempt: Attempt) -> Result:
+    """A process of an earlier version has stored it without the agent it requires, or this worker's claim: from here
+    on it waits for a worker that has it, and no retry is used."""
+    raise Suspended(Ended(Outcome.HANDED_OVER, reason=NO_SUCH_AGENT))

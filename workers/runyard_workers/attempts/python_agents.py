@@ -1,0 +1,138 @@
+"""Run a Python agent: its function, on the loop when it is `async def`, else in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from runyard.authoring import AgentDefinition
+from runyard.errors import AgentError
+from runyard_common.schemas import checks
+from runyard_common.values.errors import RunyardError
+from runyard_workers.agent_code import run_output, values
+from runyard_workers.attempts import user_code
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.blocking import ThreadContext
+from runyard_workers.attempts.context import RunContext
+from runyard_workers.attempts.executor import Result
+from runyard_workers.attempts.failures import of_agent
+
+logger = structlog.get_logger("runyard.python_agents")
+
+
+async def run_python(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Result:
+    """Call the agent and return its output in JSON form, checked against its output schema."""
+    opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
+    try:
+        with _output_of(attempt):
+            value = await _unless_suspended(attempt, definition, context)
+        output = await attempt.measured(values.output, value, definition.name)
+    except Suspended as left:
+        left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
+        raise
+    except Exception as error:
+        raise of_agent(error) from error
+    if definition.output_schema is not None:
+        _check_output(definition, output)
+    said = (attempt.task.input or {}).get("message") is not None
+    answer = {"role": "assistant", "type": "agent_response", "content": output}
+    return Result(output, (*opening, answer) if said else ())
+
+
+@contextmanager
+def _output_of(attempt: Attempt) -> Generator[None]:
+    """What the agent's code prints and logs in here is its run's."""
+    if attempt.output is None:
+        yield
+        return
+    try:
+        with attempt.output.attached():
+            yield
+    finally:
+        run_output.end(attempt.output)
+
+
+async def _unless_suspended(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+    """What the function returns or raises. If it caught the suspension of its run, the run is suspended all the same: a
+    bare `except:` around a question, or `gather(…, return_exceptions=True)`, must not answer it."""
+    try:
+        value = await _called(attempt, definition, context)
+    except Exception as error:
+        if not context.suspensions:
+            raise
+        raise _caught(attempt, context.suspensions) from error
+    if context.suspensions:
+        raise _caught(attempt, context.suspensions)
+    return value
+
+
+def _caught(attempt: Attempt, suspensions: list[Suspended]) -> Suspended:
+    logger.warning(
+        "The agent's code caught the suspension of its run; catch Exception, not BaseException",
+        action="suspend",
+        task=attempt.task.id,
+        agent=attempt.task.agent_name,
+    )
+    return user_code.merged(suspensions)
+
+
+async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+    # What the arguments are made of (validators of a model, say) is the author's code too.
+    args = await user_code.call(attempt, _coroutine(_arguments), definition, attempt.task.input or {})
+    if definition.is_async:
+        return await user_code.call(attempt, definition.fn, context, args)
+    blocking = ThreadContext(context, asyncio.get_running_loop())
+    return await user_code.call(attempt, definition.fn, blocking, args)
+
+
+def _coroutine(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def call(*args: Any) -> Any:
+        return fn(*args)
+
+    return call
+
+
+def _arguments(definition: AgentDefinition, given: dict[str, Any]) -> Any:
+    args = given.get("args")
+    if definition.args_type is not None:
+        try:
+            return definition.args_type.validate_python(args)
+        except ValidationError as error:
+            raise AgentError(
+                f"The arguments do not fit {definition.name}: {error.errors()[0]['msg']}",
+                code="invalid_input",
+            ) from None
+    return {} if args is None else args
+
+
+def _check_output(definition: AgentDefinition, output: Any) -> None:
+    try:
+        checks.check(output, definition.output_schema or {}, field="output", code="invalid_output")
+    except RunyardError as refusal:
+        raise AgentError(
+            f"The agent's output breaks its schema: {refusal.message}",
+            code="invalid_output",
+            field=refusal.field,
+        ) from None
+
+
+def _opening(given: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """What the user said first, for the conversation; a run by arguments alone is none."""
+    said = given.get("message")
+    return () if said is None else ({"role": "user", "type": "user_message", "content": said},)
+
+
+def _questions(attempt: Attempt, ended: Ended) -> tuple[dict[str, Any], ...]:
+    if (attempt.task.input or {}).get("message") is None:
+        return ()
+    return tuple(
+        {"role": "assistant", "type": "question", "content": asked.payload["text"]}
+        for asked in ended.asked
+        if asked.kind == "question"
+    )

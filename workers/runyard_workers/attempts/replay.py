@@ -1,0 +1,140 @@
+"""Replay: what a task's journal says is done already, found by name and occurrence. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from runyard.errors import AgentError, JournalMismatch
+from runyard_common.values import json_form
+from runyard_common.values.json_form import NotJson
+from runyard_workers.agent_code.exceptions import within
+from runyard_workers.agent_code.raised import raised_again
+from runyard_workers.agent_code.values import shown
+
+Entry = dict[str, Any]
+
+
+class Replay:
+    """The journal as one attempt meets it. Entries made by the attempt itself are added as they are written."""
+
+    def __init__(self, journal: Sequence[Entry]) -> None:
+        self._entries = {entry["key"]: entry for entry in journal}
+        self._used: set[str] = set()
+        self._counts: dict[str, int] = {}
+        self._pos = max((entry["pos"] for entry in journal), default=0)
+        # Steps that ran side by side come in any order: their journal is compared at the end only.
+        self._side_by_side = any((entry["detail"] or {}).get("beside") for entry in journal)
+        self.replayed = 0
+
+    def key(self, name: str) -> str:
+        """The journal key of the next occurrence of `name`."""
+        name = name[:180]  # counted as it is stored: long names that begin alike are occurrences of one
+        self._counts[name] = self._counts.get(name, 0) + 1
+        return f"{name}#{self._counts[name]}"
+
+    def next_pos(self) -> int:
+        """The position of the next entry."""
+        self._pos += 1
+        return self._pos
+
+    def entry(self, key: str) -> Entry | None:
+        """What the journal holds under `key`."""
+        return self._entries.get(key)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The whole journal as this attempt knows it, in order of beginning."""
+        return sorted(self._entries.values(), key=lambda entry: int(entry["pos"]))
+
+    @property
+    def open_irreversible(self) -> str | None:
+        """The key of an irreversible step that began and has not ended, as far as the journal knows."""
+        return next(
+            (k for k, e in self._entries.items() if e["state"] == "begun" and e["effect"] == "irreversible"),
+            None,
+        )
+
+    def recall(self, key: str, kind: str, beside: bool = False) -> Entry | None:
+        """A finished entry to replay instead of doing the work, or None. `beside`: other steps are under way.
+
+        Raises `JournalMismatch` when the entry was made by another kind of call, or when this is a new step
+        while finished ones stand unused: the agent's code changed.
+        """
+        entry = self._entries.get(key)
+        self._side_by_side = self._side_by_side or beside
+        if entry is None:
+            self._refuse_skipped(key)
+            return None
+        if entry["kind"] != kind:
+            raise JournalMismatch(
+                f"{key!r} was journaled as a {entry['kind']} and is now a {kind}: the agent's code changed while this "
+                "task was under way. Stop it and run it anew.",
+                step=key,
+            )
+        self._used.add(key)
+        if entry["state"] == "begun":
+            return None
+        self.replayed += 1
+        return entry
+
+    def _refuse_skipped(self, key: str) -> None:
+        left = [k for k, e in self._entries.items() if k not in self._used and e["state"] != "begun"]
+        if left and not self._side_by_side:
+            raise JournalMismatch(
+                f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task "
+                "was under way. Stop it and run it anew, or deploy the version it began with.",
+                step=key,
+                journaled=left,
+            )
+
+    def unused(self) -> list[str]:
+        """Finished steps that this attempt did not ask for again: at the end there must be none."""
+        return [
+            k
+            for k, e in self._entries.items()
+            if k not in self._used and e["state"] != "begun" and e["kind"] in ("step", "child")
+        ]
+
+    def remember(
+        self,
+        key: str,
+        kind: str,
+        effect: str,
+        fingerprint: str | None,
+        detail: dict[str, Any] | None,
+        state: str,
+        value: Any,
+        pos: int,
+    ) -> None:
+        """Add what this attempt has written."""
+        self._used.add(key)
+        self._entries[key] = {
+            "key": key,
+            "kind": kind,
+            "effect": effect,
+            "fingerprint": fingerprint,
+            "detail": detail,
+            "state": state,
+            "value": value,
+            "pos": pos,
+        }
+
+
+def replayed(entry: dict[str, Any], name: str) -> Any:
+    """What the finished entry of step `name` gives again: its value, or the exception it ended with."""
+    if entry["state"] == "done":
+        return entry["value"]
+    error = raised_again(entry["value"])
+    within(error, f"step {shown(name)}")
+    raise error
+
+
+def to_json(value: Any, name: str) -> Any:
+    """The JSON form of what the tool `name` returned. Raises `AgentError` result_not_json."""
+    try:
+        return json_form.convert(value)
+    except NotJson as error:
+        raise AgentError(
+            f"The result of {name!r} has no JSON form: {error}", code="result_not_json"
+        ) from None

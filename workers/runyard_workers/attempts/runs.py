@@ -1,0 +1,231 @@
+"""The runs under way in this process: each is prepared, executed as a coroutine, and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from runyard.errors import Cancelled
+from runyard_common.database.group_commit import GroupCommit
+from runyard_common.runs.rules.suspicion import Suspicion
+from runyard_common.runs.rules.tasks import Failure, Fence
+from runyard_common.runs.service import attempts
+from runyard_common.runs.service.claims import Claimed
+from runyard_workers.attempts.attempt import Attempt, patiently
+from runyard_workers.attempts.executor import Runner, execute, out_of_time
+from runyard_workers.attempts.failures import classify
+from runyard_workers.isolation.lease import Lease
+from runyard_workers.isolation.loop_guard import LoopGuard
+from runyard_workers.isolation.run_threads import RunThreads
+
+logger = structlog.get_logger("runyard.runs")
+
+#: What runs that were cancelled have for their way out, in seconds.
+LAST_SECONDS = 3.0
+
+
+class Prepare(Protocol):
+    """Makes an attempt of a claim (`runyard_workers.attempts.preparation.Preparation`)."""
+
+    def __call__(self, claimed: Claimed, lease: Lease | None = None) -> Awaitable[tuple[Attempt, Runner]]:
+        """The attempt, and what runs it."""
+
+
+@dataclass(eq=False)
+class Life:
+    """One claim of a task, as this process carries it out."""
+
+    claimed: Claimed
+    began: float = field(default_factory=time.monotonic)
+    attempt: Attempt | None = None
+    left: str | None = None  # why it must leave, while there is no attempt yet
+    running: asyncio.Task[None] | None = None
+
+    @property
+    def fence(self) -> Fence:
+        """The claim."""
+        return self.claimed.task.fence
+
+    @property
+    def ended_by(self) -> str | None:
+        """Why it must leave, if it must."""
+        return self.attempt.ended_by if self.attempt is not None else self.left
+
+    def leave(self, why: str) -> None:
+        """Make it end at its next await."""
+        if self.ended_by is not None:
+            return
+        self.left = why
+        if self.attempt is not None:
+            self.attempt.leave(why)
+        if self.running is not None:
+            self.running.cancel()
+
+
+class Runs:
+    """Create it on the loop. Every method belongs to the loop's thread."""
+
+    def __init__(
+        self,
+        prepare: Prepare,
+        writer: GroupCommit,
+        guard: LoopGuard,
+        threads: RunThreads,
+        on_end: Callable[[Life, list[Future[Any]]], None],
+        apart: Callable[[Life], Awaitable[None]] | None = None,
+    ) -> None:
+        """`threads` are where agents' blocking code runs. `on_end` gets each life that is over, with its calls that
+        still hold one of them. `apart` executes suspects in other processes; without it they are executed here."""
+        self._prepare = prepare
+        self._writer = writer
+        self._guard = guard
+        self._threads = threads
+        self._on_end = on_end
+        self._apart = apart
+        self._loop = asyncio.get_running_loop()
+        self._lives: dict[str, Life] = {}
+        self._draining = False
+        self.lease: Lease | None = None
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    def get(self, task_id: str) -> Life | None:
+        """The life of this task here."""
+        return self._lives.get(task_id)
+
+    def lives(self) -> list[Life]:
+        """Every life under way."""
+        return list(self._lives.values())
+
+    def begin(self, claimed: Claimed) -> Life:
+        """Carry out a claim. A former life of the same task is ended first: it can own the task no more."""
+        task_id = claimed.task.id
+        life, former = Life(claimed), self._lives.get(task_id)
+        self._lives[task_id] = life
+        with self._guard.on_behalf_of(task_id):
+            life.running = self._loop.create_task(self._run(life, former), name=f"run-{task_id}")
+        return life
+
+    def stop(self, task_id: str, why: str = "stop") -> None:
+        """End one run here; its task belongs to another, or is over."""
+        life = self._lives.get(task_id)
+        if life is not None:
+            life.leave(why)
+
+    async def drain(self, seconds: float) -> list[Life]:
+        """Let runs reach their next step within `seconds`, then hand them back; those that do not even end then."""
+        self._draining = True
+        for life in self.lives():
+            if life.attempt is not None:
+                life.attempt.draining = True
+        await self._wait(seconds)
+        for life in self.lives():
+            life.leave("drain")
+        await self._wait(LAST_SECONDS)
+        return self.lives()
+
+    async def _wait(self, seconds: float) -> None:
+        running = [life.running for life in self.lives() if life.running is not None]
+        if running:
+            await asyncio.wait(running, timeout=max(0.0, seconds))
+
+    async def _run(self, life: Life, former: Life | None) -> None:
+        try:
+            if former is not None and not await self._ended(former):
+                await self._hand_back(life, "a former attempt of it does not end here")
+            elif self._apart is not None and life.claimed.task.suspicion >= Suspicion.SUSPECT:
+                await self._apart(life)
+            else:
+                await self._execute(life)
+        except (asyncio.CancelledError, Cancelled):
+            pass
+        except Exception as error:
+            logger.exception("A run could not be prepared", action="prepare", task=life.claimed.task.id)
+            await self._fail(life, error)
+        finally:
+            if self._lives.get(life.claimed.task.id) is life:
+                del self._lives[life.claimed.task.id]
+            if life.attempt is not None:
+                life.attempt.leave("over")  # what its code has left behind can do nothing more for it
+            # A former attempt's calls are counted already: the task is over here only with its last life.
+            held = self._threads.of(life.claimed.task.id) if life.attempt is not None else []
+            self._on_end(life, held)
+
+    async def _execute(self, life: Life) -> None:
+        attempt, runner = await patiently(
+            lambda: self._prepare(life.claimed, self.lease), lambda: life.left, life.claimed.task.id
+        )
+        attempt.draining = self._draining
+        attempt.ended_by = life.left
+        life.attempt = attempt
+        attempt.check()
+        watch = self._loop.create_task(
+            self._watch(life), name=f"watch-{life.claimed.task.id}", context=Context()
+        )
+        try:
+            await execute(attempt, runner)
+        finally:
+            Context().run(watch.cancel)  # it is the engine's: a run could not cancel it
+
+    async def _watch(self, life: Life) -> None:
+        """See to it that a run which has to end does: an agent may swallow its cancellation.
+
+        One that is past its deadline and does not end is failed from here; its code goes on, holding its slot, but
+        every call of its context is refused.
+        """
+        attempt = life.attempt
+        assert attempt is not None
+        task_id, grace = life.claimed.task.id, self.lease.seconds if self.lease is not None else 10.0
+        while attempt.ended_by is None:
+            left = attempt.seconds_left()
+            if left is not None and left < 0:
+                attempt.leave("timeout")
+            else:
+                await asyncio.sleep(grace if left is None else min(grace, left + 0.1))
+        await asyncio.sleep(grace)
+        logger.warning(
+            "A run does not end: its code swallows the cancellation and keeps its slot",
+            action="overdue", task=task_id, agent=life.claimed.task.agent_name, why=attempt.ended_by,
+        )  # fmt: skip
+        if attempt.ended_by == "timeout":
+            await self._store_failure(life, out_of_time(attempt))
+
+    async def _ended(self, former: Life) -> bool:
+        """End a former life of a task that was claimed here again; whether it could be."""
+        task_id, seconds = former.claimed.task.id, self.lease.seconds if self.lease is not None else 10.0
+        logger.warning("A claim was lost; its run is ended before the next", action="supersede", task=task_id)
+        former.leave("lost")
+        if former.running is not None:
+            await asyncio.wait([former.running], timeout=seconds)
+        calls = self._threads.of(task_id)
+        if calls:
+            await asyncio.wait([asyncio.wrap_future(call) for call in calls], timeout=seconds)
+        return (former.running is None or former.running.done()) and not self._threads.of(task_id)
+
+    async def _hand_back(self, life: Life, reason: str) -> None:
+        task_id = life.claimed.task.id
+        command = attempts.Release(task_id, life.fence, reason)
+        await patiently(lambda: self._writer.call(attempts.release, command), lambda: life.ended_by, task_id)
+
+    async def _fail(self, life: Life, error: Exception) -> None:
+        await self._store_failure(life, classify(error))
+
+    async def _store_failure(self, life: Life, failure: Failure) -> None:
+        task_id = life.claimed.task.id
+        command = attempts.Fail(task_id, life.fence, failure)
+        try:
+            await patiently(lambda: self._writer.call(attempts.fail, command), lambda: life.left, task_id)
+        except (asyncio.CancelledError, Cancelled):
+            pass
+        except Exception as refused:  # noqa: BLE001 - it was taken away meanwhile, or a heartbeat hands it back
+            logger.warning(
+                "A failure could not be stored", action="record", task=task_id, error=str(refused)[:200]
+            )

@@ -1,0 +1,157 @@
+"""The one way into an agent's own code, on the loop or in a thread: it may end by an ordinary exception, or by what
+the engine ordered, and by nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+from runyard.errors import Cancelled
+from runyard_workers.agent_code.exceptions import abnormal, leaves_of
+from runyard_workers.attempts.attempt import Attempt, Suspended
+
+#: How near its deadline an attempt counts as out of time, in seconds: clocks differ by a little.
+_NEAR = 0.05
+_inside: ContextVar[bool] = ContextVar("runyard_user_code", default=False)
+
+
+async def call(attempt: Attempt, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """What `fn` returns, awaited where it is to be awaited. A plain function runs in a thread.
+
+    Raises what `fn` raises, if that is an `Exception`; a suspension, or the cancellation by which the engine or a
+    time limit of the caller ends it; `AbnormalExit` in place of everything else.
+    """
+    _contain_tasks(asyncio.get_running_loop())
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    token = _inside.set(True)
+    try:
+        result = await _result(attempt, fn, args, kwargs)
+        if task.cancelling() > before:
+            await asyncio.sleep(0)  # a cancellation that it ordered for itself bites here, not in the engine
+        return result
+    except Exception:
+        raise
+    except BaseException as error:
+        ordinary = _judged(error, is_leaving(attempt), task.cancelling() > before)
+        if ordinary is error:
+            raise
+        raise ordinary from error
+    finally:
+        _inside.reset(token)
+
+
+def call_in_thread(fn: Callable[..., Any], leaving: Callable[[], bool], /, *args: Any, **kwargs: Any) -> Any:
+    """The same inside a thread, where a `StopIteration` must not reach the future of the thread's result either."""
+    try:
+        return fn(*args, **kwargs)
+    except (StopIteration, StopAsyncIteration) as error:
+        raise abnormal(error) from error
+    except Exception:
+        raise
+    except BaseException as error:
+        ordinary = _judged(error, leaving(), False)
+        if ordinary is error:
+            raise
+        raise ordinary from error
+
+
+def is_leaving(attempt: Attempt) -> bool:
+    """Whether the engine wants the attempt to end: a stop, a lost lease, a drain, or its deadline."""
+    left = attempt.seconds_left()
+    return attempt.ended_by is not None or (left is not None and left <= _NEAR)
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling `fn` gives a coroutine: `async def`, or an object whose call is."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
+
+
+async def _result(attempt: Attempt, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    if is_async(fn):
+        return await fn(*args, **kwargs)
+    result = await attempt.run_blocking(call_in_thread, fn, lambda: is_leaving(attempt), *args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _judged(error: BaseException, leaving: bool, cancelled: bool) -> BaseException:
+    """`error` itself where it is the engine's, else the ordinary exception that stands for it."""
+    if isinstance(error, BaseExceptionGroup):
+        return _judged_group(error, leaving, cancelled)
+    own = (
+        isinstance(error, Suspended)
+        or (isinstance(error, Cancelled) and leaving)
+        or (isinstance(error, asyncio.CancelledError) and (leaving or cancelled))
+    )
+    if own or isinstance(error, Exception):
+        return error
+    return abnormal(error)
+
+
+def _judged_group(group: BaseExceptionGroup[Any], leaving: bool, cancelled: bool) -> BaseException:
+    """A task group's errors: a failure among them decides, else the suspensions, taken together."""
+    judged = [_judged(leaf, leaving, cancelled) for leaf in leaves_of(group)]
+    failures = [error for error in judged if isinstance(error, Exception)]
+    if failures:
+        return ExceptionGroup(group.message, failures)
+    suspended = [error for error in judged if isinstance(error, Suspended)]
+    if not suspended:
+        return judged[0]
+    return merged(suspended)
+
+
+def merged(suspended: Sequence[Suspended]) -> Suspended:
+    """Several suspensions of one run as one: everything that was asked, once."""
+    asked = {asked.key: asked for one in suspended for asked in one.ended.asked}
+    return Suspended(replace(suspended[0].ended, asked=tuple(asked.values())))
+
+
+class _Contained(Coroutine[Any, Any, Any]):
+    """A coroutine whose `SystemExit` stays its own: from a task of its own, asyncio lets one end the whole loop."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
+        self._inner = inner
+
+    def send(self, value: Any) -> Any:
+        """As the coroutine's."""
+        try:
+            return self._inner.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise abnormal(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        """As the coroutine's."""
+        try:
+            return self._inner.throw(*error)
+        except (SystemExit, KeyboardInterrupt) as raised:
+            raise abnormal(raised) from raised
+
+    def close(self) -> None:
+        """As the coroutine's."""
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._inner.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the tasks that agents start be contained; those of the engine are made as ever."""
+    previous = loop.get_task_factory()
+    if getattr(previous, "contains", False):
+        return
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        if _inside.get() and inspect.iscoroutine(coro):
+            coro = _Contained(coro)
+        return previous(loop, coro, **options) if previous else asyncio.Task(coro, loop=loop, **options)
+
+    make.contains = True  # type: ignore[attr-defined]
+    loop.set_task_factory(make)

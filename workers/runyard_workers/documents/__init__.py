@@ -1,0 +1,1 @@
+"""Reading attached files: what they are, their text, in child processes."""

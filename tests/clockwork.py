@@ -27,9 +27,9 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.schedules.queries import fires
 from runyard_common.schedules.queries import schedules as schedule_rows
+from runyard_common.schedules.rules.new_schedule import Wanted
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.schedules.service import schedules
-from runyard_common.schedules.service.scheduling import Wanted
 from runyard_common.settings import Settings
 from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Fire

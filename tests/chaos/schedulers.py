@@ -32,9 +32,9 @@ from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.schedules.queries.schedules import due_ids
 from runyard_common.schedules.rules.jitter import Jitter
+from runyard_common.schedules.rules.new_schedule import Wanted
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.schedules.service import schedules
-from runyard_common.schedules.service.scheduling import Wanted
 from runyard_common.settings import Settings
 from runyard_common.tables.query import Fire, Task
 from tests.servers import Postgres, fresh_database

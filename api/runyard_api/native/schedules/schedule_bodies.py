@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from runyard_common.runs.rules.run_request import Metadata, Name, RunRequest, Scalar, Strict
+from runyard_common.schedules.rules.new_schedule import Wanted
 from runyard_common.schedules.rules.preview import MAX_PREVIEW
-from runyard_common.schedules.service.scheduling import Wanted
 from runyard_common.values.errors import InvalidRequest
 
 Count = Annotated[int, Field(le=2**31 - 1)]

@@ -32,7 +32,6 @@ from runyard_common.schedules.queries import fires, schedules
 from runyard_common.schedules.rules.preview import MAX_PREVIEW
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.service import schedules as service
-from runyard_common.schedules.service import scheduling
 from runyard_common.schedules.service.schedules import Triggered
 from runyard_common.values.errors import InvalidRequest
 
@@ -67,7 +66,7 @@ async def create_schedule(call: Call) -> Response:
     agent = await call.state.agents.find(call.org_id, body.agent, body.run.version)
     who = call.principal
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
-    version = scheduling.pinned_version(body.agent, agent)
+    version = service.pinned_version(body.agent, agent)
     rules, now = call.state.rules, call.state.now()
     new = await call.apart(
         service.prepare, body.wanted, body.run, agent, caller, rules, now=now, version=version

@@ -27,12 +27,12 @@ from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.schedules.queries import schedules
+from runyard_common.schedules.rules import new_schedule
+from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted
 from runyard_common.schedules.rules.schedule import CronSchedule
 from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.service import schedules as service
-from runyard_common.schedules.service import scheduling
-from runyard_common.schedules.service.scheduling import NewSchedule, Wanted
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import is_uuid
 
@@ -198,7 +198,7 @@ def _new(call: Call, wanted: Wanted, request: RunRequest, agent: AgentRecord) ->
 def check_cron(wanted: Wanted, now: float) -> None:
     """Only cron lines are taken; `InvalidRequest` with the contract's field."""
     try:
-        times = scheduling.judge(wanted, now).times
+        times = new_schedule.judge(wanted, now).times
     except ScheduleError as error:
         field = _FIELDS.get(error.field or "", error.field)
         raise InvalidRequest(error.message, code=error.code, field=field) from None

@@ -15,7 +15,7 @@ from runyard_common.identity.rules.retention import SETTING, check_retention
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import caps, second_factors
 from runyard_common.runs.queries import lanes
-from runyard_common.schedules.service.scheduling import CAP_SETTING
+from runyard_common.schedules.rules.new_schedule import CAP_SETTING
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 
 

@@ -30,9 +30,10 @@ from runyard_common.runs.rules.run_request import RunRequest, options_of
 from runyard_common.runs.rules.specs import Accepted, CallbackTo, RunSpec
 from runyard_common.runs.service import run_options, submissions
 from runyard_common.runs.service.run_options import NONE, Knowledge
+from runyard_common.schedules.queries import new_schedules
+from runyard_common.schedules.rules import new_schedule
+from runyard_common.schedules.rules.new_schedule import NewSchedule
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
-from runyard_common.schedules.service import scheduling
-from runyard_common.schedules.service.scheduling import NewSchedule
 from runyard_common.schemas import checks, outputs
 from runyard_common.sessions.queries import sessions
 from runyard_common.settings import Settings
@@ -162,7 +163,7 @@ def prepare(
         max_queued=rules.max_queued,
     )
     spec = replace(spec, input_text=JsonText(columns.dump(spec.input)))
-    schedules = scheduling.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
+    schedules = new_schedule.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
     tools_ = _tools(request, agent, caller.org_id, rules)
     return Prepared(spec, _wish(request, caller), schedules, tools_, knowledge)
 
@@ -183,7 +184,7 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     too_many_sessions, `Forbidden` tool_not_open, `InvalidRequest` datastore_not_found, and those of
     `submissions.submit`.
     """
-    refused: dict[int, RunyardError] = scheduling.refusals(tx, [run.schedules for run in runs])
+    refused: dict[int, RunyardError] = new_schedules.refusals(tx, [run.schedules for run in runs])
     broke = _broke(tx.conn, runs)
     refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
     late = [deadlines.refusal(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
@@ -203,7 +204,7 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
         if isinstance(answer, RunyardError):
             answers[index] = answer
         else:
-            kept = tuple(scheduling.store(tx, runs[index].schedules))
+            kept = tuple(new_schedules.store(tx, runs[index].schedules))
             answers[index] = Submitted(answer, spec.session_id, kept)
     return [answer for answer in answers if answer is not None]
 

@@ -16,18 +16,25 @@ from runyard_common.runs.service import runs
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires as fire_rows
-from runyard_common.schedules.queries import schedules
+from runyard_common.schedules.queries import new_schedules, schedules
+from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.catchup import default_window_s
 from runyard_common.schedules.rules.firing import stand
+from runyard_common.schedules.rules.new_schedule import NewSchedule, StoredRun, Wanted, placed
 from runyard_common.schedules.rules.overlap import OverlapDecision, decide_overlap
 from runyard_common.schedules.rules.preview import PreviewEntry, preview
 from runyard_common.schedules.rules.schedule import CronSchedule
 from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.rules.timezones import zone_named
-from runyard_common.schedules.service import fires, scheduling
-from runyard_common.schedules.service.scheduling import NewSchedule, StoredRun, Wanted, placed
+from runyard_common.schedules.service import fires
 from runyard_common.values.errors import Conflict, NotFound, RunyardError
+from runyard_common.values.ids import is_uuid
+
+
+def pinned_version(named: str, agent: AgentRecord) -> str | None:
+    """The version that `named` stands for by itself: a caller who names a version's id means that one."""
+    return agent.ref.version if is_uuid(named) and named.lower() == agent.ref.version_id else None
 
 
 def prepare(
@@ -45,7 +52,7 @@ def prepare(
     `version` pins the agent's version in place of the one the request names. Errors: `ScheduleError`, and
     those of `runs.prepare`.
     """
-    scheduling.judge(wanted, now)
+    new_schedule.judge(wanted, now)
     return NewSchedule(wanted, _stored_run(request, agent, caller, rules, now, version), rules.max_schedules)
 
 
@@ -55,7 +62,7 @@ def _stored_run(
     if request.schedules:
         raise ScheduleError("A scheduled run cannot bring schedules itself.", field="run.schedules")
     prepared = runs.prepare(request, agent, caller, rules, now=now)
-    return scheduling.stored_run(request, prepared.spec, caller.session_scope, version=version)
+    return new_schedule.stored_run(request, prepared.spec, caller.session_scope, version=version)
 
 
 def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
@@ -63,10 +70,10 @@ def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
 
     Here and below `by` is whom the audit log names; None notes nothing.
     """
-    refused = scheduling.refusals(tx, [[new]])
+    refused = new_schedules.refusals(tx, [[new]])
     if refused:
         raise refused[0]
-    made = scheduling.store(tx, [new])[0]
+    made = new_schedules.store(tx, [new])[0]
     _note(tx, made.org_id, by, "create", made.id, {"schedule": made.spec})
     return made
 
@@ -144,7 +151,7 @@ def _values(
     tx: Tx, old: StoredSchedule, wanted: Wanted, changes: Mapping[str, Any], rules: RunRules
 ) -> dict[str, Any]:
     """The columns that a change sets, the next due time among them."""
-    policies = scheduling.judge_policies(wanted)
+    policies = new_schedule.judge_policies(wanted)
     values: dict[str, Any] = {
         "name": wanted.name,
         "timezone": wanted.timezone,
@@ -166,18 +173,18 @@ def _values(
     new = replace(old, **values | {"overlap": policies.overlap, "catch_up": policies.catch_up})
     due = new.first_after(new.last_due_at, old.fired)
     if due is None and (retimed or not changes.keys().isdisjoint(("end_at", "max_fires"))):
-        scheduling.due_within(new.lifetime, due)
+        new_schedule.due_within(new.lifetime, due)
     if old.state is ScheduleState.PAUSED or due is None:
         return values
     if old.state is ScheduleState.FINISHED:
-        scheduling.check_room(tx, old.org_id, rules.max_schedules)
+        new_schedules.check_room(tx, old.org_id, rules.max_schedules)
     return values | placed(due, new.jitter)
 
 
 def _new_times(tx: Tx, old: StoredSchedule, wanted: Wanted, changes: Mapping[str, Any]) -> dict[str, Any]:
     """New times count from now: what the old ones missed is not made up for."""
     asked = wanted if "catch_up" in changes else replace(wanted, catch_up=None)
-    judged = scheduling.judge(asked, tx.now)
+    judged = new_schedule.judge(asked, tx.now)
     times = judged.times
     values: dict[str, Any] = {"kind": times.kind, "spec": times.to_json(), "last_due_at": None}
     if isinstance(times, CronSchedule):
@@ -312,7 +319,7 @@ def upcoming(schedule: StoredSchedule, now: float, count: int) -> list[PreviewEn
 
 def what_if(wanted: Wanted, now: float, count: int) -> list[PreviewEntry]:
     """The due times that a schedule would have, made now. Errors: `ScheduleError`."""
-    judged = scheduling.judge(wanted, now)
+    judged = new_schedule.judge(wanted, now)
     after = min(now, judged.first - 1e-3)
     entries = preview(judged.times, after, count, judged.policies.lifetime)
     return entries if wanted.max_fires is None else entries[: wanted.max_fires]

@@ -1,27 +1,14 @@
-"""What a schedule has to be in order to be kept: judged, counted against its organisation's bound, stored.
-
-`runyard_common.schedules.service.schedules` builds on this for the schedules of their own; a run request that
-brings some stores them with its task.
-"""
+"""A schedule that is asked for: what it runs, when, and how its times are treated, judged before it is kept. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
-from runyard_common.agents.service.agents import AgentRecord
-from runyard_common.database import advisory
-from runyard_common.database.transaction import Tx
-from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import OPTIONS, RunRequest
 from runyard_common.runs.rules.specs import RunSpec
-from runyard_common.schedules.queries import schedules
 from runyard_common.schedules.rules.catchup import CatchUp, default_window_s
 from runyard_common.schedules.rules.jitter import Jitter
 from runyard_common.schedules.rules.overlap import Overlap
@@ -29,10 +16,8 @@ from runyard_common.schedules.rules.schedule import Schedule
 from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 from runyard_common.schedules.rules.schedule_text import parse_schedule, read_date
-from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.schedules.rules.timezones import zone_named
-from runyard_common.values.errors import Conflict, RunyardError
-from runyard_common.values.ids import is_uuid, uuid7
+from runyard_common.values.ids import uuid7
 
 #: The name under which an organisation's settings may give it a bound of its own.
 CAP_SETTING: Final = "max_schedules"
@@ -123,11 +108,6 @@ def stored_run(
         spec.key_id,
         spec.end_user_id,
     )
-
-
-def pinned_version(named: str, agent: AgentRecord) -> str | None:
-    """The version that `named` stands for by itself: a caller who names a version's id means that one."""
-    return agent.ref.version if is_uuid(named) and named.lower() == agent.ref.version_id else None
 
 
 def of_request(
@@ -254,101 +234,6 @@ def _member(kind: Any, text: str, name: str) -> Any:
     except ValueError:
         known = ", ".join(kind)
         raise ScheduleError(f"{name} is one of: {known}.", code=f"bad_{name}", field=name) from None
-
-
-def refusals(tx: Tx, asked: Sequence[Sequence[NewSchedule]]) -> dict[int, RunyardError]:
-    """Which of these groups of new schedules cannot be stored, by place, and why.
-
-    Errors: `Conflict` too_many_schedules, `ScheduleError`. Exact: an organisation's schedules are counted
-    one transaction at a time.
-    """
-    refused: dict[int, RunyardError] = {}
-    orgs = {new.run.org_id: new.most for group in asked for new in group}
-    if not orgs:
-        return refused
-    advisory.lock(tx, [f"schedules|{org_id}" for org_id in orgs])
-    caps = {org_id: cap(tx.conn, org_id, most) for org_id, most in orgs.items()}
-    counts = Counter({org: schedules.count_live(tx.conn, org, most) for org, most in caps.items()})
-    for index, group in enumerate(asked):
-        more = Counter(new.run.org_id for new in group)
-        try:
-            for new in group:
-                judge(new.wanted, tx.now)
-            for org_id in more:
-                if counts[org_id] + more[org_id] > caps[org_id]:
-                    raise _too_many(caps[org_id])
-        except RunyardError as refusal:
-            refused[index] = refusal
-        else:
-            counts += more
-    return refused
-
-
-def check_room(tx: Tx, org_id: str, default: int) -> None:
-    """Whether an organisation may have one more schedule. Error: `Conflict` too_many_schedules."""
-    advisory.lock(tx, [f"schedules|{org_id}"])
-    most = cap(tx.conn, org_id, default)
-    if schedules.count_live(tx.conn, org_id, most) >= most:
-        raise _too_many(most)
-
-
-def cap(conn: Connection, org_id: str, default: int) -> int:
-    """How many schedules that may still be due an organisation may have."""
-    row = identity.organisation(conn, org_id)
-    own = ((row or {}).get("settings") or {}).get(CAP_SETTING)
-    return own if isinstance(own, int) and not isinstance(own, bool) and own >= 0 else default
-
-
-def _too_many(most: int) -> Conflict:
-    return Conflict(
-        f"The organisation has {most} schedules that are not finished, its bound. Delete some, or have it raised.",
-        code="too_many_schedules",
-        field="schedule",
-        limit=most,
-    )
-
-
-def store(tx: Tx, asked: Sequence[NewSchedule]) -> list[StoredSchedule]:
-    """Store schedules that `refusals` has let through."""
-    rows = [_row(tx, new) for new in asked]
-    schedules.insert_many(tx, rows)
-    return [StoredSchedule(**row) for row in rows]
-
-
-def _row(tx: Tx, new: NewSchedule) -> dict[str, Any]:
-    wanted, run = new.wanted, new.run
-    judged = judge(wanted, tx.now)
-    row: dict[str, Any] = {
-        "id": new.id,
-        "org_id": run.org_id,
-        "agent_id": run.agent_id,
-        "name": wanted.name,
-        "front": run.front,
-        "external_id": new.external_id,
-        "kind": judged.times.kind,
-        "spec": judged.times.to_json(),
-        "timezone": wanted.timezone,
-        "run": run.to_json(),
-        "secrets": run.secrets,
-        "overlap": judged.policies.overlap,
-        "catch_up": judged.policies.catch_up,
-        "catch_up_window_s": judged.window_s,
-        "jitter_s": wanted.jitter_s,
-        "end_at": judged.policies.lifetime.end_at,
-        "max_fires": wanted.max_fires,
-        "fired": 0,
-        "pause_after_failures": wanted.pause_after_failures,
-        "failures": 0,
-        "last_due_at": None,
-        "last_task_id": None,
-        "created_by": run.created_by,
-        "key_id": run.key_id,
-        "end_user_id": run.end_user_id,
-        "meta": wanted.meta,
-        "created_at": tx.now,
-        "updated_at": tx.now,
-    }
-    return row | placed(judged.first if wanted.enabled else None, Jitter(new.id, wanted.jitter_s))
 
 
 def placed(due: float | None, jitter: Jitter) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What the api, the workers and the scheduler share: the domain, the store, the broker, the services."""
+"""What the api, the workers and the scheduler share: one folder a noun, and the machinery under them."""

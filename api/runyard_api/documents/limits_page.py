@@ -16,7 +16,7 @@ from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.caps import CAPS
 from runyard_common.values.bounds import BOUNDS, RUN_BOUNDS
 
-PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "limits.md"
+PAGE: Final = Path(__file__).resolve().parents[3] / "docs" / "limits.md"
 _STREAM: Final = "text/event-stream"
 _MARK: Final = "<!-- {}: made by `python -m runyard_api.documents.limits_page --write` -->\n"
 

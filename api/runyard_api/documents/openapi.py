@@ -33,7 +33,7 @@ from runyard_api.native.schemas import Problem
 from runyard_api.surfaces.appstrate import front as appstrate
 from runyard_common.values.errors import NotFound
 
-COPY: Final = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
+COPY: Final = Path(__file__).resolve().parents[3] / "docs" / "openapi.json"
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 #: What any operation may answer besides its own.
 _ALWAYS: Final = (405, 500, 503)

@@ -33,7 +33,7 @@ class Schedule(SQLModel, table=True):
     front: str = c.text(length=16)
     external_id: str | None = c.ref(nullable=True)
     kind: str = c.text(length=8)  # cron, date, delay
-    spec: Any = c.json()  # the schedule as domain.schedule writes it
+    spec: Any = c.json()  # the schedule as `rules.schedule` writes it
     timezone: str = c.text(length=64)
     run: Any = c.json()  # the stored run request: message, args, options, version rule, session rule
     secrets: bytes | None = c.blob()  # encrypted options

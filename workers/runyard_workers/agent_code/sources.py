@@ -20,6 +20,7 @@ from typing import Final
 import yaml
 
 import runyard
+import runyard_workers
 from runyard.authoring import registered, restore
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.schemas import checks
@@ -28,7 +29,10 @@ from runyard_common.values.errors import ConfigurationError, RunyardError
 from runyard_workers.agent_code.exceptions import abnormal, summary
 
 _DOCUMENTS: Final = (".yaml", ".yml", ".json")
-_OURS: Final = [Path(str(file)).resolve().parent for file in (__file__, importlib.__file__, runyard.__file__)]
+_OURS: Final = [
+    Path(str(file)).resolve().parent
+    for file in (runyard_workers.__file__, importlib.__file__, runyard.__file__)
+]
 
 
 class Broken(ConfigurationError):

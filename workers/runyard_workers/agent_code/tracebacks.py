@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import runyard
 import runyard_common
+import runyard_workers
 from runyard_workers.agent_code.exceptions import one_line
 
 #: Most characters of a traceback.
@@ -27,7 +28,8 @@ _MOST_INNER: Final = 5  # errors of a group
 _OURS: Final = tuple(
     f"{Path(str(file)).resolve().parent}{os.sep}"
     for file in (
-        __file__, runyard.__file__, runyard_common.__file__, asyncio.__file__, concurrent.futures.__file__,
+        runyard_workers.__file__, runyard.__file__, runyard_common.__file__,
+        asyncio.__file__, concurrent.futures.__file__,
     )
 )  # fmt: skip
 _OUR_FILES: Final = tuple(str(Path(str(m.__file__)).resolve()) for m in (threading, contextvars))

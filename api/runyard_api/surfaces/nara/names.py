@@ -15,7 +15,7 @@ def short_names(agents: Iterable[Mapping[str, Any]], org_id: str) -> dict[str, s
     """Each agent's id with the shortest name that means it: its normalised name, or ``@scope/name``.
 
     `agents` are all that the organisation may run. A normalised name means the agent of that name in
-    ``@default``, else the organisation's own, else the oldest: as it is looked up in `services.agents`.
+    ``@default``, else the organisation's own, else the oldest: as `agents.service.agents` looks it up.
     """
     known = list(agents)
     full = {(a["name"], a["org_id"] == org_id): a["id"] for a in known}

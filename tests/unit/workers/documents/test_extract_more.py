@@ -15,8 +15,8 @@ from pptx.util import Inches
 from runyard_workers.documents.extract import extract
 from runyard_workers.documents.extraction import ExtractLimits
 from runyard_workers.documents.extraction_pool import ExtractionPool
-from tests.unit.workers.agent import documents
-from tests.unit.workers.agent.refusals import refusal
+from tests.unit.workers.documents import documents
+from tests.unit.workers.documents.refusals import refusal
 
 NAMESPACES = " ".join(
     f'xmlns:{short}="urn:oasis:names:tc:opendocument:xmlns:{long}:1.0"'

@@ -10,8 +10,8 @@ from pypdf import PdfWriter
 
 from runyard_workers.documents.extract import extract
 from runyard_workers.documents.extraction import ExtractionError, ExtractLimits
-from tests.unit.workers.agent import documents
-from tests.unit.workers.agent.refusals import refusal
+from tests.unit.workers.documents import documents
+from tests.unit.workers.documents.refusals import refusal
 
 # ── PDF ─────────────────────────────────────────────────────────────────────────────────────────────
 

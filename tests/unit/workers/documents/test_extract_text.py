@@ -8,7 +8,7 @@ import pytest
 
 from runyard_workers.documents.extract import extract
 from runyard_workers.documents.extraction import ExtractLimits, clean
-from tests.unit.workers.agent import documents
+from tests.unit.workers.documents import documents
 
 # ── text ────────────────────────────────────────────────────────────────────────────────────────────
 

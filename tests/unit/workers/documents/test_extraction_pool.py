@@ -18,7 +18,7 @@ from runyard_workers.documents import extraction_wire as wire
 from runyard_workers.documents.extract import extract
 from runyard_workers.documents.extraction import MIB, ExtractionError, ExtractLimits
 from runyard_workers.documents.extraction_pool import ExtractionPool
-from tests.unit.workers.agent import documents
+from tests.unit.workers.documents import documents
 
 # One page whose text takes pypdf tens of seconds, without a look at the clock.
 TREACLE = documents.pdf_of_stream(b"BT /F1 12 Tf " + b"(A) Tj " * 600_000 + b"ET")

@@ -10,7 +10,7 @@ import pytest
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.webhooks.rules.agentbase_events import body_of, completion, of_change, of_log
 from runyard_common.webhooks.rules.payloads import MOST_BYTES, Happening
-from tests.unit.common.domain.test_payloads import EVENT, QUESTION, task
+from tests.unit.common.webhooks.test_payloads import EVENT, QUESTION, task
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from openpyxl import Workbook
 
 from runyard_workers.documents.extract import extract
 from runyard_workers.documents.extraction import ExtractLimits
-from tests.unit.workers.agent import documents
-from tests.unit.workers.agent.refusals import refusal
+from tests.unit.workers.documents import documents
+from tests.unit.workers.documents.refusals import refusal
 
 # ── Word ────────────────────────────────────────────────────────────────────────────────────────────
 

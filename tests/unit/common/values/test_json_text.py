@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from runyard_common.values.json_text import LARGE, JsonText, read
-from tests.unit.common.domain.test_payloads import task
+from tests.unit.common.webhooks.test_payloads import task
 
 
 def test_the_text_is_read_once_and_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:

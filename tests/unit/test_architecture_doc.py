@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 #: Where a reference's path may begin. References are written `path/to/module:name` or `path/to/module:Class.method`.
-STARTS = ("common/runyard_common", "api/runyard_api", "workers/runyard_workers", "scheduler/runyard_scheduler")
+STARTS = (
+    "common/runyard_common",
+    "api/runyard_api",
+    "workers/runyard_workers",
+    "scheduler/runyard_scheduler",
+)
 REFERENCES = sorted(set(re.findall(r"`([a-z_/]+):([A-Za-z_.]+)`", PAGE)))
 FLOWS = ("submit", "claim", "question", "cancel", "rescue", "schedule", "webhook", "model turn")
 
@@ -42,7 +47,9 @@ def test_every_function_that_a_flow_names_is_there(module: str, name: str) -> No
 
 @pytest.mark.documents
 def test_every_flow_has_its_section_and_names_its_functions_in_order() -> None:
-    sections = dict(re.findall(r"^## \d+\. ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+    sections = dict(re.findall(r"^## \d+\. ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
     for flow in FLOWS:
         text = next((text for title, text in sections.items() if flow in title.lower()), "")
-        assert len(re.findall(r"^\d+\. .*`[a-z_/]+:", text, re.M)) >= 4, f"the flow {flow!r} names too few functions"
+        assert len(re.findall(r"^\d+\. .*`[a-z_/]+:", text, re.MULTILINE)) >= 4, (
+            f"the flow {flow!r} names too few functions"
+        )

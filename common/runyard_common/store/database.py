@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ __all__ = ["Database", "Durability", "metadata"]
 
 #: What a transaction needs at least on the disk: some pages of the database and their journal.
 _PROBE_BYTES = 256 * 1024
+#: How long a lock of SQLite is waited for, and the pause between two attempts at its log's mode, in seconds.
+_LOCK_WAIT, _LOCK_PAUSE = 30.0, 0.01
 
 
 class Durability(IntEnum):
@@ -142,16 +145,34 @@ def _synchronous(connection: Connection, durable: bool) -> None:
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
 
 
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Turn the write-ahead log on, which the file remembers.
+
+    Where several processes open a new file at once, SQLite refuses the switch at once to those that come second: it
+    has read by then, and its busy timeout counts for locks that are asked for before a read alone.
+    """
+    until = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # The low byte is the primary code, the others say more.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOCK_PAUSE)
+
+
 def _sqlite(url: str) -> Engine:
     engine = create_engine(
-        url, connect_args={"timeout": 30, "check_same_thread": False}, json_serializer=dump
+        url, connect_args={"timeout": _LOCK_WAIT, "check_same_thread": False}, json_serializer=dump
     )
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = dbapi_connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous=FULL")  # a 2xx means stored, also across a power cut
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA cache_size=-32000")

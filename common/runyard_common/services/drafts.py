@@ -110,7 +110,7 @@ def publish(tx: Tx, org_id: str, version_id: str, rules: PublishRules = PLAIN) -
         if old["status"] == "published":
             agents.update_version(tx, old["id"], status="archived")
     agents.update_version(tx, draft["id"], status="published")
-    agents.update_agent(tx, row["agent_id"], version_id=draft["id"])
+    agents.update_agent(tx, row["agent_id"], version_id=draft["id"], chosen_at=tx.now)
     agents.set_tag(tx, row["agent_id"], "latest", draft["id"])
     return _row(tx, org_id, draft["id"])
 

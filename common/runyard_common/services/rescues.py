@@ -11,6 +11,7 @@ from runyard_common.domain.lifecycle import Cause, Event
 from runyard_common.domain.retry import decide
 from runyard_common.domain.suspicion import Loss, judge
 from runyard_common.domain.tasks import Failure, Fence, Task
+from runyard_common.services import fleet
 from runyard_common.services.attempts import Fail, Release, back_to_queue, fail
 from runyard_common.store import agents, journal, questions, tasks, workers
 from runyard_common.store.transaction import Tx
@@ -20,8 +21,9 @@ BATCH = 500
 
 
 def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:
-    """Find workers whose lease ran out; from this commit on they can neither heartbeat nor claim."""
-    return workers.declare_lost(tx, watched_s)
+    """Find workers whose lease ran out; from this commit on they can neither heartbeat nor claim, and what they alone
+    brought is current no more where another brings a version."""
+    return fleet.declare_lost(tx, watched_s)
 
 
 def rescue(tx: Tx, worker_id: str, loss: Loss = Loss.SILENT) -> int:

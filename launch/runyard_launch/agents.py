@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runyard_launch.listing import AsJson, done, tell
-from runyard_launch.problems import CommandFailed
-from runyard_launch.remote import KeyFile, Outcome, Url, ask, connected
+from runyard_launch.problems import CommandFailed, Outcome
+from runyard_launch.remote import KeyFile, Url, ask, connected
 
 if TYPE_CHECKING:
     from runyard import Client
@@ -59,7 +59,7 @@ def publish(
         with _local() as workers:
             found = asdict(workers.publish(source))
     if not found["count"]:
-        raise CommandFailed("There are no agents in it.", "no_agents", field="source")
+        raise CommandFailed("There are no agents in it.", "no_agents", Outcome.REFUSED, field="source")
     done(f"{found['count']} published: {', '.join(found['names'])}.", found, as_json)
     if found["python"] and not as_json:
         where = str(Path(source).resolve()) if Path(source).exists() else source
@@ -80,9 +80,9 @@ def _local() -> Iterator[Any]:
     try:
         yield import_module("runyard_workers.cli")
     except RunyardError as refusal:
-        field = getattr(refusal, "field", None)
-        code = 2 if refusal.code == "version_exists" else 1
-        raise CommandFailed(refusal.message, refusal.code, code, field=field) from None
+        from runyard_launch.installation import failure
+
+        raise failure(refusal) from None
 
 
 def _agents(client: Client) -> Iterator[dict[str, Any]]:

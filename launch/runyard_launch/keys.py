@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated
 
 import typer
@@ -21,13 +22,45 @@ _COLUMNS = {
 }  # fmt: skip
 
 
+_LONGEST_NAME = 200  # as the API has it
+_MOST_DAYS = 36_500
+
+
+def _name(value: str) -> str:
+    """A key's name, refused for the same reasons on this machine as by a server."""
+    if not 1 <= len(value) <= _LONGEST_NAME or not value.isprintable():
+        raise typer.BadParameter(f"it has 1 to {_LONGEST_NAME} printable characters")
+    return value
+
+
+def _id(value: str) -> str:
+    if not value.strip():
+        raise typer.BadParameter("it is empty; `runyard keys list` shows the ids")
+    return value
+
+
+def _days(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("it is no number")
+    return value
+
+
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    name: Annotated[str, typer.Argument(callback=_name, help="What the key is for, such as ci.")],
     role: Annotated[Role, typer.Option(help="What it may do at most.")] = Role.MEMBER,
-    scope: Annotated[list[str] | None, typer.Option(help="Cut it down, such as runs:create; repeat.")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Let it do this alone: a permission such as runs:create, or all of a resource, as runs:*; repeat the "
+            "option for more."
+        ),
+    ] = None,
     days: Annotated[
-        float | None, typer.Option(min=0.01, help="How long it is valid; else until revoked.")
+        float | None,
+        typer.Option(
+            min=0.01, max=_MOST_DAYS, callback=_days, help="Days that it is valid; else until revoked."
+        ),
     ] = None,
     org: Org = DEFAULT,
     url: Url = "",
@@ -60,7 +93,7 @@ def list_keys(
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="Its id, as list shows it.")],
+    key_id: Annotated[str, typer.Argument(callback=_id, help="Its id, as `runyard keys list` shows it.")],
     org: Org = DEFAULT,
     url: Url = "",
     key_file: KeyFile = None,

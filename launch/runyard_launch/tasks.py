@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import typer
 
+from runyard_launch.following import again, follow_run
 from runyard_launch.listing import AsJson, done, tell
 from runyard_launch.remote import KeyFile, Url, ask, connected, outcome, read_json, show
-from runyard_launch.runs import follow_run
 
 if TYPE_CHECKING:
     from runyard import Client
@@ -65,10 +65,12 @@ def show_task(task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJs
 
 
 @app.command()
-def follow(task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False) -> None:
+def follow(
+    context: typer.Context, task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False
+) -> None:
     """Tell a task's life, from its beginning, until it ends or waits for a person."""
     with connected(url, key_file) as client:
-        raise typer.Exit(follow_run(client, client.get(task), as_json))
+        raise typer.Exit(follow_run(client, client.get(task), as_json, again(context, task, url, key_file)))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 
 from runyard_common.domain.roles import Role
 from runyard_launch.administration import DEFAULT, Org, administered
-from runyard_launch.listing import AsJson, done, tell
+from runyard_launch.listing import AsJson, done, examples, tell
 from runyard_launch.remote import KeyFile, Url
 
 app = typer.Typer(
@@ -45,7 +45,12 @@ def _days(value: float | None) -> float | None:
     return value
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "runyard keys create ci --role member --scope runs:create --scope runs:read --days 90",
+        "runyard keys create dashboard --role viewer --json",
+    )
+)
 def create(
     name: Annotated[str, typer.Argument(callback=_name, help="What the key is for, such as ci.")],
     role: Annotated[Role, typer.Option(help="What it may do at most.")] = Role.MEMBER,
@@ -80,7 +85,9 @@ def create(
 @app.command("list")
 def list_keys(
     org: Org = DEFAULT,
-    revoked: Annotated[bool, typer.Option(help="Show revoked ones, too.")] = False,
+    revoked: Annotated[
+        bool, typer.Option(help="Show those that were revoked, too; not of a server.")
+    ] = False,
     url: Url = "",
     key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -99,7 +106,10 @@ def revoke(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke a key: new requests with it are refused within two seconds, runs under way finish."""
+    """Revoke a key.
+
+    New requests with it are refused within two seconds, runs under way finish.
+    """
     with administered(url, key_file, org) as admin:
         admin.revoke_key(key_id)
     done(f"Key {key_id} is revoked.", {"id": key_id, "revoked": True}, as_json)
@@ -112,7 +122,10 @@ def renew_admin(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new admin key, in admin.key of the home; the earlier ones made like it are revoked."""
+    """Make a new admin key for this machine's installation.
+
+    It is written to admin.key of the home; the earlier ones made like it are revoked.
+    """
     from runyard_common.services.identity import ADMIN_KEY
     from runyard_launch.administration_database import DatabaseAdministration
     from runyard_launch.installation import opened, organisation

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from runyard_launch import profiles, secret_input
-from runyard_launch.listing import AsJson, done, tell
+from runyard_launch.listing import AsJson, done, examples, tell
 from runyard_launch.problems import CommandFailed, Outcome
 
 login_app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -21,7 +21,12 @@ Name = Annotated[
 ]
 
 
-@login_app.command()
+@login_app.command(
+    epilog=examples(
+        "runyard login https://runs.example.com",
+        "runyard login https://runs.example.com --name prod < key-file",
+    )
+)
 def login(
     url: Annotated[str, typer.Argument(help="The server, such as https://runs.example.com.")],
     name: Annotated[
@@ -60,10 +65,13 @@ def login(
 
 @logout_app.command()
 def logout(
-    name: Annotated[str, typer.Argument(help="The profile; else the one in use.")] = "",
+    name: Annotated[str, typer.Argument(help="The profile to forget; else the one in use.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Forget a profile and its key. The key itself stays valid: `runyard keys revoke` ends it."""
+    """Forget a profile and its key.
+
+    The key itself stays valid: `runyard keys revoke` ends it.
+    """
     name = name or profiles.in_use()
     if name == profiles.LOCAL:
         raise CommandFailed(

@@ -9,7 +9,7 @@ import typer
 from runyard_common.domain.roles import Role
 from runyard_launch import secret_input
 from runyard_launch.administration import DEFAULT, Org, administered
-from runyard_launch.listing import AsJson, done, tell
+from runyard_launch.listing import AsJson, done, examples, tell
 from runyard_launch.problems import refused
 from runyard_launch.remote import KeyFile, Url
 
@@ -30,10 +30,15 @@ def _address(value: str) -> str:
     return value
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "runyard members invite you@example.com --role owner",
+        "runyard members invite ann@example.com --role viewer --json",
+    )
+)
 def invite(
     email: Annotated[str, typer.Argument(callback=_address, help="The person's e-mail address.")],
-    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.MEMBER,
+    role: Annotated[Role, typer.Option(help="What they may do at most.")] = Role.MEMBER,
     org: Org = DEFAULT,
     url: Url = "",
     key_file: KeyFile = None,
@@ -51,7 +56,7 @@ def invite(
 def list_members(
     org: Org = DEFAULT, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False
 ) -> None:
-    """List the people of an organisation, and the invitations that nobody has accepted yet."""
+    """List members and open invitations."""
     columns = {
         "user_id": "id", "email": "e-mail", "name": "name", "role": "role", "state": "state", "since": "since",
     }  # fmt: skip
@@ -61,10 +66,13 @@ def list_members(
 
 
 @app.command()
-def set_password(email: Annotated[str, typer.Argument(help="Whose.")], as_json: AsJson = False) -> None:
-    """Set a password, asked for without showing it, for who forgot theirs. All their sign-ins end.
+def set_password(
+    email: Annotated[str, typer.Argument(help="The person's e-mail address.")], as_json: AsJson = False
+) -> None:
+    """Set a password for who forgot theirs.
 
-    It opens nothing until the person has changed it at their next sign-in. For the server's own machine.
+    It is asked for without showing it; without a terminal it is the first line of standard input. All their sign-ins
+    end. It opens nothing until the person has changed it at their next sign-in. For the server's own machine.
     """
     password = secret_input.read(
         "New password", "password", f"echo PASSWORD | runyard members set-password {email}", twice=True
@@ -89,11 +97,11 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")], as_json: 
 
 @app.command()
 def reset_second_factor(
-    email: Annotated[str, typer.Argument(help="Whose.")], as_json: AsJson = False
+    email: Annotated[str, typer.Argument(help="The person's e-mail address.")], as_json: AsJson = False
 ) -> None:
-    """Take a person's second factor away, for who has lost the authenticator. All their sign-ins end.
+    """Take a person's second factor away.
 
-    For the server's own machine.
+    For who has lost the authenticator. All their sign-ins end. For the server's own machine.
     """
     from runyard_common.domain.actors import OPERATOR
     from runyard_common.services import second_factors

@@ -49,7 +49,7 @@ def current(name: str = "") -> Profile | None:
     found = next((profile for profile in all_() if profile.name == name), None)
     if found is None:
         raise CommandFailed(
-            f"There is no profile {name!r}. `runyard profiles` lists them; `runyard login` makes one.",
+            f"There is no profile {name!r}. `runyard profiles list` shows them; `runyard login` makes one.",
             "no_such_profile",
             Outcome.REFUSED,
         )

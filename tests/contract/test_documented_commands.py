@@ -31,7 +31,7 @@ NOT_HERE = {
 #: test with the start of its installation.
 WITHIN, WITH_START = 250, 300
 pytestmark = pytest.mark.timeout(WITH_START)
-#: Pages whose one example is of agents and files that only its reader has: not run here yet.
+#: Pages whose one example does not run here yet: it stands in an indented block.
 EXAMPLES_ONLY = {f"docs/fronts/{front}.md" for front in ("agentbase", "nanonets", "nara", "nugen")}
 #: Pages that change the installation itself: its admin key, its webhooks.
 CHANGING = ("docs/operations.md", "docs/callbacks.md")

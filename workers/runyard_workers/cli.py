@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from runyard_common.domain.errors import ConfigurationError
+from runyard_common.domain.errors import ConfigurationError, NotFound, Unavailable
 from runyard_common.domain.sealing import Sealer
 from runyard_common.services.identity import secret_key
 from runyard_common.services.manifests import PublishRules
@@ -38,11 +38,15 @@ def _opened() -> Iterator[tuple[Store, str, Settings]]:
         with store.read() as conn:
             found = identity.organisation_named(conn, "default")
         if found is None:
-            raise ConfigurationError("There is no organisation yet: start the api once, it makes the first.")
+            raise NotFound(
+                "There is no organisation yet: start the api once, it makes the first.",
+                code="organisation_not_found",
+            )
         yield store, str(found["id"]), settings
     except SQLAlchemyError as error:
-        raise ConfigurationError(
-            f"The database does not answer, or has no tables: {type(error).__name__}."
+        raise Unavailable(
+            f"The database does not answer, or has no tables (`runyard migrate`): {type(error).__name__}.",
+            code="database_unavailable",
         ) from None
     finally:
         db.close()

@@ -3,7 +3,7 @@
 Of the versions that live workers bring, the one that was published last is current; where no worker brings any, what
 was current stays. So an old worker that is started again changes nothing while a newer one lives, and once the last
 newer one has left, was declared lost or begins to drain, the version that is left is current. Each function does both
-in one transaction, the caller's: no run is bound to a version that was gone already. See docs/decisions/0025.
+in one transaction, the caller's: no run is bound to a version that was gone already. See docs/decisions/0022.
 """
 
 from __future__ import annotations

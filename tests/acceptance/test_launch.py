@@ -22,7 +22,7 @@ from runyard_common.settings import Settings
 from runyard_launch import models, parts, process
 from runyard_launch.localmodel import engine
 from runyard_launch.ports import free_port
-from runyard_launch.valkey import NO_RETRY, Valkey
+from runyard_launch.valkey import Valkey, no_retry
 from tests import servers
 from tests.launching import ROOT, Launched, alive
 from tests.waiting import wait_until
@@ -193,7 +193,7 @@ class TestValkey:
     def test_strangers_on_this_machine_need_its_password(self, server: servers.ValkeyServer) -> None:
         server.start()
         with (
-            redis.Redis(port=server.valkey.port, retry=NO_RETRY) as client,
+            redis.Redis(port=server.valkey.port, retry=no_retry()) as client,
             pytest.raises(redis.AuthenticationError),
         ):
             client.ping()

@@ -74,7 +74,7 @@ def check_database(settings: Settings) -> None:
         return
     import psycopg
 
-    from runyard_common.store.postgres import libpq_url
+    from runyard_common.store.postgres_urls import libpq_url
 
     try:
         psycopg.connect(libpq_url(settings.database), connect_timeout=_CONNECT_SECONDS).close()

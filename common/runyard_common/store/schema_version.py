@@ -48,7 +48,7 @@ def _of_postgres(url: str) -> list[str]:
     """The versions that a PostgreSQL database records; none where it cannot be read."""
     import psycopg
 
-    from runyard_common.store.postgres import libpq_url
+    from runyard_common.store.postgres_urls import libpq_url
 
     try:
         # Not prepared: a pooler in transaction mode may stand between.

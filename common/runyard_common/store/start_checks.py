@@ -63,7 +63,7 @@ def check_database(settings: Settings) -> None:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    from runyard_common.store.postgres import libpq_url
+    from runyard_common.store.postgres_urls import libpq_url
 
     try:
         url = make_url(settings.database)

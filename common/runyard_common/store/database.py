@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 
 from runyard_common.clock import DatabaseClock, elapsed
-from runyard_common.store import postgres
+from runyard_common.store import postgres_urls
 from runyard_common.store.tables import metadata
 from runyard_common.store.tables.columns import dump
 from runyard_common.store.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from runyard_common.store.postgres import Answers
 
 __all__ = ["Database", "Durability", "metadata"]
 
@@ -47,16 +50,19 @@ class Database:
     """One engine. Every method is synchronous and may be called from any thread."""
 
     def __init__(self, url: str, pool_size: int = 10, limits: dict[str, int] | None = None) -> None:
-        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres.LIMITS`)."""
+        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres_urls.LIMITS`)."""
         self.url = url
         self.clock = DatabaseClock()  # fed by `now`
         parsed = make_url(url)
         self.is_postgres = parsed.get_backend_name() == "postgresql"
-        self.limits = postgres.LIMITS if limits is None else limits
+        self.limits = postgres_urls.LIMITS if limits is None else limits
         #: Whether a pooler in transaction mode stands before the database: sessions are shared.
-        self.is_pooled = self.is_postgres and postgres.pooled(parsed)
-        self._answers = postgres.Answers()
+        self.is_pooled = self.is_postgres and postgres_urls.pooled(parsed)
+        self._answers: Answers | None = None
         if self.is_postgres:
+            from runyard_common.store import postgres  # and with it the driver
+
+            self._answers = postgres.Answers()
             self.engine = postgres.engine(parsed, pool_size, self._answers, self.limits)
         else:
             self.engine = _sqlite(url)
@@ -87,7 +93,7 @@ class Database:
     @property
     def silent(self) -> bool:
         """Whether the server has stopped answering: neither an answer nor a refusal comes from it."""
-        return self._answers.silent
+        return self._answers is not None and self._answers.silent
 
     def now(self, connection: Connection) -> float:
         """The database's clock, in seconds since the epoch.

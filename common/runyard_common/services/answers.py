@@ -10,7 +10,15 @@ from runyard_common.domain.errors import Conflict, IllegalTransition, InvalidReq
 from runyard_common.domain.lifecycle import Event, Status
 from runyard_common.services import caps
 from runyard_common.services.attempts import back_to_queue
-from runyard_common.store import identity, journal, messages, questions, transitions
+from runyard_common.store import (
+    events,
+    identity,
+    journal,
+    messages,
+    open_calls,
+    questions,
+    transitions,
+)
 from runyard_common.store.transaction import Tx
 from runyard_common.store.transitions import Change, Head, move
 
@@ -162,6 +170,7 @@ def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | No
         journal.drop(tx, head.id, [step])
     elif decision.action == "skip":
         journal.end_many(tx, [{"task_id": head.id, "key": step, "state": "done", "value": decision.result}])
+        _show_skipped(tx, head, step, decision.result)
     elif decision.action == "fail":
         error = {
             "code": "failed_by_operator",
@@ -172,6 +181,15 @@ def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | No
         move(tx, [Change(head.id, Event.FAIL, data={"error": error, "by": by}, values={"error": error})])
         return Status.FAILED
     return None
+
+
+def _show_skipped(tx: Tx, head: Head, step: str, result: Any) -> None:
+    """Where the step is a tool call, the log shows its end: the agent goes on without making it again."""
+    calls = open_calls.of(tx.conn, [head.id], tx.now).get(head.id, [])
+    call = next((one for one in calls if step.endswith(f"turn#{one['turn']}/{one['id']}")), None)
+    if call is not None:
+        ended = call | {"outcome": "ok", "result": result, "skipped": True}
+        events.append(tx, {head.id: head}, [(head.id, open_calls.RESULT, ended)])
 
 
 def _resume(tx: Tx, head: Head, event: Event, data: dict[str, Any]) -> Status:

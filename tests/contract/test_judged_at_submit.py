@@ -140,7 +140,8 @@ def test_a_schedule_is_refused_for_what_its_run_would_be_when_it_is_made_and_whe
     admin: httpx2.Client, case: str
 ) -> None:
     given, code, field = REFUSED[case]
-    body = {"agent": published(admin), "schedule": CRON, "run": {"query": "m"}}
+    agent = published(admin)
+    body = {"agent": agent, "schedule": CRON, "run": {"query": "m"}}
     made = admin.post("/api/v1/schedules", json=body).json()["id"]
 
     for answer in (
@@ -153,7 +154,7 @@ def test_a_schedule_is_refused_for_what_its_run_would_be_when_it_is_made_and_whe
             f"run.{field}",
         )
 
-    listed = admin.get("/api/v1/schedules", params={"agent": body["agent"]}).json()["data"]
+    listed = admin.get("/api/v1/schedules", params={"agent": agent}).json()["data"]
     assert [(one["id"], one["run"]) for one in listed] == [(made, {"query": "m"})]
 
 

@@ -116,3 +116,24 @@ def test_a_request_repeated_makes_no_more_than_it_did(
         assert first.json()["code"] == second.json()["code"] == REFUSED[operation.name]
         return
     assert first.status_code in (200, 201, 202, 504), first.text
+    assert (second.status_code, made(second)) == (first.status_code, made(first))
+
+
+@pytest.mark.parametrize(
+    "operation", [each for each in KEYED if each.name not in REFUSED], ids=lambda operation: operation.name
+)
+def test_a_request_sent_many_times_at_once_makes_one_thing(
+    operation: Operation, client: httpx2.Client, known: dict[str, str]
+) -> None:
+    key = uuid.uuid4().hex
+
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda _: send(operation, client, known, key), range(5)))
+
+    good = [one for one in answers if one.status_code != 409]
+    assert good, answers[0].text
+    assert {one.status_code for one in good} <= {200, 201, 202, 504}, [one.text for one in good]
+    assert all(made(one) == made(good[0]) for one in good)
+    assert all("idempotency" in one.text for one in answers if one.status_code == 409)
+    again = send(operation, client, known, key)
+    assert (again.status_code, made(again)) == (good[0].status_code, made(good[0]))

@@ -84,9 +84,12 @@ class Journal(AbstractCapability[Any]):
     async def _forget_gone(self, response: ModelResponse) -> None:
         """A hand-off to an agent that is there no more is none: it ends as the call of an unknown tool does."""
         talk = self._talk
+        if talk.is_there is None:
+            return
         for part in response.parts:
-            to = talk.transfers.get(part.tool_name) if isinstance(part, ToolCallPart) else None
-            if to is not None and talk.is_there is not None and not await talk.is_there(to):
+            if not isinstance(part, ToolCallPart) or part.tool_name not in talk.transfers:
+                continue
+            if not await talk.is_there(talk.transfers[part.tool_name]):
                 del talk.transfers[part.tool_name]
 
     def _judged(self, response: ModelResponse) -> ModelResponse:

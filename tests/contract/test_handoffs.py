@@ -207,7 +207,7 @@ def registered(admin: httpx2.Client) -> str:
 
 def test_a_hand_off_to_an_agent_that_is_gone_stays_and_says_so(admin: httpx2.Client, live: Live) -> None:
     name, question = registered(admin), unique("gone")
-    live.model.when(question, calls(**{f"transfer_to_{name.split('/')[1]}": {}}), say("I stay."))
+    live.model.when(question, calls((f"transfer_to_{name.split('/')[1]}", {})), say("I stay."))
     admin.delete(f"/api/v1/agents/{name}").raise_for_status()
 
     frames = run(admin, question, agents=[{"name": name, "description": "Law."}])

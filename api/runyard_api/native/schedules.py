@@ -13,7 +13,13 @@ from runyard_api.auth import require
 from runyard_api.call import Call, reply
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, Parameters, page, when
-from runyard_api.native.schedule_bodies import PauseBody, PreviewBody, ScheduleBody, ScheduleChange
+from runyard_api.native.schedule_bodies import (
+    PauseBody,
+    PreviewBody,
+    ScheduleBody,
+    ScheduleChange,
+    named_by_caller,
+)
 from runyard_api.native.schedule_view import (
     FirePage,
     SchedulePage,
@@ -33,6 +39,7 @@ from runyard_common.services import schedules as service
 from runyard_common.services import scheduling
 from runyard_common.services.runs import Caller
 from runyard_common.services.schedules import Triggered
+from runyard_common.services.scheduling import NewSchedule
 from runyard_common.store import fires, schedules
 from runyard_common.store.transaction import Tx
 
@@ -64,20 +71,30 @@ async def create_schedule(call: Call) -> Response:
     call.query(NoParameters)
     require(call.principal, _RUN)
     body = await call.json(ScheduleBody)
+    with named_by_caller(body.run):
+        new = await _judged(call, body)
+
+    def create(tx: Tx) -> StoredSchedule:
+        with named_by_caller(body.run):
+            return service.create(tx, new, who.actor)
+
+    who = call.principal
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        create,
+        lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
+    )
+
+
+async def _judged(call: Call, body: ScheduleBody) -> NewSchedule:
     agent = await call.state.agents.find(call.org_id, body.agent, body.run.version)
     who = call.principal
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     version = scheduling.pinned_version(body.agent, agent)
     rules, now = call.state.rules, call.state.now()
-    new = await call.apart(
+    return await call.apart(
         service.prepare, body.wanted, body.run, agent, caller, rules, now=now, version=version
-    )
-
-    return await idempotency.create(
-        call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: service.create(tx, new, who.actor),
-        lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
     )
 
 
@@ -163,8 +180,9 @@ async def change_schedule(call: Call) -> Response:
 
 
 def _change(tx: Tx, org_id: str, id_: str, body: ScheduleChange, call: Call) -> StoredSchedule:
-    changes = body.changes
-    return service.update(tx, org_id, id_, changes, body.run, call.state.rules, call.principal.actor)
+    rules, actor = call.state.rules, call.principal.actor
+    with named_by_caller(body.run):
+        return service.update(tx, org_id, id_, body.changes, body.run, rules, actor)
 
 
 class RemoveParameters(Parameters):

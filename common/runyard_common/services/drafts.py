@@ -139,10 +139,9 @@ def full_name(name: str) -> str:
 
     Error: `InvalidRequest` invalid_name for a name nothing is left of.
     """
-    full = ids.qualify(name.strip())
-    scope, _, base = (
-        full.partition("/") if ids.is_agent_name(full) else ("@default", "", name.rpartition("/")[2])
-    )
+    scope, _, base = ids.qualify(name.strip()).partition("/")
+    if not (ids.is_scope(scope) and base and "/" not in base):
+        scope, base = "@default", name.rpartition("/")[2]
     kept = ids.slug(base)[:_LONGEST_NAME].strip("-._")
     if not kept:
         raise InvalidRequest("A name needs letters or digits.", code="invalid_name", field="name")

@@ -19,8 +19,8 @@ from runyard_common.domain.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.domain.timezones import zone_named
 from runyard_common.services import agents, fires, runs, scheduling
 from runyard_common.services.agents import AgentRecord
-from runyard_common.services.runs import Caller, RunRules
-from runyard_common.services.scheduling import NewSchedule, StoredRun, Wanted, placed
+from runyard_common.services.runs import Caller, Prepared, RunRules
+from runyard_common.services.scheduling import NewSchedule, Wanted, placed
 from runyard_common.services.stops import stop_now
 from runyard_common.store import fires as fire_rows
 from runyard_common.store import identity, schedules
@@ -43,24 +43,26 @@ def prepare(
     those of `runs.prepare`.
     """
     scheduling.judge(wanted, now)
-    return NewSchedule(wanted, _stored_run(request, agent, caller, rules, now, version), rules.max_schedules)
+    prepared = _prepared(request, agent, caller, rules, now)
+    run = scheduling.stored_run(request, prepared.spec, caller.session_scope, version=version)
+    return NewSchedule(wanted, run, rules.max_schedules, tools=prepared.tools, knowledge=prepared.knowledge)
 
 
-def _stored_run(
-    request: RunRequest, agent: AgentRecord, caller: Caller, rules: RunRules, now: float, version: str | None
-) -> StoredRun:
+def _prepared(
+    request: RunRequest, agent: AgentRecord, caller: Caller, rules: RunRules, now: float
+) -> Prepared:
     if request.schedules:
-        raise ScheduleError("A scheduled run cannot bring schedules itself.", field="run.schedules")
-    prepared = runs.prepare(request, agent, caller, rules, now=now)
-    return scheduling.stored_run(request, prepared.spec, caller.session_scope, version=version)
+        raise ScheduleError("A scheduled run cannot bring schedules itself.", field="schedules")
+    return runs.prepare(request, agent, caller, rules, now=now)
 
 
 def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
-    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`.
+    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`, those of `runs.refusal`.
 
     Here and below `by` is whom the audit log names; None notes nothing.
     """
-    refused = scheduling.refusals(tx, [[new]])
+    missing = runs.refusal(tx.conn, new.run.org_id, new.tools, new.knowledge)
+    refused = {0: missing} if missing is not None else scheduling.refusals(tx, [[new]])
     if refused:
         raise refused[0]
     made = scheduling.store(tx, [new])[0]
@@ -100,18 +102,25 @@ def update(
     request: RunRequest | None,
     rules: RunRules,
     by: str | None = None,
+    agent: AgentRecord | None = None,
 ) -> StoredSchedule:
     """Change fields of `Wanted` (those in `CHANGEABLE`), and the run when `request` is given.
 
-    New times count from now; a paused schedule stays paused. Errors: `NotFound`, `ScheduleError`, those of
-    `runs.prepare`.
+    New times count from now; a paused schedule stays paused. `agent` is what the request is judged by, in place of
+    the schedule's own. Errors: `NotFound`, `ScheduleError`, those of
+    `runs.prepare` and `runs.refusal`.
     """
     old = _lock(tx, org_id, schedule_id)
     wanted = replace(_wanted(old), **{name: value for name, value in changes.items() if name in CHANGEABLE})
     values = _values(tx, old, wanted, changes, rules)
     if request is not None:
-        agent = agents.resolve(tx.conn, org_id, old.agent_id, request.version)
-        run = _stored_run(request, agent, fires.caller_of(old), rules, tx.now, None)
+        agent = agent or agents.resolve(tx.conn, org_id, old.agent_id, request.version)
+        caller = fires.caller_of(old)
+        prepared = _prepared(request, agent, caller, rules, tx.now)
+        missing = runs.refusal(tx.conn, org_id, prepared.tools, prepared.knowledge)
+        if missing is not None:
+            raise missing
+        run = scheduling.stored_run(request, prepared.spec, caller.session_scope)
         values |= {"run": run.to_json(), "secrets": run.secrets}
     schedules.change(tx, schedule_id, values)
     changed = sorted({*changes, *(("run",) if request is not None else ())})

@@ -29,6 +29,7 @@ from runyard_common.domain.specs import RunSpec
 from runyard_common.domain.stored_schedule import StoredSchedule
 from runyard_common.domain.timezones import zone_named
 from runyard_common.services.agents import AgentRecord
+from runyard_common.services.run_options import NONE, Knowledge
 from runyard_common.store import advisory, identity, schedules
 from runyard_common.store.transaction import Tx
 
@@ -85,6 +86,8 @@ class NewSchedule:
     most: int
     external_id: str | None = None
     id: str = field(default_factory=uuid7)
+    tools: tuple[str, ...] = ()  # what its run wants that is to be looked up: see `runs.Prepared`
+    knowledge: Knowledge = NONE
 
 
 def stored_run(

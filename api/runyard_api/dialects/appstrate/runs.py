@@ -15,7 +15,7 @@ from runyard_api.call import Call, reply
 from runyard_api.dialects.appstrate import journal
 from runyard_api.dialects.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
 from runyard_api.dialects.appstrate.run import package_of
-from runyard_api.dialects.appstrate.schemas import DeletedRuns, Done, Run, RunPage
+from runyard_api.dialects.appstrate.schemas import DeletedRuns, Done, Run, RunLog, RunPage
 from runyard_api.dialects.appstrate.views import Beside, run_json, task_id_of
 from runyard_api.operations import Answer
 from runyard_common.domain.errors import Conflict, IllegalTransition, NotFound
@@ -74,7 +74,7 @@ async def get_run(call: Call) -> Response:
 @routes.get(
     "/runs/{run_id}/logs",
     "runs:read",
-    answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": {"type": "object"}})],
+    answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": RunLog.model_json_schema()})],
     errors=(404,),
 )
 async def get_run_logs(call: Call) -> Response:

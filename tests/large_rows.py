@@ -8,8 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from runyard_common.tables import agents, human_tasks, identity, runs, schedules, sessions, webhooks
+from runyard_common.agents import tables
+from runyard_common.identity import tables
+from runyard_common.runs import tables
+from runyard_common.schedules import tables
+from runyard_common.sessions import tables
 from runyard_common.values.ids import uuid7
+from runyard_common.webhooks import tables
 from tests.hall import Api
 
 #: Rows of each kind, and bytes of each large value.
@@ -35,34 +40,32 @@ def fill(api: Api, task_id: str, session_id: str, agent_id: str, schedule_id: st
     """Give each table of the api's database many large rows, most of them of these."""
     with api.state.store.begin() as tx:
         conn = tx.conn
-        copies(conn, runs.Task, lambda row, n: {
+        copies(conn, tables.Task, lambda row, n: {
             "id": uuid7(), "session_id": session_id, "agent_id": agent_id, "schedule_id": schedule_id,
             "status": "failed" if n % 2 else "completed", "input": {"args": HEAVY}, "output": HEAVY,
             "error": {"code": "x", "message": "m" * BYTES} if n % 2 else None, "finished_at": tx.now,
             "lease_owner": None, "claim_token": None,
         })  # fmt: skip
-        copies(conn, runs.TaskEvent, lambda row, n: {
+        copies(conn, tables.TaskEvent, lambda row, n: {
             "task_id": task_id, "seq": 1000 + n, "type": "custom", "data": HEAVY,
         })  # fmt: skip
         conn.execute(
-            runs.Task.__table__.update().where(runs.Task.id == task_id).values(last_seq=1000 + ROWS)  # type: ignore[attr-defined]
+            tables.Task.__table__.update().where(tables.Task.id == task_id).values(last_seq=1000 + ROWS)  # type: ignore[attr-defined]
         )
-        copies(conn, sessions.Message, lambda row, n: {
+        copies(conn, tables.Message, lambda row, n: {
             "id": uuid7(), "task_id": task_id, "session_id": session_id, "seq": 1000 + n, "content": "x" * BYTES,
             "type": "user_message", "role": "user", "unread": False,
         })  # fmt: skip
         _questions(conn, api, task_id, tx.now)
         _catalogue(conn, agent_id)
-        copies(conn, schedules.Schedule, lambda row, n: {
+        copies(conn, tables.Schedule, lambda row, n: {
             "id": str(uuid.uuid4()), "wake_at": None, "run": row["run"] | {"request": {"args": HEAVY}},
         })  # fmt: skip
-        copies(conn, identity.Audit, lambda row, n: {"id": uuid7(), "data": HEAVY})
-        copies(conn, identity.Application, lambda row, n: {
+        copies(conn, tables.Audit, lambda row, n: {"id": uuid7(), "data": HEAVY})
+        copies(conn, tables.Application, lambda row, n: {
             "id": f"app_{uuid7()}", "is_default": False, "settings": HEAVY,
         })  # fmt: skip
-        copies(
-            conn, webhooks.Endpoint, lambda row, n: {"id": f"wh_{uuid7()}", "meta": {"t": "x" * 16_000}}, 19
-        )
+        copies(conn, tables.Endpoint, lambda row, n: {"id": f"wh_{uuid7()}", "meta": {"t": "x" * 16_000}}, 19)
 
 
 def _questions(conn: Connection, api: Api, task_id: str, now: float) -> None:
@@ -72,22 +75,22 @@ def _questions(conn: Connection, api: Api, task_id: str, now: float) -> None:
         for n in range(ROWS)
     )  # fmt: skip
     for row in rows:
-        conn.execute(insert(human_tasks.Question.__table__), row)  # type: ignore[attr-defined]
+        conn.execute(insert(tables.Question.__table__), row)  # type: ignore[attr-defined]
 
 
 def _catalogue(conn: Connection, agent_id: str) -> None:
     """Versions of one agent, and agents of one version, with large manifests."""
-    copies(conn, agents.AgentVersion, lambda row, n: {
+    copies(conn, tables.AgentVersion, lambda row, n: {
         "id": uuid7(), "agent_id": agent_id, "number": 100 + n, "version": f"9.{n}.0", "status": "archived",
         "manifest": row["manifest"] | {"instructions": "x" * BYTES},
     })  # fmt: skip
     fields = {"instructions": "x" * BYTES, "description": "d", "dependencies": {"a": HEAVY}}
     made: list[tuple[str, str]] = [(uuid7(), uuid7()) for _ in range(ROWS)]
-    copies(conn, agents.AgentVersion, lambda row, n: {
+    copies(conn, tables.AgentVersion, lambda row, n: {
         "id": made[n - 1][1], "agent_id": made[n - 1][0], "number": 1, "version": "1.0.0", "status": "published",
         "manifest": row["manifest"] | fields,
     })  # fmt: skip
-    copies(conn, agents.Agent, lambda row, n: {
+    copies(conn, tables.Agent, lambda row, n: {
         "id": made[n - 1][0], "name": f"@large/agent-{n}", "slug": f"agent_{n}", "version_id": made[n - 1][1],
         "shared": False,
     })  # fmt: skip

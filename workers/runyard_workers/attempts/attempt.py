@@ -159,7 +159,7 @@ class Attempt:
         return await asyncio.wrap_future(call)
 
     async def measured(self, measure: Callable[[Any, str, Bounds], Any], value: Any, name: str) -> Any:
-        """What a measure of `agent_code.values` makes of a value: beside the event loop where that is large."""
+        """What a measure of `runyard_workers.agent_code.values` makes of a value: beside the event loop where that is large."""
         if self.costly is None or not values.is_large(value):
             return measure(value, name, self.bounds)
         return await self.costly.do(self.task.org_id, measure, value, name, self.bounds)

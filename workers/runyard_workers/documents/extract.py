@@ -1,7 +1,7 @@
 """Reading one file: sniff what it is, read it within the limits, or say clearly why not.
 
 `extract` runs where it is called and checks its limits between pages, rows and blocks. A file built to hang
-or bloat a parser inside one of them is stopped by `extraction_pool`, which runs `extract` in a
+or bloat a parser inside one of them is stopped by `runyard_workers.documents.extraction_pool`, which runs `extract` in a
 child process under a memory limit and a clock.
 """
 

@@ -19,18 +19,6 @@ from typing import Any, BinaryIO
 from runyard_workers.documents import extraction_wire as wire
 from runyard_workers.documents.extract import extract
 from runyard_workers.documents.extraction import ExtractionError, ExtractLimits
-from runyard_workers.documents.formats import (  # noqa: F401 - loaded once, before any file
-    docx,
-    html,
-    image,
-    mail,
-    odf,
-    pdf,
-    pptx,
-    rtf,
-    table,
-    xlsx,
-)
 
 # How much longer than its limit a file may take: a parser that looks at the clock gives the better answer.
 GRACE_SECONDS = 1.0

@@ -16,7 +16,13 @@ from runyard_api.http.prefix import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, Parameters, page, when
 from runyard_api.native.runs.task_view import hint, links
-from runyard_api.native.schedules.schedule_bodies import PauseBody, PreviewBody, ScheduleBody, ScheduleChange
+from runyard_api.native.schedules.schedule_bodies import (
+    PauseBody,
+    PreviewBody,
+    ScheduleBody,
+    ScheduleChange,
+    named_by_caller,
+)
 from runyard_api.native.schedules.schedule_view import (
     FirePage,
     SchedulePage,
@@ -34,6 +40,7 @@ from runyard_common.schedules.rules.stored_schedule import ScheduleState, Stored
 from runyard_common.schedules.service import schedules as service
 from runyard_common.schedules.service import scheduling
 from runyard_common.schedules.service.schedules import Triggered
+from runyard_common.schedules.service.scheduling import NewSchedule
 from runyard_common.values.errors import InvalidRequest
 
 routes = Routes(NATIVE, "schedules")
@@ -64,20 +71,30 @@ async def create_schedule(call: Call) -> Response:
     call.query(NoParameters)
     require(call.principal, _RUN)
     body = await call.json(ScheduleBody)
+    with named_by_caller(body.run):
+        new = await _judged(call, body)
+
+    def create(tx: Tx) -> StoredSchedule:
+        with named_by_caller(body.run):
+            return service.create(tx, new, who.actor)
+
+    who = call.principal
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        create,
+        lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
+    )
+
+
+async def _judged(call: Call, body: ScheduleBody) -> NewSchedule:
     agent = await call.state.agents.find(call.org_id, body.agent, body.run.version)
     who = call.principal
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     version = scheduling.pinned_version(body.agent, agent)
     rules, now = call.state.rules, call.state.now()
-    new = await call.apart(
+    return await call.apart(
         service.prepare, body.wanted, body.run, agent, caller, rules, now=now, version=version
-    )
-
-    return await idempotency.create(
-        call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: service.create(tx, new, who.actor),
-        lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
     )
 
 
@@ -163,8 +180,9 @@ async def change_schedule(call: Call) -> Response:
 
 
 def _change(tx: Tx, org_id: str, id_: str, body: ScheduleChange, call: Call) -> StoredSchedule:
-    changes = body.changes
-    return service.update(tx, org_id, id_, changes, body.run, call.state.rules, call.principal.actor)
+    rules, actor = call.state.rules, call.principal.actor
+    with named_by_caller(body.run):
+        return service.update(tx, org_id, id_, body.changes, body.run, rules, actor)
 
 
 class RemoveParameters(Parameters):

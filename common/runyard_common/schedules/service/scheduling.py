@@ -1,7 +1,7 @@
 """What a schedule has to be in order to be kept: judged, counted against its organisation's bound, stored.
 
-`runyard_common.schedules.service.schedules` builds on this for the schedules of their own; a run request that
-brings some stores them with its task.
+`runyard_common.schedules.service.schedules` builds on this for the schedules of their own; a run request that brings some
+stores them with its task.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import OPTIONS, RunRequest
 from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.service.run_options import NONE, Knowledge
 from runyard_common.schedules.queries import schedules
 from runyard_common.schedules.rules.catchup import CatchUp, default_window_s
 from runyard_common.schedules.rules.jitter import Jitter
@@ -87,6 +88,8 @@ class NewSchedule:
     most: int
     external_id: str | None = None
     id: str = field(default_factory=uuid7)
+    tools: tuple[str, ...] = ()  # what its run wants that is to be looked up: see `runs.Prepared`
+    knowledge: Knowledge = NONE
 
 
 def stored_run(

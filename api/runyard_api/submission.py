@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -24,7 +25,9 @@ from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import runs
 from runyard_common.runs.service.runs import Caller, Submitted
-from runyard_common.values.errors import InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
+from runyard_common.sessions.service import replies
+from runyard_common.sessions.service.replies import Conversation
+from runyard_common.values.errors import Conflict, InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
 from runyard_common.values.ids import uuid7
 from runyard_common.webhooks.rules.payloads import when
 
@@ -60,23 +63,54 @@ class Run:
     status: str
     schedules: list[dict[str, Any]]
     replayed: bool = False
+    after: int = 0  # the number of the log's entry behind which what this request led to begins
 
 
 async def submit(call: Call, wish: Wish) -> Run:
     """Store the run, once per Idempotency-Key. Errors: those of `runs.prepare` and `runs.submit`."""
+    return await once(call, partial(store, call, wish))
+
+
+async def once(call: Call, make: Callable[[str | None], Awaitable[Run]], more: str = "") -> Run:
+    """The run that `make` gives, or gave before to the same Idempotency-Key.
+
+    `more` is what the request consists of besides path and body. `make` gets the id to give to what it makes (None:
+    any).
+    """
     if idempotency.key_of(call) is None:
-        return await _submit(call, wish, None)
+        return await make(None)
 
-    async def store(task_id: str | None) -> Response:
-        run = await _submit(call, wish, task_id)
-        return reply(asdict(run))
+    async def produce(reserved: str | None) -> Response:
+        return reply(asdict(await make(reserved)))
 
-    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), store)
+    content = hashlib.sha256(await call.raw()).digest() + more.encode()
+    response = await idempotency.once(call, content, produce)
     kept = Run(**orjson.loads(bytes(response.body)))
     return replace(kept, replayed="idempotent-replayed" in response.headers)
 
 
-async def _submit(call: Call, wish: Wish, reserved: str | None) -> Run:
+async def answer(
+    call: Call, conversation: Conversation | None, message: str, reserved: str | None
+) -> Run | None:
+    """The task of this conversation that waited for an answer, which the message is now, or was already when the same
+    request came before (`reserved`); None when none waits. Errors: those of `replies.answer`."""
+    org_id, actor = call.org_id, call.principal.actor
+    if reserved is not None:
+        known = await call.state.reader.one(lambda conn: replies.answered_before(conn, org_id, reserved))
+        if known is not None:
+            return Run(known.task_id, known.session_id, known.status, [], after=known.after)
+    waiting = conversation.waiting if conversation is not None else None
+    if waiting is None:
+        return None
+    try:
+        await call.state.write(replies.answer, org_id, waiting.id, message, actor, reserved)
+    except Conflict:
+        return None  # it waits no longer: the message begins a run of its own
+    return Run(waiting.id, waiting.session_id, waiting.status.value, [], after=waiting.last_seq)
+
+
+async def store(call: Call, wish: Wish, reserved: str | None) -> Run:
+    """Store the run. Errors: those of `runs.prepare` and `runs.submit`."""
     who, request, task_id = call.principal, wish.request, reserved or uuid7()
     if request.session_id is None and wish.named_session:
         request = request.model_copy(update={"session_id": wish.named_session + task_id})

@@ -82,5 +82,6 @@ def tune_process() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()  # off while a process imports
     gc.set_threshold(20_000, 20, 20)
     sys.setswitchinterval(_TURN)

@@ -70,7 +70,7 @@ class Runtime:
         self._unlisten: Callable[[], None] = lambda: None
         await execution.open()
         consume(self._app, execution.org_id)
-        count = await execution.publish()
+        await execution.publish()
         self.engine = Engine(
             execution.store,
             execution.writer,
@@ -83,6 +83,7 @@ class Runtime:
             Quarantine(execution.plain),
             settings.loop_block_seconds or settings.lease_seconds,
             execution.agents,
+            execution.brings,
         )
         self.engine.on_enlisted = self._listen
         self.engine.on_worn_out = _end_in_order
@@ -90,7 +91,9 @@ class Runtime:
         await self.engine.start()
         tune_process()
         execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
-        logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
+        logger.info(
+            "The worker claims runs", action="start", agents=len(execution.brings), concurrency=pool.limit
+        )
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings

@@ -205,11 +205,16 @@ def _deeper_than(value: Any, most: int) -> bool:
 def model(kind: type[M], value: Any, where: str | None = None) -> M:
     """`value` as a model; its first defect as `InvalidRequest`, the others listed with it."""
     if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object.", code="not_an_object", field=where)
+        raise not_an_object(where)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
         raise _refusal(kind, error.errors(include_url=False, include_context=True), where) from None
+
+
+def not_an_object(where: str | None = None) -> InvalidRequest:
+    """The refusal of a body (or of the part of it that `where` names) that is a list or a scalar."""
+    return InvalidRequest("The body must be a JSON object.", code="not_an_object", field=where)
 
 
 def _refusal(kind: type[BaseModel], errors: list[ErrorDetails], where: str | None) -> InvalidRequest:

@@ -18,7 +18,7 @@ from runyard_api import metrics
 from runyard_api.access.auth import require
 from runyard_api.access.capacity import PIECE
 from runyard_api.http.call import Call
-from runyard_api.http.operations import Front, Operation
+from runyard_api.http.operations import Front, Operation, Render
 from runyard_api.reading import unavailable
 from runyard_common.database import outages
 from runyard_common.files import CHUNK_BYTES
@@ -35,14 +35,15 @@ _RETRY_AFTER: Final = 5.0
 class Endpoint:
     """The ASGI application of one path: its operations by method."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[Operation], besides: Sequence[str] = ()) -> None:
+        """`besides` are methods that something else answers on the same path."""
         self._by_method: dict[str, Operation] = {}
         for operation in operations:
             self._by_method[operation.method] = operation
             if operation.method == "GET":
                 self._by_method.setdefault("HEAD", operation)
         self._front = operations[0].front
-        self._allow = ", ".join(sorted(self._by_method))
+        self._allowed = sorted({*self._by_method, *besides})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -81,10 +82,15 @@ class Endpoint:
             return front.render(call, RunyardError("Something went wrong here; the log tells more."))
 
     def _refuse_method(self, call: Call) -> Response:
-        error = MethodNotAllowed(f"{call.method} is not answered here; {self._allow} is.")
-        response = self._front.render(call, error)
-        response.headers["allow"] = self._allow
-        return response
+        return refuse_method(call, self._front.render, self._allowed)
+
+
+def refuse_method(call: Call, render: Render, allowed: Sequence[str]) -> Response:
+    """The 405 of a path, which names the methods that it does answer (RFC 9110, section 15.5.6)."""
+    named = f"{', '.join(allowed[:-1])} and {allowed[-1]}" if len(allowed) > 1 else allowed[0]
+    response = render(call, MethodNotAllowed(f"This path answers {named}, not {call.method[:40]}."))
+    response.headers["allow"] = ", ".join(allowed)
+    return response
 
 
 def _outage(error: Exception) -> Unavailable | None:

@@ -73,11 +73,15 @@ async def publish_manifest(call: Call) -> Response:
     return response
 
 
-async def _document(call: Call) -> Any:
+async def _document(call: Call) -> dict[str, Any]:
     if bodies.media_type(call.headers) in yaml_bodies.MEDIA_TYPES:
-        return await call.state.costly.do(call.org_id, yaml_bodies.parse, await call.raw())
-    bodies.check_json_type(call.headers)
-    return await call.parse(await call.raw())
+        found = await call.state.costly.do(call.org_id, yaml_bodies.parse, await call.raw())
+    else:
+        bodies.check_json_type(call.headers)
+        found = await call.parse(await call.raw())
+    if not isinstance(found, dict):
+        raise bodies.not_an_object()
+    return found
 
 
 def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from pydantic import ValidationError
@@ -30,6 +30,13 @@ _GONE = (
 
 _FORM = "application/x-www-form-urlencoded"
 _LARGEST_FORM = 256 * 1024
+
+
+class LinkAnswered(schemas.Shape):
+    """The answer is stored."""
+
+    task_id: str
+    answered: Literal[True]
 
 
 @routes.get(
@@ -62,7 +69,7 @@ async def show_question(call: Call) -> Response:
     body=MessageBody,
     prefixes=ROOTED,
     answers=[
-        Answer(200, "Answered; a form gets a page.", {"type": "object"}),
+        Answer(200, "Answered; a form gets a page.", LinkAnswered),
         Answer(200, "Answered; a form gets a page.", *_PAGE),
         Answer(400, "The answer does not fit; the page tells why.", *_PAGE),
         Answer(409, "It was answered by somebody else.", *_PAGE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -10,16 +11,15 @@ from starlette.responses import Response
 from runyard_api import sse
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.submission import Run, Wish, submit
+from runyard_api.submission import Run, Wish, answer, once, store
 from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, told
 from runyard_api.surfaces.agentbase.stream import Telling
 from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
 from runyard_common.agents.service import default_agent
 from runyard_common.agents.service.agents import AgentRecord
-from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.service import replies
 from runyard_common.sessions.service.replies import Conversation
-from runyard_common.values.errors import Conflict, NotFound
+from runyard_common.values.errors import NotFound
 from runyard_common.webhooks.rules import agentbase_events as words
 
 routes = AgentbaseRoutes()
@@ -63,14 +63,23 @@ async def run_agent(call: Call) -> Response:
     if not body.background:
         call.state.open_calls.check(call.org_id)
     conversation = await find_conversation(call, given.session) if given.session else None
-    if conversation is not None and conversation.waiting is not None:
-        answered = await _answer(call, conversation.waiting, body.message)
-        if answered is not None:
-            return _respond(call, body, answered, conversation.waiting.last_seq)
+    return _respond(call, body, await once(call, partial(_carry_out, call, given, body, conversation)))
+
+
+async def _carry_out(
+    call: Call,
+    given: AgentbaseParameters,
+    body: AgentbaseRunBody,
+    conversation: Conversation | None,
+    reserved: str | None,
+) -> Run:
+    """Answer what the session's agent waits for, or else begin a run."""
+    answered = await answer(call, conversation, body.message, reserved)
+    if answered is not None:
+        return answered
     agent = await (call.state.agents.find(call.org_id, given.agent) if given.agent else _default(call))
     request = body.request(conversation.session["id"] if conversation else None)
-    run = await submit(call, Wish(AGENTBASE.name, request, agent, named_session=_SESSION))
-    return _respond(call, body, run)
+    return await store(call, Wish(AGENTBASE.name, request, agent, named_session=_SESSION), reserved)
 
 
 async def find_conversation(call: Call, session: str) -> Conversation:
@@ -79,15 +88,6 @@ async def find_conversation(call: Call, session: str) -> Conversation:
     if found is None:
         raise NotFound("There is no such session.", code="SESSION_NOT_FOUND", field="session")
     return found
-
-
-async def _answer(call: Call, waiting: Task, message: str) -> Run | None:
-    """The waiting task, answered; None when it waits no longer."""
-    try:
-        await call.state.write(replies.answer, call.org_id, waiting.id, message, call.principal.actor)
-    except Conflict:
-        return None
-    return Run(waiting.id, waiting.session_id, waiting.status.value, [])
 
 
 async def _default(call: Call) -> AgentRecord:
@@ -127,7 +127,7 @@ def _accepted(call: Call, run: Run) -> Response:
     )
 
 
-def _respond(call: Call, body: AgentbaseRunBody, run: Run, after: int = 0) -> Response:
+def _respond(call: Call, body: AgentbaseRunBody, run: Run) -> Response:
     """The answer to a call whose run is stored; from here on nobody is to repeat it."""
     started(call)
     told(call)["x-task-id"] = run.task_id
@@ -137,4 +137,4 @@ def _respond(call: Call, body: AgentbaseRunBody, run: Run, after: int = 0) -> Re
     if run.schedules:
         opening["schedules"] = run.schedules
     telling = Telling(call, run.task_id, run.session_id, bool(body.streaming_tokens))
-    return sse.response(call.state, call.org_id, telling.frames(opening, after))
+    return sse.response(call.state, call.org_id, telling.frames(opening, run.after))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
@@ -55,12 +55,20 @@ class EndUserView(Open):
     """An end-user."""
 
     id: str
+    object: Literal["end_user"]
     applicationId: str  # noqa: N815
+    name: str | None
+    email: str | None
+    externalId: str | None  # noqa: N815
+    metadata: dict[str, Any]
+    createdAt: str  # noqa: N815
+    updatedAt: str  # noqa: N815
 
 
 class EndUserPage(ListOf):
     """Some end-users, newest first."""
 
+    data: list[EndUserView]
     hasMore: bool  # noqa: N815
     limit: int
 

@@ -115,7 +115,10 @@ def package_of(call: Call) -> str:
 
 
 async def _lenient(call: Call) -> dict[str, Any]:
-    """The JSON body; an unreadable, missing or foreign one counts as an empty object (section 3)."""
+    """The JSON body; an unreadable or missing one counts as an empty object (section 3).
+
+    JSON that is no object is refused: whoever sends it means something that would be lost.
+    """
     raw = await call.raw()
     try:
         given = await call.parse(raw) if raw else {}
@@ -123,7 +126,9 @@ async def _lenient(call: Call) -> dict[str, Any]:
         if error.code == "bad_json":
             return {}
         raise
-    return given if isinstance(given, dict) else {}
+    if not isinstance(given, dict):
+        raise bodies.not_an_object()
+    return given
 
 
 def _model_id(given: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from runyard_api.http.operations import Answer
 from runyard_api.surfaces.appstrate import journal
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
 from runyard_api.surfaces.appstrate.run import package_of
-from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunPage
+from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunLog, RunPage
 from runyard_api.surfaces.appstrate.views import Beside, run_json, task_id_of
 from runyard_common.agents.service import packages
 from runyard_common.database.pages import Page
@@ -77,7 +77,7 @@ async def get_run(call: Call) -> Response:
 @routes.get(
     "/runs/{run_id}/logs",
     "runs:read",
-    answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": {"type": "object"}})],
+    answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": RunLog.model_json_schema()})],
     errors=(404,),
 )
 async def get_run_logs(call: Call) -> Response:

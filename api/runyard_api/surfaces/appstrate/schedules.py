@@ -245,9 +245,11 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
         check_cron(Wanted(line, changes.get("timezone", old.timezone)), tx.now)
     if "connectionProfileId" in given:
         changes["meta"] = (old.meta or {}) | {"connectionProfileId": given["connectionProfileId"]}
-    request = _request(tx, org_id, old, given["input"]) if "input" in given else None
+    agent = packages.live(tx.conn, org_id, str(old.run.get("agent"))) if "input" in given else None
+    request = None if agent is None else _request(agent, old, given["input"])
     if changes or request is not None:
-        service.update(tx, org_id, id_, changes, request, rules, by)
+        judged_by = None if agent is None else unjudged(agent)
+        service.update(tx, org_id, id_, changes, request, rules, by, judged_by)
     if given.get("enabled") is True:
         service.resume(tx, org_id, id_, by)
     elif given.get("enabled") is False:
@@ -255,8 +257,7 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
     return shown(tx.conn, [service.get(tx, org_id, id_)])[0]
 
 
-def _request(tx: Tx, org_id: str, old: StoredSchedule, given: Any) -> RunRequest:
-    agent = packages.live(tx.conn, org_id, str(old.run.get("agent")))
+def _request(agent: AgentRecord, old: StoredSchedule, given: Any) -> RunRequest:
     stored = RunRequest.model_validate(old.run.get("request") or {})
     return stored.model_copy(update={"args": inputs.judged(given, agent.manifest)})
 

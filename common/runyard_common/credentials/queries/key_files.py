@@ -12,6 +12,9 @@ from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
 
 SECRET_KEY: Final = "secret.key"  # noqa: S105 - the name of a file
+JWT_SECRET: Final = "jwt.secret"  # noqa: S105 - the name of a file
+#: Characters of an HS256 secret: as many as its hash has bytes (RFC 7518, section 3.2).
+_SHORTEST_JWT_SECRET: Final = 32
 
 
 def secret_key(settings: Settings) -> str:
@@ -39,6 +42,24 @@ def check_secret_key(settings: Settings) -> None:
     key = settings.secret_key or existing(settings.home / SECRET_KEY)
     if key is not None:
         Sealer(key)
+
+
+def check_jwt_secret(settings: Settings) -> None:
+    """Refuse a secret of JWTs that is too short, without making one: `ConfigurationError`."""
+    secret = settings.jwt_secret or existing(settings.home / JWT_SECRET)
+    if secret is not None:
+        check_jwt_length(secret, settings)
+
+
+def check_jwt_length(secret: str, settings: Settings) -> None:
+    """Refuse this secret if it is too short: `ConfigurationError`."""
+    if len(secret) < _SHORTEST_JWT_SECRET:
+        source = "RUNYARD_JWT_SECRET" if settings.jwt_secret else str(settings.home / JWT_SECRET)
+        raise ConfigurationError(
+            f"{source} needs {_SHORTEST_JWT_SECRET} characters or more; leave the setting empty and remove the file "
+            "in the home to have one made.",
+            field="RUNYARD_JWT_SECRET",
+        )
 
 
 def existing(file: Path) -> str | None:

@@ -24,10 +24,8 @@ DEFAULT: Final = "default"
 PREFIX: Final = "ry_"
 #: How long a key made with a token lives at most, in seconds.
 TOKEN_KEYS: Final = 30 * 86_400.0
-ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", key_files.SECRET_KEY
+ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", key_files.JWT_SECRET, key_files.SECRET_KEY
 secret_key = key_files.secret_key
-#: Characters of an HS256 secret: as many as its hash has bytes (RFC 7518, section 3.2).
-_SHORTEST_JWT_SECRET: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +109,8 @@ def jwt_secret(settings: Settings) -> str:
     Raises `ConfigurationError` for one that is too short.
     """
     secret = settings.jwt_secret or key_files.kept(settings.home / JWT_SECRET, randomness.token_urlsafe(48))
-    _check_length(secret, settings)
+    key_files.check_jwt_length(secret, settings)
     return secret
-
-
-def check_jwt_secret(settings: Settings) -> None:
-    """Refuse what `jwt_secret` refuses, without making one: `ConfigurationError`."""
-    secret = settings.jwt_secret or key_files.existing(settings.home / JWT_SECRET)
-    if secret is not None:
-        _check_length(secret, settings)
-
-
-def _check_length(secret: str, settings: Settings) -> None:
-    if len(secret) < _SHORTEST_JWT_SECRET:
-        source = "RUNYARD_JWT_SECRET" if settings.jwt_secret else str(settings.home / JWT_SECRET)
-        raise ConfigurationError(
-            f"{source} needs {_SHORTEST_JWT_SECRET} characters or more; leave the setting empty and remove the file "
-            "in the home to have one made.",
-            field="RUNYARD_JWT_SECRET",
-        )
 
 
 def hash_of(key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from runyard_common.runs.rules.admission import Facts, Strategy
 from runyard_common.runs.rules.lifecycle import Status
@@ -104,3 +104,14 @@ class Accepted:
     status: Status
     held_by: str | None
     created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The datastores and queries of a run, each with the field that names it."""
+
+    datastores: tuple[tuple[str, str], ...] = ()  # field, id or name
+    queries: tuple[tuple[str, str, str | None], ...] = ()  # field, name, and the datastore it asks for
+
+
+NONE: Final = Knowledge()

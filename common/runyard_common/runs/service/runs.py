@@ -27,9 +27,8 @@ from runyard_common.outbound import OutboundPolicy, check_headers, check_url
 from runyard_common.runs.rules import deadlines
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.runs.rules.run_request import RunRequest, options_of
-from runyard_common.runs.rules.specs import Accepted, CallbackTo, RunSpec
+from runyard_common.runs.rules.specs import NONE, Accepted, CallbackTo, Knowledge, RunSpec
 from runyard_common.runs.service import run_options, submissions
-from runyard_common.runs.service.run_options import NONE, Knowledge
 from runyard_common.schedules.queries import new_schedules
 from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.new_schedule import NewSchedule
@@ -189,8 +188,7 @@ def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
     refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
     late = [deadlines.refusal(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
     refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
-    refused |= _closed_tools(tx.conn, runs)
-    refused |= _without_datastores(tx.conn, runs)
+    refused |= _without_what_they_name(tx.conn, runs)
     specs: list[RunSpec] = []
     places: list[int] = []
     answers: list[Submitted | RunyardError | None] = []
@@ -213,10 +211,8 @@ def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
     """What `submit` would do with this run, storing nothing: see `submissions.preview`."""
     if run.spec.org_id in _broke(tx.conn, [run]):
         raise PaymentRequired
-    if (closed := _closed_tools(tx.conn, [run])) != {}:
-        raise closed[0]
-    if (missing := _without_datastores(tx.conn, [run])) != {}:
-        raise missing[0]
+    if (missing := refusal(tx.conn, run.spec.org_id, run.tools, run.knowledge)) is not None:
+        raise missing
     spec = run.spec
     if (late := deadlines.refusal(spec.deadline_at, tx.now)) is not None:
         raise late
@@ -233,23 +229,21 @@ def _broke(conn: Connection, runs: Sequence[Prepared]) -> set[str]:
     return identity.out_of_balance(conn, {run.spec.org_id for run in runs})
 
 
-def _closed_tools(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
-    """The runs whose tools are not open, and why."""
-    found: dict[int, RunyardError] = {}
-    for index, run in enumerate(runs):
-        try:
-            tools.check_open(
-                conn, run.spec.org_id, run.tools, NOT_OPENED
-            )  # what the setting opens was left out
-        except Forbidden as closed:
-            found[index] = closed
-    return found
+def refusal(
+    conn: Connection, org_id: str, wanted: Sequence[str], knowledge: Knowledge
+) -> RunyardError | None:
+    """Why a run cannot have what it names, if it cannot: tools that are not open, datastores that are not there."""
+    try:
+        tools.check_open(conn, org_id, tuple(wanted), NOT_OPENED)  # what the setting opens was left out
+    except Forbidden as closed:
+        return closed
+    return run_options.refusal(conn, org_id, knowledge)
 
 
-def _without_datastores(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
-    """The runs whose datastores are not there, and why."""
-    found = {i: run_options.refusal(conn, run.spec.org_id, run.knowledge) for i, run in enumerate(runs)}
-    return {i: refusal for i, refusal in found.items() if refusal is not None}
+def _without_what_they_name(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
+    """The runs that name what they cannot have, and why."""
+    found = {i: refusal(conn, run.spec.org_id, run.tools, run.knowledge) for i, run in enumerate(runs)}
+    return {i: missing for i, missing in found.items() if missing is not None}
 
 
 def _beyond_sessions(tx: Tx, runs: Sequence[Prepared]) -> dict[int, RunyardError]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from runyard_common.runs.rules.run_request import OPTIONS, RunRequest
-from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.rules.specs import NONE, Knowledge, RunSpec
 from runyard_common.schedules.rules.catchup import CatchUp, default_window_s
 from runyard_common.schedules.rules.jitter import Jitter
 from runyard_common.schedules.rules.overlap import Overlap
@@ -72,6 +72,8 @@ class NewSchedule:
     most: int
     external_id: str | None = None
     id: str = field(default_factory=uuid7)
+    tools: tuple[str, ...] = ()  # what its run wants that is to be looked up: see `runs.Prepared`
+    knowledge: Knowledge = NONE
 
 
 def stored_run(

@@ -13,14 +13,14 @@ from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.specs import Accepted, AgentRef
 from runyard_common.runs.service import runs
-from runyard_common.runs.service.runs import Caller, RunRules
+from runyard_common.runs.service.runs import Caller, Prepared, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires as fire_rows
 from runyard_common.schedules.queries import new_schedules, schedules
 from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.catchup import default_window_s
 from runyard_common.schedules.rules.firing import stand
-from runyard_common.schedules.rules.new_schedule import NewSchedule, StoredRun, Wanted, placed
+from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted, placed
 from runyard_common.schedules.rules.overlap import OverlapDecision, decide_overlap
 from runyard_common.schedules.rules.preview import PreviewEntry, preview
 from runyard_common.schedules.rules.schedule import CronSchedule
@@ -53,24 +53,26 @@ def prepare(
     those of `runs.prepare`.
     """
     new_schedule.judge(wanted, now)
-    return NewSchedule(wanted, _stored_run(request, agent, caller, rules, now, version), rules.max_schedules)
+    prepared = _prepared(request, agent, caller, rules, now)
+    run = new_schedule.stored_run(request, prepared.spec, caller.session_scope, version=version)
+    return NewSchedule(wanted, run, rules.max_schedules, tools=prepared.tools, knowledge=prepared.knowledge)
 
 
-def _stored_run(
-    request: RunRequest, agent: AgentRecord, caller: Caller, rules: RunRules, now: float, version: str | None
-) -> StoredRun:
+def _prepared(
+    request: RunRequest, agent: AgentRecord, caller: Caller, rules: RunRules, now: float
+) -> Prepared:
     if request.schedules:
-        raise ScheduleError("A scheduled run cannot bring schedules itself.", field="run.schedules")
-    prepared = runs.prepare(request, agent, caller, rules, now=now)
-    return new_schedule.stored_run(request, prepared.spec, caller.session_scope, version=version)
+        raise ScheduleError("A scheduled run cannot bring schedules itself.", field="schedules")
+    return runs.prepare(request, agent, caller, rules, now=now)
 
 
 def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
-    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`.
+    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`, those of `runs.refusal`.
 
     Here and below `by` is whom the audit log names; None notes nothing.
     """
-    refused = new_schedules.refusals(tx, [[new]])
+    missing = runs.refusal(tx.conn, new.run.org_id, new.tools, new.knowledge)
+    refused = {0: missing} if missing is not None else new_schedules.refusals(tx, [[new]])
     if refused:
         raise refused[0]
     made = new_schedules.store(tx, [new])[0]
@@ -110,18 +112,25 @@ def update(
     request: RunRequest | None,
     rules: RunRules,
     by: str | None = None,
+    agent: AgentRecord | None = None,
 ) -> StoredSchedule:
     """Change fields of `Wanted` (those in `CHANGEABLE`), and the run when `request` is given.
 
-    New times count from now; a paused schedule stays paused. Errors: `NotFound`, `ScheduleError`, those of
-    `runs.prepare`.
+    New times count from now; a paused schedule stays paused. `agent` is what the request is judged by, in place of
+    the schedule's own. Errors: `NotFound`, `ScheduleError`, those of
+    `runs.prepare` and `runs.refusal`.
     """
     old = _lock(tx, org_id, schedule_id)
     wanted = replace(_wanted(old), **{name: value for name, value in changes.items() if name in CHANGEABLE})
     values = _values(tx, old, wanted, changes, rules)
     if request is not None:
-        agent = agents.resolve(tx.conn, org_id, old.agent_id, request.version)
-        run = _stored_run(request, agent, fires.caller_of(old), rules, tx.now, None)
+        agent = agent or agents.resolve(tx.conn, org_id, old.agent_id, request.version)
+        caller = fires.caller_of(old)
+        prepared = _prepared(request, agent, caller, rules, tx.now)
+        missing = runs.refusal(tx.conn, org_id, prepared.tools, prepared.knowledge)
+        if missing is not None:
+            raise missing
+        run = new_schedule.stored_run(request, prepared.spec, caller.session_scope)
         values |= {"run": run.to_json(), "secrets": run.secrets}
     schedules.change(tx, schedule_id, values)
     changed = sorted({*changes, *(("run",) if request is not None else ())})

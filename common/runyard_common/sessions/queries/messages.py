@@ -68,12 +68,20 @@ def insert_rows(tx: Tx, rows: list[dict[str, Any]]) -> None:
     tx.conn.execute(insert(Message), rows)
 
 
-def say(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, type_: str = "user_message") -> str:
-    """A user's message to a task; `unread` until the running agent takes it in. Its id."""
-    line = {"role": "user", "type": type_, "content": text, "user_id": by, "unread": unread}
+def say(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, id_: str | None = None) -> str:
+    """A user's message to a task; `unread` until the running agent takes it in. Its id: `id_`, or a new one."""
+    line = {"role": "user", "type": "user_message", "content": text, "user_id": by, "unread": unread}
     row = _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line)
+    row |= {} if id_ is None else {"id": id_}
     insert_rows(tx, [row])
     return str(row["id"])
+
+
+def get(conn: Connection, org_id: str, message_id: str) -> dict[str, Any] | None:
+    """The task and the time of a message of the organisation."""
+    query = select(_COLUMNS.task_id, _COLUMNS.created_at)
+    row = conn.execute(query.where(_COLUMNS.id == message_id, _COLUMNS.org_id == org_id)).first()
+    return dict(row._mapping) if row else None
 
 
 def handoff_line(from_: str, to: str) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Run:
             contract=contract,
             streaming=self._plan.streaming and main,
             max_tokens=persona.max_tokens,
+            is_there=self._is_there,
         )
         notes: list[str] = []
         if tools:
@@ -161,6 +162,12 @@ class Run:
         told = f"You are {name}, a specialist. {said}".strip()
         own = self._plan.persona
         return replace(own, name=name, instructions=told, demonstrations=())
+
+    async def _is_there(self, name: str) -> bool:
+        """Whether somebody can take the conversation over: a full name is that of a registered agent."""
+        if name == self._plan.persona.name or not name.startswith("@"):
+            return True
+        return await in_engine_thread(self._registered, name) is not None
 
     def _registered(self, name: str) -> Persona | None:
         org_id = self._attempt.task.org_id

@@ -38,7 +38,8 @@ class Talk:
     )  # what its events say besides, such as the workflow's step
     asked: list[Asked] = field(default_factory=list)
     child_ids: list[str] = field(default_factory=list)
-    transfers: dict[str, str] = field(default_factory=dict)  # tool name → agent
+    transfers: dict[str, str] = field(default_factory=dict)  # tool name → agent that can take over
+    is_there: Callable[[str], Awaitable[bool]] | None = None  # whether an agent can take over now
     violations: list[dict[str, str]] = field(default_factory=list)  # of the last invalid output
 
     @property

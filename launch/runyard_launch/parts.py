@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,10 @@ MODEL_URL_FILE = "model.url"
 DRAIN = 2.5
 #: Seconds for which the scheduler and the workers wait for the api: they work on where it cannot answer.
 _API_FIRST = 15.0
+#: Seconds for which the addresses wait for the workers, so that the first run finds its agent.
+_AGENTS_FIRST = 15.0
+#: The descriptor on which a child writes a line when it serves, as s6's notification-fd.
+READY_FD = "READY_FD"
 _LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
 
 
@@ -75,8 +80,20 @@ class Plan:
 
     def _worker(self, number: int) -> Spec:
         spec = self._module("worker" if number == 1 else f"worker-{number}", "runyard_workers")
+        # It writes a line when it claims runs, and so once again when it is started again.
+        reads, writes = os.pipe()
+        os.set_blocking(reads, False)
         # It hands its runs back first, while the others can still take and show them.
-        return replace(spec, stop_order=_FIRST, grace=self.settings.drain_seconds + 5, runs_agents=True)
+        return replace(
+            spec,
+            env={**self.env, READY_FD: str(writes)},
+            fds=(writes,),
+            ready=lambda: _notified(reads),
+            holds_up=_AGENTS_FIRST,
+            stop_order=_FIRST,
+            grace=self.settings.drain_seconds + 5,
+            runs_agents=True,
+        )
 
     def _valkey(self) -> Spec:
         file = self.home.path / URL_FILE
@@ -110,6 +127,13 @@ class Plan:
     def _module(self, name: str, module: str, *arguments: str) -> Spec:
         argv = [sys.executable, "-P", "-m", module, *arguments]
         return Spec(name, argv, self.home.log(name), env=self.env, stop_order=_BEFORE)
+
+
+def _notified(reads: int) -> bool:
+    try:
+        return bool(os.read(reads, 64))
+    except BlockingIOError:
+        return False
 
 
 def child_environment(

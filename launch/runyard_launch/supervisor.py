@@ -96,7 +96,7 @@ class Supervisor:
     ) -> int:
         for stage in stages:
             self._start(stage)
-        self._wait_for(lambda child: not child.is_ready)
+        self._wait_for(lambda child: child.holds_up if child.spec.runs_agents else not child.is_ready)
         up()
         if last is not None:
             code = self._finish(last)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
@@ -94,6 +95,7 @@ class Runtime:
         logger.info(
             "The worker claims runs", action="start", agents=len(execution.brings), concurrency=pool.limit
         )
+        _notify_ready()
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings
@@ -127,6 +129,14 @@ class Runtime:
         assert self.deliverer is not None
         await self.deliverer.drain(seconds)
         await self._outward.aclose()
+
+
+def _notify_ready() -> None:
+    """Write a line on the descriptor that the supervisor named (as s6's notification-fd), once."""
+    with suppress(OSError, ValueError):
+        descriptor = int(os.environ.pop("READY_FD", "-1"))
+        os.write(descriptor, b"\n")
+        os.close(descriptor)
 
 
 def _end_in_order() -> None:

@@ -21,7 +21,6 @@ from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.access.tokens import Tokens
 from runyard_api.catalogue import Catalogue
 from runyard_api.reading import Reader, in_time, unavailable
-from runyard_common import descriptors
 from runyard_common.broker.application import application
 from runyard_common.broker.doorbell import Doorbell
 from runyard_common.commit_hooks import Aftermath, Bell
@@ -34,6 +33,7 @@ from runyard_common.identity.queries import identity as identity_store
 from runyard_common.identity.queries import logins
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.identity.service import identity
+from runyard_common.process import descriptor_limit
 from runyard_common.runs.queries import outbox
 from runyard_common.runs.service.runs import RunRules
 from runyard_common.settings import Settings
@@ -86,7 +86,7 @@ class State:
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
         self._passed_until: dict[object, float] = {}
         self._checking: dict[object, asyncio.Future[Any]] = {}
-        self.connections = capacity.connections(descriptors.limit())
+        self.connections = capacity.connections(descriptor_limit())
         self.open_calls = capacity.OpenCalls(settings.max_streams or self.connections // 2)
         self.unread = capacity.UnreadBytes(settings.max_unread_bytes, settings.max_all_unread_bytes)
         self.stopping = asyncio.Event()

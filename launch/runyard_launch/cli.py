@@ -99,7 +99,7 @@ def up(
     ] = False,
 ) -> None:
     """Start everything on this machine: broker, local model, migrations, api, worker, scheduler."""
-    from runyard_common.umask import keep_files_private
+    from runyard_common.process import keep_files_private
     from runyard_launch.up import up as bring_up
 
     keep_files_private()

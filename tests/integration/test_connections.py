@@ -304,7 +304,7 @@ def _healthy(port: int) -> bool:
 def test_a_process_takes_all_the_descriptors_it_may_have() -> None:
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300));"
-        "from runyard_common import descriptors; descriptors.raise_limit(); print(descriptors.limit())"
+        "from runyard_common.process import *; raise_descriptor_limit(); print(descriptor_limit())"
     )
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)

@@ -18,7 +18,7 @@ from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts, claims, steps
 from runyard_common.sessions.service import incoming
 from runyard_common.tables.query import Task
-from runyard_common.usage.service import turns
+from runyard_common.usage import service as turns
 from runyard_common.values.errors import StaleFence
 from tests.workshop import Workshop
 

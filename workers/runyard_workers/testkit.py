@@ -23,7 +23,7 @@ from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, tasks, workers
 from runyard_common.runs.rules.lifecycle import SUSPENDED

@@ -21,7 +21,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from runyard_common.stream.channels import ALL, ORG, TASK, TIMEOUT, WORKER, Published
+from runyard_common.stream.encoding import ALL, ORG, TASK, TIMEOUT, WORKER, Published
 from runyard_common.stream.subscription import GAP, Events, Item, Subscription, Tokens
 from runyard_common.values.outages import diagnose
 
@@ -299,3 +299,18 @@ def _discard(by: dict[str, set[Subscription]], key: str, subscription: Subscript
     by[key].discard(subscription)
     if not by[key]:
         del by[key]
+
+
+async def listen_worker(redis_url: str, worker_id: str, on_stop: Callable[[str], object]) -> None:
+    """Call `on_stop` with the id of each run of this worker that is stopped, until cancelled.
+
+    Reconnects by itself. Orders given meanwhile are lost here; the worker learns of them from its next write.
+    """
+    follower = Follower(redis_url)
+    await follower.start()
+    end = follower.listen_worker(worker_id, on_stop)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        end()
+        await follower.close()

@@ -13,8 +13,17 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from runyard_common.stream.channels import ALL, ORG, PROBE, TASK, TIMEOUT, WORKER, Published
-from runyard_common.stream.encoding import encode, encode_each
+from runyard_common.stream.encoding import (
+    ALL,
+    ORG,
+    PROBE,
+    TASK,
+    TIMEOUT,
+    WORKER,
+    Published,
+    encode,
+    encode_each,
+)
 from runyard_common.values.outages import Diagnosis, diagnose
 
 log = structlog.get_logger()

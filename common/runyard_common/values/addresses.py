@@ -1,4 +1,4 @@
-"""Addresses in settings: folders and URLs as operators write them, checked, and shown without passwords. Pure."""
+"""Addresses in settings: folders, URLs and origins (RFC 6454), checked, and shown without passwords. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
+
+from runyard_common.values.errors import ConfigurationError
 
 #: Schemes that are read, and the one to write.
 DATABASES: Final = dict.fromkeys(
@@ -98,3 +100,27 @@ def bracketed(host: str) -> str:
 def masked(text: str) -> str:
     """The text, with the passwords of the URLs in it left out."""
     return _PASSWORD.sub(r"\1:***@", text) if "://" in text else text
+
+
+ALLOWED_ORIGINS: Final = "RUNYARD_ALLOWED_ORIGINS"
+ANY_ORIGIN: Final = "*"
+
+
+def parse_origins(text: str) -> list[str]:
+    """The comma-separated origins, each without a trailing slash. `ConfigurationError` quotes one that is none."""
+    origins = [origin.strip().rstrip("/") for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if origin != ANY_ORIGIN and not _is_origin(origin):
+            message = f"{ALLOWED_ORIGINS}: {origin!r} is no origin; write https://host, or http://host:port."
+            raise ConfigurationError(message, field=ALLOWED_ORIGINS)
+    return origins
+
+
+def _is_origin(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    more = parts.path or parts.query or parts.fragment or parts.username is not None
+    return parts.scheme in ("http", "https") and has_host and not more

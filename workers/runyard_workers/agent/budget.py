@@ -6,7 +6,7 @@ from typing import Any
 
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
-from runyard_common.usage.queries.turns import Standing
+from runyard_common.usage.queries import Standing
 from runyard_workers.agent.failures import LimitReached
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 

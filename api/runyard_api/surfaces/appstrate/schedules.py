@@ -30,10 +30,9 @@ from runyard_common.schedules.queries import schedules
 from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted
 from runyard_common.schedules.rules.schedule import CronSchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.service import schedules as service
-from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values.errors import InvalidRequest, NotFound, ScheduleError
 from runyard_common.values.ids import is_uuid
 
 routes = AppstrateRoutes("appstrate schedules")

@@ -12,8 +12,7 @@ from copy import deepcopy
 from typing import Any, Final
 
 from runyard_common.credentials.rules import texts
-from runyard_common.credentials.rules.names import is_secret, is_secret_parameter, joined
-from runyard_common.credentials.rules.texts import holds_place, masked
+from runyard_common.credentials.rules.texts import holds_place, is_secret, is_secret_parameter, joined, masked
 from runyard_common.values.errors import InvalidRequest
 from runyard_common.webhooks.rules.receivers import origin_of
 

@@ -17,7 +17,7 @@ from runyard_common.agents.service import agents
 from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.transaction import Tx
-from runyard_common.datastores.queries import datastores
+from runyard_common.datastores import queries as datastores
 from runyard_common.datastores.service.addresses import check_connection
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps

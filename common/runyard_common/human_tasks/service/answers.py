@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import journal, transitions

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service.answers import time_out
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.transitions import Change, Head, move

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from runyard_common.datastores.queries import datastores
+from runyard_common.datastores import queries as datastores
 from runyard_common.values.errors import InvalidRequest
 
 Options = Mapping[str, Any]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from croniter import croniter
 
 from runyard_common.schedules.rules.cron import Cron, DayRule, Nth
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.values.errors import ScheduleError
 
 ALIASES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 MAX_LENGTH = 500

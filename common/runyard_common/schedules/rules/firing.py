@@ -8,8 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from runyard_common.runs.rules.lifecycle import TERMINAL, Status
-from runyard_common.schedules.rules.overlap import MAX_HELD, Overlap, OverlapDecision, decide_overlap
-from runyard_common.schedules.rules.schedule_lifetime import failures_in_a_row
+from runyard_common.schedules.rules.policies import (
+    MAX_HELD,
+    Overlap,
+    OverlapDecision,
+    decide_overlap,
+    failures_in_a_row,
+)
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.schedules.rules.timezones import utc_text
 

@@ -10,13 +10,11 @@ from typing import Any, Final
 from runyard_common.runs.rules.run_request import OPTIONS, RunRequest
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.schedules.rules.catchup import CatchUp, default_window_s
-from runyard_common.schedules.rules.jitter import Jitter
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.policies import Jitter, Lifetime, Overlap
 from runyard_common.schedules.rules.schedule import Schedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 from runyard_common.schedules.rules.schedule_text import parse_schedule, read_date
 from runyard_common.schedules.rules.timezones import zone_named
+from runyard_common.values.errors import ScheduleError
 from runyard_common.values.ids import uuid7
 
 #: The name under which an organisation's settings may give it a bound of its own.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from runyard_common.schedules.rules.policies import FOR_EVER, Lifetime
 from runyard_common.schedules.rules.schedule import CronSchedule, DateSchedule, Schedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.schedule_lifetime import FOR_EVER, Lifetime
 from runyard_common.schedules.rules.schedule_text import read_date
 from runyard_common.schedules.rules.timezones import read_wall, wall_at
+from runyard_common.values.errors import ScheduleError
 
 MAX_PREVIEW = 100
 

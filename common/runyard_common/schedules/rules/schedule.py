@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 from runyard_common.schedules.rules.cron import Cron
 from runyard_common.schedules.rules.cron_line import read_cron
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.timezones import read_wall, set_back_to, wall_at, zone_named
+from runyard_common.values.errors import ScheduleError
 
 _MINUTE = timedelta(minutes=1)
 #: Nothing is searched past this instant (the year 8941), so that no wall time leaves the calendar.

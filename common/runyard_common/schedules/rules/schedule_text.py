@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from runyard_common.schedules.rules.cron_line import read_cron
 from runyard_common.schedules.rules.schedule import CronSchedule, DateSchedule, DelaySchedule, Schedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.timezones import Reading, read_wall, utc_text, zone_named
+from runyard_common.values.errors import ScheduleError
 
 #: Ten years. Seconds since the epoch, sent for a delay by mistake, are longer than that and so are caught.
 MAX_DELAY_S = 3_650 * 86_400.0

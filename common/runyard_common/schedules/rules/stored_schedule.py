@@ -7,10 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from runyard_common.schedules.rules.catchup import CatchUp, DueFires, due_fires
-from runyard_common.schedules.rules.jitter import Jitter
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.policies import Jitter, Lifetime, Overlap
 from runyard_common.schedules.rules.schedule import Schedule, schedule_from_json
-from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 
 
 class ScheduleState(StrEnum):

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.values.errors import ScheduleError
 
 _EPOCH = datetime(1970, 1, 1)
 

@@ -24,13 +24,13 @@ from runyard_common.runs.service.runs import Caller, Prepared, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires, schedules
 from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, paused_reason, plan, stand
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.values.errors import (
     Conflict,
     InvalidRequest,
     PaymentRequired,
     RunyardError,
+    ScheduleError,
     TooManyRequests,
 )
 from runyard_common.values.ids import uuid7

@@ -21,14 +21,13 @@ from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.catchup import default_window_s
 from runyard_common.schedules.rules.firing import stand
 from runyard_common.schedules.rules.new_schedule import NewSchedule, StoredRun, Wanted, placed
-from runyard_common.schedules.rules.overlap import OverlapDecision, decide_overlap
+from runyard_common.schedules.rules.policies import OverlapDecision, decide_overlap
 from runyard_common.schedules.rules.preview import PreviewEntry, preview
 from runyard_common.schedules.rules.schedule import CronSchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.rules.timezones import zone_named
 from runyard_common.schedules.service import fires
-from runyard_common.values.errors import Conflict, NotFound, RunyardError
+from runyard_common.values.errors import Conflict, NotFound, RunyardError, ScheduleError
 from runyard_common.values.ids import is_uuid
 
 

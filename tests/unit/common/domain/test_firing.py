@@ -11,7 +11,7 @@ import pytest
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.schedules.rules.catchup import CatchUp
 from runyard_common.schedules.rules.firing import FireOutcome, OpenRun, Plan, columns, plan, stand
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.policies import Overlap
 from runyard_common.schedules.rules.schedule import CronSchedule
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.schedules.rules.overlap import MAX_HELD, Overlap, OverlapDecision, decide_overlap
+from runyard_common.schedules.rules.policies import MAX_HELD, Overlap, OverlapDecision, decide_overlap
 
 
 @pytest.mark.parametrize("policy", list(Overlap))

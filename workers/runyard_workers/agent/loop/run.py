@@ -19,8 +19,8 @@ from runyard_common.runs.service.runs import unsealed
 from runyard_common.schemas import outputs
 from runyard_common.schemas.outputs import OutputContract
 from runyard_common.sessions.queries import messages
-from runyard_common.usage.queries.turns import Standing
-from runyard_common.usage.service.turns import OPENING, StartTurn, TurnStart, start_turn
+from runyard_common.usage.queries import Standing
+from runyard_common.usage.service import OPENING, StartTurn, TurnStart, start_turn
 from runyard_common.values.errors import NotFound
 from runyard_workers.agent import attachments, events, plan
 from runyard_workers.agent.budget import Budget

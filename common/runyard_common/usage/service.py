@@ -16,8 +16,8 @@ from runyard_common.runs.queries.transitions import Head, lock, owns
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service import steps
 from runyard_common.sessions.queries import messages
-from runyard_common.usage.queries import turns
-from runyard_common.usage.queries.turns import Standing
+from runyard_common.usage import queries as usage
+from runyard_common.usage.queries import Standing
 from runyard_common.values.errors import RunyardError, StaleFence
 
 #: The journal key under which a task's opening line is on record.
@@ -62,8 +62,8 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
     known = journal.written(
         tx, [(c.task_id, key, c.fence.attempt) for c in commands for key in (OPENING, c.key)]
     )
-    standings = turns.standings(tx, ids)
-    mail = turns.with_mail(tx, ids)
+    standings = usage.standings(tx, ids)
+    mail = usage.with_mail(tx, ids)
     answers: list[TurnStart | RunyardError] = []
     for c in commands:
         head = heads.get(c.task_id)

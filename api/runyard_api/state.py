@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from runyard_api.access import capacity
 from runyard_api.access.auth import Authenticator, KeyRing
 from runyard_api.access.cookies import CookieSessions
-from runyard_api.access.hash_turns import HashTurns
+from runyard_api.access.hash_queue import HashQueue
 from runyard_api.access.oidc_provider import OidcProvider
 from runyard_api.access.organisation_rates import OrganisationRates
 from runyard_api.access.rate_limits import RateLimits
@@ -75,7 +75,7 @@ class State:
         self.organisation_rates = OrganisationRates(
             _redis(settings), settings.requests_per_minute, who.org_id
         )
-        self.hashing = HashTurns()
+        self.hashing = HashQueue()
         self.codes = asyncio.Semaphore(
             2
         )  # codes of second factors at once, so that failures are counted between
@@ -164,11 +164,11 @@ class State:
 
         return await self.reader.one(look)
 
-    async def aside(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run blocking work that is no database read (files, hashing) on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.work, lambda: work(*args, **kwargs))
 
-    async def check_aside(self, check: Callable[[], R]) -> R:
+    async def check_in_thread(self, check: Callable[[], R]) -> R:
         """Run a readiness check on a thread; while one hangs, later callers wait for the same one, and what has passed
         is not checked again for `FRESH` seconds."""
         if self.loop.time() < self._passed_until.get(check, 0.0):

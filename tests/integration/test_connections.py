@@ -230,7 +230,7 @@ def test_an_answer_that_takes_longer_than_a_head_may_is_not_cut_off(hurried: Non
 def test_a_body_that_stops_is_answered_408_and_its_connection_closed(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runyard_api.http.bodies.PATIENCE", 1.0)
+    monkeypatch.setattr("runyard_api.http.request_body.PATIENCE", 1.0)
     head = (
         "POST /api/v1/agents HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {api.key}\r\nContent-Length: 100\r\n\r\n{{"

@@ -292,7 +292,7 @@ class _Bench:
                 decision = answers.Decision(answer.action, answer.reason, answer.arguments, answer.result)
                 answers.review(tx, self._org, task_id, decision, "test", question["id"])
             else:
-                answers.say(tx, self._org, task_id, answer, "test", question["id"])
+                answers.post_message(tx, self._org, task_id, answer, "test", question["id"])
 
     def _prepared(self, text: str) -> Any:
         if isinstance(self._request.answers, Mapping):

@@ -250,7 +250,7 @@ def is_https(scope: Any, settings: Settings) -> bool:
     return scope["scheme"] == "https" or settings.public_url.startswith("https:")
 
 
-def give(response: Response, token: str, secure: bool) -> None:
+def set_cookie(response: Response, token: str, secure: bool) -> None:
     """Let the browser keep the token: for this server's own pages alone, and out of reach of scripts."""
     response.set_cookie(
         SECURE_NAME if secure else NAME, token, max_age=int(service.LONGEST), path="/",
@@ -258,7 +258,7 @@ def give(response: Response, token: str, secure: bool) -> None:
     )  # fmt: skip
 
 
-def take(response: Response, secure: bool) -> None:
+def clear_cookie(response: Response, secure: bool) -> None:
     """Let the browser forget the token."""
     response.delete_cookie(
         SECURE_NAME if secure else NAME, path="/", secure=secure, httponly=True, samesite="strict"

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
 from runyard_api.access.auth import Principal
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.prefix import SLASH
 from runyard_api.state import State
 from runyard_common.identity.rules.actors import Actor
@@ -126,7 +126,7 @@ class Call:
                 if "\0" in value:
                     raise InvalidRequest("NUL characters are refused.", code="nul_character", field=name)
                 given[name] = value
-        return bodies.model(kind, given)
+        return request_body.model(kind, given)
 
     async def raw(self) -> bytes:
         """The whole body; `PayloadTooLarge` beyond the setting."""
@@ -134,8 +134,8 @@ class Call:
             most = self.state.settings.max_body_bytes
             if self._principal is None:
                 most = min(most, bounds.OPEN_BODY.most)
-            self._raw = await bodies.read(self.receive, self.headers, most)
-            self._costly = bodies.is_costly(self._raw)
+            self._raw = await request_body.read(self.receive, self.headers, most)
+            self._costly = request_body.is_costly(self._raw)
             if len(self._raw) > LARGE and self._principal is not None:
                 self.state.costly.wrote(self._principal.org_id, len(self._raw))
         return self._raw
@@ -143,14 +143,14 @@ class Call:
     async def json(self, kind: type[M], *, untyped: bool = False) -> M:
         """The JSON body as a model. `untyped`: without a Content-Type it is JSON as well, for fronts without cookies,
         where asking for one protects nothing."""
-        bodies.check_json_type(self.headers, untyped=untyped)
-        return bodies.model(kind, await self.parse(await self.raw()))
+        request_body.check_json_type(self.headers, untyped=untyped)
+        return request_body.model(kind, await self.parse(await self.raw()))
 
     async def parse(self, raw: bytes, field: str | None = None) -> Any:
-        """A body, or a part of one, as JSON: see `bodies.parse`."""
-        return await self.apart(bodies.parse, raw, field)
+        """A body, or a part of one, as JSON: see `request_body.parse`."""
+        return await self.work_on_body(request_body.parse, raw, field)
 
-    async def apart(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def work_on_body(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """What `work` on this request's body gives: here where the body is small, and beside the event loop, in turn
         with the organisation's other costly ones, where it is large or has many values."""
         if not self._costly and self._received_bytes <= LARGE:
@@ -174,12 +174,12 @@ class Call:
     async def optional_json(self, kind: type[M]) -> M:
         """The JSON body as a model; no body at all counts as an empty object."""
         if not await self.raw():
-            return bodies.model(kind, {})
+            return request_body.model(kind, {})
         return await self.json(kind)
 
     def stream(self, most: int) -> AsyncGenerator[bytes, None]:
         """The body in pieces."""
-        return bodies.stream(self.receive, self.headers, most)
+        return request_body.stream(self.receive, self.headers, most)
 
 
 async def _always() -> bool:

@@ -57,7 +57,7 @@ class Endpoint:
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
         if response.status_code >= 400 and call.leaves_much_unread:
             response.headers["connection"] = "close"  # rather than read and discard it
-        with _held(call, response):
+        with _counted(call, response):
             await response(scope, receive, send)
 
     async def _answer(self, call: Call, operation: Operation | None) -> Response:
@@ -113,11 +113,11 @@ async def perform(call: Call, operation: Operation) -> Response:
     return response
 
 
-def _held(call: Call, response: Response) -> AbstractContextManager[None]:
+def _counted(call: Call, response: Response) -> AbstractContextManager[None]:
     """Counts the answer's bytes until the connection has taken them. Streams count theirs themselves."""
     if not call.known or (size := _size(response)) <= PIECE:
         return nullcontext()
-    return call.state.unread.hold(call.org_id, size)
+    return call.state.unread.count(call.org_id, size)
 
 
 def _size(response: Response) -> int:

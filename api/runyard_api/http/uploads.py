@@ -131,7 +131,7 @@ async def store(call: Call, files: Sequence[tuple[str, UploadFile]]) -> list[dic
 
 
 async def _store_one(call: Call, field: str, upload: UploadFile, name: str) -> dict[str, Any]:
-    stored = await call.state.aside(call.state.files.put, upload.file)
+    stored = await call.state.in_thread(call.state.files.put, upload.file)
     return {
         "id": uuid7(),
         "sha256": stored.sha256,

@@ -96,9 +96,9 @@ class FileStore(ABC):
                 return self._put(stream)
         if content.seekable():
             return self._put(content)
-        with tempfile.TemporaryFile() as spool:
-            shutil.copyfileobj(content, spool, CHUNK_BYTES)
-            return self._put(spool)
+        with tempfile.TemporaryFile() as buffer:
+            shutil.copyfileobj(content, buffer, CHUNK_BYTES)
+            return self._put(buffer)
 
     def get(self, sha256: str) -> bytes:
         """The content; `FileNotStored` if it is not there, `FileDamaged` if it no longer matches its hash."""

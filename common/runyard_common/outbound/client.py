@@ -197,9 +197,9 @@ async def _read(response: httpx2.Response, limit: int, body: bytearray) -> bool:
     parts = cast(AsyncGenerator[bytes], aiter(cast(httpx2.AsyncByteStream, response.stream)))
     async with aclosing(parts):  # left half read, it must be closed before the connection goes back
         async for part in parts:
-            room = limit - len(body)
-            body += part[:room]
-            if len(part) > room:
+            left = limit - len(body)
+            body += part[:left]
+            if len(part) > left:
                 return True
     return False
 

@@ -99,12 +99,12 @@ class Follower:
 
         return end
 
-    def hand_over(self, happened: Sequence[Published]) -> None:
+    def hand_over(self, events: Sequence[Published]) -> None:
         """Tell local followers of events this process has just committed, from any thread, Redis or not."""
         if self._loop is None or not (self._tasks or self._orgs):
             return
         by_org: dict[str, list[dict[str, Any]]] = {}
-        for event in happened:
+        for event in events:
             by_org.setdefault(event.org_id, []).append(event.to_json())
         try:
             self._loop.call_soon_threadsafe(self._deliver_all, by_org)

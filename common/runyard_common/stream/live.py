@@ -61,10 +61,10 @@ class Live:
             self._thread = threading.Thread(target=self._run, name="live-stream", daemon=True)
             self._thread.start()
 
-    def publish(self, happened: Sequence[Published]) -> None:
+    def publish(self, events: Sequence[Published]) -> None:
         """Send committed events: one message per organisation."""
         by_org: dict[str, list[Published]] = {}
-        for event in happened:
+        for event in events:
             by_org.setdefault(event.org_id, []).append(event)
         for org_id, events in by_org.items():
             self._put((ORG + org_id, events))

@@ -107,10 +107,10 @@ def sums(conn: Connection, span: Span, by: str, limit: int) -> list[dict[str, An
     summed = (
         query.order_by(func.sum(Turn.cost_micros).desc(), func.count().desc(), column).limit(limit).subquery()
     )
-    told = select(*summed.c, (null() if name is None else name).label("name"))
+    named = select(*summed.c, (null() if name is None else name).label("name"))
     if key is not None:
-        told = told.outerjoin(key.table, key == summed.c.id)
-    ordered = told.order_by(summed.c.cost_micros.desc(), summed.c.turns.desc(), summed.c.id)
+        named = named.outerjoin(key.table, key == summed.c.id)
+    ordered = named.order_by(summed.c.cost_micros.desc(), summed.c.turns.desc(), summed.c.id)
     return [dict(row._mapping) for row in conn.execute(ordered)]
 
 
@@ -130,24 +130,24 @@ def forget_agent(tx: Tx, org_id: str, agent_id: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Spend:
     """Millionths of a USD: spent by the task, and left to its organisation (None: it has no balance)."""
 
     spent_micros: int
     balance_micros: int | None
 
 
-def standings(tx: Tx, task_ids: Sequence[str]) -> dict[str, Standing]:
+def spends(tx: Tx, task_ids: Sequence[str]) -> dict[str, Spend]:
     """How each task stands."""
     query = (
         select(Task.id, Task.cost_micros, Organisation.balance_micros)
         .join(Organisation, Organisation.id == Task.org_id, isouter=True)
         .where(Task.id.in_(list(task_ids)))
     )
-    return {row.id: Standing(int(row.cost_micros), row.balance_micros) for row in tx.conn.execute(query)}
+    return {row.id: Spend(int(row.cost_micros), row.balance_micros) for row in tx.conn.execute(query)}
 
 
-def with_mail(tx: Tx, task_ids: Sequence[str]) -> set[str]:
+def with_unread_messages(tx: Tx, task_ids: Sequence[str]) -> set[str]:
     """Those of these tasks that have unread messages."""
     query = select(Message.task_id).where(Message.task_id.in_(list(task_ids)), Message.unread.is_(True))
     return set(tx.conn.execute(query.distinct()).scalars())
@@ -211,9 +211,11 @@ def _recent(conn: Connection, org_id: str, agent_id: str) -> tuple[float, int]:
         .limit(RECENT)
         .subquery()
     )
-    took = select(func.avg(newest.c.finished_at - newest.c.created_at)).where(newest.c.status == "completed")
+    duration = select(func.avg(newest.c.finished_at - newest.c.created_at)).where(
+        newest.c.status == "completed"
+    )
     asked = select(func.count()).select_from(Question).join(newest, newest.c.id == Question.task_id)
-    return float(conn.execute(took).scalar() or 0.0), int(conn.execute(asked).scalar_one())
+    return float(conn.execute(duration).scalar() or 0.0), int(conn.execute(asked).scalar_one())
 
 
 def by_model(conn: Connection, org_id: str) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ async def send_message(call: Call) -> Response:
     return await idempotency.create(
         call,
         hashlib.sha256(await call.raw()).digest(),
-        lambda tx: answers.say(tx, call.org_id, id_, body.message, actor, body.question_id),
+        lambda tx: answers.post_message(tx, call.org_id, id_, body.message, actor, body.question_id),
         lambda received: _received(id_, received),
     )
 

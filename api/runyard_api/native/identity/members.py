@@ -114,14 +114,14 @@ class Acceptance(Strict):
 
 def member_json(row: dict[str, Any]) -> dict[str, Any]:
     """A member as the native API shows one."""
-    told = {name: row[name] for name in ("email", "name", "role")}
-    return {"id": row["user_id"]} | told | {"created_at": when(row["created_at"])}
+    body = {name: row[name] for name in ("email", "name", "role")}
+    return {"id": row["user_id"]} | body | {"created_at": when(row["created_at"])}
 
 
 def invitation_json(row: dict[str, Any]) -> dict[str, Any]:
     """An invitation without its link."""
-    told = {name: row[name] for name in ("id", "email", "role", "created_by")}
-    return told | {name: when(row[name]) for name in ("created_at", "expires_at")}
+    body = {name: row[name] for name in ("id", "email", "role", "created_by")}
+    return body | {name: when(row[name]) for name in ("created_at", "expires_at")}
 
 
 def link_json(call: Call, token: str | None) -> dict[str, Any]:

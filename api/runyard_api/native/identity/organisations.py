@@ -138,8 +138,8 @@ def _create(
     return row, invited
 
 
-def _with_link(told: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
-    return told | {"invitation": told["invitation"] and told["invitation"] | link}
+def _with_link(body: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
+    return body | {"invitation": body["invitation"] and body["invitation"] | link}
 
 
 @routes.get(

@@ -68,7 +68,7 @@ async def create_schedule(call: Call) -> Response:
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     version = service.pinned_version(body.agent, agent)
     rules, now = call.state.rules, call.state.now()
-    new = await call.apart(
+    new = await call.work_on_body(
         service.prepare, body.wanted, body.run, agent, caller, rules, now=now, version=version
     )
 

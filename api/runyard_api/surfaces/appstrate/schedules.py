@@ -180,8 +180,8 @@ async def create_agent_schedule(call: Call) -> Response:
         raise InvalidRequest("Agents that take files cannot be scheduled.", field="input")
     meta = {"connectionProfileId": body.connectionProfileId}
     wanted = Wanted(body.cronExpression, body.timezone, body.name, meta=meta)
-    request = RunRequest(args=await call.apart(inputs.judged, body.input, agent.manifest))
-    new = await call.apart(_new, call, wanted, request, agent)
+    request = RunRequest(args=await call.work_on_body(inputs.judged, body.input, agent.manifest))
+    new = await call.work_on_body(_new, call, wanted, request, agent)
     made = await call.state.write(service.create, new, call.principal.actor)
     outside = {"name": agent.ref.name, "readiness": readiness_of(agent.manifest)}
     return reply(schedule_json(made, outside), 201)

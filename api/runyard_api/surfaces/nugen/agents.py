@@ -127,7 +127,7 @@ class ListParameters(BaseModel):
 )
 async def available_models(call: Call) -> Response:
     """List the models that agents may be made for."""
-    return reply(await call.state.aside(available, call.state.settings))
+    return reply(await call.state.in_thread(available, call.state.settings))
 
 
 @routes.post(
@@ -185,7 +185,7 @@ async def _values(call: Call, given: dict[str, Any]) -> dict[str, Any]:
     if values.get("demonstrations", ()) is None:
         values["demonstrations"] = []
     if "model" in values:
-        values["model"] = await call.state.aside(chosen, call.state.settings, values["model"])
+        values["model"] = await call.state.in_thread(chosen, call.state.settings, values["model"])
     return values
 
 

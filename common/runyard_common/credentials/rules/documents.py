@@ -12,7 +12,13 @@ from copy import deepcopy
 from typing import Any, Final
 
 from runyard_common.credentials.rules import texts
-from runyard_common.credentials.rules.texts import holds_place, is_secret, is_secret_parameter, joined, masked
+from runyard_common.credentials.rules.texts import (
+    is_placeholder,
+    is_secret,
+    is_secret_parameter,
+    joined,
+    masked,
+)
 from runyard_common.values.errors import InvalidRequest
 from runyard_common.webhooks.rules.receivers import origin_of
 
@@ -68,10 +74,10 @@ def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dic
     whole: dict[str, Any] = deepcopy(dict(document))
     for pointer, value in credentials.items():
         *path, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
-        holder: Any = whole
+        parent: Any = whole
         for part in path:
-            holder = holder[int(part)] if isinstance(holder, list) else holder[part]
-        holder[int(last) if isinstance(holder, list) else last] = value
+            parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+        parent[int(last) if isinstance(parent, list) else last] = value
     return whole
 
 
@@ -84,7 +90,7 @@ def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> di
     earlier = list(before)
 
     def change(at: str, leaf: Any, secret: bool) -> Any:
-        if not isinstance(leaf, str) or not (leaf == SEALED if secret else holds_place(leaf)):
+        if not isinstance(leaf, str) or not (leaf == SEALED if secret else is_placeholder(leaf)):
             return leaf
         parts = [part.replace("~1", "/").replace("~0", "~") for part in at[1:].split("/")]
         for old in earlier:
@@ -116,11 +122,11 @@ def _walk(document: Mapping[str, Any], change: Callable[[str, Any, bool], Any]) 
     return dict(walk(document, "", False))
 
 
-def _within(key: str, secret: bool, at: str, holder: Mapping[str, Any]) -> bool:
-    """Whether what this field of `holder` has is a credential; `auth.type` says what kind it is."""
+def _within(key: str, secret: bool, at: str, parent: Mapping[str, Any]) -> bool:
+    """Whether what this field of `parent` has is a credential; `auth.type` says what kind it is."""
     if secret:
         return key != "type"
-    if key in _PAIR_VALUES and any(is_secret(str(holder[name])) for name in _PAIR_NAMES if name in holder):
+    if key in _PAIR_VALUES and any(is_secret(str(parent[name])) for name in _PAIR_NAMES if name in parent):
         return True
     if joined(at.rpartition("/")[2]) in _PARAMETERS:
         return is_secret_parameter(key)
@@ -167,8 +173,8 @@ def _called(item: Any) -> Any:
     return next((item[key] for key in _CALLED if item.get(key)), None) if isinstance(item, Mapping) else None
 
 
-def _address(holder: Mapping[str, Any]) -> list[Any]:
-    return [_masked(holder[key], False) for key in _ADDRESSES if holder.get(key)]
+def _address(parent: Mapping[str, Any]) -> list[Any]:
+    return [_masked(parent[key], False) for key in _ADDRESSES if parent.get(key)]
 
 
 def _escaped(key: Any) -> str:

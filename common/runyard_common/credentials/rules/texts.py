@@ -72,7 +72,7 @@ def masked(text: str) -> str:
     return text
 
 
-def holds_place(text: str) -> bool:
+def is_placeholder(text: str) -> bool:
     """Whether `SEALED` in this text stands where `masked` would put it."""
     return SEALED in text and masked(text.replace(SEALED, "x1x1x1x1")) == text
 

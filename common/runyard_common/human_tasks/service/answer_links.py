@@ -77,7 +77,7 @@ def look(conn: Connection, token: str, now: float) -> dict[str, Any]:
 def answer(tx: Tx, token: str, value: Any) -> str:
     """Answer the question behind a token with `value`, or decide a review with a `Decision`. The task's id.
 
-    Errors: those of `look`, and of `answers.say` and `answers.review`; a refused answer leaves the link usable.
+    Errors: those of `look`, `answers.post_message` and `answers.review`; a refused answer leaves the link usable.
     """
     question = look(tx.conn, token, tx.now)
     if not questions.use_link(tx, _hash(token)):
@@ -86,7 +86,7 @@ def answer(tx: Tx, token: str, value: Any) -> str:
     if isinstance(value, Decision):
         answers.review(tx, org_id, task_id, value, by, question["id"])
     else:
-        answers.say(tx, org_id, task_id, value, by, question["id"])
+        answers.post_message(tx, org_id, task_id, value, by, question["id"])
     return str(task_id)
 
 

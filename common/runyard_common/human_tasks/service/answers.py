@@ -29,7 +29,7 @@ class Reply:
     answered: bool  # whether it answered a question, or waits for the agent's next turn
 
 
-def say(
+def post_message(
     tx: Tx, org_id: str, task_id: str, value: Any, by: str | None, question_id: str | None = None
 ) -> Reply:
     """A message to a task: the answer to its open question, or a line the running agent reads at its next turn.
@@ -45,7 +45,7 @@ def say(
         raise Conflict("This question is not open any more.", code="already_answered", field="question_id")
     if head.status in (Status.RUNNING, Status.PENDING, Status.QUEUED):
         caps.check(tx, org_id, "unread_messages", of=task_id)
-        return Reply(messages.say(tx, head, value, by, unread=True), head.status, False)
+        return Reply(messages.post(tx, head, value, by, unread=True), head.status, False)
     raise IllegalTransition(status=head.status.value, event=Event.ANSWER.value)
 
 
@@ -59,7 +59,7 @@ def _answer(tx: Tx, head: Head, value: Any, by: str | None, question_id: str | N
     for id_, answer in given.items():
         if not questions.close(tx, id_, "answered", answer, by):
             raise Conflict("This question was answered already.", code="already_answered")
-    message_id = messages.say(tx, head, value, by, unread=False)
+    message_id = messages.post(tx, head, value, by, unread=False)
     if len(given) < len(waiting):
         return Reply(message_id, head.status, True)
     status = _resume(tx, head, Event.ANSWER, {"by": by, "answers": given})

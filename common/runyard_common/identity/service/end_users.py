@@ -61,7 +61,7 @@ def create(tx: Tx, org_id: str, wanted: EndUserRequest, actor: str, id_: str | N
     try:
         applications.add_end_user(tx, row)
     except IntegrityError:
-        raise _taken() from None
+        raise _id_in_use() from None
     identity.audit(tx, org_id, actor, "end_user.create", row["id"])
     return own(tx.conn, org_id, row["id"])
 
@@ -123,10 +123,10 @@ def _bad(message: str) -> InvalidRequest:
 
 def _check_free(tx: Tx, application_id: str, external_id: str | None) -> None:
     if external_id is not None and applications.by_external_id(tx.conn, application_id, external_id):
-        raise _taken()
+        raise _id_in_use()
 
 
-def _taken() -> Conflict:
+def _id_in_use() -> Conflict:
     return Conflict(
         "Another end-user of this application has this externalId.",
         code="external_id_taken",

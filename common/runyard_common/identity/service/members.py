@@ -115,7 +115,7 @@ def change(tx: Tx, org_id: str, user_id: str, role: Role, by: By) -> Row:
 
     Errors: `NotFound` member_not_found, `Forbidden` role_exceeds_own or outranked, `Conflict` last_owner.
     """
-    before = _alone(tx, org_id, user_id, by)
+    before = _locked_member(tx, org_id, user_id, by)
     _may_give(role, by)
     if before["role"] == role.value:
         return before
@@ -132,14 +132,14 @@ def remove(tx: Tx, org_id: str, user_id: str, by: By) -> None:
 
     Errors: `NotFound` member_not_found, `Forbidden` outranked, `Conflict` last_owner.
     """
-    before = _alone(tx, org_id, user_id, by)
+    before = _locked_member(tx, org_id, user_id, by)
     _leaves_an_owner(tx, org_id, before)
     members.remove(tx, org_id, user_id)
     data = {"email": before["email"], "role": before["role"]}
     identity.audit(tx, org_id, by.actor, "member.remove", user_id, data)
 
 
-def _alone(tx: Tx, org_id: str, user_id: str, by: By) -> Row:
+def _locked_member(tx: Tx, org_id: str, user_id: str, by: By) -> Row:
     """The member, with nobody else changing members meanwhile."""
     identity.lock_organisation(tx, org_id)
     found = _own(tx, org_id, user_id)

@@ -77,10 +77,10 @@ def due_fires(
         return DueFires((), 0, last_due, None, None, behind)
     if not times.released(first):
         return DueFires((), 0, last_due, first, jitter.release_at(first), behind)
-    room = limit if remaining is None else min(limit, remaining)
+    most = limit if remaining is None else min(limit, remaining)
     newest = times.newest(first)
-    fires = times.chosen(first, newest, catch_up_policy, catch_up_window_s, room)
-    handled = fires[-1] if len(fires) == room else newest
+    fires = times.chosen(first, newest, catch_up_policy, catch_up_window_s, most)
+    handled = fires[-1] if len(fires) == most else newest
     passed = 1 + (count_due(schedule, first, handled) if handled > first else 0)
     following = None if len(fires) == remaining else times.after(handled)
     wake_at = None if following is None else jitter.release_at(following)
@@ -120,13 +120,13 @@ class _Times:
         return newest
 
     def chosen(
-        self, first: float, newest: float, policy: CatchUp, window_s: float, room: int
+        self, first: float, newest: float, policy: CatchUp, window_s: float, most: int
     ) -> tuple[float, ...]:
-        """The due times from `first` to `newest` that fire: at most `room`, oldest first."""
+        """The due times from `first` to `newest` that fire: at most `most`, oldest first."""
         keep_s = max(ON_TIME_S, window_s if policy is CatchUp.ALL else 0.0)
         fires: list[float] = []
         due = self._from(first, self.now - keep_s - self.jitter.spread_s)
-        while due is not None and due <= newest and len(fires) < room:
+        while due is not None and due <= newest and len(fires) < most:
             if self._age(due) < ON_TIME_S or (policy is CatchUp.ALL and self._age(due) <= window_s):
                 fires.append(due)
             due = self.after(due)

@@ -155,9 +155,9 @@ def _before_last(token: str) -> tuple[frozenset[int], str]:
 def _name_the_field(tokens: list[str]) -> ScheduleError:
     """The refusal of a line croniter refused: each field is tried alone, to name the one at fault."""
     for position, (token, kind) in enumerate(zip(tokens, _FIELDS, strict=True)):
-        alone = ["*"] * len(_FIELDS)
-        alone[position] = token
-        if not croniter.is_valid(" ".join(alone)):
+        fields = ["*"] * len(_FIELDS)
+        fields[position] = token
+        if not croniter.is_valid(" ".join(fields)):
             return _bad(f"The {kind.name} field {token!r} is not understood: {kind.help}.")
     return _bad(f"The cron line {' '.join(tokens)!r} is not understood.")
 

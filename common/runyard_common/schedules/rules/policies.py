@@ -11,7 +11,7 @@ from runyard_common.schedules.rules.timezones import LAST_INSTANT
 from runyard_common.values.errors import ScheduleError
 
 #: Fires that may wait behind a running one: a schedule that is always too slow must not pile up for ever.
-MAX_HELD = 10
+MAX_QUEUED = 10
 
 
 class Overlap(StrEnum):
@@ -28,19 +28,19 @@ class OverlapDecision(StrEnum):
 
     START = "start"
     SKIP = "skip"
-    HOLD = "hold"
+    QUEUE = "queue"
     STOP_AND_START = "stop_and_start"
 
 
 def decide_overlap(
-    policy: Overlap, *, active: int, held: int = 0, max_held: int = MAX_HELD
+    policy: Overlap, *, active: int, queued: int = 0, max_queued: int = MAX_QUEUED
 ) -> OverlapDecision:
-    """What a fire does while `active` runs of its schedule have not ended and `held` fires wait."""
-    if policy is Overlap.ALLOW or (active == 0 and held == 0):
+    """What a fire does while `active` runs of its schedule have not ended and `queued` fires wait."""
+    if policy is Overlap.ALLOW or (active == 0 and queued == 0):
         return OverlapDecision.START
     match policy:
         case Overlap.QUEUE:
-            return OverlapDecision.HOLD if held < max_held else OverlapDecision.SKIP
+            return OverlapDecision.QUEUE if queued < max_queued else OverlapDecision.SKIP
         case Overlap.STOP_RUNNING:
             return OverlapDecision.STOP_AND_START
         case _:

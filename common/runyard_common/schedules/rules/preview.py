@@ -61,10 +61,10 @@ def _note(schedule: Schedule, before: float, due: float) -> ClockNote | None:
     if isinstance(schedule, CronSchedule):
         return _interval_note(schedule, before, due) if schedule.cron.interval else _time_note(schedule, due)
     if isinstance(schedule, DateSchedule):
-        _, reading = read_date(schedule.text, schedule.zone)
-        if reading is not None and reading.skipped:
+        _, wall_time = read_date(schedule.text, schedule.zone)
+        if wall_time is not None and wall_time.skipped:
             return ClockNote.MOVED
-        if reading is not None and reading.doubled:
+        if wall_time is not None and wall_time.doubled:
             return ClockNote.DOUBLED
     return None
 

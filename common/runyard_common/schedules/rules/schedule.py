@@ -79,9 +79,9 @@ class CronSchedule:
         cron, zone = self.cron, self.zone
         wall = cron.next_wall(after)
         while wall is not None:
-            reading = read_wall(wall, zone)
-            if not reading.skipped:
-                for due in (reading.first, reading.second):
+            wall_time = read_wall(wall, zone)
+            if not wall_time.skipped:
+                for due in (wall_time.first, wall_time.second):
                     if due > start:
                         return float(due)
             wall = cron.next_wall(wall)

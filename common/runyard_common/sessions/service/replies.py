@@ -46,10 +46,10 @@ def _find(conn: Connection, org_id: str, name: str, scope: str) -> Conversation 
 def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str) -> None:
     """Answer the question a task waits with: with the text, or with the JSON that it is.
 
-    Errors: those of `answers.say`, and `Conflict` already_answered where another message was the answer.
+    Errors: those of `answers.post_message`, and `Conflict` already_answered where another message was the answer.
     """
     try:
-        reply = answers.say(tx, org_id, task_id, text, by)
+        reply = answers.post_message(tx, org_id, task_id, text, by)
     except InvalidRequest:
         try:
             value = json.loads(text)
@@ -57,6 +57,6 @@ def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str) -> None:
             value = text
         if value == text:
             raise
-        reply = answers.say(tx, org_id, task_id, value, by)
+        reply = answers.post_message(tx, org_id, task_id, value, by)
     if not reply.answered:
         raise Conflict("This question was answered already.", code="already_answered")

@@ -126,7 +126,7 @@ def is_costly(raw: bytes) -> bool:
 def parse(raw: bytes, field: str | None = None) -> Any:
     """JSON, read strictly (RFC 8259, no duplicate names, no NUL characters, bounded depth and size).
 
-    Large bodies cost everybody: see `Call.apart`.
+    Large bodies cost everybody: see `Call.work_on_body`.
     """
     try:
         value = orjson.loads(raw)

@@ -122,7 +122,7 @@ async def _without_slash(request: Request) -> Response:
 async def _not_found(request: Request, _error: Exception) -> Response:
     """In the words of the front whose paths begin like this one."""
     path = request.url.path
-    error = NotFound(f"Nothing answers at {path[:200]}; see {under('/docs')}.", code="route_not_found")
+    error = NotFound(f"No such route: {path[:200]}. See {under('/docs')}.", code="route_not_found")
     begun = [front for front in _FRONTS if any(path.startswith(f"{p}/") for p in front.prefixes if p)]
     if not begun:
         return errors.render(error, request.scope["request_id"])

@@ -1,7 +1,7 @@
 """What one api process takes at once: connections in all, and calls that last and unread answers of one organisation.
 
-Every connection is a file descriptor, and a process has a fixed number of them. Without bounds, connections that say
-nothing, or the streams of one key, leave none for other callers. What a caller does not read stays in memory.
+Every connection is a file descriptor, and a process has a fixed number of them. Without bounds, idle
+connections, or the streams of one key, leave none for other callers. What a caller does not read stays in memory.
 """
 
 from __future__ import annotations

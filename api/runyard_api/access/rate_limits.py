@@ -1,6 +1,6 @@
 """Rate limits of requests: so many in a moving minute for each caller and concrete route, counted in Redis.
 
-Where Redis is away requests pass, and the log says so; where none is configured this process counts alone.
+Where Redis is away requests pass, and a warning is logged; where none is configured this process counts alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WARN_EVERY: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RateStatus:
-    """Where a caller stands after a request. `remaining` and `reset_s` are None when nobody could count."""
+    """A caller's limit after a request. `remaining` and `reset_s` are None when Redis did not answer."""
 
     limit: int
     allowed: bool = True
@@ -83,7 +83,7 @@ class RateLimits:
         if now - self._warned_at >= _WARN_EVERY:
             self._warned_at = now
             log.warning(
-                "Requests are not counted: Redis does not answer, so rate limits let everybody pass.",
+                "Requests are not counted: Redis does not answer, so rate limits let all callers pass.",
                 action="rate_limit", reason=str(error) or type(error).__name__,
             )  # fmt: skip
 

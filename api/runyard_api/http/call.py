@@ -60,7 +60,7 @@ class Call:
 
     @property
     def leaves_much_unread(self) -> bool:
-        """Whether much of the body, or nobody knows how much, is yet to come."""
+        """Whether much of the body, or an unknown part of it, is yet to come."""
         if self._whole:
             return False
         declared = self.headers.get("content-length", "0")
@@ -78,7 +78,7 @@ class Call:
 
     @property
     def params(self) -> Mapping[str, str]:
-        """What the path's placeholders stand for."""
+        """The values of the path's placeholders."""
         params: Mapping[str, str] = self.scope["path_params"]
         if b"%2F" in self.scope["raw_path"].upper():
             return {name: value.replace(SLASH, "/") for name, value in params.items()}
@@ -121,7 +121,7 @@ class Call:
             for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="replace"):
                 if name in given:
                     raise InvalidRequest(
-                        f"The parameter {name!r} stands twice.", code="duplicate_parameter", field=name
+                        f"Duplicate parameter {name!r}.", code="duplicate_parameter", field=name
                     )
                 if "\0" in value:
                     raise InvalidRequest("NUL characters are refused.", code="nul_character", field=name)
@@ -151,21 +151,21 @@ class Call:
         return await self.work_on_body(request_body.parse, raw, field)
 
     async def work_on_body(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What `work` on this request's body gives: here where the body is small, and beside the event loop, in turn
+        """What `work` on this request's body gives: here where the body is small, and on a thread, in turn
         with the organisation's other costly ones, where it is large or has many values."""
         if not self._costly and self._received_bytes <= LARGE:
             return work(*args, **kwargs)
         return await self.in_turn(work, *args, **kwargs)
 
     async def in_turn(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What costly `work` for the caller gives: beside the event loop, in turn with its organisation's other."""
+        """What costly `work` for the caller gives: on a thread, in turn with its organisation's other."""
         party = self._principal.org_id if self._principal is not None else ""
         return await self.state.costly.do(party, work, *args, **kwargs)
 
     async def reply_with(
         self, tasks: Iterable[Task], build: Callable[[], Any], headers: Mapping[str, str] | None = None
     ) -> Response:
-        """The JSON answer that `build` makes of these tasks: made beside the event loop where they are large."""
+        """The JSON answer that `build` makes of these tasks: made on a thread where they are large."""
         if sum(task.stored_length for task in tasks) <= LARGE:
             return reply(build(), headers=headers)
         content = await self.in_turn(lambda: orjson.dumps(build()))

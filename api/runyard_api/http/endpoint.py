@@ -52,7 +52,7 @@ class Endpoint:
         try:
             response = await self._answer(call, operation)
         except ClientDisconnect:
-            return  # nobody is there to be answered
+            return  # the caller is gone
         name = operation.name if operation else "none"
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
         if response.status_code >= 400 and call.leaves_much_unread:
@@ -78,7 +78,7 @@ class Endpoint:
                 "A request failed inside.", action="request", path=call.path, request_id=call.request_id,
                 database=isinstance(error, DBAPIError),
             )  # fmt: skip
-            return front.render(call, RunyardError("Something went wrong here; the log tells more."))
+            return front.render(call, RunyardError("Internal error. The log has the details."))
 
     def _refuse_method(self, call: Call) -> Response:
         error = MethodNotAllowed(f"{call.method} is not answered here; {self._allow} is.")
@@ -139,7 +139,7 @@ def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
     if isinstance(error, Unavailable) and error.retry_after is None:
         error.retry_after = _RETRY_AFTER
     if error.status >= 500:
-        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller is told how to reach it
+        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller learns how to reach it
         (log.info if expected else log.error)(
             "A request failed.", action="request", path=call.path, code=error.code, request_id=call.request_id
         )

@@ -1,4 +1,4 @@
-"""The answer that is a stream of Server-Sent Events: one task and one timer for each client, whatever their number."""
+"""The answer that is a stream of Server-Sent Events: one task and one timer for each client."""
 
 from __future__ import annotations
 

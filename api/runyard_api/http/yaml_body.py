@@ -27,7 +27,7 @@ _Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Fast):  # type: ignore[misc]
-    """Builds plain values; a key that stands twice is an error, as in JSON."""
+    """Builds plain values; a duplicate key is an error, as in JSON."""
 
     def construct_number(self, node: Any) -> Any:
         """As the library's, for a sensible length: a number in base 60 (`1:30:00`) takes the square of its own."""
@@ -51,9 +51,7 @@ class _Loader(_Fast):  # type: ignore[misc]
                     None, None, f"the key {str(key)[:100]!r} is no text: put it in quotes", at.start_mark
                 )
             if key in seen:
-                raise InvalidRequest(
-                    f"The field {key!r} stands twice in one object.", code="duplicate_field", field=key
-                )
+                raise InvalidRequest(f"Duplicate field {key!r}.", code="duplicate_field", field=key)
             seen.add(key)
         return {key: self.construct_object(value, deep=deep) for key, _, value in pairs}
 

@@ -1,4 +1,4 @@
-"""The file store in a folder: ``ab/abcd…`` per content, written aside, flushed, renamed into place."""
+"""The file store in a folder: ``ab/abcd…`` per content, written to a temporary file, flushed, renamed into place."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class FolderFileStore(FileStore):
         try:
             os.utime(self._path(stored.sha256))
         except OSError:
-            return False  # deleted meanwhile, or a disk in trouble: the write that follows tells
+            return False  # deleted meanwhile, or a disk in trouble: the write that follows shows which
         return True
 
     def _write(self, sha256: str, stream: BinaryIO) -> None:
@@ -120,7 +120,7 @@ def _copy(stream: BinaryIO, out: BinaryIO, sha256: str) -> None:
 
 
 def _chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
-    """Opened at the first piece: dropped unread, say by a client that left, it leaves no file open."""
+    """Opened at the first piece: dropped unread, as by a client that left, it leaves no file open."""
     with _folder_errors(), _opened(path) as stream:
         while chunk := stream.read(chunk_bytes):
             yield chunk

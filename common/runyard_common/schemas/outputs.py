@@ -19,7 +19,7 @@ from runyard_common.values.errors import InvalidRequest
 
 NAME: Final = "final_result"
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
-#: Any of these says that an object is a JSON Schema and not a sample of the wanted shape.
+#: Any of these makes an object a JSON Schema and not a sample of the wanted shape.
 _KEYWORDS: Final = frozenset(
     {
         "$schema",
@@ -40,9 +40,9 @@ _WRAP: Final = "result"
 
 @dataclass(frozen=True, slots=True)
 class OutputContract:
-    """The shape an output must have. `schema` is always an object's; `wrapped` says that it holds another value.
+    """The shape an output must have. `schema` is always an object's; `wrapped`: it holds another value.
 
-    `name` is what models call it, `title` what the caller does. `guidance` is what the caller said in words. `strict`
+    `name` is what models call it, `title` what the caller does. `guidance` is what the caller asked for. `strict`
     asks the provider to enforce the schema itself, or not to; None leaves that to what the schema allows. With
     `lenient` the closest output is taken and logged if none fits the schema after its repairs.
     """

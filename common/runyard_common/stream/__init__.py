@@ -1,4 +1,4 @@
-"""The live stream: committed events, token deltas and stop orders, over Redis to whoever follows.
+"""The live stream: committed events, token deltas and stop orders, over Redis to their followers.
 
 Nothing here is the truth: what is lost on the way is read from the database.
 

@@ -100,7 +100,7 @@ class Follower:
         return end
 
     def hand_over(self, events: Sequence[Published]) -> None:
-        """Tell local followers of events this process has just committed, from any thread, Redis or not."""
+        """Hand local followers the events that this process has just committed, from any thread, Redis or not."""
         if self._loop is None or not (self._tasks or self._orgs):
             return
         by_org: dict[str, list[dict[str, Any]]] = {}
@@ -229,7 +229,7 @@ class Follower:
                 on_gap()
 
     def _handle_safely(self, channel: str, data: bytes) -> None:
-        """A message that is not ours, or of another version, must not end the stream of everybody."""
+        """A message that is not ours, or of another version, must not end the stream of all followers."""
         try:
             self._handle(channel, data)
         except Exception as error:  # noqa: BLE001 - what a follower's callback raises is its own
@@ -268,7 +268,7 @@ class Follower:
             _push((s for s in self._tasks[task_id] if s.org_id == org_id), Events(its))
 
     def _gap(self, org_ids: list[str] | None) -> None:
-        """Tell the followers of these organisations (None: everybody) to read the database."""
+        """Send the followers of these organisations (None: all) a gap, upon which they read the database."""
         chosen = None if org_ids is None else set(org_ids)
         for by in (self._orgs, self._tasks):
             for subscriptions in by.values():

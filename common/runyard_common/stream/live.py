@@ -1,4 +1,4 @@
-"""The publishing side: never blocks or fails its caller; what cannot be sent is dropped, and said to be."""
+"""The publishing side: never blocks or fails its caller; what cannot be sent is dropped, and logged."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Live:
         self._put((TASK + task_id, (attempt, data)))
 
     def stop(self, worker_id: str, task_id: str) -> None:
-        """Tell a worker that a run of its was stopped; it also learns that from its next write."""
+        """Notify a worker that one of its runs was stopped; it also learns that from its next write."""
         self._put((WORKER + worker_id, task_id))
 
     def check(self) -> Diagnosis | None:

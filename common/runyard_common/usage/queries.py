@@ -138,7 +138,7 @@ class Spend:
 
 
 def spends(tx: Tx, task_ids: Sequence[str]) -> dict[str, Spend]:
-    """How each task stands."""
+    """The spend of each task."""
     query = (
         select(Task.id, Task.cost_micros, Organisation.balance_micros)
         .join(Organisation, Organisation.id == Task.org_id, isouter=True)

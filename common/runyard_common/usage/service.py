@@ -1,6 +1,6 @@
 """Model turns: what goes on record when one starts and when it ends, each in one transaction.
 
-So a crash can neither lose what a user said nor show it to the model twice, and the conversation's lines are kept
+So a crash can neither lose a user's message nor show it to the model twice, and the conversation's lines are kept
 with the turn that made them, once.
 """
 
@@ -41,7 +41,7 @@ class StartTurn:
 
 @dataclass(frozen=True, slots=True)
 class TurnStart:
-    """The messages taken in, oldest first, and how the task stands."""
+    """The messages read, oldest first, and what the task has spent."""
 
     messages: list[Any]
     spend: Spend
@@ -107,7 +107,7 @@ def _read_unread(tx: Tx, c: StartTurn) -> list[Any]:
 
 
 def _read_before(tx: Tx, c: StartTurn) -> list[Any]:
-    """What this very command took in before, when only the answer to its commit was lost."""
+    """What this command read before, when only the answer to its commit was lost."""
     entries = journal.load(tx.conn, [c.task_id]).get(c.task_id, [])
     return next((list(entry["value"]["said"]) for entry in entries if entry["key"] == c.key), [])
 

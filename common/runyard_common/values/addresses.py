@@ -14,7 +14,7 @@ from runyard_common.values.errors import ConfigurationError
 DATABASES: Final = dict.fromkeys(
     ("postgresql", "postgres", "postgresql+psycopg", "sqlite"), "postgresql:// or sqlite:///"
 )
-#: Hosts that stand for every address of a machine, and where the machine itself reaches them.
+#: Hosts that mean every address of a machine, and where the machine itself reaches them.
 EVERYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 _VARIABLE: Final = re.compile(r"\$(\w+|\{\w*\}?)")
 _PASSWORD: Final = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s/?#:@]*):(?!\d+[/?#\s])[^\s\"'<>]*@")
@@ -45,7 +45,7 @@ def checked(url: str, schemes: Mapping[str, str]) -> str:
 
 
 def readable(url: str) -> str:
-    """The same URL; `ValueError`, which does not quote it, where its parts cannot be told apart."""
+    """The same URL; `ValueError`, which does not quote it, where its parts are ambiguous."""
     try:
         parts = urlsplit(url)
         _ = parts.port, unquote(parts.password or "", errors="strict")
@@ -93,7 +93,7 @@ def http_url(url: str) -> str:
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands in a URL: an IPv6 address in brackets, the % of its zone escaped."""
+    """The host as written in a URL: an IPv6 address in brackets, the % of its zone escaped."""
     return f"[{host.replace('%', '%25')}]" if ":" in host else host
 
 

@@ -18,7 +18,7 @@ logger = structlog.get_logger("runyard.fire")
 MOST_BATCHES = 50
 #: When to look again, in seconds, after all that was due was locked by others.
 LOCKED_S = 0.1
-#: How long a schedule that cannot be handled (a fault of ours, a damaged row) is left alone, in seconds.
+#: How long a schedule that cannot be handled (a fault of ours, a damaged row) is backed off, in seconds.
 BACKOFF_S = 60.0
 
 
@@ -47,13 +47,13 @@ class Fire:
                 break
             done = self._fire(now)
             made += done.made
-            if done.taken == 0:
+            if done.claimed == 0:
                 self.due_in = LOCKED_S  # by other schedulers, or by what follows an earlier commit
                 break
         return made
 
     def _look(self, now: float | None) -> float | None:
-        """Seconds until something is due: one probe of an index, whatever the number of schedules."""
+        """Seconds until something is due: one probe of an index."""
         with self._store.read() as conn:
             wake_at = schedules.next_wake(conn, self._backed_off)
             if wake_at is None:
@@ -72,11 +72,11 @@ class Fire:
         return self._one_by_one(now)
 
     def _one_by_one(self, now: float | None) -> Done:
-        """A schedule that fails must not keep the others from firing: it is set aside for a while."""
+        """A schedule that fails must not keep the others from firing: it is backed off."""
         with self._store.read() as conn:
             at = self._store.db.now(conn) if now is None else now
             waiting = schedules.due_ids(conn, at, self._batch, self._backed_off)
-        taken = made = 0
+        claimed = made = 0
         for schedule_id in waiting:
             try:
                 with self._store.begin() as tx:
@@ -88,5 +88,5 @@ class Fire:
                 self._backed_off[schedule_id] = time.monotonic() + BACKOFF_S
                 logger.exception("A schedule cannot be handled now", action="fire", schedule=schedule_id)
             else:
-                taken, made = taken + done.taken, made + done.made
-        return Done(taken, made)
+                claimed, made = claimed + done.claimed, made + done.made
+        return Done(claimed, made)

@@ -27,7 +27,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "deep": (b"config: " + b"[" * 5_000, "too_deep", "64 levels"),
     "deep blocks": (b"".join(b" " * n + b"a:\n" for n in range(70)), "too_deep", "64 levels"),
     "many": (b"- {a: b, c: d}\n" * 17_000, "too_many_values", "10,000 values"),
-    "twice": (b"name: a\nname: b", "duplicate_field", "'name' stands twice"),
+    "twice": (b"name: a\nname: b", "duplicate_field", "Duplicate field 'name'"),
     "number key": (b"config: {1: a}", "bad_yaml", "the key '1' is no text"),
     "list key": (b"? [a]\n: b", "bad_yaml", "is no text"),
     "true key": (b"on: push", "bad_yaml", "the key 'True' is no text: put it in quotes (line 1, column 1)"),

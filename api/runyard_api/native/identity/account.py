@@ -101,7 +101,7 @@ class PersonView(schemas.Shape):
     id: str
     email: str
     name: str
-    second_factor: bool = Field(description="Whether sign-ins need a code beside the password.")
+    second_factor: bool = Field(description="Whether sign-ins need a code with the password.")
 
 
 class Me(schemas.Shape):
@@ -124,7 +124,7 @@ class Me(schemas.Shape):
     None,
     query=NoParameters,
     body=LoginBody,
-    answers=[Answer(200, "You are signed in; the cookie says so from now on.", Me)],
+    answers=[Answer(200, "You are signed in; the cookie carries the sign-in.", Me)],
     errors=(400, 401, 403, 413, 415, 429),
 )
 async def login(call: Call) -> Response:
@@ -197,7 +197,7 @@ async def logout(call: Call) -> Response:
     errors=(400,),
 )
 async def me(call: Call) -> Response:
-    """Tell who the caller is and what it may do."""
+    """Return who the caller is and what it may do."""
     call.query(NoParameters)
     who, person = call.principal, await signed_in(call, entering=True)
     return reply(

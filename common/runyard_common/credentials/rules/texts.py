@@ -43,7 +43,7 @@ def is_secret_parameter(name: str) -> bool:
     return is_secret(name) or joined(name) in _IN_QUERIES
 
 
-#: What stands where a credential was.
+#: The placeholder of a credential.
 SEALED: Final = "********"
 
 _URLS: Final = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+")
@@ -73,7 +73,7 @@ def masked(text: str) -> str:
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether `SEALED` in this text stands where `masked` would put it."""
+    """Whether `SEALED` in this text is where `masked` would put it."""
     return SEALED in text and masked(text.replace(SEALED, "x1x1x1x1")) == text
 
 

@@ -31,7 +31,7 @@ from runyard_common.values.errors import Conflict, InvalidRequest, NotFound, Run
 from runyard_common.values.ids import uuid7
 
 TYPES: Final = ("database", "documents")
-#: What `config.builtin` of the indexing agent's manifest says.
+#: `config.builtin` of the indexing agent's manifest.
 INDEX_DOCUMENT: Final = "index_document"
 INDEXER: Final = Manifest.model_validate(
     {

@@ -160,7 +160,7 @@ def decide(
 
 
 def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | None) -> Status | None:
-    """Make the journal say what the operator decided about an irreversible step nobody saw the end of."""
+    """Record in the journal what the operator decided about an irreversible step whose end was not seen."""
     if decision.action == "redo":
         journal.drop(tx, head.id, [step])
     elif decision.action == "skip":
@@ -192,7 +192,7 @@ def _locked(tx: Tx, org_id: str, task_id: str) -> Head:
 
 
 def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
-    """Apply the declared outcome of a question nobody answered in time: fail, default or reject."""
+    """Apply the declared outcome of a question that was not answered in time: fail, default or reject."""
     head = transitions.lock(tx, [question["task_id"]]).get(question["task_id"])
     rule = question["on_timeout"] or {"outcome": "fail"}
     if head is None or head.status not in (Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW):
@@ -202,7 +202,7 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
     if rule["outcome"] == "reject":
         answer: Any = {
             "action": "reject",
-            "reason": rule.get("reason", "Nobody decided in time."),
+            "reason": rule.get("reason", "Not decided in time."),
             "arguments": None,
             "result": None,
         }
@@ -213,7 +213,7 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
     if rule["outcome"] == "fail":
         error = {
             "code": "answer_timeout",
-            "message": "Nobody answered in time.",
+            "message": "Not answered in time.",
             "cause": "deadline",
             "attempt": head.attempt,
         }

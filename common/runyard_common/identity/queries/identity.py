@@ -184,7 +184,7 @@ def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: An
     )
 
 
-#: Times are told to the microsecond, rounded: what was told selects the entry it was told of.
+#: Times are sent rounded to the microsecond: a time that was sent selects the entry it came with.
 _ROUNDING = 5e-7
 
 

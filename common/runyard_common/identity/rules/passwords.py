@@ -29,12 +29,12 @@ _LEAST_SCORE: Final = 3
 _LEAST_OF_CORE: Final = 7.0
 #: Characters that are judged: the estimate takes longer than linear time, and so many good ones are enough.
 _JUDGED: Final = 72
-#: Different characters that may stand for letters (4 for a), of which the estimate tries every combination; behind so
+#: Different characters that may replace letters (4 for a), of which the estimate tries every combination; behind so
 #: many no more than the first characters are judged.
 _SUBSTITUTES: Final = frozenset("4@8({[<369!1|0$5+7%2")
 _MOST_SUBSTITUTES, _JUDGED_OF_MANY = 6, 16
 _PRODUCT: Final = "runyard"
-#: A shorter part of an address may stand in a good password by chance.
+#: A shorter part of an address may be in a good password by chance.
 _SHORTEST_NAME: Final = 4
 #: The longest text of one word that is guessed with what is put around words: longer ones are several in one.
 _LONGEST_WORD: Final = 11

@@ -18,7 +18,7 @@ from runyard_common.values.errors import RunyardError
 #: Bounds from this on are counted once a second while a tenth of them is left, and in every transaction then.
 _LARGE: Final = 10_000
 _FRESH: Final = 1.0
-#: By kind and whom it is counted for: when it was counted here, the bound, and how much room was left below it.
+#: By kind and whom it is counted for: when it was counted here, the bound, and how many were left below it.
 _cached: dict[tuple[str, str], tuple[float, int, int]] = {}
 _MOST_CACHED: Final = 100_000
 
@@ -45,7 +45,7 @@ def check(tx: Tx, org_id: str, kind: str, more: int = 1, of: str | None = None) 
 
 
 def refusals(tx: Tx, kind: str, wanted: Mapping[int, tuple[str, Hashable]]) -> dict[int, RunyardError]:
-    """Which of these objects (organisation, name) of a kind there is no room for, by place; equal ones count once."""
+    """Which of these objects (organisation, name) of a kind are over the bound, by place; equal ones count once."""
     refused: dict[int, RunyardError] = {}
     begun: dict[str, set[Hashable]] = {}
     for index, (org_id, name) in wanted.items():

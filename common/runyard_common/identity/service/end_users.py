@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EndUserRequest:
-    """An end-user somebody asks for; `application_id` None: of the default application."""
+    """An end-user to make; `application_id` None: of the default application."""
 
     application_id: str | None = None
     name: str | None = None
@@ -40,7 +40,7 @@ def may_act(conn: Connection, org_id: str, application_id: str | None, end_user_
 
 
 def create(tx: Tx, org_id: str, wanted: EndUserRequest, actor: str, id_: str | None = None) -> Row:
-    """Make an end-user; one with the reserved UUID `id_`, if it was made before, is told again.
+    """Make an end-user; one with the reserved UUID `id_`, if it was made before, is returned again.
 
     Errors: `NotFound` application_not_found, `Conflict` external_id_taken, `InvalidRequest` invalid_metadata.
     """

@@ -37,10 +37,10 @@ class Kept:
 
 
 def reserve(tx: Tx, org_id: str, key: str, identity: str) -> Reservation | Kept:
-    """Reserve a key, or get the answer kept for it. `identity` stands for the request's content.
+    """Reserve a key, or get the answer kept for it. `identity` is a digest of the request's content.
 
     Errors: `IdempotencyConflict` (another content), `IdempotencyInProgress` (the first is still under way), `Conflict`
-    too_many_idempotent_answers or storage_full (there is no room to keep an answer).
+    too_many_idempotent_answers or storage_full (the answer could not be kept).
     """
     owner, until = uuid7(), tx.now + LEASE
     known = idempotency.get(tx.conn, org_id, key)

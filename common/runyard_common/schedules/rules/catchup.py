@@ -21,7 +21,7 @@ class CatchUp(StrEnum):
     """What happens to due times that were missed: the schedulers were down, suspended, or the clock leapt."""
 
     NONE = "none"  # they are skipped
-    LAST = "last"  # one run stands for all of them: the newest
+    LAST = "last"  # one run for all of them: the newest
     ALL = "all"  # each fires, oldest first
 
 
@@ -34,7 +34,7 @@ class DueFires:
     last_due: float | None  # the newest due time now handled: the next call's `last_due`
     next_due: float | None  # the first due time not handled, which may be due already; None when finished
     wake_at: float | None  # when `next_due` is released: `next_due` with its jitter
-    clock_behind_s: float  # above 0: the clock stands this far before a due time already handled
+    clock_behind_s: float  # above 0: the clock is this far before a due time already handled
 
     @property
     def finished(self) -> bool:
@@ -43,7 +43,7 @@ class DueFires:
 
 
 def default_window_s(schedule: Schedule) -> float:
-    """How old a missed due time may be: a day, but a single moment has no later one to stand in for it."""
+    """How old a missed due time may be: a day, but a single moment has no later one to make up for it."""
     return DAY_S if isinstance(schedule, CronSchedule) else 36_525 * DAY_S
 
 
@@ -89,7 +89,7 @@ def due_fires(
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """The due times of a schedule, as they stand at `now`."""
+    """The due times of a schedule, as of `now`."""
 
     schedule: Schedule
     now: float

@@ -153,7 +153,7 @@ def _before_last(token: str) -> tuple[frozenset[int], str]:
 
 
 def _name_the_field(tokens: list[str]) -> ScheduleError:
-    """The refusal of a line croniter refused: each field is tried alone, to name the one at fault."""
+    """The refusal of a line croniter refused: each field is tried by itself, to name the one at fault."""
     for position, (token, kind) in enumerate(zip(tokens, _FIELDS, strict=True)):
         fields = ["*"] * len(_FIELDS)
         fields[position] = token
@@ -174,7 +174,7 @@ def _short(term: str, kind: _Field) -> str:
     if kind.names:
         term = _WORD.sub(_short_word, term)
     if kind.name == "day-of-month" and term in ("lw", "wl"):
-        return "31w"  # the weekday nearest to the end of the month, whatever its length
+        return "31w"  # the weekday nearest to the end of the month, of any length
     if kind.name != "day-of-week":
         return term
     if (last := _LAST.fullmatch(term)) is None:

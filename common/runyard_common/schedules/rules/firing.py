@@ -27,7 +27,7 @@ class FireOutcome(StrEnum):
     FAILED = "failed"  # its run has, or could not even start
     STOPPED = "stopped"  # its run was
     SKIPPED = "skipped"  # left out by the overlap policy, or because its organisation is deactivated
-    MISSED = "missed"  # passed while nobody could fire it; the row stands for all times up to the next row
+    MISSED = "missed"  # passed while no scheduler ran; the row counts for all times up to the next row
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,4 +167,4 @@ def _overlapped(schedule: StoredSchedule, active: int) -> str:
 
 def _missed(count: int, now: float) -> str:
     times = "1 due time" if count == 1 else f"{count} due times"
-    return f"{times} passed before {utc_text(now)} while nobody could fire them"
+    return f"{times} passed before {utc_text(now)} while no scheduler could fire them"

@@ -43,7 +43,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """What a schedule runs: a run request whose credentials are sealed apart."""
+    """What a schedule runs: a run request whose credentials are sealed separately."""
 
     org_id: str
     agent_id: str
@@ -63,7 +63,7 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """A schedule to be stored. `most` is how many its organisation may have, unless its settings say else."""
+    """A schedule to be stored. `most` is how many its organisation may have, unless its settings differ."""
 
     wanted: Wanted
     run: StoredRun
@@ -81,7 +81,7 @@ def stored_run(
 ) -> StoredRun:
     """What to keep of a judged request (`spec` is what `runs.prepare` made of it) to run it later.
 
-    `message` replaces what it says, `version` the version it names.
+    `message` replaces its message, `version` the version it names.
     """
     own = request.model_dump(
         mode="json",
@@ -142,7 +142,7 @@ def _id_of(task_id: str, index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What is wanted beside the times."""
+    """What is wanted besides the times."""
 
     lifetime: Lifetime
     catch_up: CatchUp
@@ -166,7 +166,7 @@ class Judged:
 
 
 def judge(wanted: Wanted, now: float) -> Judged:
-    """Read what is wanted at `now` (epoch seconds). Errors: `ScheduleError`, its field telling where."""
+    """Read what is wanted at `now` (epoch seconds). Errors: `ScheduleError`, its `field` names where."""
     policies = judge_policies(wanted)
     times = parse_schedule(
         wanted.schedule,
@@ -235,7 +235,7 @@ def _member(kind: Any, text: str, name: str) -> Any:
 
 
 def placed(due: float | None, jitter: Jitter) -> dict[str, Any]:
-    """The columns that say when a schedule is due next; None: it is paused."""
+    """The columns of when a schedule is due next; None: it is paused."""
     return {
         "enabled": due is not None,
         "paused_reason": None if due is not None else "paused when it was made",

@@ -19,7 +19,7 @@ class Overlap(StrEnum):
 
     SKIP = "skip"  # leave this fire out and record it as skipped
     QUEUE = "queue"  # start it when the earlier ones have ended, in order
-    ALLOW = "allow"  # start it beside the running one
+    ALLOW = "allow"  # start it while the other runs
     STOP_RUNNING = "stop_running"  # stop the running one and start this
 
 
@@ -111,5 +111,5 @@ FOR_EVER = Lifetime()
 
 
 def failures_in_a_row(before: int, *, succeeded: bool) -> int:
-    """The count of failures in a row after one more run completed or failed (a stopped one says nothing)."""
+    """The count of failures in a row after one more run completed or failed (a stopped one does not count)."""
     return 0 if succeeded else before + 1

@@ -74,7 +74,7 @@ def _time_note(schedule: CronSchedule, due: float) -> ClockNote | None:
     shown = wall_at(due, zone).replace(tzinfo=None)
     earlier = wall_at(due - 1, zone).replace(tzinfo=None)
     named = schedule.cron.next_wall(earlier)
-    if named is not None and named < shown:  # between two seconds only a jump leaves room
+    if named is not None and named < shown:  # between two seconds only a jump fits
         return ClockNote.MOVED
     return ClockNote.DOUBLED if read_wall(shown, zone).doubled else None
 

@@ -22,7 +22,7 @@ _END_OF_TIME = 2.2e11
 
 @dataclass(frozen=True, slots=True)
 class CronSchedule:
-    """A five-field cron line, read on the clocks of an IANA zone as decision 0006 says."""
+    """A five-field cron line, read on the clocks of an IANA zone as decision 0006 defines."""
 
     kind: ClassVar[Literal["cron"]] = "cron"
 

@@ -12,7 +12,7 @@ from runyard_common.schedules.rules.schedule import Schedule, schedule_from_json
 
 
 class ScheduleState(StrEnum):
-    """Where a schedule stands."""
+    """The state of a schedule."""
 
     ACTIVE = "active"  # it has a next due time
     PAUSED = "paused"  # by a person, or after failures in a row; resuming goes on from then

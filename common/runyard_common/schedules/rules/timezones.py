@@ -81,7 +81,7 @@ def read_wall(wall: datetime, zone: ZoneInfo) -> WallTime:
 
 
 def set_back_to(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Where the clocks stand right after the shift that doubles the naive `wall`. Naive."""
+    """What the clocks show right after the shift that doubles the naive `wall`. Naive."""
     wall_time = read_wall(wall, zone)
     return wall_at(_shift_between(wall_time.first, wall_time.second, zone), zone).replace(tzinfo=None, fold=0)
 

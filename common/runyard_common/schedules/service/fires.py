@@ -35,7 +35,7 @@ from runyard_common.values.errors import (
 )
 from runyard_common.values.ids import uuid7
 
-#: Schedules taken in one transaction, and due times of one schedule in it: the rest is left for the next.
+#: Schedules claimed in one transaction, and due times of one schedule in it: the rest is left for the next.
 BATCH: Final = 200
 AT_ONCE: Final = 10
 #: What holds a run that is stored only to be failed.
@@ -45,9 +45,9 @@ APPSTRATE: Final = "appstrate"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What one transaction did: schedules taken, runs made (failed ones included)."""
+    """What one transaction did: schedules claimed, runs made (failed ones included)."""
 
-    taken: int
+    claimed: int
     made: int
 
 

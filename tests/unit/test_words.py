@@ -16,15 +16,16 @@ import pytest
 pytestmark = pytest.mark.documents
 ROOT = Path(__file__).parents[2]
 KINDS = (".py", ".js", ".html", ".css", ".md")
-NOUNS = "identity sessions human_tasks credentials datastores usage outbound files schemas values stream"
+COMMON = (
+    "identity", "sessions", "human_tasks", "credentials", "datastores", "usage", "outbound", "files", "schemas",
+    "values", "stream", "schedules/rules", "costly.py", "process.py",
+)  # fmt: skip
+API = ("access", "http", "native/identity", "console")
+PAGES = ("api", "callbacks", "chaos", "client", "limits", "operations", "performance", "schedules")
 COVERED = [
-    *(
-        f"common/runyard_common/{part}"
-        for part in (*NOUNS.split(), "schedules/rules", "costly.py", "process.py")
-    ),
-    *(f"api/runyard_api/{part}" for part in ("access", "http", "native/identity", "console")),
-    "scheduler",
-]
+    *(f"common/runyard_common/{part}" for part in COMMON), *(f"api/runyard_api/{part}" for part in API),
+    *(f"docs/{page}.md" for page in PAGES), "scheduler", "README.md",
+]  # fmt: skip
 #: Refused in names and in prose, and what to write instead.
 EVERYWHERE = {
     "told tell tells telling teller said says": "send, report, log, return",

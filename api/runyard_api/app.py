@@ -179,7 +179,7 @@ class _Outer:
         try:
             state = self._state = await self._open()
         except (ConfigurationError, SQLAlchemyError) as error:
-            # A sentence, not a traceback: it is the operator's to mend.
+            # Print one line, not a traceback: the operator has to fix this.
             await send({"type": "lifespan.startup.failed", "message": f"runyard api: {_sentence(error)}"})
             return
         await send({"type": "lifespan.startup.complete"})

@@ -127,7 +127,7 @@ async def _without_slash(request: Request) -> Response:
 async def _not_found(request: Request, _error: Exception) -> Response:
     """In the words of the front whose paths begin like this one."""
     path = request.url.path
-    error = NotFound(f"Nothing answers at {path[:200]}; see {under('/docs')}.", code="route_not_found")
+    error = NotFound(f"No such route: {path[:200]}. See {under('/docs')}.", code="route_not_found")
     begun = [front for front in _FRONTS if any(path.startswith(f"{p}/") for p in front.prefixes if p)]
     if not begun:
         return errors.render(error, request.scope["request_id"])
@@ -191,7 +191,7 @@ class _Outer:
         try:
             state = self._state = await self._open()
         except (ConfigurationError, SQLAlchemyError) as error:
-            # A sentence, not a traceback: it is the operator's to mend.
+            # Print one line, not a traceback: the operator has to fix this.
             await send({"type": "lifespan.startup.failed", "message": f"runyard api: {_sentence(error)}"})
             return
         await send({"type": "lifespan.startup.complete"})

@@ -29,9 +29,9 @@ from runyard_api.surfaces.agentbase import runs as agentbase_runs
 from runyard_api.surfaces.agentbase import sessions as agentbase_sessions
 from runyard_api.surfaces.agentbase import status as agentbase_status
 from runyard_api.surfaces.appstrate import apps as appstrate_apps
+from runyard_api.surfaces.appstrate import end_users as appstrate_end_users
 from runyard_api.surfaces.appstrate import keys as appstrate_keys
 from runyard_api.surfaces.appstrate import packages as appstrate_packages
-from runyard_api.surfaces.appstrate import people as appstrate_people
 from runyard_api.surfaces.appstrate import realtime as appstrate_realtime
 from runyard_api.surfaces.appstrate import run as appstrate_run
 from runyard_api.surfaces.appstrate import runs as appstrate_runs
@@ -94,7 +94,7 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     appstrate_realtime,
     appstrate_schedules,
     appstrate_webhooks,
-    appstrate_people,
+    appstrate_end_users,
     appstrate_apps,
     appstrate_keys,
     appstrate_packages,

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from runyard_api.http.call import Call
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import idempotency
-from runyard_common.identity.service.idempotency import LEASE, Kept, Taken
+from runyard_common.identity.service.idempotency import LEASE, Kept, Reservation
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, RunyardError
 
@@ -52,16 +52,18 @@ async def create(
     context = copy_context()
 
     def carry_out(tx: Tx) -> tuple[R, Response] | Kept | None:
-        taken = None if key is None else idempotency.take(tx, call.org_id, key, _identity(call, content))
-        if isinstance(taken, Kept):
-            return taken
+        reservation = (
+            None if key is None else idempotency.reserve(tx, call.org_id, key, _identity(call, content))
+        )
+        if isinstance(reservation, Kept):
+            return reservation
         made = context.run(command, tx)
         response = None if made is None else context.run(answer, made)
-        if key is not None and taken is not None:
+        if key is not None and reservation is not None:
             if response is None:
-                idempotency.release(tx, call.org_id, key, taken)
+                idempotency.release(tx, call.org_id, key, reservation)
             else:
-                idempotency.keep(tx, call.org_id, key, taken, _kept(response))
+                idempotency.keep(tx, call.org_id, key, reservation, _kept(response))
         return None if made is None or response is None else (made, response)
 
     while (done := await _racing(call, carry_out)) is None:
@@ -89,41 +91,41 @@ async def once(call: Call, content: bytes, produce: Produce) -> Response:
     key = key_of(call)
     if key is None:
         return await produce(None)
-    taken = await take(call, key, _identity(call, content))
-    if isinstance(taken, Kept):
-        return _replayed(taken)
+    reservation = await reserve(call, key, _identity(call, content))
+    if isinstance(reservation, Kept):
+        return _replayed(reservation)
     state, org_id = call.state, call.org_id
     try:
-        async with renewed(call, key, taken):
-            response = await produce(taken.reserved)
+        async with renewed(call, key, reservation):
+            response = await produce(reservation.reserved)
     except BaseException as failure:  # a cancelled request, too, lets its key go
         refused = isinstance(failure, RunyardError) and failure.status < 500
-        await state.write(idempotency.release if refused else idempotency.lapse, org_id, key, taken)
+        await state.write(idempotency.release if refused else idempotency.lapse, org_id, key, reservation)
         raise
-    await _keep(call, key, taken, response)
+    await _keep(call, key, reservation, response)
     return response
 
 
-async def take(call: Call, key: str, identity: str) -> Taken | Kept:
-    """Take the key for this call, or get the answer kept for it. Errors: those of `idempotency.take`."""
-    return await _racing(call, lambda tx: idempotency.take(tx, call.org_id, key, identity))
+async def reserve(call: Call, key: str, identity: str) -> Reservation | Kept:
+    """Reserve the key for this call, or get the answer kept for it. Errors: those of `idempotency.reserve`."""
+    return await _racing(call, lambda tx: idempotency.reserve(tx, call.org_id, key, identity))
 
 
 @asynccontextmanager
-async def renewed(call: Call, key: str, taken: Taken) -> AsyncGenerator[None, None]:
+async def renewed(call: Call, key: str, reservation: Reservation) -> AsyncGenerator[None, None]:
     """Extend the lease for as long as the block takes."""
-    renewing = asyncio.create_task(_renew(call, key, taken))
+    renewing = asyncio.create_task(_renew(call, key, reservation))
     try:
         yield
     finally:
         renewing.cancel()
 
 
-async def _renew(call: Call, key: str, taken: Taken) -> None:
+async def _renew(call: Call, key: str, reservation: Reservation) -> None:
     while True:
         await asyncio.sleep(LEASE / 3)
         try:
-            if not await call.state.write(idempotency.renew, call.org_id, key, taken):
+            if not await call.state.write(idempotency.renew, call.org_id, key, reservation):
                 return
         except Exception as error:  # noqa: BLE001 - the next one may get through
             log.warning("The lease of a request was not extended.", action="renew", reason=str(error)[:200])
@@ -143,12 +145,12 @@ def _kept(response: Response) -> Kept:
     return Kept(response.status_code, headers, bytes(response.body))
 
 
-async def _keep(call: Call, key: str, taken: Taken, response: Response) -> None:
+async def _keep(call: Call, key: str, reservation: Reservation, response: Response) -> None:
     body = bytes(response.body)
     if response.status_code >= 500 or len(body) > _LARGEST_KEPT:
-        await call.state.write(idempotency.lapse, call.org_id, key, taken)
+        await call.state.write(idempotency.lapse, call.org_id, key, reservation)
         return
-    await call.state.write(idempotency.keep, call.org_id, key, taken, _kept(response))
+    await call.state.write(idempotency.keep, call.org_id, key, reservation, _kept(response))
 
 
 def key_of(call: Call) -> str | None:

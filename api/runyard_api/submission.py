@@ -116,7 +116,7 @@ async def store(call: Call, wish: Wish, reserved: str | None) -> Run:
         request = request.model_copy(update={"session_id": wish.named_session + task_id})
     caller = Caller(who.org_id, who.actor, wish.front, who.key_id, session_scope=wish.session_scope)
     rules, now = call.state.rules, call.state.now()
-    beside = call.in_turn if runs.is_costly(request, wish.agent.manifest) else call.apart
+    beside = call.in_turn if runs.is_costly(request, wish.agent.manifest) else call.work_on_body
     prepared = await beside(
         runs.prepare, request, wish.agent, caller, rules, now=now, files=wish.files, task_id=task_id
     )

@@ -24,7 +24,7 @@ from runyard_common.database.start_checks import Process, StartCheck
 from runyard_common.files import FileStore
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.settings import Settings, load
-from runyard_common.values import origins
+from runyard_common.values import addresses
 from runyard_common.values.errors import ConfigurationError, InvalidRequest
 
 #: Kinds of files that RUNYARD_AGENTS may name.
@@ -150,7 +150,7 @@ CHECKS: Final = (
     StartCheck(_check_broker, _SERVING),
     StartCheck(_check_models, _SERVING),
     StartCheck(lambda settings: _discard(model_prices.parse(settings.model_prices)), _AGENTS),
-    StartCheck(lambda settings: _discard(origins.parse(settings.allowed_origins)), _API),
+    StartCheck(lambda settings: _discard(addresses.parse_origins(settings.allowed_origins)), _API),
     StartCheck(_check_address, _API),
     StartCheck(_check_agents, frozenset({Process.WORKER})),
 )

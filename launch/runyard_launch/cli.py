@@ -105,7 +105,7 @@ def up(
 
     Broker, local model, migrations, api, worker and scheduler; Ctrl-C ends them.
     """
-    from runyard_common.umask import keep_files_private
+    from runyard_common.process import keep_files_private
     from runyard_launch.up import up as bring_up
 
     keep_files_private()

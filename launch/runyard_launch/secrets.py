@@ -31,7 +31,7 @@ def reseal(as_json: AsJson = False) -> None:
     all its processes know both keys. The exit code is 1 when there is a secret that no key opens.
     """
     from runyard_common.credentials.rules.sealing import Sealer
-    from runyard_common.credentials.service.resealing import reseal as seal_anew
+    from runyard_common.credentials.service import reseal as seal_anew
     from runyard_common.identity.service.identity import secret_key
     from runyard_launch.installation import opened
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.datastores.queries import datastores as store
+from runyard_common.datastores import queries as store
 from runyard_common.datastores.service import datastores
 from runyard_common.datastores.service.datastores import Upload
 from runyard_common.files import FileStore

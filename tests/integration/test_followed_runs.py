@@ -52,7 +52,9 @@ async def test_a_run_is_told_with_all_that_it_reported_at_the_times_of_its_event
             assert code == 4
             assert "? Which colour? (white | black)" in waiting
             (question,) = shop.questions(task_id)
-            shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "white", "t", question["id"]))
+            shop.transact(
+                lambda tx: answers.post_message(tx, shop.org, task_id, "white", "t", question["id"])
+            )
             await settled(client, task_id)
             # As if it had run an hour long, yesterday.
             with shop.store.read() as conn:

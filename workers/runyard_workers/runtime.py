@@ -18,9 +18,9 @@ from runyard_common.broker.application import consume
 from runyard_common.broker.doorbell import Doorbell
 from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.descriptors import raise_limit
 from runyard_common.identity.service import identity
 from runyard_common.outbound import GuardedClient, OutboundPolicy
+from runyard_common.process import raise_descriptor_limit
 from runyard_common.settings import Settings
 from runyard_common.stream import Follower
 from runyard_common.values.errors import ConfigurationError
@@ -60,7 +60,7 @@ class Runtime:
         guard.install(loop)
         forks.install(loop)
         signals.install()
-        raise_limit()
+        raise_descriptor_limit()
         pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
         loop.set_default_executor(threads)
         self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)

@@ -53,12 +53,12 @@ class Endpoint:
         try:
             response = await self._answer(call, operation)
         except ClientDisconnect:
-            return  # nobody is there to be answered
+            return  # the caller is gone
         name = operation.name if operation else "none"
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
         if response.status_code >= 400 and call.leaves_much_unread:
             response.headers["connection"] = "close"  # rather than read and discard it
-        with _held(call, response):
+        with _counted(call, response):
             await response(scope, receive, send)
 
     async def _answer(self, call: Call, operation: Operation | None) -> Response:
@@ -79,7 +79,7 @@ class Endpoint:
                 "A request failed inside.", action="request", path=call.path, request_id=call.request_id,
                 database=isinstance(error, DBAPIError),
             )  # fmt: skip
-            return front.render(call, RunyardError("Something went wrong here; the log tells more."))
+            return front.render(call, RunyardError("Internal error. The log has the details."))
 
     def _refuse_method(self, call: Call) -> Response:
         return refuse_method(call, self._front.render, self._allowed)
@@ -119,11 +119,11 @@ async def perform(call: Call, operation: Operation) -> Response:
     return response
 
 
-def _held(call: Call, response: Response) -> AbstractContextManager[None]:
+def _counted(call: Call, response: Response) -> AbstractContextManager[None]:
     """Counts the answer's bytes until the connection has taken them. Streams count theirs themselves."""
     if not call.known or (size := _size(response)) <= PIECE:
         return nullcontext()
-    return call.state.unread.hold(call.org_id, size)
+    return call.state.unread.count(call.org_id, size)
 
 
 def _size(response: Response) -> int:
@@ -145,7 +145,7 @@ def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
     if isinstance(error, Unavailable) and error.retry_after is None:
         error.retry_after = _RETRY_AFTER
     if error.status >= 500:
-        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller is told how to reach it
+        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller learns how to reach it
         (log.info if expected else log.error)(
             "A request failed.", action="request", path=call.path, code=error.code, request_id=call.request_id
         )

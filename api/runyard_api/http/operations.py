@@ -26,12 +26,12 @@ Render = Callable[[Call, RunyardError], Response]
 
 
 async def by_bearer(call: Call) -> Principal:
-    """Who the Authorization header says calls."""
+    """The caller that the Authorization header names."""
     return await call.state.auth.bearer(call.headers.get("authorization"))
 
 
 async def by_bearer_or_cookie(call: Call) -> Principal:
-    """Who the Authorization header says calls, or else the cookie, for the organisation X-Org-Id names."""
+    """The caller that the Authorization header names, or else the cookie, for the organisation X-Org-Id names."""
     header, wanted = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
     token = cookies.token_of(call.headers) if header is None else None
     if token is None:
@@ -77,7 +77,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path. `permission` None: anybody may call. `errors` are documented statuses."""
+    """One method on one path. `permission` None: open to all callers. `errors` are documented statuses."""
 
     front: Front
     tag: str

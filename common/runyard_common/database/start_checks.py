@@ -1,7 +1,7 @@
 """What a process checks of its settings when it starts: the part that every process has, migrations too.
 
-`runyard_common.start_checks` has the whole list. `runyard doctor` reports what the same functions refuse, so it calls
-nothing good that a process refuses.
+`runyard_common.start_checks` has the whole list. `runyard doctor` reports what the same functions refuse, so that it
+calls nothing good that a process refuses.
 """
 
 from __future__ import annotations

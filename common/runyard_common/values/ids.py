@@ -38,7 +38,7 @@ def uuid7() -> str:
     with _clock:
         _last = max(_last + 1, (time.time_ns() // 1_000_000) << 12)
         millis, counter = _last >> 12, _last & 0xFFF
-    # Ids are told apart, not kept secret: the process's own generator (reseeded in forks) needs no system call.
+    # Ids have to differ, not to be secret: the process's own generator (reseeded in forks) needs no system call.
     return str(uuid.UUID(int=millis << 80 | 0x7 << 76 | counter << 64 | 0x2 << 62 | random.getrandbits(62)))
 
 

@@ -92,7 +92,7 @@ async def _judged(call: Call, body: ScheduleBody) -> NewSchedule:
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     version = service.pinned_version(body.agent, agent)
     rules, now = call.state.rules, call.state.now()
-    return await call.apart(
+    return await call.work_on_body(
         service.prepare, body.wanted, body.run, agent, caller, rules, now=now, version=version
     )
 

@@ -11,7 +11,7 @@ from runyard_api import idempotency as shared
 from runyard_api.http.call import Call
 from runyard_api.surfaces.appstrate import problems, spool
 from runyard_common.identity.service import idempotency
-from runyard_common.identity.service.idempotency import Kept, Taken
+from runyard_common.identity.service.idempotency import Kept, Reservation
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, RunyardError
 
@@ -47,35 +47,35 @@ async def _once(
     call: Call, key: str, content: str, produce: Callable[[Call], Awaitable[Response]]
 ) -> Response:
     org_id, state = call.org_id, call.state
-    taken = await shared.take(call, key, content)
-    if isinstance(taken, Kept):
-        body = state.sealer.open(taken.body)
-        return Response(body, taken.status, taken.headers | {"idempotent-replayed": "true"})
-    call.scope[_RESERVED] = taken.reserved
+    reservation = await shared.reserve(call, key, content)
+    if isinstance(reservation, Kept):
+        body = state.sealer.open(reservation.body)
+        return Response(body, reservation.status, reservation.headers | {"idempotent-replayed": "true"})
+    call.scope[_RESERVED] = reservation.reserved
     try:
-        async with shared.renewed(call, key, taken):
+        async with shared.renewed(call, key, reservation):
             response = await produce(call)
     except RunyardError as refusal:
         if refusal.status >= 500:  # told before anything was stored
-            await state.write(idempotency.release, org_id, key, taken)
+            await state.write(idempotency.release, org_id, key, reservation)
             raise
         response = problems.answer(refusal, call.request_id)
     except BaseException:  # nobody knows what was stored: the same request may take over, with the same id
-        await state.write(idempotency.lapse, org_id, key, taken)
+        await state.write(idempotency.lapse, org_id, key, reservation)
         raise
-    await _keep(call, key, taken, response)
+    await _keep(call, key, reservation, response)
     return response
 
 
-async def _keep(call: Call, key: str, taken: Taken, response: Response) -> None:
+async def _keep(call: Call, key: str, reservation: Reservation, response: Response) -> None:
     body = bytes(response.body)
     if response.status_code >= 500 or len(body) > _LARGEST_KEPT:
-        await call.state.write(idempotency.release, call.org_id, key, taken)
+        await call.state.write(idempotency.release, call.org_id, key, reservation)
         return
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
     # Sealed: a webhook's answer tells its secret, and a repetition tells it again.
     kept = Kept(response.status_code, headers, call.state.sealer.seal(body.decode()))
-    await call.state.write(idempotency.keep, call.org_id, key, taken, kept)
+    await call.state.write(idempotency.keep, call.org_id, key, reservation, kept)
 
 
 def key_of(call: Call) -> str | None:

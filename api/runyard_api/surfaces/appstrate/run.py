@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from runyard_api import metrics
 from runyard_api.access.auth import require
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.surfaces.appstrate import form, inputs, repeats
@@ -94,18 +94,18 @@ async def start_run(call: Call) -> Response:
     model: str | None = None
     config: dict[str, Any] = {}
     files: list[dict[str, Any]] = []
-    if bodies.media_type(call.headers) == "multipart/form-data":
+    if request_body.media_type(call.headers) == "multipart/form-data":
         args, files = await form.read(call, agent.manifest)
     else:
         form.refuse_json(agent.manifest)
         given = await _lenient(call)
-        args = await call.apart(inputs.judged, given.get("input"), agent.manifest)
+        args = await call.work_on_body(inputs.judged, given.get("input"), agent.manifest)
         model = _model_id(given)
         config = inputs.configuration(given.get("config"), agent.manifest)
     readiness.check(agent.kind, inputs.configured(agent.manifest, config))
     _check_model(call, agent, model)
     request = RunRequest(args=args, model=model, metadata={"config": config} if config else None)
-    prepared = await call.apart(_prepared, call, agent, request, files)
+    prepared = await call.work_on_body(_prepared, call, agent, request, files)
     return reply({"runId": await _store(call, prepared)})
 
 
@@ -127,7 +127,7 @@ async def _lenient(call: Call) -> dict[str, Any]:
             return {}
         raise
     if not isinstance(given, dict):
-        raise bodies.not_an_object()
+        raise request_body.not_an_object()
     return given
 
 

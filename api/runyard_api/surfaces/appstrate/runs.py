@@ -28,7 +28,7 @@ from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import bulk
-from runyard_common.usage.queries import run_numbers
+from runyard_common.usage import queries as usage
 from runyard_common.values.errors import Conflict, IllegalTransition, NotFound
 
 routes = AppstrateRoutes("appstrate runs")
@@ -64,7 +64,7 @@ async def task_of(call: Call) -> Task:
 def beside(conn: Connection, found: Sequence[Task]) -> Beside:
     """What other tables tell of these runs."""
     keys = {task.key_id for task in found if task.key_id}
-    return Beside(run_numbers.numbers(conn, found), run_numbers.applications(conn, keys) if keys else {})
+    return Beside(usage.numbers(conn, found), usage.applications(conn, keys) if keys else {})
 
 
 @routes.get("/runs/{run_id}", "runs:read", answers=[Answer(200, "The run.", Run)], errors=(404,))

@@ -30,10 +30,9 @@ from runyard_common.schedules.queries import schedules
 from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted
 from runyard_common.schedules.rules.schedule import CronSchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.service import schedules as service
-from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values.errors import InvalidRequest, NotFound, ScheduleError
 from runyard_common.values.ids import is_uuid
 
 routes = AppstrateRoutes("appstrate schedules")
@@ -181,8 +180,8 @@ async def create_agent_schedule(call: Call) -> Response:
         raise InvalidRequest("Agents that take files cannot be scheduled.", field="input")
     meta = {"connectionProfileId": body.connectionProfileId}
     wanted = Wanted(body.cronExpression, body.timezone, body.name, meta=meta)
-    request = RunRequest(args=await call.apart(inputs.judged, body.input, agent.manifest))
-    new = await call.apart(_new, call, wanted, request, agent)
+    request = RunRequest(args=await call.work_on_body(inputs.judged, body.input, agent.manifest))
+    new = await call.work_on_body(_new, call, wanted, request, agent)
     made = await call.state.write(service.create, new, call.principal.actor)
     outside = {"name": agent.ref.name, "readiness": readiness_of(agent.manifest)}
     return reply(schedule_json(made, outside), 201)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from tempfile import SpooledTemporaryFile
 from typing import Any, Final
 
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.call import Call
 
 _IN_MEMORY: Final = 1 << 20
@@ -17,7 +17,7 @@ _SPOOL: Final = "appstrate.spool"
 
 async def digest(call: Call) -> Any:
     """The SHA-256 of the raw body; a multipart body is kept for `pieces`. `PayloadTooLarge`."""
-    if bodies.media_type(call.headers) != "multipart/form-data":
+    if request_body.media_type(call.headers) != "multipart/form-data":
         return hashlib.sha256(await call.raw())
     found = hashlib.sha256()
     file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - `pieces` closes it

@@ -82,18 +82,18 @@ def existing(file: Path) -> str | None:
 def write(file: Path, text: str, replace: bool) -> None:
     """Put a file of mode 0600 in place in one step; without `replace` the first of several writers wins."""
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    aside = Path(name)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "w") as stream:
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         if replace:
-            aside.replace(file)
+            temporary.replace(file)
         else:
             try:
-                file.hardlink_to(aside)
+                file.hardlink_to(temporary)
             except FileExistsError:
                 pass
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import events, journal, open_calls, transitions
@@ -29,7 +29,7 @@ class Reply:
     answered: bool  # whether it answered a question, or waits for the agent's next turn
 
 
-def say(
+def post_message(
     tx: Tx,
     org_id: str,
     task_id: str,
@@ -51,8 +51,8 @@ def say(
         raise Conflict("This question is not open any more.", code="already_answered", field="question_id")
     if head.status in (Status.RUNNING, Status.PENDING, Status.QUEUED):
         caps.check(tx, org_id, "unread_messages", of=task_id)
-        said = messages.say(tx, head, value, by, unread=True, id_=message_id)
-        return Reply(said, head.status, False)
+        posted = messages.post(tx, head, value, by, unread=True, id_=message_id)
+        return Reply(posted, head.status, False)
     raise IllegalTransition(status=head.status.value, event=Event.ANSWER.value)
 
 
@@ -68,11 +68,11 @@ def _answer(
     for id_, answer in given.items():
         if not questions.close(tx, id_, "answered", answer, by):
             raise Conflict("This question was answered already.", code="already_answered")
-    said = messages.say(tx, head, value, by, unread=False, id_=message_id)
+    posted = messages.post(tx, head, value, by, unread=False, id_=message_id)
     if len(given) < len(waiting):
-        return Reply(said, head.status, True)
+        return Reply(posted, head.status, True)
     status = _resume(tx, head, Event.ANSWER, {"by": by, "answers": given})
-    return Reply(said, status, True)
+    return Reply(posted, status, True)
 
 
 def _check(value: Any, schema: Any, *, field: str, code: str) -> None:
@@ -169,7 +169,7 @@ def decide(
 
 
 def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | None) -> Status | None:
-    """Make the journal say what the operator decided about an irreversible step nobody saw the end of."""
+    """Record in the journal what the operator decided about an irreversible step whose end was not seen."""
     if decision.action == "redo":
         journal.drop(tx, head.id, [step])
     elif decision.action == "skip":
@@ -211,7 +211,7 @@ def _locked(tx: Tx, org_id: str, task_id: str) -> Head:
 
 
 def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
-    """Apply the declared outcome of a question nobody answered in time: fail, default or reject."""
+    """Apply the declared outcome of a question that was not answered in time: fail, default or reject."""
     head = transitions.lock(tx, [question["task_id"]]).get(question["task_id"])
     rule = question["on_timeout"] or {"outcome": "fail"}
     if head is None or head.status not in (Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW):
@@ -221,7 +221,7 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
     if rule["outcome"] == "reject":
         answer: Any = {
             "action": "reject",
-            "reason": rule.get("reason", "Nobody decided in time."),
+            "reason": rule.get("reason", "Not decided in time."),
             "arguments": None,
             "result": None,
         }
@@ -232,7 +232,7 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
     if rule["outcome"] == "fail":
         error = {
             "code": "answer_timeout",
-            "message": "Nobody answered in time.",
+            "message": "Not answered in time.",
             "cause": "deadline",
             "attempt": head.attempt,
         }

@@ -91,7 +91,7 @@ def _bootstrap(tx: Tx, home: Path, sealer: Sealer) -> Bootstrap:
 def renew_admin_key(tx: Tx, org_id: str, home: Path) -> str:
     """Make an admin key and write it to its file in the home; the old one, if any, stays valid until revoked.
 
-    Should the transaction fail after all, the file holds a key nobody knows, and the next start replaces it.
+    Should the transaction fail after all, the file holds an unknown key, and the next start replaces it.
     """
     made = _insert(tx, org_id, KeyRequest("admin", Role.ADMIN), "system")
     key_files.write(home / ADMIN_KEY, made.key, replace=True)
@@ -120,7 +120,7 @@ def hash_of(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """A key somebody asks for. `scopes` None = all its role may; `expires_at` in epoch seconds."""
+    """A key to make. `scopes` None = all its role may; `expires_at` in epoch seconds."""
 
     name: str
     role: Role = Role.MEMBER
@@ -135,7 +135,7 @@ def create_key(
 ) -> NewKey:
     """Make a key that reaches no further than who makes it: its role, and the permissions `allowed` it.
 
-    Whoever signed in to make it, or to make the key it is made with, stands behind it: their role bounds it.
+    The person who signed in to make it, or to make the key it is made with, is its owner: their role bounds it.
     Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope, expires_in_past or
     expires_too_late, `Conflict` too_many_keys.
     """
@@ -180,7 +180,7 @@ def _until(tx: Tx, org_id: str, actor: str, wanted: float | None) -> float | Non
 
 
 def _person_behind(tx: Tx, org_id: str, actor: str) -> str | None:
-    """The person whose role bounds what `actor` makes: itself, or who stands behind the key it is."""
+    """The person whose role bounds what `actor` makes: itself, or the owner of the key it is."""
     key_id = key_of(actor)
     if key_id is None:
         return person_of(actor)

@@ -1,6 +1,6 @@
 """One-time links that sign in to the console on the server's own machine, for the operator, who can read the home.
 
-A link's token is known by a file in the home, named by its hash, so that whoever can make one could read the admin key
+A link's token is known by a file in the home, named by its hash, so that only who could read the admin key can make one
 as well. Using it removes the file: of several that try, one succeeds. What it opens is an API key of its own that ends.
 """
 

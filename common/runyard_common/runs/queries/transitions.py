@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from runyard_common.database.transaction import Happened, Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import open_calls
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Event, Status, apply
 from runyard_common.runs.rules.tasks import Fence

@@ -9,7 +9,7 @@ from typing import Any
 from runyard_common.agents.queries import agents
 from runyard_common.agents.service import fleet
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import journal, tasks, workers
 from runyard_common.runs.queries.transitions import Change, Head, move
 from runyard_common.runs.rules.lifecycle import Cause, Event

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from runyard_common.datastores.queries import datastores
+from runyard_common.datastores import queries as datastores
 from runyard_common.runs.rules.specs import Knowledge
 from runyard_common.values.errors import InvalidRequest
 

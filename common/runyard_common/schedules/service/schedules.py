@@ -19,16 +19,15 @@ from runyard_common.schedules.queries import fires as fire_rows
 from runyard_common.schedules.queries import new_schedules, schedules
 from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.catchup import default_window_s
-from runyard_common.schedules.rules.firing import stand
+from runyard_common.schedules.rules.firing import count_runs
 from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted, placed
-from runyard_common.schedules.rules.overlap import OverlapDecision, decide_overlap
+from runyard_common.schedules.rules.policies import OverlapDecision, decide_overlap
 from runyard_common.schedules.rules.preview import PreviewEntry, preview
 from runyard_common.schedules.rules.schedule import CronSchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.rules.timezones import zone_named
 from runyard_common.schedules.service import fires
-from runyard_common.values.errors import Conflict, NotFound, RunyardError
+from runyard_common.values.errors import Conflict, NotFound, RunyardError, ScheduleError
 from runyard_common.values.ids import is_uuid
 
 
@@ -251,8 +250,8 @@ def remove(
     """Delete a schedule and its history. Runs that wait behind another are stopped, one under way goes on
     unless `stop_running`. Error: `NotFound`."""
     old = _lock(tx, org_id, schedule_id)
-    open_runs = stand(old, fire_rows.open_runs(tx.conn, [old.id]).get(old.id, []))
-    ending = [run.task_id for run in (*open_runs.held, *(open_runs.active if stop_running else ()))]
+    open_runs = count_runs(old, fire_rows.open_runs(tx.conn, [old.id]).get(old.id, []))
+    ending = [run.task_id for run in (*open_runs.queued, *(open_runs.active if stop_running else ()))]
     fire_rows.remove(tx, [old.id])
     schedules.remove(tx, [old.id])
     if ending:
@@ -280,19 +279,19 @@ def trigger(
     policy leaves out what overlaps); whatever refuses the run itself.
     """
     schedule = _lock(tx, org_id, schedule_id)
-    standing = stand(schedule, fire_rows.open_runs(tx.conn, [schedule.id]).get(schedule.id, []))
-    decision = decide_overlap(schedule.overlap, active=len(standing.active), held=len(standing.held))
+    open_tasks = count_runs(schedule, fire_rows.open_runs(tx.conn, [schedule.id]).get(schedule.id, []))
+    decision = decide_overlap(schedule.overlap, active=len(open_tasks.active), queued=len(open_tasks.queued))
     if decision is OverlapDecision.SKIP:
         raise Conflict(
             "An earlier run of this schedule has not ended, and its overlap policy leaves this one out.",
             code="schedule_busy",
         )
     if decision is OverlapDecision.STOP_AND_START:
-        ending = [run.task_id for run in (*standing.active, *standing.held)]
+        ending = [run.task_id for run in (*open_tasks.active, *open_tasks.queued)]
         stop_now(tx, ending, "the next run of its schedule was triggered", by)
         return None
-    held = decision is OverlapDecision.HOLD
-    fire = fires.prepare(schedule, tx.now, held, fires.Agents(tx.conn), rules, tx.now, _triggered(by))
+    queued = decision is OverlapDecision.QUEUE
+    fire = fires.prepare(schedule, tx.now, queued, fires.Agents(tx.conn), rules, tx.now, _triggered(by))
     made = _run(tx, fire)
     _note(tx, org_id, by, "trigger", schedule_id, {"task_id": made.accepted.task_id})
     return made

@@ -68,10 +68,10 @@ def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str, message_id: st
     """Answer the question a task waits with: with the text, or with the JSON that it is. `message_id` is the id to give
     the message.
 
-    Errors: those of `answers.say`, and `Conflict` already_answered where another message was the answer.
+    Errors: those of `answers.post_message`, and `Conflict` already_answered where another message was the answer.
     """
     try:
-        reply = answers.say(tx, org_id, task_id, text, by, message_id=message_id)
+        reply = answers.post_message(tx, org_id, task_id, text, by, message_id=message_id)
     except InvalidRequest:
         try:
             value = json.loads(text)
@@ -79,6 +79,6 @@ def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str, message_id: st
             value = text
         if value == text:
             raise
-        reply = answers.say(tx, org_id, task_id, value, by, message_id=message_id)
+        reply = answers.post_message(tx, org_id, task_id, value, by, message_id=message_id)
     if not reply.answered:
         raise Conflict("This question was answered already.", code="already_answered")

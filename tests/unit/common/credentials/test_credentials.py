@@ -153,7 +153,7 @@ def test_a_credential_is_sealed_in_whatever_form_it_is_passed_on(form: str) -> N
     assert documents.put_back(shown, found) == document
     assert documents.split(shown)[0] == shown
     assert documents.keep(shown, [document]) == document
-    with pytest.raises(InvalidRequest, match="give it again"):
+    with pytest.raises(InvalidRequest, match="none is stored"):
         documents.keep(shown, [])
 
 

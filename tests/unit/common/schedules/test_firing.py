@@ -10,8 +10,8 @@ import pytest
 
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.schedules.rules.catchup import CatchUp
-from runyard_common.schedules.rules.firing import FireOutcome, OpenRun, Plan, columns, plan, stand
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.firing import FireOutcome, OpenRun, Plan, columns, count_runs, plan
+from runyard_common.schedules.rules.policies import Overlap
 from runyard_common.schedules.rules.schedule import CronSchedule
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 
@@ -39,13 +39,13 @@ class Runs:
         self.started: list[tuple[float, bool]] = []
         self._doomed = doomed
 
-    def __call__(self, due_at: float, held: bool) -> bool:
-        self.started.append(((due_at - NOON) / MINUTE, held))
+    def __call__(self, due_at: float, queued: bool) -> bool:
+        self.started.append(((due_at - NOON) / MINUTE, queued))
         return (due_at - NOON) / MINUTE not in self._doomed
 
 
 def planned(row: StoredSchedule, minutes: float, runs: Runs, *open_runs: OpenRun, limit: int = 10) -> Plan:
-    return plan(stand(row, open_runs), NOON + minutes * MINUTE, limit, runs)
+    return plan(count_runs(row, open_runs), NOON + minutes * MINUTE, limit, runs)
 
 
 def test_each_missed_time_starts_a_run_oldest_first() -> None:
@@ -68,7 +68,7 @@ def test_a_run_that_fails_before_it_starts_overlaps_nothing() -> None:
     made = planned(schedule(overlap=Overlap.SKIP), 25, runs)
     assert runs.started == [(10, False), (20, False)]
     assert made.left_out == []
-    assert made.standing.failures == 1
+    assert made.open_tasks.failures == 1
 
 
 def test_the_failure_that_pauses_leaves_the_later_times_undecided() -> None:
@@ -90,14 +90,14 @@ def test_a_schedule_that_has_failed_enough_plans_nothing() -> None:
 
 def test_ends_count_in_the_order_of_their_due_times() -> None:
     ended = {3.0: Status.FAILED, 1.0: Status.FAILED, 2.0: Status.COMPLETED, 4.0: Status.STOPPED}
-    standing = stand(schedule(), [OpenRun(at, f"t{at}", status) for at, status in ended.items()])
-    assert standing.failures == 1
-    assert [outcome for _, outcome in standing.settled] == ["failed", "completed", "failed", "stopped"]
+    open_tasks = count_runs(schedule(), [OpenRun(at, f"t{at}", status) for at, status in ended.items()])
+    assert open_tasks.failures == 1
+    assert [outcome for _, outcome in open_tasks.settled] == ["failed", "completed", "failed", "stopped"]
 
 
 def test_a_run_whose_task_is_no_longer_kept_says_nothing_of_failure() -> None:
-    standing = stand(schedule(failures=2), [OpenRun(1.0, "gone", None)])
-    assert (standing.failures, standing.settled) == (2, [(1.0, FireOutcome.STOPPED)])
+    open_tasks = count_runs(schedule(failures=2), [OpenRun(1.0, "gone", None)])
+    assert (open_tasks.failures, open_tasks.settled) == (2, [(1.0, FireOutcome.STOPPED)])
 
 
 @pytest.mark.parametrize(

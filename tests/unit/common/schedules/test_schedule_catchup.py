@@ -7,9 +7,8 @@ from datetime import datetime
 import pytest
 
 from runyard_common.schedules.rules.catchup import CatchUp, DueFires, default_window_s, due_fires
-from runyard_common.schedules.rules.jitter import Jitter
+from runyard_common.schedules.rules.policies import Jitter, Lifetime
 from runyard_common.schedules.rules.schedule import CronSchedule, DateSchedule, DelaySchedule
-from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 
 NOON = datetime.fromisoformat("2026-05-01T12:00:00+00:00").timestamp()
 HOUR, DAY = 3_600.0, 86_400.0

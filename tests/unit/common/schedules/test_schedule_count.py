@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from runyard_common.schedules.rules.catchup import count_due
 from runyard_common.schedules.rules.schedule import CronSchedule, DateSchedule
-from runyard_common.schedules.rules.schedule_count import count_due
 
 LINES = ("*/20 * * * *", "30 2 * * *", "5 0-3 * * *", "0 12 1,15 * *", "*/45 23 * * 0", "0 0 * * *")
 ZONES = ("UTC", "Europe/Berlin", "Africa/Cairo", "America/Havana", "Asia/Beirut", "Pacific/Apia", "Asia/Gaza")

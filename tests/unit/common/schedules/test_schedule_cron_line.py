@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runyard_common.schedules.rules.cron_line import ALIASES, read_cron
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.values.errors import ScheduleError
 
 
 @pytest.mark.parametrize(

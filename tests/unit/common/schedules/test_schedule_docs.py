@@ -9,9 +9,9 @@ import pytest
 
 from runyard_common.schedules.rules.catchup import CatchUp
 from runyard_common.schedules.rules.cron_line import ALIASES
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.policies import Overlap
 from runyard_common.schedules.rules.preview import ClockNote
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.values.errors import ScheduleError
 
 PAGE = (Path(__file__).parents[4] / "docs" / "schedules.md").read_text(encoding="utf-8")
 

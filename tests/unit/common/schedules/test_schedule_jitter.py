@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.schedules.rules.jitter import NO_JITTER, Jitter
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.schedules.rules.policies import NO_JITTER, Jitter
+from runyard_common.values.errors import ScheduleError
 
 
 def test_without_jitter_a_due_time_is_its_release() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.schedule_lifetime import FOR_EVER, Lifetime, failures_in_a_row
+from runyard_common.schedules.rules.policies import FOR_EVER, Lifetime, failures_in_a_row
+from runyard_common.values.errors import ScheduleError
 
 
 def test_a_schedule_without_bounds_goes_on() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_common.schedules.rules.overlap import MAX_HELD, Overlap, OverlapDecision, decide_overlap
+from runyard_common.schedules.rules.policies import MAX_QUEUED, Overlap, OverlapDecision, decide_overlap
 
 
 @pytest.mark.parametrize("policy", list(Overlap))
@@ -16,7 +16,7 @@ def test_with_nothing_running_every_policy_starts(policy: Overlap) -> None:
     ("policy", "decision"),
     [
         (Overlap.SKIP, OverlapDecision.SKIP),
-        (Overlap.QUEUE, OverlapDecision.HOLD),
+        (Overlap.QUEUE, OverlapDecision.QUEUE),
         (Overlap.ALLOW, OverlapDecision.START),
         (Overlap.STOP_RUNNING, OverlapDecision.STOP_AND_START),
     ],
@@ -26,10 +26,10 @@ def test_with_a_run_going_on_the_policy_decides(policy: Overlap, decision: Overl
 
 
 def test_a_queued_fire_never_overtakes_the_ones_that_wait() -> None:
-    assert decide_overlap(Overlap.QUEUE, active=0, held=1) is OverlapDecision.HOLD
+    assert decide_overlap(Overlap.QUEUE, active=0, queued=1) is OverlapDecision.QUEUE
 
 
 def test_a_full_queue_skips() -> None:
-    assert decide_overlap(Overlap.QUEUE, active=1, held=MAX_HELD - 1) is OverlapDecision.HOLD
-    assert decide_overlap(Overlap.QUEUE, active=1, held=MAX_HELD) is OverlapDecision.SKIP
-    assert decide_overlap(Overlap.QUEUE, active=1, held=1, max_held=1) is OverlapDecision.SKIP
+    assert decide_overlap(Overlap.QUEUE, active=1, queued=MAX_QUEUED - 1) is OverlapDecision.QUEUE
+    assert decide_overlap(Overlap.QUEUE, active=1, queued=MAX_QUEUED) is OverlapDecision.SKIP
+    assert decide_overlap(Overlap.QUEUE, active=1, queued=1, max_queued=1) is OverlapDecision.SKIP

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import pytest
 
+from runyard_common.schedules.rules.policies import Lifetime
 from runyard_common.schedules.rules.preview import MAX_PREVIEW, ClockNote, PreviewEntry, preview
 from runyard_common.schedules.rules.schedule import CronSchedule, DelaySchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 from runyard_common.schedules.rules.schedule_text import parse_schedule
+from runyard_common.values.errors import ScheduleError
 
 
 def at(text: str) -> float:

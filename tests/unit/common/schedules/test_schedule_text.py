@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runyard_common.schedules.rules.schedule import CronSchedule, DateSchedule, DelaySchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.schedule_text import MAX_DELAY_S, parse_schedule
+from runyard_common.values.errors import ScheduleError
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 

@@ -15,7 +15,7 @@ from runyard_common.schedules.rules.schedule import (
     Schedule,
     schedule_from_json,
 )
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.values.errors import ScheduleError
 
 
 def at(text: str) -> float:

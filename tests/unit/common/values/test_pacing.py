@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runyard_common.values.pacing import LONGEST, REST, Pace
+from runyard_common.costly import LONGEST, REST, Pace
 
 
 def test_a_party_rests_twice_as_long_as_it_has_worked() -> None:

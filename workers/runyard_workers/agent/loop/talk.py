@@ -9,7 +9,7 @@ from typing import Any
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.schemas.outputs import OutputContract
-from runyard_common.usage.queries.turns import Standing
+from runyard_common.usage.queries import Spend
 from runyard_workers.agent.events import Event
 from runyard_workers.agent.loop.models import Chosen
 from runyard_workers.agent.loop.prices import Prices
@@ -26,7 +26,7 @@ class Talk:
     attempt: Attempt
     transcript: Transcript
     prices: Prices
-    before_turn: Callable[[int], Awaitable[tuple[list[str], Standing]]]
+    before_turn: Callable[[int], Awaitable[tuple[list[str], Spend]]]
     model: Chosen
     agent: str
     toolbox: Toolbox = field(default_factory=Toolbox)

@@ -1,7 +1,7 @@
 """A manifest in YAML: read on a thread, within bounds that are looked at before anything is built.
 
 YAML costs far more than JSON of the same size, and Python's lock is held meanwhile: its bounds are narrower.
-Refusals have the codes of `runyard_api.http.bodies`, and bad_yaml for what only YAML can get wrong.
+Refusals have the codes of `runyard_api.http.request_body`, and bad_yaml for what only YAML can get wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, PayloadTooLarge
 
@@ -27,7 +27,7 @@ _Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Fast):  # type: ignore[misc]
-    """Builds plain values; a key that stands twice is an error, as in JSON."""
+    """Builds plain values; a duplicate key is an error, as in JSON."""
 
     def construct_number(self, node: Any) -> Any:
         """As the library's, for a sensible length: a number in base 60 (`1:30:00`) takes the square of its own."""
@@ -51,9 +51,7 @@ class _Loader(_Fast):  # type: ignore[misc]
                     None, None, f"the key {str(key)[:100]!r} is no text: put it in quotes", at.start_mark
                 )
             if key in seen:
-                raise InvalidRequest(
-                    f"The field {key!r} stands twice in one object.", code="duplicate_field", field=key
-                )
+                raise InvalidRequest(f"Duplicate field {key!r}.", code="duplicate_field", field=key)
             seen.add(key)
         return {key: self.construct_object(value, deep=deep) for key, _, value in pairs}
 
@@ -77,7 +75,7 @@ def parse(raw: bytes) -> Any:
         raise
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise InvalidRequest(f"The YAML cannot be read: {_in_short(error)}", code="bad_yaml") from None
-    return bodies.parse(plain)
+    return request_body.parse(plain)
 
 
 def _check_shape(raw: bytes) -> None:
@@ -96,9 +94,9 @@ def _check_shape(raw: bytes) -> None:
                 f"The YAML holds more than {MOST_VALUES:,} values; send larger manifests as JSON.",
                 code="too_many_values",
             )
-        if depth > bodies.DEEPEST:
+        if depth > request_body.DEEPEST:
             raise InvalidRequest(
-                f"The YAML is nested more than {bodies.DEEPEST} levels deep.", code="too_deep"
+                f"The YAML is nested more than {request_body.DEEPEST} levels deep.", code="too_deep"
             )
 
 

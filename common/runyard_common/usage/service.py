@@ -1,6 +1,6 @@
 """Model turns: what goes on record when one starts and when it ends, each in one transaction.
 
-So a crash can neither lose what a user said nor show it to the model twice, and the conversation's lines are kept
+So a crash can neither lose a user's message nor show it to the model twice, and the conversation's lines are kept
 with the turn that made them, once.
 """
 
@@ -16,8 +16,8 @@ from runyard_common.runs.queries.transitions import Head, lock, owns
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service import steps
 from runyard_common.sessions.queries import messages
-from runyard_common.usage.queries import turns
-from runyard_common.usage.queries.turns import Standing
+from runyard_common.usage import queries as usage
+from runyard_common.usage.queries import Spend
 from runyard_common.values.errors import RunyardError, StaleFence
 
 #: The journal key under which a task's opening line is on record.
@@ -35,16 +35,16 @@ class StartTurn:
     fence: Fence
     key: str
     pos: int
-    take_mail: bool = True
+    read_messages: bool = True
     opening: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnStart:
-    """The messages taken in, oldest first, and how the task stands."""
+    """The messages read, oldest first, and what the task has spent."""
 
-    said: list[Any]
-    standing: Standing
+    messages: list[Any]
+    spend: Spend
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
     known = journal.written(
         tx, [(c.task_id, key, c.fence.attempt) for c in commands for key in (OPENING, c.key)]
     )
-    standings = turns.standings(tx, ids)
-    mail = turns.with_mail(tx, ids)
+    spends = usage.spends(tx, ids)
+    unread = usage.with_unread_messages(tx, ids)
     answers: list[TurnStart | RunyardError] = []
     for c in commands:
         head = heads.get(c.task_id)
@@ -72,9 +72,9 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
             continue
         if c.opening is not None and (c.task_id, OPENING) not in known:
             _open(tx, head, c)
-        said = _taken(tx, c) if (c.task_id, c.key) in known else []
-        said += _take(tx, c) if c.take_mail and c.task_id in mail and not said else []
-        answers.append(TurnStart(said, standings[c.task_id]))
+        found = _read_before(tx, c) if (c.task_id, c.key) in known else []
+        found += _read_unread(tx, c) if c.read_messages and c.task_id in unread and not found else []
+        answers.append(TurnStart(found, spends[c.task_id]))
     return answers
 
 
@@ -99,15 +99,15 @@ def _open(tx: Tx, head: Head, c: StartTurn) -> None:
     messages.append_lines(tx, [(head, (c.opening,))])
 
 
-def _take(tx: Tx, c: StartTurn) -> list[Any]:
-    said = messages.take_unread(tx, c.task_id)
-    events = tuple(("user_message", {"content": one}) for one in said)
-    _journal(tx, c, c.key, c.pos, {"said": said}, events)
-    return said
+def _read_unread(tx: Tx, c: StartTurn) -> list[Any]:
+    found = messages.read_unread(tx, c.task_id)
+    events = tuple(("user_message", {"content": one}) for one in found)
+    _journal(tx, c, c.key, c.pos, {"said": found}, events)
+    return found
 
 
-def _taken(tx: Tx, c: StartTurn) -> list[Any]:
-    """What this very command took in before, when only the answer to its commit was lost."""
+def _read_before(tx: Tx, c: StartTurn) -> list[Any]:
+    """What this command read before, when only the answer to its commit was lost."""
     entries = journal.load(tx.conn, [c.task_id]).get(c.task_id, [])
     return next((list(entry["value"]["said"]) for entry in entries if entry["key"] == c.key), [])
 

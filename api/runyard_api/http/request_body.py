@@ -98,7 +98,7 @@ def media_type(headers: Headers) -> str:
 
 
 def check_json_type(headers: Headers, *, untyped: bool = False) -> None:
-    """`UnsupportedMedia` unless the body is said to be JSON, in UTF-8; `untyped` takes one without a type too."""
+    """`UnsupportedMedia` unless the body is declared as JSON, in UTF-8; `untyped` takes one without a type too."""
     whole = headers.get("content-type", "")
     kind = media_type(headers)
     if untyped and not kind:
@@ -117,7 +117,7 @@ def check_json_type(headers: Headers, *, untyped: bool = False) -> None:
 
 
 def is_costly(raw: bytes) -> bool:
-    """Whether reading this JSON holds everybody up: it is large, or has many values."""
+    """Whether reading this JSON delays other callers: it is large, or has many values."""
     if len(raw) <= _FEW:
         return False
     return len(raw) > LARGE or raw.count(b",") + raw.count(b"[") + raw.count(b"{") > _FEW
@@ -126,7 +126,7 @@ def is_costly(raw: bytes) -> bool:
 def parse(raw: bytes, field: str | None = None) -> Any:
     """JSON, read strictly (RFC 8259, no duplicate names, no NUL characters, bounded depth and size).
 
-    Large bodies cost everybody: see `Call.apart`.
+    Large bodies delay all callers: see `Call.work_on_body`.
     """
     try:
         value = orjson.loads(raw)
@@ -155,7 +155,7 @@ def _refuse_duplicates(raw: bytes, field: str | None) -> None:
     try:
         jiter.from_json(raw, catch_duplicate_keys=True)
         return
-    except ValueError:  # it stands twice, or its number is not one to this reader: the slow way names it
+    except ValueError:  # a duplicate, or its number is not one to this reader: the slow way names it
         pass
 
     def once(pairs: list[tuple[str, Any]]) -> None:
@@ -164,7 +164,7 @@ def _refuse_duplicates(raw: bytes, field: str | None) -> None:
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
             raise InvalidRequest(
-                f"The field {twice!r} stands twice in one object.",
+                f"Duplicate field {twice!r}.",
                 code="duplicate_field",
                 field=twice if field is None else f"{field}.{twice}",
             )

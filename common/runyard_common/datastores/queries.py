@@ -55,7 +55,7 @@ def listed(conn: Connection, org_id: str) -> list[Row]:
 
 
 def server_identity(conn: Connection) -> str | None:
-    """What tells the server of this connection from every other, however it is reached; None for SQLite."""
+    """The identity of the server of this connection, however it is reached; None for SQLite."""
     if conn.dialect.name != "postgresql":
         return None
     started: str = conn.execute(

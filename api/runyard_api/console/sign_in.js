@@ -1,4 +1,4 @@
-// The door: signing in with a password or an API key, accepting an invitation, choosing an organisation.
+// The sign-in page: signing in with a password or an API key, accepting an invitation, choosing an organisation.
 
 import { codeField, enrolling, labelled, signOn } from "./account.js";
 import { form } from "./forms.js";
@@ -6,8 +6,8 @@ import { api, button, h, key, person } from "./page.js";
 
 const REFUSALS = { // reasons of a refused single sign-on, by the code in the address its callback leads to
   email_not_verified: "The provider has not verified your e-mail address.",
-  domain_not_allowed: "Addresses of your domain are not let in here.",
-  claim_not_allowed: "The provider does not list you among those who are let in here.",
+  domain_not_allowed: "Addresses of your domain are not admitted here.",
+  claim_not_allowed: "The provider does not list you among those who are admitted here.",
   account_not_linked: "Your address has an account: sign in with its password, then link it on the account page.",
   no_account: "You have no account here: ask for an invitation.",
   invitation_for_other: "The invitation is for another e-mail address.",
@@ -29,11 +29,11 @@ function bySignOn(text, body) { // where the operator has set it up
   return place;
 }
 
-export function door(reason, opened) {
+export function signInCard(reason, opened) {
   const email = labelled("E-mail", "email", { type: "email", autocomplete: "username" });
   const password = labelled("Password", "password", { type: "password", autocomplete: "current-password" });
   const typed = labelled("API key", "key", { type: "password", autocomplete: "off" });
-  const node = h("section", { class: "card door" }, h("h1", {}, "Runyard"),
+  const node = h("section", { class: "card sign-in" }, h("h1", {}, "Runyard"),
     h("p", { class: "bad", role: "alert" }, reason),
     withCode((more) => api("POST", "/login", { email: email.input.value, password: password.input.value, ...more }),
       opened, "Sign in", [...email.nodes, ...password.nodes]),
@@ -59,18 +59,18 @@ function withCode(ask, opened, text, nodes) { // asks for the second factor of w
       if (error.code === "wrong_code") throw error;
     });
     if (!me) return;
-    person.take(me);
+    person.set(me);
     await opened(me);
   }, text, [...nodes, more]);
 }
 
 export function needsFactor(opened) { // for who belongs to organisations that require a second factor
   const password = labelled("Password", "password", { type: "password", autocomplete: "current-password" });
-  const node = h("section", { class: "card door" }, h("h1", {}, "Set up a second factor"));
+  const node = h("section", { class: "card sign-in" }, h("h1", {}, "Set up a second factor"));
   const place = h("div", {});
   const done = async () => {
     const me = await api("GET", "/me");
-    person.take(me);
+    person.set(me);
     await opened(me);
   };
   place.append(form(async () => {
@@ -83,10 +83,10 @@ export function needsFactor(opened) { // for who belongs to organisations that r
 export function newPassword(opened) { // for who signed in with a password that another person chose
   const current = labelled("Present password", "current", { type: "password", autocomplete: "current-password" });
   const wanted = labelled("New password", "wanted", { type: "password", autocomplete: "new-password" });
-  const node = h("section", { class: "card door" }, h("h1", {}, "Choose a password of your own"), form(async () => {
+  const node = h("section", { class: "card sign-in" }, h("h1", {}, "Choose a password of your own"), form(async () => {
     await api("POST", "/me/password", { current: current.input.value, new: wanted.input.value });
     const me = await api("GET", "/me");
-    person.take(me);
+    person.set(me);
     await opened(me);
   }, "Change the password", [...current.nodes, ...wanted.nodes, h("small", {},
     "Another person chose the present one, so it opens nothing else. Ten characters or more.")]));
@@ -98,7 +98,7 @@ export function invitation(token, opened) { // its page's address holds the toke
   const password = labelled("Password", "password", { type: "password", autocomplete: "new-password" });
   const join = (more) =>
     api("POST", "/invitations/accept", { token, name: name.input.value, password: password.input.value, ...more });
-  const node = h("section", { class: "card door" }, h("h1", {}, "Join Runyard"), withCode(join, async (me) => {
+  const node = h("section", { class: "card sign-in" }, h("h1", {}, "Join Runyard"), withCode(join, async (me) => {
     location.hash = "#/runs";
     await opened(me);
   }, "Join", [...name.nodes, ...password.nodes, h("small", {},

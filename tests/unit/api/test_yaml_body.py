@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from runyard_api.http import yaml_bodies
+from runyard_api.http import yaml_body
 from runyard_common.values.errors import InvalidRequest, PayloadTooLarge
 
 GOOD = b"""
@@ -27,7 +27,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "deep": (b"config: " + b"[" * 5_000, "too_deep", "64 levels"),
     "deep blocks": (b"".join(b" " * n + b"a:\n" for n in range(70)), "too_deep", "64 levels"),
     "many": (b"- {a: b, c: d}\n" * 17_000, "too_many_values", "10,000 values"),
-    "twice": (b"name: a\nname: b", "duplicate_field", "'name' stands twice"),
+    "twice": (b"name: a\nname: b", "duplicate_field", "Duplicate field 'name'"),
     "number key": (b"config: {1: a}", "bad_yaml", "the key '1' is no text"),
     "list key": (b"? [a]\n: b", "bad_yaml", "is no text"),
     "true key": (b"on: push", "bad_yaml", "the key 'True' is no text: put it in quotes (line 1, column 1)"),
@@ -47,7 +47,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
 
 
 def test_a_document_is_read_as_its_json_would_be() -> None:
-    assert yaml_bodies.parse(GOOD) == {
+    assert yaml_body.parse(GOOD) == {
         "name": "@demo/triage",
         "version": "1.0.0",
         "instructions": 'Sort it.\n"quoted: text"\n',
@@ -63,7 +63,7 @@ def test_a_document_is_read_as_its_json_would_be() -> None:
 def test_what_json_could_not_say_is_refused_at_once(raw: bytes, code: str, text: str) -> None:
     began = time.process_time()
     with pytest.raises(InvalidRequest) as refused:
-        yaml_bodies.parse(raw)
+        yaml_body.parse(raw)
     assert (refused.value.code, text in refused.value.message) == (code, True), refused.value.message
     assert "Traceback" not in refused.value.message
     assert len(refused.value.message) < 400
@@ -73,7 +73,7 @@ def test_what_json_could_not_say_is_refused_at_once(raw: bytes, code: str, text:
 @pytest.mark.anyio
 async def test_a_large_document_is_refused_unread() -> None:
     with pytest.raises(PayloadTooLarge, match="262,144 bytes"):
-        await yaml_bodies.parse(b"a: " + b"x" * yaml_bodies.MOST_BYTES)
+        await yaml_body.parse(b"a: " + b"x" * yaml_body.MOST_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ async def test_a_large_document_is_refused_unread() -> None:
 def test_a_number_without_end_is_refused_at_once(number: str) -> None:
     began = time.process_time()
     with pytest.raises(InvalidRequest, match="100 characters") as refused:
-        yaml_bodies.parse(f"a: {number}".encode())
+        yaml_body.parse(f"a: {number}".encode())
     assert refused.value.code == "bad_yaml"
     assert time.process_time() - began < 1.0, "it was seconds"
 
 
 def test_numbers_of_a_sensible_length_are_read_as_ever() -> None:
-    assert yaml_bodies.parse(b"a: 1\nb: 1.5\nc: 0x10\nd: 1e3\ne: 1.0e+3\nf: -7\n") == {
+    assert yaml_body.parse(b"a: 1\nb: 1.5\nc: 0x10\nd: 1e3\ne: 1.0e+3\nf: -7\n") == {
         "a": 1, "b": 1.5, "c": 16, "d": "1e3", "e": 1000.0, "f": -7,
     }  # fmt: skip

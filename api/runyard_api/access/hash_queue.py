@@ -21,7 +21,7 @@ FOR_PERSON: Final = 4
 FOR_NETWORK: Final = 100
 
 
-class HashTurns:
+class HashQueue:
     """Belongs to one event loop."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -30,7 +30,7 @@ class HashTurns:
         self._of_person: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def turn(self, network: str, person: str) -> AsyncGenerator[None, None]:
+    async def slot(self, network: str, person: str) -> AsyncGenerator[None, None]:
         """Hold a turn for the block. `TooManyRequests` too_many_sign_ins where too many are wanted already."""
         queue = self._waiting.get(network, ())
         if self._of_person[person] >= FOR_PERSON or len(queue) >= FOR_NETWORK:
@@ -41,7 +41,7 @@ class HashTurns:
             )
         self._of_person[person] += 1
         try:
-            await self._take(network)
+            await self._wait_for_slot(network)
             try:
                 yield
             finally:
@@ -51,7 +51,7 @@ class HashTurns:
             if not self._of_person[person]:
                 del self._of_person[person]
 
-    async def _take(self, network: str) -> None:
+    async def _wait_for_slot(self, network: str) -> None:
         if self._free:
             self._free -= 1
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runyard_api.access.hash_turns import FOR_PERSON, HashTurns
+from runyard_api.access.hash_queue import FOR_PERSON, HashQueue
 from runyard_common.identity.rules import passwords
 from runyard_common.identity.rules.roles import Role
 from runyard_common.values.errors import TooManyRequests
@@ -25,17 +25,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def held(turns: HashTurns, network: str, whose: str, order: list[str], go_on: asyncio.Event) -> None:
-    async with turns.turn(network, whose):
+async def occupy(queue: HashQueue, network: str, whose: str, order: list[str], go_on: asyncio.Event) -> None:
+    async with queue.slot(network, whose):
         order.append(whose)
         await go_on.wait()
 
 
 async def test_networks_take_turns_however_many_one_of_them_sends() -> None:
-    turns, order, go_on = HashTurns(at_once=1), list[str](), asyncio.Event()
-    many = [asyncio.create_task(held(turns, "loud", f"loud-{n}", order, go_on)) for n in range(20)]
+    queue, order, go_on = HashQueue(at_once=1), list[str](), asyncio.Event()
+    many = [asyncio.create_task(occupy(queue, "loud", f"loud-{n}", order, go_on)) for n in range(20)]
     await asyncio.sleep(0)
-    quiet = asyncio.create_task(held(turns, "quiet", "quiet", order, go_on))
+    quiet = asyncio.create_task(occupy(queue, "quiet", "quiet", order, go_on))
     await asyncio.sleep(0)
     go_on.set()
     await asyncio.gather(*many, quiet)
@@ -44,41 +44,41 @@ async def test_networks_take_turns_however_many_one_of_them_sends() -> None:
 
 
 async def test_a_person_has_few_under_way_and_the_next_is_refused() -> None:
-    turns, order, go_on = HashTurns(), list[str](), asyncio.Event()
-    mine = [asyncio.create_task(held(turns, "n", "me", order, go_on)) for _ in range(FOR_PERSON)]
+    queue, order, go_on = HashQueue(), list[str](), asyncio.Event()
+    mine = [asyncio.create_task(occupy(queue, "n", "me", order, go_on)) for _ in range(FOR_PERSON)]
     await asyncio.sleep(0)
     with pytest.raises(TooManyRequests) as refused:
-        async with turns.turn("another network", "me"):
+        async with queue.slot("another network", "me"):
             raise AssertionError("it was let in")
     assert (refused.value.code, refused.value.retry_after) == ("too_many_sign_ins", 2)
-    other = asyncio.create_task(held(turns, "n", "somebody else", order, go_on))
+    other = asyncio.create_task(occupy(queue, "n", "somebody else", order, go_on))
     go_on.set()
     await asyncio.gather(*mine, other)
-    async with turns.turn("n", "me"):
+    async with queue.slot("n", "me"):
         pass
 
 
 async def test_who_leaves_while_waiting_takes_no_turn_away() -> None:
-    turns, order, go_on = HashTurns(at_once=1), list[str](), asyncio.Event()
+    queue, order, go_on = HashQueue(at_once=1), list[str](), asyncio.Event()
     first, left, last = (
-        asyncio.create_task(held(turns, "n", whose, order, go_on)) for whose in ("first", "left", "last")
+        asyncio.create_task(occupy(queue, "n", whose, order, go_on)) for whose in ("first", "left", "last")
     )
     await asyncio.sleep(0)
     left.cancel()
     go_on.set()
     await asyncio.gather(first, last)
     assert order == ["first", "last"]
-    async with asyncio.timeout(1), turns.turn("n", "next"):
+    async with asyncio.timeout(1), queue.slot("n", "next"):
         pass
 
 
 async def test_a_turn_given_to_one_that_is_cancelled_just_then_goes_on() -> None:
-    turns = HashTurns(at_once=1)
-    async with turns.turn("n", "first"):
-        waiting = asyncio.create_task(held(turns, "n", "cancelled", [], asyncio.Event()))
+    queue = HashQueue(at_once=1)
+    async with queue.slot("n", "first"):
+        waiting = asyncio.create_task(occupy(queue, "n", "cancelled", [], asyncio.Event()))
         await asyncio.sleep(0)
     waiting.cancel()  # it has the turn and does not know it yet
-    async with asyncio.timeout(1), turns.turn("n", "next"):
+    async with asyncio.timeout(1), queue.slot("n", "next"):
         pass
 
 

@@ -1,16 +1,16 @@
-"""Questions and reviews: what suspended tasks wait for."""
+"""Rows of human tasks: questions and reviews that suspended tasks wait for, one-time links that answer them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from runyard_common.database import pages
 from runyard_common.database.pages import Page, Row
 from runyard_common.database.transaction import Tx
-from runyard_common.tables.query import Question
+from runyard_common.tables.query import AnswerLink, Question
 
 _COLUMNS = Question.__table__.c
 
@@ -88,3 +88,32 @@ def overdue(tx: Tx, limit: int) -> list[dict[str, Any]]:
         .with_for_update(skip_locked=True)
     )
     return [dict(row._mapping) for row in tx.conn.execute(query)]
+
+
+def put_link(tx: Tx, token_hash: str, org_id: str, question_id: str, expires_at: float) -> None:
+    """Store a one-time answer link: only the hash of its token is kept."""
+    row = {"token_hash": token_hash, "org_id": org_id, "question_id": question_id, "expires_at": expires_at}
+    tx.conn.execute(insert(AnswerLink), row)
+
+
+def get_link(conn: Connection, token_hash: str) -> dict[str, Any] | None:
+    """One link by the hash of its token."""
+    row = conn.execute(select(*AnswerLink.__table__.c).where(AnswerLink.token_hash == token_hash)).first()
+    return dict(row._mapping) if row else None
+
+
+def use_link(tx: Tx, token_hash: str) -> bool:
+    """Mark a link as used; False when it was used before or has expired."""
+    done = tx.conn.execute(
+        update(AnswerLink)
+        .where(
+            AnswerLink.token_hash == token_hash, AnswerLink.used_at.is_(None), AnswerLink.expires_at > tx.now
+        )
+        .values(used_at=tx.now)
+    )
+    return bool(done.rowcount)
+
+
+def prune_links(tx: Tx) -> int:
+    """Delete expired links; how many."""
+    return int(tx.conn.execute(delete(AnswerLink).where(AnswerLink.expires_at < tx.now)).rowcount)

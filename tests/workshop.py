@@ -31,8 +31,8 @@ from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.engine import Engine
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.pool import Slots
 from runyard_workers.quarantine import Quarantine
+from runyard_workers.slots import Slots
 from tests import databases
 
 

@@ -1,4 +1,4 @@
-"""What a worker process is made of, wired together once, on the pool's loop."""
+"""What a worker process is made of, wired together once, on its event loop."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.pool import AsyncioPool
 from runyard_workers.quarantine import Quarantine
+from runyard_workers.slots import Slots
 from runyard_workers.webhooks import Deliverer, Keys
 
 logger = structlog.get_logger("runyard.worker")
 
 
 class Runtime:
-    """The engine and its parts. `start()` and `stop()` run on the pool's loop."""
+    """The engine and its parts. `start()` and `stop()` run on the loop."""
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
@@ -45,23 +45,21 @@ class Runtime:
         self.deliverer: Deliverer | None = None
         self.refused: ConfigurationError | None = None  # why it could not start
 
-    async def start(self, pool: AsyncioPool) -> None:
+    async def start(self, slots: Slots, threads: RunThreads) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
         try:
-            await self._start(pool)
+            await self._start(slots, threads)
         except ConfigurationError as error:
             self.refused = error
             raise
 
-    async def _start(self, pool: AsyncioPool) -> None:
+    async def _start(self, slots: Slots, threads: RunThreads) -> None:
         settings = self.settings
         loop, guard = asyncio.get_running_loop(), LoopGuard()
         guard.install(loop)
         forks.install(loop)
         signals.install()
         raise_limit()
-        pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
-        loop.set_default_executor(threads)
         self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
         if execution.broken:
             # Celery makes log lines of what goes to `sys.stderr`; this is for whoever started the process.
@@ -74,8 +72,8 @@ class Runtime:
         self.engine = Engine(
             execution.store,
             execution.writer,
-            pool.slots,
-            pool.limit,
+            slots,
+            slots.limit,
             settings.lease_seconds,
             execution.preparation(threads),
             threads,
@@ -90,7 +88,7 @@ class Runtime:
         await self.engine.start()
         tune_process()
         execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
-        logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
+        logger.info("The worker claims runs", action="start", agents=count, concurrency=slots.limit)
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings

@@ -37,7 +37,7 @@ from runyard_workers.agent_code.sources import manifest_of
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.pool.threads import DaemonThreads
+from runyard_workers.isolation.threads import DaemonThreads
 
 _THREADS = 32
 _MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind

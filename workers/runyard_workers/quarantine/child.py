@@ -33,9 +33,9 @@ from runyard_workers.isolation import forks, signals
 from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN, LoopGuard
+from runyard_workers.isolation.loop_thread import LoopThread
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
-from runyard_workers.pool.loop import LoopThread
 from runyard_workers.quarantine.process import PLACES, WIDTH
 
 P = ParamSpec("P")

@@ -8,13 +8,13 @@ import signal
 import sys
 from collections.abc import Callable
 from contextvars import Context
-from functools import partial
+from typing import Final
 
 import structlog
 from celery import Celery
 
 from runyard_common.broker.application import consume
-from runyard_common.broker.doorbell import Doorbell
+from runyard_common.commit_hooks import Local
 from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.descriptors import raise_limit
@@ -33,6 +33,9 @@ from runyard_workers.slots import Slots
 from runyard_workers.webhooks import Deliverer, Keys
 
 logger = structlog.get_logger("runyard.worker")
+
+#: Deliveries under way beyond which others are woken too. A message to the broker costs more than a wake here.
+PLENTY: Final = 32
 
 
 class Runtime:
@@ -60,7 +63,9 @@ class Runtime:
         forks.install(loop)
         signals.install()
         raise_limit()
-        self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
+        self._execution = execution = Execution(
+            settings, self._app, Local(wake=self._wake, deliver=self._deliver)
+        )
         if execution.broken:
             # Celery makes log lines of what goes to `sys.stderr`; this is for whoever started the process.
             (sys.__stderr__ or sys.stderr).write(f"runyard worker: {execution.broken}\n")
@@ -87,7 +92,7 @@ class Runtime:
         await self._follower.start()
         await self.engine.start()
         tune_process()
-        execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
+        self.deliverer = self._start_deliverer(execution.sealer)
         logger.info("The worker claims runs", action="start", agents=count, concurrency=slots.limit)
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
@@ -102,6 +107,13 @@ class Runtime:
     def _wake(self) -> None:
         if self.engine is not None:
             self.engine.wake_threadsafe()
+
+    def _deliver(self) -> bool:
+        """Let this worker make the callbacks that are due; whether it has not enough to do already."""
+        if self.deliverer is None:
+            return False
+        self.deliverer.wake_threadsafe()
+        return not self.deliverer.draining and self.deliverer.under_way <= PLENTY
 
     def _listen(self, worker_id: str) -> None:
         """Follow stops pushed to this worker; the heartbeat finds those that do not get through."""

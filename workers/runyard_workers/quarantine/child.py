@@ -22,8 +22,6 @@ import orjson
 import structlog
 
 from runyard_common import telemetry
-from runyard_common.broker.application import application
-from runyard_common.broker.doorbell import Doorbell
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service.claims import Claimed, reclaimed
 from runyard_common.settings import Settings, load
@@ -130,7 +128,7 @@ class Child:
         self._guard.install(self._loop)
         forks.install(self._loop)
         signals.install()
-        execution = Execution(self._settings, partial(Doorbell, application(self._settings)))
+        execution = Execution(self._settings)
         await execution.open()
         self._execution = execution
         self._runs = Runs(

@@ -1,34 +1,37 @@
-"""Submit a run for a front, and wait for what comes of it."""
+"""Submit a run for an API surface, and wait for what comes of it."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
-import orjson
+from pydantic import TypeAdapter
 from sqlalchemy.exc import IntegrityError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive
 
 from runyard_api import idempotency, metrics
-from runyard_api.facts import Facts, facts
+from runyard_api.facts import Facts
 from runyard_api.http.call import Call, reply
 from runyard_api.waiting import until
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.runs.service import runs
-from runyard_common.runs.service.runs import Caller, Submitted
+from runyard_common.runs.service import runs, submissions
+from runyard_common.runs.service.runs import Caller
 from runyard_common.values.errors import InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
 from runyard_common.values.ids import uuid7
-from runyard_common.webhooks.rules.payloads import when
 
 T = TypeVar("T")
+Prepare = Callable[[str | None], Awaitable[RunSpec]]
+Answer = Callable[[AcceptedRun], Awaitable[Response]]
+_ACCEPTED: Final = TypeAdapter(AcceptedRun)
 _MONEY: Final = frozenset({"balance_exhausted", "budget_exhausted", "quota_exceeded"})
 
 
@@ -39,65 +42,68 @@ class RunFailed(RunyardError):
     title = "The run failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A run that a front was asked for. `session_scope` keeps its conversations apart from other callers'."""
+async def prepare(
+    call: Call,
+    front: str,
+    request: RunRequest,
+    agent: AgentRecord,
+    task_id: str | None,
+    *,
+    end_user_id: str | None = None,
+    session_scope: str = "",
+    named_session: str = "",
+    files: Sequence[dict[str, Any]] = (),
+) -> RunSpec:
+    """The run that a request by an API surface makes. Errors: those of `runs.prepare`.
 
-    front: str
-    request: RunRequest
-    agent: AgentRecord
-    session_scope: str = ""
-    named_session: str = ""  # a session of this name and the task's id, when the request names none
-    files: Sequence[dict[str, Any]] = ()
+    `session_scope` keeps its sessions apart from other callers'. A request that names none gets one of the name
+    `named_session` and the task's id.
+    """
+    task_id = task_id or uuid7()
+    if request.session_id is None and named_session:
+        request = request.model_copy(update={"session_id": named_session + task_id})
+    who = call.principal
+    caller = Caller(who.org_id, who.actor, front, who.key_id, end_user_id, session_scope)
+    rules, now = call.state.rules, call.state.now()
+    judge = call.in_turn if runs.is_costly(request, agent.manifest) else call.apart
+    return await judge(runs.prepare, request, agent, caller, rules, now=now, files=files, task_id=task_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A stored run; `replayed` when an earlier request with the same Idempotency-Key stored it."""
+async def store(call: Call, spec: RunSpec) -> AcceptedRun:
+    """Store a run, or find it stored by an earlier sender of the request. Errors: those of `submissions.submit`."""
+    try:
+        accepted: AcceptedRun = await call.state.writer.call(submissions.submit, spec)
+    except IntegrityError:
+        known = await call.state.reader.one(lambda conn: submissions.stored(conn, spec))
+        if known is None:
+            raise
+        return known
+    metrics.ACCEPTED.inc()
+    return accepted
 
-    task_id: str
-    session_id: str | None
-    status: str
-    schedules: list[dict[str, Any]]
-    replayed: bool = False
+
+async def answered(call: Call, content: bytes, prepare: Prepare, answer: Answer) -> Response:
+    """Store a run once per Idempotency-Key; the answer is kept with the key.
+
+    `content` stands for what is asked, `prepare` makes the run of a task id. Errors: those of both, and of `store`.
+    """
+
+    async def produce(reserved: str | None) -> Response:
+        return await answer(await store(call, await prepare(reserved)))
+
+    return await idempotency.once(call, content, produce)
 
 
-async def submit(call: Call, wish: Wish) -> Run:
-    """Store the run, once per Idempotency-Key. Errors: those of `runs.prepare` and `runs.submit`."""
+async def submit(call: Call, prepare: Prepare) -> AcceptedRun:
+    """Store a run once per Idempotency-Key, for an answer that is yet to come. Errors: as `answered`."""
     if idempotency.key_of(call) is None:
-        return await _submit(call, wish, None)
+        return await store(call, await prepare(None))
 
-    async def store(task_id: str | None) -> Response:
-        run = await _submit(call, wish, task_id)
+    async def kept(run: AcceptedRun) -> Response:
         return reply(asdict(run))
 
-    response = await idempotency.once(call, hashlib.sha256(await call.raw()).digest(), store)
-    kept = Run(**orjson.loads(bytes(response.body)))
-    return replace(kept, replayed="idempotent-replayed" in response.headers)
-
-
-async def _submit(call: Call, wish: Wish, reserved: str | None) -> Run:
-    who, request, task_id = call.principal, wish.request, reserved or uuid7()
-    if request.session_id is None and wish.named_session:
-        request = request.model_copy(update={"session_id": wish.named_session + task_id})
-    caller = Caller(who.org_id, who.actor, wish.front, who.key_id, session_scope=wish.session_scope)
-    rules, now = call.state.rules, call.state.now()
-    beside = call.in_turn if runs.is_costly(request, wish.agent.manifest) else call.apart
-    prepared = await beside(
-        runs.prepare, request, wish.agent, caller, rules, now=now, files=wish.files, task_id=task_id
-    )
-    try:
-        submitted: Submitted = await call.state.writer.call(runs.submit, prepared)
-    except IntegrityError:
-        if reserved is None:
-            raise
-        task = (await facts(call.state, who.org_id, task_id)).task  # its first sender died before it was told
-        return Run(task.id, task.session_id, task.status.value, [])
-    metrics.ACCEPTED.inc()
-    schedules = [
-        {"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules
-    ]
-    return Run(task_id, submitted.session_id, submitted.accepted.status.value, schedules)
+    response = await answered(call, hashlib.sha256(await call.raw()).digest(), prepare, kept)
+    return _ACCEPTED.validate_json(bytes(response.body))
 
 
 async def outcome(call: Call, task_id: str) -> Task:

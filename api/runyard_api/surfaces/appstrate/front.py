@@ -16,7 +16,7 @@ from runyard_api.access.auth import Principal, check_organisation, is_credential
 from runyard_api.http.call import Call
 from runyard_api.http.errors import MEDIA_TYPE
 from runyard_api.http.operations import Front, Handler, Routes
-from runyard_api.surfaces.appstrate import problems, repeats
+from runyard_api.surfaces.appstrate import keyed, problems
 from runyard_api.surfaces.appstrate.problems import AppstrateProblem
 from runyard_common.identity.service import end_users
 from runyard_common.values.errors import Forbidden, InvalidRequest, RunyardError, TooManyRequests, Unavailable
@@ -165,7 +165,7 @@ class AppstrateRoutes(Routes):
                     await throttle(call, limit)
                 if asks is not None:
                     require(call.principal, asks)
-                response = await (repeats.once(call, handler) if once else handler(call))
+                response = await (keyed.once(call, handler) if once else handler(call))
                 return with_headers(call, response)
 
             declare(guarded)

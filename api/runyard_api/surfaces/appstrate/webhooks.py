@@ -11,7 +11,7 @@ from starlette.responses import Response
 from runyard_api.access.auth import url_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import repeats
+from runyard_api.surfaces.appstrate import keyed
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, when
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
 from runyard_common.agents.queries import agents
@@ -151,7 +151,7 @@ def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
         call.state.sealer,
         call.state.rules.policy,
         call.principal.actor,
-        repeats.reserved(call),
+        keyed.reserved(call),
     )
     return webhook_json(tx.conn, made.endpoint) | {"secret": made.secret}
 

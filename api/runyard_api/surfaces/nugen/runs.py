@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.submission import Wish, outcome, outcome_or_questions, submit
+from runyard_api.submission import outcome, outcome_or_questions, prepare, submit
 from runyard_api.surfaces.nugen.front import NUGEN, SESSION_HEADER
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.live_agents import SESSIONS
@@ -110,7 +111,8 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
     task_id = await _answered(call, scope, session, given.message) if session else None
     if task_id is None:
         request = RunRequest(message=given.message, session_id=session)
-        task_id = (await submit(call, Wish(NUGEN.name, request, agent, session_scope=scope))).task_id
+        run = await submit(call, partial(prepare, call, NUGEN.name, request, agent, session_scope=scope))
+        task_id = run.task_id
     if session is None:  # nobody could answer a question here: it is answered elsewhere, or the wait ends
         return reply(answer(await outcome(call, task_id), agent), headers={"x-task-id": task_id})
     found = await outcome_or_questions(call, task_id)

@@ -6,26 +6,15 @@ The worker judges an agent's manifest and a request together; so does this.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
 from runyard_common.datastores.queries import datastores
+from runyard_common.runs.rules.specs import Knowledge
 from runyard_common.values.errors import InvalidRequest
 
 Options = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Knowledge:
-    """The datastores and queries of a run, each with the field that names it."""
-
-    datastores: tuple[tuple[str, str], ...] = ()  # field, id or name
-    queries: tuple[tuple[str, str, str | None], ...] = ()  # field, name, and the datastore it asks for
-
-
-NONE: Final = Knowledge()
 
 
 def check(options: Options, manifest: Options) -> Knowledge:

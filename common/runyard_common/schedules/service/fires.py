@@ -20,7 +20,7 @@ from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.specs import AgentRef, RunSpec
 from runyard_common.runs.service import runs, submissions
-from runyard_common.runs.service.runs import Caller, Prepared, RunRules
+from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires, schedules
 from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, paused_reason, plan, stand
@@ -59,7 +59,7 @@ class Fire:
     due_at: float
     held: bool
     task_id: str
-    run: Prepared | RunyardError
+    run: RunSpec | RunyardError
     reason: str | None = None
 
     @property
@@ -107,7 +107,7 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
         planned += start.fires
     _settle(tx, plans)
     mine = _claim(tx, plans, planned)
-    late = {fire.schedule.id for fire in submit(tx, rules, mine)}
+    late = {fire.schedule.id for fire in _submit(tx, rules, mine)}
     for made in plans:
         if made.schedule.id in late:
             made.standing.failed()
@@ -185,8 +185,8 @@ def prepare(
     except RunyardError as refusal:
         return Fire(schedule, due_at, held, task_id, refusal, reason)
     behind = fires.BEHIND + schedule.id if held else None
-    spec = replace(run.spec, schedule_id=schedule.id, held_by=behind)
-    return Fire(schedule, due_at, held, task_id, replace(run, spec=spec), reason)
+    run = replace(run, schedule_id=schedule.id, held_by=behind)
+    return Fire(schedule, due_at, held, task_id, run, reason)
 
 
 def request_of(schedule: StoredSchedule, rules: RunRules) -> RunRequest:
@@ -242,12 +242,11 @@ def _claim(tx: Tx, plans: Sequence[Plan], planned: Sequence[Fire]) -> list[Fire]
     return [fire for fire in planned if (fire.schedule.id, fire.due_at) in new]
 
 
-def submit(tx: Tx, rules: RunRules, mine: Sequence[Fire]) -> list[Fire]:
+def _submit(tx: Tx, rules: RunRules, mine: Sequence[Fire]) -> list[Fire]:
     """Store the runs; those that cannot start are stored as failed. The ones that only now were refused."""
-    good = [(fire, fire.run) for fire in mine if isinstance(fire.run, Prepared)]
-    answers = runs.submit(tx, [run for _, run in good])
+    good = [(fire, fire.run) for fire in mine if isinstance(fire.run, RunSpec)]
     late: list[Fire] = []
-    for (fire, _), answer in zip(good, answers, strict=True):
+    for (fire, _), answer in zip(good, submissions.submit(tx, [spec for _, spec in good]), strict=True):
         if isinstance(answer, RunyardError):
             fire.run = answer
             late.append(fire)
@@ -289,7 +288,7 @@ def _failed_spec(fire: Fire, rules: RunRules) -> RunSpec:
         meta=stored.get("metadata") or {},
         held_by=PREFLIGHT,
     )
-    if isinstance(fire.run, Prepared):
+    if isinstance(fire.run, RunSpec):
         return spec
     try:
         return replace(spec, callback=runs.callback_of(request_of(schedule, rules), rules.sealer))

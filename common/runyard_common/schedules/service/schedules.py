@@ -11,13 +11,13 @@ from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_common.runs.rules.specs import Accepted, AgentRef
-from runyard_common.runs.service import runs
+from runyard_common.runs.rules.specs import AcceptedRun, AgentRef
+from runyard_common.runs.service import runs, submissions
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires as fire_rows
 from runyard_common.schedules.queries import new_schedules, schedules
-from runyard_common.schedules.rules import new_schedule
+from runyard_common.schedules.rules import new_schedule, scheduled_run
 from runyard_common.schedules.rules.catchup import default_window_s
 from runyard_common.schedules.rules.firing import stand
 from runyard_common.schedules.rules.new_schedule import NewSchedule, StoredRun, Wanted, placed
@@ -61,8 +61,8 @@ def _stored_run(
 ) -> StoredRun:
     if request.schedules:
         raise ScheduleError("A scheduled run cannot bring schedules itself.", field="run.schedules")
-    prepared = runs.prepare(request, agent, caller, rules, now=now)
-    return new_schedule.stored_run(request, prepared.spec, caller.session_scope, version=version)
+    spec = runs.prepare(request, agent, caller, rules, now=now)
+    return scheduled_run.stored_run(request, spec, caller.session_scope, version=version)
 
 
 def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
@@ -257,9 +257,8 @@ class Triggered:
     """A run made out of turn."""
 
     schedule: StoredSchedule
-    accepted: Accepted
+    accepted: AcceptedRun
     agent: AgentRef
-    session_id: str | None
 
 
 def trigger(
@@ -298,11 +297,11 @@ def _run(tx: Tx, fire: fires.Fire) -> Triggered:
         raise fire.run
     if not fire_rows.claim(tx, [fire.row(tx.now)]):
         raise Conflict("It was triggered at this very moment already.", code="schedule_busy")
-    answer = runs.submit(tx, [fire.run])[0]
+    answer = submissions.submit(tx, [fire.run])[0]
     if isinstance(answer, RunyardError):
         raise answer
     schedules.change(tx, fire.schedule.id, {"last_task_id": fire.task_id})
-    return Triggered(fire.schedule, answer.accepted, fire.run.spec.agent, answer.session_id)
+    return Triggered(fire.schedule, answer, fire.run.agent)
 
 
 def upcoming(schedule: StoredSchedule, now: float, count: int) -> list[PreviewEntry]:

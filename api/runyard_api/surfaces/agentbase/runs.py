@@ -22,7 +22,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.service import replies
 from runyard_common.sessions.service.replies import Conversation
 from runyard_common.values.errors import Conflict, NotFound
-from runyard_common.webhooks.rules import agentbase_events as words
+from runyard_common.webhooks.rules import callback_events as words
 from runyard_common.webhooks.rules.payloads import when
 
 routes = AgentbaseRoutes()

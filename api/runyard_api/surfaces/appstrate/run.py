@@ -14,15 +14,14 @@ from runyard_api.http import bodies
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import prepare, store
-from runyard_api.surfaces.appstrate import form, inputs, keyed
+from runyard_api.surfaces.appstrate import form, inputs, keyed, readiness
 from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, parameter
-from runyard_common.agents.rules import readiness
+from runyard_api.surfaces.appstrate.surface import run_id
 from runyard_common.agents.service import packages
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.model_choice import model_name
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.values.errors import InvalidRequest
-from runyard_common.webhooks.rules.payloads import appstrate_id as run_id
 
 routes = AppstrateRoutes("appstrate runs")
 

@@ -13,13 +13,12 @@ from runyard_api.access.auth import require
 from runyard_api.http import fitting
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import inputs
+from runyard_api.surfaces.appstrate import inputs, readiness
 from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, when
 from runyard_api.surfaces.appstrate.run import PERMISSION, package_of, unjudged
 from runyard_api.surfaces.appstrate.runs import Range, listed
 from runyard_api.surfaces.appstrate.schemas import Done, Open, RunPage
 from runyard_api.surfaces.appstrate.views import schedule_id
-from runyard_common.agents.rules import readiness
 from runyard_common.agents.service import agents, packages
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.transaction import Tx

@@ -2,7 +2,7 @@
 
 `move` applies a batch of changes. Rows are locked first (on SQLite the write transaction is the lock), each
 change is compared against the lifecycle table and its fence, and what follows from the new status (slots,
-secrets, open questions, a waiting parent, promised callbacks) is written in the same transaction.
+secrets, open questions, a waiting parent, deliveries) is written in the same transaction.
 """
 
 from __future__ import annotations
@@ -17,32 +17,10 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from runyard_common.database.transaction import Happened, Tx
 from runyard_common.human_tasks.queries import questions
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Event, Status, apply
-from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.tables.query import Slot, Task, TaskEvent
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence
 from runyard_common.webhooks.queries import deliveries
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The columns of a task that a transition reads."""
-
-    id: str
-    org_id: str
-    agent_id: str
-    agent_name: str
-    status: Status
-    attempt: int
-    claim_token: str | None
-    last_seq: int
-    lease_owner: str | None
-    limit_keys: list[str] | None
-    session_id: str | None
-    key_id: str | None
-    parent_id: str | None
-    has_callback: bool
-    started_at: float | None
-    schedule_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +153,7 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
 
 
 def _follow(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
-    """What a new status entails: slots, questions, parents, workers to tell, callbacks promised."""
+    """What a new status entails: slots, questions, parents, workers to tell, deliveries enqueued."""
     released = [(b, a) for b, a, _ in applied if b.status in HOLDING and a.status not in HOLDING]
     holders = [a for _, a in released if a.limit_keys]
     if holders:
@@ -192,4 +170,4 @@ def _follow(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
         if b.lease_owner and b.status is Status.RUNNING and a.status in TERMINAL and c.fence is None
     )
     tx.woken += sum(1 for _, a, _ in applied if a.status is Status.PENDING)
-    deliveries.promise(tx, [(a, c.event, c.data) for _, a, c in applied])
+    deliveries.enqueue(tx, [(a, c.event, c.data) for _, a, c in applied])

@@ -67,7 +67,7 @@ def _store(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]
         answers.append(AcceptedRun(spec.task_id, status, shown, tx.now, spec.session_id, _refs(kept)))
     if rows:
         tasks.insert_many(tx, rows, events)
-        _promise(tx, specs, rows, events)
+        _enqueue(tx, specs, rows, events)
         limits.take(tx, taken)
         _store_files(tx, specs, {row["id"] for row in rows})
     return answers
@@ -206,13 +206,13 @@ def _deadline(spec: RunSpec, now: float) -> float | None:
     return min((end for end in ends if end is not None), default=None)
 
 
-def _promise(
+def _enqueue(
     tx: Tx,
     specs: Sequence[RunSpec],
     rows: Sequence[dict[str, Any]],
     events: Sequence[tuple[str, dict[str, Any]]],
 ) -> None:
-    """Keep where these runs call back to, and promise what their first events entail."""
+    """Keep where these runs call back to, and enqueue the deliveries of their first events."""
     called = {spec.task_id: spec.callback for spec in specs if spec.callback is not None}
     callbacks.keep(
         tx,
@@ -224,7 +224,7 @@ def _promise(
     )
     heads = [transitions.head(SimpleNamespace(**row, last_seq=1)) for row in rows]
     told = [(head, Event(type_), data) for head, (type_, data) in zip(heads, events, strict=True)]
-    deliveries.promise(tx, told)
+    deliveries.enqueue(tx, told)
 
 
 def _store_files(tx: Tx, specs: Sequence[RunSpec], stored: set[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from runyard_common.agents.rules import readiness
+from runyard_common import surfaces
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.transaction import Tx
@@ -40,7 +40,6 @@ BATCH: Final = 200
 AT_ONCE: Final = 10
 #: What holds a run that is stored only to be failed.
 PREFLIGHT: Final = "preflight"
-APPSTRATE: Final = "appstrate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +179,8 @@ def prepare(
         request = request_of(schedule, rules)
         agent = known.find(schedule.org_id, schedule.agent_id, request.version)
         run = runs.prepare(request, agent, caller_of(schedule), rules, now=now, task_id=task_id)
-        if schedule.front == APPSTRATE:  # its contract has such runs fail, as it refuses them over HTTP
-            readiness.check(agent.kind, agent.manifest)
+        if (check := surfaces.of(schedule.front).check_due) is not None:
+            check(agent.kind, agent.manifest)
     except RunyardError as refusal:
         return Fire(schedule, due_at, held, task_id, refusal, reason)
     behind = fires.BEHIND + schedule.id if held else None

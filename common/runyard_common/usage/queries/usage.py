@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, null, select, update
 
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries.transitions import Head
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.tables.query import Agent, ApiKey, Organisation, Task, Turn
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")

@@ -12,10 +12,10 @@ from runyard_api import sse
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import prepare, submit
+from runyard_api.surfaces.agentbase import default_agent
 from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, told
 from runyard_api.surfaces.agentbase.stream import Telling
 from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
-from runyard_common.agents.service import default_agent
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.specs import AcceptedRun
 from runyard_common.runs.rules.tasks import Task

@@ -14,10 +14,9 @@ from runyard_api.http import bodies
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import prepare, store
-from runyard_api.surfaces.appstrate import form, inputs, keyed, readiness
+from runyard_api.surfaces.appstrate import form, inputs, keyed, package_drafts, readiness
 from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, parameter
 from runyard_api.surfaces.appstrate.surface import run_id
-from runyard_common.agents.service import packages
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.model_choice import model_name
 from runyard_common.runs.rules.run_request import RunRequest
@@ -80,11 +79,13 @@ async def start_run(call: Call) -> Response:
     Fire and forget: the run is stored when its id is answered. At most 20 a minute for each key and agent.
     """
     name = package_of(call)
-    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, name))
+    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, name))
     require(call.principal, PERMISSION)
     version = parameter(call, "version") or None
     if version is not None:
-        agent = await call.state.reader.one(lambda conn: packages.chosen(conn, call.org_id, name, version))
+        agent = await call.state.reader.one(
+            lambda conn: package_drafts.chosen(conn, call.org_id, name, version)
+        )
     model: str | None = None
     config: dict[str, Any] = {}
     files: list[dict[str, Any]] = []

@@ -13,8 +13,8 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.submission import outcome, outcome_or_questions, prepare, submit
 from runyard_api.surfaces.nugen.front import NUGEN, SESSION_HEADER
+from runyard_api.surfaces.nugen.live_agents import SESSIONS
 from runyard_common.agents.service.agents import AgentRecord
-from runyard_common.agents.service.live_agents import SESSIONS
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.service import replies

@@ -1,6 +1,6 @@
 """A run as a caller asks for it: every field of the native API, strictly typed. Pure.
 
-The fields of the published agentbase request keep their names; they become the run's options.
+The fields that steer the agent become the run's options.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Strict(BaseModel):
 
 
 class OutputConfig(Strict):
-    """How the output should look (nanonets' TaskOutputConfig)."""
+    """How the output should look."""
 
     output_schema: str | dict[str, Any] | None = Field(
         None,

@@ -12,6 +12,7 @@ from runyard_common.surfaces import ApiSurface, WebhookStyle
 from runyard_common.webhooks.rules.delivery import DAY, HOUR, MINUTE, RetrySchedule
 from runyard_common.webhooks.rules.payloads import Happening, bounded, duration_ms
 
+#: The API version this server speaks, the only one (section 8).
 API_VERSION: Final = "2026-03-21"
 CALLED: Final = "exec_"
 SCHEDULED: Final = "run_"

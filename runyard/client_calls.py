@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from runyard.client_results import NotFinished, Refused, Run, Unreachable
+from runyard import server_url
+from runyard.client_results import ClientError, NotFinished, Refused, Run, Unreachable
 
 T = TypeVar("T")
 BASE: Final = "/api/v1"
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 #: The server's own word that it did nothing: safe to repeat whatever was asked.
 _UNDONE: Final = frozenset({429, 503})
+_WITHOUT_BODY: Final = frozenset({204, 304})
 _SLOWEST: Final = 30.0
 _LONG_POLL: Final = 25.0
 Upload = str | Path | bytes | tuple[str, bytes]
@@ -73,12 +75,14 @@ Flow = Generator[Step, Outcome, T]
 
 
 def server(base_url: str | None, api_key: str | None, api_key_file: str | Path | None) -> tuple[str, str]:
-    """The base URL and the key: those given, else RUNYARD_URL and RUNYARD_API_KEY. `ValueError` without a key.
+    """The base URL and the key: those given, else RUNYARD_URL and RUNYARD_API_KEY. `ValueError` without a key, and
+    for a URL that is none of a server.
 
     RUNYARD_API_KEY is the key for RUNYARD_URL where both are set, and is not sent elsewhere.
     """
-    known = os.environ.get("RUNYARD_URL", "").strip().rstrip("/")
-    url = (base_url or known or "http://127.0.0.1:8000").rstrip("/")
+    known = os.environ.get("RUNYARD_URL", "").strip()
+    known = server_url.base_url(known) if known else ""
+    url = server_url.base_url(base_url or known or "http://127.0.0.1:8000")
     if api_key is None and api_key_file is not None:
         api_key = Path(api_key_file).expanduser().read_text().strip()
     if api_key is None and known in ("", url):
@@ -116,16 +120,33 @@ class Backoff:
 
 
 def exchange(call: Call, patience: float) -> Flow[Reply]:
-    """Send a request until the server takes it: `Refused`, or `Unreachable` when patience ends."""
+    """Send a request until the server takes it: `Refused`, or `Unreachable` when patience ends.
+
+    `ClientError` where what answers is no Runyard server: a page, or the way to another address.
+    """
     backoff = Backoff(patience)
     while True:
         answer = yield call
         if isinstance(answer, Reply) and answer.status < 400:
-            return answer
+            return _checked(answer)
         again = backoff.pause(_retry_after(answer)) if _may_repeat(call, answer) else None
         if again is None:
             raise failure(answer)
         yield again
+
+
+def _checked(answer: Reply) -> Reply:
+    """An answer that is none of a refusal, if it is one of the API's."""
+    if answer.status in _WITHOUT_BODY or isinstance(answer.body, dict | list):
+        return answer
+    if 300 <= answer.status < 400:
+        where = answer.headers.get("location", "")
+        raise ClientError(
+            f"The server's URL leads elsewhere ({answer.status} {where}): use the URL it leads to."
+        )
+    raise ClientError(
+        f"What answers there ({answer.status}) is no Runyard server: the answer is no JSON. Check the server's URL."
+    )
 
 
 def _may_repeat(call: Call, answer: Outcome) -> bool:

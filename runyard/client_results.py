@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _ENDED = frozenset({"completed", "failed", "stopped"})
+_RUN = frozenset({"task_id", "agent", "version", "status", "created_at"})
 _WAITING = frozenset({"waiting_for_input", "awaiting_review"})
 
 
@@ -94,7 +95,11 @@ class Run:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Run:
-        """From the native API's JSON."""
+        """From the native API's JSON; `ClientError` where it is another's."""
+        if not raw.keys() >= _RUN:
+            raise ClientError(
+                "What answers there is no Runyard server: the answer is no run. Check the server's URL."
+            )
         asked = [*raw.get("questions", ()), *raw.get("reviews", ())]
         return cls(
             id=raw["task_id"],

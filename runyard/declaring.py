@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
-_NAME: Final = re.compile(r"@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._ -]{0,127}\Z")
+#: An agent's full name, whoever declares or publishes it: fit for every path as it is.
+NAME: Final = re.compile(r"@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+#: What to do about a name that is none.
+NAME_RULE: Final = (
+    "use @scope/name: a scope of lower-case letters, digits and hyphens, and a name of up to 128 letters, digits, "
+    "dots, underscores and hyphens that begins with a letter or digit"
+)
 #: A semantic version, as semver.org writes it.
 _VERSION: Final = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
@@ -63,8 +69,8 @@ def check_name(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"@agent needs a name, not {_kind(name)}: @agent('my_agent').")
     full = name if name.startswith("@") else f"@default/{name}"
-    if not _NAME.match(full):
-        raise ValueError(f"@agent: {name!r} is not an agent name; use @scope/name.")
+    if not NAME.match(full):
+        raise ValueError(f"@agent: {name!r} is not an agent name; {NAME_RULE}.")
     return full
 
 

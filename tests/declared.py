@@ -74,7 +74,7 @@ class Desk:
 
     def say(self, task_id: str, value: Any) -> None:
         """A user's message to the run."""
-        self.shop.transact(lambda tx: answers.say(tx, self.shop.org, task_id, value, "user:1"))
+        self.shop.transact(lambda tx: answers.post_message(tx, self.shop.org, task_id, value, "user:1"))
 
     def decide(self, task_id: str, action: str, **more: Any) -> None:
         """A person's decision on the run's open review."""

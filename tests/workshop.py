@@ -19,7 +19,7 @@ from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Happened, Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import events, journal, tasks
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec

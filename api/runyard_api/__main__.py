@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # what is imported stays; `tune_process` turns the collector on
+
 import argparse
 import asyncio
 import os
@@ -17,12 +22,12 @@ from runyard.loopback import exempt
 from runyard_api.access import capacity
 from runyard_api.app import build
 from runyard_api.state import State
-from runyard_common import descriptors, telemetry
+from runyard_common import telemetry
 from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
+from runyard_common.process import descriptor_limit, keep_files_private, raise_descriptor_limit
 from runyard_common.settings import Settings
 from runyard_common.start_checks import settings_for
-from runyard_common.umask import keep_files_private
 from runyard_common.values.errors import ConfigurationError
 
 #: How long requests under way may take once the process is asked to stop, in seconds.
@@ -70,7 +75,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         host=settings.host,
         port=settings.port if port is None else port,
         loop=_available("uvloop", "asyncio"),
-        http=_parser(settings.path_prefix, capacity.connections(descriptors.limit())),
+        http=_parser(settings.path_prefix, capacity.connections(descriptor_limit())),
         ws="none",
         log_level="warning",
         access_log=False,
@@ -114,7 +119,7 @@ def main() -> None:
     try:
         settings = settings_for(Process.API)
         telemetry.configure(settings.log_level)
-        descriptors.raise_limit()
+        raise_descriptor_limit()
         server = server_of(settings)
     except ConfigurationError as error:
         _refuse(error)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -21,8 +22,8 @@ from runyard_api.documents import openapi
 from runyard_api.fronts import operations
 from runyard_api.http import cross_origin, errors
 from runyard_api.http.call import Call
-from runyard_api.http.endpoint import Endpoint, by_path
-from runyard_api.http.operations import Operation
+from runyard_api.http.endpoint import Endpoint, by_path, refuse_method
+from runyard_api.http.operations import Operation, as_problem
 from runyard_api.http.paths import Paths
 from runyard_api.http.prefix import PREFIX, under
 from runyard_api.native.front import BASE
@@ -39,6 +40,8 @@ _FIRST: Final = (
     "/tasks/{task_id}",
     "/tasks/{task_id}/events",
 )
+#: The methods of the front page, beside which a vendor's API has POST.
+_PAGE: Final = ("GET", "HEAD")
 
 
 class _AgentConvertor(StringConvertor):
@@ -64,7 +67,7 @@ def build(
         *openapi.routes(operations(), settings.path_prefix),
         *pages,
     ]
-    app = Starlette(routes=routes, exception_handlers={404: _not_found})
+    app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _method_not_allowed})
     app.router.redirect_slashes = False
 
     async def open_() -> State:
@@ -84,7 +87,9 @@ def build(
 def routes_of(declared: list[Operation]) -> list[BaseRoute]:
     """Routes by path: the hot ones first, then those without placeholders, then the others as declared."""
     paths = by_path(declared)
-    return [Route(path, Endpoint(paths[path])) for path in sorted(paths, key=_rank)]
+    return [
+        Route(path, Endpoint(paths[path], _PAGE if path == "/" else ())) for path in sorted(paths, key=_rank)
+    ]
 
 
 def _rank(path: str) -> int:
@@ -97,7 +102,7 @@ def _rank(path: str) -> int:
 def _with_front_page(routes: list[BaseRoute]) -> list[BaseRoute]:
     """GET / is a page of ours; other methods there are those of a vendor's API."""
     at = next(place for place, route in enumerate(routes) if isinstance(route, Route) and route.path == "/")
-    return [*routes[:at], Route("/", _front_page, methods=["GET"]), *routes[at:]]
+    return [*routes[:at], Route("/", _front_page, methods=list(_PAGE)), *routes[at:]]
 
 
 async def _front_page(request: Request) -> Response:
@@ -122,12 +127,19 @@ async def _without_slash(request: Request) -> Response:
 async def _not_found(request: Request, _error: Exception) -> Response:
     """In the words of the front whose paths begin like this one."""
     path = request.url.path
-    error = NotFound(f"Nothing answers at {path[:200]}; see {under('/docs')}.", code="route_not_found")
+    error = NotFound(f"No such route: {path[:200]}. See {under('/docs')}.", code="route_not_found")
     begun = [front for front in _FRONTS if any(path.startswith(f"{p}/") for p in front.prefixes if p)]
     if not begun:
         return errors.render(error, request.scope["request_id"])
     longest = max(begun, key=lambda front: max(len(p) for p in front.prefixes if path.startswith(f"{p}/")))
     return longest.render(Call(request.scope, request.receive), error)
+
+
+async def _method_not_allowed(request: Request, error: Exception) -> Response:
+    """The refusal of a path that is no operation's: a page, or the document."""
+    allow = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+    allowed = sorted(method.strip() for method in allow.split(",") if method.strip()) or list(_PAGE)
+    return refuse_method(Call(request.scope, request.receive), as_problem, allowed)
 
 
 #: The fronts, by whose prefixes a path that nothing answers is told apart.
@@ -179,7 +191,7 @@ class _Outer:
         try:
             state = self._state = await self._open()
         except (ConfigurationError, SQLAlchemyError) as error:
-            # A sentence, not a traceback: it is the operator's to mend.
+            # Print one line, not a traceback: the operator has to fix this.
             await send({"type": "lifespan.startup.failed", "message": f"runyard api: {_sentence(error)}"})
             return
         await send({"type": "lifespan.startup.complete"})

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runyard_api.state import State
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.queries.workers import Fleet
 from runyard_common.runs.rules.lifecycle import SUSPENDED, TERMINAL, Status

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from runyard_api.http.call import Call
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import idempotency
-from runyard_common.identity.service.idempotency import LEASE, Kept, Taken
+from runyard_common.identity.service.idempotency import LEASE, Kept, Reservation
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, RunyardError
 
@@ -66,16 +66,18 @@ async def create(
     context = copy_context()
 
     def carry_out(tx: Tx) -> tuple[R, Response] | Kept | None:
-        taken = None if key is None else idempotency.take(tx, call.org_id, key, _identity(call, content))
-        if isinstance(taken, Kept):
-            return taken
+        reservation = (
+            None if key is None else idempotency.reserve(tx, call.org_id, key, _identity(call, content))
+        )
+        if isinstance(reservation, Kept):
+            return reservation
         made = context.run(command, tx)
         response = None if made is None else context.run(answer, made)
-        if key is not None and taken is not None:
+        if key is not None and reservation is not None:
             if response is None:
-                idempotency.release(tx, call.org_id, key, taken)
+                idempotency.release(tx, call.org_id, key, reservation)
             else:
-                idempotency.keep(tx, call.org_id, key, taken, _kept(response))
+                idempotency.keep(tx, call.org_id, key, reservation, _kept(response))
         return None if made is None or response is None else (made, response)
 
     while (done := await _racing(call, carry_out)) is None:
@@ -105,17 +107,19 @@ async def once(call: Call, content: bytes, produce: Produce, rules: Rules = PLAI
         return await produce(None)
     identity = _identity(call, content) if rules.by_place else content.hex()
     state, org_id = call.state, call.org_id
-    taken = await _racing(call, lambda tx: idempotency.take(tx, org_id, key, identity))
-    if isinstance(taken, Kept):
-        return _replayed(replace(taken, body=state.sealer.open(taken.body)) if rules.sealed else taken)
+    reservation = await _racing(call, lambda tx: idempotency.reserve(tx, org_id, key, identity))
+    if isinstance(reservation, Kept):
+        return _replayed(
+            replace(reservation, body=state.sealer.open(reservation.body)) if rules.sealed else reservation
+        )
     try:
-        async with _renewed(call, key, taken):
-            response = await _produced(call, produce, taken.reserved, rules)
+        async with _renewed(call, key, reservation):
+            response = await _produced(call, produce, reservation.reserved, rules)
     except BaseException as failure:  # a cancelled request, too, lets its key go
         refused = isinstance(failure, RunyardError) and (failure.status < 500 or rules.refusal is not None)
-        await state.write(idempotency.release if refused else idempotency.lapse, org_id, key, taken)
+        await state.write(idempotency.release if refused else idempotency.lapse, org_id, key, reservation)
         raise
-    await _keep(call, key, taken, response, rules)
+    await _keep(call, key, reservation, response, rules)
     return response
 
 
@@ -129,20 +133,20 @@ async def _produced(call: Call, produce: Produce, reserved: str, rules: Rules) -
 
 
 @asynccontextmanager
-async def _renewed(call: Call, key: str, taken: Taken) -> AsyncGenerator[None, None]:
+async def _renewed(call: Call, key: str, reservation: Reservation) -> AsyncGenerator[None, None]:
     """Extend the lease for as long as the block takes."""
-    renewing = asyncio.create_task(_renew(call, key, taken))
+    renewing = asyncio.create_task(_renew(call, key, reservation))
     try:
         yield
     finally:
         renewing.cancel()
 
 
-async def _renew(call: Call, key: str, taken: Taken) -> None:
+async def _renew(call: Call, key: str, reservation: Reservation) -> None:
     while True:
         await asyncio.sleep(LEASE / 3)
         try:
-            if not await call.state.write(idempotency.renew, call.org_id, key, taken):
+            if not await call.state.write(idempotency.renew, call.org_id, key, reservation):
                 return
         except Exception as error:  # noqa: BLE001 - the next one may get through
             log.warning("The lease of a request was not extended.", action="renew", reason=str(error)[:200])
@@ -162,15 +166,15 @@ def _kept(response: Response) -> Kept:
     return Kept(response.status_code, headers, bytes(response.body))
 
 
-async def _keep(call: Call, key: str, taken: Taken, response: Response, rules: Rules) -> None:
+async def _keep(call: Call, key: str, reservation: Reservation, response: Response, rules: Rules) -> None:
     kept = _kept(response)
     if kept.status >= 500 or len(kept.body) > _LARGEST_KEPT:
         again = idempotency.lapse if rules.refusal is None else idempotency.release
-        await call.state.write(again, call.org_id, key, taken)
+        await call.state.write(again, call.org_id, key, reservation)
         return
     if rules.sealed:
         kept = replace(kept, body=call.state.sealer.seal(kept.body.decode()))
-    await call.state.write(idempotency.keep, call.org_id, key, taken, kept)
+    await call.state.write(idempotency.keep, call.org_id, key, reservation, kept)
 
 
 def key_of(call: Call, rules: Rules = PLAIN) -> str | None:

@@ -43,8 +43,8 @@ def response(state: State, org_id: str, frames: AsyncIterator[bytes]) -> EventSt
 
     Whether the organisation may have one more (`state.open_calls.check`) is looked at before anything is stored for it.
     """
-    held, unread = partial(state.open_calls.hold, org_id), partial(state.unread.hold, org_id)
-    return EventStream(cast(AsyncGenerator[bytes], frames), held, unread)
+    counted, unread = partial(state.open_calls.count, org_id), partial(state.unread.count, org_id)
+    return EventStream(cast(AsyncGenerator[bytes], frames), counted, unread)
 
 
 def described(data: str, *names: str) -> dict[str, Any]:
@@ -136,11 +136,11 @@ async def replayed(
 ) -> AsyncIterator[Page[dict[str, Any]]]:
     """A page of a replay, which counts as unread for as long as the block lasts; waits until there is room for it."""
     found = await read()
-    while not state.stopping.is_set() and not state.unread.has_room(org_id, found.bytes):
+    while not state.stopping.is_set() and not state.unread.fits(org_id, found.bytes):
         del found
         await asyncio.sleep(_NO_ROOM)
         found = await read()
-    with state.unread.hold(org_id, found.bytes):
+    with state.unread.count(org_id, found.bytes):
         yield found
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from runyard_api.access import capacity
 from runyard_api.access.auth import Authenticator, KeyRing
 from runyard_api.access.cookies import CookieSessions
-from runyard_api.access.hash_turns import HashTurns
+from runyard_api.access.hash_queue import HashQueue
 from runyard_api.access.oidc_provider import OidcProvider
 from runyard_api.access.organisation_rates import OrganisationRates
 from runyard_api.access.rate_limits import RateLimits
@@ -21,7 +21,6 @@ from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.access.tokens import Tokens
 from runyard_api.catalogue import Catalogue
 from runyard_api.reading import Reader, in_time, unavailable
-from runyard_common import descriptors
 from runyard_common.broker.application import application
 from runyard_common.broker.doorbell import Doorbell
 from runyard_common.commit_hooks import Aftermath, Bell
@@ -34,6 +33,7 @@ from runyard_common.identity.queries import identity as identity_store
 from runyard_common.identity.queries import logins
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.identity.service import identity
+from runyard_common.process import descriptor_limit
 from runyard_common.runs.queries import outbox
 from runyard_common.runs.service.runs import RunRules
 from runyard_common.settings import Settings
@@ -75,7 +75,7 @@ class State:
         self.organisation_rates = OrganisationRates(
             _redis(settings), settings.requests_per_minute, who.org_id
         )
-        self.hashing = HashTurns()
+        self.hashing = HashQueue()
         self.codes = asyncio.Semaphore(
             2
         )  # codes of second factors at once, so that failures are counted between
@@ -86,7 +86,7 @@ class State:
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
         self._passed_until: dict[object, float] = {}
         self._checking: dict[object, asyncio.Future[Any]] = {}
-        self.connections = capacity.connections(descriptors.limit())
+        self.connections = capacity.connections(descriptor_limit())
         self.open_calls = capacity.OpenCalls(settings.max_streams or self.connections // 2)
         self.unread = capacity.UnreadBytes(settings.max_unread_bytes, settings.max_all_unread_bytes)
         self.stopping = asyncio.Event()
@@ -164,11 +164,11 @@ class State:
 
         return await self.reader.one(look)
 
-    async def aside(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run blocking work that is no database read (files, hashing) on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.work, lambda: work(*args, **kwargs))
 
-    async def check_aside(self, check: Callable[[], R]) -> R:
+    async def check_in_thread(self, check: Callable[[], R]) -> R:
         """Run a readiness check on a thread; while one hangs, later callers wait for the same one, and what has passed
         is not checked again for `FRESH` seconds."""
         if self.loop.time() < self._passed_until.get(check, 0.0):

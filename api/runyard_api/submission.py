@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
@@ -25,12 +25,15 @@ from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import runs, submissions
 from runyard_common.runs.service.runs import Caller
-from runyard_common.values.errors import InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
+from runyard_common.sessions.service import replies
+from runyard_common.sessions.service.replies import Conversation
+from runyard_common.values.errors import Conflict, InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
 from runyard_common.values.ids import uuid7
 
 T = TypeVar("T")
 Prepare = Callable[[str | None], Awaitable[RunSpec]]
 Answer = Callable[[AcceptedRun], Awaitable[Response]]
+Make = Callable[[str | None], Awaitable[AcceptedRun]]
 _ACCEPTED: Final = TypeAdapter(AcceptedRun)
 _MONEY: Final = frozenset({"balance_exhausted", "budget_exhausted", "quota_exceeded"})
 
@@ -65,7 +68,7 @@ async def prepare(
     who = call.principal
     caller = Caller(who.org_id, who.actor, front, who.key_id, end_user_id, session_scope)
     rules, now = call.state.rules, call.state.now()
-    judge = call.in_turn if runs.is_costly(request, agent.manifest) else call.apart
+    judge = call.in_turn if runs.is_costly(request, agent.manifest) else call.work_on_body
     return await judge(runs.prepare, request, agent, caller, rules, now=now, files=files, task_id=task_id)
 
 
@@ -96,14 +99,50 @@ async def answered(call: Call, content: bytes, prepare: Prepare, answer: Answer)
 
 async def submit(call: Call, prepare: Prepare) -> AcceptedRun:
     """Store a run once per Idempotency-Key, for an answer that is yet to come. Errors: as `answered`."""
+
+    async def make(reserved: str | None) -> AcceptedRun:
+        return await store(call, await prepare(reserved))
+
+    return await once(call, make)
+
+
+async def once(call: Call, make: Make, more: str = "") -> AcceptedRun:
+    """The run that `make` gives, or gave before to the same Idempotency-Key.
+
+    `more` is what the request consists of besides path and body. `make` gets the id to give to what it makes (None:
+    any).
+    """
     if idempotency.key_of(call) is None:
-        return await store(call, await prepare(None))
+        return await make(None)
 
-    async def kept(run: AcceptedRun) -> Response:
-        return reply(asdict(run))
+    async def produce(reserved: str | None) -> Response:
+        return reply(asdict(await make(reserved)))
 
-    response = await answered(call, hashlib.sha256(await call.raw()).digest(), prepare, kept)
-    return _ACCEPTED.validate_json(bytes(response.body))
+    content = hashlib.sha256(await call.raw()).digest() + more.encode()
+    response = await idempotency.once(call, content, produce)
+    kept = _ACCEPTED.validate_json(bytes(response.body))
+    return replace(kept, replayed="idempotent-replayed" in response.headers)
+
+
+async def answer(
+    call: Call, conversation: Conversation | None, message: str, reserved: str | None
+) -> AcceptedRun | None:
+    """The task of this conversation that waited for an answer, which the message is now, or was already when the same
+    request came before (`reserved`); None when none waits. Errors: those of `replies.answer`."""
+    org_id, actor = call.org_id, call.principal.actor
+    if reserved is not None:
+        known = await call.state.reader.one(lambda conn: replies.answered_before(conn, org_id, reserved))
+        if known is not None:
+            status = Status(known.status)
+            return AcceptedRun(known.task_id, status, session_id=known.session_id, after=known.after)
+    waiting = conversation.waiting if conversation is not None else None
+    if waiting is None:
+        return None
+    try:
+        await call.state.write(replies.answer, org_id, waiting.id, message, actor, reserved)
+    except Conflict:
+        return None  # it waits no longer: the message begins a run of its own
+    return AcceptedRun(waiting.id, waiting.status, session_id=waiting.session_id, after=waiting.last_seq)
 
 
 async def outcome(call: Call, task_id: str) -> Task:

@@ -29,7 +29,7 @@ async def until(
         return first
     metrics.WAITERS.inc()
     try:
-        with state.open_calls.hold(org_id):
+        with state.open_calls.count(org_id):
             return await _follow(state, org_id, task_id, enough, seconds)
     finally:
         metrics.WAITERS.dec()

@@ -1,4 +1,9 @@
-"""Costly work on a thread beside the event loop: one piece at a time for each party, which rests in between."""
+"""Costly work on threads of its own: one piece at a time for each party (an organisation), which rests in between.
+
+Work that holds the interpreter (large JSON, YAML, a schema over many values) delays all other parties for as long as
+it runs. A party that has used some processor time rests for twice as long: however fast it sends, two thirds of the
+time are left to the others.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,35 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final, ParamSpec, TypeVar
 
-from runyard_common.values.pacing import STORED, Pace
+#: Seconds of rest for each second of work.
+REST: Final = 2.0
+#: Bytes to be stored that count as a second of work.
+STORED: Final = 25_000_000
+#: Work shorter than this, in seconds, needs no rest.
+LIGHT: Final = 0.002
+#: The longest rest, in seconds: one long piece of work must not lock its party out.
+LONGEST: Final = 10.0
+
+
+class Pace:
+    """When each party may work again; times are seconds of a clock that never steps."""
+
+    def __init__(self) -> None:
+        self._free_at: dict[str, float] = {}
+
+    def wait(self, party: str, now: float) -> float:
+        """How long this party has to rest yet, in seconds."""
+        return max(0.0, self._free_at.get(party, 0.0) - now)
+
+    def worked(self, party: str, seconds: float, now: float) -> None:
+        """This party has used `seconds` of processor time just now."""
+        if seconds < LIGHT:
+            return
+        if len(self._free_at) >= 1_000:
+            self._free_at = {name: at for name, at in self._free_at.items() if at > now}
+        free_at = max(now, self._free_at.get(party, now)) + seconds * REST
+        self._free_at[party] = min(now + LONGEST, free_at)
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,5 +115,6 @@ def tune_process() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()  # off while a process imports
     gc.set_threshold(20_000, 20, 20)
     sys.setswitchinterval(_TURN)

@@ -1,7 +1,8 @@
 """The list of what processes check of their settings when they start, which `runyard doctor` reports from.
 
 What can be read off one setting alone is refused where settings are read (`settings`). A new check belongs
-here or there, never in the process that needs it: doctor would not know it.
+here or there, never in the process that needs it: doctor would not know it. The launcher runs all of them before it
+starts anything: what a check needs beyond the settings it imports itself, and only where there is something to check.
 """
 
 from __future__ import annotations
@@ -15,18 +16,15 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Final
 
-import redis
-
 from runyard_common.agents.rules import model_prices
 from runyard_common.agents.service import model_choice
-from runyard_common.broker.application import application
+from runyard_common.credentials.queries import key_files
 from runyard_common.database import start_checks
 from runyard_common.database.start_checks import Process, StartCheck
 from runyard_common.files import FileStore
-from runyard_common.identity.service import identity
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.settings import Settings, load
-from runyard_common.values import origins
+from runyard_common.values import addresses
 from runyard_common.values.errors import ConfigurationError, InvalidRequest
 
 #: Kinds of files that RUNYARD_AGENTS may name.
@@ -67,6 +65,8 @@ def _check_models(settings: Settings) -> None:
 def _check_redis(settings: Settings) -> None:
     if not (settings.redis_url or settings.broker_url) or not settings.redis:
         return
+    import redis
+
     name = "RUNYARD_REDIS_URL" if settings.redis_url else "RUNYARD_BROKER_URL"
     try:
         redis.ConnectionPool.from_url(settings.redis).make_connection()
@@ -78,6 +78,8 @@ def _check_redis(settings: Settings) -> None:
 
 def _check_broker(settings: Settings) -> None:
     if settings.broker_url:
+        from runyard_common.broker.application import application
+
         application(settings)
 
 
@@ -141,14 +143,14 @@ _SERVING: Final = start_checks.EVERY - {Process.MIGRATE}
 
 CHECKS: Final = (
     *start_checks.CHECKS,
-    StartCheck(identity.check_jwt_secret, _AGENTS),
+    StartCheck(key_files.check_jwt_secret, _AGENTS),
     StartCheck(lambda settings: _discard(FileStore.from_url(settings.files)), _SERVING),
     StartCheck(lambda settings: _discard(OutboundPolicy.of(settings)), _SERVING),
     StartCheck(_check_redis, _SERVING),
     StartCheck(_check_broker, _SERVING),
     StartCheck(_check_models, _SERVING),
     StartCheck(lambda settings: _discard(model_prices.parse(settings.model_prices)), _AGENTS),
-    StartCheck(lambda settings: _discard(origins.parse(settings.allowed_origins)), _API),
+    StartCheck(lambda settings: _discard(addresses.parse_origins(settings.allowed_origins)), _API),
     StartCheck(_check_address, _API),
     StartCheck(_check_agents, frozenset({Process.WORKER})),
 )

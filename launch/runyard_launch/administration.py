@@ -17,7 +17,11 @@ from runyard_common.identity.rules.roles import Role
 
 DEFAULT: str = "default"
 Org = Annotated[
-    str, typer.Option("--org", help="The organisation, by id or name; a server's is the key's own.")
+    str,
+    typer.Option(
+        "--org",
+        help="The organisation, by id or name, of this machine's installation; a server acts for the key's own.",
+    ),
 ]
 Row = dict[str, Any]
 

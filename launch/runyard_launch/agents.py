@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runyard_launch.listing import AsJson, done, tell
-from runyard_launch.problems import CommandFailed
-from runyard_launch.remote import KeyFile, Outcome, Url, ask, connected
+from runyard_launch.listing import AsJson, done, examples, tell
+from runyard_launch.problems import CommandFailed, Outcome
+from runyard_launch.remote import KeyFile, Url, ask, connected
 
 if TYPE_CHECKING:
     from runyard import Client
@@ -28,7 +28,10 @@ _YAML = (".yaml", ".yml")
 
 @app.command("list")
 def list_agents(url: Url = "", key_file: KeyFile = None, as_json: AsJson = False) -> None:
-    """List the agents of an organisation: what is published for everybody, and its own."""
+    """List the agents that an organisation can run.
+
+    Those that are published for everybody, and its own.
+    """
     if _of_server(url, key_file):
         with connected(url, key_file) as client:
             rows = [_row(agent) for agent in _agents(client)]
@@ -38,7 +41,12 @@ def list_agents(url: Url = "", key_file: KeyFile = None, as_json: AsJson = False
     tell(rows, _COLUMNS, as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "runyard agents publish greeter.yaml",
+        "runyard agents publish agents/ --url https://runs.example.com --key-file key",
+    )
+)
 def publish(
     source: Annotated[
         str, typer.Argument(help="A manifest, a Python file, a folder of either, or a module.")
@@ -47,10 +55,11 @@ def publish(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish agents: on this machine for every organisation, on a server manifests for that of the key.
+    """Publish agents from manifests or code.
 
-    A declared agent runs at once. The code of a Python agent must be where the workers are: name the same
-    source in their RUNYARD_AGENTS.
+    On this machine for every organisation; on a server manifests alone, for the organisation of the key. A declared
+    agent runs at once. The code of a Python agent must be where the workers are: name the same source in their
+    RUNYARD_AGENTS.
     """
     if _of_server(url, key_file):
         with connected(url, key_file) as client:
@@ -59,7 +68,7 @@ def publish(
         with _local() as workers:
             found = asdict(workers.publish(source))
     if not found["count"]:
-        raise CommandFailed("There are no agents in it.", "no_agents", field="source")
+        raise CommandFailed("There are no agents in it.", "no_agents", Outcome.REFUSED, field="source")
     done(f"{found['count']} published: {', '.join(found['names'])}.", found, as_json)
     if found["python"] and not as_json:
         where = str(Path(source).resolve()) if Path(source).exists() else source
@@ -80,9 +89,9 @@ def _local() -> Iterator[Any]:
     try:
         yield import_module("runyard_workers.cli")
     except RunyardError as refusal:
-        field = getattr(refusal, "field", None)
-        code = 2 if refusal.code == "version_exists" else 1
-        raise CommandFailed(refusal.message, refusal.code, code, field=field) from None
+        from runyard_launch.installation import failure
+
+        raise failure(refusal) from None
 
 
 def _agents(client: Client) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,8 @@ class Spec:
     """What a child is.
 
     `ready` tells whether it serves (None: as soon as it runs). A `once` child does its work and ends with 0.
-    `stop_order`: lower ones are stopped first, and have `grace` seconds for it. `mend` is tried when the
+    `holds_up`: seconds for which later stages wait for it at most, and not at all once it has ended (None: until it
+    is ready). `stop_order`: lower ones are stopped first, and have `grace` seconds for it. `mend` is tried when the
     child keeps dying: it may change what is wrong and says what it did. A child without a `log` speaks on
     the terminal. `runs_agents`: its exit code may be that of an agent's code.
     """
@@ -30,6 +31,7 @@ class Spec:
     env: Mapping[str, str] | None = None
     ready: Callable[[], bool] | None = None
     once: bool = False
+    holds_up: float | None = None
     stop_order: int = 1
     grace: float = 10.0
     fds: Sequence[int] = ()
@@ -70,6 +72,13 @@ class Child:
         self.started, self.due, self.exit_code = time.monotonic(), None, None
         self.agents_reported = False
         self.is_ready = self.spec.ready is None and not self.spec.once
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether later stages still wait for it."""
+        if self.is_ready or self.spec.holds_up is None:
+            return not self.is_ready
+        return self.restarts.deaths == 0 and self.lived < self.spec.holds_up
 
     def ended(self) -> int | None:
         """Its exit code, once: None while it runs or after this told."""

@@ -62,7 +62,10 @@ def root(
     ] = False,
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="The server of `runyard login` to talk to; else RUNYARD_PROFILE."),
+        typer.Option(
+            "--profile",
+            help="Talk to this server of `runyard profiles list`; else to that of RUNYARD_PROFILE, or the one in use.",
+        ),
     ] = None,
     install_completion: Annotated[
         bool,
@@ -90,16 +93,19 @@ def root(
 
 @app.command()
 def up(
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="How many worker processes.")] = 1,
     demo: Annotated[
-        bool, typer.Option(help="Publish the examples; the first start follows one sample run.")
+        bool, typer.Option(help="Publish the agents of examples/; the first start follows one sample run.")
     ] = False,
     once: Annotated[
         bool, typer.Option(help="Run the sample, and stop after it; its outcome is the exit code.")
     ] = False,
 ) -> None:
-    """Start everything on this machine: broker, local model, migrations, api, worker, scheduler."""
-    from runyard_common.umask import keep_files_private
+    """Start everything on this machine.
+
+    Broker, local model, migrations, api, worker and scheduler; Ctrl-C ends them.
+    """
+    from runyard_common.process import keep_files_private
     from runyard_launch.up import up as bring_up
 
     keep_files_private()
@@ -108,7 +114,10 @@ def up(
 
 @app.command()
 def console(as_json: AsJson = False) -> None:
-    """Write a link that signs in to the console of this machine's server: once, within ten minutes, from here."""
+    """Write a link that signs in to the console.
+
+    Of this machine's server: it works once, within ten minutes, in a browser on this machine.
+    """
     from runyard_launch import home_server
     from runyard_launch.listing import done
 
@@ -138,17 +147,20 @@ def scheduler() -> None:
 
 @app.command(context_settings=_PASSED_ON)
 def migrate(context: typer.Context) -> None:
-    """Bring the database to the newest version: up (the default), down REVISION [--yes], check.
+    """Bring the database to the newest version.
 
-    `down` takes migrations back to a revision; `down base --yes` drops every table. `check` compares the tables
-    with the code.
+    Or another: up (the default), down REVISION [--yes], check. `down` takes migrations back to a revision; `down
+    base --yes` drops every table. `check` compares the tables with the code.
     """
     _become("runyard_common.database.migrate", context.args)
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Check settings, home, database, broker, Redis, files and model; not 0 when something fails."""
+    """Check that this installation is in order.
+
+    Settings, home, database, broker, Redis, files and model. The exit code is 1 when something fails.
+    """
     from runyard_launch.doctor import doctor as examine
 
     raise typer.Exit(examine(as_json))

@@ -22,6 +22,7 @@ from runyard_common.broker.application import application, write
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
 from runyard_common.files import FileStore
+from runyard_common.runs.queries import workers
 from runyard_common.runs.service import queues
 from runyard_common.settings import Settings
 from runyard_common.start_checks import problems
@@ -146,19 +147,26 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     try:
         db = Database(settings.database)
         with closing(db), db.engine.connect() as conn:
-            waiting = queues.waiting_for_workers(conn, db.now(conn))
+            now = db.now(conn)
+            waiting, fleet = queues.waiting_for_workers(conn, now), workers.fleet(conn, now)
     except (SQLAlchemyError, RunyardError, OSError):
         return  # the line of the database says why
     if not waiting:
         return
-    named = ", ".join(f"{agent} ({count})" for agent, count in sorted(waiting.items())[:_MOST_NAMED])
+    named = ", ".join(_waited_for(*one, fleet) for one in sorted(waiting.items())[:_MOST_NAMED])
     more = ", …" if len(waiting) > _MOST_NAMED else ""
     yield Finding(
         "workers",
         Verdict.ODD,
         f"{sum(waiting.values())} runs wait, no worker has this agent: {named}{more}. Start a worker whose "
-        "RUNYARD_AGENTS brings that version, or cancel the runs",
+        "RUNYARD_AGENTS brings that version, or cancel the runs and submit them again: they take the current version",
     )
+
+
+def _waited_for(agent: str, count: int, fleet: workers.Fleet) -> str:
+    """A version that runs wait for, how many do, and which versions workers have."""
+    others = fleet.versions(agent.rpartition("@")[0])
+    return f"{agent} ({count}; workers have {', '.join(others)})" if others else f"{agent} ({count})"
 
 
 def _datastores(settings: Settings) -> tuple[Verdict, str]:

@@ -1,6 +1,6 @@
 """The group of all commands: each is imported when it is called, and every failure is reported in one way.
 
-A failure is one sentence on standard error. With `--json` it is one JSON object there instead:
+A failure is one sentence on standard error. With `--json` it is one JSON object there instead, and nothing else:
 `{"error": {"code": …, "message": …, "exit_code": …}}`, with `field` and other details where they are known.
 """
 
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -19,7 +19,7 @@ import typer
 from typer._completion_classes import completion_init
 from typer.core import TyperCommand, TyperGroup
 
-from runyard_launch.problems import CommandFailed, StartProblem
+from runyard_launch.problems import CommandFailed, Outcome, StartProblem
 
 GROUP = "runyard.commands"
 #: Commands in modules of their own: where they are, and what the list of commands says of them.
@@ -36,7 +36,8 @@ LAZY: Mapping[str, tuple[str, str]] = {
 }
 #: Set by the script of a shell that asks for completions.
 COMPLETE = "_RUNYARD_COMPLETE"
-_USAGE = 2
+#: The reader of the output went away: no failure that a person wants to hear of.
+_BROKEN_PIPE = "broken_pipe"
 
 
 class Commands(TyperGroup):
@@ -79,6 +80,20 @@ class Commands(TyperGroup):
         finally:
             self._listing = False
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named; Ctrl-C and a closed pipe are failures with a code like all others."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise CommandFailed("Interrupted.", "interrupted", Outcome.INTERRUPTED) from None
+        except BrokenPipeError:
+            _discard_output()
+            raise CommandFailed("The reader of the output has gone.", _BROKEN_PIPE) from None
+        except EOFError:
+            raise CommandFailed(
+                "Standard input has ended before the answer came.", "no_input", Outcome.REFUSED
+            ) from None
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -97,22 +112,52 @@ class Commands(TyperGroup):
             done = super().main(
                 words, "runyard", complete_var, standalone_mode and not as_json, windows_expand_args, **extra
             )
-        except (CommandFailed, StartProblem) as problem:
-            details = getattr(problem, "details", {})
-            report(str(problem), problem.code, problem.exit_code, as_json, **details)
-            sys.exit(problem.exit_code)
-        except typer.Abort:
-            report("Aborted.", "aborted", 1, as_json)
-            sys.exit(1)
-        except Exception as error:
-            if not (as_json and hasattr(error, "format_message")):
+        except (Exception, typer.Abort) as error:
+            problem = _as_failure(error, as_json)
+            if problem is None:
                 raise
-            code = getattr(error, "exit_code", _USAGE)
-            report(error.format_message(), "invalid_usage", code, as_json)
-            sys.exit(code)
+            if as_json or problem.code != _BROKEN_PIPE:
+                report(
+                    str(problem),
+                    problem.code,
+                    problem.exit_code,
+                    as_json,
+                    **getattr(problem, "details", {}),
+                )
+            sys.exit(problem.exit_code)
         if standalone_mode and as_json:
             sys.exit(done if isinstance(done, int) else 0)
         return done
+
+
+def _as_failure(error: BaseException, as_json: bool) -> CommandFailed | StartProblem | None:
+    """What to report of an exception; None for a defect, of which a person is shown where it is."""
+    if isinstance(error, CommandFailed | StartProblem):
+        return error
+    if isinstance(error, typer.Abort):
+        return CommandFailed("Aborted.", "aborted")
+    if isinstance(error, OSError) and error.strerror:  # a file of the home, of the profiles, of an option
+        where = f"{error.filename}: " if error.filename else ""
+        return CommandFailed(f"{where}{error.strerror}.", "system_error")
+    if not as_json:
+        return None
+    if hasattr(error, "format_message"):  # what Typer refuses
+        field = getattr(getattr(error, "param", None), "name", None)
+        code = getattr(error, "exit_code", Outcome.REFUSED)
+        return CommandFailed(error.format_message(), "invalid_usage", code, field=field)
+    return CommandFailed(
+        f"This is a defect of Runyard ({type(error).__name__}: {error}). The same command without --json shows "
+        "where it is.",
+        "internal_error",
+    )
+
+
+def _discard_output() -> None:
+    """Let what is left of the output go nowhere: the interpreter writes it when it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def wants_json(words: Sequence[str]) -> bool:

@@ -29,6 +29,11 @@ class Home:
         """File of the first admin API key, written by the migrations."""
         return self.path / "admin.key"
 
+    @property
+    def sample_marker(self) -> Path:
+        """File that is there once a sample run has completed: later starts show none."""
+        return self.path / "sample.done"
+
     def log(self, name: str) -> Path:
         """Log file of the child `name`."""
         return self.logs / f"{name}.log"

@@ -12,13 +12,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from runyard.loopback import is_loopback
-from runyard_launch.problems import CommandFailed
+from runyard_launch.problems import CommandFailed, Outcome
 
 #: Written by `runyard up` into the home: where its api listens, which RUNYARD_PORT=0 leaves open.
 ADDRESS_FILE: Final = "api.url"
 _SECONDS: Final = 5.0
-_REFUSED: Final = 2
-_UNREACHABLE: Final = 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class HomeServer:
             )
         except httpx2.InvalidURL as error:
             raise CommandFailed(
-                f"The server's URL cannot be read: {error}.", "invalid_url", _REFUSED
+                f"The server's URL cannot be read: {error}.", "invalid_url", Outcome.REFUSED
             ) from None
         except httpx2.HTTPError:
             raise unreachable(self.url) from None
@@ -70,7 +68,7 @@ class HomeServer:
                 "`runyard up` running there? For another server give a key of its own: RUNYARD_API_KEY or "
                 "--key-file.",
                 "not_this_home",
-                _REFUSED,
+                Outcome.REFUSED,
             )
 
     def _proof_key(self) -> str | None:
@@ -122,7 +120,10 @@ def sign_in_link(home: Path, url: str) -> str:
 def unreachable(url: str) -> CommandFailed:
     """The failure of a command whose server does not answer."""
     return CommandFailed(
-        f"Cannot connect to {url}. Is the server running (runyard up)?", "unreachable", _UNREACHABLE, url=url
+        f"Cannot connect to {url}. Is the server running (runyard up)?",
+        "unreachable",
+        Outcome.UNREACHABLE,
+        url=url,
     )
 
 

@@ -14,9 +14,9 @@ from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.identity.service import identity as service
 from runyard_common.settings import Settings
-from runyard_common.values.errors import RunyardError
+from runyard_common.values.errors import ConfigurationError, RunyardError
 from runyard_launch.preflight import read_settings
-from runyard_launch.problems import CommandFailed
+from runyard_launch.problems import CommandFailed, Outcome, refused
 
 
 @contextmanager
@@ -30,12 +30,20 @@ def opened() -> Iterator[tuple[Store, Settings]]:
         finally:
             db.close()
     except RunyardError as refusal:
-        raise CommandFailed(refusal.message, refusal.code, field=getattr(refusal, "field", None)) from None
+        raise failure(refusal) from None
     except SQLAlchemyError as error:
-        raise CommandFailed(
+        raise refused(
             f"The database does not answer, or has no tables (`runyard migrate`): {error.__class__.__name__}.",
             "database_unavailable",
+            503,
         ) from None
+
+
+def failure(error: RunyardError) -> CommandFailed:
+    """The failure of a command that a service has refused: what a server's refusal of the same would be."""
+    if isinstance(error, ConfigurationError):
+        return CommandFailed(error.message, error.code, Outcome.REFUSED, field=error.field)
+    return refused(error.message, error.code, error.status, field=error.field, retry_after=error.retry_after)
 
 
 def organisation(store: Store, wanted: str) -> dict[str, Any]:
@@ -44,7 +52,7 @@ def organisation(store: Store, wanted: str) -> dict[str, Any]:
         found = identity.organisation(conn, wanted) or identity.organisation_named(conn, wanted)
     if found is None:
         hint = " Start the api once: it makes the first." if wanted == service.DEFAULT else ""
-        raise CommandFailed(
-            f"There is no organisation {wanted!r}.{hint}", "organisation_not_found", field="org"
+        raise refused(
+            f"There is no organisation {wanted!r}.{hint}", "organisation_not_found", 404, field="org"
         )
     return found

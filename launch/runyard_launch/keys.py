@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated
 
 import typer
 
 from runyard_common.identity.rules.roles import Role
 from runyard_launch.administration import DEFAULT, Org, administered
-from runyard_launch.listing import AsJson, done, tell
+from runyard_launch.listing import AsJson, done, examples, tell
 from runyard_launch.remote import KeyFile, Url
 
 app = typer.Typer(
@@ -21,13 +22,50 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-@app.command()
+_LONGEST_NAME = 200  # as the API has it
+_MOST_DAYS = 36_500
+
+
+def _name(value: str) -> str:
+    """A key's name, refused for the same reasons on this machine as by a server."""
+    if not 1 <= len(value) <= _LONGEST_NAME or not value.isprintable():
+        raise typer.BadParameter(f"it has 1 to {_LONGEST_NAME} printable characters")
+    return value
+
+
+def _id(value: str) -> str:
+    if not value.strip():
+        raise typer.BadParameter("it is empty; `runyard keys list` shows the ids")
+    return value
+
+
+def _days(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("it is no number")
+    return value
+
+
+@app.command(
+    epilog=examples(
+        "runyard keys create ci --role member --scope runs:create --scope runs:read --days 90",
+        "runyard keys create dashboard --role viewer --json",
+    )
+)
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    name: Annotated[str, typer.Argument(callback=_name, help="What the key is for, such as ci.")],
     role: Annotated[Role, typer.Option(help="What it may do at most.")] = Role.MEMBER,
-    scope: Annotated[list[str] | None, typer.Option(help="Cut it down, such as runs:create; repeat.")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Let it do this alone: a permission such as runs:create, or all of a resource, as runs:*; repeat the "
+            "option for more."
+        ),
+    ] = None,
     days: Annotated[
-        float | None, typer.Option(min=0.01, help="How long it is valid; else until revoked.")
+        float | None,
+        typer.Option(
+            min=0.01, max=_MOST_DAYS, callback=_days, help="Days that it is valid; else until revoked."
+        ),
     ] = None,
     org: Org = DEFAULT,
     url: Url = "",
@@ -47,7 +85,9 @@ def create(
 @app.command("list")
 def list_keys(
     org: Org = DEFAULT,
-    revoked: Annotated[bool, typer.Option(help="Show revoked ones, too.")] = False,
+    revoked: Annotated[
+        bool, typer.Option(help="Show those that were revoked, too; not of a server.")
+    ] = False,
     url: Url = "",
     key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -60,13 +100,16 @@ def list_keys(
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="Its id, as list shows it.")],
+    key_id: Annotated[str, typer.Argument(callback=_id, help="Its id, as `runyard keys list` shows it.")],
     org: Org = DEFAULT,
     url: Url = "",
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke a key: new requests with it are refused within two seconds, runs under way finish."""
+    """Revoke a key.
+
+    New requests with it are refused within two seconds, runs under way finish.
+    """
     with administered(url, key_file, org) as admin:
         admin.revoke_key(key_id)
     done(f"Key {key_id} is revoked.", {"id": key_id, "revoked": True}, as_json)
@@ -79,7 +122,10 @@ def renew_admin(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new admin key, in admin.key of the home; the earlier ones made like it are revoked."""
+    """Make a new admin key for this machine's installation.
+
+    It is written to admin.key of the home; the earlier ones made like it are revoked.
+    """
     from runyard_common.identity.service.identity import ADMIN_KEY
     from runyard_launch.administration_database import DatabaseAdministration
     from runyard_launch.installation import opened, organisation

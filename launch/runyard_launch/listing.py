@@ -12,6 +12,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs; 
 _WIDE = 220  # where nobody looks: no line is cut or folded
 
 
+def examples(*commands: str) -> str:
+    """The end of a command's help: commands as they are typed, a line each."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+
+
 def tell(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], as_json: bool) -> None:
     """Write rows. `columns` names the fields a table shows, with their headings; JSON has every field."""
     if as_json:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from runyard_launch import profiles
-from runyard_launch.listing import AsJson, done, tell
-from runyard_launch.problems import CommandFailed
+from runyard_launch import profiles, secret_input
+from runyard_launch.listing import AsJson, done, examples, tell
+from runyard_launch.problems import CommandFailed, Outcome
 
 login_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 logout_app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -22,7 +21,12 @@ Name = Annotated[
 ]
 
 
-@login_app.command()
+@login_app.command(
+    epilog=examples(
+        "runyard login https://runs.example.com",
+        "runyard login https://runs.example.com --name prod < key-file",
+    )
+)
 def login(
     url: Annotated[str, typer.Argument(help="The server, such as https://runs.example.com.")],
     name: Annotated[
@@ -39,20 +43,15 @@ def login(
     is tried before it is kept, in a file of mode 600.
     """
     from runyard_launch.remote import ask, client_of
-    from runyard_launch.target import Target, with_scheme
+    from runyard_launch.target import Target, server_url, usable_key
 
-    server = with_scheme(url)
-    key = _key(server)
+    server = server_url(url, "url")
+    name = _name(name or urlsplit(server).netloc)
+    typed = secret_input.read(f"API key for {server}", "api_key", f"runyard login {server} < KEY_FILE")
+    key = usable_key(typed, "api_key")
     with client_of(Target(server, key)) as client:
         found = ask(client, "GET", "/me")
-    profile = profiles.Profile(name or urlsplit(server).netloc, server, key)
-    if profile.name == profiles.LOCAL:
-        raise CommandFailed(
-            f"`{profiles.LOCAL}` is the server of this machine's home: choose another name.",
-            "invalid_name",
-            2,
-            field="name",
-        )
+    profile = profiles.Profile(name, server, key)
     profiles.save(profile, use=not keep)
     role = found.get("role")
     facts = {"profile": profile.name, "url": server, "role": role, "current": not keep}
@@ -66,13 +65,21 @@ def login(
 
 @logout_app.command()
 def logout(
-    name: Annotated[str, typer.Argument(help="The profile; else the one in use.")] = "",
+    name: Annotated[str, typer.Argument(help="The profile to forget; else the one in use.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Forget a profile and its key. The key itself stays valid: `runyard keys revoke` ends it."""
+    """Forget a profile and its key.
+
+    The key itself stays valid: `runyard keys revoke` ends it.
+    """
     name = name or profiles.in_use()
     if name == profiles.LOCAL:
-        raise CommandFailed("No profile is in use: name one.", "no_such_profile", 2)
+        raise CommandFailed(
+            "No profile is in use: name one (`runyard profiles list`).",
+            "no_such_profile",
+            Outcome.REFUSED,
+            field="name",
+        )
     profiles.remove(name)
     done(f"The profile {name} is forgotten.", {"profile": name, "removed": True}, as_json)
 
@@ -94,14 +101,13 @@ def use(name: Name, as_json: AsJson = False) -> None:
     done(f"Commands go to {name} now.", {"profile": name, "current": True}, as_json)
 
 
-def _key(server: str) -> str:
-    """The key, typed without showing it or piped."""
-    if sys.stdin.isatty():
-        key = typer.prompt(f"API key for {server}", hide_input=True, err=True)
-    else:
-        key = sys.stdin.readline()
-    if not key.strip():
+def _name(name: str) -> str:
+    """The name of a new profile."""
+    if name == profiles.LOCAL:
         raise CommandFailed(
-            "No API key came from standard input: runyard login URL < key-file", "no_api_key", 2
+            f"`{profiles.LOCAL}` is the server of this machine's home: choose another name with --name.",
+            "invalid_name",
+            Outcome.REFUSED,
+            field="name",
         )
-    return str(key).strip()
+    return name

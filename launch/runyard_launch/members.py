@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from runyard_common.identity.rules.roles import Role
+from runyard_launch import secret_input
 from runyard_launch.administration import DEFAULT, Org, administered
-from runyard_launch.listing import AsJson, done, tell
-from runyard_launch.problems import CommandFailed
+from runyard_launch.listing import AsJson, done, examples, tell
+from runyard_launch.problems import refused
 from runyard_launch.remote import KeyFile, Url
 
 app = typer.Typer(
@@ -20,10 +21,24 @@ app = typer.Typer(
 )
 
 
-@app.command()
+def _address(value: str) -> str:
+    """An address that a server would read at all; whether it is one is the service's to say."""
+    from runyard_common.identity.rules import emails
+
+    if len(value) > emails.LONGEST:
+        raise typer.BadParameter(f"an e-mail address has {emails.LONGEST} characters at most")
+    return value
+
+
+@app.command(
+    epilog=examples(
+        "runyard members invite you@example.com --role owner",
+        "runyard members invite ann@example.com --role viewer --json",
+    )
+)
 def invite(
-    email: Annotated[str, typer.Argument(help="Whom.")],
-    role: Annotated[Role, typer.Option(help="What they may do.")] = Role.MEMBER,
+    email: Annotated[str, typer.Argument(callback=_address, help="The person's e-mail address.")],
+    role: Annotated[Role, typer.Option(help="What they may do at most.")] = Role.MEMBER,
     org: Org = DEFAULT,
     url: Url = "",
     key_file: KeyFile = None,
@@ -41,7 +56,7 @@ def invite(
 def list_members(
     org: Org = DEFAULT, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False
 ) -> None:
-    """List the people of an organisation, and the invitations that nobody has accepted yet."""
+    """List members and open invitations."""
     columns = {
         "user_id": "id", "email": "e-mail", "name": "name", "role": "role", "state": "state", "since": "since",
     }  # fmt: skip
@@ -51,12 +66,17 @@ def list_members(
 
 
 @app.command()
-def set_password(email: Annotated[str, typer.Argument(help="Whose.")], as_json: AsJson = False) -> None:
-    """Set a password, asked for without showing it, for who forgot theirs. All their sign-ins end.
+def set_password(
+    email: Annotated[str, typer.Argument(help="The person's e-mail address.")], as_json: AsJson = False
+) -> None:
+    """Set a password for who forgot theirs.
 
-    It opens nothing until the person has changed it at their next sign-in. For the server's own machine.
+    It is asked for without showing it; without a terminal it is the first line of standard input. All their sign-ins
+    end. It opens nothing until the person has changed it at their next sign-in. For the server's own machine.
     """
-    password = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+    password = secret_input.read(
+        "New password", "password", f"echo PASSWORD | runyard members set-password {email}", twice=True
+    )
     from runyard_common.identity.queries import members
     from runyard_common.identity.rules import passwords
     from runyard_common.identity.rules.actors import OPERATOR
@@ -77,11 +97,11 @@ def set_password(email: Annotated[str, typer.Argument(help="Whose.")], as_json: 
 
 @app.command()
 def reset_second_factor(
-    email: Annotated[str, typer.Argument(help="Whose.")], as_json: AsJson = False
+    email: Annotated[str, typer.Argument(help="The person's e-mail address.")], as_json: AsJson = False
 ) -> None:
-    """Take a person's second factor away, for who has lost the authenticator. All their sign-ins end.
+    """Take a person's second factor away.
 
-    For the server's own machine.
+    For who has lost the authenticator. All their sign-ins end. For the server's own machine.
     """
     from runyard_common.identity.rules.actors import OPERATOR
     from runyard_common.identity.service import second_factors
@@ -92,7 +112,7 @@ def reset_second_factor(
         with store.begin() as tx:
             removed = second_factors.remove(tx, person["id"], OPERATOR, end_sign_ins=True)
     if not removed:
-        raise CommandFailed(f"{person['email']} has no second factor.", "no_second_factor")
+        raise refused(f"{person['email']} has no second factor.", "no_second_factor", 409)
     sentence = f"{person['email']} signs in by password alone now; have them enrol a new second factor."
     done(sentence, {"email": person["email"], "second_factor": False}, as_json)
 
@@ -105,5 +125,5 @@ def _person(store: Any, email: str) -> dict[str, Any]:
     with store.read() as conn:
         found = members.person_by_email(conn, emails.normalised(email))
     if found is None:
-        raise CommandFailed(f"There is no account for {email}.", "account_not_found", field="email")
+        raise refused(f"There is no account for {email}.", "account_not_found", 404, field="email")
     return dict(found)

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import httpx2
-import orjson
-
 from runyard_common.agents.service.model_choice import LOCAL
 from runyard_common.settings import Settings
-from runyard_launch import listed_models
 from runyard_launch.localmodel import engine, scripted
 from runyard_launch.problems import SettingsProblem
 
@@ -65,6 +61,11 @@ def _local_remark() -> str:
 
 
 def _first_served(settings: Settings) -> str:
+    import httpx2
+    import orjson
+
+    from runyard_launch import listed_models
+
     url = f"{settings.model_base_url.rstrip('/')}/models"
     try:
         listed = listed_models.ask(settings.model_base_url, settings.model_api_key)

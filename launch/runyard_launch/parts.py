@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx2
-import redis
-
+from runyard_common.database import schema_version
 from runyard_common.settings import Settings
 from runyard_launch import examples
 from runyard_launch.children import Spec
@@ -17,11 +18,17 @@ from runyard_launch.home import Home
 from runyard_launch.home_server import ADDRESS_FILE
 from runyard_launch.models import Choice
 from runyard_launch.ports import listening_socket
-from runyard_launch.valkey import NO_RETRY, URL_FILE, Valkey
+from runyard_launch.valkey import URL_FILE, Valkey
 
 MODEL_URL_FILE = "model.url"
 #: Seconds that runs may go on when everything on this machine stops, where no setting says more: a person waits.
 DRAIN = 2.5
+#: Seconds for which the scheduler and the workers wait for the api: they work on where it cannot answer.
+_API_FIRST = 15.0
+#: Seconds for which the addresses wait for the workers, so that the first run finds its agent.
+_AGENTS_FIRST = 15.0
+#: The descriptor on which a child writes a line when it serves, as s6's notification-fd.
+READY_FD = "READY_FD"
 _LAST, _BEFORE, _FIRST = 3, 2, 1  # orders of stopping
 
 
@@ -41,14 +48,17 @@ class Plan:
         return self.settings.local_url
 
     def stages(self) -> list[list[Spec]]:
-        """The children, in the order they need each other."""
-        grounds = [self._migrations()]
+        """The children, in the order they need each other.
+
+        The api answers before the scheduler and the workers start, which would take the processor from it; the
+        tables are migrated only where they are not of this version.
+        """
+        grounds = [] if schema_version.is_newest(self.settings) else [self._migrations()]
         if self.settings.embedded_broker:
             grounds.append(self._valkey())
-        if self.model.serve_local:
-            grounds.append(self._model())
-        servers = [self._api(), self._scheduler(), *(self._worker(n) for n in range(1, self.workers + 1))]
-        return [grounds, servers]
+        serving = [self._api(), *([self._model()] if self.model.serve_local else [])]
+        working = [self._scheduler(), *(self._worker(n) for n in range(1, self.workers + 1))]
+        return [stage for stage in (grounds, serving, working) if stage]
 
     def clean_up(self) -> None:
         """Remove the addresses of servers that are no longer there."""
@@ -61,15 +71,29 @@ class Plan:
     def _api(self) -> Spec:
         spec = self._module("api", "runyard_api")
         grace = spec.grace + self.settings.lame_duck_seconds
-        return replace(spec, ready=lambda: answers(f"{self.local_url}/readyz"), grace=grace)
+        return replace(
+            spec, ready=lambda: answers(f"{self.local_url}/readyz"), grace=grace, holds_up=_API_FIRST
+        )
 
     def _scheduler(self) -> Spec:
         return self._module("scheduler", "runyard_scheduler")
 
     def _worker(self, number: int) -> Spec:
         spec = self._module("worker" if number == 1 else f"worker-{number}", "runyard_workers")
+        # It writes a line when it claims runs, and so once again when it is started again.
+        reads, writes = os.pipe()
+        os.set_blocking(reads, False)
         # It hands its runs back first, while the others can still take and show them.
-        return replace(spec, stop_order=_FIRST, grace=self.settings.drain_seconds + 5, runs_agents=True)
+        return replace(
+            spec,
+            env={**self.env, READY_FD: str(writes)},
+            fds=(writes,),
+            ready=lambda: _notified(reads),
+            holds_up=_AGENTS_FIRST,
+            stop_order=_FIRST,
+            grace=self.settings.drain_seconds + 5,
+            runs_agents=True,
+        )
 
     def _valkey(self) -> Spec:
         file = self.home.path / URL_FILE
@@ -105,6 +129,13 @@ class Plan:
         return Spec(name, argv, self.home.log(name), env=self.env, stop_order=_BEFORE)
 
 
+def _notified(reads: int) -> bool:
+    try:
+        return bool(os.read(reads, 64))
+    except BlockingIOError:
+        return False
+
+
 def child_environment(
     settings: Settings, home: Home, env: Mapping[str, str], model: Choice, demo: bool
 ) -> dict[str, str]:
@@ -125,10 +156,16 @@ def child_environment(
 
 def answers(url: str) -> bool:
     """Whether a GET there is answered with 200 now. It is this machine's own: no proxy is asked."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=2)
     try:
-        return httpx2.get(url, timeout=2, trust_env=False).status_code == 200
-    except httpx2.HTTPError:
+        # Asked ten times a second by a process that shall leave the processor to those that start.
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def tell(file: Path, text: str) -> bool:
@@ -144,7 +181,11 @@ def end_orphan(url_file: Path) -> None:
     """Stop a server that a killed launcher left behind, where children cannot be tied to their parent."""
     if not url_file.exists():
         return
-    with redis.Redis.from_url(url_file.read_text().strip(), retry=NO_RETRY, socket_timeout=5) as client:
+    import redis
+
+    from runyard_launch.valkey import no_retry
+
+    with redis.Redis.from_url(url_file.read_text().strip(), retry=no_retry(), socket_timeout=5) as client:
         try:
             client.shutdown(nosave=True)
         except redis.RedisError:

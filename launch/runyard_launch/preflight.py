@@ -24,7 +24,7 @@ def read_settings() -> Settings:
 
 def check_start(settings: Settings) -> None:
     """`SettingsProblem` for settings with which one of the processes would not start."""
-    from runyard_common.start_checks import problems  # imports Celery, which most commands do not need
+    from runyard_common.start_checks import problems
 
     for problem in problems(settings):
         raise SettingsProblem(problem.message)
@@ -62,6 +62,8 @@ def _port_problem(host: str, port: int, error: OSError) -> str:
 
 def check_database(settings: Settings) -> None:
     """`StartProblem` if the database does not answer."""
+    if not settings.database_url:
+        return  # the file in the home
     from runyard_common.database.start_checks import check_database
 
     try:
@@ -72,7 +74,7 @@ def check_database(settings: Settings) -> None:
         return
     import psycopg
 
-    from runyard_common.database.postgres import libpq_url
+    from runyard_common.database.postgres_urls import libpq_url
 
     try:
         psycopg.connect(libpq_url(settings.database), connect_timeout=_CONNECT_SECONDS).close()

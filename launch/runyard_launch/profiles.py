@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runyard_launch.problems import CommandFailed
+from runyard_launch.problems import CommandFailed, Outcome
 
 #: The name for the server of this machine's home, which no profile may have.
 LOCAL = "local"
 _OTHERS = 0o077
-_REFUSED = 2
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ def current(name: str = "") -> Profile | None:
     found = next((profile for profile in all_() if profile.name == name), None)
     if found is None:
         raise CommandFailed(
-            f"There is no profile {name!r}. `runyard profiles` lists them; `runyard login` makes one.",
+            f"There is no profile {name!r}. `runyard profiles list` shows them; `runyard login` makes one.",
             "no_such_profile",
-            _REFUSED,
+            Outcome.REFUSED,
         )
     return found
 
@@ -88,7 +87,9 @@ def _read() -> dict[str, Any]:
     try:
         if path.stat().st_mode & _OTHERS and os.name == "posix":
             raise CommandFailed(
-                f"{path} holds API keys and others can read it: chmod 600 {path}", "unsafe_profiles", _REFUSED
+                f"{path} holds API keys and others can read it: chmod 600 {path}",
+                "unsafe_profiles",
+                Outcome.REFUSED,
             )
         kept: dict[str, Any] = json.loads(path.read_text())
         if not isinstance(kept.get("profiles"), dict):
@@ -99,7 +100,7 @@ def _read() -> dict[str, Any]:
         raise CommandFailed(
             f"{path} cannot be read ({type(error).__name__}): mend it, or remove it and run `runyard login` again.",
             "unreadable_profiles",
-            _REFUSED,
+            Outcome.REFUSED,
         ) from None
     return kept
 

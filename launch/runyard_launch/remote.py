@@ -1,53 +1,57 @@
-"""The server that `runyard run` and `runyard tasks` talk to, and what its refusals mean for an exit code.
-
-0 completed (or done as asked) · 1 the run failed · 2 refused, or wrong usage · 3 the run was stopped ·
-4 it waits for a person · 5 nobody answers
-"""
+"""The server that commands talk to, and what its refusals and a run's end mean for an exit code."""
 
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runyard_launch.problems import CommandFailed
+from runyard_launch.problems import CommandFailed, Outcome
+from runyard_launch.problems import refused as refused_by
 
 if TYPE_CHECKING:
     from runyard import Client
     from runyard.client_results import Run
     from runyard_launch.target import Target
 
+
+def _given_url(context: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """An option that is given and empty is a mistake, such as a variable that is not set, and not this machine."""
+    if value.strip() or context.resilient_parsing:
+        return value
+    source = context.get_parameter_source(str(parameter.name))
+    if source is not None and source.name == "COMMANDLINE":
+        from runyard_launch.target import server_url
+
+        server_url(value, "url")
+    return value
+
+
 Url = Annotated[
     str,
     typer.Option(
-        "--url", help="The server; else RUNYARD_URL, a profile, or that of this machine's settings."
+        "--url",
+        callback=_given_url,
+        help="The server, such as https://runs.example.com; else RUNYARD_URL, the profile in use (`runyard "
+        "profiles list`), or this machine's installation.",
     ),
 ]
 KeyFile = Annotated[
     Path | None,
     typer.Option(
-        "--key-file", help="A file that holds an API key; else RUNYARD_API_KEY, or admin.key of the home."
+        "--key-file",
+        help="A file that holds an API key; else RUNYARD_API_KEY, the profile's key, or admin.key of this machine's "
+        "installation.",
     ),
 ]
 _PATIENCE = 5.0
-
-
-class Outcome(IntEnum):
-    """The exit codes."""
-
-    COMPLETED = 0
-    FAILED = 1
-    REFUSED = 2
-    STOPPED = 3
-    WAITING = 4
-    UNREACHABLE = 5
 
 
 def outcome(run: Run) -> Outcome:
@@ -108,8 +112,8 @@ def ask(
 
 def failure(refused: Any) -> CommandFailed:
     """The failure of a command that the server refused, with what the server named."""
-    details = {name: getattr(refused, name) for name in ("field", "retry_after", "request_id", "status")}
-    return CommandFailed(f"{refused} ({refused.code})", refused.code, Outcome.REFUSED, **details)
+    details = {name: getattr(refused, name) for name in ("field", "retry_after", "request_id")}
+    return refused_by(str(refused), refused.code, refused.status, **details)
 
 
 def show(document: Any, as_json: bool) -> None:
@@ -126,13 +130,22 @@ def show(document: Any, as_json: bool) -> None:
 def read_json(text: str, option: str) -> Any:
     """The JSON of an option: the text itself, `@file`, or `-` for standard input."""
     if text == "-":
-        text = typer.get_text_stream("stdin").read()
+        text = _text(sys.stdin.buffer.read(), "standard input", option)
     elif text.startswith("@"):
         try:
-            text = Path(text[1:]).expanduser().read_text()
-        except OSError as error:
-            raise typer.BadParameter(f"{error.filename}: {error.strerror}", param_hint=option) from None
+            content = Path(text[1:]).expanduser().read_bytes()
+        except (OSError, RuntimeError, ValueError) as error:  # not readable, no such home, a null character
+            reason = getattr(error, "strerror", None) or error
+            raise typer.BadParameter(f"{text[1:]}: {reason}", param_hint=option) from None
+        text = _text(content, text[1:], option)
     try:
         return json.loads(text)
     except ValueError as error:
         raise typer.BadParameter(f"this is no JSON: {error}", param_hint=option) from None
+
+
+def _text(content: bytes, source: str, option: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{source} is no UTF-8 text", param_hint=option) from None

@@ -14,6 +14,7 @@ from rich.json import JSON
 from runyard import Client
 from runyard.client_results import ClientError, Refused, Run
 from runyard_common.agents.service.model_choice import LOCAL
+from runyard_launch.home import Home
 from runyard_launch.telling import Teller
 
 AGENT = "@demo/support_triage"
@@ -24,18 +25,11 @@ _PUBLISHING_TAKES_AT_MOST = 60.0
 _RUN_TAKES_AT_MOST = 600.0
 
 
-#: In the home once a sample run has completed: later starts show none.
-_MARKER = "sample.done"
 _SMALL_MODEL = (
     "\n  Its output, checked against the agent's schema. The small local model invents what it says; a real model "
     "answers better:"
 )
 _OUTPUT = "\n  Its output, checked against the agent's schema:"
-
-
-def was_shown(home: Path) -> bool:
-    """Whether a sample run has completed with this home."""
-    return (home / _MARKER).exists()
 
 
 class SampleFailed(Exception):
@@ -99,7 +93,7 @@ def main() -> None:
         sys.exit(f"Sample run: there is no admin key in {key_file}.")
     code = run(url, key_file.read_text().strip(), console)
     if code == 0:
-        (key_file.parent / _MARKER).touch()
+        Home(key_file.parent).sample_marker.touch()
     sys.exit(code)
 
 

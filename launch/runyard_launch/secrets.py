@@ -25,13 +25,13 @@ def _group() -> None:
 
 @app.command()
 def reseal(as_json: AsJson = False) -> None:
-    """Seal every stored secret with the first key of RUNYARD_SECRET_KEY; after that the others may go.
+    """Seal every stored secret with the newest key.
 
-    The installation works on meanwhile, if all its processes know both keys. Not 0 when there is a secret that
-    no key opens.
+    That is the first of RUNYARD_SECRET_KEY; after that the others may go. The installation works on meanwhile, if
+    all its processes know both keys. The exit code is 1 when there is a secret that no key opens.
     """
     from runyard_common.credentials.rules.sealing import Sealer
-    from runyard_common.credentials.service.resealing import reseal as seal_anew
+    from runyard_common.credentials.service import reseal as seal_anew
     from runyard_common.identity.service.identity import secret_key
     from runyard_launch.installation import opened
 

@@ -69,7 +69,7 @@ class Supervisor:
         until_done: bool = False,
         up: Callable[[], None] = lambda: None,
     ) -> int:
-        """Start every stage once the one before is ready, then stay up; the exit code.
+        """Start every stage once none of the one before holds it up, then stay up; the exit code.
 
         `up` is called when all stages are ready, and `last` is started then. 0 after SIGINT, SIGTERM or SIGHUP
         (2 when a worker could not load its agents), 130 after a second one; with `until_done` the exit code of
@@ -96,6 +96,7 @@ class Supervisor:
     ) -> int:
         for stage in stages:
             self._start(stage)
+        self._wait_for(lambda child: child.holds_up if child.spec.runs_agents else not child.is_ready)
         up()
         if last is not None:
             code = self._finish(last)
@@ -105,13 +106,17 @@ class Supervisor:
             self._look(_IDLE)
 
     def _start(self, stage: Sequence[Spec]) -> None:
-        """Start the children of one stage and wait until all are ready."""
+        """Start the children of one stage and wait until none holds up the next."""
         children = [Child(spec) for spec in stage]
         self._children += children
         for child in children:
             _start(child)
+        self._wait_for(lambda child: child.holds_up)
+
+    def _wait_for(self, unfinished: Callable[[Child], bool]) -> None:
+        """Wait until no child is `unfinished`, and name those that are now and then."""
         mention = time.monotonic() + _PATIENCE
-        while waiting := [child for child in children if not child.is_ready]:
+        while waiting := [child for child in self._children if unfinished(child)]:
             if time.monotonic() > mention:
                 mention += _PATIENCE
                 names = ", ".join(f"{child.name} ({child.spec.log})" for child in waiting)

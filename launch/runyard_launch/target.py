@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from runyard.server_url import base_url
 from runyard_launch import profiles
-from runyard_launch.problems import CommandFailed, SettingsProblem
+from runyard_launch.problems import CommandFailed, Outcome, SettingsProblem
 
 URL: Final = "RUNYARD_URL"
 API_KEY: Final = "RUNYARD_API_KEY"
 PROFILE: Final = "RUNYARD_PROFILE"
-_REFUSED = 2
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def chosen(url: str = "", key_file: Path | None = None) -> Target:
     base = remote(url)
     if base is None and not url:
         return _local(key_file)
-    target = base or Target(with_scheme(url), "")
+    target = base or Target(server_url(url, "url"), "")
     key = _read(key_file) if key_file else target.key
     return Target(target.url, key) if key else _with_home_key(target.url)
 
@@ -44,27 +44,47 @@ def remote(url: str = "") -> Target | None:
 
     The key is empty where the variable or profile has none, or belongs to another server than `--url` names.
     """
-    environ_url, environ_key = _given(URL), _given(API_KEY)
+    known, environ_key = _given(URL), _given(API_KEY)
+    environ_url = server_url(known, URL) if known else ""
     if url:
-        same = not environ_url or with_scheme(environ_url) == with_scheme(url)
-        return Target(with_scheme(url), environ_key if same else "")
+        wanted = server_url(url, "url")
+        same = environ_url in ("", wanted)
+        return Target(wanted, usable_key(environ_key, API_KEY) if same else "")
     if environ_url:
-        return Target(with_scheme(environ_url), environ_key)
+        return Target(environ_url, usable_key(environ_key, API_KEY))
     profile = profiles.current(_given(PROFILE))
-    return Target(profile.url, profile.key or environ_key) if profile else None
+    if profile is None:
+        return None
+    return Target(server_url(profile.url, "profile"), usable_key(profile.key or environ_key, "profile"))
 
 
-def with_scheme(url: str) -> str:
-    """The base URL without a slash at its end; `host:port` alone means http."""
-    url = url.strip().rstrip("/")
-    return url if "://" in url or not url else f"http://{url}"
+def server_url(text: str, field: str) -> str:
+    """A server's base URL; `CommandFailed` invalid_url names the field, and repeats nothing of the URL."""
+    try:
+        return base_url(text)
+    except ValueError as error:
+        raise CommandFailed(str(error), "invalid_url", Outcome.REFUSED, field=field) from None
+
+
+def usable_key(text: str, field: str) -> str:
+    """An API key; `CommandFailed` invalid_key for a text that cannot be sent as one."""
+    key = text.strip()
+    if all("!" <= character <= "~" for character in key):
+        return key
+    raise CommandFailed(
+        "This is no API key: it has spaces, several lines, or characters that no key has. Give the text that "
+        "`runyard keys create` wrote, and nothing else.",
+        "invalid_key",
+        Outcome.REFUSED,
+        field=field,
+    )
 
 
 def _local(key_file: Path | None) -> Target:
     from runyard_launch import home_server
 
     server = home_server.of_settings()
-    key = _read(key_file) if key_file else _given(API_KEY)
+    key = _read(key_file) if key_file else usable_key(_given(API_KEY), API_KEY)
     if key:
         return Target(server.url, key)
     key = _read(server.admin_key)
@@ -85,7 +105,7 @@ def _with_home_key(url: str) -> Target:
             f"There is no API key for {url}. Set RUNYARD_API_KEY, name a file with --key-file, or run "
             f"`runyard login {url}`.",
             "no_api_key",
-            _REFUSED,
+            Outcome.REFUSED,
         )
     server.check()
     return Target(url, _read(server.admin_key))
@@ -97,12 +117,12 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError):
         key = ""
     if key:
-        return key
+        return usable_key(key, "key_file")
     raise CommandFailed(
         f"There is no key in {file}: name a file with --key-file, set RUNYARD_API_KEY, or start the server "
         "(runyard up), which makes one.",
         "no_api_key",
-        _REFUSED,
+        Outcome.REFUSED,
     )
 
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import typer
 
-from runyard_launch.listing import AsJson, done, tell
+from runyard_launch.following import again, follow_run
+from runyard_launch.listing import AsJson, done, examples, tell
 from runyard_launch.remote import KeyFile, Url, ask, connected, outcome, read_json, show
-from runyard_launch.runs import follow_run
 
 if TYPE_CHECKING:
     from runyard import Client
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="List, read and steer tasks."
 )
-Task = Annotated[str, typer.Argument(help="The task's id.")]
+Task = Annotated[str, typer.Argument(help="The task's id (`runyard tasks list`).")]
 
 
 @app.command("list")
 def list_tasks(
-    status: Annotated[str | None, typer.Option(help="Statuses, comma-separated.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only of these statuses, comma-separated, such as running,queued.")
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="Only this agent's: id, @scope/name or name.")] = None,
-    q: Annotated[str | None, typer.Option("--title", help="Part of the title.")] = None,
+    q: Annotated[str | None, typer.Option("--title", help="Only with this in their title.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     url: Url = "",
     key_file: KeyFile = None,
@@ -57,7 +59,10 @@ def _agent_id(client: Client, agent: str) -> str:
 
 @app.command("show")
 def show_task(task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False) -> None:
-    """Read a task whole. The exit code tells its outcome, as `runyard run --follow` does."""
+    """Read a task whole.
+
+    The exit code is its outcome, as that of `runyard run --follow`; 0 also for one under way.
+    """
     with connected(url, key_file) as client:
         found = client.get(task)
     show(dict(found.raw), as_json)
@@ -65,42 +70,63 @@ def show_task(task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJs
 
 
 @app.command()
-def follow(task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False) -> None:
-    """Tell a task's life, from its beginning, until it ends or waits for a person."""
+def follow(
+    context: typer.Context, task: Task, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False
+) -> None:
+    """Show a task's events until it ends or waits for a person.
+
+    From its beginning, with the exit codes of `runyard run --follow`. Ctrl-C, or a server that goes away, ends this
+    command alone: the run goes on, and can be followed again.
+    """
     with connected(url, key_file) as client:
-        raise typer.Exit(follow_run(client, client.get(task), as_json))
+        raise typer.Exit(follow_run(client, client.get(task), as_json, again(context, task, url, key_file)))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "runyard tasks answer TASK CC-4200", """runyard tasks answer TASK '{"centre": 4200}' --data"""
+    )
+)
 def answer(
     task: Task,
-    message: Annotated[str, typer.Argument(help="The answer; with --data, JSON.")],
+    message: Annotated[str, typer.Argument(help="The answer: a text, or JSON with --data.")],
     data: Annotated[
         bool, typer.Option("--data", help="The answer is JSON, @file, or - for standard input.")
     ] = False,
-    question: Annotated[str | None, typer.Option(help="Which question, where several are open.")] = None,
+    question: Annotated[
+        str | None, typer.Option(help="The question's id, where several are open; else the first.")
+    ] = None,
     url: Url = "",
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer what a task asks, or send a running one a message."""
+    """Answer what a task asks, or send a message to a running one."""
     said = read_json(message, "message") if data else message
     with connected(url, key_file) as client:
         client.answer(task, said, question)
     done(f"Task {task} has the answer.", {"task_id": task, "answered": True}, as_json)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "runyard tasks review TASK approve",
+        "runyard tasks review TASK reject --reason 'Too much.'",
+        """runyard tasks review TASK edit --arguments '{"total": 12.5}'""",
+    )
+)
 def review(
     task: Task,
-    action: Annotated[str, typer.Argument(help="approve, reject, edit, redo, skip or fail.")],
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    action: Annotated[str, typer.Argument(help="What to do: approve, reject, edit, redo, skip or fail.")],
+    reason: Annotated[str | None, typer.Option(help="Why; it is kept with the decision.")] = None,
     arguments: Annotated[
-        str | None, typer.Option(help="For edit: the arguments instead, JSON or @file.")
+        str | None,
+        typer.Option(help="For edit: the arguments to use instead, as JSON, @file, or - for standard input."),
     ] = None,
-    result: Annotated[str | None, typer.Option(help="For skip: the step's result, JSON or @file.")] = None,
+    result: Annotated[
+        str | None, typer.Option(help="For skip: the step's result, as JSON, @file, or - for standard input.")
+    ] = None,
     which: Annotated[
-        str | None, typer.Option("--review", help="Which review, where several are open.")
+        str | None, typer.Option("--review", help="The review's id; needed where several are open.")
     ] = None,
     url: Url = "",
     key_file: KeyFile = None,
@@ -117,7 +143,7 @@ def review(
 @app.command()
 def cancel(
     task: Task,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; the log has it.")] = None,
     url: Url = "",
     key_file: KeyFile = None,
     as_json: AsJson = False,

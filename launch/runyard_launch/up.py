@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runyard_launch import home_server, models, preflight, sample
+from runyard_launch import home_server, models, preflight
 from runyard_launch.children import Spec
 from runyard_launch.home import locked, open_home
 from runyard_launch.parts import Plan, child_environment
@@ -45,7 +45,7 @@ def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
         home_server.write_address(home.path, plan.local_url)
         console.print(f"Starting Runyard in {home.path}", soft_wrap=True, highlight=False)
         try:
-            last = _sample(plan) if once or (demo and not sample.was_shown(home.path)) else None
+            last = _sample(plan) if once or (demo and not home.sample_marker.exists()) else None
             return Supervisor(console, quick=True).run(
                 plan.stages(), last, until_done=once, up=lambda: print_welcome(console, plan, demo)
             )
@@ -58,7 +58,7 @@ def _sample(plan: Plan) -> Spec:
         sys.executable,
         "-P",
         "-m",
-        sample.__name__,
+        "runyard_launch.sample",
         plan.local_url,
         plan.home.admin_key,
     ]

@@ -6,16 +6,15 @@ import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import TYPE_CHECKING
 
 from runyard_launch.ports import free_port
 from runyard_launch.problems import StartProblem
 
+if TYPE_CHECKING:
+    from redis.retry import Retry
+
 URL_FILE = "valkey.url"
-NO_RETRY = Retry(NoBackoff(), 0)
 
 _CONFIG = """\
 # Written at every start of the launcher.
@@ -59,7 +58,9 @@ class Valkey:
 
     def ready(self) -> bool:
         """Whether the server answers (not while it still loads its data)."""
-        with redis.Redis.from_url(self.url, retry=NO_RETRY, socket_timeout=1) as client:
+        import redis  # while the server starts
+
+        with redis.Redis.from_url(self.url, retry=no_retry(), socket_timeout=1) as client:
             try:
                 return bool(client.ping())
             except redis.RedisError:
@@ -75,6 +76,14 @@ class Valkey:
             return None
         aside = data.with_name(f"appendonlydir.broken-{secrets.token_hex(4)}")
         return data.rename(aside)
+
+
+def no_retry() -> Retry:
+    """One attempt is all: whoever asks for it asks again."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return Retry(NoBackoff(), 0)
 
 
 def find_server() -> Path:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # what is imported stays; `tune_process` turns the collector on
+
 import argparse
 import os
 import signal
@@ -13,8 +18,8 @@ from runyard.loopback import exempt
 from runyard_common import telemetry
 from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
+from runyard_common.process import keep_files_private
 from runyard_common.start_checks import settings_for
-from runyard_common.umask import keep_files_private
 from runyard_common.values.errors import ConfigurationError
 from runyard_scheduler.loop import Loop
 from runyard_scheduler.runtime import Runtime

@@ -30,7 +30,7 @@ PATIENCE = 15.0
 
 
 class RunyardScheduler(Scheduler):  # type: ignore[misc]
-    """Drives Runyard's duties beside beat's own loop; it keeps no file, and needs no single instance."""
+    """Drives Runyard's duties on a thread of their own; it keeps no file, and needs no single instance."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._runtime: Runtime | None = None
@@ -70,7 +70,7 @@ class RunyardScheduler(Scheduler):  # type: ignore[misc]
 
     @property
     def info(self) -> str:
-        """What beat's banner says."""
+        """The line of beat's banner."""
         return "    . schedules -> Runyard's database"
 
 

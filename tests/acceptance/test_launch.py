@@ -22,7 +22,7 @@ from runyard_common.settings import Settings
 from runyard_launch import models, parts, process
 from runyard_launch.localmodel import engine
 from runyard_launch.ports import free_port
-from runyard_launch.valkey import NO_RETRY, Valkey
+from runyard_launch.valkey import Valkey, no_retry
 from tests import servers
 from tests.launching import ROOT, Launched, alive
 from tests.waiting import wait_until
@@ -62,6 +62,30 @@ class TestSupervisor:
         assert "slow" in said
         assert "migrate" in said
         assert (tmp_path / "serving").exists()
+
+    def test_what_waits_for_the_api_starts_once_it_answers(
+        self, supervise: Supervise, tmp_path: Path
+    ) -> None:
+        api = "sleep 0.5; touch serving; exec sleep 60"
+        worker = f"[ -e serving ] && touch after; {SLEEPS}"
+        supervise(
+            {"name": "api", "command": api, "wait_for": "serving", "holds_up": 60},
+            {"name": "worker", "command": worker, "stage": 1},
+        ).until(UP)
+        wait_until((tmp_path / "after").exists)
+
+    @pytest.mark.parametrize(
+        ("api", "holds_up"), [(SLEEPS, 0.3), ("echo x >> lives; exit 3", 60)], ids=["silent", "dead"]
+    )
+    def test_it_starts_as_well_when_the_api_does_not_answer(
+        self, supervise: Supervise, tmp_path: Path, api: str, holds_up: float
+    ) -> None:
+        supervisor = supervise(
+            {"name": "api", "command": api, "wait_for": "serving", "holds_up": holds_up},
+            {"name": "worker", "command": f"touch works; {SLEEPS}", "stage": 1},
+        )
+        wait_until((tmp_path / "works").exists)
+        assert UP not in supervisor.said, "the addresses are shown once the api answers"
 
     def test_a_child_that_ends_is_started_again(self, supervise: Supervise, tmp_path: Path) -> None:
         lives = tmp_path / "lives"
@@ -193,7 +217,7 @@ class TestValkey:
     def test_strangers_on_this_machine_need_its_password(self, server: servers.ValkeyServer) -> None:
         server.start()
         with (
-            redis.Redis(port=server.valkey.port, retry=NO_RETRY) as client,
+            redis.Redis(port=server.valkey.port, retry=no_retry()) as client,
             pytest.raises(redis.AuthenticationError),
         ):
             client.ping()

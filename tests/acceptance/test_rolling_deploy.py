@@ -45,9 +45,14 @@ def write(folder: Path, version: str) -> str:
 def deploy(stack: Stack, name: str, source: str) -> None:
     """Start a worker with this source of agents, and wait until it claims."""
     stack.env["RUNYARD_AGENTS"] = source
-    before = len(stack.request("GET", "/api/v1/ops/workers")[1]["data"])
+    before = lives(stack)
     stack.start(name)
-    until(lambda: len(stack.request("GET", "/api/v1/ops/workers")[1]["data"]) > before)
+    until(lambda: lives(stack) - before)
+
+
+def lives(stack: Stack) -> set[str]:
+    """The lives of workers that there are."""
+    return {row["id"] for row in stack.request("GET", "/api/v1/ops/workers")[1]["data"]}
 
 
 def until(condition: Any, seconds: float = 60) -> Any:
@@ -113,6 +118,56 @@ def test_each_run_is_executed_by_a_worker_with_its_version_and_none_pays(tmp_pat
         # What the code printed stands in its run, and in the worker's log.
         assert "log" in events(stack, late)
         assert "ran 2.0.0" in (stack.logs / "worker-2.log").read_text()
+
+
+def current(stack: Stack) -> str:
+    """The version that a run gets which asks for none: it is executed by it, too."""
+    return str(stack.run(AGENT, {"words": ["a", "b"]})["output"]["code"])
+
+
+def takes(stack: Stack) -> str:
+    """The version that a run which asks for none is bound to; it is cancelled."""
+    task_id = stack.submit(AGENT, {"words": ["a", "b"]})
+    found = str(stack.task(task_id)["version"])
+    assert stack.request("POST", f"/tasks/{task_id}/cancel")[0] < 300
+    return found
+
+
+def test_the_newest_version_that_a_worker_has_is_current_whichever_worker_starts_last(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "one", "1.0.0"), write(tmp_path / "two", "2.0.0")
+    with Stack(tmp_path, workers=0, RUNYARD_LEASE_SECONDS="3") as stack:
+        deploy(stack, "worker-1", one)
+        assert current(stack) == "1.0.0"
+        deploy(stack, "worker-2", two)
+        assert current(stack) == "2.0.0"
+        # In the middle of the deploy the old worker is started again, after a crash and in order.
+        stack.kill("worker-1")
+        deploy(stack, "worker-1", one)
+        assert [current(stack) for _ in range(5)] == ["2.0.0"] * 5
+        assert stack.end("worker-1") == 0
+        deploy(stack, "worker-1", one)
+        assert [current(stack) for _ in range(5)] == ["2.0.0"] * 5
+        # Rolled back: the new worker leaves, and no run waits for it.
+        assert stack.end("worker-2") == 0
+        assert [current(stack) for _ in range(5)] == ["1.0.0"] * 5
+        deploy(stack, "worker-2", two)
+        assert current(stack) == "2.0.0"
+        # Rolled back without a goodbye: the lease runs out, and what took the new version says what it waits for.
+        stack.kill("worker-2")
+        left_behind = submit(stack, "2.0.0")
+        until(lambda: takes(stack) == "1.0.0")
+        assert [current(stack) for _ in range(5)] == ["1.0.0"] * 5
+        waiting = until(lambda: (task := stack.task(left_behind)).get("queue") and task)
+        assert waiting["queue"]["limit"] == "worker"
+        why = "no worker has this agent (@roll/report 2.0.0), workers have 1.0.0: start a worker"
+        assert why in waiting["queue"]["basis"]
+        assert why in waiting["message"]
+        # All at once: the old workers go before the new ones come.
+        assert stack.end("worker-1") == 0
+        assert takes(stack) == "1.0.0"
+        deploy(stack, "worker-2", two)
+        assert current(stack) == "2.0.0"
+        check(stack.until(left_behind), "2.0.0")
 
 
 def test_a_run_in_a_quarantine_process_keeps_what_it_printed_and_how_it_failed(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ from runyard_common.outbound import OutboundPolicy
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.schedules.queries.schedules import due_ids
-from runyard_common.schedules.rules.jitter import Jitter
 from runyard_common.schedules.rules.new_schedule import Wanted
+from runyard_common.schedules.rules.policies import Jitter
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.schedules.service import schedules
 from runyard_common.settings import Settings

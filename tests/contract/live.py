@@ -82,6 +82,12 @@ class Live(Stack):
         assert status == 201, made
         return str(made["key"])
 
+    def store_key(self, role: str) -> str:
+        """A new key of the first organisation, of any role: made by the database, as the operator does."""
+        with self.store.begin() as tx:
+            wanted = KeyRequest(role, Role(role))
+            return keys.create_key(tx, self.org_id, wanted, "system", Role.OWNER).key
+
     def new_organisation(self, balance_micros: int | None = None, active: bool = True) -> tuple[str, str]:
         """Another organisation: its id, and an admin key of it."""
         with self.store.begin() as tx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -9,9 +10,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
 
+from runyard import agent
 from runyard_api.documents.openapi import _SHAPES
+from runyard_common.values import ids
 from tests.contract.appstrate import caller, ended, problem, publish, start
+from tests.contract.frames import run as run_by_agentbase
 from tests.contract.live import Live
 
 pytestmark = pytest.mark.timeout(300)
@@ -107,3 +112,65 @@ def test_every_full_name_of_an_agent_that_was_made_is_one_that_the_document_perm
     own = [agent["id"] for agent in listed if agent["source"] == "local"]
     assert len(own) == 3
     assert [name for name in own if not PATTERN.fullmatch(name) or name != name.lower()] == []
+
+
+#: Names that no path can carry as they are, or that are none.
+NONE = (
+    "@team/two words", "two words", "@team/a/b", "@team/", "@team/naïve", "@team/a%20b", "@team/a?b", "@team/a#b",
+    "@team/a+b", "@team/.hidden", "@team/-x", "@Team/x", "@te am/x", "@team/x\n", " x", "x ", "@team/" + "x" * 129, "",
+    "@team/a:b", "@team/a@b", "@team/a\tb",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NONE)
+def test_a_name_that_no_path_can_carry_is_refused_wherever_an_agent_is_published(
+    client: httpx2.Client, name: str
+) -> None:
+    body = {"name": name, "version": "1.0.0", "instructions": "Do it."}
+    as_yaml = {"content-type": "application/yaml"}
+
+    natively = client.post("/api/v1/agents/manifests", json=body)
+    in_yaml = client.post("/api/v1/agents/manifests", content=yaml.safe_dump(body), headers=as_yaml)
+    package = client.post(
+        "/api/packages/agents", json={"manifest": {"name": name, "version": "1.0.0"}, "content": "Do it."}
+    )
+
+    for answer in (natively, in_yaml):
+        found = answer.json()
+        assert (answer.status_code, found["code"], found["field"]) == (400, "invalid_manifest", "name")
+        assert "up to 128 letters, digits" in found["detail"]
+    problem(package, 400, "invalid_request")
+    with pytest.raises(ValueError, match="up to 128 letters, digits"):
+        agent(name)(_nothing)
+
+
+async def _nothing(ctx: Any, args: Any) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["@contract/Odd.Name-1_x", "@contract/9lives", "@a-b/" + "n" * 128])
+def test_a_name_that_the_rule_permits_runs_through_every_front(client: httpx2.Client, name: str) -> None:
+    listed = {one["name"] for one in client.get("/api/agent/run").json()["agents"]}
+    short = next(one for one in listed if ids.normalise(one) == ids.normalise(name))
+
+    natively = client.post(f"/api/v1/agents/{name}/run", json={"args": {}}).json()
+    naras = client.post("/api/agent/run", json={"agentName": short, "args": {}}).json()
+    nugens = client.post(
+        f"/api/v3/agents/run-agents/{ids.normalise(name)}/run", json={"message": "hello"}
+    ).json()
+    frames = run_by_agentbase(client, "hello", params={"agent": name})
+    appstrates = ended(client, start(client, name).json()["runId"])
+
+    task = client.get(f"/tasks/{natively['task_id']}", params={"wait": 20}).json()
+    assert (task["status"], task["output"]) == ("completed", {"name": name})
+    assert naras["output"] == {"name": name}
+    assert json.loads(nugens["response"]) == {"name": name}
+    assert json.loads(frames.said()) == {"name": name}
+    assert (appstrates["packageId"], appstrates["status"]) == (name, "success")
+    assert PATTERN.fullmatch(name)
+
+
+def test_a_made_agent_keeps_the_scope_of_a_name_that_needs_a_slug(client: httpx2.Client) -> None:
+    mark = uuid.uuid4().hex[:6]
+    made = client.post("/api/v1/agents", json={"name": f"@team/My Bot {mark}", "system_prompt": "Do it."})
+
+    assert full_name(client, made.json()) == f"@team/my-bot-{mark}"

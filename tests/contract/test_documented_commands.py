@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
+from runyard_common.identity.queries import members, second_factors
 from tests.contract.live import Live
 
 ROOT = Path(__file__).parents[2]
-PAGES = [
-    "README.md", "docs/agents.md", "docs/api.md", "docs/client.md", "docs/schedules.md", "docs/fronts/appstrate.md",
-]  # fmt: skip
-#: Blocks that are not for a running installation: they start or build one.
-STARTS = ("make ", "docker compose", "sh deploy/")
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+#: Lines that begin so do not run here.
+NOT_HERE = {
+    "make ": "it installs and starts an installation, or runs this suite; tests/acceptance/test_up.py starts one",
+    "docker compose ": "there is no container engine here; tests/acceptance/test_compose.py starts what the file says",
+}
+#: A command costs a second of CPU, more where others use the machine: seconds for the commands of a page, and for a
+#: test with the start of its installation.
+WITHIN, WITH_START = 250, 300
+pytestmark = pytest.mark.timeout(WITH_START)
+#: Pages whose one example does not run here yet: it stands in an indented block.
+EXAMPLES_ONLY = {f"docs/fronts/{front}.md" for front in ("agentbase", "nanonets", "nara", "nugen")}
+#: Pages that change the installation itself: its admin key, its webhooks.
+CHANGING = ("docs/operations.md", "docs/callbacks.md")
+COMMAND = re.compile(r"^\s*(\$ )?(runyard|curl|docker|make|sh|celery|python3?|pip|export) \S", re.MULTILINE)
 #: `curl` that fails for a refusal, `runyard` of this environment, and a checkout's activation that changes nothing.
 PRELUDE = """set -eu -o pipefail
 curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }
@@ -27,8 +44,13 @@ TEN_MINUTES = 600.0
 
 
 def scripts(page: str, language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
-    return [block for block in found if not block.startswith(STARTS)]
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: str) -> str:
+    """The page's commands, without those that cannot run here."""
+    lines = "\n".join(scripts(page, "sh")).splitlines()
+    return "\n".join(line for line in lines if not line.startswith(tuple(NOT_HERE)))
 
 
 @pytest.fixture
@@ -41,7 +63,19 @@ def newcomer(live: Live, tmp_path: Path) -> Path:
     program.chmod(0o755)
     live.home.chmod(0o700)
     (tmp_path / ".runyard").symlink_to(live.home)
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """An installation of its own, for pages that change it: Ann has an account with a second factor."""
+    with Live(tmp_path_factory.mktemp("other")) as running:
+        with running.store.begin() as tx:
+            ann = members.insert_person(tx, "ann@example.com", "Ann", "kept")
+            second_factors.put(tx, ann, b"sealed")
+        yield running
+        running.store.db.close()
 
 
 def follow(live: Live, folder: Path, text: str, program: list[str]) -> subprocess.CompletedProcess[str]:
@@ -57,17 +91,55 @@ def follow(live: Live, folder: Path, text: str, program: list[str]) -> subproces
     for address in ("localhost:8000", "127.0.0.1:8000"):
         text = text.replace(address, f"127.0.0.1:{port}")
     return subprocess.run(
-        program, input=text, env=environ, cwd=folder, capture_output=True, text=True, timeout=50
+        program, input=text, env=environ, cwd=folder, capture_output=True, text=True, timeout=WITHIN
     )
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if scripts(page, "sh")])
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page) and page not in CHANGING])
 def test_the_commands_of_a_page_run_as_printed(page: str, live: Live, newcomer: Path) -> None:
-    for text in (ROOT / page).read_text(), *scripts(page, "sh"):
-        assert not re.search(r"^    (curl|runyard) ", text, re.MULTILINE), "put it into a ```sh block"
-    done = follow(live, newcomer, PRELUDE + "\n".join(scripts(page, "sh")), ["bash"])
+    done = follow(live, newcomer, PRELUDE + commands(page), ["bash"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("page", CHANGING)
+def test_the_commands_of_a_page_that_change_the_installation_run_as_printed(
+    page: str, other: Live, newcomer: Path
+) -> None:
+    (newcomer / ".runyard").unlink()
+    (newcomer / ".runyard").symlink_to(other.home)
+    other.home.chmod(0o700)
+    done = follow(other, newcomer, PRELUDE + commands(page), ["bash"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_of_a_page_is_in_a_block_that_runs() -> None:
+    for page in sorted(set(PAGES) - EXAMPLES_ONLY):
+        text = (ROOT / page).read_text()
+        rest = re.sub(r"^```sh\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+        blocks = re.findall(r"^```\w*\n(.*?)^```$", rest, re.DOTALL | re.MULTILINE)
+        indented = re.findall(
+            r"(?:^    .*\n)+", re.sub(r"^```.*?^```$", "", rest, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+        )
+        for block in (*blocks, *indented):
+            assert not COMMAND.search(block), f"{page}: put it into a ```sh block:\n{block}"
+
+
+def test_the_list_of_what_cannot_run_here_has_nothing_that_no_page_prints() -> None:
+    lines = [line for page in PAGES for block in scripts(page, "sh") for line in block.splitlines()]
+    assert all(any(line.startswith(beginning) for line in lines) for beginning in NOT_HERE)
+
+
+def test_the_check_of_a_signature_runs_as_printed() -> None:
+    (block,) = scripts("docs/callbacks.md", "python")
+    secret = "whsec_" + base64.b64encode(b"a secret of the endpoint").decode()
+    now, body = datetime.now(UTC), '{"type": "run.completed"}'
+    signed = {"webhook-id": "evt_1", "webhook-timestamp": str(int(now.timestamp()))}
+    signed["webhook-signature"] = Webhook(secret).sign("evt_1", now, body)
+    names: dict[str, Any] = {"request_body": body, "request_headers": signed}
+    exec(block.replace("whsec_…", secret), names)
+    assert names["event"] == {"type": "run.completed"}
 
 
 def test_the_client_page_runs_as_printed_from_top_to_bottom(live: Live, newcomer: Path) -> None:

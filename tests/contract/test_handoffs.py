@@ -153,3 +153,91 @@ def test_two_specialists_of_one_name_are_refused(admin: httpx2.Client) -> None:
     answer = admin.post("/", json={"message": "hi", "agents": twice})
     assert answer.status_code == 400, answer.text
     assert "agents[1].name" in answer.text
+
+
+def answered_once(admin: httpx2.Client, frames: Frames) -> list[dict[str, Any]]:
+    """The results of the run's calls in its native log, each call having one."""
+    task = frames.events[0]["task_id"]
+    headers = {"accept": "application/json"}
+    log = admin.get(f"/api/v1/tasks/{task}/events", headers=headers).json()["data"]
+    made = [one["data"]["id"] for one in log if one["type"] == "tool_call"]
+    results = [one["data"] for one in log if one["type"] == "tool_result"]
+    assert sorted(made) == sorted(one["id"] for one in results)
+    assert frames.types.count("agent_tool_use") == frames.types.count("agent_tool_response") == len(made)
+    return results
+
+
+def twice(name: str) -> Any:
+    """A turn that calls the same tool two times."""
+    return calls((name, {"reason": "a"}), (name, {"reason": "b"}))
+
+
+def test_of_two_hand_offs_back_in_one_turn_the_first_is_one(admin: httpx2.Client, live: Live) -> None:
+    before = handed(admin, live, [SALES])
+
+    frames, _ = next_turn(admin, live, before, [SALES], twice("transfer_to_assistant"), say("Front desk."))
+
+    assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["@runyard/assistant"]
+    assert len(answered_once(admin, frames)) == 1
+    assert frames.said() == "Front desk."
+
+
+def test_a_hand_off_to_itself_is_the_call_of_a_tool_that_is_not_there(
+    admin: httpx2.Client, live: Live
+) -> None:
+    before = handed(admin, live, [SALES])
+
+    frames, _ = next_turn(
+        admin, live, before, [SALES], calls(transfer_to_Sales_Agent={"reason": "me"}), say("Still sales.")
+    )
+
+    assert "agent_transfer" not in frames.types
+    [result] = answered_once(admin, frames)
+    assert (result["tool"], result["outcome"]) == ("transfer_to_Sales_Agent", "failed")
+    assert frames.said() == "Still sales."
+
+
+def registered(admin: httpx2.Client) -> str:
+    """A new agent that conversations may be handed to; its name."""
+    name = f"@desk/legal{uuid.uuid4().hex[:6]}"
+    body = {"name": name, "version": "1.0.0", "instructions": "You are the legal desk."}
+    admin.post("/api/v1/agents/manifests", json=body).raise_for_status()
+    return name
+
+
+def test_a_hand_off_to_an_agent_that_is_gone_stays_and_says_so(admin: httpx2.Client, live: Live) -> None:
+    name, question = registered(admin), unique("gone")
+    live.model.when(question, calls((f"transfer_to_{name.split('/')[1]}", {})), say("I stay."))
+    admin.delete(f"/api/v1/agents/{name}").raise_for_status()
+
+    frames = run(admin, question, agents=[{"name": name, "description": "Law."}])
+
+    assert "agent_transfer" not in frames.types
+    [result] = answered_once(admin, frames)
+    assert result["outcome"] == "failed"
+    assert f"{name} cannot take over: there is no such agent any more. Go on yourself." in result["result"]
+    assert frames.said() == "I stay."
+
+
+def test_beside_a_hand_off_to_an_agent_that_is_gone_another_is_one(admin: httpx2.Client, live: Live) -> None:
+    name, question = registered(admin), unique("gone and there")
+    tool = f"transfer_to_{name.split('/')[1]}"
+    both = calls((tool, {"reason": "a"}), ("transfer_to_Sales_Agent", {"reason": "b"}))
+    live.model.when(question, both, say("Sales here."))
+    admin.delete(f"/api/v1/agents/{name}").raise_for_status()
+
+    frames = run(admin, question, agents=[{"name": name, "description": "Law."}, SALES])
+
+    assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["Sales Agent"]
+    assert [one["tool"] for one in answered_once(admin, frames)] == [tool]
+    assert frames.said() == "Sales here."
+
+
+def test_specialists_whose_names_resemble_each_other_are_told_apart(admin: httpx2.Client, live: Live) -> None:
+    question = unique("resemble")
+    live.model.when(question, calls(transfer_to_Sales_Agent_2={}), say("Here."))
+
+    frames = run(admin, question, agents=[SALES, {"name": "Sales.Agent", "description": "Sells more."}])
+
+    assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["Sales.Agent"]
+    assert frames.said() == "Here."

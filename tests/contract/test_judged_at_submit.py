@@ -130,3 +130,95 @@ def test_an_mcp_server_may_say_that_it_wants_no_credentials(admin: httpx2.Client
     ):
         answer = admin.post(path, json=body | {"mcp_servers": servers, "background": True})
         assert answer.is_success, answer.text
+
+
+CRON = "0 0 1 1 *"
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_a_schedule_is_refused_for_what_its_run_would_be_when_it_is_made_and_when_it_is_changed(
+    admin: httpx2.Client, case: str
+) -> None:
+    given, code, field = REFUSED[case]
+    agent = published(admin)
+    body = {"agent": agent, "schedule": CRON, "run": {"query": "m"}}
+    made = admin.post("/api/v1/schedules", json=body).json()["id"]
+
+    for answer in (
+        admin.post("/api/v1/schedules", json=body | {"run": {"query": "m"} | given}),
+        admin.patch(f"/api/v1/schedules/{made}", json={"run": {"query": "m"} | given}),
+    ):
+        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (
+            400,
+            code,
+            f"run.{field}",
+        )
+
+    listed = admin.get("/api/v1/schedules", params={"agent": agent}).json()["data"]
+    assert [(one["id"], one["run"]) for one in listed] == [(made, {"query": "m"})]
+
+
+def lacking(admin: httpx2.Client) -> str:
+    """An agent of which the datastore is gone; its name."""
+    store = admin.post("/create-datastore", json={"name": "d", "type": "documents"}).json()["datastore_id"]
+    name = f"@submit/{uuid.uuid4().hex[:8]}"
+    manifest = {
+        "name": name,
+        "version": "1.0.0",
+        "instructions": "Do it.",
+        "model": "openai:scripted",
+        "config": {"datastores": [{"id": f"{store}-gone", "name": "d"}]},
+    }
+    admin.post("/api/v1/agents/manifests", json=manifest).raise_for_status()
+    return name
+
+
+def test_a_schedule_of_an_agent_whose_datastore_is_gone_is_refused_on_every_surface(
+    admin: httpx2.Client,
+) -> None:
+    name = lacking(admin)
+    profile = str(uuid.uuid4())
+
+    natively = admin.post("/api/v1/schedules", json={"agent": name, "schedule": CRON, "run": {"query": "m"}})
+    appstrates = admin.post(
+        f"/api/agents/{name}/schedules", json={"connectionProfileId": profile, "cronExpression": CRON}
+    )
+    with_a_run = admin.post(
+        "/", params={"agent": name}, json={"message": "m", "schedules": [{"schedule": CRON, "message": "m"}]}
+    )
+
+    assert (natively.status_code, natively.json()["code"]) == (400, "datastore_not_found")
+    assert natively.json()["field"] == "agent"
+    assert (appstrates.status_code, appstrates.json()["code"]) == (400, "invalid_request")
+    assert "datastore" in appstrates.json()["detail"]
+    assert (with_a_run.status_code, with_a_run.json()["code"]) == (400, "datastore_not_found")
+    assert admin.get("/api/v1/schedules", params={"agent": name}).json()["data"] == []
+
+
+def test_a_schedule_is_refused_for_the_tools_of_its_agent_that_are_not_open(admin: httpx2.Client) -> None:
+    name = published(admin)
+    for run in ({"tools": ["no_such_tool"]}, {"tools": ["@default/nobody"]}):
+        natively = admin.post(f"/api/v1/agents/{name}/run", json={"query": "m"} | run)
+        scheduled = admin.post(
+            "/api/v1/schedules", json={"agent": name, "schedule": CRON, "run": {"query": "m"} | run}
+        )
+        assert scheduled.is_success == natively.is_success, (natively.text, scheduled.text)
+        if not natively.is_success:
+            assert scheduled.json()["code"] == natively.json()["code"]
+            assert scheduled.json()["field"] == f"run.{natively.json()['field']}"
+
+
+def test_a_change_on_appstrate_is_judged_by_the_agents_own_input(admin: httpx2.Client) -> None:
+    name = f"@submit/{uuid.uuid4().hex[:8]}"
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    manifest = {"name": name, "version": "1.0.0", "instructions": "Do it.", "input": {"schema": schema}}
+    admin.post("/api/v1/agents/manifests", json=manifest).raise_for_status()
+    body = {"connectionProfileId": str(uuid.uuid4()), "cronExpression": CRON, "input": {"n": "1"}}
+    made = admin.post(f"/api/agents/{name}/schedules", json=body)
+
+    refused = admin.put(f"/api/schedules/{made.json()['id']}", json={"input": {"n": "x"}})
+    changed = admin.put(f"/api/schedules/{made.json()['id']}", json={"input": {"n": "2"}})
+
+    assert (made.status_code, made.json()["input"]) == (201, {"n": 1})
+    assert (refused.status_code, refused.json()["param"]) == (400, "n")
+    assert (changed.status_code, changed.json()["input"]) == (200, {"n": 2})

@@ -19,6 +19,7 @@ from tests.hall import Api
 
 DOCUMENT: Final = document(operations())
 WITH_JSON: Final = [each for each in operations() if each.body is not None]
+WITH_FORM: Final = [each for each in operations() if each.form is not None]
 #: Examples that need what the server does not have, and the code they are refused with for it.
 NEEDS: Final = {
     # a question, a link, an invitation, a member, an organisation
@@ -100,6 +101,39 @@ def test_an_example_is_accepted(operation: Operation, client: httpx2.Client, kno
             return
         answer.read()
     assert NEEDS.get(operation.name) == answer.json()["code"], answer.text
+
+
+@pytest.mark.parametrize("operation", WITH_FORM, ids=lambda operation: operation.name)
+def test_an_example_of_a_form_is_accepted(
+    operation: Operation, client: httpx2.Client, known: dict[str, str]
+) -> None:
+    path = path_of(operation)
+    described = DOCUMENT["paths"][path][operation.method.lower()]
+    content = described["requestBody"]["content"]["multipart/form-data"]
+    own = known | {"datastore_id": datastore(client)}
+    asked = re.sub(r"{(\w+)}", lambda m: own.get(m[1], "unknown"), path)
+
+    answer = client.request(operation.method, asked, files=parts_of(content, own))
+
+    assert answer.is_success, answer.text
+
+
+def datastore(client: httpx2.Client) -> str:
+    """A new datastore for documents."""
+    made = client.post("/create-datastore", json={"name": "forms", "type": "documents"})
+    return str(made.json()["datastore_id"])
+
+
+def parts_of(content: dict[str, Any], known: dict[str, str]) -> list[tuple[str, Any]]:
+    """The parts of a form that the document's example stands for: files by their names, texts as they are."""
+    properties = content["schema"]["properties"]
+    parts: list[tuple[str, Any]] = []
+    for name, value in content["example"].items():
+        schema = properties.get(name, {})
+        for one in value if isinstance(value, list) else [value]:
+            is_file = "binary" in (schema.get("format"), schema.get("items", {}).get("format"))
+            parts.append((name, (one, b"The text of a file.") if is_file else (None, known.get(name, one))))
+    return parts
 
 
 def test_each_front_has_its_own_document(client: httpx2.Client) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run, streaming
 from tests.contract.live import Live
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import calls, say
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -142,7 +144,7 @@ def test_a_call_under_way_is_closed_when_its_run_is_stopped(
     admin: httpx2.Client, live: Live, tmp_path: Path
 ) -> None:
     gate, question = tmp_path / "never", unique("stopped in a tool")
-    live.model.when(question, calls(gated={"gate": str(gate)}))
+    live.model.when(question, calls(gated={"message": str(gate)}))
     made = admin.post(
         "/api/v1/agents/manifests",
         json={"name": f"@calls/{uuid.uuid4().hex[:8]}", "version": "1.0.0", "tools": ["@default/gated"]},
@@ -154,3 +156,86 @@ def test_a_call_under_way_is_closed_when_its_run_is_stopped(
         frames.until("agent_error")
 
     assert frames.types[-4:] == ["agent_tool_response", "agent_step", "agent_cost", "agent_error"]
+
+
+def runs_of(admin: httpx2.Client, **manifest: Any) -> str:
+    """A new agent whose tools never answer by themselves; its name."""
+    whole = {"name": f"@calls/{uuid.uuid4().hex[:8]}", "version": "1.0.0"} | manifest
+    admin.post("/api/v1/agents/manifests", json=whole).raise_for_status()
+    return str(whole["name"])
+
+
+#: How a run ends in the middle of a call: the agent, the call, what the request adds, and the outcome and code shown.
+ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str, str]] = {
+    "stopped in a tool": ({"tools": ["@default/gated"]}, {"gated": {"message": "/never"}}, {}, "stopped", "stopped"),
+    "out of time in a tool": (
+        {"tools": ["@default/gated"]}, {"gated": {"message": "/never"}}, {"deadline": 2}, "failed", "deadline_exceeded",
+    ),
+    "stopped while it asks": (
+        {"tools": ["ask_user"]}, {"ask_user": {"question": "Why?"}}, {}, "stopped", "stopped",
+    ),
+    "asked and never answered": (
+        {"tools": ["ask_user"], "config": {"ask": {"timeout": 1}}}, {"ask_user": {"question": "Why?"}}, {}, "failed",
+        "answer_timeout",
+    ),
+    "reviewed by nobody until its deadline": (
+        {"tools": ["@default/gated"], "review": ["gated"]}, {"gated": {"message": "/never"}}, {"deadline": 2}, "failed",
+        "deadline_exceeded",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(ENDS))
+def test_a_call_cut_off_is_shown_as_ended_in_the_log_the_stream_and_callbacks(
+    case: str, admin: httpx2.Client, live: Live, tmp_path: Path
+) -> None:
+    manifest, call, more, outcome, code = ENDS[case]
+    question, name = unique(case), runs_of(admin, **manifest)
+    live.model.when(question, calls(**call))
+
+    with receiver(tmp_path) as url:
+        body = {"query": question, "callback": {"url": url}} | more
+        task_id = admin.post(f"/api/v1/agents/{name}/run", json=body).json()["task_id"]
+        wait_until(lambda: "tool_call" in types_of(admin, task_id), seconds=30)
+        if outcome == "stopped":
+            admin.post(f"/tasks/{task_id}/cancel").raise_for_status()
+        ended = wait_until(lambda: log_with_an_end(admin, task_id), seconds=30)
+        posts = wait_until(lambda: complete(tmp_path / "posts"), seconds=30)
+
+    assert ended
+    assert posts
+    [made] = [event for event in ended if event["type"] == "tool_call"]
+    [result] = [event for event in ended if event["type"] == "tool_result"]
+    assert {result["data"][name] == made["data"][name] for name in ("turn", "id", "tool")} == {True}
+    assert (result["data"]["outcome"], result["data"].get("code")) == (outcome, code), result
+    assert result["data"]["seconds"] >= 0
+    assert result["seq"] + 1 == ended[-1]["seq"], "the call ends before its run does"
+    assert [event["seq"] for event in ended] == list(range(1, len(ended) + 1))
+    assert streamed(admin, task_id) == [event["type"] for event in ended]
+    posted = [post.json["type"] for post in posts]
+    assert posted.count("agent_tool_use") == posted.count("agent_tool_response") == 1
+    assert posted[-3:] == ["agent_tool_response", "agent_error", posted[-1]]
+
+
+def log_of(admin: httpx2.Client, task_id: str) -> list[dict[str, Any]]:
+    found = admin.get(f"/tasks/{task_id}/events", headers={"accept": "application/json"}).json()
+    return list(found["data"])
+
+
+def types_of(admin: httpx2.Client, task_id: str) -> list[str]:
+    return [event["type"] for event in log_of(admin, task_id)]
+
+
+def log_with_an_end(admin: httpx2.Client, task_id: str) -> list[dict[str, Any]]:
+    """The run's log, once it has ended."""
+    found = log_of(admin, task_id)
+    return found if found and found[-1]["type"] in ("stop", "fail", "expire") else []
+
+
+def streamed(admin: httpx2.Client, task_id: str) -> list[str]:
+    """The types of the events in the run's stream, from its beginning."""
+    headers = {"accept": "text/event-stream"}
+    with admin.stream("GET", f"/tasks/{task_id}/events", headers=headers) as answer:
+        lines = list(answer.iter_lines())
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    return [event["type"] for event in events if "type" in event]

@@ -1,7 +1,7 @@
 """A real supervisor over shell commands: `python -m tests.fakes.supervised FOLDER JSON`.
 
-JSON is a list of {"name", "command", "order"?, "grace"?, "once"?, "wait_for"?, "runs_agents"?}; a child with
-`wait_for` is ready when that file is in FOLDER, where all of them run.
+JSON is a list of {"name", "command", "order"?, "grace"?, "once"?, "wait_for"?, "runs_agents"?, "holds_up"?,
+"stage"?}; a child with `wait_for` is ready when that file is in FOLDER, where all of them run.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def spec(child: dict[str, Any], folder: Path) -> Spec:
         once=child.get("once", False),
         stop_order=child.get("order", 1),
         grace=child.get("grace", 10.0),
+        holds_up=child.get("holds_up"),
         runs_agents=child.get("runs_agents", False),
     )
 
@@ -36,9 +37,11 @@ def spec(child: dict[str, Any], folder: Path) -> Spec:
 def main() -> None:
     folder = Path(sys.argv[1])
     os.chdir(folder)
-    stage = [spec(child, folder) for child in json.loads(sys.argv[2])]
+    children = json.loads(sys.argv[2])
+    numbers = sorted({child.get("stage", 0) for child in children})
+    stages = [[spec(c, folder) for c in children if c.get("stage", 0) == number] for number in numbers]
     try:
-        sys.exit(Supervisor(Console(width=200)).run([stage], up=lambda: print("UP", flush=True)))
+        sys.exit(Supervisor(Console(width=200)).run(stages, up=lambda: print("UP", flush=True)))
     except StartProblem as problem:
         print("\n".join(problem.lines) if isinstance(problem, GivenUp) else "")
         print(problem)

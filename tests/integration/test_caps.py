@@ -13,10 +13,10 @@ from sqlalchemy import insert, select
 
 from runyard_common.datastores.service import datastores
 from runyard_common.datastores.service.datastores import Upload
+from runyard_common.human_tasks import tables
 from runyard_common.human_tasks.service import answer_links
 from runyard_common.identity.queries import holdings
 from runyard_common.identity.rules.caps import CAPS, STORAGE
-from runyard_common.sessions import tables
 from runyard_common.tables.query import Organisation, Session
 from runyard_common.values.ids import uuid7
 from tests.hall import Api

@@ -230,7 +230,7 @@ def test_an_answer_that_takes_longer_than_a_head_may_is_not_cut_off(hurried: Non
 def test_a_body_that_stops_is_answered_408_and_its_connection_closed(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runyard_api.http.bodies.PATIENCE", 1.0)
+    monkeypatch.setattr("runyard_api.http.request_body.PATIENCE", 1.0)
     head = (
         "POST /api/v1/agents HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {api.key}\r\nContent-Length: 100\r\n\r\n{{"
@@ -304,7 +304,7 @@ def _healthy(port: int) -> bool:
 def test_a_process_takes_all_the_descriptors_it_may_have() -> None:
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300));"
-        "from runyard_common import descriptors; descriptors.raise_limit(); print(descriptors.limit())"
+        "from runyard_common.process import *; raise_descriptor_limit(); print(descriptor_limit())"
     )
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.transaction import Tx
-from runyard_common.datastores.rules.database_urls import DatabaseTls, tls_of
+from runyard_common.datastores.rules import DatabaseTls, tls_of
 from runyard_common.datastores.service import datastores
 from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.sql import QueryFailed

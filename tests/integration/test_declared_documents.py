@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.datastores.queries import datastores as store
+from runyard_common.datastores import queries as store
 from runyard_common.datastores.service import datastores
 from runyard_common.datastores.service.datastores import Upload
 from runyard_common.files import FileStore
@@ -19,7 +19,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, tools_of
-from tests.unit.workers.agent import documents
+from tests.unit.workers.documents import documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 

@@ -14,7 +14,7 @@ from runyard_common.files import FileStore
 from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Desk, desk
 from tests.fakes.model_server import Reply, calls, fail, last_user, say, system_of, text_of, tools_of
-from tests.unit.workers.agent import documents
+from tests.unit.workers.documents import documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each token said

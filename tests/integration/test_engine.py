@@ -174,8 +174,8 @@ async def test_a_question_frees_the_slot_and_its_answer_resumes_the_run(database
         await shop.until(task_id, Status.WAITING_FOR_INPUT)
         assert engine.running == 0
         with pytest.raises(InvalidRequest, match="message"):
-            shop.transact(lambda tx: answers.say(tx, shop.org, task_id, 7, "me"))
-        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "4711", "me"))
+            shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, 7, "me"))
+        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "4711", "me"))
         task = await shop.ended(task_id)
         assert task.output == {"before": "once", "centre": "4711"}
         assert task.attempt == 2
@@ -196,7 +196,9 @@ async def test_of_two_simultaneous_answers_one_wins_and_the_other_gets_a_conflic
 
         def answer(text: str) -> str:
             try:
-                shop.transact(lambda tx: answers.say(tx, shop.org, task_id, text, None, question["id"]))
+                shop.transact(
+                    lambda tx: answers.post_message(tx, shop.org, task_id, text, None, question["id"])
+                )
             except Conflict as refusal:
                 return refusal.code
             return text
@@ -221,9 +223,9 @@ async def test_several_typed_questions_are_answered_together_or_one_by_one(datab
         task_id = await shop.submit(shop.publish(ask))
         await shop.until(task_id, Status.WAITING_FOR_INPUT)
         name, age = shop.questions(task_id)
-        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "Ada", "me", name["id"]))
+        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "Ada", "me", name["id"]))
         assert shop.task(task_id).status is Status.WAITING_FOR_INPUT
-        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, {age["id"]: 36}, "me", None))
+        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, {age["id"]: 36}, "me", None))
         assert (await shop.ended(task_id)).output == {"name": "Ada", "age": 36}
 
 
@@ -440,7 +442,7 @@ async def test_agent_code_that_no_longer_fits_its_journal_fails_with_a_clear_err
         await shop.engine()
         task_id = await shop.submit(shop.publish(work))
         await shop.until(task_id, Status.WAITING_FOR_INPUT)
-        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "yes", "me"))
+        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "yes", "me"))
         task = await shop.ended(task_id)
         assert task.error is not None
         assert task.error["code"] == "journal_mismatch"

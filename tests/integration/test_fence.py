@@ -18,7 +18,7 @@ from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts, claims, steps
 from runyard_common.sessions.service import incoming
 from runyard_common.tables.query import Task
-from runyard_common.usage.service import turns
+from runyard_common.usage import service as turns
 from runyard_common.values.errors import StaleFence
 from tests.workshop import Workshop
 
@@ -158,7 +158,7 @@ async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
             (steps.begin, steps.Begin(task_id, wrong, "k", 1, "step", "s", "irreversible")),
             (steps.end, steps.End(task_id, wrong, "k", 1, "step", "s", "read", 1)),
             (steps.emit, steps.Emit(task_id, wrong, (("custom", {}),))),
-            (incoming.take, incoming.Take(task_id, wrong, "m", 1)),
+            (incoming.read_messages, incoming.ReadMessages(task_id, wrong, "m", 1)),
             (turns.start_turn, turns.StartTurn(task_id, wrong, "t", 1)),
             (store_passages, Indexed(task_id, wrong, shop.org, "d")),
         ]

@@ -16,7 +16,7 @@ from runyard import AgentError, Client, Context
 from runyard.client_results import Event
 from runyard_common.human_tasks.service import answers
 from runyard_common.tables.query import TaskEvent
-from runyard_launch import runs
+from runyard_launch import following
 from runyard_launch.telling import Teller
 from tests.hall import Api, settled, workers_of
 
@@ -47,12 +47,14 @@ async def test_a_run_is_told_with_all_that_it_reported_at_the_times_of_its_event
         async with workers_of(api) as shop, api.async_client() as client:
             task_id = await shop.submit(shop.publish(busy, retries=RULE), {})
             await settled(client, task_id, "waiting_for_input")
-            code = await asyncio.to_thread(lambda: runs.follow_run(cli, cli.get(task_id), False))
+            code = await asyncio.to_thread(lambda: following.follow_run(cli, cli.get(task_id), False))
             waiting = capsys.readouterr().err
             assert code == 4
             assert "? Which colour? (white | black)" in waiting
             (question,) = shop.questions(task_id)
-            shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "white", "t", question["id"]))
+            shop.transact(
+                lambda tx: answers.post_message(tx, shop.org, task_id, "white", "t", question["id"])
+            )
             await settled(client, task_id)
             # As if it had run an hour long, yesterday.
             with shop.store.read() as conn:
@@ -61,7 +63,7 @@ async def test_a_run_is_told_with_all_that_it_reported_at_the_times_of_its_event
                 slow = update(TaskEvent).where(TaskEvent.task_id == task_id, TaskEvent.seq == seq)
                 with shop.store.begin() as tx:
                     tx.conn.execute(slow.values(at=1e9 + 60.0 * seq))
-            code = await asyncio.to_thread(lambda: runs.follow_run(cli, cli.get(task_id), False))
+            code = await asyncio.to_thread(lambda: following.follow_run(cli, cli.get(task_id), False))
     assert code == 0
     text = capsys.readouterr().err
     assert "queued: tried again in 0.0 s, after flaky: not yet" in text
@@ -80,7 +82,7 @@ async def test_a_failed_run_is_told_with_its_traceback(
     with Api(home) as api, Client(api.url, api.key) as cli:
         async with workers_of(api) as shop:
             task_id = await shop.submit(shop.publish(broken), {})
-            code = await asyncio.to_thread(lambda: runs.follow_run(cli, cli.get(task_id), False))
+            code = await asyncio.to_thread(lambda: following.follow_run(cli, cli.get(task_id), False))
     text = capsys.readouterr().err
     assert code == 1
     assert "agent_error: KeyError: 'wolf'" in text

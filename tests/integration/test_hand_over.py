@@ -237,7 +237,7 @@ async def test_messages_taken_in_by_a_call_that_never_saw_the_answer_are_not_los
         engine = await shop.engine()
         task_id = await shop.submit(shop.publish(listen))
         await asyncio.wait_for(asked.wait(), 10)
-        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "hello", "me"))
+        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "hello", "me"))
         sent.set()
         await _until(lambda: [e["name"] for e in shop.journal(task_id)] == ["messages"])
         shop.vanish(engine)

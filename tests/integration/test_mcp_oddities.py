@@ -17,8 +17,8 @@ from runyard_workers.agent.loop import mcp
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
 from tests.fakes.odd_mcp import GOOD, READ, OddMcp
-from tests.unit.workers.agent import documents
 from tests.unit.workers.agent.test_mcp_schemas import doubled
+from tests.unit.workers.documents import documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 TREE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "name": {"type": "string"}}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,22 @@ def test_several_processes_may_migrate_at_once(database_url: str) -> None:
     assert migrate.differences(databases[0]) == []
     for db in databases:
         db.close()
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "runyard.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # as it is while another turns the write-ahead log on
+    db = Database(f"sqlite:///{file}")
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(migrate.upgrade, db)
+        with pytest.raises(TimeoutError):
+            made.result(0.3)
+        other.execute("COMMIT")
+        made.result(30)
+    assert migrate.differences(db) == []
+    db.close()
+    other.close()
 
 
 def _command(monkeypatch: pytest.MonkeyPatch, home: Path, url: str, *arguments: str) -> int:

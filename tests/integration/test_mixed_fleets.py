@@ -32,6 +32,14 @@ async def part(ctx: Context, args: dict[str, Any]) -> str:
     return f"goodbye, {await ctx.ask('Who?')}"
 
 
+GO_ON = asyncio.Event()
+
+
+async def slowly(ctx: Context, args: dict[str, Any]) -> None:
+    """Waits within a step, which a drain lets end."""
+    await ctx.step("wait", GO_ON.wait)
+
+
 def claims_of(shop: Workshop, task_id: str) -> list[str]:
     """The workers that claimed a task, in order."""
     query = select(TaskEvent.data).where(TaskEvent.task_id == task_id, TaskEvent.type == "claim")
@@ -117,6 +125,42 @@ async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path
             assert sorted(row["agents"] for row in rows) == [[], [f"{name}@1.0.0"]]
             assert (await settled(client, task_id))["status"] == "completed"
             assert await asyncio.to_thread(lambda: list(doctor._workers(api.settings))) == []
+
+
+async def test_what_waits_for_a_version_says_which_ones_workers_have(home: Path) -> None:
+    with Api(home) as api:
+        async with workers_of(api, engines=0) as shop, api.async_client() as client:
+            name = shop.publish(greet)
+            await shop.engine(agents=[f"{name}@0.9.0"])
+            await shop.engine(agents=[f"{name}@0.8.0", f"{name}er@1.0.0"])
+            task_id = await shop.submit(name, {})
+            task = (await client.get(f"/tasks/{task_id}")).json()
+            why = f"no worker has this agent ({name} 1.0.0), workers have 0.8.0, 0.9.0: start a worker"
+            assert why in task["queue"]["basis"]
+            assert why in task["message"]
+            (finding,) = await asyncio.to_thread(lambda: list(doctor._workers(api.settings)))
+            assert f"no worker has this agent: {name}@1.0.0 (1; workers have 0.8.0, 0.9.0)" in finding.told
+            assert "cancel the runs and submit them again" in finding.told
+
+
+async def test_a_worker_that_drains_counts_no_more_before_its_runs_have_ended(database_url: str) -> None:
+    async with Workshop(database_url) as shop:
+        name = shop.publish(slowly)
+        old = await shop.engine(agents=[f"{name}@1.0.0"])
+        shop.publish(slowly, name, version="2.0.0")
+        new = await shop.engine(agents=[f"{name}@2.0.0"])
+        task_id = await shop.submit(name, {})
+        await shop.until(task_id, Status.RUNNING)
+        assert shop.task(task_id).version == "2.0.0"
+        leaving = asyncio.create_task(new.drain(20.0))
+        bound = lambda: shop.spec(name).agent.version == "1.0.0"  # noqa: E731
+        await asyncio.to_thread(wait_until, bound)
+        assert shop.task(task_id).status is Status.RUNNING
+        GO_ON.set()
+        await leaving
+        shop.engines.remove(new)
+        assert old.running == 0
+        assert shop.spec(name).agent.version == "1.0.0"
 
 
 async def test_a_worker_looks_often_while_another_lacks_an_agent_of_its_own(database_url: str) -> None:

@@ -18,8 +18,8 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import identity
 from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.runs.service.runs import unsealed
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.schedule_lifetime import Lifetime
+from runyard_common.schedules.rules.policies import Lifetime
+from runyard_common.values.errors import ScheduleError
 from tests.hall import Api
 from tests.malformed import MALFORMED
 from tests.waiting import wait_until

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from runyard_common.datastores.queries import datastores as store
+from runyard_common.datastores import queries as store
 from runyard_common.outbound import GuardedClient, OutboundPolicy, UrlRefused, check_url
 from runyard_common.settings import Settings
 from runyard_workers.agent.sql import QueryFailed

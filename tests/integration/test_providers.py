@@ -17,7 +17,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_scheduler.duties import Admit
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, fail, results_of, say, system_of, text_of, tools_of
-from tests.unit.workers.agent import documents
+from tests.unit.workers.documents import documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 SCHEMA = {"type": "object", "required": ["state"], "properties": {"state": {"type": "string"}}}

@@ -10,7 +10,7 @@ from sqlalchemy import Boolean, Column, Float, Integer, LargeBinary, String, ins
 
 from runyard_common.credentials.queries import sealed
 from runyard_common.credentials.rules.sealing import SealBroken, Sealer, new_key
-from runyard_common.credentials.service.resealing import reseal
+from runyard_common.credentials.service import reseal
 from runyard_common.database.transaction import Store
 from runyard_common.values.ids import uuid7
 from tests import databases

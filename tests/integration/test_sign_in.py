@@ -255,7 +255,7 @@ def test_over_https_the_cookie_is_secure_and_bound_to_the_host(api: Api) -> None
     assert cookies.is_https(
         {"scheme": "http"}, api.settings.model_copy(update={"public_url": "https://r.example"})
     )
-    cookies.give(response, "t", secure=True)
+    cookies.set_cookie(response, "t", secure=True)
     (cookie,) = response.headers.getlist("set-cookie")
     assert cookie.startswith("__Host-runyard_session=t;")
     assert {"Secure", "HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))

@@ -119,6 +119,7 @@ def test_a_connection_whose_backend_is_gone_is_given_up_although_the_server_answ
     db = Database(url)
     with db.read() as conn:
         conn.execute(text("SELECT 1"))
+    assert db._answers is not None
     assert db._answers.ask(2**30) is False
     db.close()
 

@@ -262,14 +262,14 @@ async def test_events_of_a_replay_do_not_count_twice(database_url: str) -> None:
         await shop.engine()
         task_id = await shop.submit(name)
         await shop.until(task_id, Status.WAITING_FOR_INPUT)
-        shop.transact(lambda tx: answers.say(tx, shop.org, task_id, "yes", None))
+        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "yes", None))
         task = await shop.ended(task_id)
         assert (task.status, task.output) == (Status.COMPLETED, "done")
         assert shop.events(task_id).count("custom") == 5
 
 
 def _say_yes(org_id: str, task_id: str, tx: Tx) -> None:
-    answers.say(tx, org_id, task_id, "yes", None)
+    answers.post_message(tx, org_id, task_id, "yes", None)
 
 
 @pytest.mark.anyio

@@ -158,7 +158,7 @@ async def test_a_plain_agent_a_failing_one_and_a_suspended_one_keep_what_they_pr
         assert lines(shop, in_thread) == [("info", "plainly", "stdout")]
         assert lines(shop, failed) == [("info", "before the end", "stdout")]
         (question,) = shop.questions(asking)
-        shop.transact(lambda tx: answers.say(tx, shop.org, asking, "yes", "test", question["id"]))
+        shop.transact(lambda tx: answers.post_message(tx, shop.org, asking, "yes", "test", question["id"]))
         assert (await shop.ended(asking)).output == "yes"
         # What ctx.log has reported is not reported again; what code prints again is printed again.
         assert [text for _, text, _ in lines(shop, asking)] == ["attempt 1", "once", "attempt 2"]

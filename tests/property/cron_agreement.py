@@ -17,8 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from runyard_common.schedules.rules.schedule import CronSchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.schedule_text import parse_schedule
+from runyard_common.values.errors import ScheduleError
 from tests.property import cron_daemon, second_opinions
 from tests.property.cron_cases import Case, case
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runyard_common.schedules.rules.catchup import CatchUp, due_fires
-from runyard_common.schedules.rules.jitter import Jitter
+from runyard_common.schedules.rules.policies import Jitter
 from runyard_common.schedules.rules.schedule import CronSchedule
 
 #: The day before Europe's clocks go back, so that half of the ticks fall on a shift.

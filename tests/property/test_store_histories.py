@@ -114,7 +114,7 @@ class Histories(RuleBasedStateMachine):
             return
         task = data.draw(st.sampled_from(waiting))
         if task.status is Status.WAITING_FOR_INPUT:
-            self.transact(lambda tx: answers.say(tx, task.org_id, task.id, "yes", None))
+            self.transact(lambda tx: answers.post_message(tx, task.org_id, task.id, "yes", None))
         else:
             self.transact(
                 lambda tx: answers.review(tx, task.org_id, task.id, answers.Decision("approve"), None)

@@ -16,7 +16,7 @@ from runyard_common.database.transaction import Store
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service.identity import secret_key
 from runyard_common.settings import Settings, load
-from runyard_common.values.errors import ConfigurationError
+from runyard_common.values.errors import ConfigurationError, NotFound, Unavailable
 from runyard_workers.agent_code import catalogue
 
 
@@ -39,11 +39,15 @@ def _opened() -> Iterator[tuple[Store, str, Settings]]:
         with store.read() as conn:
             found = identity.organisation_named(conn, "default")
         if found is None:
-            raise ConfigurationError("There is no organisation yet: start the api once, it makes the first.")
+            raise NotFound(
+                "There is no organisation yet: start the api once, it makes the first.",
+                code="organisation_not_found",
+            )
         yield store, str(found["id"]), settings
     except SQLAlchemyError as error:
-        raise ConfigurationError(
-            f"The database does not answer, or has no tables: {type(error).__name__}."
+        raise Unavailable(
+            f"The database does not answer, or has no tables (`runyard migrate`): {type(error).__name__}.",
+            code="database_unavailable",
         ) from None
     finally:
         db.close()

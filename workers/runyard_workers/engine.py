@@ -7,8 +7,6 @@ claim brings as many tasks as there are free slots. It lives on the pool's event
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +20,8 @@ from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import workers
 from runyard_common.runs.queries.workers import Health
-from runyard_common.runs.rules.suspicion import Loss
 from runyard_common.runs.rules.tasks import Fence
-from runyard_common.runs.service import attempts, rescues
+from runyard_common.runs.service import attempts
 from runyard_common.runs.service.claims import Batch, Claim, Claimed, LeaseLost, claim
 from runyard_common.values.ids import uuid7
 from runyard_workers.attempts.runs import LAST_SECONDS, Life, Prepare, Runs
@@ -36,6 +33,7 @@ from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.isolation.service import Service
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
+from runyard_workers.membership import Membership
 from runyard_workers.quarantine.ward import Quarantine
 
 logger = structlog.get_logger("runyard.engine")
@@ -88,10 +86,12 @@ class Engine:
         quarantine: Quarantine | None = None,
         block_seconds: float | None = None,
         agents: Sequence[str] | None = None,
+        brings: Sequence[str] | None = None,
     ) -> None:
         """`threads` are where agents' blocking code runs, `guard` is the loop's. Without `quarantine` suspects run
         among the others. A loop that is blocked for `block_seconds` ends the process; None watches over nothing.
-        `agents` are the Python agents (name@version) whose runs it claims; None: those of all."""
+        `agents` are the Python agents (name@version) whose runs it claims; None: those of all. `brings` are those of
+        its sources, declared ones too, each in the version that they have there; None: as `agents`."""
         self._store = store
         self._writer = writer
         self._slots = slots
@@ -101,6 +101,7 @@ class Engine:
         self._quarantine = quarantine
         self._block_seconds = block_seconds
         self._agents = None if agents is None else tuple(agents)
+        self._membership = Membership(store, capacity, lease_seconds, agents, brings)
         self._look_every = LOOK_EVERY
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
@@ -155,6 +156,7 @@ class Engine:
         end = time.monotonic() + seconds
         self._draining = True
         self.wake()
+        leaving = asyncio.ensure_future(in_engine_thread(self._begin_to_leave))
         # A claim under way commits whatever becomes of its caller: what it brings must be handed back.
         await self._claimer.wait(max(0.0, seconds - LAST_SECONDS))
         if self._quarantine is not None:
@@ -164,13 +166,20 @@ class Engine:
             logger.warning(
                 "Runs do not end; they are handed on while they do", action="drain", runs=len(left)
             )
+        await asyncio.wait({leaving}, timeout=1.0)  # the database may be away; to retire does the same
         await self._retire()
+
+    def _begin_to_leave(self) -> None:
+        try:
+            self._membership.drain(self.worker_id)
+        except Exception as error:  # noqa: BLE001 - the next beat says that it drains, and its end does the rest
+            logger.warning("A worker could not say that it drains", action="drain", error=str(error)[:200])
 
     async def _retire(self) -> None:
         if self._beat is not None:
             await in_engine_thread(self._beat.stop)
         try:
-            await in_engine_thread(self._retire_row)
+            await in_engine_thread(self._membership.retire, self.worker_id)
         except Exception as error:  # noqa: BLE001 - the lease will run out, and a scheduler finds the row
             logger.warning("A worker could not retire", action="retire", error=str(error)[:200])
         if self._quarantine is not None:
@@ -178,14 +187,6 @@ class Engine:
         if self._watchdog is not None:
             await in_engine_thread(self._watchdog.stop)
         self._reserve.release()
-
-    def _retire_row(self) -> None:
-        with self._store.begin() as tx:
-            if not workers.retire(tx, self.worker_id):
-                # Runs that do not end, or a claim whose answer never came: others take them from here.
-                workers.mark_lost(tx, self.worker_id)
-                rescues.rescue(tx, self.worker_id, Loss.MOVED)
-                workers.retire(tx, self.worker_id)
 
     def _leave_blocked(self, found: Blocked) -> None:
         """The loop is blocked: fail the run that blocks it, hand on the others, end the process."""
@@ -195,17 +196,14 @@ class Engine:
             stack=found.stack,
         )  # fmt: skip
         # On a thread of its own: a database that is away, too, must not keep this process.
-        last = threading.Thread(target=self._hand_on_blocked, args=(found,), daemon=True)
+        last = threading.Thread(
+            target=self._membership.hand_on_blocked, args=(self.worker_id, found), daemon=True
+        )
         last.start()
         last.join(_LAST_WRITE)
         if self._quarantine is not None:
             self._quarantine.close()
         leave(BLOCKED)
-
-    def _hand_on_blocked(self, found: Blocked) -> None:
-        with self._store.begin() as tx:
-            if workers.mark_lost(tx, self.worker_id):
-                rescues.leave_blocked(tx, self.worker_id, found.run, found.seconds, found.stack)
 
     # -- the lease -----------------------------------------------------------------------------------------
 
@@ -229,16 +227,7 @@ class Engine:
         self.on_enlisted(self.worker_id)
 
     def _enlist_row(self, worker_id: str) -> None:
-        with self._store.begin() as tx:
-            workers.enlist(
-                tx,
-                worker_id,
-                socket.gethostname(),
-                os.getpid(),
-                self._capacity,
-                self._lease_seconds,
-                self._agents,
-            )
+        self._membership.enlist(worker_id)
         with self._store.read() as conn:
             self._look_around(conn)
 

@@ -66,7 +66,8 @@ class Execution:
         #: What its author has to mend, as one block; empty where every source could be used.
         self.broken = f"RUNYARD_AGENTS: some agents cannot be loaded{lines}" if lines else ""
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
-        self.agents: tuple[str, ...] = ()  # what `publish` made of the Python agents: name@version
+        self.agents: tuple[str, ...] = ()  # what this process can run of Python agents: name@version
+        self.brings: tuple[str, ...] = ()  # what `publish` made of every agent: name@version
         self._db = Database(settings.database, pool_size=8)
         self.live = Live(settings.redis)
         self.plain = Store(self._db)
@@ -82,13 +83,13 @@ class Execution:
         """Wait for the database, and know who we are there."""
         self.sealer, self.org_id = await once_there(self._identity)
 
-    async def publish(self) -> int:
-        """Publish this process's agents; how many there are. One that is refused leaves the others."""
+    async def publish(self) -> None:
+        """Publish this process's agents, see `brings` and `agents`. One that is refused leaves the others."""
         manifests, refused = await once_there(
             catalogue.split_known, self.store, self.org_id, self.definitions.values(), self.manifests
         )
-        count = await once_there(
-            catalogue.publish,
+        brought = await once_there(
+            catalogue.bring,
             self.store,
             self.org_id,
             self.definitions.values(),
@@ -98,10 +99,10 @@ class Execution:
         )
         for reason in refused:
             logger.error("An agent was not published; the others are", action="publish", reason=reason)
+        self.brings = tuple(brought)
         self.agents = await once_there(
             catalogue.versions_of, self.store, self.org_id, self.definitions.values()
         )
-        return count
 
     def preparation(self, executor: Executor) -> Preparation:
         """What makes attempts of claims, their blocking code to be run by `executor`."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
@@ -17,9 +18,9 @@ from runyard_common.broker.application import consume
 from runyard_common.broker.doorbell import Doorbell
 from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.descriptors import raise_limit
 from runyard_common.identity.service import identity
 from runyard_common.outbound import GuardedClient, OutboundPolicy
+from runyard_common.process import raise_descriptor_limit
 from runyard_common.settings import Settings
 from runyard_common.stream import Follower
 from runyard_common.values.errors import ConfigurationError
@@ -59,7 +60,7 @@ class Runtime:
         guard.install(loop)
         forks.install(loop)
         signals.install()
-        raise_limit()
+        raise_descriptor_limit()
         pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
         loop.set_default_executor(threads)
         self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
@@ -70,7 +71,7 @@ class Runtime:
         self._unlisten: Callable[[], None] = lambda: None
         await execution.open()
         consume(self._app, execution.org_id)
-        count = await execution.publish()
+        await execution.publish()
         self.engine = Engine(
             execution.store,
             execution.writer,
@@ -83,6 +84,7 @@ class Runtime:
             Quarantine(execution.plain),
             settings.loop_block_seconds or settings.lease_seconds,
             execution.agents,
+            execution.brings,
         )
         self.engine.on_enlisted = self._listen
         self.engine.on_worn_out = _end_in_order
@@ -90,7 +92,10 @@ class Runtime:
         await self.engine.start()
         tune_process()
         execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
-        logger.info("The worker claims runs", action="start", agents=count, concurrency=pool.limit)
+        logger.info(
+            "The worker claims runs", action="start", agents=len(execution.brings), concurrency=pool.limit
+        )
+        _notify_ready()
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings
@@ -124,6 +129,14 @@ class Runtime:
         assert self.deliverer is not None
         await self.deliverer.drain(seconds)
         await self._outward.aclose()
+
+
+def _notify_ready() -> None:
+    """Write a line on the descriptor that the supervisor named (as s6's notification-fd), once."""
+    with suppress(OSError, ValueError):
+        descriptor = int(os.environ.pop("READY_FD", "-1"))
+        os.write(descriptor, b"\n")
+        os.close(descriptor)
 
 
 def _end_in_order() -> None:

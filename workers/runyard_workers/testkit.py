@@ -23,7 +23,7 @@ from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, tasks, workers
 from runyard_common.runs.rules.lifecycle import SUSPENDED
@@ -292,7 +292,7 @@ class _Bench:
                 decision = answers.Decision(answer.action, answer.reason, answer.arguments, answer.result)
                 answers.review(tx, self._org, task_id, decision, "test", question["id"])
             else:
-                answers.say(tx, self._org, task_id, answer, "test", question["id"])
+                answers.post_message(tx, self._org, task_id, answer, "test", question["id"])
 
     def _prepared(self, text: str) -> Any:
         if isinstance(self._request.answers, Mapping):

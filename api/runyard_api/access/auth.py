@@ -80,7 +80,7 @@ def require(principal: Principal, permission: str) -> None:
         cause = (
             "its scopes leave it out"
             if principal.scopes is not None
-            else f"the role {principal.role} has it not"
+            else f"the role {principal.role} does not grant it"
         )
         raise Forbidden(
             f"This needs the permission {permission}; {cause}.",
@@ -121,11 +121,11 @@ class KeyRing:
         return known.answer
 
     def forget(self, key_hash: str) -> None:
-        """Look this key up afresh at its next use."""
+        """Drop this key from the cache: its next use looks it up."""
         self._known.pop(key_hash, None)
 
     def forget_all(self) -> None:
-        """Look every key up afresh: somebody's role was changed."""
+        """Drop every key from the cache: a role was changed."""
         self._known.clear()
 
     def drain_used(self) -> dict[str, float]:
@@ -173,14 +173,14 @@ def _judge(row: dict[str, Any] | None) -> Principal | RunyardError:
 
 
 class Authenticator:
-    """Reads the Authorization header; `Unauthorized` says what is wrong with it."""
+    """Reads the Authorization header; `Unauthorized` names what is wrong with it."""
 
     def __init__(self, keys: KeyRing, tokens: Callable[[str], Awaitable[Principal]]) -> None:
         self.keys = keys
         self._tokens = tokens
 
     async def bearer(self, header: str | None) -> Principal:
-        """Who the Authorization header says calls."""
+        """The caller that the Authorization header names."""
         if header is None:
             raise Unauthorized(
                 "Send an API key or a token: Authorization: Bearer <key>.", code="missing_credentials"

@@ -1,7 +1,7 @@
 """What one api process takes at once: connections in all, and calls that last and unread answers of one organisation.
 
-Every connection is a file descriptor, and a process has a fixed number of them. Without bounds, connections that say
-nothing, or the streams of one key, leave none for other callers. What a caller does not read stays in memory.
+Every connection is a file descriptor, and a process has a fixed number of them. Without bounds, idle
+connections, or the streams of one key, leave none for other callers. What a caller does not read stays in memory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class OpenCalls:
             )
 
     @contextmanager
-    def hold(self, org_id: str) -> Generator[None]:
+    def count(self, org_id: str) -> Generator[None]:
         """Count one for as long as the block lasts."""
         self._under_way[org_id] += 1
         try:
@@ -62,21 +62,21 @@ class UnreadBytes:
         """`most` bytes of one organisation, `most_of_all` of all together."""
         self.most = most
         self.most_of_all = most_of_all
-        self._held: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
         self._all = 0
 
     def of(self, org_id: str) -> int:
         """The bytes held for an organisation."""
-        return self._held[org_id]
+        return self._unread[org_id]
 
     def check(self, org_id: str, size: int = 1) -> None:
         """Whether `size` bytes more may be held; what is alone may have any size.
 
         Errors: `TooManyRequests` too_many_unread_bytes, `Unavailable` no_room_for_answers.
         """
-        if self._held[org_id] and self._held[org_id] + size > self.most:
+        if self._unread[org_id] and self._unread[org_id] + size > self.most:
             raise TooManyRequests(
-                f"{self._held[org_id]:,} bytes of the organisation's answers wait to be read at this server, of "
+                f"{self._unread[org_id]:,} bytes of the organisation's answers wait to be read at this server, of "
                 f"{self.most:,} (RUNYARD_MAX_UNREAD_BYTES); read the answers that are under way, or ask for fewer at "
                 "once.",
                 code="too_many_unread_bytes",
@@ -92,7 +92,7 @@ class UnreadBytes:
                 limit_bytes=self.most_of_all,
             )
 
-    def has_room(self, org_id: str, size: int) -> bool:
+    def fits(self, org_id: str, size: int) -> bool:
         """Whether `check` lets so many bytes more pass."""
         try:
             self.check(org_id, size)
@@ -101,17 +101,17 @@ class UnreadBytes:
         return True
 
     @contextmanager
-    def hold(self, org_id: str, size: int) -> Generator[None]:
+    def count(self, org_id: str, size: int) -> Generator[None]:
         """Count so many bytes for as long as the block lasts; those of small answers not."""
         if size <= PIECE:
             yield
             return
-        self._held[org_id] += size
+        self._unread[org_id] += size
         self._all += size
         try:
             yield
         finally:
             self._all -= size
-            self._held[org_id] -= size
-            if not self._held[org_id]:
-                del self._held[org_id]
+            self._unread[org_id] -= size
+            if not self._unread[org_id]:
+                del self._unread[org_id]

@@ -1,6 +1,6 @@
 """People who signed in: a cookie's token becomes a principal of the organisation they chose.
 
-A cookie is sent by the browser whoever made the page that calls, so a method that changes something also needs
+The browser sends a cookie with calls from pages of any site, so a method that changes something also needs
 the sign-in's CSRF token in a header (or, where a contract has another header that only scripts set, that one), and
 must not come from another site.
 """
@@ -35,7 +35,7 @@ NAME: Final = "runyard_session"
 SECURE_NAME: Final = "__Host-runyard_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
 ORG_HEADER: Final = "X-Org-Id"
-#: What a person may do whatever their role: see who they are, and end it.
+#: What a person of any role may do: see who they are, and end it.
 ACCOUNT: Final = frozenset({"account:read", "account:write"})
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _MOST_REMEMBERED: Final = 10_000
@@ -128,7 +128,7 @@ class CookieSessions:
         return known[0]
 
     def forget_all(self) -> None:
-        """Look everybody up afresh: somebody signed out, or a role was changed."""
+        """Drop all sign-ins from the cache: a person signed out, or a role was changed."""
         self._known.clear()
 
     def drain_used(self) -> dict[str, Use]:
@@ -210,7 +210,7 @@ def place_of(person: SignedIn, wanted: str | None, needed: bool = False) -> Plac
 def check_same_site(method: str, headers: Headers, settings: Settings) -> None:
     """Refuse a changing method that a page of another site makes: `Forbidden` csrf_refused.
 
-    Browsers tell by Sec-Fetch-Site (W3C Fetch Metadata) and Origin (RFC 6454); other programs by neither.
+    Browsers declare it by Sec-Fetch-Site (W3C Fetch Metadata) and Origin (RFC 6454); other programs by neither.
     """
     if method in _SAFE:
         return
@@ -222,7 +222,7 @@ def check_same_site(method: str, headers: Headers, settings: Settings) -> None:
 
 
 def _is_own(origin: str, host: str, settings: Settings) -> bool:
-    """By host and port: whether TLS ends here or in front of us is not told to us."""
+    """By host and port: we cannot know where TLS terminates."""
     try:
         found = urlsplit(origin)
         own = urlsplit(settings.public_url)
@@ -239,7 +239,7 @@ def _check_csrf(person: SignedIn, headers: Headers) -> None:
 
 def _refused(header: str) -> Forbidden:
     return Forbidden(
-        f"A browser's sign-in counts only for pages of this server that send {CSRF_HEADER}, as GET /me tells it.",
+        f"A browser's sign-in counts only for pages of this server that send {CSRF_HEADER}, as GET /me returns it.",
         code="csrf_refused",
         field=header,
     )
@@ -250,7 +250,7 @@ def is_https(scope: Any, settings: Settings) -> bool:
     return scope["scheme"] == "https" or settings.public_url.startswith("https:")
 
 
-def give(response: Response, token: str, secure: bool) -> None:
+def set_cookie(response: Response, token: str, secure: bool) -> None:
     """Let the browser keep the token: for this server's own pages alone, and out of reach of scripts."""
     response.set_cookie(
         SECURE_NAME if secure else NAME, token, max_age=int(service.LONGEST), path="/",
@@ -258,7 +258,7 @@ def give(response: Response, token: str, secure: bool) -> None:
     )  # fmt: skip
 
 
-def take(response: Response, secure: bool) -> None:
+def clear_cookie(response: Response, secure: bool) -> None:
     """Let the browser forget the token."""
     response.delete_cookie(
         SECURE_NAME if secure else NAME, path="/", secure=secure, httponly=True, samesite="strict"

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 MOST_COUNTED: Final = 50_000
 #: How long Redis may take to answer, and how long it is left alone after it did not, in seconds.
 PATIENCE: Final = 0.5
-LEFT_ALONE: Final = 2.0
+BACKOFF_S: Final = 2.0
 _WARN_EVERY: Final = 10.0
 
 
@@ -136,7 +136,7 @@ class RedisCounts:
             return await ask()
         except (RedisError, StorageError, OSError) as error:
             now = time.monotonic()
-            self._away_until = now + LEFT_ALONE
+            self._away_until = now + BACKOFF_S
             if now - self._warned_at >= _WARN_EVERY:
                 self._warned_at = now
                 log.warning(

@@ -35,7 +35,7 @@ PAUSE: Final = 10.0
 #: Bytes of one answer of the provider.
 MOST_BYTES: Final = 512 * 1024
 LEEWAY: Final = 60
-#: Signatures by a published key alone: one by the client's secret would let who has that sign in as everybody.
+#: Signatures by a published key alone: one by the client's secret would let its holder sign in as any person.
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 _TIMEOUTS: Final = Timeouts(connect=5.0, read=5.0, total=8.0)
 

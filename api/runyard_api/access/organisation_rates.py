@@ -140,7 +140,7 @@ class OrganisationRates:
 
 
 def _wait(count: _Count, elapsed: float, most: int) -> int:
-    """Seconds until there is room again, if nothing more is asked; at least 1."""
+    """Seconds until the next request passes, if none comes before; at least 1."""
     if count.here < most:  # the window before weighs less from second to second
         until = WINDOW * (1 - (most - count.here) / count.before) - elapsed
     else:

@@ -1,6 +1,6 @@
 """Rate limits of requests: so many in a moving minute for each caller and concrete route, counted in Redis.
 
-Where Redis is away requests pass, and the log says so; where none is configured this process counts alone.
+Where Redis is away requests pass, and a warning is logged; where none is configured this process counts alone.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ log = structlog.get_logger()
 WINDOW: Final = 60
 #: How long Redis may take to answer, and how long it is left alone after it did not, in seconds.
 PATIENCE: Final = 0.5
-LEFT_ALONE: Final = 2.0
+BACKOFF_S: Final = 2.0
 _WARN_EVERY: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a caller stands after a request. `remaining` and `reset_s` are None when nobody could count."""
+class RateStatus:
+    """A caller's limit after a request. `remaining` and `reset_s` are None when Redis did not answer."""
 
     limit: int
     allowed: bool = True
@@ -63,27 +63,27 @@ class RateLimits:
         self._away_until = 0.0
         self._warned_at = -_WARN_EVERY
 
-    async def hit(self, who: str, route: str, limit: int) -> Standing:
+    async def hit(self, who: str, route: str, limit: int) -> RateStatus:
         """Count one request of `who` on `route` (method and concrete path); `limit` is per minute."""
         if time.monotonic() < self._away_until:
-            return Standing(limit)
+            return RateStatus(limit)
         item = RateLimitItemPerSecond(limit, WINDOW)
         try:
             allowed = await self._limiter.hit(item, who, route)
             stats = await self._limiter.get_window_stats(item, who, route)
         except (RedisError, StorageError, OSError) as error:
             self._fail_open(error)
-            return Standing(limit)
+            return RateStatus(limit)
         reset = min(WINDOW, max(1, math.ceil(stats.reset_time - time.time())))
-        return Standing(limit, allowed, int(stats.remaining) if allowed else 0, reset)
+        return RateStatus(limit, allowed, int(stats.remaining) if allowed else 0, reset)
 
     def _fail_open(self, error: Exception) -> None:
         now = time.monotonic()
-        self._away_until = now + LEFT_ALONE
+        self._away_until = now + BACKOFF_S
         if now - self._warned_at >= _WARN_EVERY:
             self._warned_at = now
             log.warning(
-                "Requests are not counted: Redis does not answer, so rate limits let everybody pass.",
+                "Requests are not counted: Redis does not answer, so rate limits let all callers pass.",
                 action="rate_limit", reason=str(error) or type(error).__name__,
             )  # fmt: skip
 

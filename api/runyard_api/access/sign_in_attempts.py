@@ -66,7 +66,7 @@ class Attempt:
 
 
 def _digest(email: str) -> str:
-    """What stands for an address in keys of Redis, which others may read."""
+    """The digest of an address in keys of Redis, which others may read."""
     return hashlib.sha256(email.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -106,7 +106,7 @@ class SignInAttempts:
                     await counts.pause(subject, pause)
 
     async def notes_unknown(self) -> bool:
-        """Whether one more failure of an unknown address is audited: so many an hour, for anybody can make them."""
+        """Whether one more failure of an unknown address is audited: so many an hour, for any caller can make them."""
         return await self._own.add("unknown", _HOUR) <= UNKNOWN_NOTED
 
     async def succeeded(self, attempt: Attempt) -> None:

@@ -51,7 +51,7 @@ class Tokens:
                 )
 
     async def __call__(self, token: str) -> Principal:
-        """Who the token speaks for; `Unauthorized` says why it does not count."""
+        """The caller that the token names; `Unauthorized` gives the reason why it does not count."""
         known = self._known.get(token)
         if known is not None and known[1] > time.monotonic():
             return known[0]
@@ -138,7 +138,7 @@ class Tokens:
 
 
 def _named_as_here(claims: dict[str, Any]) -> dict[str, Any]:
-    """The claims with `org` and `roles` under these names; `orgId` and `role` may stand in for them."""
+    """The claims with `org` and `roles` under these names; `orgId` and `role` may replace them."""
     for name, other in (("org", "orgId"), ("roles", "role")):
         if name in claims and other in claims and _same(claims[name]) != _same(claims[other]):
             raise Unauthorized(

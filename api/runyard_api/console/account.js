@@ -24,7 +24,7 @@ export async function account(main) {
   const list = h("div", {});
   const me = await get("/me");
   if (!me.person) return main.append(h("h1", {}, "Account"), empty("A key has no account: sign in with a password."));
-  person.take(me);
+  person.set(me);
   main.append(h("h1", {}, "Account"), h("p", { class: "sub" }, [me.person.name, me.person.email].filter(Boolean).join(" · ")),
     section("Where you are signed in", list), passwordForm(), h("div", { id: "factor" }),
     h("div", { id: "sign-on" }));
@@ -64,7 +64,7 @@ async function secondFactor(place) {
   const password = passwordField("factor-password");
   if (!enrolled) {
     return fill(place, section("Second factor", h("p", { class: "sub" },
-      "An authenticator on your phone gives a code that sign-ins need beside the password."), form(async () => {
+      "An authenticator on your phone gives a code that sign-ins need with the password."), form(async () => {
       enrolling(place, await api("POST", "/me/second-factor", { password: password.input.value }));
     }, "Set up an authenticator", password.nodes)));
   }
@@ -94,7 +94,7 @@ export function enrolling(place, made, done = () => secondFactor(place)) { // th
 }
 
 function recoveryCodes(place, codes, done) {
-  fill(place, section("Recovery codes", h("p", {}, "Keep these: each stands in for the authenticator once. ",
+  fill(place, section("Recovery codes", h("p", {}, "Keep these: each replaces the authenticator once. ",
     "They are not shown again."), h("pre", { id: "recovery" }, codes.join("\n")),
   h("div", { class: "actions" }, button("I have kept them", done, "primary"))));
 }

@@ -1,10 +1,10 @@
 // The ops console: signing in, the sections, and their lists.
 
 import { account } from "./account.js";
-import { door, invitation, needsFactor, newPassword, places, refusedSignOn } from "./door.js";
+import { invitation, needsFactor, newPassword, places, refusedSignOn, signInCard } from "./sign_in.js";
 import { field, form, question } from "./forms.js";
 import { ROOT, api, badge, button, empty, fill, follow, get, h, key, known, label, person, post, runLink, section, table,
-  tell, toast, view, when } from "./page.js";
+  showError, toast, view, when } from "./page.js";
 import { run } from "./run.js";
 
 const STATUSES = ["pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed",
@@ -30,7 +30,7 @@ async function runs() {
   const more = h("div", { class: "more" });
   const panel = h("div", { class: "figures", id: "figures" });
   let size = 30, timer;
-  const change = (part) => { wanted = { ...wanted, ...part }; size = 30; draw().catch(tell); };
+  const change = (part) => { wanted = { ...wanted, ...part }; size = 30; draw().catch(showError); };
   search.addEventListener("input", () => {
     clearTimeout(timer);
     const text = search.value.trim();
@@ -90,14 +90,14 @@ async function inbox() {
     const ids = page.data.map((item) => item.id).join();
     if (ids === known) return;
     const open = new Map([...list.children].map((node) => [node.dataset.id, node]));
-    known = ids; // what somebody types into an open form stays
+    known = ids; // what is typed into an open form stays
     const cards = page.data.map((item) => open.get(item.id) ?? h("section", { class: "card ask", "data-id": item.id },
       h("p", { class: "sub" }, badge(item.task.status), " ", h("a", { href: runLink(item.task_id) },
         item.task.title ?? item.task.agent), " · ", when(item.created_at)), question(item, draw)));
     const gone = [...list.children].filter((node) => !cards.includes(node));
     gone.forEach((node) => node.remove());
     cards.forEach((node, at) => { if (list.children[at] !== node) list.insertBefore(node, list.children[at] ?? null); });
-    if (!cards.length) list.append(empty("Nobody is waited for."));
+    if (!cards.length) list.append(empty("No question or review is open."));
   }
   main.append(h("h1", {}, "Inbox"), list);
   view.refresh = draw;
@@ -190,7 +190,7 @@ async function webhooks() {
       w.url, w.events.join(", "), badge(w.active ? "active" : `off${w.disabled_reason ? `: ${w.disabled_reason}` : ""}`),
       when(w.failing_since), acting(view.refresh, `/webhooks/${w.id}`,
         ...(w.active ? [["Test", "test"], ["Disable", "disable"]] : [["Enable", "enable"]]))]))
-      : empty("Nobody is called back. Make a webhook with POST /api/v1/webhooks."));
+      : empty("No webhooks. Make one with POST /api/v1/webhooks."));
   };
   await view.refresh();
 }
@@ -214,7 +214,7 @@ async function route() {
 
 function signIn(reason = "") {
   const token = invited();
-  ask(token ? invitation(token, enter) : door(reason, enter));
+  ask(token ? invitation(token, enter) : signInCard(reason, enter));
 }
 
 function ask({ node, first }) { // one card alone, before anything is open
@@ -248,14 +248,14 @@ async function byLink(token) { // a one-time link of the server's own machine: `
   return open();
 }
 
-async function begin() { // with the key of this tab, or the cookie of somebody who signed in
+async function begin() { // with the key of this tab, or the cookie of a sign-in
   if (invited()) return signIn();
   if (entering()) return byLink(entering());
   if (key.value) return open();
   const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
   if (!me?.csrf_token) return signIn(refusedSignOn());
   if (refusedSignOn()) toast(refusedSignOn(), "bad"); // linking was refused: the person stays signed in
-  person.take(me);
+  person.set(me);
   return enter(me);
 }
 
@@ -267,7 +267,7 @@ async function leave() {
 async function open() {
   view.session.abort();
   view.session = new AbortController();
-  document.getElementById("place").replaceChildren(key.value ? "" : places(() => open().catch(tell)));
+  document.getElementById("place").replaceChildren(key.value ? "" : places(() => open().catch(showError)));
   document.getElementById("account").hidden = Boolean(key.value);
   const paths = (await (await fetch(`${ROOT}openapi.json`)).json()).paths;
   const count = h("sup", { id: "count" });
@@ -281,7 +281,7 @@ async function open() {
     timer = null;
     await Promise.all([view.refresh?.(), api("GET", "/inbox?limit=100", undefined, view.session.signal).then((page) => {
       count.textContent = page.data.length ? `${page.data.length}${page.has_more ? "+" : ""}` : "";
-    })]).catch((error) => { if (!(error instanceof TypeError)) tell(error); }); // the header tells of a lost line
+    })]).catch((error) => { if (!(error instanceof TypeError)) showError(error); }); // the header shows a lost connection
   };
   const later = () => { timer ??= setTimeout(refresh, 300); };
   const clock = setInterval(later, 10000);
@@ -311,6 +311,6 @@ addEventListener("hashchange", () => {
 });
 addEventListener("signed-out", (event) => signIn(event.detail));
 addEventListener("keydown", keys);
-document.getElementById("leave").addEventListener("click", () => leave().catch(tell));
+document.getElementById("leave").addEventListener("click", () => leave().catch(showError));
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
-begin().catch(tell);
+begin().catch(showError);

@@ -1,6 +1,6 @@
 // Forms from JSON Schema. A field is { node, read() }; read() throws what is wrong with what was typed.
 
-import { button, h, json, post, tell, toast, when } from "./page.js";
+import { button, h, json, post, showError, toast, when } from "./page.js";
 
 let fieldNumber = 0;
 
@@ -132,7 +132,7 @@ export function form(act, text, children) { // Enter and the button do the same,
     event.preventDefault();
     if (send.disabled) return;
     send.disabled = true;
-    try { await act(); } catch (error) { tell(error); }
+    try { await act(); } catch (error) { showError(error); }
     send.disabled = false;
   };
   const typed = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event); };

@@ -1,4 +1,4 @@
-// What every view uses: elements, the API with the typed-in key or the cookie, event streams. What the server tells
+// What every view uses: elements, the API with the typed-in key or the cookie, event streams. What the server sends
 // becomes text nodes, never markup.
 
 export const ROOT = new URL("../", import.meta.url).pathname; // a proxy may put a path before ours
@@ -52,7 +52,7 @@ function ago(at) {
 export const when = (at) => at && h("time", { datetime: at, title: new Date(at).toLocaleString() }, ago(at));
 setInterval(() => document.querySelectorAll("time[datetime]").forEach((t) => { t.textContent = ago(t.dateTime); }), 5000);
 
-export function lasting(from, to) {
+export function duration(from, to) {
   const s = (Date.parse(to ?? new Date()) - Date.parse(from)) / 1000;
   return s < 1 ? `${Math.round(s * 1000)} ms` : s < 90 ? `${s.toFixed(1)} s` : `${Math.round(s / 60)} min`;
 }
@@ -63,16 +63,16 @@ export function toast(text, kind = "ok") {
   setTimeout(() => node.remove(), kind === "bad" ? 9000 : 4000);
 }
 
-export function button(text, act, kind = "") { // one press at a time; a refusal is told
+export function button(text, act, kind = "") { // one press at a time; a refusal is shown
   const node = h("button", { type: "button", class: kind, "data-key": text, onclick: async () => {
     node.disabled = true;
-    try { await act(); } catch (error) { tell(error); }
+    try { await act(); } catch (error) { showError(error); }
     node.disabled = false;
   } }, text);
   return node;
 }
 
-export const tell = (error) => { if (error.name !== "AbortError") toast(error.message, "bad"); };
+export const showError = (error) => { if (error.name !== "AbortError") toast(error.message, "bad"); };
 
 /* ---- the API ---- */
 
@@ -93,7 +93,7 @@ export const person = { // who signed in; their cookie is out of reach of script
   organisations: [],
   get org() { return sessionStorage.getItem(ORG) ?? ""; },
   set org(id) { sessionStorage.setItem(ORG, id); },
-  take(me) {
+  set(me) {
     person.csrf = me.csrf_token;
     person.organisations = me.organisations;
     if (!me.organisations.some((place) => place.id === person.org)) person.org = me.organisations[0]?.id ?? "";
@@ -117,17 +117,17 @@ function credentials() {
   return person.csrf ? { "x-csrf-token": person.csrf, ...(person.org && { "x-org-id": person.org }) } : {};
 }
 
-const refusal = (told) => (key.value ? "The server does not accept this key." : told?.detail ?? "You are signed out.");
+const refusal = (body) => (key.value ? "The server does not accept this key." : body?.detail ?? "You are signed out.");
 
 export async function api(method, path, body, signal) {
   const headers = credentials();
   if (body !== undefined) headers["content-type"] = "application/json";
   const answer = await fetch(API + path, { method, headers, signal,
     body: body === undefined ? undefined : JSON.stringify(body) });
-  const told = answer.status === 204 ? null : await answer.json().catch(() => null);
-  if (answer.status === 401 && !ASKS_AGAIN.has(told?.code)) key.drop(refusal(told));
-  if (!answer.ok) throw new Refused(answer.status, told);
-  return told;
+  const content = answer.status === 204 ? null : await answer.json().catch(() => null);
+  if (answer.status === 401 && !ASKS_AGAIN.has(content?.code)) key.drop(refusal(content));
+  if (!answer.ok) throw new Refused(answer.status, content);
+  return content;
 }
 
 export const get = (path) => api("GET", path, undefined, view.shown.signal);
@@ -196,7 +196,7 @@ function seen(signal) { // waits until the page is on show
   });
 }
 
-async function poll(path, last, signal, heard) { // what a stream would tell, once; the number of the last event, or "end"
+async function poll(path, last, signal, heard) { // what a stream would send, once; the number of the last event, or "end"
   if (!path.startsWith("/tasks/")) {
     heard({ data: {} }); // looks for itself what is new
     return last;

@@ -13,7 +13,7 @@ from runyard_api.http.compressed import Document
 from runyard_api.http.operations import Answer, Front, Routes
 from runyard_common.values.errors import NotFound
 
-#: Nothing from elsewhere, nothing inline, no markup made from text (trusted types), in nobody's frame.
+#: Nothing from elsewhere, nothing inline, no markup made from text (trusted types), in no frame.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
@@ -40,7 +40,7 @@ _PARTS: Final = {
     "console.css": _asset("console.css", "text/css"),
     **{
         name: _asset(name, "text/javascript")
-        for name in ("console.js", "page.js", "forms.js", "run.js", "door.js", "account.js")
+        for name in ("console.js", "page.js", "forms.js", "run.js", "sign_in.js", "account.js")
     },
 }
 _TEXT: Final = {"type": "string"}

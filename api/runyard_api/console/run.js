@@ -1,7 +1,7 @@
 // One run: its timeline as it happens, its facts, and what it asks of people.
 
 import { question } from "./forms.js";
-import { ENDED, badge, button, fill, follow, get, h, json, label, lasting, post, runLink, section, tell, toast, view,
+import { ENDED, badge, button, fill, follow, get, h, json, label, duration, post, runLink, section, showError, toast, view,
   when } from "./page.js";
 
 const main = document.getElementById("main");
@@ -19,12 +19,12 @@ export async function run(id) {
     fill(facts, runFacts(task));
     const open = [...(task.questions ?? []), ...(task.reviews ?? [])];
     const ids = open.map((q) => q.id).join();
-    if (ids !== asked) { // what somebody types into an open form stays
+    if (ids !== asked) { // what is typed into an open form stays
       asked = ids;
       fill(people, open.map((q) => h("section", { class: "card ask" }, question(q))));
     }
   }
-  const later = () => { timer ??= setTimeout(() => { timer = null; draw().catch(tell); }, 150); };
+  const later = () => { timer ??= setTimeout(() => { timer = null; draw().catch(showError); }, 150); };
   function heard({ event, data }) {
     if (event === "token") {
       if (data.data?.text) speech.append(data.data.text);
@@ -34,7 +34,7 @@ export async function run(id) {
     latest = data.seq;
     log.append(logLine(data, last));
     if (data.type === "step" || data.type === "tool_result") {
-      const took = data.data.seconds != null ? `${data.data.seconds} s` : last && lasting(last.at, data.at);
+      const took = data.data.seconds != null ? `${data.data.seconds} s` : last && duration(last.at, data.at);
       steps.append(h("li", { class: data.data.outcome === "failed" ? "bad" : "" },
         h("span", {}, data.data.name ?? data.data.tool), h("small", {}, `attempt ${data.attempt} · ${took}`)));
     }
@@ -62,12 +62,12 @@ function runHead(task, path) {
       }, "primary"))),
   h("p", { class: "sub" }, h("a", { href: `#/agents/${encodeURIComponent(task.agent)}` }, task.agent),
     ` ${task.version} · attempt ${task.attempt} · via ${task.front} · `, when(task.created_at),
-    task.started_at ? ` · ${lasting(task.started_at, task.finished_at)}` : "", " · ", h("code", {}, task.task_id))];
+    task.started_at ? ` · ${duration(task.started_at, task.finished_at)}` : "", " · ", h("code", {}, task.task_id))];
 }
 
 function held({ limit, position, estimate_s, basis }) {
   if (limit === "worker") return h("section", { class: "card hold" }, h("h2", {}, "No worker has this agent"), h("p", {}, basis));
-  const why = { retry: "It waits to be tried again.", resume: "It goes on as soon as its limits have room." }[limit]
+  const why = { retry: "It waits to be tried again.", resume: "It goes on as soon as its limits have a free slot." }[limit]
     ?? (limit?.startsWith("child:") ? "It waits for a run it started." : null);
   return h("section", { class: "card hold" }, h("h2", {}, "Held back"),
     why ? h("p", {}, why) : h("p", {}, "The limit ", h("code", {}, limit ?? "?"), " is full."),
@@ -84,7 +84,7 @@ function runFacts(task) {
       task.error.details?.traceback && h("details", { open: "" }, h("summary", {}, "Traceback"),
         h("pre", {}, task.error.details.traceback))),
     task.output != null && section("Output", json(task.output)),
-    section("Input", given.message && h("p", { class: "said" }, given.message),
+    section("Input", given.message && h("p", { class: "input-text" }, given.message),
       given.args !== undefined ? json(given.args) : !given.message && h("p", { class: "dim" }, "Nothing was given.")),
     (usage.length || task.cost > 0) && section("Usage", h("p", {},
       [...usage.map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toLocaleString()}`),
@@ -94,7 +94,7 @@ function runFacts(task) {
       task.retry_of && h("p", {}, "Repeats ", h("a", { href: runLink(task.retry_of) }, task.retry_of)))];
 }
 
-const SAID = { // what an event of the log says, in a few words
+const SUMMARIES = { // an event of the log in a few words
   submit: (d) => (d.held_by ? `held by ${d.held_by}` : "stored"),
   hold: (d) => d.held_by && `held by ${d.held_by}`,
   admit: (d) => d.after && `after ${d.after}`,
@@ -124,8 +124,8 @@ function short(value) {
 function logLine(event, before) {
   const data = event.data ?? {};
   const { status, ...more } = data;
-  const since = before ? `+${lasting(before.at, event.at)}` : "";
-  const title = [h("b", {}, event.type.replaceAll("_", " ")), h("span", {}, SAID[event.type]?.(data) ?? ""),
+  const since = before ? `+${duration(before.at, event.at)}` : "";
+  const title = [h("b", {}, event.type.replaceAll("_", " ")), h("span", {}, SUMMARIES[event.type]?.(data) ?? ""),
     h("small", { title: new Date(event.at).toLocaleString() }, since)];
   const detail = Object.keys(more).length > 0;
   return h("li", { class: `${event.type} to-${status ?? ""}` },

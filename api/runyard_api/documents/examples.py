@@ -79,7 +79,7 @@ class _Examples:
         self._schemas = schemas
         self._bodies, self._forms = dict(BODIES), dict(FORMS)
         for one in described:
-            self._bodies |= one.bodies
+            self._bodies |= one.examples
             self._forms |= one.forms
 
     def request(self, operation: str, kind: str, schema: Mapping[str, Any]) -> Any:

@@ -279,7 +279,9 @@ class _Published:
         known = names_of_fronts(self._declared)
         if front and front not in known:
             raise NotFound(
-                f"No front has this name; {', '.join(known)} are.", code="front_not_found", field="front"
+                f"No front has this name. There are: {', '.join(known)}.",
+                code="front_not_found",
+                field="front",
             )
         if front not in self._made:
             await asyncio.to_thread(self._make, front)

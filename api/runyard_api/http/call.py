@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
 from runyard_api.access.auth import Principal
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.prefix import SLASH
 from runyard_api.state import State
 from runyard_common.identity.rules.actors import Actor
@@ -60,7 +60,7 @@ class Call:
 
     @property
     def leaves_much_unread(self) -> bool:
-        """Whether much of the body, or nobody knows how much, is yet to come."""
+        """Whether much of the body, or an unknown part of it, is yet to come."""
         if self._whole:
             return False
         declared = self.headers.get("content-length", "0")
@@ -78,7 +78,7 @@ class Call:
 
     @property
     def params(self) -> Mapping[str, str]:
-        """What the path's placeholders stand for."""
+        """The values of the path's placeholders."""
         params: Mapping[str, str] = self.scope["path_params"]
         if b"%2F" in self.scope["raw_path"].upper():
             return {name: value.replace(SLASH, "/") for name, value in params.items()}
@@ -121,12 +121,12 @@ class Call:
             for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="replace"):
                 if name in given:
                     raise InvalidRequest(
-                        f"The parameter {name!r} stands twice.", code="duplicate_parameter", field=name
+                        f"Duplicate parameter {name!r}.", code="duplicate_parameter", field=name
                     )
                 if "\0" in value:
                     raise InvalidRequest("NUL characters are refused.", code="nul_character", field=name)
                 given[name] = value
-        return bodies.model(kind, given)
+        return request_body.model(kind, given)
 
     async def raw(self) -> bytes:
         """The whole body; `PayloadTooLarge` beyond the setting."""
@@ -134,8 +134,8 @@ class Call:
             most = self.state.settings.max_body_bytes
             if self._principal is None:
                 most = min(most, bounds.OPEN_BODY.most)
-            self._raw = await bodies.read(self.receive, self.headers, most)
-            self._costly = bodies.is_costly(self._raw)
+            self._raw = await request_body.read(self.receive, self.headers, most)
+            self._costly = request_body.is_costly(self._raw)
             if len(self._raw) > LARGE and self._principal is not None:
                 self.state.costly.wrote(self._principal.org_id, len(self._raw))
         return self._raw
@@ -143,29 +143,29 @@ class Call:
     async def json(self, kind: type[M], *, untyped: bool = False) -> M:
         """The JSON body as a model. `untyped`: without a Content-Type it is JSON as well, for fronts without cookies,
         where asking for one protects nothing."""
-        bodies.check_json_type(self.headers, untyped=untyped)
-        return bodies.model(kind, await self.parse(await self.raw()))
+        request_body.check_json_type(self.headers, untyped=untyped)
+        return request_body.model(kind, await self.parse(await self.raw()))
 
     async def parse(self, raw: bytes, field: str | None = None) -> Any:
-        """A body, or a part of one, as JSON: see `bodies.parse`."""
-        return await self.apart(bodies.parse, raw, field)
+        """A body, or a part of one, as JSON: see `request_body.parse`."""
+        return await self.work_on_body(request_body.parse, raw, field)
 
-    async def apart(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What `work` on this request's body gives: here where the body is small, and beside the event loop, in turn
+    async def work_on_body(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `work` on this request's body gives: here where the body is small, and on a thread, in turn
         with the organisation's other costly ones, where it is large or has many values."""
         if not self._costly and self._received_bytes <= LARGE:
             return work(*args, **kwargs)
         return await self.in_turn(work, *args, **kwargs)
 
     async def in_turn(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What costly `work` for the caller gives: beside the event loop, in turn with its organisation's other."""
+        """What costly `work` for the caller gives: on a thread, in turn with its organisation's other."""
         party = self._principal.org_id if self._principal is not None else ""
         return await self.state.costly.do(party, work, *args, **kwargs)
 
     async def reply_with(
         self, tasks: Iterable[Task], build: Callable[[], Any], headers: Mapping[str, str] | None = None
     ) -> Response:
-        """The JSON answer that `build` makes of these tasks: made beside the event loop where they are large."""
+        """The JSON answer that `build` makes of these tasks: made on a thread where they are large."""
         if sum(task.stored_length for task in tasks) <= LARGE:
             return reply(build(), headers=headers)
         content = await self.in_turn(lambda: orjson.dumps(build()))
@@ -174,12 +174,12 @@ class Call:
     async def optional_json(self, kind: type[M]) -> M:
         """The JSON body as a model; no body at all counts as an empty object."""
         if not await self.raw():
-            return bodies.model(kind, {})
+            return request_body.model(kind, {})
         return await self.json(kind)
 
     def stream(self, most: int) -> AsyncGenerator[bytes, None]:
         """The body in pieces."""
-        return bodies.stream(self.receive, self.headers, most)
+        return request_body.stream(self.receive, self.headers, most)
 
 
 async def _always() -> bool:

@@ -1,4 +1,4 @@
-"""Documents that are the same for everybody: made once, with an ETag, compressed for callers that accept it."""
+"""Documents that are the same for all callers: made once, with an ETag, compressed for callers that accept it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from runyard_common.values import origins
+from runyard_common.values import addresses
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 #: What pages may read of an answer, besides what browsers show anyway.
@@ -25,7 +25,7 @@ _REMEMBERED_S: Final = 600
 
 def answering(app: ASGIApp, allowed: str) -> ASGIApp:
     """`app`, which also answers preflights of these comma-separated origins. Raises `ConfigurationError`."""
-    allowed_origins = origins.parse(allowed)
+    allowed_origins = addresses.parse_origins(allowed)
     if not allowed_origins:
         return app
     return CORSMiddleware(

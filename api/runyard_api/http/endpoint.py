@@ -18,7 +18,7 @@ from runyard_api import metrics
 from runyard_api.access.auth import require
 from runyard_api.access.capacity import PIECE
 from runyard_api.http.call import Call
-from runyard_api.http.operations import Front, Operation
+from runyard_api.http.operations import Front, Operation, Render
 from runyard_api.reading import unavailable
 from runyard_common.database import outages
 from runyard_common.files import CHUNK_BYTES
@@ -35,14 +35,15 @@ _RETRY_AFTER: Final = 5.0
 class Endpoint:
     """The ASGI application of one path: its operations by method."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[Operation], besides: Sequence[str] = ()) -> None:
+        """`besides` are methods that something else answers on the same path."""
         self._by_method: dict[str, Operation] = {}
         for operation in operations:
             self._by_method[operation.method] = operation
             if operation.method == "GET":
                 self._by_method.setdefault("HEAD", operation)
         self._front = operations[0].front
-        self._allow = ", ".join(sorted(self._by_method))
+        self._allowed = sorted({*self._by_method, *besides})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -52,12 +53,12 @@ class Endpoint:
         try:
             response = await self._answer(call, operation)
         except ClientDisconnect:
-            return  # nobody is there to be answered
+            return  # the caller is gone
         name = operation.name if operation else "none"
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
         if response.status_code >= 400 and call.leaves_much_unread:
             response.headers["connection"] = "close"  # rather than read and discard it
-        with _held(call, response):
+        with _counted(call, response):
             await response(scope, receive, send)
 
     async def _answer(self, call: Call, operation: Operation | None) -> Response:
@@ -78,13 +79,18 @@ class Endpoint:
                 "A request failed inside.", action="request", path=call.path, request_id=call.request_id,
                 database=isinstance(error, DBAPIError),
             )  # fmt: skip
-            return front.render(call, RunyardError("Something went wrong here; the log tells more."))
+            return front.render(call, RunyardError("Internal error. The log has the details."))
 
     def _refuse_method(self, call: Call) -> Response:
-        error = MethodNotAllowed(f"{call.method} is not answered here; {self._allow} is.")
-        response = self._front.render(call, error)
-        response.headers["allow"] = self._allow
-        return response
+        return refuse_method(call, self._front.render, self._allowed)
+
+
+def refuse_method(call: Call, render: Render, allowed: Sequence[str]) -> Response:
+    """The 405 of a path, which names the methods that it does answer (RFC 9110, section 15.5.6)."""
+    named = f"{', '.join(allowed[:-1])} and {allowed[-1]}" if len(allowed) > 1 else allowed[0]
+    response = render(call, MethodNotAllowed(f"This path answers {named}, not {call.method[:40]}."))
+    response.headers["allow"] = ", ".join(allowed)
+    return response
 
 
 def _outage(error: Exception) -> Unavailable | None:
@@ -113,11 +119,11 @@ async def perform(call: Call, operation: Operation) -> Response:
     return response
 
 
-def _held(call: Call, response: Response) -> AbstractContextManager[None]:
+def _counted(call: Call, response: Response) -> AbstractContextManager[None]:
     """Counts the answer's bytes until the connection has taken them. Streams count theirs themselves."""
     if not call.known or (size := _size(response)) <= PIECE:
         return nullcontext()
-    return call.state.unread.hold(call.org_id, size)
+    return call.state.unread.count(call.org_id, size)
 
 
 def _size(response: Response) -> int:
@@ -139,7 +145,7 @@ def _refuse(call: Call, front: Front, error: RunyardError) -> Response:
     if isinstance(error, Unavailable) and error.retry_after is None:
         error.retry_after = _RETRY_AFTER
     if error.status >= 500:
-        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller is told how to reach it
+        expected = isinstance(error, WaitTimeout)  # the run goes on, and its caller learns how to reach it
         (log.info if expected else log.error)(
             "A request failed.", action="request", path=call.path, code=error.code, request_id=call.request_id
         )

@@ -1,4 +1,4 @@
-"""The answer that is a stream of Server-Sent Events: one task and one timer for each client, whatever their number."""
+"""The answer that is a stream of Server-Sent Events: one task and one timer for each client."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class EventStream(Response):
     def __init__(
         self,
         frames: AsyncGenerator[bytes],
-        held: Callable[[], AbstractContextManager[None]] = nullcontext,
+        counted: Callable[[], AbstractContextManager[None]] = nullcontext,
         unread: Callable[[int], AbstractContextManager[None]] = lambda _bytes: nullcontext(),
     ) -> None:
-        """`frames` are closed in the end, also in the middle of one. `held` is entered for as long as it lasts, and
+        """`frames` are closed in the end, also in the middle of one. `counted` is entered for as long as it lasts, and
         `unread` for the bytes that its reader is being sent."""
         self._frames = frames
-        self._held = held
+        self._counted = counted
         self._unread = unread
         self.status_code = 200
         self.background = None
@@ -52,7 +52,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         metrics.STREAMS.inc()
         try:
-            with self._held():
+            with self._counted():
                 await self._serve(scope, receive, send)
         finally:
             metrics.STREAMS.dec()

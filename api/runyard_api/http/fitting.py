@@ -17,10 +17,10 @@ def fitted(items: Iterable[Item], instead: Mapping[str, Any]) -> list[Item]:
     replaced by its values where they are larger than `pages.SMALL`."""
     left, found = pages.MOST_BYTES, []
     for item in items:
-        for name, stand_in in instead.items():
+        for name, replacement in instead.items():
             size = _size(item.get(name))
             if size > left and size > pages.SMALL:
-                item = item | {name: stand_in}  # noqa: PLW2901 - the caller's own stays as it is
+                item = item | {name: replacement}  # noqa: PLW2901 - the caller's own stays as it is
             else:
                 left -= size
         found.append(item)

@@ -26,12 +26,12 @@ Render = Callable[[Call, RunyardError], Response]
 
 
 async def by_bearer(call: Call) -> Principal:
-    """Who the Authorization header says calls."""
+    """The caller that the Authorization header names."""
     return await call.state.auth.bearer(call.headers.get("authorization"))
 
 
 async def by_bearer_or_cookie(call: Call) -> Principal:
-    """Who the Authorization header says calls, or else the cookie, for the organisation X-Org-Id names."""
+    """The caller that the Authorization header names, or else the cookie, for the organisation X-Org-Id names."""
     header, wanted = call.headers.get("authorization"), call.headers.get(cookies.ORG_HEADER)
     token = cookies.token_of(call.headers) if header is None else None
     if token is None:
@@ -58,11 +58,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What documents show of a front beside its operations; examples of bodies are by model, of forms by operation."""
+    """What documents show of a front beside its operations; examples are of JSON by model, of forms by operation."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, Header] = field(default_factory=dict)
-    bodies: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
     forms: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -98,7 +98,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path. `permission` None: anybody may call. `errors` are documented statuses."""
+    """One method on one path. `permission` None: open to all callers. `errors` are documented statuses."""
 
     front: Front
     tag: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Final
 
-#: Stands for %2F of a request's path, which is part of a name and no separator; no path holds it otherwise.
+#: Replaces %2F of a request's path, which is part of a name and no separator; no path holds it otherwise.
 SLASH: Final = "\udc2f"
 #: Of the request under way.
 PREFIX: ContextVar[str] = ContextVar("path_prefix", default="")

@@ -38,7 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
     unread_seconds = UNREAD_SECONDS
     _in_head = True
     _head_bytes = 0
-    _began_anew = False
+    _next_head = False
     _clock: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -61,9 +61,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Bytes from the caller."""
         if self.transport.is_closing():
             return
-        before, self._began_anew = self._in_head, False
+        before, self._next_head = self._in_head, False
         super().data_received(data)
-        if before and self._in_head and not self._began_anew:
+        if before and self._in_head and not self._next_head:
             self._head_bytes += len(data)
             if self._clock is None:
                 self._wait_for_head()
@@ -81,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request has come; the next bytes are another's head."""
         self._in_head = True
-        self._began_anew = True
+        self._next_head = True
         self._stop_clock()
         super().on_message_complete()
         if self.cycle.response_complete:

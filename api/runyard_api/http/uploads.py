@@ -71,7 +71,7 @@ async def read_form(call: Call, body: AsyncGenerator[bytes, None] | None = None)
     except (KeyError, ValueError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The multipart body cannot be read: {error!r}.", code="bad_multipart") from None
     finished = {id(value.file) for _, value in data.multi_items() if isinstance(value, UploadFile)}
-    for file in parser._files_to_close_on_error:  # a part that the body broke off in belongs to nobody
+    for file in parser._files_to_close_on_error:  # a part that the body broke off in has no owner
         if id(file) not in finished:
             file.close()
     form = Form({}, [])
@@ -118,7 +118,7 @@ def _without_names(disposition: bytes | None) -> bytes:
 
 
 async def store(call: Call, files: Sequence[tuple[str, UploadFile]]) -> list[dict[str, Any]]:
-    """Put these files into the file store; what a run's input tells of each. No two have the same name.
+    """Put these files into the file store; the entries of a run's input for them. No two have the same name.
 
     Error: `Conflict` storage_full, before anything is stored.
     """
@@ -131,7 +131,7 @@ async def store(call: Call, files: Sequence[tuple[str, UploadFile]]) -> list[dic
 
 
 async def _store_one(call: Call, field: str, upload: UploadFile, name: str) -> dict[str, Any]:
-    stored = await call.state.aside(call.state.files.put, upload.file)
+    stored = await call.state.in_thread(call.state.files.put, upload.file)
     return {
         "id": uuid7(),
         "sha256": stored.sha256,

@@ -110,7 +110,7 @@ async def _live_stream(state: State) -> Diagnosis | None:
 async def _checked(state: State, check: Callable[[], Diagnosis | None]) -> Diagnosis | None:
     try:
         async with asyncio.timeout(_PATIENCE):
-            return await state.check_aside(check)
+            return await state.check_in_thread(check)
     except TimeoutError:
         return Diagnosis(Outage.AWAY, "it has not answered in time")
 
@@ -119,7 +119,7 @@ async def _check_database(state: State) -> None:
     try:
         async with asyncio.timeout(_PATIENCE):
             await state.reader.one(_ping)
-            await state.check_aside(state.db.check_disk)
+            await state.check_in_thread(state.db.check_disk)
     except OSError as error:  # TimeoutError among them
         if outages.is_full(error):
             raise Unavailable("The disk of the database is full.", code="disk_full", retry_after=30) from None
@@ -140,7 +140,7 @@ def _ping(conn: Connection) -> None:
 async def _files_answer(state: State) -> Diagnosis | None:
     try:
         async with asyncio.timeout(_PATIENCE):
-            await state.check_aside(state.files.check)
+            await state.check_in_thread(state.files.check)
     except Exception as error:  # noqa: BLE001 - whatever it is, the file store is away
         log.warning("The file store does not answer.", action="readyz", reason=str(error)[:200])
         if outages.is_full(error) or outages.is_full(error.__cause__ or error):
@@ -166,7 +166,7 @@ async def prometheus(call: Call) -> Response:
     per_worker = state.settings.worker_concurrency
     found = await state.reader.one(lambda conn: queues.backlog(conn, state.db.now(conn), per_worker))
     metrics.CLOCK_OFFSET.set(state.db.clock.offset_s)
-    own = await state.aside(generate_latest, metrics.REGISTRY)
+    own = await state.in_thread(generate_latest, metrics.REGISTRY)
     return Response(own + _gauges(found.to_json()), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -11,7 +11,7 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
 from runyard_api.native.front import DATE_TIME, NATIVE, Parameters, instant_of, when
-from runyard_common.usage.queries import usage
+from runyard_common.usage import queries as usage
 
 routes = Routes(NATIVE, "usage")
 _DAYS_30 = 30 * 86_400.0

@@ -30,6 +30,9 @@ class Agent(SQLModel, table=True):
     is_active: bool = Field(default=True)
     shared: bool = Field(default=False)  # operator-published: every organisation may run it
     version_id: str | None = c.ref(nullable=True)  # the version that runs when none is asked for
+    chosen_at: float | None = c.instant(
+        nullable=True
+    )  # when a publish chose it; None: workers that brought it did
     settings: Any = c.json()  # front-specific facts that are not part of a version
     created_by: str | None = c.ref(nullable=True)
     created_at: float = c.instant()

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 
 from runyard_common.clock import DatabaseClock, elapsed
-from runyard_common.database import postgres
+from runyard_common.database import postgres_urls
 from runyard_common.database.columns import dump
 from runyard_common.database.turnstile import Turnstile
 from runyard_common.tables import metadata
+
+if TYPE_CHECKING:
+    from runyard_common.database.postgres import Answers
 
 __all__ = ["Database", "Durability", "metadata"]
 
 
 #: What a transaction needs at least on the disk: some pages of the database and their journal.
 _PROBE_BYTES = 256 * 1024
+#: How long a lock of SQLite is waited for, and the pause between two attempts at its log's mode, in seconds.
+_LOCK_WAIT, _LOCK_PAUSE = 30.0, 0.01
 
 
 class Durability(IntEnum):
@@ -44,16 +50,19 @@ class Database:
     """One engine. Every method is synchronous and may be called from any thread."""
 
     def __init__(self, url: str, pool_size: int = 10, limits: dict[str, int] | None = None) -> None:
-        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres.LIMITS`)."""
+        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres_urls.LIMITS`)."""
         self.url = url
         self.clock = DatabaseClock()  # fed by `now`
         parsed = make_url(url)
         self.is_postgres = parsed.get_backend_name() == "postgresql"
-        self.limits = postgres.LIMITS if limits is None else limits
+        self.limits = postgres_urls.LIMITS if limits is None else limits
         #: Whether a pooler in transaction mode stands before the database: sessions are shared.
-        self.is_pooled = self.is_postgres and postgres.pooled(parsed)
-        self._answers = postgres.Answers()
+        self.is_pooled = self.is_postgres and postgres_urls.pooled(parsed)
+        self._answers: Answers | None = None
         if self.is_postgres:
+            from runyard_common.database import postgres
+
+            self._answers = postgres.Answers()
             self.engine = postgres.engine(parsed, pool_size, self._answers, self.limits)
         else:
             self.engine = _sqlite(url)
@@ -84,7 +93,7 @@ class Database:
     @property
     def silent(self) -> bool:
         """Whether the server has stopped answering: neither an answer nor a refusal comes from it."""
-        return self._answers.silent
+        return self._answers is not None and self._answers.silent
 
     def now(self, connection: Connection) -> float:
         """The database's clock, in seconds since the epoch.
@@ -142,16 +151,34 @@ def _synchronous(connection: Connection, durable: bool) -> None:
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::double precision")
 
 
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Turn the write-ahead log on, which the file remembers.
+
+    Where several processes open a new file at once, SQLite refuses the switch at once to those that come second: it
+    has read by then, and its busy timeout counts for locks that are asked for before a read alone.
+    """
+    until = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # The low byte is the primary code, the others say more.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOCK_PAUSE)
+
+
 def _sqlite(url: str) -> Engine:
     engine = create_engine(
-        url, connect_args={"timeout": 30, "check_same_thread": False}, json_serializer=dump
+        url, connect_args={"timeout": _LOCK_WAIT, "check_same_thread": False}, json_serializer=dump
     )
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = dbapi_connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous=FULL")  # a 2xx means stored, also across a power cut
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA cache_size=-32000")

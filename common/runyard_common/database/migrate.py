@@ -27,8 +27,8 @@ from runyard_common.credentials.rules.sealing import SealBroken
 from runyard_common.database import start_checks
 from runyard_common.database.engine import Database
 from runyard_common.database.outages import sqlstate
+from runyard_common.process import keep_files_private
 from runyard_common.tables import metadata
-from runyard_common.umask import keep_files_private
 from runyard_common.values.errors import ConfigurationError
 
 _FOLDER = Path(__file__).parent / "migrations"

@@ -16,10 +16,11 @@ from typing import Any, Final
 import psycopg
 import structlog
 from psycopg.abc import RV, PQGen
-from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
 
 from runyard_common.database.columns import dump
 from runyard_common.database.outages import moved
+from runyard_common.database.postgres_urls import LIMITS, OURS, pooled
 from runyard_common.values.errors import ConfigurationError
 
 logger = structlog.get_logger("runyard.database")
@@ -31,12 +32,6 @@ PROBE_SECONDS: Final = 2
 #: How long a caller waits for a free connection of the pool, in seconds.
 POOL_SECONDS: Final = 10.0
 
-#: Server-side limits in milliseconds: a process stopped in mid-transaction must not hold its locks for ever.
-LIMITS: Final = {
-    "idle_in_transaction_session_timeout": 10_000,
-    "statement_timeout": 60_000,
-    "lock_timeout": 20_000,
-}
 #: What finds a vanished host: idle connections by keep-alives, busy ones by unacknowledged data (milliseconds).
 _TCP: Final = {
     "connect_timeout": 5,
@@ -46,22 +41,7 @@ _TCP: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-_POOLER: Final = "pgbouncer"
-#: Parameters of the URL that are meant for this module.
-_OURS: Final = (_POOLER, "prepare_threshold")
-_TRUE: Final = ("true", "1", "yes", "transaction")
 _REFUSED: Final = "unsupported startup parameter"
-
-
-def pooled(url: URL) -> bool:
-    """Whether the URL names a pooler in transaction mode (`?pgbouncer=true`)."""
-    return str(url.query.get(_POOLER, "")).lower() in _TRUE
-
-
-def libpq_url(url: str) -> str:
-    """The URL as PostgreSQL's own client library reads it: without SQLAlchemy's driver and our parameters."""
-    parsed = make_url(url).set(drivername="postgresql").difference_update_query(_OURS)
-    return parsed.render_as_string(hide_password=False)
 
 
 def engine(url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | None = None) -> Engine:
@@ -80,7 +60,7 @@ def engine(url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | 
         own = " ".join(f"-c {name}={value}" for name, value in (LIMITS if limits is None else limits).items())
         arguments["options"] = f"{own} {given}".strip()
     made = create_engine(
-        url.difference_update_query(_OURS),
+        url.difference_update_query(OURS),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=POOL_SECONDS,

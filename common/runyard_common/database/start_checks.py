@@ -1,7 +1,7 @@
 """What a process checks of its settings when it starts: the part that every process has, migrations too.
 
-`runyard_common.start_checks` has the whole list. `runyard doctor` reports what the same functions refuse, so that it calls
-nothing good that a process refuses.
+`runyard_common.start_checks` has the whole list. `runyard doctor` reports what the same functions refuse, so that it
+calls nothing good that a process refuses.
 """
 
 from __future__ import annotations
@@ -13,13 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 from runyard_common.credentials.queries import key_files
-from runyard_common.database.postgres import libpq_url
 from runyard_common.settings import Settings
 from runyard_common.values.addresses import masked
 from runyard_common.values.errors import ConfigurationError
@@ -62,6 +56,15 @@ def problems(checks: Iterable[StartCheck], settings: Settings) -> Iterator[Confi
 
 def check_database(settings: Settings) -> None:
     """Refuse a database URL that the driver cannot read, and a SQLite file in a folder that is not there."""
+    if not settings.database_url:
+        return  # the file in the home
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from runyard_common.database.postgres_urls import libpq_url
+
     try:
         url = make_url(settings.database)
         if url.get_backend_name() == "postgresql":
@@ -74,7 +77,7 @@ def check_database(settings: Settings) -> None:
             field="RUNYARD_DATABASE_URL",
         ) from None
     folder = Path(url.database or "").parent
-    if settings.database_url and url.database and not folder.is_dir():
+    if url.database and not folder.is_dir():
         raise ConfigurationError(
             f"The folder of the database {url.database} does not exist. Create it, or change RUNYARD_DATABASE_URL.",
             field="RUNYARD_DATABASE_URL",

@@ -1,4 +1,4 @@
-"""The file store in a folder: ``ab/abcd…`` per content, written aside, flushed, renamed into place."""
+"""The file store in a folder: ``ab/abcd…`` per content, written to a temporary file, flushed, renamed into place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FolderFileStore(FileStore):
         """See `FileStore.stat`."""
         with _folder_errors():
             try:
-                return _facts(self._path(sha256))
+                return _stored_file(self._path(sha256))
             except FileNotFoundError:
                 return None
 
@@ -73,7 +73,7 @@ class FolderFileStore(FileStore):
         try:
             os.utime(self._path(stored.sha256))
         except OSError:
-            return False  # deleted meanwhile, or a disk in trouble: the write that follows tells
+            return False  # deleted meanwhile, or a disk in trouble: the write that follows shows which
         return True
 
     def _write(self, sha256: str, stream: BinaryIO) -> None:
@@ -81,16 +81,16 @@ class FolderFileStore(FileStore):
         with _folder_errors():
             self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self._incoming, prefix=f"{sha256[:8]}-")
-            aside = Path(name)
+            temporary = Path(name)
             try:
                 with os.fdopen(handle, "wb") as out:
                     _copy(stream, out, sha256)
                     out.flush()
                     os.fsync(out.fileno())
                 _make_folder(target.parent)
-                aside.replace(target)
+                temporary.replace(target)
             except BaseException:
-                aside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
                 raise
             _fsync_folder(target.parent)
 
@@ -105,9 +105,9 @@ class FolderFileStore(FileStore):
         return self.root / checked(sha256)[:2] / sha256
 
 
-def _facts(path: Path) -> StoredFile:
-    facts = path.stat()
-    return StoredFile(path.name, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
+def _stored_file(path: Path) -> StoredFile:
+    found = path.stat()
+    return StoredFile(path.name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def _copy(stream: BinaryIO, out: BinaryIO, sha256: str) -> None:
@@ -120,7 +120,7 @@ def _copy(stream: BinaryIO, out: BinaryIO, sha256: str) -> None:
 
 
 def _chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
-    """Opened at the first piece: dropped unread, say by a client that left, it leaves no file open."""
+    """Opened at the first piece: dropped unread, as by a client that left, it leaves no file open."""
     with _folder_errors(), _opened(path) as stream:
         while chunk := stream.read(chunk_bytes):
             yield chunk

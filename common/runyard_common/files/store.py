@@ -96,9 +96,9 @@ class FileStore(ABC):
                 return self._put(stream)
         if content.seekable():
             return self._put(content)
-        with tempfile.TemporaryFile() as spool:
-            shutil.copyfileobj(content, spool, CHUNK_BYTES)
-            return self._put(spool)
+        with tempfile.TemporaryFile() as buffer:
+            shutil.copyfileobj(content, buffer, CHUNK_BYTES)
+            return self._put(buffer)
 
     def get(self, sha256: str) -> bytes:
         """The content; `FileNotStored` if it is not there, `FileDamaged` if it no longer matches its hash."""
@@ -107,7 +107,7 @@ class FileStore(ABC):
     def chunks(self, sha256: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The content in pieces of about `chunk_bytes`.
 
-        A file that is not there raises at the call, so that a response can still say so; a damaged one only
+        A file that is not there raises at the call, so that a response can still report it; a damaged one only
         after its last piece.
         """
         return _verified(sha256, self._read(checked(sha256), chunk_bytes))
@@ -122,7 +122,7 @@ class FileStore(ABC):
 
     @abstractmethod
     def delete(self, sha256: str, *, unless_renewed_since: datetime | None = None) -> bool:
-        """Remove the content, unless it was renewed since that time; says whether something was removed."""
+        """Remove the content, unless it was renewed since that time; returns whether something was removed."""
 
     @abstractmethod
     def walk(self) -> Iterator[StoredFile]:
@@ -147,7 +147,7 @@ class FileStore(ABC):
 
     @abstractmethod
     def _write(self, sha256: str, stream: BinaryIO) -> None:
-        """Put the stream, from where it stands to its end, in place in one step."""
+        """Put the stream, from its position to its end, in place in one step."""
 
     @abstractmethod
     def _read(self, sha256: str, chunk_bytes: int) -> Iterator[bytes]:

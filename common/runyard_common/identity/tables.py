@@ -94,7 +94,7 @@ class SecondFactor(SQLModel, table=True):
 
 
 class RecoveryCode(SQLModel, table=True):
-    """A code that stands in for a person's authenticator once; only its hash is kept."""
+    """A code that replaces a person's authenticator once; only its hash is kept."""
 
     __tablename__ = "recovery_codes"
 
@@ -161,7 +161,7 @@ class Application(SQLModel, table=True):
 
 
 class EndUser(SQLModel, table=True):
-    """Somebody on whose behalf an application runs agents."""
+    """A person on whose behalf an application runs agents."""
 
     __tablename__ = "end_users"
     __table_args__ = (

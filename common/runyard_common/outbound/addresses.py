@@ -57,7 +57,7 @@ def _table(entries: dict[Kind, str]) -> tuple[tuple[Network, Kind], ...]:
     return tuple((ip_network(text), kind) for kind, texts in entries.items() for text in texts.split())
 
 
-#: First match wins, so single metadata addresses stand before the ranges they lie in.
+#: First match wins, so single metadata addresses come before the ranges they lie in.
 _RANGES: Final = _table(
     {
         Kind.METADATA: "169.254.169.254 169.254.170.2 169.254.170.23 100.100.100.200 168.63.129.16 "
@@ -117,7 +117,7 @@ def kind_of(address: Address) -> Kind | None:
 
 
 def embedded_ipv4(address: Address) -> IPv4Address | None:
-    """The IPv4 address a transition mechanism would deliver to; None where the form does not tell."""
+    """The IPv4 address a transition mechanism would deliver to; None where the form does not show it."""
     if isinstance(address, IPv4Address) or address in _LOCAL_NAT64:
         return None
     if address.ipv4_mapped is not None:

@@ -54,7 +54,7 @@ class Answer:
 class GuardedClient:
     """One per process: callers share its connections and nothing else (no cookies, no credentials).
 
-    Every failure is an `OutboundError` with a stable `code`. A status, whatever it is, is an `Answer`.
+    Every failure is an `OutboundError` with a stable `code`. Any status is an `Answer`.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class GuardedClient:
         except OutboundError:
             if whole:
                 raise
-            truncated = True  # the status has come, and the status is what the receiver had to say
+            truncated = True  # the status has come, which is the receiver's answer
         finally:
             await response.aclose()
         if truncated and whole:
@@ -197,9 +197,9 @@ async def _read(response: httpx2.Response, limit: int, body: bytearray) -> bool:
     parts = cast(AsyncGenerator[bytes], aiter(cast(httpx2.AsyncByteStream, response.stream)))
     async with aclosing(parts):  # left half read, it must be closed before the connection goes back
         async for part in parts:
-            room = limit - len(body)
-            body += part[:room]
-            if len(part) > room:
+            left = limit - len(body)
+            body += part[:left]
+            if len(part) > left:
                 return True
     return False
 

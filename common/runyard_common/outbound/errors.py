@@ -1,11 +1,11 @@
 """How an outbound call fails, each way with a stable code.
 
     OutboundError
-    ├── UrlRefused          url_refused           the guard says no: a bad URL, port or address
+    ├── UrlRefused          url_refused           refused by the guard: a bad URL, port or address
     ├── HeaderRefused       header_refused        a header the caller may not set
     ├── DnsFailed           dns_failed
     ├── ConnectTimedOut     connect_timeout
-    ├── ConnectFailed       connect_failed        nobody listens, no route
+    ├── ConnectFailed       connect_failed        connection refused, no route
     ├── TlsFailed           tls_failed            certificate or handshake
     ├── PoolTimedOut        pool_timeout          too many calls under way
     ├── WriteTimedOut       write_timeout

@@ -32,7 +32,7 @@ def translated() -> Iterator[None]:
 
 
 def meaning(error: Exception) -> OutboundError:
-    """The named failure that one of the library's exceptions stands for."""
+    """The named failure for one of the library's exceptions."""
     if isinstance(error, httpcore2.ConnectError):
         return _connect_failure(error)
     if isinstance(error, httpcore2.RemoteProtocolError) and "disconnected" in str(error):

@@ -1,7 +1,7 @@
-"""The installation's own database, broker and Redis: no caller's call may reach them, whatever the operator opens.
+"""The installation's own database, broker and Redis: no caller's call may reach them, in opened networks too.
 
 They are compared as the machine sees them when it connects: every address of either name, IPv4 inside IPv6 taken out,
-and all addresses of this machine as one. Their names alone say nothing: a caller may make a name for any address.
+and all addresses of this machine as one. Names alone prove nothing: a caller may make a name for any address.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class OwnServers:
         return [server for server in self._all() if server.port == port]
 
     def is_file(self, path: Path) -> bool:
-        """Whether `path` is the file of the installation's own SQLite database, by whatever name."""
+        """Whether `path` is the file of the installation's own SQLite database, under any name."""
         url = self.settings.database
         if not url.startswith("sqlite"):
             return False

@@ -30,7 +30,7 @@ class OutboundPolicy:
 
     `allow_private` opens loopback and private networks to every call. `allow_hosts` holds names
     (``hooks.corp``, ``*.corp`` for every name below it) whose private addresses may be reached; an entry with
-    a port (``hooks.corp:5984``) opens that port, whatever it is, and no other. `allow_networks` holds the
+    a port (``hooks.corp:5984``) opens that port and no other. `allow_networks` holds the
     networks that may be reached under any name. Metadata services, multicast and the like open only where
     their exact address is listed. `own` are the installation's own servers, which nothing opens.
     """
@@ -85,7 +85,7 @@ class OutboundPolicy:
         return self.own is not None and self.own.is_file(path)
 
     def refuses(self, address: Address, host: str, port: int) -> Kind | None:
-        """What makes `address`, which `host` stands for, one that may not be called; None when it may be."""
+        """Why `address`, to which `host` resolves, may not be called; None when it may be."""
         kind = kind_of(address)
         if kind is None:
             return None

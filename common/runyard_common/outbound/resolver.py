@@ -24,12 +24,12 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
-    """The system's own lookup (hosts file, search domains), each in a thread that nobody waits for at exit.
+    """The system's own lookup (hosts file, search domains), each in a daemon thread.
 
     Lookups of one name that overlap share one answer, and at most `parallel` names are looked up at once. A lookup
-    that takes longer than `quick` seconds gives its slot back, and its name stands in another line from then on:
-    names whose servers are dead wait for each other, not the living for them. The event loop's executor is left
-    alone: blocking agent code runs there, and a lookup can take half a minute.
+    that takes longer than `quick` seconds gives its slot back, and its name moves to a pool of its own:
+    slow names cannot delay healthy ones. The event loop's executor is not used: blocking agent code runs there, and
+    a lookup can take half a minute.
     """
 
     def __init__(self, parallel: int = 64, quick: float = 1.0) -> None:
@@ -89,7 +89,7 @@ def _ask(host: str, port: int, loop: asyncio.AbstractEventLoop, answer: asyncio.
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a valid name"
         outcome = DnsFailed(f"{host} could not be resolved: {reason}.")
-    with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: there is no waiter
         loop.call_soon_threadsafe(_settle, answer, outcome)
 
 

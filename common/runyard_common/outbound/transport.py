@@ -1,6 +1,6 @@
 """The guarded transport: every call is checked, resolved once, and connected to checked addresses only.
 
-It stands where an `httpx2` client opens its connections, so whatever a client does above it (redirects,
+It opens the connections of an `httpx2` client, so all that a client does above it (redirects,
 retries, OAuth discovery) goes through the same check. TLS still verifies the host's own name, and the Host
 header still carries it, because only the socket is pinned, not the URL.
 """

@@ -67,7 +67,7 @@ def check_url(
 def target_of(
     url: str, *, field: str = "url", schemes: Collection[str] = SCHEMES, max_length: int = MAX_LENGTH
 ) -> Target:
-    """Where `url` leads, read strictly: whatever two parsers might read in two ways is refused."""
+    """Where `url` leads, read strictly: what two parsers might read in two ways is refused."""
     try:
         return _read(url, schemes, max_length)
     except UrlRefused as refusal:
@@ -139,7 +139,7 @@ def _read_authority(url: str, authority: str, scheme: str) -> tuple[str, int]:
     if parts is None:
         _refuse(
             "host_invalid",
-            "The host is malformed; IPv6 addresses stand in brackets, other hosts have no colon.",
+            "The host is malformed; Write IPv6 addresses in brackets; other hosts have no colon.",
         )
     port = _port(parts["port"], scheme)
     if parts["v6"] is not None:
@@ -172,8 +172,8 @@ def _host(url: str, written: str) -> str:
 def _idna(url: str, host: str) -> str:
     """An international name in its ASCII form; look-alikes of ASCII characters are refused, not folded."""
     if _DOTS.search(host):
-        _refuse("host_unicode", "The host has characters that stand for dots; write it in ASCII.")
-    try:  # IDNA 2008 has no place for full-width, circled and other stand-ins for ASCII
+        _refuse("host_unicode", "The host has look-alikes of dots. Write it in ASCII.")
+    try:  # IDNA 2008 has no place for full-width, circled and other look-alikes of ASCII
         return httpx2.URL(url).raw_host.decode("ascii")
     except httpx2.InvalidURL:
         _refuse(

@@ -201,6 +201,7 @@ class Worker(SQLModel, table=True):
     draining: bool = Field(default=False)
     running: int = c.integer()
     agents: Any = c.json()  # @scope/name@version of each Python agent it runs; None: it is not known
+    brings: Any = c.json()  # @scope/name@version of each agent in its sources; None: as `agents`
     loop_lag_s: float = c.seconds()  # how late the event loop was at the last beat
     threads_held: int = c.counter()  # threads that runs which have ended have not given back
     started_at: float = c.instant()

@@ -124,7 +124,7 @@ def bounds_of(schema: Any, *, field: str = "schema") -> Bounds:
 
 
 def path_of(place: Path, root: str = "$") -> str:
-    """A JSON path: ``args.lines[0].sku``; names that are no words stand in brackets."""
+    """A JSON path: ``args.lines[0].sku``; names that are no words are in brackets."""
     parts = [root]
     for part in place:
         plain = isinstance(part, str) and part.isascii() and part.isidentifier()

@@ -3,7 +3,7 @@
 The engine decides; this lists. Its own lists contain the errors of every alternative, and of every alternative
 inside, so that they grow with each level of a value. Here each choice is one error at first, by a copy of the
 schema in which `anyOf`, `oneOf` and references that lead back are wrapped in `not: {not: …}`. A choice that fails
-is then looked into, alternative by alternative, and the best one's errors stand for it.
+is then looked into, alternative by alternative, and the best one's errors are reported for it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Fault: TypeAlias = tuple[tuple[str | int, ...], str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Wrapped:
-    """What a wrapped part stands for: a choice of a node's, or a reference to another node."""
+    """What a wrapped part is: a choice of a node's, or a reference to another node."""
 
     keyword: Literal["anyOf", "oneOf", "$ref"]
     node: Node
@@ -73,7 +73,7 @@ class Listing:
         return []
 
     def wrapped(self, error: ValidationError) -> _Wrapped | None:
-        """What an error stands for, unless it is one of its own."""
+        """What an error belongs to, unless it is one of its own."""
         return self._wrapped.get(tuple(error.schema_path[:-1])) if error.kind.name == "not" else None
 
     def _copy(self, root: dict[str, Any], graph: Graph, recursive: frozenset[int]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class _Search:
         self._rounds = int(max(1, min(_MOST_ROUNDS, _MOST_WORK // (work + 1))))
 
     def of(self, path: Path, value: Any, place: tuple[str | int, ...]) -> Iterator[Fault]:
-        """The faults of a value by the subschema at `path`; `place` is where the value stands."""
+        """The faults of a value by the subschema at `path`; `place` is the path of the value."""
         if not self._another_round():
             yield place, "schema", "This does not fit its schema."
             return
@@ -215,7 +215,7 @@ def _position(error: ValidationError) -> list[str]:
 
 
 def listed_at(path: Path) -> Path:
-    """Where a subschema stands in the copy: alternatives are kept under a name that is no keyword."""
+    """Where a subschema is in the copy: alternatives are kept under a name that is no keyword."""
     return tuple(
         f"x-{part}" if part in _CHOICES and i + 1 < len(path) and isinstance(path[i + 1], int) else part
         for i, part in enumerate(path)

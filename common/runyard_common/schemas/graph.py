@@ -49,7 +49,7 @@ REFERENCES: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 
 
 class SchemaRefused(Exception):
-    """A schema that cannot be used: `path` leads to the place, `too_large` says that a bound is passed."""
+    """A schema that cannot be used: `path` leads to the place, `too_large`: a bound is passed."""
 
     def __init__(self, why: str, path: Path = (), *, too_large: bool = False) -> None:
         super().__init__(why)
@@ -58,7 +58,7 @@ class SchemaRefused(Exception):
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A subschema: where it stands, and the subschemas it applies to the same node and to children."""
+    """A subschema: its place, and the subschemas it applies to the same node and to children."""
 
     schema: Any
     path: Path
@@ -75,7 +75,7 @@ class Node:
 
 
 class Graph:
-    """The subschemas a root reaches, each read once, whatever way leads there."""
+    """The subschemas a root reaches, each read once, however many ways lead to it."""
 
     def __init__(self, root: Any, draft4to7: bool) -> None:
         self._root, self._legacy = root, draft4to7

@@ -19,7 +19,7 @@ from runyard_common.values.errors import InvalidRequest
 
 NAME: Final = "final_result"
 _TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
-#: Any of these says that an object is a JSON Schema and not a sample of the wanted shape.
+#: Any of these makes an object a JSON Schema and not a sample of the wanted shape.
 _KEYWORDS: Final = frozenset(
     {
         "$schema",
@@ -40,9 +40,9 @@ _WRAP: Final = "result"
 
 @dataclass(frozen=True, slots=True)
 class OutputContract:
-    """The shape an output must have. `schema` is always an object's; `wrapped` says that it holds another value.
+    """The shape an output must have. `schema` is always an object's; `wrapped`: it holds another value.
 
-    `name` is what models call it, `title` what the caller does. `guidance` is what the caller said in words. `strict`
+    `name` is what models call it, `title` what the caller does. `guidance` is what the caller asked for. `strict`
     asks the provider to enforce the schema itself, or not to; None leaves that to what the schema allows. With
     `lenient` the closest output is taken and logged if none fits the schema after its repairs.
     """
@@ -145,11 +145,11 @@ def from_output_config(config: Any, *, field: str = "output_config") -> OutputCo
         return None
     if not isinstance(config, dict):
         raise InvalidRequest("output_config is an object.", code="invalid_schema", field=field)
-    schema, said = config.get("output_schema"), str(config.get("instructions") or "").strip()
+    schema, guidance = config.get("output_schema"), str(config.get("instructions") or "").strip()
     if schema in (None, "", {}):
         return None
     contract = from_schema(schema, field=f"{field}.output_schema")
-    return replace(contract, guidance="\n\n".join(part for part in (contract.guidance, said) if part))
+    return replace(contract, guidance="\n\n".join(part for part in (contract.guidance, guidance) if part))
 
 
 def instructions_of(config: Any) -> str:
@@ -230,10 +230,10 @@ def _objectified(contract: OutputContract) -> OutputContract:
     if schema.get("type") == "object" or ("type" not in schema and "properties" in schema):
         return replace(contract, schema={"type": "object", **schema})
     schema = contract.for_model  # references from the root would lead elsewhere inside the object
-    held = {
+    inner = {
         key: value for key, value in schema.items() if key not in ("$defs", "definitions", "$schema", "$id")
     }
-    outer: dict[str, Any] = {"type": "object", "properties": {_WRAP: held}, "required": [_WRAP]}
+    outer: dict[str, Any] = {"type": "object", "properties": {_WRAP: inner}, "required": [_WRAP]}
     outer |= {key: schema[key] for key in ("$schema", "$defs", "definitions") if key in schema}
     return replace(contract, schema=outer, wrapped=True)
 

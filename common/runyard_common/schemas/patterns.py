@@ -38,7 +38,7 @@ _REFUSED_GROUPS: Final = (
     ("(?#", "a comment"),
     ("(?|", "a branch reset"),
 )
-_LINEAR: Final = "patterns are matched in linear time here, which it rules out; say it with `allOf` or `not`"
+_LINEAR: Final = "patterns are matched in linear time here, which it rules out; use `allOf` or `not` instead"
 
 
 class PatternRefused(Exception):

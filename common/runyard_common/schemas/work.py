@@ -28,7 +28,7 @@ MOST_WORK: Final = 3_000_000
 #: How often maps of properties may be put together while a schema is weighed.
 _MOST_MERGES: Final = 10_000
 
-#: Work by depth (the last entry stands for every deeper one) and kind: container, text, byte, number, odd number.
+#: Work by depth (the last entry is for every deeper one) and kind: container, text, byte, number, odd number.
 Work: TypeAlias = tuple[float, ...]
 _KINDS: Final = 5
 _LEVELS: Final = 5

@@ -1,4 +1,4 @@
-"""The live stream: committed events, token deltas and stop orders, over Redis to whoever follows.
+"""The live stream: committed events, token deltas and stop orders, over Redis to their followers.
 
 Nothing here is the truth: what is lost on the way is read from the database.
 
@@ -6,9 +6,8 @@ Channels: ``runyard:org:<id>`` (a JSON list of events), ``runyard:task:<id>`` (t
 ``runyard:worker:<id>`` (a task id to stop), ``runyard:all`` (``{"gap": [organisation ids] or null}``).
 """
 
-from runyard_common.stream.follower import Follower
+from runyard_common.stream.follower import Follower, listen_worker
 from runyard_common.stream.live import Live
 from runyard_common.stream.subscription import GAP, Events, Gap, Item, Subscription, Tokens
-from runyard_common.stream.worker import listen_worker
 
 __all__ = ["GAP", "Events", "Follower", "Gap", "Item", "Live", "Subscription", "Tokens", "listen_worker"]

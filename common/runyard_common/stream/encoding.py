@@ -1,11 +1,35 @@
-"""JSON of live messages. What an agent or a model produced may have no JSON form: it must not end the stream."""
+"""Channels of the live stream and the JSON of its messages.
+
+What an agent or a model produced may have no JSON form: it must not end the stream.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final, Protocol
 
 import orjson
+
+ALL: Final = "runyard:all"
+ORG: Final = "runyard:org:"
+TASK: Final = "runyard:task:"
+WORKER: Final = "runyard:worker:"
+#: Without subscribers: readiness checks publish here.
+PROBE: Final = "runyard:probe"
+
+#: A Redis that does not answer for this long is treated as away, in seconds.
+TIMEOUT: Final = 2.0
+
+
+class Published(Protocol):
+    """A committed event, as the store's transactions note it."""
+
+    @property
+    def org_id(self) -> str:
+        """The organisation whose followers hear of it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The event: task_id, seq, type, attempt, data, at."""
 
 
 def encode(value: Any) -> bytes:

@@ -21,7 +21,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from runyard_common.stream.channels import ALL, ORG, TASK, TIMEOUT, WORKER, Published
+from runyard_common.stream.encoding import ALL, ORG, TASK, TIMEOUT, WORKER, Published
 from runyard_common.stream.subscription import GAP, Events, Item, Subscription, Tokens
 from runyard_common.values.outages import diagnose
 
@@ -99,12 +99,12 @@ class Follower:
 
         return end
 
-    def hand_over(self, happened: Sequence[Published]) -> None:
-        """Tell local followers of events this process has just committed, from any thread, Redis or not."""
+    def hand_over(self, events: Sequence[Published]) -> None:
+        """Hand local followers the events that this process has just committed, from any thread, Redis or not."""
         if self._loop is None or not (self._tasks or self._orgs):
             return
         by_org: dict[str, list[dict[str, Any]]] = {}
-        for event in happened:
+        for event in events:
             by_org.setdefault(event.org_id, []).append(event.to_json())
         try:
             self._loop.call_soon_threadsafe(self._deliver_all, by_org)
@@ -229,7 +229,7 @@ class Follower:
                 on_gap()
 
     def _handle_safely(self, channel: str, data: bytes) -> None:
-        """A message that is not ours, or of another version, must not end the stream of everybody."""
+        """A message that is not ours, or of another version, must not end the stream of all followers."""
         try:
             self._handle(channel, data)
         except Exception as error:  # noqa: BLE001 - what a follower's callback raises is its own
@@ -268,7 +268,7 @@ class Follower:
             _push((s for s in self._tasks[task_id] if s.org_id == org_id), Events(its))
 
     def _gap(self, org_ids: list[str] | None) -> None:
-        """Tell the followers of these organisations (None: everybody) to read the database."""
+        """Send the followers of these organisations (None: all) a gap, upon which they read the database."""
         chosen = None if org_ids is None else set(org_ids)
         for by in (self._orgs, self._tasks):
             for subscriptions in by.values():
@@ -299,3 +299,18 @@ def _discard(by: dict[str, set[Subscription]], key: str, subscription: Subscript
     by[key].discard(subscription)
     if not by[key]:
         del by[key]
+
+
+async def listen_worker(redis_url: str, worker_id: str, on_stop: Callable[[str], object]) -> None:
+    """Call `on_stop` with the id of each run of this worker that is stopped, until cancelled.
+
+    Reconnects by itself. Orders given meanwhile are lost here; the worker learns of them from its next write.
+    """
+    follower = Follower(redis_url)
+    await follower.start()
+    end = follower.listen_worker(worker_id, on_stop)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        end()
+        await follower.close()

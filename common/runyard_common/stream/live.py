@@ -1,4 +1,4 @@
-"""The publishing side: never blocks or fails its caller; what cannot be sent is dropped, and said to be."""
+"""The publishing side: never blocks or fails its caller; what cannot be sent is dropped, and logged."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from runyard_common.stream.channels import ALL, ORG, PROBE, TASK, TIMEOUT, WORKER, Published
-from runyard_common.stream.encoding import encode, encode_each
+from runyard_common.stream.encoding import (
+    ALL,
+    ORG,
+    PROBE,
+    TASK,
+    TIMEOUT,
+    WORKER,
+    Published,
+    encode,
+    encode_each,
+)
 from runyard_common.values.outages import Diagnosis, diagnose
 
 log = structlog.get_logger()
@@ -52,10 +61,10 @@ class Live:
             self._thread = threading.Thread(target=self._run, name="live-stream", daemon=True)
             self._thread.start()
 
-    def publish(self, happened: Sequence[Published]) -> None:
+    def publish(self, events: Sequence[Published]) -> None:
         """Send committed events: one message per organisation."""
         by_org: dict[str, list[Published]] = {}
-        for event in happened:
+        for event in events:
             by_org.setdefault(event.org_id, []).append(event)
         for org_id, events in by_org.items():
             self._put((ORG + org_id, events))
@@ -65,7 +74,7 @@ class Live:
         self._put((TASK + task_id, (attempt, data)))
 
     def stop(self, worker_id: str, task_id: str) -> None:
-        """Tell a worker that a run of its was stopped; it also learns that from its next write."""
+        """Notify a worker that one of its runs was stopped; it also learns that from its next write."""
         self._put((WORKER + worker_id, task_id))
 
     def check(self) -> Diagnosis | None:

@@ -13,7 +13,7 @@ M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
-class _Shared:
+class _Fanned:
     """What many followers are handed as one object: what one makes of it, it makes for all."""
 
     _made: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -27,14 +27,14 @@ class _Shared:
 
 
 @dataclass(frozen=True, slots=True)
-class Events(_Shared):
+class Events(_Fanned):
     """Committed events {task_id, seq, type, attempt, data, at}, in the order of their commits."""
 
     events: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens(_Shared):
+class Tokens(_Fanned):
     """Token deltas of one attempt."""
 
     task_id: str

@@ -1,4 +1,4 @@
-"""Addresses in settings: folders and URLs as operators write them, checked, and shown without passwords. Pure."""
+"""Addresses in settings: folders, URLs and origins (RFC 6454), checked, and shown without passwords. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from runyard_common.values.errors import ConfigurationError
+
 #: Schemes that are read, and the one to write.
 DATABASES: Final = dict.fromkeys(
     ("postgresql", "postgres", "postgresql+psycopg", "sqlite"), "postgresql:// or sqlite:///"
 )
-#: Hosts that stand for every address of a machine, and where the machine itself reaches them.
+#: Hosts that mean every address of a machine, and where the machine itself reaches them.
 EVERYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 _VARIABLE: Final = re.compile(r"\$(\w+|\{\w*\}?)")
 _PASSWORD: Final = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s/?#:@]*):(?!\d+[/?#\s])[^\s\"'<>]*@")
@@ -43,7 +45,7 @@ def checked(url: str, schemes: Mapping[str, str]) -> str:
 
 
 def readable(url: str) -> str:
-    """The same URL; `ValueError`, which does not quote it, where its parts cannot be told apart."""
+    """The same URL; `ValueError`, which does not quote it, where its parts are ambiguous."""
     try:
         parts = urlsplit(url)
         _ = parts.port, unquote(parts.password or "", errors="strict")
@@ -91,10 +93,34 @@ def http_url(url: str) -> str:
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands in a URL: an IPv6 address in brackets, the % of its zone escaped."""
+    """The host as written in a URL: an IPv6 address in brackets, the % of its zone escaped."""
     return f"[{host.replace('%', '%25')}]" if ":" in host else host
 
 
 def masked(text: str) -> str:
     """The text, with the passwords of the URLs in it left out."""
     return _PASSWORD.sub(r"\1:***@", text) if "://" in text else text
+
+
+ALLOWED_ORIGINS: Final = "RUNYARD_ALLOWED_ORIGINS"
+ANY_ORIGIN: Final = "*"
+
+
+def parse_origins(text: str) -> list[str]:
+    """The comma-separated origins, each without a trailing slash. `ConfigurationError` quotes one that is none."""
+    origins = [origin.strip().rstrip("/") for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if origin != ANY_ORIGIN and not _is_origin(origin):
+            message = f"{ALLOWED_ORIGINS}: {origin!r} is no origin; write https://host, or http://host:port."
+            raise ConfigurationError(message, field=ALLOWED_ORIGINS)
+    return origins
+
+
+def _is_origin(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    more = parts.path or parts.query or parts.fragment or parts.username is not None
+    return parts.scheme in ("http", "https") and has_host and not more

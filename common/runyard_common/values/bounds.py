@@ -1,7 +1,7 @@
 """Bounds: how much of everything a caller shapes is taken. What enforces one reads it here; docs/limits.md lists them.
 
 How many objects an organisation may have is in `runyard_common.identity.rules.caps`. The bounds of single fields
-stand in the models of requests, and in the OpenAPI document.
+are in the models of requests and in the OpenAPI document.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
     RunyardError
     ├── InvalidRequest 400      bad_json, unknown_field, invalid_input, …
+    │   ├── ScheduleError       bad_schedule, bad_cron, …
     │   ├── PayloadTooLarge 413
     │   └── UnsupportedMedia 415
     ├── Unauthorized 401
@@ -57,6 +58,18 @@ class InvalidRequest(RunyardError):
     status = 400
     code = "invalid_request"
     title = "Invalid request"
+
+
+class ScheduleError(InvalidRequest):
+    """The schedule cannot be used as written.
+
+    Codes: ``bad_schedule``, ``bad_cron``, ``cron_never_fires``, ``bad_timezone``, ``bad_date``,
+    ``date_in_past``, ``date_too_far``, ``bad_delay``, ``delay_too_long``, ``bad_jitter``, ``bad_end``,
+    ``bad_count``, ``bad_window``, ``bad_overlap``, ``bad_catch_up``.
+    """
+
+    code = "bad_schedule"
+    title = "Bad schedule"
 
 
 class PayloadTooLarge(InvalidRequest):

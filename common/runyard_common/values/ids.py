@@ -11,13 +11,15 @@ import unicodedata
 import uuid
 from typing import NewType
 
+from runyard.declaring import NAME
+
 OrgId = NewType("OrgId", str)
 AgentId = NewType("AgentId", str)
 TaskId = NewType("TaskId", str)
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
 
-_AGENT_NAME = re.compile(r"^@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$")
+_SCOPE = re.compile(r"@[a-z0-9][a-z0-9-]*")
 
 #: Letters that are no letter and a mark.
 _LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
@@ -36,7 +38,7 @@ def uuid7() -> str:
     with _clock:
         _last = max(_last + 1, (time.time_ns() // 1_000_000) << 12)
         millis, counter = _last >> 12, _last & 0xFFF
-    # Ids are told apart, not kept secret: the process's own generator (reseeded in forks) needs no system call.
+    # Ids have to differ, not to be secret: the process's own generator (reseeded in forks) needs no system call.
     return str(uuid.UUID(int=millis << 80 | 0x7 << 76 | counter << 64 | 0x2 << 62 | random.getrandbits(62)))
 
 
@@ -66,7 +68,12 @@ def qualify(name: str) -> str:
 
 def is_agent_name(name: str) -> bool:
     """Whether `name` is a full agent name, ``@scope/name``."""
-    return bool(_AGENT_NAME.match(name))
+    return NAME.match(name) is not None
+
+
+def is_scope(text: str) -> bool:
+    """Whether `text` may stand before the slash of an agent's name."""
+    return _SCOPE.fullmatch(text) is not None
 
 
 def slug(text: str) -> str:

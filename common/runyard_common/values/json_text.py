@@ -27,7 +27,7 @@ class JsonText:
 
     @property
     def value(self) -> Any:
-        """What the text says."""
+        """The value of the text."""
         if self._value is _UNREAD:
             self._value = orjson.loads(self.text)
         return self._value

@@ -53,7 +53,7 @@ class Diagnosis:
 
 
 def diagnose(error: BaseException) -> Diagnosis:
-    """What an error of a broker's or Redis' client stands for; `AWAY` when nothing more is known.
+    """The kind of an error of a broker's or Redis' client; `AWAY` when nothing more is known.
 
     The reason names the remedy, never an address, a user or a password.
     """

@@ -1,4 +1,4 @@
-"""One duty, one file, one `run_once()` that says how much it did."""
+"""One duty, one file, one `run_once()` that returns how much it did."""
 
 from runyard_scheduler.duties.admit import Admit
 from runyard_scheduler.duties.deliver import Deliver

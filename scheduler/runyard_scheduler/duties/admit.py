@@ -1,4 +1,4 @@
-"""Admit: let queued tasks through whose back-off is over or whose limit has room that nobody noticed."""
+"""Admit: let queued tasks through whose back-off is over or whose limit has a free slot."""
 
 from __future__ import annotations
 

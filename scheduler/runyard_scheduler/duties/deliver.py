@@ -1,4 +1,4 @@
-"""Deliver: ring for deliveries that are due and that no deliverer has looked at, end those nobody can reach."""
+"""Deliver: notify of due deliveries that no deliverer has claimed, end those whose receiver is unreachable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from runyard_common.database.transaction import Store
 from runyard_common.webhooks.queries import delivery_queue
 from runyard_common.webhooks.service.deliveries import expire
 
-#: A delivery due for this long, in seconds, was not heard of: in order it takes milliseconds.
+#: A delivery due for this long, in seconds, had no wake-up: in order it takes milliseconds.
 OVERDUE = 3.0
 
 

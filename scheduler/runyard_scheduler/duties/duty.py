@@ -22,4 +22,4 @@ class Duty(Protocol):
 class Punctual(Protocol):
     """A duty that knows when it is wanted next: it has a thread of its own, so that no chore makes it late."""
 
-    due_in: float | None  # seconds from the end of its last run; None: nobody knows, keep to the rhythm
+    due_in: float | None  # seconds from the end of its last run; None: not known, keep to the rhythm

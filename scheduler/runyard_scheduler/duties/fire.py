@@ -18,9 +18,9 @@ logger = structlog.get_logger("runyard.fire")
 #: Transactions in one run; what is left is for the next.
 MOST_BATCHES = 50
 #: When to look again, in seconds, after all that was due was locked by others.
-HELD = 0.1
-#: How long a schedule that cannot be handled (a fault of ours, a damaged row) is left alone, in seconds.
-ASIDE = 60.0
+LOCKED_S = 0.1
+#: How long a schedule that cannot be handled (a fault of ours, a damaged row) is backed off, in seconds.
+BACKOFF_S = 60.0
 
 
 class Fire:
@@ -36,28 +36,28 @@ class Fire:
         self._store = store
         self._rules = rules
         self._batch = batch
-        self._aside: dict[str, float] = {}  # schedule -> when it is tried again, monotonic
+        self._backed_off: dict[str, float] = {}  # schedule -> when it is tried again, monotonic
         self.due_in: float | None = None  # seconds until the next due time; None: not known
 
     def run_once(self, now: float | None = None) -> int:
         """Fire what is due; how many runs were made."""
         made = 0
-        self._aside = {id_: at for id_, at in self._aside.items() if at > time.monotonic()}
+        self._backed_off = {id_: at for id_, at in self._backed_off.items() if at > time.monotonic()}
         for _ in range(MOST_BATCHES):
             self.due_in = self._look(now)
             if self.due_in is None or self.due_in > 0:
                 break
             done = self._fire(now)
             made += done.made
-            if done.taken == 0:
-                self.due_in = HELD  # by other schedulers, or by what follows an earlier commit
+            if done.claimed == 0:
+                self.due_in = LOCKED_S  # by other schedulers, or by what follows an earlier commit
                 break
         return made
 
     def _look(self, now: float | None) -> float | None:
-        """Seconds until something is due: one probe of an index, whatever the number of schedules."""
+        """Seconds until something is due: one probe of an index."""
         with self._store.read() as conn:
-            wake_at = schedules.next_wake(conn, self._aside)
+            wake_at = schedules.next_wake(conn, self._backed_off)
             if wake_at is None:
                 return None
             return wake_at - (self._store.db.now(conn) if now is None else now)
@@ -66,7 +66,7 @@ class Fire:
         try:
             with self._store.begin() as tx:
                 tx.now = tx.now if now is None else now
-                return fire(tx, self._rules, schedules.claim_due(tx, self._batch, self._aside))
+                return fire(tx, self._rules, schedules.claim_due(tx, self._batch, self._backed_off))
         except OperationalError:
             raise  # the database is away, or busy beyond its patience: the next run tries again
         except Exception:
@@ -74,11 +74,11 @@ class Fire:
         return self._one_by_one(now)
 
     def _one_by_one(self, now: float | None) -> Done:
-        """A schedule that fails must not keep the others from firing: it is set aside for a while."""
+        """A schedule that fails must not keep the others from firing: it is backed off."""
         with self._store.read() as conn:
             at = self._store.db.now(conn) if now is None else now
-            waiting = schedules.due_ids(conn, at, self._batch, self._aside)
-        taken = made = 0
+            waiting = schedules.due_ids(conn, at, self._batch, self._backed_off)
+        claimed = made = 0
         for schedule_id in waiting:
             try:
                 with self._store.begin() as tx:
@@ -87,8 +87,8 @@ class Fire:
             except OperationalError:
                 raise
             except Exception:
-                self._aside[schedule_id] = time.monotonic() + ASIDE
+                self._backed_off[schedule_id] = time.monotonic() + BACKOFF_S
                 logger.exception("A schedule cannot be handled now", action="fire", schedule=schedule_id)
             else:
-                taken, made = taken + done.taken, made + done.made
-        return Done(taken, made)
+                claimed, made = claimed + done.claimed, made + done.made
+        return Done(claimed, made)

@@ -12,7 +12,7 @@ import structlog
 from runyard_common.database.engine import Durability
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
-from runyard_common.human_tasks.queries import answer_links
+from runyard_common.human_tasks import queries as questions
 from runyard_common.identity.queries import idempotency, prune_access
 from runyard_common.identity.rules.retention import AUDIT_DAYS, DAY_S, Retention
 from runyard_common.runs.queries import limits, prune
@@ -132,7 +132,7 @@ class Prune:
             lambda tx: prune.remove_idle_fires(tx, tx.now - self._days * DAY_S, self._batch),
             lambda tx: prune.remove_schedules(tx, tx.now - self._days * DAY_S, self._batch),
             lambda tx: idempotency.prune(tx, self._batch),
-            answer_links.prune,
+            questions.prune_links,
             lambda tx: prune_access.remove_sign_ins(tx, self._batch),
             lambda tx: prune_access.remove_invitations(tx, self._batch),
             lambda tx: limits.prune_starts(tx, tx.now - LONGEST_WINDOW),

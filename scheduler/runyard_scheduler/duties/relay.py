@@ -11,7 +11,7 @@ OVERDUE = 2.0
 
 
 class Relay:
-    """Rings for outbox rows nobody rang, and for claimable tasks that no worker has looked at."""
+    """Notifies for outbox rows without a wake-up, and for claimable tasks that no worker has looked at."""
 
     name = "relay"
     every = 1.0

@@ -37,7 +37,7 @@ class Rescue:
             if now is not None:
                 tx.now = now
             for worker_id in rescues.declare_lost(tx, watched if now is None else None):
-                logger.warning("A worker fell silent", action="rescue", worker=worker_id)
+                logger.warning("Worker lost: heartbeat expired", action="rescue", worker=worker_id)
         with self._store.read() as conn:
             lost = workers.lost(conn)
         rescued = sum(self._empty(worker_id) for worker_id in lost) + self._ownerless(now)

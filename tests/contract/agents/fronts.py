@@ -100,3 +100,15 @@ async def ledger(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
 async def reviewed(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     await ctx.review("post to ledger", {"total": 7})
     return {"summary": "posted", "total": 7}
+
+
+#: Names as far as the rule goes; each must run through every front.
+NAMED = ("@contract/Odd.Name-1_x", "@contract/9lives", "@a-b/" + "n" * 128)
+
+
+async def named(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    return {"name": ctx.task.agent}
+
+
+for _name in NAMED:
+    agent(_name)(named)

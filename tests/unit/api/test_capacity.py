@@ -19,7 +19,7 @@ MIB = 2**20
 
 def test_each_organisation_has_its_bound_and_all_have_one_together() -> None:
     unread = UnreadBytes(2 * MIB, 3 * MIB)
-    with unread.hold("a", MIB), unread.hold("b", MIB):
+    with unread.count("a", MIB), unread.count("b", MIB):
         unread.check("a", MIB)
         with pytest.raises(TooManyRequests) as refused:
             unread.check("a", MIB + 1)
@@ -39,13 +39,13 @@ def test_an_answer_that_is_alone_may_be_larger_than_the_bound() -> None:
 
 def test_small_answers_do_not_count() -> None:
     unread = UnreadBytes(MIB, MIB)
-    with unread.hold("a", PIECE):
+    with unread.count("a", PIECE):
         assert unread.of("a") == 0
 
 
 def test_what_broke_off_is_given_back() -> None:
     unread = UnreadBytes(MIB, MIB)
-    with pytest.raises(ConnectionError), unread.hold("a", MIB):
+    with pytest.raises(ConnectionError), unread.count("a", MIB):
         raise ConnectionError
     assert unread.of("a") == 0
 
@@ -65,7 +65,7 @@ async def test_a_replay_waits_until_there_is_room_for_its_page(monkeypatch: pyte
 
     unread = UnreadBytes(MIB, MIB)
     state = cast(State, SimpleNamespace(unread=unread, stopping=asyncio.Event()))
-    with unread.hold("a", MIB):
+    with unread.count("a", MIB):
         replay = sse.replayed(state, "a", read)
         entering = asyncio.create_task(replay.__aenter__())
         await asyncio.wait_for(again.wait(), 10)

@@ -91,7 +91,7 @@ def test_a_key_is_made_told_once_listed_and_revoked(store: Store, run: Run) -> N
     assert row["id"] not in run("keys", "list").stdout
     assert row["id"] in run("keys", "list", "--revoked").stdout
     again = run("keys", "revoke", row["id"])
-    assert (again.exit_code, "There is no such key" in again.stderr) == (1, True)
+    assert (again.exit_code, "There is no such key" in again.stderr) == (2, True)
     with store.read() as conn:
         noted = [entry["action"] for entry in identity.audit_page(conn, row["org_id"], 10)]
     assert noted[:2] == ["key.revoke", "key.create"]
@@ -99,9 +99,9 @@ def test_a_key_is_made_told_once_listed_and_revoked(store: Store, run: Run) -> N
 
 def test_a_scope_that_is_none_and_an_organisation_that_is_none_are_refused(store: Store, run: Run) -> None:
     bad = run("keys", "create", "x", "--scope", "runs:fly")
-    assert (bad.exit_code, "runs:fly" in bad.stderr) == (1, True)
+    assert (bad.exit_code, "runs:fly" in bad.stderr) == (2, True)
     nobody = run("keys", "list", "--org", "nobody")
-    assert (nobody.exit_code, "no organisation 'nobody'" in nobody.stderr) == (1, True)
+    assert (nobody.exit_code, "no organisation 'nobody'" in nobody.stderr) == (2, True)
 
 
 def test_the_admin_key_is_renewed_and_the_old_one_ends(store: Store, home: Path, run: Run) -> None:
@@ -139,9 +139,9 @@ def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store:
         assert passwords.matches("a heron that wades", person["password_hash"])
         assert person["must_change_password"]  # the operator knows it
         assert member_rows.organisations_of(conn, user_id)[0]["role"] == Role.OWNER
-    assert run("members", "set-password", "nobody@example.com", input=typed).exit_code == 1
+    assert run("members", "set-password", "nobody@example.com", input=typed).exit_code == 2
     guessed = run("members", "set-password", "boss@example.com", input="qwertyuiop\nqwertyuiop\n")
-    assert (guessed.exit_code, "guessed" in guessed.stderr) == (1, True)
+    assert (guessed.exit_code, "guessed" in guessed.stderr) == (2, True)
 
 
 def test_the_operator_resets_a_second_factor(store: Store, run: Run) -> None:
@@ -152,8 +152,8 @@ def test_the_operator_resets_a_second_factor(store: Store, run: Run) -> None:
     with store.read() as conn:
         assert second_factors.get(conn, user_id) is None
     again = run("members", "reset-second-factor", "lost@example.com")
-    assert (again.exit_code, "no second factor" in again.stderr) == (1, True)
-    assert run("members", "reset-second-factor", "nobody@example.com").exit_code == 1
+    assert (again.exit_code, "no second factor" in again.stderr) == (2, True)
+    assert run("members", "reset-second-factor", "nobody@example.com").exit_code == 2
 
 
 def test_manifests_and_python_files_are_published_and_listed(
@@ -178,8 +178,8 @@ def test_manifests_and_python_files_are_published_and_listed(
     assert re.search(r"@cli/adder\s+2\.0\.0\s+python", listed)
     manifest.write_text("name: nothing at all: [")
     broken = run("agents", "publish", str(manifest))
-    assert (broken.exit_code, "greeter.yaml" in broken.stderr) == (1, True)
-    assert run("agents", "publish", "no_such_module_anywhere").exit_code == 1
+    assert (broken.exit_code, "greeter.yaml" in broken.stderr) == (2, True)
+    assert run("agents", "publish", "no_such_module_anywhere").exit_code == 2
 
 
 def told(name: str) -> doctor.Finding:

@@ -31,7 +31,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def call(environ: dict[str, str], *words: str, program: list[str] = RUNYARD) -> Any:
-    return subprocess.run([*program, *words], env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [*program, *words], env=environ, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
 
 
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -153,8 +155,11 @@ def test_every_command_takes_json() -> None:
         (["tasks", "list", "--url", "http://127.0.0.1:1"], 2, "no_api_key"),
         (["--profile", "nowhere", "tasks", "list"], 2, "no_such_profile"),
         (["keys", "list"], 1, "database_unavailable"),
-        (["agents", "publish", "no_such_module"], 1, None),
-        (["members", "set-password", "a@example.com"], 1, "aborted"),
+        (["keys", "list", "--url", ""], 2, "invalid_url"),
+        (["agents", "list"], 1, "database_unavailable"),
+        (["agents", "publish", "no_such_module"], 2, None),
+        (["members", "set-password", "a@example.com"], 2, "no_password"),
+        (["login", "127.0.0.1:1"], 2, "no_api_key"),
     ],
 )
 def test_a_failure_is_one_json_object_for_programs(
@@ -163,7 +168,7 @@ def test_a_failure_is_one_json_object_for_programs(
     failed = call(environ | {"RUNYARD_DATABASE_URL": f"sqlite:///{tmp_path}/none/x.db"}, *words, "--json")
     assert failed.returncode == exit_code, failed.stderr
     assert failed.stdout == ""
-    error = json.loads(failed.stderr.splitlines()[-1])["error"]
+    error = json.loads(failed.stderr)["error"]
     assert error["exit_code"] == exit_code
     assert code in (None, error["code"])
     assert error["message"]

@@ -23,7 +23,7 @@ def names(given: Settings, home: Path, workers: int = 1) -> list[list[str]]:
 
 
 def test_an_empty_configuration_brings_everything(home: Path) -> None:
-    assert names(settings(), home) == [["migrate", "valkey", "model"], ["api", "scheduler", "worker"]]
+    assert names(settings(), home) == [["migrate", "valkey"], ["api", "model"], ["scheduler", "worker"]]
 
 
 def test_a_broker_and_a_model_elsewhere_are_not_started_here(home: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_broker_and_a_model_elsewhere_are_not_started_here(home: Path) -> None
 
 
 def test_workers_are_numbered(home: Path) -> None:
-    assert names(settings(), home, workers=3)[1][2:] == ["worker", "worker-2", "worker-3"]
+    assert names(settings(), home, workers=3)[2][1:] == ["worker", "worker-2", "worker-3"]
 
 
 def test_workers_stop_before_what_they_need(home: Path) -> None:

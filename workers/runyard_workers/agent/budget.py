@@ -6,7 +6,7 @@ from typing import Any
 
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
-from runyard_common.usage.queries.turns import Standing
+from runyard_common.usage.queries import Spend
 from runyard_workers.agent.failures import LimitReached
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 
@@ -35,7 +35,7 @@ class Budget:
         self._balance_reviews = 0
         self._apply_decisions()
 
-    def check(self, standing: Standing, turn: int) -> None:
+    def check(self, standing: Spend, turn: int) -> None:
         """Before turn `turn`: `Suspended` for review when the money is gone, `LimitReached` once that was refused."""
         if self.limit is not None and standing.spent_micros >= self.limit:
             self._suspend(self._budget_review(standing, turn))
@@ -62,7 +62,7 @@ class Budget:
                 code="budget_exhausted",
             )
 
-    def _budget_review(self, standing: Standing, turn: int) -> Asked:
+    def _budget_review(self, standing: Spend, turn: int) -> Asked:
         assert self.limit is not None
         assert self._step is not None
         spent, limit, step = (n / 1_000_000 for n in (standing.spent_micros, self.limit, self._step))
@@ -79,7 +79,7 @@ class Budget:
         }
         return Asked(f"budget#{self._reviews + 1}", "review", payload)
 
-    def _balance_review(self, standing: Standing, turn: int) -> Asked:
+    def _balance_review(self, standing: Spend, turn: int) -> Asked:
         assert standing.balance_micros is not None
         payload = {
             "kind": "balance",

@@ -13,8 +13,9 @@ from runyard_common.agents.queries import agents as store_agents
 from runyard_common.agents.queries.registered_tools import Tool
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents as service
+from runyard_common.agents.service import fleet, tools
 from runyard_common.agents.service import manifests as service_manifests
-from runyard_common.agents.service import tools
+from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.manifests import PLAIN, PublishRules
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.transaction import Store
@@ -103,27 +104,63 @@ def publish(
     refused: list[str] | None = None,
 ) -> int:
     """Publish these agents for every organisation, and the registered tools for those who may use them; how many
-    agents there are. Publishing again changes nothing.
+    agents there are. Publishing again changes nothing. Each is current from here on, but for a Python agent of which
+    live workers bring another version: then the newest of those is.
 
     `Conflict` version_exists for a manifest whose version was published with other content; with `refused`, the
     reason goes there, and the others are published.
     """
+    return len(_publish(store, org_id, definitions, manifests, rules, refused, choose=True))
+
+
+def bring(
+    store: Store,
+    org_id: str,
+    definitions: Iterable[AgentDefinition],
+    manifests: Iterable[Manifest],
+    rules: PublishRules = PLAIN,
+    refused: list[str] | None = None,
+) -> list[str]:
+    """As `publish`, for a worker that starts: the versions (name@version) that it brings. They are there from here on;
+    which are current is decided as it enlists (see `runyard_common.agents.service.fleet`)."""
+    return _publish(store, org_id, definitions, manifests, rules, refused, choose=False)
+
+
+def _publish(
+    store: Store,
+    org_id: str,
+    definitions: Iterable[AgentDefinition],
+    manifests: Iterable[Manifest],
+    rules: PublishRules,
+    refused: list[str] | None,
+    choose: bool,
+) -> list[str]:
     documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
     for manifest in documents:
         _check_schemas(manifest)
+    published: list[AgentRecord] = []
+    left_out: list[str] = []
     with store.begin() as tx:
-        left_out: list[str] = []
         for manifest in documents:
             try:
-                service.publish(tx, org_id, manifest, by="system", shared=True, rules=rules)
+                made = service.publish(
+                    tx, org_id, manifest, by="system", shared=True, rules=rules, choose=choose
+                )
+                published.append(made)
             except Conflict as conflict:
                 if refused is None:
                     raise
                 left_out.append(conflict.message)
         tools.register(tx, [_known(tool) for tool in registered_tools().values()])
+        if choose:
+            fleet.settle(tx, [_versioned(made) for made in published])
     if refused is not None:
         refused += left_out
-    return len(documents) - len(left_out)
+    return [_versioned(made) for made in published]
+
+
+def _versioned(made: AgentRecord) -> str:
+    return versioned(made.agent["name"], made.version["version"])
 
 
 def split_known(

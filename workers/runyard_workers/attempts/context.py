@@ -303,7 +303,9 @@ class RunContext(Context):
         if entry is not None:
             return list(entry["value"])
         pos = attempt.replay.next_pos()
-        found = await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.fence, key, pos))
+        found = await attempt.write(
+            incoming.read_messages, incoming.ReadMessages(attempt.task.id, attempt.fence, key, pos)
+        )
         attempt.replay.remember(key, "value", "read", None, None, "done", found, pos)
         return list(found)
 

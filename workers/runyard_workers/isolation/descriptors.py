@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from runyard_common import descriptors
+from runyard_common.process import descriptor_limit
 
 #: The share of its descriptors that a worker may have open before it gives way to a new one.
 _MOST: Final = 0.9
@@ -43,7 +43,7 @@ class Reserve:
 
 def nearly_exhausted() -> bool:
     """Whether this process has so many open that the next calls may find none."""
-    limit = descriptors.limit()
+    limit = descriptor_limit()
     try:
         in_use = len(os.listdir(_OPEN))  # noqa: PTH208 - a hundred thousand names need no paths
     except FileNotFoundError:

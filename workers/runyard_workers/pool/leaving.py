@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 from celery.signals import worker_shutting_down
 from celery.utils.log import get_logger
 
+from runyard_workers.pool import hub
+
 logger = get_logger("celery.pool")
 
 #: What the main thread has to begin the drain after SIGTERM, and to end after the drain, in seconds.
@@ -58,6 +60,7 @@ class Leaving:
             threading.Thread(target=self._see_off, args=(exitcode,), name="leaving", daemon=True).start()
 
     def _see_off(self, exitcode: int) -> None:
+        hub.wake()  # it sleeps on through a signal, for up to a second
         if not _within(BEGIN_SECONDS, lambda: self._pool.draining):
             logger.warning("The broker does not answer; the drain begins without it")
             self._pool.begin_drain()

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api import idempotency
-from runyard_api.http import bodies, yaml_bodies
+from runyard_api.http import request_body, yaml_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.http.prefix import under
@@ -73,11 +73,15 @@ async def publish_manifest(call: Call) -> Response:
     return response
 
 
-async def _document(call: Call) -> Any:
-    if bodies.media_type(call.headers) in yaml_bodies.MEDIA_TYPES:
-        return await call.state.costly.do(call.org_id, yaml_bodies.parse, await call.raw())
-    bodies.check_json_type(call.headers)
-    return await call.parse(await call.raw())
+async def _document(call: Call) -> dict[str, Any]:
+    if request_body.media_type(call.headers) in yaml_body.MEDIA_TYPES:
+        found = await call.state.costly.do(call.org_id, yaml_body.parse, await call.raw())
+    else:
+        request_body.check_json_type(call.headers)
+        found = await call.parse(await call.raw())
+    if not isinstance(found, dict):
+        raise request_body.not_an_object()
+    return found
 
 
 def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from pydantic import ValidationError
 from starlette.responses import HTMLResponse, Response
 
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
@@ -30,6 +30,13 @@ _GONE = (
 
 _FORM = "application/x-www-form-urlencoded"
 _LARGEST_FORM = 256 * 1024
+
+
+class LinkAnswered(schemas.Shape):
+    """The answer is stored."""
+
+    task_id: str
+    answered: Literal[True]
 
 
 @routes.get(
@@ -62,7 +69,7 @@ async def show_question(call: Call) -> Response:
     body=MessageBody,
     prefixes=ROOTED,
     answers=[
-        Answer(200, "Answered; a form gets a page.", {"type": "object"}),
+        Answer(200, "Answered; a form gets a page.", LinkAnswered),
         Answer(200, "Answered; a form gets a page.", *_PAGE),
         Answer(400, "The answer does not fit; the page tells why.", *_PAGE),
         Answer(409, "It was answered by somebody else.", *_PAGE),
@@ -73,7 +80,7 @@ async def show_question(call: Call) -> Response:
 async def answer_question(call: Call) -> Response:
     """Answer the question behind a one-time link; the link ends with it."""
     call.query(NoParameters)
-    if bodies.media_type(call.headers) == _FORM:
+    if request_body.media_type(call.headers) == _FORM:
         return await _from_form(call)
     found = await _look(call)
     value = await _json_value(call, found)
@@ -112,7 +119,7 @@ async def _from_form(call: Call) -> Response:
 
 
 async def _form_value(call: Call, found: dict[str, Any]) -> Any:
-    raw = await bodies.read(call.receive, call.headers, _LARGEST_FORM)
+    raw = await request_body.read(call.receive, call.headers, _LARGEST_FORM)
     try:
         fields = parse_qs(raw.decode(), max_num_fields=20, errors="strict")
     except ValueError:

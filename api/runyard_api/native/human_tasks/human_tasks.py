@@ -18,7 +18,7 @@ from runyard_api.native import schemas
 from runyard_api.native.front import NATIVE, ROOTED, NoParameters, Paging, page, when
 from runyard_api.native.runs.task_view import brief, question
 from runyard_api.native.runs.tasks import task_id
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answer_links, answers
 from runyard_common.human_tasks.service.answers import Decision, Reply
 from runyard_common.runs.queries import tasks
@@ -84,7 +84,7 @@ async def send_message(call: Call) -> Response:
     return await idempotency.create(
         call,
         hashlib.sha256(await call.raw()).digest(),
-        lambda tx: answers.say(tx, call.org_id, id_, body.message, actor, body.question_id),
+        lambda tx: answers.post_message(tx, call.org_id, id_, body.message, actor, body.question_id),
         lambda received: _received(id_, received),
     )
 

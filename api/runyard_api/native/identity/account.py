@@ -101,7 +101,7 @@ class PersonView(schemas.Shape):
     id: str
     email: str
     name: str
-    second_factor: bool = Field(description="Whether sign-ins need a code beside the password.")
+    second_factor: bool = Field(description="Whether sign-ins need a code with the password.")
 
 
 class Me(schemas.Shape):
@@ -124,7 +124,7 @@ class Me(schemas.Shape):
     None,
     query=NoParameters,
     body=LoginBody,
-    answers=[Answer(200, "You are signed in; the cookie says so from now on.", Me)],
+    answers=[Answer(200, "You are signed in; the cookie carries the sign-in.", Me)],
     errors=(400, 401, 403, 413, 415, 429),
 )
 async def login(call: Call) -> Response:
@@ -150,7 +150,7 @@ async def welcome(call: Call, made: SignIn, status: int = 200, device: str | Non
     if only is not None and person.lacks_second_factor(only):
         only = None
     who = person.principal(only) if only else None
-    told = {
+    body = {
         "org_id": only.id if only else None,
         "actor": f"user:{person.user_id}",
         "role": only.role.value if only else None,
@@ -160,8 +160,8 @@ async def welcome(call: Call, made: SignIn, status: int = 200, device: str | Non
         "csrf_token": person.csrf,
         "must_change_password": person.must_change_password,
     }
-    response = reply(told, status)
-    cookies.give(response, made.token, cookies.is_https(call.scope, call.state.settings))
+    response = reply(body, status)
+    cookies.set_cookie(response, made.token, cookies.is_https(call.scope, call.state.settings))
     await sign_in.remember_device(call, response, person.user_id, device)
     return response
 
@@ -184,7 +184,7 @@ async def logout(call: Call) -> Response:
     await call.state.write(service.end, hash_of(token), user_id, call.principal.actor)
     call.state.cookies.forget_all()
     response = Response(status_code=204)
-    cookies.take(response, cookies.is_https(call.scope, call.state.settings))
+    cookies.clear_cookie(response, cookies.is_https(call.scope, call.state.settings))
     return response
 
 
@@ -197,7 +197,7 @@ async def logout(call: Call) -> Response:
     errors=(400,),
 )
 async def me(call: Call) -> Response:
-    """Tell who the caller is and what it may do."""
+    """Return who the caller is and what it may do."""
     call.query(NoParameters)
     who, person = call.principal, await signed_in(call, entering=True)
     return reply(

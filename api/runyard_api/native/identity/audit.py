@@ -61,8 +61,8 @@ class AuditPage(schemas.Shape):
 
 def entry_json(row: dict[str, Any]) -> dict[str, Any]:
     """An entry as the native API shows it."""
-    told = {name: row[name] for name in ("id", "actor", "front", "action", "object_id", "data")}
-    return told | {"at": when(row["at"])}
+    body = {name: row[name] for name in ("id", "actor", "front", "action", "object_id", "data")}
+    return body | {"at": when(row["at"])}
 
 
 @routes.get(

@@ -59,7 +59,7 @@ class KeyPage(schemas.Page):
 
 
 class KeyMade(KeyView):
-    """A key with its text, told only once."""
+    """A key with its text, shown only once."""
 
     key: str
 
@@ -88,14 +88,14 @@ async def list_keys(call: Call) -> Response:
     query=NoParameters,
     body=KeyBody,
     headers=("Idempotency-Key",),
-    answers=[Answer(201, "The key; its text is told only here.", KeyMade)],
+    answers=[Answer(201, "The key; its text is shown only here.", KeyMade)],
     errors=(400, 403, 409, 413, 415, 422),
 )
 async def create_key(call: Call) -> Response:
     """Make a key.
 
     It reaches no further than the one it is made with. A repetition with the same Idempotency-Key does not
-    tell the text again.
+    show the text again.
     """
     call.query(NoParameters)
     body = await call.json(KeyBody)

@@ -84,7 +84,7 @@ class InvitationView(schemas.Shape):
 
 
 class InvitationMade(InvitationView):
-    """An invitation with its link, told only once; null where a repeated request is answered again."""
+    """An invitation with its link, shown only once; null where a repeated request is answered again."""
 
     token: str | None
     link: str | None
@@ -114,14 +114,14 @@ class Acceptance(Strict):
 
 def member_json(row: dict[str, Any]) -> dict[str, Any]:
     """A member as the native API shows one."""
-    told = {name: row[name] for name in ("email", "name", "role")}
-    return {"id": row["user_id"]} | told | {"created_at": when(row["created_at"])}
+    body = {name: row[name] for name in ("email", "name", "role")}
+    return {"id": row["user_id"]} | body | {"created_at": when(row["created_at"])}
 
 
 def invitation_json(row: dict[str, Any]) -> dict[str, Any]:
     """An invitation without its link."""
-    told = {name: row[name] for name in ("id", "email", "role", "created_by")}
-    return told | {name: when(row[name]) for name in ("created_at", "expires_at")}
+    body = {name: row[name] for name in ("id", "email", "role", "created_by")}
+    return body | {name: when(row[name]) for name in ("created_at", "expires_at")}
 
 
 def link_json(call: Call, token: str | None) -> dict[str, Any]:
@@ -245,7 +245,7 @@ async def remove_member(call: Call) -> Response:
     answers=[Answer(200, "The invitations that wait.", InvitationList)],
 )
 async def list_invitations(call: Call) -> Response:
-    """List the invitations that nobody has accepted yet, newest first."""
+    """List the invitations that are not accepted yet, newest first."""
     call.query(NoParameters)
     org_id, db = call.org_id, call.state.db
     rows = await call.state.reader.one(lambda conn: members.invitations(conn, org_id, db.now(conn)))
@@ -262,7 +262,7 @@ async def list_invitations(call: Call) -> Response:
     errors=(400, 409, 413, 415, 422),
 )
 async def invite(call: Call) -> Response:
-    """Invite a person: whoever has the link sets a password, or signs in, and joins.
+    """Invite a person: the holder of the link sets a password, or signs in, and joins.
 
     The link works once, for seven days. An earlier invitation to the same address is void.
     """

@@ -100,7 +100,7 @@ async def create_organisation(call: Call) -> Response:
     """Make an organisation, which sees only its own.
 
     For admins and owners of the operator's organisation. A person who signed in becomes its owner, unless
-    `owner_email` names somebody else, who is invited. A key or token names one.
+    `owner_email` names another person, who is invited. A key or token names one.
     """
     call.query(NoParameters)
     body = await call.json(NewOrganisation)
@@ -138,8 +138,8 @@ def _create(
     return row, invited
 
 
-def _with_link(told: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
-    return told | {"invitation": told["invitation"] and told["invitation"] | link}
+def _with_link(body: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
+    return body | {"invitation": body["invitation"] and body["invitation"] | link}
 
 
 @routes.get(

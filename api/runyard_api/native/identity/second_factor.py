@@ -1,4 +1,4 @@
-"""The second factor of a person: an authenticator's codes beside the password, and recovery codes."""
+"""The second factor of a person: an authenticator's codes with the password, and recovery codes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Enrolment(schemas.Shape):
 
 
 class RecoveryCodeList(schemas.Shape):
-    """Recovery codes, shown once: each stands in for the authenticator once."""
+    """Recovery codes, shown once: each replaces the authenticator once."""
 
     recovery_codes: list[str]
 

@@ -102,9 +102,9 @@ async def matches(call: Call, attempt: Attempt, password: str, kept: str | None)
     Asked again once it is this call's turn: of many attempts sent at once only the free ones are tried.
     """
     await call.state.sign_ins.check(attempt)
-    async with call.state.hashing.turn(_network(call), attempt.whose):
+    async with call.state.hashing.slot(_network(call), attempt.whose):
         await call.state.sign_ins.check(attempt)
-        right: bool = await call.state.aside(passwords.matches, password, kept)
+        right: bool = await call.state.in_thread(passwords.matches, password, kept)
         if not right:
             await call.state.sign_ins.failed(attempt)
     return right
@@ -158,15 +158,15 @@ async def remember_device(call: Call, response: Response, user_id: str, device: 
 async def hash_password(call: Call, password: str) -> str:
     """What is kept of a password."""
     network = _network(call)
-    async with call.state.hashing.turn(network, f"new:{network}"):
-        return await call.state.aside(passwords.hashed, password)
+    async with call.state.hashing.slot(network, f"new:{network}"):
+        return await call.state.in_thread(passwords.hashed, password)
 
 
 async def check_new(call: Call, password: str, field: str, email: str, *about: str) -> None:
     """`InvalidRequest` weak_password for a new password that is easily guessed; see `passwords.check`."""
     network = _network(call)
-    async with call.state.hashing.turn(network, f"new:{network}"):
-        await call.state.aside(passwords.check, password, field, email, about)
+    async with call.state.hashing.slot(network, f"new:{network}"):
+        await call.state.in_thread(passwords.check, password, field, email, about)
 
 
 def _network(call: Call) -> str:

@@ -42,7 +42,7 @@ class SignInLinkKey(schemas.Shape):
     None,
     query=NoParameters,
     body=SignInLinkBody,
-    answers=[Answer(200, "The key, told only here.", SignInLinkKey)],
+    answers=[Answer(200, "The key, shown only here.", SignInLinkKey)],
     errors=(400, 403, 404, 409, 413, 415),
 )
 async def sign_in_by_link(call: Call) -> Response:

@@ -233,7 +233,7 @@ async def _finished(call: Call, given: CallbackQuery, console: str) -> Response:
     call.state.forget_callers()
     _log(who)
     response = _to(f"{console}#/runs")
-    cookies.give(response, made.token, cookies.is_https(call.scope, call.state.settings))
+    cookies.set_cookie(response, made.token, cookies.is_https(call.scope, call.state.settings))
     return response
 
 

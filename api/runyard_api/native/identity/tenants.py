@@ -1,4 +1,4 @@
-"""For the operator: every organisation, its share of the workers, what it paid in advance, and closing its door."""
+"""Operator view: organisations, weights, balances, bounds, deactivation."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class AllotmentBody(Strict):
         description="USD paid in advance that are left; null: it is not asked for.",
     )
     top_up: float | None = Field(None, gt=0, le=_MOST_USD, description="USD to add to the balance.")
-    active: bool | None = Field(None, description="false: nobody of it may call; its runs go on.")
+    active: bool | None = Field(None, description="false: its callers are refused; its runs go on.")
     bounds: dict[str, Annotated[int, Field(ge=0, le=2**53)] | None] | None = Field(
         None,
         description="How many objects of a kind it may have (max_keys, max_storage_bytes, … as GET "
-        "/ops/organisations/{organisation_id}/bounds names them); null: as many as the installation's setting says.",
+        "/ops/organisations/{organisation_id}/bounds names them); null: as many as the installation's setting.",
     )
 
 
@@ -94,7 +94,7 @@ async def list_tenants(call: Call) -> Response:
     errors=(400, 404, 409, 413, 415),
 )
 async def allot(call: Call) -> Response:
-    """Set an organisation's share of the workers, balance and bounds, or close its door; for the operator only.
+    """Set an organisation's share of the workers, balance and bounds, or deactivate it; for the operator only.
 
     With a balance, runs are refused with 402 once it is used up, and those under way wait for a review.
     """
@@ -144,9 +144,9 @@ class BoundList(schemas.Shape):
     errors=(404,),
 )
 async def list_bounds(call: Call) -> Response:
-    """Tell what an organisation has of each kind of object, and how much it may have.
+    """Return what an organisation has of each kind of object, and how much it may have.
 
-    An organisation reads its own, the operator everybody's.
+    An organisation reads its own, the operator all.
     """
     call.query(NoParameters)
     org_id = call.params["organisation_id"]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from runyard_api import idempotency
 from runyard_api.access.auth import Principal, require
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.http.prefix import under
@@ -217,7 +217,7 @@ async def retry_many(call: Call) -> Response:
 
 def filters(given: dict[str, Any]) -> Filters:
     """The filter of a body, checked like the parameters of a list."""
-    return bodies.model(Filters, given, "filter")
+    return request_body.model(Filters, given, "filter")
 
 
 def _changed(changed: Changed) -> dict[str, Any]:

@@ -34,7 +34,7 @@ async def download(call: Call) -> Response:
     found = await call.state.reader.one(lambda conn: attachments.get(conn, org_id, id_))
     if found is None:
         raise NotFound("There is no such file.", code="file_not_found", field="file_id")
-    chunks = await call.state.aside(call.state.files.chunks, found["sha256"])
+    chunks = await call.state.in_thread(call.state.files.chunks, found["sha256"])
     headers = {
         "content-disposition": f"attachment; filename*=UTF-8''{quote(found['name'], safe='')}",
         "content-length": str(found["size"]),
@@ -45,5 +45,5 @@ async def download(call: Call) -> Response:
 
 
 async def _pieces(state: State, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while piece := await state.aside(next, chunks, b""):
+    while piece := await state.in_thread(next, chunks, b""):
         yield piece

@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from runyard_api.facts import facts
-from runyard_api.http import bodies, uploads
+from runyard_api.http import request_body, uploads
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.http.prefix import under
@@ -98,7 +98,7 @@ async def dry_run(call: Call) -> Response:
 
 
 async def _answer(call: Call, dry_run: bool) -> Response:
-    kind = bodies.media_type(call.headers)
+    kind = request_body.media_type(call.headers)
     if kind == "multipart/form-data":
         return await _run_form(call, dry_run)
     raw = await call.raw()
@@ -116,9 +116,9 @@ async def _run_form(call: Call, dry_run: bool) -> Response:
     agent = await _agent(call, None)  # an unknown agent is told before files are taken in
     form = await uploads.read_form(call)
     try:
-        request = bodies.model(RunRequest, await form_fields.read(form.fields, call.parse))
+        request = request_body.model(RunRequest, await form_fields.read(form.fields, call.parse))
         attached = [(name, upload) for name, upload in form.files if upload.filename or upload.size]
-        await call.apart(runs.check_input, request, agent.manifest, bool(attached))
+        await call.work_on_body(runs.check_input, request, agent.manifest, bool(attached))
         stored = await uploads.store(call, attached)
     finally:
         await form.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
@@ -9,8 +12,10 @@ from pydantic import ConfigDict, Field
 from runyard_common.runs.rules.run_request import Metadata, Name, RunRequest, Scalar, Strict
 from runyard_common.schedules.rules.new_schedule import Wanted
 from runyard_common.schedules.rules.preview import MAX_PREVIEW
-from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.errors import InvalidRequest, RunyardError
 
+#: Fields of a run that its agent may have set, where the request has not.
+_OF_AGENTS: Final = ("model", "tools")
 Count = Annotated[int, Field(le=2**31 - 1)]
 
 
@@ -117,3 +122,24 @@ class PauseBody(Strict):
     """Why it rests."""
 
     reason: str | None = Field(None, max_length=500)
+
+
+@contextmanager
+def named_by_caller(run: RunRequest | None) -> Iterator[None]:
+    """Refusals of the block name a field of the run as the caller has it: below `run`."""
+    try:
+        yield
+    except RunyardError as error:
+        if run is not None:
+            error.field = _own_name(error.field, run)
+            listed = error.details.get("errors") or ()
+            for one in listed:
+                one["field"] = _own_name(one["field"], run)
+        raise
+
+
+def _own_name(field: str | None, run: RunRequest) -> str | None:
+    first = re.split(r"[.\[]", field or "", maxsplit=1)[0]
+    if first not in RunRequest.model_fields:
+        return field
+    return "agent" if first in _OF_AGENTS and first not in run.model_fields_set else f"run.{field}"

@@ -16,7 +16,13 @@ from runyard_api.http.prefix import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, Parameters, page, when
 from runyard_api.native.runs.task_view import hint, links
-from runyard_api.native.schedules.schedule_bodies import PauseBody, PreviewBody, ScheduleBody, ScheduleChange
+from runyard_api.native.schedules.schedule_bodies import (
+    PauseBody,
+    PreviewBody,
+    ScheduleBody,
+    ScheduleChange,
+    named_by_caller,
+)
 from runyard_api.native.schedules.schedule_view import (
     FirePage,
     SchedulePage,
@@ -29,6 +35,7 @@ from runyard_api.native.schedules.schedule_view import (
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.service.runs import Caller
 from runyard_common.schedules.queries import fires, schedules
+from runyard_common.schedules.rules.new_schedule import NewSchedule
 from runyard_common.schedules.rules.preview import MAX_PREVIEW
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.service import schedules as service
@@ -63,20 +70,30 @@ async def create_schedule(call: Call) -> Response:
     call.query(NoParameters)
     require(call.principal, _RUN)
     body = await call.json(ScheduleBody)
+    with named_by_caller(body.run):
+        new = await _judged(call, body)
+
+    def create(tx: Tx) -> StoredSchedule:
+        with named_by_caller(body.run):
+            return service.create(tx, new, who.actor)
+
+    who = call.principal
+    return await idempotency.create(
+        call,
+        hashlib.sha256(await call.raw()).digest(),
+        create,
+        lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
+    )
+
+
+async def _judged(call: Call, body: ScheduleBody) -> NewSchedule:
     agent = await call.state.agents.find(call.org_id, body.agent, body.run.version)
     who = call.principal
     caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
     version = service.pinned_version(body.agent, agent)
     rules, now = call.state.rules, call.state.now()
-    new = await call.apart(
+    return await call.work_on_body(
         service.prepare, body.wanted, body.run, agent, caller, rules, now=now, version=version
-    )
-
-    return await idempotency.create(
-        call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: service.create(tx, new, who.actor),
-        lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
     )
 
 
@@ -162,8 +179,9 @@ async def change_schedule(call: Call) -> Response:
 
 
 def _change(tx: Tx, org_id: str, id_: str, body: ScheduleChange, call: Call) -> StoredSchedule:
-    changes = body.changes
-    return service.update(tx, org_id, id_, changes, body.run, call.state.rules, call.principal.actor)
+    rules, actor = call.state.rules, call.principal.actor
+    with named_by_caller(body.run):
+        return service.update(tx, org_id, id_, body.changes, body.run, rules, actor)
 
 
 class RemoveParameters(Parameters):

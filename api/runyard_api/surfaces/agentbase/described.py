@@ -8,7 +8,7 @@ from runyard_api.http.operations import Described
 
 DESCRIBED: Final = Described(
     tags={"agentbase": "The API of Agentbase: send a message and follow the events, with datastores."},
-    bodies={
+    examples={
         "AgentbaseDatastoreBody": {"name": "orders", "type": "documents"},
         "AgentbaseRunBody": {
             "message": "Which orders are late?",

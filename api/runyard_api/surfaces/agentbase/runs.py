@@ -11,17 +11,16 @@ from starlette.responses import Response
 from runyard_api import sse
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.submission import prepare, submit
+from runyard_api.submission import answer, once, prepare, store
 from runyard_api.surfaces.agentbase import default_agent
 from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, told
 from runyard_api.surfaces.agentbase.stream import Telling
 from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.specs import AcceptedRun
-from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.service import replies
 from runyard_common.sessions.service.replies import Conversation
-from runyard_common.values.errors import Conflict, NotFound
+from runyard_common.values.errors import NotFound
 from runyard_common.webhooks.rules import callback_events as words
 from runyard_common.webhooks.rules.payloads import when
 
@@ -66,14 +65,24 @@ async def run_agent(call: Call) -> Response:
     if not body.background:
         call.state.open_calls.check(call.org_id)
     conversation = await find_conversation(call, given.session) if given.session else None
-    if conversation is not None and conversation.waiting is not None:
-        answered = await _answer(call, conversation.waiting, body.message)
-        if answered is not None:
-            return _respond(call, body, answered, conversation.waiting.last_seq)
+    return _respond(call, body, await once(call, partial(_carry_out, call, given, body, conversation)))
+
+
+async def _carry_out(
+    call: Call,
+    given: AgentbaseParameters,
+    body: AgentbaseRunBody,
+    conversation: Conversation | None,
+    reserved: str | None,
+) -> AcceptedRun:
+    """Answer what the session's agent waits for, or else begin a run."""
+    answered = await answer(call, conversation, body.message, reserved)
+    if answered is not None:
+        return answered
     agent = await (call.state.agents.find(call.org_id, given.agent) if given.agent else _default(call))
     request = body.request(conversation.session["id"] if conversation else None)
-    run = await submit(call, partial(prepare, call, AGENTBASE.name, request, agent, named_session=_SESSION))
-    return _respond(call, body, run)
+    spec = await prepare(call, AGENTBASE.name, request, agent, reserved, named_session=_SESSION)
+    return await store(call, spec)
 
 
 async def find_conversation(call: Call, session: str) -> Conversation:
@@ -82,15 +91,6 @@ async def find_conversation(call: Call, session: str) -> Conversation:
     if found is None:
         raise NotFound("There is no such session.", code="SESSION_NOT_FOUND", field="session")
     return found
-
-
-async def _answer(call: Call, waiting: Task, message: str) -> AcceptedRun | None:
-    """The waiting task, answered; None when it waits no longer."""
-    try:
-        await call.state.write(replies.answer, call.org_id, waiting.id, message, call.principal.actor)
-    except Conflict:
-        return None
-    return AcceptedRun(waiting.id, waiting.status, None, waiting.created_at, waiting.session_id)
 
 
 async def _default(call: Call) -> AgentRecord:
@@ -134,7 +134,7 @@ def _schedules(run: AcceptedRun) -> list[dict[str, Any]]:
     return [{"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in run.schedules]
 
 
-def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun, after: int = 0) -> Response:
+def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun) -> Response:
     """The answer to a call whose run is stored; from here on nobody is to repeat it."""
     started(call)
     told(call)["x-task-id"] = run.task_id
@@ -144,4 +144,4 @@ def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun, after: int = 
     if run.schedules:
         opening["schedules"] = _schedules(run)
     telling = Telling(call, run.task_id, run.session_id, bool(body.streaming_tokens))
-    return sse.response(call.state, call.org_id, telling.frames(opening, after))
+    return sse.response(call.state, call.org_id, telling.frames(opening, run.after))

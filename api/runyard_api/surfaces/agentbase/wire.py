@@ -192,6 +192,14 @@ class AgentbaseParameters(BaseModel):
     )
 
 
+class AgentbaseScheduled(BaseModel):
+    """A schedule that the call has made; its id cancels it."""
+
+    id: str
+    kind: str
+    next_at: str | None
+
+
 class AgentbaseAccepted(BaseModel):
     """The answer to a background call."""
 
@@ -200,4 +208,4 @@ class AgentbaseAccepted(BaseModel):
     taskId: str  # noqa: N815
     status: Literal["queued"]
     session: str | None
-    schedules: list[dict[str, Any]]
+    schedules: list[AgentbaseScheduled]

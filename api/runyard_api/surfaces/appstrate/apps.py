@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
@@ -39,8 +39,20 @@ class ApplicationView(Open):
     """An application."""
 
     id: str
+    object: Literal["application"]
+    orgId: str  # noqa: N815
     name: str
     isDefault: bool  # noqa: N815
+    settings: dict[str, Any]
+    createdBy: str | None  # noqa: N815
+    createdAt: str  # noqa: N815
+    updatedAt: str  # noqa: N815
+
+
+class ApplicationList(ListOf):
+    """Applications."""
+
+    data: list[ApplicationView]
 
 
 def application_json(row: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +70,7 @@ def application_json(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@routes.get("/applications", "applications:read", answers=[Answer(200, "All of them.", ListOf)])
+@routes.get("/applications", "applications:read", answers=[Answer(200, "All of them.", ApplicationList)])
 async def list_applications(call: Call) -> Response:
     """List the organisation's applications; the default one always exists."""
     found = await call.state.write(service.every, call.org_id)

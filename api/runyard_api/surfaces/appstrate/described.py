@@ -28,7 +28,7 @@ DESCRIBED: Final = Described(
         "Idempotency-Key": Header(shape={"maxLength": bounds.IDEMPOTENCY_KEY.most}),  # an empty one is none
         "X-Org-Id": Header(),  # not looked at where a key calls
     },
-    bodies={
+    examples={
         "ApplicationBody": {"name": "shop", "settings": {"region": "eu"}},
         "ApplicationChange": {"name": "shop, Europe"},
         "AppstrateKeyBody": {"applicationId": "app_019c1f2b", "name": "ci", "scopes": ["agents:run"]},

@@ -27,7 +27,7 @@ async def read(call: Call, manifest: Mapping[str, Any]) -> tuple[dict[str, Any],
         for name, upload in files:
             sizes.setdefault(name, []).append((upload.filename or "file", upload.size or 0))
         inputs.check_files(fields, sizes)
-        args = await call.apart(inputs.judged, given, manifest)
+        args = await call.work_on_body(inputs.judged, given, manifest)
         stored = await uploads.store(call, files)
     finally:
         await form.close()

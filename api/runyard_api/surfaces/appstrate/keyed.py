@@ -13,7 +13,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from runyard_api import idempotency
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.call import Call
 from runyard_api.http.operations import Handler
 from runyard_api.surfaces.appstrate import problems
@@ -53,7 +53,7 @@ async def once(call: Call, handler: Handler) -> Response:
 
 async def _digest(call: Call) -> Any:
     """The SHA-256 of the raw body; a multipart body is kept for `pieces`. `PayloadTooLarge`."""
-    if bodies.media_type(call.headers) != "multipart/form-data":
+    if request_body.media_type(call.headers) != "multipart/form-data":
         return hashlib.sha256(await call.raw())
     found = hashlib.sha256()
     file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - `pieces` closes it

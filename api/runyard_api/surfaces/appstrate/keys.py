@@ -60,10 +60,24 @@ class AppstrateKeyMade(Open):
     scopes: list[str]
 
 
+class AppstrateKey(Open):
+    """A key without its text."""
+
+    id: str
+    name: str
+    keyPrefix: str  # noqa: N815
+    applicationId: str | None  # noqa: N815
+    scopes: list[str] | None
+    createdBy: str | None  # noqa: N815
+    expiresAt: str | None  # noqa: N815
+    lastUsedAt: str | None  # noqa: N815
+    createdAt: str  # noqa: N815
+
+
 class AppstrateKeyList(Open):
     """The keys that are not revoked."""
 
-    apiKeys: list[dict[str, Any]]  # noqa: N815
+    apiKeys: list[AppstrateKey]  # noqa: N815
 
 
 class ScopeList(Open):

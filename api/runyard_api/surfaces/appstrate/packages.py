@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
@@ -61,10 +61,25 @@ class PackageView(Open):
     lockVersion: int  # noqa: N815
 
 
+class PackageBrief(Open):
+    """An agent in a list."""
+
+    id: str
+    displayName: str  # noqa: N815
+    description: str | None
+    source: Literal["system", "local"]
+    scope: str
+    version: str | None
+    type: Literal["agent"]
+    keywords: list[str]
+    runningRuns: int  # noqa: N815
+    dependencies: dict[str, Any]
+
+
 class PackageList(Open):
     """The agents."""
 
-    agents: list[dict[str, Any]]
+    agents: list[PackageBrief]
 
 
 @routes.get("/agents", "agents:read", answers=[Answer(200, "The agents.", PackageList)])

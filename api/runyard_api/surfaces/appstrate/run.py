@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import require
-from runyard_api.http import bodies
+from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import prepare, store
@@ -89,12 +89,12 @@ async def start_run(call: Call) -> Response:
     model: str | None = None
     config: dict[str, Any] = {}
     files: list[dict[str, Any]] = []
-    if bodies.media_type(call.headers) == "multipart/form-data":
+    if request_body.media_type(call.headers) == "multipart/form-data":
         args, files = await form.read(call, agent.manifest)
     else:
         form.refuse_json(agent.manifest)
         given = await _lenient(call)
-        args = await call.apart(inputs.judged, given.get("input"), agent.manifest)
+        args = await call.work_on_body(inputs.judged, given.get("input"), agent.manifest)
         model = _model_id(given)
         config = inputs.configuration(given.get("config"), agent.manifest)
     readiness.check(agent.kind, inputs.configured(agent.manifest, config))
@@ -112,7 +112,10 @@ def package_of(call: Call) -> str:
 
 
 async def _lenient(call: Call) -> dict[str, Any]:
-    """The JSON body; an unreadable, missing or foreign one counts as an empty object (section 3)."""
+    """The JSON body; an unreadable or missing one counts as an empty object (section 3).
+
+    JSON that is no object is refused: whoever sends it means something that would be lost.
+    """
     raw = await call.raw()
     try:
         given = await call.parse(raw) if raw else {}
@@ -120,7 +123,9 @@ async def _lenient(call: Call) -> dict[str, Any]:
         if error.code == "bad_json":
             return {}
         raise
-    return given if isinstance(given, dict) else {}
+    if not isinstance(given, dict):
+        raise request_body.not_an_object()
+    return given
 
 
 def _model_id(given: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from runyard_api.http.operations import Answer
 from runyard_api.surfaces.appstrate import journal, package_drafts
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
 from runyard_api.surfaces.appstrate.run import package_of
-from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunPage
+from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunLog, RunPage
 from runyard_api.surfaces.appstrate.views import Beside, run_json, task_id_of
 from runyard_common.database.pages import Page
 from runyard_common.database.transaction import Tx
@@ -27,7 +27,7 @@ from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import bulk
-from runyard_common.usage.queries import run_numbers
+from runyard_common.usage import queries as usage
 from runyard_common.values.errors import Conflict, IllegalTransition, NotFound
 
 routes = AppstrateRoutes("appstrate runs")
@@ -63,7 +63,7 @@ async def task_of(call: Call) -> Task:
 def beside(conn: Connection, found: Sequence[Task]) -> Beside:
     """What other tables tell of these runs."""
     keys = {task.key_id for task in found if task.key_id}
-    return Beside(run_numbers.numbers(conn, found), run_numbers.applications(conn, keys) if keys else {})
+    return Beside(usage.numbers(conn, found), usage.applications(conn, keys) if keys else {})
 
 
 @routes.get("/runs/{run_id}", "runs:read", answers=[Answer(200, "The run.", Run)], errors=(404,))
@@ -76,7 +76,7 @@ async def get_run(call: Call) -> Response:
 @routes.get(
     "/runs/{run_id}/logs",
     "runs:read",
-    answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": {"type": "object"}})],
+    answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": RunLog.model_json_schema()})],
     errors=(404,),
 )
 async def get_run_logs(call: Call) -> Response:

@@ -29,10 +29,9 @@ from runyard_common.schedules.queries import schedules
 from runyard_common.schedules.rules import new_schedule
 from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted
 from runyard_common.schedules.rules.schedule import CronSchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.service import schedules as service
-from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values.errors import InvalidRequest, NotFound, ScheduleError
 from runyard_common.values.ids import is_uuid
 
 routes = AppstrateRoutes("appstrate schedules")
@@ -180,8 +179,8 @@ async def create_agent_schedule(call: Call) -> Response:
         raise InvalidRequest("Agents that take files cannot be scheduled.", field="input")
     meta = {"connectionProfileId": body.connectionProfileId}
     wanted = Wanted(body.cronExpression, body.timezone, body.name, meta=meta)
-    request = RunRequest(args=await call.apart(inputs.judged, body.input, agent.manifest))
-    new = await call.apart(_new, call, wanted, request, agent)
+    request = RunRequest(args=await call.work_on_body(inputs.judged, body.input, agent.manifest))
+    new = await call.work_on_body(_new, call, wanted, request, agent)
     made = await call.state.write(service.create, new, call.principal.actor)
     outside = {"name": agent.ref.name, "readiness": readiness_of(agent.manifest)}
     return reply(schedule_json(made, outside), 201)
@@ -244,9 +243,11 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
         check_cron(Wanted(line, changes.get("timezone", old.timezone)), tx.now)
     if "connectionProfileId" in given:
         changes["meta"] = (old.meta or {}) | {"connectionProfileId": given["connectionProfileId"]}
-    request = _request(tx, org_id, old, given["input"]) if "input" in given else None
+    agent = package_drafts.live(tx.conn, org_id, str(old.run.get("agent"))) if "input" in given else None
+    request = None if agent is None else _request(agent, old, given["input"])
     if changes or request is not None:
-        service.update(tx, org_id, id_, changes, request, rules, by)
+        judged_by = None if agent is None else unjudged(agent)
+        service.update(tx, org_id, id_, changes, request, rules, by, judged_by)
     if given.get("enabled") is True:
         service.resume(tx, org_id, id_, by)
     elif given.get("enabled") is False:
@@ -254,8 +255,7 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
     return shown(tx.conn, [service.get(tx, org_id, id_)])[0]
 
 
-def _request(tx: Tx, org_id: str, old: StoredSchedule, given: Any) -> RunRequest:
-    agent = package_drafts.live(tx.conn, org_id, str(old.run.get("agent")))
+def _request(agent: AgentRecord, old: StoredSchedule, given: Any) -> RunRequest:
     stored = RunRequest.model_validate(old.run.get("request") or {})
     return stored.model_copy(update={"args": inputs.judged(given, agent.manifest)})
 

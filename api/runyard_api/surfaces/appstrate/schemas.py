@@ -46,8 +46,21 @@ class DeletedRuns(Open):
     deleted: int
 
 
+class RunLog(Open):
+    """An entry of a run's log."""
+
+    id: int
+    runId: str  # noqa: N815
+    orgId: str  # noqa: N815
+    type: str
+    level: Literal["debug", "info", "warn", "error"]
+    event: str
+    message: str | None
+    data: Any
+    createdAt: str  # noqa: N815
+
+
 class ListOf(Open):
-    """A list."""
+    """A list; `data` is what it holds."""
 
     object: Literal["list"]
-    data: list[dict[str, Any]]

@@ -102,7 +102,8 @@ SURFACE: Final = ApiSurface(
     "appstrate",
     __package__,
     (
-        "run", "runs", "realtime", "schedules", "webhooks", "people", "apps", "keys", "packages", "versions", "system",
+        "run", "runs", "realtime", "schedules", "webhooks", "end_users", "apps", "keys", "packages", "versions",
+        "system",
     ),
     order=40,
     webhooks=WebhookStyle(EVENTS, type_of, render, ping, RETRIES),

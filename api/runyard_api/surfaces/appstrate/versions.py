@@ -50,6 +50,16 @@ class PackageVersionList(Open):
     versions: list[PackageVersion]
 
 
+class PackageVersionsInfo(Open):
+    """The versions in short."""
+
+    latestVersion: str | None  # noqa: N815
+    draftVersion: str | None  # noqa: N815
+    hasUnpublishedChanges: bool  # noqa: N815
+    versionCount: int  # noqa: N815
+    tags: dict[str, str]
+
+
 def version_json(row: dict[str, Any]) -> dict[str, Any]:
     """A version as lists show it."""
     digest = base64.b64encode(bytes.fromhex(row["digest"])).decode()
@@ -95,7 +105,9 @@ async def create_package_version(call: Call) -> Response:
     return reply(version_json(made), 201)
 
 
-@routes.get(_VERSIONS + "/info", "agents:read", answers=[Answer(200, "In short.", Open)], errors=(404,))
+@routes.get(
+    _VERSIONS + "/info", "agents:read", answers=[Answer(200, "In short.", PackageVersionsInfo)], errors=(404,)
+)
 async def package_version_info(call: Call) -> Response:
     """Tell the latest version, the tags, and whether the draft differs from it."""
     info = await call.state.reader.one(lambda conn: service.info(conn, call.org_id, package_of(call)))

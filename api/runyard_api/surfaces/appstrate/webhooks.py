@@ -77,7 +77,39 @@ class AppstrateWebhook(Open):
     object: Literal["webhook"]
     url: str
     events: list[str]
+    scope: Literal["application", "organization"]
+    applicationId: str | None  # noqa: N815
+    packageId: str | None  # noqa: N815
+    payloadMode: Literal["full", "summary"]  # noqa: N815
     active: bool
+    createdAt: str  # noqa: N815
+    updatedAt: str  # noqa: N815
+
+
+class AppstrateWebhookList(ListOf):
+    """Webhooks, newest first."""
+
+    data: list[AppstrateWebhook]
+
+
+class AppstrateDelivery(Open):
+    """A delivery of an event to a webhook."""
+
+    id: str
+    eventId: str  # noqa: N815
+    eventType: str  # noqa: N815
+    status: Literal["pending", "success", "failed"]
+    statusCode: int | None  # noqa: N815
+    latency: int | None = Field(description="Milliseconds.")
+    attempt: int
+    error: str | None
+    createdAt: str  # noqa: N815
+
+
+class AppstrateDeliveryList(ListOf):
+    """Deliveries, newest first."""
+
+    data: list[AppstrateDelivery]
 
 
 class AppstrateWebhookMade(AppstrateWebhook):
@@ -164,7 +196,7 @@ def _agent(conn: Connection, org_id: str, package: str | None) -> str | None:
     "webhooks:read",
     limit=_READS,
     query=AppstrateWebhookQuery,
-    answers=[Answer(200, "The webhooks.", ListOf)],
+    answers=[Answer(200, "The webhooks.", AppstrateWebhookList)],
 )
 async def list_endpoints(call: Call) -> Response:
     """List webhooks, newest first."""
@@ -267,7 +299,7 @@ async def rotate_secret(call: Call) -> Response:
     "webhooks:read",
     limit=_READS,
     query=DeliveryQuery,
-    answers=[Answer(200, "The latest deliveries.", ListOf)],
+    answers=[Answer(200, "The latest deliveries.", AppstrateDeliveryList)],
     errors=(404,),
 )
 async def list_endpoint_deliveries(call: Call) -> Response:

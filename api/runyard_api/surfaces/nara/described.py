@@ -8,5 +8,5 @@ from runyard_api.http.operations import Described
 
 DESCRIBED: Final = Described(
     tags={"nara": "The API of Nara: run a functional agent and wait for its result."},
-    bodies={"NaraRunBody": {"agentName": "writer", "args": {"topic": "sales in January"}}},
+    examples={"NaraRunBody": {"agentName": "writer", "args": {"topic": "sales in January"}}},
 )

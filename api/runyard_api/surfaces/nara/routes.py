@@ -49,6 +49,13 @@ class NaraRunBody(BaseModel):
     )
 
 
+class NaraMessage(BaseModel):
+    """A message of the trace."""
+
+    role: Literal["assistant"]
+    parts: list[dict[str, Any]] = Field(description="Each with its `type`: text, reasoning, tool-…, data-….")
+
+
 class NaraRunResult(BaseModel):
     """What the agent gave."""
 
@@ -56,7 +63,7 @@ class NaraRunResult(BaseModel):
     sessionId: str = Field(description="api-<uuid>; the UUID is the task's.")  # noqa: N815
     agent: str
     output: Any = Field(description="The structured result; never a falsy value.")
-    messages: list[dict[str, Any]] = Field(description="The execution trace.")
+    messages: list[NaraMessage] = Field(description="The execution trace.")
     agentExecutionId: str = Field(description="The task's id.")  # noqa: N815
 
 

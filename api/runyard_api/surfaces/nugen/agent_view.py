@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from runyard_api.surfaces.nugen.models import name_of
 from runyard_common.agents.service.model_choice import model_name
 from runyard_common.settings import Settings
-from runyard_common.usage.queries.agent_usage import AgentUsage
+from runyard_common.usage.queries import AgentUsage
 from runyard_common.webhooks.rules.payloads import when
 
 #: The temperature of an agent that names none.

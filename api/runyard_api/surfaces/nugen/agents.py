@@ -21,8 +21,8 @@ from runyard_common.agents.rules.manifests import Demonstration
 from runyard_common.agents.service import agents as publishing
 from runyard_common.agents.service import manifests
 from runyard_common.agents.service.agents import AgentRecord
-from runyard_common.usage.queries import agent_usage
-from runyard_common.usage.queries.agent_usage import AgentUsage
+from runyard_common.usage import queries as usage
+from runyard_common.usage.queries import AgentUsage
 from runyard_common.values.errors import NotFound
 
 routes = Routes(NUGEN, "nugen")
@@ -128,7 +128,7 @@ class ListParameters(BaseModel):
 )
 async def available_models(call: Call) -> Response:
     """List the models that agents may be made for."""
-    return reply(await call.state.aside(available, call.state.settings))
+    return reply(await call.state.in_thread(available, call.state.settings))
 
 
 @routes.post(
@@ -186,7 +186,7 @@ async def _values(call: Call, given: dict[str, Any]) -> dict[str, Any]:
     if values.get("demonstrations", ()) is None:
         values["demonstrations"] = []
     if "model" in values:
-        values["model"] = await call.state.aside(chosen, call.state.settings, values["model"])
+        values["model"] = await call.state.in_thread(chosen, call.state.settings, values["model"])
     return values
 
 
@@ -215,7 +215,7 @@ def _all(conn: Connection, org_id: str, inactive: bool) -> tuple[list[dict[str, 
         for row in agents.with_manifests(conn, org_id, inactive)
         if not row["name"].startswith(_BUILT_IN)
     ]
-    return found, agent_usage.of_agents(conn, org_id, [row["id"] for row in found])
+    return found, usage.of_agents(conn, org_id, [row["id"] for row in found])
 
 
 @routes.get("/usage", "usage:read", answers=[Answer(200, "The usage.", NugenUsageAnswer)])
@@ -226,8 +226,8 @@ async def usage_statistics(call: Call) -> Response:
 
 
 def _usage(conn: Connection, org_id: str) -> dict[str, Any]:
-    models = agent_usage.by_model(conn, org_id)
-    runs, tokens = agent_usage.runs_with_model(conn, org_id), sum(one["tokens"] for one in models)
+    models = usage.by_model(conn, org_id)
+    runs, tokens = usage.runs_with_model(conn, org_id), sum(one["tokens"] for one in models)
     return {
         "total_usage": runs,
         "total_tokens": tokens,
@@ -255,7 +255,7 @@ async def _found(call: Call) -> AgentRecord:
 
 async def _shown(call: Call, record: AgentRecord) -> Response:
     org_id, agent_id = call.org_id, record.ref.agent_id
-    used = await call.state.reader.one(lambda conn: agent_usage.of_agents(conn, org_id, [agent_id]))
+    used = await call.state.reader.one(lambda conn: usage.of_agents(conn, org_id, [agent_id]))
     return _view(call, record, used.get(agent_id, AgentUsage()))
 
 

@@ -8,7 +8,7 @@ from runyard_api.http.operations import Described
 
 DESCRIBED: Final = Described(
     tags={"nugen": "The API of Nugen: make agents, and run them and wait."},
-    bodies={
+    examples={
         "NugenChangeBody": {"agent_description": "Writes short reports.", "temperature": 0.2},
         "NugenCreateBody": {
             "agent_name": "report writer",

@@ -20,7 +20,7 @@ from runyard_common.agents.service.manifests import PLAIN, PublishRules
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.sessions.queries import sessions
-from runyard_common.usage.queries import usage
+from runyard_common.usage import queries as usage
 from runyard_common.values import ids
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 

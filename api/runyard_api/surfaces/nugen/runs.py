@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,16 +10,20 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from runyard_api.facts import facts
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.submission import outcome, outcome_or_questions, prepare, submit
+from runyard_api.submission import answer, once, outcome, outcome_or_questions, prepare, store
 from runyard_api.surfaces.nugen.front import NUGEN, SESSION_HEADER
 from runyard_api.surfaces.nugen.live_agents import SESSIONS
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.runs.queries import events
+from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.specs import AcceptedRun
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.service import replies
-from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
+from runyard_common.values.errors import InvalidRequest, NotFound
 
 routes = Routes(NUGEN, "nugen")
 
@@ -108,33 +113,45 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
             field=SESSION_HEADER,
         )
     scope = f"{SESSIONS}{call.principal.actor}:{agent.ref.agent_id}"
-    task_id = await _answered(call, scope, session, given.message) if session else None
-    if task_id is None:
-        request = RunRequest(message=given.message, session_id=session)
-        run = await submit(call, partial(prepare, call, NUGEN.name, request, agent, session_scope=scope))
-        task_id = run.task_id
+    request = RunRequest(message=given.message, session_id=session)
+    run = await once(call, partial(_carry_out, call, agent, request, scope), session or "")
+    headers = {"x-task-id": run.task_id}
     if session is None:  # nobody could answer a question here: it is answered elsewhere, or the wait ends
-        return reply(answer(await outcome(call, task_id), agent), headers={"x-task-id": task_id})
-    found = await outcome_or_questions(call, task_id)
-    body = answer(found.task, agent)
-    if found.questions:
-        body["response"] = "\n".join(str(asked["payload"].get("text", "")) for asked in found.questions)
-    return reply(body, headers={"x-task-id": task_id})
+        return reply(shown(await outcome(call, run.task_id), agent), headers=headers)
+    asked = await _asked_before(call, run) if run.replayed else ()
+    if asked:
+        task = (await facts(call.state, call.org_id, run.task_id)).task
+    else:
+        found = await outcome_or_questions(call, run.task_id)
+        task, asked = found.task, [one["payload"] for one in found.questions]
+    body = shown(task, agent)
+    if asked:
+        body["response"] = "\n".join(str(one.get("text", "")) for one in asked)
+    return reply(body, headers=headers)
 
 
-async def _answered(call: Call, scope: str, session: str, message: str) -> str | None:
-    """The task of this session that waited for an answer, which the message was; None when none waits."""
-    found = await call.state.reader.call(replies.find, (call.org_id, session, scope))
-    if found is None or found.waiting is None:
-        return None
-    try:
-        await call.state.write(replies.answer, call.org_id, found.waiting.id, message, call.principal.actor)
-    except Conflict:
-        return None  # it waits no longer: the message begins a run of its own
-    return found.waiting.id
+async def _carry_out(
+    call: Call, agent: AgentRecord, request: RunRequest, scope: str, reserved: str | None
+) -> AcceptedRun:
+    """Answer what the session's agent waits for, or else begin a run."""
+    session, conversation = request.session_id, None
+    if session is not None:
+        conversation = await call.state.reader.call(replies.find, (call.org_id, session, scope))
+    answered = await answer(call, conversation, request.message or "", reserved)
+    if answered is not None:
+        return answered
+    return await store(call, await prepare(call, NUGEN.name, request, agent, reserved, session_scope=scope))
 
 
-def answer(task: Task, agent: AgentRecord) -> dict[str, Any]:
+async def _asked_before(call: Call, run: AcceptedRun) -> Sequence[Mapping[str, Any]]:
+    """What the agent asked in answer to a request that was carried out before, whatever became of it since."""
+    found = await call.state.reader.one(
+        lambda conn: events.first(conn, run.task_id, (Event.ASK.value,), run.after)
+    )
+    return (found["data"] or {}).get("asked") or () if found is not None else ()
+
+
+def shown(task: Task, agent: AgentRecord) -> dict[str, Any]:
     """A completed task as nugen shows it."""
     used = task.usage or {}
     return {

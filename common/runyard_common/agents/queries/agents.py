@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
@@ -120,6 +121,7 @@ def insert_agent(tx: Tx, row: Row) -> None:
         "description": "",
         "settings": None,
         "version_id": None,
+        "chosen_at": None,
         "created_by": None,
         "shared": False,
         "is_active": True,
@@ -149,6 +151,14 @@ def version(conn: Connection, version_id: str) -> Row | None:
 def versions(conn: Connection, agent_id: str) -> list[Row]:
     """Every version of an agent, newest first, without manifest and secrets; `size`: bytes of the manifest."""
     query = select(*_OUTSIDE).where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
+    return [dict(row._mapping) for row in conn.execute(query)]
+
+
+def brought_versions(conn: Connection, names: Sequence[str]) -> list[Row]:
+    """The versions of agents of these names that workers may bring, without manifest and secrets: `agent_id`, `name`,
+    `number`, `version`, `yanked`, `created_at` and `org_id`."""
+    query = select(*_OUTSIDE, Agent.name).join(Agent, Agent.id == AgentVersion.agent_id)
+    query = query.where(Agent.name.in_(names), AgentVersion.shared.is_(True), AgentVersion.status != "draft")
     return [dict(row._mapping) for row in conn.execute(query)]
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import nodesemver
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from runyard.declaring import NAME_RULE
 from runyard_common.values import ids
 from runyard_common.values.errors import InvalidRequest
 
@@ -69,9 +70,9 @@ class Manifest(BaseModel):
     @field_validator("name")
     @classmethod
     def _full_name(cls, name: str) -> str:
-        full = ids.qualify(name.strip())
+        full = ids.qualify(name)
         if not ids.is_agent_name(full):
-            raise ValueError(f"{name!r} is not an agent name; use @scope/name")
+            raise ValueError(f"{name[:200]!r} is not an agent name; {NAME_RULE}")
         return full
 
     @field_validator("version")

@@ -144,8 +144,10 @@ def publish(
     by: str | None = None,
     shared: bool = False,
     rules: PublishRules = PLAIN,
+    choose: bool = True,
 ) -> AgentRecord:
-    """Publish a manifest as an immutable version and make it the agent's current one.
+    """Publish a manifest as an immutable version and make it the agent's current one; without `choose` only where the
+    agent has none yet.
 
     Publishing the same content again changes nothing; ``********`` means the credential that stands there. Code that
     was changed under the same version is published as ``1.0.0+<digest>``: see `_changed`.
@@ -172,18 +174,40 @@ def publish(
         version = _changed(tx, agent, manifest, version, document, rules, shared)
     elif shared and not version["shared"]:
         version = _replace(tx, version, {"shared": True})
+    if choose or agent["version_id"] is None:
+        # Which version of code is current is up to the workers that have it.
+        chosen_at = tx.now if choose and manifest.kind == "declared" else None
+        make_current(tx, agent, manifest.to_json(), version["id"], shared, chosen_at)
+        agent = agent | {"version_id": version["id"], "kind": manifest.kind}
+    elif agent["version_id"] == version["id"]:
+        agents.update_agent(tx, agent["id"], description=manifest.description)
+    return AgentRecord(agent, version)
+
+
+def make_current(
+    tx: Tx,
+    agent: dict[str, Any],
+    manifest: dict[str, Any],
+    version_id: str,
+    shared: bool,
+    chosen_at: float | None = None,
+) -> None:
+    """Let a version be the one that runs when none is asked for, with its description and its `max_concurrent`.
+
+    `chosen_at`: a publish chose it then, and workers that start with an older one leave it.
+    """
     agents.update_agent(
         tx,
         agent["id"],
-        version_id=version["id"],
-        description=manifest.description,
-        kind=manifest.kind,
-        functional=manifest.functional,
+        version_id=version_id,
+        chosen_at=chosen_at,
+        description=manifest.get("description") or "",
+        kind=manifest.get("kind", "declared"),
+        functional=manifest.get("functional", True),
         shared=shared,
     )
-    agents.set_tag(tx, agent["id"], "latest", version["id"])
-    _limit(tx, agent, manifest)
-    return AgentRecord(agent | {"version_id": version["id"], "kind": manifest.kind}, version)
+    agents.set_tag(tx, agent["id"], "latest", version_id)
+    _limit(tx, agent | {"shared": shared}, manifest.get("max_concurrent"))
 
 
 def _changed(
@@ -305,12 +329,13 @@ def make_room(tx: Tx, org_id: str, agent_id: str | None, document: dict[str, Any
         caps.check(tx, org_id, STORAGE, more)
 
 
-def _limit(tx: Tx, agent: dict[str, Any], manifest: Manifest) -> None:
+def _limit(tx: Tx, agent: dict[str, Any], max_concurrent: int | None) -> None:
     """An agent's own `max_concurrent` is a limit like any other, kept in step with its current version."""
     limit_id = f"agent-{agent['id']}"
     org_id = "*" if agent["shared"] else agent["org_id"]
-    if manifest.max_concurrent is None:
-        limits.remove(tx, org_id, limit_id)
+    if max_concurrent is None:
+        for whose in ("*", agent["org_id"]):  # it may have been shared since
+            limits.remove(tx, whose, limit_id)
     else:
         limits.save(
             tx,
@@ -318,8 +343,8 @@ def _limit(tx: Tx, agent: dict[str, Any], manifest: Manifest) -> None:
                 "id": limit_id,
                 "org_id": org_id,
                 "kind": "agent",
-                "selector": manifest.name,
-                "max_concurrent": manifest.max_concurrent,
+                "selector": agent["name"],
+                "max_concurrent": max_concurrent,
                 "rate_count": None,
                 "rate_seconds": None,
                 "tokens_per_minute": None,

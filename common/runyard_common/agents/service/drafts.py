@@ -113,7 +113,7 @@ def publish(tx: Tx, org_id: str, version_id: str, rules: PublishRules = PLAIN) -
         if old["status"] == "published":
             agents.update_version(tx, old["id"], status="archived")
     agents.update_version(tx, draft["id"], status="published")
-    agents.update_agent(tx, row["agent_id"], version_id=draft["id"])
+    agents.update_agent(tx, row["agent_id"], version_id=draft["id"], chosen_at=tx.now)
     agents.set_tag(tx, row["agent_id"], "latest", draft["id"])
     return _row(tx, org_id, draft["id"])
 
@@ -142,10 +142,9 @@ def full_name(name: str) -> str:
 
     Error: `InvalidRequest` invalid_name for a name nothing is left of.
     """
-    full = ids.qualify(name.strip())
-    scope, _, base = (
-        full.partition("/") if ids.is_agent_name(full) else ("@default", "", name.rpartition("/")[2])
-    )
+    scope, _, base = ids.qualify(name.strip()).partition("/")
+    if not (ids.is_scope(scope) and base and "/" not in base):
+        scope, base = "@default", name.rpartition("/")[2]
     kept = ids.slug(base)[:_LONGEST_NAME].strip("-._")
     if not kept:
         raise InvalidRequest("A name needs letters or digits.", code="invalid_name", field="name")

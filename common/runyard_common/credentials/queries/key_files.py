@@ -12,6 +12,9 @@ from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
 
 SECRET_KEY: Final = "secret.key"  # noqa: S105 - the name of a file
+JWT_SECRET: Final = "jwt.secret"  # noqa: S105 - the name of a file
+#: Characters of an HS256 secret: as many as its hash has bytes (RFC 7518, section 3.2).
+_SHORTEST_JWT_SECRET: Final = 32
 
 
 def secret_key(settings: Settings) -> str:
@@ -41,6 +44,24 @@ def check_secret_key(settings: Settings) -> None:
         Sealer(key)
 
 
+def check_jwt_secret(settings: Settings) -> None:
+    """Refuse a secret of JWTs that is too short, without making one: `ConfigurationError`."""
+    secret = settings.jwt_secret or existing(settings.home / JWT_SECRET)
+    if secret is not None:
+        check_jwt_length(secret, settings)
+
+
+def check_jwt_length(secret: str, settings: Settings) -> None:
+    """Refuse this secret if it is too short: `ConfigurationError`."""
+    if len(secret) < _SHORTEST_JWT_SECRET:
+        source = "RUNYARD_JWT_SECRET" if settings.jwt_secret else str(settings.home / JWT_SECRET)
+        raise ConfigurationError(
+            f"{source} needs {_SHORTEST_JWT_SECRET} characters or more; leave the setting empty and remove the file "
+            "in the home to have one made.",
+            field="RUNYARD_JWT_SECRET",
+        )
+
+
 def existing(file: Path) -> str | None:
     """The secret in `file`; None where there is no file. Raises `ConfigurationError` for a file without a text."""
     try:
@@ -61,18 +82,18 @@ def existing(file: Path) -> str | None:
 def write(file: Path, text: str, replace: bool) -> None:
     """Put a file of mode 0600 in place in one step; without `replace` the first of several writers wins."""
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    aside = Path(name)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "w") as stream:
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         if replace:
-            aside.replace(file)
+            temporary.replace(file)
         else:
             try:
-                file.hardlink_to(aside)
+                file.hardlink_to(temporary)
             except FileExistsError:
                 pass
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Credentials inside a JSON document: found by the names of their fields, taken out, put back, kept. Pure.
 
-A document is stored with `SEALED` where its credentials were, and they are encrypted beside it, by JSON pointer
-(RFC 6901). In a document that is read and sent again, `SEALED` stands for the value it had.
+A document is stored with `SEALED` where its credentials were, and they are encrypted separately, by JSON pointer
+(RFC 6901). In a document that is read and sent again, `SEALED` keeps the value it had.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from copy import deepcopy
 from typing import Any, Final
 
 from runyard_common.credentials.rules import texts
-from runyard_common.credentials.rules.names import is_secret, is_secret_parameter, joined
-from runyard_common.credentials.rules.texts import holds_place, masked
+from runyard_common.credentials.rules.texts import (
+    is_placeholder,
+    is_secret,
+    is_secret_parameter,
+    joined,
+    masked,
+)
 from runyard_common.values.errors import InvalidRequest
 from runyard_common.webhooks.rules.receivers import origin_of
 
-#: What stands where a credential was.
+#: The placeholder of a credential.
 SEALED: Final = texts.SEALED
 #: Where numbers may be credentials; elsewhere `token: 3` counts something.
 _NUMERIC: Final = ("password", "passwd", "passphrase", "pwd", "pass", "pw", "secret", "pin")
@@ -69,15 +74,15 @@ def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dic
     whole: dict[str, Any] = deepcopy(dict(document))
     for pointer, value in credentials.items():
         *path, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
-        holder: Any = whole
+        parent: Any = whole
         for part in path:
-            holder = holder[int(part)] if isinstance(holder, list) else holder[part]
-        holder[int(last) if isinstance(holder, list) else last] = value
+            parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+        parent[int(last) if isinstance(parent, list) else last] = value
     return whole
 
 
 def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The document with each `SEALED` replaced by what stands there in the first of `before` that has it.
+    """The document with each `SEALED` replaced by the value at its place in the first of `before` that has it.
 
     A credential is kept for the same place and address only: a caller who may not read it must not be able to have it
     sent elsewhere. Error: `InvalidRequest` credential_missing where none of `before` has it.
@@ -85,7 +90,7 @@ def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> di
     earlier = list(before)
 
     def change(at: str, leaf: Any, secret: bool) -> Any:
-        if not isinstance(leaf, str) or not (leaf == SEALED if secret else holds_place(leaf)):
+        if not isinstance(leaf, str) or not (leaf == SEALED if secret else is_placeholder(leaf)):
             return leaf
         parts = [part.replace("~1", "/").replace("~0", "~") for part in at[1:].split("/")]
         for old in earlier:
@@ -93,7 +98,7 @@ def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> di
             if known is not None and known != leaf and _masked(known, secret) == leaf:
                 return known
         raise InvalidRequest(
-            f"{SEALED} stands for the credential as it was, and there is none to keep here; give it again.",
+            f"{SEALED} keeps a stored credential, and none is stored. Send the credential.",
             code="credential_missing",
             field=_field(parts),
         )
@@ -117,11 +122,11 @@ def _walk(document: Mapping[str, Any], change: Callable[[str, Any, bool], Any]) 
     return dict(walk(document, "", False))
 
 
-def _within(key: str, secret: bool, at: str, holder: Mapping[str, Any]) -> bool:
-    """Whether what this field of `holder` has is a credential; `auth.type` says what kind it is."""
+def _within(key: str, secret: bool, at: str, parent: Mapping[str, Any]) -> bool:
+    """Whether what this field of `parent` has is a credential; `auth.type` names its kind."""
     if secret:
         return key != "type"
-    if key in _PAIR_VALUES and any(is_secret(str(holder[name])) for name in _PAIR_NAMES if name in holder):
+    if key in _PAIR_VALUES and any(is_secret(str(parent[name])) for name in _PAIR_NAMES if name in parent):
         return True
     if joined(at.rpartition("/")[2]) in _PARAMETERS:
         return is_secret_parameter(key)
@@ -143,7 +148,7 @@ def _masked(leaf: Any, secret: bool) -> Any:
 
 
 def _counterpart(new: Any, old: Any, path: list[str]) -> Any:
-    """What stands in `old` where `path` leads in `new`: items of lists are found by their names, not places."""
+    """What `old` has where `path` leads in `new`: items of lists are found by their names, not places."""
     for part in path:
         if isinstance(new, Mapping) and isinstance(old, Mapping):
             if _address(new) != _address(old) and part not in _ADDRESSES:
@@ -168,8 +173,8 @@ def _called(item: Any) -> Any:
     return next((item[key] for key in _CALLED if item.get(key)), None) if isinstance(item, Mapping) else None
 
 
-def _address(holder: Mapping[str, Any]) -> list[Any]:
-    return [_masked(holder[key], False) for key in _ADDRESSES if holder.get(key)]
+def _address(parent: Mapping[str, Any]) -> list[Any]:
+    return [_masked(parent[key], False) for key in _ADDRESSES if parent.get(key)]
 
 
 def _escaped(key: Any) -> str:

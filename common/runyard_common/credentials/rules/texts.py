@@ -1,5 +1,6 @@
-"""Credentials inside texts: URLs, lines of headers, connection strings, options of commands. Pure, linear in the text.
+"""Credentials: by the name of their field, and inside texts. Pure, linear in the text.
 
+Texts are URLs, lines of headers, connection strings and options of commands.
 Prose is not searched: what is found has the form in which programs pass credentials on.
 """
 
@@ -10,9 +11,39 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from runyard_common.credentials.rules.names import is_secret, is_secret_parameter
+#: Fields whose name, without its separators and a number at its end, ends so hold a credential, or only credentials.
+_ENDINGS: Final = (
+    "password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "accesstokens",
+    "refreshtokens", "credential", "credentials", "auth", "authorization", "cookie", "cookies", "apikey", "apikeys",
+    "accesskey", "accesskeys", "secretkey", "secretkeys", "privatekey", "privatekeys", "signingkey", "encryptionkey",
+    "accountkey", "sharedkey", "masterkey", "subscriptionkey", "functionskey", "webhookkey", "authkey", "saskey",
+    "keyid", "connectionstring", "bearer", "jwt", "headers", "signature",
+)  # fmt: skip
+_NAMES: Final = frozenset({"pass", "pw", "dsn", "env", "environment", "tokens", "sig", "sas", "hmac"})
+#: These mean a credential among the parameters of a URL alone.
+_IN_QUERIES: Final = frozenset(
+    {"key", "code", "sessionid", "jsessionid", "phpsessid", "sid", "ticket", "otp"}
+)
+_SEPARATORS: Final = re.compile(r"[^a-z0-9]")
 
-#: What stands where a credential was.
+
+def joined(name: str) -> str:
+    """A name in lower case, without its separators."""
+    return _SEPARATORS.sub("", name.lower())
+
+
+def is_secret(name: str) -> bool:
+    """Whether a field of this name holds a credential."""
+    plain = joined(name).rstrip("0123456789")
+    return plain.endswith(_ENDINGS) or plain in _NAMES
+
+
+def is_secret_parameter(name: str) -> bool:
+    """Whether a parameter of a URL of this name holds a credential."""
+    return is_secret(name) or joined(name) in _IN_QUERIES
+
+
+#: The placeholder of a credential.
 SEALED: Final = "********"
 
 _URLS: Final = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+")
@@ -41,8 +72,8 @@ def masked(text: str) -> str:
     return text
 
 
-def holds_place(text: str) -> bool:
-    """Whether `SEALED` in this text stands where `masked` would put it."""
+def is_placeholder(text: str) -> bool:
+    """Whether `SEALED` in this text is where `masked` would put it."""
     return SEALED in text and masked(text.replace(SEALED, "x1x1x1x1")) == text
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from runyard_common.datastores.rules.database_urls import check_tls
+from runyard_common.datastores.rules import check_tls
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.outbound.addresses import is_hostname, is_numeric, literal
 from runyard_common.outbound.own_servers import check_own_literal

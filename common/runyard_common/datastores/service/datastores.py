@@ -17,7 +17,7 @@ from runyard_common.agents.service import agents
 from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.transaction import Tx
-from runyard_common.datastores.queries import datastores
+from runyard_common.datastores import queries as datastores
 from runyard_common.datastores.service.addresses import check_connection
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
@@ -31,7 +31,7 @@ from runyard_common.values.errors import Conflict, InvalidRequest, NotFound, Run
 from runyard_common.values.ids import uuid7
 
 TYPES: Final = ("database", "documents")
-#: What `config.builtin` of the indexing agent's manifest says.
+#: `config.builtin` of the indexing agent's manifest.
 INDEX_DOCUMENT: Final = "index_document"
 INDEXER: Final = Manifest.model_validate(
     {

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import answer_links, questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.identity.queries import identity
@@ -49,7 +49,7 @@ def create(
     caps.check(tx, org_id, "links", of=question_id)
     token = secrets.token_urlsafe(32)
     expires_at = tx.now + min(lifetime_s, LONGEST)
-    answer_links.put(tx, _hash(token), org_id, question_id, expires_at)
+    questions.put_link(tx, _hash(token), org_id, question_id, expires_at)
     if by is not None:
         identity.audit(tx, org_id, by, "question.link", question_id)
     return Link(token, question_id, expires_at)
@@ -57,7 +57,7 @@ def create(
 
 def look(conn: Connection, token: str, now: float) -> dict[str, Any]:
     """The open question behind a token. Errors: `NotFound` link_not_found, `LinkGone`."""
-    link = answer_links.get(conn, _hash(token))
+    link = questions.get_link(conn, _hash(token))
     if link is None:
         raise NotFound("There is no such link.", code="link_not_found")
     question = questions.get(conn, link["org_id"], link["question_id"])
@@ -77,16 +77,16 @@ def look(conn: Connection, token: str, now: float) -> dict[str, Any]:
 def answer(tx: Tx, token: str, value: Any) -> str:
     """Answer the question behind a token with `value`, or decide a review with a `Decision`. The task's id.
 
-    Errors: those of `look`, and of `answers.say` and `answers.review`; a refused answer leaves the link usable.
+    Errors: those of `look`, `answers.post_message` and `answers.review`; a refused answer leaves the link usable.
     """
     question = look(tx.conn, token, tx.now)
-    if not answer_links.use(tx, _hash(token)):
+    if not questions.use_link(tx, _hash(token)):
         raise LinkGone
     org_id, task_id, by = question["org_id"], question["task_id"], f"link:{question['id']}"
     if isinstance(value, Decision):
         answers.review(tx, org_id, task_id, value, by, question["id"])
     else:
-        answers.say(tx, org_id, task_id, value, by, question["id"])
+        answers.post_message(tx, org_id, task_id, value, by, question["id"])
     return str(task_id)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
-from runyard_common.runs.queries import journal, transitions
+from runyard_common.runs.queries import events, journal, open_calls, transitions
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Head
@@ -30,27 +30,36 @@ class Reply:
     answered: bool  # whether it answered a question, or waits for the agent's next turn
 
 
-def say(
-    tx: Tx, org_id: str, task_id: str, value: Any, by: str | None, question_id: str | None = None
+def post_message(
+    tx: Tx,
+    org_id: str,
+    task_id: str,
+    value: Any,
+    by: str | None,
+    question_id: str | None = None,
+    message_id: str | None = None,
 ) -> Reply:
     """A message to a task: the answer to its open question, or a line the running agent reads at its next turn.
 
-    With several open questions `question_id` names one, or `value` is an object by question id.
-    Errors: `NotFound`; `Conflict` (ended, answered already, or under review); `InvalidRequest` invalid_answer
-    (the answer does not fit the question's schema).
+    With several open questions `question_id` names one, or `value` is an object by question id. `message_id` is the id
+    to give the message. Errors: `NotFound`; `Conflict` (ended, answered already, or under review); `InvalidRequest`
+    invalid_answer (the answer does not fit the question's schema).
     """
     head = _locked(tx, org_id, task_id)
     if head.status is Status.WAITING_FOR_INPUT:
-        return _answer(tx, head, value, by, question_id)
+        return _answer(tx, head, value, by, question_id, message_id)
     if question_id is not None:
         raise Conflict("This question is not open any more.", code="already_answered", field="question_id")
     if head.status in (Status.RUNNING, Status.PENDING, Status.QUEUED):
         caps.check(tx, org_id, "unread_messages", of=task_id)
-        return Reply(messages.say(tx, head, value, by, unread=True), head.status, False)
+        posted = messages.post(tx, head, value, by, unread=True, id_=message_id)
+        return Reply(posted, head.status, False)
     raise IllegalTransition(status=head.status.value, event=Event.ANSWER.value)
 
 
-def _answer(tx: Tx, head: Head, value: Any, by: str | None, question_id: str | None) -> Reply:
+def _answer(
+    tx: Tx, head: Head, value: Any, by: str | None, question_id: str | None, message_id: str | None
+) -> Reply:
     waiting = {q["id"]: q for q in questions.of_task(tx.conn, head.id, only_open=True)}
     given = _assign(waiting, value, question_id)
     for id_, answer in given.items():
@@ -60,11 +69,11 @@ def _answer(tx: Tx, head: Head, value: Any, by: str | None, question_id: str | N
     for id_, answer in given.items():
         if not questions.close(tx, id_, "answered", answer, by):
             raise Conflict("This question was answered already.", code="already_answered")
-    message_id = messages.say(tx, head, value, by, unread=False)
+    posted = messages.post(tx, head, value, by, unread=False, id_=message_id)
     if len(given) < len(waiting):
-        return Reply(message_id, head.status, True)
+        return Reply(posted, head.status, True)
     status = _resume(tx, head, Event.ANSWER, {"by": by, "answers": given})
-    return Reply(message_id, status, True)
+    return Reply(posted, status, True)
 
 
 def _check(value: Any, schema: Any, *, field: str, code: str) -> None:
@@ -161,11 +170,12 @@ def decide(
 
 
 def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | None) -> Status | None:
-    """Make the journal say what the operator decided about an irreversible step nobody saw the end of."""
+    """Record in the journal what the operator decided about an irreversible step whose end was not seen."""
     if decision.action == "redo":
         journal.drop(tx, head.id, [step])
     elif decision.action == "skip":
         journal.end_many(tx, [{"task_id": head.id, "key": step, "state": "done", "value": decision.result}])
+        _show_skipped(tx, head, step, decision.result)
     elif decision.action == "fail":
         error = {
             "code": "failed_by_operator",
@@ -176,6 +186,15 @@ def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | No
         move(tx, [Change(head.id, Event.FAIL, data={"error": error, "by": by}, values={"error": error})])
         return Status.FAILED
     return None
+
+
+def _show_skipped(tx: Tx, head: Head, step: str, result: Any) -> None:
+    """Where the step is a tool call, the log shows its end: the agent goes on without making it again."""
+    calls = open_calls.of(tx.conn, [head.id], tx.now).get(head.id, [])
+    call = next((one for one in calls if step.endswith(f"turn#{one['turn']}/{one['id']}")), None)
+    if call is not None:
+        ended = call | {"outcome": "ok", "result": result, "skipped": True}
+        events.append(tx, {head.id: head}, [(head.id, open_calls.RESULT, ended)])
 
 
 def _resume(tx: Tx, head: Head, event: Event, data: dict[str, Any]) -> Status:
@@ -193,7 +212,7 @@ def _locked(tx: Tx, org_id: str, task_id: str) -> Head:
 
 
 def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
-    """Apply the declared outcome of a question nobody answered in time: fail, default or reject."""
+    """Apply the declared outcome of a question that was not answered in time: fail, default or reject."""
     head = transitions.lock(tx, [question["task_id"]]).get(question["task_id"])
     rule = question["on_timeout"] or {"outcome": "fail"}
     if head is None or head.status not in (Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW):
@@ -203,7 +222,7 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
     if rule["outcome"] == "reject":
         answer: Any = {
             "action": "reject",
-            "reason": rule.get("reason", "Nobody decided in time."),
+            "reason": rule.get("reason", "Not decided in time."),
             "arguments": None,
             "result": None,
         }
@@ -214,7 +233,7 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
     if rule["outcome"] == "fail":
         error = {
             "code": "answer_timeout",
-            "message": "Nobody answered in time.",
+            "message": "Not answered in time.",
             "cause": "deadline",
             "attempt": head.attempt,
         }

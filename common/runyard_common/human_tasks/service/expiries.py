@@ -1,4 +1,4 @@
-"""Expire: unstarted work past its time to live, runs past their deadline, questions nobody answered."""
+"""Expire: unstarted work past its time to live, runs past their deadline, questions not answered in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service.answers import time_out
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.transitions import Change, move
@@ -26,7 +26,7 @@ def expire_unstarted(tx: Tx) -> int:
 
 
 def expire_deadlines(tx: Tx) -> int:
-    """Fail tasks whose deadline has passed, whatever their status."""
+    """Fail tasks whose deadline has passed, in any status."""
     ids = _ids(tx.conn, Task.deadline_at <= tx.now)
     return _expire(tx, ids, "deadline_exceeded", "Its deadline passed.", Cause.DEADLINE)
 

@@ -29,7 +29,7 @@ from runyard_common.tables.query import (
 )
 
 _Query = Callable[[str, float], Select[Any]]
-#: The rows of each kind, by whom they are counted for (an organisation, or what `Cap.of` says) and now.
+#: The rows of each kind, by whom they are counted for (an organisation, or by what `Cap.of` names) and now.
 _ROWS: Final[Mapping[str, _Query]] = {
     "keys": lambda of, _: select(ApiKey.id).where(ApiKey.org_id == of, ApiKey.revoked_at.is_(None)),
     "members": lambda of, _: select(Member.user_id).where(Member.org_id == of),

@@ -20,7 +20,7 @@ def get(conn: Connection, org_id: str, key: str) -> dict[str, Any] | None:
 
 
 def put(tx: Tx, row: dict[str, Any]) -> None:
-    """Store a key afresh, in place of whatever entry it had."""
+    """Store a key, in place of any entry it had."""
     tx.conn.execute(delete(Idempotency).where(_C.org_id == row["org_id"], _C.key == row["key"]))
     empty = {"status": None, "headers": None, "body": None, "size": 0}
     tx.conn.execute(insert(Idempotency), empty | row | {"created_at": tx.now})

@@ -184,8 +184,8 @@ def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: An
     )
 
 
-#: Times are told to the microsecond, rounded: what was told selects the entry it was told of.
-_TOLD = 5e-7
+#: Times are sent rounded to the microsecond: a time that was sent selects the entry it came with.
+_ROUNDING = 5e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def _chosen(wanted: AuditFilter) -> list[Any]:
             else _AUDIT.action.startswith(wanted.action + ".", autoescape=True)
         )
     if wanted.since is not None:
-        found.append(_AUDIT.at >= wanted.since - _TOLD)
+        found.append(_AUDIT.at >= wanted.since - _ROUNDING)
     if wanted.until is not None:
-        found.append(_AUDIT.at < wanted.until - _TOLD)
+        found.append(_AUDIT.at < wanted.until - _ROUNDING)
     return found

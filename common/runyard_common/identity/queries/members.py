@@ -137,6 +137,6 @@ def remove_invitation(tx: Tx, org_id: str, invitation_id: str) -> Row | None:
 
 
 def forget_invitations(tx: Tx, org_id: str, email: str) -> None:
-    """Delete the organisation's invitations to an address, and everybody's that have expired."""
+    """Delete the organisation's invitations to an address, and all that have expired."""
     mine = (_INVITATION.org_id == org_id) & (_INVITATION.email == email)
     tx.conn.execute(delete(Invitation).where(mine | (_INVITATION.expires_at <= tx.now)))

@@ -8,7 +8,7 @@ anonymous   a caller who has not signed in
 
 from __future__ import annotations
 
-#: Whoever works on the installation's own machine.
+#: The operator on the installation's own machine.
 OPERATOR = "operator"
 SYSTEM = "system"
 ANONYMOUS = "anonymous"

@@ -21,7 +21,7 @@ class Cap:
 
     @property
     def setting(self) -> str:
-        """The setting's name, without its prefix; an organisation's own bound stands under it in its settings."""
+        """The setting's name, without its prefix; the key of an organisation's own bound in its settings."""
         return f"max_{self.kind}"
 
     @property

@@ -1,4 +1,4 @@
-"""Tokens (JWT, RFC 7519) that can be read in two ways: a member that stands twice is another to each reader. Pure."""
+"""Tokens (JWT, RFC 7519) with a duplicate member, which two readers understand in two ways. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class DuplicateMember(ValueError):
-    """A member stands twice in the header or the payload of a token."""
+    """The header or the payload of a token has a duplicate member."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"its member {name[:100]!r} stands twice")
+        super().__init__(f"duplicate member {name[:100]!r}")
 
 
 def check_members(token: str) -> None:

@@ -46,7 +46,7 @@ def step_of(secret: str, code: str, now: float, after: int) -> int | None:
 
 
 def new_recovery_codes() -> list[str]:
-    """Codes that each stand in for the authenticator once: 79 random bits, so that a plain hash keeps them."""
+    """Codes that each replace the authenticator once: 79 random bits, so that a plain hash keeps them."""
     return [
         "-".join("".join(secrets.choice(_LETTERS) for _ in range(_GROUP)) for _ in range(_GROUPS))
         for _ in range(RECOVERY_CODES)

@@ -29,12 +29,12 @@ _LEAST_SCORE: Final = 3
 _LEAST_OF_CORE: Final = 7.0
 #: Characters that are judged: the estimate takes longer than linear time, and so many good ones are enough.
 _JUDGED: Final = 72
-#: Different characters that may stand for letters (4 for a), of which the estimate tries every combination; behind so
+#: Different characters that may replace letters (4 for a), of which the estimate tries every combination; behind so
 #: many no more than the first characters are judged.
-_STAND_INS: Final = frozenset("4@8({[<369!1|0$5+7%2")
-_MOST_STAND_INS, _JUDGED_OF_MANY = 6, 16
+_SUBSTITUTES: Final = frozenset("4@8({[<369!1|0$5+7%2")
+_MOST_SUBSTITUTES, _JUDGED_OF_MANY = 6, 16
 _PRODUCT: Final = "runyard"
-#: A shorter part of an address may stand in a good password by chance.
+#: A shorter part of an address may be in a good password by chance.
 _SHORTEST_NAME: Final = 4
 #: The longest text of one word that is guessed with what is put around words: longer ones are several in one.
 _LONGEST_WORD: Final = 11
@@ -129,8 +129,8 @@ def _judged(password: str) -> str:
     """The characters that are judged, so few that the estimate has an end."""
     seen: set[str] = set()
     for index, character in enumerate(password[:_JUDGED]):
-        seen.update(_STAND_INS.intersection(character))
-        if len(seen) > _MOST_STAND_INS:
+        seen.update(_SUBSTITUTES.intersection(character))
+        if len(seen) > _MOST_SUBSTITUTES:
             return password[: max(index, _JUDGED_OF_MANY)]
     return password[:_JUDGED]
 
@@ -148,7 +148,7 @@ def hashed(password: str) -> str:
 
 def matches(password: str, kept: str | None) -> bool:
     """Whether this is the password that was hashed. No hash at all takes as long and is never matched."""
-    _, log_n, r, p, salt, digest = (kept or _NOBODY).split("$")
+    _, log_n, r, p, salt, digest = (kept or _NO_HASH).split("$")
     found = _derive(password, base64.b64decode(salt), int(log_n), int(r), int(p))
     return hmac.compare_digest(found, base64.b64decode(digest)) and kept is not None
 
@@ -169,4 +169,4 @@ def _text(data: bytes) -> str:
 
 
 #: Matches nothing: what an unknown person's password is compared with.
-_NOBODY: Final = f"scrypt${_LOG_N}${_R}${_P}${_text(bytes(16))}${_text(bytes(32))}"
+_NO_HASH: Final = f"scrypt${_LOG_N}${_R}${_P}${_text(bytes(16))}${_text(bytes(32))}"

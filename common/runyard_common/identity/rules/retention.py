@@ -11,13 +11,13 @@ from runyard_common.runs.rules.lifecycle import TERMINAL, Status
 from runyard_common.values.errors import InvalidRequest
 
 DAY_S: Final = 86_400.0
-#: The key of an organisation's settings under which its retention stands.
+#: The key of an organisation's settings that holds its retention.
 SETTING: Final = "retention"
-#: What may stand there: each terminal status, conversations that nobody continues, and what model turns cost.
+#: What it may name: each terminal status, conversations that are not continued, and what model turns cost.
 SESSIONS: Final = "sessions"
 USAGE: Final = "usage"
 NAMES: Final = (*sorted(status.value for status in TERMINAL), SESSIONS, USAGE)
-#: What was spent is kept for the books, whatever becomes of the tasks that spent it, in days.
+#: What was spent is kept for the books, also when the tasks that spent it are deleted, in days.
 USAGE_DAYS: Final = 400.0
 #: The audit log, and the keys that it names, for the whole installation: who can change it must not shorten it.
 AUDIT_DAYS: Final = 400.0
@@ -33,7 +33,7 @@ class Retention:
 
     @staticmethod
     def of(settings: Any, default_days: float) -> Retention:
-        """What an organisation's settings say; what they leave out, or cannot mean, is kept `default_days`.
+        """The retention of an organisation's settings; what they leave out, or cannot mean, is kept `default_days`.
 
         Usage is kept `USAGE_DAYS` then, or for as long as tasks if that is longer.
         """

@@ -52,7 +52,7 @@ PERMISSIONS: Final[dict[Role, frozenset[str]]] = {
     Role.VIEWER: _VIEWER,
 }
 ALL: Final = frozenset().union(*PERMISSIONS.values())
-#: Two names of one thing: the published contracts say the first, the native API the second.
+#: Two names of one thing: the published contracts use the first, the native API the second.
 _RUN: Final = frozenset({"agents:run", "runs:create"})
 _RANK: Final = {role: rank for rank, role in enumerate(reversed(Role))}
 

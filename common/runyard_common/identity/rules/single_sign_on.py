@@ -42,11 +42,11 @@ class SignOnRules:
     ) -> SignOnRules:
         """From settings. `domains` is comma-separated; so is `claims`, of name=value, one of each name is enough.
 
-        Raises `ConfigurationError` for what cannot be meant, and for accounts made for everybody the provider knows.
+        Raises `ConfigurationError` for what cannot be meant, and for accounts for all whom the provider knows.
         """
         _check_issuer(issuer)
         if not client_id:
-            raise _wrong("RUNYARD_OIDC_CLIENT_ID", "is needed beside RUNYARD_OIDC_ISSUER")
+            raise _wrong("RUNYARD_OIDC_CLIENT_ID", "is needed with RUNYARD_OIDC_ISSUER")
         found: dict[str, set[str]] = {}
         for part in filter(None, (part.strip() for part in claims.split(","))):
             name, equals, value = part.partition("=")
@@ -57,7 +57,7 @@ class SignOnRules:
         if create and not (allowed or found):
             raise _wrong(
                 "RUNYARD_OIDC_CREATE_ACCOUNTS",
-                "needs RUNYARD_OIDC_ALLOWED_DOMAINS or RUNYARD_OIDC_REQUIRED_CLAIMS: else everybody whom the provider "
+                "needs RUNYARD_OIDC_ALLOWED_DOMAINS or RUNYARD_OIDC_REQUIRED_CLAIMS: else all whom the provider "
                 "knows would get an account",
             )
         kept = {name: frozenset(values) for name, values in found.items()}

@@ -18,9 +18,9 @@ from runyard_common.values.errors import RunyardError
 #: Bounds from this on are counted once a second while a tenth of them is left, and in every transaction then.
 _LARGE: Final = 10_000
 _FRESH: Final = 1.0
-#: By kind and whom it is counted for: when it was counted here, the bound, and how much room was left below it.
-_rooms: dict[tuple[str, str], tuple[float, int, int]] = {}
-_MOST_ROOMS: Final = 100_000
+#: By kind and whom it is counted for: when it was counted here, the bound, and how many were left below it.
+_cached: dict[tuple[str, str], tuple[float, int, int]] = {}
+_MOST_CACHED: Final = 100_000
 
 
 def check(tx: Tx, org_id: str, kind: str, more: int = 1, of: str | None = None) -> None:
@@ -30,7 +30,7 @@ def check(tx: Tx, org_id: str, kind: str, more: int = 1, of: str | None = None) 
     with the cap's code.
     """
     key = (kind, of or org_id)
-    counted_at, most, left = _rooms.get(key, (0.0, 0, 0))
+    counted_at, most, left = _cached.get(key, (0.0, 0, 0))
     if not (0 <= tx.now - counted_at < _FRESH and _is_far(most, left - more)):
         counted_at, most = tx.now, tx.caps.most(kind, holdings.settings_of(tx.conn, org_id))
         left = most - holdings.count(tx.conn, kind, key[1], tx.now, most + 1)
@@ -39,13 +39,13 @@ def check(tx: Tx, org_id: str, kind: str, more: int = 1, of: str | None = None) 
             left = most - holdings.count(tx.conn, kind, key[1], tx.now, most + 1)
     if more > left:
         raise refusal_of(kind, most)
-    if len(_rooms) >= _MOST_ROOMS:
-        _rooms.clear()
-    _rooms[key] = (counted_at, most, left - more)
+    if len(_cached) >= _MOST_CACHED:
+        _cached.clear()
+    _cached[key] = (counted_at, most, left - more)
 
 
 def refusals(tx: Tx, kind: str, wanted: Mapping[int, tuple[str, Hashable]]) -> dict[int, RunyardError]:
-    """Which of these objects (organisation, name) of a kind there is no room for, by place; equal ones count once."""
+    """Which of these objects (organisation, name) of a kind are over the bound, by place; equal ones count once."""
     refused: dict[int, RunyardError] = {}
     begun: dict[str, set[Hashable]] = {}
     for index, (org_id, name) in wanted.items():
@@ -61,8 +61,8 @@ def refusals(tx: Tx, kind: str, wanted: Mapping[int, tuple[str, Hashable]]) -> d
 
 def forget(org_id: str) -> None:
     """Count everything of an organisation again in this process: its bounds were changed. Others see it in a second."""
-    for key in [key for key in _rooms if key[1] == org_id]:
-        _rooms.pop(key, None)
+    for key in [key for key in _cached if key[1] == org_id]:
+        _cached.pop(key, None)
 
 
 def _is_far(most: int, left: int) -> bool:

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EndUserRequest:
-    """An end-user somebody asks for; `application_id` None: of the default application."""
+    """An end-user to make; `application_id` None: of the default application."""
 
     application_id: str | None = None
     name: str | None = None
@@ -40,7 +40,7 @@ def may_act(conn: Connection, org_id: str, application_id: str | None, end_user_
 
 
 def create(tx: Tx, org_id: str, wanted: EndUserRequest, actor: str, id_: str | None = None) -> Row:
-    """Make an end-user; one with the reserved UUID `id_`, if it was made before, is told again.
+    """Make an end-user; one with the reserved UUID `id_`, if it was made before, is returned again.
 
     Errors: `NotFound` application_not_found, `Conflict` external_id_taken, `InvalidRequest` invalid_metadata.
     """
@@ -61,7 +61,7 @@ def create(tx: Tx, org_id: str, wanted: EndUserRequest, actor: str, id_: str | N
     try:
         applications.add_end_user(tx, row)
     except IntegrityError:
-        raise _taken() from None
+        raise _id_in_use() from None
     identity.audit(tx, org_id, actor, "end_user.create", row["id"])
     return own(tx.conn, org_id, row["id"])
 
@@ -123,10 +123,10 @@ def _bad(message: str) -> InvalidRequest:
 
 def _check_free(tx: Tx, application_id: str, external_id: str | None) -> None:
     if external_id is not None and applications.by_external_id(tx.conn, application_id, external_id):
-        raise _taken()
+        raise _id_in_use()
 
 
-def _taken() -> Conflict:
+def _id_in_use() -> Conflict:
     return Conflict(
         "Another end-user of this application has this externalId.",
         code="external_id_taken",

@@ -19,7 +19,7 @@ LEASE: Final = 9.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Reservation:
     """This request is the one to carry out. What it makes is to get the id `reserved`: a request that takes
     over from one whose process died is given the same, so that nothing is made twice."""
 
@@ -36,11 +36,11 @@ class Kept:
     body: bytes
 
 
-def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
-    """Take a key, or get the answer kept for it. `identity` stands for the request's content.
+def reserve(tx: Tx, org_id: str, key: str, identity: str) -> Reservation | Kept:
+    """Reserve a key, or get the answer kept for it. `identity` is a digest of the request's content.
 
     Errors: `IdempotencyConflict` (another content), `IdempotencyInProgress` (the first is still under way), `Conflict`
-    too_many_idempotent_answers or storage_full (there is no room to keep an answer).
+    too_many_idempotent_answers or storage_full (the answer could not be kept).
     """
     owner, until = uuid7(), tx.now + LEASE
     known = idempotency.get(tx.conn, org_id, key)
@@ -52,7 +52,7 @@ def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
             "org_id": org_id, "key": key, "body_hash": identity, "owner": owner, "lease_until": until,
             "headers": {"reserved": reserved}, "expires_at": tx.now + KEPT,
         })  # fmt: skip
-        return Taken(owner, reserved)
+        return Reservation(owner, reserved)
     if known["body_hash"] != identity:
         raise IdempotencyConflict(field="Idempotency-Key")
     if known["lease_until"] is None:
@@ -61,25 +61,25 @@ def take(tx: Tx, org_id: str, key: str, identity: str) -> Taken | Kept:
     if known["lease_until"] > tx.now and not idempotency.is_task(tx.conn, org_id, reserved):
         raise IdempotencyInProgress(field="Idempotency-Key", retry_after=1)
     idempotency.hand_over(tx, org_id, key, owner, until)  # its run is stored, or its process has died
-    return Taken(owner, reserved)
+    return Reservation(owner, reserved)
 
 
-def renew(tx: Tx, org_id: str, key: str, taken: Taken) -> bool:
+def renew(tx: Tx, org_id: str, key: str, reservation: Reservation) -> bool:
     """Extend the lease of a request under way; False when another request has taken over."""
-    return idempotency.renew(tx, org_id, key, taken.owner, tx.now + LEASE)
+    return idempotency.renew(tx, org_id, key, reservation.owner, tx.now + LEASE)
 
 
-def keep(tx: Tx, org_id: str, key: str, taken: Taken, answer: Kept) -> bool:
+def keep(tx: Tx, org_id: str, key: str, reservation: Reservation, answer: Kept) -> bool:
     """Keep the answer for repetitions; False when another request has taken over meanwhile."""
     values: dict[str, Any] = {"status": answer.status, "headers": answer.headers, "body": answer.body}
-    return idempotency.keep(tx, org_id, key, taken.owner, values)
+    return idempotency.keep(tx, org_id, key, reservation.owner, values)
 
 
-def release(tx: Tx, org_id: str, key: str, taken: Taken) -> None:
+def release(tx: Tx, org_id: str, key: str, reservation: Reservation) -> None:
     """Free the key: the request was refused, and nothing was made."""
-    idempotency.release(tx, org_id, key, taken.owner)
+    idempotency.release(tx, org_id, key, reservation.owner)
 
 
-def lapse(tx: Tx, org_id: str, key: str, taken: Taken) -> None:
+def lapse(tx: Tx, org_id: str, key: str, reservation: Reservation) -> None:
     """Let the same request take the key over at once, with its reserved id: something may have been made."""
-    idempotency.lapse(tx, org_id, key, taken.owner)
+    idempotency.lapse(tx, org_id, key, reservation.owner)

@@ -24,10 +24,8 @@ DEFAULT: Final = "default"
 PREFIX: Final = "ry_"
 #: How long a key made with a token lives at most, in seconds.
 TOKEN_KEYS: Final = 30 * 86_400.0
-ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", "jwt.secret", key_files.SECRET_KEY
+ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", key_files.JWT_SECRET, key_files.SECRET_KEY
 secret_key = key_files.secret_key
-#: Characters of an HS256 secret: as many as its hash has bytes (RFC 7518, section 3.2).
-_SHORTEST_JWT_SECRET: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def _bootstrap(tx: Tx, home: Path, sealer: Sealer) -> Bootstrap:
 def renew_admin_key(tx: Tx, org_id: str, home: Path) -> str:
     """Make an admin key and write it to its file in the home; the old one, if any, stays valid until revoked.
 
-    Should the transaction fail after all, the file holds a key nobody knows, and the next start replaces it.
+    Should the transaction fail after all, the file holds an unknown key, and the next start replaces it.
     """
     made = _insert(tx, org_id, KeyRequest("admin", Role.ADMIN), "system")
     key_files.write(home / ADMIN_KEY, made.key, replace=True)
@@ -111,25 +109,8 @@ def jwt_secret(settings: Settings) -> str:
     Raises `ConfigurationError` for one that is too short.
     """
     secret = settings.jwt_secret or key_files.kept(settings.home / JWT_SECRET, randomness.token_urlsafe(48))
-    _check_length(secret, settings)
+    key_files.check_jwt_length(secret, settings)
     return secret
-
-
-def check_jwt_secret(settings: Settings) -> None:
-    """Refuse what `jwt_secret` refuses, without making one: `ConfigurationError`."""
-    secret = settings.jwt_secret or key_files.existing(settings.home / JWT_SECRET)
-    if secret is not None:
-        _check_length(secret, settings)
-
-
-def _check_length(secret: str, settings: Settings) -> None:
-    if len(secret) < _SHORTEST_JWT_SECRET:
-        source = "RUNYARD_JWT_SECRET" if settings.jwt_secret else str(settings.home / JWT_SECRET)
-        raise ConfigurationError(
-            f"{source} needs {_SHORTEST_JWT_SECRET} characters or more; leave the setting empty and remove the file "
-            "in the home to have one made.",
-            field="RUNYARD_JWT_SECRET",
-        )
 
 
 def hash_of(key: str) -> str:
@@ -139,7 +120,7 @@ def hash_of(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """A key somebody asks for. `scopes` None = all its role may; `expires_at` in epoch seconds."""
+    """A key to make. `scopes` None = all its role may; `expires_at` in epoch seconds."""
 
     name: str
     role: Role = Role.MEMBER
@@ -154,7 +135,7 @@ def create_key(
 ) -> NewKey:
     """Make a key that reaches no further than who makes it: its role, and the permissions `allowed` it.
 
-    Whoever signed in to make it, or to make the key it is made with, stands behind it: their role bounds it.
+    The person who signed in to make it, or to make the key it is made with, is its owner: their role bounds it.
     Errors: `Forbidden` role_exceeds_creator, `InvalidRequest` unknown_scope, expires_in_past or
     expires_too_late, `Conflict` too_many_keys.
     """
@@ -199,7 +180,7 @@ def _until(tx: Tx, org_id: str, actor: str, wanted: float | None) -> float | Non
 
 
 def _person_behind(tx: Tx, org_id: str, actor: str) -> str | None:
-    """The person whose role bounds what `actor` makes: itself, or who stands behind the key it is."""
+    """The person whose role bounds what `actor` makes: itself, or the owner of the key it is."""
     key_id = key_of(actor)
     if key_id is None:
         return person_of(actor)

@@ -1,4 +1,4 @@
-"""Sign-ins of people: a token told once to a cookie, kept as its hash, that lasts while it is used."""
+"""Sign-ins of people: a token that only a cookie holds, kept as its hash, valid while it is used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Members: who has which role in an organisation, and how people come in and leave.
 
-Nobody gives a role above their own, changes or removes somebody above them, or leaves an organisation of
+No member gives a role above their own, changes or removes a member above them, or leaves an organisation of
 people without an owner. Accounts are made by accepting an invitation alone, so that every person chooses their own
 password. An invitation gives its place only to who accepts it: an account of the address that another person holds
 does not get it unasked.
@@ -49,7 +49,7 @@ class Invited:
 
 
 def invite(tx: Tx, org_id: str, email: str, role: Role, by: By) -> Invited:
-    """Let whoever has the token join with this role; an earlier invitation to the address is void.
+    """Let the holder of the token join with this role; an earlier invitation to the address is void.
 
     Errors: `Forbidden` role_exceeds_own, `Conflict` already_member.
     """
@@ -115,7 +115,7 @@ def change(tx: Tx, org_id: str, user_id: str, role: Role, by: By) -> Row:
 
     Errors: `NotFound` member_not_found, `Forbidden` role_exceeds_own or outranked, `Conflict` last_owner.
     """
-    before = _alone(tx, org_id, user_id, by)
+    before = _locked_member(tx, org_id, user_id, by)
     _may_give(role, by)
     if before["role"] == role.value:
         return before
@@ -128,19 +128,19 @@ def change(tx: Tx, org_id: str, user_id: str, role: Role, by: By) -> Row:
 
 
 def remove(tx: Tx, org_id: str, user_id: str, by: By) -> None:
-    """Take a member's place away; the keys they stand behind are refused from now on.
+    """Take a member's place away; the keys they own are refused from now on.
 
     Errors: `NotFound` member_not_found, `Forbidden` outranked, `Conflict` last_owner.
     """
-    before = _alone(tx, org_id, user_id, by)
+    before = _locked_member(tx, org_id, user_id, by)
     _leaves_an_owner(tx, org_id, before)
     members.remove(tx, org_id, user_id)
     data = {"email": before["email"], "role": before["role"]}
     identity.audit(tx, org_id, by.actor, "member.remove", user_id, data)
 
 
-def _alone(tx: Tx, org_id: str, user_id: str, by: By) -> Row:
-    """The member, with nobody else changing members meanwhile."""
+def _locked_member(tx: Tx, org_id: str, user_id: str, by: By) -> Row:
+    """The member, locked: no other transaction changes members meanwhile."""
     identity.lock_organisation(tx, org_id)
     found = _own(tx, org_id, user_id)
     if exceeds(Role(found["role"]), by.role):
@@ -182,5 +182,5 @@ def _may_give(role: Role, by: By) -> None:
 def _leaves_an_owner(tx: Tx, org_id: str, member: Row) -> None:
     if member["role"] == Role.OWNER and members.owners(tx.conn, org_id) == 1:
         raise Conflict(
-            "This is the last owner: make somebody else an owner first.", code="last_owner", field="role"
+            "This is the last owner. Make another member an owner first.", code="last_owner", field="role"
         )

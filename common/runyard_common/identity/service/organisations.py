@@ -108,7 +108,7 @@ class Allotment:
 def allot(tx: Tx, org_id: str, granted: Allotment, actor: str, operator_id: str) -> dict[str, Any]:
     """Change what an organisation is allotted; admission obeys at once. The organisation.
 
-    `operator_id` is the organisation that runs the installation: it cannot close its own door.
+    `operator_id` is the organisation that runs the installation: it cannot be deactivated.
     Errors: `NotFound` organisation_not_found, `Conflict` own_organisation, `InvalidRequest` no_balance (a
     top-up needs one to add to) or invalid_field (no such bound).
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identities, identity
-from runyard_common.identity.queries import members as people
+from runyard_common.identity.queries import members as accounts
 from runyard_common.identity.rules.actors import Actor
 from runyard_common.identity.rules.single_sign_on import Identity, SignOnRules
 from runyard_common.identity.service import logins, members
@@ -33,7 +33,7 @@ def sign_in(tx: Tx, who: Identity, rules: SignOnRules, invitation: str | None, o
         user_id = _join(tx, who, user_id, invitation)
     elif user_id is None:
         user_id = _made(tx, who, rules, origin)
-    person = people.person(tx.conn, user_id)
+    person = accounts.person(tx.conn, user_id)
     assert person is not None
     return logins.begin(tx, user_id, person["password_hash"], None, origin, METHOD, METHOD)
 
@@ -43,7 +43,7 @@ def link(tx: Tx, who: Identity, user_id: str, origin: Origin) -> None:
 
     Errors: `Forbidden` email_differs, `Conflict` identity_taken.
     """
-    person = people.person(tx.conn, user_id)
+    person = accounts.person(tx.conn, user_id)
     if person is None or person["email"] != who.email:
         raise Forbidden("The provider knows you by another e-mail address.", code="email_differs")
     found = identities.get(tx.conn, who.issuer, who.subject)
@@ -58,7 +58,7 @@ def link(tx: Tx, who: Identity, user_id: str, origin: Origin) -> None:
 
 def unlink(tx: Tx, user_id: str, actor: str) -> None:
     """Let no identity open the account any longer. Error: `Conflict` no_password, which would leave no way in."""
-    person = people.person(tx.conn, user_id)
+    person = accounts.person(tx.conn, user_id)
     if person is None or person["password_hash"] is None:
         raise Conflict(
             "Single sign-on is the only way into this account: it has no password.", code="no_password"
@@ -82,7 +82,7 @@ def _join(tx: Tx, who: Identity, user_id: str | None, token: str) -> str:
 
 def _made(tx: Tx, who: Identity, rules: SignOnRules, origin: Origin) -> str:
     """An account of its own, without a password, and a place in the operator's choice of organisation."""
-    if people.person_by_email(tx.conn, who.email) is not None:
+    if accounts.person_by_email(tx.conn, who.email) is not None:
         raise _not_linked()
     org = None
     if rules.create_accounts:
@@ -91,8 +91,8 @@ def _made(tx: Tx, who: Identity, rules: SignOnRules, origin: Origin) -> str:
         )
     if org is None:
         raise Forbidden("You have no account here: ask for an invitation.", code="no_account")
-    user_id = people.insert_person(tx, who.email, who.name, None)
-    people.add(tx, org["id"], user_id, rules.role.value)
+    user_id = accounts.insert_person(tx, who.email, who.name, None)
+    accounts.add(tx, org["id"], user_id, rules.role.value)
     identities.add(tx, who.issuer, who.subject, user_id)
     data = {"email": who.email, "role": rules.role.value, "issuer": who.issuer}
     identity.audit(tx, org["id"], Actor(f"user:{user_id}", origin.front), "member.join", user_id, data)

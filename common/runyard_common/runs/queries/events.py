@@ -96,6 +96,17 @@ def count(conn: Connection, task_id: str, types: Sequence[str]) -> int:
     return int(conn.execute(query).scalar_one())
 
 
+def first(
+    conn: Connection, task_id: str, types: Sequence[str], above: int = 0, since: float = 0.0
+) -> Row | None:
+    """A task's first event of these types with a number above `above`, of the time `since` or later."""
+    query = select(*_COLUMNS).where(
+        TaskEvent.task_id == task_id, TaskEvent.type.in_(types), TaskEvent.seq > above, TaskEvent.at >= since
+    )
+    row = conn.execute(query.order_by(TaskEvent.seq).limit(1)).first()
+    return dict(row._mapping) if row else None
+
+
 def count_output(conn: Connection, task_id: str) -> int:
     """How many events `log` are lines that the agent's code has printed or logged, not reported: they name a
     `source`. A message cannot look like that, as its quotes are escaped."""

@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from runyard_common.database.transaction import Happened, Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
+from runyard_common.runs.queries import open_calls
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Event, Status, apply
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.tables.query import Slot, Task, TaskEvent
@@ -34,6 +35,28 @@ class Change:
     values: dict[str, Any] = field(default_factory=dict)  # further columns to set
 
 
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A legal change: the task before and after it, and the open tool calls that it ends."""
+
+    before: Head
+    after: Head
+    change: Change
+    calls: Sequence[dict[str, Any]] = ()
+
+    @property
+    def entries(self) -> list[tuple[Head, Event | str, dict[str, Any]]]:
+        """What the log is to say of it, each with the head as it is then."""
+        error = self.change.values.get("error")
+        ends = [open_calls.ended_with(call, self.change.event, error) for call in self.calls]
+        first = self.before.last_seq + 1
+        heads = (replace(self.before, last_seq=first + place) for place in range(len(ends)))
+        closed = [(head, open_calls.RESULT, data) for head, data in zip(heads, ends, strict=True)]
+        return [*closed, (self.after, self.change.event, self.change.data)]
+
+
+#: Events after which nothing of a run goes on, whatever it was at.
+_CUTTING_OFF = frozenset({Event.FAIL, Event.EXPIRE, Event.STOP})
 COLUMNS = [getattr(Task, name) for name in Head.__slots__]
 _EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
 
@@ -72,47 +95,56 @@ def move(
         return []
     heads = lock(tx, (c.task_id for c in changes)) if heads is None else heads
     results: list[Head | RunyardError] = []
-    applied: list[tuple[Head, Head, Change]] = []
+    applied: list[_Applied] = []
+    calls = _open_calls(tx, changes, heads)
     for change in changes:
         try:
-            before = heads[change.task_id]
-            after = _decide(before, change)
+            made = _decide(heads[change.task_id], change, calls.get(change.task_id, ()))
         except KeyError:
             results.append(NotFound("There is no such task."))
         except RunyardError as refusal:
             results.append(refusal)
         else:
-            heads[change.task_id] = after
-            applied.append((before, after, change))
-            results.append(after)
+            heads[change.task_id] = made.after
+            applied.append(made)
+            results.append(made.after)
     if applied:
         _write(tx, applied)
         _follow(tx, applied)
     return results
 
 
-def _decide(before: Head, change: Change) -> Head:
+def _open_calls(tx: Tx, changes: Sequence[Change], heads: dict[str, Head]) -> dict[str, list[dict[str, Any]]]:
+    """The tool calls that these changes end, by task. Tasks that no worker has begun have none."""
+    ending = {c.task_id for c in changes if c.event in _CUTTING_OFF and c.task_id in heads}
+    begun = [id_ for id_ in ending if heads[id_].attempt > 0 and heads[id_].status not in TERMINAL]
+    return open_calls.of(tx.conn, begun, tx.now) if begun else {}
+
+
+def _decide(before: Head, change: Change, calls: Sequence[dict[str, Any]]) -> _Applied:
     if change.fence is not None and not owns(before, change.fence):
         raise StaleFence(task_id=before.id, attempt=change.fence.attempt)
     status = apply(before.status, change.event)
     extra = {name: change.values[name] for name in _EXTRA_ON_CLAIM if name in change.values}
-    return replace(before, status=status, last_seq=before.last_seq + 1, **extra)
+    calls = calls if change.event in _CUTTING_OFF else ()
+    after = replace(before, status=status, last_seq=before.last_seq + len(calls) + 1, **extra)
+    return _Applied(before, after, change, calls)
 
 
-def _write(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
+def _write(tx: Tx, applied: list[_Applied]) -> None:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for before, after, change in applied:
-        row = _columns(tx, before, after, change)
-        groups[tuple(sorted(row))].append(row | {"task_id": after.id})
+    for made in applied:
+        row = _columns(tx, made.after, made.change)
+        groups[tuple(sorted(row))].append(row | {"task_id": made.after.id})
     for names, rows in groups.items():
         statement = (
             update(Task).where(Task.id == bindparam("task_id")).values({n: bindparam(n) for n in names})
         )
         tx.conn.execute(statement, rows)
-    log(tx, [(after, change.event.value, change.data) for _, after, change in applied])
+    log(tx, [(head, str(type_), data) for made in applied for head, type_, data in made.entries])
 
 
-def _columns(tx: Tx, before: Head, after: Head, change: Change) -> dict[str, Any]:
+def _columns(tx: Tx, after: Head, change: Change) -> dict[str, Any]:
     row: dict[str, Any] = {"status": after.status.value, "last_seq": after.last_seq, "updated_at": tx.now}
     if after.status is not Status.RUNNING:
         row |= {"lease_owner": None, "claim_token": None}
@@ -152,22 +184,25 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
     tx.happened.extend(happened)
 
 
-def _follow(tx: Tx, applied: list[tuple[Head, Head, Change]]) -> None:
+def _follow(tx: Tx, applied: list[_Applied]) -> None:
     """What a new status entails: slots, questions, parents, workers to tell, deliveries enqueued."""
-    released = [(b, a) for b, a, _ in applied if b.status in HOLDING and a.status not in HOLDING]
-    holders = [a for _, a in released if a.limit_keys]
+    released = [m for m in applied if m.before.status in HOLDING and m.after.status not in HOLDING]
+    holders = [m.after for m in released if m.after.limit_keys]
     if holders:
         tx.conn.execute(delete(Slot).where(Slot.task_id.in_([a.id for a in holders])))
         tx.freed.update(key for a in holders for key in a.limit_keys or ())
-    ended = [a for _, a, _ in applied if a.status in TERMINAL]
+    ended = [m.after for m in applied if m.after.status in TERMINAL]
     if ended:
         questions.cancel_open(tx, [a.id for a in ended if a.attempt > 0])
         tx.freed.update(f"child:{a.id}" for a in ended if a.parent_id)
         tx.freed.update(f"schedule:{a.schedule_id}" for a in ended if a.schedule_id)
     tx.stopped.extend(
-        (b.lease_owner, b.id)
-        for b, a, c in applied
-        if b.lease_owner and b.status is Status.RUNNING and a.status in TERMINAL and c.fence is None
+        (m.before.lease_owner, m.before.id)
+        for m in applied
+        if m.before.lease_owner
+        and m.before.status is Status.RUNNING
+        and m.after.status in TERMINAL
+        and m.change.fence is None
     )
-    tx.woken += sum(1 for _, a, _ in applied if a.status is Status.PENDING)
-    deliveries.enqueue(tx, [(a, c.event, c.data) for _, a, c in applied])
+    tx.woken += sum(1 for m in applied if m.after.status is Status.PENDING)
+    deliveries.enqueue(tx, [entry for made in applied for entry in made.entries])

@@ -22,9 +22,11 @@ def enlist(
     capacity: int,
     lease_seconds: float,
     agents: Sequence[str] | None = None,
+    brings: Sequence[str] | None = None,
 ) -> None:
     """A worker process begins a life, with a lease of `lease_seconds` from now. `agents` are the Python agents
-    (name@version) it can run; None: it is not known, and it may have any."""
+    (name@version) it can run; None: it is not known, and it may have any. `brings` are the agents of its own sources,
+    declared ones too, each in the version that they have there; None: as `agents`."""
     tx.conn.execute(
         insert(Worker),
         {
@@ -38,6 +40,7 @@ def enlist(
             "draining": False,
             "running": 0,
             "agents": None if agents is None else sorted(agents),
+            "brings": None if brings is None else sorted(brings),
             "started_at": tx.now,
             "seen_at": tx.now,
         },
@@ -63,6 +66,11 @@ def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, health: Health) -> b
         .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, **asdict(health))
     )
     return bool(done.rowcount)
+
+
+def drain(tx: Tx, worker_id: str) -> None:
+    """A worker begins to leave: it claims nothing any more."""
+    tx.conn.execute(update(Worker).where(Worker.id == worker_id).values(draining=True))
 
 
 def alive(tx: Tx, worker_id: str) -> bool:
@@ -128,6 +136,11 @@ class Fleet:
         """Whether a live worker can run it."""
         return any(agents is None or agent in agents for agents in self.of_each)
 
+    def versions(self, name: str) -> list[str]:
+        """The versions of an agent that live workers are known to have."""
+        known = {agent for agents in self.of_each for agent in agents or ()}
+        return sorted(agent.rpartition("@")[2] for agent in known if agent.rpartition("@")[0] == name)
+
     def lacks(self, agents: Sequence[str]) -> bool:
         """Whether a live worker cannot run one of these."""
         return any(its is not None and not its.issuperset(agents) for its in self.of_each)
@@ -139,6 +152,21 @@ def fleet(conn: Connection, now: float) -> Fleet:
         Worker.lost.is_(False), Worker.draining.is_(False), Worker.lease_expires_at > now
     )
     return Fleet(tuple(None if a is None else frozenset(a) for a in conn.execute(query).scalars()))
+
+
+def brought(conn: Connection, worker_ids: Sequence[str] | None = None) -> set[str]:
+    """The agents (name@version) that these workers bring; without ids those that are there to stay.
+
+    A worker counts from its first row until it drains, retires or is declared lost, not by its lease: after an outage
+    of the database leases have run out of workers that are alive.
+    """
+    query = select(Worker.agents, Worker.brings)
+    if worker_ids is None:
+        query = query.where(Worker.lost.is_(False), Worker.draining.is_(False))
+    else:
+        query = query.where(Worker.id.in_(worker_ids))
+    rows = conn.execute(query)
+    return {agent for row in rows for agent in (row.agents if row.brings is None else row.brings) or ()}
 
 
 def listed(conn: Connection) -> list[dict[str, Any]]:

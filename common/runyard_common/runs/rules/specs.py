@@ -7,6 +7,7 @@ from typing import Any
 
 from runyard_common.runs.rules.admission import Facts, Strategy
 from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.schedules.rules.new_schedule import NewSchedule
 from runyard_common.values.json_text import JsonText
@@ -51,14 +52,6 @@ class SessionRef:
     key: str
     scope: str = ""
     strategy: Strategy | None = None  # of this run alone
-
-
-@dataclass(frozen=True, slots=True)
-class Knowledge:
-    """The datastores and queries of a run, each with the field that names it."""
-
-    datastores: tuple[tuple[str, str], ...] = ()  # field, id or name
-    queries: tuple[tuple[str, str, str | None], ...] = ()  # field, name, and the datastore it asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +133,5 @@ class AcceptedRun:
     created_at: float = 0.0
     session_id: str | None = None
     schedules: tuple[ScheduleRef, ...] = ()
+    after: int = 0  # the number of the log's entry behind which what the request led to begins
+    replayed: bool = False  # an earlier request with the same Idempotency-Key stored it

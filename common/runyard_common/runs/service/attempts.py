@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import journal, tasks
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event, Status

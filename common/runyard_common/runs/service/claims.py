@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from runyard_common.database.group_commit import process_safe
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import journal, lanes, tasks, workers
 from runyard_common.runs.queries.transitions import Change, head, move
 from runyard_common.runs.rules.fairness import order, system_time

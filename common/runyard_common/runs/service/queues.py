@@ -35,7 +35,8 @@ def standing(conn: Connection, task: Task, now: float) -> Standing:
     """Where a queued task stands. `now` is in epoch seconds."""
     held_by = task.held_by
     if task.status is Status.PENDING:
-        return Standing(WORKER, 1, None, without_worker(task.agent_name, task.version))
+        others = workers.fleet(conn, now).versions(task.agent_name)
+        return Standing(WORKER, 1, None, without_worker(task.agent_name, task.version, others))
     if held_by == RETRY and task.available_at is not None:
         return Standing(RETRY, 1, max(0.0, task.available_at - now), "the back-off before its next attempt")
     if held_by is None or held_by == RESUME or held_by.startswith("child:"):
@@ -50,11 +51,14 @@ def standing(conn: Connection, task: Task, now: float) -> Standing:
     return Standing(label(held_by), position, round(mean * math.ceil(position / at_once), 3), basis)
 
 
-def without_worker(name: str, version: str) -> str:
-    """Why a pending run does not start, and what to do."""
+def without_worker(name: str, version: str, others: Sequence[str] = ()) -> str:
+    """Why a pending run does not start, and what to do. `others` are the versions that live workers have."""
+    remedy = "start a worker whose RUNYARD_AGENTS brings this version, or cancel the run"
+    if not others:
+        return f"no worker has this agent ({name} {version}): {remedy}"
     return (
-        f"no worker has this agent ({name} {version}): start a worker whose RUNYARD_AGENTS brings this version, or "
-        "cancel the run"
+        f"no worker has this agent ({name} {version}), workers have {', '.join(others)}: {remedy} and submit it again "
+        "for the current version"
     )
 
 

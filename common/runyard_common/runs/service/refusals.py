@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import Connection
+
 from runyard_common.agents.rules.tool_access import NOT_OPENED
 from runyard_common.agents.service import tools
 from runyard_common.database.transaction import Tx
@@ -17,6 +19,7 @@ from runyard_common.identity.rules.caps import STORAGE
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import tasks, transitions
 from runyard_common.runs.rules import deadlines
+from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import run_options, sessions_of_runs
 from runyard_common.schedules.queries import new_schedules
@@ -50,15 +53,21 @@ def of_lookups(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
         late = deadlines.refusal(spec.deadline_at, tx.now) if spec.requested else None
         if late is not None:  # on the database's clock
             refused[index] = late
-        try:  # what the setting opens was left out
-            tools.check_open(tx.conn, spec.org_id, spec.tools, NOT_OPENED)
-        except Forbidden as closed:
-            refused[index] = closed
-        if spec.knowledge is not None:
-            missing = run_options.refusal(tx.conn, spec.org_id, spec.knowledge)
-            if missing is not None:
-                refused[index] = missing
+        missing = of_names(tx.conn, spec.org_id, spec.tools, spec.knowledge)
+        if missing is not None:
+            refused[index] = missing
     return refused
+
+
+def of_names(
+    conn: Connection, org_id: str, wanted: Sequence[str], knowledge: Knowledge | None
+) -> RunyardError | None:
+    """Why a run cannot have what it names, if it cannot: tools that are not open, datastores that are not there."""
+    try:
+        tools.check_open(conn, org_id, wanted, NOT_OPENED)  # what the setting opens was left out
+    except Forbidden as closed:
+        return closed
+    return None if knowledge is None else run_options.refusal(conn, org_id, knowledge)
 
 
 def of_stored(tx: Tx, specs: Sequence[RunSpec]) -> Refused:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runyard_common.agents.queries import agents
+from runyard_common.agents.service import fleet
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import journal, tasks, workers
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event
@@ -22,8 +23,9 @@ BATCH = 500
 
 
 def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:
-    """Find workers whose lease ran out; from this commit on they can neither heartbeat nor claim."""
-    return workers.declare_lost(tx, watched_s)
+    """Find workers whose lease ran out; from this commit on they can neither heartbeat nor claim, and what they alone
+    brought is current no more where another brings a version."""
+    return fleet.declare_lost(tx, watched_s)
 
 
 def rescue(tx: Tx, worker_id: str, loss: Loss = Loss.SILENT) -> int:

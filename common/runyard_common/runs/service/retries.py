@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from runyard_common.agents.queries import agents
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import journal, tasks
 from runyard_common.runs.rules.lifecycle import TERMINAL

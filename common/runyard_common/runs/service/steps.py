@@ -10,7 +10,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, journal
 from runyard_common.runs.queries.transitions import lock, owns
 from runyard_common.runs.rules.tasks import Fence, Head
-from runyard_common.usage.queries import usage
+from runyard_common.usage import queries as usage
 from runyard_common.values.errors import RunyardError, StaleFence
 
 Entry = tuple[str, dict[str, Any]]  # event type, data

@@ -46,8 +46,8 @@ def open_runs(conn: Connection, schedule_ids: Iterable[str]) -> dict[str, list[O
     found: dict[str, list[OpenRun]] = {}
     for row in conn.execute(query):
         status = Status(row.status) if row.status else None
-        held = status is Status.QUEUED and (row.held_by or "").startswith(BEHIND)
-        found.setdefault(row.schedule_id, []).append(OpenRun(row.due_at, row.task_id, status, held))
+        queued = status is Status.QUEUED and (row.held_by or "").startswith(BEHIND)
+        found.setdefault(row.schedule_id, []).append(OpenRun(row.due_at, row.task_id, status, queued))
     return found
 
 
@@ -82,9 +82,9 @@ def next_held(tx: Tx, schedule_id: str) -> list[TaskValue]:
     """
     advisory.lock(tx, [BEHIND + schedule_id])
     runs = open_runs(tx.conn, [schedule_id]).get(schedule_id, [])
-    if any(not run.ended and not run.held for run in runs):
+    if any(not run.ended and not run.queued for run in runs):
         return []
-    waiting = sorted((run.due_at, run.task_id) for run in runs if run.held)
+    waiting = sorted((run.due_at, run.task_id) for run in runs if run.queued)
     return list(tasks.light(tx.conn, [task_id for _, task_id in waiting[:1]]).values())
 
 

@@ -12,8 +12,8 @@ from runyard_common.database import advisory
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.schedules.queries import schedules
-from runyard_common.schedules.rules.jitter import Jitter
 from runyard_common.schedules.rules.new_schedule import CAP_SETTING, NewSchedule, judge, placed
+from runyard_common.schedules.rules.policies import Jitter
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.values.errors import Conflict, RunyardError
 

@@ -12,7 +12,7 @@ from runyard_common.database import pages
 from runyard_common.database.pages import Page
 from runyard_common.database.transaction import Tx
 from runyard_common.schedules.rules.catchup import CatchUp
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.policies import Overlap
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.tables.query import Organisation, Schedule
 

@@ -1,14 +1,15 @@
+# ruff: noqa: DTZ001 - midnights are wall times, naive on purpose
 """Which due times fire now: the late ones always, the missed ones by the schedule's catch-up policy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from runyard_common.schedules.rules.jitter import NO_JITTER, Jitter
+from runyard_common.schedules.rules.policies import FOR_EVER, NO_JITTER, Jitter, Lifetime
 from runyard_common.schedules.rules.schedule import CronSchedule, Schedule
-from runyard_common.schedules.rules.schedule_count import count_due
-from runyard_common.schedules.rules.schedule_lifetime import FOR_EVER, Lifetime
+from runyard_common.schedules.rules.timezones import read_wall, wall_at
 
 #: A due time found less than this long after its release is late, not missed: it fires under every policy.
 ON_TIME_S = 60.0
@@ -20,7 +21,7 @@ class CatchUp(StrEnum):
     """What happens to due times that were missed: the schedulers were down, suspended, or the clock leapt."""
 
     NONE = "none"  # they are skipped
-    LAST = "last"  # one run stands for all of them: the newest
+    LAST = "last"  # one run for all of them: the newest
     ALL = "all"  # each fires, oldest first
 
 
@@ -33,7 +34,7 @@ class DueFires:
     last_due: float | None  # the newest due time now handled: the next call's `last_due`
     next_due: float | None  # the first due time not handled, which may be due already; None when finished
     wake_at: float | None  # when `next_due` is released: `next_due` with its jitter
-    clock_behind_s: float  # above 0: the clock stands this far before a due time already handled
+    clock_behind_s: float  # above 0: the clock is this far before a due time already handled
 
     @property
     def finished(self) -> bool:
@@ -42,7 +43,7 @@ class DueFires:
 
 
 def default_window_s(schedule: Schedule) -> float:
-    """How old a missed due time may be: a day, but a single moment has no later one to stand in for it."""
+    """How old a missed due time may be: a day, but a single moment has no later one to make up for it."""
     return DAY_S if isinstance(schedule, CronSchedule) else 36_525 * DAY_S
 
 
@@ -76,10 +77,10 @@ def due_fires(
         return DueFires((), 0, last_due, None, None, behind)
     if not times.released(first):
         return DueFires((), 0, last_due, first, jitter.release_at(first), behind)
-    room = limit if remaining is None else min(limit, remaining)
+    most = limit if remaining is None else min(limit, remaining)
     newest = times.newest(first)
-    fires = times.chosen(first, newest, catch_up_policy, catch_up_window_s, room)
-    handled = fires[-1] if len(fires) == room else newest
+    fires = times.chosen(first, newest, catch_up_policy, catch_up_window_s, most)
+    handled = fires[-1] if len(fires) == most else newest
     passed = 1 + (count_due(schedule, first, handled) if handled > first else 0)
     following = None if len(fires) == remaining else times.after(handled)
     wake_at = None if following is None else jitter.release_at(following)
@@ -88,7 +89,7 @@ def due_fires(
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """The due times of a schedule, as they stand at `now`."""
+    """The due times of a schedule, as of `now`."""
 
     schedule: Schedule
     now: float
@@ -119,13 +120,13 @@ class _Times:
         return newest
 
     def chosen(
-        self, first: float, newest: float, policy: CatchUp, window_s: float, room: int
+        self, first: float, newest: float, policy: CatchUp, window_s: float, most: int
     ) -> tuple[float, ...]:
-        """The due times from `first` to `newest` that fire: at most `room`, oldest first."""
+        """The due times from `first` to `newest` that fire: at most `most`, oldest first."""
         keep_s = max(ON_TIME_S, window_s if policy is CatchUp.ALL else 0.0)
         fires: list[float] = []
         due = self._from(first, self.now - keep_s - self.jitter.spread_s)
-        while due is not None and due <= newest and len(fires) < room:
+        while due is not None and due <= newest and len(fires) < most:
             if self._age(due) < ON_TIME_S or (policy is CatchUp.ALL and self._age(due) <= window_s):
                 fires.append(due)
             due = self.after(due)
@@ -154,3 +155,44 @@ class _Times:
 
     def _allowed(self, due: float | None) -> float | None:
         return due if due is not None and self.lifetime.allows(due) else None
+
+
+_DAY = timedelta(days=1)
+_DAY_S = 86_400
+
+
+def count_due(schedule: Schedule, after: float, until: float) -> int:
+    """How many due times lie later than `after` and not later than `until` (epoch seconds)."""
+    if not isinstance(schedule, CronSchedule):
+        return int(after < schedule.at <= until)
+    if until <= after:
+        return 0
+    day, last = wall_at(after, schedule.zone).date(), wall_at(until, schedule.zone).date()
+    total = 0
+    while day <= last + _DAY:  # one day more: clocks can go back over midnight
+        total += _on_day(schedule, day, after, until)
+        day += _DAY
+    return total
+
+
+def _on_day(schedule: CronSchedule, day: date, after: float, until: float) -> int:
+    """The due times of one local day. Only a day on which the clocks shift is visited time by time."""
+    start, end = _midnight(schedule, day), _midnight(schedule, day + _DAY)
+    if end - start != _DAY_S:
+        return _visit(schedule, max(after, start - 1), min(until, end - 1))
+    by_then = schedule.cron.times_by(wall_at(min(until, end - 1), schedule.zone)) if until >= start else 0
+    before = schedule.cron.times_by(wall_at(after, schedule.zone)) if after >= start else 0
+    return by_then - before
+
+
+def _midnight(schedule: CronSchedule, day: date) -> int:
+    """The first instant of a local day."""
+    return read_wall(datetime(day.year, day.month, day.day), schedule.zone).first
+
+
+def _visit(schedule: CronSchedule, after: float, until: float) -> int:
+    count = 0
+    due = schedule.next_after(after)
+    while due is not None and due <= until:
+        count, due = count + 1, schedule.next_after(due)
+    return count

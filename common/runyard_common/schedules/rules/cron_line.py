@@ -12,7 +12,7 @@ from typing import NamedTuple
 from croniter import croniter
 
 from runyard_common.schedules.rules.cron import Cron, DayRule, Nth
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.values.errors import ScheduleError
 
 ALIASES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 MAX_LENGTH = 500
@@ -153,11 +153,11 @@ def _before_last(token: str) -> tuple[frozenset[int], str]:
 
 
 def _name_the_field(tokens: list[str]) -> ScheduleError:
-    """The refusal of a line croniter refused: each field is tried alone, to name the one at fault."""
+    """The refusal of a line croniter refused: each field is tried by itself, to name the one at fault."""
     for position, (token, kind) in enumerate(zip(tokens, _FIELDS, strict=True)):
-        alone = ["*"] * len(_FIELDS)
-        alone[position] = token
-        if not croniter.is_valid(" ".join(alone)):
+        fields = ["*"] * len(_FIELDS)
+        fields[position] = token
+        if not croniter.is_valid(" ".join(fields)):
             return _bad(f"The {kind.name} field {token!r} is not understood: {kind.help}.")
     return _bad(f"The cron line {' '.join(tokens)!r} is not understood.")
 
@@ -174,7 +174,7 @@ def _short(term: str, kind: _Field) -> str:
     if kind.names:
         term = _WORD.sub(_short_word, term)
     if kind.name == "day-of-month" and term in ("lw", "wl"):
-        return "31w"  # the weekday nearest to the end of the month, whatever its length
+        return "31w"  # the weekday nearest to the end of the month, of any length
     if kind.name != "day-of-week":
         return term
     if (last := _LAST.fullmatch(term)) is None:

@@ -8,8 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from runyard_common.runs.rules.lifecycle import TERMINAL, Status
-from runyard_common.schedules.rules.overlap import MAX_HELD, Overlap, OverlapDecision, decide_overlap
-from runyard_common.schedules.rules.schedule_lifetime import failures_in_a_row
+from runyard_common.schedules.rules.policies import (
+    MAX_QUEUED,
+    Overlap,
+    OverlapDecision,
+    decide_overlap,
+    failures_in_a_row,
+)
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.schedules.rules.timezones import utc_text
 
@@ -22,7 +27,7 @@ class FireOutcome(StrEnum):
     FAILED = "failed"  # its run has, or could not even start
     STOPPED = "stopped"  # its run was
     SKIPPED = "skipped"  # left out by the overlap policy, or because its organisation is deactivated
-    MISSED = "missed"  # passed while nobody could fire it; the row stands for all times up to the next row
+    MISSED = "missed"  # passed while no scheduler ran; the row counts for all times up to the next row
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class OpenRun:
     due_at: float
     task_id: str
     status: Status | None
-    held: bool = False  # queued behind an earlier run of its schedule
+    queued: bool = False  # queued behind an earlier run of its schedule
 
     @property
     def ended(self) -> bool:
@@ -41,13 +46,13 @@ class OpenRun:
 
 
 @dataclass(slots=True)
-class Standing:
+class OpenTasks:
     """The runs of a schedule, with those that have ended counted."""
 
     schedule: StoredSchedule
     failures: int
     active: list[OpenRun] = field(default_factory=list)
-    held: list[OpenRun] = field(default_factory=list)
+    queued: list[OpenRun] = field(default_factory=list)
     settled: list[tuple[float, FireOutcome]] = field(default_factory=list)
 
     def pauses(self) -> bool:
@@ -59,26 +64,26 @@ class Standing:
         self.failures = failures_in_a_row(self.failures, succeeded=False)
 
 
-def stand(schedule: StoredSchedule, runs: Sequence[OpenRun]) -> Standing:
+def count_runs(schedule: StoredSchedule, runs: Sequence[OpenRun]) -> OpenTasks:
     """Count the ends of `runs`, in the order of their due times."""
-    standing = Standing(schedule, schedule.failures)
+    open_tasks = OpenTasks(schedule, schedule.failures)
     for run in sorted(runs, key=lambda run: run.due_at):
         if not run.ended:
-            (standing.held if run.held else standing.active).append(run)
+            (open_tasks.queued if run.queued else open_tasks.active).append(run)
             continue
         outcome = FireOutcome(run.status.value) if run.status else FireOutcome.STOPPED
-        standing.settled.append((run.due_at, outcome))
+        open_tasks.settled.append((run.due_at, outcome))
         if outcome is not FireOutcome.STOPPED:
             succeeded = outcome is FireOutcome.COMPLETED
-            standing.failures = failures_in_a_row(standing.failures, succeeded=succeeded)
-    return standing
+            open_tasks.failures = failures_in_a_row(open_tasks.failures, succeeded=succeeded)
+    return open_tasks
 
 
 @dataclass(slots=True)
 class Plan:
     """What is done about one schedule now."""
 
-    standing: Standing
+    open_tasks: OpenTasks
     left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)  # tasks to stop; their schedule stays due until they have
     handled: float | None = None  # the newest due time this plan decides
@@ -87,38 +92,38 @@ class Plan:
     @property
     def schedule(self) -> StoredSchedule:
         """The schedule as it was read."""
-        return self.standing.schedule
+        return self.open_tasks.schedule
 
 
-#: Makes the run of a due time, `held` behind the earlier ones or not; False when it fails before it starts.
+#: Makes the run of a due time, `queued` behind the earlier ones or not; False when it fails before it starts.
 Start = Callable[[float, bool], bool]
 
 
-def plan(standing: Standing, now: float, limit: int, start: Start) -> Plan:
+def plan(open_tasks: OpenTasks, now: float, limit: int, start: Start) -> Plan:
     """Decide the due times of a schedule at `now`, and `start` at most `limit` runs; the rest stays due."""
-    schedule = standing.schedule
-    made = Plan(standing, handled=schedule.last_due_at)
-    if standing.pauses():
+    schedule = open_tasks.schedule
+    made = Plan(open_tasks, handled=schedule.last_due_at)
+    if open_tasks.pauses():
         return made
     due = schedule.due(now, limit)
     if due.skipped and schedule.next_due_at is not None and schedule.next_due_at not in due.fires:
         made.left_out.append((schedule.next_due_at, FireOutcome.MISSED, _missed(due.skipped, now)))
-    active, held = len(standing.active), len(standing.held)
+    active, queued = len(open_tasks.active), len(open_tasks.queued)
     for at in due.fires:
-        decision = decide_overlap(schedule.overlap, active=active, held=held)
+        decision = decide_overlap(schedule.overlap, active=active, queued=queued)
         if decision is OverlapDecision.STOP_AND_START:
-            made.stops = [run.task_id for run in (*standing.active, *standing.held)]
+            made.stops = [run.task_id for run in (*open_tasks.active, *open_tasks.queued)]
             return made
         made.handled = at
         if decision is OverlapDecision.SKIP:
             made.left_out.append((at, FireOutcome.SKIPPED, _overlapped(schedule, active)))
             continue
-        behind = decision is OverlapDecision.HOLD
+        behind = decision is OverlapDecision.QUEUE
         if start(at, behind):
-            active, held = active + (not behind), held + behind
+            active, queued = active + (not behind), queued + behind
             continue
-        standing.failed()
-        if standing.pauses():
+        open_tasks.failed()
+        if open_tasks.pauses():
             return made
     made.handled = due.last_due
     made.following = (len(due.fires), due.next_due)
@@ -127,23 +132,23 @@ def plan(standing: Standing, now: float, limit: int, start: Start) -> Plan:
 
 def columns(made: Plan, now: float, fired: int, last_task_id: str | None) -> dict[str, Any]:
     """What to store of a schedule once `fired` runs were made for it."""
-    schedule, standing = made.schedule, made.standing
+    schedule, open_tasks = made.schedule, made.open_tasks
     total = schedule.fired + fired
     if made.following is not None and made.following[0] == fired:
         following = made.following[1]
     else:
         following = schedule.first_after(made.handled, total)
     finished = following is None
-    paused = standing.pauses() and not finished
+    paused = open_tasks.pauses() and not finished
     active = not (finished or paused)
     return {
         "last_due_at": made.handled,
         "next_due_at": following if active else None,
         "wake_at": schedule.jitter.release_at(following) if active and following is not None else None,
         "fired": total,
-        "failures": standing.failures,
+        "failures": open_tasks.failures,
         "enabled": active,
-        "paused_reason": paused_reason(standing.failures) if paused else None,
+        "paused_reason": paused_reason(open_tasks.failures) if paused else None,
         "finished_at": now if finished else None,
         "last_task_id": last_task_id or schedule.last_task_id,
     }
@@ -156,10 +161,10 @@ def paused_reason(failures: int) -> str:
 
 def _overlapped(schedule: StoredSchedule, active: int) -> str:
     if schedule.overlap is Overlap.QUEUE:
-        return f"{MAX_HELD} earlier runs wait already"
+        return f"{MAX_QUEUED} earlier runs wait already"
     return "an earlier run has not ended" if active else "an earlier run waits"
 
 
 def _missed(count: int, now: float) -> str:
     times = "1 due time" if count == 1 else f"{count} due times"
-    return f"{times} passed before {utc_text(now)} while nobody could fire them"
+    return f"{times} passed before {utc_text(now)} while no scheduler could fire them"

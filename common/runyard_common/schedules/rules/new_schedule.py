@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.schedules.rules.catchup import CatchUp, default_window_s
-from runyard_common.schedules.rules.jitter import Jitter
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.policies import Jitter, Lifetime, Overlap
 from runyard_common.schedules.rules.schedule import Schedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 from runyard_common.schedules.rules.schedule_text import parse_schedule, read_date
 from runyard_common.schedules.rules.timezones import zone_named
+from runyard_common.values.errors import ScheduleError
 from runyard_common.values.ids import uuid7
 
 #: The name under which an organisation's settings may give it a bound of its own.
@@ -41,7 +40,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """What a schedule runs: a run request whose credentials are sealed apart."""
+    """What a schedule runs: a run request whose credentials are sealed separately."""
 
     org_id: str
     agent_id: str
@@ -61,18 +60,20 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """A schedule to be stored. `most` is how many its organisation may have, unless its settings say else."""
+    """A schedule to be stored. `most` is how many its organisation may have, unless its settings differ."""
 
     wanted: Wanted
     run: StoredRun
     most: int
     external_id: str | None = None
     id: str = field(default_factory=uuid7)
+    tools: tuple[str, ...] = ()  # what its run wants that is to be looked up: see `RunSpec`
+    knowledge: Knowledge | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What is wanted beside the times."""
+    """What is wanted besides the times."""
 
     lifetime: Lifetime
     catch_up: CatchUp
@@ -96,7 +97,7 @@ class Judged:
 
 
 def judge(wanted: Wanted, now: float) -> Judged:
-    """Read what is wanted at `now` (epoch seconds). Errors: `ScheduleError`, its field telling where."""
+    """Read what is wanted at `now` (epoch seconds). Errors: `ScheduleError`, its `field` names where."""
     policies = judge_policies(wanted)
     times = parse_schedule(
         wanted.schedule,
@@ -165,7 +166,7 @@ def _member(kind: Any, text: str, name: str) -> Any:
 
 
 def placed(due: float | None, jitter: Jitter) -> dict[str, Any]:
-    """The columns that say when a schedule is due next; None: it is paused."""
+    """The columns of when a schedule is due next; None: it is paused."""
     return {
         "enabled": due is not None,
         "paused_reason": None if due is not None else "paused when it was made",

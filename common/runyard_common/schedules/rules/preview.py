@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from runyard_common.schedules.rules.policies import FOR_EVER, Lifetime
 from runyard_common.schedules.rules.schedule import CronSchedule, DateSchedule, Schedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.schedule_lifetime import FOR_EVER, Lifetime
 from runyard_common.schedules.rules.schedule_text import read_date
 from runyard_common.schedules.rules.timezones import read_wall, wall_at
+from runyard_common.values.errors import ScheduleError
 
 MAX_PREVIEW = 100
 
@@ -61,10 +61,10 @@ def _note(schedule: Schedule, before: float, due: float) -> ClockNote | None:
     if isinstance(schedule, CronSchedule):
         return _interval_note(schedule, before, due) if schedule.cron.interval else _time_note(schedule, due)
     if isinstance(schedule, DateSchedule):
-        _, reading = read_date(schedule.text, schedule.zone)
-        if reading is not None and reading.skipped:
+        _, wall_time = read_date(schedule.text, schedule.zone)
+        if wall_time is not None and wall_time.skipped:
             return ClockNote.MOVED
-        if reading is not None and reading.doubled:
+        if wall_time is not None and wall_time.doubled:
             return ClockNote.DOUBLED
     return None
 
@@ -74,7 +74,7 @@ def _time_note(schedule: CronSchedule, due: float) -> ClockNote | None:
     shown = wall_at(due, zone).replace(tzinfo=None)
     earlier = wall_at(due - 1, zone).replace(tzinfo=None)
     named = schedule.cron.next_wall(earlier)
-    if named is not None and named < shown:  # between two seconds only a jump leaves room
+    if named is not None and named < shown:  # between two seconds only a jump fits
         return ClockNote.MOVED
     return ClockNote.DOUBLED if read_wall(shown, zone).doubled else None
 

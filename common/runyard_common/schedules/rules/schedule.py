@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 from runyard_common.schedules.rules.cron import Cron
 from runyard_common.schedules.rules.cron_line import read_cron
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.timezones import read_wall, set_back_to, wall_at, zone_named
+from runyard_common.values.errors import ScheduleError
 
 _MINUTE = timedelta(minutes=1)
 #: Nothing is searched past this instant (the year 8941), so that no wall time leaves the calendar.
@@ -22,7 +22,7 @@ _END_OF_TIME = 2.2e11
 
 @dataclass(frozen=True, slots=True)
 class CronSchedule:
-    """A five-field cron line, read on the clocks of an IANA zone as decision 0006 says."""
+    """A five-field cron line, read on the clocks of an IANA zone as decision 0006 defines."""
 
     kind: ClassVar[Literal["cron"]] = "cron"
 
@@ -79,9 +79,9 @@ class CronSchedule:
         cron, zone = self.cron, self.zone
         wall = cron.next_wall(after)
         while wall is not None:
-            reading = read_wall(wall, zone)
-            if not reading.skipped:
-                for due in (reading.first, reading.second):
+            wall_time = read_wall(wall, zone)
+            if not wall_time.skipped:
+                for due in (wall_time.first, wall_time.second):
                     if due > start:
                         return float(due)
             wall = cron.next_wall(wall)

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from runyard_common.schedules.rules.cron_line import read_cron
 from runyard_common.schedules.rules.schedule import CronSchedule, DateSchedule, DelaySchedule, Schedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
-from runyard_common.schedules.rules.timezones import Reading, read_wall, utc_text, zone_named
+from runyard_common.schedules.rules.timezones import WallTime, read_wall, utc_text, zone_named
+from runyard_common.values.errors import ScheduleError
 
 #: Ten years. Seconds since the epoch, sent for a delay by mistake, are longer than that and so are caught.
 MAX_DELAY_S = 3_650 * 86_400.0
@@ -92,7 +92,7 @@ def _date(text: str, zone: ZoneInfo, now: float, catch_up: bool) -> DateSchedule
     return DateSchedule(at, zone.key, text)
 
 
-def read_date(text: str, zone: ZoneInfo) -> tuple[float, Reading | None]:
+def read_date(text: str, zone: ZoneInfo) -> tuple[float, WallTime | None]:
     """When an ISO 8601 `text` is: epoch seconds, and how the zone's clocks read it if it names no offset.
 
     Raises `ScheduleError` ``bad_date``.
@@ -100,9 +100,9 @@ def read_date(text: str, zone: ZoneInfo) -> tuple[float, Reading | None]:
     moment = _moment(text)
     if moment.tzinfo is not None:
         return moment.timestamp(), None
-    reading = read_wall(moment.replace(microsecond=0), zone)
-    fraction = 0.0 if reading.skipped else moment.microsecond / 1e6
-    return reading.first + fraction, reading
+    wall_time = read_wall(moment.replace(microsecond=0), zone)
+    fraction = 0.0 if wall_time.skipped else moment.microsecond / 1e6
+    return wall_time.first + fraction, wall_time
 
 
 def _moment(text: str) -> datetime:

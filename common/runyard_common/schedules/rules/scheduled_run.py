@@ -19,7 +19,7 @@ def stored_run(
 ) -> StoredRun:
     """What to keep of a judged request (`spec` is what `runs.prepare` made of it) to run it later.
 
-    `message` replaces what it says, `version` the version it names.
+    `message` replaces its message, `version` the version it names.
     """
     own = request.model_dump(
         mode="json",

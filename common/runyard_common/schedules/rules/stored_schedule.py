@@ -7,14 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 from runyard_common.schedules.rules.catchup import CatchUp, DueFires, due_fires
-from runyard_common.schedules.rules.jitter import Jitter
-from runyard_common.schedules.rules.overlap import Overlap
+from runyard_common.schedules.rules.policies import Jitter, Lifetime, Overlap
 from runyard_common.schedules.rules.schedule import Schedule, schedule_from_json
-from runyard_common.schedules.rules.schedule_lifetime import Lifetime
 
 
 class ScheduleState(StrEnum):
-    """Where a schedule stands."""
+    """The state of a schedule."""
 
     ACTIVE = "active"  # it has a next due time
     PAUSED = "paused"  # by a person, or after failures in a row; resuming goes on from then

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.values.errors import ScheduleError
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -18,7 +18,7 @@ _EPOCH = datetime(1970, 1, 1)
 LAST_INSTANT: Final = 253_402_300_799.0
 
 
-class Reading(NamedTuple):
+class WallTime(NamedTuple):
     """When a zone's clocks show one wall time. Instants are whole seconds since the epoch."""
 
     first: int  # a skipped wall time: the first instant after the jump
@@ -67,7 +67,7 @@ def wall_at(instant: float, zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(instant, zone)
 
 
-def read_wall(wall: datetime, zone: ZoneInfo) -> Reading:
+def read_wall(wall: datetime, zone: ZoneInfo) -> WallTime:
     """When the zone's clocks show the naive `wall` (whole seconds).
 
     With the offset before a shift (fold 0) a skipped wall time lands after its jump, with the one after it
@@ -75,15 +75,15 @@ def read_wall(wall: datetime, zone: ZoneInfo) -> Reading:
     """
     early, late = _instant(wall, zone, fold=0), _instant(wall, zone, fold=1)
     if early <= late:
-        return Reading(early, late, skipped=False)
+        return WallTime(early, late, skipped=False)
     jump = _shift_between(late, early, zone)
-    return Reading(jump, jump, skipped=True)
+    return WallTime(jump, jump, skipped=True)
 
 
 def set_back_to(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Where the clocks stand right after the shift that doubles the naive `wall`. Naive."""
-    reading = read_wall(wall, zone)
-    return wall_at(_shift_between(reading.first, reading.second, zone), zone).replace(tzinfo=None, fold=0)
+    """What the clocks show right after the shift that doubles the naive `wall`. Naive."""
+    wall_time = read_wall(wall, zone)
+    return wall_at(_shift_between(wall_time.first, wall_time.second, zone), zone).replace(tzinfo=None, fold=0)
 
 
 def _instant(wall: datetime, zone: ZoneInfo, *, fold: int) -> int:

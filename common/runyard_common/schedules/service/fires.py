@@ -23,19 +23,19 @@ from runyard_common.runs.service import runs, submissions
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires, schedules
-from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, paused_reason, plan, stand
-from runyard_common.schedules.rules.schedule_error import ScheduleError
+from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, count_runs, paused_reason, plan
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.values.errors import (
     Conflict,
     InvalidRequest,
     PaymentRequired,
     RunyardError,
+    ScheduleError,
     TooManyRequests,
 )
 from runyard_common.values.ids import uuid7
 
-#: Schedules taken in one transaction, and due times of one schedule in it: the rest is left for the next.
+#: Schedules claimed in one transaction, and due times of one schedule in it: the rest is left for the next.
 BATCH: Final = 200
 AT_ONCE: Final = 10
 #: What holds a run that is stored only to be failed.
@@ -44,9 +44,9 @@ PREFLIGHT: Final = "preflight"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What one transaction did: schedules taken, runs made (failed ones included)."""
+    """What one transaction did: schedules claimed, runs made (failed ones included)."""
 
-    taken: int
+    claimed: int
     made: int
 
 
@@ -56,7 +56,7 @@ class Fire:
 
     schedule: StoredSchedule
     due_at: float
-    held: bool
+    queued: bool
     task_id: str
     run: RunSpec | RunyardError
     reason: str | None = None
@@ -94,10 +94,10 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
     plans: list[Plan] = []
     planned: list[Fire] = []
     for schedule in claimed:
-        standing = stand(schedule, open_runs.get(schedule.id, ()))
+        open_tasks = count_runs(schedule, open_runs.get(schedule.id, ()))
         start = _Starter(schedule, known, rules, tx.now, schedule.org_id in idle)
         try:
-            made = plan(standing, tx.now, AT_ONCE, start)
+            made = plan(open_tasks, tx.now, AT_ONCE, start)
         except ScheduleError as error:  # a zone that the machine no longer knows, a row of another version
             schedules.change(tx, schedule.id, _paused(error.message))
             continue
@@ -109,7 +109,7 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
     late = {fire.schedule.id for fire in _submit(tx, rules, mine)}
     for made in plans:
         if made.schedule.id in late:
-            made.standing.failed()
+            made.open_tasks.failed()
     _advance(tx, plans, mine)
     stops = [task_id for made in plans for task_id in made.stops]
     if stops:
@@ -154,12 +154,12 @@ class _Starter:
     fires: list[Fire] = field(default_factory=list)
     left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
 
-    def __call__(self, due_at: float, held: bool) -> bool:
+    def __call__(self, due_at: float, queued: bool) -> bool:
         """See `runyard_common.schedules.rules.firing.Start`."""
         if self.idle:
             self.left_out.append((due_at, FireOutcome.SKIPPED, "the organisation is deactivated"))
             return True
-        made = prepare(self.schedule, due_at, held, self.known, self.rules, self.now)
+        made = prepare(self.schedule, due_at, queued, self.known, self.rules, self.now)
         self.fires.append(made)
         return made.refusal is None
 
@@ -167,7 +167,7 @@ class _Starter:
 def prepare(
     schedule: StoredSchedule,
     due_at: float,
-    held: bool,
+    queued: bool,
     known: Agents,
     rules: RunRules,
     now: float,
@@ -182,10 +182,10 @@ def prepare(
         if (check := surfaces.of(schedule.front).check_due) is not None:
             check(agent.kind, agent.manifest)
     except RunyardError as refusal:
-        return Fire(schedule, due_at, held, task_id, refusal, reason)
-    behind = fires.BEHIND + schedule.id if held else None
+        return Fire(schedule, due_at, queued, task_id, refusal, reason)
+    behind = fires.BEHIND + schedule.id if queued else None
     run = replace(run, schedule_id=schedule.id, held_by=behind)
-    return Fire(schedule, due_at, held, task_id, run, reason)
+    return Fire(schedule, due_at, queued, task_id, run, reason)
 
 
 def request_of(schedule: StoredSchedule, rules: RunRules) -> RunRequest:
@@ -216,7 +216,7 @@ def _settle(tx: Tx, plans: Iterable[Plan]) -> None:
         [
             (made.schedule.id, due_at, outcome.value, None)
             for made in plans
-            for due_at, outcome in made.standing.settled
+            for due_at, outcome in made.open_tasks.settled
         ],
     )
 
@@ -336,16 +336,16 @@ def settle(tx: Tx, schedule_ids: Iterable[str]) -> int:
     """
     locked = schedules.lock_free(tx, schedule_ids)
     open_runs = fires.open_runs(tx.conn, [s.id for s in locked])
-    plans = [Plan(stand(s, open_runs.get(s.id, ())), handled=s.last_due_at) for s in locked]
+    plans = [Plan(count_runs(s, open_runs.get(s.id, ())), handled=s.last_due_at) for s in locked]
     _settle(tx, plans)
     counted = 0
     for made in plans:
-        counted += len(made.standing.settled)
+        counted += len(made.open_tasks.settled)
         schedule = made.schedule
-        if not made.standing.settled:
+        if not made.open_tasks.settled:
             continue
-        values: dict[str, Any] = {"failures": made.standing.failures}
-        if schedule.enabled and made.standing.pauses():
-            values |= _paused(paused_reason(made.standing.failures))
+        values: dict[str, Any] = {"failures": made.open_tasks.failures}
+        if schedule.enabled and made.open_tasks.pauses():
+            values |= _paused(paused_reason(made.open_tasks.failures))
         schedules.change(tx, schedule.id, values)
     return counted

@@ -11,24 +11,23 @@ from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_common.runs.rules.specs import AcceptedRun, AgentRef
-from runyard_common.runs.service import runs, submissions
+from runyard_common.runs.rules.specs import AcceptedRun, AgentRef, RunSpec
+from runyard_common.runs.service import refusals, runs, submissions
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires as fire_rows
 from runyard_common.schedules.queries import new_schedules, schedules
 from runyard_common.schedules.rules import new_schedule, scheduled_run
 from runyard_common.schedules.rules.catchup import default_window_s
-from runyard_common.schedules.rules.firing import stand
-from runyard_common.schedules.rules.new_schedule import NewSchedule, StoredRun, Wanted, placed
-from runyard_common.schedules.rules.overlap import OverlapDecision, decide_overlap
+from runyard_common.schedules.rules.firing import count_runs
+from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted, placed
+from runyard_common.schedules.rules.policies import OverlapDecision, decide_overlap
 from runyard_common.schedules.rules.preview import PreviewEntry, preview
 from runyard_common.schedules.rules.schedule import CronSchedule
-from runyard_common.schedules.rules.schedule_error import ScheduleError
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.rules.timezones import zone_named
 from runyard_common.schedules.service import fires
-from runyard_common.values.errors import Conflict, NotFound, RunyardError
+from runyard_common.values.errors import Conflict, NotFound, RunyardError, ScheduleError
 from runyard_common.values.ids import is_uuid
 
 
@@ -53,24 +52,26 @@ def prepare(
     those of `runs.prepare`.
     """
     new_schedule.judge(wanted, now)
-    return NewSchedule(wanted, _stored_run(request, agent, caller, rules, now, version), rules.max_schedules)
+    spec = _prepared(request, agent, caller, rules, now)
+    run = scheduled_run.stored_run(request, spec, caller.session_scope, version=version)
+    return NewSchedule(wanted, run, rules.max_schedules, tools=spec.tools, knowledge=spec.knowledge)
 
 
-def _stored_run(
-    request: RunRequest, agent: AgentRecord, caller: Caller, rules: RunRules, now: float, version: str | None
-) -> StoredRun:
+def _prepared(
+    request: RunRequest, agent: AgentRecord, caller: Caller, rules: RunRules, now: float
+) -> RunSpec:
     if request.schedules:
-        raise ScheduleError("A scheduled run cannot bring schedules itself.", field="run.schedules")
-    spec = runs.prepare(request, agent, caller, rules, now=now)
-    return scheduled_run.stored_run(request, spec, caller.session_scope, version=version)
+        raise ScheduleError("A scheduled run cannot bring schedules itself.", field="schedules")
+    return runs.prepare(request, agent, caller, rules, now=now)
 
 
 def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
-    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`.
+    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`, those of `refusals.of_names`.
 
     Here and below `by` is whom the audit log names; None notes nothing.
     """
-    refused = new_schedules.refusals(tx, [[new]])
+    missing = refusals.of_names(tx.conn, new.run.org_id, new.tools, new.knowledge)
+    refused = {0: missing} if missing is not None else new_schedules.refusals(tx, [[new]])
     if refused:
         raise refused[0]
     made = new_schedules.store(tx, [new])[0]
@@ -110,18 +111,25 @@ def update(
     request: RunRequest | None,
     rules: RunRules,
     by: str | None = None,
+    agent: AgentRecord | None = None,
 ) -> StoredSchedule:
     """Change fields of `Wanted` (those in `CHANGEABLE`), and the run when `request` is given.
 
-    New times count from now; a paused schedule stays paused. Errors: `NotFound`, `ScheduleError`, those of
-    `runs.prepare`.
+    New times count from now; a paused schedule stays paused. `agent` is what the request is judged by, in place of
+    the schedule's own. Errors: `NotFound`, `ScheduleError`, those of
+    `runs.prepare` and `refusals.of_names`.
     """
     old = _lock(tx, org_id, schedule_id)
     wanted = replace(_wanted(old), **{name: value for name, value in changes.items() if name in CHANGEABLE})
     values = _values(tx, old, wanted, changes, rules)
     if request is not None:
-        agent = agents.resolve(tx.conn, org_id, old.agent_id, request.version)
-        run = _stored_run(request, agent, fires.caller_of(old), rules, tx.now, None)
+        agent = agent or agents.resolve(tx.conn, org_id, old.agent_id, request.version)
+        caller = fires.caller_of(old)
+        spec = _prepared(request, agent, caller, rules, tx.now)
+        missing = refusals.of_names(tx.conn, org_id, spec.tools, spec.knowledge)
+        if missing is not None:
+            raise missing
+        run = scheduled_run.stored_run(request, spec, caller.session_scope)
         values |= {"run": run.to_json(), "secrets": run.secrets}
     schedules.change(tx, schedule_id, values)
     changed = sorted({*changes, *(("run",) if request is not None else ())})
@@ -242,8 +250,8 @@ def remove(
     """Delete a schedule and its history. Runs that wait behind another are stopped, one under way goes on
     unless `stop_running`. Error: `NotFound`."""
     old = _lock(tx, org_id, schedule_id)
-    open_runs = stand(old, fire_rows.open_runs(tx.conn, [old.id]).get(old.id, []))
-    ending = [run.task_id for run in (*open_runs.held, *(open_runs.active if stop_running else ()))]
+    open_runs = count_runs(old, fire_rows.open_runs(tx.conn, [old.id]).get(old.id, []))
+    ending = [run.task_id for run in (*open_runs.queued, *(open_runs.active if stop_running else ()))]
     fire_rows.remove(tx, [old.id])
     schedules.remove(tx, [old.id])
     if ending:
@@ -270,19 +278,19 @@ def trigger(
     policy leaves out what overlaps); whatever refuses the run itself.
     """
     schedule = _lock(tx, org_id, schedule_id)
-    standing = stand(schedule, fire_rows.open_runs(tx.conn, [schedule.id]).get(schedule.id, []))
-    decision = decide_overlap(schedule.overlap, active=len(standing.active), held=len(standing.held))
+    open_tasks = count_runs(schedule, fire_rows.open_runs(tx.conn, [schedule.id]).get(schedule.id, []))
+    decision = decide_overlap(schedule.overlap, active=len(open_tasks.active), queued=len(open_tasks.queued))
     if decision is OverlapDecision.SKIP:
         raise Conflict(
             "An earlier run of this schedule has not ended, and its overlap policy leaves this one out.",
             code="schedule_busy",
         )
     if decision is OverlapDecision.STOP_AND_START:
-        ending = [run.task_id for run in (*standing.active, *standing.held)]
+        ending = [run.task_id for run in (*open_tasks.active, *open_tasks.queued)]
         stop_now(tx, ending, "the next run of its schedule was triggered", by)
         return None
-    held = decision is OverlapDecision.HOLD
-    fire = fires.prepare(schedule, tx.now, held, fires.Agents(tx.conn), rules, tx.now, _triggered(by))
+    queued = decision is OverlapDecision.QUEUE
+    fire = fires.prepare(schedule, tx.now, queued, fires.Agents(tx.conn), rules, tx.now, _triggered(by))
     made = _run(tx, fire)
     _note(tx, org_id, by, "trigger", schedule_id, {"task_id": made.accepted.task_id})
     return made

@@ -68,12 +68,20 @@ def insert_rows(tx: Tx, rows: list[dict[str, Any]]) -> None:
     tx.conn.execute(insert(Message), rows)
 
 
-def say(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, type_: str = "user_message") -> str:
-    """A user's message to a task; `unread` until the running agent takes it in. Its id."""
-    line = {"role": "user", "type": type_, "content": text, "user_id": by, "unread": unread}
+def post(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, id_: str | None = None) -> str:
+    """A user's message to a task; `unread` until the running agent takes it in. Its id: `id_`, or a new one."""
+    line = {"role": "user", "type": "user_message", "content": text, "user_id": by, "unread": unread}
     row = _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line)
+    row |= {} if id_ is None else {"id": id_}
     insert_rows(tx, [row])
     return str(row["id"])
+
+
+def get(conn: Connection, org_id: str, message_id: str) -> dict[str, Any] | None:
+    """The task and the time of a message of the organisation."""
+    query = select(_COLUMNS.task_id, _COLUMNS.created_at)
+    row = conn.execute(query.where(_COLUMNS.id == message_id, _COLUMNS.org_id == org_id)).first()
+    return dict(row._mapping) if row else None
 
 
 def handoff_line(from_: str, to: str) -> dict[str, Any]:
@@ -81,14 +89,14 @@ def handoff_line(from_: str, to: str) -> dict[str, Any]:
     return {"role": "assistant", "type": _HANDOFF, "content": {"from": from_, "to": to}}
 
 
-def holder(conn: Connection, session_id: str) -> str | None:
+def handed_to(conn: Connection, session_id: str) -> str | None:
     """The agent that a session's conversation was handed to last, if it was to any."""
     query = select(Message.content).where(Message.session_id == session_id, Message.type == _HANDOFF)
     found = conn.execute(query.order_by(Message.seq.desc()).limit(1)).scalar()
     return str(found["to"]) if found else None
 
 
-def take_unread(tx: Tx, task_id: str) -> list[Any]:
+def read_unread(tx: Tx, task_id: str) -> list[Any]:
     """The messages sent to a running task since it last looked, marked as read."""
     query = select(Message.id, Message.content).where(Message.task_id == task_id, Message.unread.is_(True))
     rows = tx.conn.execute(query.order_by(Message.created_at, Message.id)).all()

@@ -16,7 +16,7 @@ from runyard_common.values.errors import RunyardError, StaleFence
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class ReadMessages:
     """An attempt asks for its unread messages, to be journaled under `key` at `pos`."""
 
     task_id: str
@@ -25,7 +25,7 @@ class Take:
     pos: int
 
 
-def take(tx: Tx, commands: Sequence[Take]) -> list[list[Any] | RunyardError]:
+def read_messages(tx: Tx, commands: Sequence[ReadMessages]) -> list[list[Any] | RunyardError]:
     """The unread messages of each task, marked as read and journaled in one: a crash, or a caller that is gone
     when the answer comes, loses none. `StaleFence` for an attempt that is over."""
     heads = lock(tx, (c.task_id for c in commands))
@@ -38,7 +38,7 @@ def take(tx: Tx, commands: Sequence[Take]) -> list[list[Any] | RunyardError]:
             entries = journal.load(tx.conn, [c.task_id])[c.task_id]
             answers.append(next(list(entry["value"]) for entry in entries if entry["key"] == c.key))
         else:
-            found = messages.take_unread(tx, c.task_id)
+            found = messages.read_unread(tx, c.task_id)
             entry = steps.End(c.task_id, c.fence, c.key, c.pos, "value", "messages", "read", found)
             refused = steps.end(tx, [entry])[0]
             answers.append(found if refused is None else refused)

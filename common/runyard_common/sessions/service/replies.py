@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks.service import answers
-from runyard_common.runs.queries import tasks
+from runyard_common.runs.queries import events, tasks
 from runyard_common.runs.queries.tasks import Filter
-from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.sessions.queries import sessions
+from runyard_common.sessions.queries import messages, sessions
 from runyard_common.values.errors import Conflict, InvalidRequest
 from runyard_common.values.ids import is_uuid
 
@@ -43,13 +43,35 @@ def _find(conn: Connection, org_id: str, name: str, scope: str) -> Conversation 
     return Conversation(session, next(iter(tasks.page(conn, org_id, wanted, 1)), None))
 
 
-def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str) -> None:
-    """Answer the question a task waits with: with the text, or with the JSON that it is.
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A task whose question was answered, and the number of its log's last entry before that."""
 
-    Errors: those of `answers.say`, and `Conflict` already_answered where another message was the answer.
+    task_id: str
+    session_id: str | None
+    status: str
+    after: int
+
+
+def answered_before(conn: Connection, org_id: str, message_id: str) -> Answered | None:
+    """What the message of this id was the answer to, if there is one."""
+    message = messages.get(conn, org_id, message_id)
+    task = tasks.get(conn, org_id, message["task_id"]) if message is not None else None
+    if message is None or task is None:
+        return None
+    entry = events.first(conn, task.id, (Event.ANSWER.value,), since=message["created_at"])
+    after = task.last_seq if entry is None else entry["seq"] - 1
+    return Answered(task.id, task.session_id, task.status.value, after)
+
+
+def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str, message_id: str | None = None) -> None:
+    """Answer the question a task waits with: with the text, or with the JSON that it is. `message_id` is the id to give
+    the message.
+
+    Errors: those of `answers.post_message`, and `Conflict` already_answered where another message was the answer.
     """
     try:
-        reply = answers.say(tx, org_id, task_id, text, by)
+        reply = answers.post_message(tx, org_id, task_id, text, by, message_id=message_id)
     except InvalidRequest:
         try:
             value = json.loads(text)
@@ -57,6 +79,6 @@ def answer(tx: Tx, org_id: str, task_id: str, text: str, by: str) -> None:
             value = text
         if value == text:
             raise
-        reply = answers.say(tx, org_id, task_id, value, by)
+        reply = answers.post_message(tx, org_id, task_id, value, by, message_id=message_id)
     if not reply.answered:
         raise Conflict("This question was answered already.", code="already_answered")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from runyard_common.database.transaction import Tx
-from runyard_common.human_tasks.queries import answer_links, questions
+from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service.answer_links import LIFETIME
 from runyard_common.identity.queries import identity
 from runyard_common.webhooks.queries import callbacks, delivery_queue, endpoints
@@ -196,10 +196,10 @@ def _with_links(tx: Tx, secrets: Secrets, row: Any) -> str:
     for question_id in placeholders(body, row.event_id):
         token = secrets.link_token(row.event_id, question_id)
         digest = hashlib.sha256(token.encode()).hexdigest()
-        if answer_links.get(tx.conn, digest) is None:
+        if questions.get_link(tx.conn, digest) is None:
             question = questions.get(tx.conn, row.org_id, question_id)
             until = (question or {}).get("deadline_at") or tx.now + LIFETIME
-            answer_links.put(tx, digest, row.org_id, question_id, until)
+            questions.put_link(tx, digest, row.org_id, question_id, until)
         body = body.replace(placeholder(row.event_id, question_id), secrets.link(token))
     return body
 

@@ -40,6 +40,8 @@ from runyard_workers.agent.tools.toolbox import identifier
 from runyard_workers.agent.wire.text import clean
 
 _LONGEST = 500
+#: Characters of a tool's name.
+_LONGEST_TOOL = 64
 #: The library's own result of a call that is an output.
 _PROCESSED = "Final result processed."
 
@@ -142,20 +144,32 @@ def _outputs(speaker: Speaker, contract: OutputContract | None) -> list[Any]:
     if contract is not None:
         bound = StructuredDict(contract.for_model, name=contract.name, description=contract.guidance or None)
         outputs = [ToolOutput(bound, name=contract.name, strict=contract.strict, max_retries=MOST_REPAIRS)]
+    speaker.talk.transfers.clear()  # of what this speaker was offered before
     for agent, description in speaker.transfers.items():
         outputs.append(_transfer(speaker.talk, agent, description))
     return outputs
 
 
 def _transfer(talk: Talk, to: str, description: str) -> Any:
-    name = f"transfer_to_{identifier(to.rpartition('/')[2])}"[:64]
+    name = _free_name(talk, f"transfer_to_{identifier(to.rpartition('/')[2])}"[:_LONGEST_TOOL])
     talk.transfers[name] = to
 
     def transfer(reason: str = "") -> Transfer:
+        if name not in talk.transfers:
+            raise ModelRetry(f"{to} cannot take over: there is no such agent any more. Go on yourself.")
         return Transfer(to)
 
     said = f"Hand the conversation over to {to}, who goes on with it. {description}".strip()
     return ToolOutput(transfer, name=name, description=said)
+
+
+def _free_name(talk: Talk, wanted: str) -> str:
+    """A tool's name that no other has: agents of two scopes, or of names that differ in their marks, resemble each
+    other."""
+    name, number = wanted, 2
+    while name in talk.transfers or talk.toolbox.get(name) is not None:
+        name, number = f"{wanted[: _LONGEST_TOOL - 4]}_{number}", number + 1
+    return name
 
 
 def _handed_over(messages: list[ModelMessage], output: Any) -> list[ModelMessage]:

@@ -58,6 +58,7 @@ class Journal(AbstractCapability[Any]):
         pending = talk.transcript.take_pending()
         self.live = pending is None
         if pending is not None:
+            await self._forget_gone(pending)
             return self._judged(pending)
         await self.close_refused(ctx.messages)
         said, standing = await talk.before_turn(talk.transcript.turn + 1)
@@ -65,6 +66,7 @@ class Journal(AbstractCapability[Any]):
             ctx.enqueue(text)
         began = time.monotonic()
         response = await self._ask(request_context, handler)
+        await self._forget_gone(response)
         used = usage_of(response, talk.model.name, talk.prices)
         left = None if standing.balance_micros is None else standing.balance_micros - used["cost_micros"]
         more = {
@@ -78,6 +80,17 @@ class Journal(AbstractCapability[Any]):
             ctx.messages, response, agent=talk.agent, turn=used, events=logged, silent=talk.silent
         )
         return self._judged(response)
+
+    async def _forget_gone(self, response: ModelResponse) -> None:
+        """A hand-off to an agent that is there no more is none: it ends as the call of an unknown tool does."""
+        talk = self._talk
+        if talk.is_there is None:
+            return
+        for part in response.parts:
+            if not isinstance(part, ToolCallPart) or part.tool_name not in talk.transfers:
+                continue
+            if not await talk.is_there(talk.transfers[part.tool_name]):
+                del talk.transfers[part.tool_name]
 
     def _judged(self, response: ModelResponse) -> ModelResponse:
         """The response to act on; `ModelRefused` for one that the limit of tokens made useless.

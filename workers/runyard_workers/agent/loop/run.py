@@ -20,8 +20,8 @@ from runyard_common.runs.service.runs import unsealed
 from runyard_common.schemas import outputs
 from runyard_common.schemas.outputs import OutputContract
 from runyard_common.sessions.queries import messages
-from runyard_common.usage.queries.turns import Standing
-from runyard_common.usage.service.turns import OPENING, StartTurn, TurnStart, start_turn
+from runyard_common.usage.queries import Spend
+from runyard_common.usage.service import OPENING, StartTurn, TurnStart, start_turn
 from runyard_common.values.errors import NotFound
 from runyard_workers.agent import attachments, events, plan
 from runyard_workers.agent.budget import Budget
@@ -115,6 +115,7 @@ class Run:
             contract=contract,
             streaming=self._plan.streaming and main,
             max_tokens=persona.max_tokens,
+            is_there=self._is_there,
         )
         notes: list[str] = []
         if tools:
@@ -138,7 +139,7 @@ class Run:
 
     def _last_holder(self, session_id: str) -> str | None:
         with self._shared.store.read() as conn:
-            return messages.holder(conn, session_id)
+            return messages.handed_to(conn, session_id)
 
     async def _model(self, persona: Persona) -> Chosen:
         counted = self._attempt.task.model  # what admission has counted the run against
@@ -161,6 +162,12 @@ class Run:
         told = f"You are {name}, a specialist. {said}".strip()
         own = self._plan.persona
         return replace(own, name=name, instructions=told, demonstrations=())
+
+    async def _is_there(self, name: str) -> bool:
+        """Whether somebody can take the conversation over: a full name is that of a registered agent."""
+        if name == self._plan.persona.name or not name.startswith("@"):
+            return True
+        return await in_engine_thread(self._registered, name) is not None
 
     def _registered(self, name: str) -> Persona | None:
         org_id = self._attempt.task.org_id
@@ -207,8 +214,8 @@ class Run:
 
     def _starter(
         self, transcript: Transcript, *, main: bool
-    ) -> Callable[[int], Awaitable[tuple[list[str], Standing]]]:
-        async def before_turn(turn: int) -> tuple[list[str], Standing]:
+    ) -> Callable[[int], Awaitable[tuple[list[str], Spend]]]:
+        async def before_turn(turn: int) -> tuple[list[str], Spend]:
             attempt = self._attempt
             await attempt.ready()
             if attempt.draining:
@@ -219,36 +226,36 @@ class Run:
                     code="turn_limit",
                     turns=self._plan.most_turns,
                 )
-            said, standing = await self._start(transcript, turn, take_mail=main)
+            said, standing = await self._start(transcript, turn, read_messages=main)
             self._budget.check(standing, turn)
             return said, standing
 
         return before_turn
 
     async def _start(
-        self, transcript: Transcript, turn: int, *, take_mail: bool
-    ) -> tuple[list[str], Standing]:
+        self, transcript: Transcript, turn: int, *, read_messages: bool
+    ) -> tuple[list[str], Spend]:
         attempt = self._attempt
         pos = attempt.replay.next_pos()
         prefix = f"{transcript.turn_key(turn)}:mail#"
         opening = None
-        if take_mail and turn == 1 and attempt.replay.entry(OPENING) is None:
+        if read_messages and turn == 1 and attempt.replay.entry(OPENING) is None:
             opening = prompt.opening_line(self._plan, [file.name for file in self._context.files])
-        command = StartTurn(attempt.task.id, attempt.fence, f"{prefix}{pos}", pos, take_mail, opening)
+        command = StartTurn(attempt.task.id, attempt.fence, f"{prefix}{pos}", pos, read_messages, opening)
         started: TurnStart = await attempt.write(start_turn, command)
-        if self._mail_given == turn and take_mail:
-            return _texts(started.said), started.standing
+        if self._mail_given == turn and read_messages:
+            return _texts(started.messages), started.spend
         earlier = [
             entry["value"]["said"] for entry in attempt.replay.entries if entry["key"].startswith(prefix)
         ]
-        return _texts([*(one for said in earlier for one in said), *started.said]), started.standing
+        return _texts([*(one for said in earlier for one in said), *started.messages]), started.spend
 
     async def _mail_after(self, transcript: Transcript) -> list[str]:
         """What users said while the model gave its final answer: the conversation goes on with it."""
         if self._attempt.replay.entry("final:turn#1") is not None:
             return []
         turn = transcript.turn + 1
-        said, _ = await self._start(transcript, turn, take_mail=True)
+        said, _ = await self._start(transcript, turn, read_messages=True)
         self._mail_given = turn if said else 0
         return said
 

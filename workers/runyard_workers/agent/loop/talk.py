@@ -9,7 +9,7 @@ from typing import Any
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.schemas.outputs import OutputContract
-from runyard_common.usage.queries.turns import Standing
+from runyard_common.usage.queries import Spend
 from runyard_workers.agent.events import Event
 from runyard_workers.agent.loop.models import Chosen
 from runyard_workers.agent.loop.prices import Prices
@@ -26,7 +26,7 @@ class Talk:
     attempt: Attempt
     transcript: Transcript
     prices: Prices
-    before_turn: Callable[[int], Awaitable[tuple[list[str], Standing]]]
+    before_turn: Callable[[int], Awaitable[tuple[list[str], Spend]]]
     model: Chosen
     agent: str
     toolbox: Toolbox = field(default_factory=Toolbox)
@@ -38,7 +38,8 @@ class Talk:
     )  # what its events say besides, such as the workflow's step
     asked: list[Asked] = field(default_factory=list)
     child_ids: list[str] = field(default_factory=list)
-    transfers: dict[str, str] = field(default_factory=dict)  # tool name → agent
+    transfers: dict[str, str] = field(default_factory=dict)  # tool name → agent that can take over
+    is_there: Callable[[str], Awaitable[bool]] | None = None  # whether an agent can take over now
     violations: list[dict[str, str]] = field(default_factory=list)  # of the last invalid output
 
     @property

@@ -15,7 +15,7 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRe
 
 from runyard_common.runs.service.steps import End
 from runyard_common.sessions.queries import messages as store
-from runyard_common.usage.service.turns import EndTurn, end_turn
+from runyard_common.usage.service import EndTurn, end_turn
 from runyard_workers.agent.loop.history import to_lines
 from runyard_workers.attempts.attempt import Attempt
 

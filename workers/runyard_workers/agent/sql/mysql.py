@@ -14,7 +14,7 @@ from pymysql.converters import conversions
 from pymysql.cursors import SSCursor
 from pymysql.protocol import MysqlPacket
 
-from runyard_common.datastores.rules.database_urls import DatabaseTls
+from runyard_common.datastores.rules import DatabaseTls
 from runyard_workers.agent.sql import functions
 from runyard_workers.agent.sql.lexer import Grammar
 from runyard_workers.agent.sql.placeholders import for_driver

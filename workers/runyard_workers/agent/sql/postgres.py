@@ -17,7 +17,7 @@ from psycopg import sql as compose
 from psycopg.adapt import Transformer
 from psycopg.conninfo import make_conninfo
 
-from runyard_common.datastores.rules.database_urls import DatabaseTls
+from runyard_common.datastores.rules import DatabaseTls
 from runyard_workers.agent.sql import functions
 from runyard_workers.agent.sql.lexer import POSTGRESQL
 from runyard_workers.agent.sql.placeholders import for_driver
@@ -39,7 +39,7 @@ _SAID: Final = re.compile(
 )
 #: Longer values are not parsed (JSON, arrays): they are cut anyway, and Python's form takes many times their size.
 _LONGEST_PARSED: Final = 65_536
-#: See `runyard_common.datastores.queries.datastores.server_identity`.
+#: See `runyard_common.datastores.queries.server_identity`.
 _IDENTITY: Final = "SELECT extract(epoch FROM pg_postmaster_start_time())::text"
 _MOST_FETCHED: Final = 50
 _BATCH_BYTES: Final = 2**20

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from runyard_common.datastores.rules.database_urls import DatabaseTls, tls_of
+from runyard_common.datastores.rules import DatabaseTls, tls_of
 from runyard_common.outbound import OutboundError, OutboundPolicy, Resolver, SystemResolver
 from runyard_common.outbound.addresses import literal
 from runyard_common.outbound.errors import UrlRefused
@@ -144,7 +144,7 @@ def open_source(
 
     A host must pass the outbound policy at each query and is called at the addresses that were checked; a SQLite file
     must lie in `folder`, its organisation's own. `own_server` is the identity of the PostgreSQL server that may not be
-    asked, see `runyard_common.datastores.queries.datastores.server_identity`. Raises `QueryFailed`.
+    asked, see `runyard_common.datastores.queries.server_identity`. Raises `QueryFailed`.
     """
     url = _url(connection)
     dialect = _DIALECTS.get(url.get_backend_name())

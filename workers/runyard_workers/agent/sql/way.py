@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
-from runyard_common.datastores.rules.database_urls import DatabaseTls
+from runyard_common.datastores.rules import DatabaseTls
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.datastores.queries import datastores
+from runyard_common.datastores import queries as datastores
 from runyard_common.datastores.service import datastores as service
 from runyard_common.identity.service.identity import secret_key
 from runyard_common.values.errors import NotFound

@@ -1,1 +1,0 @@
-"""Rules: pure decisions about datastores."""

@@ -1,1 +1,0 @@
-"""Service: what processes do with usage, one transaction each."""

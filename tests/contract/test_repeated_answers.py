@@ -1,0 +1,148 @@
+"""A request repeated with its Idempotency-Key gives back what it gave first, on every surface whose messages answer
+questions, too: an answer begins no new run, and a question is not answered by its own repetition."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
+from runyard_common.identity.tables import Idempotency
+from tests.contract.frames import run
+from tests.contract.live import Live
+
+pytestmark = pytest.mark.timeout(120)
+
+NUGEN = "/api/v3/agents/run-agents/asks/run"
+
+
+def unique(text: str) -> str:
+    return f"{text}-{uuid.uuid4().hex[:8]}"
+
+
+def newest(admin: httpx2.Client) -> Any:
+    return [one["task_id"] for one in admin.get("/tasks", params={"limit": 2}).json()["data"]]
+
+
+def says(admin: httpx2.Client, session: str, message: str, key: str) -> httpx2.Response:
+    headers = {"x-session-id": session, "idempotency-key": key}
+    return admin.post(NUGEN, json={"message": message}, headers=headers)
+
+
+def test_nugens_question_and_answer_are_given_back_as_they_were(admin: httpx2.Client) -> None:
+    session, asking, answering = unique("s"), unique("k"), unique("k")
+
+    first = [says(admin, session, "hello", asking) for _ in range(2)]
+    then = [says(admin, session, "green", answering) for _ in range(2)]
+    again = says(admin, session, "hello", asking)
+    after = newest(admin)
+
+    assert [one.json()["response"] for one in (*first, again)] == ["Which colour?"] * 3
+    assert [one.json()["response"] for one in then] == ["You like green."] * 2
+    assert {one.headers["x-task-id"] for one in (*first, *then, again)} == {after[0]}
+
+
+def test_nugens_answer_sent_many_times_at_once_is_one_answer(admin: httpx2.Client) -> None:
+    session, key = unique("s"), unique("k")
+    asked = says(admin, session, "hello", unique("k"))
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: says(admin, session, "green", key), range(6)))
+
+    good = [one for one in answers if one.status_code == 200]
+    assert good
+    assert {one.json()["response"] for one in good} == {"You like green."}
+    assert {one.headers["x-task-id"] for one in good} == {asked.headers["x-task-id"]} == {newest(admin)[0]}
+    busy = [one.json()["code"] for one in answers if one.status_code != 200]
+    assert set(busy) <= {"idempotency_in_progress"}
+
+
+def test_nugens_key_with_another_session_is_another_request(admin: httpx2.Client) -> None:
+    key = unique("k")
+    says(admin, unique("s"), "hello", key)
+
+    answer = says(admin, unique("s"), "hello", key)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_conflict")
+
+
+def test_agentbases_question_and_answer_are_streamed_again_as_they_were(admin: httpx2.Client) -> None:
+    def said(message: str, key: str, **params: str) -> list[dict[str, Any]]:
+        with admin_with(admin, key):
+            return run(admin, message, params={"agent": "asks"} | params).events
+
+    asking, answering = unique("k"), unique("k")
+    first, second = said("hello", asking), said("hello", asking)
+    session = first[0]["session"]
+    answered, repeated = (said("green", answering, session=session) for _ in range(2))
+
+    assert first == second
+    assert [e["type"] for e in first][-2:] == ["agent_waiting_for_input", "agent_completed"]
+    assert [e["content"] for e in answered if e["type"] == "agent_response"] == ["You like green."]
+    assert answered == repeated
+    assert said("hello", asking) == first
+    assert newest(admin)[0] == first[0]["task_id"]
+
+
+class admin_with:  # noqa: N801 - it is used as a function is
+    """Calls of the client carry this key within the block."""
+
+    def __init__(self, client: httpx2.Client, key: str) -> None:
+        self._client, self._key = client, key
+
+    def __enter__(self) -> None:
+        self._client.headers["idempotency-key"] = self._key
+
+    def __exit__(self, *_: object) -> None:
+        del self._client.headers["idempotency-key"]
+
+
+@pytest.mark.parametrize("surface", ["nugen", "agentbase"])
+def test_an_answer_whose_sender_died_before_it_was_kept_is_not_sent_twice(
+    surface: str, admin: httpx2.Client, live: Live
+) -> None:
+    """The key's entry is put back to what it is before the answer is kept: another process takes over."""
+    key, session = unique("k"), unique("s")
+    if surface == "nugen":
+        says(admin, session, "hello", unique("k"))
+        first = says(admin, session, "green", key)
+    else:
+        session = run(admin, "hello", params={"agent": "asks"}).events[0]["session"]
+        first = admin.post(
+            "/", json=BACKGROUND, params={"session": session}, headers={"idempotency-key": key}
+        )
+    task_id = first.headers["x-task-id"]
+    live.until(task_id, "completed")
+    forget(live, key, message_of(live, task_id))
+
+    if surface == "nugen":
+        again = says(admin, session, "green", key)
+        assert again.json()["response"] == "You like green."
+    else:
+        again = admin.post(
+            "/", json=BACKGROUND, params={"session": session}, headers={"idempotency-key": key}
+        )
+
+    assert (again.status_code, again.headers["x-task-id"]) == (200, task_id)
+    assert newest(admin)[0] == task_id
+
+
+BACKGROUND = {"message": "green", "background": True}
+
+
+def message_of(live: Live, task_id: str) -> str:
+    """The id of the newest message to a task: the answer."""
+    found = live.request("GET", f"/tasks/{task_id}/messages")[1]["data"]
+    return str([one["id"] for one in found if one["role"] == "user"][-1])
+
+
+def forget(live: Live, key: str, reserved: str) -> None:
+    """The answer kept for a key, as if its process had died before it was."""
+    with live.store.begin() as tx:
+        values = {"status": None, "headers": {"reserved": reserved}, "lease_until": 1.0}
+        tx.conn.execute(update(Idempotency).where(col(Idempotency.key) == key).values(**values))

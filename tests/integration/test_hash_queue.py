@@ -1,0 +1,107 @@
+"""Who waits for whom at hashing passwords: everybody behind their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from runyard_api.access.hash_queue import FOR_PERSON, HashQueue
+from runyard_common.identity.rules import passwords
+from runyard_common.identity.rules.roles import Role
+from runyard_common.values.errors import TooManyRequests
+from tests.hall import Api
+from tests.people import person
+
+pytestmark = pytest.mark.anyio
+PASSWORD = "a long enough passphrase"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def occupy(queue: HashQueue, network: str, whose: str, order: list[str], go_on: asyncio.Event) -> None:
+    async with queue.slot(network, whose):
+        order.append(whose)
+        await go_on.wait()
+
+
+async def test_networks_take_turns_however_many_one_of_them_sends() -> None:
+    queue, order, go_on = HashQueue(at_once=1), list[str](), asyncio.Event()
+    many = [asyncio.create_task(occupy(queue, "loud", f"loud-{n}", order, go_on)) for n in range(20)]
+    await asyncio.sleep(0)
+    quiet = asyncio.create_task(occupy(queue, "quiet", "quiet", order, go_on))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(*many, quiet)
+    assert order.index("quiet") <= 2
+    assert len(order) == 21
+
+
+async def test_a_person_has_few_under_way_and_the_next_is_refused() -> None:
+    queue, order, go_on = HashQueue(), list[str](), asyncio.Event()
+    mine = [asyncio.create_task(occupy(queue, "n", "me", order, go_on)) for _ in range(FOR_PERSON)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyRequests) as refused:
+        async with queue.slot("another network", "me"):
+            raise AssertionError("it was let in")
+    assert (refused.value.code, refused.value.retry_after) == ("too_many_sign_ins", 2)
+    other = asyncio.create_task(occupy(queue, "n", "somebody else", order, go_on))
+    go_on.set()
+    await asyncio.gather(*mine, other)
+    async with queue.slot("n", "me"):
+        pass
+
+
+async def test_who_leaves_while_waiting_takes_no_turn_away() -> None:
+    queue, order, go_on = HashQueue(at_once=1), list[str](), asyncio.Event()
+    first, left, last = (
+        asyncio.create_task(occupy(queue, "n", whose, order, go_on)) for whose in ("first", "left", "last")
+    )
+    await asyncio.sleep(0)
+    left.cancel()
+    go_on.set()
+    await asyncio.gather(first, last)
+    assert order == ["first", "last"]
+    async with asyncio.timeout(1), queue.slot("n", "next"):
+        pass
+
+
+async def test_a_turn_given_to_one_that_is_cancelled_just_then_goes_on() -> None:
+    queue = HashQueue(at_once=1)
+    async with queue.slot("n", "first"):
+        waiting = asyncio.create_task(occupy(queue, "n", "cancelled", [], asyncio.Event()))
+        await asyncio.sleep(0)
+    waiting.cancel()  # it has the turn and does not know it yet
+    async with asyncio.timeout(1), queue.slot("n", "next"):
+        pass
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path / "home") as server:
+        yield server
+
+
+async def test_somebody_who_signs_in_again_and_again_rightly_keeps_nobody_out(api: Api) -> None:
+    kept = passwords.hashed(PASSWORD)
+    for name in ("loud", "quiet"):
+        person(api, f"{name}@example.com", (api.state.org_id, Role.MEMBER), kept=kept)
+    base = str(api.client("").base_url)
+
+    async def sign_in(client: httpx2.AsyncClient, name: str) -> int:
+        given = {"email": f"{name}@example.com", "password": PASSWORD}
+        return (await client.post("/api/v1/login", json=given)).status_code
+
+    async with httpx2.AsyncClient(base_url=base, timeout=60) as client:
+        loud = [asyncio.create_task(sign_in(client, "loud")) for _ in range(40)]
+        await asyncio.wait(loud, return_when=asyncio.FIRST_COMPLETED)
+        assert await sign_in(client, "quiet") == 200
+        answers = await asyncio.gather(*loud)
+    assert set(answers) == {200, 429}
+    assert answers.count(200) <= 2 * FOR_PERSON

@@ -11,11 +11,12 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
+from runyard_api.surfaces.appstrate.surface import RETRIES as APPSTRATE
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
 from runyard_common.runs.rules.specs import CallbackTo
 from runyard_common.tables.query import Delivery, Organisation
-from runyard_common.webhooks.rules.delivery import APPSTRATE, NATIVE, RetrySchedule
+from runyard_common.webhooks.rules.delivery import NATIVE, RetrySchedule
 from runyard_common.webhooks.service import endpoints
 from runyard_common.webhooks.service.endpoints import EndpointRequest
 from runyard_workers.webhooks import Deliverer, Keys

@@ -19,7 +19,7 @@ from runyard_api import idempotency
 from runyard_api.__main__ import main
 from runyard_api.http import endpoint
 from runyard_common.identity.queries import idempotency as stored
-from runyard_common.runs.service import runs
+from runyard_common.runs.service import submissions
 
 HOME = Path(os.environ["RUNYARD_HOME"])
 
@@ -58,7 +58,7 @@ def losing(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    runs.submit = deadly("die_before_commit", runs.submit)
+    submissions.submit = deadly("die_before_commit", submissions.submit)
     stored.keep = deadly("die_before_commit", stored.keep)
     idempotency._keep = deadly("die_before_answer", idempotency._keep, after=False)
     endpoint.Endpoint._answer = losing(endpoint.Endpoint._answer)  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from runyard_common.files import FileStore
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import events, journal, tasks
 from runyard_common.runs.rules.lifecycle import Status
-from runyard_common.runs.rules.specs import Accepted, RunSpec
+from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import submissions
 from runyard_common.runtime import Runtime
@@ -189,7 +189,7 @@ class Workshop:
     ) -> str:
         """Submit a run; its task id."""
         spec = self.spec(agent_name, args, message, **options)
-        accepted: Accepted = await self.writer.call(submissions.submit, spec)
+        accepted: AcceptedRun = await self.writer.call(submissions.submit, spec)
         return accepted.task_id
 
     def task(self, task_id: str) -> Task:

@@ -1,7 +1,8 @@
-"""Every operation the server answers: add a module here, and it is routed, guarded and documented."""
+"""Every operation the server answers: a module of the native API is added here, a surface by its entry point."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Final, Protocol
 
 from runyard_api.console import routes as console
@@ -24,24 +25,8 @@ from runyard_api.native.identity import (
 from runyard_api.native.runs import control, events, files, limits, runs, tasks
 from runyard_api.native.schedules import schedules
 from runyard_api.native.webhooks import deliveries, webhooks
-from runyard_api.surfaces.agentbase import datastores as agentbase_datastores
-from runyard_api.surfaces.agentbase import runs as agentbase_runs
-from runyard_api.surfaces.agentbase import sessions as agentbase_sessions
-from runyard_api.surfaces.agentbase import status as agentbase_status
-from runyard_api.surfaces.appstrate import apps as appstrate_apps
-from runyard_api.surfaces.appstrate import end_users as appstrate_end_users
-from runyard_api.surfaces.appstrate import keys as appstrate_keys
-from runyard_api.surfaces.appstrate import packages as appstrate_packages
-from runyard_api.surfaces.appstrate import realtime as appstrate_realtime
-from runyard_api.surfaces.appstrate import run as appstrate_run
-from runyard_api.surfaces.appstrate import runs as appstrate_runs
-from runyard_api.surfaces.appstrate import schedules as appstrate_schedules
-from runyard_api.surfaces.appstrate import system as appstrate_system
-from runyard_api.surfaces.appstrate import versions as appstrate_versions
-from runyard_api.surfaces.appstrate import webhooks as appstrate_webhooks
-from runyard_api.surfaces.nara import routes as nara
-from runyard_api.surfaces.nugen import agents as nugen_agents
-from runyard_api.surfaces.nugen import runs as nugen_runs
+from runyard_common import surfaces
+from runyard_common.values.errors import ConfigurationError
 
 
 class RouteModule(Protocol):
@@ -53,7 +38,7 @@ class RouteModule(Protocol):
 
 
 #: In the order in which documents show them.
-MODULES: Final[tuple[RouteModule, ...]] = (
+NATIVE: Final[tuple[RouteModule, ...]] = (
     runs,
     tasks,
     events,
@@ -82,27 +67,15 @@ MODULES: Final[tuple[RouteModule, ...]] = (
     tenants,
     system,
     console,
-    nara,
-    nugen_runs,
-    nugen_agents,
-    agentbase_runs,
-    agentbase_sessions,
-    agentbase_datastores,
-    agentbase_status,
-    appstrate_run,
-    appstrate_runs,
-    appstrate_realtime,
-    appstrate_schedules,
-    appstrate_webhooks,
-    appstrate_end_users,
-    appstrate_apps,
-    appstrate_keys,
-    appstrate_packages,
-    appstrate_versions,
-    appstrate_system,
 )
 
 
 def operations() -> list[Operation]:
-    """Every operation of every front."""
-    return [operation for module in MODULES for operation in module.routes.operations]
+    """Every operation of the native API and of the surfaces; `ConfigurationError` if none of those is installed."""
+    found = [f"{one.package}.{name}" for one in surfaces.registered().values() for name in one.routes]
+    if not found:
+        raise ConfigurationError(
+            "No API surface is installed: install this version's package again (make setup)."
+        )
+    modules: list[RouteModule] = [*NATIVE, *map(import_module, found)]
+    return [operation for module in modules for operation in module.routes.operations]

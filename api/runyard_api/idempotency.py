@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import structlog
@@ -33,6 +34,19 @@ _KEPT_HEADERS: Final = ("content-type", "location")
 _LARGEST_KEPT: Final = 1 << 20
 
 Produce = Callable[[str | None], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a surface's contract has otherwise."""
+
+    refusal: Callable[[Call, RunyardError], Response] | None = None  # keeps refusals, shown so
+    sealed: bool = False  # answers are kept encrypted: they hold secrets, which repetitions get again
+    by_place: bool = True  # a key belongs to a method and path, else to the organisation
+    empty_is_none: bool = False
+
+
+PLAIN: Final = Rules()
 
 
 async def create(
@@ -82,37 +96,44 @@ async def _racing(call: Call, command: Callable[[Tx], R]) -> R:
         return await call.state.write(command)
 
 
-async def once(call: Call, content: bytes, produce: Produce) -> Response:
+async def once(call: Call, content: bytes, produce: Produce, rules: Rules = PLAIN) -> Response:
     """What `produce` answers, or what it answered before to the same key.
 
     `content` stands for what is asked, `produce` gets the id to give to what it makes (None: any). What it
-    returns below 500 is kept; a refusal it raises frees the key.
+    returns below 500 is kept; a refusal it raises frees the key, or is kept (`rules`).
     """
-    key = key_of(call)
+    key = key_of(call, rules)
     if key is None:
         return await produce(None)
-    reservation = await reserve(call, key, _identity(call, content))
-    if isinstance(reservation, Kept):
-        return _replayed(reservation)
+    identity = _identity(call, content) if rules.by_place else content.hex()
     state, org_id = call.state, call.org_id
+    reservation = await _racing(call, lambda tx: idempotency.reserve(tx, org_id, key, identity))
+    if isinstance(reservation, Kept):
+        return _replayed(
+            replace(reservation, body=state.sealer.open(reservation.body)) if rules.sealed else reservation
+        )
     try:
-        async with renewed(call, key, reservation):
-            response = await produce(reservation.reserved)
+        async with _renewed(call, key, reservation):
+            response = await _produced(call, produce, reservation.reserved, rules)
     except BaseException as failure:  # a cancelled request, too, lets its key go
-        refused = isinstance(failure, RunyardError) and failure.status < 500
+        refused = isinstance(failure, RunyardError) and (failure.status < 500 or rules.refusal is not None)
         await state.write(idempotency.release if refused else idempotency.lapse, org_id, key, reservation)
         raise
-    await _keep(call, key, reservation, response)
+    await _keep(call, key, reservation, response, rules)
     return response
 
 
-async def reserve(call: Call, key: str, identity: str) -> Reservation | Kept:
-    """Reserve the key for this call, or get the answer kept for it. Errors: those of `idempotency.reserve`."""
-    return await _racing(call, lambda tx: idempotency.reserve(tx, call.org_id, key, identity))
+async def _produced(call: Call, produce: Produce, reserved: str, rules: Rules) -> Response:
+    try:
+        return await produce(reserved)
+    except RunyardError as refusal:
+        if rules.refusal is None or refusal.status >= 500:
+            raise
+        return rules.refusal(call, refusal)
 
 
 @asynccontextmanager
-async def renewed(call: Call, key: str, reservation: Reservation) -> AsyncGenerator[None, None]:
+async def _renewed(call: Call, key: str, reservation: Reservation) -> AsyncGenerator[None, None]:
     """Extend the lease for as long as the block takes."""
     renewing = asyncio.create_task(_renew(call, key, reservation))
     try:
@@ -145,20 +166,26 @@ def _kept(response: Response) -> Kept:
     return Kept(response.status_code, headers, bytes(response.body))
 
 
-async def _keep(call: Call, key: str, reservation: Reservation, response: Response) -> None:
-    body = bytes(response.body)
-    if response.status_code >= 500 or len(body) > _LARGEST_KEPT:
-        await call.state.write(idempotency.lapse, call.org_id, key, reservation)
+async def _keep(call: Call, key: str, reservation: Reservation, response: Response, rules: Rules) -> None:
+    kept = _kept(response)
+    if kept.status >= 500 or len(kept.body) > _LARGEST_KEPT:
+        again = idempotency.lapse if rules.refusal is None else idempotency.release
+        await call.state.write(again, call.org_id, key, reservation)
         return
-    await call.state.write(idempotency.keep, call.org_id, key, reservation, _kept(response))
+    if rules.sealed:
+        kept = replace(kept, body=call.state.sealer.seal(kept.body.decode()))
+    await call.state.write(idempotency.keep, call.org_id, key, reservation, kept)
 
 
-def key_of(call: Call) -> str | None:
+def key_of(call: Call, rules: Rules = PLAIN) -> str | None:
     """The request's key; `InvalidRequest` invalid_idempotency_key."""
     key = call.headers.get(HEADER)
+    if key == "" and rules.empty_is_none:
+        return None
     if key is not None and not (0 < len(key) <= LONGEST and key.isascii() and key.isprintable()):
+        many = f"at most {LONGEST}" if rules.empty_is_none else f"1 to {LONGEST}"
         raise InvalidRequest(
-            f"An Idempotency-Key has 1 to {LONGEST} printable ASCII characters.",
+            f"An Idempotency-Key has {many} printable ASCII characters.",
             code="invalid_idempotency_key",
             field=HEADER,
         )

@@ -1,37 +1,40 @@
-"""Submit a run for a front, and wait for what comes of it."""
+"""Submit a run for an API surface, and wait for what comes of it."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
 from typing import Any, Final, TypeVar
 
-import orjson
+from pydantic import TypeAdapter
 from sqlalchemy.exc import IntegrityError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive
 
 from runyard_api import idempotency, metrics
-from runyard_api.facts import Facts, facts
+from runyard_api.facts import Facts
 from runyard_api.http.call import Call, reply
 from runyard_api.waiting import until
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.runs.service import runs
-from runyard_common.runs.service.runs import Caller, Submitted
+from runyard_common.runs.service import runs, submissions
+from runyard_common.runs.service.runs import Caller
 from runyard_common.sessions.service import replies
 from runyard_common.sessions.service.replies import Conversation
 from runyard_common.values.errors import Conflict, InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
 from runyard_common.values.ids import uuid7
-from runyard_common.webhooks.rules.payloads import when
 
 T = TypeVar("T")
+Prepare = Callable[[str | None], Awaitable[RunSpec]]
+Answer = Callable[[AcceptedRun], Awaitable[Response]]
+Make = Callable[[str | None], Awaitable[AcceptedRun]]
+_ACCEPTED: Final = TypeAdapter(AcceptedRun)
 _MONEY: Final = frozenset({"balance_exhausted", "budget_exhausted", "quota_exceeded"})
 
 
@@ -42,36 +45,68 @@ class RunFailed(RunyardError):
     title = "The run failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A run that a front was asked for. `session_scope` keeps its conversations apart from other callers'."""
+async def prepare(
+    call: Call,
+    front: str,
+    request: RunRequest,
+    agent: AgentRecord,
+    task_id: str | None,
+    *,
+    end_user_id: str | None = None,
+    session_scope: str = "",
+    named_session: str = "",
+    files: Sequence[dict[str, Any]] = (),
+) -> RunSpec:
+    """The run that a request by an API surface makes. Errors: those of `runs.prepare`.
 
-    front: str
-    request: RunRequest
-    agent: AgentRecord
-    session_scope: str = ""
-    named_session: str = ""  # a session of this name and the task's id, when the request names none
-    files: Sequence[dict[str, Any]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A stored run; `replayed` when an earlier request with the same Idempotency-Key stored it."""
-
-    task_id: str
-    session_id: str | None
-    status: str
-    schedules: list[dict[str, Any]]
-    replayed: bool = False
-    after: int = 0  # the number of the log's entry behind which what this request led to begins
-
-
-async def submit(call: Call, wish: Wish) -> Run:
-    """Store the run, once per Idempotency-Key. Errors: those of `runs.prepare` and `runs.submit`."""
-    return await once(call, partial(store, call, wish))
+    `session_scope` keeps its sessions apart from other callers'. A request that names none gets one of the name
+    `named_session` and the task's id.
+    """
+    task_id = task_id or uuid7()
+    if request.session_id is None and named_session:
+        request = request.model_copy(update={"session_id": named_session + task_id})
+    who = call.principal
+    caller = Caller(who.org_id, who.actor, front, who.key_id, end_user_id, session_scope)
+    rules, now = call.state.rules, call.state.now()
+    judge = call.in_turn if runs.is_costly(request, agent.manifest) else call.work_on_body
+    return await judge(runs.prepare, request, agent, caller, rules, now=now, files=files, task_id=task_id)
 
 
-async def once(call: Call, make: Callable[[str | None], Awaitable[Run]], more: str = "") -> Run:
+async def store(call: Call, spec: RunSpec) -> AcceptedRun:
+    """Store a run, or find it stored by an earlier sender of the request. Errors: those of `submissions.submit`."""
+    try:
+        accepted: AcceptedRun = await call.state.writer.call(submissions.submit, spec)
+    except IntegrityError:
+        known = await call.state.reader.one(lambda conn: submissions.stored(conn, spec))
+        if known is None:
+            raise
+        return known
+    metrics.ACCEPTED.inc()
+    return accepted
+
+
+async def answered(call: Call, content: bytes, prepare: Prepare, answer: Answer) -> Response:
+    """Store a run once per Idempotency-Key; the answer is kept with the key.
+
+    `content` stands for what is asked, `prepare` makes the run of a task id. Errors: those of both, and of `store`.
+    """
+
+    async def produce(reserved: str | None) -> Response:
+        return await answer(await store(call, await prepare(reserved)))
+
+    return await idempotency.once(call, content, produce)
+
+
+async def submit(call: Call, prepare: Prepare) -> AcceptedRun:
+    """Store a run once per Idempotency-Key, for an answer that is yet to come. Errors: as `answered`."""
+
+    async def make(reserved: str | None) -> AcceptedRun:
+        return await store(call, await prepare(reserved))
+
+    return await once(call, make)
+
+
+async def once(call: Call, make: Make, more: str = "") -> AcceptedRun:
     """The run that `make` gives, or gave before to the same Idempotency-Key.
 
     `more` is what the request consists of besides path and body. `make` gets the id to give to what it makes (None:
@@ -85,20 +120,21 @@ async def once(call: Call, make: Callable[[str | None], Awaitable[Run]], more: s
 
     content = hashlib.sha256(await call.raw()).digest() + more.encode()
     response = await idempotency.once(call, content, produce)
-    kept = Run(**orjson.loads(bytes(response.body)))
+    kept = _ACCEPTED.validate_json(bytes(response.body))
     return replace(kept, replayed="idempotent-replayed" in response.headers)
 
 
 async def answer(
     call: Call, conversation: Conversation | None, message: str, reserved: str | None
-) -> Run | None:
+) -> AcceptedRun | None:
     """The task of this conversation that waited for an answer, which the message is now, or was already when the same
     request came before (`reserved`); None when none waits. Errors: those of `replies.answer`."""
     org_id, actor = call.org_id, call.principal.actor
     if reserved is not None:
         known = await call.state.reader.one(lambda conn: replies.answered_before(conn, org_id, reserved))
         if known is not None:
-            return Run(known.task_id, known.session_id, known.status, [], after=known.after)
+            status = Status(known.status)
+            return AcceptedRun(known.task_id, status, session_id=known.session_id, after=known.after)
     waiting = conversation.waiting if conversation is not None else None
     if waiting is None:
         return None
@@ -106,32 +142,7 @@ async def answer(
         await call.state.write(replies.answer, org_id, waiting.id, message, actor, reserved)
     except Conflict:
         return None  # it waits no longer: the message begins a run of its own
-    return Run(waiting.id, waiting.session_id, waiting.status.value, [], after=waiting.last_seq)
-
-
-async def store(call: Call, wish: Wish, reserved: str | None) -> Run:
-    """Store the run. Errors: those of `runs.prepare` and `runs.submit`."""
-    who, request, task_id = call.principal, wish.request, reserved or uuid7()
-    if request.session_id is None and wish.named_session:
-        request = request.model_copy(update={"session_id": wish.named_session + task_id})
-    caller = Caller(who.org_id, who.actor, wish.front, who.key_id, session_scope=wish.session_scope)
-    rules, now = call.state.rules, call.state.now()
-    beside = call.in_turn if runs.is_costly(request, wish.agent.manifest) else call.work_on_body
-    prepared = await beside(
-        runs.prepare, request, wish.agent, caller, rules, now=now, files=wish.files, task_id=task_id
-    )
-    try:
-        submitted: Submitted = await call.state.writer.call(runs.submit, prepared)
-    except IntegrityError:
-        if reserved is None:
-            raise
-        task = (await facts(call.state, who.org_id, task_id)).task  # its first sender died before it was told
-        return Run(task.id, task.session_id, task.status.value, [])
-    metrics.ACCEPTED.inc()
-    schedules = [
-        {"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules
-    ]
-    return Run(task_id, submitted.session_id, submitted.accepted.status.value, schedules)
+    return AcceptedRun(waiting.id, waiting.status, session_id=waiting.session_id, after=waiting.last_seq)
 
 
 async def outcome(call: Call, task_id: str) -> Task:

@@ -23,7 +23,7 @@ from runyard_common.database.engine import Database
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.rules.lifecycle import Status
-from runyard_common.runs.rules.specs import Accepted, RunSpec
+from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.service import attempts, claims, queues, submissions
 from runyard_common.tables.query import Task, TaskEvent
 from runyard_common.values.ids import uuid7
@@ -87,7 +87,7 @@ class History:
         """Submit, claim and finish a batch; the first task's id."""
         specs = [RunSpec(uuid7(), self.org, self.ref, "native", {"args": {}}) for _ in range(BATCH)]
         with self._timed(took, "submit"), self.store.begin() as tx:
-            assert all(isinstance(answer, Accepted) for answer in submissions.submit(tx, specs))
+            assert all(isinstance(answer, AcceptedRun) for answer in submissions.submit(tx, specs))
         with self._timed(took, "claim"), self.store.begin() as tx:
             (claimed,) = claims.claim(tx, [claims.Claim(self.worker, BATCH)])
         assert isinstance(claimed, claims.Batch)

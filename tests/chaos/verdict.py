@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Status
-from runyard_common.webhooks.rules.agentbase_events import COMPLETION
+from runyard_common.webhooks.rules.callback_events import COMPLETION
 from tests.chaos.agents import IRREVERSIBLE
 from tests.chaos.evidence import Evidence, Run
 from tests.chaos.ledger import BEGIN, END, ENTER, LEAVE, TICK, Lived

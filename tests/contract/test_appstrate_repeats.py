@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_api.surfaces.appstrate import repeats
+from runyard_api import idempotency
 from tests.contract.appstrate import fresh, made, problem, publish, start
 from tests.hall import Api
 from tests.people import key, organisation
@@ -121,9 +121,9 @@ def test_a_402_is_replayed_too(api: Api) -> None:
 def test_an_answer_above_a_megabyte_is_not_kept(
     client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert repeats._LARGEST_KEPT == 1 << 20
+    assert idempotency._LARGEST_KEPT == 1 << 20
     headers = keyed()
-    monkeypatch.setattr(repeats, "_LARGEST_KEPT", 10)
+    monkeypatch.setattr(idempotency, "_LARGEST_KEPT", 10)
     first = client.post("/api/end-users", json={}, headers=headers)
     second = client.post("/api/end-users", json={}, headers=headers)
     assert first.status_code == second.status_code == 201

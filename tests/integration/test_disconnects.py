@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from runyard_common.runs.service import runs
+from runyard_common.runs.service import submissions
 from tests.hall import Api
 from tests.waiting import wait_until
 
@@ -133,7 +133,7 @@ def test_a_request_that_is_cancelled_inside_lets_its_key_go_and_its_run_is_found
 
     async def slow(batch: Any, command: Any) -> Any:
         answer = await commit(batch, command)
-        if batch is runs.submit:
+        if batch is submissions.submit:
             started.set()
             await asyncio.sleep(60)
         return answer

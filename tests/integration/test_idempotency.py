@@ -21,7 +21,7 @@ from runyard_api.fronts import operations
 from runyard_api.native.front import NATIVE
 from runyard_common.identity.service import idempotency as idempotency_service
 from runyard_common.identity.service.idempotency import KEPT, LEASE
-from runyard_common.runs.service import runs
+from runyard_common.runs.service import submissions
 from runyard_common.values.ids import uuid7
 from tests.hall import Api
 
@@ -178,7 +178,7 @@ def test_a_live_process_extends_its_lease(
     started, commit = threading.Event(), api.state.writer.call
 
     async def slow(batch: Any, command: Any) -> Any:
-        if batch is runs.submit:
+        if batch is submissions.submit:
             started.set()
             await asyncio.sleep(2.5)
         return await commit(batch, command)

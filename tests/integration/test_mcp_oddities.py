@@ -12,7 +12,7 @@ import pytest
 from starlette.responses import Response
 
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.webhooks.rules import agentbase_events
+from runyard_common.webhooks.rules import callback_events
 from runyard_workers.agent.loop import mcp
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
@@ -218,7 +218,7 @@ async def test_the_event_says_why_a_server_cannot_be_used(office: Desk, server: 
     assert words in failed["error"]
     assert words in system_of(office.server.requests[0])
     assert server.methods.count("initialize") == (4 if again else 1)
-    (event,) = agentbase_events.of_log("mcp_server", failed)
+    (event,) = callback_events.of_log("mcp_server", failed)
     assert (event["type"], event["name"], event["data"]["code"]) == ("agent_event", "mcp_server_failed", code)
 
 

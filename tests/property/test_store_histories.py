@@ -33,7 +33,7 @@ from runyard_common.database.transaction import Store, Tx
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, limits, tasks, workers
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Cause, Status
-from runyard_common.runs.rules.specs import Accepted, RunSpec
+from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import admissions, attempts, claims, rescues, steps, stops, submissions
 from runyard_common.tables.query import Slot, Task, Worker
@@ -86,7 +86,7 @@ class Histories(RuleBasedStateMachine):
             ref = agents.resolve(conn, org, "@t/a").ref
         specs = [RunSpec(uuid7(), org, ref, "native", {"args": {}}, priority=priority) for _ in range(count)]
         for answer in self.transact(lambda tx: submissions.submit(tx, specs)):
-            assert isinstance(answer, Accepted)
+            assert isinstance(answer, AcceptedRun)
             self.submitted.add(answer.task_id)
 
     @rule(target=taken, worker=st.integers(0, 1), slots=st.integers(1, 3))

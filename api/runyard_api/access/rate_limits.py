@@ -36,7 +36,7 @@ class RateStatus:
     reset_s: int | None = None
 
     def headers(self) -> dict[str, str]:
-        """RateLimit and RateLimit-Policy, in the form of the appstrate contract, section 1."""
+        """RateLimit and RateLimit-Policy, as the IETF draft has them."""
         found = {"ratelimit-policy": f"{self.limit};w={WINDOW}"}
         if self.remaining is not None:
             found["ratelimit"] = f"limit={self.limit}, remaining={self.remaining}, reset={self.reset_s}"

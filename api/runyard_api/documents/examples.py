@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 from runyard_api.documents.requests import BODIES, FORMS
 from runyard_api.documents.values import ANSWERS, LATER, NOW, OBJECT_ID, TASK_ID, VALUES
 from runyard_api.http.error_codes import CODES
+from runyard_api.http.operations import Described
 
 _REF: Final = "#/components/schemas/"
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -50,17 +51,17 @@ _CODES: Final = {
 _DEEPEST: Final = 12
 
 
-def add(document: dict[str, Any]) -> None:
+def add(document: dict[str, Any], described: Iterable[Described]) -> None:
     """Put an example beside every schema of a request, a parameter or an answer.
 
     Refusals share theirs, under components: one for each status and form.
     """
-    made = _Examples(document["components"]["schemas"])
+    made = _Examples(document["components"]["schemas"], described)
     refusals: dict[str, Any] = document["components"].setdefault("examples", {})
     for methods in document["paths"].values():
         for operation in methods.values():
             for parameter in operation["parameters"]:
-                parameter["example"] = made.value(parameter["schema"], parameter["name"])
+                parameter.setdefault("example", made.value(parameter["schema"], parameter["name"]))
             for kind, content in operation.get("requestBody", {}).get("content", {}).items():
                 content["example"] = made.request(operation["operationId"], kind, content["schema"])
             for status, answer in operation["responses"].items():
@@ -74,15 +75,19 @@ def add(document: dict[str, Any]) -> None:
 
 
 class _Examples:
-    def __init__(self, schemas: Mapping[str, Any]) -> None:
+    def __init__(self, schemas: Mapping[str, Any], described: Iterable[Described]) -> None:
         self._schemas = schemas
+        self._bodies, self._forms = dict(BODIES), dict(FORMS)
+        for one in described:
+            self._bodies |= one.examples
+            self._forms |= one.forms
 
     def request(self, operation: str, kind: str, schema: Mapping[str, Any]) -> Any:
         """What an operation may be sent."""
-        if kind == "multipart/form-data" and operation in FORMS:
-            return FORMS[operation]
+        if kind == "multipart/form-data" and operation in self._forms:
+            return self._forms[operation]
         name = schema.get("$ref", "").removeprefix(_REF)
-        return BODIES[name] if name in BODIES else self.value(schema)
+        return self._bodies[name] if name in self._bodies else self.value(schema)
 
     def refusal(self, schema: Mapping[str, Any], status: int) -> Any:
         """What an operation is refused with: by the first code that every operation may give with the status."""

@@ -30,7 +30,6 @@ from runyard_api.http import errors
 from runyard_api.http.compressed import Document
 from runyard_api.http.operations import Answer, Front, Operation
 from runyard_api.native.schemas import Problem
-from runyard_api.surfaces.appstrate import front as appstrate
 from runyard_common.values.errors import NotFound
 
 COPY: Final = Path(__file__).resolve().parents[3] / "docs" / "openapi.json"
@@ -44,8 +43,6 @@ _HEADERS: Final[dict[str, str]] = {
     "Last-Event-ID": "The id of the last event you have.",
     "X-Session-ID": "Your name for a conversation; the same value continues it.",
     "X-Org-Id": "The organisation, for a signed-in person; a key names its own.",
-    "Appstrate-User": "The end-user (eu_…) on whose behalf a key calls.",
-    "Appstrate-Version": "The API version, YYYY-MM-DD.",
     "Accept": "application/json for a page, text/event-stream for a stream.",
 }
 #: What parameters look like that are more than any text.
@@ -56,12 +53,8 @@ _SHAPES: Final[dict[str, dict[str, Any]]] = {
         r"|@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._-]{0,127}|[a-z0-9]+(_[a-z0-9]+)*)$"
     },
     "Idempotency-Key": {"minLength": 1, "maxLength": idempotency.LONGEST, "pattern": "^[ -~]+$"},
-    "appstrate Idempotency-Key": {"maxLength": idempotency.LONGEST},  # an empty one is none
     "X-Session-ID": {"maxLength": 255},
     "X-Org-Id": {"format": "uuid"},
-    "appstrate X-Org-Id": {},  # not looked at where a key calls
-    "Appstrate-User": {"pattern": "^eu_"},
-    "Appstrate-Version": {"enum": [appstrate.CURRENT]},
 }
 _ANSWER_HEADERS: Final[dict[str, str]] = {
     "Location": "Where the new object is.",
@@ -75,7 +68,7 @@ def document(declared: Sequence[Operation], prefix: str = "", front: str = "") -
     paths: dict[str, dict[str, Any]] = {}
     for operation in declared:
         paths.setdefault(path_of(operation), {})[operation.method.lower()] = _operation(operation)
-    with_cookies = any(operation.front.name in _WITH_COOKIES for operation in declared)
+    with_cookies = any(operation.front.cookies for operation in declared)
     schemes = ("bearer", "session") if with_cookies else ("bearer",)
     whole: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -89,16 +82,19 @@ def document(declared: Sequence[Operation], prefix: str = "", front: str = "") -
         "servers": [{"url": prefix or "/"}],
         "security": [{name: []} for name in schemes],
         "tags": [
-            {"name": tag, "description": TAGS.get(tag, "")}
-            for tag in dict.fromkeys(operation.tag for operation in declared)
+            {
+                "name": operation.tag,
+                "description": (TAGS | dict(operation.front.described.tags)).get(operation.tag, ""),
+            }
+            for operation in {operation.tag: operation for operation in declared}.values()
         ],
         "paths": paths,
         "components": {
-            "securitySchemes": {name: _SCHEMES[name] for name in schemes},
+            "securitySchemes": {name: _scheme(name, declared) for name in schemes},
             "schemas": schemas.components(_models(declared)),
         },
     }
-    examples.add(whole)
+    examples.add(whole, {operation.front.name: operation.front.described for operation in declared}.values())
     return whole
 
 
@@ -112,15 +108,13 @@ def path_of(operation: Operation) -> str:
     return _PLACEHOLDER.sub(r"{\1}", operation.paths[0])
 
 
-#: Fronts that take a browser's cookie too; the others take a key or a token alone.
-_WITH_COOKIES: Final = ("native", "appstrate")
 _SCHEMES: Final[dict[str, dict[str, Any]]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (ry_…) or a JWT."},
     "session": {
         "type": "apiKey",
         "in": "cookie",
         "name": cookies.NAME,
-        "description": "Set by signing in (__Host-runyard_session over https). Native and appstrate "
+        "description": "Set by signing in (__Host-runyard_session over https). {fronts} "
         "routes only; methods that change something need X-CSRF-Token, people of several "
         "organisations X-Org-Id.",
     },
@@ -129,6 +123,11 @@ _ABOUT: Final = (
     "Runs agents as durable background tasks. Every path under /api/v1 also answers under /v1, and tasks at the "
     "root. Refusals are problem documents (RFC 9457) whose code is stable."
 )
+
+
+def _scheme(name: str, declared: Sequence[Operation]) -> dict[str, Any]:
+    fronts = " and ".join(dict.fromkeys(one.front.name for one in declared if one.front.cookies)).capitalize()
+    return _SCHEMES[name] | {"description": _SCHEMES[name]["description"].replace("{fronts}", fronts)}
 
 
 def _models(declared: Sequence[Operation]) -> list[type[BaseModel]]:
@@ -159,7 +158,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         notes.append("Needs no credentials.")
     else:
         notes.append(f"Needs the permission `{operation.permission}`.")
-    if operation.permission is not None and operation.front.name not in _WITH_COOKIES:
+    if operation.permission is not None and not operation.front.cookies:
         whole["security"] = [{"bearer": []}]
     if notes:
         whole["description"] = " ".join(notes)
@@ -172,9 +171,9 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": _text(name)} for name in names]
 
 
-def _text(name: str, front: str = "") -> dict[str, Any]:
+def _text(name: str) -> dict[str, Any]:
     """The schema of a parameter that is text."""
-    return {"type": "string"} | _SHAPES.get(f"{front} {name}", _SHAPES.get(name, {}))
+    return {"type": "string"} | _SHAPES.get(name, {})
 
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
@@ -201,17 +200,19 @@ def _query_parameter(name: str, schema: dict[str, Any], required: bool) -> dict[
 
 
 def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "in": "header",
-            "required": False,
-            "description": _HEADERS[name],
-            "schema": _text(name, operation.front.name),
-        }
-        for name in operation.headers
-        if name != "Accept"  # OpenAPI reserves it: the answers' media types tell
-    ]
+    # OpenAPI reserves Accept: the answers' media types tell
+    return [_header_parameter(operation.front, name) for name in operation.headers if name != "Accept"]
+
+
+def _header_parameter(front: Front, name: str) -> dict[str, Any]:
+    own = front.described.headers.get(name)
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": own.description if own and own.description else _HEADERS[name],
+        "schema": _text(name) if own is None else {"type": "string", **own.shape},
+    } | ({"example": own.example} if own and own.example else {})
 
 
 def _body(operation: Operation) -> dict[str, Any] | None:
@@ -321,7 +322,7 @@ def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
     async def docs(request: Request) -> Response:
         return (await published.page()).answer(request.headers)
 
-    # appstrate's clients look for it under /api
+    # clients of one contract look for it under /api
     paths = ("/openapi.json", "/api/openapi.json", "/openapi/{front}.json")
     return [*(Route(path, openapi_json) for path in paths), Route("/docs", docs)]
 

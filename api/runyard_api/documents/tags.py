@@ -1,4 +1,4 @@
-"""What the groups of operations are for, by tag, in the OpenAPI document."""
+"""What the groups of native operations are for, by tag, in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -25,16 +25,4 @@ TAGS: Final[dict[str, str]] = {
     "ops": "For the operator: the queue, the workers, failed tasks, and what organisations may use.",
     "system": "Whether the server works, and its metrics.",
     "console": "The console, a web page.",
-    "nara": "The API of Nara: run a functional agent and wait for its result.",
-    "nugen": "The API of Nugen: make agents, and run them and wait.",
-    "agentbase": "The API of Agentbase: send a message and follow the events, with datastores.",
-    "appstrate runs": "The API of Appstrate: runs and their logs.",
-    "appstrate realtime": "The API of Appstrate: runs as event streams.",
-    "appstrate schedules": "The API of Appstrate: schedules of agents.",
-    "appstrate webhooks": "The API of Appstrate: webhooks.",
-    "appstrate end-users": "The API of Appstrate: the end-users on whose behalf keys call.",
-    "appstrate applications": "The API of Appstrate: applications.",
-    "appstrate keys": "The API of Appstrate: API keys and their scopes.",
-    "appstrate packages": "The API of Appstrate: agents as packages, and their versions.",
-    "appstrate system": "The API of Appstrate: whether the server works.",
 }

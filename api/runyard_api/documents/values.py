@@ -74,8 +74,6 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "X-Org-Id": (ORG_ID,),
     "X-Session-ID": ("support-4711",),
     "Idempotency-Key": ("order-4711",),
-    "Appstrate-User": ("eu_019c1f2b",),
-    "Appstrate-Version": ("2026-03-21",),
     "If-None-Match": ('"5-2"',),
     "Last-Event-ID": ("12",),
     "part": ("app.js",),

@@ -48,11 +48,30 @@ def as_problem(call: Call, error: RunyardError) -> Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """A request header in documents: what it is for, what it looks like (JSON Schema), an example."""
+
+    description: str = ""
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    example: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What documents show of a front beside its operations; examples are of JSON by model, of forms by operation."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    forms: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """A wire contract. The first prefix is the one its documentation shows.
 
     With `slashes` every path also answers with a slash at its end (or without, where it has one). `error` is
-    the model of its error bodies, for documents; None means problem details.
+    the model of its error bodies, for documents; None means problem details. `cookies`: it takes a browser's, too.
     """
 
     name: str
@@ -62,6 +81,8 @@ class Front:
     slashes: bool = False
     error: type[BaseModel] | None = None
     error_type: str = "application/json"
+    cookies: bool = False
+    described: Described = field(default_factory=Described)
 
 
 @dataclass(frozen=True, slots=True)

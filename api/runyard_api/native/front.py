@@ -29,7 +29,7 @@ def listing(words: Iterable[str]) -> dict[str, Any]:
     return {"pattern": f"^{one}(,{one})*$"}
 
 
-NATIVE: Final = Front("native", PREFIXES, authenticate=by_bearer_or_cookie)
+NATIVE: Final = Front("native", PREFIXES, authenticate=by_bearer_or_cookie, cookies=True)
 
 
 def when(instant: float | None) -> str | None:

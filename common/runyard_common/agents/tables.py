@@ -20,7 +20,7 @@ class Agent(SQLModel, table=True):
         Index("ix_agents_shared", "shared", "slug"),
     )
 
-    id: str = c.key()  # stable over versions (nanonets: agent_group_id)
+    id: str = c.key()  # stable over versions (on the wire: agent_group_id)
     org_id: str = c.ref()
     name: str = c.text(length=200)  # @scope/name
     slug: str = c.text(length=200)  # normalised name

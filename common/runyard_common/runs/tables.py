@@ -49,7 +49,7 @@ class Task(SQLModel, table=True):
     agent_name: str = c.text(length=200)
     version: str = c.text(length=64)
     status: str = c.text(length=20)
-    front: str = c.text(length=16)  # native, nara, nugen, nanonets, agentbase, appstrate, schedule, child
+    front: str = c.text(length=16)  # the API surface it came by; child
     external_id: str | None = c.ref(nullable=True)  # the id this run has on its front, where it differs
     title: str | None = c.text(nullable=True, length=200)
     session_id: str | None = c.ref(nullable=True)

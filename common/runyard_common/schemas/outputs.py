@@ -138,7 +138,7 @@ def _refuse_deep(schema: Any, field: str) -> None:
 
 
 def from_output_config(config: Any, *, field: str = "output_config") -> OutputContract | None:
-    """nanonets' TaskOutputConfig ``{output_schema?, instructions?}``, itself an object or JSON text; None if empty."""
+    """An `output_config` ``{output_schema?, instructions?}``, itself an object or JSON text; None if empty."""
     if isinstance(config, str):
         config = _json(config, field)
     if config is None or config == {}:
@@ -160,7 +160,7 @@ def instructions_of(config: Any) -> str:
 
 
 def from_final_output(wanted: Any, *, field: str = "final_output") -> OutputContract | None:
-    """agentbase's ``{name, schema, strict?}``; without `strict` the schema is a guide."""
+    """A `final_output` ``{name, schema, strict?}``; without `strict` the schema is a guide."""
     if wanted is None:
         return None
     if not isinstance(wanted, dict) or "schema" not in wanted:

@@ -21,7 +21,7 @@ class Session(SQLModel, table=True):
 
     id: str = c.key()
     org_id: str = c.ref()
-    scope: str = c.text(length=200)  # native: ""; nugen: agent and key, so that callers cannot meet
+    scope: str = c.text(length=200)  # "", or what keeps the sessions of callers apart: an agent and a key
     key: str = c.text(length=255)
     agent_id: str | None = c.ref(nullable=True)
     end_user_id: str | None = c.ref(nullable=True)

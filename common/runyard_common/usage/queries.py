@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, distinct, func, insert, null, select, update
 
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries.transitions import Head
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.runs.rules.tasks import Task as Run
 from runyard_common.tables.query import Agent, ApiKey, Message, Organisation, Question, Task, Turn
 

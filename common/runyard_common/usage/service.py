@@ -12,8 +12,8 @@ from typing import Any
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import journal
-from runyard_common.runs.queries.transitions import Head, lock, owns
-from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.queries.transitions import lock, owns
+from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.runs.service import steps
 from runyard_common.sessions.queries import messages
 from runyard_common.usage import queries as usage

@@ -19,7 +19,7 @@ class Endpoint(SQLModel, table=True):
     id: str = c.key()
     org_id: str = c.ref()
     application_id: str | None = c.ref(nullable=True)
-    style: str = c.text(length=16)  # native, appstrate: the payload's shape
+    style: str = c.text(length=16)  # the payload's shape: native, or an API surface
     url: str = c.text(length=2048)
     events: Any = c.json()  # names, or ["*"]
     agent_id: str | None = c.ref(nullable=True)

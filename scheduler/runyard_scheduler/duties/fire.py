@@ -7,6 +7,7 @@ import time
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from runyard_common import surfaces
 from runyard_common.database.transaction import Store
 from runyard_common.runs.service.runs import RunRules
 from runyard_common.schedules.queries import schedules
@@ -31,6 +32,7 @@ class Fire:
     )
 
     def __init__(self, store: Store, rules: RunRules, batch: int = BATCH) -> None:
+        surfaces.registered()  # read at the start, not in the first transaction
         self._store = store
         self._rules = rules
         self._batch = batch

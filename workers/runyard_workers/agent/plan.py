@@ -221,7 +221,7 @@ def _specialists(given: list[Any]) -> tuple[Specialist, ...]:
 
 
 def _known(tools: Any) -> list[str | dict[str, Any]]:
-    """nanonets' `config.tools` are opaque: only the names that mean something here count."""
+    """`config.tools` are opaque: only the names that mean something here count."""
     return [tool for tool in _list(tools) if tool == "ask_user"]
 
 

@@ -13,10 +13,11 @@ from typing import Final
 
 import structlog
 
+from runyard_common import surfaces
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.outbound import GuardedClient, Timeouts
 from runyard_common.values.ids import uuid7
-from runyard_common.webhooks.rules.delivery import SCHEDULES, RetrySchedule
+from runyard_common.webhooks.rules.delivery import RetrySchedule
 from runyard_common.webhooks.service.deliveries import (
     GiveBack,
     Outgoing,
@@ -49,7 +50,7 @@ class Deliverer:
         client: GuardedClient,
         keys: Keys,
         *,
-        schedules: Mapping[str, RetrySchedule] = SCHEDULES,
+        schedules: Mapping[str, RetrySchedule] | None = None,
         timeouts: Timeouts = TIMEOUTS,
         hosts: Hosts | None = None,
     ) -> None:
@@ -57,7 +58,8 @@ class Deliverer:
         self._writer = writer
         self._client = client
         self._keys = keys
-        self._schedules = schedules
+        styles = surfaces.webhook_styles().items()
+        self._schedules = schedules or {name: style.retries for name, style in styles}
         self._timeouts = timeouts
         self._lease = timeouts.total + SLACK
         self._clock = writer.clock.now  # receivers compare a signature's time with their own

@@ -71,9 +71,9 @@ async def signed_in(call: Call, entering: bool = False) -> SignedIn | None:
 
 
 #: The routes that are about a person rather than an organisation.
-ACCOUNT: Final = Front("native", PREFIXES, authenticate=by_person)
+ACCOUNT: Final = Front("native", PREFIXES, authenticate=by_person, cookies=True)
 #: Those that a person needs to finish a sign-in, or to end it.
-ENTRY: Final = Front("native", PREFIXES, authenticate=by_entering_person)
+ENTRY: Final = Front("native", PREFIXES, authenticate=by_entering_person, cookies=True)
 routes = Routes(NATIVE, "people who sign in")
 
 

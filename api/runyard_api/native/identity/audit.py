@@ -23,7 +23,7 @@ class AuditQuery(Paging):
     actor: str | None = Field(None, max_length=128, description="key:<id>, user:<id>, jwt:<sub>, system …")
     action: str | None = Field(None, max_length=64, description="One (key.create), or all of a noun (key).")
     object_id: str | None = Field(None, max_length=200, description="What was changed.")
-    front: str | None = Field(None, max_length=16, description="native, nugen, appstrate …")
+    front: str | None = Field(None, max_length=16, description="The API surface it came by: native, …")
     since: str | None = Field(
         None, max_length=64, description="Not before this RFC 3339 date-time.", json_schema_extra=DATE_TIME
     )

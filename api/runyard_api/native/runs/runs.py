@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from pydantic.json_schema import SkipJsonSchema
-from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
-from runyard_api import idempotency, metrics
 from runyard_api.facts import facts
 from runyard_api.http import request_body, uploads
 from runyard_api.http.call import Call, reply
@@ -22,13 +21,12 @@ from runyard_api.native.front import BASE, NATIVE, NoParameters, Parameters, whe
 from runyard_api.native.runs import form_fields
 from runyard_api.native.runs.task_view import hint, links, poll_after_ms, queue
 from runyard_api.native.schedules.schedule_view import schedule_brief
+from runyard_api.submission import answered, prepare
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_common.runs.rules.specs import Accepted
-from runyard_common.runs.service import runs
-from runyard_common.runs.service.runs import Caller, Prepared, Submitted
-from runyard_common.schedules.queries import schedules
+from runyard_common.runs.rules.specs import AcceptedRun
+from runyard_common.runs.service import runs, submissions
 from runyard_common.values.errors import NotFound, UnsupportedMedia
 
 routes = Routes(NATIVE, "runs")
@@ -134,22 +132,11 @@ async def _run(
     call: Call, request: RunRequest, files: Sequence[dict[str, Any]], dry_run: bool, identity: bytes
 ) -> Response:
     agent = await _agent(call, request.version)
+    prepared = partial(prepare, call, NATIVE.name, request, agent, files=files)
     if dry_run:
-        prepared = await _prepared(call, request, agent, files, None)
-        return reply(await call.state.preview(runs.preview, prepared) | _named(agent))
-
-    async def submit(task_id: str | None) -> Response:
-        prepared = await _prepared(call, request, agent, files, task_id)
-        try:
-            submitted: Submitted = await call.state.writer.call(runs.submit, prepared)
-        except IntegrityError:
-            if task_id is None:
-                raise
-            return await _accepted_before(call, agent, prepared)
-        metrics.ACCEPTED.inc()
-        return await _accepted(call, agent, prepared, submitted)
-
-    return await idempotency.once(call, identity, submit)
+        preview = await call.state.preview(submissions.preview, await prepared(None))
+        return reply(preview | _named(agent))
+    return await answered(call, identity, prepared, partial(_accepted, call, agent, request))
 
 
 async def _agent(call: Call, version: str | None) -> AgentRecord:
@@ -159,30 +146,13 @@ async def _agent(call: Call, version: str | None) -> AgentRecord:
         raise refused(missing, call.params["agent"]) from None
 
 
-async def _prepared(
-    call: Call, request: RunRequest, agent: AgentRecord, files: Sequence[dict[str, Any]], task_id: str | None
-) -> Prepared:
-    beside = call.in_turn if runs.is_costly(request, agent.manifest) else call.work_on_body
-    return await beside(_prepare, call, request, agent, files, task_id)
-
-
-def _prepare(
-    call: Call, request: RunRequest, agent: AgentRecord, files: Sequence[dict[str, Any]], task_id: str | None
-) -> Prepared:
-    who = call.principal
-    caller = Caller(who.org_id, who.actor, NATIVE.name, who.key_id)
-    return runs.prepare(
-        request, agent, caller, call.state.rules, now=call.state.now(), files=files, task_id=task_id
-    )
-
-
 def _named(agent: AgentRecord) -> dict[str, Any]:
     ref = agent.ref
     return {"dry_run": True, "agent_id": ref.version_id, "agent": ref.name, "version": ref.version}
 
 
-async def _accepted(call: Call, agent: AgentRecord, prepared: Prepared, submitted: Submitted) -> Response:
-    accepted, ref, spec = submitted.accepted, agent.ref, prepared.spec
+async def _accepted(call: Call, agent: AgentRecord, request: RunRequest, accepted: AcceptedRun) -> Response:
+    ref = agent.ref
     body: dict[str, Any] = {
         "task_id": accepted.task_id,
         "agent_id": ref.version_id,
@@ -192,32 +162,16 @@ async def _accepted(call: Call, agent: AgentRecord, prepared: Prepared, submitte
         "version": ref.version,
         "status": accepted.status.value,
         "message": hint(accepted.status, accepted.task_id),
-        "title": spec.title,
-        "session_id": submitted.session_id,
-        "front": spec.front,
+        "title": runs.title_of(request.text),
+        "session_id": accepted.session_id,
+        "front": NATIVE.name,
         "created_at": when(accepted.created_at),
         "poll_after_ms": _FIRST_POLL_MS,
         "links": links(accepted.task_id),
     }
-    if submitted.schedules:
-        body["schedules"] = [
-            {"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in submitted.schedules
-        ]
-    if submitted.schedules:
-        body["schedules"] = [schedule_brief(schedule) for schedule in submitted.schedules]
+    if accepted.schedules:
+        body["schedules"] = [schedule_brief(schedule) for schedule in accepted.schedules]
     if accepted.status is Status.QUEUED:
         found = await facts(call.state, call.org_id, accepted.task_id)
         body |= {"queue": queue(found) or {"limit": accepted.held_by}, "poll_after_ms": poll_after_ms(found)}
     return reply(body, 202, {"location": under(f"{BASE}/tasks/{accepted.task_id}")})
-
-
-async def _accepted_before(call: Call, agent: AgentRecord, prepared: Prepared) -> Response:
-    """The same request was stored before its first sender died or gave up: its run is the answer."""
-    task = (await facts(call.state, call.org_id, prepared.spec.task_id)).task
-    stored = Accepted(task.id, task.status, task.held_by, task.created_at)
-    kept = await call.state.reader.one(
-        lambda conn: [schedules.get(conn, call.org_id, new.id) for new in prepared.schedules]
-    )
-    return await _accepted(
-        call, agent, prepared, Submitted(stored, task.session_id, tuple(s for s in kept if s is not None))
-    )

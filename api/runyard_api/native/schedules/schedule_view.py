@@ -12,6 +12,7 @@ from runyard_api.http.prefix import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, when
 from runyard_api.native.runs.task_view import brief
+from runyard_common.runs.rules.specs import ScheduleRef
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.schedules.rules.preview import PreviewEntry
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
@@ -100,7 +101,7 @@ def schedule_json(schedule: StoredSchedule, who: Principal) -> dict[str, Any]:
     }
 
 
-def schedule_brief(schedule: StoredSchedule) -> dict[str, Any]:
+def schedule_brief(schedule: ScheduleRef) -> dict[str, Any]:
     """A schedule as the answer to the run that brought it names it."""
     at = when(schedule.next_due_at)
     return {"id": schedule.id, "kind": schedule.kind, "next_at": at, "links": schedule_links(schedule.id)}

@@ -274,7 +274,7 @@ def _triggered(made: Triggered) -> Response:
         "version": made.agent.version,
         "status": accepted.status.value,
         "message": hint(accepted.status, id_),
-        "session_id": made.session_id,
+        "session_id": accepted.session_id,
         "created_at": when(accepted.created_at),
         "poll_after_ms": 500,
         "links": links(id_),

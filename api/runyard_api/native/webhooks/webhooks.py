@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import Field
@@ -17,6 +17,7 @@ from runyard_api.http.operations import Answer, Routes
 from runyard_api.http.prefix import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NATIVE, NoParameters, when
+from runyard_common import surfaces
 from runyard_common.runs.rules.run_request import Metadata, Strict
 from runyard_common.webhooks.queries import endpoints
 from runyard_common.webhooks.rules.signing import ROTATION_OVERLAP
@@ -36,6 +37,10 @@ PerSecond = Annotated[float, Field(ge=0.01, le=MOST_PER_SECOND, description="Cal
 Url = Annotated[str, Field(min_length=1, max_length=2048)]
 Events = Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=50)]
 AgentName = Annotated[str, Field(min_length=1, max_length=200)]
+if TYPE_CHECKING:
+    Style = str
+else:
+    Style = Literal[tuple(surfaces.webhook_styles())]
 
 
 class WebhookBody(Strict):
@@ -47,7 +52,7 @@ class WebhookBody(Strict):
         description="run.pending, run.queued, run.running, run.waiting_for_input, run.awaiting_review, "
         "run.completed, run.failed, run.stopped, or * for all.",
     )
-    style: Literal["native", "appstrate"] = Field("native", description="The shape of payloads.")
+    style: Style = Field("native", description="The shape of payloads.")
     agent: AgentName | None = Field(None, description="Only runs of this agent, by any of its names.")
     payload_mode: Literal["full", "summary"] = Field(
         "full", description="summary leaves input and output out."

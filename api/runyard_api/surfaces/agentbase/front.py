@@ -13,6 +13,7 @@ from starlette.responses import Response
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Front, H, Routes
+from runyard_api.surfaces.agentbase.described import DESCRIBED
 from runyard_common.values.errors import PaymentRequired, RunyardError, TooManyRequests
 
 _TOLD: Final = "agentbase.headers"
@@ -55,7 +56,9 @@ def started(call: Call) -> None:
     told(call)["x-should-retry"] = "false"
 
 
-AGENTBASE: Final = Front("agentbase", ("", "/agentbase"), render, slashes=True, error=AgentbaseFailure)
+AGENTBASE: Final = Front(
+    "agentbase", ("", "/agentbase"), render, slashes=True, error=AgentbaseFailure, described=DESCRIBED
+)
 
 
 class AgentbaseRoutes(Routes):

@@ -11,16 +11,18 @@ from starlette.responses import Response
 from runyard_api import sse
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.submission import Run, Wish, answer, once, store
+from runyard_api.submission import answer, once, prepare, store
+from runyard_api.surfaces.agentbase import default_agent
 from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, told
 from runyard_api.surfaces.agentbase.stream import Telling
 from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
-from runyard_common.agents.service import default_agent
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.runs.rules.specs import AcceptedRun
 from runyard_common.sessions.service import replies
 from runyard_common.sessions.service.replies import Conversation
 from runyard_common.values.errors import NotFound
-from runyard_common.webhooks.rules import agentbase_events as words
+from runyard_common.webhooks.rules import callback_events as words
+from runyard_common.webhooks.rules.payloads import when
 
 routes = AgentbaseRoutes()
 
@@ -72,14 +74,15 @@ async def _carry_out(
     body: AgentbaseRunBody,
     conversation: Conversation | None,
     reserved: str | None,
-) -> Run:
+) -> AcceptedRun:
     """Answer what the session's agent waits for, or else begin a run."""
     answered = await answer(call, conversation, body.message, reserved)
     if answered is not None:
         return answered
     agent = await (call.state.agents.find(call.org_id, given.agent) if given.agent else _default(call))
     request = body.request(conversation.session["id"] if conversation else None)
-    return await store(call, Wish(AGENTBASE.name, request, agent, named_session=_SESSION), reserved)
+    spec = await prepare(call, AGENTBASE.name, request, agent, reserved, named_session=_SESSION)
+    return await store(call, spec)
 
 
 async def find_conversation(call: Call, session: str) -> Conversation:
@@ -107,7 +110,7 @@ async def _default(call: Call) -> AgentRecord:
     return await state.agents.find(call.org_id, default_agent.NAME)
 
 
-def _accepted(call: Call, run: Run) -> Response:
+def _accepted(call: Call, run: AcceptedRun) -> Response:
     """The answer to a background call. The published clients read event streams and nothing else: one of JSON is an
     iteration without any event to them."""
     accepted = {
@@ -115,7 +118,7 @@ def _accepted(call: Call, run: Run) -> Response:
         "task_id": run.task_id,
         "status": "queued",
         "session": run.session_id,
-        "schedules": run.schedules,
+        "schedules": _schedules(run),
     }
     if not call.accepts("text/event-stream") or call.accepts("application/json"):
         return reply(accepted)
@@ -127,7 +130,11 @@ def _accepted(call: Call, run: Run) -> Response:
     )
 
 
-def _respond(call: Call, body: AgentbaseRunBody, run: Run) -> Response:
+def _schedules(run: AcceptedRun) -> list[dict[str, Any]]:
+    return [{"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in run.schedules]
+
+
+def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun) -> Response:
     """The answer to a call whose run is stored; from here on nobody is to repeat it."""
     started(call)
     told(call)["x-task-id"] = run.task_id
@@ -135,6 +142,6 @@ def _respond(call: Call, body: AgentbaseRunBody, run: Run) -> Response:
         return _accepted(call, run)
     opening: dict[str, Any] = {"type": "agent_started"}
     if run.schedules:
-        opening["schedules"] = run.schedules
+        opening["schedules"] = _schedules(run)
     telling = Telling(call, run.task_id, run.session_id, bool(body.streaming_tokens))
     return sse.response(call.state, call.org_id, telling.frames(opening, run.after))

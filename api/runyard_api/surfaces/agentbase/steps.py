@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from runyard_common.webhooks.rules import agentbase_events as words
+from runyard_common.webhooks.rules import callback_events as words
 
 _CUT_OFF: Final = "The run ended before the tool answered."
 Body = dict[str, Any]

@@ -13,7 +13,7 @@ from runyard_api.surfaces.agentbase.speech import Body, Speech
 from runyard_api.surfaces.agentbase.steps import Steps
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Tokens
-from runyard_common.webhooks.rules import agentbase_events as words
+from runyard_common.webhooks.rules import callback_events as words
 from runyard_common.webhooks.rules.payloads import Happening, asked_of
 
 _CHANGES: Final = {event.value: event for event in Event}

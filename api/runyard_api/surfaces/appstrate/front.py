@@ -16,14 +16,14 @@ from runyard_api.access.auth import Principal, check_organisation, is_credential
 from runyard_api.http.call import Call
 from runyard_api.http.errors import MEDIA_TYPE
 from runyard_api.http.operations import Front, Handler, Routes
-from runyard_api.surfaces.appstrate import problems, repeats
+from runyard_api.surfaces.appstrate import keyed, problems
+from runyard_api.surfaces.appstrate.described import DESCRIBED
 from runyard_api.surfaces.appstrate.problems import AppstrateProblem
+from runyard_api.surfaces.appstrate.surface import API_VERSION
 from runyard_common.identity.service import end_users
 from runyard_common.values.errors import Forbidden, InvalidRequest, RunyardError, TooManyRequests, Unavailable
 
 H = TypeVar("H", bound=Handler)
-#: The API version this server speaks, the only one (contract, section 8).
-CURRENT: Final = "2026-03-21"
 #: The cookie's name in the contract (section 1); ours counts too.
 COOKIE: Final = "better-auth.session_token"
 REALTIME: Final = "/api/realtime/"
@@ -36,7 +36,7 @@ _END_USER: Final = "appstrate.end_user"
 async def authenticate(call: Call) -> Principal:
     """Who calls; then the version header and the end-user it acts for, as section 2 orders them."""
     who = await _caller(call)
-    told(call)["appstrate-version"] = CURRENT
+    told(call)["appstrate-version"] = API_VERSION
     check_version(call.headers.get("appstrate-version"))
     await _note_end_user(call, who)
     return who
@@ -65,7 +65,7 @@ async def _caller(call: Call) -> Principal:
 
 def check_version(wanted: str | None) -> None:
     """`InvalidRequest` invalid_api_version, unsupported_api_version."""
-    if wanted is None or wanted == CURRENT:
+    if wanted is None or wanted == API_VERSION:
         return
     name = "Appstrate-Version"
     try:
@@ -77,7 +77,7 @@ def check_version(wanted: str | None) -> None:
             f"{name} is a date, YYYY-MM-DD.", code="invalid_api_version", field=name
         ) from None
     raise InvalidRequest(
-        f"There is no API version {wanted}; this server speaks {CURRENT}.",
+        f"There is no API version {wanted}; this server speaks {API_VERSION}.",
         code="unsupported_api_version",
         field=name,
     )
@@ -127,7 +127,14 @@ def with_headers(call: Call, response: Response) -> Response:
 
 
 APPSTRATE: Final = Front(
-    "appstrate", ("/api",), render, authenticate, error=AppstrateProblem, error_type=MEDIA_TYPE
+    "appstrate",
+    ("/api",),
+    render,
+    authenticate,
+    error=AppstrateProblem,
+    error_type=MEDIA_TYPE,
+    cookies=True,
+    described=DESCRIBED,
 )
 
 
@@ -165,7 +172,7 @@ class AppstrateRoutes(Routes):
                     await throttle(call, limit)
                 if asks is not None:
                     require(call.principal, asks)
-                response = await (repeats.once(call, handler) if once else handler(call))
+                response = await (keyed.once(call, handler) if once else handler(call))
                 return with_headers(call, response)
 
             declare(guarded)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from runyard_api.surfaces.appstrate.front import when
+from runyard_api.surfaces.appstrate.surface import run_id
 from runyard_api.surfaces.appstrate.views import result_of, status_of
 from runyard_common.database.pages import Page
 from runyard_common.runs.rules.lifecycle import TERMINAL, Event
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.webhooks.rules.payloads import appstrate_id as run_id
 
 #: Entries of one fact: a log id is the fact's number times this, and which of its entries it is.
 _ENTRIES: Final = 10

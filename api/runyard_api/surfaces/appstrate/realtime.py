@@ -19,11 +19,10 @@ from runyard_api.facts import facts
 from runyard_api.http.call import Call
 from runyard_api.http.operations import Answer
 from runyard_api.state import State
-from runyard_api.surfaces.appstrate import journal
+from runyard_api.surfaces.appstrate import journal, package_drafts
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, end_user, parameter
 from runyard_api.surfaces.appstrate.runs import task_of
 from runyard_api.surfaces.appstrate.views import update_json
-from runyard_common.agents.service import packages
 from runyard_common.database.pages import Page
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import events, feed
@@ -101,7 +100,9 @@ async def follow_run(call: Call) -> Response:
 )
 async def follow_agent_runs(call: Call) -> Response:
     """Follow one agent's runs; its name is URL-encoded."""
-    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, call.params["package"]))
+    agent = await call.state.reader.one(
+        lambda conn: package_drafts.live(conn, call.org_id, call.params["package"])
+    )
     watch = replace(_watch(call), package=agent.agent["name"])
     return sse.response(call.state, call.org_id, _frames(call.state, watch))
 

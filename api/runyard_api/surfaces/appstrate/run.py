@@ -7,27 +7,20 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
-from runyard_api import metrics
 from runyard_api.access.auth import require
 from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import form, inputs, repeats
+from runyard_api.submission import prepare, store
+from runyard_api.surfaces.appstrate import form, inputs, keyed, package_drafts, readiness
 from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, parameter
-from runyard_common.agents.rules import readiness
-from runyard_common.agents.service import packages
+from runyard_api.surfaces.appstrate.surface import run_id
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.model_choice import model_name
-from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_common.runs.service import runs
-from runyard_common.runs.service.runs import Caller, Prepared
 from runyard_common.values.errors import InvalidRequest
-from runyard_common.values.ids import uuid7
-from runyard_common.webhooks.rules.payloads import appstrate_id as run_id
 
 routes = AppstrateRoutes("appstrate runs")
 
@@ -86,11 +79,13 @@ async def start_run(call: Call) -> Response:
     Fire and forget: the run is stored when its id is answered. At most 20 a minute for each key and agent.
     """
     name = package_of(call)
-    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, name))
+    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, name))
     require(call.principal, PERMISSION)
     version = parameter(call, "version") or None
     if version is not None:
-        agent = await call.state.reader.one(lambda conn: packages.chosen(conn, call.org_id, name, version))
+        agent = await call.state.reader.one(
+            lambda conn: package_drafts.chosen(conn, call.org_id, name, version)
+        )
     model: str | None = None
     config: dict[str, Any] = {}
     files: list[dict[str, Any]] = []
@@ -105,8 +100,10 @@ async def start_run(call: Call) -> Response:
     readiness.check(agent.kind, inputs.configured(agent.manifest, config))
     _check_model(call, agent, model)
     request = RunRequest(args=args, model=model, metadata={"config": config} if config else None)
-    prepared = await call.work_on_body(_prepared, call, agent, request, files)
-    return reply({"runId": await _store(call, prepared)})
+    unread, reserved, on_behalf = unjudged(agent), keyed.reserved(call), end_user(call)
+    spec = await prepare(call, APPSTRATE.name, request, unread, reserved, end_user_id=on_behalf, files=files)
+    await store(call, replace(spec, external_id=run_id(spec.task_id)))
+    return reply({"runId": run_id(spec.task_id)})
 
 
 def package_of(call: Call) -> str:
@@ -147,30 +144,7 @@ def _check_model(call: Call, agent: AgentRecord, model: str | None) -> None:
         )
 
 
-def _prepared(call: Call, agent: AgentRecord, request: RunRequest, files: list[dict[str, Any]]) -> Prepared:
-    who = call.principal
-    task_id = repeats.reserved(call) or uuid7()
-    caller = Caller(who.org_id, who.actor, APPSTRATE.name, who.key_id, end_user(call))
-    prepared = runs.prepare(
-        request, unjudged(agent), caller, call.state.rules, now=call.state.now(), files=files, task_id=task_id
-    )
-    return replace(prepared, spec=replace(prepared.spec, external_id=run_id(task_id)))
-
-
 def unjudged(agent: AgentRecord) -> AgentRecord:
     """The agent without its input schema: the input was judged by the contract's own rules."""
     manifest = {name: value for name, value in agent.manifest.items() if name != "input"}
     return AgentRecord(agent.agent, agent.version | {"manifest": manifest})
-
-
-async def _store(call: Call, prepared: Prepared) -> str:
-    task_id = prepared.spec.task_id
-    try:
-        await call.state.writer.call(runs.submit, prepared)
-    except IntegrityError:  # its first sender died before it was told
-        known = await call.state.reader.one(lambda conn: tasks.get(conn, call.org_id, task_id))
-        if known is None:
-            raise
-    else:
-        metrics.ACCEPTED.inc()
-    return run_id(task_id)

@@ -13,12 +13,11 @@ from starlette.responses import Response
 from runyard_api.http import fitting
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import journal
+from runyard_api.surfaces.appstrate import journal, package_drafts
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
 from runyard_api.surfaces.appstrate.run import package_of
 from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunLog, RunPage
 from runyard_api.surfaces.appstrate.views import Beside, run_json, task_id_of
-from runyard_common.agents.service import packages
 from runyard_common.database.pages import Page
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
@@ -116,7 +115,7 @@ async def cancel_run(call: Call) -> Response:
 )
 async def list_agent_runs(call: Call) -> Response:
     """List an agent's runs."""
-    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, package_of(call)))
+    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, package_of(call)))
     return await listed(call, Filter(agent_id=agent.agent["id"]), 50)
 
 
@@ -150,7 +149,7 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
 )
 async def delete_agent_runs(call: Call) -> Response:
     """Delete an agent's runs. Refused while one of them has not ended."""
-    agent = await call.state.reader.one(lambda conn: packages.live(conn, call.org_id, package_of(call)))
+    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, package_of(call)))
     deleted = 0
     actor = call.principal.actor
     while count := await call.state.write(_delete_some, call.org_id, agent.agent["id"], actor):

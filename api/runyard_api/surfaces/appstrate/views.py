@@ -7,19 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from runyard_api.surfaces.appstrate.front import when
+from runyard_api.surfaces.appstrate.surface import CALLED, OUT_OF_TIME, SCHEDULED, as_result, input_of, run_id
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.values.ids import is_uuid
-from runyard_common.webhooks.rules.payloads import (
-    APPSTRATE_CALLED,
-    APPSTRATE_SCHEDULED,
-    appstrate_input,
-    appstrate_result,
-    duration_ms,
-)
-from runyard_common.webhooks.rules.payloads import appstrate_id as run_id
+from runyard_common.webhooks.rules.payloads import duration_ms
 
-_OUT_OF_TIME: Final = frozenset({"timeout", "deadline_exceeded"})
 _ENDED: Final = {Status.COMPLETED: "success", Status.STOPPED: "cancelled"}
 _COUNTED: Final = ("input_tokens", "output_tokens")
 
@@ -34,14 +27,14 @@ class Beside:
 
 def task_id_of(text: str) -> str | None:
     """The task a run id names, whichever way it is written; None for what is no id."""
-    bare = text.removeprefix(APPSTRATE_CALLED).removeprefix(APPSTRATE_SCHEDULED)
+    bare = text.removeprefix(CALLED).removeprefix(SCHEDULED)
     return bare.lower() if is_uuid(bare) else None
 
 
 def status_of(task: Task) -> str:
     """The contract's status. What waits for a person, or was begun and goes on later, counts as running."""
     if task.status is Status.FAILED:
-        return "timeout" if (task.error or {}).get("code") in _OUT_OF_TIME else "failed"
+        return "timeout" if (task.error or {}).get("code") in OUT_OF_TIME else "failed"
     if task.status in _ENDED:
         return _ENDED[task.status]
     begun = task.started_at is not None or task.status not in (Status.PENDING, Status.QUEUED)
@@ -59,7 +52,7 @@ def result_of(task: Task) -> dict[str, Any] | None:
     """``{"output": object?, "report": text?}`` of a success: a text is a report, any other value an output."""
     if task.status is not Status.COMPLETED:
         return None
-    return appstrate_result(task.output)
+    return as_result(task.output)
 
 
 def tokens_of(usage: Mapping[str, Any] | None) -> dict[str, int] | None:
@@ -82,7 +75,7 @@ def run_json(task: Task, beside: Beside) -> dict[str, Any]:
         "applicationId": beside.applications.get(task.key_id or ""),
         "orgId": task.org_id,
         "status": status_of(task),
-        "input": appstrate_input(task),
+        "input": input_of(task),
         "result": result_of(task),
         "state": None,
         "error": error_text(task),

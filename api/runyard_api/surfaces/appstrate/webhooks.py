@@ -11,11 +11,10 @@ from starlette.responses import Response
 from runyard_api.access.auth import url_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import repeats
+from runyard_api.surfaces.appstrate import keyed, package_drafts
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, when
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
 from runyard_common.agents.queries import agents
-from runyard_common.agents.service import packages
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import applications
 from runyard_common.values.errors import InvalidRequest
@@ -183,13 +182,13 @@ def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
         call.state.sealer,
         call.state.rules.policy,
         call.principal.actor,
-        repeats.reserved(call),
+        keyed.reserved(call),
     )
     return webhook_json(tx.conn, made.endpoint) | {"secret": made.secret}
 
 
 def _agent(conn: Connection, org_id: str, package: str | None) -> str | None:
-    return str(packages.live(conn, org_id, package).agent["id"]) if package else None
+    return str(package_drafts.live(conn, org_id, package).agent["id"]) if package else None
 
 
 @routes.get(

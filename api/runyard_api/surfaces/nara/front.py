@@ -11,6 +11,7 @@ from runyard_api.access.auth import Principal
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Front, by_bearer_or_cookie
+from runyard_api.surfaces.nara.described import DESCRIBED
 from runyard_common.identity.rules.roles import Role
 from runyard_common.values.errors import Forbidden, RunyardError
 
@@ -51,4 +52,4 @@ def render(_call: Call, error: RunyardError) -> Response:
     return reply(body, error.status, errors.headers(error))
 
 
-NARA = Front("nara", ("/api/agent",), render, by_admin, slashes=True, error=NaraFailure)
+NARA = Front("nara", ("/api/agent",), render, by_admin, slashes=True, error=NaraFailure, described=DESCRIBED)

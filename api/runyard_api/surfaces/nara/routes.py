@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.submission import Wish, outcome, submit
+from runyard_api.submission import outcome, prepare, submit
 from runyard_api.surfaces.nara.front import NARA
 from runyard_api.surfaces.nara.names import BUILT_IN, short_names
 from runyard_api.surfaces.nara.trace import messages, truthy
@@ -96,7 +97,8 @@ async def run_agent(call: Call) -> Response:
     agent = await _functional(call, given.agentName)
     if given.args is None:
         raise InvalidRequest("args is required, and not null.", code="missing_field", field="args")
-    run = await submit(call, Wish(NARA.name, RunRequest(args=given.args), agent, named_session=SESSION))
+    request = RunRequest(args=given.args)
+    run = await submit(call, partial(prepare, call, NARA.name, request, agent, named_session=SESSION))
     task = await outcome(call, run.task_id)
     log = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
     return reply(

@@ -12,13 +12,14 @@ from starlette.responses import Response
 from runyard_api import idempotency
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
+from runyard_api.surfaces.nugen import live_agents
 from runyard_api.surfaces.nugen.agent_view import TEMPERATURE, NugenAgent, agent_json
 from runyard_api.surfaces.nugen.front import NUGEN
 from runyard_api.surfaces.nugen.models import available, chosen
 from runyard_common.agents.queries import agents
 from runyard_common.agents.rules.manifests import Demonstration
 from runyard_common.agents.service import agents as publishing
-from runyard_common.agents.service import live_agents, manifests
+from runyard_common.agents.service import manifests
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.usage import queries as usage
 from runyard_common.usage.queries import AgentUsage

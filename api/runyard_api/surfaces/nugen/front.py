@@ -11,6 +11,7 @@ from starlette.responses import Response
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Front
+from runyard_api.surfaces.nugen.described import DESCRIBED
 from runyard_common.values.errors import RunyardError
 
 #: Refusals of a request's shape: 422 with a list. All other bad requests are 400 with a text.
@@ -79,4 +80,4 @@ def _location(call: Call, field: str) -> list[str | int]:
     return path if path[:1] == [where] else [where, *path]
 
 
-NUGEN = Front("nugen", ("/api/v3/agents",), render, slashes=True, error=NugenFailure)
+NUGEN = Front("nugen", ("/api/v3/agents",), render, slashes=True, error=NugenFailure, described=DESCRIBED)

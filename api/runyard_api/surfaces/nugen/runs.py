@@ -13,13 +13,14 @@ from starlette.responses import Response
 from runyard_api.facts import facts
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.submission import Run, Wish, answer, once, outcome, outcome_or_questions, store
+from runyard_api.submission import answer, once, outcome, outcome_or_questions, prepare, store
 from runyard_api.surfaces.nugen.front import NUGEN, SESSION_HEADER
+from runyard_api.surfaces.nugen.live_agents import SESSIONS
 from runyard_common.agents.service.agents import AgentRecord
-from runyard_common.agents.service.live_agents import SESSIONS
 from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.run_request import RunRequest
+from runyard_common.runs.rules.specs import AcceptedRun
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.service import replies
 from runyard_common.values.errors import InvalidRequest, NotFound
@@ -113,8 +114,7 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
         )
     scope = f"{SESSIONS}{call.principal.actor}:{agent.ref.agent_id}"
     request = RunRequest(message=given.message, session_id=session)
-    wish = Wish(NUGEN.name, request, agent, session_scope=scope)
-    run = await once(call, partial(_carry_out, call, wish), session or "")
+    run = await once(call, partial(_carry_out, call, agent, request, scope), session or "")
     headers = {"x-task-id": run.task_id}
     if session is None:  # nobody could answer a question here: it is answered elsewhere, or the wait ends
         return reply(shown(await outcome(call, run.task_id), agent), headers=headers)
@@ -130,16 +130,20 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
     return reply(body, headers=headers)
 
 
-async def _carry_out(call: Call, wish: Wish, reserved: str | None) -> Run:
+async def _carry_out(
+    call: Call, agent: AgentRecord, request: RunRequest, scope: str, reserved: str | None
+) -> AcceptedRun:
     """Answer what the session's agent waits for, or else begin a run."""
-    session, conversation = wish.request.session_id, None
+    session, conversation = request.session_id, None
     if session is not None:
-        conversation = await call.state.reader.call(replies.find, (call.org_id, session, wish.session_scope))
-    answered = await answer(call, conversation, wish.request.message or "", reserved)
-    return answered or await store(call, wish, reserved)
+        conversation = await call.state.reader.call(replies.find, (call.org_id, session, scope))
+    answered = await answer(call, conversation, request.message or "", reserved)
+    if answered is not None:
+        return answered
+    return await store(call, await prepare(call, NUGEN.name, request, agent, reserved, session_scope=scope))
 
 
-async def _asked_before(call: Call, run: Run) -> Sequence[Mapping[str, Any]]:
+async def _asked_before(call: Call, run: AcceptedRun) -> Sequence[Mapping[str, Any]]:
     """What the agent asked in answer to a request that was carried out before, whatever became of it since."""
     found = await call.state.reader.one(
         lambda conn: events.first(conn, run.task_id, (Event.ASK.value,), run.after)

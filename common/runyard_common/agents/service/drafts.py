@@ -1,4 +1,4 @@
-"""Drafts: agents made and changed piece by piece until they are published (nanonets' way).
+"""Drafts: agents made and changed piece by piece until they are published.
 
 An agent is made with a draft as its first version, which runs until something is published. A draft is changed
 in place; what is published is immutable, so changing a published agent begins its next draft.
@@ -26,7 +26,7 @@ from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, No
 from runyard_common.values.ids import uuid7
 
 _LONGEST_NAME: Final = 128
-#: Parts of a nanonets `config` that are also parts of a manifest.
+#: Parts of a `config` that are also parts of a manifest.
 _SHARED: Final = {"system_prompt": "instructions", "model": "model"}
 
 

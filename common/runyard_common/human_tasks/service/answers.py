@@ -10,8 +10,9 @@ from runyard_common.human_tasks import queries as questions
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import events, journal, open_calls, transitions
-from runyard_common.runs.queries.transitions import Change, Head, move
+from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Event, Status
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.runs.service.attempts import back_to_queue
 from runyard_common.schemas import checks
 from runyard_common.sessions.queries import messages

@@ -10,8 +10,9 @@ from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service.answers import time_out
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.queries.transitions import Change, Head, move
+from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.tables.query import Task
 

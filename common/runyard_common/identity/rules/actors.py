@@ -24,7 +24,7 @@ class Actor(str):
     front: str
 
     def __new__(cls, name: str, front: str) -> Actor:
-        """`name` as above; `front` is a front's name (native, nara, …)."""
+        """`name` as above; `front` is the name of an API surface."""
         made = super().__new__(cls, name)
         made.front = front
         return made

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Text, bindparam, func, select, type_coerce, u
 from runyard_common.database import pages
 from runyard_common.database.pages import Page, Row, byte_length
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries.transitions import Head, log
+from runyard_common.runs.queries.transitions import log
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.tables.query import Task, TaskEvent
 from runyard_common.webhooks.queries import deliveries
 
@@ -52,7 +53,7 @@ def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dic
         [{"task_id": task_id, "seq": seq} for task_id, seq in sorted(last.items())],
     )
     log(tx, numbered)
-    deliveries.promise(tx, numbered)
+    deliveries.enqueue(tx, numbered)
     return [head.last_seq for head, _, _ in numbered]
 
 

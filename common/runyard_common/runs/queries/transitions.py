@@ -2,7 +2,7 @@
 
 `move` applies a batch of changes. Rows are locked first (on SQLite the write transaction is the lock), each
 change is compared against the lifecycle table and its fence, and what follows from the new status (slots,
-secrets, open questions, a waiting parent, promised callbacks) is written in the same transaction.
+secrets, open questions, a waiting parent, deliveries) is written in the same transaction.
 """
 
 from __future__ import annotations
@@ -18,32 +18,10 @@ from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import open_calls
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Event, Status, apply
-from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.tables.query import Slot, Task, TaskEvent
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence
 from runyard_common.webhooks.queries import deliveries
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The columns of a task that a transition reads."""
-
-    id: str
-    org_id: str
-    agent_id: str
-    agent_name: str
-    status: Status
-    attempt: int
-    claim_token: str | None
-    last_seq: int
-    lease_owner: str | None
-    limit_keys: list[str] | None
-    session_id: str | None
-    key_id: str | None
-    parent_id: str | None
-    has_callback: bool
-    started_at: float | None
-    schedule_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +185,7 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
 
 
 def _follow(tx: Tx, applied: list[_Applied]) -> None:
-    """What a new status entails: slots, questions, parents, workers to tell, callbacks promised."""
+    """What a new status entails: slots, questions, parents, workers to tell, deliveries enqueued."""
     released = [m for m in applied if m.before.status in HOLDING and m.after.status not in HOLDING]
     holders = [m.after for m in released if m.after.limit_keys]
     if holders:
@@ -227,4 +205,4 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
         and m.change.fence is None
     )
     tx.woken += sum(1 for m in applied if m.after.status is Status.PENDING)
-    deliveries.promise(tx, [entry for made in applied for entry in made.entries])
+    deliveries.enqueue(tx, [entry for made in applied for entry in made.entries])

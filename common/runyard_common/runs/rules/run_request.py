@@ -1,10 +1,11 @@
 """A run as a caller asks for it: every field of the native API, strictly typed. Pure.
 
-The fields of the published agentbase request keep their names; they become the run's options.
+The fields that steer the agent become the run's options.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Final, Literal
 
@@ -39,7 +40,7 @@ class Strict(BaseModel):
 
 
 class OutputConfig(Strict):
-    """How the output should look (nanonets' TaskOutputConfig)."""
+    """How the output should look."""
 
     output_schema: str | dict[str, Any] | None = Field(
         None,
@@ -253,6 +254,14 @@ class RunRequest(Strict):
     def text(self) -> str | None:
         """What to do in words, whichever field said so."""
         return self.message if self.message is not None else self.query
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The datastores and queries of a run, each with the field that names it."""
+
+    datastores: tuple[tuple[str, str], ...] = ()  # field, id or name
+    queries: tuple[tuple[str, str, str | None], ...] = ()  # field, name, and the datastore it asks for
 
 
 #: The fields that steer the agent; they are stored as the run's options.

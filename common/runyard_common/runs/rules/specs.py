@@ -1,13 +1,15 @@
-"""A run as every front asks for it: one value, already validated, ready to be stored."""
+"""A run that is ready to be stored, and what became of it when it was: `RunSpec` and `AcceptedRun`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from runyard_common.runs.rules.admission import Facts, Strategy
 from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.runs.rules.tasks import Fence
+from runyard_common.schedules.rules.new_schedule import NewSchedule
 from runyard_common.values.json_text import JsonText
 
 
@@ -44,8 +46,17 @@ class CallbackTo:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionRef:
+    """The session a run belongs to, by id or by the caller's own name for it; found or made with the run."""
+
+    key: str
+    scope: str = ""
+    strategy: Strategy | None = None  # of this run alone
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One accepted run request. Times are epoch seconds unless they end in `_s` (seconds)."""
+    """One judged run request. Times are epoch seconds unless they end in `_s` (seconds)."""
 
     task_id: str
     org_id: str
@@ -56,6 +67,7 @@ class RunSpec:
     external_id: str | None = None
     title: str | None = None
     session_id: str | None = None
+    session: SessionRef | None = None  # in place of `session_id`, where that is not known yet
     session_strategy: Strategy = Strategy.ENQUEUE
     end_user_id: str | None = None
     created_by: str | None = None
@@ -76,6 +88,12 @@ class RunSpec:
     attempts_left: int | None = None  # a requeued run gets one attempt: no retries of any class
     max_queued: int | None = None
     held_by: str | None = None  # it begins queued behind this (schedule:<id>), whatever its limits say
+    requested: bool = (
+        False  # by a caller: needs a balance, and a deadline to come; children and retries do not
+    )
+    schedules: tuple[NewSchedule, ...] = ()  # stored with it
+    tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
+    knowledge: Knowledge | None = None
 
     @property
     def has_callback(self) -> bool:
@@ -97,21 +115,23 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """The answer to a stored submission; `held_by` names the limit while it is queued."""
+class ScheduleRef:
+    """A schedule that a run brought, as its answer names it."""
 
-    task_id: str
-    status: Status
-    held_by: str | None
-    created_at: float
+    id: str
+    kind: str
+    next_due_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
-    """The datastores and queries of a run, each with the field that names it."""
+class AcceptedRun:
+    """A stored run, with its session and the schedules it brought; `held_by` names the limit while it is queued."""
 
-    datastores: tuple[tuple[str, str], ...] = ()  # field, id or name
-    queries: tuple[tuple[str, str, str | None], ...] = ()  # field, name, and the datastore it asks for
-
-
-NONE: Final = Knowledge()
+    task_id: str
+    status: Status
+    held_by: str | None = None
+    created_at: float = 0.0
+    session_id: str | None = None
+    schedules: tuple[ScheduleRef, ...] = ()
+    after: int = 0  # the number of the log's entry behind which what the request led to begins
+    replayed: bool = False  # an earlier request with the same Idempotency-Key stored it

@@ -136,3 +136,25 @@ def outward(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
     details = {k: v for k, v in (error.get("details") or {}).items() if k not in _SOURCE}
     rest = {k: v for k, v in error.items() if k != "details"}
     return rest | ({"details": details} if details else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The columns of a task that a transition reads."""
+
+    id: str
+    org_id: str
+    agent_id: str
+    agent_name: str
+    status: Status
+    attempt: int
+    claim_token: str | None
+    last_seq: int
+    lease_owner: str | None
+    limit_keys: list[str] | None
+    session_id: str | None
+    key_id: str | None
+    parent_id: str | None
+    has_callback: bool
+    started_at: float | None
+    schedule_id: str | None

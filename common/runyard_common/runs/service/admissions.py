@@ -8,11 +8,11 @@ from typing import Any
 from runyard_common.database import advisory
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import lanes, limits, tasks
-from runyard_common.runs.queries.transitions import Change, Head, lock, move
+from runyard_common.runs.queries.transitions import Change, lock, move
 from runyard_common.runs.rules.admission import Facts, Gate, Kind, Load, Rule, Strategy, decide, gates, label
 from runyard_common.runs.rules.fairness import order
 from runyard_common.runs.rules.lifecycle import Event
-from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.rules.tasks import Head, Task
 from runyard_common.schedules.queries import fires
 from runyard_common.sessions.queries import sessions
 

@@ -14,11 +14,11 @@ from typing import Any
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import journal, tasks
-from runyard_common.runs.queries.transitions import Change, Head, move
+from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event, Status
 from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.specs import versioned
-from runyard_common.runs.rules.tasks import Failure, Fence, Task
+from runyard_common.runs.rules.tasks import Failure, Fence, Head, Task
 from runyard_common.runs.service.admissions import RESUME, RETRY
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.sessions.queries import messages

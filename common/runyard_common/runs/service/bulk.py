@@ -11,9 +11,8 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.tasks import Filter
-from runyard_common.runs.queries.transitions import Head
 from runyard_common.runs.rules.lifecycle import ACTIVE, Status
-from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.rules.tasks import Head, Task
 from runyard_common.runs.service import retries
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.values.errors import Conflict, NotFound, RunyardError

@@ -14,10 +14,10 @@ from runyard_common.database.group_commit import process_safe
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import journal, lanes, tasks, workers
-from runyard_common.runs.queries.transitions import Change, Head, head, move
+from runyard_common.runs.queries.transitions import Change, head, move
 from runyard_common.runs.rules.fairness import order, system_time
 from runyard_common.runs.rules.lifecycle import Event, Status
-from runyard_common.runs.rules.tasks import Fence, Task
+from runyard_common.runs.rules.tasks import Fence, Head, Task
 from runyard_common.values.errors import RunyardError
 
 

@@ -11,11 +11,11 @@ from runyard_common.agents.service import fleet
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import journal, tasks, workers
-from runyard_common.runs.queries.transitions import Change, Head, move
+from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.suspicion import Loss, judge
-from runyard_common.runs.rules.tasks import Failure, Fence, Task
+from runyard_common.runs.rules.tasks import Failure, Fence, Head, Task
 from runyard_common.runs.service.attempts import Fail, Release, back_to_queue, fail
 from runyard_common.values.ids import uuid7
 

@@ -14,7 +14,7 @@ from runyard_common.human_tasks import queries as questions
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import journal, tasks
 from runyard_common.runs.rules.lifecycle import TERMINAL
-from runyard_common.runs.rules.specs import Accepted, AgentRef, CallbackTo, RunSpec
+from runyard_common.runs.rules.specs import AcceptedRun, AgentRef, CallbackTo, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import submissions
 from runyard_common.values.errors import Conflict, NotFound, RunyardError
@@ -24,7 +24,7 @@ from runyard_common.webhooks.queries import callbacks
 
 def retry(
     tx: Tx, org_id: str, task_id: str, by: str | None, fresh: bool = False, secrets: bytes | None = None
-) -> Accepted:
+) -> AcceptedRun:
     """Run an ended task again; `fresh` forgets its journal and begins at the top.
 
     Its credentials were erased when it ended: `secrets` (sealed) gives new ones where it needs them.

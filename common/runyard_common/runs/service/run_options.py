@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runyard_common.datastores import queries as datastores
-from runyard_common.runs.rules.specs import Knowledge
+from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.values.errors import InvalidRequest
 
 Options = Mapping[str, Any]

@@ -1,17 +1,14 @@
-"""Prepare and submit runs: from a parsed request to a stored task."""
+"""Prepare runs: from a parsed request to what `submissions.submit` stores."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
 from runyard_common.agents.rules import tool_access
 from runyard_common.agents.rules.tool_access import NOT_OPENED, PublicTools
-from runyard_common.agents.service import tools
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.agents.service.model_choice import ModelChoice
@@ -19,25 +16,17 @@ from runyard_common.credentials.rules import documents
 from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database import columns
-from runyard_common.database.group_commit import apart
-from runyard_common.database.transaction import Tx
-from runyard_common.identity.queries import identity
-from runyard_common.identity.service import caps
 from runyard_common.outbound import OutboundPolicy, check_headers, check_url
 from runyard_common.runs.rules import deadlines
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.runs.rules.run_request import RunRequest, options_of
-from runyard_common.runs.rules.specs import NONE, Accepted, CallbackTo, Knowledge, RunSpec
-from runyard_common.runs.service import run_options, submissions
-from runyard_common.schedules.queries import new_schedules
-from runyard_common.schedules.rules import new_schedule
-from runyard_common.schedules.rules.new_schedule import NewSchedule
-from runyard_common.schedules.rules.stored_schedule import StoredSchedule
+from runyard_common.runs.rules.specs import CallbackTo, RunSpec, SessionRef
+from runyard_common.runs.service import run_options
+from runyard_common.schedules.rules import scheduled_run
 from runyard_common.schemas import checks, outputs
-from runyard_common.sessions.queries import sessions
 from runyard_common.settings import Settings
-from runyard_common.values.errors import Forbidden, InvalidRequest, PaymentRequired, RunyardError
-from runyard_common.values.ids import is_uuid, uuid7
+from runyard_common.values.errors import Forbidden, InvalidRequest
+from runyard_common.values.ids import uuid7
 from runyard_common.values.json_text import JsonText
 
 _LONGEST_TITLE: Final = 120
@@ -88,35 +77,6 @@ class Caller:
     session_scope: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionWish:
-    """The conversation a run belongs to, by id or by the caller's own name for it."""
-
-    key: str
-    scope: str = ""
-    strategy: Strategy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A run that only its conversation is yet to be found of."""
-
-    spec: RunSpec
-    session: SessionWish | None = None
-    schedules: tuple[NewSchedule, ...] = ()
-    tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
-    knowledge: Knowledge = NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A stored run, and the id of its conversation."""
-
-    accepted: Accepted
-    session_id: str | None
-    schedules: tuple[StoredSchedule, ...] = ()
-
-
 def prepare(
     request: RunRequest,
     agent: AgentRecord,
@@ -126,8 +86,8 @@ def prepare(
     now: float,
     files: Sequence[dict[str, Any]] = (),
     task_id: str | None = None,
-) -> Prepared:
-    """Judge a request and make of it what `submit` stores. `now` is in epoch seconds.
+) -> RunSpec:
+    """Judge a request and make of it what `submissions.submit` stores. `now` is in epoch seconds.
 
     `files` are stored attachments {id, sha256, name, media_type, size, field}. Errors: `Forbidden`
     agent_inactive; those of `run_options.check`;
@@ -139,7 +99,7 @@ def prepare(
     manifest = agent.manifest
     check_input(request, manifest, bool(files))
     asked = options_of(request)
-    knowledge = run_options.check(asked, manifest) if agent.kind == "declared" else NONE
+    knowledge = run_options.check(asked, manifest) if agent.kind == "declared" else None
     options, secrets = _split(asked, rules.policy)
     spec = RunSpec(
         task_id=task_id or uuid7(),
@@ -160,11 +120,13 @@ def prepare(
         callback=callback_of(request, rules.sealer),
         meta=request.metadata or {},
         max_queued=rules.max_queued,
+        requested=True,
+        session=_session(request, caller),
+        tools=_tools(request, agent, caller.org_id, rules),
+        knowledge=knowledge,
     )
-    spec = replace(spec, input_text=JsonText(columns.dump(spec.input)))
-    schedules = new_schedule.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
-    tools_ = _tools(request, agent, caller.org_id, rules)
-    return Prepared(spec, _wish(request, caller), schedules, tools_, knowledge)
+    schedules = scheduled_run.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
+    return replace(spec, input_text=JsonText(columns.dump(spec.input)), schedules=schedules)
 
 
 def _tools(request: RunRequest, agent: AgentRecord, org_id: str, rules: RunRules) -> tuple[str, ...]:
@@ -175,135 +137,11 @@ def _tools(request: RunRequest, agent: AgentRecord, org_id: str, rules: RunRules
     return tuple(name for name in wanted if not rules.public_tools.allows(name, org_id))
 
 
-@apart
-def submit(tx: Tx, runs: Sequence[Prepared]) -> list[Submitted | RunyardError]:
-    """Store these runs, finding or making their conversations. A group-commit batch function.
-
-    Errors: `InvalidRequest` invalid_deadline, `PaymentRequired` quota_exceeded, `Conflict` too_many_schedules,
-    too_many_sessions, `Forbidden` tool_not_open, `InvalidRequest` datastore_not_found, and those of
-    `submissions.submit`.
-    """
-    refused: dict[int, RunyardError] = new_schedules.refusals(tx, [run.schedules for run in runs])
-    broke = _broke(tx.conn, runs)
-    refused |= {i: PaymentRequired() for i, run in enumerate(runs) if run.spec.org_id in broke}
-    late = [deadlines.refusal(run.spec.deadline_at, tx.now) for run in runs]  # on the database's clock
-    refused |= {i: refusal for i, refusal in enumerate(late) if refusal is not None}
-    refused |= _without_what_they_name(tx.conn, runs)
-    specs: list[RunSpec] = []
-    places: list[int] = []
-    answers: list[Submitted | RunyardError | None] = []
-    refused |= _beyond_sessions(tx, runs)
-    for index, spec in enumerate(_in_sessions(tx, runs, refused)):
-        answers.append(refused.get(index))
-        if index not in refused:
-            specs.append(spec)
-            places.append(index)
-    for index, spec, answer in zip(places, specs, submissions.submit(tx, specs), strict=True):
-        if isinstance(answer, RunyardError):
-            answers[index] = answer
-        else:
-            kept = tuple(new_schedules.store(tx, runs[index].schedules))
-            answers[index] = Submitted(answer, spec.session_id, kept)
-    return [answer for answer in answers if answer is not None]
-
-
-def preview(tx: Tx, run: Prepared) -> dict[str, Any]:
-    """What `submit` would do with this run, storing nothing: see `submissions.preview`."""
-    if run.spec.org_id in _broke(tx.conn, [run]):
-        raise PaymentRequired
-    if (missing := refusal(tx.conn, run.spec.org_id, run.tools, run.knowledge)) is not None:
-        raise missing
-    spec = run.spec
-    if (late := deadlines.refusal(spec.deadline_at, tx.now)) is not None:
-        raise late
-    if run.session is not None:
-        known = _known_session(tx.conn, spec.org_id, run.session)
-        if known is not None:
-            strategy = run.session.strategy or Strategy(known["strategy"])
-            spec = replace(spec, session_id=known["id"], session_strategy=strategy)
-    return submissions.preview(tx, spec)
-
-
-def _broke(conn: Connection, runs: Sequence[Prepared]) -> set[str]:
-    """The organisations whose prepaid balance is used up."""
-    return identity.out_of_balance(conn, {run.spec.org_id for run in runs})
-
-
-def refusal(
-    conn: Connection, org_id: str, wanted: Sequence[str], knowledge: Knowledge
-) -> RunyardError | None:
-    """Why a run cannot have what it names, if it cannot: tools that are not open, datastores that are not there."""
-    try:
-        tools.check_open(conn, org_id, tuple(wanted), NOT_OPENED)  # what the setting opens was left out
-    except Forbidden as closed:
-        return closed
-    return run_options.refusal(conn, org_id, knowledge)
-
-
-def _without_what_they_name(conn: Connection, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
-    """The runs that name what they cannot have, and why."""
-    found = {i: refusal(conn, run.spec.org_id, run.tools, run.knowledge) for i, run in enumerate(runs)}
-    return {i: missing for i, missing in found.items() if missing is not None}
-
-
-def _beyond_sessions(tx: Tx, runs: Sequence[Prepared]) -> dict[int, RunyardError]:
-    """The runs that would begin a conversation more than their organisation may have."""
-    new = {
-        index: (run.spec.org_id, (run.session.scope, run.session.key))
-        for index, run in enumerate(runs)
-        if run.session is not None and _known_session(tx.conn, run.spec.org_id, run.session) is None
-    }
-    return caps.refusals(tx, "sessions", new)
-
-
-def _in_sessions(tx: Tx, runs: Sequence[Prepared], refused: Collection[int]) -> list[RunSpec]:
-    """The specs with their conversations; a request's own strategy counts for its run alone. Those that are refused
-    begin none."""
-    ids = [None if index in refused else _session(tx, run) for index, run in enumerate(runs)]
-    strategies = sessions.strategies(tx.conn, {id_ for id_ in ids if id_ is not None})
-    specs: list[RunSpec] = []
-    for run, id_ in zip(runs, ids, strict=True):
-        if id_ is None or run.session is None:
-            specs.append(run.spec)
-            continue
-        strategy = run.session.strategy or strategies.get(id_, Strategy.ENQUEUE)
-        specs.append(replace(run.spec, session_id=id_, session_strategy=strategy))
-    return specs
-
-
-def _session(tx: Tx, run: Prepared) -> str | None:
-    wish, spec = run.session, run.spec
-    if wish is None:
-        return None
-    known = _known_session(tx.conn, spec.org_id, wish) if is_uuid(wish.key) else None
-    session_id: str = (
-        known["id"]
-        if known
-        else sessions.ensure(
-            tx,
-            spec.org_id,
-            wish.key,
-            wish.scope,
-            spec.agent.agent_id,
-            spec.end_user_id,
-            wish.strategy or Strategy.ENQUEUE,
-        )
-    )
-    return session_id
-
-
-def _known_session(conn: Connection, org_id: str, wish: SessionWish) -> dict[str, Any] | None:
-    found = sessions.get(conn, org_id, wish.key) if is_uuid(wish.key) else None
-    if found is not None and found["scope"] == wish.scope:
-        return found
-    return sessions.find(conn, org_id, wish.key, wish.scope)
-
-
-def _wish(request: RunRequest, caller: Caller) -> SessionWish | None:
+def _session(request: RunRequest, caller: Caller) -> SessionRef | None:
     if request.session_id is None:
         return None
     strategy = Strategy(request.session_strategy) if request.session_strategy else None
-    return SessionWish(request.session_id, caller.session_scope, strategy)
+    return SessionRef(request.session_id, caller.session_scope, strategy)
 
 
 def check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: bool) -> None:

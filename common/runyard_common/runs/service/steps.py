@@ -8,8 +8,8 @@ from typing import Any
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, journal
-from runyard_common.runs.queries.transitions import Head, lock, owns
-from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.queries.transitions import lock, owns
+from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.usage import queries as usage
 from runyard_common.values.errors import RunyardError, StaleFence
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.queries.transitions import Change, Head, move
+from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Event
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.values.errors import RunyardError
 
 

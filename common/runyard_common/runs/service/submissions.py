@@ -1,41 +1,49 @@
-"""Submit: a run is stored, admitted or held, with its first event and its doorbell, in one transaction."""
+"""Submit: a run is refused, or stored with its session, its schedules and its first event, in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from runyard_common.database import advisory
 from runyard_common.database.group_commit import apart
 from runyard_common.database.transaction import Tx
-from runyard_common.identity.rules.caps import STORAGE
-from runyard_common.identity.service import caps
 from runyard_common.runs.queries import limits, tasks, transitions
 from runyard_common.runs.rules.admission import Gate, Load, Strategy, decide, gates, label
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.retry import NO_RETRIES, merged
-from runyard_common.runs.rules.specs import Accepted, RunSpec
+from runyard_common.runs.rules.specs import AcceptedRun, RunSpec, ScheduleRef
+from runyard_common.runs.service import refusals, sessions_of_runs
 from runyard_common.runs.service.stops import stop_now
+from runyard_common.schedules.queries import new_schedules, schedules
+from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.tables.query import StoredFile
-from runyard_common.values.errors import Conflict, RunyardError, StaleFence, TooManyRequests
+from runyard_common.values.errors import Conflict, RunyardError
 from runyard_common.webhooks.queries import callbacks, deliveries
 
 
 @apart
-def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[Accepted | RunyardError]:
-    """Store these runs. Each is accepted (pending, or queued with the limit that holds it) or refused.
+def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]:
+    """Store these runs: requests, children, retries, occurrences of schedules and chores of the server alike.
 
-    Errors: `TooManyRequests` backlog_full (the organisation's backlog is at its bound), `Conflict`
-    limit_reached (a full limit whose strategy is reject), `StaleFence` (the parent's attempt is over).
+    Each is accepted (pending, or queued with the limit that holds it) or refused. A group-commit batch function.
+    Errors: those of `refusals`, and `Conflict` limit_reached (a full limit whose strategy is reject).
     """
+    refused = refusals.of_requests(tx, specs)
+    placed = sessions_of_runs.placed(tx, specs, refused)
+    stored = iter(_store(tx, [spec for index, spec in enumerate(placed) if index not in refused]))
+    return [refused.get(index) or next(stored) for index in range(len(specs))]
+
+
+def _store(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]:
     rules = limits.rules(tx.conn, {spec.org_id for spec in specs})
     gated = [gates(limits.binding(rules, spec.org_id), spec.facts) for spec in specs]
     loads = _lock_and_load(tx, gated)  # limits before rows, here and everywhere
-    refused = _refuse_full_backlogs(tx, specs) | _refuse_files(tx, specs) | _refuse_stale_parents(tx, specs)
-    answers: list[Accepted | RunyardError] = []
+    refused = refusals.of_stored(tx, specs)
+    answers: list[AcceptedRun | RunyardError] = []
     rows: list[dict[str, Any]] = []
     events: list[tuple[str, dict[str, Any]]] = []
     taken: list[tuple[str, Sequence[Gate]]] = []
@@ -55,17 +63,35 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[Accepted | RunyardError]:
         event = Event.SUBMIT if held_by is None else Event.HOLD
         shown = label(held_by) if held_by else None
         events.append((event.value, {"agent": spec.agent.name, "held_by": shown}))
-        answers.append(Accepted(spec.task_id, status, shown, tx.now))
+        kept = new_schedules.store(tx, spec.schedules) if spec.schedules else ()
+        answers.append(AcceptedRun(spec.task_id, status, shown, tx.now, spec.session_id, _refs(kept)))
     if rows:
         tasks.insert_many(tx, rows, events)
-        _promise(tx, specs, rows, events)
+        _enqueue(tx, specs, rows, events)
         limits.take(tx, taken)
         _store_files(tx, specs, {row["id"] for row in rows})
     return answers
 
 
+def _refs(kept: Iterable[StoredSchedule | None]) -> tuple[ScheduleRef, ...]:
+    return tuple(ScheduleRef(one.id, one.kind, one.next_due_at) for one in kept if one is not None)
+
+
+def stored(conn: Connection, spec: RunSpec) -> AcceptedRun | None:
+    """The run of this id, if it is stored: by an earlier sender of the same request, who died before the answer."""
+    task = tasks.get(conn, spec.org_id, spec.task_id)
+    if task is None:
+        return None
+    kept = [schedules.get(conn, spec.org_id, new.id) for new in spec.schedules]
+    held_by = label(task.held_by) if task.held_by else None
+    return AcceptedRun(task.id, task.status, held_by, task.created_at, task.session_id, _refs(kept))
+
+
 def preview(tx: Tx, spec: RunSpec) -> dict[str, Any]:
     """What `submit` would do, storing nothing: the status, and each limit with how full it is."""
+    for refusal in refusals.of_lookups(tx, [spec]).values():
+        raise refusal
+    spec = sessions_of_runs.known(tx.conn, spec)
     its_gates = gates(limits.binding(limits.rules(tx.conn, {spec.org_id}), spec.org_id), spec.facts)
     loads = limits.loads(tx, its_gates)
     full = decide(its_gates, loads).full
@@ -180,81 +206,13 @@ def _deadline(spec: RunSpec, now: float) -> float | None:
     return min((end for end in ends if end is not None), default=None)
 
 
-def _refuse_full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
-    """Refuse what goes over an organisation's bound: exactly for bounds below 1,000, roughly above (`_room`)."""
-    room: dict[str, int] = {}
-    refused: dict[int, RunyardError] = {}
-    for index, spec in enumerate(specs):
-        if spec.max_queued is None:
-            continue
-        if spec.org_id not in room:
-            room[spec.org_id] = _room(tx, spec.org_id, spec.max_queued)
-        room[spec.org_id] -= 1
-        if room[spec.org_id] < 0:
-            refused[index] = TooManyRequests(
-                f"The organisation's backlog holds {spec.max_queued} runs, its bound; submit again later.",
-                code="backlog_full",
-                retry_after=5,
-            )
-    for org_id, left in room.items():
-        _rooms[org_id] = (_rooms[org_id][0], left)
-    return refused
-
-
-#: When each organisation's backlog was last counted here, and how much room there was left below its bound.
-_rooms: dict[str, tuple[float, int]] = {}
-
-
-def _room(tx: Tx, org_id: str, bound: int) -> int:
-    """How many more runs may wait. Far from a large bound one count a second will do: counting a backlog of
-    thousands in every transaction would cost more than storing the run."""
-    counted_at, left = _rooms.get(org_id, (0.0, 0))
-    if not (bound >= 1000 and left > bound // 10 and 0 <= tx.now - counted_at < 1.0):
-        counted_at, left = tx.now, bound - tasks.backlog(tx.conn, org_id, bound)
-        _rooms[org_id] = (counted_at, left)
-    return left
-
-
-def _refuse_files(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
-    """Refuse runs whose files an organisation has no room for."""
-    refused: dict[int, RunyardError] = {}
-    before: dict[
-        str, list[int]
-    ] = {}  # the sizes of files of runs before in this transaction, not counted yet
-    for index, spec in enumerate(specs):
-        if not (files := spec.input.get("files")):
-            continue
-        sizes = [*before.get(spec.org_id, ()), *(f["size"] for f in files)]
-        try:
-            caps.check(tx, spec.org_id, "stored_files", len(sizes))
-            caps.check(tx, spec.org_id, STORAGE, sum(sizes))
-        except RunyardError as refusal:
-            refused[index] = refusal
-        else:
-            before[spec.org_id] = sizes
-    return refused
-
-
-def _refuse_stale_parents(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
-    fenced = {i: s for i, s in enumerate(specs) if s.parent_id is not None and s.parent_fence is not None}
-    if not fenced:
-        return {}
-    heads = transitions.lock(tx, (s.parent_id for s in fenced.values() if s.parent_id))
-    refused: dict[int, RunyardError] = {}
-    for index, spec in fenced.items():
-        assert spec.parent_fence is not None
-        if not transitions.owns(heads.get(spec.parent_id or ""), spec.parent_fence):
-            refused[index] = StaleFence(task_id=spec.parent_id, attempt=spec.parent_fence.attempt)
-    return refused
-
-
-def _promise(
+def _enqueue(
     tx: Tx,
     specs: Sequence[RunSpec],
     rows: Sequence[dict[str, Any]],
     events: Sequence[tuple[str, dict[str, Any]]],
 ) -> None:
-    """Keep where these runs call back to, and promise what their first events entail."""
+    """Keep where these runs call back to, and enqueue the deliveries of their first events."""
     called = {spec.task_id: spec.callback for spec in specs if spec.callback is not None}
     callbacks.keep(
         tx,
@@ -266,7 +224,7 @@ def _promise(
     )
     heads = [transitions.head(SimpleNamespace(**row, last_seq=1)) for row in rows]
     told = [(head, Event(type_), data) for head, (type_, data) in zip(heads, events, strict=True)]
-    deliveries.promise(tx, told)
+    deliveries.enqueue(tx, told)
 
 
 def _store_files(tx: Tx, specs: Sequence[RunSpec], stored: set[str]) -> None:

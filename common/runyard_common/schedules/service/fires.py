@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from runyard_common.agents.rules import readiness
+from runyard_common import surfaces
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.transaction import Tx
@@ -20,7 +20,7 @@ from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.specs import AgentRef, RunSpec
 from runyard_common.runs.service import runs, submissions
-from runyard_common.runs.service.runs import Caller, Prepared, RunRules
+from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires, schedules
 from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, count_runs, paused_reason, plan
@@ -40,7 +40,6 @@ BATCH: Final = 200
 AT_ONCE: Final = 10
 #: What holds a run that is stored only to be failed.
 PREFLIGHT: Final = "preflight"
-APPSTRATE: Final = "appstrate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Fire:
     due_at: float
     queued: bool
     task_id: str
-    run: Prepared | RunyardError
+    run: RunSpec | RunyardError
     reason: str | None = None
 
     @property
@@ -107,7 +106,7 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
         planned += start.fires
     _settle(tx, plans)
     mine = _claim(tx, plans, planned)
-    late = {fire.schedule.id for fire in submit(tx, rules, mine)}
+    late = {fire.schedule.id for fire in _submit(tx, rules, mine)}
     for made in plans:
         if made.schedule.id in late:
             made.open_tasks.failed()
@@ -180,13 +179,13 @@ def prepare(
         request = request_of(schedule, rules)
         agent = known.find(schedule.org_id, schedule.agent_id, request.version)
         run = runs.prepare(request, agent, caller_of(schedule), rules, now=now, task_id=task_id)
-        if schedule.front == APPSTRATE:  # its contract has such runs fail, as it refuses them over HTTP
-            readiness.check(agent.kind, agent.manifest)
+        if (check := surfaces.of(schedule.front).check_due) is not None:
+            check(agent.kind, agent.manifest)
     except RunyardError as refusal:
         return Fire(schedule, due_at, queued, task_id, refusal, reason)
     behind = fires.BEHIND + schedule.id if queued else None
-    spec = replace(run.spec, schedule_id=schedule.id, held_by=behind)
-    return Fire(schedule, due_at, queued, task_id, replace(run, spec=spec), reason)
+    run = replace(run, schedule_id=schedule.id, held_by=behind)
+    return Fire(schedule, due_at, queued, task_id, run, reason)
 
 
 def request_of(schedule: StoredSchedule, rules: RunRules) -> RunRequest:
@@ -242,12 +241,11 @@ def _claim(tx: Tx, plans: Sequence[Plan], planned: Sequence[Fire]) -> list[Fire]
     return [fire for fire in planned if (fire.schedule.id, fire.due_at) in new]
 
 
-def submit(tx: Tx, rules: RunRules, mine: Sequence[Fire]) -> list[Fire]:
+def _submit(tx: Tx, rules: RunRules, mine: Sequence[Fire]) -> list[Fire]:
     """Store the runs; those that cannot start are stored as failed. The ones that only now were refused."""
-    good = [(fire, fire.run) for fire in mine if isinstance(fire.run, Prepared)]
-    answers = runs.submit(tx, [run for _, run in good])
+    good = [(fire, fire.run) for fire in mine if isinstance(fire.run, RunSpec)]
     late: list[Fire] = []
-    for (fire, _), answer in zip(good, answers, strict=True):
+    for (fire, _), answer in zip(good, submissions.submit(tx, [spec for _, spec in good]), strict=True):
         if isinstance(answer, RunyardError):
             fire.run = answer
             late.append(fire)
@@ -289,7 +287,7 @@ def _failed_spec(fire: Fire, rules: RunRules) -> RunSpec:
         meta=stored.get("metadata") or {},
         held_by=PREFLIGHT,
     )
-    if isinstance(fire.run, Prepared):
+    if isinstance(fire.run, RunSpec):
         return spec
     try:
         return replace(spec, callback=runs.callback_of(request_of(schedule, rules), rules.sealer))

@@ -11,13 +11,13 @@ from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_common.runs.rules.specs import Accepted, AgentRef
-from runyard_common.runs.service import runs
-from runyard_common.runs.service.runs import Caller, Prepared, RunRules
+from runyard_common.runs.rules.specs import AcceptedRun, AgentRef, RunSpec
+from runyard_common.runs.service import refusals, runs, submissions
+from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires as fire_rows
 from runyard_common.schedules.queries import new_schedules, schedules
-from runyard_common.schedules.rules import new_schedule
+from runyard_common.schedules.rules import new_schedule, scheduled_run
 from runyard_common.schedules.rules.catchup import default_window_s
 from runyard_common.schedules.rules.firing import count_runs
 from runyard_common.schedules.rules.new_schedule import NewSchedule, Wanted, placed
@@ -52,25 +52,25 @@ def prepare(
     those of `runs.prepare`.
     """
     new_schedule.judge(wanted, now)
-    prepared = _prepared(request, agent, caller, rules, now)
-    run = new_schedule.stored_run(request, prepared.spec, caller.session_scope, version=version)
-    return NewSchedule(wanted, run, rules.max_schedules, tools=prepared.tools, knowledge=prepared.knowledge)
+    spec = _prepared(request, agent, caller, rules, now)
+    run = scheduled_run.stored_run(request, spec, caller.session_scope, version=version)
+    return NewSchedule(wanted, run, rules.max_schedules, tools=spec.tools, knowledge=spec.knowledge)
 
 
 def _prepared(
     request: RunRequest, agent: AgentRecord, caller: Caller, rules: RunRules, now: float
-) -> Prepared:
+) -> RunSpec:
     if request.schedules:
         raise ScheduleError("A scheduled run cannot bring schedules itself.", field="schedules")
     return runs.prepare(request, agent, caller, rules, now=now)
 
 
 def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
-    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`, those of `runs.refusal`.
+    """Store a schedule. Errors: `Conflict` too_many_schedules, `ScheduleError`, those of `refusals.of_names`.
 
     Here and below `by` is whom the audit log names; None notes nothing.
     """
-    missing = runs.refusal(tx.conn, new.run.org_id, new.tools, new.knowledge)
+    missing = refusals.of_names(tx.conn, new.run.org_id, new.tools, new.knowledge)
     refused = {0: missing} if missing is not None else new_schedules.refusals(tx, [[new]])
     if refused:
         raise refused[0]
@@ -117,7 +117,7 @@ def update(
 
     New times count from now; a paused schedule stays paused. `agent` is what the request is judged by, in place of
     the schedule's own. Errors: `NotFound`, `ScheduleError`, those of
-    `runs.prepare` and `runs.refusal`.
+    `runs.prepare` and `refusals.of_names`.
     """
     old = _lock(tx, org_id, schedule_id)
     wanted = replace(_wanted(old), **{name: value for name, value in changes.items() if name in CHANGEABLE})
@@ -125,11 +125,11 @@ def update(
     if request is not None:
         agent = agent or agents.resolve(tx.conn, org_id, old.agent_id, request.version)
         caller = fires.caller_of(old)
-        prepared = _prepared(request, agent, caller, rules, tx.now)
-        missing = runs.refusal(tx.conn, org_id, prepared.tools, prepared.knowledge)
+        spec = _prepared(request, agent, caller, rules, tx.now)
+        missing = refusals.of_names(tx.conn, org_id, spec.tools, spec.knowledge)
         if missing is not None:
             raise missing
-        run = new_schedule.stored_run(request, prepared.spec, caller.session_scope)
+        run = scheduled_run.stored_run(request, spec, caller.session_scope)
         values |= {"run": run.to_json(), "secrets": run.secrets}
     schedules.change(tx, schedule_id, values)
     changed = sorted({*changes, *(("run",) if request is not None else ())})
@@ -265,9 +265,8 @@ class Triggered:
     """A run made out of turn."""
 
     schedule: StoredSchedule
-    accepted: Accepted
+    accepted: AcceptedRun
     agent: AgentRef
-    session_id: str | None
 
 
 def trigger(
@@ -306,11 +305,11 @@ def _run(tx: Tx, fire: fires.Fire) -> Triggered:
         raise fire.run
     if not fire_rows.claim(tx, [fire.row(tx.now)]):
         raise Conflict("It was triggered at this very moment already.", code="schedule_busy")
-    answer = runs.submit(tx, [fire.run])[0]
+    answer = submissions.submit(tx, [fire.run])[0]
     if isinstance(answer, RunyardError):
         raise answer
     schedules.change(tx, fire.schedule.id, {"last_task_id": fire.task_id})
-    return Triggered(fire.schedule, answer.accepted, fire.run.spec.agent, answer.session_id)
+    return Triggered(fire.schedule, answer, fire.run.agent)
 
 
 def upcoming(schedule: StoredSchedule, now: float, count: int) -> list[PreviewEntry]:

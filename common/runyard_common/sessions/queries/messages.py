@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, delete, insert, select, update
 from runyard_common.database import pages
 from runyard_common.database.pages import Page, Row
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries.transitions import Head
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.tables.query import Message, Session
 from runyard_common.values.ids import uuid7
 

@@ -1,27 +1,28 @@
-"""The delivery outbox: callbacks promised in the transaction of the change they tell of."""
+"""The delivery outbox: written in the transaction of the change that the deliveries report, with its body.
+
+The words of a body are those of the receiver's API surface (`runyard_common.surfaces`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import func, insert, select
 
+from runyard_common import surfaces
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.lifecycle import TERMINAL, Event
-from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.rules.tasks import Head, Task
 from runyard_common.tables.query import ApiKey, Delivery, Endpoint, TaskEvent
 from runyard_common.values.ids import token, uuid7
 from runyard_common.webhooks.queries import callbacks
-from runyard_common.webhooks.rules import agentbase_events
-from runyard_common.webhooks.rules.payloads import RENDER, Happening
+from runyard_common.webhooks.rules import callback_events
+from runyard_common.webhooks.rules.payloads import Happening
 from runyard_common.webhooks.rules.receivers import callback_receiver, host_of
-from runyard_common.webhooks.rules.webhook_events import type_of, wants
-
-if TYPE_CHECKING:
-    from runyard_common.runs.queries.transitions import Head
+from runyard_common.webhooks.rules.webhook_events import wants
 
 #: Deliveries that one entry of a task's log can make for one receiver.
 _PER_ENTRY = 8
@@ -47,7 +48,7 @@ class _Entry:
     data: dict[str, Any]
 
 
-def promise(tx: Tx, entries: Sequence[tuple[Head, Event | str, dict[str, Any]]]) -> None:
+def enqueue(tx: Tx, entries: Sequence[tuple[Head, Event | str, dict[str, Any]]]) -> None:
     """Write a delivery for every callback and endpoint that wants to hear of these log entries.
 
     Each entry is a head as it is after the entry, what happened (an `Event` for a change of state, a type for
@@ -111,7 +112,10 @@ def _endpoint_rows(
 ) -> list[dict[str, Any]]:
     assert entry.event is not None
     head = entry.head
-    type_ = type_of(endpoint.style, entry.event, head.status, head.attempt, task.error)
+    style = surfaces.webhooks(endpoint.style)
+    if style is None:
+        return []
+    type_ = style.type_of(entry.event, head.status, head.attempt, task.error)
     if type_ is None or not wants(endpoint.events or (), type_):
         return []
     if endpoint.agent_id is not None and endpoint.agent_id != head.agent_id:
@@ -120,7 +124,7 @@ def _endpoint_rows(
         return []
     event_id = token("evt_")
     happening = Happening(event_id, type_, entry.type, head.last_seq, tx.now, entry.data)
-    body = RENDER[endpoint.style](task, happening, endpoint.payload_mode)
+    body = style.render(task, happening, endpoint.payload_mode)
     order = f"{endpoint.id}:{head.id}"
     return [_row(tx, entry, 0, event_id, type_, endpoint.id, endpoint.id, order, endpoint.url, body)]
 
@@ -132,7 +136,7 @@ def _callback_rows(
     receiver = callback_receiver(head.org_id, url)
 
     def row(place: int, event_id: str, event: dict[str, Any]) -> dict[str, Any]:
-        body = agentbase_events.body_of(event, task.id, task.session_id)
+        body = callback_events.body_of(event, task.id, task.session_id)
         return _row(
             tx, entry, place, event_id, str(event["type"]), None, receiver, f"cb:{task.id}", url, body
         )
@@ -140,15 +144,21 @@ def _callback_rows(
     rows = []
     event_id = token("evt_")
     if entry.event is None:
-        made = agentbase_events.of_log(entry.type, entry.data)
+        made = callback_events.of_log(entry.type, entry.data)
     else:
         happening = Happening(event_id, entry.type, entry.type, head.last_seq, tx.now, entry.data)
-        made = agentbase_events.of_change(entry.event, happening, task, has_spoken)
+        made = callback_events.of_change(entry.event, happening, task, has_spoken)
     for place, event in enumerate(made):
         rows.append(row(place, event_id if place == 0 else token("evt_"), event))
     if entry.event is not None and head.status in TERMINAL:
         last = token("evt_")
-        rows.append(row(len(made), last, agentbase_events.completion(task, last, tx.now)))
+        rows.append(
+            row(
+                len(made),
+                last,
+                callback_events.completion(task, last, tx.now, surfaces.of(task.front).statuses),
+            )
+        )
     return rows
 
 

@@ -1,7 +1,7 @@
 """What to do after an attempt to deliver a callback: pure decisions, written by the caller.
 
-The rules are the Standard Webhooks specification's, with appstrate's schedule and refusals beside the native
-ones. Times are epoch seconds.
+The rules are the Standard Webhooks specification's; a surface may have a schedule of its own. Times are epoch
+seconds.
 """
 
 from __future__ import annotations
@@ -46,16 +46,6 @@ NATIVE: Final = RetrySchedule(
     retried=frozenset({408, 409, 425, 429}),
     longest_wait=DAY,
 )  # fmt: skip
-
-#: The appstrate contract's, section 12: fixed gaps, eight attempts.
-APPSTRATE: Final = RetrySchedule(
-    gaps=(30, 5 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR),
-    jitter=0.0,
-    retried=frozenset({408, 429}),
-    longest_wait=DAY,
-)
-
-SCHEDULES: Final = {"native": NATIVE, "appstrate": APPSTRATE}
 
 #: Failures of a call that the same call would meet again: the guard or the request itself says no.
 FINAL_ERRORS: Final = frozenset({"url_refused", "header_refused", "secret_invalid"})

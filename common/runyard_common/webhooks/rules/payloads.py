@@ -1,6 +1,6 @@
-"""What webhooks say: the bodies of deliveries, native and appstrate's. Pure.
+"""The native bodies of webhooks, and what the bodies of every style share. Pure.
 
-A body is made once, with the change it tells of, and sent as it is on every attempt. Links that let a person
+A body is made once, with the change it reports, and sent as it is on every attempt. Links that let a person
 answer stand in it as placeholders: the link's token exists only on the way out.
 """
 
@@ -14,14 +14,10 @@ from typing import Any, Final
 
 import orjson
 
-from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.runs.rules.tasks import Task, outward
 
 #: Longest body, in bytes: what is larger goes without its large fields, and says so.
 MOST_BYTES: Final = 256 * 1024
-API_VERSION: Final = "2026-03-21"
-APPSTRATE_CALLED: Final = "exec_"
-APPSTRATE_SCHEDULED: Final = "run_"
 #: Of what events hold, not for the outside.
 _INTERNAL: Final = frozenset({"worker", "lease_owner"})
 _PLACEHOLDER: Final = re.compile(r"answer://(evt_[0-9a-f]{32})/([0-9a-f-]{36})")
@@ -54,61 +50,7 @@ def native(task: Task, happening: Happening, mode: str) -> str:
         "data": shown,
         "event": event,
     }
-    return _bounded(body, ((shown, "output"), (shown, "input"), (event, "data"), (shown, "error")))
-
-
-def appstrate(task: Task, happening: Happening, mode: str) -> str:
-    """The body of the appstrate contract, section 12: `status` is the event's suffix."""
-    run: dict[str, Any] = {
-        "object": "run",
-        "id": appstrate_id(task.id, task.schedule_id),
-        "packageId": task.agent_name,
-        "status": happening.type.partition(".")[2],
-    }
-    if mode == "full":
-        run["input"] = appstrate_input(task)
-    if task.status in TERMINAL:
-        if mode == "full" and happening.type == "run.completed":
-            run["result"] = appstrate_result(task.output)
-        run["duration"] = duration_ms(task)
-        if task.final_error:
-            run["error"] = task.final_error.get("message")
-    return _bounded(_appstrate_event(happening, run), ((run, "result"), (run, "input"), (run, "error")))
-
-
-def appstrate_id(task_id: str, schedule_id: str | None = None) -> str:
-    """A run's id in appstrate's words: ``exec_<uuid>``, ``run_<uuid>`` when a schedule made it."""
-    return (APPSTRATE_SCHEDULED if schedule_id else APPSTRATE_CALLED) + task_id
-
-
-def _appstrate_event(happening: Happening, obj: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": happening.event_id,
-        "object": "event",
-        "type": happening.type,
-        "apiVersion": API_VERSION,
-        "created": int(happening.at),
-        "data": {"object": obj},
-    }
-
-
-def appstrate_result(output: Any) -> dict[str, Any]:
-    """An output as appstrate's `result`: objects under `output`, text under `report`."""
-    if output is None:
-        return {}
-    if isinstance(output, str):
-        return {"report": output}
-    return {"output": output if isinstance(output, dict) else {"result": output}}
-
-
-def appstrate_input(task: Task) -> Any:
-    """The run's input as appstrate's clients gave it."""
-    given = task.input or {}
-    return given.get("args") if given.get("args") is not None else _said(given)
-
-
-def _said(given: Mapping[str, Any]) -> Any:
-    return {"message": given["message"]} if given.get("message") is not None else {}
+    return bounded(body, ((shown, "output"), (shown, "input"), (event, "data"), (shown, "error")))
 
 
 def duration_ms(task: Task) -> int | None:
@@ -116,20 +58,14 @@ def duration_ms(task: Task) -> int | None:
     return None if task.finished_at is None else round(1000 * (task.finished_at - task.created_at))
 
 
-def test(style: str, event_id: str, type_: str, endpoint_id: str, now: float) -> dict[str, Any]:
-    """The body of a test delivery, as JSON."""
-    happening = Happening(event_id, type_, "test", 0, now, {})
-    if style == "appstrate":
-        return _appstrate_event(happening, {"object": "webhook", "id": endpoint_id, "status": "ping"})
+def ping(event_id: str, type_: str, endpoint_id: str, now: float) -> dict[str, Any]:
+    """The body of a native test delivery, as JSON."""
     return {
         "id": event_id,
         "type": type_,
         "timestamp": when(now),
         "data": {"endpoint_id": endpoint_id, "message": "A test of this endpoint."},
     }
-
-
-RENDER: Final = {"native": native, "appstrate": appstrate}
 
 
 def when(instant: float | None) -> str | None:
@@ -203,15 +139,17 @@ def _task(task: Task, full: bool) -> dict[str, Any]:
     return shown | {"input": task.input or {}, "output": task.output} if full else shown
 
 
-def _bounded(body: dict[str, Any], large: Sequence[tuple[dict[str, Any], str]]) -> str:
-    """`body` as JSON; of one that is too long, large fields give way in turn to `<field>Truncated` marks."""
+def bounded(
+    body: dict[str, Any], large: Sequence[tuple[dict[str, Any], str]], mark: str = "_truncated"
+) -> str:
+    """`body` as JSON; of one that is too long, large fields give way in turn to `<field>_truncated` marks."""
     text = dump(body)
     for holder, name in large:
         if len(text) <= MOST_BYTES:
             break
         if name in holder:
             del holder[name]
-            holder[f"{name}Truncated" if body.get("object") == "event" else f"{name}_truncated"] = True
+            holder[f"{name}{mark}"] = True
             text = dump(body)
     return text.decode()
 

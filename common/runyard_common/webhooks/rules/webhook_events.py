@@ -1,4 +1,4 @@
-"""The events webhooks may ask for, by payload style, and which of them a change of a task's state is."""
+"""The events that webhooks may ask for, and which of them a change of a task's state is."""
 
 from __future__ import annotations
 
@@ -8,37 +8,20 @@ from typing import Any, Final
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.values.errors import InvalidRequest
 
-STYLES: Final = ("native", "appstrate")
 #: What a test delivery is called; it needs no filter.
 TEST: Final = "test.ping"
-#: One for every state a task can be in.
+#: The native ones: one for every state a task can be in.
 NATIVE: Final = tuple(f"run.{status.value}" for status in Status)
-#: The appstrate contract's, section 12.
-APPSTRATE: Final = ("run.started", "run.completed", "run.failed", "run.timeout", "run.cancelled")
-NAMES: Final = {"native": NATIVE, "appstrate": APPSTRATE}
 
-_OUT_OF_TIME: Final = frozenset({"timeout", "deadline_exceeded"})
 _EVERY: Final = frozenset({"*", "run.*"})
 
 
-def type_of(
-    style: str, event: Event, status: Status, attempt: int, error: Mapping[str, Any] | None
-) -> str | None:
-    """What a style calls this change of state; None where it has no name for it.
+def type_of(event: Event, status: Status, attempt: int, error: Mapping[str, Any] | None) -> str | None:
+    """What the native style calls this change of state.
 
-    `attempt` and `error` are the task's after the change.
+    `attempt` and `error` are the task's after the change. A surface's own names may leave out changes: None.
     """
-    if style == "native":
-        return f"run.{status.value}"
-    if event is Event.CLAIM:
-        return "run.started" if attempt == 1 else None
-    if status is Status.COMPLETED:
-        return "run.completed"
-    if status is Status.STOPPED:
-        return "run.cancelled"
-    if status is Status.FAILED:
-        return "run.timeout" if (error or {}).get("code") in _OUT_OF_TIME else "run.failed"
-    return None
+    return f"run.{status.value}"
 
 
 def wants(filters: Sequence[str], type_: str) -> bool:
@@ -46,9 +29,8 @@ def wants(filters: Sequence[str], type_: str) -> bool:
     return type_ in filters or not _EVERY.isdisjoint(filters)
 
 
-def check_events(events: Sequence[str], style: str) -> list[str]:
-    """The filters without repeats; `InvalidRequest` invalid_events for none or an unknown one."""
-    names = NAMES[style]
+def check_events(events: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The filters without repeats; `InvalidRequest` invalid_events for none, or one not among `names`."""
     if not events:
         raise InvalidRequest(
             f"Name at least one event: {', '.join(names)}, or * for all.",

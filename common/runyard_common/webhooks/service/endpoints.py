@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from runyard_common import surfaces
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
@@ -17,10 +18,10 @@ from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import token, uuid7
 from runyard_common.webhooks.queries import deliveries, delivery_queue, endpoints
-from runyard_common.webhooks.rules.payloads import dump, test
+from runyard_common.webhooks.rules.payloads import dump
 from runyard_common.webhooks.rules.receivers import ENDPOINT_PREFIX, host_of
 from runyard_common.webhooks.rules.signing import ROTATION_OVERLAP, new_secret
-from runyard_common.webhooks.rules.webhook_events import STYLES, TEST, check_events
+from runyard_common.webhooks.rules.webhook_events import TEST, check_events
 from runyard_common.webhooks.service import deliveries as delivering
 
 #: Endpoints of one organisation.
@@ -170,7 +171,8 @@ def ping(conn: Connection, org_id: str, endpoint_id: str, now: float) -> Ping:
     """A test event for an endpoint, built and not sent. Error: `NotFound` webhook_not_found."""
     endpoint = own(conn, org_id, endpoint_id)
     event_id = token("evt_")
-    return Ping(event_id, test(endpoint["style"], event_id, TEST, endpoint_id, now))
+    style = surfaces.webhooks(endpoint["style"]) or surfaces.NATIVE_WEBHOOKS
+    return Ping(event_id, style.ping(event_id, TEST, endpoint_id, now))
 
 
 def send_ping(tx: Tx, org_id: str, endpoint_id: str, actor: str) -> Ping:
@@ -229,13 +231,14 @@ def _row(wanted: EndpointRequest) -> Row:
 def _checked(values: Row, policy: OutboundPolicy, style: str | None = None) -> Row:
     """These values as columns; the first that will not do is refused."""
     found = dict(values)
-    style = found.get("style", style)
-    if style not in STYLES:
-        raise _bad("style", f"one of {', '.join(STYLES)}")
+    known = surfaces.webhook_styles()
+    webhooks = known.get(str(found.get("style", style)))
+    if webhooks is None:
+        raise _bad("style", f"one of {', '.join(known)}")
     if "url" in found:
         _check_address(found["url"], policy)
     if "events" in found:
-        found["events"] = check_events(found["events"], style)
+        found["events"] = check_events(found["events"], webhooks.events)
     if found.get("payload_mode", "full") not in PAYLOAD_MODES:
         raise _bad("payload_mode", f"one of {', '.join(PAYLOAD_MODES)}")
     if not 1 <= found.get("max_parallel", 1) <= MOST_PARALLEL:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runyard_api.surfaces.appstrate.surface import RETRIES as APPSTRATE
 from runyard_common.webhooks.rules.delivery import (
-    APPSTRATE,
     DAY,
     NATIVE,
     Dead,

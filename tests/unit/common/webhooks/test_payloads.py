@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
+from runyard_api.surfaces.appstrate import surface as contract
+from runyard_api.surfaces.appstrate.surface import as_result as appstrate_result
+from runyard_api.surfaces.appstrate.surface import render as appstrate
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.webhooks.rules.payloads import (
     MOST_BYTES,
     Happening,
-    appstrate,
-    appstrate_result,
     native,
+    ping,
     placeholder,
     placeholders,
 )
-from runyard_common.webhooks.rules.payloads import test as ping
 
 EVENT = "evt_" + "0" * 32
 QUESTION = "01a20038-af0a-7000-b79e-effc11206ef3"
@@ -120,6 +121,6 @@ def test_a_review_of_an_unknown_outcome_is_a_review() -> None:
 
 
 def test_a_test_event_in_each_style() -> None:
-    assert ping("native", EVENT, "test.ping", "wh_1", 1.0)["data"]["endpoint_id"] == "wh_1"
-    made = ping("appstrate", EVENT, "test.ping", "wh_1", 1.0)
+    assert ping(EVENT, "test.ping", "wh_1", 1.0)["data"]["endpoint_id"] == "wh_1"
+    made = contract.ping(EVENT, "test.ping", "wh_1", 1.0)
     assert (made["object"], made["type"], made["created"]) == ("event", "test.ping", 1)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from runyard_api.surfaces.appstrate import surface as appstrate
+from runyard_common import surfaces
 from runyard_common.runs.rules.lifecycle import TRANSITIONS, Event, Status
 from runyard_common.values.errors import InvalidRequest
-from runyard_common.webhooks.rules.webhook_events import APPSTRATE, NATIVE, check_events, type_of, wants
+from runyard_common.webhooks.rules.webhook_events import NATIVE, check_events, type_of, wants
 
 
 def test_every_transition_is_a_native_event() -> None:
     for event, status in {(event, status) for (_, event), status in TRANSITIONS.items()}:
-        assert type_of("native", event, status, 1, None) in NATIVE
-    assert {type_of("native", e, s, 1, None) for (_, e), s in TRANSITIONS.items()} == set(NATIVE)
+        assert type_of(event, status, 1, None) in NATIVE
+    assert {type_of(e, s, 1, None) for (_, e), s in TRANSITIONS.items()} == set(NATIVE)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,8 @@ def test_every_transition_is_a_native_event() -> None:
 def test_appstrate_names_five_of_them(
     event: Event, status: Status, attempt: int, code: str | None, expected: str | None
 ) -> None:
-    assert type_of("appstrate", event, status, attempt, {"code": code} if code else None) == expected
-    assert expected is None or expected in APPSTRATE
+    assert appstrate.type_of(event, status, attempt, {"code": code} if code else None) == expected
+    assert expected is None or expected in appstrate.EVENTS
 
 
 def test_filters() -> None:
@@ -42,7 +44,7 @@ def test_filters() -> None:
     assert not wants(["run.failed"], "run.completed")
     assert wants(["*"], "run.completed")
     assert wants(["run.*"], "run.completed")
-    assert check_events(["run.failed", "*", "run.failed"], "native") == ["run.failed", "*"]
+    assert check_events(["run.failed", "*", "run.failed"], NATIVE) == ["run.failed", "*"]
 
 
 @pytest.mark.parametrize(
@@ -57,5 +59,5 @@ def test_an_unknown_event_is_refused_with_those_that_are_known(
     events: list[str], style: str, field: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=r"run\.completed") as caught:
-        check_events(events, style)
+        check_events(events, surfaces.webhook_styles()[style].events)
     assert (caught.value.code, caught.value.field) == ("invalid_events", field)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic_ai.messages import ModelMessage, UserContent
 
 from runyard.errors import AgentError
+from runyard_common import surfaces
 from runyard_common.agents.rules.workflows import Step, Workflow
 from runyard_common.agents.service import agents, manifests
 from runyard_common.agents.service.model_choice import model_name
@@ -54,8 +55,7 @@ class Run:
         self._equipment = equipment
         given = attempt.task.input or {}
         self._options = unsealed(given.get("options") or {}, attempt.secrets)
-        # appstrate's contract: an output that breaks its schema is logged, and the run succeeds.
-        lenient = attempt.task.front == "appstrate"
+        lenient = surfaces.of(attempt.task.front).lenient_output
         publisher = Publisher(attempt.by_operator, attempt.own_agent)
         self._plan: Plan = plan.make(
             attempt.manifest, {**given, "options": self._options}, lenient, publisher

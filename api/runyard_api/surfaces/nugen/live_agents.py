@@ -1,4 +1,4 @@
-"""Agents changed in place, each change live at once (nugen's way): a change publishes the next version.
+"""Agents changed in place, each change live at once: a change publishes the next version.
 
 Their names are normalised, and within an organisation no two agents have the same normalised name.
 """
@@ -26,7 +26,7 @@ from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 
 #: How the scopes of their conversations begin.
 SESSIONS: Final = "nugen:"
-#: Where a nanonets `config` repeats what the manifest says.
+#: Where a manifest's `config` repeats what stands in it.
 _REPEATED: Final = {"instructions": "system_prompt", "model": "model"}
 _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -73,7 +73,7 @@ def change(
 
 
 def remove(tx: Tx, org_id: str, agent_id: str, by: str) -> str:
-    """Delete an agent for good: its versions, conversations and usage go too. Its name.
+    """Delete an agent: its versions, conversations and usage go too. Its name.
 
     Errors: `NotFound` agent_not_found, `Conflict` agent_in_use (tasks of it are under way).
     """

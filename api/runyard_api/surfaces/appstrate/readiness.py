@@ -1,4 +1,4 @@
-"""Whether an agent can do anything: its prompt, what it depends on, its configuration (appstrate's readiness). Pure."""
+"""Whether an agent can do anything: its prompt, what it depends on, its configuration (section 3). Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runyard_common.values.errors import InvalidRequest
 
 #: What a manifest may depend on, in the order in which it is judged, and the code of the first that is not there.
 MISSING: Final = {"skills": "missing_skill", "tools": "missing_tool", "providers": "provider_not_enabled"}
-#: Tools of appstrate's own platform (output, report, log): every agent has here what they are for.
+#: Tools of the contract's own platform (output, report, log): every agent has here what they are for.
 BUILT_IN: Final = "@appstrate/"
 
 

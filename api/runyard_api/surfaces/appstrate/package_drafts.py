@@ -1,4 +1,4 @@
-"""Packages: agents as a live draft with a lock number, and the versions published of it (appstrate's way)."""
+"""Packages: agents as a live draft with a lock number, and the versions published of it."""
 
 from __future__ import annotations
 

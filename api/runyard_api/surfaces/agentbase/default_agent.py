@@ -1,4 +1,4 @@
-"""The agent that answers calls which name none, as agentbase's do: published for every organisation on first use.
+"""The agent that answers calls which name none: published for every organisation on first use.
 
 An organisation that publishes an agent of the same name gives its own callers another default.
 """

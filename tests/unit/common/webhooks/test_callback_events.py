@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from runyard_common import surfaces
 from runyard_common.runs.rules.lifecycle import Event, Status
-from runyard_common.webhooks.rules.agentbase_events import body_of, completion, of_change, of_log
+from runyard_common.webhooks.rules.callback_events import body_of, completion, of_change, of_log
 from runyard_common.webhooks.rules.payloads import MOST_BYTES, Happening
 from tests.unit.common.webhooks.test_payloads import EVENT, QUESTION, task
 
@@ -92,10 +93,10 @@ def test_questions_come_with_their_link() -> None:
 
 def test_the_completion_says_how_it_ended_in_the_fronts_words() -> None:
     stopped = task(status=Status.STOPPED, error={"code": "stopped", "message": "enough"})
-    assert completion(stopped, EVENT, 0.0)["status"] == "stopped"
+    assert completion(stopped, EVENT, 0.0, {})["status"] == "stopped"
     foreign = task(status=Status.STOPPED, front="agentbase")
-    assert completion(foreign, EVENT, 0.0)["status"] == "cancelled"
-    done = completion(task(), EVENT, 1_700_000_000.0)
+    assert completion(foreign, EVENT, 0.0, surfaces.of(foreign.front).statuses)["status"] == "cancelled"
+    done = completion(task(), EVENT, 1_700_000_000.0, {})
     assert {"taskId", "status", "timestamp"} <= done.keys()
     assert (done["output"], done["error"]) == ({"m": 2}, None)
 

@@ -1,4 +1,4 @@
-"""A task's log in the words of the agentbase contract, section 6: what its callbacks are sent. Pure."""
+"""A task's log as the events that its callbacks are sent (docs/callbacks.md). Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ COMPLETION: Final = {
 }
 #: A balance below this is told to be low, in millionths of a USD.
 LOW_MICROS: Final = 1_000_000
-#: What agentbase calls a stopped run.
-_STATUS: Final = {"agentbase": {"stopped": "cancelled"}}
 
 
 def of_log(type_: str, data: Mapping[str, Any]) -> list[Body]:
@@ -54,8 +52,8 @@ def failure(task: Task) -> Body:
     }  # fmt: skip
 
 
-def completion(task: Task, event_id: str, at: float) -> Body:
-    """The last POST of a run: how it ended."""
+def completion(task: Task, event_id: str, at: float, statuses: Mapping[str, str]) -> Body:
+    """The last POST of a run: how it ended. `statuses` are the caller's words for ours."""
     status = task.status.value
     return {
         "id": event_id,
@@ -63,7 +61,7 @@ def completion(task: Task, event_id: str, at: float) -> Body:
         "taskId": task.id,
         "task_id": task.id,
         "session": task.session_id,
-        "status": _STATUS.get(task.front, {}).get(status, status),
+        "status": statuses.get(status, status),
         "timestamp": when(at),
         "output": task.output,
         "error": outward(task.final_error),

@@ -1,0 +1,15 @@
+"""What every process needs of the contract."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runyard_common.surfaces import ApiSurface
+
+SURFACE: Final = ApiSurface(
+    "agentbase",
+    __package__,
+    ("runs", "sessions", "datastores", "status"),
+    order=30,
+    statuses={"stopped": "cancelled"},
+)

@@ -1,0 +1,9 @@
+"""What every process needs of the contract."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runyard_common.surfaces import ApiSurface
+
+SURFACE: Final = ApiSurface("nara", __package__, ("routes",), order=10)

@@ -1,0 +1,143 @@
+"""Why runs are not stored: what is looked up, by their places in the batch. The last reason of a run counts.
+
+Errors: `InvalidRequest` invalid_deadline, datastore_not_found; `PaymentRequired` quota_exceeded; `Forbidden`
+tool_not_open; `Conflict` too_many_schedules, too_many_sessions, too_many_stored_files, storage_full;
+`TooManyRequests` backlog_full; `StaleFence` (the parent's attempt is over).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from runyard_common.agents.rules.tool_access import NOT_OPENED
+from runyard_common.agents.service import tools
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.caps import STORAGE
+from runyard_common.identity.service import caps
+from runyard_common.runs.queries import tasks, transitions
+from runyard_common.runs.rules import deadlines
+from runyard_common.runs.rules.run_request import Knowledge
+from runyard_common.runs.rules.specs import RunSpec
+from runyard_common.runs.service import run_options, sessions_of_runs
+from runyard_common.schedules.queries import new_schedules
+from runyard_common.values.errors import (
+    Forbidden,
+    PaymentRequired,
+    RunyardError,
+    StaleFence,
+    TooManyRequests,
+)
+
+Refused = dict[int, RunyardError]
+
+
+def of_requests(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
+    """What the runs bring and need: judged before their sessions are made."""
+    refused: Refused = new_schedules.refusals(tx, [spec.schedules for spec in specs])
+    return (
+        refused | of_lookups(tx, specs) | caps.refusals(tx, "sessions", sessions_of_runs.new(tx.conn, specs))
+    )
+
+
+def of_lookups(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
+    """What needs no lock, so that a preview judges it too."""
+    paying = {spec.org_id for spec in specs if spec.requested}
+    broke = identity.out_of_balance(tx.conn, paying) if paying else set()
+    refused: Refused = {}
+    for index, spec in enumerate(specs):
+        if spec.requested and spec.org_id in broke:
+            refused[index] = PaymentRequired()
+        late = deadlines.refusal(spec.deadline_at, tx.now) if spec.requested else None
+        if late is not None:  # on the database's clock
+            refused[index] = late
+        missing = of_names(tx.conn, spec.org_id, spec.tools, spec.knowledge)
+        if missing is not None:
+            refused[index] = missing
+    return refused
+
+
+def of_names(
+    conn: Connection, org_id: str, wanted: Sequence[str], knowledge: Knowledge | None
+) -> RunyardError | None:
+    """Why a run cannot have what it names, if it cannot: tools that are not open, datastores that are not there."""
+    try:
+        tools.check_open(conn, org_id, wanted, NOT_OPENED)  # what the setting opens was left out
+    except Forbidden as closed:
+        return closed
+    return None if knowledge is None else run_options.refusal(conn, org_id, knowledge)
+
+
+def of_stored(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
+    """What is counted, once the limits are locked."""
+    return _full_backlogs(tx, specs) | _full_storage(tx, specs) | _stale_parents(tx, specs)
+
+
+def _full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
+    """Refuse what goes over an organisation's bound: exactly for bounds below 1,000, roughly above (`_room`)."""
+    room: dict[str, int] = {}
+    refused: dict[int, RunyardError] = {}
+    for index, spec in enumerate(specs):
+        if spec.max_queued is None:
+            continue
+        if spec.org_id not in room:
+            room[spec.org_id] = _room(tx, spec.org_id, spec.max_queued)
+        room[spec.org_id] -= 1
+        if room[spec.org_id] < 0:
+            refused[index] = TooManyRequests(
+                f"The organisation's backlog holds {spec.max_queued} runs, its bound; submit again later.",
+                code="backlog_full",
+                retry_after=5,
+            )
+    for org_id, left in room.items():
+        _rooms[org_id] = (_rooms[org_id][0], left)
+    return refused
+
+
+#: When each organisation's backlog was last counted here, and how much room there was left below its bound.
+_rooms: dict[str, tuple[float, int]] = {}
+
+
+def _room(tx: Tx, org_id: str, bound: int) -> int:
+    """How many more runs may wait. Far from a large bound one count a second will do: counting a backlog of
+    thousands in every transaction would cost more than storing the run."""
+    counted_at, left = _rooms.get(org_id, (0.0, 0))
+    if not (bound >= 1000 and left > bound // 10 and 0 <= tx.now - counted_at < 1.0):
+        counted_at, left = tx.now, bound - tasks.backlog(tx.conn, org_id, bound)
+        _rooms[org_id] = (counted_at, left)
+    return left
+
+
+def _full_storage(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
+    """Refuse runs whose files an organisation has no room for."""
+    refused: dict[int, RunyardError] = {}
+    before: dict[
+        str, list[int]
+    ] = {}  # the sizes of files of runs before in this transaction, not counted yet
+    for index, spec in enumerate(specs):
+        if not (files := spec.input.get("files")):
+            continue
+        sizes = [*before.get(spec.org_id, ()), *(f["size"] for f in files)]
+        try:
+            caps.check(tx, spec.org_id, "stored_files", len(sizes))
+            caps.check(tx, spec.org_id, STORAGE, sum(sizes))
+        except RunyardError as refusal:
+            refused[index] = refusal
+        else:
+            before[spec.org_id] = sizes
+    return refused
+
+
+def _stale_parents(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
+    fenced = {i: s for i, s in enumerate(specs) if s.parent_id is not None and s.parent_fence is not None}
+    if not fenced:
+        return {}
+    heads = transitions.lock(tx, (s.parent_id for s in fenced.values() if s.parent_id))
+    refused: dict[int, RunyardError] = {}
+    for index, spec in fenced.items():
+        assert spec.parent_fence is not None
+        if not transitions.owns(heads.get(spec.parent_id or ""), spec.parent_fence):
+            refused[index] = StaleFence(task_id=spec.parent_id, attempt=spec.parent_fence.attempt)
+    return refused

@@ -10,6 +10,7 @@ from typing import Any
 from runyard.errors import AgentError, ProviderError
 from runyard_common.agents.rules.workflows import Step, Workflow
 from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.service.steps import Step as Entry
 from runyard_workers.agent import events
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 
@@ -91,7 +92,7 @@ class WorkflowRun:
             events.shown("output", result["output"]) if "output" in result else {}
         )
         logged = self._event(step, result["status"], **more)
-        await self._attempt.end(key, "value", step.id, "idempotent", result, events=(logged,))
+        await self._attempt.end(Entry(key, "value", step.id, "idempotent"), result, events=(logged,))
         return result
 
     async def _tries(self, step: Step) -> dict[str, Any]:
@@ -123,7 +124,8 @@ class WorkflowRun:
 
     async def _failed_try(self, step: Step, tried: int, said: str) -> None:
         event = self._event(step, "retrying", attempt=tried, error=said, delay_s=step.delay(tried))
-        await self._attempt.end(self._key(step, tried), "value", step.id, "idempotent", said, events=(event,))
+        entry = Entry(self._key(step, tried), "value", step.id, "idempotent")
+        await self._attempt.end(entry, said, events=(event,))
 
     def _given_up(self, step: Step, said: str, error: Exception | None = None) -> dict[str, Any]:
         if step.optional:
@@ -145,7 +147,7 @@ class WorkflowRun:
         """Log something once, whatever happens in between."""
         key = f"{self._prefix}:{name}"
         if self._attempt.replay.entry(key) is None:
-            await self._attempt.end(key, "value", name, "read", None, events=(event,))
+            await self._attempt.end(Entry(key, "value", name, "read"), None, events=(event,))
 
 
 def _merged(waiting: list[Suspended]) -> Suspended:

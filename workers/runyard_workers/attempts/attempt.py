@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -26,6 +26,8 @@ from runyard_common.runs.rules.tasks import Failure, Fence, Task
 from runyard_common.runs.service import steps
 from runyard_common.runs.service.attempts import DRAIN, Asked
 from runyard_common.runs.service.claims import Claimed
+from runyard_common.runs.service.steps import Entry as Event
+from runyard_common.runs.service.steps import Step
 from runyard_common.values import json_form
 from runyard_common.values.errors import StaleFence
 from runyard_workers.agent_code import values
@@ -33,7 +35,7 @@ from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
-from runyard_workers.attempts.replay import Replay, replayed
+from runyard_workers.attempts.replay import CONCURRENT, Replay, replayed
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
@@ -216,7 +218,7 @@ class Attempt:
             await self.output.flush()  # what was printed before stands before
         return await self._write(batch, command)
 
-    async def keep_output(self, events: tuple[tuple[str, dict[str, Any]], ...]) -> None:
+    async def keep_output(self, events: tuple[Event, ...]) -> None:
         """Store what the code has printed and logged."""
         await self._write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
 
@@ -229,7 +231,7 @@ class Attempt:
             self.ended_by = self.ended_by or "lost"
             raise Cancelled("this attempt no longer owns its task") from lost
 
-    async def emit(self, *events: tuple[str, dict[str, Any]]) -> None:
+    async def emit(self, *events: Event) -> None:
         """Append events (type, data) to the task's log."""
         await self.ready()
         await self.write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
@@ -239,153 +241,58 @@ class Attempt:
         if self.ended_by is None and (self.lease is None or self.lease.valid):
             self.tokens.token(self.task.id, self.number, json_form.convert(data))
 
-    async def once(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        work: Callable[[], Awaitable[Any]],
-        *,
-        fingerprint: str | None = None,
-        detail: dict[str, Any] | None = None,
-        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None = None,
-    ) -> Any:
+    async def once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
         """The journaled result of `work()`, which runs at most once across crashes (irreversible) or until done.
 
-        The result is returned in JSON form, as a replay would. `events` tells what to log with the result.
+        The result is returned in JSON form, as a replay would.
         """
         await self.ready()
-        entry = self.replay.recall(key, kind, beside=bool(self._open))
+        concurrent = bool(self._open)
+        entry = self.replay.recall(step.key, step.kind, concurrent)
         if entry is not None:
-            return replayed(entry, name)
+            return replayed(entry, step.name)
         if self.draining:
             raise Suspended(Ended(Outcome.HANDED_OVER))
-        beside = bool(self._open)
-        self._open.add(key)
+        if concurrent:
+            step = replace(step, detail={**(step.detail or {}), CONCURRENT: True})
+        self._open.add(step.key)
         try:
-            return await self._run_once(
-                key,
-                kind,
-                name,
-                effect,
-                work,
-                fingerprint,
-                (detail or {}) | ({"beside": True} if beside else {}),
-                events,
-            )
+            return await self._run_once(self.placed(step), work)
         finally:
-            self._open.discard(key)
+            self._open.discard(step.key)
 
-    async def _run_once(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        work: Callable[[], Awaitable[Any]],
-        fingerprint: str | None,
-        detail: dict[str, Any],
-        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None,
-    ) -> Any:
-        begun = effect == "irreversible"
-        pos = self.replay.next_pos()
+    async def _run_once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
+        begun = step.effect == "irreversible"
         if begun:
-            await self.begin(key, kind, name, effect, fingerprint, detail, pos)
+            await self.begin(step)
         try:
-            value = await self.measured(values.step_result, await work(), name)
+            value = await self.measured(values.step_result, await work(), step.name)
         except Exception as error:
-            within(error, f"step {values.shown(name)}")
+            within(error, f"step {values.shown(step.name)}")
             if begun or not (isinstance(error, AgentError) or descriptors.is_exhaustion(error)):
-                await self.end(
-                    key,
-                    kind,
-                    name,
-                    effect,
-                    describe(error),
-                    state="failed",
-                    fingerprint=fingerprint,
-                    detail=detail,
-                    begun=begun,
-                    pos=pos,
-                )
+                await self.end(step, describe(error), state="failed")
             raise
-        logged = (
-            events(value) if events else ((("step", {"name": name, "key": key}),) if kind == "step" else ())
-        )
-        await self.end(
-            key,
-            kind,
-            name,
-            effect,
-            value,
-            fingerprint=fingerprint,
-            detail=detail,
-            begun=begun,
-            pos=pos,
-            events=tuple(logged),
-        )
+        await self.end(step, value, events=(("step", {"name": step.name, "key": step.key}),))
         return value
 
-    async def begin(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        fingerprint: str | None = None,
-        detail: dict[str, Any] | None = None,
-        pos: int | None = None,
-    ) -> None:
-        """Put on record that a step begins, before it does."""
-        again = self.replay.entry(key) is not None
-        pos = self.replay.next_pos() if pos is None else pos
-        await self.write(
-            steps.begin,
-            steps.Begin(
-                self.task.id, self.fence, key, pos, kind, name, effect, fingerprint, detail or None, again
-            ),
-        )
-        self.replay.remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
+    def placed(self, step: Step) -> Step:
+        """The step in its place in the journal, which is the order of beginning."""
+        return step if step.pos else replace(step, pos=self.replay.next_pos())
 
-    async def end(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        value: Any,
-        *,
-        state: str = "done",
-        fingerprint: str | None = None,
-        detail: dict[str, Any] | None = None,
-        begun: bool = False,
-        pos: int | None = None,
-        events: tuple[tuple[str, dict[str, Any]], ...] = (),
-        turn: dict[str, Any] | None = None,
-    ) -> None:
-        """Put a step's result on record, with the events and the model usage that belong to it."""
-        pos = self.replay.next_pos() if pos is None else pos
-        await self.write(
-            steps.end,
-            steps.End(
-                self.task.id,
-                self.fence,
-                key,
-                pos,
-                kind,
-                name[:200],
-                effect,
-                value,
-                state,
-                fingerprint,
-                detail or None,
-                begun or self.replay.entry(key) is not None,
-                _clean(events),
-                turn,
-            ),
-        )
-        self.replay.remember(key, kind, effect, fingerprint, detail, state, value, pos)
+    async def begin(self, step: Step) -> None:
+        """Put on record that a step begins, before it does."""
+        step = self.placed(step)
+        again = self.replay.entry(step.key) is not None
+        await self.write(steps.begin, steps.Begin(self.task.id, self.fence, step, again))
+        self.replay.remember(step, "begun", None)
+
+    async def end(self, step: Step, value: Any, *, state: str = "done", events: Sequence[Event] = ()) -> None:
+        """Put a step's result on record, with the events that belong to it."""
+        step = self.placed(step)
+        begun = self.replay.entry(step.key) is not None
+        command = steps.End(self.task.id, self.fence, step, value, state, begun, _clean(events))
+        await self.write(steps.end, command)
+        self.replay.remember(step, state, value)
 
     def answer(self, key: str) -> dict[str, Any] | None:
         """The question or review asked under `key`, once it was answered."""
@@ -395,6 +302,6 @@ class Attempt:
         )
 
 
-def _clean(events: Sequence[tuple[str, dict[str, Any]]]) -> tuple[tuple[str, dict[str, Any]], ...]:
+def _clean(events: Sequence[Event]) -> tuple[Event, ...]:
     """Events in JSON form: half a surrogate pair from a model or a tool would stop the live stream of the process."""
     return tuple((type_, json_form.convert(data)) for type_, data in events)

@@ -88,6 +88,11 @@ def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
     return answers
 
 
+def child_step(key: str, agent: str, child_id: str) -> steps.Step:
+    """The journal entry of a child."""
+    return steps.Step(key, "child", agent, "idempotent", {"task_id": child_id})
+
+
 async def _read(work: Callable[..., T], *args: Any) -> T:
     """What `work` reads. A database that is away is an outage of ours, though the agent's code meets it."""
     try:
@@ -113,17 +118,8 @@ class Children:
     ) -> str:
         """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
         spec = await _read(self._spec, attempt, agent, args, message, wanted)
-        begin = steps.Begin(
-            attempt.task.id,
-            attempt.fence,
-            key,
-            attempt.replay.next_pos(),
-            "child",
-            agent[:200],
-            "idempotent",
-            None,
-            {"task_id": spec.task_id},
-        )
+        step = attempt.placed(child_step(key, agent, spec.task_id))
+        begin = steps.Begin(attempt.task.id, attempt.fence, step)
         await attempt.write(_start, _Start(begin, spec))
         return str(spec.task_id)
 

@@ -14,13 +14,14 @@ from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import AgentError, ChildFailed, Rejected
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
+from runyard_common.runs.service.steps import Step
 from runyard_common.sessions.service import incoming
 from runyard_common.values import json_form
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.attempts import questions, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
-from runyard_workers.attempts.children import Children, child_request
+from runyard_workers.attempts.children import Children, child_request, child_step
 
 #: What siblings of a suspending call get to register themselves, in seconds.
 _SIBLINGS = 0.02
@@ -115,14 +116,8 @@ class RunContext(Context):
         _refuse_no_function(fn, call)
         values.one_of(effect, EFFECTS, call, "effect")
         detail = {"args": [represented(a)[:200] for a in args]} if effect == "irreversible" else None
-        return await self._attempt.once(
-            self._attempt.replay.key(name),
-            "step",
-            name,
-            effect,
-            lambda: user_code.call(self._attempt, fn, *args, **kwargs),
-            detail=detail,
-        )
+        step = Step(self._attempt.replay.key(name), "step", name, effect, detail)
+        return await self._attempt.once(step, lambda: user_code.call(self._attempt, fn, *args, **kwargs))
 
     @_suspending
     async def ask(
@@ -237,15 +232,7 @@ class RunContext(Context):
             child_id = begun["detail"]["task_id"]
             ended = await self._children.result(child_id)
             if ended is not None:
-                await attempt.end(
-                    key,
-                    "child",
-                    agent,
-                    "idempotent",
-                    ended,
-                    begun=True,
-                    detail={"task_id": child_id},
-                )
+                await attempt.end(child_step(key, agent, child_id), ended)
                 return _child_output(ended)
         await self._siblings()
         raise Suspended(Ended(Outcome.WAITING, child_id=child_id))
@@ -302,9 +289,11 @@ class RunContext(Context):
         entry = attempt.replay.recall(key, "value")
         if entry is not None:
             return list(entry["value"])
-        pos = attempt.replay.next_pos()
-        found = await attempt.write(incoming.take, incoming.Take(attempt.task.id, attempt.fence, key, pos))
-        attempt.replay.remember(key, "value", "read", None, None, "done", found, pos)
+        step = attempt.placed(Step(key, "value", "messages", "read"))
+        found = await attempt.write(
+            incoming.take, incoming.Take(attempt.task.id, attempt.fence, key, step.pos)
+        )
+        attempt.replay.remember(step, "done", found)
         return list(found)
 
 

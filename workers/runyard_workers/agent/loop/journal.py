@@ -18,6 +18,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from runyard.errors import Rejected
 from runyard_common.runs.service.attempts import Asked
+from runyard_common.runs.service.steps import Step
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import results
 from runyard_workers.agent.loop.parts import arguments_of, refusals, with_unique_call_ids
@@ -131,9 +132,10 @@ class Journal(AbstractCapability[Any]):
             talk.wait(waits)
             raise CallDeferred(kind="question") from None
         except Rejected as rejection:
-            await self._end(tool, key, call, results.failed(rejection.message), "rejected", 0.0, args)
+            step = Step(key, "tool", tool.name, tool.effect, args)
+            await self._end(step, call, results.failed(rejection.message), "rejected", 0.0)
             raise ToolFailed(rejection.message) from None
-        return await self._execute(tool, key, call, args, handler)
+        return await self._execute(Step(key, "tool", tool.name, tool.effect, args), call, args, handler)
 
     async def close_refused(self, messages: Sequence[ModelMessage], otherwise: str | None = None) -> None:
         """Put calls on record that never came to a tool: refused for their arguments or their tool's name, or passed
@@ -148,56 +150,32 @@ class Journal(AbstractCapability[Any]):
             logged = events.tool_result(
                 transcript.turn, part.tool_call_id, part.tool_name, "failed", text, 0.0
             )
-            arguments = arguments_of(part)
-            await attempt.end(
-                key, "tool", part.tool_name, "read", value, detail=arguments, events=self._talk.told(logged)
-            )
+            step = Step(key, "tool", part.tool_name, "read", arguments_of(part))
+            await attempt.end(step, value, events=self._talk.told(logged))
 
-    async def _execute(
-        self, tool: Tool, key: str, call: ToolCallPart, args: dict[str, Any], handler: Any
-    ) -> Any:
+    async def _execute(self, step: Step, call: ToolCallPart, args: dict[str, Any], handler: Any) -> Any:
         attempt = self._talk.attempt
-        pos = attempt.replay.next_pos()
-        if tool.effect == "irreversible":
-            await attempt.begin(key, "tool", tool.name, tool.effect, None, args, pos)
+        step = attempt.placed(step)
+        if step.effect == "irreversible":
+            await attempt.begin(step)
         began = time.monotonic()
         try:
-            value, status = results.pack(await handler(args), tool.name), "ok"
+            value, status = results.pack(await handler(args), step.name), "ok"
         except results.NoJsonForm as error:
             value, status = results.failed(str(error)), "failed"
         except ToolFailedError as error:
             value, status = results.failed(str(error.tool_failed.content)), "failed"
         except ToolRetryError as error:
             value, status = results.retried(str(error.tool_retry.content)), "failed"
-        await self._end(tool, key, call, value, status, time.monotonic() - began, args, pos)
+        await self._end(step, call, value, status, time.monotonic() - began)
         return results.unpack(value)
 
     async def _end(
-        self,
-        tool: Tool,
-        key: str,
-        call: ToolCallPart,
-        value: dict[str, Any],
-        status: str,
-        seconds: float,
-        args: dict[str, Any],
-        pos: int | None = None,
+        self, step: Step, call: ToolCallPart, value: dict[str, Any], status: str, seconds: float
     ) -> None:
         turn = self._talk.transcript.turn
-        logged = events.tool_result(turn, call.tool_call_id, tool.name, status, value["content"], seconds)
-        attempt = self._talk.attempt
-        begun = attempt.replay.entry(key) is not None
-        await attempt.end(
-            key,
-            "tool",
-            tool.name,
-            tool.effect,
-            value,
-            detail=args,
-            begun=begun,
-            pos=pos,
-            events=self._talk.told(logged),
-        )
+        logged = events.tool_result(turn, call.tool_call_id, step.name, status, value["content"], seconds)
+        await self._talk.attempt.end(step, value, events=self._talk.told(logged))
 
     def _approved(self, tool: Tool, key: str, args: dict[str, Any]) -> dict[str, Any]:
         """The arguments to call with: a reviewed tool's as a person approved or edited them."""

@@ -19,6 +19,7 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.mcp import MCPToolset
 
 from runyard_common.outbound import GuardedClient
+from runyard_common.runs.service.steps import Step
 from runyard_workers.agent import events
 from runyard_workers.agent.loop.mcp_failures import Trouble, judge
 from runyard_workers.agent.servers import McpServer
@@ -98,7 +99,8 @@ class McpConnection:
         if left_out:
             listed["left_out"] = left_out[:MOST_TOOLS]
         logged = events.mcp_server(self.server.name, "connected", **({} if self.server.private else listed))
-        await self._attempt.end(self._key, "value", self.server.name, "read", found, events=(logged,))
+        step = Step(self._key, "value", self.server.name, "read")
+        await self._attempt.end(step, found, events=(logged,))
         return self._offered(found)
 
     async def aclose(self) -> None:

@@ -16,6 +16,7 @@ from runyard_common.agents.service import agents, manifests
 from runyard_common.agents.service.model_choice import model_name
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.runs import unsealed
+from runyard_common.runs.service.steps import Step as Entry
 from runyard_common.schemas import outputs
 from runyard_common.schemas.outputs import OutputContract
 from runyard_common.sessions.queries import messages
@@ -195,7 +196,7 @@ class Run:
         self._attached = await attachments.read(attempt, files, self._shared.files)
         if attempt.replay.entry("attachments") is None:
             logged = tuple(one.event for one in self._attached)
-            await attempt.end("attachments", "value", "attachments", "read", None, events=logged)
+            await attempt.end(Entry("attachments", "value", "attachments", "read"), None, events=logged)
 
     async def _read_images(self) -> None:
         """A resumed conversation names the images it showed; the model must see them again."""
@@ -300,7 +301,7 @@ class Run:
                 raise
             output = answered
             event = events.final_output(contract.title, None, [_none_given(failure)])
-        await self._attempt.end(key, "value", contract.name, "read", output, events=(event,))
+        await self._attempt.end(Entry(key, "value", contract.name, "read"), output, events=(event,))
         return output
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 
-from runyard_common.runs.service.steps import End
+from runyard_common.runs.service.steps import End, Step
 from runyard_common.sessions.queries import messages as store
 from runyard_common.usage.service.turns import EndTurn, end_turn
 from runyard_workers.agent.loop.history import to_lines
@@ -95,18 +95,8 @@ class Transcript:
         told = new[max(0, self.given - self._saved) :]
         lines = () if self._prefix else (*self._moved(agent), *to_lines(told, silent))
         attempt = self._attempt
-        entry = End(
-            attempt.task.id,
-            attempt.fence,
-            self.turn_key(self.turn + 1),
-            attempt.replay.next_pos(),
-            "model",
-            str(turn["model"]),
-            "idempotent",
-            value,
-            events=tuple(events),
-            turn=turn,
-        )
+        step = attempt.placed(Step(self.turn_key(self.turn + 1), "model", str(turn["model"]), "idempotent"))
+        entry = End(attempt.task.id, attempt.fence, step, value, events=tuple(events), turn=turn)
         await attempt.write(end_turn, EndTurn(entry, lines))
         self.turn, self.agent, self._saved = self.turn + 1, agent, len(messages) + 1
 

@@ -8,7 +8,7 @@ from runyard.errors import AgentError
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_workers.agent.tools.base import Call, Tool, ToolFailure, Waits
 from runyard_workers.attempts.attempt import Attempt
-from runyard_workers.attempts.children import Children
+from runyard_workers.attempts.children import Children, child_step
 
 _MESSAGE: dict[str, Any] = {
     "type": "object",
@@ -47,8 +47,7 @@ def agent_tool(
         ended = await children.result(child_id)
         if ended is None:
             raise Waits(child_id=child_id)
-        detail = {"task_id": child_id}
-        await attempt.end(key, "child", agent, "idempotent", ended, begun=True, detail=detail)
+        await attempt.end(child_step(key, agent, child_id), ended)
         return _output(ended)
 
     said = description or manifest.get("description") or f"Run the agent {agent} and get its result."

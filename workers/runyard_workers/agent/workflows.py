@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from runyard.errors import AgentError, ProviderError
 from runyard_common.agents.rules.workflows import Step, Workflow
-from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.steps import Step as Entry
 from runyard_workers.agent import events
-from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.attempt import Attempt, Suspended
 
 #: Performs one try of a step: its journal prefix, the step, and the results of the steps it depends on.
 Perform = Callable[[str, Step, Mapping[str, Any]], Awaitable[Any]]
@@ -53,7 +51,7 @@ class WorkflowRun:
         finally:
             await self._cancel_running()
         if self._waiting:
-            raise _merged(self._waiting)
+            raise Suspended.merged(self._waiting)
         statuses = {step.id: self._results[step.id]["status"] for step in flow.steps}
         await self._note("completed", events.workflow(flow.id, "completed", steps=statuses))
         return self._results
@@ -148,15 +146,3 @@ class WorkflowRun:
         key = f"{self._prefix}:{name}"
         if self._attempt.replay.entry(key) is None:
             await self._attempt.end(Entry(key, "value", name, "read"), None, events=(event,))
-
-
-def _merged(waiting: list[Suspended]) -> Suspended:
-    """One suspension for all that steps wait for: people first, then a child, then a hand-over."""
-    asked = {one.key: one for waits in waiting for one in waits.ended.asked}
-    if asked:
-        review = any(one.kind == "review" for one in asked.values())
-        outcome = Outcome.NEEDS_REVIEW if review else Outcome.ASKED
-        lines = tuple(line for waits in waiting for line in waits.ended.lines)
-        return Suspended(Ended(outcome, asked=tuple(asked.values()), lines=lines))
-    child = next((waits for waits in waiting if waits.ended.child_id is not None), None)
-    return Suspended(replace((child or waiting[0]).ended))

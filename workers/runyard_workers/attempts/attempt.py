@@ -36,6 +36,7 @@ from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.replay import CONCURRENT, Replay, replayed
+from runyard_workers.attempts.siblings import Siblings
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
@@ -103,6 +104,25 @@ class Suspended(Suspension):
         self.ended = ended
         super().__init__(ended.outcome.value)
 
+    @classmethod
+    def until(cls, *asked: Asked, lines: tuple[dict[str, Any], ...] = ()) -> Suspended:
+        """Until people have answered. Reviews come first: the status of a task allows answers to one kind only, and
+        the others are asked when it goes on."""
+        reviews = tuple(one for one in asked if one.kind == "review")
+        if reviews:
+            return cls(Ended(Outcome.NEEDS_REVIEW, asked=reviews))
+        return cls(Ended(Outcome.ASKED, asked=asked, lines=lines))
+
+    @classmethod
+    def merged(cls, suspended: Sequence[Suspended]) -> Suspended:
+        """Several of one run as one: what was asked first, each once, then a child, then a hand-over."""
+        asked = {one.key: one for each in suspended for one in each.ended.asked}
+        if asked:
+            lines = tuple(chain.from_iterable(each.ended.lines for each in suspended))
+            return cls.until(*asked.values(), lines=lines)
+        child = next((each for each in suspended if each.ended.child_id is not None), suspended[0])
+        return cls(child.ended)
+
 
 @dataclass
 class Attempt:
@@ -127,6 +147,7 @@ class Attempt:
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
     starved: bool = False  # its process had no file descriptor left
+    siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
     _open: set[str] = field(default_factory=set)  # keys of steps under way
 
     def __post_init__(self) -> None:

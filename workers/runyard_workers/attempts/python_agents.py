@@ -64,22 +64,22 @@ async def _unless_suspended(attempt: Attempt, definition: AgentDefinition, conte
     try:
         value = await _called(attempt, definition, context)
     except Exception as error:
-        if not context.suspensions:
+        if context.suspension is None:
             raise
-        raise _caught(attempt, context.suspensions) from error
-    if context.suspensions:
-        raise _caught(attempt, context.suspensions)
+        raise _caught(attempt, context.suspension) from error
+    if context.suspension is not None:
+        raise _caught(attempt, context.suspension)
     return value
 
 
-def _caught(attempt: Attempt, suspensions: list[Suspended]) -> Suspended:
+def _caught(attempt: Attempt, suspension: Suspended) -> Suspended:
     logger.warning(
         "The agent's code caught the suspension of its run; catch Exception, not BaseException",
         action="suspend",
         task=attempt.task.id,
         agent=attempt.task.agent_name,
     )
-    return user_code.merged(suspensions)
+    return suspension
 
 
 async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:

@@ -61,12 +61,10 @@ class Talk:
     def suspension(self) -> Suspended:
         """What the run waits for: people first, then one child."""
         if self.asked:
-            review = any(asked.kind == "review" for asked in self.asked)
-            outcome = Outcome.NEEDS_REVIEW if review else Outcome.ASKED
             lines = tuple(
                 {"role": "assistant", "type": "question", "content": asked.payload["text"]}
                 for asked in self.asked
                 if asked.kind == "question"
             )
-            return Suspended(Ended(outcome, asked=tuple(self.asked), lines=lines))
+            return Suspended.until(*self.asked, lines=lines)
         return Suspended(Ended(Outcome.WAITING, child_id=self.child_ids[0]))

@@ -37,7 +37,7 @@ from runyard_common.settings import Settings
 from runyard_common.values.errors import RunyardError
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent.loop.models import Chosen
-from runyard_workers.agent.runner import DeclaredRunner
+from runyard_workers.agent.loop.runner import DeclaredRunner
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
@@ -79,7 +79,7 @@ class Script:
     """A model whose every answer follows from the conversation: turn n calls tools, turn ten sums up."""
 
     def __init__(self) -> None:
-        self.model = Chosen(FunctionModel(self._answer), "scripted", tells_end=False)
+        self.model = Chosen(FunctionModel(self._answer), "scripted", reports_end=False)
 
     def get(self, name: str | None) -> Chosen:
         """The script, whatever the name."""

@@ -35,7 +35,7 @@ from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.webhooks import NearBell
 
 if TYPE_CHECKING:
-    from runyard_workers.agent.runner import DeclaredRunner
+    from runyard_workers.agent.loop.runner import DeclaredRunner
 
 T = TypeVar("T")
 logger = structlog.get_logger("runyard.worker")
@@ -137,7 +137,7 @@ class Execution:
         loop's other runs go on meanwhile."""
         async with self._importing:
             if self._declared is None:
-                made = await in_engine_thread(importlib.import_module, "runyard_workers.agent.runner")
+                made = await in_engine_thread(importlib.import_module, "runyard_workers.agent.loop.runner")
                 self._declared = made.DeclaredRunner(self.settings, self.store, self.writer)
         return self._declared
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from runyard_common.agents.rules.tool_access import ASK_USER
 from runyard_common.runs.service.attempts import Asked
-from runyard_workers.agent.tools.base import Call, Tool, Waits
+from runyard_workers.agent.tools.toolbox import Call, Tool, Waits
 from runyard_workers.attempts.attempt import Attempt
 
 NAME = ASK_USER

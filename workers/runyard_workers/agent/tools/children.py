@@ -6,7 +6,7 @@ from typing import Any
 
 from runyard.errors import AgentError
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_workers.agent.tools.base import Call, Tool, ToolFailure, Waits
+from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure, Waits
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.attempts.children import Children, child_step
 

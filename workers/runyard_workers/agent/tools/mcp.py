@@ -18,12 +18,13 @@ import httpx2
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.mcp import MCPToolset
 
+from runyard.context import Effect
 from runyard_common.outbound import GuardedClient
 from runyard_common.runs.service.steps import Step
 from runyard_workers.agent import events
-from runyard_workers.agent.loop.mcp_failures import Trouble, judge
 from runyard_workers.agent.servers import McpServer
-from runyard_workers.agent.tools.base import Call, Effect, Tool, ToolFailure
+from runyard_workers.agent.tools.mcp_failures import Trouble, judge
+from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure
 from runyard_workers.agent.wire.mcp import (
     HANDSHAKE,
     MOST_TOOLS,

@@ -119,7 +119,7 @@ class _Decide(dict[str, Any]):
         return True
 
     def __getitem__(self, text: str) -> Any:
-        if "Nobody knows" not in text:
+        if "It is not known" not in text:
             return approve()
         return skip("charged 5") if counted else redo_it()
 

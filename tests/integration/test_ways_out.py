@@ -268,7 +268,7 @@ def test_questions_whose_suspension_nobody_looks_at_are_asked_all_the_same(how: 
     assert len(outcome.of_type("ask")[0]["asked"]) == 2, "they are asked together"
 
 
-def test_calls_beside_a_question_get_as_far_as_they_can_before_the_run_waits() -> None:
+def test_calls_made_with_a_question_get_as_far_as_they_can_before_the_run_waits() -> None:
     done: list[str] = []
 
     async def waits_for_something_outside() -> None:

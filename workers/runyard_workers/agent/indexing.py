@@ -18,7 +18,7 @@ from runyard_workers.documents.passages import cut
 async def index(services: Services, attempt: Attempt, context: RunContext) -> Result:
     """Index the attached file; ``{document_id, passages}``. Reading it again changes nothing.
 
-    Raises `BadOptions` with the reader's code when the file cannot be read; the document says so too.
+    Raises `BadOptions` with the reader's code when the file cannot be read; the document then has the error.
     """
     document_id = str(((attempt.task.input or {}).get("args") or {}).get("document_id"))
     if not context.files:
@@ -33,9 +33,7 @@ async def index(services: Services, attempt: Attempt, context: RunContext) -> Re
     try:
         passages = await attempt.run_blocking(read)
         if not passages:
-            raise ExtractionError(
-                "file_empty", file.name, "it holds no text", "Attach a file with text in it."
-            )
+            raise ExtractionError("file_empty", file.name, "it has no text", "Attach a file with text in it.")
     except ExtractionError as error:
         failed = Indexed(command.task_id, command.fence, command.org_id, document_id, error=error.message)
         await attempt.write(store_passages, failed)

@@ -16,11 +16,11 @@ from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.servers import McpServer
 from runyard_workers.agent.servers import parse as parse_servers
 
-#: Model turns a run may take, by mode.
+#: Model turns that a run may use, by mode.
 MOST_TURNS: Final[dict[str, int]] = {"flash": 10, "fast": 40, "max": 120}
 #: Most attempts of a model to give a valid output: one, and three repairs.
 MOST_REPAIRS: Final = 3
-#: What a declared agent can take from `config`, besides its manifest's own fields.
+#: What a declared agent may have in `config`, besides its manifest's own fields.
 _DEFAULTS: Final = ("rules", "agents", "datastores", "queries", "workflows", "mcp_servers")
 
 

@@ -1,4 +1,4 @@
-"""Running a workflow: steps side by side where their dependencies allow, each journaled, retried, or skipped."""
+"""Running a workflow: steps concurrently where their dependencies allow, each journaled, retried, or skipped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class WorkflowRun:
             while self._begin_ready():
                 done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    self._take(task)
+                    self._collect(task)
         finally:
             await self._cancel_running()
         if self._waiting:
@@ -58,13 +58,13 @@ class WorkflowRun:
 
     def _begin_ready(self) -> bool:
         """Start what can start; whether anything runs."""
-        held = {step.id for step in self._running.values()} | self._results.keys()
+        begun = {step.id for step in self._running.values()} | self._results.keys()
         if not self._waiting:
-            for step in self._workflow.ready(self._results.keys(), held):
+            for step in self._workflow.ready(self._results.keys(), begun):
                 self._running[asyncio.create_task(self._step(step), name=f"step-{step.id}")] = step
         return bool(self._running)
 
-    def _take(self, task: asyncio.Task[dict[str, Any]]) -> None:
+    def _collect(self, task: asyncio.Task[dict[str, Any]]) -> None:
         step = self._running.pop(task)
         try:
             self._results[step.id] = task.result()
@@ -108,10 +108,10 @@ class WorkflowRun:
                 if step.max_attempts == 1 and not step.optional and isinstance(error, ProviderError):
                     raise  # the whole attempt is tried again, under the provider budget
                 tried += 1
-                said = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+                reason = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
                 if tried >= step.max_attempts:
-                    return self._given_up(step, said, error)
-                await self._failed_try(step, tried, said)
+                    return self._given_up(step, reason, error)
+                await self._failed_try(step, tried, reason)
             await asyncio.sleep(step.delay(tried))
 
     def _failures(self, step: Step) -> int:
@@ -120,16 +120,16 @@ class WorkflowRun:
             tried += 1
         return tried
 
-    async def _failed_try(self, step: Step, tried: int, said: str) -> None:
-        event = self._event(step, "retrying", attempt=tried, error=said, delay_s=step.delay(tried))
+    async def _failed_try(self, step: Step, tried: int, reason: str) -> None:
+        event = self._event(step, "retrying", attempt=tried, error=reason, delay_s=step.delay(tried))
         entry = Entry(self._key(step, tried), "value", step.id, "idempotent")
-        await self._attempt.end(entry, said, events=(event,))
+        await self._attempt.end(entry, reason, events=(event,))
 
-    def _given_up(self, step: Step, said: str, error: Exception | None = None) -> dict[str, Any]:
+    def _given_up(self, step: Step, reason: str, error: Exception | None = None) -> dict[str, Any]:
         if step.optional:
-            return {"status": "skipped", "error": said}
+            return {"status": "skipped", "error": reason}
         raise WorkflowFailed(
-            f"Step {step.id!r} of workflow {self._workflow.id!r} failed: {said}",
+            f"Step {step.id!r} of workflow {self._workflow.id!r} failed: {reason}",
             workflow=self._workflow.id,
             step=step.id,
             error=getattr(error, "code", None) or type(error).__name__,
@@ -142,7 +142,7 @@ class WorkflowRun:
         return events.workflow_step(self._workflow.id, step.id, status, **more)
 
     async def _note(self, name: str, event: events.Event) -> None:
-        """Log something once, whatever happens in between."""
+        """Log something once, however often the run is resumed."""
         key = f"{self._prefix}:{name}"
         if self._attempt.replay.entry(key) is None:
             await self._attempt.end(Entry(key, "value", name, "read"), None, events=(event,))

@@ -47,7 +47,7 @@ T = TypeVar("T")
 logger = structlog.get_logger("runyard.attempt")
 
 #: Waits, in seconds, between tries of a write that the database did not answer; the last is repeated. While the
-#: database is away nobody can take the run over, so there is no end to them but the attempt's own.
+#: database is away no other worker can claim the run, so there is no end to them but the attempt's own.
 _PATIENCE = (0.1, 0.3, 1.0, 2.0)
 AWAY = (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)
 
@@ -56,7 +56,7 @@ class Tokens(Protocol):
     """Where live token deltas go."""
 
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
-        """Send a delta to whoever follows this task now."""
+        """Send a delta to those who follow this task now."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -135,10 +135,10 @@ class Attempt:
     tokens: Tokens
     secrets: dict[str, Any]
     executor: Executor  # where blocking code of this attempt runs
-    lease: Lease | None = None  # None: nobody else can take the run over
+    lease: Lease | None = None  # None: no other process can claim the run
     deadline: float | None = None  # epoch seconds, on the database's clock
     bounds: Bounds = field(default_factory=Bounds)
-    sealer: Sealer | None = None  # opens what other agents' manifests hold
+    sealer: Sealer | None = None  # opens the credentials in other agents' manifests
     by_operator: bool = False  # the operator published the manifest: it may use the tools it lists
     own_agent: bool = True  # its organisation is the run's; another's servers are not for the run's log
     output: RunOutput | None = None  # what its code prints; None: that is not for the run
@@ -170,7 +170,7 @@ class Attempt:
 
     @property
     def was_suspended(self) -> bool:
-        """Whether the agent has put something to people before; what the engine asked for itself is no such."""
+        """Whether the agent has asked something before; what the engine asked for itself does not count."""
         return any("!" not in q["key"] for q in self.claimed.answers)
 
     async def run_blocking(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -182,7 +182,7 @@ class Attempt:
         return await asyncio.wrap_future(call)
 
     async def measured(self, measure: Callable[[Any, str, Bounds], Any], value: Any, name: str) -> Any:
-        """What a measure of `agent_code.values` makes of a value: beside the event loop where that is large."""
+        """What a measure of `agent_code.values` makes of a value: in a thread where that is large."""
         if self.costly is None or not values.is_large(value):
             return measure(value, name, self.bounds)
         return await self.costly.do(self.task.org_id, measure, value, name, self.bounds)
@@ -197,12 +197,12 @@ class Attempt:
             raise Cancelled(self.ended_by)
 
     def refuse_others(self) -> None:
-        """Raise `AgentError` in the code of another run, which has got hold of this one's context."""
+        """Raise `AgentError` in the code of another run, which has this one's context."""
         caller = RUN.get()
         if caller is not None and caller != self.task.id:
             raise AgentError(
-                f"This context belongs to run {self.task.id}. A run works through the context that it was given: "
-                "keep none in a global.",
+                f"This context belongs to run {self.task.id}. A run must use the context it was given: "
+                "do not keep one in a global.",
                 code="context_of_another_run",
             )
 
@@ -218,7 +218,7 @@ class Attempt:
             self.check()
 
     def seconds_left(self) -> float | None:
-        """Seconds until the deadline, whatever the host's clock says; None without one."""
+        """Seconds until the deadline, by the monotonic clock; None without one."""
         return None if self.ends_at is None else self.ends_at - time.monotonic()
 
     def leave(self, why: str) -> None:
@@ -236,7 +236,7 @@ class Attempt:
         the journal turns the second try into nothing.
         """
         if self.output is not None and self.output.pending:
-            await self.output.flush()  # what was printed before stands before
+            await self.output.flush()  # what was printed before comes before
         return await self._write(batch, command)
 
     async def keep_output(self, events: tuple[Event, ...]) -> None:

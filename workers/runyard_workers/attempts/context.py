@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 def _served(method: F) -> F:
-    """A call that the engine serves; the calls beside it wait for its end before the run is suspended."""
+    """A call that the engine serves; a concurrent one that suspends the run waits for its end."""
 
     @functools.wraps(method)
     async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
@@ -253,7 +253,7 @@ class RunContext(Context):
         return await self._suspend(Suspended(Ended(Outcome.WAITING, child_id=child_id)))
 
     async def _suspend(self, suspended: Suspended) -> NoReturn:
-        """Suspend the run, once the calls beside this one have got as far as they can."""
+        """Suspend the run, once the rest of its code has settled."""
         self._suspended.append(suspended)
         try:
             await self._attempt.siblings.settle()
@@ -322,7 +322,7 @@ def _refuse_no_function(fn: Any, call: str) -> None:
     if inspect.iscoroutine(fn):
         fn.close()
     raise AgentError(
-        f"{call}: it needs a function and its arguments, not the {type(fn).__name__} that a call of it gave.",
+        f"{call}: pass a function and its arguments, not the {type(fn).__name__} that calling it returned.",
         code="invalid_call",
         call=call,
     )

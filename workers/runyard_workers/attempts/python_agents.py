@@ -40,9 +40,9 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
         raise of_agent(error) from error
     if definition.output_schema is not None:
         _check_output(definition, output)
-    said = (attempt.task.input or {}).get("message") is not None
+    has_message = (attempt.task.input or {}).get("message") is not None
     answer = {"role": "assistant", "type": "agent_response", "content": output}
-    return Result(output, (*opening, answer) if said else ())
+    return Result(output, (*opening, answer) if has_message else ())
 
 
 @contextmanager
@@ -123,9 +123,9 @@ def _check_output(definition: AgentDefinition, output: Any) -> None:
 
 
 def _opening(given: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """What the user said first, for the conversation; a run by arguments alone is none."""
-    said = given.get("message")
-    return () if said is None else ({"role": "user", "type": "user_message", "content": said},)
+    """The user's message, for the conversation; a run by arguments only is none."""
+    message = given.get("message")
+    return () if message is None else ({"role": "user", "type": "user_message", "content": message},)
 
 
 def _questions(attempt: Attempt, ended: Ended) -> tuple[dict[str, Any], ...]:

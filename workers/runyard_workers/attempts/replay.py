@@ -1,4 +1,4 @@
-"""Replay: what a task's journal says is done already, found by name and occurrence. Nothing here writes."""
+"""Replay: what is done already by a task's journal, found by name and occurrence. Nothing here writes."""
 
 from __future__ import annotations
 

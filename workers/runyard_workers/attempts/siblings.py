@@ -1,4 +1,4 @@
-"""What a run's code does beside a call that suspends the run: it gets as far as it can first.
+"""What a run's code does concurrently with a call that suspends the run: it gets as far as it can first.
 
 A run that waits leaves its process, and its other coroutines end with it. So that questions and children of one
 `gather` are asked and started together, the call that suspends waits until the others have *settled*: no context call

@@ -82,7 +82,7 @@ async def _result(attempt: Attempt, fn: Callable[..., Any], args: Any, kwargs: A
 
 
 def _judged(error: BaseException, leaving: bool, cancelled: bool) -> BaseException:
-    """`error` itself where it is the engine's, else the ordinary exception that stands for it."""
+    """`error` itself where it is the engine's, else the ordinary exception in its place."""
     if isinstance(error, BaseExceptionGroup):
         return _judged_group(error, leaving, cancelled)
     own = (

@@ -62,7 +62,7 @@ async def converse(
 ) -> Any:
     """The output: text, or the object of the contract. `first` speaks first; `history` came before.
 
-    A `task` comes before the request, or in the final session stands for it. Raises `Suspended` when the run must
+    A `task` comes before the request, or in the final session replaces it. Raises `Suspended` when the run must
     wait, and `AgentError`s.
     """
     resumed = session.transcript.restore()
@@ -213,7 +213,8 @@ def _misbehaved(error: UnexpectedModelBehavior, session: ModelSession, journal: 
             session.violations or [{"field": "output", "code": "type", "message": "it is no JSON object"}]
         )
     return OutputInvalid(
-        f"The model did not keep to its tools: {clean(error.message)[:_LONGEST]}", code="model_misbehaved"
+        f"The model did not use its tools as declared: {clean(error.message)[:_LONGEST]}",
+        code="model_misbehaved",
     )
 
 

@@ -73,7 +73,7 @@ class ProviderModels:
         self._building = threading.Lock()  # runs that begin together import and build in threads of their own
 
     def get(self, name: str | None) -> Chosen:
-        """See `Models.get`. Fallbacks (RUNYARD_MODEL_FALLBACKS) stand behind it."""
+        """See `Models.get`. With fallbacks (RUNYARD_MODEL_FALLBACKS) behind it."""
         if not name:
             raise AgentError(
                 "No model is configured: set RUNYARD_MODEL (provider:name) with the provider's key, or "

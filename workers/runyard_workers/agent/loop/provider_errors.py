@@ -157,7 +157,7 @@ def _message(error: BaseException, code: str, status: int | None) -> str:
     words = mask(_words(error))[:_LONGEST]
     if status is not None:
         return f"The model provider answered {status}{of}: {words or _phrase(status)}"
-    return f"The call of the model failed{of}: {words or type(error).__name__}"
+    return f"The model call failed{of}: {words or type(error).__name__}"
 
 
 def _words(error: BaseException) -> str:
@@ -179,7 +179,7 @@ def _phrase(status: int) -> str:
 
 def _log(error: BaseException, code: str, status: int | None) -> None:
     logger.warning(
-        "The call of a model failed",
+        "A model call failed",
         action="model_failed",
         code=code,
         status=status,

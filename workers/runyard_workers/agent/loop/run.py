@@ -104,7 +104,7 @@ class Run:
         if name is None or agent.name != self.plan.agent.name:
             own = {"model": agent.model, "mode": agent.mode}
             name = model_name(self.services.settings, own, self._options)
-        if not self._models.loaded(name):  # the loop must not stand still for an import
+        if not self._models.loaded(name):  # the loop must not wait for an import
             await self.attempt.run_blocking(self._models.get, name)
         chosen = self._models.get(name)
         return chosen if agent.vision is None else replace(chosen, sees_images=bool(agent.vision))
@@ -127,7 +127,7 @@ class Run:
         return {one.file.id: one.image.data for one in self.attached if one.image is not None}
 
     async def read_files(self) -> None:
-        """Read the attached files, once; the log says how."""
+        """Read the attached files, once, and log how that went."""
         files, attempt = self._context.files, self.attempt
         async with self._reading:  # steps of a workflow may all want them
             if len(self.attached) == len(files):

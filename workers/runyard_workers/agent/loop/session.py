@@ -92,7 +92,7 @@ class ModelSession:
             raise Suspended(Ended(Outcome.HANDED_OVER))
         if turn > most:
             raise LimitReached(
-                f"The run took {most} model turns, its most, without an answer.",
+                f"The run reached its limit of {most} model turns without an answer.",
                 code="turn_limit",
                 turns=most,
             )
@@ -145,7 +145,7 @@ class ModelSession:
             self.child_ids.append(waits.child_id)
 
     def suspension(self) -> Suspended:
-        """What the run waits for: people first, then one child."""
+        """What the run waits for: answers first, then one child."""
         if not self.asked:
             return Suspended(Ended(Outcome.WAITING, child_id=self.child_ids[0]))
         lines = tuple(

@@ -1,4 +1,4 @@
-"""The tools an agent may call, whatever they come from. Only `mcp` knows the model library, whose client it is."""
+"""The tools an agent may call, from every source. Only `mcp` knows the model library, whose client it is."""
 
 from runyard_workers.agent.tools.toolbox import Call, Tool, Toolbox, ToolFailure, Waits
 

@@ -26,7 +26,7 @@ _PARAMETERS: dict[str, Any] = {
 
 
 def ask_user(attempt: Attempt, rule: dict[str, Any] | None = None) -> Tool:
-    """The tool. `rule` ``{timeout, on_timeout: fail | default, default}`` says how long an answer may take."""
+    """The tool. `rule` ``{timeout, on_timeout: fail | default, default}`` limits the time for an answer."""
     rule = rule or {}
 
     async def ask(call: Call) -> Any:

@@ -50,8 +50,8 @@ def agent_tool(
         await attempt.end(child_step(key, agent, child_id), ended)
         return _output(ended)
 
-    said = description or manifest.get("description") or f"Run the agent {agent} and get its result."
-    return Tool(name, said, schema if takes_args and schema else _MESSAGE, run, source="agent")
+    about = description or manifest.get("description") or f"Run the agent {agent} and get its result."
+    return Tool(name, about, schema if takes_args and schema else _MESSAGE, run, source="agent")
 
 
 def _output(ended: dict[str, Any]) -> Any:

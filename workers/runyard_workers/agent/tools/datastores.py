@@ -129,8 +129,8 @@ class DatastoreTools:
                 self._passages, list(stores), call.arguments["query"], int(call.arguments.get("limit") or 5)
             )
 
-        said = f"Search the documents in {names}. Cite the passages you use by their `cite` mark."
-        return Tool(SEARCH, said, _SEARCH_PARAMETERS, run, "read", source="documents")
+        description = f"Search the documents in {names}. Cite the passages you use by their `cite` mark."
+        return Tool(SEARCH, description, _SEARCH_PARAMETERS, run, "read", source="documents")
 
     def _passages(self, stores: Sequence[str], query: str, most: int) -> dict[str, Any]:
         store, org_id = self._services.store, self._attempt.task.org_id
@@ -175,13 +175,13 @@ def _parameters(query: Query, markers: int, databases: Mapping[str, _Database]) 
     if query.parameters:
         properties = {name: dict(_VALUE) for name in query.parameters}
     elif markers:
-        said = f"Values of the {markers} placeholders of: {query.sql}"
+        description = f"Values of the {markers} placeholders of: {query.sql}"
         properties["params"] = {
             "type": "array",
             "items": dict(_VALUE),
             "minItems": markers,
             "maxItems": markers,
-            "description": said,
+            "description": description,
         }
     if len(databases) > 1:
         properties["datastore"] = {"enum": [database.name for database in databases.values()]}

@@ -28,8 +28,6 @@ from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure
 from runyard_workers.agent.wire.mcp import (
     HANDSHAKE,
     MOST_TOOLS,
-    OTHER,
-    HttpFailure,
     McpRules,
     McpTransport,
 )
@@ -206,11 +204,6 @@ class McpConnection:
             return trouble
         return replace(trouble, message=f"it could not be used ({trouble.code})")
 
-    def _noted(self, key: str, *, connected: bool) -> HttpFailure | None:
-        """How the last request failed: the call's own, the handshake's, or the stream of the older transport."""
-        noted = self._rules.failure(key) or self._rules.failure(HANDSHAKE)
-        return noted if noted is not None or connected else self._rules.failure(OTHER)
-
     async def _connected(self) -> _Session:
         async with self._lock:
             if self._session is None:
@@ -287,7 +280,7 @@ def _described(tool: Any) -> dict[str, Any]:
 
 
 def _effect(annotations: dict[str, Any]) -> Effect:
-    """As MCP's tool annotations say; without them a tool may change things and must not be repeated blindly."""
+    """By MCP's tool annotations; without them a tool may change things and must not be repeated blindly."""
     if annotations.get("readOnlyHint"):
         return "read"
     return "idempotent" if annotations.get("idempotentHint") else "irreversible"

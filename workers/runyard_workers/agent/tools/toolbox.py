@@ -1,4 +1,4 @@
-"""A run's tools by name: one value each, whatever they come from, and how a call ends without a result."""
+"""A run's tools by name: one value each, from any source, and how a call ends without a result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from runyard.context import Effect
 from runyard_common.runs.service.attempts import Asked
 
-#: What a tool call may take unless the tool says otherwise, in seconds.
+#: The time limit of a tool call, unless the tool has its own, in seconds.
 TOOL_SECONDS = 120.0
 _LONGEST_NAME = 64
 
@@ -29,8 +29,8 @@ class Call:
 class Tool:
     """A tool offered to the model. `parameters` is a JSON Schema of an object.
 
-    `effect` says what a crash in the middle means: read and idempotent calls are made again, an irreversible one
-    waits for an operator. `review` makes every call wait for a person's approval. `source` says where the tool
+    `effect` decides what a crash in the middle means: read and idempotent calls are made again, an irreversible one
+    waits for an operator. `review` makes every call wait for a person's approval. `source` is where the tool
     comes from (builtin, python, query, documents, agent, mcp:<server>).
     """
 

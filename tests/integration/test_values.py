@@ -147,7 +147,7 @@ CALLS: list[tuple[str, Any, str, str]] = [
     ("keys", lambda ctx: ctx.emit("order", {1: 1, "1": 2}), V, 'its keys 1 and "1" are the same in JSON'),
     ("token", lambda ctx: ctx.token(5), C, "ctx.token: the token must be text, not int."),
     ("step name", lambda ctx: ctx.step(5, len), C, "ctx.step: the name must be text, not int."),
-    ("step value", lambda ctx: ctx.step("total", 5), C, "ctx.step 'total': it needs a function and its"),
+    ("step value", lambda ctx: ctx.step("total", 5), C, "ctx.step 'total': pass a function and its"),
     ("coroutine", lambda ctx: ctx.step("total", _value(1)), C, "not the coroutine that calling it returned"),
     ("effect", lambda ctx: ctx.step("total", len, [], effect="none"), C, "effect must be one of read"),
     ("level", lambda ctx: ctx.log("x", "loud"), C, "ctx.log: level must be one of debug"),

@@ -47,6 +47,7 @@ class Life:
     attempt: Attempt | None = None
     left: str | None = None  # why it must leave, while there is no attempt yet
     running: asyncio.Task[None] | None = None
+    begun: bool = False  # its task has taken its first step; one cancelled before would not clean up
 
     @property
     def fence(self) -> Fence:
@@ -65,7 +66,7 @@ class Life:
         self.left = why
         if self.attempt is not None:
             self.attempt.leave(why)
-        if self.running is not None:
+        if self.running is not None and self.begun:
             self.running.cancel()
 
 
@@ -138,9 +139,12 @@ class Runs:
             await asyncio.wait(running, timeout=max(0.0, seconds))
 
     async def _run(self, life: Life, former: Life | None) -> None:
+        life.begun = True
         try:
             if former is not None and not await self._ended(former):
                 await self._hand_back(life, "an earlier attempt of it is still running here")
+            elif life.left is not None:
+                raise Cancelled(life.left)
             elif self._quarantined is not None and life.claimed.task.suspicion >= Suspicion.SUSPECT:
                 await self._quarantined(life)
             else:

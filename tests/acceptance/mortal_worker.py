@@ -132,7 +132,10 @@ class Mortal:
 
 def _key(command: Any) -> str:
     """What names a write whichever attempt makes it."""
-    key = getattr(command, "key", None) or getattr(getattr(command, "entry", None), "key", "")
+    step = getattr(
+        getattr(command, "entry", command), "step", None
+    )  # of a model turn, or of the command itself
+    key = getattr(command, "key", None) or getattr(step, "key", "")
     return str(key).partition(":mail#")[0]
 
 

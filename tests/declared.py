@@ -18,7 +18,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.queries import messages
 from runyard_common.settings import Settings
-from runyard_workers.agent.runner import DeclaredRunner
+from runyard_workers.agent.loop.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer
 from tests.workshop import Workshop
 

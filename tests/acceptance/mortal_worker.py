@@ -36,7 +36,7 @@ from runyard_common.settings import Settings
 from runyard_common.values.errors import RunyardError
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent.loop.models import Chosen
-from runyard_workers.agent.runner import DeclaredRunner
+from runyard_workers.agent.loop.runner import DeclaredRunner
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
@@ -78,7 +78,7 @@ class Script:
     """A model whose every answer follows from the conversation: turn n calls tools, turn ten sums up."""
 
     def __init__(self) -> None:
-        self.model = Chosen(FunctionModel(self._answer), "scripted", tells_end=False)
+        self.model = Chosen(FunctionModel(self._answer), "scripted", reports_end=False)
 
     def get(self, name: str | None) -> Chosen:
         """The script, whatever the name."""
@@ -131,7 +131,10 @@ class Mortal:
 
 def _key(command: Any) -> str:
     """What names a write whichever attempt makes it."""
-    key = getattr(command, "key", None) or getattr(getattr(command, "entry", None), "key", "")
+    step = getattr(
+        getattr(command, "entry", command), "step", None
+    )  # of a model turn, or of the command itself
+    key = getattr(command, "key", None) or getattr(step, "key", "")
     return str(key).partition(":mail#")[0]
 
 

@@ -90,8 +90,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
         (
             Edit(
                 "workers/runyard_workers/attempts/replay.py",
-                "        self.replayed += 1\n        return entry\n",
-                "        self.replayed += 1\n        return None\n",
+                '        return None if entry["state"] == "begun" else entry\n',
+                "        return None\n",
             ),
         ),
         "resumed",

@@ -340,6 +340,26 @@ async def test_a_stop_bites_a_running_coroutine_and_its_children_and_a_late_fini
         assert shop.events(task_id)[-1] == "stop"
 
 
+async def test_a_run_that_is_stopped_before_its_first_step_leaves_its_slot(database_url: str) -> None:
+    async def never(ctx: Context, args: dict[str, Any]) -> None:
+        raise AssertionError("it began")
+
+    async with Workshop(database_url) as shop:
+        engine = await shop.engine()
+        begin = engine._runs.begin
+
+        def begin_and_stop(claimed: Any) -> Any:
+            life = begin(claimed)
+            shop.transact(lambda tx: stops.stop_now(tx, [claimed.task.id], "at once", "me"))
+            engine._runs.stop(claimed.task.id)
+            return life
+
+        engine._runs.begin = begin_and_stop  # type: ignore[method-assign]
+        task = await shop.ended(await shop.submit(shop.publish(never)))
+        assert task.status is Status.STOPPED
+        await _until(lambda: engine.running == 0)
+
+
 async def test_a_stop_bites_a_blocking_thread_at_its_next_step(database_url: str) -> None:
     steps: list[int] = []
 

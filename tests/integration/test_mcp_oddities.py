@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.webhooks.rules import callback_events
-from runyard_workers.agent.loop import mcp
+from runyard_workers.agent.tools import mcp
 from tests.declared import Desk, desk
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
 from tests.fakes.odd_mcp import GOOD, READ, OddMcp

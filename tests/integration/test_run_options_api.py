@@ -19,7 +19,7 @@ from runyard_common.datastores.service import datastores
 from runyard_common.settings import Settings
 from runyard_common.values.errors import InvalidRequest
 from runyard_scheduler.duties import Admit
-from runyard_workers.agent.runner import DeclaredRunner
+from runyard_workers.agent.loop.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
 from tests.hall import Api, settled, workers_of
 

@@ -103,6 +103,14 @@ def test_a_declared_agent_with_an_output_schema_answers_with_the_object() -> Non
     assert len(result.of_type("output_invalid")) == 1
 
 
+def test_of_a_review_and_a_question_in_one_turn_the_review_is_decided_first() -> None:
+    both = [call("ask_user", question="Which card?"), call("kit_charge", amount=5)]
+    result = run(DECLARED, message="Charge 5.", model=[both, "Charged."], answers=[approve(), "the blue one"])
+    assert (result.status, result.output) == ("completed", "Charged.")
+    assert result.asked == ("Approve the call of kit_charge.", "Which card?")
+    assert counted == ["charge 5"]
+
+
 @pytest.mark.parametrize("writes", range(1, 8))
 def test_a_crash_after_any_write_repeats_nothing(writes: int) -> None:
     script = [call("kit_charge", amount=5), "Charged."]
@@ -119,7 +127,7 @@ class _Decide(dict[str, Any]):
         return True
 
     def __getitem__(self, text: str) -> Any:
-        if "Nobody knows" not in text:
+        if "It is not known" not in text:
             return approve()
         return skip("charged 5") if counted else redo_it()
 

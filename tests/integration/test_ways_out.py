@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runyard import AbnormalExit, AgentError, BlockingContext, Context, agent
-from runyard.testing import Outcome, arun, run
+from runyard.testing import Outcome, approve, arun, run
 from runyard_common.runs.rules.lifecycle import Status
 from tests.ways_out import ASYNC, PLAIN, Own
 from tests.workshop import Workshop
@@ -266,6 +266,49 @@ def test_questions_whose_suspension_nobody_looks_at_are_asked_all_the_same(how: 
     assert done == ["['yes', 'very']"], "nothing is done before it is answered"
     assert outcome.asked == ("Pay?", "Sure?")
     assert len(outcome.of_type("ask")[0]["asked"]) == 2, "they are asked together"
+
+
+def test_calls_made_with_a_question_get_as_far_as_they_can_before_the_run_waits() -> None:
+    done: list[str] = []
+
+    async def waits_for_something_outside() -> None:
+        await asyncio.sleep(30)
+
+    @agent("@out/siblings")
+    async def siblings(ctx: Context, args: Any) -> Any:
+        async def after_a_step() -> Any:
+            await asyncio.gather(asyncio.sleep(0), ctx.step("first", lambda: "done"), ctx.emit("noted"))
+            return await ctx.ask("Later?")
+
+        async def pays() -> None:
+            await asyncio.sleep(0.1)
+            done.append("paid")
+
+        outside = asyncio.ensure_future(waits_for_something_outside())
+        calls = (
+            ctx.ask("Now?"), after_a_step(), ctx.review("pay"), ctx.step("pay", pays, effect="irreversible"),
+            ctx.step("plain", lambda: done.append("plain")),
+        )  # fmt: skip
+        answers = await asyncio.gather(*calls)
+        outside.cancel()
+        return answers[:2]
+
+    outcome = run(siblings, answers={"Now?": "a", "Later?": "b", "Approve: pay": approve()})
+    assert (outcome.status, outcome.output) == ("completed", ["a", "b"]), outcome
+    (asked,) = outcome.of_type("ask")
+    assert len(asked["asked"]) == 2, "they are asked together, once the review is decided"
+    assert sorted(done) == ["paid", "plain"], "nothing is done twice"
+
+
+def test_a_question_inside_an_irreversible_step_does_not_wait_for_that_step() -> None:
+    @agent("@out/inside")
+    async def inside(ctx: Context, args: Any) -> Any:
+        async def pays() -> Any:
+            return await asyncio.wait_for(ctx.ask("Pay?"), 5)
+
+        return await ctx.step("pay", pays, effect="irreversible")
+
+    assert run(inside, answers={"Pay?": "yes"}).output == "yes"
 
 
 def test_children_whose_suspension_nobody_looks_at_are_waited_for_all_the_same() -> None:

@@ -173,7 +173,7 @@ async def test_a_flood_is_bounded_says_so_and_takes_nothing_from_the_agents_own_
         found = lines(shop, task.id)
     assert task.status is Status.COMPLETED
     assert [text for _, text, _ in found[:10]] == [f"line {n}" for n in range(10)]
-    assert found[10][:2] == ("warn", "Further lines are in the worker's log alone: a run keeps 10 of them.")
+    assert found[10][:2] == ("warn", "Further lines are only in the worker's log: a run keeps 10 of them.")
     assert found[11:] == [("info", "still allowed", None)]
 
 

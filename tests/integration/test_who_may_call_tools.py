@@ -19,7 +19,7 @@ from runyard_common.agents.rules.tool_access import PublicTools
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.values.errors import Forbidden
-from runyard_workers.agent.runner import DeclaredRunner
+from runyard_workers.agent.loop.runner import DeclaredRunner
 from runyard_workers.agent_code import catalogue
 from tests.declared import Desk, desk
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of

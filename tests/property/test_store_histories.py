@@ -227,7 +227,8 @@ def _end(tx: Tx, how: str, task_id: str, fence: Fence) -> Any:
             return attempts.suspend(tx, [attempts.Suspend(task_id, fence, (asked,))])[0]
         case "release":
             return attempts.release(tx, [attempts.Release(task_id, fence)])[0]
-    end = steps.End(task_id, fence, "s#" + uuid7(), 1, "step", "s", "read", 1, events=(("step", {}),))
+    step = steps.Step("s#" + uuid7(), "step", "s", "read", pos=1)
+    end = steps.End(task_id, fence, step, 1, events=(("step", {}),))
     return steps.end(tx, [end])[0]
 
 

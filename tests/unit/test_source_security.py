@@ -27,7 +27,7 @@ RANDOM = {
     "common/runyard_common/runs/service/rescues.py",
     "common/runyard_common/stream/follower.py",
     "runyard/client_calls.py",
-    "workers/runyard_workers/agent/loop/mcp.py",
+    "workers/runyard_workers/agent/tools/mcp.py",
     "workers/runyard_workers/webhooks/call.py",
     "workers/runyard_workers/webhooks/deliverer.py",
 }

@@ -29,7 +29,7 @@ from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.engine_threads import in_engine_thread
 
 if TYPE_CHECKING:
-    from runyard_workers.agent.runner import DeclaredRunner
+    from runyard_workers.agent.loop.runner import DeclaredRunner
 
 T = TypeVar("T")
 logger = structlog.get_logger("runyard.worker")
@@ -123,7 +123,7 @@ class Execution:
         loop's other runs go on meanwhile."""
         async with self._importing:
             if self._declared is None:
-                made = await in_engine_thread(importlib.import_module, "runyard_workers.agent.runner")
+                made = await in_engine_thread(importlib.import_module, "runyard_workers.agent.loop.runner")
                 self._declared = made.DeclaredRunner(self.settings, self.store, self.writer)
         return self._declared
 

@@ -268,8 +268,8 @@ class _Bench:
 
     async def _declared(self) -> Any:
         if self._runner is None:
+            from runyard_workers.agent.loop.runner import DeclaredRunner
             from runyard_workers.agent.loop.scripted import ScriptedModels
-            from runyard_workers.agent.runner import DeclaredRunner
 
             models = ScriptedModels(self._request.model)
             self._prompts = models.prompts

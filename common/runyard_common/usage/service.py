@@ -80,12 +80,14 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
 
 def end_turn(tx: Tx, commands: Sequence[EndTurn]) -> list[RunyardError | None]:
     """Write each turn with its events, usage and lines; `StaleFence` for an attempt that is over."""
-    known = journal.written(tx, [(c.entry.task_id, c.entry.key, c.entry.fence.attempt) for c in commands])
+    known = journal.written(
+        tx, [(c.entry.task_id, c.entry.step.key, c.entry.fence.attempt) for c in commands]
+    )
     answers = steps.end(tx, [c.entry for c in commands])
     kept = [
         c
         for c, refused in zip(commands, answers, strict=True)
-        if refused is None and c.lines and (c.entry.task_id, c.entry.key) not in known
+        if refused is None and c.lines and (c.entry.task_id, c.entry.step.key) not in known
     ]
     if kept:
         heads = lock(tx, (c.entry.task_id for c in kept))
@@ -115,7 +117,8 @@ def _read_before(tx: Tx, c: StartTurn) -> list[Any]:
 def _journal(
     tx: Tx, c: StartTurn, key: str, pos: int, value: Any, events: tuple[steps.Entry, ...] = ()
 ) -> None:
-    entry = steps.End(c.task_id, c.fence, key, pos, "value", "messages", "read", value, events=events)
+    step = steps.Step(key, "value", "messages", "read", pos=pos)
+    entry = steps.End(c.task_id, c.fence, step, value, events=events)
     refused = steps.end(tx, [entry])[0]
     if refused is not None:
         raise refused

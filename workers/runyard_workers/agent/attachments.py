@@ -1,4 +1,4 @@
-"""Attached files, read for the model: their text, or the image for a model that sees; a bad one says why."""
+"""Attached files, read for the model: their text, or the image for a model that sees; a bad one with the reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Attached:
 
     @property
     def event(self) -> events.Event:
-        """What the log says of it."""
+        """Its event in the log."""
         if self.trouble is not None:
             return events.attachment(self.file.name, "failed", error=self.trouble)
         return events.attachment(
@@ -33,7 +33,7 @@ class Attached:
 
 
 async def read(attempt: Attempt, files: Sequence[File], pool: ExtractionPool) -> list[Attached]:
-    """Read files side by side, each in a child process."""
+    """Read files concurrently, each in a child process."""
     return list(await asyncio.gather(*(attempt.run_blocking(_read, file, pool) for file in files)))
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
-from runyard_common.usage.queries import Spend
 from runyard_workers.agent.failures import LimitReached
-from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.attempt import Attempt, Suspended
 
 _SCHEMA = {
     "type": "object",
@@ -28,6 +26,7 @@ class Budget:
     """What a run may spend, with the top-ups people granted it so far."""
 
     def __init__(self, attempt: Attempt, limit_micros: int | None) -> None:
+        """Raises `LimitReached` once a top-up was refused."""
         self._attempt = attempt
         self._step = limit_micros
         self.limit = limit_micros
@@ -35,12 +34,12 @@ class Budget:
         self._balance_reviews = 0
         self._apply_decisions()
 
-    def check(self, standing: Spend, turn: int) -> None:
-        """Before turn `turn`: `Suspended` for review when the money is gone, `LimitReached` once that was refused."""
-        if self.limit is not None and standing.spent_micros >= self.limit:
-            self._suspend(self._budget_review(standing, turn))
-        if standing.balance_micros is not None and standing.balance_micros <= 0:
-            self._suspend(self._balance_review(standing, turn))
+    def check(self, turn: int, spent_micros: int, balance_micros: int | None) -> None:
+        """Before a turn: raises `Suspended` for a review when the money is spent."""
+        if self.limit is not None and spent_micros >= self.limit:
+            raise Suspended.until(self._budget_review(turn, spent_micros))
+        if balance_micros is not None and balance_micros <= 0:
+            raise Suspended.until(self._balance_review(turn, balance_micros))
 
     def _apply_decisions(self) -> None:
         while (decided := self._attempt.answer(f"budget#{self._reviews + 1}")) is not None:
@@ -62,10 +61,10 @@ class Budget:
                 code="budget_exhausted",
             )
 
-    def _budget_review(self, standing: Spend, turn: int) -> Asked:
+    def _budget_review(self, turn: int, spent_micros: int) -> Asked:
         assert self.limit is not None
         assert self._step is not None
-        spent, limit, step = (n / 1_000_000 for n in (standing.spent_micros, self.limit, self._step))
+        spent, limit, step = (n / 1_000_000 for n in (spent_micros, self.limit, self._step))
         payload = {
             "kind": "budget",
             "action": "top_up",
@@ -79,17 +78,13 @@ class Budget:
         }
         return Asked(f"budget#{self._reviews + 1}", "review", payload)
 
-    def _balance_review(self, standing: Spend, turn: int) -> Asked:
-        assert standing.balance_micros is not None
+    def _balance_review(self, turn: int, balance_micros: int) -> Asked:
         payload = {
             "kind": "balance",
             "action": "top_up",
             "text": "The organisation's balance is spent. Top it up and approve, or reject to end the run.",
-            "arguments": {"balance": standing.balance_micros / 1_000_000},
+            "arguments": {"balance": balance_micros / 1_000_000},
             "decisions": ["approve", "reject"],
             "turn": turn,
         }
         return Asked(f"balance#{self._balance_reviews + 1}", "review", payload)
-
-    def _suspend(self, asked: Asked) -> None:
-        raise Suspended(Ended(Outcome.NEEDS_REVIEW, asked=(asked,)))

@@ -1,4 +1,4 @@
-"""The events a declared agent's run logs; docs/agents.md tells their shapes to those who read them.
+"""The events a declared agent's run logs; their shapes are documented in docs/agents.md.
 
 The log adds the task's own `status` to each, so none of them has a field of that name.
 """
@@ -72,7 +72,7 @@ def output_invalid(turn: int, violations: list[dict[str, str]], repair: int) -> 
 
 
 def final_output(name: str, content: Any, violations: list[dict[str, str]] | None = None) -> Event:
-    """The structured output taken from the whole conversation, with what breaks its schema, if anything."""
+    """The structured output of the whole conversation, with what breaks its schema, if anything."""
     broken = {"violations": violations} if violations else {}
     return "final_output", {"name": name, "content": content, **broken}
 

@@ -4,12 +4,10 @@ AgentError
 ├── BadOptions       what the caller asked for cannot be done   (input)
 ├── OutputInvalid    the model's answer never fitted its schema (agent)
 ├── LimitReached     turn_limit, budget_exhausted, …            (limit)
-└── ModelRefused     the provider refuses this request for good (provider, not retried)
+└── ModelRefused     the provider refuses this request (provider, not retried)
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from runyard.errors import AgentError
 from runyard_common.runs.rules.lifecycle import Cause
@@ -47,8 +45,3 @@ class ModelRefused(AgentError):
 
     code = "model_request_rejected"
     cause = Cause.PROVIDER
-
-
-def with_lines(error: BaseException, lines: tuple[dict[str, Any], ...]) -> None:
-    """Attach the conversation so far to an error that ends the run, so that it is kept with the session."""
-    error.lines = lines  # type: ignore[attr-defined]

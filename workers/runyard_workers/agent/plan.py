@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -11,23 +11,22 @@ from runyard_common.agents.rules.workflows import Workflow
 from runyard_common.schemas import outputs
 from runyard_common.schemas.outputs import OutputContract
 from runyard_common.values.errors import RunyardError
-from runyard_workers.agent import selection
 from runyard_workers.agent.budget import micros
 from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.servers import McpServer
 from runyard_workers.agent.servers import parse as parse_servers
 
-#: Model turns a run may take, by mode.
+#: Model turns that a run may use, by mode.
 MOST_TURNS: Final[dict[str, int]] = {"flash": 10, "fast": 40, "max": 120}
 #: Most attempts of a model to give a valid output: one, and three repairs.
 MOST_REPAIRS: Final = 3
-#: What a declared agent can take from `config`, besides its manifest's own fields.
+#: What a declared agent may have in `config`, besides its manifest's own fields.
 _DEFAULTS: Final = ("rules", "agents", "datastores", "queries", "workflows", "mcp_servers")
 
 
 @dataclass(frozen=True, slots=True)
-class Persona:
-    """Who speaks: what changes when the conversation moves to another agent."""
+class AgentConfig:
+    """What changes when the conversation moves to another agent."""
 
     name: str
     instructions: str
@@ -57,7 +56,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Specialist:
-    """Somebody the conversation may move to: a registered agent of this name, or one made of its description."""
+    """An agent the conversation may move to: a registered one of this name, or one made of its description."""
 
     name: str
     description: str
@@ -65,9 +64,9 @@ class Specialist:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. `output` binds the agent's answer; `final_output` is taken from the whole conversation after it."""
+    """One run. `output` binds the agent's answer; `final_output` is made of the whole conversation after it."""
 
-    persona: Persona
+    agent: AgentConfig
     mode: str
     message: str | None
     args: Any
@@ -89,7 +88,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who published a manifest. `operator`: the operator, for everybody; `own`: the run's own organisation."""
+    """Who published a manifest. `operator`: the operator, for all; `own`: the run's own organisation."""
 
     operator: bool = False
     own: bool = True
@@ -103,8 +102,8 @@ def make(
 ) -> Plan:
     """The plan of a run. `given` is the task's input {message, args, options, output_config}.
 
-    With `lenient` an output that breaks its schema in the end is taken all the same. Raises `BadOptions` naming
-    the field that cannot be used.
+    With `lenient` an output that breaks its schema in the end is accepted. Raises `BadOptions` naming the field that
+    cannot be used.
     """
     try:
         made = _make(manifest, given, publisher)
@@ -122,7 +121,7 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], publisher: Publ
     private = 0 if publisher.own else len(_list(config.get("mcp_servers")))
     mode = mode_of(options.get("mode") or manifest.get("mode") or config.get("mode"))
     return Plan(
-        persona=_chosen(persona(manifest, publisher), options.get("tools")),
+        agent=_chosen(agent_config(manifest, publisher), options.get("tools")),
         mode=mode,
         message=given.get("message"),
         args=given.get("args"),
@@ -143,12 +142,12 @@ def _make(manifest: Mapping[str, Any], given: Mapping[str, Any], publisher: Publ
     )
 
 
-def persona(manifest: Mapping[str, Any], publisher: Publisher = Publisher()) -> Persona:
-    """The agent of a manifest, as somebody who can hold the conversation."""
+def agent_config(manifest: Mapping[str, Any], publisher: Publisher = Publisher()) -> AgentConfig:
+    """The agent of a manifest."""
     config: dict[str, Any] = manifest.get("config") or {}
     demonstrations = manifest.get("demonstrations") or config.get("demonstrations") or ()
     servers = _list(manifest.get("mcp_servers"))
-    return Persona(
+    return AgentConfig(
         name=str(manifest.get("name") or "agent"),
         instructions=str(manifest.get("instructions") or config.get("system_prompt") or "").strip(),
         model=manifest.get("model") or _text(config.get("model")),
@@ -165,11 +164,30 @@ def persona(manifest: Mapping[str, Any], publisher: Publisher = Publisher()) -> 
     )
 
 
-def _chosen(who: Persona, named: Any) -> Persona:
-    """The agent with those tools only that the request names, if it names any."""
-    wanted = [name for name in named if isinstance(name, str)] if isinstance(named, list) else None
-    tools, servers = selection.select(wanted, who.tools, who.servers)
-    return replace(who, tools=tools, servers=servers)
+def _chosen(agent: AgentConfig, named: Any) -> AgentConfig:
+    """The agent with those tools only that the request names, in its order, if it names any.
+
+    A name is that of a tool of the agent's own (which keeps its effect, review and timeout), ``server_tool`` for a
+    tool of one of its MCP servers, or else a tool to add.
+    """
+    if not isinstance(named, list):
+        return agent
+    names = [name for name in named if isinstance(name, str)]
+    servers = [_limited(server, names) for server in agent.servers]
+    remote = {f"{server.name}_{tool}" for server in servers for tool in server.tools or ()}
+    own = {_tool_name(tool): tool for tool in agent.tools}
+    tools = tuple(own.get(name, name) for name in dict.fromkeys(names) if name not in remote)
+    return replace(agent, tools=tools, servers=tuple(server for server in servers if server.tools))
+
+
+def _limited(server: McpServer, named: Sequence[str]) -> McpServer:
+    prefix = f"{server.name}_"
+    asked = frozenset(name.removeprefix(prefix) for name in named if name.startswith(prefix))
+    return replace(server, tools=asked if server.tools is None else asked & server.tools)
+
+
+def _tool_name(tool: str | dict[str, Any]) -> str:
+    return tool if isinstance(tool, str) else str(tool.get("name") or tool.get("agent") or "")
 
 
 def mode_of(mode: Any) -> str:
@@ -215,8 +233,8 @@ def _specialists(given: list[Any]) -> tuple[Specialist, ...]:
         name = one.get("name") if isinstance(one, dict) else one
         if not isinstance(name, str) or not name.strip():
             raise BadOptions("An agent needs a name.", code="invalid_agent", field=f"agents[{index}].name")
-        said = str(one.get("description") or "") if isinstance(one, dict) else ""
-        found.append(Specialist(name.strip(), said))
+        description = str(one.get("description") or "") if isinstance(one, dict) else ""
+        found.append(Specialist(name.strip(), description))
     return tuple(found)
 
 

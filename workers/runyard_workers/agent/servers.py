@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from runyard.context import Effect
 from runyard_workers.agent.failures import BadOptions
-from runyard_workers.agent.tools.base import Effect
 
 _EFFECTS = ("read", "idempotent", "irreversible")
 

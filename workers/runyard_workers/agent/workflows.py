@@ -1,17 +1,16 @@
-"""Running a workflow: steps side by side where their dependencies allow, each journaled, retried, or skipped."""
+"""Running a workflow: steps concurrently where their dependencies allow, each journaled, retried, or skipped."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from runyard.errors import AgentError, ProviderError
 from runyard_common.agents.rules.workflows import Step, Workflow
-from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.service.steps import Step as Entry
 from runyard_workers.agent import events
-from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.attempt import Attempt, Suspended
 
 #: Performs one try of a step: its journal prefix, the step, and the results of the steps it depends on.
 Perform = Callable[[str, Step, Mapping[str, Any]], Awaitable[Any]]
@@ -48,24 +47,24 @@ class WorkflowRun:
             while self._begin_ready():
                 done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    self._take(task)
+                    self._collect(task)
         finally:
             await self._cancel_running()
         if self._waiting:
-            raise _merged(self._waiting)
+            raise Suspended.merged(self._waiting)
         statuses = {step.id: self._results[step.id]["status"] for step in flow.steps}
         await self._note("completed", events.workflow(flow.id, "completed", steps=statuses))
         return self._results
 
     def _begin_ready(self) -> bool:
         """Start what can start; whether anything runs."""
-        held = {step.id for step in self._running.values()} | self._results.keys()
+        begun = {step.id for step in self._running.values()} | self._results.keys()
         if not self._waiting:
-            for step in self._workflow.ready(self._results.keys(), held):
+            for step in self._workflow.ready(self._results.keys(), begun):
                 self._running[asyncio.create_task(self._step(step), name=f"step-{step.id}")] = step
         return bool(self._running)
 
-    def _take(self, task: asyncio.Task[dict[str, Any]]) -> None:
+    def _collect(self, task: asyncio.Task[dict[str, Any]]) -> None:
         step = self._running.pop(task)
         try:
             self._results[step.id] = task.result()
@@ -91,7 +90,7 @@ class WorkflowRun:
             events.shown("output", result["output"]) if "output" in result else {}
         )
         logged = self._event(step, result["status"], **more)
-        await self._attempt.end(key, "value", step.id, "idempotent", result, events=(logged,))
+        await self._attempt.end(Entry(key, "value", step.id, "idempotent"), result, events=(logged,))
         return result
 
     async def _tries(self, step: Step) -> dict[str, Any]:
@@ -109,10 +108,10 @@ class WorkflowRun:
                 if step.max_attempts == 1 and not step.optional and isinstance(error, ProviderError):
                     raise  # the whole attempt is tried again, under the provider budget
                 tried += 1
-                said = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+                reason = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
                 if tried >= step.max_attempts:
-                    return self._given_up(step, said, error)
-                await self._failed_try(step, tried, said)
+                    return self._given_up(step, reason, error)
+                await self._failed_try(step, tried, reason)
             await asyncio.sleep(step.delay(tried))
 
     def _failures(self, step: Step) -> int:
@@ -121,15 +120,16 @@ class WorkflowRun:
             tried += 1
         return tried
 
-    async def _failed_try(self, step: Step, tried: int, said: str) -> None:
-        event = self._event(step, "retrying", attempt=tried, error=said, delay_s=step.delay(tried))
-        await self._attempt.end(self._key(step, tried), "value", step.id, "idempotent", said, events=(event,))
+    async def _failed_try(self, step: Step, tried: int, reason: str) -> None:
+        event = self._event(step, "retrying", attempt=tried, error=reason, delay_s=step.delay(tried))
+        entry = Entry(self._key(step, tried), "value", step.id, "idempotent")
+        await self._attempt.end(entry, reason, events=(event,))
 
-    def _given_up(self, step: Step, said: str, error: Exception | None = None) -> dict[str, Any]:
+    def _given_up(self, step: Step, reason: str, error: Exception | None = None) -> dict[str, Any]:
         if step.optional:
-            return {"status": "skipped", "error": said}
+            return {"status": "skipped", "error": reason}
         raise WorkflowFailed(
-            f"Step {step.id!r} of workflow {self._workflow.id!r} failed: {said}",
+            f"Step {step.id!r} of workflow {self._workflow.id!r} failed: {reason}",
             workflow=self._workflow.id,
             step=step.id,
             error=getattr(error, "code", None) or type(error).__name__,
@@ -142,19 +142,7 @@ class WorkflowRun:
         return events.workflow_step(self._workflow.id, step.id, status, **more)
 
     async def _note(self, name: str, event: events.Event) -> None:
-        """Log something once, whatever happens in between."""
+        """Log something once, however often the run is resumed."""
         key = f"{self._prefix}:{name}"
         if self._attempt.replay.entry(key) is None:
-            await self._attempt.end(key, "value", name, "read", None, events=(event,))
-
-
-def _merged(waiting: list[Suspended]) -> Suspended:
-    """One suspension for all that steps wait for: people first, then a child, then a hand-over."""
-    asked = {one.key: one for waits in waiting for one in waits.ended.asked}
-    if asked:
-        review = any(one.kind == "review" for one in asked.values())
-        outcome = Outcome.NEEDS_REVIEW if review else Outcome.ASKED
-        lines = tuple(line for waits in waiting for line in waits.ended.lines)
-        return Suspended(Ended(outcome, asked=tuple(asked.values()), lines=lines))
-    child = next((waits for waits in waiting if waits.ended.child_id is not None), None)
-    return Suspended(replace((child or waiting[0]).ended))
+            await self._attempt.end(Entry(key, "value", name, "read"), None, events=(event,))

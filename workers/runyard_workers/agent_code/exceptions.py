@@ -48,7 +48,7 @@ def represented(value: Any) -> str:
 
 
 def shortened(text: str) -> str:
-    """`text` cleaned and cut to what an error may say."""
+    """`text` cleaned and cut to an error's length."""
     text = json_form.name(text[: 4 * LONGEST_TEXT])
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
@@ -72,7 +72,7 @@ def within(error: BaseException, where: str) -> None:
 
 
 def abnormal(error: BaseException) -> AbnormalExit:
-    """The ordinary exception that stands for one which would end more than the run."""
+    """The ordinary exception in place of one which would end more than the run."""
     if isinstance(error, SystemExit):
         return AbnormalExit(
             f"{kind_of(error)}: the code ended its process ({_exit_code(error)})", kind_of(error)
@@ -93,7 +93,7 @@ def _exit_code(error: SystemExit) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The type and the text of an error, as they stand in its summary."""
+    """The type and the text of an error, as in its summary."""
     return " ".join(_one(error).split())
 
 

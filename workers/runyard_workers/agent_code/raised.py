@@ -90,7 +90,7 @@ def _state(error: BaseException) -> dict[str, Any]:
 
 
 def _plain(value: Any, otherwise: Any) -> Any:
-    """`value` if it is JSON as it stands and not long."""
+    """`value` if it is JSON already and not long."""
     try:
         read, size = json_form.measure(value)
     except NotJson:

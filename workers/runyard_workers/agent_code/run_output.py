@@ -1,7 +1,7 @@
-"""What an agent prints and logs reaches its run: as events `log`, beside where its author's configuration sends it.
+"""What an agent prints and logs reaches its run: as events `log`, besides where its author's configuration sends it.
 
 `install` once in a process makes `sys.stdout` and `sys.stderr` streams, and the loggers, look whose code writes. The
-lines are stored in batches, before whatever the run stores next.
+lines are stored in batches, before what the run stores next.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LONGEST_LINE: Final = 8_000
 #: Lines stored in one write, and how long the first of them waits for others, in seconds.
 _BATCH: Final = 200
 _PAUSE: Final = 0.1
-#: What a line may take beside its text, in bytes of JSON.
+#: The size of a line without its text, in bytes of JSON.
 _FRAME: Final = 512
-_LEFT_OUT: Final = "Further lines are in the worker's log alone: a run keeps {most} of them."
+_LEFT_OUT: Final = "Further lines are only in the worker's log: a run keeps {most} of them."
 
 _OUTPUT: ContextVar[RunOutput | None] = ContextVar("runyard_output", default=None)
 _passing: ContextVar[bool] = ContextVar("runyard_output_passing", default=False)
@@ -65,7 +65,7 @@ class RunOutput:
             _OUTPUT.reset(token)
 
     def close(self) -> None:
-        """Take no more lines."""
+        """Accept no more lines."""
         self._closed = True
 
     @property
@@ -194,7 +194,7 @@ def install() -> None:
         threading.Thread.start = _start  # type: ignore[method-assign]
 
 
-# A handler on the root logger would be less than this: `basicConfig` and `dictConfig` of an author's do nothing beside
+# A handler on the root logger would be less than this: `basicConfig` and `dictConfig` of an author's do nothing next to
 # one, or remove it, and a logger that does not propagate never reaches it.
 _handlers: Final = logging.Logger.callHandlers
 _enabled: Final = logging.Logger.isEnabledFor

@@ -131,7 +131,7 @@ def _is_free(root: Path, name: str) -> bool:
 def _place(file: Path) -> tuple[Path | None, str]:
     """The folder from which a file is imported, and its name there; None for a file that has no name in its project.
 
-    Its packages (folders with an ``__init__.py``) tell. A file outside packages is named from the folder this process
+    Its packages (folders with an ``__init__.py``) decide. A file outside packages is named from the folder this process
     was started in, as ``python -m`` would name it, or else from its own folder.
     """
     root = file.parent
@@ -146,7 +146,7 @@ def _place(file: Path) -> tuple[Path | None, str]:
 
 
 def _import_loose(file: Path) -> list[tuple[Manifest, str]]:
-    """A file whose name is taken, or is no name for a module: its own module beside the others."""
+    """A file whose name is in use, or is no name for a module: a module of its own."""
     name = f"runyard_agents_{file.stem}_{abs(hash(str(file.resolve())))}"
     if name in sys.modules:
         return []

@@ -24,7 +24,7 @@ _LONGEST_LINE: Final = 300
 _MOST_FRAMES: Final = 20  # at each end of a stack
 _MOST_CAUSES: Final = 5
 _MOST_INNER: Final = 5  # errors of a group
-#: What lies between an agent's function and its steps, and says nothing to its author.
+#: What lies between an agent's function and its steps, and means nothing to its author.
 _OURS: Final = tuple(
     f"{Path(str(file)).resolve().parent}{os.sep}"
     for file in (

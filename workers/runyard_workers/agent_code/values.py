@@ -161,7 +161,7 @@ def too_many_events(call: str, bounds: Bounds) -> AgentError:
 
 
 def too_many_questions(asked: int, more: int, most: Bounds) -> AgentError | None:
-    """The refusal of a run that has `asked` people before and would ask `more` at once, where it may not."""
+    """The refusal of a run that has `asked` before and would ask `more` at once, where it may not."""
     if more > most.open_questions:
         return AgentError(
             f"The run would have {more:,} questions and reviews open at once; RUNYARD_MAX_OPEN_QUESTIONS allows "

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -26,6 +26,8 @@ from runyard_common.runs.rules.tasks import Failure, Fence, Task
 from runyard_common.runs.service import steps
 from runyard_common.runs.service.attempts import DRAIN, Asked
 from runyard_common.runs.service.claims import Claimed
+from runyard_common.runs.service.steps import Entry as Event
+from runyard_common.runs.service.steps import Step
 from runyard_common.values import json_form
 from runyard_common.values.errors import StaleFence
 from runyard_workers.agent_code import values
@@ -33,7 +35,8 @@ from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
-from runyard_workers.attempts.replay import Replay, replayed
+from runyard_workers.attempts.replay import CONCURRENT, Replay, replayed
+from runyard_workers.attempts.siblings import Siblings
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
@@ -44,7 +47,7 @@ T = TypeVar("T")
 logger = structlog.get_logger("runyard.attempt")
 
 #: Waits, in seconds, between tries of a write that the database did not answer; the last is repeated. While the
-#: database is away nobody can take the run over, so there is no end to them but the attempt's own.
+#: database is away no other worker can claim the run, so there is no end to them but the attempt's own.
 _PATIENCE = (0.1, 0.3, 1.0, 2.0)
 AWAY = (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)
 
@@ -53,7 +56,7 @@ class Tokens(Protocol):
     """Where live token deltas go."""
 
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
-        """Send a delta to whoever follows this task now."""
+        """Send a delta to those who follow this task now."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -101,6 +104,25 @@ class Suspended(Suspension):
         self.ended = ended
         super().__init__(ended.outcome.value)
 
+    @classmethod
+    def until(cls, *asked: Asked, lines: tuple[dict[str, Any], ...] = ()) -> Suspended:
+        """Until people have answered. Reviews come first: the status of a task allows answers to one kind only, and
+        the others are asked when it goes on."""
+        reviews = tuple(one for one in asked if one.kind == "review")
+        if reviews:
+            return cls(Ended(Outcome.NEEDS_REVIEW, asked=reviews))
+        return cls(Ended(Outcome.ASKED, asked=asked, lines=lines))
+
+    @classmethod
+    def merged(cls, suspended: Sequence[Suspended]) -> Suspended:
+        """Several of one run as one: what was asked first, each once, then a child, then a hand-over."""
+        asked = {one.key: one for each in suspended for one in each.ended.asked}
+        if asked:
+            lines = tuple(chain.from_iterable(each.ended.lines for each in suspended))
+            return cls.until(*asked.values(), lines=lines)
+        child = next((each for each in suspended if each.ended.child_id is not None), suspended[0])
+        return cls(child.ended)
+
 
 @dataclass
 class Attempt:
@@ -113,10 +135,10 @@ class Attempt:
     tokens: Tokens
     secrets: dict[str, Any]
     executor: Executor  # where blocking code of this attempt runs
-    lease: Lease | None = None  # None: nobody else can take the run over
+    lease: Lease | None = None  # None: no other process can claim the run
     deadline: float | None = None  # epoch seconds, on the database's clock
     bounds: Bounds = field(default_factory=Bounds)
-    sealer: Sealer | None = None  # opens what other agents' manifests hold
+    sealer: Sealer | None = None  # opens the credentials in other agents' manifests
     by_operator: bool = False  # the operator published the manifest: it may use the tools it lists
     own_agent: bool = True  # its organisation is the run's; another's servers are not for the run's log
     output: RunOutput | None = None  # what its code prints; None: that is not for the run
@@ -125,6 +147,7 @@ class Attempt:
     ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
     draining: bool = False
     starved: bool = False  # its process had no file descriptor left
+    siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
     _open: set[str] = field(default_factory=set)  # keys of steps under way
 
     def __post_init__(self) -> None:
@@ -147,7 +170,7 @@ class Attempt:
 
     @property
     def was_suspended(self) -> bool:
-        """Whether the agent has put something to people before; what the engine asked for itself is no such."""
+        """Whether the agent has asked something before; what the engine asked for itself does not count."""
         return any("!" not in q["key"] for q in self.claimed.answers)
 
     async def run_blocking(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -159,7 +182,7 @@ class Attempt:
         return await asyncio.wrap_future(call)
 
     async def measured(self, measure: Callable[[Any, str, Bounds], Any], value: Any, name: str) -> Any:
-        """What a measure of `agent_code.values` makes of a value: beside the event loop where that is large."""
+        """What a measure of `agent_code.values` makes of a value: in a thread where that is large."""
         if self.costly is None or not values.is_large(value):
             return measure(value, name, self.bounds)
         return await self.costly.do(self.task.org_id, measure, value, name, self.bounds)
@@ -174,12 +197,12 @@ class Attempt:
             raise Cancelled(self.ended_by)
 
     def refuse_others(self) -> None:
-        """Raise `AgentError` in the code of another run, which has got hold of this one's context."""
+        """Raise `AgentError` in the code of another run, which has this one's context."""
         caller = RUN.get()
         if caller is not None and caller != self.task.id:
             raise AgentError(
-                f"This context belongs to run {self.task.id}. A run works through the context that it was given: "
-                "keep none in a global.",
+                f"This context belongs to run {self.task.id}. A run must use the context it was given: "
+                "do not keep one in a global.",
                 code="context_of_another_run",
             )
 
@@ -195,7 +218,7 @@ class Attempt:
             self.check()
 
     def seconds_left(self) -> float | None:
-        """Seconds until the deadline, whatever the host's clock says; None without one."""
+        """Seconds until the deadline, by the monotonic clock; None without one."""
         return None if self.ends_at is None else self.ends_at - time.monotonic()
 
     def leave(self, why: str) -> None:
@@ -213,10 +236,10 @@ class Attempt:
         the journal turns the second try into nothing.
         """
         if self.output is not None and self.output.pending:
-            await self.output.flush()  # what was printed before stands before
+            await self.output.flush()  # what was printed before comes before
         return await self._write(batch, command)
 
-    async def keep_output(self, events: tuple[tuple[str, dict[str, Any]], ...]) -> None:
+    async def keep_output(self, events: tuple[Event, ...]) -> None:
         """Store what the code has printed and logged."""
         await self._write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
 
@@ -229,7 +252,7 @@ class Attempt:
             self.ended_by = self.ended_by or "lost"
             raise Cancelled("this attempt no longer owns its task") from lost
 
-    async def emit(self, *events: tuple[str, dict[str, Any]]) -> None:
+    async def emit(self, *events: Event) -> None:
         """Append events (type, data) to the task's log."""
         await self.ready()
         await self.write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
@@ -239,153 +262,58 @@ class Attempt:
         if self.ended_by is None and (self.lease is None or self.lease.valid):
             self.tokens.token(self.task.id, self.number, json_form.convert(data))
 
-    async def once(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        work: Callable[[], Awaitable[Any]],
-        *,
-        fingerprint: str | None = None,
-        detail: dict[str, Any] | None = None,
-        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None = None,
-    ) -> Any:
+    async def once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
         """The journaled result of `work()`, which runs at most once across crashes (irreversible) or until done.
 
-        The result is returned in JSON form, as a replay would. `events` tells what to log with the result.
+        The result is returned in JSON form, as a replay would.
         """
         await self.ready()
-        entry = self.replay.recall(key, kind, beside=bool(self._open))
+        concurrent = bool(self._open)
+        entry = self.replay.recall(step.key, step.kind, concurrent)
         if entry is not None:
-            return replayed(entry, name)
+            return replayed(entry, step.name)
         if self.draining:
             raise Suspended(Ended(Outcome.HANDED_OVER))
-        beside = bool(self._open)
-        self._open.add(key)
+        if concurrent:
+            step = replace(step, detail={**(step.detail or {}), CONCURRENT: True})
+        self._open.add(step.key)
         try:
-            return await self._run_once(
-                key,
-                kind,
-                name,
-                effect,
-                work,
-                fingerprint,
-                (detail or {}) | ({"beside": True} if beside else {}),
-                events,
-            )
+            return await self._run_once(self.placed(step), work)
         finally:
-            self._open.discard(key)
+            self._open.discard(step.key)
 
-    async def _run_once(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        work: Callable[[], Awaitable[Any]],
-        fingerprint: str | None,
-        detail: dict[str, Any],
-        events: Callable[[Any], Sequence[tuple[str, dict[str, Any]]]] | None,
-    ) -> Any:
-        begun = effect == "irreversible"
-        pos = self.replay.next_pos()
+    async def _run_once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
+        begun = step.effect == "irreversible"
         if begun:
-            await self.begin(key, kind, name, effect, fingerprint, detail, pos)
+            await self.begin(step)
         try:
-            value = await self.measured(values.step_result, await work(), name)
+            value = await self.measured(values.step_result, await work(), step.name)
         except Exception as error:
-            within(error, f"step {values.shown(name)}")
+            within(error, f"step {values.shown(step.name)}")
             if begun or not (isinstance(error, AgentError) or descriptors.is_exhaustion(error)):
-                await self.end(
-                    key,
-                    kind,
-                    name,
-                    effect,
-                    describe(error),
-                    state="failed",
-                    fingerprint=fingerprint,
-                    detail=detail,
-                    begun=begun,
-                    pos=pos,
-                )
+                await self.end(step, describe(error), state="failed")
             raise
-        logged = (
-            events(value) if events else ((("step", {"name": name, "key": key}),) if kind == "step" else ())
-        )
-        await self.end(
-            key,
-            kind,
-            name,
-            effect,
-            value,
-            fingerprint=fingerprint,
-            detail=detail,
-            begun=begun,
-            pos=pos,
-            events=tuple(logged),
-        )
+        await self.end(step, value, events=(("step", {"name": step.name, "key": step.key}),))
         return value
 
-    async def begin(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        fingerprint: str | None = None,
-        detail: dict[str, Any] | None = None,
-        pos: int | None = None,
-    ) -> None:
-        """Put on record that a step begins, before it does."""
-        again = self.replay.entry(key) is not None
-        pos = self.replay.next_pos() if pos is None else pos
-        await self.write(
-            steps.begin,
-            steps.Begin(
-                self.task.id, self.fence, key, pos, kind, name, effect, fingerprint, detail or None, again
-            ),
-        )
-        self.replay.remember(key, kind, effect, fingerprint, detail, "begun", None, pos)
+    def placed(self, step: Step) -> Step:
+        """The step in its place in the journal, which is the order of beginning."""
+        return step if step.pos else replace(step, pos=self.replay.next_pos())
 
-    async def end(
-        self,
-        key: str,
-        kind: str,
-        name: str,
-        effect: str,
-        value: Any,
-        *,
-        state: str = "done",
-        fingerprint: str | None = None,
-        detail: dict[str, Any] | None = None,
-        begun: bool = False,
-        pos: int | None = None,
-        events: tuple[tuple[str, dict[str, Any]], ...] = (),
-        turn: dict[str, Any] | None = None,
-    ) -> None:
-        """Put a step's result on record, with the events and the model usage that belong to it."""
-        pos = self.replay.next_pos() if pos is None else pos
-        await self.write(
-            steps.end,
-            steps.End(
-                self.task.id,
-                self.fence,
-                key,
-                pos,
-                kind,
-                name[:200],
-                effect,
-                value,
-                state,
-                fingerprint,
-                detail or None,
-                begun or self.replay.entry(key) is not None,
-                _clean(events),
-                turn,
-            ),
-        )
-        self.replay.remember(key, kind, effect, fingerprint, detail, state, value, pos)
+    async def begin(self, step: Step) -> None:
+        """Put on record that a step begins, before it does."""
+        step = self.placed(step)
+        again = self.replay.entry(step.key) is not None
+        await self.write(steps.begin, steps.Begin(self.task.id, self.fence, step, again))
+        self.replay.remember(step, "begun", None)
+
+    async def end(self, step: Step, value: Any, *, state: str = "done", events: Sequence[Event] = ()) -> None:
+        """Put a step's result on record, with the events that belong to it."""
+        step = self.placed(step)
+        begun = self.replay.entry(step.key) is not None
+        command = steps.End(self.task.id, self.fence, step, value, state, begun, _clean(events))
+        await self.write(steps.end, command)
+        self.replay.remember(step, state, value)
 
     def answer(self, key: str) -> dict[str, Any] | None:
         """The question or review asked under `key`, once it was answered."""
@@ -395,6 +323,6 @@ class Attempt:
         )
 
 
-def _clean(events: Sequence[tuple[str, dict[str, Any]]]) -> tuple[tuple[str, dict[str, Any]], ...]:
+def _clean(events: Sequence[Event]) -> tuple[Event, ...]:
     """Events in JSON form: half a surrogate pair from a model or a tool would stop the live stream of the process."""
     return tuple((type_, json_form.convert(data)) for type_, data in events)

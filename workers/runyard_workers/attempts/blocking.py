@@ -10,7 +10,6 @@ from runyard.context import BlockingContext, Effect
 from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import Cancelled
 from runyard_workers.agent_code.exceptions import abnormal
-from runyard_workers.attempts import user_code
 from runyard_workers.attempts.context import RunContext
 
 T = TypeVar("T")
@@ -38,9 +37,9 @@ class ThreadContext(BlockingContext):
         if self._inner.cancelled:
             coroutine.close()
             raise Cancelled("the task was stopped or ran out of time")
-        if self._inner.suspensions:  # and the code caught it
+        if (suspension := self._inner.suspension) is not None:  # and the code caught it
             coroutine.close()
-            raise user_code.merged(self._inner.suspensions)
+            raise suspension
         # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
         answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
         if error is not None:
@@ -115,7 +114,8 @@ class ThreadContext(BlockingContext):
 
     async def _shielded(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
         try:
-            return await coroutine, None
+            with self._inner.thread_waits():
+                return await coroutine, None
         except asyncio.CancelledError as error:
             return None, Cancelled("the worker is leaving") if self._inner.leaving else abnormal(error)
         except BaseException as error:  # noqa: BLE001 - handed to the thread, which raises it

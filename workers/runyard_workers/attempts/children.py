@@ -25,10 +25,10 @@ from runyard_workers.attempts.attempt import AWAY, Attempt
 from runyard_workers.isolation.engine_threads import in_engine_thread
 
 T = TypeVar("T")
-#: How many runs may stand above each other, each waiting for the one it started.
+#: How many runs may wait for each other in a chain, each for the one it started.
 MOST_DEPTH: Final = 50
 _LONGEST_TITLE: Final = 120  # characters, as other runs' titles
-#: What an agent may say of its child besides the arguments; what each means, `RunRequest` tells.
+#: The options of `ctx.run` besides the arguments; see `RunRequest`.
 _NOT_OF_CHILDREN: Final = (
     "callback",
     "background",
@@ -59,7 +59,7 @@ def child_request(options: dict[str, Any], call: str) -> RunRequest:
     servers = [server.model_dump(by_alias=True, exclude_none=True) for server in wanted.mcp_servers or ()]
     if documents.split({"mcp_servers": servers})[1]:
         raise AgentError(
-            f"{call}, mcp_servers: credentials belong into the child's manifest, where they are kept encrypted.",
+            f"{call}, mcp_servers: credentials belong in the child's manifest, where they are kept encrypted.",
             code="invalid_call",
             call=call,
         )
@@ -88,6 +88,11 @@ def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
     return answers
 
 
+def child_step(key: str, agent: str, child_id: str) -> steps.Step:
+    """The journal entry of a child."""
+    return steps.Step(key, "child", agent, "idempotent", {"task_id": child_id})
+
+
 async def _read(work: Callable[..., T], *args: Any) -> T:
     """What `work` reads. A database that is away is an outage of ours, though the agent's code meets it."""
     try:
@@ -113,17 +118,8 @@ class Children:
     ) -> str:
         """Submit a child and journal it as begun; its task id. Raises `AgentError` when it cannot be accepted."""
         spec = await _read(self._spec, attempt, agent, args, message, wanted)
-        begin = steps.Begin(
-            attempt.task.id,
-            attempt.fence,
-            key,
-            attempt.replay.next_pos(),
-            "child",
-            agent[:200],
-            "idempotent",
-            None,
-            {"task_id": spec.task_id},
-        )
+        step = attempt.placed(child_step(key, agent, spec.task_id))
+        begin = steps.Begin(attempt.task.id, attempt.fence, step)
         await attempt.write(_start, _Start(begin, spec))
         return str(spec.task_id)
 

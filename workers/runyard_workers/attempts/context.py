@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
 from runyard.context import Context, Effect, File, SessionInfo, TaskInfo
 from runyard.context import Outcome as TimeoutOutcome
 from runyard.errors import AgentError, ChildFailed, Rejected
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
+from runyard_common.runs.service.steps import Step
 from runyard_common.sessions.service import incoming
 from runyard_common.values import json_form
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.attempts import questions, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
-from runyard_workers.attempts.children import Children, child_request
+from runyard_workers.attempts.children import Children, child_request, child_step
 
-#: What siblings of a suspending call get to register themselves, in seconds.
-_SIBLINGS = 0.02
-#: What siblings that are submitting children get at most, in seconds.
-_SIBLINGS_SUBMITTED = 5.0
 _LONGEST_KEY: Final = 100  # characters of a question's key
 EFFECTS: Final = ("read", "idempotent", "irreversible")
 TIMEOUTS: Final = ("fail", "default", "reject")
@@ -34,19 +29,34 @@ LEVELS: Final = ("debug", "info", "warn", "error")
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
+def _served(method: F) -> F:
+    """A call that the engine serves; a concurrent one that suspends the run waits for its end."""
+
+    @functools.wraps(method)
+    async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
+        self._attempt.refuse_others()
+        with self._attempt.siblings.served():
+            return await method(self, *args, **kwargs)
+
+    return cast(F, call)
+
+
 def _suspending(method: F) -> F:
     """A call that may suspend the run: should the code that made it catch that, no later call goes ahead."""
 
     @functools.wraps(method)
     async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
         self._attempt.refuse_others()
-        if self.suspensions:
-            raise user_code.merged(self.suspensions)
+        if (suspension := self.suspension) is not None:
+            raise suspension
         try:
-            return await method(self, *args, **kwargs)
+            with self._attempt.siblings.served():
+                return await method(self, *args, **kwargs)
         except Suspended as suspended:
-            self.suspensions.append(suspended)
-            raise
+            if suspended not in self._suspended:
+                self._suspended.append(suspended)
+            self._leaving = True
+            raise Suspended.merged(self._suspended) from None
 
     return cast(F, call)
 
@@ -65,10 +75,8 @@ class RunContext(Context):
         self._attempt = attempt
         self._children = children
         self._reported = 0
-        self._starting = 0  # children that are being submitted
-        self.suspensions: list[
-            Suspended
-        ] = []  # what the agent's code was sent away with, in one or several tasks
+        self._suspended: list[Suspended] = []  # why, by each of the calls that wait
+        self._leaving = False  # the first of them has raised that
         self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
         task = attempt.task
         given = task.input or {}
@@ -96,6 +104,15 @@ class RunContext(Context):
         return self._attempt.ended_by is not None or (left is not None and left < 0)
 
     @property
+    def suspension(self) -> Suspended | None:
+        """What the agent's code was sent away with, in one or several tasks."""
+        return Suspended.merged(self._suspended) if self._leaving else None
+
+    def thread_waits(self) -> Any:
+        """Inside, a thread of the agent's code does nothing but wait for one of these calls."""
+        return self._attempt.siblings.outside()
+
+    @property
     def leaving(self) -> bool:
         """Whether the engine wants this attempt to end."""
         return user_code.is_leaving(self._attempt)
@@ -115,14 +132,14 @@ class RunContext(Context):
         _refuse_no_function(fn, call)
         values.one_of(effect, EFFECTS, call, "effect")
         detail = {"args": [represented(a)[:200] for a in args]} if effect == "irreversible" else None
-        return await self._attempt.once(
-            self._attempt.replay.key(name),
-            "step",
-            name,
-            effect,
-            lambda: user_code.call(self._attempt, fn, *args, **kwargs),
-            detail=detail,
-        )
+        siblings = self._attempt.siblings
+
+        async def work() -> Any:
+            with siblings.irreversible() if effect == "irreversible" else siblings.outside():
+                return await user_code.call(self._attempt, fn, *args, **kwargs)
+
+        step = Step(self._attempt.replay.key(name), "step", name, effect, detail)
+        return await self._attempt.once(step, work)
 
     @_suspending
     async def ask(
@@ -177,8 +194,7 @@ class RunContext(Context):
         answers = {key: self._attempt.answer(key) for key in asks}
         open_ = tuple(asks[key]() for key, answer in answers.items() if answer is None)
         if open_:
-            await self._siblings()
-            raise Suspended(Ended(Outcome.ASKED, asked=open_))
+            await self._suspend(Suspended.until(*open_))
         return [answer["answer"] for answer in answers.values() if answer is not None]
 
     @_suspending
@@ -205,9 +221,8 @@ class RunContext(Context):
                 questions.refuse_misfit(arguments, payload["schema"], call, "arguments", "invalid_review")
             values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
             wait = values.seconds(timeout, call, "timeout")
-            await self._siblings()
             asked = Asked(key, "review", payload, wait, {"outcome": on_timeout})
-            raise Suspended(Ended(Outcome.NEEDS_REVIEW, asked=(asked,)))
+            await self._suspend(Suspended.until(asked))
         decision = decided["answer"]
         if decision["action"] == "reject":
             raise Rejected(decision["reason"] or f"{action} was rejected.", action=action)
@@ -228,34 +243,24 @@ class RunContext(Context):
             return _child_output(entry["value"])
         begun = attempt.replay.entry(key)
         if begun is None:
-            self._starting += 1
-            try:
-                child_id = await self._children.start(attempt, key, agent, args, message, wanted)
-            finally:
-                self._starting -= 1
+            child_id = await self._children.start(attempt, key, agent, args, message, wanted)
         else:
             child_id = begun["detail"]["task_id"]
             ended = await self._children.result(child_id)
             if ended is not None:
-                await attempt.end(
-                    key,
-                    "child",
-                    agent,
-                    "idempotent",
-                    ended,
-                    begun=True,
-                    detail={"task_id": child_id},
-                )
+                await attempt.end(child_step(key, agent, child_id), ended)
                 return _child_output(ended)
-        await self._siblings()
-        raise Suspended(Ended(Outcome.WAITING, child_id=child_id))
+        return await self._suspend(Suspended(Ended(Outcome.WAITING, child_id=child_id)))
 
-    async def _siblings(self) -> None:
-        """Before the run is suspended: what was called side by side gets to register itself, too."""
-        await asyncio.sleep(_SIBLINGS)
-        end = time.monotonic() + _SIBLINGS_SUBMITTED
-        while self._starting and time.monotonic() < end:  # noqa: ASYNC110 - siblings come and go, for seconds at most
-            await asyncio.sleep(_SIBLINGS)
+    async def _suspend(self, suspended: Suspended) -> NoReturn:
+        """Suspend the run, once the rest of its code has settled."""
+        self._suspended.append(suspended)
+        try:
+            await self._attempt.siblings.settle()
+        except BaseException:
+            self._suspended.remove(suspended)
+            raise
+        raise suspended
 
     async def emit(self, type: str, data: Any = None) -> None:
         """See `Context.emit`."""
@@ -280,8 +285,8 @@ class RunContext(Context):
         found = values.event(message, call, self._attempt.bounds)
         return found if isinstance(found, str) else json_form.encode(found).decode()
 
+    @_served
     async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
-        self._attempt.refuse_others()
         self._reported += 1
         if self._reported > self._attempt.bounds.events:
             raise values.too_many_events(call, self._attempt.bounds)
@@ -294,6 +299,7 @@ class RunContext(Context):
         text = values.text(text, "ctx.token", "the token")
         self._attempt.token({"text": values.event(text, "ctx.token", self._attempt.bounds)})
 
+    @_served
     async def messages(self) -> list[Any]:
         """See `Context.messages`."""
         attempt = self._attempt
@@ -302,11 +308,11 @@ class RunContext(Context):
         entry = attempt.replay.recall(key, "value")
         if entry is not None:
             return list(entry["value"])
-        pos = attempt.replay.next_pos()
+        step = attempt.placed(Step(key, "value", "messages", "read"))
         found = await attempt.write(
-            incoming.read_messages, incoming.ReadMessages(attempt.task.id, attempt.fence, key, pos)
+            incoming.read_messages, incoming.ReadMessages(attempt.task.id, attempt.fence, key, step.pos)
         )
-        attempt.replay.remember(key, "value", "read", None, None, "done", found, pos)
+        attempt.replay.remember(step, "done", found)
         return list(found)
 
 
@@ -316,7 +322,7 @@ def _refuse_no_function(fn: Any, call: str) -> None:
     if inspect.iscoroutine(fn):
         fn.close()
     raise AgentError(
-        f"{call}: it needs a function and its arguments, not the {type(fn).__name__} that a call of it gave.",
+        f"{call}: pass a function and its arguments, not the {type(fn).__name__} that calling it returned.",
         code="invalid_call",
         call=call,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
 
-from runyard.errors import AgentError, Cancelled, JournalMismatch
+from runyard.errors import Cancelled, JournalMismatch
 from runyard_common.runs.rules.lifecycle import Cause, Outcome
 from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.runs.rules.tasks import Failure
@@ -82,7 +82,7 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
 
 
 def _within_bounds(attempt: Attempt, ended: Ended) -> Ended:
-    """What a run asks of people, or the failure of one that asks too much. What the engine asks does not count."""
+    """What a run asks, or the failure of one that asks too much. What the engine asks does not count."""
     more = sum("!" not in asked.key for asked in ended.asked)
     before = sum("!" not in question["key"] for question in attempt.claimed.answers)
     refusal = values.too_many_questions(before, more, attempt.bounds) if more else None
@@ -123,14 +123,14 @@ def _failed_in(attempt: Attempt, error: BaseException) -> Ended:
 
 
 def _failed(error: BaseException) -> Ended:
-    return Ended(Outcome.FAILED, failure=classify(error), lines=getattr(error, "lines", ()))
+    return Ended(Outcome.FAILED, failure=classify(error))
 
 
 def _unstorable(ended: Ended, error: BaseException) -> Failure:
     why = type(getattr(error, "orig", None) or error).__name__
     return Failure(
         "end_not_storable",
-        f"The run ended ({ended.outcome.value}), and what it ended with could not be stored ({why}). "
+        f"The run ended ({ended.outcome.value}), but its result could not be stored ({why}). "
         "See the worker's log.",
         Cause.AGENT,
     )
@@ -177,14 +177,11 @@ def _unknown_outcome(attempt: Attempt, step: str) -> Asked:
             "action": step,
             "step": step,
             "arguments": entry.get("detail"),
-            "text": f"The worker had to leave while the irreversible step {step!r} was open. Nobody knows whether it "
-            "took effect: redo it, skip it with a given result, or fail the run.",
+            "text": f"The worker had to leave while the irreversible step {step!r} was open. It is not known "
+            "whether it took effect: redo it, skip it with a given result, or fail the run.",
             "decisions": ["redo", "skip", "fail"],
         },
     )
-
-
-_Record = Callable[[Attempt, Ended], tuple[Any, Any] | None]
 
 
 async def _record(attempt: Attempt, ended: Ended) -> None:
@@ -211,8 +208,5 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
 
 
 def _title(ended: Ended) -> str | None:
-    said = next((line["content"] for line in ended.lines if line["role"] == "user"), None)
-    return said[:120] if isinstance(said, str) and said.strip() else None
-
-
-__all__ = ["AgentError", "Result", "Runner", "execute"]
+    text = next((line["content"] for line in ended.lines if line["role"] == "user"), None)
+    return text[:120] if isinstance(text, str) and text.strip() else None

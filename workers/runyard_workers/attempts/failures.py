@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from runyard.errors import AbnormalExit, AgentError, JournalMismatch, ProviderError
+from runyard.errors import AgentError, JournalMismatch, ProviderError
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
 from runyard_common.values import json_form
@@ -121,6 +121,3 @@ def _details(details: Any) -> dict[str, Any]:
         left -= size
         found[key] = kept
     return found
-
-
-__all__ = ["AbnormalExit", "AgentFailed", "classify", "of_agent"]

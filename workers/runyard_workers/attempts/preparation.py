@@ -89,7 +89,7 @@ class Preparation:
     async def __call__(self, claimed: Claimed, lease: Lease | None = None) -> tuple[Attempt, Runner]:
         """The attempt and what runs it; with `lease` it acts only while that is valid.
 
-        An agent that is not here becomes a runner that says so.
+        Without the agent the runner raises that it is not here.
         """
         claimed = await self._with_input(claimed)
         task = claimed.task
@@ -142,7 +142,7 @@ class Preparation:
         return _deleted if manifest is None else _not_here
 
     async def _is_own(self, task: Task) -> bool:
-        """Whether the run's organisation is its agent's. Others see of a shared agent the outside only."""
+        """Whether the run's organisation is its agent's. Other organisations see only the outside of a shared agent."""
         if task.version_id not in self._owners:
             if len(self._owners) >= _MOST_OWNERS:
                 self._owners.clear()

@@ -40,9 +40,9 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
         raise of_agent(error) from error
     if definition.output_schema is not None:
         _check_output(definition, output)
-    said = (attempt.task.input or {}).get("message") is not None
+    has_message = (attempt.task.input or {}).get("message") is not None
     answer = {"role": "assistant", "type": "agent_response", "content": output}
-    return Result(output, (*opening, answer) if said else ())
+    return Result(output, (*opening, answer) if has_message else ())
 
 
 @contextmanager
@@ -64,22 +64,22 @@ async def _unless_suspended(attempt: Attempt, definition: AgentDefinition, conte
     try:
         value = await _called(attempt, definition, context)
     except Exception as error:
-        if not context.suspensions:
+        if context.suspension is None:
             raise
-        raise _caught(attempt, context.suspensions) from error
-    if context.suspensions:
-        raise _caught(attempt, context.suspensions)
+        raise _caught(attempt, context.suspension) from error
+    if context.suspension is not None:
+        raise _caught(attempt, context.suspension)
     return value
 
 
-def _caught(attempt: Attempt, suspensions: list[Suspended]) -> Suspended:
+def _caught(attempt: Attempt, suspension: Suspended) -> Suspended:
     logger.warning(
         "The agent's code caught the suspension of its run; catch Exception, not BaseException",
         action="suspend",
         task=attempt.task.id,
         agent=attempt.task.agent_name,
     )
-    return user_code.merged(suspensions)
+    return suspension
 
 
 async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
@@ -123,9 +123,9 @@ def _check_output(definition: AgentDefinition, output: Any) -> None:
 
 
 def _opening(given: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """What the user said first, for the conversation; a run by arguments alone is none."""
-    said = given.get("message")
-    return () if said is None else ({"role": "user", "type": "user_message", "content": said},)
+    """The user's message, for the conversation; a run by arguments only is none."""
+    message = given.get("message")
+    return () if message is None else ({"role": "user", "type": "user_message", "content": message},)
 
 
 def _questions(attempt: Attempt, ended: Ended) -> tuple[dict[str, Any], ...]:

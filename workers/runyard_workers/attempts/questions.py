@@ -15,7 +15,7 @@ from runyard_workers.agent_code.values import Bounds
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question as it is stored, and the value that stands for an answer that does not come."""
+    """A question as it is stored, and the value used where no answer comes."""
 
     call: str
     payload: dict[str, Any]

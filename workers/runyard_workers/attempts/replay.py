@@ -1,11 +1,12 @@
-"""Replay: what a task's journal says is done already, found by name and occurrence. Nothing here writes."""
+"""Replay: what is done already by a task's journal, found by name and occurrence. Nothing here writes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from runyard.errors import AgentError, JournalMismatch
+from runyard_common.runs.service.steps import Step
 from runyard_common.values import json_form
 from runyard_common.values.json_form import NotJson
 from runyard_workers.agent_code.exceptions import within
@@ -13,6 +14,8 @@ from runyard_workers.agent_code.raised import raised_again
 from runyard_workers.agent_code.values import shown
 
 Entry = dict[str, Any]
+#: The mark, in a stored entry's detail, of a step that began while another was under way.
+CONCURRENT: Final = "beside"
 
 
 class Replay:
@@ -23,9 +26,8 @@ class Replay:
         self._used: set[str] = set()
         self._counts: dict[str, int] = {}
         self._pos = max((entry["pos"] for entry in journal), default=0)
-        # Steps that ran side by side come in any order: their journal is compared at the end only.
-        self._side_by_side = any((entry["detail"] or {}).get("beside") for entry in journal)
-        self.replayed = 0
+        # Concurrent steps come in any order: their journal is compared at the end only.
+        self._concurrent = any((entry["detail"] or {}).get(CONCURRENT) for entry in journal)
 
     def key(self, name: str) -> str:
         """The journal key of the next occurrence of `name`."""
@@ -55,35 +57,32 @@ class Replay:
             None,
         )
 
-    def recall(self, key: str, kind: str, beside: bool = False) -> Entry | None:
-        """A finished entry to replay instead of doing the work, or None. `beside`: other steps are under way.
+    def recall(self, key: str, kind: str, concurrent: bool = False) -> Entry | None:
+        """A finished entry to replay instead of doing the work, or None. `concurrent`: other steps are under way.
 
         Raises `JournalMismatch` when the entry was made by another kind of call, or when this is a new step
-        while finished ones stand unused: the agent's code changed.
+        while finished ones are unused: the agent's code changed.
         """
         entry = self._entries.get(key)
-        self._side_by_side = self._side_by_side or beside
+        self._concurrent = self._concurrent or concurrent
         if entry is None:
             self._refuse_skipped(key)
             return None
         if entry["kind"] != kind:
             raise JournalMismatch(
                 f"{key!r} was journaled as a {entry['kind']} and is now a {kind}: the agent's code changed while this "
-                "task was under way. Stop it and run it anew.",
+                "task was under way. Stop it and run it again.",
                 step=key,
             )
         self._used.add(key)
-        if entry["state"] == "begun":
-            return None
-        self.replayed += 1
-        return entry
+        return None if entry["state"] == "begun" else entry
 
     def _refuse_skipped(self, key: str) -> None:
         left = [k for k, e in self._entries.items() if k not in self._used and e["state"] != "begun"]
-        if left and not self._side_by_side:
+        if left and not self._concurrent:
             raise JournalMismatch(
                 f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task "
-                "was under way. Stop it and run it anew, or deploy the version it began with.",
+                "was under way. Stop it and run it again, or deploy the version it began with.",
                 step=key,
                 journaled=left,
             )
@@ -96,28 +95,17 @@ class Replay:
             if k not in self._used and e["state"] != "begun" and e["kind"] in ("step", "child")
         ]
 
-    def remember(
-        self,
-        key: str,
-        kind: str,
-        effect: str,
-        fingerprint: str | None,
-        detail: dict[str, Any] | None,
-        state: str,
-        value: Any,
-        pos: int,
-    ) -> None:
+    def remember(self, step: Step, state: str, value: Any) -> None:
         """Add what this attempt has written."""
-        self._used.add(key)
-        self._entries[key] = {
-            "key": key,
-            "kind": kind,
-            "effect": effect,
-            "fingerprint": fingerprint,
-            "detail": detail,
+        self._used.add(step.key)
+        self._entries[step.key] = {
+            "key": step.key,
+            "pos": step.pos,
+            "kind": step.kind,
+            "effect": step.effect,
+            "detail": step.detail,
             "state": state,
             "value": value,
-            "pos": pos,
         }
 
 

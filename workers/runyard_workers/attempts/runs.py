@@ -47,6 +47,7 @@ class Life:
     attempt: Attempt | None = None
     left: str | None = None  # why it must leave, while there is no attempt yet
     running: asyncio.Task[None] | None = None
+    begun: bool = False  # its task has taken its first step; one cancelled before would not clean up
 
     @property
     def fence(self) -> Fence:
@@ -65,7 +66,7 @@ class Life:
         self.left = why
         if self.attempt is not None:
             self.attempt.leave(why)
-        if self.running is not None:
+        if self.running is not None and self.begun:
             self.running.cancel()
 
 
@@ -79,16 +80,16 @@ class Runs:
         guard: LoopGuard,
         threads: RunThreads,
         on_end: Callable[[Life, list[Future[Any]]], None],
-        apart: Callable[[Life], Awaitable[None]] | None = None,
+        quarantined: Callable[[Life], Awaitable[None]] | None = None,
     ) -> None:
         """`threads` are where agents' blocking code runs. `on_end` gets each life that is over, with its calls that
-        still hold one of them. `apart` executes suspects in other processes; without it they are executed here."""
+        still hold one of them. `quarantined` executes suspects in other processes; without it they run here."""
         self._prepare = prepare
         self._writer = writer
         self._guard = guard
         self._threads = threads
         self._on_end = on_end
-        self._apart = apart
+        self._quarantined = quarantined
         self._loop = asyncio.get_running_loop()
         self._lives: dict[str, Life] = {}
         self._draining = False
@@ -138,11 +139,14 @@ class Runs:
             await asyncio.wait(running, timeout=max(0.0, seconds))
 
     async def _run(self, life: Life, former: Life | None) -> None:
+        life.begun = True
         try:
             if former is not None and not await self._ended(former):
-                await self._hand_back(life, "a former attempt of it does not end here")
-            elif self._apart is not None and life.claimed.task.suspicion >= Suspicion.SUSPECT:
-                await self._apart(life)
+                await self._hand_back(life, "an earlier attempt of it is still running here")
+            elif life.left is not None:
+                raise Cancelled(life.left)
+            elif self._quarantined is not None and life.claimed.task.suspicion >= Suspicion.SUSPECT:
+                await self._quarantined(life)
             else:
                 await self._execute(life)
         except (asyncio.CancelledError, Cancelled):
@@ -156,8 +160,8 @@ class Runs:
             if life.attempt is not None:
                 life.attempt.leave("over")  # what its code has left behind can do nothing more for it
             # A former attempt's calls are counted already: the task is over here only with its last life.
-            held = self._threads.of(life.claimed.task.id) if life.attempt is not None else []
-            self._on_end(life, held)
+            calls = self._threads.of(life.claimed.task.id) if life.attempt is not None else []
+            self._on_end(life, calls)
 
     async def _execute(self, life: Life) -> None:
         attempt, runner = await patiently(
@@ -225,7 +229,7 @@ class Runs:
             await patiently(lambda: self._writer.call(attempts.fail, command), lambda: life.left, task_id)
         except (asyncio.CancelledError, Cancelled):
             pass
-        except Exception as refused:  # noqa: BLE001 - it was taken away meanwhile, or a heartbeat hands it back
+        except Exception as refused:  # noqa: BLE001 - the task is another's by now, or a heartbeat hands it back
             logger.warning(
                 "A failure could not be stored", action="record", task=task_id, error=str(refused)[:200]
             )

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any
 
 from runyard.errors import Cancelled
 from runyard_workers.agent_code.exceptions import abnormal, leaves_of
 from runyard_workers.attempts.attempt import Attempt, Suspended
+from runyard_workers.attempts.siblings import Siblings
 
 #: How near its deadline an attempt counts as out of time, in seconds: clocks differ by a little.
 _NEAR = 0.05
-_inside: ContextVar[bool] = ContextVar("runyard_user_code", default=False)
+_inside: ContextVar[Siblings | None] = ContextVar("runyard_user_code", default=None)
 
 
 async def call(attempt: Attempt, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -29,7 +29,8 @@ async def call(attempt: Attempt, fn: Callable[..., Any], /, *args: Any, **kwargs
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()
-    token = _inside.set(True)
+    attempt.siblings.add(task)
+    token = _inside.set(attempt.siblings)
     try:
         result = await _result(attempt, fn, args, kwargs)
         if task.cancelling() > before:
@@ -75,12 +76,13 @@ def is_async(fn: Callable[..., Any]) -> bool:
 async def _result(attempt: Attempt, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if is_async(fn):
         return await fn(*args, **kwargs)
-    result = await attempt.run_blocking(call_in_thread, fn, lambda: is_leaving(attempt), *args, **kwargs)
+    with attempt.siblings.served():
+        result = await attempt.run_blocking(call_in_thread, fn, lambda: is_leaving(attempt), *args, **kwargs)
     return await result if inspect.isawaitable(result) else result
 
 
 def _judged(error: BaseException, leaving: bool, cancelled: bool) -> BaseException:
-    """`error` itself where it is the engine's, else the ordinary exception that stands for it."""
+    """`error` itself where it is the engine's, else the ordinary exception in its place."""
     if isinstance(error, BaseExceptionGroup):
         return _judged_group(error, leaving, cancelled)
     own = (
@@ -102,13 +104,7 @@ def _judged_group(group: BaseExceptionGroup[Any], leaving: bool, cancelled: bool
     suspended = [error for error in judged if isinstance(error, Suspended)]
     if not suspended:
         return judged[0]
-    return merged(suspended)
-
-
-def merged(suspended: Sequence[Suspended]) -> Suspended:
-    """Several suspensions of one run as one: everything that was asked, once."""
-    asked = {asked.key: asked for one in suspended for asked in one.ended.asked}
-    return Suspended(replace(suspended[0].ended, asked=tuple(asked.values())))
+    return Suspended.merged(suspended)
 
 
 class _Contained(Coroutine[Any, Any, Any]):
@@ -149,9 +145,14 @@ def _contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
         return
 
     def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
-        if _inside.get() and inspect.iscoroutine(coro):
+        context = options.get("context")
+        siblings = _inside.get() if context is None else context.get(_inside)
+        if siblings is not None and inspect.iscoroutine(coro):
             coro = _Contained(coro)
-        return previous(loop, coro, **options) if previous else asyncio.Task(coro, loop=loop, **options)
+        task: Any = previous(loop, coro, **options) if previous else asyncio.Task(coro, loop=loop, **options)
+        if siblings is not None:
+            siblings.add(task)
+        return task
 
     make.contains = True  # type: ignore[attr-defined]
     loop.set_task_factory(make)

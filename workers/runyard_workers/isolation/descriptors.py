@@ -54,7 +54,7 @@ def nearly_exhausted() -> bool:
 
 
 def is_exhaustion(error: BaseException) -> bool:
-    """Whether an error, or one behind it, says that there is no descriptor left."""
+    """Whether an error, or one behind it, means that there is no descriptor left."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

@@ -1,4 +1,4 @@
-"""A task of the engine's own that must not end: when it does, it is started again, and the log says so."""
+"""A task of the engine's own that must not end: when it does, it is started again, which is logged."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Signals that a run sends to its own worker: the worker would take them for its operator's, and drain.
+"""Signals that a run sends to its own worker: the worker would think them its operator's, and drain.
 
-SIGKILL and the crash signals are left alone: a run that ends its process outright is found by its death.
+SIGKILL and the crash signals are not caught: a run that ends its process outright is found by its death.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from runyard.errors import AgentError
 from runyard_workers.isolation.loop_guard import RUN
 
-#: What a worker, or the launcher above it, takes for an order to leave.
+#: What a worker, or the launcher above it, understands as an order to leave.
 _ORDERS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP})
 _installed = False
 

@@ -1,7 +1,7 @@
 """The watchdog: notices from outside that a run does not give the event loop back, and ends the process.
 
-Nothing in the process can be saved then but by leaving it: the loop cannot be taken from the code that holds it. So
-the guilty run is failed, its neighbours are handed on at no cost, and whoever started the worker starts it again.
+Nothing in the process can be saved then but by leaving it: the loop cannot be taken from the code that runs on it. So
+the guilty run is failed, its neighbours are handed on at no cost, and the worker's supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from runyard_workers.isolation.loop_guard import LoopGuard
-
-logger = structlog.get_logger("runyard.watchdog")
 
 #: The exit status of a process whose event loop was blocked.
 BLOCKED = 71

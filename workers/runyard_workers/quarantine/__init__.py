@@ -1,4 +1,4 @@
-"""Child processes for runs whose process died: the one that ends its process ends alone."""
+"""Child processes for runs whose process died: the one that ends its process ends no other."""
 
 from __future__ import annotations
 

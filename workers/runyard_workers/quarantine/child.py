@@ -141,7 +141,7 @@ class Child:
         self._send({"ready": True})
         threading.Thread(target=self._read, name="messages", daemon=True).start()
         await self._finish.wait()
-        self._send({"leaving": True})  # from here on its end is in order, whatever it was still sent
+        self._send({"leaving": True})  # from here on its end is in order, with all that it was still sent
         await self._runs.drain(self._drain_seconds if self._drain_seconds is not None else 3600.0)
         watchdog.stop()
         await execution.close()
@@ -185,7 +185,7 @@ class Child:
         with self._execution.store.read() as conn:
             return reclaimed(conn, self._execution.store.db.now(conn), task_id, fence)
 
-    def _ended(self, life: Life, held: list[Future[Any]]) -> None:
+    def _ended(self, life: Life, calls: list[Future[Any]]) -> None:
         self._send({"ended": life.claimed.task.id})
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -104,7 +104,9 @@ class QuarantineProcess:
                 try:
                     message = orjson.loads(line)
                 except ValueError:
-                    logger.warning("A quarantine process sent what is no message", action="quarantine")
+                    logger.warning(
+                        "A quarantine process sent something that is not a message", action="quarantine"
+                    )
                     continue
                 self._call(self._on_message, message)
         self.status = self._process.wait()
@@ -119,7 +121,7 @@ class QuarantineProcess:
 
 
 def out_of_memory_kills() -> int:
-    """Times the kernel has killed a process of this control group for want of memory; 0 where that is not told."""
+    """Times the kernel has killed a process of this control group for want of memory; 0 where that is not reported."""
     for file in (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")):
         try:
             lines = file.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The quarantine: suspects run in child processes of the worker, so that the one that ends its process ends alone.
+"""The quarantine: suspects run in child processes of the worker, so that the one that ends its process ends no other.
 
 Suspects share a child, which notes whose code it is in: when it dies, that is usually known, and that run pays. A
 run that may have been the cause gets a child of its own, and pays if that dies too. The others go on elsewhere, at
@@ -40,11 +40,11 @@ class _Ward:
     """One child process and the runs in it."""
 
     process: QuarantineProcess
-    alone: bool
+    exclusive: bool  # for one run only
     lives: dict[str, Life] = field(default_factory=dict)
     over: dict[str, asyncio.Event] = field(default_factory=dict)
     ready: bool = False  # it executes what it is sent
-    ordered: bool = False  # we ended it, or it said that it leaves: its end says nothing about its runs
+    ordered: bool = False  # we ended it, or it announced its end: that is no sign against its runs
     judged: asyncio.Task[None] | None = None
 
 
@@ -65,14 +65,14 @@ class Quarantine:
         """Execute a suspect in a child process until it is over there, or its process is."""
         if life.claimed.task.suspicion >= Suspicion.ALONE:
             async with self._alone:
-                ward = self._ward(alone=True)
+                ward = self._ward(exclusive=True)
                 try:
                     await self._in(ward, life)
                 finally:
                     ward.process.finish()
             return
         if self._shared is None or not self._shared.process.alive or self._shared.ordered:
-            self._shared = self._ward(alone=False)
+            self._shared = self._ward(exclusive=False)
         await self._in(self._shared, life)
 
     def renew(self) -> None:
@@ -94,7 +94,7 @@ class Quarantine:
             ward.ordered = True
             ward.process.kill()
 
-    def _ward(self, alone: bool) -> _Ward:
+    def _ward(self, exclusive: bool) -> _Ward:
         if self._closed:
             raise Cancelled("the worker is leaving")
         assert self.lease is not None
@@ -111,7 +111,7 @@ class Quarantine:
             ward.judged = self._loop.create_task(self._judge(ward), name="quarantine-death")
 
         process = self._start(self._loop, self.lease.seconds, on_message, on_death)
-        ward = _Ward(process, alone)
+        ward = _Ward(process, exclusive)
         self._wards.add(ward)
         ward.process.send({"beat": self.lease.asked_at})
         return ward
@@ -128,7 +128,7 @@ class Quarantine:
         finally:
             if ward.over.get(task.id) is over:
                 del ward.lives[task.id], ward.over[task.id]
-            if not ward.lives and not ward.alone:
+            if not ward.lives and not ward.exclusive:
                 self._loop.call_later(IDLE_SECONDS, self._finish_idle, ward)
 
     def _finish_idle(self, ward: _Ward) -> None:
@@ -204,7 +204,7 @@ class Quarantine:
         if status == BLOCKED:
             assert self.lease is not None
             return rescues.blocked_loop(self.lease.seconds)
-        company = "alone" if ward.alone else "apart from other runs"
+        company = "alone" if ward.exclusive else "separately from other runs"
         details: dict[str, object] = {"signal": -status} if status < 0 else {"exit_code": status}
         return Failure(
             "process_died",
@@ -226,7 +226,7 @@ def _guilty(ward: _Ward, runs: set[str], executing: set[str]) -> str | None:
     candidates = executing or runs
     if len(candidates) != 1:
         return None
-    certain = ward.alone or ward.process.out_of_memory or ward.process.status != -signal.SIGKILL
+    certain = ward.exclusive or ward.process.out_of_memory or ward.process.status != -signal.SIGKILL
     return next(iter(candidates)) if certain else None
 
 

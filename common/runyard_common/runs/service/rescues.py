@@ -148,8 +148,8 @@ def _payload(step: dict[str, Any]) -> dict[str, Any]:
         "action": step["name"],
         "step": step["key"],
         "arguments": step["detail"],
-        "text": f"The worker was lost while the irreversible step {step['name']!r} was open. Nobody knows whether it "
-        "took effect: redo it, skip it with a given result, or fail the run.",
+        "text": f"The worker was lost while the irreversible step {step['name']!r} was open. It is not known "
+        "whether it took effect: redo it, skip it with a given result, or fail the run.",
         "decisions": ["redo", "skip", "fail"],
     }
 

@@ -14,6 +14,19 @@ from runyard_common.usage import queries as usage
 from runyard_common.values.errors import RunyardError, StaleFence
 
 Entry = tuple[str, dict[str, Any]]  # event type, data
+_LONGEST_NAME = 200  # characters of a step's name
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A recorded unit of work. `key` names it within its task, `pos` orders it, `detail` is what it was called with."""
+
+    key: str
+    kind: str  # step, child, value, tool, model
+    name: str
+    effect: str  # read, idempotent, irreversible
+    detail: dict[str, Any] | None = None
+    pos: int = 0  # from 1; 0 until it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +35,22 @@ class Begin:
 
     task_id: str
     fence: Fence
-    key: str
-    pos: int
-    kind: str
-    name: str
-    effect: str
-    fingerprint: str | None = None
-    detail: dict[str, Any] | None = None
-    again: bool = False  # the entry exists from an earlier attempt and is begun anew
+    step: Step
+    again: bool = False  # the entry exists from an earlier attempt and begins again
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A step's result. `begun` says a `Begin` was written; otherwise the entry is inserted whole.
+    """A step's result. `begun`: a `Begin` was written; otherwise the entry is inserted whole.
 
     `turn` is what a model turn used: {model, input_tokens, output_tokens, cached_tokens, cost_micros}.
     """
 
     task_id: str
     fence: Fence
-    key: str
-    pos: int
-    kind: str
-    name: str
-    effect: str
+    step: Step
     value: Any
     state: str = "done"
-    fingerprint: str | None = None
-    detail: dict[str, Any] | None = None
     begun: bool = False
     events: tuple[Entry, ...] = ()
     turn: dict[str, Any] | None = None
@@ -67,26 +68,12 @@ class Emit:
 def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     """Write intents, so that a crash shows them open."""
     _, answers = _fenced(tx, commands)
-    known = journal.written(tx, [(c.task_id, c.key, c.fence.attempt) for c in commands])
-    for c, refused in zip(commands, answers, strict=True):
-        if refused is None and c.again:
-            journal.reopen(tx, c.task_id, c.key, c.fence.attempt)
-    rows = [
-        {
-            "task_id": c.task_id,
-            "key": c.key,
-            "pos": c.pos,
-            "attempt": c.fence.attempt,
-            "kind": c.kind,
-            "name": c.name,
-            "effect": c.effect,
-            "fingerprint": c.fingerprint,
-            "state": "begun",
-            "detail": c.detail,
-        }
-        for c, refused in zip(commands, answers, strict=True)
-        if refused is None and not c.again and (c.task_id, c.key) not in known
-    ]
+    known = _written(tx, commands)
+    owned = [c for c, refused in zip(commands, answers, strict=True) if refused is None]
+    for c in owned:
+        if c.again:
+            journal.reopen(tx, c.task_id, c.step.key, c.fence.attempt)
+    rows = [_row(c, "begun") for c in owned if not c.again and (c.task_id, c.step.key) not in known]
     if rows:
         journal.insert_many(tx, rows)
     return answers
@@ -95,41 +82,24 @@ def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
 def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
     """Write results with their events and usage."""
     heads, answers = _fenced(tx, commands)
-    known = journal.written(tx, [(c.task_id, c.key, c.fence.attempt) for c in commands])
+    known = _written(tx, commands)
     accepted = [
         c
         for c, refused in zip(commands, answers, strict=True)
         # One that has ended already was committed before, and only its answer was lost.
-        if refused is None and known.get((c.task_id, c.key), "begun") == "begun"
+        if refused is None and known.get((c.task_id, c.step.key), "begun") == "begun"
     ]
-    begun = [c for c in accepted if c.begun]
-    whole = [c for c in accepted if not c.begun]
+    begun = [
+        {"task_id": c.task_id, "key": c.step.key, "state": c.state, "value": c.value}
+        for c in accepted
+        if c.begun
+    ]
+    whole = [{**_row(c, c.state), "value": c.value, "ended_at": tx.now} for c in accepted if not c.begun]
     if begun:
-        journal.end_many(
-            tx, [{"task_id": c.task_id, "key": c.key, "state": c.state, "value": c.value} for c in begun]
-        )
+        journal.end_many(tx, begun)
     if whole:
-        journal.insert_many(
-            tx,
-            [
-                {
-                    "task_id": c.task_id,
-                    "key": c.key,
-                    "pos": c.pos,
-                    "attempt": c.fence.attempt,
-                    "kind": c.kind,
-                    "name": c.name,
-                    "effect": c.effect,
-                    "fingerprint": c.fingerprint,
-                    "state": c.state,
-                    "detail": c.detail,
-                    "value": c.value,
-                    "ended_at": tx.now,
-                }
-                for c in whole
-            ],
-        )
-    usage.count(tx, [(heads[c.task_id], c.key, c.turn) for c in accepted if c.turn])
+        journal.insert_many(tx, whole)
+    usage.count(tx, [(heads[c.task_id], c.step.key, c.turn) for c in accepted if c.turn])
     _append(tx, heads, accepted)
     return answers
 
@@ -139,6 +109,25 @@ def emit(tx: Tx, commands: Sequence[Emit]) -> list[RunyardError | None]:
     heads, answers = _fenced(tx, commands)
     _append(tx, heads, [c for c, refused in zip(commands, answers, strict=True) if refused is None])
     return answers
+
+
+def _written(tx: Tx, commands: Sequence[Begin | End]) -> dict[tuple[str, str], str]:
+    return journal.written(tx, [(c.task_id, c.step.key, c.fence.attempt) for c in commands])
+
+
+def _row(command: Begin | End, state: str) -> dict[str, Any]:
+    step = command.step
+    return {
+        "task_id": command.task_id,
+        "key": step.key,
+        "pos": step.pos,
+        "attempt": command.fence.attempt,
+        "kind": step.kind,
+        "name": step.name[:_LONGEST_NAME],
+        "effect": step.effect,
+        "state": state,
+        "detail": step.detail or None,
+    }
 
 
 def _append(tx: Tx, heads: dict[str, Head], commands: Sequence[End | Emit]) -> None:

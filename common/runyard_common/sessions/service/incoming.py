@@ -39,7 +39,8 @@ def read_messages(tx: Tx, commands: Sequence[ReadMessages]) -> list[list[Any] | 
             answers.append(next(list(entry["value"]) for entry in entries if entry["key"] == c.key))
         else:
             found = messages.read_unread(tx, c.task_id)
-            entry = steps.End(c.task_id, c.fence, c.key, c.pos, "value", "messages", "read", found)
+            step = steps.Step(c.key, "value", "messages", "read", pos=c.pos)
+            entry = steps.End(c.task_id, c.fence, step, found)
             refused = steps.end(tx, [entry])[0]
             answers.append(found if refused is None else refused)
     return answers

@@ -18,9 +18,10 @@ from pydantic_ai.tools import ToolDefinition
 
 from runyard.errors import Rejected
 from runyard_common.runs.service.attempts import Asked
+from runyard_common.runs.service.steps import Step
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import results
-from runyard_workers.agent.loop.parts import arguments_of, refusals, with_unique_call_ids
+from runyard_workers.agent.loop.messages import arguments_of, refusals, with_unique_call_ids
 from runyard_workers.agent.loop.provider_errors import cut_off, translate, truncated
 from runyard_workers.agent.loop.responses import (
     as_output_call,
@@ -31,15 +32,15 @@ from runyard_workers.agent.loop.responses import (
     usage_of,
 )
 from runyard_workers.agent.loop.responses import cut_off as is_cut
-from runyard_workers.agent.loop.talk import Talk
+from runyard_workers.agent.loop.session import ModelSession
 from runyard_workers.agent.tools import Tool, Waits
 
 
 class Journal(AbstractCapability[Any]):
-    """Journals the turns and calls of one `Talk`."""
+    """Journals the turns and calls of one session."""
 
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
+    def __init__(self, session: ModelSession) -> None:
+        self._session = session
         self.live = False  # whether the turn under way comes from the model
         self.blank = False  # whether the last response had neither text nor calls
         self._acting: ModelResponse | None = None  # the response whose calls are under way
@@ -54,43 +55,42 @@ class Journal(AbstractCapability[Any]):
         self, ctx: RunContext[Any], *, request_context: Any, handler: Any
     ) -> ModelResponse:
         """Answer from the journal, or ask the model and put its answer on record."""
-        talk = self._talk
-        pending = talk.transcript.take_pending()
+        session = self._session
+        pending = session.transcript.pop_pending()
         self.live = pending is None
         if pending is not None:
             await self._forget_gone(pending)
             return self._judged(pending)
         await self.close_refused(ctx.messages)
-        said, standing = await talk.before_turn(talk.transcript.turn + 1)
-        for text in said:
+        texts, balance = await session.start_turn()
+        for text in texts:
             ctx.enqueue(text)
         began = time.monotonic()
         response = await self._ask(request_context, handler)
         await self._forget_gone(response)
-        used = usage_of(response, talk.model.name, talk.prices)
-        left = None if standing.balance_micros is None else standing.balance_micros - used["cost_micros"]
+        used = usage_of(response, session.model.name, session.run.prices)
         more = {
-            "balance_micros": left,
+            "balance_micros": None if balance is None else balance - used["cost_micros"],
             "finish_reason": response.finish_reason,
             "seconds": round(time.monotonic() - began, 3),
         }
-        turn = talk.transcript.turn + 1
-        logged = talk.told(*events_of(response, turn, talk), events.model_turn(turn, talk.agent, used, more))
-        await talk.transcript.record(
-            ctx.messages, response, agent=talk.agent, turn=used, events=logged, silent=talk.silent
+        turn = session.transcript.turn + 1
+        logged = session.scoped(
+            *events_of(response, turn, session), events.model_turn(turn, session.agent.name, used, more)
+        )
+        await session.transcript.record(
+            ctx.messages, response, agent=session.agent.name, turn=used, events=logged, silent=session.silent
         )
         return self._judged(response)
 
     async def _forget_gone(self, response: ModelResponse) -> None:
         """A hand-off to an agent that is there no more is none: it ends as the call of an unknown tool does."""
-        talk = self._talk
-        if talk.is_there is None:
-            return
+        session = self._session
         for part in response.parts:
-            if not isinstance(part, ToolCallPart) or part.tool_name not in talk.transfers:
+            if not isinstance(part, ToolCallPart) or part.tool_name not in session.transfers:
                 continue
-            if not await talk.is_there(talk.transfers[part.tool_name]):
-                del talk.transfers[part.tool_name]
+            if not await session.run.can_take_over(session.transfers[part.tool_name]):
+                del session.transfers[part.tool_name]
 
     def _judged(self, response: ModelResponse) -> ModelResponse:
         """The response to act on; `ModelRefused` for one that the limit of tokens made useless.
@@ -99,8 +99,8 @@ class Journal(AbstractCapability[Any]):
         """
         self._acting = response
         self.blank = is_blank(response)
-        if is_cut(response, self._talk.contract):
-            raise truncated(self._talk.max_tokens)
+        if is_cut(response, self._session.contract):
+            raise truncated(self._session.agent.max_tokens)
         return response
 
     async def _ask(self, request_context: Any, handler: Any) -> ModelResponse:
@@ -111,9 +111,9 @@ class Journal(AbstractCapability[Any]):
             if failure is None:
                 raise
             raise failure from error
-        if self._talk.streaming and self._talk.model.tells_end and not _ended(response):
-            raise cut_off(response.model_name or self._talk.model.name)
-        response = as_output_call(stored(response), self._talk.contract)
+        if self._session.streaming and self._session.model.reports_end and not _ended(response):
+            raise cut_off(response.model_name or self._session.model.name)
+        response = as_output_call(stored(response), self._session.contract)
         return with_unique_call_ids(response)
 
     # -- tool calls ----------------------------------------------------------------------------------------
@@ -128,32 +128,33 @@ class Journal(AbstractCapability[Any]):
         handler: Any,
     ) -> Any:
         """Answer from the journal, or wait for a person, or call and put the result on record."""
-        talk = self._talk
-        await talk.attempt.ready()
-        tool = talk.toolbox.get(call.tool_name)
+        session = self._session
+        await session.attempt.ready()
+        tool = session.toolbox.get(call.tool_name)
         assert tool is not None
-        key = talk.transcript.tool_key(call.tool_call_id)
-        entry = talk.attempt.replay.entry(key)
+        key = session.transcript.tool_key(call.tool_call_id)
+        entry = session.attempt.replay.entry(key)
         if entry is not None and entry["state"] == "done":
             return results.unpack(entry["value"])
         try:
             if entry is not None and entry["effect"] == "irreversible":
-                raise Waits(_unknown_outcome(talk, key, tool, entry))
+                raise Waits(_unknown_outcome(session, key, tool, entry))
             args = self._approved(tool, key, args)
         except Waits as waits:
-            talk.wait(waits)
+            session.wait(waits)
             raise CallDeferred(kind="question") from None
         except Rejected as rejection:
-            await self._end(tool, key, call, results.failed(rejection.message), "rejected", 0.0, args)
+            step = Step(key, "tool", tool.name, tool.effect, args)
+            await self._end(step, call, results.failed(rejection.message), "rejected", 0.0)
             raise ToolFailed(rejection.message) from None
-        return await self._execute(tool, key, call, args, handler)
+        return await self._execute(Step(key, "tool", tool.name, tool.effect, args), call, args, handler)
 
     async def close_refused(self, messages: Sequence[ModelMessage], otherwise: str | None = None) -> None:
-        """Put calls on record that never came to a tool: refused for their arguments or their tool's name, or passed
+        """Put calls on record that never reached a tool: refused for their arguments or their tool's name, or passed
         over. `messages` has what the model was given for a result; without it, `otherwise` is the result."""
-        attempt, transcript = self._talk.attempt, self._talk.transcript
+        attempt, transcript = self._session.attempt, self._session.transcript
         given = refusals(messages)
-        for part in tool_calls_of(self._acting, self._talk) if self._acting is not None else ():
+        for part in tool_calls_of(self._acting, self._session) if self._acting is not None else ():
             key, text = transcript.tool_key(part.tool_call_id), given.get(part.tool_call_id, otherwise)
             if text is None or attempt.replay.entry(key) is not None:
                 continue
@@ -161,64 +162,40 @@ class Journal(AbstractCapability[Any]):
             logged = events.tool_result(
                 transcript.turn, part.tool_call_id, part.tool_name, "failed", text, 0.0
             )
-            arguments = arguments_of(part)
-            await attempt.end(
-                key, "tool", part.tool_name, "read", value, detail=arguments, events=self._talk.told(logged)
-            )
+            step = Step(key, "tool", part.tool_name, "read", arguments_of(part))
+            await attempt.end(step, value, events=self._session.scoped(logged))
 
-    async def _execute(
-        self, tool: Tool, key: str, call: ToolCallPart, args: dict[str, Any], handler: Any
-    ) -> Any:
-        attempt = self._talk.attempt
-        pos = attempt.replay.next_pos()
-        if tool.effect == "irreversible":
-            await attempt.begin(key, "tool", tool.name, tool.effect, None, args, pos)
+    async def _execute(self, step: Step, call: ToolCallPart, args: dict[str, Any], handler: Any) -> Any:
+        attempt = self._session.attempt
+        step = attempt.placed(step)
+        if step.effect == "irreversible":
+            await attempt.begin(step)
         began = time.monotonic()
         try:
-            value, status = results.pack(await handler(args), tool.name), "ok"
+            value, status = results.pack(await handler(args), step.name), "ok"
         except results.NoJsonForm as error:
             value, status = results.failed(str(error)), "failed"
         except ToolFailedError as error:
             value, status = results.failed(str(error.tool_failed.content)), "failed"
         except ToolRetryError as error:
             value, status = results.retried(str(error.tool_retry.content)), "failed"
-        await self._end(tool, key, call, value, status, time.monotonic() - began, args, pos)
+        await self._end(step, call, value, status, time.monotonic() - began)
         return results.unpack(value)
 
     async def _end(
-        self,
-        tool: Tool,
-        key: str,
-        call: ToolCallPart,
-        value: dict[str, Any],
-        status: str,
-        seconds: float,
-        args: dict[str, Any],
-        pos: int | None = None,
+        self, step: Step, call: ToolCallPart, value: dict[str, Any], status: str, seconds: float
     ) -> None:
-        turn = self._talk.transcript.turn
-        logged = events.tool_result(turn, call.tool_call_id, tool.name, status, value["content"], seconds)
-        attempt = self._talk.attempt
-        begun = attempt.replay.entry(key) is not None
-        await attempt.end(
-            key,
-            "tool",
-            tool.name,
-            tool.effect,
-            value,
-            detail=args,
-            begun=begun,
-            pos=pos,
-            events=self._talk.told(logged),
-        )
+        turn = self._session.transcript.turn
+        logged = events.tool_result(turn, call.tool_call_id, step.name, status, value["content"], seconds)
+        await self._session.attempt.end(step, value, events=self._session.scoped(logged))
 
     def _approved(self, tool: Tool, key: str, args: dict[str, Any]) -> dict[str, Any]:
         """The arguments to call with: a reviewed tool's as a person approved or edited them."""
         if not tool.review:
             return args
-        decided = self._talk.attempt.answer(f"review:{key}")
+        decided = self._session.attempt.answer(f"review:{key}")
         if decided is None:
-            raise Waits(_review(self._talk, f"review:{key}", tool, args))
+            raise Waits(_review(self._session, f"review:{key}", tool, args))
         decision = decided["answer"] or {}
         match decision.get("action"):
             case "approve":
@@ -230,31 +207,31 @@ class Journal(AbstractCapability[Any]):
 
 
 def _ended(response: ModelResponse) -> bool:
-    """Whether the provider said that this was all; the library itself takes a cut stream for a whole answer."""
+    """Whether the provider sent a finish reason; the library itself accepts a cut stream as a whole answer."""
     return bool((response.provider_details or {}).get("finish_reason"))
 
 
-def _review(talk: Talk, key: str, tool: Tool, args: dict[str, Any]) -> Asked:
+def _review(session: ModelSession, key: str, tool: Tool, args: dict[str, Any]) -> Asked:
     payload = {
         "kind": "tool",
         "action": tool.name,
         "text": f"Approve the call of {tool.name}.",
         "arguments": args,
         "schema": tool.parameters,
-        "turn": talk.transcript.turn,
+        "turn": session.transcript.turn,
     }
     return Asked(key, "review", payload)
 
 
-def _unknown_outcome(talk: Talk, key: str, tool: Tool, entry: dict[str, Any]) -> Asked:
+def _unknown_outcome(session: ModelSession, key: str, tool: Tool, entry: dict[str, Any]) -> Asked:
     payload = {
         "kind": "unknown_outcome",
         "action": tool.name,
         "step": key,
         "arguments": entry["detail"],
-        "text": f"The worker was lost while {tool.name} was under way. Nobody knows whether it took effect: redo it, "
-        "skip it with a given result, or fail the run.",
+        "text": f"The worker was lost while {tool.name} was under way. It is not known whether it took effect: redo "
+        "it, skip it with a given result, or fail the run.",
         "decisions": ["redo", "skip", "fail"],
-        "turn": talk.transcript.turn,
+        "turn": session.transcript.turn,
     }
-    return Asked(f"{key}!{talk.attempt.number}", "review", payload)
+    return Asked(f"{key}!{session.attempt.number}", "review", payload)

@@ -1,23 +1,32 @@
-"""The models of this process: built once, sharing one HTTP client, without retries of their own."""
+"""The models of this process: built once, sharing one HTTP client, without retries of their own; what turns cost."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+import genai_prices.data  # noqa: F401 - half a second, else spent by the first turn's runs
 import httpx2
+from openai import AsyncOpenAI
 from pydantic_ai.exceptions import UserError
+from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
 from runyard.errors import AgentError
 from runyard.loopback import STRAIGHT
+from runyard_common.agents.rules import model_prices
 from runyard_common.agents.service.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
 from runyard_common.settings import Settings
 from runyard_common.values.errors import InvalidRequest
-from runyard_workers.agent.loop import providers
+from runyard_workers.agent.loop.provider_errors import remember_key
 from runyard_workers.agent.wire.providers import MOST_BYTES, ProviderRules
 from runyard_workers.agent.wire.transport import CheckedClient
 
@@ -27,14 +36,14 @@ _SILENCE_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A model ready to be asked. `name` is what usage is booked under unless the response names another.
+    """A model ready to be asked. `name` is what usage is counted under unless the response names another.
 
-    `tells_end`: its streams end with a finish reason, so that one without was cut.
+    `reports_end`: its streams end with a finish reason, so that one without was cut.
     """
 
     model: Model
     name: str
-    tells_end: bool = True
+    reports_end: bool = True
     sees_images: bool = True
 
 
@@ -64,7 +73,7 @@ class ProviderModels:
         self._building = threading.Lock()  # runs that begin together import and build in threads of their own
 
     def get(self, name: str | None) -> Chosen:
-        """See `Models.get`. Fallbacks (RUNYARD_MODEL_FALLBACKS) stand behind it."""
+        """See `Models.get`. With fallbacks (RUNYARD_MODEL_FALLBACKS) behind it."""
         if not name:
             raise AgentError(
                 "No model is configured: set RUNYARD_MODEL (provider:name) with the provider's key, or "
@@ -77,7 +86,7 @@ class ProviderModels:
         if not others:
             return first
         models = [first.model, *(other.model for other in others)]
-        ends = all(one.tells_end for one in (first, *others))
+        ends = all(one.reports_end for one in (first, *others))
         return Chosen(FallbackModel(*models), first.name, ends, all(o.sees_images for o in (first, *others)))
 
     def loaded(self, name: str | None) -> bool:
@@ -109,10 +118,10 @@ class ProviderModels:
         provider, _, bare = name.partition(":")
         if self._settings.model_base_url and provider not in OWN_PROTOCOL:
             named = bare if provider in KEYS and bare else name
-            return providers.compatible(
+            return _compatible(
                 named, self._settings.model_base_url, self._settings.model_api_key, self._http()
             )
-        return providers.build(provider, bare, self._settings, self._http())
+        return _build(provider, bare, self._settings, self._http())
 
     def _local(self) -> Chosen:
         """The embedded model; a restart of its server may have given it another port."""
@@ -126,7 +135,7 @@ class ProviderModels:
         key = f"{LOCAL} {url}"
         if key not in self._built:
             base = url.rstrip("/") if url.rstrip("/").endswith("/v1") else f"{url.rstrip('/')}/v1"
-            model = providers.compatible("local/smollm2-135m", base, "local", self._http())
+            model = _compatible("local/smollm2-135m", base, "local", self._http())
             self._built[key] = Chosen(model, "local/smollm2-135m", sees_images=False)
         return self._built[key]
 
@@ -145,10 +154,92 @@ class ProviderModels:
 
 
 def settings_of(temperature: float | None, max_tokens: int | None, seconds: float) -> ModelSettings:
-    """Model settings of a persona, in the library's terms; `seconds` bounds one request."""
+    """An agent's model settings, in the library's terms; `seconds` bounds one request."""
     settings = ModelSettings(timeout=seconds)
     if temperature is not None:
         settings["temperature"] = temperature
     if max_tokens is not None:
         settings["max_tokens"] = max_tokens
     return settings
+
+
+def _build(provider: str, name: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
+    """The model `name` of a provider that `model_choice.check` accepts; its key is in the environment."""
+    key = next(found for variable in KEYS[provider] if (found := os.environ.get(variable)))
+    remember_key(key)
+    return _BUILDERS[provider](name, key, settings, http)
+
+
+def _compatible(name: str, base_url: str, key: str, http: httpx2.AsyncClient) -> Model:
+    """A model behind any server that speaks OpenAI's chat completions."""
+    remember_key(key)
+    client = AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
+    return OpenAIChatModel(name, provider=OpenAICompatibleProvider("compatible", openai_client=client))
+
+
+def _openai(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
+    return OpenAIChatModel(name, provider=_openai_provider(key, http))
+
+
+def _openai_responses(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
+    return OpenAIResponsesModel(name, provider=_openai_provider(key, http))
+
+
+def _openai_provider(key: str, http: httpx2.AsyncClient) -> OpenAIProvider:
+    return OpenAIProvider(openai_client=AsyncOpenAI(api_key=key, max_retries=0, http_client=http))
+
+
+def _anthropic(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
+    from anthropic import AsyncAnthropic
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    base_url = settings.anthropic_base_url or None
+    client = AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, http_client=http)
+    return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+
+
+def _google(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
+    from pydantic_ai.models.google import GoogleModel
+    from pydantic_ai.providers.google import GoogleProvider
+
+    base_url = settings.google_base_url or None
+    return GoogleModel(name, provider=GoogleProvider(api_key=key, base_url=base_url, http_client=http))
+
+
+_BUILDERS: Final[dict[str, Callable[[str, str, Settings, httpx2.AsyncClient], Model]]] = {
+    "openai": _openai,
+    "openai-chat": _openai,
+    "openai-responses": _openai_responses,
+    "anthropic": _anthropic,
+    **dict.fromkeys(("google", "google-gla", "gemini"), _google),
+}
+
+
+class Prices:
+    """RUNYARD_MODEL_PRICES ``{model: {input, output, cached?}}`` over genai-prices' public list."""
+
+    def __init__(self, text: str = "") -> None:
+        """Raises `ConfigurationError` for a price list that cannot be read."""
+        self._prices = model_prices.parse(text)
+
+    def cost_micros(self, response: ModelResponse, *names: str) -> int:
+        """Millionths of a USD; 0 for a model without a price. `names` are tried in turn."""
+        price = next((self._prices[name] for name in names if name in self._prices), None)
+        if price is None:
+            return _public(response)
+        usage = response.usage
+        fresh = max(0, usage.input_tokens - usage.cache_read_tokens)
+        usd_per_million = (
+            fresh * price.input + usage.cache_read_tokens * price.cached + usage.output_tokens * price.output
+        )
+        return round(usd_per_million)
+
+
+def _public(response: ModelResponse) -> int:
+    if not response.model_name:
+        return 0
+    try:
+        return round(float(response.cost().total_price) * 1_000_000)
+    except (LookupError, AssertionError, ValueError):  # the list has no such model
+        return 0

@@ -27,8 +27,8 @@ _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 def find(text: str, contract: OutputContract) -> dict[str, Any] | None:
     """The object that the text gives as the output of `contract`, or None where there is none, or doubt.
 
-    An object that is the whole text, or the only one in it, counts even if it breaks the schema: its violations say
-    better than any other words what is to be corrected.
+    An object that is the whole text, or the only one in it, counts even if it breaks the schema: its violations
+    show best what is to be corrected.
     """
     text = text.strip().strip(_INVISIBLE).strip()
     if not text or len(text) > _LONGEST:

@@ -1,4 +1,4 @@
-"""What the model is told: the instructions of whoever speaks, and the request with its files."""
+"""What the model is given: the instructions of the agent that speaks, and the request with its files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pydantic_ai.messages import (
 from runyard_common.agents.rules.workflows import Step, Workflow
 from runyard_common.schemas.outputs import OutputContract
 from runyard_workers.agent.attachments import Attached
-from runyard_workers.agent.plan import Persona, Plan
+from runyard_workers.agent.plan import AgentConfig, Plan
 
 
 def instructions(
-    plan: Plan, persona: Persona, contract: OutputContract | None, notes: Sequence[str] = ()
+    plan: Plan, agent: AgentConfig, contract: OutputContract | None, notes: Sequence[str] = ()
 ) -> str:
     """The system prompt: the agent's own or the request's, the rules, the output's shape, and what to know."""
-    own = persona.name == plan.persona.name
-    blocks = [plan.system if own and plan.system else persona.instructions, *notes]
+    own = agent.name == plan.agent.name
+    blocks = [plan.system if own and plan.system else agent.instructions, *notes]
     if plan.rules:
         blocks.append("Rules you must always follow:\n" + "\n".join(f"- {rule}" for rule in plan.rules))
     if contract is not None and contract.guidance:
@@ -85,10 +85,10 @@ def _file(one: Attached, sees_images: bool) -> list[UserContent]:
     return [f"Attached image {name}:", image]
 
 
-def demonstrations(persona: Persona) -> list[ModelMessage]:
+def demonstrations(agent: AgentConfig) -> list[ModelMessage]:
     """Example exchanges, as if they had come first."""
     found: list[ModelMessage] = []
-    for asked, answered in persona.demonstrations:
+    for asked, answered in agent.demonstrations:
         found += [
             ModelRequest(parts=[UserPromptPart(asked)]),
             ModelResponse(parts=[TextPart(answered)]),

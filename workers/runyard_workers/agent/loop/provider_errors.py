@@ -1,7 +1,11 @@
-"""What a provider's failure means for the run: tried again under the provider budget, or final."""
+"""What a provider's failure means for the run: tried again under the provider budget, or final.
+
+Keys in what providers write, whole, in part, or starred out, are masked before a log has them.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -29,7 +33,6 @@ from pydantic_ai.exceptions import (
 
 from runyard.errors import AgentError, ProviderError
 from runyard_workers.agent.failures import ModelRefused
-from runyard_workers.agent.loop.masking import mask
 from runyard_workers.agent.wire.errors import words_of
 from runyard_workers.agent.wire.text import clean
 
@@ -62,6 +65,16 @@ _NO_ANSWER: Final = (
     "Unexpected response",
     "Expected a JSON response",
 )
+
+MASK: Final = "[key]"
+_TOKEN: Final = re.compile(r"[\w*.…-]{6,}")
+_KEYLIKE: Final = re.compile(
+    r"(?:sk|pk|rk|ak|key|gsk|xai|hf|r8|AIza|AQ|ya29|eyJ)[-_.]?[\w.-]{8,}\Z", re.IGNORECASE
+)
+_GAP: Final = re.compile(r"\*+|…|\.{3,}")
+_SHORTEST_PART: Final = 3
+_SHORTEST_FRAGMENT: Final = 6
+_known: set[str] = set()
 
 
 def translate(error: BaseException) -> AgentError | None:
@@ -144,7 +157,7 @@ def _message(error: BaseException, code: str, status: int | None) -> str:
     words = mask(_words(error))[:_LONGEST]
     if status is not None:
         return f"The model provider answered {status}{of}: {words or _phrase(status)}"
-    return f"The call of the model failed{of}: {words or type(error).__name__}"
+    return f"The model call failed{of}: {words or type(error).__name__}"
 
 
 def _words(error: BaseException) -> str:
@@ -166,7 +179,7 @@ def _phrase(status: int) -> str:
 
 def _log(error: BaseException, code: str, status: int | None) -> None:
     logger.warning(
-        "The call of a model failed",
+        "A model call failed",
         action="model_failed",
         code=code,
         status=status,
@@ -190,3 +203,26 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * size or (size == 3600 and seconds >= size):
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def remember_key(key: str) -> None:
+    """Mask this key from now on, and the parts of it that are quoted."""
+    if len(key) >= _SHORTEST_FRAGMENT:
+        _known.add(key)
+
+
+def mask(text: str) -> str:
+    """The text with `MASK` in place of every key."""
+    for key in _known:
+        text = text.replace(key, MASK)
+    return _TOKEN.sub(lambda found: MASK if _is_key(found[0]) else found[0], text)
+
+
+def _is_key(token: str) -> bool:
+    bare = token.strip(".")
+    if "***" in bare or _KEYLIKE.match(bare):
+        return True
+    parts = [part for part in _GAP.split(bare) if len(part) >= _SHORTEST_PART]
+    if len(parts) == 1 and parts[0] == bare:
+        return len(bare) >= _SHORTEST_FRAGMENT and any(bare in key for key in _known)
+    return bool(parts) and any(all(part in key for part in parts) for key in _known)

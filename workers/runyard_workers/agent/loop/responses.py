@@ -1,4 +1,4 @@
-"""Reading a model's response: what it used, what it says to the log, and an output it gave as plain text."""
+"""Reading a model's response: what it used, the events it makes, and an output it gave as plain text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCall
 from runyard_common.schemas.outputs import OutputContract
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import outputs
-from runyard_workers.agent.loop.parts import arguments_of
-from runyard_workers.agent.loop.prices import Prices
-from runyard_workers.agent.loop.talk import Talk
+from runyard_workers.agent.loop.messages import arguments_of
+from runyard_workers.agent.loop.models import Prices
+from runyard_workers.agent.loop.session import ModelSession
 from runyard_workers.agent.wire.text import clean, clean_json, cleaned
 
 _LONGEST_MODEL_NAME = 128
@@ -34,48 +34,50 @@ def usage_of(response: ModelResponse, asked: str, prices: Prices) -> dict[str, A
     }
 
 
-def events_of(response: ModelResponse, turn: int, talk: Talk) -> list[events.Event]:
-    """What the response says, in its order."""
+def events_of(response: ModelResponse, turn: int, session: ModelSession) -> list[events.Event]:
+    """The events of the response, in its order."""
     found: list[events.Event] = []
-    calls = tool_calls_of(response, talk)
+    calls = tool_calls_of(response, session)
     last = response.parts[-1] if response.parts and response.finish_reason == "length" else None
     for part in response.parts:
         if isinstance(part, ThinkingPart) and part.content:
-            found.append(events.thinking(turn, talk.agent, part.content))
+            found.append(events.thinking(turn, session.agent.name, part.content))
         elif isinstance(part, TextPart) and part.content.strip():
-            found.append(events.message(turn, talk.agent, part.content, truncated=part is last))
+            found.append(events.message(turn, session.agent.name, part.content, truncated=part is last))
         elif isinstance(part, ToolCallPart):
-            found += _call_events(part, turn, talk, any(part is call for call in calls))
+            found += _call_events(part, turn, session, any(part is call for call in calls))
     if response.finish_reason == "length":
-        found.append(events.output_truncated(turn, talk.agent, talk.max_tokens))
+        found.append(events.output_truncated(turn, session.agent.name, session.agent.max_tokens))
     return found
 
 
-def _call_events(part: ToolCallPart, turn: int, talk: Talk, of_a_tool: bool) -> list[events.Event]:
+def _call_events(
+    part: ToolCallPart, turn: int, session: ModelSession, is_tool_call: bool
+) -> list[events.Event]:
     arguments = arguments_of(part)
-    if not of_a_tool:
-        if part.tool_name not in talk.transfers:
+    if not is_tool_call:
+        if part.tool_name not in session.transfers:
             return []
-        to, reason = talk.transfers[part.tool_name], str(arguments.get("reason") or "")
-        return [events.handoff(turn, talk.agent, to, reason)]
-    tool = talk.toolbox.get(part.tool_name)
+        to, reason = session.transfers[part.tool_name], str(arguments.get("reason") or "")
+        return [events.handoff(turn, session.agent.name, to, reason)]
+    tool = session.toolbox.get(part.tool_name)
     source = UNKNOWN if tool is None else tool.source
-    return [events.tool_call(turn, talk.agent, part.tool_call_id, part.tool_name, arguments, source)]
+    return [events.tool_call(turn, session.agent.name, part.tool_call_id, part.tool_name, arguments, source)]
 
 
-def tool_calls_of(response: ModelResponse, talk: Talk) -> list[ToolCallPart]:
+def tool_calls_of(response: ModelResponse, session: ModelSession) -> list[ToolCallPart]:
     """The calls of tools, be it of some that do not exist: neither the output nor the hand-off. Of several hand-offs
     the first is one; the others, and those with arguments that will be refused, hand nothing over and end as calls
     do."""
     calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
-    handed = next((part for part in calls if _hands_over(part, talk)), None)
-    output = talk.contract.name if talk.contract is not None else None
+    handed = next((part for part in calls if _hands_over(part, session)), None)
+    output = session.contract.name if session.contract is not None else None
     return [part for part in calls if part is not handed and part.tool_name != output]
 
 
-def _hands_over(part: ToolCallPart, talk: Talk) -> bool:
+def _hands_over(part: ToolCallPart, session: ModelSession) -> bool:
     arguments = arguments_of(part)
-    if part.tool_name not in talk.transfers or not isinstance(arguments, dict):
+    if part.tool_name not in session.transfers or not isinstance(arguments, dict):
         return False
     return arguments.keys() <= {"reason"} and isinstance(arguments.get("reason", ""), str)
 

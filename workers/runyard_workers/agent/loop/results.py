@@ -69,12 +69,12 @@ def _without_data(content: Any) -> Any:
 
 
 def failed(message: str) -> dict[str, Any]:
-    """A failure the agent was told of."""
+    """A failure that was reported to the agent."""
     return {"kind": "failed", "content": message}
 
 
 def retried(message: str) -> dict[str, Any]:
-    """A failure the agent was asked to mend."""
+    """A failure that the agent was asked to correct."""
     return {"kind": "retry", "content": message}
 
 

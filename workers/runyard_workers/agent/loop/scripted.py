@@ -29,11 +29,11 @@ class ScriptedModels:
         self._script = list(script)
         self.prompts: list[Prompt] = []
         self._chosen = Chosen(
-            FunctionModel(self._whole, stream_function=self._pieces), "scripted", tells_end=False
+            FunctionModel(self._whole, stream_function=self._pieces), "scripted", reports_end=False
         )
 
     def get(self, name: str | None) -> Chosen:
-        """The scripted model, whatever its name."""
+        """The scripted model, under any name."""
         return self._chosen
 
     def loaded(self, name: str | None) -> bool:
@@ -86,7 +86,7 @@ def _parts(turn: Any, info: AgentInfo) -> list[TextPart | ToolCallPart]:
 def _prompt(messages: list[ModelMessage], info: AgentInfo) -> Prompt:
     last = messages[-1]
     results = [part.content for part in last.parts if isinstance(part, ToolReturnPart)]
-    said = [
+    texts = [
         part.content
         for message in messages
         if isinstance(message, ModelRequest)
@@ -95,7 +95,7 @@ def _prompt(messages: list[ModelMessage], info: AgentInfo) -> Prompt:
     ]
     return Prompt(
         info.instructions or "",
-        _text(said[-1]) if said else "",
+        _text(texts[-1]) if texts else "",
         tuple(results),
         tuple(tool.name for tool in (*info.function_tools, *info.output_tools)),
     )

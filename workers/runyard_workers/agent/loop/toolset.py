@@ -1,4 +1,4 @@
-"""The run's toolbox as the library's toolset: arguments checked against their schema, failures told to the model."""
+"""The run's toolbox as the library's toolset: arguments are checked, failures reported to the model."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from runyard_common.schemas import checks
-from runyard_workers.agent.loop.talk import Talk
+from runyard_workers.agent.loop.session import ModelSession
 from runyard_workers.agent.tools import Call, ToolFailure, Waits
 from runyard_workers.agent.tools.calls import describe
 from runyard_workers.agent.wire.text import clean
 
-#: Times a model may be asked to mend its arguments, per tool.
-MOST_MENDED = 5
+#: Times a model may be asked to correct its arguments, per tool.
+MOST_CORRECTED = 5
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema()))
 
 
 class RunToolset(AbstractToolset[Any]):
-    """Serves a `Talk`'s tools."""
+    """Serves a session's tools."""
 
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
+    def __init__(self, session: ModelSession) -> None:
+        self._session = session
 
     @property
     def id(self) -> str:
@@ -42,21 +42,21 @@ class RunToolset(AbstractToolset[Any]):
                 tool_def=ToolDefinition(
                     name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
                 ),
-                max_retries=MOST_MENDED,
+                max_retries=MOST_CORRECTED,
                 args_validator=_ANY_OBJECT,
                 args_validator_func=_checker(tool.parameters),
             )
-            for tool in self._talk.toolbox
+            for tool in self._session.toolbox
         }
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
         """Call; the arguments were checked."""
-        called = self._talk.toolbox.get(name)
+        called = self._session.toolbox.get(name)
         assert called is not None
         call_id = ctx.tool_call_id or "call"
-        transcript = self._talk.transcript
+        transcript = self._session.transcript
         call = Call(call_id, transcript.tool_key(call_id), transcript.turn, tool_args)
         limit = asyncio.timeout(called.seconds)
         try:
@@ -65,7 +65,7 @@ class RunToolset(AbstractToolset[Any]):
         except ToolFailure as failure:
             raise ToolFailed(clean(str(failure))) from failure
         except Waits as waits:
-            self._talk.wait(waits)
+            self._session.wait(waits)
             raise CallDeferred(kind="question" if waits.asked else "external") from None
         except TimeoutError as error:
             if limit.expired():
@@ -74,7 +74,7 @@ class RunToolset(AbstractToolset[Any]):
 
 
 def _checker(schema: dict[str, Any]) -> Callable[..., None]:
-    # Before a person reviews a call, and before it goes on record: wrong arguments are the model's to mend.
+    # Before a person reviews a call, and before it goes on record: wrong arguments are the model's to correct.
     return lambda ctx, **arguments: _check(arguments, schema)
 
 

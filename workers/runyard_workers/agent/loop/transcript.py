@@ -1,7 +1,7 @@
 """A conversation as the journal keeps it: each model turn with the messages that led to it, and nothing twice.
 
-An entry holds the messages that are new since the turn before, then the model's response. Tool results stand in
-their own entries and attached files in the file store: the transcript refers to both.
+An entry has the messages that are new since the turn before, then the model's response. Tool results are in entries
+of their own and attached files in the file store: the transcript refers to both.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 
-from runyard_common.runs.service.steps import End
+from runyard_common.runs.service.steps import End, Step
 from runyard_common.sessions.queries import messages as store
 from runyard_common.usage.service import EndTurn, end_turn
-from runyard_workers.agent.loop.history import to_lines
+from runyard_workers.agent.loop.messages import to_lines
 from runyard_workers.attempts.attempt import Attempt
 
-# The library puts this off to the first use, where it would hold every run for the better part of a second.
+# The library defers this to the first use, where it would stop every run for the better part of a second.
 ModelMessagesTypeAdapter.rebuild()
-#: What the library can set anew; keeping it would double an entry.
+#: What the library can set again; keeping it would double an entry.
 _DROPPED = ("run_id", "conversation_id", "instructions", "state", "timestamp")
 
 
 class Transcript:
-    """One conversation of an attempt. `prefix` sets it apart from others of the same task."""
+    """One conversation of an attempt. `prefix` distinguishes it from others of the same task."""
 
     def __init__(
         self, attempt: Attempt, prefix: str = "", images: Mapping[str, bytes] = MappingProxyType({})
@@ -36,7 +36,7 @@ class Transcript:
         self._prefix = f"{prefix}:" if prefix else ""
         self._images = dict(images)
         self.turn = 0  # model turns on record
-        self.agent = ""  # who had the last one
+        self.agent = ""  # which agent had the last one
         self.repairs = 0  # invalid outputs before the last one
         self.history: list[ModelMessage] = []  # everything on record before `pending`
         self.pending: ModelResponse | None = None  # the last response on record, still to be acted on
@@ -71,7 +71,7 @@ class Transcript:
         """These images are part of the conversation."""
         self._images.update(images)
 
-    def take_pending(self) -> ModelResponse | None:
+    def pop_pending(self) -> ModelResponse | None:
         """The response to act on again, once."""
         pending, self.pending = self.pending, None
         return pending
@@ -92,26 +92,16 @@ class Transcript:
         """
         new = [*messages[self._saved :], response]
         value = {"agent": agent, "repairs": self.repairs, "messages": self._pack(new)}
-        told = new[max(0, self.given - self._saved) :]
-        lines = () if self._prefix else (*self._moved(agent), *to_lines(told, silent))
+        own = new[max(0, self.given - self._saved) :]
+        lines = () if self._prefix else (*self._moved(agent), *to_lines(own, silent))
         attempt = self._attempt
-        entry = End(
-            attempt.task.id,
-            attempt.fence,
-            self.turn_key(self.turn + 1),
-            attempt.replay.next_pos(),
-            "model",
-            str(turn["model"]),
-            "idempotent",
-            value,
-            events=tuple(events),
-            turn=turn,
-        )
+        step = attempt.placed(Step(self.turn_key(self.turn + 1), "model", str(turn["model"]), "idempotent"))
+        entry = End(attempt.task.id, attempt.fence, step, value, events=tuple(events), turn=turn)
         await attempt.write(end_turn, EndTurn(entry, lines))
         self.turn, self.agent, self._saved = self.turn + 1, agent, len(messages) + 1
 
     def _moved(self, agent: str) -> tuple[dict[str, Any], ...]:
-        """The line that says who holds the conversation from here on, where that is another agent than before."""
+        """The line of a hand-off, where another agent than before has the conversation."""
         if agent == self.agent or self.turn == 0:
             return ()
         return (store.handoff_line(self.agent, agent),)
@@ -156,7 +146,7 @@ class Transcript:
 
 
 def _pruned(dumped: dict[str, Any], kept: str) -> dict[str, Any]:
-    """Without what the library would set anew. Only the outer level: a tool's own nulls are its result."""
+    """Without what the library would set again. Only the outer level: a tool's own nulls are its result."""
     return {k: v for k, v in dumped.items() if k == kept or (v is not None and k not in _DROPPED)}
 
 

@@ -11,7 +11,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Words that stand before a parenthesis and are no functions: operators, clauses and types of MySQL.
+#: Words before a parenthesis that are no functions: operators, clauses and types of MySQL.
 MYSQL_WORDS: Final = _names(
     """
     against all and any array as between bigint binary bit blob by case char character check collate columns cube
@@ -93,7 +93,7 @@ POSTGRESQL_VOLATILE: Final = _names(
     txid_status uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 uuidv4 uuidv7
     """
 )
-#: Refused whatever they are declared as. An extension may declare what it likes.
+#: Always refused, however they are declared. An extension may declare what it likes.
 POSTGRESQL_REFUSED: Final = (
     r"^(dblink.*|lo_.*|loread|lowrite|pg_read_.*|pg_ls_.*|pg_stat_file|pg_file_.*|pg_logdir_ls|pg_advisory_.*"
     r"|pg_try_advisory_.*|pg_terminate_backend|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile.*|pg_switch_wal"

@@ -54,7 +54,7 @@ POSTGRESQL: Final = Grammar("postgresql")
 MYSQL: Final = Grammar("mysql", backslashes=True, ansi_quotes=False)
 
 _ESCAPED: Final = r"(?:[^'\\]|\\.|'')*"
-#: What may stand between two parts of one string: a line break, with spaces and comments around it.
+#: What may come between two parts of one string: a line break, with spaces and comments around it.
 _BETWEEN: Final = r"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"
 _LETTER: Final = r"A-Za-z_\x80-\U0010ffff"
 

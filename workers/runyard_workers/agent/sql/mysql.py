@@ -116,7 +116,7 @@ def _connect(way: Way, caps: Caps) -> pymysql.Connection[Any]:
 
 
 def _said(error: Exception) -> bool:
-    """Whether a MySQL server said this itself, or its TLS is not as asked: that is the caller's to mend."""
+    """Whether a MySQL server sent this itself, or its TLS is not as asked: that is the caller's to correct."""
     code = error.args[0] if isinstance(error, pymysql.Error) and error.args else None
     by_server = isinstance(code, int) and (1000 <= code < 2000 or code == CR.CR_SSL_CONNECTION_ERROR)
     return by_server or "certificate" in str(error).lower()

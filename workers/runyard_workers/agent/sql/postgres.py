@@ -33,7 +33,7 @@ _NOT_OURS: Final = {"passfile": "/dev/null/none", "sslcertmode": "disable", "gss
 #: The role that reads everything and can do nothing else, from this version on.
 _READER: Final = "pg_read_all_data"
 _HAS_READER: Final = 140_000
-#: How libpq writes what a server said, and that it has no TLS or no certificate that is trusted.
+#: How libpq writes a server's error, and that it has no TLS or no certificate that is trusted.
 _SAID: Final = re.compile(
     r"FATAL: |ERROR: |server does not support SSL|certificate|root\.crt|SCRAM|channel binding"
 )
@@ -99,7 +99,7 @@ def _connect(way: Way, caps: Caps) -> psycopg.Connection[Any]:
         try:
             connection = psycopg.connect(make_conninfo(**parameters))
         except psycopg.OperationalError as error:
-            # What a PostgreSQL server says itself is the caller's to mend; what others answer is not shown.
+            # A PostgreSQL server's own error is the caller's to correct; what others answer is not shown.
             text = str(error)
             raise QueryFailed(text.strip() if _SAID.search(text) else UNREACHABLE) from error
     connection.read_only = True
@@ -126,7 +126,7 @@ def _check_server(connection: psycopg.Connection[Any], own: str | None) -> None:
 
 
 def _step_down(connection: psycopg.Connection[Any]) -> None:
-    """A superuser could read files and run programs whatever the transaction: let the server take that away."""
+    """A superuser could read files and run programs in any transaction: let the server revoke that."""
     superuser = connection.info.parameter_status("is_superuser") == "on"
     if superuser and connection.info.server_version >= _HAS_READER:
         connection.execute(compose.SQL("SET LOCAL ROLE {}").format(compose.Identifier(_READER)))

@@ -23,7 +23,7 @@ _PIECE: Final = 65_536
 
 
 class Relay:
-    """Listens on a port of loopback while the block runs. `failure` says why it broke a connection off."""
+    """Listens on a port of loopback while the block runs. `failure` is why it broke a connection off."""
 
     def __init__(self, addresses: Sequence[str], port: int, most_bytes: int, seconds: float) -> None:
         self.failure: str | None = None

@@ -17,7 +17,7 @@ _MOST_DIGITS: Final = 100
 
 
 #: One sentence for a host that is unknown, a port that is closed, silent, or serves something else: the difference
-#: would tell a caller what runs on other people's hosts.
+#: would show a caller what runs on others' hosts.
 UNREACHABLE: Final = (
     "the database could not be reached; check the host, the port and the network, and that the server speaks the "
     "protocol of the connection string"

@@ -56,7 +56,7 @@ class Source(Protocol):
         ...
 
     async def query(self, sql: str, parameters: Sequence[Any], caps: Caps, blocking: Blocking) -> Rows:
-        """Run one statement in a read-only session of its own; `QueryFailed` says why it could not."""
+        """Run one statement in a read-only session of its own; `QueryFailed` where it cannot."""
         ...
 
 
@@ -171,7 +171,7 @@ def _url(connection: str) -> URL:
 def _inside(url: URL, folder: Path, policy: OutboundPolicy) -> Path:
     """A relative name lies in the folder; nothing outside it can be named.
 
-    One sentence for every name that is refused: it must not tell what other organisations have.
+    One sentence for every name that is refused: it must not show what other organisations have.
     """
     root = folder.resolve()
     path = (root / (url.database or "")).resolve()

@@ -80,7 +80,7 @@ def _answered(job: bytes, caps: Caps) -> dict[str, Any]:
 
 
 def _death(child: subprocess.Popen[bytes], caps: Caps) -> str:
-    """What the end of the child says about the query."""
+    """What the end of the child means for the query."""
     try:
         status = child.wait(timeout=1)
     except subprocess.TimeoutExpired:

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _confine(job: dict[str, Any]) -> None:
-    """Bounds that the kernel keeps, whatever the file does: memory, temporary files, time."""
+    """Bounds that the kernel keeps: memory, temporary files, time."""
     resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_TEMPORARY_BYTES, _MOST_TEMPORARY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

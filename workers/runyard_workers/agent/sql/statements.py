@@ -28,12 +28,12 @@ _CTE_FORMS: Final = (["as", "("], ["as", "materialized", "("], ["as", "not", "ma
 
 
 class StatementRefused(QueryFailed):
-    """The statement does more than read, or cannot be told to."""
+    """The statement does more than read, or may do so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement that reads. `first` is its first keyword; `calls` are the names that stand before parentheses,
+    """A statement that reads. `first` is its first keyword; `calls` are the names before parentheses,
     `attributes` those behind a dot: PostgreSQL takes ``(x).f`` for ``f(x)`` where `x` has no column `f`."""
 
     first: str

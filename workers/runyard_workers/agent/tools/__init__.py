@@ -1,6 +1,5 @@
-"""The tools an agent may call, whatever they come from: one value each, free of the model library."""
+"""The tools an agent may call, from every source. Only `mcp` knows the model library, whose client it is."""
 
-from runyard_workers.agent.tools.base import Call, Tool, ToolFailure, Waits
-from runyard_workers.agent.tools.toolbox import Toolbox
+from runyard_workers.agent.tools.toolbox import Call, Tool, Toolbox, ToolFailure, Waits
 
 __all__ = ["Call", "Tool", "ToolFailure", "Toolbox", "Waits"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from runyard_common.agents.rules.tool_access import ASK_USER
 from runyard_common.runs.service.attempts import Asked
-from runyard_workers.agent.tools.base import Call, Tool, Waits
+from runyard_workers.agent.tools.toolbox import Call, Tool, Waits
 from runyard_workers.attempts.attempt import Attempt
 
 NAME = ASK_USER
@@ -26,7 +26,7 @@ _PARAMETERS: dict[str, Any] = {
 
 
 def ask_user(attempt: Attempt, rule: dict[str, Any] | None = None) -> Tool:
-    """The tool. `rule` ``{timeout, on_timeout: fail | default, default}`` says how long an answer may take."""
+    """The tool. `rule` ``{timeout, on_timeout: fail | default, default}`` limits the time for an answer."""
     rule = rule or {}
 
     async def ask(call: Call) -> Any:

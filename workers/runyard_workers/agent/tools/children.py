@@ -6,9 +6,9 @@ from typing import Any
 
 from runyard.errors import AgentError
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_workers.agent.tools.base import Call, Tool, ToolFailure, Waits
+from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure, Waits
 from runyard_workers.attempts.attempt import Attempt
-from runyard_workers.attempts.children import Children
+from runyard_workers.attempts.children import Children, child_step
 
 _MESSAGE: dict[str, Any] = {
     "type": "object",
@@ -47,12 +47,11 @@ def agent_tool(
         ended = await children.result(child_id)
         if ended is None:
             raise Waits(child_id=child_id)
-        detail = {"task_id": child_id}
-        await attempt.end(key, "child", agent, "idempotent", ended, begun=True, detail=detail)
+        await attempt.end(child_step(key, agent, child_id), ended)
         return _output(ended)
 
-    said = description or manifest.get("description") or f"Run the agent {agent} and get its result."
-    return Tool(name, said, schema if takes_args and schema else _MESSAGE, run, source="agent")
+    about = description or manifest.get("description") or f"Run the agent {agent} and get its result."
+    return Tool(name, about, schema if takes_args and schema else _MESSAGE, run, source="agent")
 
 
 def _output(ended: dict[str, Any]) -> Any:

@@ -13,9 +13,9 @@ from runyard_common.identity.service.identity import secret_key
 from runyard_common.values.errors import NotFound
 from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.plan import Plan, Query
-from runyard_workers.agent.shared import Shared
+from runyard_workers.agent.services import Services
 from runyard_workers.agent.sql import MOST_CHARACTERS, Caps, QueryFailed, Source, count, open_source
-from runyard_workers.agent.tools.base import Call, Tool, ToolFailure
+from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.isolation.engine_threads import in_engine_thread
 
@@ -34,8 +34,8 @@ class _Database:
 class DatastoreTools:
     """The tools of one run over the datastores it names."""
 
-    def __init__(self, shared: Shared, attempt: Attempt, plan: Plan) -> None:
-        self._shared = shared
+    def __init__(self, services: Services, attempt: Attempt, plan: Plan) -> None:
+        self._services = services
         self._attempt = attempt
         self._plan = plan
         self._sources: dict[str, Source] = {}
@@ -58,7 +58,7 @@ class DatastoreTools:
     def _load(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         sealer: Sealer | None = None
-        with self._shared.store.read() as conn:
+        with self._services.store.read() as conn:
             self._own_server = datastores.server_identity(conn)
             for index, one in enumerate(self._plan.datastores):
                 wanted = str(one.get("id") or one.get("name") or "")
@@ -69,7 +69,7 @@ class DatastoreTools:
                         missing.message, code=missing.code, field=f"datastores[{index}]"
                     ) from missing
                 if row["connection"] is not None:
-                    sealer = sealer or Sealer(secret_key(self._shared.settings))
+                    sealer = sealer or Sealer(secret_key(self._services.settings))
                     row |= {"opened": sealer.open(row["connection"])}
                 found.append(row)
         return found
@@ -105,7 +105,7 @@ class DatastoreTools:
             )
             try:
                 source = self._source(id_, chosen[id_].connection)
-                caps = replace(CAPS, bytes=self._shared.settings.max_answer_bytes)
+                caps = replace(CAPS, bytes=self._services.settings.max_answer_bytes)
                 rows = await source.query(query.sql, values or [], caps, self._attempt.run_blocking)
             except QueryFailed as error:
                 raise ToolFailure(f"The query failed: {error}") from error
@@ -115,8 +115,8 @@ class DatastoreTools:
 
     def _source(self, id_: str, connection: str) -> Source:
         if id_ not in self._sources:
-            folder = service.folder(self._shared.settings.home, self._attempt.task.org_id)
-            self._sources[id_] = open_source(connection, self._shared.policy, folder, self._own_server)
+            folder = service.folder(self._services.settings.home, self._attempt.task.org_id)
+            self._sources[id_] = open_source(connection, self._services.policy, folder, self._own_server)
         return self._sources[id_]
 
     # -- documents -----------------------------------------------------------------------------------------
@@ -129,11 +129,11 @@ class DatastoreTools:
                 self._passages, list(stores), call.arguments["query"], int(call.arguments.get("limit") or 5)
             )
 
-        said = f"Search the documents in {names}. Cite the passages you use by their `cite` mark."
-        return Tool(SEARCH, said, _SEARCH_PARAMETERS, run, "read", source="documents")
+        description = f"Search the documents in {names}. Cite the passages you use by their `cite` mark."
+        return Tool(SEARCH, description, _SEARCH_PARAMETERS, run, "read", source="documents")
 
     def _passages(self, stores: Sequence[str], query: str, most: int) -> dict[str, Any]:
-        store, org_id = self._shared.store, self._attempt.task.org_id
+        store, org_id = self._services.store, self._attempt.task.org_id
         with store.read() as conn:
             found = datastores.search(store.db, conn, org_id, stores, query, min(most, _MOST_PASSAGES))
             waiting = datastores.pending(conn, stores)
@@ -175,13 +175,13 @@ def _parameters(query: Query, markers: int, databases: Mapping[str, _Database]) 
     if query.parameters:
         properties = {name: dict(_VALUE) for name in query.parameters}
     elif markers:
-        said = f"Values of the {markers} placeholders of: {query.sql}"
+        description = f"Values of the {markers} placeholders of: {query.sql}"
         properties["params"] = {
             "type": "array",
             "items": dict(_VALUE),
             "minItems": markers,
             "maxItems": markers,
-            "description": said,
+            "description": description,
         }
     if len(databases) > 1:
         properties["datastore"] = {"enum": [database.name for database in databases.values()]}

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from runyard.errors import AgentError
 from runyard.tools import ToolDefinition
 from runyard_workers.agent.tools import calls
-from runyard_workers.agent.tools.base import Call, Tool, ToolFailure
 from runyard_workers.agent.tools.calls import Raised
+from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure
 from runyard_workers.agent.wire.text import clean
 from runyard_workers.attempts.attempt import Attempt
 

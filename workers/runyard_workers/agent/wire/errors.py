@@ -1,4 +1,4 @@
-"""Errors that services send with status 200: the status they stand for, and their message."""
+"""Errors that services send with status 200: the status they mean, and their message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LONGEST: Final = 2000
 
 
 def status_of(error: Any) -> int:
-    """The status an error in an answer stands for: its own, that of its type, or 502."""
+    """The status that an error in an answer means: its own, that of its type, or 502."""
     if isinstance(error, dict):
         for name in ("code", "status", "type"):
             value = error.get(name)

@@ -31,7 +31,7 @@ def usable(schema: Any) -> dict[str, Any]:
     if schema is None or schema is True or schema == {}:
         return {"type": "object"}
     if not isinstance(schema, dict):
-        raise Unusable("its input schema is no object")
+        raise Unusable("its input schema is not an object")
     if len(dump(schema)) > MOST_BYTES:
         raise Unusable(f"its input schema is longer than {MOST_BYTES:,} bytes")
     root = _merged(schema, _Whole(schema), frozenset())

@@ -200,7 +200,7 @@ def _id(one: dict[str, Any]) -> str:
 
 
 def _extra(one: dict[str, Any]) -> dict[str, Any]:
-    """Google's compatible endpoint wants its thought signatures back, which stand here."""
+    """Google's compatible endpoint wants its thought signatures back, which are here."""
     return {"extra_content": one["extra_content"]} if isinstance(one.get("extra_content"), dict) else {}
 
 

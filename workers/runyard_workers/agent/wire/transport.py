@@ -128,8 +128,8 @@ async def _checked(
         await response.aclose()
     whole = Whole(response.status_code, response.headers, body, cut)
     # Reading megabytes of JSON takes long, and every run of the process waits for the loop.
-    apart = len(body) > _QUICK_BYTES
-    answer = await in_reader_thread(rules.whole, request, whole) if apart else rules.whole(request, whole)
+    in_thread = len(body) > _QUICK_BYTES
+    answer = await in_reader_thread(rules.whole, request, whole) if in_thread else rules.whole(request, whole)
     return _response(response, answer.headers, status=answer.status, content=answer.body)
 
 

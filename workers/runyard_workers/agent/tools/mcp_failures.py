@@ -70,9 +70,7 @@ def judge(error: BaseException, noted: HttpFailure | None) -> Trouble:
 
 def _by_status(noted: HttpFailure, status: int) -> Trouble:
     if noted.page:
-        return Trouble(
-            "not_mcp", f"what it answered with status {status} is no MCP; check `serverUrl`", status
-        )
+        return Trouble("not_mcp", f"its answer with status {status} is not MCP; check `serverUrl`", status)
     if noted.in_session and (status == 404 or (status == 400 and "session" in noted.words.lower())):
         return Trouble(
             "session_lost", "it no longer knows the session", status, again=True, unsent=True, forgotten=True

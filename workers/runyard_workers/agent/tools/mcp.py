@@ -18,16 +18,16 @@ import httpx2
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.mcp import MCPToolset
 
+from runyard.context import Effect
 from runyard_common.outbound import GuardedClient
+from runyard_common.runs.service.steps import Step
 from runyard_workers.agent import events
-from runyard_workers.agent.loop.mcp_failures import Trouble, judge
 from runyard_workers.agent.servers import McpServer
-from runyard_workers.agent.tools.base import Call, Effect, Tool, ToolFailure
+from runyard_workers.agent.tools.mcp_failures import Trouble, judge
+from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure
 from runyard_workers.agent.wire.mcp import (
     HANDSHAKE,
     MOST_TOOLS,
-    OTHER,
-    HttpFailure,
     McpRules,
     McpTransport,
 )
@@ -98,7 +98,8 @@ class McpConnection:
         if left_out:
             listed["left_out"] = left_out[:MOST_TOOLS]
         logged = events.mcp_server(self.server.name, "connected", **({} if self.server.private else listed))
-        await self._attempt.end(self._key, "value", self.server.name, "read", found, events=(logged,))
+        step = Step(self._key, "value", self.server.name, "read")
+        await self._attempt.end(step, found, events=(logged,))
         return self._offered(found)
 
     async def aclose(self) -> None:
@@ -203,11 +204,6 @@ class McpConnection:
             return trouble
         return replace(trouble, message=f"it could not be used ({trouble.code})")
 
-    def _noted(self, key: str, *, connected: bool) -> HttpFailure | None:
-        """How the last request failed: the call's own, the handshake's, or the stream of the older transport."""
-        noted = self._rules.failure(key) or self._rules.failure(HANDSHAKE)
-        return noted if noted is not None or connected else self._rules.failure(OTHER)
-
     async def _connected(self) -> _Session:
         async with self._lock:
             if self._session is None:
@@ -284,7 +280,7 @@ def _described(tool: Any) -> dict[str, Any]:
 
 
 def _effect(annotations: dict[str, Any]) -> Effect:
-    """As MCP's tool annotations say; without them a tool may change things and must not be repeated blindly."""
+    """By MCP's tool annotations; without them a tool may change things and must not be repeated blindly."""
     if annotations.get("readOnlyHint"):
         return "read"
     return "idempotent" if annotations.get("idempotentHint") else "irreversible"

@@ -1,4 +1,4 @@
-"""Earlier conversation lines as the model's history, and a run's messages as lines to keep."""
+"""The library's messages: earlier lines as a history, a run's messages as lines to keep, and the parts of calls."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from runyard_workers.agent.loop.parts import arguments_of, refusal_of
-
 Line = dict[str, Any]
 #: How much of a long conversation the model is given, in characters of its newest lines.
 MOST_HISTORY: Final = 200_000
+_LONGEST_ID: Final = 80
 
 
 def from_lines(lines: Sequence[Mapping[str, Any]]) -> list[ModelMessage]:
-    """The history that lines {role, type, content} tell: user and agent texts, and tool calls with their results."""
+    """Lines {role, type, content} as a history: user and agent texts, and tool calls with their results."""
     recent = _recent(lines)
     results = {
         line["content"].get("id"): line["content"].get("content")
@@ -52,7 +51,7 @@ def _exchange(call: Mapping[str, Any], result: Any) -> list[ModelMessage]:
 
 
 def _recent(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The newest lines, beginning with something the user said."""
+    """The newest lines, from a message of the user on."""
     left, kept = MOST_HISTORY, []
     for line in reversed(lines):
         left -= len(_text(line["content"]))
@@ -71,9 +70,9 @@ def _text(content: Any) -> str:
 
 
 def to_lines(messages: Iterable[ModelMessage], silent: Collection[str] = ()) -> list[Line]:
-    """The lines of a run's messages, without what users said: their lines are written where they are said.
+    """The lines of a run's messages, without those of users, which are written as they arrive.
 
-    Calls of the tools named in `silent` (the bound output, questions to the user) are told otherwise.
+    Calls of the tools named in `silent` (the bound output, questions to the user) have lines of other types.
     """
     found = (_line(part, silent) for message in messages for part in message.parts)
     return [line for line in found if line is not None]
@@ -98,3 +97,48 @@ def _line(part: Any, silent: Collection[str]) -> Line | None:
             content = {"id": part.tool_call_id, "tool": tool, "content": refusal_of(part)}
             return {"role": "tool", "type": "agent_tool_response", "content": content}
     return None
+
+
+def arguments_of(part: ToolCallPart) -> Any:
+    """A call's arguments; as the text they are where they are no JSON."""
+    if not isinstance(part.args, str):
+        return part.args or {}
+    try:
+        return orjson.loads(part.args or "{}")
+    except orjson.JSONDecodeError:
+        return part.args
+
+
+def with_unique_call_ids(response: ModelResponse) -> ModelResponse:
+    """Calls are known by their ids: servers that repeat one within a turn, or make them long, get new ones."""
+    seen: set[str] = set()
+    for part in response.parts:
+        if not isinstance(part, ToolCallPart):
+            continue
+        wanted = part.tool_call_id[:_LONGEST_ID] or "call"
+        unique, number = wanted, 2
+        while unique in seen:
+            unique, number = f"{wanted}~{number}", number + 1
+        seen.add(unique)
+        if unique != part.tool_call_id:
+            part.tool_call_id = unique
+    return response
+
+
+def refusals(messages: Sequence[ModelMessage]) -> dict[str, str]:
+    """What the model was last given for its calls, by their ids, as text."""
+    last = messages[-1] if messages else None
+    if not isinstance(last, ModelRequest):
+        return {}
+    return {
+        part.tool_call_id: refusal_of(part)
+        if isinstance(part, RetryPromptPart)
+        else part.model_response_str()
+        for part in last.parts
+        if isinstance(part, RetryPromptPart | ToolReturnPart)
+    }
+
+
+def refusal_of(part: RetryPromptPart) -> str:
+    """Why a call was refused, without the library's request to try again."""
+    return part.content if isinstance(part.content, str) else part.model_response()

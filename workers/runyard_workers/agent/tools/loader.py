@@ -1,4 +1,4 @@
-"""Who may use which tools: a run's toolbox, gathered from its manifest, its request and what they name."""
+"""Gather a run's tools from its manifest, its request and what they name, as far as the run may use them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runyard_common.agents.rules.tool_access import PublicTools
 from runyard_common.agents.service import agents
 from runyard_common.values.errors import NotFound
 from runyard_workers.agent.failures import BadOptions
-from runyard_workers.agent.loop.mcp import McpConnection
-from runyard_workers.agent.plan import Persona, Plan
+from runyard_workers.agent.plan import AgentConfig, Plan
 from runyard_workers.agent.servers import McpServer
-from runyard_workers.agent.shared import Shared
+from runyard_workers.agent.services import Services
 from runyard_workers.agent.tools import Tool, Toolbox, ask
 from runyard_workers.agent.tools.ask import ask_user
 from runyard_workers.agent.tools.children import agent_tool
 from runyard_workers.agent.tools.datastores import DatastoreTools
+from runyard_workers.agent.tools.mcp import McpConnection
 from runyard_workers.agent.tools.python import python_tool
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.isolation.engine_threads import in_engine_thread
@@ -28,23 +28,23 @@ from runyard_workers.isolation.engine_threads import in_engine_thread
 _OVERRIDES = ("description", "seconds")
 
 
-class Equipment:
-    """The tools of one run; its MCP sessions end with it."""
+class ToolLoader:
+    """Loads the tools of one run's agents; its MCP sessions end with it."""
 
-    def __init__(self, shared: Shared, attempt: Attempt) -> None:
-        self._shared = shared
+    def __init__(self, services: Services, attempt: Attempt) -> None:
+        self._services = services
         self._attempt = attempt
         self._connections: list[McpConnection] = []
-        self._public = PublicTools.parse(shared.settings.public_tools)
+        self._public = PublicTools.parse(services.settings.public_tools)
 
-    async def of(self, plan: Plan, persona: Persona) -> tuple[Toolbox, list[str]]:
-        """The toolbox of a speaker, and what its instructions should say about it."""
-        toolbox = Toolbox(persona.review | plan.persona.review)
-        for wanted in persona.tools:
-            toolbox.add([await self._named(wanted, plan, persona)])
-        toolbox.add(await DatastoreTools(self._shared, self._attempt, plan).tools())
+    async def load(self, plan: Plan, agent: AgentConfig) -> tuple[Toolbox, list[str]]:
+        """The agent's toolbox, and notes on it for its instructions."""
+        toolbox = Toolbox(agent.review | plan.agent.review)
+        for wanted in agent.tools:
+            toolbox.add([await self._named(wanted, plan, agent)])
+        toolbox.add(await DatastoreTools(self._services, self._attempt, plan).tools())
         notes: list[str] = []
-        for connection, tools in await self._remote((*persona.servers, *plan.servers)):
+        for connection, tools in await self._remote((*agent.servers, *plan.servers)):
             toolbox.add(tools)
             if connection.trouble:
                 notes.append(
@@ -65,27 +65,27 @@ class Equipment:
         return list(zip(wanted, found, strict=True))
 
     def _connection(self, server: McpServer) -> McpConnection:
-        """The run's session with this server. Speakers may give one name to different servers: each has its own."""
+        """The run's session with this server. Agents may give one name to different servers: each has its own."""
         namesakes = [known for known in self._connections if known.server.name == server.name]
         for known in namesakes:
             if known.server == server:
                 return known
-        made = McpConnection(self._attempt, server, self._shared.guard, len(namesakes))
+        made = McpConnection(self._attempt, server, self._services.guard, len(namesakes))
         self._connections.append(made)
         return made
 
-    async def _named(self, wanted: str | dict[str, Any], plan: Plan, persona: Persona) -> Tool:
+    async def _named(self, wanted: str | dict[str, Any], plan: Plan, agent: AgentConfig) -> Tool:
         """A tool that a manifest lists by name, or as ``{name, description?, effect?, review?, timeout?}``.
 
         `effect` and `review` only tighten what the tool declares.
         """
         given = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
         name = str(given.get("agent") or given.get("name") or "")
-        tool = await self._find(name, plan, persona)
+        tool = await self._find(name, plan, agent)
         changes: dict[str, Any] = {k: v for k, v in given.items() if k in _OVERRIDES and v is not None}
         changes["effect"] = tool_access.tightest(tool.effect, given.get("effect"))
         named = {name, tool_access.called(given)}  # an agent is reviewed by either of its names
-        reviewed = not named.isdisjoint(persona.review | plan.persona.review)
+        reviewed = not named.isdisjoint(agent.review | plan.agent.review)
         changes["review"] = tool.review or bool(given.get("review")) or reviewed
         if given.get("timeout"):
             changes["seconds"] = float(given["timeout"])
@@ -93,15 +93,15 @@ class Equipment:
             changes["name"] = str(given["name"])
         return replace(tool, **changes)
 
-    async def _find(self, name: str, plan: Plan, persona: Persona) -> Tool:
+    async def _find(self, name: str, plan: Plan, agent: AgentConfig) -> Tool:
         if name == ask.NAME:
             return ask_user(self._attempt, plan.asking)
         if name.startswith("@"):
             manifest = await in_engine_thread(self._manifest, name)
             called = name.rpartition("/")[2]
-            return agent_tool(self._attempt, self._shared.children, name, called, manifest)
+            return agent_tool(self._attempt, self._services.children, name, called, manifest)
         definition = registered_tools().get(name)
-        granted = name in persona.granted or self._public.allows(name, self._attempt.task.org_id)
+        granted = name in agent.granted or self._public.allows(name, self._attempt.task.org_id)
         if not granted and not (definition is not None and definition.public):
             raise BadOptions.of(tool_access.not_open(name))
         if definition is None:
@@ -114,7 +114,7 @@ class Equipment:
 
     def _manifest(self, name: str) -> dict[str, Any]:
         try:
-            with self._shared.store.read() as conn:
+            with self._services.store.read() as conn:
                 return dict(agents.resolve(conn, self._attempt.task.org_id, name).manifest)
         except NotFound as missing:
             raise BadOptions.of(missing) from missing

@@ -1,0 +1,87 @@
+"""What a run's code does concurrently with a call that suspends the run: it gets as far as it can first.
+
+A run that waits leaves its process, and its other coroutines end with it. So that questions and children of one
+`gather` are asked and started together, the call that suspends waits until the others have *settled*: no context call
+of theirs is served by the engine, no plain function of theirs is in a thread, no irreversible step is open, and none
+of their coroutines can run. A coroutine that waits for something outside (a timer, a socket) has settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+from weakref import WeakSet
+
+#: Turns of the loop in which nothing can run before that counts. A result takes some to pass from task to task
+#: through `gather`, `shield` or `wait_for`, and no task can run in those.
+_QUIET_TURNS: Final = 5
+#: Turns that a coroutine gets which never waits (``while not done: await asyncio.sleep(0)``).
+_MOST_TURNS: Final = 200
+#: Open irreversible steps around this code; a call inside one cannot wait for it.
+_enclosing: ContextVar[int] = ContextVar("runyard_enclosing_steps", default=0)
+
+
+class Siblings:
+    """The coroutines and calls of one attempt's code. Every method belongs to the loop's thread."""
+
+    def __init__(self) -> None:
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._settled: set[asyncio.Task[Any] | None] = set()  # those that suspend the run themselves
+        self._served = 0
+        self._ended = asyncio.Event()  # a served call has ended
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """This task runs the attempt's code."""
+        self._tasks.add(task)
+
+    @contextmanager
+    def served(self, calls: int = 1) -> Generator[None]:
+        """Inside, the engine or a thread works for the code, and will come to an end by itself."""
+        self._served += calls
+        self._ended.set()
+        try:
+            yield
+        finally:
+            self._served -= calls
+            self._ended.set()
+
+    def outside(self) -> Any:
+        """Inside, a served call is the author's code, or waits for others' calls."""
+        return self.served(-1)
+
+    @contextmanager
+    def irreversible(self) -> Generator[None]:
+        """Inside, the code of an irreversible step runs: it is let end."""
+        token = _enclosing.set(_enclosing.get() + 1)
+        try:
+            yield
+        finally:
+            _enclosing.reset(token)
+
+    async def settle(self) -> None:
+        """Return when all the rest of the code has got as far as it can."""
+        me = asyncio.current_task()
+        self._settled.add(me)
+        try:
+            with self.outside():
+                quiet = 0
+                for _ in range(_MOST_TURNS):
+                    while self._served > _enclosing.get():
+                        quiet = 0
+                        self._ended.clear()
+                        await self._ended.wait()
+                    quiet = 0 if any(map(_can_run, self._tasks - self._settled)) else quiet + 1
+                    if quiet > _QUIET_TURNS:
+                        return
+                    await asyncio.sleep(0)
+        finally:
+            self._settled.discard(me)
+
+
+def _can_run(task: asyncio.Task[Any]) -> bool:
+    """Whether the loop will resume the task without anything else happening first."""
+    waiter = getattr(task, "_fut_waiter", None)  # asyncio has no public name for it; anyio relies on it too
+    return not task.done() and (waiter is None or waiter.done())

@@ -11,11 +11,10 @@ from typing import Any
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.model_choice import ModelChoice
-from runyard_common.commit_hooks import Aftermath, admit_freed
+from runyard_common.commit_hooks import admit_freed
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.engine import Database, metadata
-from runyard_common.database.group_commit import GroupCommit
-from runyard_common.database.transaction import Happened, Store, Tx
+from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.runs.queries import events, tasks
@@ -25,12 +24,14 @@ from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service.runs import Caller, RunRules
+from runyard_common.runtime import NoNotifier, Runtime
 from runyard_common.schedules.queries import fires
 from runyard_common.schedules.queries import schedules as schedule_rows
 from runyard_common.schedules.rules.new_schedule import Wanted
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.schedules.service import schedules
 from runyard_common.settings import Settings
+from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Fire
 
@@ -44,22 +45,6 @@ def at(text: str) -> float:
     return moment.timestamp()
 
 
-class _Quiet:
-    """Whom a process tells: nobody here."""
-
-    def publish(self, happened: list[Happened]) -> None:
-        pass
-
-    def stop(self, worker_id: str, task_id: str) -> None:
-        pass
-
-    def ring(self, outbox_id: str | None = None) -> None:
-        pass
-
-    def ring_deliveries(self) -> None:
-        pass
-
-
 class Clockwork:
     """Use as `with Clockwork(url) as clock` on a migrated database, which it empties.
 
@@ -71,10 +56,8 @@ class Clockwork:
         with self.db.begin() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(table.delete())
-        quiet = _Quiet()
-        aftermath = Aftermath(quiet, quiet)  # type: ignore[arg-type]
-        self.store = Store(self.db, aftermath)
-        self.writer = aftermath.writer = GroupCommit(self.store)
+        runtime = Runtime(self.db, Live(""), NoNotifier())
+        self.store, self.writer = runtime.store, runtime.writer
         self.now = now
         self.db.now = lambda connection: self.now  # type: ignore[method-assign]
         rule = RunRules(Sealer(new_key()), OutboundPolicy.parse(True, ""), 100_000, ModelChoice(Settings()))

@@ -20,15 +20,14 @@ from sqlalchemy import insert, select
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
-from runyard_common.commit_hooks import Aftermath
 from runyard_common.credentials.rules.sealing import Sealer, new_key
-from runyard_common.database.transaction import Store
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import submissions
 from runyard_common.runs.service.attempts import Finish, finish
 from runyard_common.runs.service.claims import Batch, Claim, claim
+from runyard_common.runtime import Runtime
 from runyard_common.tables.query import Delivery, Organisation
 from runyard_common.values.ids import uuid7
 from runyard_common.webhooks.queries.delivery_log import Filter
@@ -125,7 +124,7 @@ class Site:
         self.db = databases.opened(self.database_url)
         ears = Ears()
         ears.ring_deliveries = self._ring  # type: ignore[method-assign]
-        self.store = Store(self.db, Aftermath(ears, ears))
+        self.store = Runtime(self.db, ears, ears).store
         self.key = new_key()
         self.org = uuid7()
         with self.store.begin() as tx:

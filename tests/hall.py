@@ -95,9 +95,9 @@ class LiveEars(Ears):
         super().__init__()
         self.live = live
 
-    def publish(self, happened: Any) -> None:
-        super().publish(happened)
-        self.live.publish(happened)
+    def publish(self, events: Any, /) -> None:
+        super().publish(events)
+        self.live.publish(events)
 
     def stop(self, worker_id: str, task_id: str) -> None:
         super().stop(worker_id, task_id)

@@ -14,10 +14,9 @@ from runyard import authoring
 from runyard.authoring import AgentDefinition, agent, registered
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
-from runyard_common.commit_hooks import Aftermath
+from runyard_common.commit_hooks import Local
 from runyard_common.credentials.rules.sealing import Sealer, new_key
-from runyard_common.database.group_commit import GroupCommit
-from runyard_common.database.transaction import Happened, Store, Tx
+from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.files import FileStore
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import events, journal, tasks
@@ -25,14 +24,15 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import submissions
+from runyard_common.runtime import Runtime
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.engine import Engine
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.pool import Slots
 from runyard_workers.quarantine import Quarantine
+from runyard_workers.slots import Slots
 from tests import databases
 
 
@@ -40,13 +40,13 @@ class Ears:
     """Hears what a process would tell the live stream and the broker."""
 
     def __init__(self) -> None:
-        self.events: list[Happened] = []
+        self.events: list[CommittedEvent] = []
         self.tokens: list[dict[str, Any]] = []
         self.rings = 0
         self.on_stop: Callable[[str, str], None] = lambda worker_id, task_id: None
 
-    def publish(self, happened: Sequence[Happened]) -> None:
-        self.events.extend(happened)
+    def publish(self, events: Sequence[CommittedEvent], /) -> None:
+        self.events.extend(events)
 
     def stop(self, worker_id: str, task_id: str) -> None:
         self.on_stop(worker_id, task_id)
@@ -58,6 +58,12 @@ class Ears:
         self.rings += 1
 
     def ring_deliveries(self) -> None:
+        pass
+
+    def check(self) -> None:
+        return None
+
+    def close(self) -> None:
         pass
 
 
@@ -78,9 +84,8 @@ class Workshop:
 
     async def __aenter__(self) -> Workshop:
         self.db = await asyncio.to_thread(databases.opened, self.url)
-        aftermath = Aftermath(self.ears, self.ears, on_wake=self._wake)
-        self.store = Store(self.db, aftermath)
-        self.writer = aftermath.writer = GroupCommit(self.store)
+        runtime = Runtime(self.db, self.ears, self.ears, local=Local(wake=self._wake))
+        self.store, self.writer = runtime.store, runtime.writer
         self.ears.on_stop = self._stop
         self.sealer = Sealer(new_key())
         self.guard = LoopGuard()

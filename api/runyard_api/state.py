@@ -1,4 +1,4 @@
-"""What an api process is made of: the store and its writer, the caches, the live stream, the doorbell."""
+"""What an api process is made of: the store and its writer, the caches, the live stream, the notifier."""
 
 from __future__ import annotations
 
@@ -21,24 +21,21 @@ from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.access.tokens import Tokens
 from runyard_api.catalogue import Catalogue
 from runyard_api.reading import Reader, in_time, unavailable
-from runyard_common.broker.application import application
-from runyard_common.broker.doorbell import Doorbell
-from runyard_common.commit_hooks import Aftermath, Bell
+from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import Batch, GroupCommit
-from runyard_common.database.transaction import Happened, Store, Tx
+from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
 from runyard_common.identity.queries import identity as identity_store
 from runyard_common.identity.queries import logins
-from runyard_common.identity.rules.caps import Caps
 from runyard_common.identity.service import identity
 from runyard_common.process import descriptor_limit
-from runyard_common.runs.queries import outbox
 from runyard_common.runs.service.runs import RunRules
+from runyard_common.runtime import open_runtime, redis_url
 from runyard_common.settings import Settings
-from runyard_common.stream import Follower, Live
-from runyard_common.values.errors import ConfigurationError, Unavailable
+from runyard_common.stream import Follower
+from runyard_common.values.errors import Unavailable
 
 log = structlog.get_logger()
 
@@ -58,23 +55,21 @@ class State:
         self.org_id = who.org_id  # the operator's organisation
         self.sealer = who.sealer
         self.db = db
-        self.live = Live(_redis(settings))
-        self.follower = Follower(_redis(settings))
-        self.bell = _bell(settings, Store(db))
-        aftermath = Aftermath(_Ears(self.live, self.follower), self.bell)
-        self.store = Store(db, aftermath, Caps.of(settings))
-        self.writer = aftermath.writer = _Writer(self.store)
+        redis = redis_url(settings)
+        self.follower = Follower(redis)
+        # Followers here get this process's events directly, and not by way of Redis.
+        local = Local(publish=self.follower.hand_over)
+        self.runtime = open_runtime(settings, db=db, local=local, writer=_Writer, optional=True)
+        self.store, self.writer = self.runtime.store, self.runtime.writer
         self.reader = Reader(self.store)
         self.keys = KeyRing(self.reader)
         self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
         self.cookies = CookieSessions(self.reader, settings)
         self.agents = Catalogue(self.reader)
-        self.rates = RateLimits(_redis(settings))
+        self.rates = RateLimits(redis)
         self.sign_on = OidcProvider.of(settings)
-        self.sign_ins = SignInAttempts(_redis(settings))
-        self.organisation_rates = OrganisationRates(
-            _redis(settings), settings.requests_per_minute, who.org_id
-        )
+        self.sign_ins = SignInAttempts(redis)
+        self.organisation_rates = OrganisationRates(redis, settings.requests_per_minute, who.org_id)
         self.hashing = HashQueue()
         self.codes = asyncio.Semaphore(
             2
@@ -137,15 +132,11 @@ class State:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self.writer.close()
-        if isinstance(self.bell, Doorbell):
-            self.bell.close()
-        self.live.close()
         self.reader.close()
         self.work.shutdown(wait=False, cancel_futures=True)
         self.costly.close()
         self._checks.shutdown(wait=False, cancel_futures=True)
-        self.db.close()
+        self.runtime.close()
 
     def now(self) -> float:
         """The database's time in epoch seconds, as this process knows it: see `DatabaseClock`."""
@@ -219,40 +210,13 @@ class _Writer(GroupCommit):
             ) from None
 
 
-class _Ears:
-    """Whom a commit of this process is told: every process through Redis, and this one's followers directly."""
-
-    def __init__(self, live: Live, follower: Follower) -> None:
-        self._live = live
-        self._follower = follower
-
-    def publish(self, happened: Sequence[Happened]) -> None:
-        """Tell followers."""
-        self._live.publish(happened)
-        self._follower.hand_over(happened)
-
-    def stop(self, worker_id: str, task_id: str) -> None:
-        """Tell a worker that a run of its was stopped."""
-        self._live.stop(worker_id, task_id)
-
-
-class _NoBell:
-    """Where no broker is known: the outbox keeps the doorbells, and the scheduler's relay rings them."""
-
-    def ring(self, outbox_id: str | None = None) -> None:
-        """See `Doorbell.ring`."""
-
-    def ring_deliveries(self) -> None:
-        """See `Doorbell.ring_deliveries`."""
-
-
 def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
     """Run single commands side by side: one that is refused takes back its own writes alone."""
     return [_alone(tx, command) for command in commands]
 
 
 def _alone(tx: Tx, command: Callable[[Tx], Any]) -> Any:
-    before = (len(tx.happened), tx.woken, len(tx.stopped), set(tx.freed), tx.promised)
+    before = (len(tx.events), tx.woken, len(tx.stopped), set(tx.freed), tx.promised)
     savepoint = tx.conn.begin_nested()
     try:
         answer = command(tx)
@@ -260,27 +224,6 @@ def _alone(tx: Tx, command: Callable[[Tx], Any]) -> Any:
     except Exception as refusal:  # noqa: BLE001 - its caller gets it
         savepoint.rollback()
         events, tx.woken, stops, tx.freed, tx.promised = before
-        del tx.happened[events:], tx.stopped[stops:]
+        del tx.events[events:], tx.stopped[stops:]
         return refusal
     return answer
-
-
-def _redis(settings: Settings) -> str:
-    try:
-        return settings.redis
-    except ConfigurationError:
-        return ""
-
-
-def _bell(settings: Settings, store: Store) -> Bell:
-    def forget(ids: list[str]) -> None:
-        with store.begin() as tx:
-            outbox.rung(tx, ids)
-
-    try:
-        return Doorbell(application(settings), forget, lambda: identity.installation(store))
-    except ConfigurationError as error:
-        log.warning(
-            "Runs are stored, but nobody is told: there is no broker.", action="start", reason=error.message
-        )
-        return _NoBell()

@@ -1,29 +1,39 @@
-"""What follows a commit: followers hear of it, the doorbell rings, owners are told to stop, limits let others in."""
+"""What follows a commit: the live stream gets its events, workers are woken, runs are stopped, limits let others in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from runyard_common.database.group_commit import GroupCommit, apart
-from runyard_common.database.transaction import Happened, Tx
-from runyard_common.runs.service.admissions import RESUME, admit
+from runyard_common.database.group_commit import apart
+from runyard_common.database.transaction import CommittedEvent, Tx
+from runyard_common.runs.service.admissions import admit
 from runyard_common.schedules.queries.fires import BEHIND
-from runyard_common.schedules.service import fires
+from runyard_common.values.outages import Diagnosis
 
 
-class Listener(Protocol):
+class Stream(Protocol):
     """The live stream (`runyard_common.stream.Live`)."""
 
-    def publish(self, happened: Sequence[Happened]) -> None:
-        """Tell followers."""
+    def publish(self, events: Sequence[CommittedEvent], /) -> None:
+        """Send events to followers."""
+
+    def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
+        """Send a token delta to followers."""
 
     def stop(self, worker_id: str, task_id: str) -> None:
         """Tell a worker that a run of its was stopped."""
 
+    def check(self) -> Diagnosis | None:
+        """What is wrong with it, or None."""
 
-class Bell(Protocol):
-    """The doorbell (`runyard_common.broker.doorbell.Doorbell`)."""
+    def close(self) -> None:
+        """Send what is queued, and end."""
+
+
+class Notifier(Protocol):
+    """What wakes workers (`runyard_common.broker.doorbell.Doorbell`)."""
 
     def ring(self, outbox_id: str | None = None) -> None:
         """Tell workers that work waits."""
@@ -31,30 +41,55 @@ class Bell(Protocol):
     def ring_deliveries(self) -> None:
         """Tell workers that callbacks are due."""
 
+    def check(self) -> Diagnosis | None:
+        """What is wrong with it, or None."""
 
-class Aftermath:
+    def close(self) -> None:
+        """Send what was asked for, and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What a process itself does after its commits, beside what it sends to others. None of it may block."""
+
+    #: Events for followers in this process.
+    publish: Callable[[Sequence[CommittedEvent]], None] = lambda events: None
+    #: Runs wait to be claimed.
+    wake: Callable[[], None] = lambda: None
+    #: Callbacks are due; whether this process makes them, so that no other has to be woken.
+    deliver: Callable[[], bool] = lambda: False
+
+
+class CommitHooks:
     """The `after_commit` of a process's `Store`. Never blocks and never fails: the commit stands."""
 
-    def __init__(self, live: Listener, bell: Bell, on_wake: Callable[[], None] | None = None) -> None:
-        self._live = live
-        self._bell = bell
-        self._on_wake = on_wake
-        self.writer: GroupCommit | None = None  # set once the writer exists: it needs the store first
+    def __init__(
+        self,
+        stream: Stream,
+        notifier: Notifier,
+        admit: Callable[[frozenset[str]], object],
+        local: Local = Local(),
+    ) -> None:
+        """`admit` queues the admission of what waits for these limits."""
+        self._stream = stream
+        self._notifier = notifier
+        self._admit = admit
+        self._local = local
 
     def __call__(self, tx: Tx) -> None:
         """Act on what `tx` has noted."""
-        if tx.happened:
-            self._live.publish(tx.happened)
+        if tx.events:
+            self._stream.publish(tx.events)
+            self._local.publish(tx.events)
         for worker_id, task_id in tx.stopped:
-            self._live.stop(worker_id, task_id)
+            self._stream.stop(worker_id, task_id)
         if tx.woken:
-            self._bell.ring(tx.outbox_id)
-            if self._on_wake is not None:
-                self._on_wake()
-        if tx.promised:
-            self._bell.ring_deliveries()
-        if tx.freed and self.writer is not None:
-            self.writer.submit(admit_freed, frozenset(tx.freed))
+            self._notifier.ring(tx.outbox_id)
+            self._local.wake()
+        if tx.promised and not self._local.deliver():
+            self._notifier.ring_deliveries()
+        if tx.freed:
+            self._admit(frozenset(tx.freed))
 
 
 @apart
@@ -63,9 +98,9 @@ def admit_freed(tx: Tx, commands: Sequence[frozenset[str]]) -> list[int]:
     keys = frozenset().union(*commands)
     ended = {key.removeprefix(BEHIND) for key in keys if key.startswith(BEHIND)}
     if ended:
+        # Loaded where a schedule has runs: a test of an agent has none, and is quicker to start without.
+        from runyard_common.schedules.service import fires
+
         fires.settle(tx, ended)
     admitted = admit(tx, keys)
     return [admitted] * len(commands)
-
-
-__all__ = ["RESUME", "Aftermath", "Bell", "Listener", "admit_freed"]

@@ -22,7 +22,7 @@ from runyard_common.process import keep_files_private
 from runyard_common.start_checks import settings_for
 from runyard_common.values.errors import ConfigurationError
 from runyard_scheduler.loop import Loop
-from runyard_scheduler.runtime import Runtime
+from runyard_scheduler.runtime import open_duties
 
 
 def main() -> None:
@@ -31,17 +31,15 @@ def main() -> None:
     try:
         settings = settings_for(Process.SCHEDULER)
         telemetry.configure(settings.log_level)
-        runtime = Runtime(settings)
+        runtime, duties = open_duties(settings)
     except ConfigurationError as error:
         print(f"runyard scheduler: {error.message}", file=sys.stderr)
         sys.exit(2)  # the settings cannot work: the launcher does not start it again
-    loop = Loop(runtime.duties)
+    loop = Loop(duties)
     tune_process()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
-    structlog.get_logger("runyard.scheduler").info(
-        "The scheduler is up", action="start", duties=len(runtime.duties)
-    )
+    structlog.get_logger("runyard.scheduler").info("The scheduler is up", action="start", duties=len(duties))
     loop.run()
     runtime.close()
 

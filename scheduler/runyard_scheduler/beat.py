@@ -17,10 +17,11 @@ from billiard.process import current_process
 from celery.beat import Scheduler
 
 from runyard_common.database.start_checks import Process
+from runyard_common.runtime import Runtime
 from runyard_common.start_checks import settings_for
 from runyard_common.values.errors import ConfigurationError
 from runyard_scheduler.loop import Loop
-from runyard_scheduler.runtime import Runtime
+from runyard_scheduler.runtime import open_duties
 
 _DIES_WITH_ITS_PARENT: Final = 1  # PR_SET_PDEATHSIG
 #: How often beat shows its own watchers that it is alive, in seconds. The duties keep their own time.
@@ -42,15 +43,15 @@ class RunyardScheduler(Scheduler):  # type: ignore[misc]
         if current_process().name != "MainProcess":
             _become_a_scheduler()
         try:
-            self._runtime = Runtime(settings_for(Process.SCHEDULER))
+            self._runtime, duties = open_duties(settings_for(Process.SCHEDULER))
         except ConfigurationError as error:
             sys.stderr.write(f"runyard scheduler: {error.message}\n")
             sys.exit(2)
-        self._loop = Loop(self._runtime.duties)
+        self._loop = Loop(duties)
         self._thread = threading.Thread(target=self._loop.run, name="duties", daemon=True)
         self._thread.start()
         structlog.get_logger("runyard.scheduler").info(
-            "The scheduler is up", action="start", duties=len(self._runtime.duties), under="celery beat"
+            "The scheduler is up", action="start", duties=len(duties), under="celery beat"
         )
 
     def tick(self, *_: Any, **__: Any) -> float:

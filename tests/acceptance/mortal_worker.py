@@ -25,14 +25,13 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
 from runyard.tools import tool
-from runyard_common.commit_hooks import Aftermath
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
-from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore
 from runyard_common.runs.queries import workers
 from runyard_common.runs.service import claims
+from runyard_common.runtime import Runtime
 from runyard_common.settings import Settings
 from runyard_common.values.errors import RunyardError
 from runyard_common.values.ids import uuid7
@@ -139,9 +138,8 @@ def _key(command: Any) -> str:
 async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> None:
     """Enlist, claim the run that waits, and carry it out until it ends, or this process does."""
     ears = Ears()
-    aftermath = Aftermath(ears, ears)
-    store = Store(Database(url), aftermath)
-    writer = aftermath.writer = GroupCommit(store)
+    runtime = Runtime(Database(url), ears, ears)
+    store, writer = runtime.store, runtime.writer
     runner = DeclaredRunner(Settings(home=folder), store, writer, Script())
     worker_id = uuid7()
     with store.begin() as tx:

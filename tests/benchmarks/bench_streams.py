@@ -21,15 +21,14 @@ from sqlalchemy import select
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
-from runyard_common.commit_hooks import Aftermath
 from runyard_common.database.engine import Database
-from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import submissions
 from runyard_common.runs.service.attempts import Finish, finish
 from runyard_common.runs.service.claims import Batch, Claim, claim
 from runyard_common.runs.service.steps import Emit, emit
+from runyard_common.runtime import Runtime
 from runyard_common.stream import Live
 from runyard_common.tables.query import Organisation, Task
 from runyard_common.values.ids import uuid7
@@ -72,7 +71,7 @@ class Teller:
     def __init__(self, database_url: str, redis_url: str, tasks: int) -> None:
         self.live = Live(redis_url)
         ears = LiveEars(self.live)
-        self.store = Store(Database(database_url), Aftermath(ears, ears))
+        self.store = Runtime(Database(database_url), ears, ears).store
         worker = uuid7()
         with self.store.begin() as tx:
             org = tx.conn.execute(select(Organisation.id)).scalars().one()

@@ -11,25 +11,21 @@ import os
 import signal
 from dataclasses import replace
 
-from runyard_common.commit_hooks import Aftermath
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.engine import Database
-from runyard_common.database.group_commit import GroupCommit
-from runyard_common.database.transaction import Store
 from runyard_common.outbound import GuardedClient, OutboundPolicy, Timeouts
+from runyard_common.runtime import NoNotifier, Runtime
+from runyard_common.stream.live import Live
 from runyard_common.webhooks.rules.breaker import BreakerPolicy
 from runyard_common.webhooks.rules.delivery import NATIVE
 from runyard_workers.webhooks import Deliverer, Keys
 from runyard_workers.webhooks.hosts import Hosts
-from tests.workshop import Ears
 
 
 async def main() -> None:
     """Deliver until SIGTERM."""
     given = json.loads(os.environ["DELIVERER"])
-    aftermath = Aftermath(Ears(), Ears())
-    store = Store(Database(given["database"]), aftermath)
-    writer = aftermath.writer = GroupCommit(store)
+    writer = Runtime(Database(given["database"]), Live(""), NoNotifier()).writer
     keys = Keys(Sealer(given["key"]), given["key"], "https://runyard.example")
     schedule = replace(NATIVE, gaps=tuple(given["gaps"]), longest_wait=2.0) if given["gaps"] else NATIVE
     timeouts = Timeouts(connect=min(5.0, given["timeout"]), read=given["timeout"], total=given["timeout"])

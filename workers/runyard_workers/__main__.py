@@ -1,4 +1,4 @@
-"""`python -m runyard_workers`: an ordinary Celery worker with Runyard's pool and queues."""
+"""`python -m runyard_workers`: an ordinary Celery worker with Runyard's engine and queues."""
 
 from __future__ import annotations
 

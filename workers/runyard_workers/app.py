@@ -14,8 +14,7 @@ from runyard_common.process import keep_files_private
 from runyard_common.settings import load
 from runyard_common.start_checks import CHECKS
 from runyard_common.values.errors import ConfigurationError
-from runyard_workers import tasks
-from runyard_workers.pool import AsyncioPool, loop_started, loop_stopping
+from runyard_workers import bootstep, tasks
 from runyard_workers.runtime import Runtime
 
 
@@ -34,6 +33,7 @@ except ConfigurationError as problem:
     refuse(problem)
 runtime = Runtime(settings, app)
 tasks.register(app, runtime)
+bootstep.register(app, runtime)
 
 
 def _begin(**_: Any) -> None:
@@ -45,15 +45,4 @@ def _begin(**_: Any) -> None:
         refuse(problem)
 
 
-def _start(pool: AsyncioPool, **_: Any) -> Any:
-    return runtime.start(pool)
-
-
-def _stop(warm: bool, **_: Any) -> Any:
-    # The pool cancels what runs on at the end of the grace period: be done, and closed, before.
-    return runtime.stop(max(0.5, settings.drain_seconds - 2.0) if warm else 3.0)
-
-
 celeryd_init.connect(_begin, weak=False)
-loop_started.connect(_start, weak=False)
-loop_stopping.connect(_stop, weak=False)

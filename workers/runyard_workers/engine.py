@@ -1,7 +1,7 @@
 """The engine of a worker process: claims tasks for its free slots, runs each as a coroutine, drains.
 
 A wake-up message, a freed slot after a full claim, or a look at the database every few seconds makes it claim; one
-claim brings as many tasks as there are free slots. It lives on the pool's event loop.
+claim brings as many tasks as there are free slots. It lives on the worker's event loop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection
@@ -35,6 +35,7 @@ from runyard_workers.isolation.service import Service
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
 from runyard_workers.membership import Membership
 from runyard_workers.quarantine.ward import Quarantine
+from runyard_workers.slots import Slots
 
 logger = structlog.get_logger("runyard.engine")
 
@@ -48,23 +49,6 @@ LOOK_OFTEN = 0.5
 LOOK_AGAIN = 0.05
 #: What handing on the runs of a blocked process may take before it ends all the same, in seconds.
 _LAST_WRITE = 5.0
-
-
-class Slots(Protocol):
-    """The worker's free places (`runyard_workers.pool.Slots`)."""
-
-    @property
-    def free(self) -> int:
-        """Slots nobody holds."""
-
-    def take(self, wanted: int) -> int:
-        """Take up to `wanted` slots; how many were free."""
-
-    def occupy(self, count: int) -> None:
-        """Hold `count` more slots."""
-
-    def release(self, count: int = 1) -> None:
-        """Give slots back."""
 
 
 _NO_DESCRIPTORS: Final = "The process has hardly a file descriptor left"

@@ -15,24 +15,18 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from runyard_common.agents.service.manifests import PublishRules
-from runyard_common.broker.doorbell import Doorbell
-from runyard_common.commit_hooks import Aftermath
+from runyard_common.commit_hooks import Local
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.database.engine import Database, Durability
-from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore
-from runyard_common.identity.rules.caps import Caps
 from runyard_common.identity.service import identity
-from runyard_common.runs.queries import outbox
+from runyard_common.runtime import open_runtime
 from runyard_common.settings import Settings
-from runyard_common.stream import Live
 from runyard_common.values.errors import ConfigurationError
 from runyard_workers.agent_code import catalogue, run_output
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.engine_threads import in_engine_thread
-from runyard_workers.webhooks import NearBell
 
 if TYPE_CHECKING:
     from runyard_workers.agent.runner import DeclaredRunner
@@ -47,11 +41,10 @@ class Execution:
     def __init__(
         self,
         settings: Settings,
-        notifier: Callable[[Callable[[list[str]], None], Callable[[], str | None]], Doorbell],
-        on_wake: Callable[[], None] | None = None,
+        app: Any = None,
+        local: Local = Local(),
     ) -> None:
-        """`notifier` makes what sends wake-ups, given what deletes the outbox rows of those that were sent,
-        and what looks up the installation."""
+        """See `open_runtime`."""
         self.settings = settings
         if settings.capture_output:
             run_output.install()  # before agents' modules keep the streams
@@ -68,14 +61,9 @@ class Execution:
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
         self.agents: tuple[str, ...] = ()  # what this process can run of Python agents: name@version
         self.brings: tuple[str, ...] = ()  # what `publish` made of every agent: name@version
-        self._db = Database(settings.database, pool_size=8)
-        self.live = Live(settings.redis)
-        self.plain = Store(self._db)
-        self._bell = notifier(lambda ids: _forget(self.plain, ids), lambda: identity.installation(self.plain))
-        self.near = NearBell(self._bell)
-        aftermath = Aftermath(self.live, self.near, on_wake=on_wake)
-        self.store = Store(self._db, aftermath, Caps.of(settings))
-        self.writer = aftermath.writer = GroupCommit(self.store)
+        self.runtime = open_runtime(settings, pool_size=8, app=app, local=local)
+        self.plain = Store(self.runtime.db)  # what is written through it wakes no worker
+        self.store, self.writer = self.runtime.store, self.runtime.writer
         self._declared: DeclaredRunner | None = None
         self._importing = asyncio.Lock()
 
@@ -110,7 +98,7 @@ class Execution:
         return Preparation(
             self.store,
             self.writer,
-            self.live,
+            self.runtime.stream,
             files,
             self.sealer,
             self.definitions,
@@ -124,10 +112,7 @@ class Execution:
         """Finish what is written and close what was opened."""
         if self._declared is not None:
             await self._declared.aclose()
-        await in_engine_thread(self.writer.close)
-        await in_engine_thread(self._bell.close)
-        self.live.close()
-        self._db.close()
+        await in_engine_thread(self.runtime.close)
 
     def _identity(self) -> tuple[Sealer, str]:
         org_id = identity.bootstrap(self.plain, self.settings).org_id
@@ -153,8 +138,3 @@ async def once_there(work: Callable[..., T], *args: Any) -> T:
                 "The database does not answer; waiting", action="start", error=str(error.orig)[:200]
             )
             await asyncio.sleep(1)
-
-
-def _forget(store: Store, ids: list[str]) -> None:
-    with store.begin(Durability.NONE) as tx:
-        outbox.rung(tx, ids)

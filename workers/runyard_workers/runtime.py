@@ -1,4 +1,4 @@
-"""What a worker process is made of, wired together once, on the pool's loop."""
+"""What a worker process is made of, wired together once, on its event loop."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
+from typing import Final
 
 import structlog
 from celery import Celery
 
 from runyard_common.broker.application import consume
-from runyard_common.broker.doorbell import Doorbell
+from runyard_common.commit_hooks import Local
 from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.identity.service import identity
@@ -29,15 +29,18 @@ from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.pool import AsyncioPool
 from runyard_workers.quarantine import Quarantine
+from runyard_workers.slots import Slots
 from runyard_workers.webhooks import Deliverer, Keys
 
 logger = structlog.get_logger("runyard.worker")
 
+#: Deliveries under way beyond which others are woken too. A message to the broker costs more than a wake here.
+PLENTY: Final = 32
+
 
 class Runtime:
-    """The engine and its parts. `start()` and `stop()` run on the pool's loop."""
+    """The engine and its parts. `start()` and `stop()` run on the loop."""
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
@@ -46,24 +49,24 @@ class Runtime:
         self.deliverer: Deliverer | None = None
         self.refused: ConfigurationError | None = None  # why it could not start
 
-    async def start(self, pool: AsyncioPool) -> None:
+    async def start(self, slots: Slots, threads: RunThreads) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
         try:
-            await self._start(pool)
+            await self._start(slots, threads)
         except ConfigurationError as error:
             self.refused = error
             raise
 
-    async def _start(self, pool: AsyncioPool) -> None:
+    async def _start(self, slots: Slots, threads: RunThreads) -> None:
         settings = self.settings
         loop, guard = asyncio.get_running_loop(), LoopGuard()
         guard.install(loop)
         forks.install(loop)
         signals.install()
         raise_descriptor_limit()
-        pool.blocking_threads = threads = RunThreads(pool.limit)  # the pool resizes and ends them
-        loop.set_default_executor(threads)
-        self._execution = execution = Execution(settings, partial(Doorbell, self._app), on_wake=self._wake)
+        self._execution = execution = Execution(
+            settings, self._app, Local(wake=self._wake, deliver=self._deliver)
+        )
         if execution.broken:
             # Celery makes log lines of what goes to `sys.stderr`; this is for whoever started the process.
             (sys.__stderr__ or sys.stderr).write(f"runyard worker: {execution.broken}\n")
@@ -75,8 +78,8 @@ class Runtime:
         self.engine = Engine(
             execution.store,
             execution.writer,
-            pool.slots,
-            pool.limit,
+            slots,
+            slots.limit,
             settings.lease_seconds,
             execution.preparation(threads),
             threads,
@@ -91,9 +94,9 @@ class Runtime:
         await self._follower.start()
         await self.engine.start()
         tune_process()
-        execution.near.deliverer = self.deliverer = self._start_deliverer(execution.sealer)
+        self.deliverer = self._start_deliverer(execution.sealer)
         logger.info(
-            "The worker claims runs", action="start", agents=len(execution.brings), concurrency=pool.limit
+            "The worker claims runs", action="start", agents=len(execution.brings), concurrency=slots.limit
         )
         _notify_ready()
 
@@ -109,6 +112,13 @@ class Runtime:
     def _wake(self) -> None:
         if self.engine is not None:
             self.engine.wake_threadsafe()
+
+    def _deliver(self) -> bool:
+        """Let this worker make the callbacks that are due; whether it has not enough to do already."""
+        if self.deliverer is None:
+            return False
+        self.deliverer.wake_threadsafe()
+        return not self.deliverer.draining and self.deliverer.under_way <= PLENTY
 
     def _listen(self, worker_id: str) -> None:
         """Follow stops pushed to this worker; the heartbeat finds those that do not get through."""

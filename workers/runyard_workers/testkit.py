@@ -21,7 +21,7 @@ from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
-from runyard_common.database.transaction import Store, Tx
+from runyard_common.database.transaction import Tx
 from runyard_common.files import FileStore
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
@@ -30,14 +30,16 @@ from runyard_common.runs.rules.lifecycle import SUSPENDED
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import admissions, claims, rescues, submissions
+from runyard_common.runtime import NoNotifier, Runtime
 from runyard_common.sessions.queries import messages, sessions
 from runyard_common.settings import Settings
+from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent_code.sources import manifest_of
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.pool.threads import DaemonThreads
+from runyard_workers.isolation.threads import DaemonThreads
 
 _THREADS = 32
 _MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind
@@ -114,9 +116,8 @@ class _Bench:
         self._request = request
         file = folder / "runyard.db"
         file.write_bytes(_empty_database())
-        self._db = Database(f"sqlite:///{file}")
-        self._store = Store(self._db)
-        self._writer = GroupCommit(self._store)
+        self._runtime = Runtime(Database(f"sqlite:///{file}"), Live(""), NoNotifier())
+        self._store, self._writer = self._runtime.store, self._runtime.writer
         self._files = FileStore.from_url(str(folder / "files"))
         # The author tests their own agents in their own process: every tool that is registered there is theirs.
         self._settings = Settings(home=folder, model="scripted", allow_private_urls=True, public_tools="*")
@@ -147,8 +148,7 @@ class _Bench:
         if self._runner is not None:
             await self._runner.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._writer.close)
-        self._db.close()
+        await asyncio.to_thread(self._runtime.close)
 
     # -- submitting ----------------------------------------------------------------------------------------
 

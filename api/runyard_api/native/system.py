@@ -22,7 +22,6 @@ from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
 from runyard_api.native.front import NATIVE
 from runyard_api.state import State
-from runyard_common.broker.doorbell import Doorbell
 from runyard_common.credentials.queries import key_files
 from runyard_common.database import outages
 from runyard_common.identity.rules import server_proof
@@ -94,14 +93,12 @@ async def readyz(call: Call) -> Response:
 
 async def _broker(state: State) -> Diagnosis | None:
     """Whether the broker takes a wake-up: declares the queue, which on Redis is a write."""
-    if not isinstance(state.bell, Doorbell):
-        return Diagnosis(Outage.AWAY, "no broker is set: RUNYARD_BROKER_URL")
-    return await _checked(state, state.bell.check)
+    return await _checked(state, state.runtime.notifier.check)
 
 
 async def _live_stream(state: State) -> Diagnosis | None:
     """Whether Redis takes a published message, and this process follows it."""
-    trouble = await _checked(state, state.live.check)
+    trouble = await _checked(state, state.runtime.stream.check)
     if trouble is None and not state.follower.connected:
         return Diagnosis(Outage.AWAY, "this process does not follow it yet; streams read the database")
     return trouble

@@ -62,11 +62,12 @@ def application(settings: Settings) -> Celery:
         task_acks_late=False,
         task_serializer="json",
         accept_content=["json"],
-        worker_pool="runyard_workers.pool:AsyncioPool",
+        worker_pool="solo",
         worker_concurrency=settings.worker_concurrency,
         worker_consumer="runyard_common.broker.consumer:PatientConsumer",
         beat_scheduler="runyard",  # an entry point: plain `celery beat` does the duties of a scheduler
         worker_prefetch_multiplier=1,
+        worker_enable_prefetch_count_reduction=False,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         worker_enable_remote_control=settings.remote_control,
@@ -81,7 +82,6 @@ def application(settings: Settings) -> Celery:
         broker_heartbeat=20,  # of RabbitMQ: a frozen node is noticed within 40 s
         broker_pool_limit=2,
         enable_utc=True,
-        runyard_drain_seconds=settings.drain_seconds,
         runyard_broker_blocked=blocked,
         runyard_broker_scheme=server.scheme,
     )

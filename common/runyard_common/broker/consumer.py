@@ -1,8 +1,10 @@
-"""A Celery consumer that waits for its broker, whatever is wrong with it, and survives malformed messages."""
+"""A Celery consumer that waits for its broker, whatever is wrong with it, survives malformed messages, and takes no
+wake-up that it cannot use."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -30,11 +32,15 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
     _pause: float = _FIRST_PAUSE
     _failed_at: float = 0.0
+    #: Whether the worker has a use for a wake-up now; while it has none, wake-ups are for other workers.
+    has_room: Callable[[], bool] = staticmethod(lambda: True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As Celery's, without the events by which it shows that it lives: each waits, on the thread that serves the
-        connection, for a RabbitMQ that may not confirm it (blocked, frozen), and the worker could not even leave."""
-        super().__init__(*args, **kwargs | {"without_heartbeat": True})
+        connection, for a RabbitMQ that may not confirm it (blocked, frozen), and the worker could not even leave. And
+        with one message at a time: what a full worker has fetched and cannot take, others wait for."""
+        self._parked: deque[Any] = deque()
+        super().__init__(*args, **kwargs | {"without_heartbeat": True, "initial_prefetch_count": 1})
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Called when the broker could not be connected to."""
@@ -46,16 +52,40 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         self._wait(exc)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        """Celery's, which an odd header or body does not end. A wake-up that is lost so is sent again."""
+        """Celery's, which an odd header or body does not end. A wake-up that is lost so is sent again.
+
+        Celery asks for it at each connection, before the first message.
+        """
         handle = super().create_task_handler(*args, **kwargs)
+        self._parked.clear()  # what a lost connection brought is delivered again
+        qos = getattr(self.task_consumer.channel, "qos", None)
+        if qos is not None:  # kombu's own transports (Redis) ask before each fetch; RabbitMQ pushes
+            within_prefetch = qos.can_consume
+            qos.can_consume = lambda: self.has_room() and within_prefetch()
 
         def receive(message: Any) -> None:
+            if not self.has_room():
+                self._parked.append(
+                    message
+                )  # not acknowledged: the broker gives it to others if this worker ends
+                return
             try:
                 handle(message)
             except MALFORMED as error:
                 self._drop(message, error)
 
+        self._receive = receive
         return receive
+
+    def call_soon_ack(self, acknowledge: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Acknowledge at once: all is on one thread here. Celery would leave it to the hub, which may first wait for
+        RabbitMQ to send something, and that waits for this."""
+        acknowledge(*args, **kwargs)
+
+    def take_parked(self) -> None:
+        """There is room again. Call it by `call_soon`, which also makes a sleeping consumer look."""
+        while self._parked and self.has_room():
+            self._receive(self._parked.popleft())
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Called for a body that is not what its headers say."""

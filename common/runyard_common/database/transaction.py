@@ -16,8 +16,8 @@ from runyard_common.values.ids import uuid7
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
-    """An event of a task's log as it was committed; what followers and callbacks are told."""
+class CommittedEvent:
+    """An event of a task's log as it was committed: what followers and callbacks get."""
 
     org_id: str
     task_id: str
@@ -46,7 +46,7 @@ class Tx:
     db: Database
     conn: Connection
     now: float
-    happened: list[Happened] = field(default_factory=list)
+    events: list[CommittedEvent] = field(default_factory=list)
     woken: int = 0  # tasks that became claimable: ring the doorbell
     stopped: list[tuple[str, str]] = field(default_factory=list)  # (worker id, task id) to push a stop to
     freed: set[str] = field(default_factory=set)  # limits that may have room now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runyard_common.commit_hooks import Bell
+from runyard_common.commit_hooks import Notifier
 from runyard_common.database.transaction import Store
 from runyard_common.webhooks.queries import delivery_queue
 from runyard_common.webhooks.service.deliveries import expire
@@ -17,9 +17,9 @@ class Deliver:
     name = "deliver"
     every = 2.0
 
-    def __init__(self, store: Store, bell: Bell) -> None:
+    def __init__(self, store: Store, notifier: Notifier) -> None:
         self._store = store
-        self._bell = bell
+        self._notifier = notifier
         self._cursor = ""
 
     def run_once(self, now: float | None = None) -> int:
@@ -32,5 +32,5 @@ class Deliver:
             overdue = [head for head in heads if head.next_at < tx.now - OVERDUE]
             ended = expire(tx, overdue)
         if overdue:
-            self._bell.ring_deliveries()
+            self._notifier.ring_deliveries()
         return ended

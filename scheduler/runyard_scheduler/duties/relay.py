@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runyard_common.commit_hooks import Bell
+from runyard_common.commit_hooks import Notifier
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import outbox
 
@@ -16,9 +16,9 @@ class Relay:
     name = "relay"
     every = 1.0
 
-    def __init__(self, store: Store, bell: Bell) -> None:
+    def __init__(self, store: Store, notifier: Notifier) -> None:
         self._store = store
-        self._bell = bell
+        self._notifier = notifier
 
     def run_once(self, now: float | None = None) -> int:
         """Ring once for everything overdue; the tasks that it was for."""
@@ -28,5 +28,5 @@ class Relay:
             outbox.rung(tx, missed)
             waiting = outbox.unclaimed(tx.conn, at - OVERDUE)
         if missed or waiting:
-            self._bell.ring()
+            self._notifier.ring()
         return max(len(missed), waiting)

@@ -129,7 +129,7 @@ def never_begun(monkeypatch: pytest.MonkeyPatch) -> None:
         raise SystemExit(0)
 
     monkeypatch.setattr(api, "server_of", begin)
-    monkeypatch.setattr(scheduler, "Runtime", begin)
+    monkeypatch.setattr(scheduler, "open_duties", begin)
     monkeypatch.setattr(migrate, "_dispatch", begin)
     monkeypatch.setattr("runyard_common.telemetry.configure", lambda level: None)
 

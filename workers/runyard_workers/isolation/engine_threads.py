@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from runyard_workers.pool.threads import DaemonThreads
+from runyard_workers.isolation.threads import DaemonThreads
 
 P = ParamSpec("P")
 T = TypeVar("T")

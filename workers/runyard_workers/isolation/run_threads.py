@@ -16,7 +16,7 @@ import structlog
 
 from runyard_workers.isolation.forks import end_if_forked
 from runyard_workers.isolation.loop_guard import RUN
-from runyard_workers.pool.threads import DaemonThreads
+from runyard_workers.isolation.threads import DaemonThreads
 
 logger = structlog.get_logger("runyard.threads")
 
@@ -55,8 +55,8 @@ class RunThreads(DaemonThreads):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads. Only the pool does, and it cancels what is queued: `loop.shutdown_default_executor()` in
-        an agent would take them from every other run."""
+        """End the threads. Their owner cancels what is queued; `loop.shutdown_default_executor()` in an agent does
+        not, and would take them from every other run."""
         if cancel_futures:
             super().shutdown(wait, cancel_futures=True)
         else:

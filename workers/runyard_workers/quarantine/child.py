@@ -22,8 +22,6 @@ import orjson
 import structlog
 
 from runyard_common import telemetry
-from runyard_common.broker.application import application
-from runyard_common.broker.doorbell import Doorbell
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service.claims import Claimed, reclaimed
 from runyard_common.settings import Settings, load
@@ -33,9 +31,9 @@ from runyard_workers.isolation import forks, signals
 from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN, LoopGuard
+from runyard_workers.isolation.loop_thread import LoopThread
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
-from runyard_workers.pool.loop import LoopThread
 from runyard_workers.quarantine.process import PLACES, WIDTH
 
 P = ParamSpec("P")
@@ -130,7 +128,7 @@ class Child:
         self._guard.install(self._loop)
         forks.install(self._loop)
         signals.install()
-        execution = Execution(self._settings, partial(Doorbell, application(self._settings)))
+        execution = Execution(self._settings)
         await execution.open()
         self._execution = execution
         self._runs = Runs(

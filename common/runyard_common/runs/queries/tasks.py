@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from runyard_common.database import pages
 from runyard_common.database.pages import Page
-from runyard_common.database.transaction import Happened, Tx
+from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Fence, Task
 from runyard_common.tables import query as runs
@@ -72,18 +72,18 @@ def insert_many(
 ) -> None:
     """Insert tasks, each with its first event (type, data)."""
     tx.conn.execute(insert(_T), [row | {"last_seq": 1} for row in rows])
-    happened = [
-        Happened(row["org_id"], row["id"], 1, type_, 0, data | {"status": row["status"]}, tx.now)
+    committed = [
+        CommittedEvent(row["org_id"], row["id"], 1, type_, 0, data | {"status": row["status"]}, tx.now)
         for row, (type_, data) in zip(rows, first_events, strict=True)
     ]
     tx.conn.execute(
         insert(runs.TaskEvent),
         [
             {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": 0, "data": h.data, "at": h.at}
-            for h in happened
+            for h in committed
         ],
     )
-    tx.happened.extend(happened)
+    tx.events.extend(committed)
     tx.woken += sum(1 for row in rows if row["status"] == Status.PENDING)
 
 

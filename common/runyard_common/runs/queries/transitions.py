@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from runyard_common.database.transaction import Happened, Tx
+from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import open_calls
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Event, Status, apply
@@ -155,8 +155,8 @@ def _columns(tx: Tx, after: Head, change: Change) -> dict[str, Any]:
 
 def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
     """Append events whose numbers the heads already carry, and note them for the live stream."""
-    happened = [
-        Happened(
+    committed = [
+        CommittedEvent(
             head.org_id,
             head.id,
             head.last_seq,
@@ -178,10 +178,10 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
                 "data": h.data,
                 "at": h.at,
             }
-            for h in happened
+            for h in committed
         ],
     )
-    tx.happened.extend(happened)
+    tx.events.extend(committed)
 
 
 def _follow(tx: Tx, applied: list[_Applied]) -> None:

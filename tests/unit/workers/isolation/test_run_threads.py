@@ -25,4 +25,4 @@ def test_the_threads_of_all_runs_are_not_an_agents_to_shut_down() -> None:
     threads = RunThreads(2)
     threads.shutdown(wait=True)  # as loop.shutdown_default_executor() does
     assert threads.submit(int, "7").result(5) == 7
-    threads.shutdown(wait=True, cancel_futures=True)  # as the pool does
+    threads.shutdown(wait=True, cancel_futures=True)  # as their owner does

@@ -1,4 +1,4 @@
-"""Threads for blocking code: made on demand up to a limit that can change, never in the way of an exit."""
+"""Threads for blocking code: made on demand up to a limit, never in the way of an exit."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class _Call:
 
 
 class DaemonThreads(ThreadPoolExecutor):
-    """An executor of up to `limit` threads, which `resize` changes at any time.
+    """An executor of up to `limit` threads.
 
-    The standard executor has a fixed size and joins its threads when the interpreter exits, so that one stuck
-    call holds up a cold shutdown for as long as it likes; here threads are daemons. It is a
+    The standard executor joins its threads when the interpreter exits, so that one stuck call holds up a cold
+    shutdown for as long as it likes; here threads are daemons. It is a
     `ThreadPoolExecutor` in name because `loop.set_default_executor` insists on one.
     """
 
@@ -57,13 +57,6 @@ class DaemonThreads(ThreadPoolExecutor):
     def size(self) -> int:
         """Threads alive now."""
         return len(self._workers)
-
-    def resize(self, limit: int) -> None:
-        """Allow `limit` threads; the surplus of a smaller limit leaves after the calls it is at."""
-        with self._mutex:
-            self._limit = limit
-            while self._load > len(self._workers) and len(self._workers) < limit:
-                self._hire()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue `fn(*args, **kwargs)`. Raises RuntimeError after `shutdown`."""
@@ -96,16 +89,11 @@ class DaemonThreads(ThreadPoolExecutor):
         worker.start()
 
     def _work(self) -> None:
-        me = threading.current_thread()
         while (call := self._calls.get()) is not None:
             call.make(self._finished)
             del call  # an idle thread keeps no result alive
-            with self._mutex:
-                if len(self._workers) > self._limit:
-                    self._workers.discard(me)
-                    return
         with self._mutex:
-            self._workers.discard(me)
+            self._workers.discard(threading.current_thread())
 
     def _finished(self) -> None:
         with self._mutex:

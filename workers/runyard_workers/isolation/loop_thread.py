@@ -10,13 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from celery.utils.log import get_logger
+import structlog
 
 T = TypeVar("T")
 
-logger = get_logger("celery.pool")
+logger = structlog.get_logger("runyard.worker")
 
-LEFTOVER_SECONDS = 2.0  # what tasks that nobody ended have for their `finally` blocks
+LEFTOVER_SECONDS = 2.0  # what tasks that still run have for their `finally` blocks
 POLL_SECONDS = 0.02
 
 
@@ -27,7 +27,7 @@ class LoopThread:
         self.loop = _new_loop()
         self.loop.set_default_executor(executor)
         self.ended = False
-        self._thread = threading.Thread(target=self._run, name="asyncio-pool", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="runs", daemon=True)
         self._thread.start()
 
     @property
@@ -74,9 +74,8 @@ class LoopThread:
         try:
             self.loop.run_until_complete(_cancel_leftovers())
         finally:
-            self.loop.set_default_executor(
-                ThreadPoolExecutor(1)
-            )  # the loop ends the one it has: it may be shared
+            # Closing the loop shuts its executor down, which may be shared.
+            self.loop.set_default_executor(ThreadPoolExecutor(1))
             self.loop.close()
 
 

@@ -1,0 +1,43 @@
+"""How many runs a worker process holds at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Slots:
+    """Places for `limit` runs. Change it on the loop's thread only; any thread may read it.
+
+    `on_room` is called, on the loop, whenever all were in use and one is free again.
+    """
+
+    def __init__(self, limit: int, on_room: Callable[[], None] = lambda: None) -> None:
+        if limit < 1:
+            raise ValueError(f"a worker needs at least one slot, not {limit}")
+        self.limit = limit
+        self.in_use = 0
+        self._on_room = on_room
+
+    @property
+    def free(self) -> int:
+        """Slots not in use."""
+        return max(0, self.limit - self.in_use)
+
+    def take(self, wanted: int) -> int:
+        """Take up to `wanted` slots; how many were free."""
+        taken = max(0, min(wanted, self.free))
+        self.in_use += taken
+        return taken
+
+    def occupy(self, count: int) -> None:
+        """Hold `count` more slots than were taken, beyond the limit if need be, until they are released."""
+        self.in_use += count
+
+    def release(self, count: int = 1) -> None:
+        """Give `count` slots back."""
+        if count > self.in_use:
+            raise ValueError(f"{count} slots released, {self.in_use} held")
+        was_full = not self.free
+        self.in_use -= count
+        if was_full and self.free:
+            self._on_room()

@@ -25,9 +25,9 @@ from runyard_common.identity.service import identity as service
 from runyard_common.identity.service import logins, members
 from runyard_common.settings import Settings
 from runyard_common.webhooks.queries import endpoints
-from runyard_launch import doctor
-from runyard_launch.cli import app
-from runyard_launch.doctor import Verdict
+from runyard_launch.cli import doctor
+from runyard_launch.cli.doctor import Verdict
+from runyard_launch.cli.main import app
 
 Run = Callable[..., Any]
 

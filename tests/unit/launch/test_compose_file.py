@@ -14,7 +14,7 @@ import pytest
 
 from runyard_common.agents.service.model_choice import KEYS
 from runyard_common.settings import PREFIX, Settings
-from runyard_launch.models import BY_KEY
+from runyard_launch.supervisor.models import BY_KEY
 from tests.compose_file import PASSWORDS, ROOT, environment, filled, own_services, services
 
 GIVEN = {name: f"the {name} of the servers" for name in PASSWORDS}

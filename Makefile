@@ -30,7 +30,7 @@ check: setup ## Check format, lint, types, import contracts, generated documents
 	@echo "lint" && $(BIN)/ruff check --quiet .
 	@echo "types" && $(BIN)/mypy
 	@echo "imports" && $(BIN)/lint-imports
-	@echo "clients" && $(BIN)/pytest -q -m conformance tests/contract/test_openapi_clients.py
+	@echo "clients" && $(BIN)/python tools/sync_client.py --check && $(BIN)/pytest -q -m conformance tests/contract/test_openapi_clients.py
 	@echo "documents" && $(BIN)/python -m runyard_api.documents.openapi --check && $(BIN)/pytest -q tests/unit -m documents
 
 .PHONY: conformance
@@ -38,7 +38,8 @@ conformance: setup ## Read the OpenAPI document with the linters and generators 
 	@$(BIN)/pytest -q -m conformance tests/contract
 
 .PHONY: fmt
-fmt: setup ## Format the code and mend what lint can mend
+fmt: setup ## Write the client that waits from the asynchronous one, format the code, mend what lint can mend
+	@$(BIN)/python tools/sync_client.py
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix .
 

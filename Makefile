@@ -24,6 +24,10 @@ test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (
 	@$(BIN)/python -m compileall -q api common launch runyard scheduler tests workers
 	@$(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
+.PHONY: test-fast
+test-fast: setup ## Run the unit and property tests that start no process, in under a minute (ARGS="-k name", JOBS=0)
+	@$(BIN)/pytest tests/unit tests/property -q -n $(JOBS) --dist loadscope -m "not processes" --hypothesis-profile=fast $(ARGS)
+
 .PHONY: check
 check: setup ## Check format, lint, types, import contracts, generated documents and clients
 	@echo "format" && $(BIN)/ruff format --quiet --check . || { echo "run: make fmt"; exit 1; }

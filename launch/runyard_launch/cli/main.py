@@ -49,8 +49,8 @@ def _show_completion(context: typer.Context, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
         from typer import _completion_shared as completion
 
-        script = completion.get_completion_script(prog_name="runyard", complete_var=COMPLETE, shell=_shell())
-        typer.echo(script)
+        names = {"prog_name": "runyard", "complete_var": COMPLETE, "shell": _shell()}
+        typer.echo(completion.get_completion_script(**names))
         raise typer.Exit
 
 

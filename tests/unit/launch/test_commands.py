@@ -156,6 +156,7 @@ def test_the_operator_resets_a_second_factor(store: Store, run: Run) -> None:
     assert run("members", "reset-second-factor", "nobody@example.com").exit_code == 2
 
 
+@pytest.mark.processes
 def test_manifests_and_python_files_are_published_and_listed(
     store: Store, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ import typer
 
 from runyard_launch.cli.main import app
 
+pytestmark = pytest.mark.processes
+
 RUNYARD = [sys.executable, "-m", "runyard_launch.cli"]
 PROCESSES = ("runyard_api", "runyard_scheduler", "runyard_common.database.migrate")
 #: CPU seconds; a quarter of it is usual.

@@ -75,6 +75,7 @@ def test_a_start_migrates_where_the_file_is_no_database(home: Path) -> None:
     assert "migrate" in first_stage(settings(home), home)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("module", FORBIDDEN)
 def test_a_process_loads_nothing_it_does_not_need_to_start(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"

@@ -159,6 +159,7 @@ def at_a_terminal(words: list[str], typed: str) -> tuple[int, str, str]:
     return running.returncode, shown.decode(), Path("stderr").read_text()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("typed", "code"),
     [
@@ -176,6 +177,7 @@ def test_a_password_typed_at_a_terminal_shows_nowhere_and_its_failure_is_json(ty
     assert "heron" not in shown + errors
 
 
+@pytest.mark.processes
 def test_a_closed_standard_input_is_no_terminal() -> None:
     closed = f"{sys.executable} -m runyard_launch.cli login host --json <&-"
     done = subprocess.run(["bash", "-c", closed], capture_output=True, text=True)

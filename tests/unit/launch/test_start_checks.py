@@ -23,6 +23,8 @@ from runyard_launch.problems import SettingsProblem
 from runyard_launch.supervisor import preflight
 from tests.launching import ROOT
 
+pytestmark = pytest.mark.processes
+
 API, WORKER, SCHEDULER, MIGRATE = Process.API, Process.WORKER, Process.SCHEDULER, Process.MIGRATE
 EVERY = frozenset(Process)
 SERVING = EVERY - {MIGRATE}

@@ -16,11 +16,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from runyard_workers.isolation.loop_guard import LoopGuard
-
-logger = structlog.get_logger("runyard.watchdog")
 
 #: The exit status of a process whose event loop was blocked.
 BLOCKED = 71

@@ -6,4 +6,4 @@ from typing import Final
 
 from hypothesis import settings
 
-EXAMPLES: Final[int] = settings.default.max_examples
+EXAMPLES: Final = settings().max_examples

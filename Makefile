@@ -24,13 +24,17 @@ test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (
 	@$(BIN)/python -m compileall -q api common launch runyard scheduler tests workers
 	@$(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
+.PHONY: test-fast
+test-fast: setup ## Run the unit and property tests that start no process, in under a minute (ARGS="-k name", JOBS=0)
+	@$(BIN)/pytest tests/unit tests/property -q -n $(JOBS) --dist loadscope -m "not processes" --hypothesis-profile=fast $(ARGS)
+
 .PHONY: check
 check: setup ## Check format, lint, types, import contracts, generated documents and clients
 	@echo "format" && $(BIN)/ruff format --quiet --check . || { echo "run: make fmt"; exit 1; }
 	@echo "lint" && $(BIN)/ruff check --quiet .
 	@echo "types" && $(BIN)/mypy
 	@echo "imports" && $(BIN)/lint-imports
-	@echo "clients" && $(BIN)/pytest -q -m conformance tests/contract/test_openapi_clients.py
+	@echo "clients" && $(BIN)/python tools/sync_client.py --check && $(BIN)/pytest -q -m conformance tests/contract/test_openapi_clients.py
 	@echo "documents" && $(BIN)/python -m runyard_api.documents.openapi --check && $(BIN)/pytest -q tests/unit -m documents
 
 .PHONY: conformance
@@ -38,7 +42,8 @@ conformance: setup ## Read the OpenAPI document with the linters and generators 
 	@$(BIN)/pytest -q -m conformance tests/contract
 
 .PHONY: fmt
-fmt: setup ## Format the code and mend what lint can mend
+fmt: setup ## Write the client that waits from the asynchronous one, format the code, mend what lint can mend
+	@$(BIN)/python tools/sync_client.py
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix .
 

@@ -1,5 +1,6 @@
 """The client for programs that wait: `with Client(api_key=…) as client: client.run("echo", {"n": 1})`."""
 
+# Written by tools/sync_client.py from async_client.py: change that, then `make fmt`.
 from __future__ import annotations
 
 import time
@@ -172,7 +173,7 @@ class Client:
 
     def send(self, call: Call) -> Any:
         """The JSON of an answer to a call of your own (`runyard.client_calls`), repeated as its kind allows."""
-        return self._drive(calls.exchange(call, self._patience)).body
+        return (self._drive(calls.exchange(call, self._patience))).body
 
     def _post(self, run_id: str, action: str, body: Mapping[str, Any], *, repeatable: bool) -> Any:
         call = calls.post(calls.task(run_id, action), body, repeatable=repeatable)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpcore2
+import hypothesis
 import pytest
 
 from tests import databases, servers
@@ -18,6 +19,9 @@ PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMIN
 
 for name in [name for name in os.environ if name.startswith("RUNYARD_") or name in PROVIDER_KEYS]:
     del os.environ[name]
+
+
+hypothesis.settings.register_profile("fast", max_examples=10)
 
 
 @functools.cache

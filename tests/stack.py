@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from runyard_common.settings import Settings
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from tests import databases
 from tests.servers import ValkeyServer
 

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import insert
 
 from runyard_api.http.operations import Operation
-from runyard_common.human_tasks.service import answer_links
 from runyard_common.human_tasks import tables
+from runyard_common.human_tasks.service import answer_links
 from runyard_common.values.ids import uuid7
 from tests.hall import Api
 

@@ -60,7 +60,7 @@ own() { "$venv/bin/python" -m compileall -q api common launch runyard scheduler 
 # The libraries that the processes import, compiled by importing them: a tenth of all that is installed.
 used() {
   local what
-  for what in "runyard_api.__main__, runyard_launch.sample, runyard_launch.up, runyard_launch.localmodel.__main__" \
+  for what in "runyard_api.__main__, runyard_launch.supervisor.sample, runyard_launch.supervisor.up, runyard_launch.localmodel.__main__" \
     "runyard_scheduler.__main__, runyard_common.database.migrate, celery.apps.worker, celery.worker.consumer, kombu.transport.redis" \
     "runyard_workers.runtime, runyard_workers.agent.loop.run, runyard_workers.agent.loop.mcp, runyard_workers.agent.loop.providers"; do
     env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -P -c "import $what" >/dev/null 2>&1 &

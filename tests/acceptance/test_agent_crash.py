@@ -24,7 +24,7 @@ from runyard_common.human_tasks.service import answers
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.usage.queries import Span, sums
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from runyard_scheduler.duties import Admit, Rescue
 from tests.acceptance.mortal_worker import TOOLS, TURNS, called
 from tests.workshop import Workshop

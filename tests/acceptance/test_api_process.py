@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from tests.stack import PYTHONPATH, ROOT, free_port
 from tests.waiting import wait_until
 

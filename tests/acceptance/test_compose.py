@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from runyard_launch import process
-from runyard_launch.ports import free_port
+from runyard_launch.supervisor import process
+from runyard_launch.supervisor.process import free_port
 from tests import compose_file
 from tests.waiting import wait_until
 

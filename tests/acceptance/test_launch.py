@@ -19,10 +19,10 @@ import pytest
 import redis
 
 from runyard_common.settings import Settings
-from runyard_launch import models, parts, process
 from runyard_launch.localmodel import engine
-from runyard_launch.ports import free_port
-from runyard_launch.valkey import Valkey, no_retry
+from runyard_launch.supervisor import models, parts, process
+from runyard_launch.supervisor.process import free_port
+from runyard_launch.supervisor.valkey import Valkey, no_retry
 from tests import servers
 from tests.launching import ROOT, Launched, alive
 from tests.waiting import wait_until
@@ -239,13 +239,13 @@ class TestValkey:
         self, server: servers.ValkeyServer, home: Path
     ) -> None:
         server.start()
-        parts.tell(home / "valkey.url", server.url)
+        parts.write_private(home / "valkey.url", server.url)
         parts.end_orphan(home / "valkey.url")
         wait_until(lambda: not server.valkey.ready())
         assert not (home / "valkey.url").exists()
 
     def test_a_stale_address_is_removed(self, home: Path) -> None:
-        parts.tell(home / "valkey.url", Valkey(home, port=free_port()).url)
+        parts.write_private(home / "valkey.url", Valkey(home, port=free_port()).url)
         parts.end_orphan(home / "valkey.url")
         assert not (home / "valkey.url").exists()
 

@@ -14,7 +14,7 @@ from runyard_common.database.engine import Database
 from runyard_common.database.transaction import Store
 from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.settings import Settings
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)

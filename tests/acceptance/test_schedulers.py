@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from tests.chaos.schedulers import Timetable, run
 from tests.servers import ValkeyServer
 from tests.stack import PYTHONPATH

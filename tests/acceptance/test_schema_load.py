@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from tests.acceptance.test_api_process import answers, migrate, start
 from tests.stack import free_port
 from tests.waiting import wait_until

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_launch.ports import free_port
+from runyard_launch.supervisor.process import free_port
 from tests.launching import ROOT, alive, children, command_of, refused, up
 from tests.waiting import wait_until
 

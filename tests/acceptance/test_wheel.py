@@ -69,7 +69,7 @@ def test_it_has_its_licence_its_examples_and_what_the_console_needs(wheel: Path)
 
 
 def test_the_examples_of_an_installation_are_found(installed: Path) -> None:
-    code = "from runyard_launch import examples; print(examples.folder())"
+    code = "from runyard_launch.supervisor import parts; print(parts.examples_folder())"
     shown = _python(installed, "-c", code)
     assert shown.returncode == 0, shown.stderr
     assert Path(shown.stdout.strip()).is_relative_to(installed)

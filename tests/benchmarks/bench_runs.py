@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from tests.benchmarks.http_load import post_many
 from tests.stack import ROOT, Stack
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runyard_launch import ports, process
+from runyard_launch.supervisor import process
 from tests.servers.missing import ServerMissing
 
 
@@ -20,7 +20,7 @@ class PgBouncer:
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
-        self.port = ports.free_port()
+        self.port = process.free_port()
         self._base = Path(tempfile.mkdtemp(prefix="runyard-pgbouncer-"))
         self._process: subprocess.Popen[bytes] | None = None
 

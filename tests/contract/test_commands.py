@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from runyard_launch.cli import app
-from runyard_launch.ports import free_port
+from runyard_launch.cli.main import app
+from runyard_launch.supervisor.process import free_port
 from tests.contract.live import Live
 
 Command = Callable[..., Result]

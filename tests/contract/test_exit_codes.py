@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from runyard import authoring
 from runyard_common.identity.service.identity import hash_of
-from runyard_launch.cli import app
+from runyard_launch.cli.main import app
 from tests.contract.live import Live
 
 Command = Callable[..., Result]

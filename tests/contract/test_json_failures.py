@@ -16,9 +16,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from runyard_launch import remote
-from runyard_launch.cli import app
-from runyard_launch.ports import free_port
+from runyard_launch.cli import remote
+from runyard_launch.cli.main import app
+from runyard_launch.supervisor.process import free_port
 from tests.contract.live import Live
 
 Command = Callable[..., Result]
@@ -167,10 +167,8 @@ def test_what_is_not_there(live: Live, folder: Path, command: str) -> None:
 @pytest.mark.parametrize("command", SERVER | HOME)
 def test_a_setting_that_does_not_exist(folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("RUNYARD_PROT", "1")
-    local_agents = command.startswith("agents ")  # read by the workers' part
     given = "a heron that wades\n" if command == "members set-password" else ""
-    code = "configuration" if local_agents else "invalid_setting"
-    failed(f"{command} {(SERVER | HOME)[command]}", 2, code, given=given)
+    failed(f"{command} {(SERVER | HOME)[command]}", 2, "invalid_setting", given=given)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +330,7 @@ def test_a_defect_is_one_object_for_programs(folder: Path, monkeypatch: pytest.M
     def broken() -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("runyard_launch.profiles.in_use", broken)
+    monkeypatch.setattr("runyard_launch.cli.profiles.in_use", broken)
     assert "ZeroDivisionError: a defect" in failed("profiles list", 1, "internal_error")["message"]
 
 

@@ -19,8 +19,9 @@ from typer.testing import CliRunner, Result
 from runyard import AsyncClient, Client
 from runyard_common.identity.rules import server_proof
 from runyard_common.identity.service import sign_in_links
-from runyard_launch import home_server, profiles
-from runyard_launch.cli import app
+from runyard_launch.cli import profiles
+from runyard_launch.cli.main import app
+from runyard_launch.supervisor import home_server
 from tests.contract.live import Live
 
 Command = Callable[..., Result]

@@ -14,9 +14,9 @@ from typing import Any
 
 from rich.console import Console
 
-from runyard_launch.children import Spec
 from runyard_launch.problems import StartProblem
-from runyard_launch.supervisor import GivenUp, Supervisor
+from runyard_launch.supervisor.children import Spec
+from runyard_launch.supervisor.supervisor import GivenUp, Supervisor
 
 
 def spec(child: dict[str, Any], folder: Path) -> Spec:

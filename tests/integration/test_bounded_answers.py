@@ -18,7 +18,7 @@ import pytest
 from runyard_api.access.published_keys import PublishedKeys
 from runyard_common.outbound import GuardedClient, OutboundError, OutboundPolicy
 from runyard_common.values.errors import Unavailable
-from runyard_launch import listed_models
+from runyard_launch.supervisor import models
 from runyard_workers.agent.sql import Caps, QueryFailed, sqlite
 from runyard_workers.agent.wire import providers
 from runyard_workers.agent.wire.mcp import McpRules, McpTransport
@@ -327,6 +327,6 @@ async def test_published_keys_are_read_up_to_the_bound(kind: str, memory: Callab
 async def test_a_list_of_models_is_read_up_to_the_bound(memory: Callable[[], int]) -> None:
     with Flood(floods.http(JSON, endless)) as server:
         with pytest.raises(httpx2.HTTPError):
-            await asyncio.to_thread(listed_models.ask, f"http://127.0.0.1:{server.port}", "")
+            await asyncio.to_thread(models.list_models, f"http://127.0.0.1:{server.port}", "")
         assert memory() < ROOM
     assert server.sent < 2 * BUFFERS

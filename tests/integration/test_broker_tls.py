@@ -21,8 +21,9 @@ from runyard_common.broker.application import application, write
 from runyard_common.settings import Settings
 from runyard_common.stream import Live
 from runyard_common.values.outages import Outage, diagnose
-from runyard_launch import doctor, ports, process
-from runyard_launch.doctor import Verdict
+from runyard_launch.cli import doctor
+from runyard_launch.cli.doctor import Verdict
+from runyard_launch.supervisor import process
 from tests.waiting import wait_until
 
 
@@ -67,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsRedis]:
         pytest.skip("redis-server is not installed")
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = _certificate(folder)
-    running = TlsRedis(ports.free_port(), certificate)
+    running = TlsRedis(process.free_port(), certificate)
     options = {
         "port": "0", "tls-port": str(running.port), "bind": "127.0.0.1", "tls-cert-file": str(certificate),
         "tls-key-file": str(key), "tls-auth-clients": "no", "save": "", "dir": str(folder),

@@ -19,7 +19,7 @@ import pytest
 
 from runyard_api.http.protocol import BoundedProtocol
 from runyard_common.files import CHUNK_BYTES
-from runyard_launch import process
+from runyard_launch.supervisor import process
 from tests import databases
 from tests.hall import Api
 from tests.people import key

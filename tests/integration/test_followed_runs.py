@@ -16,8 +16,8 @@ from runyard import AgentError, Client, Context
 from runyard.client_results import Event
 from runyard_common.human_tasks.service import answers
 from runyard_common.tables.query import TaskEvent
-from runyard_launch import following
-from runyard_launch.telling import Teller
+from runyard_launch.cli import following
+from runyard_launch.run_printer import RunPrinter
 from tests.hall import Api, settled, workers_of
 
 pytestmark = pytest.mark.anyio
@@ -109,17 +109,17 @@ async def test_a_failed_run_is_told_with_its_traceback(
 )  # fmt: skip
 def test_each_event_has_its_words(type_: str, data: dict[str, Any], expected: str) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    Teller(console).event(Event("t", 1, type_, 1, data, "2026-01-01T00:00:00Z"))
+    RunPrinter(console).event(Event("t", 1, type_, 1, data, "2026-01-01T00:00:00Z"))
     assert console.export_text() == f"    0.00 s  {expected}\n"
 
 
 def test_the_words_of_a_model_are_told_once() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    teller = Teller(console)
-    teller.event(Event("t", 0, "token", 1, {"text": "Hello"}))
-    teller.event(Event("t", 4, "message", 1, {"text": "Hello"}, "2026-01-01T00:00:00Z"))
-    teller.event(Event("t", 5, "message", 1, {"text": "Again"}, "2026-01-01T00:00:01Z"))
-    teller.end_line()
+    printer = RunPrinter(console)
+    printer.event(Event("t", 0, "token", 1, {"text": "Hello"}))
+    printer.event(Event("t", 4, "message", 1, {"text": "Hello"}, "2026-01-01T00:00:00Z"))
+    printer.event(Event("t", 5, "message", 1, {"text": "Again"}, "2026-01-01T00:00:01Z"))
+    printer.end_line()
     text = console.export_text()
     assert text.count("Hello") == 1
     assert "1.00 s  Again" in text

@@ -14,7 +14,7 @@ from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import queues
 from runyard_common.tables.query import Task, TaskEvent
-from runyard_launch import doctor
+from runyard_launch.cli import doctor
 from tests.hall import Api, settled, workers_of
 from tests.waiting import wait_until
 from tests.workshop import Workshop

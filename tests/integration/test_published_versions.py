@@ -24,7 +24,7 @@ from runyard_common.identity.queries import identity
 from runyard_common.settings import Settings
 from runyard_common.values.errors import Conflict, InvalidRequest
 from runyard_common.values.ids import uuid7
-from runyard_launch.cli import app
+from runyard_launch.cli.main import app
 from runyard_workers.agent_code import catalogue
 from tests import databases
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from runyard_common.schedules.rules.catchup import CatchUp, due_fires
 from runyard_common.schedules.rules.policies import Jitter
 from runyard_common.schedules.rules.schedule import CronSchedule
+from tests.generated import EXAMPLES
 
 #: The day before Europe's clocks go back, so that half of the ticks fall on a shift.
 START = 1_792_800_000.0
@@ -49,7 +50,7 @@ def run(
     return fired, skipped, last
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(
     **ticks,
     policy=st.sampled_from(CatchUp),
@@ -64,7 +65,7 @@ def test_every_due_time_is_fired_or_skipped_once(
     assert len(fired) + skipped == visited(CronSchedule(line, zone), START, last)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
 @given(**ticks)
 def test_under_all_with_a_wide_window_nothing_is_ever_skipped(
     line: str, zone: str, steps: list[float], spread: float
@@ -74,7 +75,7 @@ def test_under_all_with_a_wide_window_nothing_is_ever_skipped(
     assert len(fired) == visited(CronSchedule(line, zone), START, last)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
 @given(lines, zones, steps, st.sampled_from([0.0, 45.0]))
 def test_under_last_a_tick_that_handles_anything_fires_the_newest(
     line: str, zone: str, steps: list[float], spread: float

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.property.cron_agreement import compare
 
 
+@pytest.mark.processes
 def test_random_lines_zones_and_instants_agree_with_a_minute_by_minute_daemon() -> None:
     tally = compare(3_000, seed=20_260_101, all_zones=False, days=(1, 5, 40))
     assert tally.disagreements == []

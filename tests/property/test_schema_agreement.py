@@ -12,6 +12,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from runyard_common.schemas import checks
 from runyard_common.schemas import work as schema_work
 from runyard_common.values.errors import InvalidRequest
+from tests.generated import EXAMPLES
 
 NAMES = st.sampled_from(["a", "b", "c"])
 SCALARS = st.one_of(
@@ -75,7 +76,9 @@ SCHEMAS = st.builds(
     st.recursive(LEAVES, _inner, max_leaves=5),
 )
 MANY = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=2 * EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 

@@ -40,6 +40,8 @@ from runyard_common.tables.query import Slot, Task, Worker
 from runyard_common.values.errors import RunyardError, StaleFence
 from runyard_common.values.ids import uuid7
 
+pytestmark = pytest.mark.processes
+
 ORGS = ("org-a", "org-b")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pymysql
 from sqlalchemy.engine import make_url
 
-from runyard_launch import ports, process
+from runyard_launch.supervisor import process
 from tests.servers.missing import ServerMissing
 
 _INSTALL = [
@@ -38,7 +38,7 @@ class MariaDB:
 
     def __init__(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="runyard-mariadb-"))
-        self.port = ports.free_port()
+        self.port = process.free_port()
         self._user = "nobody" if os.geteuid() == 0 else None  # the server refuses to run as root
         self._process: subprocess.Popen[bytes] | None = None
 

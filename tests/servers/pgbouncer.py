@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from runyard_launch import ports, process
+from runyard_launch.supervisor import process
 from tests.servers.missing import ServerMissing
 
 
@@ -23,7 +23,7 @@ class PgBouncer:
         self._target = make_url(target)
         self._pool_size = pool_size
         self.base = Path(tempfile.mkdtemp(prefix="runyard-pgbouncer-"))
-        self.port = ports.free_port()
+        self.port = process.free_port()
         self._user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
         self._process: subprocess.Popen[bytes] | None = None
 

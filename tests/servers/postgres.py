@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from runyard_launch import ports, process
+from runyard_launch.supervisor import process
 from tests.servers.missing import ServerMissing
 
 _INITDB = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
@@ -35,7 +35,7 @@ class Postgres:
         self._settings = _SETTINGS | settings
         self.user = _unprivileged_user()
         self.base = Path(tempfile.mkdtemp(prefix="runyard-postgres-"))
-        self.port = ports.free_port()
+        self.port = process.free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from runyard_launch import ports, process
+from runyard_launch.supervisor import process
 from tests.servers.missing import ServerMissing
 
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
@@ -21,7 +21,7 @@ class RabbitMQ:
 
     def __init__(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="runyard-rabbitmq-"))
-        self.port, self.dist_port, self.epmd_port = (ports.free_port() for _ in range(3))
+        self.port, self.dist_port, self.epmd_port = (process.free_port() for _ in range(3))
         self.env = self._environment()
         self._epmd: subprocess.Popen[bytes] | None = None
         self._broker: subprocess.Popen[bytes] | None = None

@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from runyard_launch import process
-from runyard_launch.valkey import Valkey
+from runyard_launch.supervisor import process
+from runyard_launch.supervisor.valkey import Valkey
 from tests.servers.missing import ServerMissing
 
 

@@ -20,6 +20,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.processes
 def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
     # What they register is theirs alone: other tests of this process have tools of the same names.
     monkeypatch.setattr("runyard.tools._registry", dict(tools._registry))

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("api", "common", "launch", "runyard", "scheduler", "workers")
 #: Calls that run what they are given, or let others choose what is run.
@@ -77,6 +79,7 @@ def test_secrets_are_never_made_of_numbers_that_can_be_foretold() -> None:
     assert users <= RANDOM, "secrets makes what must not be guessed"
 
 
+@pytest.mark.processes
 def test_what_a_caller_sends_cannot_forge_a_line_of_the_log() -> None:
     sent = '/x\n{"event": "forged"}\r\x1b[2J'
     program = (

@@ -20,6 +20,7 @@ from jsonschema_rs import Registry, ValidationError, Validator
 from runyard_common.schemas.drafts import validator_of
 from runyard_common.schemas.graph import Graph, Node, Path
 from runyard_common.schemas.sentences import sentence
+from runyard_common.values import pointers
 
 #: Units of work, see `schema_work`: values whose every error is listed, and what one value's list may take.
 SMALL: Final = 20_000
@@ -231,4 +232,4 @@ def _reference(document: str, path: Path) -> str:
 
 
 def _pointer(path: Path) -> str:
-    return "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1")) for part in path)
+    return "".join("/" + quote(pointers.escaped(part)) for part in path)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from runyard_common.schemas.patterns import PatternRefused, weigh
+from runyard_common.values import pointers
 
 #: Bytes of a schema as compact JSON.
 MOST_BYTES: Final = 64 * 1024
@@ -240,7 +241,7 @@ def walk(root: Any) -> Iterator[tuple[Any, Path]]:
 def _follow(start: Any, path: Path, pointer: str) -> list[tuple[Any, Path]]:
     at = start
     for raw in pointer.split("/")[1:]:
-        part = unquote(raw).replace("~1", "/").replace("~0", "~")
+        part = pointers.unescaped(unquote(raw))
         if isinstance(at, dict) and part in at:
             at, path = at[part], (*path, part)
         elif isinstance(at, list) and part.isascii() and part.isdigit() and int(part[:9]) < len(at):

@@ -1,4 +1,4 @@
-"""Identifiers: time-ordered UUIDs and prefixed random tokens, with a distinct type for each noun."""
+"""Identifiers: time-ordered UUIDs and prefixed random tokens."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ import threading
 import time
 import unicodedata
 import uuid
-from typing import NewType
 
 from runyard.declaring import NAME
-
-OrgId = NewType("OrgId", str)
-AgentId = NewType("AgentId", str)
-TaskId = NewType("TaskId", str)
-SessionId = NewType("SessionId", str)
-WorkerId = NewType("WorkerId", str)
 
 _SCOPE = re.compile(r"@[a-z0-9][a-z0-9-]*")
 

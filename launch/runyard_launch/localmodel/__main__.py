@@ -12,7 +12,6 @@ from runyard_launch.localmodel.completion import Model
 from runyard_launch.localmodel.engine import AT_ONCE, Engine, ModelMissing
 from runyard_launch.localmodel.scripted import NAME, Scripted
 from runyard_launch.localmodel.server import application
-from runyard_launch.ports import listening_socket
 
 
 def main() -> None:
@@ -21,7 +20,7 @@ def main() -> None:
     listener = (
         socket.socket(fileno=arguments.fd)
         if arguments.fd is not None
-        else listening_socket("127.0.0.1", arguments.port)
+        else socket.create_server(("127.0.0.1", arguments.port), backlog=512)
     )
     model = _model(arguments.scripted)
     print(f"{model.name} on port {listener.getsockname()[1]}", flush=True)

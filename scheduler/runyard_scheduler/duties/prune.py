@@ -7,8 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
-
 from runyard_common.database.engine import Durability
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
@@ -19,8 +17,6 @@ from runyard_common.runs.queries import limits, prune
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.schedules.service import fires
 from runyard_scheduler.duties.admit import LONGEST_WINDOW
-
-logger = structlog.get_logger("runyard.prune")
 
 #: Tasks deleted in one transaction: few enough that who waits for it does not notice.
 BATCH: Final = 100

@@ -19,6 +19,7 @@ from runyard_api.http import request_body
 from runyard_api.http.errors import RequestTimeout
 from runyard_common.runs.rules.run_request import RunRequest, Strict
 from runyard_common.values.errors import InvalidRequest, RunyardError
+from tests.generated import EXAMPLES
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 JSON = st.recursive(
@@ -37,14 +38,14 @@ def status_of(work: Callable[[], object]) -> int | None:
     return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * EXAMPLES, deadline=None)
 @given(JSON)
 def test_every_sound_document_is_read_as_it_was_written(value: Any) -> None:
     assert request_body.parse(json.dumps(value).encode()) == value
     assert request_body.parse(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * EXAMPLES, deadline=None)
 @given(
     st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
 )
@@ -52,7 +53,7 @@ def test_garbage_is_a_refusal_never_another_error(raw: bytes) -> None:
     assert status_of(lambda: request_body.parse(raw)) in (None, 400)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(JSON)
 def test_any_document_makes_a_run_request_or_a_refusal(value: Any) -> None:
     for document in (value, {"args": value}, {"query": value}, {"mcp_servers": value}, {"schedules": value}):

@@ -147,6 +147,7 @@ def test_passwords_of_addresses_are_left_out_of_texts(given: str, shown: str) ->
     assert masked(given) == shown
 
 
+@pytest.mark.processes
 def test_the_log_leaves_passwords_of_addresses_out() -> None:
     code = (
         "import structlog; from runyard_common import telemetry; telemetry.configure(); "

@@ -25,9 +25,9 @@ from runyard_common.identity.service import identity as service
 from runyard_common.identity.service import logins, members
 from runyard_common.settings import Settings
 from runyard_common.webhooks.queries import endpoints
-from runyard_launch import doctor
-from runyard_launch.cli import app
-from runyard_launch.doctor import Verdict
+from runyard_launch.cli import doctor
+from runyard_launch.cli.doctor import Verdict
+from runyard_launch.cli.main import app
 
 Run = Callable[..., Any]
 
@@ -156,6 +156,7 @@ def test_the_operator_resets_a_second_factor(store: Store, run: Run) -> None:
     assert run("members", "reset-second-factor", "nobody@example.com").exit_code == 2
 
 
+@pytest.mark.processes
 def test_manifests_and_python_files_are_published_and_listed(
     store: Store, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

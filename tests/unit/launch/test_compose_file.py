@@ -14,7 +14,7 @@ import pytest
 
 from runyard_common.agents.service.model_choice import KEYS
 from runyard_common.settings import PREFIX, Settings
-from runyard_launch.models import BY_KEY
+from runyard_launch.supervisor.models import BY_KEY
 from tests.compose_file import PASSWORDS, ROOT, environment, filled, own_services, services
 
 GIVEN = {name: f"the {name} of the servers" for name in PASSWORDS}
@@ -146,6 +146,7 @@ def deployment(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.processes
 def test_its_passwords_are_made_once_and_are_the_users_alone(deployment: Path) -> None:
     env = deployment / ".env"
     env.write_text("RUNYARD_MODEL=local\n")
@@ -164,6 +165,7 @@ def test_its_passwords_are_made_once_and_are_the_users_alone(deployment: Path) -
     assert (deployment / "deploy" / "postgres-role.sh").stat().st_mode & 0o055 == 0o055
 
 
+@pytest.mark.processes
 def test_an_env_file_without_an_end_of_line_keeps_its_last_value_and_an_empty_password_is_made(
     deployment: Path,
 ) -> None:
@@ -180,6 +182,7 @@ def test_what_is_secret_does_not_reach_an_image() -> None:
     assert {".env", ".env.*", "**/*.pem", "**/*.key"} <= set((ROOT / ".dockerignore").read_text().split())
 
 
+@pytest.mark.processes
 @pytest.mark.postgres
 def test_the_role_of_the_processes_owns_its_database_and_is_no_superuser(
     fresh_database: Callable[[], str],

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runyard_common.settings import Settings
-from runyard_launch import exposure
-from runyard_launch.doctor import Verdict, _datastores, _exposures, _home, _model
+from runyard_launch.cli.doctor import Verdict, _datastores, _exposures, _home, _model
+from runyard_launch.supervisor import exposure
 
 
 def test_sqlite_files_that_belong_to_no_organisation_are_named(tmp_path: Path) -> None:

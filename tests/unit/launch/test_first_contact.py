@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import typer
 
-from runyard_launch.cli import app
+from runyard_launch.cli.main import app
+
+pytestmark = pytest.mark.processes
 
 RUNYARD = [sys.executable, "-m", "runyard_launch.cli"]
 PROCESSES = ("runyard_api", "runyard_scheduler", "runyard_common.database.migrate")

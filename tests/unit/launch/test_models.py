@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from runyard_common.settings import Settings
-from runyard_launch.models import BY_KEY, choose
 from runyard_launch.problems import SettingsProblem
+from runyard_launch.supervisor.models import BY_KEY, choose
 
 
 def settings(**given: str) -> Settings:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from runyard_common.settings import Settings
-from runyard_launch.home import Home
-from runyard_launch.models import Choice, choose
-from runyard_launch.parts import Plan, child_environment
+from runyard_launch.supervisor.home import Home
+from runyard_launch.supervisor.models import Choice, choose
+from runyard_launch.supervisor.parts import Plan, child_environment
 
 LOCAL = Choice("local", serve_local=True, remark="")
 

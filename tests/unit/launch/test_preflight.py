@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runyard_common.settings import Settings
-from runyard_launch import home as homes
-from runyard_launch import preflight
 from runyard_launch.problems import SettingsProblem, StartProblem
+from runyard_launch.supervisor import home as homes
+from runyard_launch.supervisor import preflight
 
 
 def test_a_taken_port_names_the_setting_to_change() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_launch.restarts import (
+from runyard_launch.supervisor.children import (
     CALM_SECONDS,
     CANNOT_WORK,
     GIVE_UP_AFTER,

@@ -12,15 +12,15 @@ import pytest
 from runyard_common.database import migrate, schema_version
 from runyard_common.database.engine import Database
 from runyard_common.settings import Settings
-from runyard_launch.home import Home
-from runyard_launch.models import Choice
-from runyard_launch.parts import Plan
+from runyard_launch.supervisor.home import Home
+from runyard_launch.supervisor.models import Choice
+from runyard_launch.supervisor.parts import Plan
 
 NO_MODEL = Choice("openai:none", serve_local=False, remark="")
 AGENT_LIBRARIES = {"pydantic_ai", "openai", "anthropic", "mcp", "jsonschema", "jinja2", "xllamacpp"}
 #: What must not be loaded once a process's modules are imported, on SQLite.
 FORBIDDEN = {
-    "runyard_launch.up": AGENT_LIBRARIES
+    "runyard_launch.supervisor.up": AGENT_LIBRARIES
     | {"alembic", "sqlalchemy", "celery", "kombu", "redis", "psycopg", "httpx2"},
     "runyard_api.__main__": AGENT_LIBRARIES | {"alembic", "psycopg"},
     "runyard_scheduler.__main__": AGENT_LIBRARIES | {"alembic", "psycopg", "starlette", "uvicorn"},
@@ -75,6 +75,7 @@ def test_a_start_migrates_where_the_file_is_no_database(home: Path) -> None:
     assert "migrate" in first_stage(settings(home), home)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("module", FORBIDDEN)
 def test_a_process_loads_nothing_it_does_not_need_to_start(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from runyard import AsyncClient, Client
 from runyard.server_url import base_url
-from runyard_launch import profiles, secret_input
-from runyard_launch.cli import app
+from runyard_launch.cli import login, profiles
+from runyard_launch.cli.main import app
 
 NONE = [
     "ftp://host",
@@ -87,7 +87,7 @@ def test_login_refuses_what_is_no_url_of_a_server(
     def asked(*_: Any, **__: Any) -> str:
         raise AssertionError("the key was asked for")
 
-    monkeypatch.setattr(secret_input, "read", asked)
+    monkeypatch.setattr(login, "read_secret", asked)
     failure = refused("login", url)
     assert (failure["code"], failure["field"]) == ("invalid_url", "url")
     assert "https://HOST" in failure["message"] or "Leave them out" in failure["message"]
@@ -131,7 +131,7 @@ def test_what_is_a_url_of_a_server_is_kept_without_a_slash_at_its_end(given: str
 def test_a_name_that_no_profile_may_have_is_refused_before_the_key_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(secret_input, "read", None)
+    monkeypatch.setattr(login, "read_secret", None)
     failure = refused("login", "host", "--name", "local")
     assert (failure["code"], failure["field"]) == ("invalid_name", "name")
 
@@ -159,6 +159,7 @@ def at_a_terminal(words: list[str], typed: str) -> tuple[int, str, str]:
     return running.returncode, shown.decode(), Path("stderr").read_text()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("typed", "code"),
     [
@@ -176,6 +177,7 @@ def test_a_password_typed_at_a_terminal_shows_nowhere_and_its_failure_is_json(ty
     assert "heron" not in shown + errors
 
 
+@pytest.mark.processes
 def test_a_closed_standard_input_is_no_terminal() -> None:
     closed = f"{sys.executable} -m runyard_launch.cli login host --json <&-"
     done = subprocess.run(["bash", "-c", closed], capture_output=True, text=True)

@@ -18,10 +18,12 @@ from runyard_common.database import migrate
 from runyard_common.database.start_checks import Process
 from runyard_common.settings import PREFIX, Settings
 from runyard_common.values.errors import ConfigurationError
-from runyard_launch import preflight
-from runyard_launch.doctor import Finding, Verdict, findings
+from runyard_launch.cli.doctor import Finding, Verdict, findings
 from runyard_launch.problems import SettingsProblem
+from runyard_launch.supervisor import preflight
 from tests.launching import ROOT
+
+pytestmark = pytest.mark.processes
 
 API, WORKER, SCHEDULER, MIGRATE = Process.API, Process.WORKER, Process.SCHEDULER, Process.MIGRATE
 EVERY = frozenset(Process)

@@ -19,6 +19,7 @@ from runyard_common.credentials.rules.texts import (
     joined,
     masked,
 )
+from runyard_common.values import pointers
 from runyard_common.values.errors import InvalidRequest
 from runyard_common.webhooks.rules.receivers import origin_of
 
@@ -73,7 +74,7 @@ def put_back(document: Mapping[str, Any], credentials: Mapping[str, Any]) -> dic
     """The document with its credentials again: the inverse of `split`."""
     whole: dict[str, Any] = deepcopy(dict(document))
     for pointer, value in credentials.items():
-        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+        *path, last = pointers.parts(pointer)
         parent: Any = whole
         for part in path:
             parent = parent[int(part)] if isinstance(parent, list) else parent[part]
@@ -92,7 +93,7 @@ def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> di
     def change(at: str, leaf: Any, secret: bool) -> Any:
         if not isinstance(leaf, str) or not (leaf == SEALED if secret else is_placeholder(leaf)):
             return leaf
-        parts = [part.replace("~1", "/").replace("~0", "~") for part in at[1:].split("/")]
+        parts = pointers.parts(at)
         for old in earlier:
             known = _counterpart(document, old, parts)
             if known is not None and known != leaf and _masked(known, secret) == leaf:
@@ -112,7 +113,7 @@ def _walk(document: Mapping[str, Any], change: Callable[[str, Any, bool], Any]) 
             return {
                 key: deepcopy(item)
                 if key in _SCHEMAS or f"{at}/{key}" in _PLAIN
-                else walk(item, f"{at}/{_escaped(key)}", _within(str(key), secret, at, value))
+                else walk(item, f"{at}/{pointers.escaped(key)}", _within(str(key), secret, at, value))
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple):
@@ -175,10 +176,6 @@ def _called(item: Any) -> Any:
 
 def _address(parent: Mapping[str, Any]) -> list[Any]:
     return [_masked(parent[key], False) for key in _ADDRESSES if parent.get(key)]
-
-
-def _escaped(key: Any) -> str:
-    return str(key).replace("~", "~0").replace("/", "~1")
 
 
 def _field(parts: list[str]) -> str:

@@ -93,12 +93,6 @@ def get(conn: Connection, org_id: str, task_id: str) -> Task | None:
     return task(row) if row else None
 
 
-def by_external_id(conn: Connection, org_id: str, external_id: str) -> Task | None:
-    """The task that a front knows by an id of its own."""
-    row = conn.execute(select(*_COLUMNS).where(_T.external_id == external_id, _T.org_id == org_id)).first()
-    return task(row) if row else None
-
-
 def load(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Whole tasks by id, for the server itself (no organisation asked)."""
     rows = conn.execute(select(*_COLUMNS).where(_T.id.in_(list(task_ids))))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from runyard_common.values import pointers
+
 
 class Kind(StrEnum):
     """What a limit counts."""
@@ -168,8 +170,7 @@ def _tighter(a: int | None, b: int | None) -> int | None:
 def _pointer(document: Any, pointer: str) -> str | None:
     """The scalar at a JSON pointer (RFC 6901) as text, or None where there is none."""
     node = document
-    for part in pointer.lstrip("/").split("/"):
-        name = part.replace("~1", "/").replace("~0", "~")
+    for name in pointers.parts(pointer):
         if isinstance(node, list) and name.isdigit() and int(name) < len(node):
             node = node[int(name)]
         elif isinstance(node, dict) and name in node:

@@ -15,6 +15,7 @@ from runyard_common.runs.rules.lifecycle import ACTIVE, Status
 from runyard_common.runs.rules.tasks import Head, Task
 from runyard_common.runs.service import retries
 from runyard_common.runs.service.stops import stop_now
+from runyard_common.values import pointers
 from runyard_common.values.errors import Conflict, NotFound, RunyardError
 
 #: How many tasks one command changes; the answer says whether there are more.
@@ -92,7 +93,7 @@ def sealed_at(value: Any, at: str = "") -> list[str]:
         items = list(value.items())
     elif isinstance(value, list):
         items = list(enumerate(value))
-    return [pointer for name, item in items for pointer in sealed_at(item, f"{at}/{name}")]
+    return [pointer for name, item in items for pointer in sealed_at(item, f"{at}/{pointers.escaped(name)}")]
 
 
 def _own(tx: Tx, org_id: str, task_id: str) -> Task:

@@ -88,12 +88,6 @@ def next_held(tx: Tx, schedule_id: str) -> list[TaskValue]:
     return list(tasks.light(tx.conn, [task_id for _, task_id in waiting[:1]]).values())
 
 
-def of_tasks(conn: Connection, task_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The fires that made these tasks, by task."""
-    query = select(*Fire.__table__.c).where(Fire.task_id.in_(list(task_ids)))
-    return {row.task_id: dict(row._mapping) for row in conn.execute(query)}
-
-
 def remove(tx: Tx, schedule_ids: Sequence[str]) -> None:
     """Delete the history of schedules."""
     tx.conn.execute(delete(Fire).where(Fire.schedule_id.in_(list(schedule_ids))))

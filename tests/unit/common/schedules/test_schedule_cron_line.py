@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runyard_common.schedules.rules.cron_line import ALIASES, read_cron
 from runyard_common.values.errors import ScheduleError
+from tests.generated import EXAMPLES
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def refusal_code(line: str) -> str | None:
     return None if cron.next_wall(datetime(2026, 1, 1)) else "read, and yet without a time"  # noqa: DTZ001
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * EXAMPLES)
 @given(st.lists(st.text("0123456789*/-,#?LlWwHhRr@ jansu", max_size=6), min_size=5, max_size=5))
 def test_any_text_is_read_or_refused_and_never_breaks(fields: list[str]) -> None:
     assert refusal_code(" ".join(fields)) in {None, "bad_cron", "cron_never_fires"}

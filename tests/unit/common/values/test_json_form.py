@@ -214,6 +214,7 @@ def test_values_nest_to_one_depth_whatever_way_they_are_converted(wrap: Any, lea
         encode(wrap(value))
 
 
+@pytest.mark.processes
 def test_a_set_is_in_the_same_order_in_every_process() -> None:
     members = "{'b', 'a', 1, None, (1, 'x'), frozenset('ab')}"
     code = f"from runyard_common.values.json_form import encode; print(encode({members}))"

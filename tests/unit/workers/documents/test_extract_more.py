@@ -213,6 +213,7 @@ def test_a_refusal_names_what_is_read() -> None:
     assert all(kind in error.message for kind in ("PPTX", "ODT", "RTF", "EML", "gzip"))
 
 
+@pytest.mark.processes
 def test_the_child_process_reads_them_too() -> None:
     with ExtractionPool(1) as pool:
         files = {"a.pptx": pptx(), "a.odt": ODT, "a.rtf": b"{\\rtf1 Words}", "a.eml": mail()}

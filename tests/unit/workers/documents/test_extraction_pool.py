@@ -20,6 +20,8 @@ from runyard_workers.documents.extraction import MIB, ExtractionError, ExtractLi
 from runyard_workers.documents.extraction_pool import ExtractionPool
 from tests.unit.workers.documents import documents
 
+pytestmark = pytest.mark.processes
+
 # One page whose text takes pypdf tens of seconds, without a look at the clock.
 TREACLE = documents.pdf_of_stream(b"BT /F1 12 Tf " + b"(A) Tj " * 600_000 + b"ET")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from runyard_common.schemas import checks
+from runyard_common.values import pointers
 from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.wire.text import dump
 
@@ -124,7 +125,6 @@ def _named(whole: dict[str, Any], reference: str) -> dict[str, Any] | None:
     if reference in ("#", ""):
         return whole
     found: Any = whole
-    for part in reference.removeprefix("#/").split("/"):
-        name = part.replace("~1", "/").replace("~0", "~").replace("%24", "$")
-        found = found.get(name) if isinstance(found, dict) else None
+    for name in pointers.parts(reference.removeprefix("#")):
+        found = found.get(name.replace("%24", "$")) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else None

@@ -1,0 +1,5 @@
+"""`python -m runyard_launch.cli`: the `runyard` command."""
+
+from runyard_launch.cli.main import main
+
+main()

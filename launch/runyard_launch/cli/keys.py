@@ -1,0 +1,134 @@
+"""`runyard keys`: API keys, of this machine's installation or of a server."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated
+
+import typer
+
+from runyard_common.identity.rules.roles import Role
+from runyard_launch.cli.administration import DEFAULT, Org, administered
+from runyard_launch.cli.remote import KeyFile, Url
+from runyard_launch.cli.terminal import AsJson, done, examples, print_rows
+
+app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+_COLUMNS = {
+    "id": "id", "name": "name", "prefix": "begins", "role": "role", "scopes": "scopes", "created_by": "made by",
+    "last_used_at": "last used", "expires_at": "expires", "revoked_at": "revoked",
+}  # fmt: skip
+
+
+_LONGEST_NAME = 200  # as the API has it
+_MOST_DAYS = 36_500
+
+
+def _name(value: str) -> str:
+    """A key's name, refused for the same reasons on this machine as by a server."""
+    if not 1 <= len(value) <= _LONGEST_NAME or not value.isprintable():
+        raise typer.BadParameter(f"it has 1 to {_LONGEST_NAME} printable characters")
+    return value
+
+
+def _id(value: str) -> str:
+    if not value.strip():
+        raise typer.BadParameter("it is empty; `runyard keys list` shows the ids")
+    return value
+
+
+def _days(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("it is no number")
+    return value
+
+
+@app.command(
+    epilog=examples(
+        "runyard keys create ci --role member --scope runs:create --scope runs:read --days 90",
+        "runyard keys create dashboard --role viewer --json",
+    )
+)
+def create(
+    name: Annotated[str, typer.Argument(callback=_name, help="What the key is for, such as ci.")],
+    role: Annotated[Role, typer.Option(help="What it may do at most.")] = Role.MEMBER,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Let it do this alone: a permission such as runs:create, or all of a resource, as runs:*; repeat the "
+            "option for more."
+        ),
+    ] = None,
+    days: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=_MOST_DAYS, callback=_days, help="Days that it is valid; else until revoked."
+        ),
+    ] = None,
+    org: Org = DEFAULT,
+    url: Url = "",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key. Its text goes to standard output, once."""
+    with administered(url, key_file, org) as admin:
+        made = admin.create_key(name, role, scope or None, days)
+    if not as_json:
+        typer.echo(
+            f"Key {made['id']} ({made['role']}) is made. Copy it now, it is not shown again:", err=True
+        )
+    typer.echo(json.dumps(made) if as_json else made["key"])
+
+
+@app.command("list")
+def list_keys(
+    org: Org = DEFAULT,
+    revoked: Annotated[
+        bool, typer.Option(help="Show those that were revoked, too; not of a server.")
+    ] = False,
+    url: Url = "",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the keys of an organisation."""
+    with administered(url, key_file, org) as admin:
+        rows = admin.keys(revoked)
+    print_rows([{name: row[name] for name in _COLUMNS} for row in rows], _COLUMNS, as_json)
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(callback=_id, help="Its id, as `runyard keys list` shows it.")],
+    org: Org = DEFAULT,
+    url: Url = "",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a key.
+
+    New requests with it are refused within two seconds, runs under way finish.
+    """
+    with administered(url, key_file, org) as admin:
+        admin.revoke_key(key_id)
+    done(f"Key {key_id} is revoked.", {"id": key_id, "revoked": True}, as_json)
+
+
+@app.command()
+def renew_admin(
+    keep_old: Annotated[
+        bool, typer.Option(help="Leave earlier admin keys of the first start valid.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new admin key for this machine's installation.
+
+    It is written to admin.key of the home; the earlier ones made like it are revoked.
+    """
+    from runyard_common.identity.service.identity import ADMIN_KEY
+    from runyard_launch.cli.installation import DatabaseAdministration, opened, organisation
+
+    with opened() as (store, settings):
+        admin = DatabaseAdministration(store, settings, organisation(store, DEFAULT)["id"])
+        revoked = admin.renew_admin_key(keep_old)
+        file = settings.home / ADMIN_KEY
+    done(f"A new admin key is in {file}; {revoked} revoked.", {"file": file, "revoked": revoked}, as_json)

@@ -1,0 +1,198 @@
+"""The `runyard` command: one function a command here, and the groups of commands of the other modules."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from runyard_launch.cli import agents, keys, login, members, runs, secrets
+from runyard_launch.cli.failures import COMPLETE, Commands
+from runyard_launch.cli.terminal import AsJson, done
+from runyard_launch.problems import CommandFailed
+
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+# What these take is the program's own; `--help` is ours, so that asking for help starts nothing.
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,  # our own options: they know the shell where the usual detection does not
+    rich_markup_mode=None,  # plain help takes half the time, and completion asks for it at every TAB
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    typer.echo(f"runyard {version('runyard')}")
+    raise typer.Exit
+
+
+def _install_completion(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from typer import _completion_shared as completion
+
+        shell, path = completion.install(_shell(), "runyard", COMPLETE)
+        typer.echo(f"Completion for {shell} is in {path}. It works in every shell you open from now on.")
+        raise typer.Exit
+
+
+def _show_completion(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from typer import _completion_shared as completion
+
+        names = {"prog_name": "runyard", "complete_var": COMPLETE, "shell": _shell()}
+        typer.echo(completion.get_completion_script(**names))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            help="Talk to this server of `runyard profiles list`; else to that of RUNYARD_PROFILE, or the one in use.",
+        ),
+    ] = None,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Install completion for this shell (bash, zsh, fish or PowerShell).",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Write the completion script for this shell.",
+        ),
+    ] = False,
+) -> None:
+    """Run agents as durable background tasks."""
+    if profile is not None:
+        os.environ["RUNYARD_PROFILE"] = profile
+
+
+@app.command()
+def up(
+    workers: Annotated[int, typer.Option(min=1, help="How many worker processes.")] = 1,
+    demo: Annotated[
+        bool, typer.Option(help="Publish the agents of examples/; the first start follows one sample run.")
+    ] = False,
+    once: Annotated[
+        bool, typer.Option(help="Run the sample, and stop after it; its outcome is the exit code.")
+    ] = False,
+) -> None:
+    """Start everything on this machine.
+
+    Broker, local model, migrations, api, worker and scheduler; Ctrl-C ends them.
+    """
+    from runyard_common.process import keep_files_private
+    from runyard_launch.supervisor.up import up as bring_up
+
+    keep_files_private()
+    raise typer.Exit(bring_up(workers, demo or once, once))
+
+
+@app.command()
+def console(as_json: AsJson = False) -> None:
+    """Write a link that signs in to the console.
+
+    Of this machine's server: it works once, within ten minutes, in a browser on this machine.
+    """
+    from runyard_launch.supervisor import home_server
+
+    server = home_server.of_settings()
+    server.check()
+    link = home_server.sign_in_link(server.home, server.local_url)
+    done(link, {"url": link, "expires_in": 600}, as_json)
+
+
+@app.command()
+def api() -> None:
+    """Run one api process. Everything it can be told is a RUNYARD_* setting: see docs/operations.md."""
+    _become("runyard_api", [])
+
+
+@app.command(context_settings=_PASSED_ON)
+def worker(context: typer.Context) -> None:
+    """Run one worker process. Its options are those of `celery worker`, such as --hostname or --loglevel."""
+    _become("runyard_workers", context.args)
+
+
+@app.command()
+def scheduler() -> None:
+    """Run one scheduler process. Everything it can be told is a RUNYARD_* setting: see docs/operations.md."""
+    _become("runyard_scheduler", [])
+
+
+@app.command(context_settings=_PASSED_ON)
+def migrate(context: typer.Context) -> None:
+    """Bring the database to the newest version.
+
+    Or another: up (the default), down REVISION [--yes], check. `down` takes migrations back to a revision; `down
+    base --yes` drops every table. `check` compares the tables with the code.
+    """
+    _become("runyard_common.database.migrate", context.args)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check that this installation is in order.
+
+    Settings, home, database, broker, Redis, files and model. The exit code is 1 when something fails.
+    """
+    from runyard_launch.cli.doctor import doctor as examine
+
+    raise typer.Exit(examine(as_json))
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Replace this process, so that signals and exit codes are the program's own."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 - no shell wanted
+
+
+def _shell() -> str:
+    """The shell this command was called from; where none can be found (a script, a container), that of SHELL."""
+    from typer import _completion_shared as completion
+
+    named = Path(os.environ.get("SHELL", "")).name
+    found = completion._get_shell_name() or named
+    for shell in (found, named):
+        if shell in _SHELLS:
+            return shell
+    raise CommandFailed(
+        "Which shell this is cannot be found out. Name it: SHELL=/bin/bash runyard --show-completion",
+        "unknown_shell",
+        2,
+    )
+
+
+for group, name in (
+    (runs.run_app, None), (runs.app, "tasks"), (agents.app, "agents"), (keys.app, "keys"), (members.app, "members"),
+    (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
+):  # fmt: skip
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Console script `runyard`."""
+    app()

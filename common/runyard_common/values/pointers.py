@@ -9,7 +9,7 @@ def parts(pointer: str) -> list[str]:
 
 
 def unescaped(part: str) -> str:
-    """The name that a part of a pointer stands for."""
+    """The name that a part of a pointer is for."""
     return part.replace("~1", "/").replace("~0", "~")
 
 

@@ -300,7 +300,7 @@ class TestList:
     def test_it_leaves_out_inactive_agents_and_those_of_others(
         self, admin: httpx2.Client, live: Live
     ) -> None:
-        manifest = {"name": "switched off", "version": "1.0.0", "instructions": "x"}
+        manifest = {"name": "switched_off", "version": "1.0.0", "instructions": "x"}
         _, key = live.new_organisation()
         with live.client(key) as other:
             assert other.post("/api/v1/agents/manifests", json=manifest).status_code < 300

@@ -236,7 +236,7 @@ async def test_a_web_page_is_no_server(office: Desk, server: OddMcp) -> None:
             server.answer(method, Response("<html>Hello</html>", media_type="text/html"))
     task = await run(office, server)
     (failed,) = office.events(task, "mcp_server")
-    assert (failed["code"], "no MCP" in failed["error"]) == ("not_mcp", True)
+    assert (failed["code"], "not MCP" in failed["error"]) == ("not_mcp", True)
 
 
 async def test_a_server_that_stays_silent_is_reported_as_such(

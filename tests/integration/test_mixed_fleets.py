@@ -32,14 +32,6 @@ async def part(ctx: Context, args: dict[str, Any]) -> str:
     return f"goodbye, {await ctx.ask('Who?')}"
 
 
-GO_ON = asyncio.Event()
-
-
-async def slowly(ctx: Context, args: dict[str, Any]) -> None:
-    """Waits within a step, which a drain lets end."""
-    await ctx.step("wait", GO_ON.wait)
-
-
 def claims_of(shop: Workshop, task_id: str) -> list[str]:
     """The workers that claimed a task, in order."""
     query = select(TaskEvent.data).where(TaskEvent.task_id == task_id, TaskEvent.type == "claim")
@@ -144,6 +136,11 @@ async def test_what_waits_for_a_version_says_which_ones_workers_have(home: Path)
 
 
 async def test_a_worker_that_drains_counts_no_more_before_its_runs_have_ended(database_url: str) -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(ctx: Context, args: dict[str, Any]) -> None:
+        await ctx.step("wait", go_on.wait)  # within a step, which a drain lets end
+
     async with Workshop(database_url) as shop:
         name = shop.publish(slowly)
         old = await shop.engine(agents=[f"{name}@1.0.0"])
@@ -156,7 +153,7 @@ async def test_a_worker_that_drains_counts_no_more_before_its_runs_have_ended(da
         bound = lambda: shop.spec(name).agent.version == "1.0.0"  # noqa: E731
         await asyncio.to_thread(wait_until, bound)
         assert shop.task(task_id).status is Status.RUNNING
-        GO_ON.set()
+        go_on.set()
         await leaving
         shop.engines.remove(new)
         assert old.running == 0

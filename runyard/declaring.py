@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
-#: An agent's full name, whoever declares or publishes it: fit for every path as it is.
+#: An agent's full name, however it is declared or published: fit for every path as it is.
 NAME: Final = re.compile(r"@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 #: What to do about a name that is none.
 NAME_RULE: Final = (

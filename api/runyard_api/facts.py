@@ -14,7 +14,7 @@ from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.queries.workers import Fleet
 from runyard_common.runs.rules.lifecycle import SUSPENDED, TERMINAL, Status
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.runs.service.queues import Standing, standing
+from runyard_common.runs.service.queues import QueuePosition, queue_position
 from runyard_common.values.errors import NotFound
 
 
@@ -23,7 +23,7 @@ class Facts:
     """A task as it was in one snapshot of the database."""
 
     task: Task
-    standing: Standing | None = None
+    standing: QueuePosition | None = None
     questions: list[dict[str, Any]] = field(default_factory=list)  # open ones, oldest first
 
     @property
@@ -54,7 +54,9 @@ def _read(conn: Connection, asked: Sequence[tuple[str, str, float]]) -> list[Fac
     fleet = workers.fleet(conn, now) if coded else None
     whole: dict[tuple[str, str], Facts] = {}
     for task in loaded.values():
-        place = standing(conn, task, now) if task.status is Status.QUEUED or _stuck(task, fleet) else None
+        place = (
+            queue_position(conn, task, now) if task.status is Status.QUEUED or _stuck(task, fleet) else None
+        )
         waiting = [q for q in asks.get(task.id, ()) if q["state"] == "open"]
         whole[task.org_id, task.id] = Facts(task, place, waiting)
     return [whole.get((org_id, task_id)) for org_id, task_id, _ in asked]

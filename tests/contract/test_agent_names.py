@@ -138,6 +138,7 @@ def test_a_name_that_no_path_can_carry_is_refused_wherever_an_agent_is_published
     for answer in (natively, in_yaml):
         found = answer.json()
         assert (answer.status_code, found["code"], found["field"]) == (400, "invalid_manifest", "name")
+        assert "Value error" not in found["detail"]
         assert "up to 128 letters, digits" in found["detail"]
     problem(package, 400, "invalid_request")
     with pytest.raises(ValueError, match="up to 128 letters, digits"):

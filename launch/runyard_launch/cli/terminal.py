@@ -12,7 +12,7 @@ import typer
 from runyard_launch.problems import CommandFailed, Outcome
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs; failures, too.")]
-_WIDE = 220  # where nobody looks: no line is cut or folded
+_WIDE = 220  # without a terminal no line is cut or folded
 
 
 def examples(*commands: str) -> str:

@@ -72,6 +72,6 @@ def listening_socket(host: str, port: int = 0) -> socket.socket:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nothing listens on just now, for a program that has to be told its port."""
+    """A free TCP port, for a program that takes its port as an argument."""
     with listening_socket(host) as listener:
         return int(listener.getsockname()[1])

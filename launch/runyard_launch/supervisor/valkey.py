@@ -79,7 +79,7 @@ class Valkey:
 
 
 def no_retry() -> Retry:
-    """One attempt is all: whoever asks for it asks again."""
+    """One attempt; the caller asks again."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 

@@ -10,7 +10,14 @@ from typing import Final
 
 from runyard_common.webhooks.rules import breaker
 from runyard_common.webhooks.rules.breaker import Breaker, BreakerPolicy, Circuit, blames_host
-from runyard_common.webhooks.rules.delivery_budget import BUDGETS, PER_HOST, SLOW, Allowance, Kind, Standing
+from runyard_common.webhooks.rules.delivery_budget import (
+    BUDGETS,
+    PER_HOST,
+    SLOW,
+    Allowance,
+    HostCapacity,
+    Kind,
+)
 
 Key = tuple[str, str]  # organisation, host
 
@@ -51,11 +58,11 @@ class Hosts:
         wall, now = self._clock(), time.monotonic()
         self._held = {receiver: until for receiver, until in self._held.items() if until > wall}
         used: Counter[Kind] = Counter()
-        hosts: dict[Key, Standing] = {}
+        hosts: dict[Key, HostCapacity] = {}
         for key, host in self._hosts.items():
             kind = host.kind(now)
             used[kind] += len(host.began)
-            hosts[key] = Standing(kind, self._room(host, kind, wall))
+            hosts[key] = HostCapacity(kind, self._room(host, kind, wall))
         left = {kind: max(0, most - used[kind]) for kind, most in BUDGETS.items()}
         return Allowance(hosts, left, self._held)
 

@@ -114,7 +114,7 @@ def package_of(call: Call) -> str:
 async def _lenient(call: Call) -> dict[str, Any]:
     """The JSON body; an unreadable or missing one counts as an empty object (section 3).
 
-    JSON that is no object is refused: whoever sends it means something that would be lost.
+    JSON that is no object is refused: what it means would be lost.
     """
     raw = await call.raw()
     try:

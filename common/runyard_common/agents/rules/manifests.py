@@ -104,7 +104,9 @@ def parse(document: Any) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise InvalidRequest(f"{where}: {first['msg']}", code="invalid_manifest", field=where) from None
+        raise InvalidRequest(
+            f"{where}: {first['msg'].removeprefix('Value error, ')}", code="invalid_manifest", field=where
+        ) from None
 
 
 def digest(manifest: dict[str, Any]) -> str:

@@ -96,7 +96,7 @@ def _workflow(given: Any, where: str) -> Workflow:
     except ValidationError as error:
         first = error.errors()[0]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        raise _invalid(f"{first['msg']}.", where + path) from None
+        raise _invalid(f"{first['msg'].removeprefix('Value error, ')}.", where + path) from None
     steps = tuple(_step(one, f"{where}.steps[{index}]") for index, one in enumerate(model.steps))
     _check_graph(steps, where)
     return Workflow(model.id, model.name or model.id, model.description, steps)

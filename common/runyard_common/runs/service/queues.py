@@ -22,7 +22,7 @@ _T = TaskRow.__table__.c  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueuePosition:
     """What holds a queued task, its place (1 = next), and a guess in seconds with what it is based on."""
 
     limit: str | None
@@ -31,24 +31,26 @@ class Standing:
     basis: str
 
 
-def standing(conn: Connection, task: Task, now: float) -> Standing:
+def queue_position(conn: Connection, task: Task, now: float) -> QueuePosition:
     """Where a queued task stands. `now` is in epoch seconds."""
     held_by = task.held_by
     if task.status is Status.PENDING:
         others = workers.fleet(conn, now).versions(task.agent_name)
-        return Standing(WORKER, 1, None, without_worker(task.agent_name, task.version, others))
+        return QueuePosition(WORKER, 1, None, without_worker(task.agent_name, task.version, others))
     if held_by == RETRY and task.available_at is not None:
-        return Standing(RETRY, 1, max(0.0, task.available_at - now), "the back-off before its next attempt")
+        return QueuePosition(
+            RETRY, 1, max(0.0, task.available_at - now), "the back-off before its next attempt"
+        )
     if held_by is None or held_by == RESUME or held_by.startswith("child:"):
-        return Standing(held_by, 1, None, "it goes on as soon as it can")
+        return QueuePosition(held_by, 1, None, "it goes on as soon as it can")
     position = tasks.position(conn, task)
     durations = tasks.recent_durations(conn, task.agent_id)
     at_once = max(1, len(limits.holders(conn, held_by)))
     if not durations:
-        return Standing(label(held_by), position, None, "no run of this agent has ended yet")
+        return QueuePosition(label(held_by), position, None, "no run of this agent has ended yet")
     mean = sum(durations) / len(durations)
     basis = f"the last {len(durations)} runs took {mean:.3g} s on average, {at_once} run at once"
-    return Standing(label(held_by), position, round(mean * math.ceil(position / at_once), 3), basis)
+    return QueuePosition(label(held_by), position, round(mean * math.ceil(position / at_once), 3), basis)
 
 
 def without_worker(name: str, version: str, others: Sequence[str] = ()) -> str:

@@ -48,7 +48,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HostCapacity:
     """A host as a process knows it: its kind, and how many more calls it may get now."""
 
     kind: Kind
@@ -59,12 +59,12 @@ class Standing:
 class Allowance:
     """What a process can take on: its hosts, what is left of each budget, receivers that wait until a time."""
 
-    hosts: Mapping[tuple[str, str], Standing] = field(default_factory=dict)
+    hosts: Mapping[tuple[str, str], HostCapacity] = field(default_factory=dict)
     left: Mapping[Kind, int] = field(default_factory=lambda: dict(BUDGETS))
     held: Mapping[str, float] = field(default_factory=dict)  # receiver -> epoch seconds
 
 
-STRANGER: Final = Standing(Kind.NEW, PER_HOST[Kind.NEW])
+STRANGER: Final = HostCapacity(Kind.NEW, PER_HOST[Kind.NEW])
 
 
 def share(heads: Sequence[Head], allowance: Allowance, now: float) -> dict[str, int]:

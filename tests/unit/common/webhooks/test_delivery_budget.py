@@ -8,8 +8,8 @@ from runyard_common.webhooks.rules.delivery_budget import (
     PER_HOST,
     Allowance,
     Head,
+    HostCapacity,
     Kind,
-    Standing,
     pace,
     share,
 )
@@ -31,8 +31,8 @@ def test_what_is_not_due_or_asked_to_be_left_alone_is_left_alone() -> None:
 
 def test_a_hundred_poor_hosts_leave_the_good_ones_their_whole_budget() -> None:
     heads = [head(f"poor{n:03}") for n in range(100)] + [head("good", 0.5)]
-    hosts = {h.key: Standing(Kind.POOR, PER_HOST[Kind.POOR]) for h in heads}
-    hosts[head("good").key] = Standing(Kind.GOOD, PER_HOST[Kind.GOOD])
+    hosts = {h.key: HostCapacity(Kind.POOR, PER_HOST[Kind.POOR]) for h in heads}
+    hosts[head("good").key] = HostCapacity(Kind.GOOD, PER_HOST[Kind.GOOD])
     wanted = share(heads, Allowance(hosts), 1.0)
     assert wanted.pop("wh_good") == PER_HOST[Kind.GOOD]
     assert sum(wanted.values()) == BUDGETS[Kind.POOR]
@@ -46,7 +46,7 @@ def test_endpoints_of_one_host_share_what_it_may_get() -> None:
 
 def test_no_room_means_none() -> None:
     a = head("a")
-    assert share([a], Allowance({a.key: Standing(Kind.POOR, 0)}), 1.0) == {}
+    assert share([a], Allowance({a.key: HostCapacity(Kind.POOR, 0)}), 1.0) == {}
     assert share([a], Allowance(left=dict.fromkeys(Kind, 0)), 1.0) == {}
 
 

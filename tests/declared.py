@@ -1,4 +1,4 @@
-"""A desk for declared agents: a workshop on a real database, the runner, and a scripted model server behind it."""
+"""Declared agents on an installation in one process: the runner, and a scripted model server behind it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from runyard_common.sessions.queries import messages
 from runyard_common.settings import Settings
 from runyard_workers.agent.loop.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 BOT = "@test/bot"
 
 
 @dataclass
-class Desk:
-    """What a test of a declared agent holds."""
+class Declared:
+    """An installation for tests of declared agents."""
 
-    shop: Workshop
+    site: Installation
     server: ModelServer
     settings: Settings
     home: Path
@@ -37,8 +37,8 @@ class Desk:
     def publish(self, name: str = BOT, **manifest: Any) -> str:
         """Publish a declared agent; its name."""
         document = parse({"name": name, "instructions": "You are a test agent."} | manifest)
-        rules = PublishRules(self.shop.sealer)
-        self.shop.transact(lambda tx: agents.publish(tx, self.shop.org, document, shared=True, rules=rules))
+        rules = PublishRules(self.site.sealer)
+        self.site.transact(lambda tx: agents.publish(tx, self.site.org, document, shared=True, rules=rules))
         return name
 
     async def submit(
@@ -54,11 +54,11 @@ class Desk:
     ) -> str:
         """Submit a run with these options; its task id."""
         given = {"options": options, "output_config": output_config, "files": list(files)}
-        return await self.shop.submit(agent, args, message, input=given, session_id=session_id)
+        return await self.site.submit(agent, args, message, input=given, session_id=session_id)
 
     async def run(self, message: str | None = None, args: Any = None, **more: Any) -> Task:
         """Submit a run and wait for its end."""
-        return await self.shop.ended(await self.submit(message, args, **more))
+        return await self.site.ended(await self.submit(message, args, **more))
 
     async def completed(self, message: str | None = None, args: Any = None, **more: Any) -> Task:
         """Submit a run, which must complete."""
@@ -68,49 +68,51 @@ class Desk:
 
     async def asked(self, task_id: str) -> dict[str, Any]:
         """Wait until the run waits for a person; its one open question."""
-        await self.shop.until(task_id, Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW)
-        (question,) = self.shop.questions(task_id)
+        await self.site.until(task_id, Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW)
+        (question,) = self.site.questions(task_id)
         return question
 
     def say(self, task_id: str, value: Any) -> None:
         """A user's message to the run."""
-        self.shop.transact(lambda tx: answers.post_message(tx, self.shop.org, task_id, value, "user:1"))
+        self.site.transact(lambda tx: answers.post_message(tx, self.site.org, task_id, value, "user:1"))
 
     def decide(self, task_id: str, action: str, **more: Any) -> None:
         """A person's decision on the run's open review."""
-        self.shop.transact(
-            lambda tx: answers.review(tx, self.shop.org, task_id, Decision(action, **more), "user:1")
+        self.site.transact(
+            lambda tx: answers.review(tx, self.site.org, task_id, Decision(action, **more), "user:1")
         )
 
     def events(self, task: Task | str, type_: str | None = None) -> list[dict[str, Any]]:
         """The data of the run's events, of one type if given."""
         task_id = task if isinstance(task, str) else task.id
-        with self.shop.store.read() as conn:
+        with self.site.store.read() as conn:
             found = events.after(conn, task_id, 0, 1000)
         return [e["data"] | {"type": e["type"]} for e in found if type_ in (None, e["type"])]
 
     def lines(self, task: Task) -> list[tuple[str, Any]]:
         """The run's conversation lines (type, content)."""
-        with self.shop.store.read() as conn:
+        with self.site.store.read() as conn:
             return [(line["type"], line["content"]) for line in messages.of_task(conn, task.id)]
 
 
 @contextlib.asynccontextmanager
-async def desk(url: str, home: Path, capacity: int = 50, **settings: Any) -> AsyncIterator[Desk]:
-    """A desk with one worker of that many slots, asking the scripted server for every model."""
+async def declared_agents(
+    url: str, home: Path, capacity: int = 50, **settings: Any
+) -> AsyncIterator[Declared]:
+    """An installation with one worker of that many slots, asking the scripted server for every model."""
     home.mkdir(exist_ok=True)
     with ModelServer() as server:
         urls = {"anthropic_base_url": server.root, "google_base_url": server.root}
         given: dict[str, Any] = {"home": home, "model": "test-model", "model_base_url": server.url} | urls
         chosen = Settings(**(given | settings))
-        async with Workshop(url, files=home / "files", capacity=capacity) as shop:
-            runner = DeclaredRunner(chosen, shop.store, shop.writer)
-            shop.declared = runner
+        async with Installation(url, files=home / "files", capacity=capacity) as site:
+            runner = DeclaredRunner(chosen, site.store, site.writer)
+            site.declared = runner
             try:
-                await shop.engine()
-                yield Desk(shop, server, chosen, home)
+                await site.engine()
+                yield Declared(site, server, chosen, home)
             finally:
-                for engine in list(shop.engines):
+                for engine in list(site.engines):
                     await engine.drain(4.0)
-                    shop.engines.remove(engine)
+                    site.engines.remove(engine)
                 await runner.aclose()

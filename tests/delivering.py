@@ -35,8 +35,8 @@ from runyard_common.webhooks.service import endpoints, redeliveries
 from runyard_common.webhooks.service.endpoints import EndpointRequest
 from tests import databases
 from tests.fakes.receiver import Received, read_log
+from tests.installation import Recorder
 from tests.stack import PYTHONPATH, ROOT, free_port
-from tests.workshop import Ears
 
 POLICY = OutboundPolicy(allow_private=True)
 AGENT = "@test/told"
@@ -122,9 +122,9 @@ class Site:
     def __post_init__(self) -> None:
         self.database_url = self.database_url or f"sqlite:///{self.folder / 'site.db'}"
         self.db = databases.opened(self.database_url)
-        ears = Ears()
-        ears.ring_deliveries = self._ring  # type: ignore[method-assign]
-        self.store = Runtime(self.db, ears, ears).store
+        recorder = Recorder()
+        recorder.ring_deliveries = self._ring  # type: ignore[method-assign]
+        self.store = Runtime(self.db, recorder, recorder).store
         self.key = new_key()
         self.org = uuid7()
         with self.store.begin() as tx:

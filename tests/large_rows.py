@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select
 
 from runyard_common.tables import agents, human_tasks, identity, runs, schedules, sessions, webhooks
 from runyard_common.values.ids import uuid7
-from tests.hall import Api
+from tests.api_server import Api
 
 #: Rows of each kind, and bytes of each large value.
 ROWS = 110

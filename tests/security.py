@@ -16,8 +16,8 @@ from runyard_api.access import cookies
 from runyard_api.fronts import operations
 from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import PERMISSIONS, Role
-from tests.hall import Api
-from tests.people import key, organisation, person
+from tests.api_server import Api
+from tests.members import key, organisation, person
 
 OPERATIONS = operations()
 GUARDED = [operation for operation in OPERATIONS if operation.permission is not None]

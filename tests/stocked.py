@@ -11,7 +11,7 @@ from runyard_api.http.operations import Operation
 from runyard_common.human_tasks import tables
 from runyard_common.human_tasks.service import answer_links
 from runyard_common.values.ids import uuid7
-from tests.hall import Api
+from tests.api_server import Api
 
 
 def link_to_a_question(api: Api, task_id: str, org_id: str = "") -> str:

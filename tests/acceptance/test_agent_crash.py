@@ -26,8 +26,8 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.usage.queries import Span, sums
 from runyard_launch.supervisor import process
 from runyard_scheduler.duties import Admit, Rescue
-from tests.acceptance.mortal_worker import TOOLS, TURNS, called
-from tests.workshop import Workshop
+from tests.acceptance.crashing_worker import TOOLS, TURNS, called
+from tests.installation import Installation
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 BOT = "@crash/bot"
@@ -45,7 +45,7 @@ def anyio_backend() -> str:
 class Ward:
     """A database, and the workers that die on it."""
 
-    shop: Workshop
+    site: Installation
     folder: Path
     workers: subprocess.Popen[bytes]
     died: list[list[str]] = field(default_factory=list)
@@ -63,25 +63,25 @@ class Ward:
     def go(self, task_id: str) -> None:
         """Lives one after the other, until the run has ended."""
         for _ in range(MOST_LIVES):
-            Rescue(self.shop.store).run_once()
-            task = self.shop.task(task_id)
+            Rescue(self.site.store).run_once()
+            task = self.site.task(task_id)
             if task.finished_at is not None:
                 return
             if task.status is Status.AWAITING_REVIEW:
                 self.settle(task_id)
-            Admit(self.shop.store).run_once()
-            if self.shop.task(task_id).status is Status.PENDING and (point := self.life()) is not None:
+            Admit(self.site.store).run_once()
+            if self.site.task(task_id).status is Status.PENDING and (point := self.life()) is not None:
                 self.died.append(point)
-        raise AssertionError(f"not finished: {self.shop.task(task_id)}")
+        raise AssertionError(f"not finished: {self.site.task(task_id)}")
 
     def settle(self, task_id: str) -> None:
         """The operator looks whether it was paid, and says so."""
-        (review,) = self.shop.questions(task_id)
+        (review,) = self.site.questions(task_id)
         assert review["payload"]["kind"] == "unknown_outcome"
         what = review["payload"]["arguments"]["what"]
         paid = ["crash_pay", what, ""] in self.left("done")
         decision = Decision("skip", result=f"paid {what}") if paid else Decision("redo")
-        self.shop.transact(lambda tx: answers.review(tx, self.shop.org, task_id, decision, "operator"))
+        self.site.transact(lambda tx: answers.review(tx, self.site.org, task_id, decision, "operator"))
 
     def left(self, name: str) -> list[list[Any]]:
         """What the lives noted."""
@@ -96,18 +96,18 @@ class Ward:
 @pytest.fixture
 async def ward(tmp_path: Path) -> AsyncIterator[Ward]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
-    async with Workshop(url, files=tmp_path / "files") as shop:
+    async with Installation(url, files=tmp_path / "files") as site:
         policy = {"infrastructure": {"budget": MOST_LIVES, "base_s": 0, "cap_s": 0}}
         manifest = parse({"name": BOT, "tools": list(TOOLS), "retries": policy})
-        shop.transact(lambda tx: agents.publish(tx, shop.org, manifest, shared=True))
+        site.transact(lambda tx: agents.publish(tx, site.org, manifest, shared=True))
         with _workers(url, tmp_path) as workers:
-            yield Ward(shop, tmp_path, workers)
+            yield Ward(site, tmp_path, workers)
 
 
 @contextmanager
 def _workers(url: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The process whose forks are the workers."""
-    command = [sys.executable, "-m", "tests.acceptance.mortal_worker", url, str(folder)]
+    command = [sys.executable, "-m", "tests.acceptance.crashing_worker", url, str(folder)]
     pipe = subprocess.PIPE
     with (
         (folder / "workers.log").open("wb") as log,
@@ -124,7 +124,7 @@ _RESULTS = {"crash_look": "saw", "crash_note": "noted", "crash_pay": "paid"}
 
 
 async def test_a_run_that_dies_at_every_write_completes_with_everything_done_once(ward: Ward) -> None:
-    task_id = await ward.shop.submit(BOT, message="Do ten things.")
+    task_id = await ward.site.submit(BOT, message="Do ten things.")
     ward.go(task_id)
     _died_everywhere(ward)
     _told_and_counted_once(ward, task_id)
@@ -151,17 +151,17 @@ def _died_everywhere(ward: Ward) -> None:
 
 
 def _told_and_counted_once(ward: Ward, task_id: str) -> None:
-    task = ward.shop.task(task_id)
+    task = ward.site.task(task_id)
     assert task.status is Status.COMPLETED, task.error
     assert task.output == "; ".join(
         f"{_RESULTS[name]} {turn}" for turn in range(1, TURNS) for name in called(turn)
     )
     assert task.usage is not None
     assert (task.usage["turns"], task.usage["input_tokens"], task.usage["output_tokens"]) == (10, 5500, 55)
-    with ward.shop.store.read() as conn:
-        booked = {row["id"]: row for row in sums(conn, Span(ward.shop.org, 0.0, float("inf")), "task", 1000)}
+    with ward.site.store.read() as conn:
+        booked = {row["id"]: row for row in sums(conn, Span(ward.site.org, 0.0, float("inf")), "task", 1000)}
     assert (booked[task_id]["turns"], booked[task_id]["input_tokens"]) == (10, 5500)
-    logged = Counter(ward.shop.events(task_id))
+    logged = Counter(ward.site.events(task_id))
     assert (logged["model_turn"], logged["tool_call"], logged["message"]) == (10, 11, 10)
     assert logged["tool_result"] == 11  # of a call that an operator settled too
 

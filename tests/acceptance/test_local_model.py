@@ -15,7 +15,7 @@ from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.schemas import checks
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.local_model, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
@@ -44,56 +44,58 @@ def model_url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def office(tmp_path: Path, model_url: str) -> AsyncIterator[Desk]:
+async def declared(tmp_path: Path, model_url: str) -> AsyncIterator[Declared]:
     home = tmp_path / "home"
     home.mkdir()
     (home / "model.url").write_text(model_url)
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", home, model="", model_base_url="") as office:
-        yield office
+    async with declared_agents(
+        f"sqlite:///{tmp_path / 'runyard.db'}", home, model="", model_base_url=""
+    ) as declared:
+        yield declared
 
 
-def sample(office: Desk, name: str) -> dict[str, object]:
+def sample(declared: Declared, name: str) -> dict[str, object]:
     document = yaml.safe_load((ROOT / "examples" / f"{name}.yaml").read_text())
-    office.shop.transact(lambda tx: agents.publish(tx, office.shop.org, parse(document), shared=True))
+    declared.site.transact(lambda tx: agents.publish(tx, declared.site.org, parse(document), shared=True))
     return dict(document)
 
 
-async def test_support_triage_completes_with_an_output_that_fits_its_schema(office: Desk) -> None:
-    document = sample(office, "support_triage")
-    task_id = await office.submit(
+async def test_support_triage_completes_with_an_output_that_fits_its_schema(declared: Declared) -> None:
+    document = sample(declared, "support_triage")
+    task_id = await declared.submit(
         "I was charged twice for my March invoice and need the second payment back before Friday.",
         {"ticketId": "T-1042", "priority": "high", "language": "en"},
         agent="@demo/support_triage",
         streaming_tokens=True,
     )
-    task = await office.shop.ended(task_id, seconds=240)
+    task = await declared.site.ended(task_id, seconds=240)
     assert task.status is Status.COMPLETED, task.error
     schema = document["output"]["schema"]  # type: ignore[index]
     assert checks.violations(task.output, schema) == []
     assert set(task.output) == {"category", "nextStep", "summary"}
     assert task.usage is not None
     assert task.usage["input_tokens"] > 0
-    assert office.events(task, "model_turn")[0]["model"].startswith("local/")
+    assert declared.events(task, "model_turn")[0]["model"].startswith("local/")
 
 
-async def test_a_chat_answer_streams_token_by_token(office: Desk) -> None:
-    sample(office, "customer_support_bot")
-    task_id = await office.submit(
+async def test_a_chat_answer_streams_token_by_token(declared: Declared) -> None:
+    sample(declared, "customer_support_bot")
+    task_id = await declared.submit(
         "Where is my order?", agent="@demo/customer_support_bot", streaming_tokens=True
     )
-    task = await office.shop.ended(task_id, seconds=240)
+    task = await declared.site.ended(task_id, seconds=240)
     assert task.status is Status.COMPLETED, task.error
-    tokens = [t["text"] for t in office.shop.ears.tokens if t["task_id"] == task_id]
+    tokens = [t["text"] for t in declared.site.recorder.tokens if t["task_id"] == task_id]
     assert len(tokens) > 3
     assert "".join(tokens).strip() == str(task.output).strip()
 
 
-async def test_a_tool_is_called_and_the_answer_bound_to_a_schema(office: Desk) -> None:
+async def test_a_tool_is_called_and_the_answer_bound_to_a_schema(declared: Declared) -> None:
     asked.clear()
     schema = {"type": "object", "properties": {"state": {"type": "string"}}, "required": ["state"]}
-    office.publish(tools=["local_order_status"], output={"schema": schema}, temperature=0, max_tokens=200)
-    task = await office.shop.ended(await office.submit("Where is order A1?"), seconds=240)
+    declared.publish(tools=["local_order_status"], output={"schema": schema}, temperature=0, max_tokens=200)
+    task = await declared.site.ended(await declared.submit("Where is order A1?"), seconds=240)
     assert task.status is Status.COMPLETED, task.error
     assert isinstance(task.output["state"], str)
     assert asked  # temperature 0: it asks before it answers, each time
-    assert office.events(task, "tool_result")[0]["outcome"] == "ok"
+    assert declared.events(task, "tool_result")[0]["outcome"] == "ok"

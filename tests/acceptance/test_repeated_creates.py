@@ -27,7 +27,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Two apis, of which the first can be made to fail, and a worker."""
     url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     whole = dict(stacks.MODULES)
-    stacks.MODULES["api"] = "tests.mortal_api"
+    stacks.MODULES["api"] = "tests.failing_api"
     settings: dict[str, Any] = {
         "RUNYARD_MODEL": "openai:scripted",
         "RUNYARD_MODEL_BASE_URL": "http://127.0.0.1:9/v1",
@@ -53,7 +53,7 @@ def failing(stack: Stack) -> Iterator[Callable[[str], None]]:
     for point in points:
         point.unlink()
     if stack.processes["api-1"].poll() is not None:
-        stacks.MODULES["api"] = "tests.mortal_api"
+        stacks.MODULES["api"] = "tests.failing_api"
         stack.start("api-1")
         stacks.MODULES["api"] = "runyard_api"
         stack.wait_ready()

@@ -31,7 +31,7 @@ from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.settings import Settings
 from runyard_workers.agent.loop.models import ProviderModels
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import Reply, calls, say
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -61,13 +61,13 @@ def respond(request: dict[str, Any]) -> Reply:
 
 
 @asynccontextmanager
-async def bench(home: Path, capacity: int = 50) -> AsyncIterator[Desk]:
+async def bench(home: Path, capacity: int = 50) -> AsyncIterator[Declared]:
     """A worker with an agent that has the tool, its database warm."""
-    async with desk(f"sqlite:///{home / 'runyard.db'}", home, capacity=capacity) as office:
-        office.server.respond = respond
-        office.publish(tools=["bench_look"])
-        await office.completed("Go.")
-        yield office
+    async with declared_agents(f"sqlite:///{home / 'runyard.db'}", home, capacity=capacity) as declared:
+        declared.server.respond = respond
+        declared.publish(tools=["bench_look"])
+        await declared.completed("Go.")
+        yield declared
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Overhead:
         )
 
 
-async def overhead(office: Desk, home: Path, runs: int, rounds: int) -> Overhead:
+async def overhead(declared: Declared, home: Path, runs: int, rounds: int) -> Overhead:
     """Measure both sides in turn."""
-    models = ProviderModels(Settings(model_base_url=office.server.url, home=home))
+    models = ProviderModels(Settings(model_base_url=declared.server.url, home=home))
     bare = Agent(models.get("test-model").model, instructions="You are a test agent.")
     bare.tool_plain(name="bench_look")(look)
 
@@ -99,7 +99,7 @@ async def overhead(office: Desk, home: Path, runs: int, rounds: int) -> Overhead
 
     async def runyard() -> None:
         # Memory is traced in one of the rounds, which makes everything many times slower.
-        assert (await office.shop.ended(await office.submit("Go."), seconds=300)).output == "done"
+        assert (await declared.site.ended(await declared.submit("Go."), seconds=300)).output == "done"
 
     await library()
     pairs = [(await _seconds(library, runs), await _seconds(runyard, runs)) for _ in range(rounds)]
@@ -130,16 +130,16 @@ class Streams:
         )
 
 
-async def streams(office: Desk, runs: int) -> Streams:
+async def streams(declared: Declared, runs: int) -> Streams:
     """Stream `runs` answers at once; every run must hear every token of its answer, in order."""
-    engine, tokens = office.shop.engines[0], office.shop.ears.tokens
+    engine, tokens = declared.site.engines[0], declared.site.recorder.tokens
     tokens.clear()
     before, began, most = _resident_kib(), time.perf_counter(), 0
-    office.server.respond = lambda request: say(ANSWER, piece_delay=runs * _A_START / len(ANSWER.split()))
-    ids = await asyncio.gather(*(office.submit("Stream.", streaming_tokens=True) for _ in range(runs)))
+    declared.server.respond = lambda request: say(ANSWER, piece_delay=runs * _A_START / len(ANSWER.split()))
+    ids = await asyncio.gather(*(declared.submit("Stream.", streaming_tokens=True) for _ in range(runs)))
     engine.wake()
     peak = before
-    while engine.running or not await asyncio.to_thread(_all_ended, office, ids):
+    while engine.running or not await asyncio.to_thread(_all_ended, declared, ids):
         most, peak = max(most, engine.running), max(peak, _resident_kib())
         await asyncio.sleep(0.1)
     heard: dict[str, str] = {}
@@ -149,8 +149,8 @@ async def streams(office: Desk, runs: int) -> Streams:
     return Streams(runs, most, time.perf_counter() - began, (peak - before) / runs)
 
 
-def _all_ended(office: Desk, ids: Sequence[str]) -> bool:
-    with office.shop.store.read() as conn:
+def _all_ended(declared: Declared, ids: Sequence[str]) -> bool:
+    with declared.site.store.read() as conn:
         found = tasks.load(conn, ids).values()
     assert not [task.error for task in found if task.status is Status.FAILED]
     return all(task.status is Status.COMPLETED for task in found)
@@ -177,25 +177,25 @@ async def _peak(once: Callable[[], Awaitable[None]], runs: int) -> int:
 
 
 async def test_a_turn_costs_a_small_multiple_of_the_bare_librarys(tmp_path: Path) -> None:
-    async with bench(tmp_path) as office:
-        found = await overhead(office, tmp_path, runs=5, rounds=3)
+    async with bench(tmp_path) as declared:
+        found = await overhead(declared, tmp_path, runs=5, rounds=3)
     print(f"\n{found.told()}")
     assert found.wall[1] / found.wall[0] < 4
     assert found.peak[1] / found.peak[0] < 4
 
 
 async def test_five_hundred_streams_run_at_once_in_one_process(tmp_path: Path) -> None:
-    async with bench(tmp_path, capacity=500) as office:
-        found = await streams(office, 500)
+    async with bench(tmp_path, capacity=500) as declared:
+        found = await streams(declared, 500)
     print(f"\n{found.told()}")
     assert found.most_at_once == 500
 
 
 async def _main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with bench(Path(folder), capacity=options.streams) as office:
-            print((await overhead(office, Path(folder), options.runs, options.rounds)).told())
-            print((await streams(office, options.streams)).told())
+        async with bench(Path(folder), capacity=options.streams) as declared:
+            print((await overhead(declared, Path(folder), options.runs, options.rounds)).told())
+            print((await streams(declared, options.streams)).told())
 
 
 if __name__ == "__main__":

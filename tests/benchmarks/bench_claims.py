@@ -17,7 +17,7 @@ from runyard import Context
 from runyard_common.runs.queries import workers
 from runyard_common.runs.service import claims, submissions
 from runyard_common.values.ids import uuid7
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 BATCH = 50
 MINE = tuple(f"@bench/agent{n}@1.0.0" for n in range(20))
@@ -27,19 +27,19 @@ async def noop(ctx: Context, args: dict[str, Any]) -> None:
     """Does nothing."""
 
 
-async def fill(shop: Workshop, agent: str, count: int) -> None:
+async def fill(site: Installation, agent: str, count: int) -> None:
     """Submit `count` runs."""
     for _ in range(0, count, 500):
-        specs = [shop.spec(agent, {}) for _ in range(500)]
-        await asyncio.gather(*(shop.writer.call(submissions.submit, spec) for spec in specs))
+        specs = [site.spec(agent, {}) for _ in range(500)]
+        await asyncio.gather(*(site.writer.call(submissions.submit, spec) for spec in specs))
 
 
-def claim(shop: Workshop, agents: tuple[str, ...] | None) -> float:
+def claim(site: Installation, agents: tuple[str, ...] | None) -> float:
     """Seconds of one claim of a batch."""
     worker = uuid7()
-    shop.transact(lambda tx: workers.enlist(tx, worker, "bench", 1, BATCH, 600.0))
+    site.transact(lambda tx: workers.enlist(tx, worker, "bench", 1, BATCH, 600.0))
     began = time.perf_counter()
-    batch = shop.transact(lambda tx: claims.claim(tx, [claims.Claim(worker, BATCH, agents)])[0])
+    batch = site.transact(lambda tx: claims.claim(tx, [claims.Claim(worker, BATCH, agents)])[0])
     seconds = time.perf_counter() - began
     assert len(batch.claimed) == BATCH
     return seconds
@@ -47,21 +47,21 @@ def claim(shop: Workshop, agents: tuple[str, ...] | None) -> float:
 
 async def measure(url: str, tasks: int, stuck: int) -> None:
     """Print the medians and their ratios."""
-    async with Workshop(url) as shop:
-        name = shop.publish(noop, "@bench/noop")
+    async with Installation(url) as site:
+        name = site.publish(noop, "@bench/noop")
         having = (*MINE, f"{name}@1.0.0")
-        await fill(shop, name, tasks)
+        await fill(site, name, tasks)
         plain, listed = [], []
         for _ in range(tasks // BATCH // 3):
-            plain.append(claim(shop, None))
-            listed.append(claim(shop, having))
-        other = shop.publish(noop, "@bench/other")
-        await fill(shop, other, stuck)  # they stand behind what is left …
-        await fill(shop, name, tasks)
+            plain.append(claim(site, None))
+            listed.append(claim(site, having))
+        other = site.publish(noop, "@bench/other")
+        await fill(site, other, stuck)  # they stand behind what is left …
+        await fill(site, name, tasks)
         left = tasks - 2 * BATCH * (tasks // BATCH // 3)
         for _ in range(left // BATCH):
-            claim(shop, having)
-        behind = [claim(shop, having) for _ in range(20)]  # … and in front of this
+            claim(site, having)
+        behind = [claim(site, having) for _ in range(20)]  # … and in front of this
     base = statistics.median(plain)
     print(f"a claim of {BATCH}: {base * 1000:.1f} ms without a list of agents")
     print(f"with {len(having)} agents: {statistics.median(listed) / base:.2f} of that")

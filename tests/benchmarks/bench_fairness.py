@@ -19,7 +19,7 @@ from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service import submissions
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 FLOOD, QUIET = "org-flood", "org-quiet"
 
@@ -31,12 +31,12 @@ async def brief(ctx: Context, args: dict[str, Any]) -> float:
     return began
 
 
-async def delays(shop: Workshop, agent: str, probes: int, every: float) -> list[float]:
+async def delays(site: Installation, agent: str, probes: int, every: float) -> list[float]:
     """Seconds from submit to start of one run of the quiet organisation, every `every` seconds."""
     found = []
     for _ in range(probes):
         began = time.time()
-        task = await shop.ended(await shop.submit(agent, org_id=QUIET), seconds=60)
+        task = await site.ended(await site.submit(agent, org_id=QUIET), seconds=60)
         found.append(float(task.output) - began)
         await asyncio.sleep(every)
     return found
@@ -44,32 +44,32 @@ async def delays(shop: Workshop, agent: str, probes: int, every: float) -> list[
 
 async def flooded(flood: int, probes: int, every: float, url: str) -> tuple[list[float], list[float]]:
     """The quiet organisation's start delays on the idle system, and beside the flood."""
-    async with Workshop(url, capacity=20) as shop:
-        agent = shop.publish(brief)
-        await shop.engine()
-        await delays(shop, agent, 3, 0.0)
-        idle = await delays(shop, agent, probes, every)
-        specs = [shop.spec(agent, org_id=FLOOD) for _ in range(flood)]
+    async with Installation(url, capacity=20) as site:
+        agent = site.publish(brief)
+        await site.engine()
+        await delays(site, agent, 3, 0.0)
+        idle = await delays(site, agent, probes, every)
+        specs = [site.spec(agent, org_id=FLOOD) for _ in range(flood)]
         for start in range(0, flood, 250):
             part = specs[start : start + 250]
-            await asyncio.to_thread(shop.transact, lambda tx: submissions.submit(tx, part))  # noqa: B023
-        beside = await delays(shop, agent, probes, every)
-        shop.engines[0].wake()
+            await asyncio.to_thread(site.transact, lambda tx: submissions.submit(tx, part))  # noqa: B023
+        beside = await delays(site, agent, probes, every)
+        site.engines[0].wake()
         return idle, beside
 
 
 async def crowded(waiting: int, probes: int, url: str) -> tuple[list[float], list[float], int]:
     """Start delays before and after `waiting` runs wait for input; and the runs the worker then holds."""
-    async with Workshop(url, capacity=20) as shop:
-        agent = shop.publish(brief)
-        engine = await shop.engine()
-        await delays(shop, agent, 3, 0.0)
-        before = await delays(shop, agent, probes, 0.0)
-        specs = [shop.spec(agent, org_id=FLOOD) for _ in range(waiting)]
+    async with Installation(url, capacity=20) as site:
+        agent = site.publish(brief)
+        engine = await site.engine()
+        await delays(site, agent, 3, 0.0)
+        before = await delays(site, agent, probes, 0.0)
+        specs = [site.spec(agent, org_id=FLOOD) for _ in range(waiting)]
         for start in range(0, waiting, 500):
             part = specs[start : start + 500]
-            await asyncio.to_thread(shop.transact, lambda tx: _park(tx, part))  # noqa: B023
-        after = await delays(shop, agent, probes, 0.0)
+            await asyncio.to_thread(site.transact, lambda tx: _park(tx, part))  # noqa: B023
+        after = await delays(site, agent, probes, 0.0)
         return before, after, engine.running
 
 

@@ -25,8 +25,8 @@ from runyard_common.database.engine import Durability
 from runyard_common.runs.service import claims, submissions
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.watchdog import Watchdog
+from tests.installation import Installation
 from tests.servers import Postgres, fresh_database
-from tests.workshop import Workshop
 
 AWAITS = 20
 
@@ -36,15 +36,15 @@ async def _agent(ctx: Context, args: dict[str, Any]) -> None:
         await asyncio.sleep(0)
 
 
-async def _seconds(shop: Workshop, name: str, runs: int) -> float:
+async def _seconds(site: Installation, name: str, runs: int) -> float:
     """Submit `runs` at once and wait until the last has ended."""
-    specs = [shop.spec(name) for _ in range(runs)]
+    specs = [site.spec(name) for _ in range(runs)]
     began = time.perf_counter()
-    accepted = [shop.writer.submit(submissions.submit, spec) for spec in specs]
+    accepted = [site.writer.submit(submissions.submit, spec) for spec in specs]
     for one in accepted:
         await asyncio.wrap_future(one)
     for spec in specs:
-        await shop.ended(spec.task_id, seconds=120)
+        await site.ended(spec.task_id, seconds=120)
     return time.perf_counter() - began
 
 
@@ -57,13 +57,13 @@ async def _ratio(
 
 
 async def _durable_claims(url: str, runs: int, rounds: int) -> float:
-    async with Workshop(url) as shop:
-        await shop.engine()
-        name = shop.publish(_agent)
+    async with Installation(url) as site:
+        await site.engine()
+        name = site.publish(_agent)
 
         async def at(durability: Durability) -> float:
             claims.claim.durability = durability  # type: ignore[attr-defined]
-            return await _seconds(shop, name, runs)
+            return await _seconds(site, name, runs)
 
         try:
             return await _ratio(rounds, lambda: at(Durability.PROCESS), lambda: at(Durability.NONE))
@@ -72,35 +72,35 @@ async def _durable_claims(url: str, runs: int, rounds: int) -> float:
 
 
 async def _guarded_loop(url: str, runs: int, rounds: int) -> float:
-    async with Workshop(url) as shop:
-        await shop.engine()
-        name, loop = shop.publish(_agent), asyncio.get_running_loop()
+    async with Installation(url) as site:
+        await site.engine()
+        name, loop = site.publish(_agent), asyncio.get_running_loop()
 
         async def guarded() -> float:
-            shop.guard.install(loop)
-            return await _seconds(shop, name, runs)
+            site.guard.install(loop)
+            return await _seconds(site, name, runs)
 
         async def plain() -> float:
             loop.set_task_factory(None)
-            return await _seconds(shop, name, runs)
+            return await _seconds(site, name, runs)
 
         return await _ratio(rounds, guarded, plain)
 
 
 async def _watchdog(url: str, runs: int, rounds: int) -> float:
-    async with Workshop(url) as shop:
-        await shop.engine()
-        name = shop.publish(_agent)
+    async with Installation(url) as site:
+        await site.engine()
+        name = site.publish(_agent)
 
         async def watched() -> float:
             watchdog = Watchdog(asyncio.get_running_loop(), LoopGuard(), 10.0, lambda _: None, hard=True)
             watchdog.start()
             try:
-                return await _seconds(shop, name, runs)
+                return await _seconds(site, name, runs)
             finally:
                 await asyncio.to_thread(watchdog.stop)
 
-        return await _ratio(rounds, watched, lambda: _seconds(shop, name, runs))
+        return await _ratio(rounds, watched, lambda: _seconds(site, name, runs))
 
 
 def main() -> int:

@@ -32,9 +32,9 @@ from runyard_common.runtime import Runtime
 from runyard_common.stream import Live
 from runyard_common.tables.query import Organisation, Task
 from runyard_common.values.ids import uuid7
+from tests.api_server import StreamRecorder
 from tests.benchmarks.stream_load import Seen
 from tests.delivering import percentile
-from tests.hall import LiveEars
 from tests.servers import Postgres, fresh_database
 from tests.stack import ROOT, Stack
 
@@ -70,8 +70,8 @@ class Teller:
 
     def __init__(self, database_url: str, redis_url: str, tasks: int) -> None:
         self.live = Live(redis_url)
-        ears = LiveEars(self.live)
-        self.store = Runtime(Database(database_url), ears, ears).store
+        recorder = StreamRecorder(self.live)
+        self.store = Runtime(Database(database_url), recorder, recorder).store
         worker = uuid7()
         with self.store.begin() as tx:
             org = tx.conn.execute(select(Organisation.id)).scalars().one()

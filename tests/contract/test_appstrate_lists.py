@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from runyard_common.identity.rules.roles import Role
+from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, publish, run_id
-from tests.hall import Api
-from tests.people import key, organisation, person, sign_in
+from tests.members import key, organisation, person, sign_in
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from runyard_common.identity.rules.roles import Role
+from tests.api_server import Api
 from tests.contract.appstrate import REQUEST_ID, problem, publish, run_id, start
-from tests.hall import Api
-from tests.people import key, organisation, person, sign_in
+from tests.members import key, organisation, person, sign_in
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 NOBODY = "@no/body"

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from runyard_scheduler.duties import Fire
+from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, start
-from tests.hall import Api
-from tests.people import key
+from tests.members import key
 
 PROFILE = "0b0e7f7e-8c1c-4b7e-9a54-0d6c4ab7c2f1"
 SCRIPTED = "openai:scripted"

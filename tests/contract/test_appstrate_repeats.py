@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from runyard_api import idempotency
+from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, publish, start
-from tests.hall import Api
-from tests.people import key, organisation
+from tests.members import key, organisation
 
 HOOK = {"url": "https://example.com/h", "events": ["run.failed"], "scope": "organization"}
 

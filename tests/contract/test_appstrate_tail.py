@@ -15,10 +15,10 @@ from runyard_api.surfaces.appstrate.realtime import LARGEST_DATA, LONGEST_MESSAG
 from runyard_api.surfaces.appstrate.runs import task_of
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.service import bulk
+from tests.api_server import Api
 from tests.contract.appstrate import problem, publish, run_id
 from tests.contract.test_appstrate_runs import stream
-from tests.hall import Api
-from tests.people import key, organisation, person, sign_in
+from tests.members import key, organisation, person, sign_in
 
 pytestmark = pytest.mark.timeout(60)
 

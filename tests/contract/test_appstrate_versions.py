@@ -10,9 +10,9 @@ import pytest
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
+from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, run_id
-from tests.hall import Api
-from tests.people import key
+from tests.members import key
 
 
 @pytest.fixture(scope="module")

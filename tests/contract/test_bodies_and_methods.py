@@ -14,9 +14,9 @@ from runyard_api.fronts import operations
 from runyard_api.http.endpoint import by_path
 from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
-from tests import people
+from tests import members
+from tests.api_server import Api
 from tests.contract.stock import stock
-from tests.hall import Api
 
 WITH_JSON: Final = [each for each in operations() if each.body is not None]
 BY_PATH: Final = by_path(operations())
@@ -55,8 +55,8 @@ def client(api: Api) -> Iterator[httpx2.Client]:
 @pytest.fixture(scope="module")
 def signed_in(api: Api) -> Iterator[httpx2.Client]:
     """Somebody with an account, who alone may change it."""
-    user_id = people.person(api, "ada@example.com", (api.state.org_id, Role.ADMIN))
-    with people.browser(api, user_id) as made:
+    user_id = members.person(api, "ada@example.com", (api.state.org_id, Role.ADMIN))
+    with members.browser(api, user_id) as made:
         yield made
 
 

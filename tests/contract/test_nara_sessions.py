@@ -10,7 +10,7 @@ import pytest
 
 from runyard_common.identity.queries import members
 from tests.contract.live import Live
-from tests.people import KEPT, PASSWORD
+from tests.members import KEPT, PASSWORD
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -29,8 +29,8 @@ from schemathesis.schemas import BaseSchema
 from runyard_api.documents.openapi import document, path_of
 from runyard_api.fronts import operations
 from runyard_api.http.operations import Operation
+from tests.api_server import Api
 from tests.contract.stock import stock
-from tests.hall import Api
 
 pytestmark = [pytest.mark.timeout(1800)]
 

@@ -16,8 +16,8 @@ from runyard_api.documents.openapi import document, path_of
 from runyard_api.documents.values import AGENT_NAME, APPLICATION_ID
 from runyard_api.fronts import operations
 from runyard_api.http.operations import Operation
+from tests.api_server import Api
 from tests.contract.stock import stock
-from tests.hall import Api
 
 DOCUMENT: Final = document(operations())
 KEYED: Final = [each for each in operations() if "Idempotency-Key" in each.headers]

@@ -22,8 +22,8 @@ from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.identity.rules.roles import Role
 from runyard_workers.agent_code import catalogue
 from tests import security
-from tests.hall import Api
-from tests.people import key, organisation
+from tests.api_server import Api
+from tests.members import key, organisation
 from tests.security import OPERATIONS, World, name_of
 
 READING = [operation for operation in OPERATIONS if operation.method == "GET" and operation.permission]

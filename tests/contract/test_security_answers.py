@@ -10,8 +10,8 @@ import pytest
 from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
 from tests import security
-from tests.hall import Api
-from tests.people import person, sign_in
+from tests.api_server import Api
+from tests.members import person, sign_in
 from tests.security import OPERATIONS, World, name_of
 
 #: Whose answers are streams: they are cached nowhere by their own header.

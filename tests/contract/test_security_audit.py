@@ -12,9 +12,9 @@ from sqlalchemy import text
 from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
 from tests import security
-from tests.hall import Api
+from tests.api_server import Api
 from tests.integration.test_native_api import check_problem
-from tests.people import browser, key, organisation, person
+from tests.members import browser, key, organisation, person
 from tests.security import CHANGING, World, name_of
 
 #: What changes nothing an organisation keeps, or is told elsewhere: a run and what is said to it in its own log.

@@ -14,8 +14,8 @@ import pytest
 from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
 from tests import security
-from tests.hall import Api
-from tests.people import browser, key, person
+from tests.api_server import Api
+from tests.members import browser, key, person
 from tests.security import CHANGING, GUARDED, NAMING, OPERATIONS, World, name_of
 
 #: Operations of a person, which no key may; of those that everybody may, who one is.

@@ -10,8 +10,8 @@ import pytest
 
 from runyard_common.tables.query import Lane, Turn
 from runyard_common.values.ids import uuid7
-from tests.hall import Api
-from tests.people import key, organisation
+from tests.api_server import Api
+from tests.members import key, organisation
 
 
 @pytest.fixture(scope="module")

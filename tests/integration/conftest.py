@@ -1,4 +1,4 @@
-"""A workshop on each database."""
+"""A database of each kind."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from runyard_workers.agent.wire import providers
 from runyard_workers.agent.wire.mcp import McpRules, McpTransport
 from runyard_workers.agent.wire.providers import ProviderRules
 from runyard_workers.agent.wire.transport import CheckedClient, Whole
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes import floods
 from tests.fakes.floods import BUFFERS, Flood, endless
 from tests.fakes.model_server import say
@@ -158,19 +158,21 @@ async def test_an_answer_that_trickles_is_over_in_time() -> None:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Desk]:
+async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
-    async with desk(url, tmp_path / "home", allow_private_urls=True, max_answer_bytes=BOUND) as office:
-        office.publish()
-        yield office
+    async with declared_agents(
+        url, tmp_path / "home", allow_private_urls=True, max_answer_bytes=BOUND
+    ) as declared:
+        declared.publish()
+        yield declared
 
 
-async def test_a_run_goes_on_without_an_mcp_server_that_floods_it(office: Desk) -> None:
-    office.server.answer(say("Done."))
+async def test_a_run_goes_on_without_an_mcp_server_that_floods_it(declared: Declared) -> None:
+    declared.server.answer(say("Done."))
     with Flood(floods.http(JSON, endless)) as server:
         given = {"serverName": "flood", "serverUrl": f"http://127.0.0.1:{server.port}/mcp"}
-        task = await office.completed("Go.", mcp_servers=[given])
-    (event,) = office.events(task, "mcp_server")
+        task = await declared.completed("Go.", mcp_servers=[given])
+    (event,) = declared.events(task, "mcp_server")
     assert event["code"] == "response_too_large"
     assert server.sent < BUFFERS
 

@@ -19,8 +19,8 @@ from runyard_common.identity.queries import holdings
 from runyard_common.identity.rules.caps import CAPS, STORAGE
 from runyard_common.tables.query import Organisation, Session
 from runyard_common.values.ids import uuid7
-from tests.hall import Api
-from tests.people import key, organisation
+from tests.api_server import Api
+from tests.members import key, organisation
 
 #: How many of each kind these organisations may have.
 MOST = 3

@@ -17,7 +17,7 @@ from runyard_common.database.transaction import Store
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import submissions
 from runyard_workers.engine import LOOK_EVERY
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -34,9 +34,9 @@ async def _noop(ctx: Context, args: dict[str, Any]) -> float:
 @pytest.mark.postgres
 async def test_a_claim_that_met_locked_rows_looks_again_at_once(migrated_database: Callable[[], str]) -> None:
     url = migrated_database().replace("postgresql://", "postgresql+psycopg://", 1)
-    async with Workshop(url) as shop:
-        name = shop.publish(_noop)
-        ids = [await shop.submit(name) for _ in range(3)]
+    async with Installation(url) as site:
+        name = site.publish(_noop)
+        ids = [await site.submit(name) for _ in range(3)]
         locked, release = threading.Event(), threading.Event()
 
         def lock() -> None:  # as an admission of another process does
@@ -49,24 +49,24 @@ async def test_a_claim_that_met_locked_rows_looks_again_at_once(migrated_databas
 
         locking = asyncio.create_task(asyncio.to_thread(lock))
         await asyncio.to_thread(locked.wait, 10)
-        engine = await shop.engine()  # its first claim meets locked rows only
+        engine = await site.engine()  # its first claim meets locked rows only
         await asyncio.sleep(0.3)
         assert engine.running == 0
         engine._wanted.clear()  # no other wake-up comes
         released = time.monotonic()
         release.set()
         for task_id in ids:
-            task = await shop.ended(task_id)
+            task = await site.ended(task_id)
             assert task.output - released < LOOK_EVERY / 2
         await locking
 
 
 async def test_an_idle_worker_finds_work_that_no_message_told_it_of(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        name = shop.publish(_noop)
-        await shop.engine()
+    async with Installation(database_url) as site:
+        name = site.publish(_noop)
+        await site.engine()
         await asyncio.sleep(0.2)
-        spec = shop.spec(name)
+        spec = site.spec(name)
         db = Database(database_url)  # another process, whose wake-up is lost with the broker
 
         def submit() -> None:
@@ -74,6 +74,6 @@ async def test_an_idle_worker_finds_work_that_no_message_told_it_of(database_url
                 submissions.submit(tx, [spec])
 
         await asyncio.to_thread(submit)
-        task = await shop.until(spec.task_id, Status.COMPLETED, seconds=LOOK_EVERY + 10)
+        task = await site.until(spec.task_id, Status.COMPLETED, seconds=LOOK_EVERY + 10)
         assert task.attempt == 1
         db.close()

@@ -26,9 +26,9 @@ from runyard import (
     Unreachable,
 )
 from runyard_workers.agent_code.catalogue import load
-from tests.hall import Api, workers_of
+from tests.api_server import Api, workers_of
+from tests.installation import Installation
 from tests.waiting import wait_until
-from tests.workshop import Workshop
 
 pytestmark = pytest.mark.timeout(60)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "client.md"
@@ -78,8 +78,8 @@ class Floor:
         over = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._over = lambda: loop.call_soon_threadsafe(over.set)
-        async with workers_of(self.api) as shop:
-            publish(shop)
+        async with workers_of(self.api) as site:
+            publish(site)
             self._ready.set()
             await over.wait()
 
@@ -98,11 +98,11 @@ class Floor:
         return Client(self.api.url, self.api.key, transport=transport, patience=patience)
 
 
-def publish(shop: Workshop) -> None:
+def publish(site: Installation) -> None:
     for definition in load([str(EXAMPLES)])[0].values():
-        shop.publish_definition(definition, shop.org)
+        site.publish_definition(definition, site.org)
     for fn in (echo, talker, clerk, failer, patient):
-        shop.publish(fn, f"@client/{fn.__name__}", org=shop.org)
+        site.publish(fn, f"@client/{fn.__name__}", org=site.org)
 
 
 @pytest.fixture(scope="module")

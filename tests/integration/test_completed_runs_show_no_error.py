@@ -13,8 +13,8 @@ from sqlalchemy import select, update
 
 from runyard import AgentError, Context
 from runyard_common.tables.query import Delivery, Task
-from tests.hall import Api, settled, workers_of
-from tests.workshop import Workshop
+from tests.api_server import Api, settled, workers_of
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 EARLIER = {"code": "worker_lost", "message": "The worker was lost.", "cause": "infrastructure", "attempt": 1}
@@ -28,22 +28,22 @@ async def second_time_lucky(ctx: Context, args: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-async def shop(home: Path) -> AsyncIterator[tuple[Api, Workshop, httpx2.AsyncClient]]:
+async def site(home: Path) -> AsyncIterator[tuple[Api, Installation, httpx2.AsyncClient]]:
     """An api, a worker and a client."""
     with Api(home) as api:
-        async with workers_of(api) as shop, api.async_client() as client:
-            yield api, shop, client
+        async with workers_of(api) as site, api.async_client() as client:
+            yield api, site, client
 
 
 async def test_it_is_so_after_an_attempt_that_failed(
-    shop: tuple[Api, Workshop, httpx2.AsyncClient],
+    site: tuple[Api, Installation, httpx2.AsyncClient],
 ) -> None:
-    api, workshop, client = shop
+    api, site, client = site
     hook = {"url": "https://example.com/hook", "events": ["run.completed"]}
     assert (await client.post("/api/v1/webhooks", json=hook)).status_code == 201
     rule = {"agent": {"budget": 1, "base_s": 0.0, "cap_s": 0.0}}
-    name = workshop.publish(second_time_lucky, retries=rule)
-    task_id = await workshop.submit(name, {})
+    name = site.publish(second_time_lucky, retries=rule)
+    task_id = await site.submit(name, {})
     ended = await settled(client, task_id)
     assert (ended["status"], ended["attempt"], ended["error"]) == ("completed", 2, None)
     events = (await client.get(f"/tasks/{task_id}/events", headers={"accept": "application/json"})).json()
@@ -55,14 +55,14 @@ async def test_it_is_so_after_an_attempt_that_failed(
 
 
 async def test_it_is_so_for_rows_that_an_earlier_version_has_left(
-    shop: tuple[Api, Workshop, httpx2.AsyncClient],
+    site: tuple[Api, Installation, httpx2.AsyncClient],
 ) -> None:
-    _, workshop, client = shop
-    name = workshop.publish(second_time_lucky, retries=1)
-    task_id = await workshop.submit(name, {})
+    _, site, client = site
+    name = site.publish(second_time_lucky, retries=1)
+    task_id = await site.submit(name, {})
     old = update(Task).where(Task.id == task_id)
     old = old.values(status="completed", error=EARLIER, output="done", finished_at=1.0, started_at=0.5)
-    workshop.transact(lambda tx: tx.conn.execute(old))
+    site.transact(lambda tx: tx.conn.execute(old))
     shown = [
         (await client.get(path)).text
         for path in (
@@ -82,13 +82,11 @@ async def test_it_is_so_for_rows_that_an_earlier_version_has_left(
 
 
 async def test_a_run_that_goes_on_shows_no_error_as_its_result(
-    shop: tuple[Api, Workshop, httpx2.AsyncClient],
+    site: tuple[Api, Installation, httpx2.AsyncClient],
 ) -> None:
-    _, workshop, client = shop
-    name = workshop.publish(second_time_lucky, retries=1)
-    task_id = await workshop.submit(name, {}, held_by="schedule:none")
-    workshop.transact(
-        lambda tx: tx.conn.execute(update(Task).where(Task.id == task_id).values(error=EARLIER))
-    )
+    _, site, client = site
+    name = site.publish(second_time_lucky, retries=1)
+    task_id = await site.submit(name, {}, held_by="schedule:none")
+    site.transact(lambda tx: tx.conn.execute(update(Task).where(Task.id == task_id).values(error=EARLIER)))
     assert (await client.get(f"/api/v1/tasks/{task_id}")).json()["error"] is None
     assert "error" not in (await client.get(f"/api/v1/tasks/{task_id}/summary")).json()

@@ -21,8 +21,8 @@ from runyard_api.http.protocol import BoundedProtocol
 from runyard_common.files import CHUNK_BYTES
 from runyard_launch.supervisor import process
 from tests import databases
-from tests.hall import Api
-from tests.people import key
+from tests.api_server import Api
+from tests.members import key
 from tests.stack import PYTHONPATH, ROOT, free_port
 from tests.waiting import wait_until
 

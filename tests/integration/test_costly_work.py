@@ -16,7 +16,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import claims
 from runyard_common.values.json_text import LARGE, JsonText
 from runyard_workers.agent_code import values
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -91,15 +91,15 @@ async def test_one_party_works_on_one_thread_at_a_time() -> None:
 
 
 async def test_a_large_input_is_left_out_of_the_claim_and_there_for_the_agent(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
+    async with Installation(database_url) as site:
 
         async def length(ctx: Any, args: Any) -> dict[str, Any]:
             return {"letters": len(args["text"]), "thread": threading.current_thread().name}
 
-        name = shop.publish(length)
+        name = site.publish(length)
         large, small = "x" * (LARGE + 1), "y"
-        first = await shop.submit(name, {"text": large})
-        second = await shop.submit(name, {"text": small})
+        first = await site.submit(name, {"text": large})
+        second = await site.submit(name, {"text": small})
 
         def look(tx: Tx) -> None:
             workers.enlist(tx, "w", "host", 1, 2, 30.0)
@@ -112,9 +112,9 @@ async def test_a_large_input_is_left_out_of_the_claim_and_there_for_the_agent(da
             raise Undo
 
         with pytest.raises(Undo):
-            shop.transact(look)
-        await shop.engine()
-        done = [await shop.until(id_, Status.COMPLETED) for id_ in (first, second)]
+            site.transact(look)
+        await site.engine()
+        done = [await site.until(id_, Status.COMPLETED) for id_ in (first, second)]
         assert [task.output["letters"] for task in done] == [len(large), 1]
 
 
@@ -129,15 +129,15 @@ async def test_a_large_output_is_looked_through_beside_the_loop(
         return measure(*args)
 
     monkeypatch.setattr(values, "output", noted)
-    async with Workshop(database_url) as shop:
+    async with Installation(database_url) as site:
 
         async def large(ctx: Any, args: Any) -> Any:
             return [[n] for n in range(args["n"])]
 
-        name = shop.publish(large)
-        await shop.engine()
+        name = site.publish(large)
+        await site.engine()
         for n in (1, 50_000):
-            assert len((await shop.ended(await shop.submit(name, {"n": n}))).output) == n
+            assert len((await site.ended(await site.submit(name, {"n": n}))).output) == n
     assert not threads[0].startswith("costly")
     assert threads[1].startswith("costly")
 

@@ -17,7 +17,7 @@ from runyard_common.files import FileStore
 from runyard_common.identity.service.identity import secret_key
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, results_of, say, tools_of
 from tests.unit.workers.documents import documents
 
@@ -30,131 +30,131 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def office(database_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk(database_url, tmp_path / "home") as office:
-        office.publish()
-        yield office
+async def declared(database_url: str, tmp_path: Path) -> AsyncIterator[Declared]:
+    async with declared_agents(database_url, tmp_path / "home") as declared:
+        declared.publish()
+        yield declared
 
 
-def library(office: Desk, name: str = "handbook", org: str | None = None) -> str:
-    sealer = Sealer(secret_key(office.settings))
-    made = office.shop.transact(
-        lambda tx: datastores.create(tx, sealer, org or office.shop.org, name, "documents")
+def library(declared: Declared, name: str = "handbook", org: str | None = None) -> str:
+    sealer = Sealer(secret_key(declared.settings))
+    made = declared.site.transact(
+        lambda tx: datastores.create(tx, sealer, org or declared.site.org, name, "documents")
     )
     return str(made["id"])
 
 
-def add(office: Desk, datastore: str, name: str, data: bytes, org: str | None = None) -> dict[str, Any]:
-    kept = FileStore.from_url(str(office.shop.files)).put(data)
+def add(declared: Declared, datastore: str, name: str, data: bytes, org: str | None = None) -> dict[str, Any]:
+    kept = FileStore.from_url(str(declared.site.files)).put(data)
     upload = Upload(f"file-{name}", kept.sha256, name, "application/octet-stream", len(data))
-    document: dict[str, Any] = office.shop.transact(
-        lambda tx: datastores.index_document(tx, org or office.shop.org, datastore, upload)
+    document: dict[str, Any] = declared.site.transact(
+        lambda tx: datastores.index_document(tx, org or declared.site.org, datastore, upload)
     )
     return document
 
 
 async def indexed(
-    office: Desk, datastore: str, name: str, data: bytes, org: str | None = None
+    declared: Declared, datastore: str, name: str, data: bytes, org: str | None = None
 ) -> dict[str, Any]:
     """Add a document and wait until it is indexed; the run's output."""
-    document = add(office, datastore, name, data, org)
+    document = add(declared, datastore, name, data, org)
     assert document["status"] == "processing"
-    task = await office.shop.ended(document["task_id"], seconds=40)
+    task = await declared.site.ended(document["task_id"], seconds=40)
     assert task.status is Status.COMPLETED, task.error
     return dict(task.output)
 
 
-async def search(office: Desk, datastore: str, query: str) -> list[dict[str, Any]]:
+async def search(declared: Declared, datastore: str, query: str) -> list[dict[str, Any]]:
     """What the agent gets back for a search."""
-    office.server.answer(calls(search_documents={"query": query}), say("Found."))
-    await office.completed("Look it up.", datastores=[{"id": datastore, "name": "x"}])
-    return list(orjson.loads(results_of(office.server.requests[-1])[-1])["passages"])
+    declared.server.answer(calls(search_documents={"query": query}), say("Found."))
+    await declared.completed("Look it up.", datastores=[{"id": datastore, "name": "x"}])
+    return list(orjson.loads(results_of(declared.server.requests[-1])[-1])["passages"])
 
 
-async def test_a_document_is_indexed_and_its_passages_are_found_and_cited(office: Desk) -> None:
-    handbook = library(office)
+async def test_a_document_is_indexed_and_its_passages_are_found_and_cited(declared: Declared) -> None:
+    handbook = library(declared)
     pdf = documents.pdf("Holidays are thirty days a year.", "Expenses need receipts above 20 euros.")
-    output = await indexed(office, handbook, "handbook.pdf", pdf)
+    output = await indexed(declared, handbook, "handbook.pdf", pdf)
     assert output["passages"] == 2
-    with office.shop.store.read() as conn:
-        (document,) = store.documents(conn, office.shop.org, handbook)
+    with declared.site.store.read() as conn:
+        (document,) = store.documents(conn, declared.site.org, handbook)
     assert (document["status"], document["indexed_at"] is not None) == ("indexed", True)
-    (first, *_) = await search(office, handbook, "receipt for an expense?")
+    (first, *_) = await search(declared, handbook, "receipt for an expense?")
     assert (first["document"], first["page"], first["cite"]) == ("handbook.pdf", 2, "[1]")
     assert "receipts above 20 euros" in first["text"]
-    assert "handbook" in tools_of(office.server.requests[0])["search_documents"]["description"]
+    assert "handbook" in tools_of(declared.server.requests[0])["search_documents"]["description"]
 
 
-async def test_the_better_match_comes_first_and_marks_in_the_query_do_no_harm(office: Desk) -> None:
-    notes = library(office)
-    await indexed(office, notes, "a.txt", b"The printer is on the second floor.")
+async def test_the_better_match_comes_first_and_marks_in_the_query_do_no_harm(declared: Declared) -> None:
+    notes = library(declared)
+    await indexed(declared, notes, "a.txt", b"The printer is on the second floor.")
     await indexed(
-        office, notes, "b.txt", b"The coffee machine and the second printer are on the third floor."
+        declared, notes, "b.txt", b"The coffee machine and the second printer are on the third floor."
     )
-    found = await search(office, notes, "\"third\" -floor* (coffee) AND NOT: 'printer'")
+    found = await search(declared, notes, "\"third\" -floor* (coffee) AND NOT: 'printer'")
     assert [one["document"] for one in found] == ["b.txt", "a.txt"]
-    assert await search(office, notes, "submarine") == []
+    assert await search(declared, notes, "submarine") == []
 
 
-async def test_a_search_sees_only_the_datastores_of_the_run_and_the_organisation(office: Desk) -> None:
-    mine, other = library(office, "mine"), library(office, "other")
-    foreign = library(office, "foreign", org="another-org")
-    await indexed(office, mine, "mine.txt", b"The secret word is apple.")
-    await indexed(office, other, "other.txt", b"The secret word is banana.")
-    await indexed(office, foreign, "foreign.txt", b"The secret word is cherry.", org="another-org")
-    assert [one["document"] for one in await search(office, mine, "secret word")] == ["mine.txt"]
-    task = await office.run("Look.", datastores=[{"id": foreign, "name": "x"}])
+async def test_a_search_sees_only_the_datastores_of_the_run_and_the_organisation(declared: Declared) -> None:
+    mine, other = library(declared, "mine"), library(declared, "other")
+    foreign = library(declared, "foreign", org="another-org")
+    await indexed(declared, mine, "mine.txt", b"The secret word is apple.")
+    await indexed(declared, other, "other.txt", b"The secret word is banana.")
+    await indexed(declared, foreign, "foreign.txt", b"The secret word is cherry.", org="another-org")
+    assert [one["document"] for one in await search(declared, mine, "secret word")] == ["mine.txt"]
+    task = await declared.run("Look.", datastores=[{"id": foreign, "name": "x"}])
     assert task.error is not None
     assert task.error["code"] == "datastore_not_found"
 
 
-async def test_a_document_that_cannot_be_read_says_why(office: Desk) -> None:
-    notes = library(office)
-    document = add(office, notes, "broken.pdf", documents.pdf("text")[:200])
-    task = await office.shop.ended(document["task_id"], seconds=40)
+async def test_a_document_that_cannot_be_read_says_why(declared: Declared) -> None:
+    notes = library(declared)
+    document = add(declared, notes, "broken.pdf", documents.pdf("text")[:200])
+    task = await declared.site.ended(document["task_id"], seconds=40)
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("file_corrupt", "input")
-    with office.shop.store.read() as conn:
-        (row,) = store.documents(conn, office.shop.org, notes)
+    with declared.site.store.read() as conn:
+        (row,) = store.documents(conn, declared.site.org, notes)
     assert (row["status"], row["error"]) == ("failed", task.error["message"])
 
 
-async def test_an_image_is_found_by_the_words_of_its_name(office: Desk) -> None:
-    notes = library(office)
-    await indexed(office, notes, "floor_plan-2nd.png", documents.plain_png(40, 30))
-    (found,) = await search(office, notes, "the plan of the floor")
+async def test_an_image_is_found_by_the_words_of_its_name(declared: Declared) -> None:
+    notes = library(declared)
+    await indexed(declared, notes, "floor_plan-2nd.png", documents.plain_png(40, 30))
+    (found,) = await search(declared, notes, "the plan of the floor")
     assert found["document"] == "floor_plan-2nd.png"
     assert "40 × 30 pixels" in found["text"]
 
 
-async def test_indexing_again_replaces_the_passages(office: Desk) -> None:
-    notes = library(office)
-    document = add(office, notes, "a.txt", b"An old word: ancient.")
-    await office.shop.ended(document["task_id"], seconds=40)
-    with office.shop.store.read() as conn:
-        row = store.document(conn, office.shop.org, document["id"])
+async def test_indexing_again_replaces_the_passages(declared: Declared) -> None:
+    notes = library(declared)
+    document = add(declared, notes, "a.txt", b"An old word: ancient.")
+    await declared.site.ended(document["task_id"], seconds=40)
+    with declared.site.store.read() as conn:
+        row = store.document(conn, declared.site.org, document["id"])
     assert row is not None
-    office.shop.transact(lambda tx: store.set_passages(tx, row, [("A new word: modern.", None)]))
-    assert await search(office, notes, "ancient") == []
-    assert len(await search(office, notes, "modern")) == 1
+    declared.site.transact(lambda tx: store.set_passages(tx, row, [("A new word: modern.", None)]))
+    assert await search(declared, notes, "ancient") == []
+    assert len(await search(declared, notes, "modern")) == 1
 
 
-async def test_a_removed_datastore_is_gone_with_its_passages(office: Desk) -> None:
-    notes = library(office)
-    await indexed(office, notes, "a.txt", b"Some words.")
-    office.shop.transact(lambda tx: datastores.remove(tx, office.shop.org, notes))
-    with office.shop.store.read() as conn:
-        assert store.search(office.shop.db, conn, office.shop.org, [notes], "words", 5) == []
+async def test_a_removed_datastore_is_gone_with_its_passages(declared: Declared) -> None:
+    notes = library(declared)
+    await indexed(declared, notes, "a.txt", b"Some words.")
+    declared.site.transact(lambda tx: datastores.remove(tx, declared.site.org, notes))
+    with declared.site.store.read() as conn:
+        assert store.search(declared.site.db, conn, declared.site.org, [notes], "words", 5) == []
     with pytest.raises(NotFound):
-        office.shop.transact(lambda tx: datastores.remove(tx, office.shop.org, notes))
+        declared.site.transact(lambda tx: datastores.remove(tx, declared.site.org, notes))
 
 
-async def test_what_cannot_be_a_datastore_is_refused(office: Desk) -> None:
-    sealer, org = Sealer(secret_key(office.settings)), office.shop.org
+async def test_what_cannot_be_a_datastore_is_refused(declared: Declared) -> None:
+    sealer, org = Sealer(secret_key(declared.settings)), declared.site.org
 
     def refused(*given: Any) -> str | None:
         with pytest.raises(InvalidRequest) as caught:
-            office.shop.transact(lambda tx: datastores.create(tx, sealer, org, *given))
+            declared.site.transact(lambda tx: datastores.create(tx, sealer, org, *given))
         assert caught.value.code == "invalid_datastore"
         return caught.value.field
 
@@ -162,8 +162,8 @@ async def test_what_cannot_be_a_datastore_is_refused(office: Desk) -> None:
     assert refused("x", "spreadsheet") == "type"
     assert refused("x", "database") == "metadata.connectionString"
     assert refused("x", "database", "file:///etc/passwd") == "metadata.connectionString"
-    database = office.shop.transact(
+    database = declared.site.transact(
         lambda tx: datastores.create(tx, sealer, org, "db", "database", "postgresql://h/d")
     )
     with pytest.raises(Conflict):
-        add(office, database["id"], "a.txt", b"words")
+        add(declared, database["id"], "a.txt", b"words")

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from runyard.tools import tool
 from runyard_common.files import FileStore
 from runyard_common.runs.rules.lifecycle import Status
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, last_user, say, system_of, text_of, tools_of
 from tests.unit.workers.documents import documents
 
@@ -32,24 +32,24 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Desk]:
+async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
     models: dict[str, Any] = {"model_flash": "tiny-model", "model_max": "grand-model"}
-    async with desk(url, tmp_path / "home", model_prices=PRICES, **models) as office:
-        office.publish()
-        yield office
+    async with declared_agents(url, tmp_path / "home", model_prices=PRICES, **models) as declared:
+        declared.publish()
+        yield declared
 
 
-async def test_a_system_prompt_stands_in_place_of_the_agents_own(office: Desk) -> None:
-    office.server.answer(say("Arr."))
-    await office.completed("Hello", system="You are a pirate.")
-    assert system_of(office.server.requests[0]) == "You are a pirate."
+async def test_a_system_prompt_stands_in_place_of_the_agents_own(declared: Declared) -> None:
+    declared.server.answer(say("Arr."))
+    await declared.completed("Hello", system="You are a pirate.")
+    assert system_of(declared.server.requests[0]) == "You are a pirate."
 
 
-async def test_rules_are_told_to_the_model(office: Desk) -> None:
-    office.server.answer(say("Ok."))
-    await office.completed("Hello", rules=["Never promise refunds.", "Answer in French."])
-    told = system_of(office.server.requests[0])
+async def test_rules_are_told_to_the_model(declared: Declared) -> None:
+    declared.server.answer(say("Ok."))
+    await declared.completed("Hello", rules=["Never promise refunds.", "Answer in French."])
+    told = system_of(declared.server.requests[0])
     assert "You are a test agent." in told
     assert "- Never promise refunds.\n- Answer in French." in told
 
@@ -58,59 +58,61 @@ async def test_rules_are_told_to_the_model(office: Desk) -> None:
     ("mode", "model"),
     [("flash", "tiny-model"), ("fast", "test-model"), ("base", "test-model"), ("max", "grand-model")],
 )
-async def test_the_mode_chooses_the_model(office: Desk, mode: str, model: str) -> None:
-    office.server.answer(say("Ok."))
-    await office.completed("Hello", mode=mode)
-    assert office.server.requests[0]["model"] == model
+async def test_the_mode_chooses_the_model(declared: Declared, mode: str, model: str) -> None:
+    declared.server.answer(say("Ok."))
+    await declared.completed("Hello", mode=mode)
+    assert declared.server.requests[0]["model"] == model
 
 
-async def test_the_mode_sets_how_many_turns_a_run_may_take(office: Desk) -> None:
-    office.publish("@test/peeker", tools=["options_peek"])
-    office.server.respond = lambda request: calls(options_peek={})
-    task = await office.run("Look", agent="@test/peeker", mode="flash")
+async def test_the_mode_sets_how_many_turns_a_run_may_take(declared: Declared) -> None:
+    declared.publish("@test/peeker", tools=["options_peek"])
+    declared.server.respond = lambda request: calls(options_peek={})
+    task = await declared.run("Look", agent="@test/peeker", mode="flash")
     assert task.error is not None
-    assert (task.error["code"], len(office.server.requests)) == ("turn_limit", 10)
+    assert (task.error["code"], len(declared.server.requests)) == ("turn_limit", 10)
 
 
-async def test_the_conversation_is_handed_to_an_adhoc_specialist(office: Desk) -> None:
-    office.server.answer(calls(transfer_to_billing={"reason": "an invoice"}), say("Your invoice is paid."))
-    task = await office.completed(
+async def test_the_conversation_is_handed_to_an_adhoc_specialist(declared: Declared) -> None:
+    declared.server.answer(calls(transfer_to_billing={"reason": "an invoice"}), say("Your invoice is paid."))
+    task = await declared.completed(
         "Is my invoice paid?", agents=[{"name": "billing", "description": "Knows invoices."}]
     )
     assert task.output == "Your invoice is paid."
-    first, second = office.server.requests
+    first, second = declared.server.requests
     assert "Knows invoices." in tools_of(first)["transfer_to_billing"]["description"]
     assert "You are billing, a specialist. Knows invoices." in system_of(second)
     assert "Is my invoice paid?" in str(second["messages"])  # the conversation moved
-    (handoff,) = office.events(task, "handoff")
+    (handoff,) = declared.events(task, "handoff")
     assert (handoff["from"], handoff["to"], handoff["reason"]) == ("@test/bot", "billing", "an invoice")
-    assert office.events(task, "message")[0]["agent"] == "billing"
+    assert declared.events(task, "message")[0]["agent"] == "billing"
 
 
-async def test_the_conversation_is_handed_to_a_registered_agent_with_its_own_tools(office: Desk) -> None:
-    office.publish(
+async def test_the_conversation_is_handed_to_a_registered_agent_with_its_own_tools(
+    declared: Declared,
+) -> None:
+    declared.publish(
         "@test/legal", instructions="You are the legal desk.", tools=["options_peek"], model="law-model"
     )
-    office.server.answer(calls(transfer_to_legal={}), calls(options_peek={}), say("It is legal."))
-    task = await office.completed("Legal?", agents=[{"name": "@test/legal", "description": "Law."}])
+    declared.server.answer(calls(transfer_to_legal={}), calls(options_peek={}), say("It is legal."))
+    task = await declared.completed("Legal?", agents=[{"name": "@test/legal", "description": "Law."}])
     assert task.output == "It is legal."
-    second = office.server.requests[1]
+    second = declared.server.requests[1]
     assert "You are the legal desk." in system_of(second)
     assert second["model"] == "law-model"
     assert "options_peek" in tools_of(second)
-    assert "options_peek" not in tools_of(office.server.requests[0])
+    assert "options_peek" not in tools_of(declared.server.requests[0])
 
 
-async def test_another_agent_can_be_a_tool_whose_run_is_a_child_task(office: Desk) -> None:
-    office.publish(
+async def test_another_agent_can_be_a_tool_whose_run_is_a_child_task(declared: Declared) -> None:
+    declared.publish(
         "@test/adder", input={"schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     )
-    office.publish("@test/boss", tools=["@test/adder"])
-    office.server.when(lambda request: '"n": 4' in last_user(request), say("five"))
-    office.server.answer(calls(adder={"n": 4}), say("It is five."))
-    task = await office.completed("4 + 1?", agent="@test/boss")
+    declared.publish("@test/boss", tools=["@test/adder"])
+    declared.server.when(lambda request: '"n": 4' in last_user(request), say("five"))
+    declared.server.answer(calls(adder={"n": 4}), say("It is five."))
+    task = await declared.completed("4 + 1?", agent="@test/boss")
     assert task.output == "It is five."
-    assert "wait" in office.shop.events(task.id)  # the parent held no slot meanwhile
+    assert "wait" in declared.site.events(task.id)  # the parent held no slot meanwhile
 
 
 @pytest.mark.parametrize(
@@ -122,67 +124,67 @@ async def test_another_agent_can_be_a_tool_whose_run_is_a_child_task(office: Des
     ],
 )
 async def test_an_output_config_binds_the_output_whichever_way_its_schema_is_given(
-    office: Desk, schema: Any
+    declared: Declared, schema: Any
 ) -> None:
-    office.server.answer(calls(final_result={"total": "twelve"}), calls(final_result={"total": 12}))
-    task = await office.completed(
+    declared.server.answer(calls(final_result={"total": "twelve"}), calls(final_result={"total": 12}))
+    task = await declared.completed(
         "Add up.", output_config={"output_schema": schema, "instructions": "In euros."}
     )
     assert task.output == {"total": 12}
-    assert "In euros." in system_of(office.server.requests[0])
-    assert len(office.server.requests) == 2
+    assert "In euros." in system_of(declared.server.requests[0])
+    assert len(declared.server.requests) == 2
 
 
-async def test_an_output_config_in_prose_asks_for_an_object_of_that_shape(office: Desk) -> None:
-    office.server.answer(say("twelve"), calls(final_result={"sum": 12}))
-    task = await office.completed(
+async def test_an_output_config_in_prose_asks_for_an_object_of_that_shape(declared: Declared) -> None:
+    declared.server.answer(say("twelve"), calls(final_result={"sum": 12}))
+    task = await declared.completed(
         "Add up.", output_config={"output_schema": "an object with the sum in euros"}
     )
     assert task.output == {"sum": 12}
-    assert "an object with the sum in euros" in system_of(office.server.requests[0])
+    assert "an object with the sum in euros" in system_of(declared.server.requests[0])
 
 
-async def test_a_schema_that_is_no_object_is_bound_and_unwrapped(office: Desk) -> None:
+async def test_a_schema_that_is_no_object_is_bound_and_unwrapped(declared: Declared) -> None:
     schema = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-    office.server.answer(calls(final_result={"result": []}), calls(final_result={"result": ["a", "b"]}))
-    assert (await office.completed("List.", output_config={"output_schema": schema})).output == ["a", "b"]
+    declared.server.answer(calls(final_result={"result": []}), calls(final_result={"result": ["a", "b"]}))
+    assert (await declared.completed("List.", output_config={"output_schema": schema})).output == ["a", "b"]
 
 
-async def test_a_final_output_is_taken_from_the_whole_conversation(office: Desk) -> None:
+async def test_a_final_output_is_taken_from_the_whole_conversation(declared: Declared) -> None:
     schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
-    office.server.answer(
+    declared.server.answer(
         say("All is well."), calls(verdict={"mood": "fine"}), calls(verdict={"mood": "good"})
     )
-    task = await office.completed(
+    task = await declared.completed(
         "How is it?", final_output={"name": "verdict", "strict": True, "schema": schema}
     )
     assert task.output == {"mood": "good"}
-    (final,) = office.events(task, "final_output")
+    (final,) = declared.events(task, "final_output")
     assert (final["name"], final["content"]) == ("verdict", {"mood": "good"})
-    assert office.events(task, "message")[0]["text"] == "All is well."
-    asked = office.server.requests[1]
+    assert declared.events(task, "message")[0]["text"] == "All is well."
+    asked = declared.server.requests[1]
     assert "All is well." in str(asked["messages"])
     assert tools_of(asked)["verdict"]["strict"] is True
 
 
-async def test_files_reach_the_model_as_text_and_a_bad_one_says_why(office: Desk) -> None:
-    store = FileStore.from_url(str(office.shop.files))
+async def test_files_reach_the_model_as_text_and_a_bad_one_says_why(declared: Declared) -> None:
+    store = FileStore.from_url(str(declared.site.files))
     pdf = documents.pdf("The total is 42 euros.")
     files = [_stored(store, "invoice.pdf", pdf), _stored(store, "broken.pdf", pdf[: len(pdf) // 2])]
-    office.server.answer(say("42."))
-    task = await office.completed("What is the total?", files=files)
-    asked = text_of(office.server.requests[0]["messages"][-1])
+    declared.server.answer(say("42."))
+    task = await declared.completed("What is the total?", files=files)
+    asked = text_of(declared.server.requests[0]["messages"][-1])
     assert "invoice.pdf" in asked
     assert "The total is 42 euros." in asked
     assert "broken.pdf could not be read" in asked
-    assert {e["file"]: e["state"] for e in office.events(task, "attachment")} == {
+    assert {e["file"]: e["state"] for e in declared.events(task, "attachment")} == {
         "invoice.pdf": "read",
         "broken.pdf": "failed",
     }
 
 
-async def test_every_kind_of_file_is_read_and_what_cannot_be_stops_nothing(office: Desk) -> None:
-    store = FileStore.from_url(str(office.shop.files))
+async def test_every_kind_of_file_is_read_and_what_cannot_be_stops_nothing(declared: Declared) -> None:
+    store = FileStore.from_url(str(declared.site.files))
     good = {
         "letter.docx": documents.docx("Dear Ada,"),
         "sums.xlsx": documents.xlsx([["total", 4711]]),
@@ -193,84 +195,84 @@ async def test_every_kind_of_file_is_read_and_what_cannot_be_stops_nothing(offic
         "locked.pdf": documents.encrypted(documents.pdf("Secret."), "password"),
         "bomb.xlsx": documents.sheet_of_megabytes(100, varied=False),
     }
-    office.server.answer(say("Read."))
+    declared.server.answer(say("Read."))
     files = [_stored(store, name, data) for name, data in (good | bad).items()]
-    task = await office.completed("Read these.", files=files)
-    asked = text_of(office.server.requests[0]["messages"][-1])
+    task = await declared.completed("Read these.", files=files)
+    asked = text_of(declared.server.requests[0]["messages"][-1])
     assert all(text in asked for text in ("Dear Ada,", "4711", "Bob,gold", "Grüße"))
     assert "Secret." not in asked
-    told = {event["file"]: event for event in office.events(task, "attachment")}
+    told = {event["file"]: event for event in declared.events(task, "attachment")}
     assert {name for name, event in told.items() if event["state"] == "read"} == set(good)
     assert {name for name, event in told.items() if event["state"] == "failed" and event["error"]} == set(bad)
 
 
-async def test_the_agents_own_model_is_asked_unless_the_run_names_another(office: Desk) -> None:
-    office.publish("@test/own", model="own-model", config={"max_turns": 1})
-    office.server.answer(say("Ok."), say("Ok."))
-    await office.completed("Hello", agent="@test/own")
-    await office.completed("Hello", agent="@test/own", model="named-model")
-    assert [request["model"] for request in office.server.requests] == ["own-model", "named-model"]
+async def test_the_agents_own_model_is_asked_unless_the_run_names_another(declared: Declared) -> None:
+    declared.publish("@test/own", model="own-model", config={"max_turns": 1})
+    declared.server.answer(say("Ok."), say("Ok."))
+    await declared.completed("Hello", agent="@test/own")
+    await declared.completed("Hello", agent="@test/own", model="named-model")
+    assert [request["model"] for request in declared.server.requests] == ["own-model", "named-model"]
 
 
-async def test_a_refusal_and_broken_arguments_are_the_models_and_no_crash(office: Desk) -> None:
-    office.publish("@test/peeker", tools=["options_peek"])
-    office.server.answer(Reply(tool_calls=(("c1", "options_peek", '{"a": '),)), say("I cannot."))
-    task = await office.completed("Look", agent="@test/peeker")
-    assert (task.output, len(office.server.requests)) == ("I cannot.", 2)
-    office.server.answer(Reply(refusal="I will not do that."))
-    refused = await office.run("Look", agent="@test/peeker")
+async def test_a_refusal_and_broken_arguments_are_the_models_and_no_crash(declared: Declared) -> None:
+    declared.publish("@test/peeker", tools=["options_peek"])
+    declared.server.answer(Reply(tool_calls=(("c1", "options_peek", '{"a": '),)), say("I cannot."))
+    task = await declared.completed("Look", agent="@test/peeker")
+    assert (task.output, len(declared.server.requests)) == ("I cannot.", 2)
+    declared.server.answer(Reply(refusal="I will not do that."))
+    refused = await declared.run("Look", agent="@test/peeker")
     assert "I will not do that." in str(refused.output or refused.error)
 
 
-async def test_images_are_shown_to_models_that_see_also_after_a_suspension(office: Desk) -> None:
-    store = FileStore.from_url(str(office.shop.files))
-    office.publish("@test/seer", tools=["ask_user"])
-    office.server.answer(calls(ask_user={"question": "Which corner?"}), say("Red."))
+async def test_images_are_shown_to_models_that_see_also_after_a_suspension(declared: Declared) -> None:
+    store = FileStore.from_url(str(declared.site.files))
+    declared.publish("@test/seer", tools=["ask_user"])
+    declared.server.answer(calls(ask_user={"question": "Which corner?"}), say("Red."))
     file = _stored(store, "photo.png", documents.image("PNG"))
-    task_id = await office.submit("Which colour?", agent="@test/seer", files=[file])
-    await office.asked(task_id)
-    office.say(task_id, "top left")
-    await office.shop.ended(task_id)
-    shown = [_images(request) for request in office.server.requests]
+    task_id = await declared.submit("Which colour?", agent="@test/seer", files=[file])
+    await declared.asked(task_id)
+    declared.say(task_id, "top left")
+    await declared.site.ended(task_id)
+    shown = [_images(request) for request in declared.server.requests]
     assert len(shown[0]) == 1
     assert shown[0] == shown[1]
-    journaled = str(office.shop.journal(task_id))
+    journaled = str(declared.site.journal(task_id))
     assert shown[0][0].partition("base64,")[2][:200] not in journaled  # named there, not copied
 
 
-async def test_a_model_that_does_not_see_is_told_of_the_image(office: Desk) -> None:
-    store = FileStore.from_url(str(office.shop.files))
-    office.publish("@test/blind", config={"vision": False})
-    office.server.answer(say("I cannot see it."))
-    await office.completed(
+async def test_a_model_that_does_not_see_is_told_of_the_image(declared: Declared) -> None:
+    store = FileStore.from_url(str(declared.site.files))
+    declared.publish("@test/blind", config={"vision": False})
+    declared.server.answer(say("I cannot see it."))
+    await declared.completed(
         "Colour?", agent="@test/blind", files=[_stored(store, "photo.png", documents.image("PNG"))]
     )
-    assert not _images(office.server.requests[0])
-    assert "cannot see images" in str(office.server.requests[0]["messages"])
+    assert not _images(declared.server.requests[0])
+    assert "cannot see images" in str(declared.server.requests[0]["messages"])
 
 
-async def test_a_spent_budget_parks_the_run_until_it_is_topped_up(office: Desk) -> None:
-    office.publish("@test/peeker", tools=["options_peek"])
+async def test_a_spent_budget_parks_the_run_until_it_is_topped_up(declared: Declared) -> None:
+    declared.publish("@test/peeker", tools=["options_peek"])
     used = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
-    office.server.answer(
+    declared.server.answer(
         Reply(tool_calls=(("c1", "options_peek", "{}"),), usage=used), Reply(text="Done.", usage=used)
     )
-    task_id = await office.submit("Look", agent="@test/peeker", budget=2.0)
-    review = await office.asked(task_id)
+    task_id = await declared.submit("Look", agent="@test/peeker", budget=2.0)
+    review = await declared.asked(task_id)
     assert (review["payload"]["kind"], review["payload"]["spent"]) == ("budget", 3.0)
-    assert len(office.server.requests) == 1
-    office.decide(task_id, "approve")
-    task = await office.shop.ended(task_id)
+    assert len(declared.server.requests) == 1
+    declared.decide(task_id, "approve")
+    task = await declared.site.ended(task_id)
     assert (task.output, task.cost_micros) == ("Done.", 6_000_000)
 
 
-async def test_a_budget_that_is_not_topped_up_ends_the_run(office: Desk) -> None:
-    office.publish("@test/peeker", tools=["options_peek"])
-    office.server.answer(calls(options_peek={}))
-    task_id = await office.submit("Look", agent="@test/peeker", budget=0.5)
-    await office.asked(task_id)
-    office.decide(task_id, "reject", reason="enough")
-    task = await office.shop.ended(task_id)
+async def test_a_budget_that_is_not_topped_up_ends_the_run(declared: Declared) -> None:
+    declared.publish("@test/peeker", tools=["options_peek"])
+    declared.server.answer(calls(options_peek={}))
+    task_id = await declared.submit("Look", agent="@test/peeker", budget=0.5)
+    await declared.asked(task_id)
+    declared.decide(task_id, "reject", reason="enough")
+    task = await declared.site.ended(task_id)
     assert task.error is not None
     assert (task.error["code"], task.error["message"], task.error["cause"]) == (
         "budget_exhausted",
@@ -279,56 +281,56 @@ async def test_a_budget_that_is_not_topped_up_ends_the_run(office: Desk) -> None
     )
 
 
-async def test_a_balance_that_runs_out_mid_run_parks_it_until_there_is_money(office: Desk) -> None:
-    office.publish("@test/peeker", tools=["options_peek"])
-    office.shop.transact(lambda tx: _balance(tx, office.shop.org, 1_000_000))
+async def test_a_balance_that_runs_out_mid_run_parks_it_until_there_is_money(declared: Declared) -> None:
+    declared.publish("@test/peeker", tools=["options_peek"])
+    declared.site.transact(lambda tx: _balance(tx, declared.site.org, 1_000_000))
     used = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-    office.server.answer(
+    declared.server.answer(
         Reply(
             tool_calls=(("c1", "options_peek", "{}"),),
             usage=used,
         ),
         say("Done."),
     )
-    task_id = await office.submit("Look", agent="@test/peeker")
-    review = await office.asked(task_id)
+    task_id = await declared.submit("Look", agent="@test/peeker")
+    review = await declared.asked(task_id)
     assert review["payload"]["kind"] == "balance"
-    assert office.events(task_id, "model_turn")[0]["balance_micros"] == -1_000_000
-    office.decide(task_id, "approve")
-    assert (await office.asked(task_id))["key"] == "balance#2"  # there is still no money
-    office.shop.transact(lambda tx: _balance(tx, office.shop.org, 5_000_000))
-    office.decide(task_id, "approve")
-    assert (await office.shop.ended(task_id)).status is Status.COMPLETED
+    assert declared.events(task_id, "model_turn")[0]["balance_micros"] == -1_000_000
+    declared.decide(task_id, "approve")
+    assert (await declared.asked(task_id))["key"] == "balance#2"  # there is still no money
+    declared.site.transact(lambda tx: _balance(tx, declared.site.org, 5_000_000))
+    declared.decide(task_id, "approve")
+    assert (await declared.site.ended(task_id)).status is Status.COMPLETED
 
 
 async def test_a_fallback_model_answers_when_the_first_is_away(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
-    async with desk(url, tmp_path / "home", model_fallbacks="second-model") as office:
-        office.publish()
-        office.server.when(lambda request: request["model"] == "test-model", fail(503))
-        office.server.answer(say("Here I am."))
-        task = await office.completed("Hello?")
+    async with declared_agents(url, tmp_path / "home", model_fallbacks="second-model") as declared:
+        declared.publish()
+        declared.server.when(lambda request: request["model"] == "test-model", fail(503))
+        declared.server.answer(say("Here I am."))
+        task = await declared.completed("Hello?")
         assert task.output == "Here I am."
-        assert office.events(task, "model_turn")[0]["model"] == "second-model"
+        assert declared.events(task, "model_turn")[0]["model"] == "second-model"
 
 
 async def test_without_any_model_the_run_says_what_to_configure(tmp_path: Path) -> None:
-    async with desk(
+    async with declared_agents(
         f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", model="", model_base_url=""
-    ) as office:
-        office.publish()
-        task = await office.run("Hello?")
+    ) as declared:
+        declared.publish()
+        task = await declared.run("Hello?")
         assert task.error is not None
         assert task.error["code"] == "model_not_configured"
         assert "RUNYARD_MODEL" in task.error["message"]
 
 
-async def test_an_unknown_tool_or_bad_option_is_the_callers_fault_with_its_field(office: Desk) -> None:
-    office.publish("@test/odd", tools=["no_such_tool"])
-    task = await office.run("Hello?", agent="@test/odd")
+async def test_an_unknown_tool_or_bad_option_is_the_callers_fault_with_its_field(declared: Declared) -> None:
+    declared.publish("@test/odd", tools=["no_such_tool"])
+    task = await declared.run("Hello?", agent="@test/odd")
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("unknown_tool", "input")
-    bad = await office.run(
+    bad = await declared.run(
         "Hello?", output_config={"output_schema": {"type": "objet", "properties": {"a": {}}}}
     )
     assert bad.error is not None

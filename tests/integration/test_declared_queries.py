@@ -20,7 +20,7 @@ from runyard_common.identity.service.identity import secret_key
 from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.sql import Caps
 from runyard_workers.agent.tools import datastores as tool
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, results_of, say, tools_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -32,19 +32,19 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Desk]:
+async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
-    async with desk(url, tmp_path / "home", allow_private_urls=True) as office:
-        office.publish()
-        yield office
+    async with declared_agents(url, tmp_path / "home", allow_private_urls=True) as declared:
+        declared.publish()
+        yield declared
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres), "mariadb"])
-def shop_url(request: pytest.FixtureRequest, office: Desk) -> str:
+def shop_url(request: pytest.FixtureRequest, declared: Declared) -> str:
     """The connection string of a shop's database with three orders."""
     rows = [(1, "Ada", 10.5), (2, "Bob's", 20), (3, "Ada", 30)]
     if request.param == "sqlite":
-        folder = datastores.folder(office.home, office.shop.org)
+        folder = datastores.folder(declared.home, declared.site.org)
         folder.mkdir(parents=True, exist_ok=True)
         with sqlite3.connect(folder / "shop.db") as db:
             db.execute("CREATE TABLE orders (id INTEGER, customer TEXT, total REAL)")
@@ -86,10 +86,10 @@ def mariadb_shop(url: str, rows: list[Any]) -> str:
     return url
 
 
-def store(office: Desk, url: str, name: str = "shop") -> dict[str, Any]:
-    sealer = Sealer(secret_key(office.settings))
-    made = office.shop.transact(
-        lambda tx: datastores.create(tx, sealer, office.shop.org, name, "database", url)
+def store(declared: Declared, url: str, name: str = "shop") -> dict[str, Any]:
+    sealer = Sealer(secret_key(declared.settings))
+    made = declared.site.transact(
+        lambda tx: datastores.create(tx, sealer, declared.site.org, name, "database", url)
     )
     return {"id": made["id"], "name": name}
 
@@ -98,28 +98,28 @@ def query(sql: str, **more: Any) -> dict[str, Any]:
     return {"name": "orders_of", "description": "Orders of a customer.", "query": sql} | more
 
 
-async def asked(office: Desk, where: dict[str, Any], sql: str, params: list[Any] | None = None) -> str:
+async def asked(declared: Declared, where: dict[str, Any], sql: str, params: list[Any] | None = None) -> str:
     """What the agent gets back for a query."""
     arguments = {"params": params} if params else {}
-    office.server.answer(calls(orders_of=arguments), say("Done."))
-    await office.completed("Orders?", datastores=[where], queries=[query(sql)])
-    return results_of(office.server.requests[-1])[-1]
+    declared.server.answer(calls(orders_of=arguments), say("Done."))
+    await declared.completed("Orders?", datastores=[where], queries=[query(sql)])
+    return results_of(declared.server.requests[-1])[-1]
 
 
-async def test_a_query_runs_with_the_parameters_the_model_gives(office: Desk, shop_url: str) -> None:
+async def test_a_query_runs_with_the_parameters_the_model_gives(declared: Declared, shop_url: str) -> None:
     sql = "SELECT id, total FROM orders WHERE customer = ? AND total > ? ORDER BY id"
-    result = orjson.loads(await asked(office, store(office, shop_url), sql, ["Ada", 20]))
+    result = orjson.loads(await asked(declared, store(declared, shop_url), sql, ["Ada", 20]))
     assert result == {"rows": [{"id": 3, "total": 30}], "row_count": 1}
-    offered = tools_of(office.server.requests[0])["orders_of"]
+    offered = tools_of(declared.server.requests[0])["orders_of"]
     assert offered["description"] == "Orders of a customer."
     assert offered["parameters"]["properties"]["params"]["minItems"] == 2
 
 
-async def test_what_the_model_gives_stays_a_value(office: Desk, shop_url: str) -> None:
-    where = store(office, shop_url)
+async def test_what_the_model_gives_stays_a_value(declared: Declared, shop_url: str) -> None:
+    where = store(declared, shop_url)
     sql = "SELECT count(*) AS n FROM orders WHERE customer = ?"
-    assert '"n":0' in await asked(office, where, sql, ["' OR '1'='1"])
-    assert '"n":1' in await asked(office, where, sql, ["Bob's"])
+    assert '"n":0' in await asked(declared, where, sql, ["' OR '1'='1"])
+    assert '"n":1' in await asked(declared, where, sql, ["Bob's"])
 
 
 @pytest.mark.parametrize(
@@ -133,73 +133,77 @@ async def test_what_the_model_gives_stays_a_value(office: Desk, shop_url: str) -
         "COMMIT; DELETE FROM orders",
     ],
 )
-async def test_the_database_refuses_to_be_changed(office: Desk, shop_url: str, sql: str) -> None:
-    where = store(office, shop_url)
-    assert "The query failed" in await asked(office, where, sql)
-    assert '"n":3' in await asked(office, where, "SELECT count(*) AS n FROM orders")
+async def test_the_database_refuses_to_be_changed(declared: Declared, shop_url: str, sql: str) -> None:
+    where = store(declared, shop_url)
+    assert "The query failed" in await asked(declared, where, sql)
+    assert '"n":3' in await asked(declared, where, "SELECT count(*) AS n FROM orders")
 
 
 async def test_rows_beyond_the_cap_are_left_out_and_said_to_be(
-    office: Desk, shop_url: str, monkeypatch: pytest.MonkeyPatch
+    declared: Declared, shop_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tool, "CAPS", Caps(rows=2))
-    result = orjson.loads(await asked(office, store(office, shop_url), "SELECT id FROM orders ORDER BY id"))
+    result = orjson.loads(
+        await asked(declared, store(declared, shop_url), "SELECT id FROM orders ORDER BY id")
+    )
     assert (len(result["rows"]), result["truncated"]) == (2, True)
 
 
 async def test_a_query_without_end_is_ended(
-    office: Desk, shop_url: str, monkeypatch: pytest.MonkeyPatch
+    declared: Declared, shop_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tool, "CAPS", Caps(seconds=0.5))
     sql, reason = ENDLESS[make_url(shop_url).get_backend_name()]
-    result = await asked(office, store(office, shop_url), sql)
+    result = await asked(declared, store(declared, shop_url), sql)
     assert "The query failed" in result
     assert reason in result  # the server ended it, not the client's patience
 
 
-async def test_named_parameters_become_the_tools_own(office: Desk, shop_url: str) -> None:
-    office.server.answer(calls(orders_of={"customer": "Ada"}), say("Two."))
+async def test_named_parameters_become_the_tools_own(declared: Declared, shop_url: str) -> None:
+    declared.server.answer(calls(orders_of={"customer": "Ada"}), say("Two."))
     named = query("SELECT count(*) AS n FROM orders WHERE customer = ?", parameters=["customer"])
-    await office.completed("How many?", datastores=[store(office, shop_url)], queries=[named])
-    assert '"n":2' in results_of(office.server.requests[1])[0]
+    await declared.completed("How many?", datastores=[store(declared, shop_url)], queries=[named])
+    assert '"n":2' in results_of(declared.server.requests[1])[0]
 
 
-async def test_a_file_outside_the_datastores_folder_cannot_be_named(office: Desk, tmp_path: Path) -> None:
+async def test_a_file_outside_the_datastores_folder_cannot_be_named(
+    declared: Declared, tmp_path: Path
+) -> None:
     for path in ("../runyard.db", str(tmp_path / "runyard.db"), "../../runyard.db"):
         with pytest.raises(InvalidRequest, match="names a file in its organisation's folder"):
-            store(office, f"sqlite:///{path}", path)
+            store(declared, f"sqlite:///{path}", path)
         # One that was stored before such names were refused leads nowhere either.
-        where = store(office, "sqlite:///shop.db", path)
-        sealed = Sealer(secret_key(office.settings)).seal(f"sqlite:///{path}")
-        with office.shop.store.begin() as tx:
+        where = store(declared, "sqlite:///shop.db", path)
+        sealed = Sealer(secret_key(declared.settings)).seal(f"sqlite:///{path}")
+        with declared.site.store.begin() as tx:
             change = text("UPDATE datastores SET connection = :c WHERE id = :id")
             tx.conn.execute(change, {"c": sealed, "id": where["id"]})
-        assert "There is no such file" in await asked(office, where, "SELECT * FROM api_keys")
+        assert "There is no such file" in await asked(declared, where, "SELECT * FROM api_keys")
 
 
-async def test_sqlite_cannot_attach_another_file(office: Desk, tmp_path: Path) -> None:
-    folder = datastores.folder(office.home, office.shop.org)
+async def test_sqlite_cannot_attach_another_file(declared: Declared, tmp_path: Path) -> None:
+    folder = datastores.folder(declared.home, declared.site.org)
     folder.mkdir(parents=True)
     sqlite3.connect(folder / "shop.db").close()
     (folder / "shop.db").touch()
-    where = store(office, "sqlite:///shop.db")
-    assert "a query reads" in await asked(office, where, f"ATTACH '{tmp_path / 'runyard.db'}' AS other")
-    assert "a query reads" in await asked(office, where, "PRAGMA query_only=OFF")
+    where = store(declared, "sqlite:///shop.db")
+    assert "a query reads" in await asked(declared, where, f"ATTACH '{tmp_path / 'runyard.db'}' AS other")
+    assert "a query reads" in await asked(declared, where, "PRAGMA query_only=OFF")
 
 
 async def test_a_database_on_a_private_address_is_refused_unless_allowed(tmp_path: Path) -> None:
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as guarded:
+    async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as guarded:
         guarded.publish()
         where = store(guarded, "postgresql://u:p@127.0.0.1:5432/db")
         assert "RUNYARD_ALLOWED_HOSTS" in await asked(guarded, where, "SELECT 1")
 
 
-async def test_another_organisations_datastore_does_not_exist(office: Desk, shop_url: str) -> None:
-    sealer = Sealer(secret_key(office.settings))
-    foreign = office.shop.transact(
+async def test_another_organisations_datastore_does_not_exist(declared: Declared, shop_url: str) -> None:
+    sealer = Sealer(secret_key(declared.settings))
+    foreign = declared.site.transact(
         lambda tx: datastores.create(tx, sealer, "another-org", "shop", "database", shop_url)
     )
-    task = await office.run(
+    task = await declared.run(
         "Orders?", datastores=[{"id": foreign["id"], "name": "x"}], queries=[query("SELECT 1")]
     )
     assert task.error is not None

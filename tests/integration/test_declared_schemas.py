@@ -17,7 +17,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.schemas import outputs
 from runyard_common.values.errors import ConfigurationError, InvalidRequest
 from runyard_workers.agent_code import catalogue
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -37,13 +37,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
-        office.publish()
-        yield office
+async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
+    async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
+        declared.publish()
+        yield declared
 
 
-async def test_a_costly_pattern_in_an_output_ends_its_run_and_delays_no_other(office: Desk) -> None:
+async def test_a_costly_pattern_in_an_output_ends_its_run_and_delays_no_other(declared: Declared) -> None:
     async def sleeper(ctx: Context, args: Any) -> float:
         """Sleeps in short pieces; the longest that one took beyond its time."""
         longest = 0.0
@@ -54,13 +54,13 @@ async def test_a_costly_pattern_in_an_output_ends_its_run_and_delays_no_other(of
         return longest
 
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
-    office.server.respond = lambda request: calls(final_result={"a": "a" * 31 + "!"})
-    neighbour = await office.shop.submit(office.shop.publish(sleeper), {})
-    task = await office.run("x", output_config={"output_schema": schema})
+    declared.server.respond = lambda request: calls(final_result={"a": "a" * 31 + "!"})
+    neighbour = await declared.site.submit(declared.site.publish(sleeper), {})
+    task = await declared.run("x", output_config={"output_schema": schema})
     assert task.error is not None
     assert task.error["code"] == "output_invalid"
     assert "output.a" in task.error["message"]
-    neighbour_task = await office.shop.ended(neighbour)
+    neighbour_task = await declared.site.ended(neighbour)
     assert (neighbour_task.status, neighbour_task.attempt) == (Status.COMPLETED, 1)
     assert neighbour_task.output < 1.0  # a check of 31 letters took minutes
 
@@ -83,28 +83,28 @@ async def test_a_costly_pattern_in_an_output_ends_its_run_and_delays_no_other(of
     ids=["definitions", "$defs", "another property"],
 )
 async def test_references_in_an_output_schema_reach_the_model_written_out(
-    office: Desk, schema: dict[str, Any]
+    declared: Declared, schema: dict[str, Any]
 ) -> None:
-    office.server.answer(calls(final_result={"a": "x"}), calls(final_result={"a": 1}))
-    task = await office.completed("x", output_config={"output_schema": schema})
+    declared.server.answer(calls(final_result={"a": "x"}), calls(final_result={"a": 1}))
+    task = await declared.completed("x", output_config={"output_schema": schema})
     assert task.output == {"a": 1}
-    (tool,) = [t["function"] for t in office.server.requests[0]["tools"]]
+    (tool,) = [t["function"] for t in declared.server.requests[0]["tools"]]
     assert tool["parameters"]["properties"]["a"]["type"] == "integer"
 
 
-async def test_an_answer_that_is_a_list_is_judged_by_its_schemas_own_draft(office: Desk) -> None:
+async def test_an_answer_that_is_a_list_is_judged_by_its_schemas_own_draft(declared: Declared) -> None:
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "type": "array",
         "items": [{"type": "integer"}],
         "additionalItems": False,
     }
-    office.server.answer(calls(final_result={"result": [1, 2]}), calls(final_result={"result": [1]}))
-    task = await office.completed("x", output_config={"output_schema": schema})
+    declared.server.answer(calls(final_result={"result": [1, 2]}), calls(final_result={"result": [1]}))
+    task = await declared.completed("x", output_config={"output_schema": schema})
     assert task.output == [1]
 
 
-async def test_a_question_with_a_broken_schema_fails_the_run_that_asks(office: Desk) -> None:
+async def test_a_question_with_a_broken_schema_fails_the_run_that_asks(declared: Declared) -> None:
     async def asks(ctx: Context, args: Any) -> Any:
         return await ctx.ask("How many?", schema=args)
 
@@ -112,20 +112,22 @@ async def test_a_question_with_a_broken_schema_fails_the_run_that_asks(office: D
         return await ctx.review("post", {}, schema=args)
 
     for fn in (asks, reviews):
-        name = office.shop.publish(fn)
+        name = declared.site.publish(fn)
         for schema in ({"type": "objekt"}, {"pattern": "(["}, {"$ref": "https://example.com/x"}):
-            task = await office.shop.ended(await office.shop.submit(name, schema))
+            task = await declared.site.ended(await declared.site.submit(name, schema))
             assert task.error is not None
             assert task.error["code"] == "invalid_schema"
-            assert office.shop.questions(task.id) == []
+            assert declared.site.questions(task.id) == []
 
 
-async def test_a_stored_question_whose_schema_is_unusable_is_answered_all_the_same(office: Desk) -> None:
+async def test_a_stored_question_whose_schema_is_unusable_is_answered_all_the_same(
+    declared: Declared,
+) -> None:
     async def asks(ctx: Context, args: Any) -> Any:
         return await ctx.ask("How many?", schema={"type": "integer"})
 
-    task_id = await office.shop.submit(office.shop.publish(asks), {})
-    question = await office.asked(task_id)
+    task_id = await declared.site.submit(declared.site.publish(asks), {})
+    question = await declared.asked(task_id)
 
     def spoil(tx: Any) -> None:
         spoilt = '{"text": "How many?", "schema": {"type": "objekt"}}'
@@ -133,19 +135,19 @@ async def test_a_stored_question_whose_schema_is_unusable_is_answered_all_the_sa
             text("UPDATE questions SET payload = :p WHERE id = :i"), {"p": spoilt, "i": question["id"]}
         )
 
-    office.shop.transact(spoil)
-    office.say(task_id, 5)
-    assert (await office.shop.ended(task_id)).output == 5
+    declared.site.transact(spoil)
+    declared.say(task_id, 5)
+    assert (await declared.site.ended(task_id)).output == 5
 
 
-async def test_a_python_agent_whose_schema_is_unusable_is_not_published(office: Desk) -> None:
+async def test_a_python_agent_whose_schema_is_unusable_is_not_published(declared: Declared) -> None:
     async def typo(ctx: Context, args: Any) -> None:
         """Never runs."""
 
-    name = office.shop.publish(typo, "@test/typo", input={"type": "objekt"})
+    name = declared.site.publish(typo, "@test/typo", input={"type": "objekt"})
     definition = registered()[name]
     with pytest.raises(ConfigurationError, match=r"@test/typo: input\.schema: .*\$\.type"):
-        catalogue.publish(office.shop.store, office.shop.org, [definition], [])
+        catalogue.publish(declared.site.store, declared.site.org, [definition], [])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from runyard.errors import AgentError
 from runyard.tools import tool
 from runyard_common.runs.rules.tasks import Task
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, results_of, say
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -132,8 +132,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
+async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
+    async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
         tools = [
             "odd_async",
             "odd_plain",
@@ -142,28 +142,28 @@ async def office(tmp_path: Path) -> AsyncIterator[Desk]:
             "awaits_a_cancelled_task",
             "too_slow",
         ]
-        office.publish(tools=[*tools, "in_time"])
+        declared.publish(tools=[*tools, "in_time"])
         _ran.clear()
-        yield office
+        yield declared
 
 
-async def called(office: Desk, name: str) -> tuple[Task, str, str]:
+async def called(declared: Declared, name: str) -> tuple[Task, str, str]:
     """Have the agent call a tool: its run, how the call ended, and what the model was given."""
-    office.server.answer(calls((name, {}), ("in_time", {})), say("Went on."))
-    task = await office.completed("Go.")
+    declared.server.answer(calls((name, {}), ("in_time", {})), say("Went on."))
+    task = await declared.completed("Go.")
     assert (task.output, task.attempt) == ("Went on.", 1)
-    first, second = sorted(office.events(task, "tool_result"), key=lambda event: event["tool"] == "in_time")
+    first, second = sorted(declared.events(task, "tool_result"), key=lambda event: event["tool"] == "in_time")
     assert (second["outcome"], second["result"]) == ("ok", "fine")
-    return task, first["outcome"], results_of(office.server.requests[1])[0]
+    return task, first["outcome"], results_of(declared.server.requests[1])[0]
 
 
 @pytest.mark.parametrize("name", ["odd_async", "odd_plain"])
 @pytest.mark.parametrize(("make", "words"), RAISED.values(), ids=RAISED.keys())
 async def test_what_a_tool_raises_is_a_failed_result(
-    office: Desk, name: str, make: Callable[[], BaseException], words: str
+    declared: Declared, name: str, make: Callable[[], BaseException], words: str
 ) -> None:
     _raise.append(make)
-    _, outcome, result = await called(office, name)
+    _, outcome, result = await called(declared, name)
     assert outcome == "failed"
     assert f"The tool '{name}' failed" in result
     if name == "odd_async" and words == "StopIteration":
@@ -174,21 +174,21 @@ async def test_what_a_tool_raises_is_a_failed_result(
 
 
 @pytest.mark.parametrize("name", ["cancels_itself", "awaits_a_cancelled_task"])
-async def test_a_cancellation_that_was_not_ordered_is_a_failed_result(office: Desk, name: str) -> None:
-    _, outcome, result = await called(office, name)
+async def test_a_cancellation_that_was_not_ordered_is_a_failed_result(declared: Declared, name: str) -> None:
+    _, outcome, result = await called(declared, name)
     assert (outcome, "CancelledError" in result) == ("failed", True)
 
 
-async def test_a_tool_that_takes_too_long_is_reported_so(office: Desk) -> None:
-    _, outcome, result = await called(office, "too_slow")
+async def test_a_tool_that_takes_too_long_is_reported_so(declared: Declared) -> None:
+    _, outcome, result = await called(declared, "too_slow")
     assert (outcome, "did not answer within 0.2 s" in result) == ("failed", True)
 
 
-async def test_a_run_is_cancelled_in_the_middle_of_a_tool(office: Desk) -> None:
-    office.publish("@test/brief", tools=[{"name": "too_slow", "timeout": 60}], timeout=0.5)
-    office.server.answer(calls(too_slow={}))
+async def test_a_run_is_cancelled_in_the_middle_of_a_tool(declared: Declared) -> None:
+    declared.publish("@test/brief", tools=[{"name": "too_slow", "timeout": 60}], timeout=0.5)
+    declared.server.answer(calls(too_slow={}))
     began = time.monotonic()
-    task = await office.run("Go.", agent="@test/brief")
+    task = await declared.run("Go.", agent="@test/brief")
     assert task.error is not None
     assert (task.error["code"], time.monotonic() - began < 10) == ("timeout", True)
 
@@ -203,9 +203,9 @@ async def test_a_run_is_cancelled_in_the_middle_of_a_tool(office: Desk) -> None:
         (b"plain", "plain"),
     ],
 )
-async def test_values_of_python_are_given_in_json_form(office: Desk, value: Any, shown: str) -> None:
+async def test_values_of_python_are_given_in_json_form(declared: Declared, value: Any, shown: str) -> None:
     _return.append(value)
-    _, outcome, result = await called(office, "odd_value")
+    _, outcome, result = await called(declared, "odd_value")
     assert outcome == "ok"
     assert shown in result or value in (None, b"plain")
 
@@ -239,17 +239,19 @@ ODD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD.keys())
-async def test_a_value_without_json_form_is_a_failed_result_or_replaced(office: Desk, value: Any) -> None:
+async def test_a_value_without_json_form_is_a_failed_result_or_replaced(
+    declared: Declared, value: Any
+) -> None:
     _return.append(value)
-    _, outcome, result = await called(office, "odd_value")
+    _, outcome, result = await called(declared, "odd_value")
     assert outcome in ("ok", "failed")
     assert outcome == "ok" or "The result of the tool 'odd_value' has no JSON form" in result
 
 
 @pytest.mark.parametrize("value", ["y" * 3_000_000, {"lines": ["y" * 100] * 30_000}], ids=["text", "object"])
-async def test_a_huge_result_is_cut_and_marked(office: Desk, value: Any) -> None:
+async def test_a_huge_result_is_cut_and_marked(declared: Declared, value: Any) -> None:
     _return.append(value)
-    _, outcome, result = await called(office, "odd_value")
+    _, outcome, result = await called(declared, "odd_value")
     assert outcome == "ok"
     assert "[Cut off: the first 500,000 of 3," in result
     assert len(result) < 600_000

@@ -24,7 +24,7 @@ from runyard_common.webhooks.rules.delivery_budget import PER_HOST, Kind
 from runyard_common.webhooks.service import endpoints, redeliveries
 from runyard_common.webhooks.service.deliveries import Outgoing, Settled, settle
 from runyard_scheduler.duties import Deliver
-from tests.delivery_shop import DeliveryShop
+from tests.delivery_installation import DeliveryInstallation
 from tests.fakes.receiver import Received, receiving
 
 pytestmark = pytest.mark.anyio
@@ -52,12 +52,12 @@ def types(received: list[Received]) -> list[str]:
 
 
 async def test_an_endpoint_hears_of_every_state_in_order_signed(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        endpoint, secret = shop.endpoint(receiver.url())
-        shop.deliverer()
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(greet), {"name": "Ada"}))
-        rows = await shop.settled(3, endpoint_id=endpoint)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        endpoint, secret = site.endpoint(receiver.url())
+        site.deliverer()
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(greet), {"name": "Ada"}))
+        rows = await site.settled(3, endpoint_id=endpoint)
         assert [row.state for row in rows] == ["success"] * 3
         got = receiver.received
         assert types(got) == ["run.pending", "run.running", "run.completed"]
@@ -73,13 +73,13 @@ async def test_an_endpoint_hears_of_every_state_in_order_signed(database_url: st
 
 
 async def test_a_callback_gets_agentbase_events_one_by_one_and_a_completion(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        secret = shop.transact(lambda tx: endpoints.rotate_callbacks(tx, shop.org, shop.sealer, "test"))
-        shop.deliverer()
-        await shop.engine()
-        callback = shop.callback(receiver.url(), {"Authorization": "Bearer of-the-caller"})
-        task = await shop.ended(await shop.submit(shop.publish(greet), {"name": "Ada"}, callback=callback))
-        await shop.settled(5, task_id=task.id)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        secret = site.transact(lambda tx: endpoints.rotate_callbacks(tx, site.org, site.sealer, "test"))
+        site.deliverer()
+        await site.engine()
+        callback = site.callback(receiver.url(), {"Authorization": "Bearer of-the-caller"})
+        task = await site.ended(await site.submit(site.publish(greet), {"name": "Ada"}, callback=callback))
+        await site.settled(5, task_id=task.id)
         got = receiver.received
         assert types(got) == [
             "agent_started", "agent_progress", "agent_response", "agent_completed", "run.completed",
@@ -97,15 +97,15 @@ async def test_a_callback_is_told_of_a_failure_and_of_a_stop(database_url: str) 
     async def fail(ctx: Context, args: dict[str, Any]) -> None:
         raise AgentError("no such invoice", code="invoice_missing")
 
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.deliverer()
-        held = await shop.submit(shop.publish(greet), callback=shop.callback(receiver.url("/held")))
-        shop.transact(lambda tx: stops.stop_now(tx, [held], "no longer needed"))
-        await shop.engine()
-        await shop.ended(
-            await shop.submit(shop.publish(fail), callback=shop.callback(receiver.url("/failed")))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.deliverer()
+        held = await site.submit(site.publish(greet), callback=site.callback(receiver.url("/held")))
+        site.transact(lambda tx: stops.stop_now(tx, [held], "no longer needed"))
+        await site.engine()
+        await site.ended(
+            await site.submit(site.publish(fail), callback=site.callback(receiver.url("/failed")))
         )
-        await shop.settled(5)
+        await site.settled(5)
         assert types(receiver.on("/held")) == ["agent_error", "run.stopped"]
         failed = receiver.on("/failed")
         assert types(failed) == ["agent_started", "agent_error", "run.failed"]
@@ -114,26 +114,26 @@ async def test_a_callback_is_told_of_a_failure_and_of_a_stop(database_url: str) 
 
 
 async def test_a_waiting_run_sends_a_link_that_answers_once_and_is_not_stored(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/hook"), events=("run.waiting_for_input", "run.completed"))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/hook"), events=("run.waiting_for_input", "run.completed"))
         receiver.answers["/hook"] = "/status/500"
-        shop.deliverer()
-        await shop.engine()
-        task_id = await shop.submit(shop.publish(colour))
-        await shop.eventually(lambda: len(receiver.received) >= 2)
+        site.deliverer()
+        await site.engine()
+        task_id = await site.submit(site.publish(colour))
+        await site.eventually(lambda: len(receiver.received) >= 2)
         receiver.answers["/hook"] = "/ok"
-        (row,) = await shop.settled(1)
+        (row,) = await site.settled(1)
         asked = receiver.taken[0].json["data"]["question"]
         assert (asked["text"], asked["options"]) == ("Which colour?", ["red", "blue"])
         assert len({r.body for r in receiver.received}) == 1, "the same body at every attempt"
         base, _, token = asked["answer_url"].rpartition("/")
         assert base == "https://runyard.example/answer"
         assert token not in row.body
-        assert shop.transact(lambda tx: answer_links.answer(tx, token, "blue")) == task_id
-        assert (await shop.ended(task_id)).output == "blue"
+        assert site.transact(lambda tx: answer_links.answer(tx, token, "blue")) == task_id
+        assert (await site.ended(task_id)).output == "blue"
         with pytest.raises(LinkGone):
-            shop.transact(lambda tx: answer_links.answer(tx, token, "red"))
-        await shop.settled(2)
+            site.transact(lambda tx: answer_links.answer(tx, token, "red"))
+        await site.settled(2)
         assert types(receiver.taken) == ["run.waiting_for_input", "run.completed"]
 
 
@@ -141,12 +141,12 @@ async def test_a_review_sends_a_link_too_by_endpoint_and_by_callback(database_ur
     async def pay(ctx: Context, args: dict[str, Any]) -> Any:
         return await ctx.review("pay", {"total": 10})
 
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/hook"), events=("run.awaiting_review",))
-        shop.deliverer()
-        await shop.engine()
-        task_id = await shop.submit(shop.publish(pay), callback=shop.callback(receiver.url("/back")))
-        await shop.settled(3)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/hook"), events=("run.awaiting_review",))
+        site.deliverer()
+        await site.engine()
+        task_id = await site.submit(site.publish(pay), callback=site.callback(receiver.url("/back")))
+        await site.settled(3)
         review = receiver.on("/hook")[0].json["data"]["review"]
         assert (review["action"], review["arguments"]) == ("pay", {"total": 10})
         _, asked = receiver.on("/back")
@@ -154,22 +154,22 @@ async def test_a_review_sends_a_link_too_by_endpoint_and_by_callback(database_ur
         links = [review["answer_url"], asked.json["reviews"][0]["answer_url"]]
         assert len(set(links)) == 2
         token = links[1].rpartition("/")[2]
-        shop.transact(lambda tx: answer_links.answer(tx, token, Decision("approve")))
-        assert (await shop.ended(task_id)).output == {"total": 10}
+        site.transact(lambda tx: answer_links.answer(tx, token, Decision("approve")))
+        assert (await site.ended(task_id)).output == {"total": 10}
 
 
 async def test_a_failing_delivery_holds_back_those_behind_it_and_others_pass(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        _, secret = shop.endpoint(receiver.url("/hook"))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        _, secret = site.endpoint(receiver.url("/hook"))
         receiver.answers["/hook"] = "/status/500"
-        shop.deliverer()
-        stuck = await shop.submit(shop.publish(greet))
-        await shop.eventually(lambda: len(receiver.received) >= 2)
-        await shop.engine()
-        await shop.ended(stuck)
+        site.deliverer()
+        stuck = await site.submit(site.publish(greet))
+        await site.eventually(lambda: len(receiver.received) >= 2)
+        await site.engine()
+        await site.ended(stuck)
         assert {r.json["type"] for r in receiver.received} == {"run.pending"}
         receiver.answers["/hook"] = "/ok"
-        await shop.settled(3)
+        await site.settled(3)
         assert types(receiver.taken) == ["run.pending", "run.running", "run.completed"]
         first = receiver.received[0]
         again = [r for r in receiver.received if r.event_id == first.event_id]
@@ -181,35 +181,35 @@ async def test_a_failing_delivery_holds_back_those_behind_it_and_others_pass(dat
 
 
 async def test_a_dead_delivery_does_not_hold_back_those_behind_it(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/hook"))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/hook"))
         receiver.answers["/hook"] = "/status/404"
-        shop.deliverer()
-        task_id = await shop.submit(shop.publish(greet))
-        (dead,) = await shop.settled(1)
+        site.deliverer()
+        task_id = await site.submit(site.publish(greet))
+        (dead,) = await site.settled(1)
         assert (dead.state, dead.error, dead.attempt) == ("dead", "http_404", 1)
         receiver.answers["/hook"] = "/ok"
-        await shop.engine()
-        await shop.ended(task_id)
-        rows = await shop.settled(3)
+        await site.engine()
+        await site.ended(task_id)
+        rows = await site.settled(3)
         assert [row.state for row in rows] == ["dead", "success", "success"]
-        again = shop.transact(lambda tx: redeliveries.redeliver(tx, shop.org, dead.id, "test"))
+        again = site.transact(lambda tx: redeliveries.redeliver(tx, site.org, dead.id, "test"))
         assert again["state"] == "pending"
-        await shop.settled(3, state="success")
+        await site.settled(3, state="success")
         assert receiver.received[-1].event_id == receiver.received[0].event_id
 
 
 async def test_retries_end_and_the_delivery_is_dead_to_be_seen(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/status/500"), style="appstrate", events=("run.cancelled",))
-        shop.deliverer()
-        task_id = await shop.submit(shop.publish(greet))
-        shop.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
-        (row,) = await shop.settled(1)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/status/500"), style="appstrate", events=("run.cancelled",))
+        site.deliverer()
+        task_id = await site.submit(site.publish(greet))
+        site.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        (row,) = await site.settled(1)
         assert (row.state, row.attempt, row.error) == ("dead", 8, "http_500")
         assert len(receiver.received) == 8
-        with shop.store.read() as conn:
-            assert [r["id"] for r in delivery_log.page(conn, shop.org, Filter(states=("dead",)), 10)] == [
+        with site.store.read() as conn:
+            assert [r["id"] for r in delivery_log.page(conn, site.org, Filter(states=("dead",)), 10)] == [
                 row.id
             ]
 
@@ -217,55 +217,55 @@ async def test_retries_end_and_the_delivery_is_dead_to_be_seen(database_url: str
 async def test_an_answer_of_410_switches_the_endpoint_off_until_enabled_and_replayed(
     database_url: str,
 ) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        endpoint, _ = shop.endpoint(receiver.url("/hook"))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        endpoint, _ = site.endpoint(receiver.url("/hook"))
         receiver.answers["/hook"] = "/status/410"
-        shop.deliverer()
-        task_id = await shop.submit(shop.publish(greet))
-        await shop.settled(1)
-        with shop.store.read() as conn:
-            row = endpoints.own(conn, shop.org, endpoint)
+        site.deliverer()
+        task_id = await site.submit(site.publish(greet))
+        await site.settled(1)
+        with site.store.read() as conn:
+            row = endpoints.own(conn, site.org, endpoint)
         assert (row["active"], row["disabled_reason"]) == (False, "gone")
-        await shop.engine()
-        await shop.ended(task_id)
-        assert len(shop.deliveries()) == 1, "nothing is promised to an endpoint that is off"
+        await site.engine()
+        await site.ended(task_id)
+        assert len(site.deliveries()) == 1, "nothing is promised to an endpoint that is off"
         with pytest.raises(Conflict):
-            shop.transact(lambda tx: redeliveries.replay(tx, shop.org, endpoint, Filter(), "test"))
+            site.transact(lambda tx: redeliveries.replay(tx, site.org, endpoint, Filter(), "test"))
         receiver.answers["/hook"] = "/ok"
-        shop.transact(lambda tx: endpoints.set_active(tx, shop.org, endpoint, True, "test"))
-        done = shop.transact(lambda tx: redeliveries.replay(tx, shop.org, endpoint, Filter(), "test"))
+        site.transact(lambda tx: endpoints.set_active(tx, site.org, endpoint, True, "test"))
+        done = site.transact(lambda tx: redeliveries.replay(tx, site.org, endpoint, Filter(), "test"))
         assert (len(done.ids), done.has_more) == (1, False)
-        (sent,) = await shop.settled(1)
+        (sent,) = await site.settled(1)
         assert (sent.state, receiver.taken[0].event_id) == ("success", receiver.received[0].event_id)
         more = Filter(updated_before=done.settled_before)
-        assert shop.transact(lambda tx: redeliveries.replay(tx, shop.org, endpoint, more, "test")).ids == []
+        assert site.transact(lambda tx: redeliveries.replay(tx, site.org, endpoint, more, "test")).ids == []
 
 
 async def test_a_callback_that_answers_410_is_called_no_more(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.deliverer()
-        await shop.engine()
-        callback = shop.callback(receiver.url("/status/410"))
-        task = await shop.ended(await shop.submit(shop.publish(greet), callback=callback))
-        rows = await shop.settled(task_id=task.id)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.deliverer()
+        await site.engine()
+        callback = site.callback(receiver.url("/status/410"))
+        task = await site.ended(await site.submit(site.publish(greet), callback=callback))
+        rows = await site.settled(task_id=task.id)
         assert rows[0].error == "http_410"
         assert {row.error for row in rows[1:]} <= {"callback_gone"}
         assert len(receiver.received) == 1
         with pytest.raises(Conflict, match="410"):
-            shop.transact(lambda tx: redeliveries.redeliver(tx, shop.org, rows[0].id, "test"))
+            site.transact(lambda tx: redeliveries.redeliver(tx, site.org, rows[0].id, "test"))
 
 
 async def test_retry_after_is_obeyed_for_the_whole_receiver(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/hook"), events=("run.pending",))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/hook"), events=("run.pending",))
         receiver.answers["/hook"] = "/status/429?retry-after=1"
-        shop.deliverer()
-        name = shop.publish(greet)
-        await shop.submit(name)
-        await shop.eventually(lambda: receiver.received)
+        site.deliverer()
+        name = site.publish(greet)
+        await site.submit(name)
+        await site.eventually(lambda: receiver.received)
         receiver.answers["/hook"] = "/ok"
-        await shop.submit(name)
-        await shop.settled(2)
+        await site.submit(name)
+        await site.settled(2)
         first, *later = receiver.received
         assert all(r.at - first.at >= 0.99 for r in later)
 
@@ -273,33 +273,33 @@ async def test_retry_after_is_obeyed_for_the_whole_receiver(database_url: str) -
 async def test_what_a_killed_deliverer_had_in_hand_is_sent_by_another_under_the_same_id(
     database_url: str,
 ) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/hook"), events=("run.pending",))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/hook"), events=("run.pending",))
         receiver.answers["/hook"] = "/hang"
-        doomed = shop.deliverer()
+        doomed = site.deliverer()
         doomed._lease = 0.6
-        await shop.submit(shop.publish(greet))
-        await shop.eventually(lambda: receiver.received)
-        shop.vanish_deliverer(doomed)
+        await site.submit(site.publish(greet))
+        await site.eventually(lambda: receiver.received)
+        site.vanish_deliverer(doomed)
         receiver.answers["/hook"] = "/ok"
-        shop.deliverer()
-        (row,) = await shop.settled(1)
+        site.deliverer()
+        (row,) = await site.settled(1)
         assert (row.state, row.attempt) == ("success", 2)
         assert len({r.event_id for r in receiver.received}) == 1
 
 
 async def test_an_outcome_that_comes_after_its_lease_changes_nothing(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/hook"), events=("run.pending",))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/hook"), events=("run.pending",))
         receiver.answers["/hook"] = "/slow/0.3"
-        first = shop.deliverer()
-        await shop.submit(shop.publish(greet))
-        await shop.eventually(lambda: receiver.received)
-        (row,) = shop.deliveries()
+        first = site.deliverer()
+        await site.submit(site.publish(greet))
+        await site.eventually(lambda: receiver.received)
+        (row,) = site.deliveries()
         assert (row.lease_owner, row.state) == (first.owner, "pending")
-        shop.transact(lambda tx: settle(tx, [_late(row)]))
-        assert shop.deliveries()[0].state == "pending"
-        (row,) = await shop.settled(1)
+        site.transact(lambda tx: settle(tx, [_late(row)]))
+        assert site.deliveries()[0].state == "pending"
+        (row,) = await site.settled(1)
         assert (row.state, row.status_code) == ("success", 200)
 
 
@@ -312,35 +312,35 @@ def _late(row: Any) -> Settled:
 
 
 async def test_a_drained_deliverer_finishes_what_it_sends_and_gives_the_rest_back(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/slow/0.3"), events=("run.pending",), max_per_second=8.0)
-        name = shop.publish(greet)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/slow/0.3"), events=("run.pending",), max_per_second=8.0)
+        name = site.publish(greet)
         for _ in range(3):
-            await shop.submit(name)
-        drained = shop.deliverer()
-        await shop.eventually(lambda: drained.under_way >= 2)
+            await site.submit(name)
+        drained = site.deliverer()
+        await site.eventually(lambda: drained.under_way >= 2)
         await drained.drain(3.0)
-        rows = shop.deliveries()
+        rows = site.deliveries()
         assert all(row.lease_owner is None for row in rows)
         sent = [row for row in rows if row.state == "success"]
         assert len(sent) == len(receiver.received)
         assert {row.attempt for row in rows if row.state == "pending"} <= {0}
-        shop.deliverer()
-        await shop.settled(3)
+        site.deliverer()
+        await site.settled(3)
         assert len({r.event_id for r in receiver.received}) == len(receiver.received) == 3
 
 
 async def test_deliverers_of_several_processes_together_keep_an_endpoints_parallelism(
     database_url: str,
 ) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url("/slow/0.1"), events=("run.pending",), max_parallel=2, max_per_second=1000)
-        name = shop.publish(greet)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url("/slow/0.1"), events=("run.pending",), max_parallel=2, max_per_second=1000)
+        name = site.publish(greet)
         for _ in range(16):
-            await shop.submit(name)
+            await site.submit(name)
         for _ in range(3):
-            shop.deliverer(apart=True)
-        await shop.settled(16)
+            site.deliverer(apart=True)
+        await site.settled(16)
         assert receiver.busiest == 2
 
 
@@ -349,17 +349,17 @@ async def test_a_receiver_that_never_answers_holds_a_few_calls_and_delays_nobody
     async with (
         receiving() as dead,
         receiving() as healthy,
-        DeliveryShop(database_url, timeouts=patient) as shop,
+        DeliveryInstallation(database_url, timeouts=patient) as site,
     ):
-        shop.endpoint(dead.url("/hang"), events=("run.pending",), max_parallel=32, max_per_second=1000)
-        to_healthy, _ = shop.endpoint(healthy.url(), events=("run.pending",), max_per_second=1000)
-        name = shop.publish(greet)
-        shop.deliverer()
-        await shop.submit(name)
-        await shop.eventually(lambda: dead.busy)
+        site.endpoint(dead.url("/hang"), events=("run.pending",), max_parallel=32, max_per_second=1000)
+        to_healthy, _ = site.endpoint(healthy.url(), events=("run.pending",), max_per_second=1000)
+        name = site.publish(greet)
+        site.deliverer()
+        await site.submit(name)
+        await site.eventually(lambda: dead.busy)
         for _ in range(40):
-            await shop.submit(name)
-        rows = await shop.settled(41, endpoint_id=to_healthy)
+            await site.submit(name)
+        rows = await site.settled(41, endpoint_id=to_healthy)
         # Not one call to the dead receiver has ended, and nobody waited for it to.
         assert {row.state for row in rows} == {"success"}
         assert len(dead.received) == dead.busy <= PER_HOST[Kind.NEW]
@@ -367,31 +367,31 @@ async def test_a_receiver_that_never_answers_holds_a_few_calls_and_delays_nobody
 
 
 async def test_an_endpoint_is_not_called_faster_than_it_allows(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url(), events=("run.pending",), max_per_second=2)
-        name = shop.publish(greet)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url(), events=("run.pending",), max_per_second=2)
+        name = site.publish(greet)
         for _ in range(4):
-            await shop.submit(name)
-        shop.deliverer()
-        shop.deliverer()
-        await shop.settled(4)
+            await site.submit(name)
+        site.deliverer()
+        site.deliverer()
+        await site.settled(4)
         times = sorted(r.at for r in receiver.received)
         assert times[-1] - times[0] >= 3 / 2 * 0.8, "even on a machine that sends the first one late"
 
 
 async def test_filters_say_who_hears_what(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        mine, other = shop.publish(greet), shop.publish(nothing)
-        agent = shop.spec(mine).agent.agent_id
-        shop.endpoint(receiver.url("/mine"), agent_id=agent, events=("run.completed", "run.completed"))
-        shop.endpoint(receiver.url("/summary"), payload_mode="summary", events=("run.completed",))
-        shop.endpoint(receiver.url("/off"), active=False)
-        shop.endpoint(receiver.url("/application"), application_id="app_1")
-        shop.deliverer()
-        await shop.engine()
-        await shop.ended(await shop.submit(mine, {"name": "Ada"}))
-        await shop.ended(await shop.submit(other))
-        await shop.settled(3)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        mine, other = site.publish(greet), site.publish(nothing)
+        agent = site.spec(mine).agent.agent_id
+        site.endpoint(receiver.url("/mine"), agent_id=agent, events=("run.completed", "run.completed"))
+        site.endpoint(receiver.url("/summary"), payload_mode="summary", events=("run.completed",))
+        site.endpoint(receiver.url("/off"), active=False)
+        site.endpoint(receiver.url("/application"), application_id="app_1")
+        site.deliverer()
+        await site.engine()
+        await site.ended(await site.submit(mine, {"name": "Ada"}))
+        await site.ended(await site.submit(other))
+        await site.settled(3)
         assert sorted(r.path for r in receiver.received) == ["/mine", "/summary", "/summary"]
         summary = receiver.on("/summary")[0].json["data"]
         assert summary["status"] == "completed"
@@ -402,16 +402,16 @@ async def test_appstrate_endpoints_get_appstrates_events(database_url: str) -> N
     async def slow(ctx: Context, args: dict[str, Any]) -> None:
         await asyncio.sleep(30)
 
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url(), style="appstrate")
-        shop.deliverer()
-        await shop.engine()
-        name, slow_name = shop.publish(greet), shop.publish(slow, timeout=0.05)
-        task = await shop.ended(await shop.submit(name, {"name": "Ada"}))
-        await shop.ended(await shop.submit(slow_name))
-        stopped = await shop.submit(name, message="hi")
-        await shop.settled()
-        await shop.eventually(lambda: len(receiver.received) >= 6)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url(), style="appstrate")
+        site.deliverer()
+        await site.engine()
+        name, slow_name = site.publish(greet), site.publish(slow, timeout=0.05)
+        task = await site.ended(await site.submit(name, {"name": "Ada"}))
+        await site.ended(await site.submit(slow_name))
+        stopped = await site.submit(name, message="hi")
+        await site.settled()
+        await site.eventually(lambda: len(receiver.received) >= 6)
         assert stopped
         by_type = {r.json["type"]: r.json for r in receiver.received}
         assert set(by_type) == {"run.started", "run.completed", "run.timeout"}
@@ -436,48 +436,48 @@ async def test_appstrate_endpoints_get_appstrates_events(database_url: str) -> N
 
 
 async def test_a_change_that_is_rolled_back_promises_nothing(database_url: str) -> None:
-    async with DeliveryShop(database_url) as shop:
-        shop.endpoint("https://hooks.example.com/")
-        task_id = await shop.submit(shop.publish(greet))
-        assert len(shop.deliveries()) == 1
+    async with DeliveryInstallation(database_url) as site:
+        site.endpoint("https://hooks.example.com/")
+        task_id = await site.submit(site.publish(greet))
+        assert len(site.deliveries()) == 1
 
         def stop_and_fail(tx: Any) -> None:
             stops.stop_now(tx, [task_id], "no")
             raise RuntimeError("the commit never came")
 
         with pytest.raises(RuntimeError):
-            shop.transact(stop_and_fail)
-        assert len(shop.deliveries()) == 1
+            site.transact(stop_and_fail)
+        assert len(site.deliveries()) == 1
 
 
 async def test_an_organisation_without_endpoints_pays_one_query_a_batch(database_url: str) -> None:
-    async with DeliveryShop(database_url) as shop:
-        name = shop.publish(greet)
-        ids = [await shop.submit(name) for _ in range(20)]
+    async with DeliveryInstallation(database_url) as site:
+        name = site.publish(greet)
+        ids = [await site.submit(name) for _ in range(20)]
         said: list[str] = []
-        event.listen(shop.db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
-        shop.transact(lambda tx: stops.stop_now(tx, ids, "no"))
+        event.listen(site.db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+        site.transact(lambda tx: stops.stop_now(tx, ids, "no"))
         about = [text for text in said if "endpoints" in text or "deliveries" in text or "callbacks" in text]
         assert len(about) == 1
-        assert shop.deliveries() == []
+        assert site.deliveries() == []
 
 
 async def test_secrets_and_headers_are_nowhere_to_be_read(
     database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        _, secret = shop.endpoint(receiver.url("/hook"), events=("run.completed",))
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        _, secret = site.endpoint(receiver.url("/hook"), events=("run.completed",))
         receiver.answers |= {"/hook": "/status/400", "/back": "/echo"}
-        shop.deliverer()
-        await shop.engine()
-        callback = shop.callback(receiver.url("/back"), {"X-Key": "of-the-caller"})
-        task = await shop.ended(await shop.submit(shop.publish(greet), callback=callback))
-        await shop.eventually(lambda: len(receiver.received) >= 4)
+        site.deliverer()
+        await site.engine()
+        callback = site.callback(receiver.url("/back"), {"X-Key": "of-the-caller"})
+        task = await site.ended(await site.submit(site.publish(greet), callback=callback))
+        await site.eventually(lambda: len(receiver.received) >= 4)
         assert receiver.on("/back")[0].headers["x-key"] == "of-the-caller"
-        rows = await shop.settled()
+        rows = await site.settled()
         answer = next(row.answer for row in rows if row.task_id == task.id and row.endpoint_id is None)
         assert "webhook-id" in answer
-        with shop.store.read() as conn:
+        with site.store.read() as conn:
             for table in ("deliveries", "endpoints", "callbacks", "events", "audit", "tasks"):
                 for row in conn.exec_driver_sql(f"SELECT * FROM {table}"):
                     text = b" ".join(
@@ -490,27 +490,27 @@ async def test_secrets_and_headers_are_nowhere_to_be_read(
 
 
 async def test_an_address_that_may_not_be_called_is_refused_at_the_call(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryShop(database_url) as shop:
-        shop.endpoint(receiver.url(), events=("run.pending",))
-        async with GuardedClient(OutboundPolicy()) as shop.client:
-            shop.deliverer()
-            await shop.submit(shop.publish(greet))
-            (row,) = await shop.settled(1)
+    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+        site.endpoint(receiver.url(), events=("run.pending",))
+        async with GuardedClient(OutboundPolicy()) as site.client:
+            site.deliverer()
+            await site.submit(site.publish(greet))
+            (row,) = await site.settled(1)
         assert (row.state, row.attempt, row.error.partition(":")[0]) == ("dead", 1, "url_refused")
         assert receiver.received == []
 
 
 async def test_the_scheduler_rings_for_what_nobody_took_and_gives_up_after_days(database_url: str) -> None:
-    async with DeliveryShop(database_url) as shop:
-        shop.endpoint("https://hooks.example.com/", events=("run.pending",))
-        await shop.submit(shop.publish(greet))
+    async with DeliveryInstallation(database_url) as site:
+        site.endpoint("https://hooks.example.com/", events=("run.pending",))
+        await site.submit(site.publish(greet))
         rings: list[int] = []
-        shop.ears.ring_deliveries = lambda: rings.append(1)  # type: ignore[method-assign]
-        duty = Deliver(shop.store, shop.ears)
+        site.recorder.ring_deliveries = lambda: rings.append(1)  # type: ignore[method-assign]
+        duty = Deliver(site.store, site.recorder)
         assert duty.run_once() == 0
         assert rings == []
         assert duty.run_once(time.time() + 10) == 0
         assert rings == [1]
         assert duty.run_once(time.time() + 4 * 86_400) == 1
-        (row,) = shop.deliveries()
+        (row,) = site.deliveries()
         assert (row.state, row.error) == ("dead", "receiver_away")

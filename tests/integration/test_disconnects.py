@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from runyard_common.runs.service import submissions
-from tests.hall import Api
+from tests.api_server import Api
 from tests.waiting import wait_until
 
 NAME = "@test/chat"

@@ -18,7 +18,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import stops
 from runyard_common.values.errors import Conflict, InvalidRequest
 from runyard_scheduler.duties import Admit, Expire, Rescue
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -33,12 +33,12 @@ async def test_an_async_agent_runs_to_completed_with_a_gap_free_log(database_url
         await ctx.progress(0.5, "half way")
         return {"hello": args["name"], "attempt": ctx.task.attempt}
 
-    async with Workshop(database_url) as shop:
-        name = shop.publish(greet)
-        await shop.engine()
-        task = await shop.ended(await shop.submit(name, {"name": "Ada"}))
+    async with Installation(database_url) as site:
+        name = site.publish(greet)
+        await site.engine()
+        task = await site.ended(await site.submit(name, {"name": "Ada"}))
         assert (task.status, task.output) == (Status.COMPLETED, {"hello": "Ada", "attempt": 1})
-        assert shop.events(task.id) == ["submit", "claim", "progress", "finish"]
+        assert site.events(task.id) == ["submit", "claim", "progress", "finish"]
 
 
 async def test_a_plain_function_runs_in_a_thread_with_the_same_calls(database_url: str) -> None:
@@ -46,21 +46,21 @@ async def test_a_plain_function_runs_in_a_thread_with_the_same_calls(database_ur
         ctx.log("adding")
         return int(ctx.step("sum", sum, args["numbers"]))
 
-    async with Workshop(database_url) as shop:
-        name = shop.publish(add)
-        await shop.engine()
-        task = await shop.ended(await shop.submit(name, {"numbers": [1, 2, 3]}))
+    async with Installation(database_url) as site:
+        name = site.publish(add)
+        await site.engine()
+        task = await site.ended(await site.submit(name, {"numbers": [1, 2, 3]}))
         assert task.output == 6
-        assert shop.events(task.id) == ["submit", "claim", "log", "step", "finish"]
+        assert site.events(task.id) == ["submit", "claim", "log", "step", "finish"]
 
 
 async def test_an_agents_own_error_fails_the_run_with_its_code(database_url: str) -> None:
     async def fail(ctx: Context, args: dict[str, Any]) -> None:
         raise AgentError("no such invoice", code="invoice_missing", number=7)
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(fail)))
+    async with Installation(database_url) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(fail)))
         assert task.status is Status.FAILED
         assert task.error == {
             "code": "invoice_missing",
@@ -81,14 +81,14 @@ async def test_a_provider_error_is_retried_under_its_own_budget(database_url: st
         return "served"
 
     policy = {"provider": {"budget": 3, "base_s": 0.05, "cap_s": 0.1}}
-    async with Workshop(database_url) as shop:
-        name = shop.publish(flaky, retries=policy)
-        await shop.engine()
-        task_id = await shop.submit(name)
-        while shop.task(task_id).finished_at is None:
-            await asyncio.to_thread(Admit(shop.store).run_once)
+    async with Installation(database_url) as site:
+        name = site.publish(flaky, retries=policy)
+        await site.engine()
+        task_id = await site.submit(name)
+        while site.task(task_id).finished_at is None:
+            await asyncio.to_thread(Admit(site.store).run_once)
             await asyncio.sleep(0.02)
-        task = shop.task(task_id)
+        task = site.task(task_id)
         assert (task.output, tries, task.retries) == ("served", [1, 2, 3], {"provider": 2})
 
 
@@ -107,18 +107,18 @@ async def test_a_finished_step_is_never_run_again_after_its_worker_vanished(data
             await asyncio.sleep(30)
         return [first, await ctx.step("second", step, "second")]
 
-    async with Workshop(database_url, lease_seconds=0.5) as shop:
-        name = shop.publish(work)
-        doomed = await shop.engine()
-        task_id = await shop.submit(name)
+    async with Installation(database_url, lease_seconds=0.5) as site:
+        name = site.publish(work)
+        doomed = await site.engine()
+        task_id = await site.submit(name)
         await asyncio.wait_for(gate.wait(), 10)
-        shop.vanish(doomed)
-        await shop.engine()
-        await _rescue_until_ended(shop, task_id)
-        task = shop.task(task_id)
+        site.vanish(doomed)
+        await site.engine()
+        await _rescue_until_ended(site, task_id)
+        task = site.task(task_id)
         assert (task.status, task.output, task.attempt) == (Status.COMPLETED, ["FIRST", "SECOND"], 2)
         assert ran == {"first": 1, "second": 1}
-        assert "rescue" in shop.events(task_id)
+        assert "rescue" in site.events(task_id)
         assert task.retries is None, "a death alone is charged to no run"
 
 
@@ -136,29 +136,29 @@ async def test_a_crash_in_an_irreversible_step_waits_for_an_operator(database_ur
 
         return await ctx.step("book", book, effect="irreversible")
 
-    async with Workshop(database_url, lease_seconds=0.5) as shop:
-        name = shop.publish(pay)
+    async with Installation(database_url, lease_seconds=0.5) as site:
+        name = site.publish(pay)
         for action, result in (("skip", "booked by hand"), ("redo", "booked"), ("fail", None)):
             booked.clear()
             inside.clear()
-            doomed = await shop.engine()
-            task_id = await shop.submit(name)
+            doomed = await site.engine()
+            task_id = await site.submit(name)
             await asyncio.wait_for(inside.wait(), 10)
-            shop.vanish(doomed)
-            await _rescue_until(shop, task_id, Status.AWAITING_REVIEW)
-            (review,) = shop.questions(task_id)
+            site.vanish(doomed)
+            await _rescue_until(site, task_id, Status.AWAITING_REVIEW)
+            (review,) = site.questions(task_id)
             assert review["payload"]["action"] == "book"
             decision = Decision(action, result="booked by hand" if action == "skip" else None)
-            shop.transact(lambda tx: answers.review(tx, shop.org, task_id, decision, "op"))  # noqa: B023
-            engine = await shop.engine()
-            task = await shop.ended(task_id)
+            site.transact(lambda tx: answers.review(tx, site.org, task_id, decision, "op"))  # noqa: B023
+            engine = await site.engine()
+            task = await site.ended(task_id)
             assert (task.output, task.status) == (
                 result,
                 Status.FAILED if action == "fail" else Status.COMPLETED,
             )
             assert len(booked) == (2 if action == "redo" else 1)
             await engine.drain(3)
-            shop.engines.remove(engine)
+            site.engines.remove(engine)
 
 
 async def test_a_question_frees_the_slot_and_its_answer_resumes_the_run(database_url: str) -> None:
@@ -167,19 +167,19 @@ async def test_a_question_frees_the_slot_and_its_answer_resumes_the_run(database
         centre = await ctx.ask("Which cost centre?", schema={"type": "string"})
         return {"before": before, "centre": centre}
 
-    async with Workshop(database_url, capacity=1) as shop:
-        name = shop.publish(ask)
-        engine = await shop.engine()
-        task_id = await shop.submit(name)
-        await shop.until(task_id, Status.WAITING_FOR_INPUT)
+    async with Installation(database_url, capacity=1) as site:
+        name = site.publish(ask)
+        engine = await site.engine()
+        task_id = await site.submit(name)
+        await site.until(task_id, Status.WAITING_FOR_INPUT)
         assert engine.running == 0
         with pytest.raises(InvalidRequest, match="message"):
-            shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, 7, "me"))
-        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "4711", "me"))
-        task = await shop.ended(task_id)
+            site.transact(lambda tx: answers.post_message(tx, site.org, task_id, 7, "me"))
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "4711", "me"))
+        task = await site.ended(task_id)
         assert task.output == {"before": "once", "centre": "4711"}
         assert task.attempt == 2
-        assert shop.events(task_id) == [
+        assert site.events(task_id) == [
             "submit", "claim", "step", "ask", "answer", "admit", "claim", "finish",
         ]  # fmt: skip
 
@@ -188,23 +188,23 @@ async def test_of_two_simultaneous_answers_one_wins_and_the_other_gets_a_conflic
     async def ask(ctx: Context, args: dict[str, Any]) -> Any:
         return await ctx.ask("Which?")
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task_id = await shop.submit(shop.publish(ask))
-        await shop.until(task_id, Status.WAITING_FOR_INPUT)
-        (question,) = shop.questions(task_id)
+    async with Installation(database_url) as site:
+        await site.engine()
+        task_id = await site.submit(site.publish(ask))
+        await site.until(task_id, Status.WAITING_FOR_INPUT)
+        (question,) = site.questions(task_id)
 
         def answer(text: str) -> str:
             try:
-                shop.transact(
-                    lambda tx: answers.post_message(tx, shop.org, task_id, text, None, question["id"])
+                site.transact(
+                    lambda tx: answers.post_message(tx, site.org, task_id, text, None, question["id"])
                 )
             except Conflict as refusal:
                 return refusal.code
             return text
 
         got = await asyncio.gather(*[asyncio.to_thread(answer, text) for text in ("a", "b", "c")])
-        task = await shop.ended(task_id)
+        task = await site.ended(task_id)
         assert sorted(got).count("already_answered") == 2
         assert task.output in got
 
@@ -218,15 +218,15 @@ async def test_several_typed_questions_are_answered_together_or_one_by_one(datab
             ]
         )
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task_id = await shop.submit(shop.publish(ask))
-        await shop.until(task_id, Status.WAITING_FOR_INPUT)
-        name, age = shop.questions(task_id)
-        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "Ada", "me", name["id"]))
-        assert shop.task(task_id).status is Status.WAITING_FOR_INPUT
-        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, {age["id"]: 36}, "me", None))
-        assert (await shop.ended(task_id)).output == {"name": "Ada", "age": 36}
+    async with Installation(database_url) as site:
+        await site.engine()
+        task_id = await site.submit(site.publish(ask))
+        await site.until(task_id, Status.WAITING_FOR_INPUT)
+        name, age = site.questions(task_id)
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "Ada", "me", name["id"]))
+        assert site.task(task_id).status is Status.WAITING_FOR_INPUT
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, {age["id"]: 36}, "me", None))
+        assert (await site.ended(task_id)).output == {"name": "Ada", "age": 36}
 
 
 async def test_a_review_can_be_approved_edited_or_rejected(database_url: str) -> None:
@@ -236,34 +236,34 @@ async def test_a_review_can_be_approved_edited_or_rejected(database_url: str) ->
         except Rejected as no:
             return str(no)
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        name = shop.publish(post)
+    async with Installation(database_url) as site:
+        await site.engine()
+        name = site.publish(post)
         for decision, output in (
             (Decision("approve"), {"total": 10}),
             (Decision("edit", arguments={"total": 11}), {"total": 11}),
             (Decision("reject", reason="too much"), "too much"),
         ):
-            task_id = await shop.submit(name)
-            await shop.until(task_id, Status.AWAITING_REVIEW)
-            shop.transact(lambda tx: answers.review(tx, shop.org, task_id, decision, "op"))  # noqa: B023
-            assert (await shop.ended(task_id)).output == output
+            task_id = await site.submit(name)
+            await site.until(task_id, Status.AWAITING_REVIEW)
+            site.transact(lambda tx: answers.review(tx, site.org, task_id, decision, "op"))  # noqa: B023
+            assert (await site.ended(task_id)).output == output
 
 
 async def test_an_unanswered_question_ends_as_it_declared(database_url: str) -> None:
     async def ask(ctx: Context, args: dict[str, Any]) -> Any:
         return await ctx.ask("Which?", timeout=0.05, on_timeout=args["outcome"], default="the usual")
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        name = shop.publish(ask)
-        ids = {outcome: await shop.submit(name, {"outcome": outcome}) for outcome in ("default", "fail")}
+    async with Installation(database_url) as site:
+        await site.engine()
+        name = site.publish(ask)
+        ids = {outcome: await site.submit(name, {"outcome": outcome}) for outcome in ("default", "fail")}
         for task_id in ids.values():
-            await shop.until(task_id, Status.WAITING_FOR_INPUT)
+            await site.until(task_id, Status.WAITING_FOR_INPUT)
         await asyncio.sleep(0.06)
-        await asyncio.to_thread(Expire(shop.store).run_once)
-        assert (await shop.ended(ids["default"])).output == "the usual"
-        failed = await shop.ended(ids["fail"])
+        await asyncio.to_thread(Expire(site.store).run_once)
+        assert (await site.ended(ids["default"])).output == "the usual"
+        failed = await site.ended(ids["fail"])
         assert failed.error is not None
         assert failed.error["code"] == "answer_timeout"
 
@@ -272,24 +272,24 @@ async def test_a_parent_waits_for_its_child_without_a_slot(database_url: str) ->
     async def child(ctx: Context, args: dict[str, Any]) -> int:
         return int(args["n"]) * 2
 
-    async with Workshop(database_url, capacity=1) as shop:
-        child_name = shop.publish(child)
+    async with Installation(database_url, capacity=1) as site:
+        child_name = site.publish(child)
 
         async def parent(ctx: Context, args: dict[str, Any]) -> Any:
             return await ctx.run(child_name, {"n": 21})
 
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(parent)))
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(parent)))
         assert task.output == 42
-        assert "wait" in shop.events(task.id)
+        assert "wait" in site.events(task.id)
 
 
 async def test_a_failed_child_is_told_to_its_parent(database_url: str) -> None:
     async def child(ctx: Context, args: dict[str, Any]) -> None:
         raise AgentError("broken", code="child_code")
 
-    async with Workshop(database_url) as shop:
-        child_name = shop.publish(child)
+    async with Installation(database_url) as site:
+        child_name = site.publish(child)
 
         async def parent(ctx: Context, args: dict[str, Any]) -> Any:
             try:
@@ -297,8 +297,8 @@ async def test_a_failed_child_is_told_to_its_parent(database_url: str) -> None:
             except ChildFailed as failed:
                 return failed.details["error"]["code"]
 
-        await shop.engine()
-        assert (await shop.ended(await shop.submit(shop.publish(parent)))).output == "child_code"
+        await site.engine()
+        assert (await site.ended(await site.submit(site.publish(parent)))).output == "child_code"
 
 
 async def test_two_children_of_one_parent_run_side_by_side(database_url: str) -> None:
@@ -308,14 +308,14 @@ async def test_two_children_of_one_parent_run_side_by_side(database_url: str) ->
         await asyncio.wait_for(together.wait(), 20)  # only three that run at the same time get past it
         return int(args["n"])
 
-    async with Workshop(database_url) as shop:
-        child_name = shop.publish(child)
+    async with Installation(database_url) as site:
+        child_name = site.publish(child)
 
         async def parent(ctx: Context, args: dict[str, Any]) -> Any:
             return await asyncio.gather(*[ctx.run(child_name, {"n": n}) for n in range(3)])
 
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(parent)))
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(parent)))
         assert (task.status, task.output) == (Status.COMPLETED, [0, 1, 2]), task.error
 
 
@@ -325,37 +325,37 @@ async def test_a_stop_bites_a_running_coroutine_and_its_children_and_a_late_fini
     async def child(ctx: Context, args: dict[str, Any]) -> None:
         await asyncio.sleep(30)
 
-    async with Workshop(database_url) as shop:
-        child_name = shop.publish(child)
+    async with Installation(database_url) as site:
+        child_name = site.publish(child)
 
         async def parent(ctx: Context, args: dict[str, Any]) -> None:
             await ctx.run(child_name)
 
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(parent))
-        await shop.until(task_id, Status.QUEUED)
-        shop.transact(lambda tx: stops.stop_now(tx, [task_id], "no longer needed", "me"))
-        assert (await shop.ended(task_id)).status is Status.STOPPED
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(parent))
+        await site.until(task_id, Status.QUEUED)
+        site.transact(lambda tx: stops.stop_now(tx, [task_id], "no longer needed", "me"))
+        assert (await site.ended(task_id)).status is Status.STOPPED
         await _until(lambda: engine.running == 0)
-        assert shop.events(task_id)[-1] == "stop"
+        assert site.events(task_id)[-1] == "stop"
 
 
 async def test_a_run_that_is_stopped_before_its_first_step_leaves_its_slot(database_url: str) -> None:
     async def never(ctx: Context, args: dict[str, Any]) -> None:
         raise AssertionError("it began")
 
-    async with Workshop(database_url) as shop:
-        engine = await shop.engine()
+    async with Installation(database_url) as site:
+        engine = await site.engine()
         begin = engine._runs.begin
 
         def begin_and_stop(claimed: Any) -> Any:
             life = begin(claimed)
-            shop.transact(lambda tx: stops.stop_now(tx, [claimed.task.id], "at once", "me"))
+            site.transact(lambda tx: stops.stop_now(tx, [claimed.task.id], "at once", "me"))
             engine._runs.stop(claimed.task.id)
             return life
 
         engine._runs.begin = begin_and_stop  # type: ignore[method-assign]
-        task = await shop.ended(await shop.submit(shop.publish(never)))
+        task = await site.ended(await site.submit(site.publish(never)))
         assert task.status is Status.STOPPED
         await _until(lambda: engine.running == 0)
 
@@ -368,25 +368,25 @@ async def test_a_stop_bites_a_blocking_thread_at_its_next_step(database_url: str
             ctx.step(f"step {number}", steps.append, number)
             time.sleep(0.05)
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task_id = await shop.submit(shop.publish(busy))
+    async with Installation(database_url) as site:
+        await site.engine()
+        task_id = await site.submit(site.publish(busy))
         await _until(lambda: len(steps) > 2)
-        shop.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        site.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
         await asyncio.sleep(0.15)
         reached = len(steps)
         await asyncio.sleep(0.3)
         assert len(steps) == reached
-        assert shop.task(task_id).status is Status.STOPPED
+        assert site.task(task_id).status is Status.STOPPED
 
 
 async def test_a_run_that_takes_too_long_fails_with_timeout(database_url: str) -> None:
     async def slow(ctx: Context, args: dict[str, Any]) -> None:
         await asyncio.sleep(30)
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(slow, timeout=0.1)))
+    async with Installation(database_url) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(slow, timeout=0.1)))
         assert task.error is not None
         assert (task.error["code"], task.error["cause"]) == ("timeout", "deadline")
 
@@ -394,11 +394,11 @@ async def test_a_run_that_takes_too_long_fails_with_timeout(database_url: str) -
 async def test_work_whose_time_to_live_passed_unstarted_expires(database_url: str) -> None:
     async def never(ctx: Context, args: dict[str, Any]) -> None: ...
 
-    async with Workshop(database_url) as shop:
-        task_id = await shop.submit(shop.publish(never), ttl_s=0.01)
+    async with Installation(database_url) as site:
+        task_id = await site.submit(site.publish(never), ttl_s=0.01)
         await asyncio.sleep(0.02)
-        assert shop.transact(expiries.expire_unstarted) == 1
-        error = shop.task(task_id).error
+        assert site.transact(expiries.expire_unstarted) == 1
+        error = site.task(task_id).error
         assert error is not None
         assert error["code"] == "ttl_expired"
 
@@ -413,16 +413,16 @@ async def test_a_drained_worker_hands_its_run_to_another_and_spends_no_budget(da
             await asyncio.sleep(0.5)
         return int(first) + int(await ctx.step("second", lambda: 2))
 
-    async with Workshop(database_url) as shop:
-        old = await shop.engine()
-        task_id = await shop.submit(shop.publish(work))
+    async with Installation(database_url) as site:
+        old = await site.engine()
+        task_id = await site.submit(site.publish(work))
         await asyncio.wait_for(reached.wait(), 10)
-        await shop.engine()
+        await site.engine()
         await old.drain(10)
-        shop.engines.remove(old)
-        task = await shop.ended(task_id)
+        site.engines.remove(old)
+        task = await site.ended(task_id)
         assert (task.output, task.attempt, task.retries) == (3, 2, None)
-        assert "release" in shop.events(task_id)
+        assert "release" in site.events(task_id)
 
 
 async def test_a_worker_declared_lost_can_write_nothing_and_begins_a_new_life(database_url: str) -> None:
@@ -433,22 +433,22 @@ async def test_a_worker_declared_lost_can_write_nothing_and_begins_a_new_life(da
             await lost.wait()
         return ctx.task.attempt
 
-    async with Workshop(database_url, lease_seconds=1.0) as shop:
-        engine = await shop.engine()
+    async with Installation(database_url, lease_seconds=1.0) as site:
+        engine = await site.engine()
         first_life = engine.worker_id
-        task_id = await shop.submit(shop.publish(work))
-        await shop.until(task_id, Status.RUNNING)
+        task_id = await site.submit(site.publish(work))
+        await site.until(task_id, Status.RUNNING)
 
         def declared_lost() -> bool:
-            with shop.store.begin() as tx:  # as a scheduler with a clock far ahead would
+            with site.store.begin() as tx:  # as a scheduler with a clock far ahead would
                 tx.now += 60
                 return workers.declare_lost(tx) == [first_life]  # nobody, while it is beating
 
         await _until(declared_lost)
-        await asyncio.to_thread(Rescue(shop.store).run_once)
+        await asyncio.to_thread(Rescue(site.store).run_once)
         lost.set()
-        await asyncio.to_thread(Admit(shop.store).run_once)
-        task = await shop.ended(task_id)
+        await asyncio.to_thread(Admit(site.store).run_once)
+        task = await site.ended(task_id)
         assert (task.status, task.output) == (Status.COMPLETED, 2)
         assert engine.worker_id != first_life
 
@@ -458,29 +458,29 @@ async def test_agent_code_that_no_longer_fits_its_journal_fails_with_a_clear_err
         await ctx.step("old name" if ctx.task.attempt == 1 else "new name", lambda: 1)
         return await ctx.ask("Go on?")
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task_id = await shop.submit(shop.publish(work))
-        await shop.until(task_id, Status.WAITING_FOR_INPUT)
-        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "yes", "me"))
-        task = await shop.ended(task_id)
+    async with Installation(database_url) as site:
+        await site.engine()
+        task_id = await site.submit(site.publish(work))
+        await site.until(task_id, Status.WAITING_FOR_INPUT)
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "yes", "me"))
+        task = await site.ended(task_id)
         assert task.error is not None
         assert task.error["code"] == "journal_mismatch"
         assert "old name#1" in task.error["message"]
 
 
-async def _rescue_until(shop: Workshop, task_id: str, *statuses: Status) -> None:
+async def _rescue_until(site: Installation, task_id: str, *statuses: Status) -> None:
     end = time.monotonic() + 40
-    rescue = Rescue(shop.store)  # one for the whole wait: it has to have watched the database for a lease
-    while shop.task(task_id).status not in statuses:
-        assert time.monotonic() < end, shop.events(task_id)
+    rescue = Rescue(site.store)  # one for the whole wait: it has to have watched the database for a lease
+    while site.task(task_id).status not in statuses:
+        assert time.monotonic() < end, site.events(task_id)
         await asyncio.to_thread(rescue.run_once)
-        await asyncio.to_thread(Admit(shop.store).run_once)
+        await asyncio.to_thread(Admit(site.store).run_once)
         await asyncio.sleep(0.05)
 
 
-async def _rescue_until_ended(shop: Workshop, task_id: str) -> None:
-    await _rescue_until(shop, task_id, Status.COMPLETED, Status.FAILED, Status.STOPPED)
+async def _rescue_until_ended(site: Installation, task_id: str) -> None:
+    await _rescue_until(site, task_id, Status.COMPLETED, Status.FAILED, Status.STOPPED)
 
 
 async def _until(condition: Any, seconds: float = 30.0) -> None:
@@ -496,14 +496,14 @@ async def test_a_run_whose_secrets_no_key_here_opens_fails_and_is_not_handed_bac
     async def never(ctx: Context, args: dict[str, Any]) -> str:
         return "ran without its secrets"
 
-    async with Workshop(database_url) as shop:
-        name = shop.publish(never, retries={"infrastructure": {"budget": 0}})
-        await shop.engine()
+    async with Installation(database_url) as site:
+        name = site.publish(never, retries={"infrastructure": {"budget": 0}})
+        await site.engine()
         elsewhere = Sealer(new_key()).seal({"token": "for another key"})
-        task = await shop.ended(await shop.submit(name, secrets=elsewhere))
+        task = await site.ended(await site.submit(name, secrets=elsewhere))
         assert task.status is Status.FAILED
         assert task.error is not None
         assert (task.error["code"], task.error["cause"]) == ("seal_broken", "infrastructure")
-        assert shop.events(task.id) == ["submit", "claim", "fail"]
-        plain = await shop.ended(await shop.submit(name))  # the slot is free again
+        assert site.events(task.id) == ["submit", "claim", "fail"]
+        plain = await site.ended(await site.submit(name))  # the slot is free again
         assert plain.status is Status.COMPLETED

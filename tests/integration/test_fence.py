@@ -20,7 +20,7 @@ from runyard_common.sessions.service import incoming
 from runyard_common.tables.query import Task
 from runyard_common.usage import service as turns
 from runyard_common.values.errors import StaleFence
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -56,13 +56,13 @@ async def test_a_forgotten_claim_is_made_again_and_only_its_second_run_goes_on(d
 
         return str(await ctx.step("pay", effect, effect="irreversible"))
 
-    async with Workshop(database_url, lease_seconds=2.0) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(pay))
+    async with Installation(database_url, lease_seconds=2.0) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(pay))
         await _until(lambda: begun == [0])
-        shop.transact(lambda tx: _forget_claim(tx, task_id))
+        site.transact(lambda tx: _forget_claim(tx, task_id))
         engine.wake()
-        task = await shop.ended(task_id)
+        task = await site.ended(task_id)
         go.set()
         await asyncio.sleep(0.2)
         assert (task.status, task.output, task.attempt) == (Status.COMPLETED, "paid", 1)
@@ -89,15 +89,15 @@ async def test_a_blocking_run_of_a_forgotten_claim_ends_before_the_next_one_begi
             with lock:
                 alive.pop()
 
-    async with Workshop(database_url, lease_seconds=5.0) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(work))
+    async with Installation(database_url, lease_seconds=5.0) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(work))
         await asyncio.to_thread(entered.wait, 10)
-        shop.transact(lambda tx: _forget_claim(tx, task_id))
+        site.transact(lambda tx: _forget_claim(tx, task_id))
         engine.wake()
-        await shop.until(task_id, Status.RUNNING)
+        await site.until(task_id, Status.RUNNING)
         asyncio.get_running_loop().call_later(0.5, leave.set)
-        task = await shop.ended(task_id)
+        task = await site.ended(task_id)
         assert task.status is Status.COMPLETED
         assert log == ["alone", "alone"]
 
@@ -115,15 +115,15 @@ async def test_a_worker_that_is_told_by_its_heartbeat_ends_the_run_of_a_claim_an
                 left.set()
         return 2
 
-    async with Workshop(database_url, lease_seconds=1.0) as shop:
-        first = await shop.engine()
-        task_id = await shop.submit(shop.publish(work))
-        await shop.until(task_id, Status.RUNNING)
+    async with Installation(database_url, lease_seconds=1.0) as site:
+        first = await site.engine()
+        task_id = await site.submit(site.publish(work))
+        await site.until(task_id, Status.RUNNING)
 
         def given_to_another(tx: Tx) -> None:
             tx.conn.execute(update(Task).where(Task.id == task_id).values(claim_token="another"))
 
-        shop.transact(given_to_another)
+        site.transact(given_to_another)
         await asyncio.wait_for(left.wait(), 10)
         await _until(lambda: first.running == 0)
 
@@ -134,8 +134,8 @@ async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
 ) -> None:
     async def never(ctx: Context, args: dict[str, Any]) -> None: ...
 
-    async with Workshop(database_url) as shop:
-        task_id = await shop.submit(shop.publish(never))
+    async with Installation(database_url) as site:
+        task_id = await site.submit(site.publish(never))
 
         def claim(tx: Tx) -> Fence:
             workers.enlist(tx, "w", "here", 1, 1, 60.0)
@@ -143,7 +143,7 @@ async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
             assert isinstance(batch, claims.Batch)
             return batch.claimed[0].task.fence
 
-        fence = shop.transact(claim)
+        fence = site.transact(claim)
         assert fence.token
         wrong = fence._replace(attempt=2) if which == "number" else fence._replace(token="0" * 16)
         failure = Failure("x", "x", Cause.AGENT)
@@ -160,15 +160,15 @@ async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
             (steps.emit, steps.Emit(task_id, wrong, (("custom", {}),))),
             (incoming.read_messages, incoming.ReadMessages(task_id, wrong, "m", 1)),
             (turns.start_turn, turns.StartTurn(task_id, wrong, "t", 1)),
-            (store_passages, Indexed(task_id, wrong, shop.org, "d")),
+            (store_passages, Indexed(task_id, wrong, site.org, "d")),
         ]
         for batch, command in writes:
-            (answer,) = shop.transact(lambda tx: batch(tx, [command]))  # noqa: B023
+            (answer,) = site.transact(lambda tx: batch(tx, [command]))  # noqa: B023
             assert isinstance(answer, StaleFence), command
         change = transitions.Change(task_id, Event.FINISH, wrong)
-        assert isinstance(shop.transact(lambda tx: transitions.move(tx, [change]))[0], StaleFence)
-        assert shop.events(task_id) == ["submit", "claim"]
-        (answer,) = shop.transact(lambda tx: attempts.finish(tx, [attempts.Finish(task_id, fence, 1)]))
+        assert isinstance(site.transact(lambda tx: transitions.move(tx, [change]))[0], StaleFence)
+        assert site.events(task_id) == ["submit", "claim"]
+        (answer,) = site.transact(lambda tx: attempts.finish(tx, [attempts.Finish(task_id, fence, 1)]))
         assert not isinstance(answer, Exception)
 
 
@@ -184,9 +184,9 @@ async def test_a_process_that_was_paused_past_its_lease_does_no_step_before_it_h
         await ctx.step("effect", done.append, ctx.task.attempt)
         return ctx.task.attempt
 
-    async with Workshop(database_url, lease_seconds=2.0) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(work))
+    async with Installation(database_url, lease_seconds=2.0) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(work))
         await asyncio.wait_for(first.wait(), 10)
         lease = engine._runs.lease
         assert lease is not None
@@ -197,7 +197,7 @@ async def test_a_process_that_was_paused_past_its_lease_does_no_step_before_it_h
         await asyncio.sleep(0.5)
         assert done == [], "the lease may be another's: nothing is done before a heartbeat"
         lease.renewed(lease.now())
-        assert (await shop.ended(task_id)).output == 1
+        assert (await site.ended(task_id)).output == 1
         assert done == [1]
 
 

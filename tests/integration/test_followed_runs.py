@@ -18,7 +18,7 @@ from runyard_common.human_tasks.service import answers
 from runyard_common.tables.query import TaskEvent
 from runyard_launch.cli import following
 from runyard_launch.run_printer import RunPrinter
-from tests.hall import Api, settled, workers_of
+from tests.api_server import Api, settled, workers_of
 
 pytestmark = pytest.mark.anyio
 RULE = {"agent": {"budget": 1, "base_s": 0.0, "cap_s": 0.0}}
@@ -44,24 +44,24 @@ async def test_a_run_is_told_with_all_that_it_reported_at_the_times_of_its_event
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Api(home) as api, Client(api.url, api.key) as cli:
-        async with workers_of(api) as shop, api.async_client() as client:
-            task_id = await shop.submit(shop.publish(busy, retries=RULE), {})
+        async with workers_of(api) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(busy, retries=RULE), {})
             await settled(client, task_id, "waiting_for_input")
             code = await asyncio.to_thread(lambda: following.follow_run(cli, cli.get(task_id), False))
             waiting = capsys.readouterr().err
             assert code == 4
             assert "? Which colour? (white | black)" in waiting
-            (question,) = shop.questions(task_id)
-            shop.transact(
-                lambda tx: answers.post_message(tx, shop.org, task_id, "white", "t", question["id"])
+            (question,) = site.questions(task_id)
+            site.transact(
+                lambda tx: answers.post_message(tx, site.org, task_id, "white", "t", question["id"])
             )
             await settled(client, task_id)
             # As if it had run an hour long, yesterday.
-            with shop.store.read() as conn:
+            with site.store.read() as conn:
                 seqs = list(conn.execute(select(TaskEvent.seq).where(TaskEvent.task_id == task_id)).scalars())
             for seq in seqs:
                 slow = update(TaskEvent).where(TaskEvent.task_id == task_id, TaskEvent.seq == seq)
-                with shop.store.begin() as tx:
+                with site.store.begin() as tx:
                     tx.conn.execute(slow.values(at=1e9 + 60.0 * seq))
             code = await asyncio.to_thread(lambda: following.follow_run(cli, cli.get(task_id), False))
     assert code == 0
@@ -80,8 +80,8 @@ async def test_a_failed_run_is_told_with_its_traceback(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Api(home) as api, Client(api.url, api.key) as cli:
-        async with workers_of(api) as shop:
-            task_id = await shop.submit(shop.publish(broken), {})
+        async with workers_of(api) as site:
+            task_id = await site.submit(site.publish(broken), {})
             code = await asyncio.to_thread(lambda: following.follow_run(cli, cli.get(task_id), False))
     text = capsys.readouterr().err
     assert code == 1

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.hall import Api
+from tests.api_server import Api
 
 RUN = "/api/v1/agents/@test/chat/run"
 BOUNDARY = "----form"

@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from runyard_common.database import outages
 from runyard_common.database.engine import Database
 from runyard_common.telemetry import TolerantStream
-from tests.hall import Api
+from tests.api_server import Api
 
 
 @contextmanager

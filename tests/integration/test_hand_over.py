@@ -17,7 +17,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import attempts
 from runyard_common.tables.query import Worker
 from runyard_scheduler.duties import Admit, Rescue
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -31,9 +31,9 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
     async def work(ctx: Context, args: dict[str, Any]) -> int:
         return ctx.task.attempt
 
-    async with Workshop(database_url) as shop:
-        name = shop.publish(work)
-        engine = await shop.engine()
+    async with Installation(database_url) as site:
+        name = site.publish(work)
+        engine = await site.engine()
         hold, held = threading.Event(), threading.Event()
 
         def slow(
@@ -43,11 +43,11 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
             hold.wait(20)
             return [None] * len(commands)
 
-        shop.writer.submit(slow, None)
+        site.writer.submit(slow, None)
         await asyncio.to_thread(held.wait, 10)
-        specs = [shop.spec(name) for _ in range(5)]
-        submitted = [asyncio.create_task(asyncio.to_thread(_submit_beside, shop, spec)) for spec in specs]
-        if shop.db.is_postgres:  # on SQLite the slow commit is the one writer
+        specs = [site.spec(name) for _ in range(5)]
+        submitted = [asyncio.create_task(asyncio.to_thread(_submit_beside, site, spec)) for spec in specs]
+        if site.db.is_postgres:  # on SQLite the slow commit is the one writer
             await asyncio.gather(*submitted)
         engine.wake()
         await asyncio.sleep(0.1)  # the claim is in the queue
@@ -56,37 +56,37 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
         hold.set()
         await draining
         await asyncio.gather(*submitted)
-        shop.engines.remove(engine)
+        site.engines.remove(engine)
         for spec in specs:
-            assert shop.task(spec.task_id).status in (Status.PENDING, Status.QUEUED), shop.events(
+            assert site.task(spec.task_id).status in (Status.PENDING, Status.QUEUED), site.events(
                 spec.task_id
             )
-        with shop.store.read() as conn:
+        with site.store.read() as conn:
             assert workers.listed(conn) == []
-        await shop.engine()
+        await site.engine()
         for spec in specs:
-            task = await shop.ended(spec.task_id)
+            task = await site.ended(spec.task_id)
             assert task.status is Status.COMPLETED
             assert task.retries is None
 
 
-def _submit_beside(shop: Workshop, spec: Any) -> None:
+def _submit_beside(site: Installation, spec: Any) -> None:
     """As another process would: not through this one's group commit."""
     from runyard_common.runs.service import submissions
 
-    shop.transact(lambda tx: submissions.submit(tx, [spec]))
+    site.transact(lambda tx: submissions.submit(tx, [spec]))
 
 
 async def test_a_worker_row_stays_while_a_running_task_names_it(database_url: str) -> None:
     async def work(ctx: Context, args: dict[str, Any]) -> None:
         await asyncio.sleep(30)
 
-    async with Workshop(database_url) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(work))
-        await shop.until(task_id, Status.RUNNING)
-        assert not shop.transact(lambda tx: workers.retire(tx, engine.worker_id))
-        with shop.store.read() as conn:
+    async with Installation(database_url) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(work))
+        await site.until(task_id, Status.RUNNING)
+        assert not site.transact(lambda tx: workers.retire(tx, engine.worker_id))
+        with site.store.read() as conn:
             assert [w["id"] for w in workers.listed(conn)] == [engine.worker_id]
 
 
@@ -110,21 +110,21 @@ async def test_a_run_that_does_not_end_in_a_drain_is_handed_on_at_no_cost(databa
                 continue
         return ctx.task.attempt
 
-    async with Workshop(database_url) as shop:
-        engine = await shop.engine()
-        names = [shop.publish(stubborn), shop.publish(deaf)]
-        ids = [await shop.submit(name) for name in names]
+    async with Installation(database_url) as site:
+        engine = await site.engine()
+        names = [site.publish(stubborn), site.publish(deaf)]
+        ids = [await site.submit(name) for name in names]
         for task_id in ids:
-            await shop.until(task_id, Status.RUNNING)
+            await site.until(task_id, Status.RUNNING)
         await engine.drain(4.0)
-        shop.engines.remove(engine)
+        site.engines.remove(engine)
         for task_id in ids:
-            assert shop.task(task_id).status is not Status.RUNNING
+            assert site.task(task_id).status is not Status.RUNNING
         release.set()
-        await shop.engine()
-        await asyncio.to_thread(Admit(shop.store).run_once)
+        await site.engine()
+        await asyncio.to_thread(Admit(site.store).run_once)
         for task_id in ids:
-            task = await shop.ended(task_id)
+            task = await site.ended(task_id)
             assert (task.status, task.output, task.retries) == (Status.COMPLETED, 2, None)
 
 
@@ -134,18 +134,18 @@ async def test_runs_whose_worker_has_no_row_are_handed_on(database_url: str) -> 
             await asyncio.sleep(30)
         return ctx.task.attempt
 
-    async with Workshop(database_url) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(work))
-        await shop.until(task_id, Status.RUNNING)
-        shop.vanish(engine)
-        shop.transact(
+    async with Installation(database_url) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(work))
+        await site.until(task_id, Status.RUNNING)
+        site.vanish(engine)
+        site.transact(
             lambda tx: tx.conn.execute(delete(Worker))
         )  # as a version before this one may have done
-        assert await asyncio.to_thread(Rescue(shop.store).run_once) == 1
-        await asyncio.to_thread(Admit(shop.store).run_once)
-        await shop.engine()
-        task = await shop.ended(task_id)
+        assert await asyncio.to_thread(Rescue(site.store).run_once) == 1
+        await asyncio.to_thread(Admit(site.store).run_once)
+        await site.engine()
+        task = await site.ended(task_id)
         assert (task.status, task.output, task.retries) == (Status.COMPLETED, 2, None)
 
 
@@ -155,17 +155,17 @@ async def test_a_run_handed_back_without_progress_again_and_again_fails_with_the
     async def never(ctx: Context, args: dict[str, Any]) -> None:
         await asyncio.sleep(60)
 
-    async with Workshop(database_url) as shop:
-        task_id = await shop.submit(shop.publish(never))
-        engine = await shop.engine()
+    async with Installation(database_url) as site:
+        task_id = await site.submit(site.publish(never))
+        engine = await site.engine()
         for _ in range(attempts.MOST_RELEASES + 1):
-            task = await shop.until(task_id, Status.RUNNING)
-            shop.transact(
+            task = await site.until(task_id, Status.RUNNING)
+            site.transact(
                 lambda tx: attempts.release(tx, [attempts.Release(task_id, task.fence, "orphaned")])  # noqa: B023
             )
             engine.stop_run(task_id, "lost")
-            await asyncio.to_thread(Admit(shop.store).run_once)
-        task = await shop.ended(task_id)
+            await asyncio.to_thread(Admit(site.store).run_once)
+        task = await site.ended(task_id)
         assert task.status is Status.FAILED
         assert task.error is not None
         assert task.error["code"] == "no_progress"
@@ -176,15 +176,15 @@ async def test_a_drain_may_hand_a_run_back_as_often_as_it_likes(database_url: st
     async def slow(ctx: Context, args: dict[str, Any]) -> None:
         await asyncio.sleep(60)
 
-    async with Workshop(database_url) as shop:
-        task_id = await shop.submit(shop.publish(slow))
+    async with Installation(database_url) as site:
+        task_id = await site.submit(site.publish(slow))
         for _ in range(attempts.MOST_RELEASES + 2):
-            engine = await shop.engine()
-            await shop.until(task_id, Status.RUNNING)
+            engine = await site.engine()
+            await site.until(task_id, Status.RUNNING)
             await engine.drain(3.05)
-            shop.engines.remove(engine)
-            await asyncio.to_thread(Admit(shop.store).run_once)
-        task = shop.task(task_id)
+            site.engines.remove(engine)
+            await asyncio.to_thread(Admit(site.store).run_once)
+        task = site.task(task_id)
         assert task.status in (Status.PENDING, Status.QUEUED)
         assert (task.retries, task.releases) == (None, 0)
 
@@ -195,12 +195,12 @@ async def test_a_retried_run_that_completes_shows_no_error(database_url: str) ->
             raise ValueError(f"attempt {ctx.task.attempt}")
         return ctx.task.attempt
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        name = shop.publish(flaky, retries={"agent": {"budget": 2, "base_s": 0.0}})
-        task_id = await shop.submit(name)
-        await _admit_until_ended(shop, task_id)
-        task = shop.task(task_id)
+    async with Installation(database_url) as site:
+        await site.engine()
+        name = site.publish(flaky, retries={"agent": {"budget": 2, "base_s": 0.0}})
+        task_id = await site.submit(name)
+        await _admit_until_ended(site, task_id)
+        task = site.task(task_id)
         assert (task.status, task.output, task.error) == (Status.COMPLETED, 3, None)
         assert task.retries == {"agent": 2}
 
@@ -211,14 +211,14 @@ async def test_a_run_that_declares_retries_is_recovered_from_its_workers_death(d
             await asyncio.sleep(30)
         return ctx.task.attempt
 
-    async with Workshop(database_url, lease_seconds=0.5) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(work, retries=2))
-        await shop.until(task_id, Status.RUNNING)
-        shop.vanish(engine)
-        await shop.engine()
-        await _admit_until_ended(shop, task_id, Rescue(shop.store))
-        task = shop.task(task_id)
+    async with Installation(database_url, lease_seconds=0.5) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(work, retries=2))
+        await site.until(task_id, Status.RUNNING)
+        site.vanish(engine)
+        await site.engine()
+        await _admit_until_ended(site, task_id, Rescue(site.store))
+        task = site.task(task_id)
         assert (task.status, task.output) == (Status.COMPLETED, 2)
 
 
@@ -233,17 +233,17 @@ async def test_messages_taken_in_by_a_call_that_never_saw_the_answer_are_not_los
             await asyncio.sleep(30)  # the process dies here
         return await ctx.messages()
 
-    async with Workshop(database_url, lease_seconds=0.5) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(listen))
+    async with Installation(database_url, lease_seconds=0.5) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(listen))
         await asyncio.wait_for(asked.wait(), 10)
-        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "hello", "me"))
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "hello", "me"))
         sent.set()
-        await _until(lambda: [e["name"] for e in shop.journal(task_id)] == ["messages"])
-        shop.vanish(engine)
-        await shop.engine()
-        await _admit_until_ended(shop, task_id, Rescue(shop.store))
-        assert shop.task(task_id).output == ["hello"]
+        await _until(lambda: [e["name"] for e in site.journal(task_id)] == ["messages"])
+        site.vanish(engine)
+        await site.engine()
+        await _admit_until_ended(site, task_id, Rescue(site.store))
+        assert site.task(task_id).output == ["hello"]
 
 
 async def test_a_run_that_swallows_its_cancellation_fails_at_its_timeout_all_the_same(
@@ -258,10 +258,10 @@ async def test_a_run_that_swallows_its_cancellation_fails_at_its_timeout_all_the
             except BaseException:  # noqa: BLE001 - an agent that lets nothing end it
                 continue
 
-    async with Workshop(database_url, lease_seconds=1.0) as shop:
-        engine = await shop.engine()
-        task_id = await shop.submit(shop.publish(deaf, timeout=0.5))
-        task = await shop.ended(task_id)
+    async with Installation(database_url, lease_seconds=1.0) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(deaf, timeout=0.5))
+        task = await site.ended(task_id)
         assert task.status is Status.FAILED
         assert task.error is not None
         assert (task.error["code"], task.attempt) == ("timeout", 1)
@@ -279,17 +279,17 @@ async def test_a_step_right_after_a_swallowed_timeout_is_not_done(database_url: 
         except asyncio.CancelledError:
             await ctx.step("late", done.append, "late")
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(deaf_once, timeout=0.3)))
+    async with Installation(database_url) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(deaf_once, timeout=0.3)))
         assert task.error is not None
         assert (task.status, task.error["code"], done) == (Status.FAILED, "timeout", [])
 
 
-async def _admit_until_ended(shop: Workshop, task_id: str, *duties: Any) -> None:
+async def _admit_until_ended(site: Installation, task_id: str, *duties: Any) -> None:
     async with asyncio.timeout(40):
-        while shop.task(task_id).finished_at is None:
-            for duty in (*duties, Admit(shop.store)):
+        while site.task(task_id).finished_at is None:
+            for duty in (*duties, Admit(site.store)):
                 await asyncio.to_thread(duty.run_once)
             await asyncio.sleep(0.05)
 

@@ -13,8 +13,8 @@ from runyard_api.access.hash_queue import FOR_PERSON, HashQueue
 from runyard_common.identity.rules import passwords
 from runyard_common.identity.rules.roles import Role
 from runyard_common.values.errors import TooManyRequests
-from tests.hall import Api
-from tests.people import person
+from tests.api_server import Api
+from tests.members import person
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "a long enough passphrase"

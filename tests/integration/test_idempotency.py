@@ -23,7 +23,7 @@ from runyard_common.identity.service import idempotency as idempotency_service
 from runyard_common.identity.service.idempotency import KEPT, LEASE
 from runyard_common.runs.service import submissions
 from runyard_common.values.ids import uuid7
-from tests.hall import Api
+from tests.api_server import Api
 
 NAME = "@test/agent"
 #: A run through each front whose POST answers at once, and where the answer names it.

@@ -12,8 +12,8 @@ from runyard import Context
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.lifecycle import Status
+from tests.installation import Installation
 from tests.waiting import wait_until
-from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -27,9 +27,9 @@ async def test_a_claim_refused_to_the_former_life_does_not_end_the_new_one(postg
     async def work(ctx: Context, args: dict[str, Any]) -> Any:
         return await ctx.step("one", int, 1)
 
-    async with Workshop(postgres_url) as shop:
-        name = shop.publish(work)
-        engine = await shop.engine()
+    async with Installation(postgres_url) as site:
+        name = site.publish(work)
+        engine = await site.engine()
         former = engine.worker_id
         hold, held = threading.Event(), threading.Event()
 
@@ -38,20 +38,20 @@ async def test_a_claim_refused_to_the_former_life_does_not_end_the_new_one(postg
             hold.wait(20)
             return [None] * len(commands)
 
-        shop.writer.submit(slow, None)
+        site.writer.submit(slow, None)
         await asyncio.to_thread(held.wait, 10)
         engine.wake()
         await asyncio.sleep(0.1)  # the claim of the former life waits behind the slow commit
-        shop.transact(lambda tx: workers.mark_lost(tx, former))
-        await asyncio.to_thread(wait_until, lambda: _alive(shop) not in ([], [former]), seconds=20)
-        (new,) = _alive(shop)
+        site.transact(lambda tx: workers.mark_lost(tx, former))
+        await asyncio.to_thread(wait_until, lambda: _alive(site) not in ([], [former]), seconds=20)
+        (new,) = _alive(site)
         hold.set()
-        task = await shop.ended(await shop.submit(name))
+        task = await site.ended(await site.submit(name))
         assert task.status is Status.COMPLETED
         assert engine.worker_id == new
-        assert _alive(shop) == [new]
+        assert _alive(site) == [new]
 
 
-def _alive(shop: Workshop) -> list[str]:
-    with shop.store.read() as conn:
+def _alive(site: Installation) -> list[str]:
+    with site.store.read() as conn:
         return [worker["id"] for worker in workers.listed(conn) if not worker["lost"]]

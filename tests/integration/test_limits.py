@@ -15,8 +15,8 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.values import bounds
 from runyard_common.values.bounds import BOUNDS, Bound
 from runyard_common.values.ids import uuid7
-from tests.hall import Api
-from tests.people import key, organisation, person, sign_in
+from tests.api_server import Api
+from tests.members import key, organisation, person, sign_in
 from tests.stocked import Stocked
 
 #: Bounds that settings give here, so that a test need not send or make so much.

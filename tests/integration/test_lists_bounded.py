@@ -14,7 +14,7 @@ import pytest
 from runyard_api.fronts import operations
 from runyard_api.http.operations import Operation
 from runyard_common.database import pages
-from tests.hall import Api
+from tests.api_server import Api
 from tests.large_rows import ROWS, fill
 from tests.stocked import Stocked
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.webhooks.rules import callback_events
 from runyard_workers.agent.tools import mcp
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
 from tests.fakes.odd_mcp import GOOD, READ, OddMcp
 from tests.unit.workers.agent.test_mcp_schemas import doubled
@@ -36,17 +36,19 @@ def server() -> Iterator[OddMcp]:
 
 
 @pytest.fixture
-async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Declared]:
     monkeypatch.setattr(mcp, "_WAITS", (0.05, 0.05, 0.05))
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
-    async with desk(url, tmp_path / "home", allow_private_urls=True) as office:
-        office.publish()
-        yield office
+    async with declared_agents(url, tmp_path / "home", allow_private_urls=True) as declared:
+        declared.publish()
+        yield declared
 
 
-async def run(office: Desk, server: OddMcp, *replies: Any, **more: Any) -> Task:
-    office.server.answer(*replies, say("Done."))
-    return await office.completed("Go.", mcp_servers=[{"serverName": "odd", "serverUrl": server.url} | more])
+async def run(declared: Declared, server: OddMcp, *replies: Any, **more: Any) -> Task:
+    declared.server.answer(*replies, say("Done."))
+    return await declared.completed(
+        "Go.", mcp_servers=[{"serverName": "odd", "serverUrl": server.url} | more]
+    )
 
 
 MANY = {f"p{number}": {"description": "d" * 100} for number in range(2000)}
@@ -101,12 +103,12 @@ ODD_TOOLS: dict[str, tuple[Any, bool]] = {  # whether the tool can be used
 @pytest.mark.parametrize(("tool", "usable"), ODD_TOOLS.values(), ids=ODD_TOOLS.keys())
 @pytest.mark.parametrize("events", [False, True], ids=["json", "stream"])
 async def test_one_odd_tool_costs_no_other(
-    office: Desk, server: OddMcp, tool: Any, usable: bool, events: bool
+    declared: Declared, server: OddMcp, tool: Any, usable: bool, events: bool
 ) -> None:
     server.tools, server.events = [GOOD, tool], events
-    task = await run(office, server, calls(odd_good={}))
-    offered = tools_of(office.server.requests[0])
-    (connected,) = office.events(task, "mcp_server")
+    task = await run(declared, server, calls(odd_good={}))
+    offered = tools_of(declared.server.requests[0])
+    (connected,) = declared.events(task, "mcp_server")
     assert (connected["state"], server.calls, len(offered)) == ("connected", ["good"], 1 + usable)
     assert all(one["parameters"]["type"] == "object" for one in offered.values())
     if not usable:
@@ -114,26 +116,26 @@ async def test_one_odd_tool_costs_no_other(
         assert left_out["reason"]
 
 
-async def test_a_recursive_tool_is_called_with_its_arguments(office: Desk, server: OddMcp) -> None:
+async def test_a_recursive_tool_is_called_with_its_arguments(declared: Declared, server: OddMcp) -> None:
     server.tools = [{"name": "tree", "inputSchema": {"$ref": "#/$defs/Node", "$defs": {"Node": TREE}}}]
-    task = await run(office, server, calls(odd_tree={"name": "a", "next": {"name": "b"}}))
-    assert (server.calls, office.events(task, "tool_result")[0]["outcome"]) == (["tree"], "ok")
+    task = await run(declared, server, calls(odd_tree={"name": "a", "next": {"name": "b"}}))
+    assert (server.calls, declared.events(task, "tool_result")[0]["outcome"]) == (["tree"], "ok")
 
 
-async def test_of_very_many_tools_the_first_are_offered(office: Desk, server: OddMcp) -> None:
+async def test_of_very_many_tools_the_first_are_offered(declared: Declared, server: OddMcp) -> None:
     server.tools = [GOOD, *({"name": f"t{number}"} for number in range(500))]
-    task = await run(office, server)
-    assert len(tools_of(office.server.requests[0])) == 128
-    assert "more than 128" in office.events(task, "mcp_server")[0]["left_out"][0]["reason"]
+    task = await run(declared, server)
+    assert len(tools_of(declared.server.requests[0])) == 128
+    assert "more than 128" in declared.events(task, "mcp_server")[0]["left_out"][0]["reason"]
 
 
 @pytest.mark.parametrize("tools", [None, {}, "none", []])
 async def test_a_list_that_is_none_is_a_server_without_tools(
-    office: Desk, server: OddMcp, tools: Any
+    declared: Declared, server: OddMcp, tools: Any
 ) -> None:
     server.tools = tools
-    task = await run(office, server)
-    assert office.events(task, "mcp_server")[0]["state"] == "connected"
+    task = await run(declared, server)
+    assert declared.events(task, "mcp_server")[0]["state"] == "connected"
 
 
 PNG = base64.b64encode(documents.image("PNG")).decode()
@@ -172,27 +174,27 @@ RESULTS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("result", "shown"), RESULTS.values(), ids=RESULTS.keys())
 @pytest.mark.parametrize("events", [False, True], ids=["json", "stream"])
 async def test_an_odd_result_is_shown_as_far_as_it_can_be(
-    office: Desk, server: OddMcp, result: Any, shown: str, events: bool
+    declared: Declared, server: OddMcp, result: Any, shown: str, events: bool
 ) -> None:
     server.result, server.events = result, events
-    task = await run(office, server, calls(odd_good={}))
-    assert office.events(task, "tool_result")[0]["outcome"] == "ok"
-    assert shown in results_of(office.server.requests[1])[0].replace(" :", ":")
+    task = await run(declared, server, calls(odd_good={}))
+    assert declared.events(task, "tool_result")[0]["outcome"] == "ok"
+    assert shown in results_of(declared.server.requests[1])[0].replace(" :", ":")
 
 
-async def test_an_error_of_a_tool_is_a_failed_result(office: Desk, server: OddMcp) -> None:
+async def test_an_error_of_a_tool_is_a_failed_result(declared: Declared, server: OddMcp) -> None:
     server.result = {"isError": True, "content": [{"type": "text", "text": "no such customer"}]}
-    task = await run(office, server, calls(odd_good={}))
-    (result,) = office.events(task, "tool_result")
+    task = await run(declared, server, calls(odd_good={}))
+    (result,) = declared.events(task, "tool_result")
     assert (result["outcome"], "no such customer" in result["result"]) == ("failed", True)
 
 
 @pytest.mark.parametrize("key", ["content", "structuredContent"])
-async def test_a_huge_result_is_cut_and_marked(office: Desk, server: OddMcp, key: str) -> None:
+async def test_a_huge_result_is_cut_and_marked(declared: Declared, server: OddMcp, key: str) -> None:
     text = "z" * 3_000_000
     server.result = {"content": [{"type": "text", "text": text}]} if key == "content" else {key: {"a": text}}
-    await run(office, server, calls(odd_good={}))
-    (result,) = results_of(office.server.requests[1])
+    await run(declared, server, calls(odd_good={}))
+    (result,) = results_of(declared.server.requests[1])
     assert ("Cut off" in result, len(result) < 600_000) == (True, True)
 
 
@@ -208,39 +210,41 @@ STATUSES = {
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_the_event_says_why_a_server_cannot_be_used(office: Desk, server: OddMcp, status: int) -> None:
+async def test_the_event_says_why_a_server_cannot_be_used(
+    declared: Declared, server: OddMcp, status: int
+) -> None:
     code, words, again = STATUSES[status]
     for method in ("server/discover", "initialize"):
         server.fail(method, status, times=20)
-    task = await run(office, server)
-    (failed,) = office.events(task, "mcp_server")
+    task = await run(declared, server)
+    (failed,) = declared.events(task, "mcp_server")
     assert (failed["state"], failed["code"], failed["http_status"]) == ("failed", code, status)
     assert words in failed["error"]
-    assert words in system_of(office.server.requests[0])
+    assert words in system_of(declared.server.requests[0])
     assert server.methods.count("initialize") == (4 if again else 1)
     (event,) = callback_events.of_log("mcp_server", failed)
     assert (event["type"], event["name"], event["data"]["code"]) == ("agent_event", "mcp_server_failed", code)
 
 
-async def test_a_closed_port_is_reported_as_such(office: Desk, server: OddMcp) -> None:
+async def test_a_closed_port_is_reported_as_such(declared: Declared, server: OddMcp) -> None:
     with OddMcp() as gone:
         pass
-    task = await run(office, gone)
-    (failed,) = office.events(task, "mcp_server")
+    task = await run(declared, gone)
+    (failed,) = declared.events(task, "mcp_server")
     assert (failed["code"], "tries" in failed["error"]) == ("connect_failed", True)
 
 
-async def test_a_web_page_is_no_server(office: Desk, server: OddMcp) -> None:
+async def test_a_web_page_is_no_server(declared: Declared, server: OddMcp) -> None:
     for method in ("server/discover", "initialize"):
         for _ in range(10):
             server.answer(method, Response("<html>Hello</html>", media_type="text/html"))
-    task = await run(office, server)
-    (failed,) = office.events(task, "mcp_server")
+    task = await run(declared, server)
+    (failed,) = declared.events(task, "mcp_server")
     assert (failed["code"], "not MCP" in failed["error"]) == ("not_mcp", True)
 
 
 async def test_a_server_that_stays_silent_is_reported_as_such(
-    office: Desk, server: OddMcp, monkeypatch: pytest.MonkeyPatch
+    declared: Declared, server: OddMcp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.fakes.raw_server import Call, serving
 
@@ -252,52 +256,54 @@ async def test_a_server_that_stays_silent_is_reported_as_such(
         await asyncio.sleep(30)
 
     async with serving(silent) as quiet:
-        office.server.answer(say("Done."))
+        declared.server.answer(say("Done."))
         servers = [{"serverName": "odd", "serverUrl": quiet.url()}]
-        task = await office.completed("Go.", mcp_servers=servers)
-    (failed,) = office.events(task, "mcp_server")
+        task = await declared.completed("Go.", mcp_servers=servers)
+    (failed,) = declared.events(task, "mcp_server")
     assert (failed["code"], "did not answer in time" in failed["error"]) == ("timeout", True)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 @pytest.mark.parametrize("method", ["initialize", "tools/list", "tools/call"])
 async def test_a_passing_failure_is_tried_again(
-    office: Desk, server: OddMcp, method: str, status: int
+    declared: Declared, server: OddMcp, method: str, status: int
 ) -> None:
     server.fail(method, status, times=2, retry_after="0.1")
-    task = await run(office, server, calls(odd_good={}))
-    assert (office.events(task, "mcp_server")[0]["state"], server.calls) == ("connected", ["good"])
-    assert office.events(task, "tool_result")[0]["outcome"] == "ok"
+    task = await run(declared, server, calls(odd_good={}))
+    assert (declared.events(task, "mcp_server")[0]["state"], server.calls) == ("connected", ["good"])
+    assert declared.events(task, "tool_result")[0]["outcome"] == "ok"
 
 
-async def test_a_call_that_may_not_be_repeated_is_not(office: Desk, server: OddMcp) -> None:
+async def test_a_call_that_may_not_be_repeated_is_not(declared: Declared, server: OddMcp) -> None:
     server.tools = [GOOD | {"annotations": {}}]
     server.fail("tools/call", 502)
-    task = await run(office, server, calls(odd_good={}))
-    (result,) = office.events(task, "tool_result")
+    task = await run(declared, server, calls(odd_good={}))
+    (result,) = declared.events(task, "tool_result")
     assert (result["outcome"], server.calls, server.methods.count("tools/call")) == ("failed", [], 1)
     assert "502 Bad Gateway" in result["result"]
 
 
-async def test_a_call_that_the_server_put_off_is_made_again_even_then(office: Desk, server: OddMcp) -> None:
+async def test_a_call_that_the_server_put_off_is_made_again_even_then(
+    declared: Declared, server: OddMcp
+) -> None:
     server.tools = [GOOD | {"annotations": {}}]
     server.fail("tools/call", 429, retry_after="0.1")
-    task = await run(office, server, calls(odd_good={}))
-    assert (office.events(task, "tool_result")[0]["outcome"], server.calls) == ("ok", ["good"])
+    task = await run(declared, server, calls(odd_good={}))
+    assert (declared.events(task, "tool_result")[0]["outcome"], server.calls) == ("ok", ["good"])
 
 
-async def test_a_long_wait_is_left_to_the_agent(office: Desk, server: OddMcp) -> None:
+async def test_a_long_wait_is_left_to_the_agent(declared: Declared, server: OddMcp) -> None:
     server.fail("tools/call", 429, times=9, retry_after="864000")
-    task = await run(office, server, calls(odd_good={}))
-    (result,) = office.events(task, "tool_result")
+    task = await run(declared, server, calls(odd_good={}))
+    (result,) = declared.events(task, "tool_result")
     assert (result["outcome"], "864000 s" in result["result"]) == ("failed", True)
     assert server.methods.count("tools/call") == 1
 
 
-async def test_a_refused_call_says_so(office: Desk, server: OddMcp) -> None:
+async def test_a_refused_call_says_so(declared: Declared, server: OddMcp) -> None:
     server.fail("tools/call", 403, times=9)
-    task = await run(office, server, calls(odd_good={}))
-    (result,) = office.events(task, "tool_result")
+    task = await run(declared, server, calls(odd_good={}))
+    (result,) = declared.events(task, "tool_result")
     assert (result["outcome"], "403 Forbidden" in result["result"]) == ("failed", True)
     assert server.methods.count("tools/call") == 1
 
@@ -305,7 +311,7 @@ async def test_a_refused_call_says_so(office: Desk, server: OddMcp) -> None:
 @pytest.mark.parametrize("annotations", [READ, {}], ids=["read", "irreversible"])
 @pytest.mark.parametrize("status", [404, 400])
 async def test_a_forgotten_session_begins_again_and_the_call_is_made(
-    office: Desk, server: OddMcp, annotations: dict[str, Any], status: int
+    declared: Declared, server: OddMcp, annotations: dict[str, Any], status: int
 ) -> None:
     server.tools, server.forgets_with = [GOOD | {"annotations": annotations}], status
     two = calls(("odd_good", {}), ("odd_good", {}))
@@ -316,19 +322,19 @@ async def test_a_forgotten_session_begins_again_and_the_call_is_made(
             server.forget()
         return {0: calls(odd_good={}), 1: two, 3: calls(odd_good={})}.get(turn, say("Done."))
 
-    office.server.respond = respond
-    task = await run(office, server)
-    assert [event["outcome"] for event in office.events(task, "tool_result")] == ["ok"] * 4
+    declared.server.respond = respond
+    task = await run(declared, server)
+    assert [event["outcome"] for event in declared.events(task, "tool_result")] == ["ok"] * 4
     assert server.calls == ["good"] * 4
 
 
-async def test_a_protocol_error_of_a_call_is_its_result(office: Desk, server: OddMcp) -> None:
+async def test_a_protocol_error_of_a_call_is_its_result(declared: Declared, server: OddMcp) -> None:
     error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32602, "message": "unknown customer"}}
 
     class Echo(Response):
         pass
 
     server.answer("tools/call", Echo(json.dumps(error), 400, media_type="application/json"))
-    task = await run(office, server, calls(odd_good={}))
-    (result,) = office.events(task, "tool_result")
+    task = await run(declared, server, calls(odd_good={}))
+    (result,) = declared.events(task, "tool_result")
     assert (result["outcome"], "unknown customer" in result["result"]) == ("failed", True)

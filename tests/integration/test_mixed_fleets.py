@@ -15,9 +15,9 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import queues
 from runyard_common.tables.query import Task, TaskEvent
 from runyard_launch.cli import doctor
-from tests.hall import Api, settled, workers_of
+from tests.api_server import Api, settled, workers_of
+from tests.installation import Installation
 from tests.waiting import wait_until
-from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio
 
@@ -32,76 +32,76 @@ async def part(ctx: Context, args: dict[str, Any]) -> str:
     return f"goodbye, {await ctx.ask('Who?')}"
 
 
-def claims_of(shop: Workshop, task_id: str) -> list[str]:
+def claims_of(site: Installation, task_id: str) -> list[str]:
     """The workers that claimed a task, in order."""
     query = select(TaskEvent.data).where(TaskEvent.task_id == task_id, TaskEvent.type == "claim")
-    with shop.store.read() as conn:
+    with site.store.read() as conn:
         return [data["worker"] for data in conn.execute(query.order_by(TaskEvent.seq)).scalars()]
 
 
 async def test_each_run_is_claimed_by_a_worker_that_has_its_agent(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        one, other = shop.publish(greet), shop.publish(part)
-        has_one = await shop.engine(agents=[f"{one}@1.0.0"])
-        has_other = await shop.engine(agents=[f"{other}@1.0.0"])
-        await shop.engine(agents=[])
-        tasks = [await shop.submit(name, {}) for name in (one, other) * 10]
+    async with Installation(database_url) as site:
+        one, other = site.publish(greet), site.publish(part)
+        has_one = await site.engine(agents=[f"{one}@1.0.0"])
+        has_other = await site.engine(agents=[f"{other}@1.0.0"])
+        await site.engine(agents=[])
+        tasks = [await site.submit(name, {}) for name in (one, other) * 10]
         for task_id in tasks[::2]:
-            assert (await shop.ended(task_id)).attempt == 1
-            assert claims_of(shop, task_id) == [has_one.worker_id]
+            assert (await site.ended(task_id)).attempt == 1
+            assert claims_of(site, task_id) == [has_one.worker_id]
         for task_id in tasks[1::2]:
-            await shop.until(task_id, Status.WAITING_FOR_INPUT)
-            assert claims_of(shop, task_id) == [has_other.worker_id]
+            await site.until(task_id, Status.WAITING_FOR_INPUT)
+            assert claims_of(site, task_id) == [has_other.worker_id]
 
 
 async def test_a_run_waits_for_a_worker_with_its_version_and_uses_no_retry(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        name = shop.publish(greet)
-        await shop.engine(agents=[])
-        await shop.engine(agents=[f"{name}@0.9.0"])
-        task_id = await shop.submit(name, {})
-        after = await shop.submit(shop.publish(part), {})  # what stands behind it is not kept
-        await shop.engine(agents=[f"{shop.task(after).agent_name}@1.0.0"])
-        await shop.until(after, Status.WAITING_FOR_INPUT)
-        waiting = shop.task(task_id)
+    async with Installation(database_url) as site:
+        name = site.publish(greet)
+        await site.engine(agents=[])
+        await site.engine(agents=[f"{name}@0.9.0"])
+        task_id = await site.submit(name, {})
+        after = await site.submit(site.publish(part), {})  # what stands behind it is not kept
+        await site.engine(agents=[f"{site.task(after).agent_name}@1.0.0"])
+        await site.until(after, Status.WAITING_FOR_INPUT)
+        waiting = site.task(task_id)
         assert (waiting.status, waiting.attempt, waiting.retries) == (Status.PENDING, 0, None)
-        with shop.store.read() as conn:
-            assert queues.waiting_for_workers(conn, shop.db.now(conn)) == {f"{name}@1.0.0": 1}
-        await shop.engine(agents=[f"{name}@1.0.0"])
-        done = await shop.ended(task_id)
+        with site.store.read() as conn:
+            assert queues.waiting_for_workers(conn, site.db.now(conn)) == {f"{name}@1.0.0": 1}
+        await site.engine(agents=[f"{name}@1.0.0"])
+        done = await site.ended(task_id)
         assert (done.status, done.attempt) == (Status.COMPLETED, 1)
-        with shop.store.read() as conn:
-            assert queues.waiting_for_workers(conn, shop.db.now(conn)) == {}
+        with site.store.read() as conn:
+            assert queues.waiting_for_workers(conn, site.db.now(conn)) == {}
 
 
 async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_has_its_agent(
     database_url: str,
 ) -> None:
-    async with Workshop(database_url) as shop:
-        name = shop.publish(greet)
+    async with Installation(database_url) as site:
+        name = site.publish(greet)
         definition = authoring._registry.pop(name)
-        task_id = await shop.submit(name, {}, held_by="schedule:none")
+        task_id = await site.submit(name, {}, held_by="schedule:none")
         old = (
             update(Task).where(Task.id == task_id).values(required_agent=None, status="pending", held_by=None)
         )
-        shop.transact(lambda tx: tx.conn.execute(old))
-        first = await shop.engine(agents=[])
+        site.transact(lambda tx: tx.conn.execute(old))
+        first = await site.engine(agents=[])
         first.wake()
-        required = lambda: shop.task(task_id).required_agent  # noqa: E731
+        required = lambda: site.task(task_id).required_agent  # noqa: E731
         assert await asyncio.to_thread(wait_until, required) == f"{name}@1.0.0"
-        waiting = await shop.until(task_id, Status.PENDING)
+        waiting = await site.until(task_id, Status.PENDING)
         assert (waiting.retries, waiting.error, waiting.releases) == (None, None, 0)
         authoring._registry[name] = definition
-        await shop.engine(agents=[f"{name}@1.0.0"])
-        assert (await shop.ended(task_id)).status is Status.COMPLETED
+        await site.engine(agents=[f"{name}@1.0.0"])
+        assert (await site.ended(task_id)).status is Status.COMPLETED
 
 
 async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path) -> None:
     with Api(home) as api:
-        async with workers_of(api, engines=0) as shop, api.async_client() as client:
-            name = shop.publish(greet)
-            await shop.engine(agents=[])
-            task_id = await shop.submit(name, {})
+        async with workers_of(api, engines=0) as site, api.async_client() as client:
+            name = site.publish(greet)
+            await site.engine(agents=[])
+            task_id = await site.submit(name, {})
             task = (await client.get(f"/tasks/{task_id}")).json()
             assert task["status"] == "pending"
             assert task["queue"]["limit"] == "worker"
@@ -112,7 +112,7 @@ async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path
             (finding,) = await asyncio.to_thread(lambda: list(doctor._workers(api.settings)))
             assert finding.verdict is doctor.Verdict.ODD
             assert f"no worker has this agent: {name}@1.0.0 (1)" in finding.told
-            await shop.engine(agents=[f"{name}@1.0.0"])
+            await site.engine(agents=[f"{name}@1.0.0"])
             rows = (await client.get("/api/v1/ops/workers")).json()["data"]
             assert sorted(row["agents"] for row in rows) == [[], [f"{name}@1.0.0"]]
             assert (await settled(client, task_id))["status"] == "completed"
@@ -121,11 +121,11 @@ async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path
 
 async def test_what_waits_for_a_version_says_which_ones_workers_have(home: Path) -> None:
     with Api(home) as api:
-        async with workers_of(api, engines=0) as shop, api.async_client() as client:
-            name = shop.publish(greet)
-            await shop.engine(agents=[f"{name}@0.9.0"])
-            await shop.engine(agents=[f"{name}@0.8.0", f"{name}er@1.0.0"])
-            task_id = await shop.submit(name, {})
+        async with workers_of(api, engines=0) as site, api.async_client() as client:
+            name = site.publish(greet)
+            await site.engine(agents=[f"{name}@0.9.0"])
+            await site.engine(agents=[f"{name}@0.8.0", f"{name}er@1.0.0"])
+            task_id = await site.submit(name, {})
             task = (await client.get(f"/tasks/{task_id}")).json()
             why = f"no worker has this agent ({name} 1.0.0), workers have 0.8.0, 0.9.0: start a worker"
             assert why in task["queue"]["basis"]
@@ -141,30 +141,30 @@ async def test_a_worker_that_drains_counts_no_more_before_its_runs_have_ended(da
     async def slowly(ctx: Context, args: dict[str, Any]) -> None:
         await ctx.step("wait", go_on.wait)  # within a step, which a drain lets end
 
-    async with Workshop(database_url) as shop:
-        name = shop.publish(slowly)
-        old = await shop.engine(agents=[f"{name}@1.0.0"])
-        shop.publish(slowly, name, version="2.0.0")
-        new = await shop.engine(agents=[f"{name}@2.0.0"])
-        task_id = await shop.submit(name, {})
-        await shop.until(task_id, Status.RUNNING)
-        assert shop.task(task_id).version == "2.0.0"
+    async with Installation(database_url) as site:
+        name = site.publish(slowly)
+        old = await site.engine(agents=[f"{name}@1.0.0"])
+        site.publish(slowly, name, version="2.0.0")
+        new = await site.engine(agents=[f"{name}@2.0.0"])
+        task_id = await site.submit(name, {})
+        await site.until(task_id, Status.RUNNING)
+        assert site.task(task_id).version == "2.0.0"
         leaving = asyncio.create_task(new.drain(20.0))
-        bound = lambda: shop.spec(name).agent.version == "1.0.0"  # noqa: E731
+        bound = lambda: site.spec(name).agent.version == "1.0.0"  # noqa: E731
         await asyncio.to_thread(wait_until, bound)
-        assert shop.task(task_id).status is Status.RUNNING
+        assert site.task(task_id).status is Status.RUNNING
         go_on.set()
         await leaving
-        shop.engines.remove(new)
+        site.engines.remove(new)
         assert old.running == 0
-        assert shop.spec(name).agent.version == "1.0.0"
+        assert site.spec(name).agent.version == "1.0.0"
 
 
 async def test_a_worker_looks_often_while_another_lacks_an_agent_of_its_own(database_url: str) -> None:
-    async with Workshop(database_url, lease_seconds=2.0) as shop:
-        engine = await shop.engine(agents=["@a/b@1.0.0"])
+    async with Installation(database_url, lease_seconds=2.0) as site:
+        engine = await site.engine(agents=["@a/b@1.0.0"])
         assert engine._look_every == 3.0
-        await shop.engine(agents=[])
+        await site.engine(agents=[])
         await asyncio.to_thread(wait_until, lambda: engine._look_every == 0.5)
 
 

@@ -20,7 +20,7 @@ from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.runs.service.runs import unsealed
 from runyard_common.schedules.rules.policies import Lifetime
 from runyard_common.values.errors import ScheduleError
-from tests.hall import Api
+from tests.api_server import Api
 from tests.malformed import MALFORMED
 from tests.waiting import wait_until
 

@@ -18,7 +18,7 @@ from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.tasks import Failure
 from runyard_common.runs.service import attempts, rescues, stops
 from runyard_common.runs.service.attempts import Asked, Fail, Suspend
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 Data = dict[str, Any]
@@ -47,37 +47,37 @@ def result(turn: int, id_: str, **line: str) -> tuple[str, Data]:
     } | line
 
 
-async def begun(shop: Workshop, *logged: tuple[str, Data]) -> str:
+async def begun(site: Installation, *logged: tuple[str, Data]) -> str:
     """A run under way whose log has these entries."""
-    name = shop.publish(hangs)
-    if not shop.engines:
-        await shop.engine()
-    task_id = await shop.submit(name)
-    await shop.until(task_id, Status.RUNNING)
+    name = site.publish(hangs)
+    if not site.engines:
+        await site.engine()
+    task_id = await site.submit(name)
+    await site.until(task_id, Status.RUNNING)
     append = [(task_id, type_, data) for type_, data in logged]
-    shop.transact(lambda tx: events.append(tx, lock(tx, [task_id]), append))
+    site.transact(lambda tx: events.append(tx, lock(tx, [task_id]), append))
     return task_id
 
 
-def closed(shop: Workshop, task_id: str) -> list[Data]:
+def closed(site: Installation, task_id: str) -> list[Data]:
     """What the log says of calls that something ended from outside; its numbers have no gaps."""
-    shop.events(task_id)
-    with shop.store.read() as conn:
+    site.events(task_id)
+    with site.store.read() as conn:
         found = events.after(conn, task_id, 0, 1000)
     return [one["data"] for one in found if one["type"] == "tool_result" and "code" in one["data"]]
 
 
-def stop(tx: Tx, shop: Workshop, task_id: str) -> None:
+def stop(tx: Tx, site: Installation, task_id: str) -> None:
     stops.stop_now(tx, [task_id], "no longer needed")
 
 
-def fail(tx: Tx, shop: Workshop, task_id: str) -> None:
+def fail(tx: Tx, site: Installation, task_id: str) -> None:
     failure = Failure("timeout", "Out of time.", Cause.DEADLINE)
-    attempts.fail(tx, [Fail(task_id, shop.task(task_id).fence, failure)])
+    attempts.fail(tx, [Fail(task_id, site.task(task_id).fence, failure)])
 
 
-def lose(tx: Tx, shop: Workshop, task_id: str) -> None:
-    rescues.blame(tx, task_id, shop.task(task_id).fence, rescues.blocked_loop(5.0))
+def lose(tx: Tx, site: Installation, task_id: str) -> None:
+    rescues.blame(tx, task_id, site.task(task_id).fence, rescues.blocked_loop(5.0))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def lose(tx: Tx, shop: Workshop, task_id: str) -> None:
 async def test_what_ends_a_run_ends_its_open_calls(
     database_url: str, end: Callable[..., None], outcome: str, code: str
 ) -> None:
-    async with Workshop(database_url) as shop:
+    async with Installation(database_url) as site:
         flow = {"workflow": "w", "step": "s"}
         logged = (
             call(1, "a"),
@@ -98,12 +98,12 @@ async def test_what_ends_a_run_ends_its_open_calls(
             result(2, "b"),
             call(2, "a", **flow),
         )
-        task_id = await begun(shop, *logged)
+        task_id = await begun(site, *logged)
 
-        shop.transact(lambda tx: end(tx, shop, task_id))
+        site.transact(lambda tx: end(tx, site, task_id))
 
-        task = await shop.ended(task_id)
-        ends = closed(shop, task_id)
+        task = await site.ended(task_id)
+        ends = closed(site, task_id)
         assert [(one["turn"], one["id"], one["tool"], one.get("step")) for one in ends] == [
             (2, "a", "t-a", None), (2, "a", "t-a", "s"),
         ]  # fmt: skip
@@ -115,35 +115,35 @@ async def test_what_ends_a_run_ends_its_open_calls(
 async def test_a_call_of_long_ago_is_found_and_a_run_without_one_has_nothing_to_end(
     database_url: str,
 ) -> None:
-    async with Workshop(database_url) as shop:
+    async with Installation(database_url) as site:
         later = [entry for turn in range(2, 252) for entry in (call(turn, "x"), result(turn, "x"))]
-        old = await begun(shop, call(1, "old"), *later)
-        none = await begun(shop, call(1, "a"), result(1, "a"))
+        old = await begun(site, call(1, "old"), *later)
+        none = await begun(site, call(1, "a"), result(1, "a"))
 
-        shop.transact(lambda tx: stops.stop_now(tx, [old, none], "enough"))
+        site.transact(lambda tx: stops.stop_now(tx, [old, none], "enough"))
 
-        assert [one["id"] for one in closed(shop, old)] == ["old"]
-        assert closed(shop, none) == []
+        assert [one["id"] for one in closed(site, old)] == ["old"]
+        assert closed(site, none) == []
 
 
 async def test_a_call_that_an_operator_skips_is_shown_with_the_given_result(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        task_id = await begun(shop, call(1, "pay"), call(1, "other"))
+    async with Installation(database_url) as site:
+        task_id = await begun(site, call(1, "pay"), call(1, "other"))
         step = "turn#1/pay"
         payload = {"kind": "unknown_outcome", "step": step, "decisions": ["redo", "skip", "fail"]}
-        fence = shop.task(task_id).fence
+        fence = site.task(task_id).fence
         entry = {"task_id": task_id, "key": step, "pos": 1, "attempt": 1, "kind": "tool", "name": "pay"}
         entry |= {"effect": "irreversible", "state": "begun"}
-        shop.transact(lambda tx: journal.insert_many(tx, [entry]))
+        site.transact(lambda tx: journal.insert_many(tx, [entry]))
         asked = (Asked(f"{step}!1", "review", payload),)
-        shop.transact(lambda tx: attempts.suspend(tx, [Suspend(task_id, fence, asked)]))
+        site.transact(lambda tx: attempts.suspend(tx, [Suspend(task_id, fence, asked)]))
 
         decision = Decision("skip", result={"paid": True})
-        shop.transact(lambda tx: answers.review(tx, shop.org, task_id, decision, "op"))
+        site.transact(lambda tx: answers.review(tx, site.org, task_id, decision, "op"))
 
-        with shop.store.read() as conn:
+        with site.store.read() as conn:
             found = events.after(conn, task_id, 0, 100)
         [ended] = [one["data"] for one in found if one["type"] == "tool_result"]
         assert (ended["id"], ended["outcome"], ended["result"]) == ("pay", "ok", {"paid": True})
-        shop.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
-        assert [one["id"] for one in closed(shop, task_id)] == ["other"]
+        site.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        assert [one["id"] for one in closed(site, task_id)] == ["other"]

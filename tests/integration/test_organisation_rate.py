@@ -10,8 +10,8 @@ import pytest
 
 from runyard_api.fronts import operations
 from runyard_api.http.operations import Operation
-from tests.hall import Api
-from tests.people import key, organisation
+from tests.api_server import Api
+from tests.members import key, organisation
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from tests.hall import Api
+from tests.api_server import Api
 from tests.prefix_proxy import NGINX, Proxy, nginx, proxied
 from tests.stack import free_port
 

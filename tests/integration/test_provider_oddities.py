@@ -17,7 +17,7 @@ from runyard.tools import tool
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_scheduler.duties import Admit
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, odd, raw, results_of, say
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -61,41 +61,43 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
 
 
-async def opened(tmp_path: Path, provider: str) -> AsyncIterator[Desk]:
+async def opened(tmp_path: Path, provider: str) -> AsyncIterator[Declared]:
     given: dict[str, Any] = {"model": MODELS[provider], "model_api_key": KEY}
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **given) as office:
-        office.publish(tools=["oddity_look"], max_tokens=300, retries={"provider": EAGER})
+    async with declared_agents(
+        f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **given
+    ) as declared:
+        declared.publish(tools=["oddity_look"], max_tokens=300, retries={"provider": EAGER})
 
         async def admit() -> None:
             while True:
-                await asyncio.to_thread(Admit(office.shop.store).run_once)
+                await asyncio.to_thread(Admit(declared.site.store).run_once)
                 await asyncio.sleep(0.05)
 
         admission = asyncio.create_task(admit())
         try:
-            yield office
+            yield declared
         finally:
             admission.cancel()
             await asyncio.wait([admission])
 
 
 @pytest.fixture
-async def office(tmp_path: Path, provider: str) -> AsyncIterator[Desk]:
+async def declared(tmp_path: Path, provider: str) -> AsyncIterator[Declared]:
     """Each of the providers in turn."""
     async for one in opened(tmp_path, provider):
         yield one
 
 
 @pytest.fixture
-async def compatible(tmp_path: Path) -> AsyncIterator[Desk]:
+async def compatible(tmp_path: Path) -> AsyncIterator[Declared]:
     """A server that speaks OpenAI's protocol."""
     async for one in opened(tmp_path, "openai"):
         yield one
 
 
-def errors(office: Desk, task: Task) -> list[str]:
+def errors(declared: Declared, task: Task) -> list[str]:
     """The codes of the failures that the run was retried for."""
-    return [event["error"]["code"] for event in office.events(task) if event.get("error")]
+    return [event["error"]["code"] for event in declared.events(task) if event.get("error")]
 
 
 NO_ANSWERS = {
@@ -112,7 +114,7 @@ NO_ANSWERS = {
 
 @pytest.mark.parametrize("reply", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 async def test_what_is_no_answer_is_the_providers_failure_and_asked_for_again(
-    compatible: Desk, reply: Reply, streaming: bool
+    compatible: Declared, reply: Reply, streaming: bool
 ) -> None:
     compatible.server.answer(reply, say("Here."))
     task = await compatible.completed("Hello?", streaming_tokens=streaming)
@@ -120,19 +122,19 @@ async def test_what_is_no_answer_is_the_providers_failure_and_asked_for_again(
 
 
 async def test_an_error_with_status_200_fails_the_run_in_the_providers_words(
-    office: Desk, provider: str, streaming: bool
+    declared: Declared, provider: str, streaming: bool
 ) -> None:
     dead = raw('{"error": {"message": "upstream died", "code": 502}}')
-    office.server.answer(*[dead] * 4)
-    task = await office.run("Hello?", streaming_tokens=streaming)
+    declared.server.answer(*[dead] * 4)
+    task = await declared.run("Hello?", streaming_tokens=streaming)
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("model_server_error", "provider")
     assert "502" in task.error["message"]
     assert "upstream died" in task.error["message"]
-    assert len(office.server.requests) == 4
+    assert len(declared.server.requests) == 4
 
 
-async def test_a_permanent_error_with_status_200_is_not_retried(compatible: Desk) -> None:
+async def test_a_permanent_error_with_status_200_is_not_retried(compatible: Declared) -> None:
     compatible.server.answer(raw('{"error": {"message": "no such option", "type": "invalid_request_error"}}'))
     task = await compatible.run("Hello?")
     assert task.error is not None
@@ -140,25 +142,27 @@ async def test_a_permanent_error_with_status_200_is_not_retried(compatible: Desk
     assert "no such option" in task.error["message"]
 
 
-async def test_an_answer_without_choices_is_asked_for_again(office: Desk, provider: str) -> None:
+async def test_an_answer_without_choices_is_asked_for_again(declared: Declared, provider: str) -> None:
     shapes: dict[str, dict[str, Any]] = {
         "openai": {"choices": []},
         "anthropic": {"content": None, "stop_reason": None},
         "google": {"candidates": []},
     }
     empty = shapes[provider]
-    office.server.answer(odd(say("x"), lambda answer: answer | empty), say("Here."))
-    task = await office.completed("Hello?")
-    assert (task.output, errors(office, task)) == ("Here.", ["model_server_error"])
+    declared.server.answer(odd(say("x"), lambda answer: answer | empty), say("Here."))
+    task = await declared.completed("Hello?")
+    assert (task.output, errors(declared, task)) == ("Here.", ["model_server_error"])
 
 
 async def test_another_model_answers_for_one_that_sends_errors_with_status_200(tmp_path: Path) -> None:
     names: dict[str, Any] = {"model": "first", "model_fallbacks": "second"}
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names) as office:
-        office.publish()
-        office.server.when(lambda request: request["model"] == "first", NO_ANSWERS["a web page"])
-        office.server.answer(say("Here."))
-        task = await office.completed("Hello?")
+    async with declared_agents(
+        f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names
+    ) as declared:
+        declared.publish()
+        declared.server.when(lambda request: request["model"] == "first", NO_ANSWERS["a web page"])
+        declared.server.answer(say("Here."))
+        task = await declared.completed("Hello?")
         assert (task.output, task.attempt) == ("Here.", 1)
 
 
@@ -175,7 +179,7 @@ async def test_another_model_answers_for_one_that_sends_errors_with_status_200(t
     ],
 )
 async def test_a_usage_without_usable_counts_is_no_usage(
-    compatible: Desk, usage: Any, streaming: bool
+    compatible: Declared, usage: Any, streaming: bool
 ) -> None:
     def change(answer: dict[str, Any]) -> dict[str, Any]:
         return answer | {"usage": usage} if "usage" in answer else answer
@@ -187,7 +191,7 @@ async def test_a_usage_without_usable_counts_is_no_usage(
 
 
 async def test_null_counts_of_every_provider_are_no_usage(
-    office: Desk, provider: str, streaming: bool
+    declared: Declared, provider: str, streaming: bool
 ) -> None:
     names = ("usage", "usageMetadata")
 
@@ -197,11 +201,11 @@ async def test_null_counts_of_every_provider_are_no_usage(
         more = {"message": change(message)} if isinstance(message, dict) else {}
         return answer | nulls | more
 
-    office.server.answer(odd(say("Here."), change))
-    assert (await office.completed("Hello?", streaming_tokens=streaming)).output == "Here."
+    declared.server.answer(odd(say("Here."), change))
+    assert (await declared.completed("Hello?", streaming_tokens=streaming)).output == "Here."
 
 
-async def test_counts_that_are_texts_or_fractions_are_counted(compatible: Desk) -> None:
+async def test_counts_that_are_texts_or_fractions_are_counted(compatible: Declared) -> None:
     usage = {"prompt_tokens": "12", "completion_tokens": 3.0}
     compatible.server.answer(odd(say("Here."), lambda answer: answer | {"usage": usage}))
     used = (await compatible.completed("Hello?")).usage or {}
@@ -229,7 +233,7 @@ def _with_arguments(arguments: Any) -> Any:
     ],
 )
 async def test_arguments_of_a_call_may_come_as_an_object_or_not_at_all(
-    compatible: Desk, arguments: Any, result: str
+    compatible: Declared, arguments: Any, result: str
 ) -> None:
     compatible.server.answer(odd(calls(oddity_look={}), _with_arguments(arguments)), say("Found."))
     task = await compatible.completed("Where?")
@@ -240,73 +244,75 @@ async def test_arguments_of_a_call_may_come_as_an_object_or_not_at_all(
 @pytest.mark.parametrize(
     "arguments", ['{"where": ', "[1]", "NaN", '{"where": ' + "[" * 5000 + "]" * 5000 + "}"]
 )
-async def test_broken_arguments_are_the_models_to_correct(compatible: Desk, arguments: str) -> None:
+async def test_broken_arguments_are_the_models_to_correct(compatible: Declared, arguments: str) -> None:
     broken = odd(calls(oddity_look={}), _with_arguments(arguments))
     compatible.server.answer(broken, calls(oddity_look={"where": "attic"}), say("Found."))
     assert (await compatible.completed("Where?")).output == "Found."
 
 
-async def test_odd_arguments_of_every_provider_are_understood(office: Desk, provider: str) -> None:
+async def test_odd_arguments_of_every_provider_are_understood(declared: Declared, provider: str) -> None:
     def change(answer: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps(answer)
         for name in ('"input": {}', '"args": {}'):
             text = text.replace(name, name.partition(":")[0] + ": null")
         return dict(json.loads(text))
 
-    office.server.answer(odd(calls(oddity_look={}), change), say("Found."))
-    assert (await office.completed("Where?")).output == "Found."
+    declared.server.answer(odd(calls(oddity_look={}), change), say("Found."))
+    assert (await declared.completed("Where?")).output == "Found."
 
 
-async def test_an_unknown_finish_reason_ends_the_turn(office: Desk, provider: str, streaming: bool) -> None:
+async def test_an_unknown_finish_reason_ends_the_turn(
+    declared: Declared, provider: str, streaming: bool
+) -> None:
     reason = "GUARDRAIL" if provider == "google" else "guardrail_intervened"
-    office.server.answer(say("Here.", finish_reason=reason))
-    assert (await office.completed("Hello?", streaming_tokens=streaming)).output == "Here."
+    declared.server.answer(say("Here.", finish_reason=reason))
+    assert (await declared.completed("Hello?", streaming_tokens=streaming)).output == "Here."
 
 
 @pytest.mark.parametrize("text", [None, "", "  \n"])
-async def test_an_empty_answer_is_asked_for_again(office: Desk, text: str | None) -> None:
-    office.server.answer(say(text or ""), Reply(text=text), say("Here."))
-    task = await office.completed("Hello?")
-    assert (task.output, len(office.server.requests), task.attempt) == ("Here.", 3, 1)
+async def test_an_empty_answer_is_asked_for_again(declared: Declared, text: str | None) -> None:
+    declared.server.answer(say(text or ""), Reply(text=text), say("Here."))
+    task = await declared.completed("Hello?")
+    assert (task.output, len(declared.server.requests), task.attempt) == ("Here.", 3, 1)
 
 
 @pytest.mark.parametrize("output_config", [None, BOUND], ids=["text", "object"])
 async def test_a_model_that_never_answers_fails_with_one_sentence(
-    office: Desk, output_config: Any, streaming: bool
+    declared: Declared, output_config: Any, streaming: bool
 ) -> None:
-    office.server.respond = lambda request: say("")
-    task = await office.run("Hello?", output_config=output_config, streaming_tokens=streaming)
+    declared.server.respond = lambda request: say("")
+    task = await declared.run("Hello?", output_config=output_config, streaming_tokens=streaming)
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("model_no_answer", "provider")
     assert task.error["message"] == "The model gave no answer."
-    assert (len(office.server.requests), task.attempt) == (4, 1)
+    assert (len(declared.server.requests), task.attempt) == (4, 1)
 
 
 async def test_an_object_cut_off_by_the_limit_is_not_asked_for_again(
-    office: Desk, provider: str, streaming: bool
+    declared: Declared, provider: str, streaming: bool
 ) -> None:
-    office.server.answer(say('{"state": "o', finish_reason=LENGTH[provider]))
-    task = await office.run("State?", output_config=BOUND, streaming_tokens=streaming)
+    declared.server.answer(say('{"state": "o', finish_reason=LENGTH[provider]))
+    task = await declared.run("State?", output_config=BOUND, streaming_tokens=streaming)
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("model_output_truncated", "provider")
     assert task.error["message"] == ("The model's answer was cut off at max_tokens (300); raise max_tokens.")
-    assert len(office.server.requests) == 1
-    assert office.events(task, "model_turn")  # it was paid for
+    assert len(declared.server.requests) == 1
+    assert declared.events(task, "model_turn")  # it was paid for
 
 
 async def test_a_text_cut_off_by_the_limit_completes_and_is_marked(
-    office: Desk, provider: str, streaming: bool
+    declared: Declared, provider: str, streaming: bool
 ) -> None:
-    office.server.answer(say("Once upon a", finish_reason=LENGTH[provider]))
-    task = await office.completed("A story?", streaming_tokens=streaming)
+    declared.server.answer(say("Once upon a", finish_reason=LENGTH[provider]))
+    task = await declared.completed("A story?", streaming_tokens=streaming)
     assert task.output == "Once upon a"
-    (event,) = office.events(task, "output_truncated")
+    (event,) = declared.events(task, "output_truncated")
     assert (event["turn"], event["max_tokens"]) == (1, 300)
-    (message,) = office.events(task, "message")
+    (message,) = declared.events(task, "message")
     assert message["truncated"] is True
 
 
-async def test_a_call_cut_off_by_the_limit_is_reported_as_cut(compatible: Desk) -> None:
+async def test_a_call_cut_off_by_the_limit_is_reported_as_cut(compatible: Declared) -> None:
     cut = odd(replace(calls(oddity_look={}), finish_reason="length"), _with_arguments('{"where": "att'))
     compatible.server.answer(cut)
     task = await compatible.run("Where?")
@@ -314,22 +320,24 @@ async def test_a_call_cut_off_by_the_limit_is_reported_as_cut(compatible: Desk) 
     assert task.error["code"] == "model_output_truncated"
 
 
-async def test_an_object_within_sentences_costs_no_repair(office: Desk, streaming: bool) -> None:
-    office.server.answer(say('Here is the JSON:\n\n```json\n{"state": "ok"}\n```\nLet me know!'))
-    task = await office.completed("State?", output_config=BOUND, streaming_tokens=streaming)
-    assert (task.output, len(office.server.requests)) == ({"state": "ok"}, 1)
+async def test_an_object_within_sentences_costs_no_repair(declared: Declared, streaming: bool) -> None:
+    declared.server.answer(say('Here is the JSON:\n\n```json\n{"state": "ok"}\n```\nLet me know!'))
+    task = await declared.completed("State?", output_config=BOUND, streaming_tokens=streaming)
+    assert (task.output, len(declared.server.requests)) == ({"state": "ok"}, 1)
 
 
-async def test_unstorable_text_of_a_model_is_replaced(office: Desk, provider: str, streaming: bool) -> None:
+async def test_unstorable_text_of_a_model_is_replaced(
+    declared: Declared, provider: str, streaming: bool
+) -> None:
     bad = replace(say("Half \ud800 a pair\x00."), reasoning="Thinking \udfff hard.")
-    office.server.answer(replace(calls(oddity_look={"where": "\ud83d \x00"}), text="Looking \ud800."), bad)
-    task = await office.completed("Hello?", streaming_tokens=streaming)
+    declared.server.answer(replace(calls(oddity_look={"where": "\ud83d \x00"}), text="Looking \ud800."), bad)
+    task = await declared.completed("Hello?", streaming_tokens=streaming)
     assert task.output == "Half \ufffd a pair\ufffd."
-    assert [event["text"] for event in office.events(task, "thinking")] == ["Thinking \ufffd hard."]
-    assert office.events(task, "tool_call")[0]["arguments"] == {"where": "\ufffd \ufffd"}
+    assert [event["text"] for event in declared.events(task, "thinking")] == ["Thinking \ufffd hard."]
+    assert declared.events(task, "tool_call")[0]["arguments"] == {"where": "\ufffd \ufffd"}
 
 
-async def test_a_surrogate_pair_cut_in_two_by_a_stream_is_joined(compatible: Desk) -> None:
+async def test_a_surrogate_pair_cut_in_two_by_a_stream_is_joined(compatible: Declared) -> None:
     pieces = [
         {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
         for text in ("Smile: \ud83d", "\ude00!")
@@ -339,21 +347,21 @@ async def test_a_surrogate_pair_cut_in_two_by_a_stream_is_joined(compatible: Des
     compatible.server.answer(raw(body, "text/event-stream"))
     task = await compatible.completed("Smile.", streaming_tokens=True)
     assert task.output == "Smile: \U0001f600!"
-    assert "".join(token["text"] for token in compatible.shop.ears.tokens) == "Smile: \U0001f600!"
+    assert "".join(token["text"] for token in compatible.site.recorder.tokens) == "Smile: \U0001f600!"
 
 
-async def test_a_server_that_cannot_stream_is_understood(compatible: Desk) -> None:
+async def test_a_server_that_cannot_stream_is_understood(compatible: Declared) -> None:
     whole = {"choices": [{"message": {"content": "All at once."}, "finish_reason": "stop"}]}
     compatible.server.answer(raw(json.dumps(whole)))
     assert (await compatible.completed("Hello?", streaming_tokens=True)).output == "All at once."
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_not_quoted(office: Desk, provider: str, status: int) -> None:
+async def test_a_refused_key_is_not_quoted(declared: Declared, provider: str, status: int) -> None:
     words = f"Incorrect API key provided: {KEY[:9]}********{KEY[-4:]}. Also {KEY} too."
     with capture_logs() as logs:
-        office.server.answer(replace(fail(status), words=words))
-        task = await office.run("Hello?")
+        declared.server.answer(replace(fail(status), words=words))
+        task = await declared.run("Hello?")
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("model_key_refused", "provider")
     assert str(status) in task.error["message"]
@@ -363,7 +371,7 @@ async def test_a_refused_key_is_not_quoted(office: Desk, provider: str, status: 
     assert KEY[-4:] not in log["error"]
 
 
-async def test_the_words_of_other_refusals_are_shown_with_keys_masked(compatible: Desk) -> None:
+async def test_the_words_of_other_refusals_are_shown_with_keys_masked(compatible: Declared) -> None:
     compatible.server.answer(replace(fail(400), words=f"max_tokens is too large (key {KEY})"))
     task = await compatible.run("Hello?")
     assert task.error is not None
@@ -375,7 +383,7 @@ async def test_the_words_of_other_refusals_are_shown_with_keys_masked(compatible
     ["864000", str(int(time.time()) + 864_000), str(int(time.time() + 864_000) * 1000)],
     ids=["seconds", "epoch", "milliseconds"],
 )
-async def test_a_run_is_not_parked_for_as_long_as_a_provider_likes(compatible: Desk, wait: str) -> None:
+async def test_a_run_is_not_parked_for_as_long_as_a_provider_likes(compatible: Declared, wait: str) -> None:
     compatible.server.answer(Reply(status=429, retry_after=wait))
     task = await compatible.run("Hello?")
     assert (task.status, len(compatible.server.requests)) == (Status.FAILED, 1)
@@ -389,16 +397,18 @@ async def test_a_run_is_not_parked_for_as_long_as_a_provider_likes(compatible: D
     ["-5", "soon", "0.0001", "", str(int(time.time()) - 5), "Tue, 01 Jan 2019 00:00:00 GMT"],
     ids=["negative", "word", "tiny", "empty", "epoch", "date"],
 )
-async def test_a_wait_that_is_none_is_left_to_the_back_off(compatible: Desk, wait: str) -> None:
+async def test_a_wait_that_is_none_is_left_to_the_back_off(compatible: Declared, wait: str) -> None:
     compatible.server.answer(Reply(status=429, retry_after=wait), say("Here."))
     assert (await compatible.completed("Hello?")).output == "Here."
 
 
 async def test_another_model_is_asked_while_one_asks_for_too_long_a_wait(tmp_path: Path) -> None:
     names: dict[str, Any] = {"model": "first", "model_fallbacks": "second"}
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names) as office:
-        office.publish()
+    async with declared_agents(
+        f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names
+    ) as declared:
+        declared.publish()
         busy = Reply(status=429, retry_after="864000")
-        office.server.when(lambda request: request["model"] == "first", busy)
-        office.server.answer(say("Here."))
-        assert (await office.completed("Hello?")).output == "Here."
+        declared.server.when(lambda request: request["model"] == "first", busy)
+        declared.server.answer(say("Here."))
+        assert (await declared.completed("Hello?")).output == "Here."

@@ -15,7 +15,7 @@ from runyard.tools import tool
 from runyard_common.files import FileStore
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_scheduler.duties import Admit
-from tests.declared import Desk, desk
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, fail, results_of, say, system_of, text_of, tools_of
 from tests.unit.workers.documents import documents
 
@@ -68,24 +68,24 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def office(tmp_path: Path, model: str) -> AsyncIterator[Desk]:
+async def declared(tmp_path: Path, model: str) -> AsyncIterator[Declared]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
     given: dict[str, Any] = {"model": model, "model_prices": PRICES % model, "model_api_key": "key-o"}
-    async with desk(url, tmp_path / "home", **given) as office:
-        office.publish(
+    async with declared_agents(url, tmp_path / "home", **given) as declared:
+        declared.publish(
             tools=["provider_look", "ask_user"], temperature=0.5, max_tokens=321, retries={"provider": EAGER}
         )
-        async with admitting(office):
-            yield office
+        async with admitting(declared):
+            yield declared
 
 
 @asynccontextmanager
-async def admitting(office: Desk) -> AsyncIterator[None]:
+async def admitting(declared: Declared) -> AsyncIterator[None]:
     """A scheduler's admission beside the worker: what waits for another try gets it in time."""
 
     async def admit() -> None:
         while True:
-            await asyncio.to_thread(Admit(office.shop.store).run_once)
+            await asyncio.to_thread(Admit(declared.site.store).run_once)
             await asyncio.sleep(0.05)
 
     admission = asyncio.create_task(admit())
@@ -97,13 +97,13 @@ async def admitting(office: Desk) -> AsyncIterator[None]:
 
 
 async def test_a_conversation_with_tools_is_held_and_paid_for(
-    office: Desk, model: str, provider: str
+    declared: Declared, model: str, provider: str
 ) -> None:
     both = calls(("provider_look", {"where": "attic"}), ("provider_look", {"where": "yard"}), text="Looking.")
-    office.server.answer(replace(both, usage=USED), replace(say("Two cats."), usage=USED))
-    task = await office.completed("Where are the cats?")
+    declared.server.answer(replace(both, usage=USED), replace(say("Two cats."), usage=USED))
+    task = await declared.completed("Where are the cats?")
     assert task.output == "Two cats."
-    asked, told = office.server.requests
+    asked, told = declared.server.requests
     assert (asked["model"], system_of(asked)) == (model.partition(":")[2], "You are a test agent.")
     assert (text_of(asked["messages"][-1]), asked["temperature"]) == ("Where are the cats?", 0.5)
     assert 321 in (asked.get("max_tokens"), asked.get("max_completion_tokens"))
@@ -115,18 +115,18 @@ async def test_a_conversation_with_tools_is_held_and_paid_for(
     used = task.usage or {}
     assert (used["input_tokens"], used["output_tokens"], used["cached_tokens"]) == (200, 14, 80)
     assert task.cost_micros == 2 * (60 * 2 + 40 * 1 + 7 * 10)
-    assert {event["model"] for event in office.events(task, "model_turn")} == {model}
+    assert {event["model"] for event in declared.events(task, "model_turn")} == {model}
     header = "x-goog-api-key" if provider == "google" else "authorization"
-    assert office.server.headers[0][header].endswith(f"key-{provider[0]}")
+    assert declared.server.headers[0][header].endswith(f"key-{provider[0]}")
 
 
-async def test_an_answer_streams_with_its_thoughts_and_its_calls(office: Desk, provider: str) -> None:
+async def test_an_answer_streams_with_its_thoughts_and_its_calls(declared: Declared, provider: str) -> None:
     look = calls(provider_look={"where": "attic"}, text="I shall look there.")
     thoughts = "Cats like warmth."
-    office.server.answer(replace(look, reasoning=thoughts), say("In the attic, both of them."))
-    task = await office.completed("Where?", streaming_tokens=True)
-    assert all(request["stream"] for request in office.server.requests)
-    tokens = office.shop.ears.tokens
+    declared.server.answer(replace(look, reasoning=thoughts), say("In the attic, both of them."))
+    task = await declared.completed("Where?", streaming_tokens=True)
+    assert all(request["stream"] for request in declared.server.requests)
+    tokens = declared.site.recorder.tokens
 
     def heard(turn: int, kind: str) -> str:
         return "".join(t["text"] for t in tokens if (t["turn"], t["kind"]) == (turn, kind))
@@ -137,37 +137,37 @@ async def test_an_answer_streams_with_its_thoughts_and_its_calls(office: Desk, p
     assert len([t for t in tokens if t["turn"] == 2]) >= 3
     if provider != "google":  # which sends a call whole
         assert '"attic"' in heard(1, "arguments")
-    assert [event["text"] for event in office.events(task, "thinking")] == [thoughts]
-    assert [event["arguments"] for event in office.events(task, "tool_call")] == [{"where": "attic"}]
+    assert [event["text"] for event in declared.events(task, "thinking")] == [thoughts]
+    assert [event["arguments"] for event in declared.events(task, "tool_call")] == [{"where": "attic"}]
 
 
-async def test_a_suspended_conversation_resumes_in_the_protocols_own_order(office: Desk) -> None:
+async def test_a_suspended_conversation_resumes_in_the_protocols_own_order(declared: Declared) -> None:
     asks = calls(provider_look={"where": "attic"}, ask_user={"question": "Which cat?"}, text="Let me see.")
-    office.server.answer(asks, say("Found her."))
-    task_id = await office.submit("Find my cat.")
-    assert (await office.asked(task_id))["payload"]["text"] == "Which cat?"
-    office.say(task_id, "The grey one.")
-    task = await office.shop.ended(task_id)
+    declared.server.answer(asks, say("Found her."))
+    task_id = await declared.submit("Find my cat.")
+    assert (await declared.asked(task_id))["payload"]["text"] == "Which cat?"
+    declared.say(task_id, "The grey one.")
+    task = await declared.site.ended(task_id)
     assert (task.status, task.output) == (Status.COMPLETED, "Found her.")
-    results = results_of(office.server.requests[1])  # the server refuses calls without their results
+    results = results_of(declared.server.requests[1])  # the server refuses calls without their results
     assert ("attic" in results[0], "The grey one." in results[1]) == (True, True)
 
 
-async def test_an_output_is_bound_to_its_schema(office: Desk) -> None:
-    office.server.respond = lambda request: calls((_output_tool(request), {"state": "fine"}))
-    task = await office.completed("State?", output_config={"output_schema": SCHEMA})
+async def test_an_output_is_bound_to_its_schema(declared: Declared) -> None:
+    declared.server.respond = lambda request: calls((_output_tool(request), {"state": "fine"}))
+    task = await declared.completed("State?", output_config={"output_schema": SCHEMA})
     assert task.output == {"state": "fine"}
 
 
-async def test_an_image_is_shown_to_the_model(office: Desk) -> None:
-    store = FileStore.from_url(str(office.shop.files))
+async def test_an_image_is_shown_to_the_model(declared: Declared) -> None:
+    store = FileStore.from_url(str(declared.site.files))
     data = documents.image("PNG")
     file = {"id": "f1", "name": "photo.png", "media_type": "image/png", "size": len(data)}
-    office.server.answer(say("Red."))
-    await office.completed("Colour?", files=[file | {"sha256": store.put(data).sha256}])
+    declared.server.answer(say("Red."))
+    await declared.completed("Colour?", files=[file | {"sha256": store.put(data).sha256}])
     parts = [
         p
-        for m in office.server.requests[0]["messages"]
+        for m in declared.server.requests[0]["messages"]
         if isinstance(m["content"], list)
         for p in m["content"]
     ]
@@ -175,64 +175,66 @@ async def test_an_image_is_shown_to_the_model(office: Desk) -> None:
     assert url.startswith("data:image/png;base64,")
 
 
-async def test_a_busy_provider_is_waited_for_as_long_as_it_says(office: Desk, provider: str) -> None:
-    office.server.answer(fail(429, retry_after=1), AWAY[provider], say("Here."))
-    task = await office.completed("Hello?")
-    assert office.server.arrivals[1] - office.server.arrivals[0] >= 1
-    assert (len(office.server.requests), task.attempt) == (3, 3)
-    codes = [event["error"]["code"] for event in office.events(task) if event.get("error")]
+async def test_a_busy_provider_is_waited_for_as_long_as_it_says(declared: Declared, provider: str) -> None:
+    declared.server.answer(fail(429, retry_after=1), AWAY[provider], say("Here."))
+    task = await declared.completed("Hello?")
+    assert declared.server.arrivals[1] - declared.server.arrivals[0] >= 1
+    assert (len(declared.server.requests), task.attempt) == (3, 3)
+    codes = [event["error"]["code"] for event in declared.events(task) if event.get("error")]
     assert codes[0] == "model_rate_limited"
 
 
-async def test_a_provider_that_does_not_answer_in_time_is_asked_again(office: Desk) -> None:
-    office.publish("@test/hasty", config={"request_timeout": 0.3}, retries={"provider": EAGER})
-    office.server.answer(say("Too late.", delay=3), say("In time."))
-    task = await office.completed("Hello?", agent="@test/hasty")
+async def test_a_provider_that_does_not_answer_in_time_is_asked_again(declared: Declared) -> None:
+    declared.publish("@test/hasty", config={"request_timeout": 0.3}, retries={"provider": EAGER})
+    declared.server.answer(say("Too late.", delay=3), say("In time."))
+    task = await declared.completed("Hello?", agent="@test/hasty")
     assert (task.output, task.attempt) == ("In time.", 2)
-    codes = [event["error"]["code"] for event in office.events(task) if event.get("error")]
+    codes = [event["error"]["code"] for event in declared.events(task) if event.get("error")]
     assert codes == ["model_timeout"]
 
 
-async def test_the_provider_budget_ends(office: Desk, provider: str) -> None:
-    office.publish("@test/brief", retries={"provider": EAGER | {"budget": 1}})
-    office.server.answer(AWAY[provider], AWAY[provider])
-    task = await office.run("Hello?", agent="@test/brief")
+async def test_the_provider_budget_ends(declared: Declared, provider: str) -> None:
+    declared.publish("@test/brief", retries={"provider": EAGER | {"budget": 1}})
+    declared.server.answer(AWAY[provider], AWAY[provider])
+    task = await declared.run("Hello?", agent="@test/brief")
     assert task.error is not None
-    assert (task.status, task.error["cause"], len(office.server.requests)) == (Status.FAILED, "provider", 2)
+    assert (task.status, task.error["cause"], len(declared.server.requests)) == (Status.FAILED, "provider", 2)
     assert task.error["code"] in ("model_unavailable", "model_server_error")
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "model_key_refused"), (404, "model_not_found")])
-async def test_what_a_provider_refuses_is_not_asked_again(office: Desk, status: int, code: str) -> None:
-    office.server.answer(fail(status))
-    task = await office.run("Hello?")
+async def test_what_a_provider_refuses_is_not_asked_again(declared: Declared, status: int, code: str) -> None:
+    declared.server.answer(fail(status))
+    task = await declared.run("Hello?")
     assert task.error is not None
-    assert (task.error["code"], len(office.server.requests)) == (code, 1)
+    assert (task.error["code"], len(declared.server.requests)) == (code, 1)
 
 
-async def test_a_stream_that_breaks_is_asked_again(office: Desk) -> None:
+async def test_a_stream_that_breaks_is_asked_again(declared: Declared) -> None:
     cut = replace(say("This answer goes on and"), cut_after=4, cut_quietly=True)
     broken = say("This one is broken off", breaks=True)
-    office.server.answer(cut, broken, say("Whole."))
-    task = await office.completed("Hello?", streaming_tokens=True)
-    assert (task.output, len(office.server.requests)) == ("Whole.", 3)
-    assert [event["text"] for event in office.events(task, "message")] == ["Whole."]
+    declared.server.answer(cut, broken, say("Whole."))
+    task = await declared.completed("Hello?", streaming_tokens=True)
+    assert (task.output, len(declared.server.requests)) == ("Whole.", 3)
+    assert [event["text"] for event in declared.events(task, "message")] == ["Whole."]
 
 
 async def test_another_provider_stands_in_for_one_that_is_away(tmp_path: Path) -> None:
     names: dict[str, Any] = {"model": MODELS["anthropic"], "model_fallbacks": f"{MODELS['google']},plain"}
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names) as office:
-        office.publish(tools=["provider_look"])
-        office.server.when(lambda request: request["model"].startswith("claude"), fail(529), fail(529))
-        office.server.when(
+    async with declared_agents(
+        f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names
+    ) as declared:
+        declared.publish(tools=["provider_look"])
+        declared.server.when(lambda request: request["model"].startswith("claude"), fail(529), fail(529))
+        declared.server.when(
             lambda request: request["model"].startswith("gemini"),
             calls(provider_look={"where": "attic"}),
             fail(503),
         )
-        office.server.answer(say("Here."))
-        task = await office.completed("Hello?")
+        declared.server.answer(say("Here."))
+        task = await declared.completed("Hello?")
         assert task.output == "Here."
-        models = [event["model"] for event in office.events(task, "model_turn")]
+        models = [event["model"] for event in declared.events(task, "model_turn")]
         assert (models, task.attempt) == (["gemini-2.5-pro", "plain"], 1)
 
 

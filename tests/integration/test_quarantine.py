@@ -16,7 +16,7 @@ from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.tables.query import Task
 from runyard_scheduler.duties import Admit
 from runyard_workers.quarantine import Quarantine
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -58,63 +58,63 @@ class Dying:
     def close(self) -> None: ...
 
 
-async def _suspects(shop: Workshop, count: int) -> list[str]:
+async def _suspects(site: Installation, count: int) -> list[str]:
     async def never(ctx: Context, args: dict[str, Any]) -> None: ...
 
-    name = shop.publish(never)
-    ids = [await shop.submit(name) for _ in range(count)]
-    shop.transact(lambda tx: tx.conn.execute(update(Task).values(suspicion=int(Suspicion.SUSPECT))))
+    name = site.publish(never)
+    ids = [await site.submit(name) for _ in range(count)]
+    site.transact(lambda tx: tx.conn.execute(update(Task).values(suspicion=int(Suspicion.SUSPECT))))
     return ids
 
 
 async def test_a_process_that_did_not_start_blames_no_run_and_is_not_tried_without_end(
     database_url: str,
 ) -> None:
-    async with Workshop(database_url) as shop:
-        (task_id,) = await _suspects(shop, 1)
+    async with Installation(database_url) as site:
+        (task_id,) = await _suspects(site, 1)
         dying: Any = Dying(1, 1, ready=False, executing=True)
-        await shop.engine(quarantine=Quarantine(shop.store, dying))
+        await site.engine(quarantine=Quarantine(site.store, dying))
         async with asyncio.timeout(40):
-            while shop.task(task_id).finished_at is None:
-                await asyncio.to_thread(Admit(shop.store).run_once)
+            while site.task(task_id).finished_at is None:
+                await asyncio.to_thread(Admit(site.store).run_once)
                 await asyncio.sleep(0.02)
-        task = shop.task(task_id)
+        task = site.task(task_id)
         assert task.error is not None
         assert (task.error["code"], task.error["cause"]) == ("no_progress", "infrastructure")
         assert "did not start" in task.error["message"]
 
 
 async def test_the_run_it_was_executing_pays_and_the_others_go_on(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        ids = await _suspects(shop, 3)
+    async with Installation(database_url) as site:
+        ids = await _suspects(site, 3)
         dying: Any = Dying(3, 3, ready=True, executing=True)
-        await shop.engine(quarantine=Quarantine(shop.store, dying))
-        guilty = await _first_failed(shop, ids)
+        await site.engine(quarantine=Quarantine(site.store, dying))
+        guilty = await _first_failed(site, ids)
         assert guilty.error is not None
         assert (guilty.error["code"], guilty.error["details"]) == ("process_died", {"exit_code": 3})
         for task_id in set(ids) - {guilty.id}:
-            task = shop.task(task_id)
+            task = site.task(task_id)
             assert (task.finished_at, task.retries) == (None, None)
             assert task.suspicion == Suspicion.SUSPECT
 
 
 async def test_a_kill_from_outside_blames_no_run_that_had_company(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        ids = await _suspects(shop, 3)
+    async with Installation(database_url) as site:
+        ids = await _suspects(site, 3)
         dying: Any = Dying(-signal.SIGKILL, 3, ready=True, executing=True)
-        await shop.engine(quarantine=Quarantine(shop.store, dying))
+        await site.engine(quarantine=Quarantine(site.store, dying))
         async with asyncio.timeout(20):
-            while not any(shop.task(id_).suspicion == Suspicion.ALONE for id_ in ids):  # noqa: ASYNC110
+            while not any(site.task(id_).suspicion == Suspicion.ALONE for id_ in ids):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        assert all(shop.task(id_).finished_at is None for id_ in ids)
-        assert sum(shop.task(id_).suspicion == Suspicion.ALONE for id_ in ids) == 1
+        assert all(site.task(id_).finished_at is None for id_ in ids)
+        assert sum(site.task(id_).suspicion == Suspicion.ALONE for id_ in ids) == 1
 
 
-async def _first_failed(shop: Workshop, ids: list[str]) -> Any:
+async def _first_failed(site: Installation, ids: list[str]) -> Any:
     async with asyncio.timeout(20):
         while True:
             for task_id in ids:
-                task = shop.task(task_id)
+                task = site.task(task_id)
                 if task.status is Status.FAILED:
                     return task
             await asyncio.sleep(0.02)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.hall import Api
+from tests.api_server import Api
 
 PATH = "/api/v1/organisation"
 

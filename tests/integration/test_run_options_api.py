@@ -20,8 +20,8 @@ from runyard_common.settings import Settings
 from runyard_common.values.errors import InvalidRequest
 from runyard_scheduler.duties import Admit
 from runyard_workers.agent.loop.runner import DeclaredRunner
+from tests.api_server import Api, settled, workers_of
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
-from tests.hall import Api, settled, workers_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 BOT = "/api/v1/agents/@test/bot/run"
@@ -74,10 +74,10 @@ def api(model: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 async def client(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
     """A client, with a worker behind the api."""
-    async with workers_of(api) as shop, api.async_client() as client:
-        shop.declared = DeclaredRunner(api.settings, shop.store, shop.writer)
+    async with workers_of(api) as site, api.async_client() as client:
+        site.declared = DeclaredRunner(api.settings, site.store, site.writer)
         yield client
-        await shop.declared.aclose()
+        await site.declared.aclose()
 
 
 async def submit(client: httpx2.AsyncClient, **body: Any) -> str:

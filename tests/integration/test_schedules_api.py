@@ -14,7 +14,7 @@ from runyard_common.identity.service import identity
 from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Fire
-from tests.hall import Api
+from tests.api_server import Api
 
 RUN = "/api/v1/agents/@test/echo/run"
 MANIFEST = {

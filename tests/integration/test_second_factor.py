@@ -17,9 +17,9 @@ from runyard_common.identity.rules import sign_in_pauses
 from runyard_common.identity.rules.actors import OPERATOR
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import second_factors
-from tests.hall import Api
+from tests.api_server import Api
 from tests.integration.test_native_api import check_problem
-from tests.people import PASSWORD, browser, hash_cheaply, key, organisation, person
+from tests.members import PASSWORD, browser, hash_cheaply, key, organisation, person
 
 FACTOR = "/api/v1/me/second-factor"
 STRICT = sign_in_pauses.EMAIL_AND_NETWORK

@@ -16,9 +16,9 @@ from runyard_api.http.call import reply
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.rules.sign_in_pauses import EMAIL_AND_NETWORK
 from runyard_common.identity.service.logins import IDLE, LONGEST
-from tests.hall import Api
+from tests.api_server import Api
 from tests.integration.test_native_api import check_problem
-from tests.people import PASSWORD, browser, key, organisation, person, sign_in
+from tests.members import PASSWORD, browser, key, organisation, person, sign_in
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

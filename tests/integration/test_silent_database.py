@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit, Withdrawn
 from runyard_common.database.transaction import Store, Tx
-from tests.hall import Api
+from tests.api_server import Api
 from tests.servers import Postgres, fresh_database
 from tests.waiting import wait_until
 

@@ -17,9 +17,9 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.outbound import OutboundPolicy
 from runyard_workers.agent.sql import Caps, QueryFailed, open_source
 from runyard_workers.agent.sql.results import UNREACHABLE
+from tests.api_server import Api
 from tests.fakes.names import Names
-from tests.hall import Api
-from tests.people import key, organisation
+from tests.members import key, organisation
 from tests.stocked import link_to_a_question
 
 AS_JSON = {"accept": "application/json"}  # and no stream of events

@@ -21,9 +21,9 @@ from runyard_api.http import event_stream
 from runyard_common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
 from runyard_common.stream.subscription import Subscription
 from runyard_common.values.ids import uuid7
+from tests.api_server import Api, Frames, settled, workers_of
 from tests.benchmarks.bench_streams import Teller
 from tests.benchmarks.stream_load import follow
-from tests.hall import Api, Frames, settled, workers_of
 from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.anyio
@@ -257,9 +257,9 @@ def numbered(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def test_a_stream_replays_goes_live_and_ends_with_the_task(tmp_path: Path, valkey_url: str) -> None:
     with Api(tmp_path / "home", redis_url=valkey_url) as api:
-        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
-            name = shop.publish(chatty)
-            task_id = await shop.submit(name, {"events": 20, "pause": 0.01})
+        async with workers_of(api, valkey_url) as site, api.async_client() as client:
+            name = site.publish(chatty)
+            task_id = await site.submit(name, {"events": 20, "pause": 0.01})
             frames = await read_events(client, f"/tasks/{task_id}/events")
             events = numbered(frames)
             assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
@@ -284,8 +284,8 @@ async def test_a_stream_replays_goes_live_and_ends_with_the_task(tmp_path: Path,
 
 async def test_reconnecting_readers_see_no_gap_and_no_repeat(tmp_path: Path, valkey_url: str) -> None:
     with Api(tmp_path / "home", redis_url=valkey_url) as api:
-        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
-            task_id = await shop.submit(shop.publish(chatty), {"events": 120, "pause": 0.005})
+        async with workers_of(api, valkey_url) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(chatty), {"events": 120, "pause": 0.005})
 
             async def reader(patience: int) -> list[int]:
                 seen: list[int] = []
@@ -331,8 +331,8 @@ async def test_a_redis_restart_in_mid_stream_loses_no_event(tmp_path: Path) -> N
     server.start()
     try:
         with Api(tmp_path / "home", redis_url=server.url) as api:
-            async with workers_of(api, server.url) as shop, api.async_client() as client:
-                task_id = await shop.submit(shop.publish(chatty), {"events": 60, "pause": 0.05})
+            async with workers_of(api, server.url) as site, api.async_client() as client:
+                task_id = await site.submit(site.publish(chatty), {"events": 60, "pause": 0.05})
                 reading = asyncio.create_task(read_events(client, f"/tasks/{task_id}/events"))
                 await asyncio.sleep(0.5)
                 server.stop()
@@ -346,19 +346,19 @@ async def test_a_redis_restart_in_mid_stream_loses_no_event(tmp_path: Path) -> N
 
 async def test_streams_and_waiters_work_from_the_database_alone(tmp_path: Path) -> None:
     with Api(tmp_path / "home") as api:
-        async with workers_of(api) as shop, api.async_client() as client:
-            task_id = await shop.submit(shop.publish(chatty), {"events": 5})
+        async with workers_of(api) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(chatty), {"events": 5})
             events = numbered(await read_events(client, f"/tasks/{task_id}/events"))
             assert [e["seq"] for e in events] == list(range(1, 9))
-            second = await shop.submit(shop.publish(chatty), {"events": 5, "pause": 0.1})
+            second = await site.submit(site.publish(chatty), {"events": 5, "pause": 0.1})
             task = (await client.get(f"/tasks/{second}?wait=20")).json()
             assert task["status"] == "completed"
 
 
 async def test_a_json_page_goes_on_where_the_last_ended(tmp_path: Path) -> None:
     with Api(tmp_path / "home") as api:
-        async with workers_of(api) as shop, api.async_client() as client:
-            task_id = await shop.submit(shop.publish(chatty), {"events": 10})
+        async with workers_of(api) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(chatty), {"events": 10})
             await settled(client, task_id)
             accept = {"accept": "application/json"}
             seen: list[int] = []
@@ -377,8 +377,8 @@ async def test_a_json_page_goes_on_where_the_last_ended(tmp_path: Path) -> None:
 
 async def test_a_waiter_is_woken_by_the_end_not_by_a_clock(tmp_path: Path, valkey_url: str) -> None:
     with Api(tmp_path / "home", redis_url=valkey_url) as api:
-        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
-            task_id = await shop.submit(shop.publish(gated), {"parts": 1})
+        async with workers_of(api, valkey_url) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(gated), {"parts": 1})
             asked = await settled(client, task_id, "waiting_for_input")
             assert asked["question"]["text"] == "part 0?"
             tag = (await client.get(f"/tasks/{task_id}")).headers["etag"]
@@ -401,8 +401,8 @@ async def test_a_waiter_is_woken_by_the_end_not_by_a_clock(tmp_path: Path, valke
 
 async def test_a_thousand_waiters_cost_no_thread_each(tmp_path: Path, valkey_url: str) -> None:
     with Api(tmp_path / "home", redis_url=valkey_url) as api:
-        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
-            ids = [await shop.submit(shop.publish(gated), {"parts": 1}) for _ in range(4)]
+        async with workers_of(api, valkey_url) as site, api.async_client() as client:
+            ids = [await site.submit(site.publish(gated), {"parts": 1}) for _ in range(4)]
             for task_id in ids:
                 await settled(client, task_id, "waiting_for_input")
             tags = {i: (await client.get(f"/tasks/{i}")).headers["etag"] for i in ids}
@@ -423,20 +423,20 @@ async def test_a_thousand_waiters_cost_no_thread_each(tmp_path: Path, valkey_url
 
 async def test_the_organisation_stream_filters_and_resumes(tmp_path: Path, valkey_url: str) -> None:
     with Api(tmp_path / "home", redis_url=valkey_url) as api:
-        async with workers_of(api, valkey_url) as shop, api.async_client() as client:
-            loud, quiet = shop.publish(chatty), shop.publish(gated)
+        async with workers_of(api, valkey_url) as site, api.async_client() as client:
+            loud, quiet = site.publish(chatty), site.publish(gated)
             agent_id = (await client.get(f"/api/v1/agents/{loud}")).json()["agent_group_id"]
             path = f"/api/v1/events?types=finish,custom&agent_id={agent_id}"
             async with client.stream("GET", path) as response:
                 frames = Frames(response)
                 await until(lambda: len(api.state.follower._orgs) == 1)
                 await asyncio.sleep(0.2)
-                await shop.submit(quiet, {"parts": 1})
-                first = await shop.submit(loud, {"events": 3})
+                await site.submit(quiet, {"parts": 1})
+                first = await site.submit(loud, {"events": 3})
                 seen = [await anext(frames) for _ in range(4)]
             assert [f["data"]["type"] for f in seen] == ["custom"] * 3 + ["finish"]
             assert {f["data"]["task_id"] for f in seen} == {first}
-            second = await shop.submit(loud, {"events": 2})
+            second = await site.submit(loud, {"events": 2})
             await settled(client, second)
             async with client.stream("GET", path, headers={"last-event-id": seen[-1]["id"]}) as response:
                 frames = Frames(response)
@@ -455,8 +455,8 @@ async def test_the_organisation_stream_filters_and_resumes(tmp_path: Path, valke
 async def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "LOOK_EVERY", 0.2)
     with Api(tmp_path / "home") as api:
-        async with workers_of(api) as shop, api.async_client() as client:
-            task_id = await shop.submit(shop.publish(gated), {"parts": 1})
+        async with workers_of(api) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(gated), {"parts": 1})
             made = (await client.post("/api/v1/keys", json={"name": "short"})).json()
             async with api.async_client(made["key"]) as other:
                 reading = asyncio.create_task(read_events(other, f"/tasks/{task_id}/events"))
@@ -479,8 +479,8 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_may_resume(
         return "done"
 
     with Api(tmp_path / "home") as api:
-        async with workers_of(api) as shop, api.async_client() as client:
-            task_id = await shop.submit(shop.publish(flood))
+        async with workers_of(api) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(flood))
             await settled(client, task_id, seconds=60)
             host, port = api.url.removeprefix("http://").split(":")
             _, writer = await asyncio.open_connection(host, int(port), limit=1024)

@@ -10,7 +10,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import limits
 from runyard_common.runs.service.limits import LimitRequest
 from runyard_common.tables.query import Turn
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -20,15 +20,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def _said(shop: Workshop, agent: str, tokens: int, **options: Any) -> None:
+async def _said(site: Installation, agent: str, tokens: int, **options: Any) -> None:
     """A run of this agent, and a turn of it just now."""
-    task = shop.task(await shop.submit(agent, **options))
+    task = site.task(await site.submit(agent, **options))
     turn = {
-        "task_id": task.id, "key": "turn-1", "org_id": shop.org, "agent_id": task.agent_id, "session_id": None,
+        "task_id": task.id, "key": "turn-1", "org_id": site.org, "agent_id": task.agent_id, "session_id": None,
         "key_id": None, "model": "test:model", "input_tokens": tokens, "output_tokens": 0, "cached_tokens": 0,
         "cost_micros": 0,
     }  # fmt: skip
-    shop.transact(lambda tx: tx.conn.execute(Turn.__table__.insert(), [turn | {"at": tx.now}]))
+    site.transact(lambda tx: tx.conn.execute(Turn.__table__.insert(), [turn | {"at": tx.now}]))
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ async def test_the_tokens_of_one_do_not_hold_back_another(
 ) -> None:
     async def talk(ctx: Any, args: Any) -> None: ...
 
-    async with Workshop(database_url) as shop:
+    async with Installation(database_url) as site:
         for name in ("@test/talker", "@test/quiet"):
-            shop.publish(talk, name)
+            site.publish(talk, name)
         wanted = LimitRequest(kind, selector, tokens_per_minute=100)
-        shop.transact(lambda tx: limits.save(tx, shop.org, wanted))
-        await _said(shop, "@test/talker", 60, **talker)
+        site.transact(lambda tx: limits.save(tx, site.org, wanted))
+        await _said(site, "@test/talker", 60, **talker)
         given = {name: value for name, value in other.items() if name != "agent"}
         agent = other.get("agent", "@test/talker")
-        await _said(shop, agent, 60, **given)
-        assert shop.task(await shop.submit("@test/talker", **talker)).status is Status.PENDING  # 60 of 100
-        await _said(shop, "@test/talker", 60, **talker)
-        held = shop.task(await shop.submit("@test/talker", **talker))
-        free = shop.task(await shop.submit(agent, **given))
+        await _said(site, agent, 60, **given)
+        assert site.task(await site.submit("@test/talker", **talker)).status is Status.PENDING  # 60 of 100
+        await _said(site, "@test/talker", 60, **talker)
+        held = site.task(await site.submit("@test/talker", **talker))
+        free = site.task(await site.submit(agent, **given))
         assert (held.status, free.status) == (Status.QUEUED, Status.PENDING)

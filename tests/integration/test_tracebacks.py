@@ -15,8 +15,8 @@ from runyard_common.runs.queries import events, workers
 from runyard_common.runs.service import claims, rescues
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent_code.tracebacks import LONGEST, rendered
-from tests.hall import Api, settled, workers_of
-from tests.workshop import Workshop
+from tests.api_server import Api, settled, workers_of
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 HERE = Path(__file__).resolve()
@@ -52,9 +52,9 @@ async def refusing(ctx: Context, args: dict[str, Any]) -> None:
 
 async def test_the_run_shows_the_authors_frames_with_file_line_and_causes(home: Path) -> None:
     with Api(home) as api:
-        async with workers_of(api) as shop, api.async_client() as client:
+        async with workers_of(api) as site, api.async_client() as client:
             with capture_logs() as logs:
-                task = await settled(client, await shop.submit(shop.publish(priced), {}))
+                task = await settled(client, await site.submit(site.publish(priced), {}))
             events_ = await client.get(
                 f"/tasks/{task['task_id']}/events", headers={"accept": "application/json"}
             )
@@ -73,12 +73,12 @@ async def test_the_run_shows_the_authors_frames_with_file_line_and_causes(home: 
 
 
 async def test_other_organisations_that_run_a_shared_agent_see_none_of_its_source(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        name = shop.publish(priced)
-        await shop.engine()
+    async with Installation(database_url) as site:
+        name = site.publish(priced)
+        await site.engine()
         with capture_logs() as logs:
-            task = await shop.ended(await shop.submit(name, {}, org_id=uuid7()))
-        with shop.store.read() as conn:
+            task = await site.ended(await site.submit(name, {}, org_id=uuid7()))
+        with site.store.read() as conn:
             logged = json.dumps([event["data"] for event in events.after(conn, task.id, 0, 100)])
     assert task.error is not None
     assert (task.error["code"], task.error.get("details")) == ("agent_error", None)
@@ -90,9 +90,9 @@ async def test_other_organisations_that_run_a_shared_agent_see_none_of_its_sourc
 async def test_the_stack_of_a_blocked_loop_is_for_the_agents_own_organisation(
     database_url: str, own: bool
 ) -> None:
-    async with Workshop(database_url) as shop:
-        name = shop.publish(priced)
-        task_id = await shop.submit(name, {}, org_id=shop.org if own else uuid7())
+    async with Installation(database_url) as site:
+        name = site.publish(priced)
+        task_id = await site.submit(name, {}, org_id=site.org if own else uuid7())
 
         def claimed(tx: Tx) -> None:
             workers.enlist(tx, "w", "host", 1, 1, 60.0)
@@ -100,18 +100,18 @@ async def test_the_stack_of_a_blocked_loop_is_for_the_agents_own_organisation(
             assert isinstance(batch, claims.Batch)
             assert [one.task.id for one in batch.claimed] == [task_id]
 
-        shop.transact(claimed)
-        shop.transact(lambda tx: rescues.leave_blocked(tx, "w", task_id, 9.0, 'File "/srv/secret.py"'))
-        error = shop.task(task_id).error
+        site.transact(claimed)
+        site.transact(lambda tx: rescues.leave_blocked(tx, "w", task_id, 9.0, 'File "/srv/secret.py"'))
+        error = site.task(task_id).error
     assert error is not None
     assert error["code"] == "agent_blocked_loop"
     assert ("/srv/secret.py" in json.dumps(error)) is own
 
 
 async def test_an_endless_recursion_has_a_short_traceback(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(deep), {}))
+    async with Installation(database_url) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(deep), {}))
     assert task.error is not None
     shown = task.error["details"]["traceback"]
     assert len(shown) <= LONGEST
@@ -120,9 +120,9 @@ async def test_an_endless_recursion_has_a_short_traceback(database_url: str) -> 
 
 
 async def test_an_agents_own_error_has_the_details_it_gave_and_nothing_else(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(refusing), {}))
+    async with Installation(database_url) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(refusing), {}))
     assert task.error is not None
     assert (task.error["code"], task.error["details"]) == ("refused", {"why": "because"})
 

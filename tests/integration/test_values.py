@@ -19,7 +19,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_workers.agent_code.values import Bounds
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 
 @pytest.fixture
@@ -102,13 +102,13 @@ def test_a_plain_agent_has_the_same_calls() -> None:
 
 @pytest.mark.anyio
 async def test_every_database_stores_what_passes_the_calls(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        shop.publish(_echo, "@values/echo")
-        name = shop.publish(_storing)
-        await shop.engine()
-        task = await shop.ended(await shop.submit(name, {}), 30)
+    async with Installation(database_url) as site:
+        site.publish(_echo, "@values/echo")
+        name = site.publish(_storing)
+        await site.engine()
+        task = await site.ended(await site.submit(name, {}), 30)
         assert (task.status, task.output, task.attempt) == (Status.COMPLETED, FORM, 2), task.error
-        failed = await shop.ended(await shop.submit(shop.publish(_failing_oddly), {}), 30)
+        failed = await site.ended(await site.submit(site.publish(_failing_oddly), {}), 30)
         assert failed.error is not None
         assert failed.error["message"] == "no � �"
         assert failed.error["details"] == {
@@ -239,11 +239,11 @@ async def _large(ctx: Context, args: Any) -> Any:
 async def test_what_is_too_large_fails_its_run_at_once_naming_the_call_and_the_sizes(
     database_url: str,
 ) -> None:
-    async with Workshop(database_url, bounds=BOUNDS) as shop:
-        name = shop.publish(_large, retries=3)
-        await shop.engine()
+    async with Installation(database_url, bounds=BOUNDS) as site:
+        name = site.publish(_large, retries=3)
+        await site.engine()
         for call, _, code, text in LARGE:
-            task = await shop.ended(await shop.submit(name, {"call": call}), 30)
+            task = await site.ended(await site.submit(name, {"call": call}), 30)
             assert task.error is not None, call
             assert (task.error["code"], task.error["cause"]) == (code, "agent"), task.error
             assert text in task.error["message"]
@@ -257,15 +257,15 @@ async def test_events_of_a_replay_do_not_count_twice(database_url: str) -> None:
         await ctx.ask("Go on?", timeout=0.05, on_timeout="default", default="yes")
         return "done"
 
-    async with Workshop(database_url, bounds=BOUNDS) as shop:
-        name = shop.publish(reporting)
-        await shop.engine()
-        task_id = await shop.submit(name)
-        await shop.until(task_id, Status.WAITING_FOR_INPUT)
-        shop.transact(lambda tx: answers.post_message(tx, shop.org, task_id, "yes", None))
-        task = await shop.ended(task_id)
+    async with Installation(database_url, bounds=BOUNDS) as site:
+        name = site.publish(reporting)
+        await site.engine()
+        task_id = await site.submit(name)
+        await site.until(task_id, Status.WAITING_FOR_INPUT)
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "yes", None))
+        task = await site.ended(task_id)
         assert (task.status, task.output) == (Status.COMPLETED, "done")
-        assert shop.events(task_id).count("custom") == 5
+        assert site.events(task_id).count("custom") == 5
 
 
 def _say_yes(org_id: str, task_id: str, tx: Tx) -> None:
@@ -279,16 +279,16 @@ async def test_a_run_that_asks_in_a_loop_ends(database_url: str) -> None:
             await ctx.ask("Go on?")
         return "done"
 
-    async with Workshop(database_url, bounds=BOUNDS) as shop:
-        name = shop.publish(asking)
-        await shop.engine()
-        few, many = [await shop.submit(name, {"times": times}) for times in (3, 4)]
+    async with Installation(database_url, bounds=BOUNDS) as site:
+        name = site.publish(asking)
+        await site.engine()
+        few, many = [await site.submit(name, {"times": times}) for times in (3, 4)]
         for _ in range(3):
             for task_id in (few, many):
-                await shop.until(task_id, Status.WAITING_FOR_INPUT)
-                shop.transact(partial(_say_yes, shop.org, task_id))
-        assert (await shop.ended(few)).output == "done"
-        error = (await shop.ended(many)).error
+                await site.until(task_id, Status.WAITING_FOR_INPUT)
+                site.transact(partial(_say_yes, site.org, task_id))
+        assert (await site.ended(few)).output == "done"
+        error = (await site.ended(many)).error
         assert error is not None
         assert (error["code"], error["cause"]) == ("too_many_questions", "agent")
         assert "has asked 3 questions and reviews; RUNYARD_MAX_QUESTIONS allows 3" in error["message"]

@@ -13,7 +13,7 @@ import pytest
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import identity
 from runyard_common.identity.service.identity import KeyRequest
-from tests.hall import Api
+from tests.api_server import Api
 from tests.integration.test_native_api import check_problem
 
 WEBHOOKS = "/api/v1/webhooks"

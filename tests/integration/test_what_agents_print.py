@@ -21,7 +21,7 @@ from runyard_common.values.ids import uuid7
 from runyard_workers.agent_code import run_output
 from runyard_workers.agent_code.run_output import LONGEST_LINE
 from runyard_workers.agent_code.values import Bounds
-from tests.workshop import Workshop
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 shop_log = logging.getLogger("shop")
@@ -35,9 +35,9 @@ def restored() -> Iterator[None]:
     sys.stdout, sys.stderr = before
 
 
-def lines(shop: Workshop, task_id: str) -> list[tuple[str, str, str | None]]:
+def lines(site: Installation, task_id: str) -> list[tuple[str, str, str | None]]:
     """(level, message, source) of a run's log lines."""
-    with shop.store.read() as conn:
+    with site.store.read() as conn:
         found = [e["data"] for e in events.after(conn, task_id, 0, 100_000) if e["type"] == "log"]
     return [(line["level"], line["message"], line.get("source")) for line in found]
 
@@ -101,12 +101,12 @@ async def failing(ctx: Context, args: dict[str, Any]) -> None:
 async def test_lines_stand_in_order_among_the_runs_other_events(
     database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task_id = await shop.submit(shop.publish(talker), {})
-        assert (await shop.ended(task_id)).status is Status.COMPLETED
-        found = lines(shop, task_id)
-        assert shop.events(task_id)[-1] == "finish"
+    async with Installation(database_url) as site:
+        await site.engine()
+        task_id = await site.submit(site.publish(talker), {})
+        assert (await site.ended(task_id)).status is Status.COMPLETED
+        found = lines(site, task_id)
+        assert site.events(task_id)[-1] == "finish"
     *most, broke, last = found
     assert most == [
         ("info", "begins 1", "stdout"),
@@ -134,43 +134,43 @@ async def test_runs_side_by_side_and_the_process_itself_keep_their_lines_apart(d
             print(f"{args['me']} {number}")
             await asyncio.sleep(0)
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        name = shop.publish(counting)
-        tasks = [await shop.submit(name, {"me": f"run {n}"}) for n in range(5)]
+    async with Installation(database_url) as site:
+        await site.engine()
+        name = site.publish(counting)
+        tasks = [await site.submit(name, {"me": f"run {n}"}) for n in range(5)]
         print("of nobody")
         for number, task_id in enumerate(tasks):
-            await shop.ended(task_id)
-            assert [text for _, text, _ in lines(shop, task_id)] == [f"run {number} {n}" for n in range(20)]
+            await site.ended(task_id)
+            assert [text for _, text, _ in lines(site, task_id)] == [f"run {number} {n}" for n in range(20)]
 
 
 async def test_a_plain_agent_a_failing_one_and_a_suspended_one_keep_what_they_printed(
     database_url: str,
 ) -> None:
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        in_thread = await shop.submit(shop.publish(plain), {})
-        failed = await shop.submit(shop.publish(failing), {})
-        asking = await shop.submit(shop.publish(asker), {})
-        await shop.ended(in_thread)
-        await shop.ended(failed)
-        await shop.until(asking, Status.WAITING_FOR_INPUT)
-        assert lines(shop, in_thread) == [("info", "plainly", "stdout")]
-        assert lines(shop, failed) == [("info", "before the end", "stdout")]
-        (question,) = shop.questions(asking)
-        shop.transact(lambda tx: answers.post_message(tx, shop.org, asking, "yes", "test", question["id"]))
-        assert (await shop.ended(asking)).output == "yes"
+    async with Installation(database_url) as site:
+        await site.engine()
+        in_thread = await site.submit(site.publish(plain), {})
+        failed = await site.submit(site.publish(failing), {})
+        asking = await site.submit(site.publish(asker), {})
+        await site.ended(in_thread)
+        await site.ended(failed)
+        await site.until(asking, Status.WAITING_FOR_INPUT)
+        assert lines(site, in_thread) == [("info", "plainly", "stdout")]
+        assert lines(site, failed) == [("info", "before the end", "stdout")]
+        (question,) = site.questions(asking)
+        site.transact(lambda tx: answers.post_message(tx, site.org, asking, "yes", "test", question["id"]))
+        assert (await site.ended(asking)).output == "yes"
         # What ctx.log has reported is not reported again; what code prints again is printed again.
-        assert [text for _, text, _ in lines(shop, asking)] == ["attempt 1", "once", "attempt 2"]
+        assert [text for _, text, _ in lines(site, asking)] == ["attempt 1", "once", "attempt 2"]
 
 
 async def test_a_flood_is_bounded_says_so_and_takes_nothing_from_the_agents_own_events(
     database_url: str,
 ) -> None:
-    async with Workshop(database_url, bounds=Bounds(events=10)) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(flood), {}))
-        found = lines(shop, task.id)
+    async with Installation(database_url, bounds=Bounds(events=10)) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(flood), {}))
+        found = lines(site, task.id)
     assert task.status is Status.COMPLETED
     assert [text for _, text, _ in found[:10]] == [f"line {n}" for n in range(10)]
     assert found[10][:2] == ("warn", "Further lines are only in the worker's log: a run keeps 10 of them.")
@@ -178,10 +178,10 @@ async def test_a_flood_is_bounded_says_so_and_takes_nothing_from_the_agents_own_
 
 
 async def test_other_organisations_that_run_a_shared_agent_are_shown_none_of_it(database_url: str) -> None:
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(talker), {}, org_id=uuid7()))
-        assert lines(shop, task.id) == [("info", "said", None)]
+    async with Installation(database_url) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(talker), {}, org_id=uuid7()))
+        assert lines(site, task.id) == [("info", "said", None)]
 
 
 async def test_the_authors_logging_is_left_alone(database_url: str) -> None:
@@ -203,10 +203,10 @@ async def test_the_authors_logging_is_left_alone(database_url: str) -> None:
         quiet.error("wanted")
 
     try:
-        async with Workshop(database_url) as shop:
-            await shop.engine()
-            task = await shop.ended(await shop.submit(shop.publish(careful), {}))
-            assert lines(shop, task.id) == [("error", "wanted", "logging")]
+        async with Installation(database_url) as site:
+            await site.engine()
+            task = await site.ended(await site.submit(site.publish(careful), {}))
+            assert lines(site, task.id) == [("error", "wanted", "logging")]
     finally:
         quiet.removeHandler(handler)
     assert handled == ["wanted"]
@@ -221,10 +221,10 @@ async def test_threads_of_executors_do_not_keep_the_run_that_started_them(databa
         await asyncio.wrap_future(pool.submit(context.run, print, "mine"))
         await asyncio.wrap_future(pool.submit(print, "of nobody"))
 
-    async with Workshop(database_url) as shop:
-        await shop.engine()
-        task = await shop.ended(await shop.submit(shop.publish(starts), {}))
-        assert lines(shop, task.id) == [("info", "mine", "stdout")]
+    async with Installation(database_url) as site:
+        await site.engine()
+        task = await site.ended(await site.submit(site.publish(starts), {}))
+        assert lines(site, task.id) == [("info", "mine", "stdout")]
     pool.shutdown()
 
 

@@ -21,10 +21,10 @@ from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.values.errors import Forbidden
 from runyard_workers.agent.loop.runner import DeclaredRunner
 from runyard_workers.agent_code import catalogue
-from tests.declared import Desk, desk
+from tests.api_server import Api, settled, workers_of
+from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
-from tests.hall import Api, settled, workers_of
-from tests.people import key, organisation
+from tests.members import key, organisation
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 SENT: list[int] = []
@@ -94,10 +94,10 @@ def tenant(api: Api) -> str:
 @pytest.fixture
 async def client(api: Api, tenant: str) -> AsyncIterator[httpx2.AsyncClient]:
     """The tenant's client, with a worker behind the api."""
-    async with workers_of(api) as shop, api.async_client(tenant) as client:
-        shop.declared = DeclaredRunner(api.settings, shop.store, shop.writer)
+    async with workers_of(api) as site, api.async_client(tenant) as client:
+        site.declared = DeclaredRunner(api.settings, site.store, site.writer)
         yield client
-        await shop.declared.aclose()
+        await site.declared.aclose()
 
 
 def refused(answer: httpx2.Response) -> tuple[int, Any, Any]:
@@ -240,30 +240,30 @@ async def test_a_tool_that_was_closed_since_is_refused_to_the_agents_that_list_i
 
 
 async def test_a_run_that_was_accepted_before_is_refused_by_its_worker(tmp_path: Path) -> None:
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
-        office.publish()
-        task = await office.run("Steal.", tools=["wm_send_money"])
+    async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
+        declared.publish()
+        task = await declared.run("Steal.", tools=["wm_send_money"])
         assert task.error is not None
         assert (task.error["code"], task.error["cause"]) == ("tool_not_open", "input")
         assert not [name for name in registry() if name in str(task.error) and name != "wm_send_money"]
 
 
 async def test_the_tightest_of_the_tools_and_the_manifests_word_counts(tmp_path: Path) -> None:
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
-        office.publish("@test/loose", tools=[{"name": "wm_send_money", "effect": "read", "review": False}])
-        office.server.answer(calls(wm_send_money={"amount": 7}))
-        task_id = await office.submit("Pay.", agent="@test/loose")
-        await office.asked(task_id)
+    async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
+        declared.publish("@test/loose", tools=[{"name": "wm_send_money", "effect": "read", "review": False}])
+        declared.server.answer(calls(wm_send_money={"amount": 7}))
+        task_id = await declared.submit("Pay.", agent="@test/loose")
+        await declared.asked(task_id)
         assert 7 not in SENT
 
 
 async def test_a_review_of_an_agent_counts_by_the_name_that_the_manifest_lists(tmp_path: Path) -> None:
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
-        office.publish("@test/clerk")
-        office.publish("@test/boss", tools=["@test/clerk"], review=["@test/clerk"])
-        office.server.answer(calls(clerk={"message": "Pay."}))
-        task_id = await office.submit("Pay.", agent="@test/boss")
-        question = await office.asked(task_id)
+    async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
+        declared.publish("@test/clerk")
+        declared.publish("@test/boss", tools=["@test/clerk"], review=["@test/clerk"])
+        declared.server.answer(calls(clerk={"message": "Pay."}))
+        task_id = await declared.submit("Pay.", agent="@test/boss")
+        question = await declared.asked(task_id)
         assert question["kind"] == "review", question
 
 
@@ -275,23 +275,23 @@ async def test_a_member_may_not_publish_over_an_agent_that_the_operator_shares(a
         assert (changed.status_code, changed.json()["code"]) == (403, "agent_shared")
 
 
-async def test_a_handover_brings_no_tool_to_an_agent_that_was_not_given_it(desk_of_two: Desk) -> None:
-    office = desk_of_two
-    office.server.answer(calls(transfer_to_own={"reason": "x"}))
-    task = await office.run("Steal.", agents=[{"name": "@a/own", "description": "A thief."}])
+async def test_a_handover_brings_no_tool_to_an_agent_that_was_not_given_it(desk_of_two: Declared) -> None:
+    declared = desk_of_two
+    declared.server.answer(calls(transfer_to_own={"reason": "x"}))
+    task = await declared.run("Steal.", agents=[{"name": "@a/own", "description": "A thief."}])
     assert task.error is not None
     assert task.error["code"] == "tool_not_open"
 
 
 @pytest.fixture
-async def desk_of_two(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk_of_two(tmp_path: Path) -> AsyncIterator[Declared]:
     """The operator's agent, and one of the organisation's own that lists a tool that was closed since."""
-    async with desk(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as office:
-        office.publish()
+    async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
+        declared.publish()
         own = parse({"name": "@a/own", "instructions": "A thief.", "tools": ["wm_send_money"]})
         opened = PublishRules(None, PublicTools.parse("*"))
-        office.shop.transact(lambda tx: agents.publish(tx, office.shop.org, own, rules=opened))
-        yield office
+        declared.site.transact(lambda tx: agents.publish(tx, declared.site.org, own, rules=opened))
+        yield declared
 
 
 def test_an_author_who_tests_an_agent_may_use_every_tool_of_the_process() -> None:

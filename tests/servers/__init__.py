@@ -7,9 +7,9 @@ so that it ends with the session however that ends. The variables in `GIVEN` nam
 
 from __future__ import annotations
 
-from tests.servers.keeper import ensure, stop_all
 from tests.servers.mariadb import MariaDB, fresh_schema
 from tests.servers.missing import ServerMissing
+from tests.servers.owner import ensure, stop_all
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres, fresh_database
 from tests.servers.rabbitmq import RabbitMQ

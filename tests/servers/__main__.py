@@ -2,6 +2,6 @@
 
 import sys
 
-from tests.servers.keeper import keep
+from tests.servers.owner import keep
 
 keep(sys.argv[1], int(sys.argv[2]))

@@ -11,7 +11,7 @@ import pytest
 
 from runyard_common.identity.rules import passwords
 from runyard_common.values.errors import InvalidRequest
-from tests.people import KEPT, PASSWORD
+from tests.members import KEPT, PASSWORD
 
 
 def test_a_hash_matches_its_password_alone_and_no_two_are_alike() -> None:

@@ -15,7 +15,7 @@ from runyard_common.values.errors import Unavailable
 from runyard_common.values.json_form import NotJson
 from runyard_workers.agent_code.raised import describe, raised_again
 from runyard_workers.attempts.failures import AgentFailed, classify, of_agent
-from tests.ways_out import ALL_PLAIN_ERRORS, Own, Unspeakable
+from tests.agent_exits import ALL_PLAIN_ERRORS, Own, Unprintable
 
 
 class Hostile(Exception):
@@ -50,7 +50,7 @@ ERRORS: list[BaseException] = [
     HostileAgentError("hostile"),
     Bare(),
     NeverInitialised(),
-    Unspeakable(),
+    Unprintable(),
     Own("\ud800\0"),
     asyncio.CancelledError(),
     Cancelled(),

@@ -1,6 +1,6 @@
 """A worker that lives for one attempt and dies in the middle of it by `os._exit`, so that nothing of it runs any more.
 
-python -m tests.acceptance.mortal_worker DATABASE_URL FOLDER
+python -m tests.acceptance.crashing_worker DATABASE_URL FOLDER
 
 Each line of input is a JSON list of the points [write, key, when] at which earlier ones died; each line of output is
 the point at which this one died, or null. The imports are made once: every life is a fork.
@@ -40,7 +40,7 @@ from runyard_workers.agent.loop.runner import DeclaredRunner
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
-from tests.workshop import Ears
+from tests.installation import Recorder
 
 TURNS = 10
 TOOLS = ("crash_look", "crash_note", "crash_pay")
@@ -140,8 +140,8 @@ def _key(command: Any) -> str:
 
 async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> None:
     """Enlist, claim the run that waits, and carry it out until it ends, or this process does."""
-    ears = Ears()
-    runtime = Runtime(Database(url), ears, ears)
+    recorder = Recorder()
+    runtime = Runtime(Database(url), recorder, recorder)
     store, writer = runtime.store, runtime.writer
     runner = DeclaredRunner(Settings(home=folder), store, writer, Script())
     worker_id = uuid7()
@@ -157,7 +157,7 @@ async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> N
     async def declared() -> DeclaredRunner:
         return runner
 
-    prepare = Preparation(store, writer, ears, files, Sealer(new_key()), {}, RunThreads(4), declared)
+    prepare = Preparation(store, writer, recorder, files, Sealer(new_key()), {}, RunThreads(4), declared)
     attempt, run = await prepare(claimed)
     attempt.writer = Mortal(writer, died, say)  # type: ignore[assignment]
     await execute(attempt, run)

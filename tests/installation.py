@@ -1,4 +1,4 @@
-"""A workshop: a real database, agents and an engine in one process, for tests that need no broker and no HTTP."""
+"""An installation in one process, without broker and HTTP: a real database, agents and engines."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from runyard_workers.slots import Slots
 from tests import databases
 
 
-class Ears:
-    """Hears what a process would tell the live stream and the broker."""
+class Recorder:
+    """Records what a process would send to the live stream and the broker."""
 
     def __init__(self) -> None:
         self.events: list[CommittedEvent] = []
@@ -68,8 +68,8 @@ class Ears:
 
 
 @dataclass
-class Workshop:
-    """Use as `async with Workshop(url) as shop`."""
+class Installation:
+    """Use as `async with Installation(url) as site`."""
 
     url: str
     files: Path | None = None
@@ -77,16 +77,16 @@ class Workshop:
     lease_seconds: float = 10.0
     declared: Any = None
     bounds: Bounds | None = None
-    ears: Ears = field(default_factory=Ears)
+    recorder: Recorder = field(default_factory=Recorder)
     org: str = field(default_factory=uuid7)
     engines: list[Engine] = field(default_factory=list)
     _gone: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def __aenter__(self) -> Workshop:
+    async def __aenter__(self) -> Installation:
         self.db = await asyncio.to_thread(databases.opened, self.url)
-        runtime = Runtime(self.db, self.ears, self.ears, local=Local(wake=self._wake))
+        runtime = Runtime(self.db, self.recorder, self.recorder, local=Local(wake=self._wake))
         self.store, self.writer = runtime.store, runtime.writer
-        self.ears.on_stop = self._stop
+        self.recorder.on_stop = self._stop
         self.sealer = Sealer(new_key())
         self.guard = LoopGuard()
         self.guard.install(asyncio.get_running_loop())
@@ -141,7 +141,7 @@ class Workshop:
         prepare = Preparation(
             self.store,
             self.writer,
-            self.ears,
+            self.recorder,
             FileStore.from_url(str(self.files or Path(tempfile.mkdtemp()))),
             self.sealer,
             authoring._registry,

@@ -12,8 +12,8 @@ import pytest
 from runyard import AbnormalExit, AgentError, BlockingContext, Context, agent
 from runyard.testing import Outcome, approve, arun, run
 from runyard_common.runs.rules.lifecycle import Status
-from tests.ways_out import ASYNC, PLAIN, Own
-from tests.workshop import Workshop
+from tests.agent_exits import ASYNC, PLAIN, Own
+from tests.installation import Installation
 
 Way = tuple[Callable[[], Any], str]
 ALL = PLAIN | ASYNC
@@ -118,21 +118,21 @@ async def test_runs_with_every_way_out_in_their_process_complete_at_the_first_at
             await ctx.step(f"wait {number}", asyncio.sleep, 0.05)
         return "done"
 
-    async with Workshop(database_url, capacity=300) as shop:
-        places = {place: shop.publish(place) for place in PLACES}
-        other = shop.publish(innocent)
-        await shop.engine()
-        innocents = [await shop.submit(other) for _ in range(10)]
-        guilty = [(way, await shop.submit(places[place], {"way": way})) for place, way in CASES]
-        innocents += [await shop.submit(other) for _ in range(10)]
+    async with Installation(database_url, capacity=300) as site:
+        places = {place: site.publish(place) for place in PLACES}
+        other = site.publish(innocent)
+        await site.engine()
+        innocents = [await site.submit(other) for _ in range(10)]
+        guilty = [(way, await site.submit(places[place], {"way": way})) for place, way in CASES]
+        innocents += [await site.submit(other) for _ in range(10)]
         for way, task_id in guilty:
-            task = await shop.ended(task_id, 200)
+            task = await site.ended(task_id, 200)
             assert (task.status, task.attempt) == (Status.FAILED, 1), (way, task.error)
             assert task.error is not None
             assert (task.error["code"], task.error["cause"]) == ("agent_error", "agent")
             assert ALL[way][1] in task.error["message"]
         for task_id in innocents:
-            task = await shop.ended(task_id, 200)
+            task = await site.ended(task_id, 200)
             assert (task.status, task.output, task.attempt) == (Status.COMPLETED, "done", 1)
 
 
@@ -356,16 +356,16 @@ async def test_a_context_of_another_run_can_be_used_for_nothing(database_url: st
         other: Any = kept[0]
         return asyncio.run(other.step("own", lambda: "stolen"))
 
-    async with Workshop(database_url) as shop:
-        names = [shop.publish(fn) for fn in (keeps, borrows, borrows_in_a_thread)]
-        await shop.engine()
-        owner = await shop.submit(names[0])
+    async with Installation(database_url) as site:
+        names = [site.publish(fn) for fn in (keeps, borrows, borrows_in_a_thread)]
+        await site.engine()
+        owner = await site.submit(names[0])
         await begun.wait()
-        assert (await shop.ended(await shop.submit(names[1]))).output == "refused each"
-        error = (await shop.ended(await shop.submit(names[2]))).error or {}
+        assert (await site.ended(await site.submit(names[1]))).output == "refused each"
+        error = (await site.ended(await site.submit(names[2]))).error or {}
         assert error["code"] == "context_of_another_run"
         over.set()
-        task = await shop.ended(owner)
+        task = await site.ended(owner)
         assert (task.status, task.output) == (Status.COMPLETED, "mine")
 
 

@@ -1,4 +1,4 @@
-"""Ways in which an agent's code may leave, besides returning and raising an ordinary exception."""
+"""How an agent's code may end, besides returning and raising an ordinary exception."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Own(BaseException):
     """An author's own."""
 
 
-class Unspeakable(Exception):
+class Unprintable(Exception):
     """Its text cannot be had."""
 
     def __str__(self) -> NoReturn:
@@ -59,7 +59,7 @@ PLAIN: dict[str, tuple[Callable[[], Any], str]] = {
     "ConnectionError": (_raise(ConnectionResetError("mine")), "ConnectionResetError: mine"),
     "OSError": (_raise(OSError(2, "No such file", "a")), "FileNotFoundError: [Errno 2] No such file: 'a'"),
     "half a surrogate pair": (_raise(ValueError("cannot read caf\udce9 \0")), "ValueError: cannot read caf\ufffd"),
-    "an unspeakable error": (_raise(Unspeakable()), "Unspeakable"),
+    "an unspeakable error": (_raise(Unprintable()), "Unprintable"),
     "a text of 10 MB": (_raise(ValueError("x" * 10_000_000)), "ValueError: xxx"),
     "a group": (_raise(NESTED), "ValueError: the real reason"),
 }  # fmt: skip

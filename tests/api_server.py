@@ -1,4 +1,4 @@
-"""A hall: a real api server on a real database, with workers of the same process when a test asks for some."""
+"""A real api server on a real database, with workers of the same process when a test asks for some."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from runyard_api.state import State
 from runyard_common.settings import Settings
 from runyard_common.stream import Live
 from tests import databases, documented
+from tests.installation import Installation, Recorder
 from tests.waiting import wait_until
-from tests.workshop import Ears, Workshop
 
 
 class Api:
@@ -88,8 +88,8 @@ def _bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
-class LiveEars(Ears):
-    """Tells the live stream, as a worker process does."""
+class StreamRecorder(Recorder):
+    """Publishes to the live stream too, as a worker process does."""
 
     def __init__(self, live: Live) -> None:
         super().__init__()
@@ -109,26 +109,26 @@ class LiveEars(Ears):
 
 
 @asynccontextmanager
-async def workers_of(api: Api, redis_url: str = "", engines: int = 1) -> AsyncIterator[Workshop]:
-    """Workers on the api's database; its doorbells are heard by looking every moment."""
+async def workers_of(api: Api, redis_url: str = "", engines: int = 1) -> AsyncIterator[Installation]:
+    """Workers on the api's database; they look for work every 20 ms instead of being notified."""
     live = Live(redis_url)
-    shop = Workshop(api.settings.database, ears=LiveEars(live), org=api.state.org_id)
-    async with shop:
-        shop.sealer = api.state.sealer
+    site = Installation(api.settings.database, recorder=StreamRecorder(live), org=api.state.org_id)
+    async with site:
+        site.sealer = api.state.sealer
         for _ in range(engines):
-            await shop.engine()
-        looking = asyncio.create_task(_look(shop))
+            await site.engine()
+        looking = asyncio.create_task(_look(site))
         try:
-            yield shop
+            yield site
         finally:
             looking.cancel()
     await asyncio.to_thread(live.close)
 
 
-async def _look(shop: Workshop) -> None:
+async def _look(site: Installation) -> None:
     while True:
         await asyncio.sleep(0.02)
-        shop._wake()
+        site._wake()
 
 
 async def settled(

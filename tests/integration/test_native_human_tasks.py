@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from runyard import AgentError, Context
-from tests.hall import Api, settled, workers_of
-from tests.workshop import Workshop
+from tests.api_server import Api, settled, workers_of
+from tests.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
@@ -24,12 +24,12 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def hall(
+async def installed(
     tmp_path: Path, database_url: str = ""
-) -> AsyncIterator[tuple[Api, Workshop, httpx2.AsyncClient]]:
+) -> AsyncIterator[tuple[Api, Installation, httpx2.AsyncClient]]:
     with Api(tmp_path / "home", database_url) as api:
-        async with workers_of(api) as shop, api.async_client() as client:
-            yield api, shop, client
+        async with workers_of(api) as site, api.async_client() as client:
+            yield api, site, client
 
 
 async def run(client: httpx2.AsyncClient, agent: str, **body: Any) -> str:
@@ -52,8 +52,8 @@ async def post_ledger(ctx: Context, args: dict[str, Any]) -> Any:
 
 
 async def test_questions_are_told_answered_and_checked(tmp_path: Path, database_url: str) -> None:
-    async with hall(tmp_path, database_url) as (_, shop, client):
-        task_id = await run(client, shop.publish(order))
+    async with installed(tmp_path, database_url) as (_, site, client):
+        task_id = await run(client, site.publish(order))
         task = await settled(client, task_id, "waiting_for_input")
         assert (task["question"]["text"], task["question"]["schema"]["type"]) == ("How many?", "integer")
         lines = (await client.get(f"/tasks/{task_id}/messages")).json()["data"]
@@ -79,8 +79,8 @@ async def test_questions_are_told_answered_and_checked(tmp_path: Path, database_
 
 
 async def test_the_inbox_lists_what_waits_until_it_is_decided(tmp_path: Path) -> None:
-    async with hall(tmp_path) as (_, shop, client):
-        agent = shop.publish(post_ledger)
+    async with installed(tmp_path) as (_, site, client):
+        agent = site.publish(post_ledger)
         ids = [await run(client, agent) for _ in range(3)]
         for task_id in ids:
             await settled(client, task_id, "awaiting_review")
@@ -108,8 +108,8 @@ async def test_the_inbox_lists_what_waits_until_it_is_decided(tmp_path: Path) ->
 
 
 async def test_a_one_time_link_answers_once_without_a_key(tmp_path: Path) -> None:
-    async with hall(tmp_path) as (api, shop, client):
-        task_id = await run(client, shop.publish(order))
+    async with installed(tmp_path) as (api, site, client):
+        task_id = await run(client, site.publish(order))
         await settled(client, task_id, "waiting_for_input")
         made = (await client.post(f"/tasks/{task_id}/answer-links", json={"expires_in": 60})).json()
         path = "/answer/" + made["url"].rpartition("/")[2]
@@ -135,8 +135,8 @@ async def test_a_one_time_link_answers_once_without_a_key(tmp_path: Path) -> Non
 
 
 async def test_a_review_is_decided_through_a_link(tmp_path: Path) -> None:
-    async with hall(tmp_path) as (api, shop, client):
-        task_id = await run(client, shop.publish(post_ledger))
+    async with installed(tmp_path) as (api, site, client):
+        task_id = await run(client, site.publish(post_ledger))
         await settled(client, task_id, "awaiting_review")
         made = (await client.post(f"/tasks/{task_id}/answer-links")).json()
         path = "/answer/" + made["url"].rpartition("/")[2]
@@ -158,9 +158,9 @@ async def test_a_running_task_is_stopped_at_once_and_stays_so(tmp_path: Path) ->
             ended.set()
         return "late"
 
-    async with hall(tmp_path) as (_, shop, client):
-        shop.ears.on_stop = shop._stop
-        task_id = await run(client, shop.publish(slow))
+    async with installed(tmp_path) as (_, site, client):
+        site.recorder.on_stop = site._stop
+        task_id = await run(client, site.publish(slow))
         await asyncio.wait_for(started.wait(), 15)
         stopped = await client.post(f"/tasks/{task_id}/cancel", json={"reason": "not needed"})
         assert stopped.json()["status"] == "stopped"
@@ -183,8 +183,8 @@ async def test_a_failed_task_is_retried_as_a_new_one_behind_its_finished_steps(t
             raise AgentError("not today", code="not_today")
         return int(seven)
 
-    async with hall(tmp_path) as (_, shop, client):
-        task_id = await run(client, shop.publish(fragile))
+    async with installed(tmp_path) as (_, site, client):
+        task_id = await run(client, site.publish(fragile))
         failed = await settled(client, task_id)
         assert (failed["status"], failed["error"]["code"]) == ("failed", "not_today")
         dead = (await client.get("/api/v1/ops/dead")).json()["data"]
@@ -197,7 +197,7 @@ async def test_a_failed_task_is_retried_as_a_new_one_behind_its_finished_steps(t
         done = await settled(client, again.json()["task_id"])
         assert (done["status"], done["output"]) == ("completed", 7)
         assert ran == ["step", "failed"]
-        unended = await run(client, shop.publish(order))
+        unended = await run(client, site.publish(order))
         await settled(client, unended, "waiting_for_input")
         refused = await client.post(f"/tasks/{unended}/retry")
         assert (refused.status_code, refused.json()["code"]) == (409, "not_ended")
@@ -209,8 +209,8 @@ async def test_erased_credentials_must_come_again_with_a_retry(tmp_path: Path) -
 
     auth = {"type": "bearer", "token": "mcp-s3cret"}
     server = {"serverName": "a", "serverUrl": "http://127.0.0.1:9998/mcp", "auth": auth}
-    async with hall(tmp_path) as (_, shop, client):
-        task_id = await run(client, shop.publish(fails), mcp_servers=[server])
+    async with installed(tmp_path) as (_, site, client):
+        task_id = await run(client, site.publish(fails), mcp_servers=[server])
         await settled(client, task_id)
         refused = await client.post(f"/tasks/{task_id}/retry")
         assert (refused.status_code, refused.json()["code"]) == (409, "credentials_erased")

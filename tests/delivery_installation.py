@@ -1,4 +1,4 @@
-"""A workshop that delivers: endpoints, callbacks and a deliverer in the test's process."""
+"""An installation that delivers: endpoints, callbacks and a deliverer in the test's process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runyard_common.webhooks.service import endpoints
 from runyard_common.webhooks.service.endpoints import EndpointRequest
 from runyard_workers.webhooks import Deliverer, Keys
 from runyard_workers.webhooks.hosts import Hosts
-from tests.workshop import Ears, Workshop
+from tests.installation import Installation, Recorder
 
 #: As many attempts as the native schedule has, within three seconds.
 QUICK = replace(NATIVE, gaps=(0.005, 0.03, 0.12, 0.3) * 3, longest_wait=2.0)
@@ -32,8 +32,8 @@ SCHEDULES: Mapping[str, RetrySchedule] = {
 POLICY = OutboundPolicy(allow_private=True)
 
 
-class DeliveryEars(Ears):
-    """Passes the doorbell on to the deliverers of the shop."""
+class DeliveryRecorder(Recorder):
+    """Wakes the deliverers of the installation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,15 +45,15 @@ class DeliveryEars(Ears):
 
 
 @dataclass
-class DeliveryShop(Workshop):
-    """Use as `async with DeliveryShop(url) as shop`."""
+class DeliveryInstallation(Installation):
+    """Use as `async with DeliveryInstallation(url) as site`."""
 
-    ears: DeliveryEars = field(default_factory=DeliveryEars)
+    recorder: DeliveryRecorder = field(default_factory=DeliveryRecorder)
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(connect=0.5, read=1.0, total=1.0))
     schedules: Mapping[str, RetrySchedule] = field(default_factory=lambda: SCHEDULES)
     writers: list[GroupCommit] = field(default_factory=list)
 
-    async def __aenter__(self) -> DeliveryShop:
+    async def __aenter__(self) -> DeliveryInstallation:
         await super().__aenter__()
         self.keys = Keys(self.sealer, "the key of this test", "https://runyard.example")
         self.client = GuardedClient(POLICY)
@@ -66,7 +66,7 @@ class DeliveryShop(Workshop):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for deliverer in self.ears.deliverers:
+        for deliverer in self.recorder.deliverers:
             await deliverer.drain(1.0)
         for writer in self.writers:
             await asyncio.to_thread(writer.close)
@@ -81,12 +81,12 @@ class DeliveryShop(Workshop):
             writer, self.client, self.keys, schedules=self.schedules, timeouts=self.timeouts, hosts=hosts
         )
         made.start()
-        self.ears.deliverers.append(made)
+        self.recorder.deliverers.append(made)
         return made
 
     def vanish_deliverer(self, deliverer: Deliverer) -> None:
         """The deliverer dies as by SIGKILL: it settles nothing, gives nothing back."""
-        self.ears.deliverers.remove(deliverer)
+        self.recorder.deliverers.remove(deliverer)
         deliverer._draining = True
         deliverer._writer = _Gone()  # type: ignore[assignment]
         for task in deliverer._calls.values():

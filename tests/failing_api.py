@@ -1,4 +1,4 @@
-"""`python -m tests.mortal_api`: an api that fails at a chosen point while a file of that name is in its home.
+"""`python -m tests.failing_api`: an api that fails at a chosen point while a file of that name is in its home.
 
 - `die_before_commit`: it dies in the transaction that makes what was asked for.
 - `die_before_answer`: it dies when that is committed, before it answers.

@@ -1,4 +1,4 @@
-"""People for tests: members of an organisation, signed in by cookie without the price of hashing a password."""
+"""Members for tests: accounts of an organisation, signed in by cookie without the price of hashing a password."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runyard_common.identity.service import logins
 from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.identity.service.logins import SignIn
 from tests import documented
-from tests.hall import Api
+from tests.api_server import Api
 
 #: A password at a cost that tests can pay (2^4 rounds), and what is kept of it.
 PASSWORD = "as good as any other"

@@ -42,7 +42,7 @@ conformance: setup ## Read the OpenAPI document with the linters and generators 
 	@$(BIN)/pytest -q -m conformance tests/contract
 
 .PHONY: fmt
-fmt: setup ## Write the client that waits from the asynchronous one, format the code, mend what lint can mend
+fmt: setup ## Write the client that waits from the asynchronous one, format the code, correct what lint can correct
 	@$(BIN)/python tools/sync_client.py
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix .

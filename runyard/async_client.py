@@ -23,7 +23,7 @@ class AsyncClient:
     """Talks to a Runyard server, from coroutines.
 
     `api_key`, or a file that holds it (`admin.key` of the server's home). `patience` is how long, in seconds,
-    a request is repeated while the server is away or says it is busy; a repeated submission still makes one
+    a request is repeated while the server is away or answers that it is busy; a repeated submission still makes one
     run. Errors are `runyard.ClientError`s.
     """
 
@@ -84,12 +84,12 @@ class AsyncClient:
 
     async def get(self, run_id: str) -> Run:
         """Read a run."""
-        return await self._drive(calls.reading(run_id, self._patience))
+        return await self._drive(calls.fetching(run_id, self._patience))
 
     async def wait(self, run_id: str, timeout: float | None = None, *, through_people: bool = False) -> Run:
         """Wait until a run has ended or waits for a person; `NotFinished` after `timeout` seconds.
 
-        With `through_people` only the end counts, whoever answers meanwhile.
+        With `through_people` only the end counts, not a question on the way.
         """
         return await self._drive(calls.waiting(run_id, timeout, through_people, self._patience))
 

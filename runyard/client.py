@@ -24,7 +24,7 @@ class Client:
     """Talks to a Runyard server.
 
     `api_key`, or a file that holds it (`admin.key` of the server's home). `patience` is how long, in seconds,
-    a request is repeated while the server is away or says it is busy; a repeated submission still makes one
+    a request is repeated while the server is away or answers that it is busy; a repeated submission still makes one
     run. Errors are `runyard.ClientError`s.
     """
 
@@ -85,12 +85,12 @@ class Client:
 
     def get(self, run_id: str) -> Run:
         """Read a run."""
-        return self._drive(calls.reading(run_id, self._patience))
+        return self._drive(calls.fetching(run_id, self._patience))
 
     def wait(self, run_id: str, timeout: float | None = None, *, through_people: bool = False) -> Run:
         """Wait until a run has ended or waits for a person; `NotFinished` after `timeout` seconds.
 
-        With `through_people` only the end counts, whoever answers meanwhile.
+        With `through_people` only the end counts, not a question on the way.
         """
         return self._drive(calls.waiting(run_id, timeout, through_people, self._patience))
 

@@ -23,7 +23,7 @@ from runyard.client_results import ClientError, NotFinished, Refused, Run, Unrea
 T = TypeVar("T")
 BASE: Final = "/api/v1"
 _AGAIN: Final = frozenset({429, 502, 503, 504})
-#: The server's own word that it did nothing: safe to repeat whatever was asked.
+#: The server's own word that it did nothing: safe to repeat every request.
 _UNDONE: Final = frozenset({429, 503})
 _WITHOUT_BODY: Final = frozenset({204, 304})
 _SLOWEST: Final = 30.0
@@ -102,12 +102,12 @@ class Backoff:
         self.succeeded()
 
     def succeeded(self) -> None:
-        """Begin anew."""
+        """Start from the shortest pause."""
         self.reached()
         self._next = 0.2
 
     def reached(self) -> None:
-        """Somebody answered: patience counts from the next failure on."""
+        """A server answered: patience counts from the next failure on."""
         self._deadline: float | None = None
 
     def pause(self, asked: float | None = None) -> Pause | None:
@@ -155,7 +155,7 @@ def _may_repeat(call: Call, answer: Outcome) -> bool:
     assert answer is not None
     if call.repeatable:
         return answer.status in _AGAIN or _code(answer) == "idempotency_in_progress"
-    return answer.status in _UNDONE and bool(_code(answer))  # not what some proxy says
+    return answer.status in _UNDONE and bool(_code(answer))  # not an answer of a proxy
 
 
 def _code(answer: Reply) -> str:
@@ -213,7 +213,7 @@ _JSON: Final = {"Content-Type": "application/json"}
 
 
 def _form_text(name: str, value: Any) -> str:
-    """A field as it stands in a form: texts as they are, all else, and arguments always, as JSON."""
+    """A field as a form has it: texts as they are, all else, and arguments always, as JSON."""
     plain = isinstance(value, str) and name != "args"
     return _encodable(value) if plain else json.dumps(value)
 
@@ -250,7 +250,7 @@ def get(path: str, **params: Any) -> Call:
     )
 
 
-def reading(run_id: str, patience: float) -> Flow[Run]:
+def fetching(run_id: str, patience: float) -> Flow[Run]:
     """Read a run."""
     return Run.of((yield from exchange(get(task(run_id)), patience)).body)
 
@@ -268,7 +268,7 @@ def waiting(run_id: str, timeout: float | None, through_people: bool, patience: 
     while True:
         left = _LONG_POLL if deadline is None else max(0.0, deadline - time.monotonic())
         call = get(task(run_id), wait=round(min(left, _LONG_POLL), 3))
-        if tag is not None:  # resting, but not at its end: be told of the next change
+        if tag is not None:  # resting, but not at its end: wait for the next change
             call = Call(call.method, call.path, call.params, {"If-None-Match": tag})
         answer = yield from exchange(call, patience)
         run = Run.of(answer.body) if answer.status != 304 else run

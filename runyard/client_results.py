@@ -2,7 +2,7 @@
 
 ClientError
 ├── Refused        the server answered no: status, code, field, what to do
-├── Unreachable    nobody answered for as long as the client's patience lasted
+├── Unreachable    no answer for as long as the client's patience lasted
 ├── NotFinished    a run did not come to rest within the given time
 └── RunFailed      the run ended without success (raised by Run.result() only)
 """
@@ -60,7 +60,7 @@ class RunFailed(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something a run waits for: `kind` is question or review, `raw` all that the server tells of it."""
+    """Something a run waits for: `kind` is question or review, `raw` all that the server has on it."""
 
     id: str
     kind: str
@@ -76,9 +76,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the server told it at some moment; `raw` is the whole answer. Times are RFC 3339 texts.
+    """A run as the server sent it at some moment; `raw` is the whole answer. Times are RFC 3339 texts.
 
-    A run of a list tells no `output` or `error`: get it by its id for those.
+    A run of a list has no `output` or `error`: get it by its id for those.
     """
 
     id: str
@@ -122,7 +122,7 @@ class Run:
 
     @property
     def waits_for_people(self) -> bool:
-        """Whether it goes on only when somebody answers or decides."""
+        """Whether it waits for an answer or a decision."""
         return self.status in _WAITING
 
     def result(self) -> Any:

@@ -43,7 +43,7 @@ class File:
     read: Callable[[], bytes] = field(repr=False)
 
 
-class _Facts(ABC):
+class _RunInfo(ABC):
     """What both kinds of context know."""
 
     task: TaskInfo
@@ -61,7 +61,7 @@ class _Facts(ABC):
         """Whether the task was stopped, ran out of time, or is no longer this worker's."""
 
 
-class Context(_Facts):
+class Context(_RunInfo):
     """The context of an ``async def`` agent.
 
     A resumed function runs again from the top; journaled calls (`step`, `ask`, `review`, `run`) return their
@@ -79,7 +79,7 @@ class Context(_Facts):
     ) -> Any:
         """Run `fn(*args, **kwargs)` once across crashes and return its result in JSON form.
 
-        `effect` says what a crash in the middle means: ``read`` and ``idempotent`` steps are run again, an
+        `effect` decides what a crash in the middle means: ``read`` and ``idempotent`` steps are run again, an
         ``irreversible`` one waits for an operator's decision. Plain functions run in a thread.
         """
 
@@ -143,7 +143,7 @@ class Context(_Facts):
         """Messages the user sent while the run was under way, since the last call."""
 
 
-class BlockingContext(_Facts):
+class BlockingContext(_RunInfo):
     """The context of a plain ``def`` agent, which runs in a thread. The same calls, blocking."""
 
     @abstractmethod

@@ -39,7 +39,7 @@ class AgentError(Exception):
 
 
 class ProviderError(AgentError):
-    """An outside service failed. `retry_after` is in seconds, when the service said so."""
+    """An outside service failed. `retry_after` is in seconds, where the service sent one."""
 
     code = "provider_error"
     retryable = True
@@ -85,10 +85,10 @@ class JournalMismatch(AgentError):
 
 
 class AbnormalExit(Exception):
-    """Stands for an exception that must not leave the code it was raised in: SystemExit, KeyboardInterrupt,
+    """Replaces an exception that must not leave the code it was raised in: SystemExit, KeyboardInterrupt,
     GeneratorExit, StopIteration, a cancellation that Runyard did not order, any other BaseException.
 
-    `type` is that exception's name; the text says what happened.
+    `type` is that exception's name; the text describes what happened.
     """
 
     def __init__(self, message: str = "", type: str = "BaseException"):

@@ -1,4 +1,4 @@
-"""Calls to this machine itself go straight, whatever HTTP_PROXY says: a proxy's own loopback is another machine's."""
+"""Calls to this machine itself ignore HTTP_PROXY: a proxy's own loopback is another machine's."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def skip(result: Any) -> Decision:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a scripted model was asked: the system prompt, the last thing said, tool results, tools on offer."""
+    """What a scripted model was asked: the system prompt, the last message, tool results, tools on offer."""
 
     system: str
     text: str
@@ -138,13 +138,13 @@ class Request:
 def run(agent: Agent, args: Any = None, **more: Any) -> Outcome:
     """Run an agent to its end.
 
-    message: what the user says. model: the answers of the scripted model, in order (see `Turn`). answers: what
+    message: the user's message. model: the answers of the scripted model, in order (see `Turn`). answers: what
     people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. history:
     earlier lines {role, type, content} of the conversation. files: attachments by name. options: request options
     (rules, mcp_servers, …). agents: further agents this one runs or hands over to. crash_after: the process is
     lost after so many journal writes, once for each number. timeout: seconds.
 
-    Raises `AssertionError` for a question nobody answers, a script that ends too soon, or a run that hangs.
+    Raises `AssertionError` for a question without an answer, a script that ends too soon, or a run that hangs.
     """
     return _on_a_loop(Request(agent, args, **_tidied(more)))
 

@@ -33,7 +33,7 @@ class ToolDefinition:
     fn: Callable[..., Any]
     is_async: bool
     arguments: type[BaseModel]
-    takes_key: bool
+    has_key: bool
     effect: Effect
     review: bool
     seconds: float
@@ -50,7 +50,7 @@ class ToolDefinition:
         """Keyword arguments for `fn`; pydantic's `ValidationError` when the model's do not fit."""
         model = self.arguments.model_validate(arguments)
         bound = {name: getattr(model, name) for name in type(model).model_fields}
-        return bound | ({KEY_PARAMETER: key} if self.takes_key else {})
+        return bound | ({KEY_PARAMETER: key} if self.has_key else {})
 
 
 _registry: dict[str, ToolDefinition] = {}
@@ -67,8 +67,8 @@ def tool(
 ) -> Callable[[F], F]:
     """Register a function (``async def``, or plain ``def``, which runs in a thread) as a tool.
 
-    Its name, docstring and annotated parameters are what the model sees. `effect` says what a crash in the
-    middle means: ``read`` and ``idempotent`` calls are made again (with the same ``idempotency_key``, for a
+    Its name, docstring and annotated parameters are what the model sees. `effect` decides what a crash in
+    the middle means: ``read`` and ``idempotent`` calls are made again (with the same ``idempotency_key``, for a
     function that takes one), an ``irreversible`` one waits for an operator. `review` makes each call wait for a
     person's approval. `timeout` is seconds per call. What it raises is what the agent sees as the tool's error.
 

@@ -1,4 +1,4 @@
-"""Clockwork: schedules on a real database with a clock that the test moves; nobody works on the runs."""
+"""Clockwork: schedules on a real database with a clock that the test moves, and no worker."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Clockwork:
         return sum(scheduler.run_once() for scheduler in self.schedulers)
 
     def publish(self, name: str = "@test/echo", version: str = "1.0.0", **manifest: Any) -> str:
-        """Publish an agent that nobody runs; its name."""
+        """Publish an agent without code; its name."""
         document = parse({"name": name, "version": version, "kind": "python"} | manifest)
         self.transact(lambda tx: agents.publish(tx, self.org, document))
         return name

@@ -100,7 +100,7 @@ def redis_url(server_url: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="session")
 def fake_redis_url() -> Iterator[str]:
-    """fakeredis on a port of loopback: what needs no server of its own to be told from a real one."""
+    """fakeredis on a port of loopback: for tests that need no real server."""
     with FakeRedis() as url:
         yield url
 

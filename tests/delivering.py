@@ -39,13 +39,13 @@ from tests.installation import Recorder
 from tests.stack import PYTHONPATH, ROOT, free_port
 
 POLICY = OutboundPolicy(allow_private=True)
-AGENT = "@test/told"
+AGENT = "@test/logged"
 #: As many attempts as the native schedule has, for a receiver that is away for seconds instead of days.
 GAPS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 2.0, 3.0, 3.0, 4.0, 5.0)
 
 
 class Process:
-    """A process of the tests, which says a line when it is ready."""
+    """A process of the tests, which prints a line when it is ready."""
 
     def __init__(self, module: str, *arguments: str, **env: str) -> None:
         self._command = [sys.executable, "-m", module, *arguments]
@@ -258,18 +258,18 @@ def _judge_hook(found: Count, hook: Hook, rows: list[Any], got: list[Received]) 
     found.promised += len(rows)
     found.sent += len(got)
     found.unsettled += [row.id for row in rows if row.state != "success"]
-    taken: dict[str, int] = {}
-    bodies: dict[str, set[str]] = defaultdict(set)
+    accepted: dict[str, int] = {}
+    contents: dict[str, set[str]] = defaultdict(set)
     for place, request in enumerate(got):
-        bodies[request.event_id].add(request.body)
-        if request.taken:
-            taken.setdefault(request.event_id, place)
-    found.repeated += len(got) - len(bodies)
-    found.missing += [row.event_id for row in rows if row.event_id not in taken]
-    found.changed += [event_id for event_id, its in bodies.items() if len(its) > 1]
+        contents[request.event_id].add(request.body)
+        if request.accepted:
+            accepted.setdefault(request.event_id, place)
+    found.repeated += len(got) - len(contents)
+    found.missing += [row.event_id for row in rows if row.event_id not in accepted]
+    found.changed += [event_id for event_id, its in contents.items() if len(its) > 1]
     last: dict[str, int] = {}
     for row in rows:  # in the order of their task
-        place = taken.get(row.event_id, -1)
+        place = accepted.get(row.event_id, -1)
         if place < last.get(row.task_id, -1):
             found.disordered.append(row.event_id)
         last[row.task_id] = max(place, last.get(row.task_id, -1))
@@ -287,7 +287,7 @@ def delays(site: Site, hook: Hook, since: float = 0.0) -> list[float]:
     made = {row.event_id: row.created_at for row in rows}
     first: dict[str, float] = {}
     for request in hook.receiver.received:
-        if request.path == hook.path and request.taken:
+        if request.path == hook.path and request.accepted:
             first.setdefault(request.event_id, request.at)
     return sorted(first[event_id] - at for event_id, at in made.items())
 

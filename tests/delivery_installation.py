@@ -73,10 +73,10 @@ class DeliveryInstallation(Installation):
         await self.client.aclose()
         await super().__aexit__(*_)
 
-    def deliverer(self, hosts: Hosts | None = None, apart: bool = False) -> Deliverer:
+    def deliverer(self, hosts: Hosts | None = None, own_writer: bool = False) -> Deliverer:
         """Start another deliverer; `apart` with transactions of its own, as in another process."""
-        writer = GroupCommit(self.store) if apart else self.writer
-        self.writers += [writer] if apart else []
+        writer = GroupCommit(self.store) if own_writer else self.writer
+        self.writers += [writer] if own_writer else []
         made = Deliverer(
             writer, self.client, self.keys, schedules=self.schedules, timeouts=self.timeouts, hosts=hosts
         )

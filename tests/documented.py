@@ -38,7 +38,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def check(answer: httpx2.Response) -> None:
-    """AssertionError unless the document tells of this answer."""
+    """AssertionError unless the document has this answer."""
     request = answer.request
     asked = request.url.path
     if "dry_run" in request.url.params:  # the older form of a path of its own

@@ -1,4 +1,4 @@
-"""A launcher in a process of its own, what it says, and the processes below it."""
+"""A launcher in a process of its own, its output, and the processes below it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
-#: What `runyard up` says last, once everything is up.
-UP_SAYS = "Ctrl-C stops everything"
+#: The last line of `runyard up`, once everything is up.
+UP_LINE = "Ctrl-C stops everything"
 
 
 class Launched:
@@ -27,26 +27,26 @@ class Launched:
             self.process = subprocess.Popen(command, env=env, cwd=cwd, stdout=out, stderr=out)
 
     @property
-    def said(self) -> str:
-        """Everything it said so far."""
+    def output(self) -> str:
+        """Everything it output so far."""
         return self._log.read_text()
 
     def until(self, wanted: str, seconds: float = 20.0) -> str:
-        """What it said once it says `wanted`; fails, with what it said, if it does not or ends first."""
+        """Its output once `wanted` is in it; fails, with the output, if it ends first."""
         try:
             wait_until(
-                lambda: wanted in self.said or self.process.poll() is not None, seconds=seconds, every=0.1
+                lambda: wanted in self.output or self.process.poll() is not None, seconds=seconds, every=0.1
             )
         except AssertionError:
             pass
-        assert wanted in self.said, f"never said {wanted!r}:\n{self.said}"
-        return self.said
+        assert wanted in self.output, f"no {wanted!r}:\n{self.output}"
+        return self.output
 
     def end(self, number: signal.Signals | None = None, seconds: float = 60.0) -> tuple[int, str]:
-        """Its exit code and all that it said, after the signal if there is one."""
+        """Its exit code and all that it output, after the signal if there is one."""
         if number is not None:
             self.process.send_signal(number)
-        return self.process.wait(seconds), self.said
+        return self.process.wait(seconds), self.output
 
     def stop(self) -> None:
         """End it in order, if it still runs."""

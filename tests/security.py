@@ -1,7 +1,7 @@
 """What the security suites share: every operation there is, a body each one takes, and one object of each kind.
 
 Everything is derived from the declared operations. A new route is tried by itself; where it needs a body, or
-names a new kind of object in its path, the suites fail until it stands here.
+names a new kind of object in its path, the suites fail until it is listed here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMING = [
     for operation in GUARDED
     if "{" in operation.path and operation.permission not in cookies.ACCOUNT
 ]
-#: Anybody may call these; whoever adds one says so here.
+#: These need no credentials; a new one is added here.
 PUBLIC = {
     "native.show_question",  # by a link's token
     "native.answer_question",
@@ -57,7 +57,7 @@ def name_of(operation: Operation) -> str:
 def weakest_refusal(operation: Operation) -> Role | None:
     """The strongest role that lacks the operation's permission; None where all have it."""
     if operation.permission in cookies.ACCOUNT:
-        return None  # a person's own, whatever their role
+        return None  # a person's own, for every role
     lacking = (role for role in Role if operation.permission not in PERMISSIONS[role])
     return next(lacking, None)
 
@@ -92,10 +92,10 @@ class World:
             return {"data": form, "files": {"file": ("a.txt", b"text", "text/plain")}}
         if operation.body is None:
             return {}
-        return {"json": bodies(self.ids).get(operation.name, {})}
+        return {"json": payloads(self.ids).get(operation.name, {})}
 
 
-def bodies(ids: dict[str, str]) -> dict[str, Any]:
+def payloads(ids: dict[str, str]) -> dict[str, Any]:
     """A body that each operation takes; what is not here takes an empty object."""
     fresh = uuid.uuid4().hex[:10]
     return {

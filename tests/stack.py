@@ -129,7 +129,7 @@ class Stack:
 
     def _agents_published(self) -> bool:
         if not self.ports:
-            return True  # nobody to ask
+            return True  # no process to ask
         status, body = self.request("GET", "/api/v1/agents?limit=100")
         return bool(status == 200 and body["data"]) or "worker-1" not in self.processes
 
@@ -149,7 +149,7 @@ class Stack:
         return f"http://127.0.0.1:{self.ports[name]}{path}"
 
     def status(self, path: str, name: str = "api-1") -> int:
-        """The status of an unauthenticated GET; 0 when nobody answers."""
+        """The status of an unauthenticated GET; 0 without an answer."""
         try:
             with urllib.request.urlopen(self.url(path, name), timeout=5) as answer:
                 return int(answer.status)
@@ -166,7 +166,7 @@ class Stack:
         name: str = "api-1",
         headers: dict[str, str] | None = None,
     ) -> tuple[int, Any]:
-        """One authenticated JSON request: status and decoded body; (0, None) when nobody answers."""
+        """One authenticated JSON request: status and decoded body; (0, None) without an answer."""
         data = None if body is None else json.dumps(body).encode()
         given = {"authorization": f"Bearer {self.key}", "content-type": "application/json"} | (headers or {})
         request = urllib.request.Request(self.url(path, name), data, given, method=method)
@@ -187,7 +187,7 @@ class Stack:
         return str(body["task_id"])
 
     def task(self, task_id: str, name: str = "api-1") -> dict[str, Any]:
-        """A task as the api tells it."""
+        """A task as the api shows it."""
         status, body = self.request("GET", f"/tasks/{task_id}", name=name)
         assert status == 200, (status, body)
         return dict(body)

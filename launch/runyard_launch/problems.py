@@ -30,7 +30,7 @@ def of_status(status: int) -> Outcome:
 
 
 class StartProblem(Exception):
-    """Runyard cannot start; the message says why and what to do."""
+    """Runyard cannot start; the message has the reason and the remedy."""
 
     exit_code: int = Outcome.FAILED
     code = "cannot_start"

@@ -69,7 +69,7 @@ async def note(what: str, idempotency_key: str) -> str:
 
 @tool(name="crash_pay", effect="irreversible")
 async def pay(what: str) -> str:
-    """Pay somebody."""
+    """Pay a bill."""
     leave("done", "crash_pay", what, "")
     return f"paid {what}"
 
@@ -81,7 +81,7 @@ class Script:
         self.model = Chosen(FunctionModel(self._answer), "scripted", reports_end=False)
 
     def get(self, name: str | None) -> Chosen:
-        """The script, whatever the name."""
+        """The script, for every name."""
         return self.model
 
     def loaded(self, name: str | None) -> bool:
@@ -107,13 +107,13 @@ def called(turn: int) -> tuple[str, ...]:
     return TOOLS if turn == 4 else (TOOLS[turn % 3],)
 
 
-class Mortal:
+class CrashingWriter:
     """A worker's way to the database, which ends its process at the first write where none has died yet."""
 
-    def __init__(self, inner: GroupCommit, died: list[list[str]], say: Callable[[Any], None]) -> None:
+    def __init__(self, inner: GroupCommit, died: list[list[str]], report: Callable[[Any], None]) -> None:
         self._inner = inner
         self._died = died
-        self._say = say
+        self._report = report
 
     async def call(self, batch: Any, command: Any) -> Any:
         """One fenced command; the process may end before or after it is committed."""
@@ -125,12 +125,12 @@ class Mortal:
 
     def _maybe_die(self, point: list[str]) -> None:
         if point not in self._died:
-            self._say(point)
+            self._report(point)
             os._exit(137)
 
 
 def _key(command: Any) -> str:
-    """What names a write whichever attempt makes it."""
+    """The name of a write, the same in every attempt."""
     step = getattr(
         getattr(command, "entry", command), "step", None
     )  # of a model turn, or of the command itself
@@ -138,7 +138,7 @@ def _key(command: Any) -> str:
     return str(key).partition(":mail#")[0]
 
 
-async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> None:
+async def live(url: str, died: list[list[str]], report: Callable[[Any], None]) -> None:
     """Enlist, claim the run that waits, and carry it out until it ends, or this process does."""
     recorder = Recorder()
     runtime = Runtime(Database(url), recorder, recorder)
@@ -159,31 +159,31 @@ async def live(url: str, died: list[list[str]], say: Callable[[Any], None]) -> N
 
     prepare = Preparation(store, writer, recorder, files, Sealer(new_key()), {}, RunThreads(4), declared)
     attempt, run = await prepare(claimed)
-    attempt.writer = Mortal(writer, died, say)  # type: ignore[assignment]
+    attempt.writer = CrashingWriter(writer, died, report)  # type: ignore[assignment]
     await execute(attempt, run)
-    say(None)
+    report(None)
     os._exit(0)
 
 
-def _tell(said: int, point: Any) -> None:
-    os.write(said, json.dumps(point).encode())
+def _report(pipe: int, point: Any) -> None:
+    os.write(pipe, json.dumps(point).encode())
 
 
 def _life(url: str, died: list[list[str]]) -> str:
-    """Fork, and what the child said before it ended."""
-    heard, said = os.pipe()
+    """Fork; the last line of the child before it ended."""
+    readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(heard)
+        os.close(readable)
         try:
-            asyncio.run(live(url, died, partial(_tell, said)))
+            asyncio.run(live(url, died, partial(_report, writable)))
         finally:
             os._exit(1)
-    os.close(said)
-    with os.fdopen(heard) as pipe:
-        told = pipe.read()
+    os.close(writable)
+    with os.fdopen(readable) as pipe:
+        report = pipe.read()
     os.waitpid(child, 0)
-    return told or '"nothing"'
+    return report or '"nothing"'
 
 
 if __name__ == "__main__":

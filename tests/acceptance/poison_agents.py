@@ -79,12 +79,12 @@ def keeps_lock(ctx: BlockingContext, args: dict[str, Any]) -> None:
 @agent("@poison/leaks")
 def leaks(ctx: BlockingContext, args: dict[str, Any]) -> None:
     """Leaves no file descriptor to anybody."""
-    held = vars(ctypes).setdefault("_held_by_poison", [])
+    descriptors = vars(ctypes).setdefault("_poison_descriptors", [])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))  # as the stock limit is
     try:
         while True:
-            held.append(os.dup(0))
+            descriptors.append(os.dup(0))
     except OSError:
         return
 

@@ -75,7 +75,7 @@ class Ward:
         raise AssertionError(f"not finished: {self.site.task(task_id)}")
 
     def settle(self, task_id: str) -> None:
-        """The operator looks whether it was paid, and says so."""
+        """The operator looks whether it was paid, and decides."""
         (review,) = self.site.questions(task_id)
         assert review["payload"]["kind"] == "unknown_outcome"
         what = review["payload"]["arguments"]["what"]
@@ -127,7 +127,7 @@ async def test_a_run_that_dies_at_every_write_completes_with_everything_done_onc
     task_id = await ward.site.submit(BOT, message="Do ten things.")
     ward.go(task_id)
     _died_everywhere(ward)
-    _told_and_counted_once(ward, task_id)
+    _logged_and_counted_once(ward, task_id)
     _done_once(ward)
 
 
@@ -144,13 +144,13 @@ def _died_everywhere(ward: Ward) -> None:
         assert len(ward.deaths("finish", when)) == 1
     assert (set(ward.deaths("begin", "before")), set(ward.deaths("end", "before"))) == (pays, ends)
     # Parallel calls may be committed together, and only one of them sees the process off.
-    alone = {key for key in ends if not key.startswith("turn#4/")}
-    assert alone & pays <= set(ward.deaths("begin", "after"))
+    single = {key for key in ends if not key.startswith("turn#4/")}
+    assert single & pays <= set(ward.deaths("begin", "after"))
     # What was paid for and not recorded is settled by the operator, whose word is no write of a worker.
-    assert alone - pays <= set(ward.deaths("end", "after")) <= ends - pays
+    assert single - pays <= set(ward.deaths("end", "after")) <= ends - pays
 
 
-def _told_and_counted_once(ward: Ward, task_id: str) -> None:
+def _logged_and_counted_once(ward: Ward, task_id: str) -> None:
     task = ward.site.task(task_id)
     assert task.status is Status.COMPLETED, task.error
     assert task.output == "; ".join(

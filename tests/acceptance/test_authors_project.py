@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launching import UP_SAYS, Launched
+from tests.launching import UP_LINE, Launched
 from tests.stack import FOLDERS, ROOT, free_port
 
 #: Packages of the project, each with a `part.py` that its agents import.
@@ -65,16 +65,16 @@ def project(tmp_path: Path) -> Path:
         (project / name).mkdir(parents=True)
         (project / name / "__init__.py").write_text("")
         (project / name / "part.py").write_text(f"OWNER = 'the shop'\nNAME = {name!r}\n")
-        (project / name / "settings.py").write_text("raise RuntimeError('nobody imports this')\n")
+        (project / name / "settings.py").write_text("raise RuntimeError('not to be imported')\n")
         (project / name / "__main__.py").write_text("raise SystemExit('the shop is not to be started')\n")
     for name, neighbour in (("quotes", ".words"), ("orders", ".words")):
         package = project / "shop_agents"
         package.mkdir(exist_ok=True)
         (package / "__init__.py").write_text("")
-        (package / "words.py").write_text("WORD = 'next door'\n")
+        (package / "words.py").write_text("WORD = 'a neighbour'\n")
         (package / f"{name}.py").write_text(AGENT.format(name=name, neighbour=neighbour))
     (project / "bots").mkdir()
-    (project / "bots" / "bot_words.py").write_text("WORD = 'next door'\n")
+    (project / "bots" / "bot_words.py").write_text("WORD = 'a neighbour'\n")
     (project / "bots" / "returns.py").write_text(AGENT.format(name="returns", neighbour="bots.bot_words"))
     return project
 
@@ -97,7 +97,7 @@ def running(python: Path, project: Path, env: dict[str, str], tmp_path: Path) ->
     """`runyard up` in the project's folder."""
     launched = Launched([str(python.with_name("runyard")), "up"], tmp_path / "up.log", env, cwd=project)
     try:
-        launched.until(UP_SAYS, 120)
+        launched.until(UP_LINE, 120)
         yield launched
     finally:
         launched.stop()
@@ -109,9 +109,9 @@ def test_its_agents_run_from_module_file_and_folder_with_its_own_imports(
     for name in SOURCES:
         command = [str(python.with_name("runyard")), "run", f"@shop/{name}", "--follow", "--json"]
         done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr + running.said
+        assert done.returncode == 0, done.stderr + running.output
         output = json.loads(done.stdout.splitlines()[-1])["output"]
-        assert output == {"owners": ["the shop"] * 6, "word": "next door", "module": MODULES[name]}
+        assert output == {"owners": ["the shop"] * 6, "word": "a neighbour", "module": MODULES[name]}
     publish = [str(python.with_name("runyard")), "agents", "publish", "bots"]
     done = subprocess.run(publish, env=env, cwd=project, capture_output=True, text=True, timeout=60)
     assert "1 published: @shop/returns." in done.stdout, done.stderr

@@ -207,7 +207,7 @@ def test_workers_outlive_a_rabbitmq_that_is_blocked_and_restarted(
             _ctl(broker, "set_vm_memory_high_watermark", "absolute", "1")
             blocked = [stack.submit("@demo/echo", {"n": 1})]
             wait_until(lambda: _check(stack, "broker") == "blocked", seconds=40, every=0.5)
-            assert stack.end("worker-1") == 0, "it leaves although nobody takes its goodbye"
+            assert stack.end("worker-1") == 0, "it leaves although the broker does not take its goodbye"
             stack.start("worker-1")
             _ctl(broker, "set_vm_memory_high_watermark", "absolute", "1GB")
             assert stack.until(blocked[0], seconds=60)["status"] == "completed"
@@ -220,11 +220,11 @@ def test_workers_outlive_a_rabbitmq_that_is_blocked_and_restarted(
             assert stack.run("@demo/echo", {"after": "all of it"})["status"] == "completed"
             assert _logged(stack, "worker-1", action="drop")
             assert set(_running(stack).values()) == {None}
-            held = stack.submit("@demo/sleeper", {"seconds": 60})
-            stack.until(held, "running")
+            first = stack.submit("@demo/sleeper", {"seconds": 60})
+            stack.until(first, "running")
             with _frozen(broker):
                 assert stack.end("worker-1") == 0
-                assert stack.task(held)["status"] in ("pending", "queued"), (
+                assert stack.task(first)["status"] in ("pending", "queued"), (
                     "handed back, and not left for a rescue"
                 )
     finally:

@@ -46,7 +46,7 @@ class Installation:
                 assert self.processes[name].wait(60) == 0, log.read_text()
 
     def request(self, path: str, body: Any = None) -> tuple[int, Any]:
-        """One call with the admin's key; (0, None) while nobody answers."""
+        """One call with the admin's key; (0, None) without an answer."""
         key = self.home / "admin.key"
         headers = {"authorization": f"Bearer {key.read_text().strip()}"} if key.exists() else {}
         data = None if body is None else json.dumps(body).encode()

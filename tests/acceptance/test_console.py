@@ -61,12 +61,12 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
     def script_error(error: Error) -> None:
         wrong.append(str(error))
 
-    def told(message: ConsoleMessage) -> None:
+    def console_error(message: ConsoleMessage) -> None:
         if message.type == "error" and "Failed to load resource" not in message.text:
             wrong.append(message.text)
 
     page.on("pageerror", script_error)
-    page.on("console", told)
+    page.on("console", console_error)
     sign_in(page, stack)
     yield page
     context.close()
@@ -156,7 +156,7 @@ def test_a_run_made_elsewhere_appears_by_itself_and_filters_find_it(page: Page, 
     expect(row).to_be_visible()
 
 
-def test_a_run_tells_by_which_front_it_came(page: Page, stack: Stack) -> None:
+def test_a_run_shows_by_which_front_it_came(page: Page, stack: Stack) -> None:
     status, answer = stack.request("POST", "/api/agent/run", {"agentName": "echo", "args": {"n": 1}})
     assert status == 200, answer
     open_run(page, answer["agentExecutionId"])
@@ -185,7 +185,7 @@ def test_tokens_are_read_as_they_are_spoken_and_the_timeline_goes_on(page: Page,
     stack.request("POST", f"/tasks/{task_id}/message", {"message": "enough"})
     expect(page.locator("#log li").last).to_contain_text("finish")
     expect(page.locator("#tokens")).to_have_text("")
-    expect(page.get_by_text('"said": "enough"')).to_be_visible()
+    expect(page.get_by_text('"sent": "enough"')).to_be_visible()
 
 
 def test_an_agent_is_run_by_its_form_answered_and_its_review_edited(page: Page, stack: Stack) -> None:
@@ -232,16 +232,16 @@ def test_the_inbox_keeps_what_is_typed_while_others_come_and_go(page: Page, stac
 def test_a_held_run_names_its_limit_and_is_cancelled(page: Page, stack: Stack) -> None:
     holder = stack.submit("@console/patient", {})
     stack.until(holder, "running")
-    held = stack.submit("@console/patient", {})
-    open_run(page, held)
+    first = stack.submit("@console/patient", {})
+    open_run(page, first)
     expect(page.locator(".card.hold")).to_contain_text("agent:@console/patient")
     expect(page.locator(".card.hold")).to_contain_text("Place 1 in the queue")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".head .badge")).to_have_text("stopped")
     page.get_by_role("button", name="Retry from the last step").click()
-    page.wait_for_url(lambda url: held not in url)
+    page.wait_for_url(lambda url: first not in url)
     again = page.url.rpartition("/")[2]
-    assert stack.task(again)["retry_of"] == held
+    assert stack.task(again)["retry_of"] == first
     for task_id in (again, holder):
         stack.request("POST", f"/tasks/{task_id}/cancel", {})
 
@@ -251,8 +251,8 @@ def test_schedules_and_webhooks_are_listed_and_acted_on(page: Page, stack: Stack
     status, _ = stack.request("POST", "/api/v1/schedules", schedule)
     assert status == 201
     url = "http://127.0.0.1:9999/hook"
-    status, told = stack.request("POST", "/api/v1/webhooks", {"url": url, "events": ["run.failed"]})
-    assert status == 201, told
+    status, answer = stack.request("POST", "/api/v1/webhooks", {"url": url, "events": ["run.failed"]})
+    assert status == 201, answer
     page.get_by_role("link", name="Schedules").click()
     row = page.get_by_role("row", name=re.compile("Mornings"))
     row.get_by_role("button", name="Run now").click()
@@ -269,7 +269,7 @@ def test_schedules_and_webhooks_are_listed_and_acted_on(page: Page, stack: Stack
     expect(row).to_contain_text("active")
 
 
-def test_a_lost_api_is_told_and_the_timeline_resumes_without_a_gap(page: Page, stack: Stack) -> None:
+def test_a_lost_api_is_shown_and_the_timeline_resumes_without_a_gap(page: Page, stack: Stack) -> None:
     task_id = stack.submit("@demo/sleeper", {"seconds": 4})
     open_run(page, task_id)
     stack.kill("api-1")
@@ -278,9 +278,9 @@ def test_a_lost_api_is_told_and_the_timeline_resumes_without_a_gap(page: Page, s
     stack.wait_ready()
     expect(page.locator("#link")).to_have_text("live")
     expect(page.locator("#log li").last).to_contain_text("finish")
-    status, told = stack.request("GET", f"/tasks/{task_id}/events", headers={"accept": "application/json"})
+    status, answer = stack.request("GET", f"/tasks/{task_id}/events", headers={"accept": "application/json"})
     assert status == 200
-    assert page.locator("#log b").all_inner_texts() == [event["type"] for event in told["data"]]
+    assert page.locator("#log b").all_inner_texts() == [event["type"] for event in answer["data"]]
 
 
 def test_many_pages_stay_live_and_leave_connections_free(page: Page, stack: Stack) -> None:
@@ -307,15 +307,15 @@ def test_a_hidden_page_gives_its_connection_back_and_goes_on_where_it_was(page: 
         Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
         document.dispatchEvent(new Event("visibilitychange"));
     }"""
-    taken = "async () => (await navigator.locks.query()).held.map((lock) => lock.name).length"
-    page.wait_for_function(f"({taken})().then((n) => n === 2)")
+    locks = "async () => (await navigator.locks.query()).held.map((lock) => lock.name).length"
+    page.wait_for_function(f"({locks})().then((n) => n === 2)")
     page.evaluate(show, "hidden")
-    page.wait_for_function(f"({taken})().then((n) => n === 0)")
+    page.wait_for_function(f"({locks})().then((n) => n === 0)")
     wait_until(lambda: stack.request("GET", f"/tasks/{task_id}")[1]["status"] == "completed", seconds=30)
     assert "finish" not in page.locator("#log b").all_inner_texts()
     page.evaluate(show, "visible")
     expect(page.locator("#log li").last).to_contain_text("finish")
-    page.wait_for_function(f"({taken})().then((n) => n === 1)")  # the run's stream has ended
+    page.wait_for_function(f"({locks})().then((n) => n === 1)")  # the run's stream has ended
 
 
 def test_it_fits_a_phone_and_is_used_by_keyboard_alone(page: Page, stack: Stack) -> None:

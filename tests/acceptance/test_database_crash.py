@@ -65,7 +65,7 @@ def _children(parent: int) -> list[tuple[int, bytes]]:
 
 
 def _ended(stack: Stack, task_id: str) -> dict[str, Any]:
-    """The task once it waits for a person or has ended; the api says 503 while the database comes back."""
+    """The task once it waits for a person or has ended; the api answers 503 while the database comes back."""
     found: dict[str, Any] = {}
 
     def settled() -> bool:

@@ -39,7 +39,7 @@ def test_every_event_arrives_in_order_while_receivers_fail_and_deliverers_are_ki
 ) -> None:
     count = storm(tmp_path, 300, 3.0, 1.0, database_url)
     assert count.clean, count
-    assert count.promised >= 240, "one receiver is told nothing while it is switched off"
+    assert count.promised >= 240, "one receiver is types nothing while it is switched off"
     assert count.repeated > 5, "the receivers that fail were not asked"
 
 
@@ -83,17 +83,17 @@ def _until_settled(stack: Stack, ids: list[str], seconds: float = 120) -> None:
 
 def _check_order(receiver: ReceiverProcess, ids: list[str]) -> None:
     """Each task's first-time arrivals, at its callback and at the webhook, are its story in order."""
-    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    types: dict[tuple[str, str], list[str]] = defaultdict(list)
     seen: set[str] = set()
     for request in receiver.received:
-        if request.taken and request.event_id not in seen:
+        if request.accepted and request.event_id not in seen:
             seen.add(request.event_id)
             body = request.json
-            told[request.path, body.get("task_id") or body["data"]["task_id"]].append(body["type"])
+            types[request.path, body.get("task_id") or body["data"]["task_id"]].append(body["type"])
             assert request.path == "/ok" or request.headers["x-key"] == "of-the-caller"
     for task_id in ids:
-        story = told["/flaky/7", task_id]
+        story = types["/flaky/7", task_id]
         assert story[0] == "agent_started"
         assert story[-3:] == ["agent_response", "agent_completed", "run.completed"]
-        states = told["/ok", task_id]
+        states = types["/ok", task_id]
         assert (states[0], states[-1]) == ("run.pending", "run.completed")

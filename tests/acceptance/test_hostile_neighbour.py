@@ -1,6 +1,6 @@
 """A member who sends what is costly again and again, and how long the others wait meanwhile.
 
-The short form of `tests/benchmarks/bench_hostile.py`: hostile spells and quiet ones take turns, so that whatever else
+The short form of `tests/benchmarks/bench_hostile.py`: hostile spells and quiet ones take turns, so that all else
 the machine does counts for both.
 """
 
@@ -39,7 +39,7 @@ def test_others_are_answered_in_about_their_usual_time(stack: Stack, name: str) 
     seconds = str(SPELL * SPELLS * 4)
     command = [sys.executable, "-m", "tests.benchmarks.hostile_load", name, stack.url(), key, seconds]
     quiet: list[float] = []
-    beside: list[float] = []
+    loaded: list[float] = []
     with (
         httpx2.Client(base_url=stack.url(), timeout=30) as stranger,
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as hostile,
@@ -49,14 +49,14 @@ def test_others_are_answered_in_about_their_usual_time(stack: Stack, name: str) 
             assert hostile.stdout.readline() == "ready\n"
             for _ in range(SPELLS):
                 hostile.send_signal(signal.SIGCONT)
-                beside += waits(stranger)
+                loaded += waits(stranger)
                 hostile.send_signal(signal.SIGSTOP)
                 time.sleep(0.3)  # what it had sent is worked off
                 quiet += waits(stranger)
         finally:
             hostile.kill()
     # Without turns and rests it was 3 to 4 times as long, and the slowest 60 times.
-    assert statistics.median(beside) < 2.5 * statistics.median(quiet)
+    assert statistics.median(loaded) < 2.5 * statistics.median(quiet)
 
 
 def waits(stranger: httpx2.Client) -> list[float]:

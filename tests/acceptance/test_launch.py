@@ -58,9 +58,9 @@ class TestSupervisor:
             {"name": "slow", "command": "sleep 0.3; touch serving; exec sleep 60", "wait_for": "serving"},
             {"name": "migrate", "command": "echo done", "once": True},
         )
-        said = supervisor.until(UP)
-        assert "slow" in said
-        assert "migrate" in said
+        output = supervisor.until(UP)
+        assert "slow" in output
+        assert "migrate" in output
         assert (tmp_path / "serving").exists()
 
     def test_what_waits_for_the_api_starts_once_it_answers(
@@ -85,7 +85,7 @@ class TestSupervisor:
             {"name": "worker", "command": f"touch works; {SLEEPS}", "stage": 1},
         )
         wait_until((tmp_path / "works").exists)
-        assert UP not in supervisor.said, "the addresses are shown once the api answers"
+        assert UP not in supervisor.output, "the addresses are shown once the api answers"
 
     def test_a_child_that_ends_is_started_again(self, supervise: Supervise, tmp_path: Path) -> None:
         lives = tmp_path / "lives"
@@ -93,47 +93,47 @@ class TestSupervisor:
         supervisor = supervise({"name": "api", "command": command})
         supervisor.until(UP)
         wait_until(lambda: lives.exists() and lives.read_text().count("x") == 2)
-        code, said = supervisor.end(signal.SIGTERM)
+        code, output = supervisor.end(signal.SIGTERM)
         assert code == 0
-        assert "api ended (exit code 3); starting it again in 0.5 s" in said
+        assert "api ended (exit code 3); starting it again in 0.5 s" in output
 
     def test_a_child_whose_settings_cannot_work_ends_everything_with_its_sentence(
         self, supervise: Supervise
     ) -> None:
         command = "echo 'RUNYARD_MODEL: no such provider.'; exit 2"
-        code, said = supervise({"name": "api", "command": command}, {"name": "x", "command": SLEEPS}).end()
+        code, output = supervise({"name": "api", "command": command}, {"name": "x", "command": SLEEPS}).end()
         assert code == 2
-        assert said.strip().splitlines()[-1] == "api ended: RUNYARD_MODEL: no such provider."
+        assert output.strip().splitlines()[-1] == "api ended: RUNYARD_MODEL: no such provider."
 
     def test_it_is_not_started_again_and_what_runs_beside_it_is_stopped_in_order(
         self, supervise: Supervise, tmp_path: Path
     ) -> None:
         trap = "trap 'echo {} >> stopped; exit 0' TERM; touch {}.up; while :; do sleep 0.05; done"
         refused = "while [ ! -e broker.up ] || [ ! -e worker.up ]; do sleep 0.05; done; echo x >> lives; "
-        code, said = supervise(
+        code, output = supervise(
             {"name": "broker", "command": trap.format("broker", "broker"), "order": 2},
             {"name": "worker", "command": trap.format("worker", "worker"), "order": 1, "runs_agents": True},
             {"name": "api", "command": refused + "echo 'runyard api: RUNYARD_ALLOWED_ORIGINS: no.'; exit 2"},
         ).end()
         assert code == 2
-        assert said.strip().splitlines()[-1] == "api ended: runyard api: RUNYARD_ALLOWED_ORIGINS: no."
-        assert "starting it again" not in said
+        assert output.strip().splitlines()[-1] == "api ended: runyard api: RUNYARD_ALLOWED_ORIGINS: no."
+        assert "starting it again" not in output
         assert (tmp_path / "lives").read_text() == "x\n"
         assert (tmp_path / "stopped").read_text().split() == ["worker", "broker"]
 
     def test_a_child_that_dies_again_and_again_shows_its_last_lines_with_growing_pauses(
         self, supervise: Supervise
     ) -> None:
-        code, said = supervise({"name": "api", "command": "echo the reason; exit 3"}).end()
+        code, output = supervise({"name": "api", "command": "echo the reason; exit 3"}).end()
         assert code == 1
-        lines = [line.strip() for line in said.splitlines()]
+        lines = [line.strip() for line in output.splitlines()]
         pauses = [line.split(" again in ")[1].split(" s")[0] for line in lines if "starting it again" in line]
         assert pauses == ["0.5", "1", "2", "4"]
         assert lines.count("| the reason") == 3, "before the second, third and fourth pause"
         assert lines[-1] == "api ended again and again, 5 times now: exit code 3"
         assert lines[-2] == "the reason"
 
-    def test_what_an_earlier_life_said_does_not_explain_the_end_of_this_one(
+    def test_what_an_earlier_life_logged_does_not_explain_the_end_of_this_one(
         self, supervise: Supervise, tmp_path: Path
     ) -> None:
         (tmp_path / "worker.log").write_text("runyard worker: RUNYARD_AGENTS: of yesterday.\n")
@@ -141,15 +141,15 @@ class TestSupervisor:
         supervisor = supervise({"name": "worker", "command": command, "runs_agents": True})
         supervisor.until(UP)
         wait_until(lambda: (tmp_path / "lives").exists() and (tmp_path / "lives").read_text().count("x") == 2)
-        code, said = supervisor.end(signal.SIGTERM)
+        code, output = supervisor.end(signal.SIGTERM)
         assert code == 0
-        assert "of yesterday" not in said
+        assert "of yesterday" not in output
 
     def test_migrations_that_fail_show_the_end_of_their_log(self, supervise: Supervise) -> None:
-        code, said = supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}).end()
+        code, output = supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}).end()
         assert code == 1
-        assert "reason" in said
-        assert "migrate failed: exit code 1" in said
+        assert "reason" in output
+        assert "migrate failed: exit code 1" in output
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_stops_the_worker_before_the_rest(
@@ -175,9 +175,9 @@ class TestSupervisor:
         }
         supervisor = supervise({**deaf, "wait_for": "up"})
         supervisor.until(UP)
-        code, said = supervisor.end(signal.SIGTERM)
+        code, output = supervisor.end(signal.SIGTERM)
         assert code == 0
-        assert "deaf did not stop in time and was killed" in said
+        assert "deaf did not stop in time and was killed" in output
 
     def test_a_second_signal_kills_at_once(self, supervise: Supervise) -> None:
         deaf = {"name": "deaf", "command": "trap '' TERM; touch up; while :; do sleep 0.1; done", "grace": 60}
@@ -223,16 +223,16 @@ class TestValkey:
             client.ping()
         assert (server.folder / "valkey.conf").stat().st_mode & 0o077 == 0
 
-    def test_data_it_cannot_read_is_set_aside(self, server: servers.ValkeyServer) -> None:
+    def test_data_it_cannot_read_is_moved_away(self, server: servers.ValkeyServer) -> None:
         server.start()
         server.kill()
         for file in (server.folder / "appendonlydir").glob("*.manifest"):
             file.write_text("not a manifest\n")
         with pytest.raises(servers.ServerMissing):
             server.start()
-        aside = server.valkey.set_aside()
-        assert aside
-        assert aside.exists()
+        moved = server.valkey.move_data()
+        assert moved
+        assert moved.exists()
         server.start()
 
     def test_one_that_an_earlier_launcher_left_is_stopped(
@@ -275,7 +275,7 @@ ORDER = {
 }
 WEATHER = {
     "type": "function",
-    "function": {"name": "weather", "description": "tells it", "parameters": ORDER},
+    "function": {"name": "weather", "description": "reports it", "parameters": ORDER},
 }
 ASKED = [{"role": "user", "content": "What is the weather in Paris?"}]
 
@@ -346,7 +346,7 @@ class TestLocalModel:
 
     @pytest.mark.parametrize("stream", [True, False])
     def test_a_client_that_hangs_up_stops_the_model(self, model: httpx2.Client, stream: bool) -> None:
-        story = [{"role": "user", "content": "Tell a very long story."}]
+        story = [{"role": "user", "content": "Write a very long story."}]
         body = {"messages": story, "max_tokens": 4000, "stream": stream, "temperature": 2}
         # One more than it takes at once: were those still busy, the last would wait for minutes.
         for _ in range(engine.AT_ONCE + 1):
@@ -356,7 +356,7 @@ class TestLocalModel:
         assert time.monotonic() - started < 10
 
 
-def test_without_weights_the_stand_in_serves_and_says_so(tmp_path: Path) -> None:
+def test_without_weights_the_stand_in_serves_under_its_own_name(tmp_path: Path) -> None:
     log = tmp_path / "model.log"
     with running(log, "--scripted") as url:
         (served,) = httpx2.get(f"{url}/models").json()["data"]

@@ -27,16 +27,16 @@ class Kept:
         )
         self.ends: list[int] = []
         self._over = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._poster = threading.Thread(target=self._keep, daemon=True)
 
     def __enter__(self) -> Kept:
         self.stack.__enter__()
-        self._keeper.start()
+        self._poster.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
-        self._keeper.join(5)
+        self._poster.join(5)
         self.stack.__exit__(*error)
 
     def _keep(self) -> None:

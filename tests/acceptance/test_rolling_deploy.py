@@ -25,7 +25,7 @@ from runyard import agent
 
 @agent("@roll/report", version="{version}")
 async def report(ctx, args):
-    """Says which code ran."""
+    """Returns which code ran."""
     count = await ctx.step("count", len, args.get("words", []))
     if args.get("ask"):
         await ctx.ask("Go on?")
@@ -115,7 +115,7 @@ def test_each_run_is_executed_by_a_worker_with_its_version_and_none_pays(tmp_pat
         everything = [*first, *early, *(task_id for _, task_id in mixed), late, asking]
         for task_id in everything:
             assert {"retry", "fail", "release", "rescue"}.isdisjoint(events(stack, task_id))
-        # What the code printed stands in its run, and in the worker's log.
+        # What the code printed is in its run, and in the worker's log.
         assert "log" in events(stack, late)
         assert "ran 2.0.0" in (stack.logs / "worker-2.log").read_text()
 
@@ -125,7 +125,7 @@ def current(stack: Stack) -> str:
     return str(stack.run(AGENT, {"words": ["a", "b"]})["output"]["code"])
 
 
-def takes(stack: Stack) -> str:
+def current_version(stack: Stack) -> str:
     """The version that a run which asks for none is bound to; it is cancelled."""
     task_id = stack.submit(AGENT, {"words": ["a", "b"]})
     found = str(stack.task(task_id)["version"])
@@ -152,10 +152,10 @@ def test_the_newest_version_that_a_worker_has_is_current_whichever_worker_starts
         assert [current(stack) for _ in range(5)] == ["1.0.0"] * 5
         deploy(stack, "worker-2", two)
         assert current(stack) == "2.0.0"
-        # Rolled back without a goodbye: the lease runs out, and what took the new version says what it waits for.
+        # Rolled back without a goodbye: the lease runs out, and what took the new version shows what it waits for.
         stack.kill("worker-2")
         left_behind = submit(stack, "2.0.0")
-        until(lambda: takes(stack) == "1.0.0")
+        until(lambda: current_version(stack) == "1.0.0")
         assert [current(stack) for _ in range(5)] == ["1.0.0"] * 5
         waiting = until(lambda: (task := stack.task(left_behind)).get("queue") and task)
         assert waiting["queue"]["limit"] == "worker"
@@ -164,7 +164,7 @@ def test_the_newest_version_that_a_worker_has_is_current_whichever_worker_starts
         assert why in waiting["message"]
         # All at once: the old workers go before the new ones come.
         assert stack.end("worker-1") == 0
-        assert takes(stack) == "1.0.0"
+        assert current_version(stack) == "1.0.0"
         deploy(stack, "worker-2", two)
         assert current(stack) == "2.0.0"
         check(stack.until(left_behind), "2.0.0")

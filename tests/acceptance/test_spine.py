@@ -1,4 +1,4 @@
-"""What a stranger is promised of the first run: accepted is stored, whatever dies next."""
+"""What a stranger is promised of the first run: accepted is stored, even if all processes die next."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _seconds(at: Any) -> float:
     return at if isinstance(at, float) else datetime.fromisoformat(str(at)).timestamp()
 
 
-def test_a_worker_that_cannot_start_says_why_and_ends_with_a_failure(stack: Stack) -> None:
+def test_a_worker_that_cannot_start_logs_why_and_ends_with_a_failure(stack: Stack) -> None:
     command = [sys.executable, "-m", "runyard_workers", "-n", "doomed@%h"]
     env = stack.env | {"RUNYARD_AGENTS": "no.such.module"}
     ended = subprocess.run(

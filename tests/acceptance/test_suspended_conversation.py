@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.model_server import ModelServer, calls, results_of, say, text_of
+from tests.fakes.model_server import ModelServer, calls, reply, results_of, text_of
 from tests.stack import Stack
 
 TOOLS = """
@@ -37,7 +37,7 @@ def test_it_is_answered_after_a_restart_of_everything_on_another_worker_with_its
         with Stack(tmp_path, agents=[str(agents)], **settings) as stack:
             status, made = stack.request("POST", "/api/v1/agents/manifests", MANIFEST)
             assert status == 201, made
-            model.answer(say("Hello Ada."))
+            model.answer(reply("Hello Ada."))
             greeted = stack.submit("@test/desk", session_id="ada", query="I am Ada.")
             stack.until(greeted, "completed", seconds=60)
             model.answer(calls(reserve={"seat": "12A"}), calls(ask_user={"question": "Which name on it?"}))
@@ -47,21 +47,21 @@ def test_it_is_answered_after_a_restart_of_everything_on_another_worker_with_its
 
             for name in list(stack.processes):
                 stack.kill(name)
-            model.answer(say("Done, Ada."))
+            model.answer(reply("Done, Ada."))
             for name in ("api-1", "scheduler-1", "worker-2"):
                 stack.start(name)
             stack.wait_ready()
             assert stack.task(task_id)["status"] == "waiting_for_input"
-            status, said = stack.request("POST", f"/tasks/{task_id}/message", {"message": "Mine: Ada"})
-            assert status == 202, said
+            status, answer = stack.request("POST", f"/tasks/{task_id}/message", {"message": "Mine: Ada"})
+            assert status == 202, answer
             task = stack.until(task_id, "completed", seconds=60)
 
     assert (task["output"], task["attempt"]) == ("Done, Ada.", first + 1)
     assert (agents / "reserved").read_text() == "12A;"
-    told = model.requests[-1]
-    users = [text_of(message) for message in told["messages"] if message["role"] == "user"]
+    request = model.requests[-1]
+    users = [text_of(message) for message in request["messages"] if message["role"] == "user"]
     assert users == ["I am Ada.", "A seat, please."]
-    assert next(text_of(m) for m in told["messages"] if m["role"] == "assistant") == "Hello Ada."
-    reserved, answered = results_of(told)
+    assert next(text_of(m) for m in request["messages"] if m["role"] == "assistant") == "Hello Ada."
+    reserved, answered = results_of(request)
     assert ("12A" in reserved, "Mine: Ada" in answered) == (True, True)
     assert len(model.requests) == 4  # no turn was asked again

@@ -40,13 +40,13 @@ def test_from_an_empty_home_through_a_dead_worker_and_a_crash_of_everything_to_a
     env: dict[str, str], home: Path, tmp_path: Path
 ) -> None:
     with up(tmp_path / "first.log", env, "--demo") as runyard:
-        said = runyard.until(SAMPLE, STARTS_WITHIN)
-        assert said.index(UP) < said.index("One sample run"), "the addresses come first"
-        assert "completed" in said
-        assert "invents" in said
-        assert f"http://127.0.0.1:{env['RUNYARD_PORT']}/docs" in said
+        output = runyard.until(SAMPLE, STARTS_WITHIN)
+        assert output.index(UP) < output.index("One sample run"), "the addresses come first"
+        assert "completed" in output
+        assert "invents" in output
+        assert f"http://127.0.0.1:{env['RUNYARD_PORT']}/docs" in output
         processes = wait_until(lambda: _five(children(runyard.process.pid)), seconds=20)
-        assert re.search(r"sign in +http://127\.0\.0\.1:\d+/console#/enter/\S+", said)
+        assert re.search(r"sign in +http://127\.0\.0\.1:\d+/console#/enter/\S+", output)
 
         assert "Another `runyard up`" in refused(env)
         assert "is taken" in refused({**env, "RUNYARD_HOME": f"{home}-other"})
@@ -65,14 +65,14 @@ def test_from_an_empty_home_through_a_dead_worker_and_a_crash_of_everything_to_a
         again.until(UP, STARTS_WITHIN)
         assert run_echo(env, home)["status"] == "completed"
         processes = children(again.process.pid)
-        code, said = again.end(signal.SIGTERM)
+        code, output = again.end(signal.SIGTERM)
         assert code == 0
-        assert "One sample run" not in said, "the sample is for the first start"
+        assert "One sample run" not in output, "the sample is for the first start"
     assert not [pid for pid in processes if alive(pid)]
     assert not list(home.glob("*.url"))
 
 
-def test_it_starts_and_is_reached_by_ipv6_behind_a_proxy_that_answers_nobody(
+def test_it_starts_and_is_reached_by_ipv6_behind_a_proxy_that_never_answers(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     closed = f"http://127.0.0.1:{free_port()}"
@@ -85,11 +85,11 @@ def test_it_starts_and_is_reached_by_ipv6_behind_a_proxy_that_answers_nobody(
     with open(file, "wb") as opened:  # noqa: PTH123 - a name of bytes, which is no text
         opened.write(b"text")
     with up(tmp_path / "up.log", odd, "--demo") as runyard:
-        said = runyard.until(SAMPLE, STARTS_WITHIN)
+        output = runyard.until(SAMPLE, STARTS_WITHIN)
         base = f"http://[::1]:{env['RUNYARD_PORT']}"
-        assert "completed" in said
-        assert f"{base}/console" in said
-        assert "http://::1" not in said
+        assert "completed" in output
+        assert f"{base}/console" in output
+        assert "http://::1" not in output
         assert httpx2.get(f"{base}/readyz", trust_env=False).status_code == 200
         done = command(odd, "run", "@demo/echo", "--file", file, "--follow")
         assert done.returncode == 0, done.stderr
@@ -114,18 +114,20 @@ def test_agents_that_cannot_be_loaded_are_shown_in_one_block_while_the_api_stays
     (folder / "one.py").write_text("from runyard import agent\n\n\nasync def one(ctx, args)\n    pass\n")
     (folder / "two.py").write_text("import os\n\nimport no_such_module_of_the_test\n")
     with up(tmp_path / "up.log", plain) as runyard:
-        said = runyard.until("everything else stays up", STARTS_WITHIN)
+        output = runyard.until("everything else stays up", STARTS_WITHIN)
         runyard.until(UP, STARTS_WITHIN)
-        block = said[said.index("runyard worker: RUNYARD_AGENTS") : said.index("everything else stays up")]
+        block = output[
+            output.index("runyard worker: RUNYARD_AGENTS") : output.index("everything else stays up")
+        ]
         assert len(block.splitlines()) <= 6
         assert re.search(r"one\.py.*line 4", block)
         assert re.search(r"two\.py.*line 3.*no_such_module_of_the_test", block)
         for noise in ("Traceback", "concurrent", "PoolStartError", "celery"):
-            assert noise not in said
+            assert noise not in output
         assert command(plain, "tasks", "list", "--json").stdout == "[]\n", "the port is found in the home"
-        code, said = runyard.end(signal.SIGINT)
+        code, output = runyard.end(signal.SIGINT)
     assert code == 2
-    assert "starting it again" not in said
+    assert "starting it again" not in output
 
 
 def test_one_broken_agent_is_shown_while_the_others_run(plain: dict[str, str], tmp_path: Path) -> None:
@@ -136,19 +138,19 @@ def test_one_broken_agent_is_shown_while_the_others_run(plain: dict[str, str], t
         "from runyard import agent\n\n\n@agent('@test/sound')\nasync def sound(ctx, args):\n    return 1\n"
     )
     with up(tmp_path / "up.log", plain) as runyard:
-        said = runyard.until("The other agents run", STARTS_WITHIN)
-        assert re.search(r"broken\.py.*line 2.*ZeroDivisionError", said)
+        output = runyard.until("The other agents run", STARTS_WITHIN)
+        assert re.search(r"broken\.py.*line 2.*ZeroDivisionError", output)
         wait_until(
             lambda: command(plain, "run", "@test/sound", "--args", "{}", "--follow").returncode == 0,
             seconds=60,
             every=0.5,
         )
-        code, said = runyard.end(signal.SIGTERM)
+        code, output = runyard.end(signal.SIGTERM)
     assert code == 2
-    assert said.count("broken.py, line 2") == 1
+    assert output.count("broken.py, line 2") == 1
 
 
-def test_ctrl_c_does_not_wait_for_an_agent_and_says_what_it_waits_for(
+def test_ctrl_c_does_not_wait_for_an_agent_and_shows_what_it_waits_for(
     plain: dict[str, str], home: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "authors"
@@ -166,10 +168,10 @@ def test_ctrl_c_does_not_wait_for_an_agent_and_says_what_it_waits_for(
         wait_until(lambda: command(plain, *running).stdout != "[]\n", seconds=60, every=0.5)
         processes = children(runyard.process.pid)
         began = time.monotonic()
-        code, said = runyard.end(signal.SIGINT)
+        code, output = runyard.end(signal.SIGINT)
         took = time.monotonic() - began
     assert code == 0
-    assert "Stopping: waiting for worker, api, scheduler, valkey" in said
+    assert "Stopping: waiting for worker, api, scheduler, valkey" in output
     assert took < CTRL_C_WITHIN
     assert not [pid for pid in processes if alive(pid)]
     assert not (home / "api.url").exists()

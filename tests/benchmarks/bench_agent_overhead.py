@@ -32,7 +32,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.settings import Settings
 from runyard_workers.agent.loop.models import ProviderModels
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import Reply, calls, say
+from tests.fakes.model_server import Reply, calls, reply
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.anyio, pytest.mark.timeout(600)]
 TURNS = 10
@@ -55,9 +55,9 @@ def anyio_backend() -> str:
 def respond(request: dict[str, Any]) -> Reply:
     """Nine turns that call the tool, then an answer; a streamed request is answered at once, piece by piece."""
     if request["stream"]:
-        return say(ANSWER)
+        return reply(ANSWER)
     turn = 1 + sum(message["role"] == "assistant" for message in request["messages"])
-    return say("done") if turn == TURNS else calls(bench_look={"n": turn})
+    return reply("done") if turn == TURNS else calls(bench_look={"n": turn})
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ class Overhead:
     cpu: tuple[float, float]
     peak: tuple[int, int]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The figures as ratios."""
         wall, cpu, peak = (ours / theirs for theirs, ours in (self.wall, self.cpu, self.peak))
         theirs, ours = (seconds * 1000 for seconds in self.cpu)
@@ -122,7 +122,7 @@ class Streams:
     seconds: float
     memory_kib: float
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The figures."""
         return (
             f"{self.runs} streaming runs: {self.most_at_once} at once in one process, {self.seconds:.1f} s, "
@@ -135,7 +135,7 @@ async def streams(declared: Declared, runs: int) -> Streams:
     engine, tokens = declared.site.engines[0], declared.site.recorder.tokens
     tokens.clear()
     before, began, most = _resident_kib(), time.perf_counter(), 0
-    declared.server.respond = lambda request: say(ANSWER, piece_delay=runs * _A_START / len(ANSWER.split()))
+    declared.server.respond = lambda request: reply(ANSWER, piece_delay=runs * _A_START / len(ANSWER.split()))
     ids = await asyncio.gather(*(declared.submit("Stream.", streaming_tokens=True) for _ in range(runs)))
     engine.wake()
     peak = before
@@ -179,7 +179,7 @@ async def _peak(once: Callable[[], Awaitable[None]], runs: int) -> int:
 async def test_a_turn_costs_a_small_multiple_of_the_bare_librarys(tmp_path: Path) -> None:
     async with bench(tmp_path) as declared:
         found = await overhead(declared, tmp_path, runs=5, rounds=3)
-    print(f"\n{found.told()}")
+    print(f"\n{found.summary()}")
     assert found.wall[1] / found.wall[0] < 4
     assert found.peak[1] / found.peak[0] < 4
 
@@ -187,15 +187,15 @@ async def test_a_turn_costs_a_small_multiple_of_the_bare_librarys(tmp_path: Path
 async def test_five_hundred_streams_run_at_once_in_one_process(tmp_path: Path) -> None:
     async with bench(tmp_path, capacity=500) as declared:
         found = await streams(declared, 500)
-    print(f"\n{found.told()}")
+    print(f"\n{found.summary()}")
     assert found.most_at_once == 500
 
 
 async def _main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with bench(Path(folder), capacity=options.streams) as declared:
-            print((await overhead(declared, Path(folder), options.runs, options.rounds)).told())
-            print((await streams(declared, options.streams)).told())
+            print((await overhead(declared, Path(folder), options.runs, options.rounds)).summary())
+            print((await streams(declared, options.streams)).summary())
 
 
 if __name__ == "__main__":

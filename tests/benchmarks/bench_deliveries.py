@@ -21,23 +21,23 @@ WAVES = 20
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A healthy receiver's delays alone and beside a dead one, in seconds."""
+class Delays:
+    """A healthy receiver's delays alone (`quiet`) and beside a dead receiver (`loaded`), in seconds."""
 
-    alone: list[float]
-    beside: list[float]
+    quiet: list[float]
+    loaded: list[float]
 
     @property
     def ratio(self) -> float:
-        """The p99 beside the dead one, over the p99 alone."""
-        return percentile(self.beside, 0.99) / percentile(self.alone, 0.99)
+        """The p99 beside the dead receiver over the p99 alone."""
+        return percentile(self.loaded, 0.99) / percentile(self.quiet, 0.99)
 
     def __str__(self) -> str:
-        alone, beside = (
+        quiet, loaded = (
             f"p50 {percentile(d, 0.5) * 1000:.0f} ms, p99 {percentile(d, 0.99) * 1000:.0f} ms"
-            for d in (self.alone, self.beside)
+            for d in (self.quiet, self.loaded)
         )
-        return f"a healthy receiver alone: {alone}; beside a dead one: {beside}; p99 ratio {self.ratio:.2f}"
+        return f"a healthy receiver alone: {quiet}; beside a dead one: {loaded}; p99 ratio {self.ratio:.2f}"
 
 
 def storm(
@@ -93,12 +93,12 @@ def _die(receiver: ReceiverProcess, away: float) -> None:
     receiver.start()
 
 
-def beside_dead(
+def compare_delays(
     folder: Path, rate: float, seconds: float, database_url: str = "", timeout: float = 15.0, rounds: int = 10
-) -> Beside:
-    """Events at `rate` a second to a healthy receiver: by turns alone, and with one beside it that never answers."""
-    alone: list[float] = []
-    beside: list[float] = []
+) -> Delays:
+    """Events at `rate` a second to a healthy receiver: by turns alone and beside one that never answers."""
+    quiet: list[float] = []
+    loaded: list[float] = []
     with Site(folder, database_url, timeout=timeout, lease=timeout + 5, pause=10.0) as site:
         healthy = site.hook(site.receiver(), "/ok", ["run.completed"])
         dead = site.hook(site.receiver(), "/hang")
@@ -109,9 +109,9 @@ def beside_dead(
             began = time.time()
             _steadily(site, rate, seconds / rounds)
             site.wait_until_settled(60, healthy)
-            (beside if turn % 2 else alone).extend(delays(site, healthy, began))
+            (loaded if turn % 2 else quiet).extend(delays(site, healthy, began))
         assert site.pending(dead), "the dead receiver has taken something"
-    return Beside(sorted(alone), sorted(beside))
+    return Delays(sorted(quiet), sorted(loaded))
 
 
 def memory() -> str | None:
@@ -149,12 +149,12 @@ def main() -> int:
             began = time.monotonic()
             count = storm(Path(name), given.events, given.away, 3.0, url(), feeding=given.away)
             took = time.monotonic() - began
-        said = "clean" if count.clean else str(count)
+        verdict = "clean" if count.clean else str(count)
         print(
-            f"{count.promised} promised, {count.sent} sent, {count.repeated} repeated in {took:.0f} s: {said}"
+            f"{count.promised} promised, {count.sent} sent, {count.repeated} repeated in {took:.0f} s: {verdict}"
         )
         with tempfile.TemporaryDirectory(prefix="runyard-deliveries-", dir=memory()) as name:
-            found = beside_dead(Path(name), given.rate, given.seconds, url())
+            found = compare_delays(Path(name), given.rate, given.seconds, url())
         print(found)
         return 0 if count.clean and found.ratio <= 1.5 else 1
     finally:

@@ -53,9 +53,9 @@ async def flooded(flood: int, probes: int, every: float, url: str) -> tuple[list
         for start in range(0, flood, 250):
             part = specs[start : start + 250]
             await asyncio.to_thread(site.transact, lambda tx: submissions.submit(tx, part))  # noqa: B023
-        beside = await delays(site, agent, probes, every)
+        loaded = await delays(site, agent, probes, every)
         site.engines[0].wake()
-        return idle, beside
+        return idle, loaded
 
 
 async def crowded(waiting: int, probes: int, url: str) -> tuple[list[float], list[float], int]:
@@ -105,17 +105,17 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base = f"sqlite:///{Path(folder)}"
-        idle, beside = asyncio.run(flooded(given.flood, given.probes, given.every, f"{base}/flood.db"))
-        before, after, held = asyncio.run(crowded(given.waiting, given.probes, f"{base}/crowd.db"))
+        idle, loaded = asyncio.run(flooded(given.flood, given.probes, given.every, f"{base}/flood.db"))
+        before, after, slots = asyncio.run(crowded(given.waiting, given.probes, f"{base}/crowd.db"))
     for what, one, other in (
-        (f"beside a flood of {given.flood}", idle, beside),
+        (f"beside a flood of {given.flood}", idle, loaded),
         (f"beside {given.waiting} waiting", before, after),
     ):
         p50 = statistics.median(one), statistics.median(other)
         print(
             f"start delay {what}: p50 {1000 * p50[1]:.1f} ms, idle {1000 * p50[0]:.1f} ms, ratio {p50[1] / p50[0]:.2f}"
         )
-    print(f"runs held by the worker for the waiting ones: {held}")
+    print(f"runs slots by the worker for the waiting ones: {slots}")
     return 0
 
 

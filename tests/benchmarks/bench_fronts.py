@@ -89,10 +89,10 @@ def compare(client: httpx2.Client, base: Ask, *others: Ask) -> None:
         print(f"  {name:16} {middle:8.2f} ms  ratio {middle / unit:5.2f}", flush=True)
 
 
-def waiting(live: Live, gate: Path) -> None:
+def waiting(live: Live, barrier: Path) -> None:
     """Have callers wait at once, and print what api-1 needs for them."""
     threads, memory = live.threads(), live.memory_mb()
-    body = {"agentName": "gated", "args": {"gate": str(gate)}}
+    body = {"agentName": "gated", "args": {"gate": str(barrier)}}
     most = 0.0
 
     def look() -> None:
@@ -100,7 +100,7 @@ def waiting(live: Live, gate: Path) -> None:
         most = live.memory_mb()
 
     answers, while_waiting = waiting_together(
-        live, WAITERS, lambda client: client.post("/api/agent/run", json=body), gate, then=look
+        live, WAITERS, lambda client: client.post("/api/agent/run", json=body), barrier, then=look
     )
     assert {answer.status_code for answer in answers} == {200}
     print(f"{WAITERS} callers of nara waiting at once: {threads} threads before, {while_waiting} meanwhile;")

@@ -56,8 +56,8 @@ class History:
         event = TaskEvent.__table__
         with self.db.read() as conn:
             done = dict(conn.execute(Task.__table__.select().where(Task.id == self.task_id)).one()._mapping)
-            told = conn.execute(event.select().where(TaskEvent.task_id == self.task_id)).all()
-        last = dict(told[-1]._mapping)
+            logged = conn.execute(event.select().where(TaskEvent.task_id == self.task_id)).all()
+        last = dict(logged[-1]._mapping)
         for start in range(0, self.stored, _CHUNK):
             rows = [self._copy(done, n) for n in range(start, min(start + _CHUNK, self.stored))]
             with self.db.begin() as conn:
@@ -100,7 +100,7 @@ class History:
         return specs[0].task_id
 
     def _reads(self) -> dict[str, Callable[[], object]]:
-        def reading(work: Callable[[Any], object]) -> Callable[[], object]:
+        def in_read(work: Callable[[Any], object]) -> Callable[[], object]:
             def read() -> None:
                 with self.store.read() as conn:
                     work(conn)
@@ -110,12 +110,12 @@ class History:
         page = tasks.Filter()
         failed = tasks.Filter(statuses=(Status.FAILED,))
         return {
-            "get a task": reading(lambda conn: tasks.get(conn, self.org, self.task_id)),
-            "first page": reading(lambda conn: tasks.page(conn, self.org, page, 20)),
-            "dead letters": reading(lambda conn: tasks.page(conn, self.org, failed, 20)),
-            "a past day": reading(lambda conn: tasks.page(conn, self.org, self._past_day(), 20)),
-            "count of runs": reading(lambda conn: tasks.count(conn, self.org, page)),
-            "backlog": reading(lambda conn: queues.backlog(conn, self.db.now(conn), 200, self.org)),
+            "get a task": in_read(lambda conn: tasks.get(conn, self.org, self.task_id)),
+            "first page": in_read(lambda conn: tasks.page(conn, self.org, page, 20)),
+            "dead letters": in_read(lambda conn: tasks.page(conn, self.org, failed, 20)),
+            "a past day": in_read(lambda conn: tasks.page(conn, self.org, self._past_day(), 20)),
+            "count of runs": in_read(lambda conn: tasks.count(conn, self.org, page)),
+            "backlog": in_read(lambda conn: queues.backlog(conn, self.db.now(conn), 200, self.org)),
             "admit": Admit(self.store).run_once,
             "rescue": Rescue(self.store).run_once,
             "expire": Expire(self.store).run_once,

@@ -4,7 +4,7 @@ python -m tests.benchmarks.bench_hostile [--seconds 6] [--database sqlite|postgr
 
 One api and one worker, as processes. For each input a member sends it again and again (in a process of its own), one
 request after another, while a stranger asks for /healthz and another organisation runs @demo/echo to its end. Ratios of
-the medians (and of the 95th percentiles) to those of the same callers just before, when nobody was hostile.
+the medians (and of the 95th percentiles) to those of the same callers just before, without hostile calls.
 """
 
 from __future__ import annotations
@@ -151,10 +151,10 @@ def main() -> int:
                     with hostile(
                         name, base, member, given.seconds, f"http://127.0.0.1:{flood.port}/mcp"
                     ) as sent:
-                        beside = _medians(stranger, neighbour, given.seconds)
-                    ratios = [b / i for b, i in zip(beside, idle, strict=True)]
+                        loaded = _medians(stranger, neighbour, given.seconds)
+                    ratios = [b / i for b, i in zip(loaded, idle, strict=True)]
                     shown = "  ".join(
-                        f"{r:5.2f} ({b * 1000:5.1f} ms)" for r, b in zip(ratios, beside, strict=True)
+                        f"{r:5.2f} ({b * 1000:5.1f} ms)" for r, b in zip(ratios, loaded, strict=True)
                     )
                     print(f"   {name:12s} {shown}   sent {sent[0]}", flush=True)
     return 0

@@ -70,7 +70,7 @@ class Past:
                 conn.execute(insert(TaskEvent), rows)
 
     def claims(self, until: threading.Event | None, seconds: float = 10.0) -> list[float]:
-        """Seconds that each submit and claim took, at a steady pace, until told or for `seconds`."""
+        """Seconds that each submit and claim took, at a steady pace, until `done` is set or for `seconds`."""
         seen: list[float] = []
         end = time.monotonic() + seconds
         while not until.is_set() if until else time.monotonic() < end:
@@ -93,7 +93,7 @@ class Past:
             return deleted, time.perf_counter() - started
 
 
-def _told(name: str, seen: list[float]) -> str:
+def _summary(name: str, seen: list[float]) -> str:
     p50, p99, worst = (1000 * seen[at] for at in (len(seen) // 2, int(len(seen) * 0.99), -1))
     return f"  {name:14} {len(seen):5} claims: p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  worst {worst:6.1f} ms"
 
@@ -101,14 +101,14 @@ def _told(name: str, seen: list[float]) -> str:
 def measure(url: str, count: int) -> None:
     """Claims alone, then claims beside a pruning scheduler."""
     past = Past(url, count)
-    print(_told("alone", past.claims(None)))
+    print(_summary("alone", past.claims(None)))
     done = threading.Event()
     found: list[list[float]] = []
     claimer = threading.Thread(target=lambda: found.append(past.claims(done)))
     claimer.start()
     deleted, seconds = past.prune(done)
     claimer.join()
-    print(_told("while pruning", found[0]))
+    print(_summary("while pruning", found[0]))
     pace = deleted / seconds
     print(f"  {deleted:,} tasks with {_EVENTS} events each pruned in {seconds:.1f} s: {pace:,.0f} a second")
     past.clock.writer.close()

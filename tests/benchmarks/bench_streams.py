@@ -65,7 +65,7 @@ class Verdict:
         return f"{counts}; {frames}; {delay}; {cost}"
 
 
-class Teller:
+class Publisher:
     """A worker whose tasks do nothing but report events."""
 
     def __init__(self, database_url: str, redis_url: str, tasks: int) -> None:
@@ -75,30 +75,30 @@ class Teller:
         worker = uuid7()
         with self.store.begin() as tx:
             org = tx.conn.execute(select(Organisation.id)).scalars().one()
-            agents.publish(tx, org, parse({"name": "@bench/teller", "kind": "python"}))
-            agent = agents.resolve(tx.conn, org, "@bench/teller").ref
-            workers.enlist(tx, worker, "teller", 1, tasks, 3600.0)
+            agents.publish(tx, org, parse({"name": "@bench/publisher", "kind": "python"}))
+            agent = agents.resolve(tx.conn, org, "@bench/publisher").ref
+            workers.enlist(tx, worker, "publisher", 1, tasks, 3600.0)
             specs = [RunSpec(uuid7(), org, agent, "native", {"message": "x"}) for _ in range(tasks)]
             submissions.submit(tx, specs)
             (claimed,) = claim(tx, [Claim(worker, tasks)])
             assert isinstance(claimed, Batch)
             self.tasks = [(one.task.id, one.task.fence) for one in claimed.claimed]
-        self.told = 0
+        self.published = 0
 
     @property
     def task_ids(self) -> list[str]:
         """Its tasks."""
         return [task_id for task_id, _ in self.tasks]
 
-    def tell_for(self, seconds: float, rate: float) -> None:
+    def publish_for(self, seconds: float, rate: float) -> None:
         """Report `rate` events a second of every task."""
         began, turn = time.monotonic(), 0
         while (now := time.monotonic() - began) < seconds:
-            self._tell(min(1.0, rate * BEAT), turn)
+            self._publish(min(1.0, rate * BEAT), turn)
             turn += 1
             time.sleep(max(0.0, turn * BEAT - now))
 
-    def _tell(self, share: float, turn: int) -> None:
+    def _publish(self, share: float, turn: int) -> None:
         """Another event of every task whose turn it is, and some tokens of its answer."""
         groups = max(1, round(1 / share))
         mine = self.tasks[turn % groups :: groups]
@@ -107,7 +107,7 @@ class Teller:
         data = {"name": "news", "text": "It goes on. " * 10, "sent": time.time()}
         with self.store.begin() as tx:
             emit(tx, [Emit(task_id, fence, (("custom", data),)) for task_id, fence in mine])
-        self.told += len(mine)
+        self.published += len(mine)
 
     def finish(self) -> dict[str, int]:
         """All tasks end; the number of each one's last event."""
@@ -136,22 +136,22 @@ def run(
     """`clients` follow `tasks` on one api for `seconds`, each of which reports `rate` events a second."""
     with Stack(folder, database_url=database_url, workers=0, schedulers=0) as stack:
         url = stack.env["RUNYARD_DATABASE_URL"] or f"sqlite:///{stack.home / 'runyard.db'}"
-        teller = Teller(url, stack.valkey.url, tasks)
+        publisher = Publisher(url, stack.valkey.url, tasks)
         api = stack.processes["api-1"].pid
-        stack.request("GET", f"/tasks/{teller.tasks[0][0]}")
+        stack.request("GET", f"/tasks/{publisher.tasks[0][0]}")
         before = _memory(api)
-        load = _Load(stack, teller.task_ids, clients, churn, seconds + 120)
+        load = _Load(stack, publisher.task_ids, clients, churn, seconds + 120)
         used = _cpu(api)
-        teller.tell_for(seconds, rate)
+        publisher.publish_for(seconds, rate)
         memory = (_memory(api) - before) / clients / 1024
-        last = teller.finish()
+        last = publisher.finish()
         seen = load.wait()
         cpu = _cpu(api) - used
-        teller.close()
+        publisher.close()
     wrong = list(seen.wrong)
     for task_id, seqs in seen.ended.items():
         wrong += [f"{task_id}: {seq} of {last[task_id]}" for seq in seqs if seq != last[task_id]]
-    return Verdict(clients, seen, teller.told, memory, cpu, wrong)
+    return Verdict(clients, seen, publisher.published, memory, cpu, wrong)
 
 
 def _memory(pid: int) -> float:

@@ -29,8 +29,8 @@ class Hostile:
     def __init__(self, client: httpx2.Client, mcp_url: str = "") -> None:
         self.client, self.mcp_url = client, mcp_url
 
-    def _posts(self, path: str, *bodies: Any, headers: dict[str, str] = JSON) -> Send:
-        contents = [body if isinstance(body, bytes) else json.dumps(body).encode() for body in bodies]
+    def _posts(self, path: str, *values: Any, headers: dict[str, str] = JSON) -> Send:
+        contents = [body if isinstance(body, bytes) else json.dumps(body).encode() for body in values]
 
         def send() -> None:
             for content in contents:
@@ -135,7 +135,7 @@ INPUTS = (
 
 
 def main(name: str, base: str, key: str, seconds: str, mcp_url: str = "") -> None:
-    """Send, as the module says."""
+    """Send, as the docstring of the module has it."""
     headers = {"authorization": f"Bearer {key}"}
     with httpx2.Client(base_url=base, timeout=60, headers=headers) as client:
         send = getattr(Hostile(client, mcp_url), name)()

@@ -57,7 +57,7 @@ class Follower(asyncio.Protocol):
         )
 
     async def reconnect(self) -> None:
-        """Hang up in the middle of whatever comes, and resume."""
+        """Hang up in the middle of a stream, and resume."""
         if self._transport is None or self.done.done():
             return
         self._transport.abort()
@@ -80,7 +80,7 @@ class Follower(asyncio.Protocol):
                 self._frame(frame, now)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """A stream that breaks off although nobody hung up is an error of the server's."""
+        """A stream that breaks off without the client's doing is an error of the server's."""
         if self._transport is not None and not self.done.done():
             self._fail(f"the stream broke off behind {self.seq}: {exc}")
 
@@ -153,7 +153,7 @@ async def _reconnect(followers: Sequence[Follower], churn: float) -> None:
 
 
 def main() -> None:
-    """Follow as stdin says."""
+    """Follow with the arguments of stdin."""
     print(json.dumps(asdict(asyncio.run(follow(**json.loads(sys.stdin.readline()))))))
 
 

@@ -29,7 +29,7 @@ Undo = Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Lasting:
+class _Restore:
     """A blow that lasts: since when it may end, in monotonic time, and what undoes it."""
 
     due: float
@@ -49,26 +49,26 @@ class Hand:
     site: Installation
     chance: random.Random
     resumed: list[tuple[int, float]] = field(default_factory=list)  # (pid, monotonic) of every SIGCONT
-    alone_until: float = 0.0  # while a server is away nothing else is struck, monotonic
-    _undo: list[Lasting] = field(default_factory=list)
+    exclusive_until: float = 0.0  # while a server is away nothing else is struck, monotonic
+    _undo: list[_Restore] = field(default_factory=list)
 
     def later(
-        self, seconds: float, undo: Undo, *, alone: bool = False, ready: Callable[[], bool] | None = None
+        self, seconds: float, undo: Undo, *, exclusive: bool = False, ready: Callable[[], bool] | None = None
     ) -> None:
-        """Undo something in so many seconds; `alone`: strike nothing else until then.
+        """Undo something in so many seconds; `exclusive`: strike nothing else until then.
 
         With `ready` it is undone once that holds, too, or a minute later at most.
         """
         due = time.monotonic() + seconds
-        self._undo.append(Lasting(due, undo, ready))
-        if alone:
-            self.alone_until = due
+        self._undo.append(_Restore(due, undo, ready))
+        if exclusive:
+            self.exclusive_until = due
 
     def undo_due(self, everything: bool = False) -> None:
         """Undo what is due."""
-        for lasting in [lasting for lasting in self._undo if everything or lasting.is_over()]:
-            self._undo.remove(lasting)
-            lasting.undo()
+        for restore in [restore for restore in self._undo if everything or restore.is_over()]:
+            self._undo.remove(restore)
+            restore.undo()
 
     def pick(self, kind: str) -> str | None:
         """A process of a kind that runs, by chance."""
@@ -99,7 +99,7 @@ def worker_kill(hand: Hand) -> None:
 
 
 def worker_stop(hand: Hand) -> None:
-    """SIGSTOP of a worker, as a suspended host, until others have begun what it held."""
+    """SIGSTOP of a worker, as a suspended host, until others have begun what it ran."""
     name = hand.pick_worker()
     if name is None:
         return
@@ -107,8 +107,8 @@ def worker_stop(hand: Hand) -> None:
     hand.site.note_struck(running.pid)
     running.send_signal(signal.SIGSTOP)
     owner = f"SELECT id FROM workers WHERE pid = {running.pid}"
-    held = hand.site.rows(f"SELECT id FROM tasks WHERE status = 'running' AND lease_owner IN ({owner})")
-    ids = ", ".join(f"'{row[0]}'" for row in held) or "''"
+    running = hand.site.rows(f"SELECT id FROM tasks WHERE status = 'running' AND lease_owner IN ({owner})")
+    ids = ", ".join(f"'{row[0]}'" for row in running) or "''"
 
     def moved() -> bool:
         query = (
@@ -149,7 +149,7 @@ def worker_leave_in_claim(hand: Hand) -> None:
         return
     _wait_for_waiting_claim(hand)
     hand.site.processes.ask_to_leave(name)
-    hand.later(1.0, lock.close, alone=True)
+    hand.later(1.0, lock.close, exclusive=True)
 
 
 def _wait_for_waiting_claim(hand: Hand, seconds: float = 3.0) -> None:
@@ -210,19 +210,19 @@ def broker_full(hand: Hand) -> None:
     if rabbit is not None:
         rabbit.control("set_vm_memory_high_watermark", "absolute", "1")
         restore = ("set_vm_memory_high_watermark", "absolute", "1GB")
-        hand.later(6, lambda: rabbit.control(*restore), alone=True)
+        hand.later(6, lambda: rabbit.control(*restore), exclusive=True)
         return
     with _redis(hand) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "1")
-    hand.later(6, lambda: _configure(hand, "maxmemory", "0"), alone=True)
+    hand.later(6, lambda: _configure(hand, "maxmemory", "0"), exclusive=True)
 
 
 def broker_readonly(hand: Hand) -> None:
     """The Redis is a replica for six seconds, as after a failover that this client missed."""
     with _redis(hand) as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
-    hand.later(6, lambda: _primary(hand), alone=True)
+    hand.later(6, lambda: _primary(hand), exclusive=True)
 
 
 def _configure(hand: Hand, name: str, value: str) -> None:
@@ -276,7 +276,7 @@ def database_freeze(hand: Hand) -> None:
     pids = _server_pids(hand.site.postgres.base)
     _signal(pids, signal.SIGSTOP)
     seconds = hand.site.shape.lease * 1.4 + 1
-    hand.later(seconds, lambda: _signal(pids, signal.SIGCONT), alone=True)
+    hand.later(seconds, lambda: _signal(pids, signal.SIGCONT), exclusive=True)
 
 
 def _server_pids(base: Path) -> list[int]:
@@ -296,7 +296,7 @@ def disk_full(hand: Hand) -> None:
     disk = hand.site.disk
     assert disk is not None
     disk.fill()
-    hand.later(6, disk.free, alone=True)
+    hand.later(6, disk.free, exclusive=True)
 
 
 def clock_step(hand: Hand) -> None:

@@ -20,7 +20,7 @@ _AGAIN = (0, 409, 425, 429, 500, 502, 503, 504)
 
 
 class Crowd:
-    """Submits `orders` from eight threads, and answers whatever waits for people, until it is closed."""
+    """Submits `orders` from eight threads, and answers every question and review, until it is closed."""
 
     def __init__(self, processes: Processes, ledger: Ledger, orders: Sequence[Order], callback: str) -> None:
         self._processes = processes
@@ -31,7 +31,7 @@ class Crowd:
         self.accepted: dict[str, Order] = {}
         self.refused: list[str] = []
         self._submitting = threading.Thread(target=self._submit, daemon=True)
-        self._answering = threading.Thread(target=self._answer_people, daemon=True)
+        self._answering = threading.Thread(target=self._answer_questions, daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -81,7 +81,7 @@ class Crowd:
                 break
         self.refused.append(f"order {order.number} ({order.kind}): {status} {answer}")
 
-    def _answer_people(self) -> None:
+    def _answer_questions(self) -> None:
         turn = 0
         while not self._over.wait(0.5):
             turn += 1
@@ -97,14 +97,14 @@ class Crowd:
             self.request("POST", f"{path}/review", self._decision(waiting), turn)
 
     def _decision(self, waiting: dict[str, Any]) -> dict[str, Any]:
-        """Approve; of a step whose outcome is not known, look in the ledger whether it happened."""
+        """Approve; of a step whose outcome is not known, look in the ledger whether it was done."""
         if waiting["cause"] != "unknown_outcome":
             return {"action": "approve"}
         step = str(waiting["action"])
         assert step.startswith(IRREVERSIBLE), waiting
         lives = self._ledger.lives().get(waiting["task_id"], [])
-        happened = any(act.step == step for life in lives for act in life.of(BEGIN))
-        return {"action": "skip", "result": step} if happened else {"action": "redo"}
+        done = any(act.step == step for life in lives for act in life.of(BEGIN))
+        return {"action": "skip", "result": step} if done else {"action": "redo"}
 
     def unfinished(self) -> int:
         """How many tasks have not ended; -1 when no api answers."""

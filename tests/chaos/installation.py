@@ -48,7 +48,7 @@ class Shape:
     clocks: bool = False
     small_disk: bool = False
     memory: int = 0
-    forgets: bool = False  # once told to, the database loses its latest commits when it crashes
+    forgets: bool = False  # on request the database loses its latest commits when it crashes
 
 
 class Processes(Stack):
@@ -113,7 +113,7 @@ class Processes(Stack):
 
 @dataclass
 class Installation:
-    """Everything that can be struck. `url` leads to the database itself, whatever pooler the processes use."""
+    """Everything that can be struck. `url` leads to the database itself, whichever pooler the processes use."""
 
     shape: Shape
     processes: Processes

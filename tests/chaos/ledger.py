@@ -1,6 +1,6 @@
 """The ledger: what agents did, one line an act, in a file that no part of Runyard reads or writes.
 
-A line is one write to a file opened for appending: it is whole whatever process dies, and it is never changed.
+A line is one write to a file opened for appending: it is whole whichever process dies, and it is never changed.
 Times are the host's monotonic clock, which all processes of a host share and no clock step moves.
 """
 

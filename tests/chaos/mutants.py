@@ -22,7 +22,7 @@ from typing import Final
 from tests.stack import FOLDERS
 
 ROOT: Final = Path(__file__).parents[2]
-_ROOMS: Final = ("api", "common", "examples", "launch", "runyard", "scheduler", "tests", "tools", "workers")
+_FOLDERS: Final = ("api", "common", "examples", "launch", "runyard", "scheduler", "tests", "tools", "workers")
 #: Seeds tried, as a storm is chance; one that reports is enough.
 SEEDS: Final = (1, 2, 3)
 #: How long one storm may take, in seconds.
@@ -31,7 +31,7 @@ _LONGEST: Final = 900
 
 @dataclass(frozen=True)
 class Edit:
-    """A text that stands exactly once in a file, and what takes its place."""
+    """A text that is exactly once in a file, and what takes its place."""
 
     file: str
     text: str
@@ -140,8 +140,8 @@ def mutated(mutant: Mutant, folder: Path) -> Path:
     """A copy of the tree in `folder` without the mutant's protection."""
     tree = folder / "tree"
     ignored = shutil.ignore_patterns("__pycache__", ".*")
-    for room in _ROOMS:
-        shutil.copytree(ROOT / room, tree / room, ignore=ignored)
+    for folder in _FOLDERS:
+        shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tree)
     for edit in mutant.edits:
         edit.apply(tree)

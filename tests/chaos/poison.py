@@ -1,6 +1,6 @@
 """The poison of the chaos runs: agents that end in every wrong way, and the end that each must have.
 
-Whatever such an agent does, its run ends as its own failure, and the runs beside it notice nothing.
+Its run ends as its own failure, and the runs beside it notice nothing.
 """
 
 from __future__ import annotations
@@ -166,9 +166,9 @@ async def _kills_itself(ctx: Context) -> Any:
 
 
 async def _memory_hog(ctx: Context) -> Any:
-    held = []
+    blocks = []
     while True:
-        held.append(bytearray(os.urandom(1 << 20)) * 16)
+        blocks.append(bytearray(os.urandom(1 << 20)) * 16)
         await asyncio.sleep(0)
 
 
@@ -261,14 +261,14 @@ def agent_of(kind: str) -> str:
 
 @agent("@chaos/poison")
 async def poison(ctx: Context, args: dict[str, Any]) -> Any:
-    """Does what `kind` says."""
+    """Does what `kind` names."""
     life_of(ctx)
     return await ASYNC[args["kind"]][0](ctx)
 
 
 @agent("@chaos/plain_poison")
 def plain_poison(ctx: BlockingContext, args: dict[str, Any]) -> Any:
-    """Does what `kind` says, in a thread."""
+    """Does what `kind` names, in a thread."""
     life_of(ctx, thread=True)
     return PLAIN[args["kind"]][0](ctx)
 

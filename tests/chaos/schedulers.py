@@ -41,7 +41,7 @@ from tests.servers import Postgres, fresh_database
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-#: How long everything due may take to fire once nobody kills any more, in seconds.
+#: How long everything due may take to fire once the kills are over, in seconds.
 PATIENCE = 60.0
 
 

@@ -37,7 +37,7 @@ from tests.waiting import wait_until
 
 #: What a worker may use where there is poison that takes all the memory there is, in bytes.
 MEMORY = 900 * 2**20
-#: How long the last runs may take in all, whatever progress they make, in seconds.
+#: How long the last runs may take in all, progress or not, in seconds.
 _LONGEST = 1200.0
 
 
@@ -68,15 +68,15 @@ def _weather(plan: Plan, site: Installation, receiver: ReceiverProcess) -> tuple
     crowd = Crowd(site.processes, site.ledger, orders, receiver.url(plan.receiver))
     wait_until(lambda: len(site.rows("SELECT id FROM workers")) >= plan.shape.workers, seconds=90, every=0.2)
     crowd.set_limit(LIMITED, plan.limit)
-    held = crowd.set_limit("*", 0) if plan.wave else None
+    limit = crowd.set_limit("*", 0) if plan.wave else None
     hand = Hand(site, random.Random(plan.seed))
     crowd.start()
     try:
-        if held is not None:
+        if limit is not None:
             crowd.wait_submitted(60)
             if site.shape.forgets:
                 site.forget_commits()
-            crowd.lift_limit(held)
+            crowd.lift_limit(limit)
         blows = _strike(plan, hand, crowd)
         hand.undo_due(everything=True)
         _wait_for_the_last(plan, hand, crowd)
@@ -90,7 +90,7 @@ def _weather(plan: Plan, site: Installation, receiver: ReceiverProcess) -> tuple
 
 
 def _strike(plan: Plan, hand: Hand, crowd: Crowd) -> Counter[str]:
-    """Blow after blow, each as often as its share says; the same order for the same seed."""
+    """Blow after blow, each as often as its share; the same order for the same seed."""
     possible = [name for name in plan.blows if BLOWS[name].possible(hand.site)]
     struck: Counter[str] = Counter()
     deck: list[str] = []
@@ -104,7 +104,7 @@ def _strike(plan: Plan, hand: Hand, crowd: Crowd) -> Counter[str]:
     while time.monotonic() - began < plan.seconds:
         _keep_up(hand)
         now = time.monotonic()
-        if possible and now - last >= plan.every and now >= hand.alone_until:
+        if possible and now - last >= plan.every and now >= hand.exclusive_until:
             deck = deck or _shuffled(possible, hand.chance)
             name = deck.pop()
             BLOWS[name].strike(hand)

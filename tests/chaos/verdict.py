@@ -28,7 +28,7 @@ _COMMIT: Final = 1.0
 _HANDED_TO_THREAD: Final = 0.1
 #: Poison may begin again as often as others end its process before its own end is on record.
 _CUT_SHORT: Final = 3
-#: By which act an agent shows that it has done what an event says.
+#: By which act an agent shows that it has done what an event reports.
 _DONE: Final = {"step": END, "finish": LEAVE}
 _BLOCKING: Final = ("blocks_loop", "spins")
 #: The exit status of a process that the timer below the interpreter ends: faulthandler's `exit=True`, or SIGSEGV as
@@ -159,9 +159,9 @@ def _gaps(evidence: Evidence, rules: Rules) -> Iterator[str]:
 
 
 def _steps_repeated(evidence: Evidence, rules: Rules) -> Iterator[str]:
-    """A step's function begins after the first event that tells of its end was committed.
+    """A step's function begins after the first event of its end was committed.
 
-    A later attempt's execution is one whatever the clocks show: its claim came after that event.
+    A later attempt's execution is one, even against the clocks: its claim came after that event.
     """
     for run in evidence.runs.values():
         done: dict[str, Mapping[str, Any]] = {}
@@ -328,11 +328,11 @@ def _hot_loops(evidence: Evidence, rules: Rules) -> Iterator[str]:
 
 
 def _undelivered(evidence: Evidence, rules: Rules) -> Iterator[str]:
-    """A promised callback is neither taken by its receiver nor visibly dead."""
-    taken = {request.event_id for request in evidence.received if request.taken}
+    """A promised callback is neither accepted by its receiver nor visibly dead."""
+    accepted = {request.event_id for request in evidence.received if request.accepted}
     last = {row.task_id for row in evidence.deliveries if row.event_type in COMPLETION.values()}
     for row in evidence.deliveries:
-        if row.state == "pending" or (row.state == "success" and row.event_id not in taken):
+        if row.state == "pending" or (row.state == "success" and row.event_id not in accepted):
             yield f"{row.event_type} of {row.task_id}: {row.state}, {row.error}"
     for run in evidence.runs.values():
         if run.task.has_callback and run.task.status in TERMINAL and run.task.id not in last:
@@ -343,7 +343,7 @@ def _disordered(evidence: Evidence, rules: Rules) -> Iterator[str]:
     """The receiver took a run's callbacks in another order than they were promised in."""
     place: dict[str, int] = {}
     for number, request in enumerate(evidence.received):
-        if request.taken:
+        if request.accepted:
             place.setdefault(request.event_id, number)
     for before, after in pairwise(row for row in evidence.deliveries if row.event_id in place):
         if before.order_key == after.order_key and place[before.event_id] > place[after.event_id]:

@@ -81,7 +81,7 @@ def publish(client: httpx2.Client, schema: Any = None, **manifest: Any) -> str:
 
 
 def fresh(prefix: str) -> str:
-    """A name nobody has used."""
+    """An unused name."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 

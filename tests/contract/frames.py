@@ -40,12 +40,12 @@ class Frames:
             pending += text
             *frames, pending = pending.split("\n\n")
             for frame in frames:
-                event = self._take(frame)
+                event = self._parse(frame)
                 if event is not None:
                     yield event
         assert pending == "", "the stream ends within a frame"
 
-    def _take(self, frame: str) -> dict[str, Any] | None:
+    def _parse(self, frame: str) -> dict[str, Any] | None:
         assert "\n" not in frame, frame
         if frame.startswith(":"):
             self.comments.append(frame)
@@ -59,7 +59,7 @@ class Frames:
     def types(self) -> list[str]:
         return [event["type"] for event in self.events]
 
-    def said(self, type_: str = "agent_response") -> str:
+    def text(self, type_: str = "agent_response") -> str:
         """What a client that joins the events of a type makes of them."""
         return "".join(event["content"] for event in self.events if event["type"] == type_)
 

@@ -99,8 +99,8 @@ class Live(Stack):
 
     def token(self, **claims: Any) -> str:
         """A JWT of the first organisation; role admin unless `claims` say otherwise."""
-        told = {"sub": "user-1", "org": self.org_id, "roles": ["admin"], "exp": time.time() + 60}
-        return jwt.encode(told | claims, JWT_SECRET, algorithm="HS256")
+        defaults = {"sub": "user-1", "org": self.org_id, "roles": ["admin"], "exp": time.time() + 60}
+        return jwt.encode(defaults | claims, JWT_SECRET, algorithm="HS256")
 
     def client(self, key: str | None = None, name: str = "api-1", **options: Any) -> httpx2.Client:
         """An HTTP client; `key` is the admin key by default, none at all when empty."""
@@ -131,11 +131,11 @@ def waiting_together(
     live: Live,
     callers: int,
     ask: Callable[[httpx2.AsyncClient], Awaitable[httpx2.Response]],
-    gate: Path,
+    barrier: Path,
     gauge: str = "runyard_waiters_open",
     then: Callable[[], None] | None = None,
 ) -> tuple[list[httpx2.Response], int]:
-    """Have so many callers wait at once, look (`then`), and open the gate: their answers, and api-1's threads
+    """Have so many callers wait at once, look (`then`), and open the barrier: their answers, and api-1's threads
     meanwhile."""
 
     async def all_of_them() -> tuple[list[httpx2.Response], int]:
@@ -153,7 +153,7 @@ def waiting_together(
                 if then is not None:
                     then()
             finally:
-                await asyncio.to_thread(gate.touch)
+                await asyncio.to_thread(barrier.touch)
             return await asyncio.gather(*asked), threads
 
     return asyncio.run(all_of_them())

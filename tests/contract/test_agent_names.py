@@ -52,7 +52,7 @@ def test_the_other_routes_of_a_package_know_that_name_too(client: httpx2.Client)
     assert client.get("/api/v1/agents/@default/support-triage").status_code == 200
 
 
-def test_the_very_name_stands_before_one_that_only_resembles_it(client: httpx2.Client) -> None:
+def test_the_very_name_goes_before_one_that_only_resembles_it(client: httpx2.Client) -> None:
     scope = f"@s{uuid.uuid4().hex[:8]}"
     for name in ("a_b", "a-b"):
         manifest = {"name": f"{scope}/{name}", "version": "1.0.0", "instructions": "Do it."}
@@ -165,7 +165,7 @@ def test_a_name_that_the_rule_permits_runs_through_every_front(client: httpx2.Cl
     assert (task["status"], task["output"]) == ("completed", {"name": name})
     assert naras["output"] == {"name": name}
     assert json.loads(nugens["response"]) == {"name": name}
-    assert json.loads(frames.said()) == {"name": name}
+    assert json.loads(frames.text()) == {"name": name}
     assert (appstrates["packageId"], appstrates["status"]) == (name, "success")
     assert PATTERN.fullmatch(name)
 

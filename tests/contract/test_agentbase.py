@@ -18,7 +18,7 @@ import pytest
 from tests.contract.frames import Frames, run
 from tests.contract.live import Live, waiting_together
 from tests.fakes.mcp_servers import mcp_process
-from tests.fakes.model_server import calls, results_of, say, system_of, text_of
+from tests.fakes.model_server import calls, reply, results_of, system_of, text_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -70,11 +70,11 @@ class TestPaths:
 class TestRequest:
     def test_a_call_that_names_no_agent_meets_the_default_one(self, admin: httpx2.Client, live: Live) -> None:
         question = unique("who are you?")
-        live.model.when(question, say("An assistant."))
+        live.model.when(question, reply("An assistant."))
 
         frames = run(admin, question)
 
-        assert frames.said() == "An assistant."
+        assert frames.text() == "An assistant."
         task = live.task(frames.events[0]["task_id"])
         assert task["agent"] == "@runyard/assistant"
         assert task["front"] == "agentbase"
@@ -82,13 +82,13 @@ class TestRequest:
 
     def test_the_system_prompt_and_the_rules_reach_the_model(self, admin: httpx2.Client, live: Live) -> None:
         question = unique("rules?")
-        live.model.when(question, say("ok"))
+        live.model.when(question, reply("ok"))
 
         run(admin, question, system="You are a pirate.", rules=["Never mention gold."])
 
-        told = system_of(live.model.request_about(question))
-        assert "You are a pirate." in told
-        assert "Never mention gold." in told
+        system = system_of(live.model.request_about(question))
+        assert "You are a pirate." in system
+        assert "Never mention gold." in system
 
     @pytest.mark.parametrize("mode", ["flash", "fast", "base", "max"])
     def test_every_mode_is_taken(
@@ -124,7 +124,7 @@ class TestRequest:
 
     def test_an_mcp_server_takes_oauth_too(self, admin: httpx2.Client, live: Live, tmp_path: Path) -> None:
         question = unique("oauth")
-        live.model.when(question, calls(crm_find_customer={"name": "Ada"}), say("Gold."))
+        live.model.when(question, calls(crm_find_customer={"name": "Ada"}), reply("Gold."))
         auth = {"type": "oauth", "oauth": {"accessToken": "t0ken"}}
         with mcp_process(tmp_path, token="t0ken") as server:
             servers = [{"serverName": "crm", "serverUrl": server.url, "auth": auth}]
@@ -138,19 +138,19 @@ class TestRequest:
         self, admin: httpx2.Client, live: Live, tmp_path: Path
     ) -> None:
         question = unique("old sse")
-        live.model.when(question, calls(old_find_customer={"name": "Ada"}), say("Gold."))
+        live.model.when(question, calls(old_find_customer={"name": "Ada"}), reply("Gold."))
         with mcp_process(tmp_path, kind="sse") as server:
             assert server.url.endswith("/sse")
             frames = run(admin, question, mcp_servers=[{"serverName": "old", "serverUrl": server.url}])
             assert server.calls == ["find Ada"]
 
-        assert frames.said() == "Gold."
+        assert frames.text() == "Gold."
 
     def test_a_workflow_runs_its_steps(self, admin: httpx2.Client, live: Live) -> None:
         question, first, second = unique("onboard"), unique("collect info"), unique("validate email")
-        live.model.when(first, say("Ada, ada@example.org"))
-        live.model.when(second, say("valid"))
-        live.model.when(question, say("Onboarded."))
+        live.model.when(first, reply("Ada, ada@example.org"))
+        live.model.when(second, reply("valid"))
+        live.model.when(question, reply("Onboarded."))
         steps = [
             {"id": "step_1", "name": "collect", "description": first, "depends_on": []},
             {"id": "step_2", "name": "validate", "description": second, "depends_on": ["step_1"]},
@@ -161,7 +161,7 @@ class TestRequest:
 
         done = [e["step"] for e in frames.events if e["type"] == "agent_step" and "workflow" in e]
         assert done == ["step_1", "step_2"]
-        assert frames.said() == "Onboarded."
+        assert frames.text() == "Onboarded."
 
     def test_a_workflow_in_a_circle_is_400(self, admin: httpx2.Client) -> None:
         steps = [
@@ -191,11 +191,11 @@ class TestRequest:
         refused(admin.post("/", json=body), 400, code)
 
     def test_an_unknown_agent_is_404(self, admin: httpx2.Client) -> None:
-        refused(admin.post("/", json={"message": "hi"}, params={"agent": "nobody"}), 404, "agent_not_found")
+        refused(admin.post("/", json={"message": "hi"}, params={"agent": "missing"}), 404, "agent_not_found")
 
 
 class TestThePagesOwnSample:
-    """The curl call of the reference as it stands there: only base URL and key are other."""
+    """The curl call of the reference, unchanged: only base URL and key are other."""
 
     SAMPLE = (
         '{"message": "<string>", "system": "<string>", "mode": "<string>", "workflows": [{}], "rules": ["<string>"], '
@@ -204,7 +204,7 @@ class TestThePagesOwnSample:
     )
 
     def test_it_is_accepted(self, live: Live) -> None:
-        live.model.when("<string>", say("ok"))
+        live.model.when("<string>", reply("ok"))
         done = subprocess.run(
             [
                 *("curl", "--silent", "--request", "POST", "--url", live.url("/")),
@@ -232,19 +232,19 @@ class TestSessions:
 
     def test_a_session_goes_on_with_its_history(self, admin: httpx2.Client, live: Live) -> None:
         first, second = unique("I am Ada."), unique("Who am I?")
-        live.model.when(first, say("Hello Ada."))
-        live.model.when(second, say("Ada."))
+        live.model.when(first, reply("Hello Ada."))
+        live.model.when(second, reply("Ada."))
         session = session_of(run(admin, first))
 
         again = run(admin, second, params={"session": session})
 
         assert session_of(again) == session
-        said = [
+        conversation = [
             (m["role"], text_of(m))
             for m in live.model.request_about(second)["messages"]
             if m["role"] != "system"
         ]
-        assert said == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
+        assert conversation == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
 
     def test_a_session_known_by_a_name_with_a_space_comes_form_encoded(
         self, admin: httpx2.Client, live: Live
@@ -281,12 +281,12 @@ class TestSessions:
         for session in (name, row["id"]):
             refused(admin.post("/get-messages", params={"session": session}), 404, "SESSION_NOT_FOUND")
 
-    def test_get_messages_tells_the_whole_history_in_order(
+    def test_get_messages_returns_the_whole_history_in_order(
         self, admin: httpx2.Client, live: Live, tmp_path: Path
     ) -> None:
         question = unique("history")
         live.model.when(
-            question, calls(crm_find_customer={"name": "Ada"}), say("Gold.", reasoning="I know her")
+            question, calls(crm_find_customer={"name": "Ada"}), reply("Gold.", reasoning="I know her")
         )
         with mcp_process(tmp_path) as server:
             frames = run(admin, question, mcp_servers=[{"serverName": "crm", "serverUrl": server.url}])
@@ -331,7 +331,7 @@ class TestSessions:
         assert cleared.json() == {"success": True, "message": "Messages cleared"}
         assert admin.post("/get-messages", params={"session": session}).json() == []
         again = run(admin, "hi again", params=remembering | {"session": session})
-        assert again.said() == "0 before: "
+        assert again.text() == "0 before: "
 
     def test_the_session_is_required(self, admin: httpx2.Client) -> None:
         for path in ("/get-messages", "/clear-messages"):
@@ -348,7 +348,7 @@ class TestSessions:
 
         last = run(admin, "four", params=remembering | {"session": session})
 
-        assert last.said() == "3 before: one, two, three"
+        assert last.text() == "3 before: one, two, three"
 
 
 class TestSchedules:
@@ -395,8 +395,8 @@ class TestSchedules:
 
 class TestErrors:
     def test_no_key_and_a_bad_key_are_401(self, live: Live) -> None:
-        with live.client("") as nobody:
-            refused(nobody.post("/", json={"message": "hi"}), 401, "missing_credentials")
+        with live.client("") as anonymous:
+            refused(anonymous.post("/", json={"message": "hi"}), 401, "missing_credentials")
         with live.client("agb_123") as stranger:
             refused(stranger.post("/", json={"message": "hi"}), 401, "key_unknown")
 
@@ -451,7 +451,7 @@ def sparing(live: Live) -> Iterator[httpx2.Client]:
 
 
 class TestRateLimits:
-    def test_headers_tell_where_the_account_stands_and_the_fourth_request_is_429(
+    def test_headers_show_what_the_account_has_left_and_the_fourth_request_is_429(
         self, sparing: httpx2.Client
     ) -> None:
         began = time.time()
@@ -494,9 +494,9 @@ class TestDatastores:
         assert datetime.fromisoformat(document["indexed_at"]).tzinfo is not None
 
         question = unique("how many holidays?")
-        live.model.when(question, calls(search_documents={"query": "holidays"}), say("31."))
+        live.model.when(question, calls(search_documents={"query": "holidays"}), reply("31."))
         datastores = [{"id": store["datastore_id"], "name": store["name"]}]
-        assert run(admin, question, datastores=datastores).said() == "31."
+        assert run(admin, question, datastores=datastores).text() == "31."
         assert "31 days" in results_of(live.model.request_about(question))[0]
 
     def test_a_database_needs_its_connection_string(self, admin: httpx2.Client) -> None:
@@ -513,7 +513,7 @@ class TestDatastores:
         store = admin.post("/create-datastore", json=body).json()
         assert "connection" not in json.dumps(store).lower()
         question = unique("which user?")
-        live.model.when(question, calls(getUserById={"params": [7]}), say("Seven."))
+        live.model.when(question, calls(getUserById={"params": [7]}), reply("Seven."))
 
         frames = run(
             admin,
@@ -524,7 +524,7 @@ class TestDatastores:
             ],
         )
 
-        assert frames.said() == "Seven."
+        assert frames.text() == "Seven."
         assert "8" in results_of(live.model.request_about(question))[0]
 
     @pytest.mark.parametrize(
@@ -562,12 +562,12 @@ class TestDatastores:
 
 
 def test_three_hundred_streams_are_open_at_once_and_cost_no_thread_each(live: Live, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+    barrier = tmp_path / "barrier"
     answers, threads = waiting_together(
         live,
         300,
-        lambda client: client.post("/", json={"message": str(gate)}, params={"agent": "gated"}),
-        gate,
+        lambda client: client.post("/", json={"message": str(barrier)}, params={"agent": "gated"}),
+        barrier,
         "runyard_streams_open",
     )
 

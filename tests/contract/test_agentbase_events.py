@@ -16,7 +16,7 @@ from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run, streaming
 from tests.contract.live import Live
 from tests.fakes.mcp_servers import mcp_process
-from tests.fakes.model_server import calls, fail, say
+from tests.fakes.model_server import calls, fail, reply
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -38,7 +38,7 @@ class TestTransport:
         assert not re.search(r"^(id|event|retry):", raw, re.MULTILINE)
         assert "[DONE]" not in raw
 
-    def test_the_answer_is_an_event_stream_nobody_stores(self, admin: httpx2.Client) -> None:
+    def test_the_answer_is_an_event_stream_not_stored(self, admin: httpx2.Client) -> None:
         with streaming(admin, "hello", params={"agent": "echo"}) as frames:
             headers = frames.response.headers
             assert headers["content-type"].partition(";")[0] == "text/event-stream"
@@ -49,23 +49,23 @@ class TestTransport:
     def test_the_stream_opens_before_the_agent_has_done_anything(
         self, admin: httpx2.Client, tmp_path: Path
     ) -> None:
-        gate = tmp_path / "gate"
-        with streaming(admin, str(gate), params={"agent": "gated"}) as frames:
+        barrier = tmp_path / "barrier"
+        with streaming(admin, str(barrier), params={"agent": "gated"}) as frames:
             assert frames.until("agent_started")["session"]
-            gate.touch()
+            barrier.touch()
             assert frames.until("agent_response")["content"] == "through"
 
     def test_silence_is_filled_with_comments(self, admin: httpx2.Client, tmp_path: Path) -> None:
-        gate = tmp_path / "gate"
-        with streaming(admin, str(gate), params={"agent": "gated"}) as frames:
+        barrier = tmp_path / "barrier"
+        with streaming(admin, str(barrier), params={"agent": "gated"}) as frames:
             frames.until("agent_started")
-            opener = threading.Timer(17, gate.touch)
+            opener = threading.Timer(17, barrier.touch)
             opener.start()
             frames.until("agent_completed")
             opener.join()
 
         assert frames.comments
-        assert frames.said() == "through"
+        assert frames.text() == "through"
 
 
 class TestEvents:
@@ -81,7 +81,7 @@ class TestEvents:
         live.model.when(
             question,
             calls(crm_find_customer={"name": "Ada"}, text="Let me look."),
-            say("She is on plan gold.", reasoning="gold it is"),
+            reply("She is on plan gold.", reasoning="gold it is"),
         )
         with mcp_process(tmp_path, token="s3cret") as server:
             frames = run(
@@ -109,14 +109,14 @@ class TestEvents:
             "agent_cost",
             "agent_completed",
         ]
-        assert frames.said() == "Let me look.She is on plan gold."
-        assert frames.said("agent_thinking") == "gold it is"
+        assert frames.text() == "Let me look.She is on plan gold."
+        assert frames.text("agent_thinking") == "gold it is"
 
     def test_tool_events_hold_json_in_a_string(
         self, admin: httpx2.Client, live: Live, tmp_path: Path
     ) -> None:
         question = unique("tools?")
-        live.model.when(question, calls(crm_find_customer={"name": "Grüße"}), say("done"))
+        live.model.when(question, calls(crm_find_customer={"name": "Grüße"}), reply("done"))
         with mcp_process(tmp_path) as server:
             frames = run(admin, question, mcp_servers=[{"serverName": "crm", "serverUrl": server.url}])
 
@@ -131,7 +131,7 @@ class TestEvents:
 
     def test_a_step_has_its_name_and_its_number(self, admin: httpx2.Client, live: Live) -> None:
         question = unique("steps?")
-        live.model.when(question, say("ok"))
+        live.model.when(question, reply("ok"))
 
         [step] = [e for e in run(admin, question).events if e["type"] == "agent_step"]
 
@@ -141,7 +141,7 @@ class TestEvents:
     def test_a_cost_has_a_decimal_string_and_what_is_left(self, live: Live) -> None:
         _, key = live.new_organisation(balance_micros=5_000_000)
         question = unique("cost?")
-        live.model.when(question, say("ok"))
+        live.model.when(question, reply("ok"))
         with live.client(key) as client:
             [cost] = [e for e in run(client, question).events if e["type"] == "agent_cost"]
 
@@ -150,17 +150,17 @@ class TestEvents:
         assert cost["deductionSuccess"] is True
         assert cost["lowBalance"] is False
 
-    def test_a_low_balance_is_told(self, live: Live) -> None:
+    def test_a_low_balance_is_reported(self, live: Live) -> None:
         _, key = live.new_organisation(balance_micros=500_000)
         question = unique("cost?")
-        live.model.when(question, say("ok"))
+        live.model.when(question, reply("ok"))
         with live.client(key) as client:
             [cost] = [e for e in run(client, question).events if e["type"] == "agent_cost"]
 
         assert cost["balance"] == 0.5
         assert cost["lowBalance"] is True
 
-    def test_a_run_that_fails_ends_with_an_error_whose_text_stands_twice(
+    def test_a_run_that_fails_ends_with_an_error_whose_text_is_in_it_twice(
         self, admin: httpx2.Client, live: Live
     ) -> None:
         question = unique("never answered")
@@ -183,7 +183,7 @@ class TestEvents:
     def test_structured_output_is_a_response_of_json_text(self, admin: httpx2.Client) -> None:
         frames = run(admin, "hi", params={"agent": "echo"})
 
-        assert json.loads(frames.said()) == {"message": "hi", "args": {}}
+        assert json.loads(frames.text()) == {"message": "hi", "args": {}}
 
     def test_final_output_adds_one_event_over_the_whole_thread(
         self, admin: httpx2.Client, live: Live
@@ -195,7 +195,7 @@ class TestEvents:
             "required": ["outcome"],
             "additionalProperties": False,
         }
-        live.model.when(question, say("All done."))
+        live.model.when(question, reply("All done."))
         live.model.when("task_summary", calls(task_summary={"outcome": "success"}))
 
         frames = run(admin, question, final_output={"name": "task_summary", "strict": True, "schema": schema})
@@ -203,14 +203,14 @@ class TestEvents:
         [final] = [e for e in frames.events if e["type"] == "agent_final_output"]
         assert final["name"] == "task_summary"
         assert final["content"] == final["final_output"] == {"outcome": "success"}
-        assert frames.said() == "All done."
+        assert frames.text() == "All done."
         assert frames.types.index("agent_final_output") < frames.types.index("agent_completed")
 
-    def test_a_hand_off_is_told(self, admin: httpx2.Client, live: Live) -> None:
+    def test_a_hand_off_is_reported(self, admin: httpx2.Client, live: Live) -> None:
         question = unique("sell me something")
 
         live.model.when(
-            question, calls(("transfer_to_Sales_Agent", {"reason": "wants to buy"})), say("Gladly.")
+            question, calls(("transfer_to_Sales_Agent", {"reason": "wants to buy"})), reply("Gladly.")
         )
         agents = [{"name": "Sales Agent", "description": "Handles sales questions."}]
 
@@ -219,13 +219,13 @@ class TestEvents:
         [moved] = [e for e in frames.events if e["type"] == "agent_transfer"]
         assert moved["agent"] == "Sales Agent"
         assert moved["context"] == "wants to buy"
-        assert frames.said() == "Gladly."
+        assert frames.text() == "Gladly."
 
 
 class TestTokens:
     def test_without_tokens_no_start_events_come(self, admin: httpx2.Client, live: Live) -> None:
         question = unique("plain")
-        live.model.when(question, say("One two three.", reasoning="hm hm"))
+        live.model.when(question, reply("One two three.", reasoning="hm hm"))
 
         types = run(admin, question).types
 
@@ -236,12 +236,12 @@ class TestTokens:
         self, admin: httpx2.Client, live: Live
     ) -> None:
         question = unique("token by token")
-        live.model.when(question, say("One two three Grüße.", reasoning="hm hm", piece_delay=0.02))
+        live.model.when(question, reply("One two three Grüße.", reasoning="hm hm", piece_delay=0.02))
 
         frames = run(admin, question, streaming_tokens=True)
 
-        assert frames.said() == "One two three Grüße."
-        assert frames.said("agent_thinking") == "hm hm"
+        assert frames.text() == "One two three Grüße."
+        assert frames.text("agent_thinking") == "hm hm"
         assert frames.types.count("agent_response") > 1
         assert frames.types.count("agent_response_start") == 1
         assert frames.types.count("agent_thinking_start") == 1
@@ -261,7 +261,7 @@ class TestTokens:
         self, admin: httpx2.Client, live: Live, tmp_path: Path
     ) -> None:
         question = unique("tool tokens")
-        live.model.when(question, calls(crm_find_customer={"name": "Ada"}), say("Gold."))
+        live.model.when(question, calls(crm_find_customer={"name": "Ada"}), reply("Gold."))
         with mcp_process(tmp_path) as server:
             frames = run(
                 admin,
@@ -272,12 +272,12 @@ class TestTokens:
 
         place = frames.types.index("agent_tool_use")
         assert frames.types[place - 1] == "agent_tool_use_start"
-        assert frames.said() == "Gold."
+        assert frames.text() == "Gold."
 
     def test_a_python_agents_pieces_join_to_its_output(self, admin: httpx2.Client) -> None:
         frames = run(admin, "speak", params={"agent": "speaks"}, streaming_tokens=True)
 
-        assert frames.said() == "Grüße aus der Ferne"
+        assert frames.text() == "Grüße aus der Ferne"
         assert frames.types.count("agent_response_start") == 1
 
 
@@ -287,14 +287,14 @@ class TestQuestions:
         """A run whose agent has asked for a colour."""
         return run(admin, "hello", params={"agent": "asks"})
 
-    def test_a_question_is_said_and_ends_the_stream(self, asked: Frames) -> None:
+    def test_a_question_is_sent_and_ends_the_stream(self, asked: Frames) -> None:
         assert asked.types == [
             "agent_started",
             "agent_response",
             "agent_waiting_for_input",
             "agent_completed",
         ]
-        assert asked.said() == "Which colour?"
+        assert asked.text() == "Which colour?"
         assert asked.events[2]["questions"][0]["text"] == "Which colour?"
         assert "answer://" not in asked.raw
 
@@ -306,14 +306,14 @@ class TestQuestions:
         answered = run(admin, "green", params={"session": session})
 
         assert answered.types == ["agent_started", "agent_response", "agent_completed"]
-        assert answered.said() == "You like green."
+        assert answered.text() == "You like green."
         assert answered.events[0]["task_id"] == asked.events[0]["task_id"]
 
 
 class TestBackground:
     def test_it_answers_with_json_at_once(self, admin: httpx2.Client, live: Live, tmp_path: Path) -> None:
         answer = admin.post(
-            "/", json={"message": str(tmp_path / "gate"), "background": True}, params={"agent": "gated"}
+            "/", json={"message": str(tmp_path / "barrier"), "background": True}, params={"agent": "gated"}
         )
 
         assert answer.status_code == 200
@@ -322,22 +322,22 @@ class TestBackground:
         body = answer.json()
         assert body["status"] == "queued"
         assert body["session"] == live.task(body["taskId"])["session_id"]
-        (tmp_path / "gate").touch()
+        (tmp_path / "barrier").touch()
         assert live.until(body["taskId"])["output"] == "through"
 
     def test_events_go_to_the_callback_one_by_one_in_order(
         self, admin: httpx2.Client, live: Live, tmp_path: Path
     ) -> None:
         question = unique("call me back")
-        live.model.when(question, say("Done."))
+        live.model.when(question, reply("Done."))
         with receiver(tmp_path) as url:
             callback = {"url": url, "headers": {"Authorization": "Bearer your-token"}}
             body = {"message": question, "background": True, "callback": callback}
             accepted = admin.post("/", json=body).json()
             posts = wait_until(lambda: complete(tmp_path / "posts"), seconds=30)
 
-        bodies = [post.json for post in posts]
-        assert [b["type"] for b in bodies] == [
+        posted = [post.json for post in posts]
+        assert [b["type"] for b in posted] == [
             "agent_started",
             "agent_response",
             "agent_step",
@@ -346,11 +346,11 @@ class TestBackground:
             "run.completed",
         ]
         assert {post.headers["authorization"] for post in posts} == {"Bearer your-token"}
-        assert {b["session"] for b in bodies} == {accepted["session"]}
-        assert bodies[1]["content"] == "Done."
-        assert bodies[-1]["taskId"] == accepted["taskId"]
-        assert bodies[-1]["status"] == "completed"
-        assert bodies[-1]["timestamp"]
+        assert {b["session"] for b in posted} == {accepted["session"]}
+        assert posted[1]["content"] == "Done."
+        assert posted[-1]["taskId"] == accepted["taskId"]
+        assert posted[-1]["status"] == "completed"
+        assert posted[-1]["timestamp"]
 
     def test_the_run_can_be_asked_after(self, admin: httpx2.Client, live: Live) -> None:
         accepted = admin.post(
@@ -369,9 +369,9 @@ class TestBackground:
 
 
 def test_a_client_that_leaves_does_not_stop_the_run(admin: httpx2.Client, live: Live, tmp_path: Path) -> None:
-    with streaming(admin, str(tmp_path / "gate"), params={"agent": "gated"}) as frames:
+    with streaming(admin, str(tmp_path / "barrier"), params={"agent": "gated"}) as frames:
         frames.until("agent_started")
         task_id = frames.response.headers["x-task-id"]
 
-    (tmp_path / "gate").touch()
+    (tmp_path / "barrier").touch()
     assert live.until(task_id)["status"] == "completed"

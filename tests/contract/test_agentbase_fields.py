@@ -14,7 +14,7 @@ from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run
 from tests.contract.live import Live
 from tests.fakes.mcp_servers import mcp_process
-from tests.fakes.model_server import say, system_of, tools_of
+from tests.fakes.model_server import reply, system_of, tools_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -145,22 +145,22 @@ class TestOtherFields:
             posts = wait_until(lambda: complete(tmp_path / "posts"), seconds=30)
 
         assert [post.json["type"] for post in posts] == [*frames.types, "run.completed"]
-        assert posts[1].json["content"] == frames.said()
+        assert posts[1].json["content"] == frames.text()
 
     def test_line_ends_within_a_message_end_no_line_of_the_stream(self, admin: httpx2.Client) -> None:
         text = "a\u2028b\u2029c\x85d\r\ne"
 
         frames = run(admin, text, params={"agent": "echo"})
 
-        assert json.loads(frames.said())["message"] == text
+        assert json.loads(frames.text())["message"] == text
         assert [line for line in frames.raw.splitlines() if line and not line.startswith("data: {")] == []
 
     def test_mcp_servers_are_forgotten_after_their_call(
         self, admin: httpx2.Client, live: Live, tmp_path: Path
     ) -> None:
         first, second = unique("with a server"), unique("without")
-        live.model.when(first, say("ok"))
-        live.model.when(second, say("ok"))
+        live.model.when(first, reply("ok"))
+        live.model.when(second, reply("ok"))
         with mcp_process(tmp_path) as server:
             servers = [{"serverName": "crm", "serverUrl": server.url}]
             session = run(admin, first, mcp_servers=servers).events[0]["session"]
@@ -253,7 +253,7 @@ class TestSchedules:
 
 
 class TestBackground:
-    def test_a_run_that_failed_tells_why(self, admin: httpx2.Client, live: Live) -> None:
+    def test_a_run_that_failed_shows_why(self, admin: httpx2.Client, live: Live) -> None:
         body = {"message": "hi", "background": True}
         task_id = admin.post("/", json=body, params={"agent": "spends"}).json()["taskId"]
         live.until(task_id, "failed")
@@ -287,8 +287,8 @@ def test_another_body_under_the_same_idempotency_key_is_422(admin: httpx2.Client
 
 def test_without_a_system_prompt_the_products_own_is_used(admin: httpx2.Client, live: Live) -> None:
     question = unique("no system")
-    live.model.when(question, say("ok"))
+    live.model.when(question, reply("ok"))
 
-    assert run(admin, question, system=None, rules=None, mode=None, callback=None).said() == "ok"
+    assert run(admin, question, system=None, rules=None, mode=None, callback=None).text() == "ok"
 
     assert system_of(live.model.request_about(question))

@@ -13,7 +13,7 @@ import pytest
 from agentbase import Agentbase, AsyncAgentbase
 
 from tests.contract.live import Live
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -38,7 +38,7 @@ def client(live: Live) -> Iterator[Agentbase]:
 class TestSync:
     def test_events_come_one_by_one(self, client: Agentbase, live: Live) -> None:
         question = unique("by the client")
-        live.model.when(question, say("Hello from here."))
+        live.model.when(question, reply("Hello from here."))
 
         events: list[Any] = list(client.run_agent(message=question))
 
@@ -48,7 +48,7 @@ class TestSync:
 
     def test_tokens_come_piece_by_piece(self, client: Agentbase, live: Live) -> None:
         question = unique("pieces")
-        live.model.when(question, say("One two three four.", piece_delay=0.02))
+        live.model.when(question, reply("One two three four.", piece_delay=0.02))
 
         events: list[Any] = list(client.run_agent(message=question, streaming_tokens=True))
 
@@ -57,10 +57,10 @@ class TestSync:
 
     def test_every_argument_is_taken(self, client: Agentbase, live: Live) -> None:
         question = unique("everything")
-        told = unique("a step")
-        live.model.when(told, say("stepped"))
-        live.model.when("Now give summary", say('{"ok": true}'))
-        live.model.when(question, say("ok"))
+        step = unique("a step")
+        live.model.when(step, reply("stepped"))
+        live.model.when("Now give summary", reply('{"ok": true}'))
+        live.model.when(question, reply("ok"))
         schema: dict[str, object] = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
 
         events: list[Any] = list(
@@ -75,7 +75,7 @@ class TestSync:
                         "id": "w",
                         "name": "w",
                         "description": "w",
-                        "steps": [{"id": "s", "name": "n", "description": told, "depends_on": []}],
+                        "steps": [{"id": "s", "name": "n", "description": step, "depends_on": []}],
                     }
                 ],
                 background=False,
@@ -162,15 +162,15 @@ class TestSync:
     def test_silence_longer_than_the_read_timeout_is_filled_by_comments(
         self, live: Live, tmp_path: Path
     ) -> None:
-        gate = tmp_path / "gate"
-        asyncio.run(self._open_later(live, gate))
+        barrier = tmp_path / "barrier"
+        asyncio.run(self._open_later(live, barrier))
 
     @staticmethod
-    async def _open_later(live: Live, gate: Path) -> None:
-        """The client gives up after 17 s without a byte; the agent says nothing for 20 s."""
+    async def _open_later(live: Live, barrier: Path) -> None:
+        """The client gives up after 17 s without a byte; the agent sends nothing for 20 s."""
         async with AsyncAgentbase(api_key=live.key, base_url=live.url(), timeout=17, max_retries=0) as client:
-            stream = await client.run_agent(message=str(gate), extra_query={"agent": "gated"})
-            asyncio.get_running_loop().call_later(20, gate.touch)
+            stream = await client.run_agent(message=str(barrier), extra_query={"agent": "gated"})
+            asyncio.get_running_loop().call_later(20, barrier.touch)
             events: list[Any] = [event async for event in stream]
         assert joined(events) == "through"
 
@@ -202,7 +202,7 @@ class TestSync:
         ):
             list(viewer.run_agent(message="hi"))
 
-    def test_a_run_that_fails_is_told_in_the_stream_and_not_repeated(
+    def test_a_run_that_fails_is_reported_in_the_stream_and_not_repeated(
         self, client: Agentbase, live: Live
     ) -> None:
         before = live.request("GET", "/tasks?limit=1")[1]["data"][0]["task_id"]
@@ -214,11 +214,11 @@ class TestSync:
         assert [t["task_id"] for t in newest] == [events[0]["task_id"], before]
 
     def test_a_stream_may_be_left_early(self, client: Agentbase, live: Live, tmp_path: Path) -> None:
-        gate = tmp_path / "gate"
-        with client.run_agent(message=str(gate), extra_query={"agent": "gated"}) as stream:
+        barrier = tmp_path / "barrier"
+        with client.run_agent(message=str(barrier), extra_query={"agent": "gated"}) as stream:
             first: Any = next(iter(stream))
 
-        gate.touch()
+        barrier.touch()
         assert live.until(first["task_id"])["output"] == "through"
 
 
@@ -235,9 +235,9 @@ class TestAsync:
 
     def test_events_messages_and_errors(self, live: Live) -> None:
         question = unique("asynchronously")
-        live.model.when(question, say("Hello there."))
+        live.model.when(question, reply("Hello there."))
 
-        async def talk() -> None:
+        async def conversation() -> None:
             async with AsyncAgentbase(api_key=live.key, base_url=live.url()) as client:
                 stream = await client.run_agent(message=question, streaming_tokens=True)
                 events: list[Any] = [event async for event in stream]
@@ -249,7 +249,7 @@ class TestAsync:
                 with pytest.raises(agentbase.NotFoundError):
                     await client.messages.get(session=str(uuid.uuid4()))
 
-        asyncio.run(talk())
+        asyncio.run(conversation())
 
     def test_twenty_conversations_at_once_keep_apart(self, live: Live) -> None:
         async def one(client: AsyncAgentbase, number: int) -> str:

@@ -58,8 +58,8 @@ class TestRun:
         assert "remaining=18" in refused.headers["ratelimit"]
 
     def test_no_credentials_are_401(self, live: Live) -> None:
-        with live.client("") as nobody:
-            body = problem(start(nobody, GIVES), 401, "unauthorized")
+        with live.client("") as anonymous:
+            body = problem(start(anonymous, GIVES), 401, "unauthorized")
 
         assert body["title"] == "Unauthorized"
 
@@ -273,7 +273,7 @@ class TestHeaders:
 
     def test_an_unknown_end_user_is_403(self, live: Live) -> None:
         with caller(live) as client:
-            answer = start(client, GIVES, headers={"appstrate-user": "eu_nobody"})
+            answer = start(client, GIVES, headers={"appstrate-user": "eu_missing"})
 
         problem(answer, 403, "invalid_end_user", "Appstrate-User")
 

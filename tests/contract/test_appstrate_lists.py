@@ -1,4 +1,4 @@
-"""The appstrate contract: what lists hold by default, who sees what of them, and keys (sections 9 and 13)."""
+"""The appstrate contract: what lists hold by default, which parts each caller sees, and keys (sections 9 and 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The appstrate contract, section 9: what a run's log says of its results, warnings and ends."""
+"""The appstrate contract, section 9: what a run's log has on its results, warnings and ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract.appstrate import caller, ended, fresh, made, run_id
 from tests.contract.live import Live
-from tests.fakes.model_server import calls, say
+from tests.fakes.model_server import calls, reply
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -41,12 +41,12 @@ def package(client: httpx2.Client, content: str, **manifest: Any) -> str:
 def test_a_text_is_a_report_with_its_content(client: httpx2.Client) -> None:
     id_ = run_id(client, "@default/gives", {"value": "All is well."})
     run = ended(client, id_)
-    told = {(log["type"], log["event"]): log for log in logs(client, id_)}
+    data = {(log["type"], log["event"]): log for log in logs(client, id_)}
 
     assert run["result"] == {"report": "All is well."}
-    assert told["result", "report"]["data"] == {"content": "All is well."}
-    assert told["result", "result"]["data"] == run["result"]
-    assert ("result", "output") not in told
+    assert data["result", "report"]["data"] == {"content": "All is well."}
+    assert data["result", "result"]["data"] == run["result"]
+    assert ("result", "output") not in data
 
 
 def test_an_agent_may_succeed_with_neither(client: httpx2.Client) -> None:
@@ -81,10 +81,10 @@ def test_an_output_that_breaks_its_schema_is_a_warning_and_the_run_succeeds(
     assert warnings[-1]["data"]["violations"][0]["field"] == "output.total"
 
 
-def test_tokens_and_the_model_are_told(live: Live, client: httpx2.Client) -> None:
+def test_tokens_and_the_model_are_shown(live: Live, client: httpx2.Client) -> None:
     question = fresh("count")
     usage = {"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 23}
-    live.model.when(lambda request: question in str(request), say("Three.", usage=usage))
+    live.model.when(lambda request: question in str(request), reply("Three.", usage=usage))
     run = ended(client, run_id(client, package(client, question)))
 
     assert run["result"] == {"report": "Three."}
@@ -96,10 +96,12 @@ def test_tokens_and_the_model_are_told(live: Live, client: httpx2.Client) -> Non
 
 def test_a_run_beyond_its_manifests_timeout_has_timed_out(client: httpx2.Client, live: Live) -> None:
     question = fresh("dawdle")
-    gate = threading.Event()
-    live.model.when(lambda request: question in str(request), replace(say("late"), hold=gate), forever=True)
+    barrier = threading.Event()
+    live.model.when(
+        lambda request: question in str(request), replace(reply("late"), hold=barrier), forever=True
+    )
     run = ended(client, run_id(client, package(client, question, timeout=1)))
-    gate.set()
+    barrier.set()
     last = logs(client, run["id"])[-1]
 
     assert run["status"] == "timeout"

@@ -1,4 +1,4 @@
-"""The appstrate contract: in which order a request is judged, by whose credentials, and what every answer tells."""
+"""The appstrate contract: in which order a request is judged, by whose credentials, and what every answer carries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.contract.appstrate import REQUEST_ID, problem, publish, run_id, start
 from tests.members import key, organisation, person, sign_in
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-NOBODY = "@no/body"
+UNKNOWN = "@no/body"
 LATER = "2030-01-01"
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers, whose model nobody asks."""
+    """A server without workers, whose model is never asked."""
     home = tmp_path_factory.mktemp("order") / "home"
     with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
         yield server
@@ -35,7 +35,7 @@ def client(api: Api) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="module")
 def cookie(api: Api) -> dict[str, str]:
-    """The headers of somebody who signed in."""
+    """The headers of a signed-in person."""
     made = sign_in(api, person(api, "order@example.com", (api.state.org_id, Role.ADMIN)))
     return {"cookie": f"better-auth.session_token={made.token}", "x-org-id": api.state.org_id}
 
@@ -43,10 +43,10 @@ def cookie(api: Api) -> dict[str, str]:
 class TestCredentials:
     @pytest.mark.parametrize("header", ["Basic YTpi", "Bearer nothing-of-ours", "Bearer", "?"])
     def test_what_is_no_key_falls_to_the_cookie(self, api: Api, cookie: dict[str, str], header: str) -> None:
-        with api.client("") as nobody:
-            answer = nobody.get("/api/runs", headers=cookie | {"authorization": header})
+        with api.client("") as anonymous:
+            answer = anonymous.get("/api/runs", headers=cookie | {"authorization": header})
             assert answer.status_code == 200, answer.text
-            problem(nobody.get("/api/runs", headers={"authorization": header}), 401, "unauthorized")
+            problem(anonymous.get("/api/runs", headers={"authorization": header}), 401, "unauthorized")
 
     def test_a_cookie_and_the_organisation_change_things_and_nothing_else_is_needed(
         self, api: Api, cookie: dict[str, str], client: httpx2.Client
@@ -61,9 +61,12 @@ class TestCredentials:
     def test_a_cookie_without_the_organisation_is_400_also_where_it_would_change_things(
         self, api: Api, cookie: dict[str, str], client: httpx2.Client
     ) -> None:
-        package, alone = publish(client), {"cookie": cookie["cookie"]}
+        package, cookie_only = publish(client), {"cookie": cookie["cookie"]}
         with api.client("") as browser:
-            for answer in (start(browser, package, headers=alone), browser.get("/api/runs", headers=alone)):
+            for answer in (
+                start(browser, package, headers=cookie_only),
+                browser.get("/api/runs", headers=cookie_only),
+            ):
                 problem(answer, 400, "invalid_request", "X-Org-Id")
 
     @pytest.mark.parametrize(
@@ -75,17 +78,17 @@ class TestCredentials:
             {"x-csrf-token": "another's"},
         ],
     )
-    def test_a_cookie_from_another_site_is_refused_whatever_it_names(
+    def test_a_cookie_from_another_site_is_refused_for_every_name(
         self, api: Api, cookie: dict[str, str], client: httpx2.Client, given: dict[str, str]
     ) -> None:
         package = publish(client)
         with api.client("") as browser:
             problem(start(browser, package, headers=cookie | given), 403, "forbidden")
 
-    def test_a_bad_key_is_401_whatever_the_cookie(self, api: Api, cookie: dict[str, str]) -> None:
-        with api.client("") as nobody:
+    def test_a_bad_key_is_401_with_any_cookie(self, api: Api, cookie: dict[str, str]) -> None:
+        with api.client("") as anonymous:
             for bad in ("ask_" + "0" * 48, "ry_" + "0" * 48):
-                answer = nobody.get("/api/runs", headers=cookie | {"authorization": f"Bearer {bad}"})
+                answer = anonymous.get("/api/runs", headers=cookie | {"authorization": f"Bearer {bad}"})
                 problem(answer, 401, "unauthorized")
 
     def test_the_key_names_the_organisation_and_goes_before_the_cookie(
@@ -99,12 +102,12 @@ class TestCredentials:
 
 class TestOrder:
     def test_credentials_come_before_the_version_header(self, api: Api) -> None:
-        with api.client("") as nobody:
-            problem(start(nobody, NOBODY, headers={"appstrate-version": LATER}), 401, "unauthorized")
+        with api.client("") as anonymous:
+            problem(start(anonymous, UNKNOWN, headers={"appstrate-version": LATER}), 401, "unauthorized")
 
     def test_the_version_header_comes_before_the_end_user_and_the_count(self, client: httpx2.Client) -> None:
-        wrong = {"appstrate-version": LATER, "appstrate-user": "nobody", "idempotency-key": "x" * 256}
-        refused = start(client, NOBODY, headers=wrong)
+        wrong = {"appstrate-version": LATER, "appstrate-user": "missing", "idempotency-key": "x" * 256}
+        refused = start(client, UNKNOWN, headers=wrong)
         problem(refused, 400, "unsupported_api_version")
         assert "ratelimit" not in refused.headers
 
@@ -113,7 +116,7 @@ class TestOrder:
     ) -> None:
         over = {"idempotency-key": "x" * 256}
         for left in (19, 18):
-            refused = start(client, NOBODY, headers=over)
+            refused = start(client, UNKNOWN, headers=over)
             problem(refused, 400, "invalid_idempotency_key")
             assert f"remaining={left}" in refused.headers["ratelimit"]
 
@@ -125,7 +128,7 @@ class TestOrder:
         problem(start(client, package, headers=kept), 429, "rate_limited")
         problem(start(client, package, headers={"idempotency-key": "order-new"}), 429, "rate_limited")
         elsewhere = start(client, publish(client), {"other": 1}, headers={"idempotency-key": "order-new"})
-        assert elsewhere.status_code == 200  # nobody had taken it
+        assert elsewhere.status_code == 200  # it was unused
         assert first.status_code == 200
 
     def test_the_permission_comes_before_the_version_query(self, api: Api, client: httpx2.Client) -> None:
@@ -142,7 +145,7 @@ class TestOrder:
     def test_a_stopping_server_takes_no_post_and_reads_on(self, api: Api, client: httpx2.Client) -> None:
         api.state.stopping.set()
         try:
-            refused = start(client, NOBODY)
+            refused = start(client, UNKNOWN)
             body = problem(refused, 503, "shutting_down")
             assert refused.headers["retry-after"] == str(body["retryAfter"])
             assert client.get("/api/runs").status_code == 200
@@ -171,7 +174,7 @@ class TestEveryAnswer:
             ("GET", "/api/webhooks/wh_no/deliveries", 300),
         ],
     )
-    def test_a_limited_route_tells_its_limit_in_every_answer_a_403_too(
+    def test_a_limited_route_shows_its_limit_in_every_answer_a_403_too(
         self, api: Api, client: httpx2.Client, method: str, path: str, limit: int
     ) -> None:
         given: dict[str, Any] = {} if method in ("GET", "DELETE") else {"json": {}}
@@ -195,21 +198,21 @@ class TestEveryAnswer:
 
     @pytest.mark.parametrize("path", ["/api/nothing", "/api/runs/exec_no", "/health", "/api/openapi.json"])
     def test_every_answer_has_a_request_id(self, api: Api, path: str) -> None:
-        with api.client("") as nobody:
-            assert REQUEST_ID.fullmatch(nobody.get(path).headers["request-id"])
+        with api.client("") as anonymous:
+            assert REQUEST_ID.fullmatch(anonymous.get(path).headers["request-id"])
 
     def test_the_key_of_a_replay_is_the_organisations_not_the_routes(self, client: httpx2.Client) -> None:
         kept = {"idempotency-key": "any-route"}
         made = client.post("/api/end-users", json={}, headers=kept)
-        # bare: the document of this route tells of no end-users
+        # bare: the document of this route has no end-users
         run = httpx2.post(
-            client.base_url.join(f"/api/agents/{NOBODY}/run"), json={}, headers=client.headers | kept
+            client.base_url.join(f"/api/agents/{UNKNOWN}/run"), json={}, headers=client.headers | kept
         )
         assert made.status_code == run.status_code == 201
         assert run.headers["idempotent-replayed"] == "true"
         assert run.json() == made.json()
 
-    def test_a_hook_is_made_once_by_one_key_and_its_secret_told_again(self, client: httpx2.Client) -> None:
+    def test_a_hook_is_made_once_by_one_key_and_its_secret_shown_again(self, client: httpx2.Client) -> None:
         kept = {"idempotency-key": "one-hook"}
         given = {"url": "https://example.com/h", "events": ["run.failed"], "scope": "organization"}
         one, two = (client.post("/api/webhooks", json=given, headers=kept) for _ in range(2))
@@ -224,4 +227,4 @@ class TestEveryAnswer:
             client.post("/api/applications", json={"name": "a"}, headers=kept).json()["id"] for _ in range(2)
         }
         assert len(ids) == 2
-        assert run_id(client, publish(client), headers=kept)  # nobody has taken it
+        assert run_id(client, publish(client), headers=kept)  # it is unused

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 
 from tests.contract.appstrate import Receiver, caller, fresh, made, problem, run_id, start
 from tests.contract.live import Live
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -122,8 +122,8 @@ class TestPackages:
     def test_while_a_run_is_under_way_nothing_is_changed_or_published(self, live: Live) -> None:
         name, question = fresh("@shop/agent"), fresh("hold")
         path = f"/api/packages/agents/{name}"
-        gate = threading.Event()
-        live.model.when(lambda request: question in str(request), replace(say("done"), hold=gate))
+        barrier = threading.Event()
+        live.model.when(lambda request: question in str(request), replace(reply("done"), hold=barrier))
         with caller(live) as client:
             manifest = {"name": name, "version": "1.0.0", "model": "openai:scripted"}
             made(client.post("/api/packages/agents", json={"manifest": manifest, "content": question}))
@@ -136,7 +136,7 @@ class TestPackages:
                 client.delete(path),
             ]
             client.post(f"/api/runs/{id_}/cancel")
-            gate.set()
+            barrier.set()
 
         for answer in refused:
             problem(answer, 409, "agent_in_use")
@@ -152,9 +152,9 @@ class TestPackages:
 
 
 def test_health_and_the_openapi_document_are_public(live: Live) -> None:
-    with live.client("") as nobody:
-        health = nobody.get("/health")
-        document = nobody.get("/api/openapi.json")
+    with live.client("") as anonymous:
+        health = anonymous.get("/health")
+        document = anonymous.get("/api/openapi.json")
 
     assert health.status_code == 200
     assert health.json().keys() == {"status", "uptime_ms", "checks"}

@@ -1,4 +1,4 @@
-"""The appstrate contract: what stands in an agent's way, when it is run and when its schedule is due (3 and 11)."""
+"""The appstrate contract: what keeps an agent from running, when it is run and when its schedule is due (3 and 11)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.members import key
 
 PROFILE = "0b0e7f7e-8c1c-4b7e-9a54-0d6c4ab7c2f1"
 SCRIPTED = "openai:scripted"
-#: What stands in the way, in the contract's order: the code, and what is wrong with the package.
+#: What keeps it from running, in the contract's order: the code, and what is wrong with the package.
 FAULTS: dict[str, dict[str, Any]] = {
     "empty_prompt": {"content": "  "},
     "missing_skill": {"skills": {"@shop/reading": "^1.0.0"}},
@@ -38,7 +38,7 @@ PARAMS = (
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers and without a model of its own; nobody asks the one it knows."""
+    """A server without workers and without a model of its own; the one it knows is never asked."""
     home = tmp_path_factory.mktemp("readiness") / "home"
     with Api(home, model="", model_base_url="http://127.0.0.1:9/v1") as server:
         yield server
@@ -57,16 +57,16 @@ def package(client: httpx2.Client, *faults: str) -> str:
     manifest: dict[str, Any] = {"name": name, "version": "1.0.0", "model": SCRIPTED, "dependencies": {}}
     content = "Do it."
     for fault in faults:
-        told = dict(FAULTS[fault])
-        content = told.pop("content", content)
-        manifest |= {key: told.pop(key) for key in ("config", "model") if key in told}
-        manifest["dependencies"] |= told
+        given = dict(FAULTS[fault])
+        content = given.pop("content", content)
+        manifest |= {key: given.pop(key) for key in ("config", "model") if key in given}
+        manifest["dependencies"] |= given
     made(client.post("/api/packages/agents", json={"manifest": manifest, "content": content}))
     return name
 
 
 @pytest.mark.parametrize(("code", "param"), list(zip(FAULTS, PARAMS, strict=True)))
-def test_each_fault_is_400_with_its_code_whatever_else_comes_after_it(
+def test_each_fault_is_400_with_its_code_before_all_later_faults(
     client: httpx2.Client, code: str, param: str
 ) -> None:
     codes = list(FAULTS)
@@ -82,7 +82,7 @@ def test_the_platforms_own_tools_are_no_hindrance(client: httpx2.Client) -> None
     assert start(client, name).status_code == 200
 
 
-def test_a_model_id_stands_in_for_the_missing_model(client: httpx2.Client) -> None:
+def test_a_model_id_replaces_the_missing_model(client: httpx2.Client) -> None:
     name = package(client, "model_not_configured")
     given = {"input": {}, "modelId": SCRIPTED, "proxyId": "none", "config": {"unknown": "is ignored"}}
     answer = client.post(f"/api/agents/{name}/run", json=given)
@@ -109,7 +109,7 @@ def schedule(client: httpx2.Client, name: str, **more: Any) -> dict[str, Any]:
 
 
 class TestSchedules:
-    def test_a_schedule_tells_which_providers_its_agent_lacks(self, client: httpx2.Client) -> None:
+    def test_a_schedule_shows_which_providers_its_agent_lacks(self, client: httpx2.Client) -> None:
         not_ready, ready = (schedule(client, package(client, *f)) for f in (["provider_not_enabled"], []))
         assert not_ready["readiness"] == {
             "status": "not_ready",
@@ -176,7 +176,7 @@ class TestSchedules:
         assert "n" in run["error"]
         assert client.get(f"/api/schedules/{own['id']}").json()["lastRunAt"]
 
-    def test_what_is_ready_runs_with_an_id_that_tells_the_schedule(
+    def test_what_is_ready_runs_with_an_id_that_names_the_schedule(
         self, api: Api, client: httpx2.Client
     ) -> None:
         name = package(client)

@@ -19,7 +19,7 @@ HOOK = {"url": "https://example.com/h", "events": ["run.failed"], "scope": "orga
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers, whose model nobody asks."""
+    """A server without workers, whose model is never asked."""
     home = tmp_path_factory.mktemp("repeats") / "home"
     with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
         yield server
@@ -48,7 +48,7 @@ def unfinished(api: Api, name: str, made: str, lease_until: float) -> None:
     ("path", "body"),
     [("/api/webhooks", HOOK), ("/api/end-users", {"externalId": "ext-1", "name": "A"})],
 )
-def test_what_a_dead_process_made_is_told_again_and_not_made_twice(
+def test_what_a_dead_process_made_is_returned_again_and_not_made_twice(
     api: Api, client: httpx2.Client, path: str, body: dict[str, Any]
 ) -> None:
     headers = keyed(f"dead{path}")
@@ -155,7 +155,7 @@ def test_a_conflict_leaves_the_kept_answer_alone(client: httpx2.Client) -> None:
     assert client.post("/api/end-users", json={"name": "A"}, headers=headers).json() == first.json()
 
 
-def test_a_webhooks_secret_is_told_again_and_lies_sealed_meanwhile(api: Api, client: httpx2.Client) -> None:
+def test_a_webhooks_secret_is_shown_again_and_lies_sealed_meanwhile(api: Api, client: httpx2.Client) -> None:
     headers = keyed()
     first = made(client.post("/api/webhooks", json=HOOK, headers=headers))
     assert made(client.post("/api/webhooks", json=HOOK, headers=headers))["secret"] == first["secret"]

@@ -30,7 +30,7 @@ class TestKeys:
         given = {"applicationId": application(client), "name": "ci"} | more
         return client.post("/api/api-keys", json=given)
 
-    def test_a_key_is_ask_and_48_hex_and_told_once(self, live: Live) -> None:
+    def test_a_key_is_ask_and_48_hex_and_shown_once(self, live: Live) -> None:
         with caller(live) as client:
             key = made(self.make(client))
             listed = client.get("/api/api-keys").json()["apiKeys"]
@@ -250,7 +250,7 @@ class TestWebhooks:
         given = {"url": NOWHERE, "events": ["run.completed"], "scope": "organization"} | more
         return client.post("/api/webhooks", json=given)
 
-    def test_it_is_made_with_a_secret_told_once_and_rotated(self, live: Live) -> None:
+    def test_it_is_made_with_a_secret_shown_once_and_rotated(self, live: Live) -> None:
         with caller(live) as client:
             answer = self.make(client)
             hook = made(answer)

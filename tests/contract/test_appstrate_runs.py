@@ -51,7 +51,7 @@ class TestRun:
         with caller(live) as client:
             assert ended(client, run_id(client, GIVES, {"value": value}))["result"] == result
 
-    def test_a_failed_run_says_why(self, live: Live) -> None:
+    def test_a_failed_run_shows_why(self, live: Live) -> None:
         with caller(live) as client:
             run = ended(client, run_id(client, "@demo/failer", {"message": "no luck", "code": "out_of_luck"}))
 
@@ -110,10 +110,10 @@ class TestLogs:
             "data",
             "createdAt",
         }
-        told = {(log["type"], log["event"]): log["data"] for log in logs}
-        assert told["result", "output"] == {"a": 1}
-        assert told["result", "result"] == {"output": {"a": 1}}
-        assert told["system", "run_completed"] == {"status": "success"}
+        data = {(log["type"], log["event"]): log["data"] for log in logs}
+        assert data["result", "output"] == {"a": 1}
+        assert data["result", "result"] == {"output": {"a": 1}}
+        assert data["system", "run_completed"] == {"status": "success"}
 
     def test_a_failure_is_an_adapter_error(self, live: Live) -> None:
         with caller(live) as client:
@@ -256,7 +256,7 @@ class TestRealtime:
         }  # fmt: skip
         assert update["status"] == "cancelled"
 
-    def test_a_run_that_has_ended_is_told_by_the_snapshot(self, live: Live) -> None:
+    def test_a_run_that_has_ended_is_in_the_snapshot(self, live: Live) -> None:
         with caller(live) as client:
             id_ = run_id(client, GIVES)
             ended(client, id_)
@@ -291,16 +291,16 @@ class TestRealtime:
     def test_all_runs_of_the_organisation_are_followed_with_the_key_in_the_query(self, live: Live) -> None:
         key = live.key_of("member")
         path = f"/api/realtime/runs?token={key}"
-        with live.client("") as nobody, caller(live) as client, stream(nobody, path) as seen:
+        with live.client("") as anonymous, caller(live) as client, stream(anonymous, path) as seen:
             assert next(seen)[0] == "ping"
             id_ = run_id(client, GIVES)
             assert next(data for name, data in seen if name == "run_update" and data["id"] == id_)
 
     def test_without_credentials_it_is_401(self, live: Live) -> None:
-        with live.client("") as nobody:
-            problem(nobody.get("/api/realtime/runs"), 401, "unauthorized")
-            problem(nobody.get("/api/realtime/runs?token=ask_no"), 401, "unauthorized")
-            problem(nobody.get(f"/api/runs?token={live.key}"), 401, "unauthorized")
+        with live.client("") as anonymous:
+            problem(anonymous.get("/api/realtime/runs"), 401, "unauthorized")
+            problem(anonymous.get("/api/realtime/runs?token=ask_no"), 401, "unauthorized")
+            problem(anonymous.get(f"/api/runs?token={live.key}"), 401, "unauthorized")
 
     def test_an_unknown_run_or_agent_is_404(self, live: Live) -> None:
         with caller(live) as client:

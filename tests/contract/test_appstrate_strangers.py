@@ -1,4 +1,4 @@
-"""The appstrate front to another organisation: every route that names an object says it does not exist."""
+"""The appstrate front to another organisation: every route that names an object answers that it does not exist."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def objects(live: Live, name: str) -> dict[str, str]:
 def test_another_organisations_objects_are_404_on_every_route(live: Live) -> None:
     name = fresh("@shop/agent")
     ids = objects(live, name)
-    bodies: dict[str, Any] = {
+    by_operation: dict[str, Any] = {
         "create_agent_schedule": {"connectionProfileId": PROFILE, "cronExpression": "0 0 1 1 *"},
         "change_package": {"manifest": {"name": name}, "content": "x", "lockVersion": 1},
     }
@@ -53,7 +53,7 @@ def test_another_organisations_objects_are_404_on_every_route(live: Live) -> Non
             given = (
                 {}
                 if operation.method in ("GET", "DELETE")
-                else {"json": bodies.get(operation.handler.__name__, {})}
+                else {"json": by_operation.get(operation.handler.__name__, {})}
             )
             answer = stranger.request(operation.method, url, **given)
             assert answer.status_code == 404, (operation.name, answer.status_code, answer.text)

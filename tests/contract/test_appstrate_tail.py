@@ -72,10 +72,10 @@ def test_what_other_agents_do_breaks_no_silence(
             noise.join()
 
 
-def test_what_happens_between_the_snapshot_and_listening_is_told(
+def test_what_happens_between_the_snapshot_and_listening_is_sent(
     api: Api, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run ends after it was read and before the stream listens: nobody would tell of it again."""
+    """The run ends after it was read and before the stream listens: no other event would follow."""
     id_ = run_id(client, publish(client))
 
     async def read_then_cancelled(call: Any) -> Any:
@@ -85,18 +85,18 @@ def test_what_happens_between_the_snapshot_and_listening_is_told(
 
     monkeypatch.setattr("runyard_api.surfaces.appstrate.realtime.task_of", read_then_cancelled)
     with stream(client, f"/api/realtime/runs/{id_}") as seen:
-        told = [next(seen) for _ in range(3)]
-    assert [name for name, _ in told] == ["ping", "run_update", "run_update"]
-    assert [data["status"] for _, data in told[1:]] == ["pending", "cancelled"]
+        frames = [next(seen) for _ in range(3)]
+    assert [name for name, _ in frames] == ["ping", "run_update", "run_update"]
+    assert [data["status"] for _, data in frames[1:]] == ["pending", "cancelled"]
 
 
-def test_a_revoked_key_is_told_nothing_more(
+def test_a_revoked_key_is_sent_nothing_more(
     api: Api, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "LOOK_EVERY", 0.1)
     application = client.get("/api/applications").json()["data"][0]["id"]
     made = client.post("/api/api-keys", json={"applicationId": application, "name": "k"}).json()
-    with api.client("") as nobody, stream(nobody, f"/api/realtime/runs?token={made['key']}") as seen:
+    with api.client("") as anonymous, stream(anonymous, f"/api/realtime/runs?token={made['key']}") as seen:
         assert next(seen) == ("ping", "")
         assert client.delete(f"/api/api-keys/{made['id']}").status_code == 204
         assert list(seen) == []  # the stream has ended

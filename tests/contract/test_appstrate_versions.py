@@ -17,7 +17,7 @@ from tests.members import key
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers, whose model nobody asks."""
+    """A server without workers, whose model is never asked."""
     home = tmp_path_factory.mktemp("versions") / "home"
     with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
         yield server
@@ -66,7 +66,7 @@ class TestQuery:
         package.yank("2.0.0")
         assert package.ran("2.0.0") == "2.0.0"
 
-    def test_a_tag_is_its_version_unless_that_is_yanked_and_no_range_stands_in(
+    def test_a_tag_is_its_version_unless_that_is_yanked_and_no_range_replaces_it(
         self, client: httpx2.Client
     ) -> None:
         package = Package(client, "1.0.0", "1.1.0")
@@ -111,11 +111,11 @@ class TestVersions:
         problem(client.delete(f"{package.path}/versions/9.9.9"), 404, "not_found")
         problem(client.post(f"{package.path}/versions/9.9.9/restore"), 404, "not_found")
 
-    def test_info_tells_the_latest_the_draft_and_the_tags(self, client: httpx2.Client) -> None:
+    def test_info_shows_the_latest_the_draft_and_the_tags(self, client: httpx2.Client) -> None:
         package = Package(client, "1.0.0", "1.1.0")
         package.tag("stable", "1.0.0")
-        told = client.get(f"{package.path}/versions/info").json()
-        assert told == {
+        info = client.get(f"{package.path}/versions/info").json()
+        assert info == {
             "latestVersion": "1.1.0", "draftVersion": None, "hasUnpublishedChanges": False, "versionCount": 2,
             "tags": {"latest": "1.1.0", "stable": "1.0.0"},
         }  # fmt: skip

@@ -39,7 +39,7 @@ def test_a_run_that_is_not_followed_leaves_its_id_on_standard_output(runyard: Co
     assert "completed" in followed.stderr
 
 
-def test_a_followed_run_is_told_an_event_a_line_to_programs(runyard: Command, tmp_path: Path) -> None:
+def test_a_followed_run_is_written_an_event_a_line_to_programs(runyard: Command, tmp_path: Path) -> None:
     arguments, note = tmp_path / "args.json", tmp_path / "note.txt"
     arguments.write_text('{"n": 1}')
     note.write_text("a note")
@@ -55,7 +55,7 @@ def test_a_followed_run_is_told_an_event_a_line_to_programs(runyard: Command, tm
     assert [file["name"] for file in task["input"]["files"]] == ["note.txt"]
 
 
-def test_the_exit_code_tells_how_a_run_ended(runyard: Command) -> None:
+def test_the_exit_code_shows_how_a_run_ended(runyard: Command) -> None:
     failed = runyard("run", "failer", "--args", "{}", "--follow")
     assert failed.exit_code == 1
     assert "failed" in failed.stderr
@@ -80,7 +80,7 @@ def test_a_run_that_asks_is_answered_and_decided_from_the_command_line(runyard: 
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "expected"),
     [
         (["run", "no_such_agent", "hi"], 2, "agent_not_found"),
         (["run", "echo", "--args", "{nonsense"], 2, "no JSON"),
@@ -90,14 +90,14 @@ def test_a_run_that_asks_is_answered_and_decided_from_the_command_line(runyard: 
         (["tasks", "answer", "01a200be-0000-7000-8000-000000000000", "x"], 2, "task_not_found"),
     ],
 )
-def test_a_refusal_is_one_sentence(runyard: Command, words: list[str], code: int, said: str) -> None:
+def test_a_refusal_is_one_sentence(runyard: Command, words: list[str], code: int, expected: str) -> None:
     refused = runyard(*words)
     assert refused.exit_code == code
-    assert said in refused.stderr
+    assert expected in refused.stderr
     assert "Traceback" not in refused.output
 
 
-def test_a_server_that_is_not_there_is_told_so(runyard: Command) -> None:
-    nobody = runyard("tasks", "list", "--url", f"http://127.0.0.1:{free_port()}")
-    assert nobody.exit_code == 5
-    assert "runyard up" in nobody.stderr
+def test_a_server_that_is_not_there_is_named(runyard: Command) -> None:
+    unreachable = runyard("tasks", "list", "--url", f"http://127.0.0.1:{free_port()}")
+    assert unreachable.exit_code == 5
+    assert "runyard up" in unreachable.stderr

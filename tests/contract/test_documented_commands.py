@@ -19,14 +19,14 @@ from standardwebhooks import Webhook
 
 from runyard_common.identity.queries import members, second_factors
 from tests.contract.live import Live
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 #: Lines that begin so do not run here.
 NOT_HERE = {
     "make ": "it installs and starts an installation, or runs this suite; tests/acceptance/test_up.py starts one",
-    "docker compose ": "there is no container engine here; tests/acceptance/test_compose.py starts what the file says",
+    "docker compose ": "there is no container engine here; tests/acceptance/test_compose.py starts what the file has",
 }
 #: A command costs a second of CPU, more where others use the machine: seconds for the commands of a page, and for a
 #: test with the start of its installation.
@@ -62,7 +62,7 @@ def commands(page: str) -> str:
 def demonstrated(live: Live) -> Live:
     """The live server, with a model that answers what the pages ask."""
     for question, answer in ASKED.items():
-        live.model.when(question, say(answer), forever=True)
+        live.model.when(question, reply(answer), forever=True)
     return live
 
 
@@ -93,7 +93,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def follow(live: Live, folder: Path, text: str, program: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a page's text as its reader would; the server is on another port than the page says."""
+    """Run a page's text as its reader would; the server is on another port than on the page."""
     port = str(live.ports["api-1"])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
     environ = kept | {

@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.frames import Frames, run
 from tests.contract.live import Live
-from tests.fakes.model_server import Reply, calls, say, text_of, tools_of
+from tests.fakes.model_server import Reply, calls, reply, text_of, tools_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,7 +27,7 @@ def finally_(live: Live, admin: httpx2.Client, *given: Reply, forever: bool = Fa
     """A run whose final output the model answers like this."""
     name, question = wanted.setdefault("name", f"n{uuid.uuid4().hex[:8]}"), uuid.uuid4().hex
     wanted.setdefault("schema", SCHEMA)
-    live.model.when(question, say("The answer."))
+    live.model.when(question, reply("The answer."))
     live.model.when(lambda request: _asks_for(request, name), *given, forever=forever)
     return run(admin, question, final_output=wanted)
 
@@ -97,18 +97,18 @@ def test_a_model_that_gives_no_object_ends_no_run_whose_schema_is_a_guide(
     admin: httpx2.Client, live: Live
 ) -> None:
     name = f"f{uuid.uuid4().hex[:8]}"
-    frames = finally_(live, admin, say("No."), forever=True, name=name)
+    frames = finally_(live, admin, reply("No."), forever=True, name=name)
 
     assert final(frames)["content"] is None
     assert final(frames)["violations"][0]["message"]
     assert frames.types[-1] == "agent_completed"
-    assert frames.said() == "The answer."
+    assert frames.text() == "The answer."
     assert live.task(frames.events[0]["task_id"])["output"] == "The answer."
 
 
 @pytest.mark.parametrize("name", ["résumé", "итог", "x y z", "a.b", "l" * 80, "итог.", "ok_name"])
 def test_the_event_has_the_callers_own_name(admin: httpx2.Client, live: Live, name: str) -> None:
-    frames = finally_(live, admin, say('{"summary": "x", "outcome": "y"}'), name=name, strict=True)
+    frames = finally_(live, admin, reply('{"summary": "x", "outcome": "y"}'), name=name, strict=True)
 
     assert final(frames)["name"] == name
     log = admin.get(
@@ -126,9 +126,9 @@ def test_steps_have_numbers_of_their_own_and_inner_ones_name_their_workflow_and_
         for id_, needs in (("one", []), ("two", ["one"]))
     ]
     for step in steps:
-        live.model.when(str(step["description"]), say("stepped"))
-    live.model.when(f"Now give {name}:", say('{"summary": "x", "outcome": "y"}'))
-    live.model.when(question, say("ok"))
+        live.model.when(str(step["description"]), reply("stepped"))
+    live.model.when(f"Now give {name}:", reply('{"summary": "x", "outcome": "y"}'))
+    live.model.when(question, reply("ok"))
     flow = {"id": "w", "name": "w", "description": "w", "steps": steps}
 
     frames = run(admin, question, workflows=[flow], final_output={"name": name, "schema": SCHEMA})

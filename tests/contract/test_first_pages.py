@@ -20,7 +20,7 @@ def stranger(live: Live) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_the_root_leads_a_browser_to_the_console_and_tells_programs_where_everything_is(
+def test_the_root_leads_a_browser_to_the_console_and_lists_all_paths_for_programs(
     stranger: httpx2.Client,
 ) -> None:
     led = stranger.get("/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})

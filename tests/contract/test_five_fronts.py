@@ -1,4 +1,4 @@
-"""One engine behind five fronts: whoever starts a run, and by whichever front its agent was made, it is one task."""
+"""One engine behind five fronts: a run is one task, whichever front started it and whichever made its agent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract import frames
 from tests.contract.live import MODEL, Live
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -49,9 +49,9 @@ def nugen(client: httpx2.Client, agent: str, message: str) -> str:
 
 def agentbase(client: httpx2.Client, agent: str, message: str) -> str:
     """Run it through agentbase, to the end of its stream."""
-    told = frames.run(client, message, params={"agent": agent})
-    assert told.types[-1] == "agent_completed", told.events
-    return str(told.events[0]["task_id"])
+    read = frames.run(client, message, params={"agent": agent})
+    assert read.types[-1] == "agent_completed", read.events
+    return str(read.events[0]["task_id"])
 
 
 def appstrate(client: httpx2.Client, agent: str, message: str) -> str:
@@ -119,7 +119,7 @@ def declared(request: pytest.FixtureRequest, live: Live, admin: httpx2.Client) -
     """The tasks of a declared agent, by front; once for every front that makes agents."""
     message = f"what is it? {uuid.uuid4().hex}"
     usage = {"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 23}
-    live.model.when(message, say("It is so.", usage=usage), forever=True)
+    live.model.when(message, reply("It is so.", usage=usage), forever=True)
     return through_all(live, admin, make(admin, request.param), message)
 
 
@@ -146,9 +146,7 @@ class TestTheTask:
             assert logs["native"][0] == "submit"
             assert logs == dict.fromkeys(FRONTS, logs["native"])
 
-    def test_what_was_said_stands_where_every_front_finds_it(
-        self, of_code: dict[str, dict[str, Any]]
-    ) -> None:
+    def test_messages_are_where_every_front_finds_them(self, of_code: dict[str, dict[str, Any]]) -> None:
         in_words = ("add up", None)
         in_args = (None, {"message": "add up"})
         given = {
@@ -166,7 +164,7 @@ class TestTheTask:
 
 class TestTheOrigin:
     @pytest.mark.parametrize("front", FRONTS)
-    def test_the_native_api_tells_by_which_front_a_task_came(
+    def test_the_native_api_shows_by_which_front_a_task_came(
         self, admin: httpx2.Client, of_code: dict[str, dict[str, Any]], front: str
     ) -> None:
         task_id = of_code[front]["task_id"]

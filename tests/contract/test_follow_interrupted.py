@@ -1,4 +1,4 @@
-"""A server that goes away while a run is followed: what is said, how it ends, and the run that goes on."""
+"""A server that goes away while a run is followed: what is printed, how it ends, and the run that goes on."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def test_programs_read_that_the_run_goes_on_and_how_to_follow_it_again(live: Liv
     live.end(away)
 
 
-def test_people_are_told_the_same_of_a_server_that_is_killed(live: Live, away: str) -> None:
+def test_people_read_the_same_of_a_server_that_is_killed(live: Live, away: str) -> None:
     server = ["--url", live.url(name=away), "--key-file", "key"]
     words = ["run", "sleeper", "--args", '{"seconds": 60}', "--follow", *server]
     with following(words) as running:
         assert running.stderr is not None
-        told = running.stderr.readline()
-        task = told.split()[-1]
-        while "running" not in told:
-            told = running.stderr.readline()
+        line = running.stderr.readline()
+        task = line.split()[-1]
+        while "running" not in line:
+            line = running.stderr.readline()
         live.kill(away)
         _, stderr = running.communicate(timeout=60)
     assert running.returncode == 5

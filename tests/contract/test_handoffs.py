@@ -1,4 +1,4 @@
-"""A hand-off lasts as long as its session, and has a way back whatever the number of specialists (case s-14)."""
+"""A hand-off lasts as long as its session, and has a way back for any number of specialists (case s-14)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.frames import Frames, run
 from tests.contract.live import Live
-from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
+from tests.fakes.model_server import calls, reply, results_of, system_of, tools_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -26,7 +26,7 @@ def unique(text: str) -> str:
 def handed(admin: httpx2.Client, live: Live, agents: list[dict[str, str]]) -> Frames:
     """A run whose conversation the sales agent takes over."""
     question = unique("buy")
-    live.model.when(question, calls(transfer_to_Sales_Agent={"reason": "buying"}), say("Sales here."))
+    live.model.when(question, calls(transfer_to_Sales_Agent={"reason": "buying"}), reply("Sales here."))
     return run(admin, question, agents=agents, system="You are the front desk.")
 
 
@@ -35,7 +35,7 @@ def next_turn(
 ) -> tuple[Frames, dict[str, Any]]:
     """The session's next message: its events, and what the model was asked first."""
     question = unique("more")
-    live.model.when(question, *(replies or (say("Yes."),)))
+    live.model.when(question, *(replies or (reply("Yes."),)))
     frames = run(
         admin,
         question,
@@ -59,7 +59,7 @@ def test_who_took_over_goes_on_in_the_next_turn_and_can_hand_back(
     assert "front desk" not in system_of(asked)
     others = {"transfer_to_Support_Agent"} if SUPPORT in agents else set()
     assert set(tools_of(asked)) == {"transfer_to_assistant"} | others
-    assert frames.said() == "Yes."
+    assert frames.text() == "Yes."
 
 
 @pytest.mark.parametrize("agents", [[SALES], [SALES, SUPPORT]])
@@ -68,7 +68,7 @@ def test_it_is_handed_back_and_stays_there(
 ) -> None:
     before = handed(admin, live, agents)
 
-    frames, _ = next_turn(admin, live, before, agents, calls(transfer_to_assistant={}), say("Front desk."))
+    frames, _ = next_turn(admin, live, before, agents, calls(transfer_to_assistant={}), reply("Front desk."))
     _, asked = next_turn(admin, live, before, agents)
 
     assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["@runyard/assistant"]
@@ -104,7 +104,7 @@ def test_a_cleared_session_begins_with_the_main_agent(admin: httpx2.Client, live
 def test_another_session_begins_with_the_main_agent(admin: httpx2.Client, live: Live) -> None:
     handed(admin, live, [SALES])
     question = unique("else")
-    live.model.when(question, say("Hello."))
+    live.model.when(question, reply("Hello."))
 
     run(admin, question, agents=[SALES], system="You are the front desk.")
 
@@ -113,13 +113,13 @@ def test_another_session_begins_with_the_main_agent(admin: httpx2.Client, live: 
 
 def test_a_hand_off_whose_arguments_are_refused_hands_nothing_over(admin: httpx2.Client, live: Live) -> None:
     question = unique("odd")
-    live.model.when(question, calls(transfer_to_Sales_Agent={"reason": 5}), say("I stay."))
+    live.model.when(question, calls(transfer_to_Sales_Agent={"reason": 5}), reply("I stay."))
 
     frames = run(admin, question, agents=[SALES])
 
     assert "agent_transfer" not in frames.types
     assert frames.types[1:3] == ["agent_tool_use", "agent_tool_response"]
-    assert frames.said() == "I stay."
+    assert frames.text() == "I stay."
 
 
 def test_of_two_hand_offs_in_one_turn_the_first_is_one_and_the_other_is_closed(
@@ -127,7 +127,7 @@ def test_of_two_hand_offs_in_one_turn_the_first_is_one_and_the_other_is_closed(
 ) -> None:
     question = unique("both")
     both = calls(transfer_to_Sales_Agent={"reason": "a"}, transfer_to_Support_Agent={"reason": "b"})
-    live.model.when(question, both, say("Sales here."))
+    live.model.when(question, both, reply("Sales here."))
 
     frames = run(admin, question, agents=[SALES, SUPPORT])
 
@@ -140,7 +140,7 @@ def test_a_hand_off_with_an_argument_that_does_not_exist_hands_nothing_over(
     admin: httpx2.Client, live: Live
 ) -> None:
     question = unique("context")
-    live.model.when(question, calls(transfer_to_Sales_Agent={"context": "x"}), say("I stay."))
+    live.model.when(question, calls(transfer_to_Sales_Agent={"context": "x"}), reply("I stay."))
 
     frames = run(admin, question, agents=[SALES])
 
@@ -175,11 +175,11 @@ def twice(name: str) -> Any:
 def test_of_two_hand_offs_back_in_one_turn_the_first_is_one(admin: httpx2.Client, live: Live) -> None:
     before = handed(admin, live, [SALES])
 
-    frames, _ = next_turn(admin, live, before, [SALES], twice("transfer_to_assistant"), say("Front desk."))
+    frames, _ = next_turn(admin, live, before, [SALES], twice("transfer_to_assistant"), reply("Front desk."))
 
     assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["@runyard/assistant"]
     assert len(answered_once(admin, frames)) == 1
-    assert frames.said() == "Front desk."
+    assert frames.text() == "Front desk."
 
 
 def test_a_hand_off_to_itself_is_the_call_of_a_tool_that_is_not_there(
@@ -188,13 +188,13 @@ def test_a_hand_off_to_itself_is_the_call_of_a_tool_that_is_not_there(
     before = handed(admin, live, [SALES])
 
     frames, _ = next_turn(
-        admin, live, before, [SALES], calls(transfer_to_Sales_Agent={"reason": "me"}), say("Still sales.")
+        admin, live, before, [SALES], calls(transfer_to_Sales_Agent={"reason": "me"}), reply("Still sales.")
     )
 
     assert "agent_transfer" not in frames.types
     [result] = answered_once(admin, frames)
     assert (result["tool"], result["outcome"]) == ("transfer_to_Sales_Agent", "failed")
-    assert frames.said() == "Still sales."
+    assert frames.text() == "Still sales."
 
 
 def registered(admin: httpx2.Client) -> str:
@@ -205,9 +205,9 @@ def registered(admin: httpx2.Client) -> str:
     return name
 
 
-def test_a_hand_off_to_an_agent_that_is_gone_stays_and_says_so(admin: httpx2.Client, live: Live) -> None:
+def test_a_hand_off_to_an_agent_that_is_gone_stays_and_is_reported(admin: httpx2.Client, live: Live) -> None:
     name, question = registered(admin), unique("gone")
-    live.model.when(question, calls((f"transfer_to_{name.split('/')[1]}", {})), say("I stay."))
+    live.model.when(question, calls((f"transfer_to_{name.split('/')[1]}", {})), reply("I stay."))
     admin.delete(f"/api/v1/agents/{name}").raise_for_status()
 
     frames = run(admin, question, agents=[{"name": name, "description": "Law."}])
@@ -216,28 +216,28 @@ def test_a_hand_off_to_an_agent_that_is_gone_stays_and_says_so(admin: httpx2.Cli
     [result] = answered_once(admin, frames)
     assert result["outcome"] == "failed"
     assert f"{name} cannot take over: there is no such agent any more. Go on yourself." in result["result"]
-    assert frames.said() == "I stay."
+    assert frames.text() == "I stay."
 
 
 def test_beside_a_hand_off_to_an_agent_that_is_gone_another_is_one(admin: httpx2.Client, live: Live) -> None:
     name, question = registered(admin), unique("gone and there")
     tool = f"transfer_to_{name.split('/')[1]}"
     both = calls((tool, {"reason": "a"}), ("transfer_to_Sales_Agent", {"reason": "b"}))
-    live.model.when(question, both, say("Sales here."))
+    live.model.when(question, both, reply("Sales here."))
     admin.delete(f"/api/v1/agents/{name}").raise_for_status()
 
     frames = run(admin, question, agents=[{"name": name, "description": "Law."}, SALES])
 
     assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["Sales Agent"]
     assert [one["tool"] for one in answered_once(admin, frames)] == [tool]
-    assert frames.said() == "Sales here."
+    assert frames.text() == "Sales here."
 
 
-def test_specialists_whose_names_resemble_each_other_are_told_apart(admin: httpx2.Client, live: Live) -> None:
+def test_specialists_whose_names_resemble_each_other_are_distinct(admin: httpx2.Client, live: Live) -> None:
     question = unique("resemble")
-    live.model.when(question, calls(transfer_to_Sales_Agent_2={}), say("Here."))
+    live.model.when(question, calls(transfer_to_Sales_Agent_2={}), reply("Here."))
 
     frames = run(admin, question, agents=[SALES, {"name": "Sales.Agent", "description": "Sells more."}])
 
     assert [e["agent"] for e in frames.events if e["type"] == "agent_transfer"] == ["Sales.Agent"]
-    assert frames.said() == "Here."
+    assert frames.text() == "Here."

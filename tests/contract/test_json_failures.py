@@ -46,8 +46,8 @@ SERVER = {
 }
 HOME = {
     "keys renew-admin": "",
-    "members set-password": "nobody@example.com",
-    "members reset-second-factor": "nobody@example.com",
+    "members set-password": "missing@example.com",
+    "members reset-second-factor": "missing@example.com",
     "secrets reseal": "",
     "console": "",
 }
@@ -197,7 +197,7 @@ def test_a_database_that_is_away(folder: Path, monkeypatch: pytest.MonkeyPatch, 
     ("words", "code"),
     [("login 127.0.0.1:1", "no_api_key"), ("members set-password a@example.com", "no_password")],
 )
-def test_a_secret_that_nobody_types_because_there_is_no_terminal(folder: Path, words: str, code: str) -> None:
+def test_a_secret_that_is_not_typed_because_there_is_no_terminal(folder: Path, words: str, code: str) -> None:
     for given in ("", "\n", "  \n"):
         error = failed(words, 2, code, given=given)
         assert words.partition(" ")[0] in error["message"]  # how to pipe it in
@@ -310,15 +310,15 @@ def test_ctrl_c_while_a_run_is_followed(live: Live, folder: Path) -> None:
 def test_a_reader_that_has_gone(live: Live, folder: Path, command: str) -> None:
     (folder / "key").write_text(live.key)
     key = f"--url {live.url()} --key-file key" if command in SERVER else ""
-    reading, writing = os.pipe()
-    os.close(reading)
-    with started(f"{command} {ALL[command]} {key}", stdout=writing) as running:
-        os.close(writing)
+    readable, writable = os.pipe()
+    os.close(readable)
+    with started(f"{command} {ALL[command]} {key}", stdout=writable) as running:
+        os.close(writable)
         _, stderr = running.communicate(timeout=30)
     _failure(running.returncode, "", stderr, 1, "broken_pipe")
 
 
-def test_people_are_told_nothing_of_a_reader_that_has_gone(folder: Path) -> None:
+def test_people_read_nothing_of_a_reader_that_has_gone(folder: Path) -> None:
     piped = f"{' '.join(RUNYARD)} --show-completion | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", piped], capture_output=True, text=True, env=os.environ | {"SHELL": "/bin/bash"}

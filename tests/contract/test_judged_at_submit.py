@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.contract.live import Live
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 from tests.stack import free_port
 
 pytestmark = pytest.mark.timeout(300)
@@ -119,7 +119,7 @@ def test_a_sqlite_datastore_whose_file_is_not_there_is_not_made(admin: httpx2.Cl
 
 def test_an_mcp_server_may_say_that_it_wants_no_credentials(admin: httpx2.Client, live: Live) -> None:
     question = uuid.uuid4().hex
-    live.model.when(question, say("ok"))
+    live.model.when(question, reply("ok"))
     servers = [
         {"serverName": "x", "serverUrl": f"http://127.0.0.1:{free_port()}/mcp", "auth": {"type": "none"}}
     ]
@@ -197,7 +197,7 @@ def test_a_schedule_of_an_agent_whose_datastore_is_gone_is_refused_on_every_surf
 
 def test_a_schedule_is_refused_for_the_tools_of_its_agent_that_are_not_open(admin: httpx2.Client) -> None:
     name = published(admin)
-    for run in ({"tools": ["no_such_tool"]}, {"tools": ["@default/nobody"]}):
+    for run in ({"tools": ["no_such_tool"]}, {"tools": ["@default/missing"]}):
         natively = admin.post(f"/api/v1/agents/{name}/run", json={"query": "m"} | run)
         scheduled = admin.post(
             "/api/v1/schedules", json={"agent": name, "schedule": CRON, "run": {"query": "m"} | run}

@@ -227,7 +227,7 @@ class TestTheTask:
     def test_its_title_comes_from_the_first_message(self, done: dict[str, Any]) -> None:
         assert done["title"] == done["input"]["message"]
 
-    def test_a_task_that_waits_for_input_says_so(self, asked: dict[str, Any]) -> None:
+    def test_a_task_that_waits_for_input_shows_it(self, asked: dict[str, Any]) -> None:
         assert asked["status"] == "waiting_for_input"
 
     def test_a_sensitive_step_awaits_review(self, admin: httpx2.Client, live: Live) -> None:
@@ -294,7 +294,7 @@ class TestList:
             "created_before": at,
         }
         later = (moment(at) + timedelta(seconds=1)).isoformat()
-        misses = {"status": "failed", "q": "never said", "created_after": later}
+        misses = {"status": "failed", "q": "never sent", "created_after": later}
 
         def found(parameters: dict[str, str]) -> bool:
             tasks = admin.get(f"{V1}/tasks", params={"limit": "100"} | parameters).json()["data"]
@@ -322,12 +322,10 @@ class TestSummary:
 
         assert admin.get(f"{V1}/tasks/{task_id}/summary").json()["result"]["summary"] == "In short."
 
-    def test_before_the_end_it_is_the_last_thing_said(
-        self, admin: httpx2.Client, asked: dict[str, Any]
-    ) -> None:
+    def test_before_the_end_it_is_the_last_message(self, admin: httpx2.Client, asked: dict[str, Any]) -> None:
         assert admin.get(f"{V1}/tasks/{asked['task_id']}/summary").json()["result"] == "Which colour?"
 
-    def test_with_nothing_said_there_is_none(self, admin: httpx2.Client, live: Live) -> None:
+    def test_without_messages_there_is_none(self, admin: httpx2.Client, live: Live) -> None:
         task_id = run(admin, "waits", args={"seconds": 1})["task_id"]
 
         assert "result" not in admin.get(f"{V1}/tasks/{task_id}/summary").json()
@@ -530,8 +528,8 @@ class TestErrors:
     @pytest.mark.parametrize("header", [None, "Basic abc", "Bearer", "Bearer ry_unknown"])
     def test_missing_or_unknown_keys_are_401(self, live: Live, header: str | None) -> None:
         headers = {"authorization": header} if header else {}
-        with live.client("") as nobody:
-            refused(nobody.get(f"{V1}/tasks", headers=headers), 401)
+        with live.client("") as anonymous:
+            refused(anonymous.get(f"{V1}/tasks", headers=headers), 401)
 
     def test_a_revoked_key_ends_at_once_and_its_tasks_go_on(
         self, live: Live, admin: httpx2.Client, revocable: tuple[str, str]

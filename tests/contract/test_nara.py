@@ -81,7 +81,7 @@ class TestRun:
         assert part["type"] == "text"
         assert "TCK-1 is billing." in part["text"]
 
-    def test_messages_tell_what_the_agent_did(self, admin: httpx2.Client) -> None:
+    def test_messages_show_what_the_agent_did(self, admin: httpx2.Client) -> None:
         parts = run(admin, "narrator").json()["messages"][0]["parts"]
 
         assert [part["type"] for part in parts] == ["data-progress", "data-custom", "text"]
@@ -164,7 +164,7 @@ class TestRefusals:
         )
 
     def test_an_unknown_agent_is_404(self, admin: httpx2.Client) -> None:
-        refused(run(admin, "nobody"), 404, "agent_not_found")
+        refused(run(admin, "missing"), 404, "agent_not_found")
 
     def test_another_organisations_agent_is_404(self, admin: httpx2.Client, live: Live) -> None:
         _, key = live.new_organisation()
@@ -223,9 +223,9 @@ class TestRefusals:
 
 class TestWhoMayCall:
     def test_no_token_is_401(self, live: Live) -> None:
-        with live.client("") as nobody:
-            refused(nobody.post("/api/agent/run", json=TRIAGE), 401, "missing_credentials")
-            refused(nobody.get("/api/agent/run"), 401, "missing_credentials")
+        with live.client("") as anonymous:
+            refused(anonymous.post("/api/agent/run", json=TRIAGE), 401, "missing_credentials")
+            refused(anonymous.get("/api/agent/run"), 401, "missing_credentials")
 
     def test_an_invalid_token_is_401(self, live: Live) -> None:
         with live.client("ry_" + "0" * 48) as stranger:
@@ -248,7 +248,7 @@ class TestWhoMayCall:
             refused(run(closed, "gives"), 401, "organisation_inactive")
 
     @pytest.mark.parametrize("role", ["member", "viewer"])
-    def test_whoever_is_no_admin_is_403(self, live: Live, role: str) -> None:
+    def test_a_caller_that_is_no_admin_is_403(self, live: Live, role: str) -> None:
         for credentials in (live.key_of(role), live.token(roles=[role])):
             with live.client(credentials) as client:
                 refused(run(client, "gives"), 403, "admin_required")
@@ -287,7 +287,7 @@ class TestList:
             answers = callers.map(lambda name: run(client, name, "never right").status_code, names)
             assert 404 not in dict(zip(names, answers, strict=True)).values()
 
-    def test_two_agents_of_one_short_name_are_told_apart(self, admin: httpx2.Client, live: Live) -> None:
+    def test_two_agents_of_one_short_name_are_distinct(self, admin: httpx2.Client, live: Live) -> None:
         names = {agent["name"] for agent in admin.get("/api/agent/run").json()["agents"]}
         full = [
             agent["full_name"]
@@ -318,9 +318,9 @@ class TestThePagesOwnSample:
         args = {"ticketId": "TCK-12345", "priority": "high", "language": "en"}
         env = {"BASE_URL": live.url(), "NARA_ADMIN_TOKEN": live.token()}
 
-        said = json.loads(typescript.run(self.SAMPLE, json.dumps(args), env=env))
+        printed = json.loads(typescript.run(self.SAMPLE, json.dumps(args), env=env))
 
-        assert said == {
+        assert printed == {
             "category": "billing",
             "nextStep": "escalate_to_human",
             "summary": "TCK-12345 is billing.",
@@ -329,9 +329,9 @@ class TestThePagesOwnSample:
     def test_it_throws_on_a_refusal(self, live: Live) -> None:
         env = {"BASE_URL": live.url(), "NARA_ADMIN_TOKEN": live.token()}
 
-        said = json.loads(typescript.run(self.SAMPLE, "{}", env=env))
+        printed = json.loads(typescript.run(self.SAMPLE, "{}", env=env))
 
-        assert said == {"thrown": "Agent call failed with status 400"}
+        assert printed == {"thrown": "Agent call failed with status 400"}
 
 
 def test_the_path_may_end_with_a_slash(admin: httpx2.Client) -> None:

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.contract.live import MODEL, Live, waiting_together
-from tests.fakes.model_server import fail, say, system_of, text_of
+from tests.fakes.model_server import fail, reply, system_of, text_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -46,7 +46,7 @@ def run(client: httpx2.Client, name: str, message: str, session: str | None = No
     return client.post(f"{AGENTS}/run-agents/{name}/run", json={"message": message}, headers=headers)
 
 
-def said(live: Live, message: str) -> list[tuple[str, str]]:
+def conversation(live: Live, message: str) -> list[tuple[str, str]]:
     """What the model was given in the request that ended with this message: (role, text), without the system."""
     request = next(r for r in live.model.requests if message in text_of(r["messages"][-1]))
     return [(m["role"], text_of(m)) for m in request["messages"] if m["role"] not in ("system", "developer")]
@@ -82,7 +82,7 @@ class TestRun:
     ) -> None:
         question = unique("How do I reset my password?")
         usage = {"prompt_tokens": 245, "completion_tokens": 98, "total_tokens": 343}
-        live.model.when(question, say("1. Go to login\n2. Click.", usage=usage))
+        live.model.when(question, reply("1. Go to login\n2. Click.", usage=usage))
 
         answer = run(admin, bot["name"], question)
 
@@ -99,7 +99,7 @@ class TestRun:
         self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
     ) -> None:
         question = unique("which settings?")
-        live.model.when(question, say("mine"))
+        live.model.when(question, reply("mine"))
 
         run(admin, bot["name"], question)
 
@@ -112,17 +112,17 @@ class TestRun:
         shown = [{"user_input": "2+2?", "model_output": "4"}]
         agent = create(admin, demonstrations=shown)
         question = unique("3+3?")
-        live.model.when(question, say("6"))
+        live.model.when(question, reply("6"))
 
         run(admin, agent["name"], question)
 
-        assert said(live, question) == [("user", "2+2?"), ("assistant", "4"), ("user", question)]
+        assert conversation(live, question) == [("user", "2+2?"), ("assistant", "4"), ("user", question)]
 
     def test_the_task_is_known_to_the_native_api(
         self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
     ) -> None:
         question = unique("seen everywhere?")
-        live.model.when(question, say("yes"))
+        live.model.when(question, reply("yes"))
 
         task = live.task(run(admin, bot["name"], question).headers["x-task-id"])
 
@@ -140,7 +140,7 @@ class TestRun:
     def test_structured_output_comes_as_json_text(self, admin: httpx2.Client) -> None:
         assert run(admin, "echo", "hi").json()["response"] == '{"message":"hi","args":{}}'
 
-    def test_the_answer_is_plain_json_whatever_the_client_accepts(self, admin: httpx2.Client) -> None:
+    def test_the_answer_is_plain_json_for_every_accept_header(self, admin: httpx2.Client) -> None:
         answer = admin.post(
             f"{AGENTS}/run-agents/echo/run", json={"message": "hi"}, headers={"accept": "text/event-stream"}
         )
@@ -149,7 +149,7 @@ class TestRun:
 
     def test_the_older_path_runs_by_id(self, admin: httpx2.Client, live: Live, bot: dict[str, Any]) -> None:
         question = unique("by id?")
-        live.model.when(question, say("yes"), forever=True)
+        live.model.when(question, reply("yes"), forever=True)
 
         for slash in ("/", ""):
             answer = admin.post(f"{AGENTS}/{bot['id']}/run{slash}", json={"message": question})
@@ -171,15 +171,15 @@ class TestSessions:
         self, admin: httpx2.Client, live: Live, bot: dict[str, Any]
     ) -> None:
         first, second, session = unique("I am Ada."), unique("Who am I?"), unique("session-xyz789")
-        live.model.when(first, say("Hello Ada."))
-        live.model.when(second, say("Ada."))
+        live.model.when(first, reply("Hello Ada."))
+        live.model.when(second, reply("Ada."))
 
         assert run(admin, bot["name"], first, session).json()["response"] == "Hello Ada."
         assert run(admin, bot["name"], second, session).json()["response"] == "Ada."
 
-        assert said(live, second) == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
+        assert conversation(live, second) == [("user", first), ("assistant", "Hello Ada."), ("user", second)]
 
-    def test_without_one_each_call_stands_alone(self, admin: httpx2.Client) -> None:
+    def test_without_one_each_call_is_on_its_own(self, admin: httpx2.Client) -> None:
         run(admin, "remembers", "first")
 
         assert run(admin, "remembers", "second").json()["response"] == "0 before: "
@@ -216,7 +216,7 @@ class TestSessions:
 
 class TestRefusedRuns:
     def test_an_unknown_name_is_404(self, admin: httpx2.Client) -> None:
-        detail(run(admin, "nobody_here", "hi"), 404, "agent_not_found")
+        detail(run(admin, "missing_agent", "hi"), 404, "agent_not_found")
 
     def test_a_name_that_is_not_normalised_is_404(self, admin: httpx2.Client) -> None:
         for name in ("Remembers", "support-triage", "%40demo%2Fecho"):
@@ -284,9 +284,9 @@ class TestRefusedRuns:
         assert admin.post(f"{AGENTS}/run-agents/echo/run", json=body).status_code == 200
 
     def test_no_key_is_401(self, live: Live) -> None:
-        with live.client("") as nobody:
-            detail(run(nobody, "echo", "hi"), 401, "missing_credentials")
-            detail(nobody.get(AGENTS), 401)
+        with live.client("") as anonymous:
+            detail(run(anonymous, "echo", "hi"), 401, "missing_credentials")
+            detail(anonymous.get(AGENTS), 401)
 
     def test_a_viewers_key_is_403(self, live: Live) -> None:
         with live.client(live.key_of("viewer")) as viewer:
@@ -298,7 +298,7 @@ class TestThePagesOwnSample:
     """The request of the page, by curl: only base URL and key are other."""
 
     def test_it_answers(self, live: Live) -> None:
-        live.model.when("How do I reset my password?", say("Go to the login page."))
+        live.model.when("How do I reset my password?", reply("Go to the login page."))
 
         done = subprocess.run(
             [
@@ -357,7 +357,7 @@ class TestManagement:
         assert defect(admin.post(f"{AGENTS}/create", json=body))["loc"] == ["body", field]
 
     def test_create_refuses_a_model_there_is_not(self, admin: httpx2.Client) -> None:
-        body = {"agent_name": unique("x"), "agent_description": "d", "model": "nobody:nothing"}
+        body = {"agent_name": unique("x"), "agent_description": "d", "model": "unknown:nothing"}
 
         assert MODEL in detail(admin.post(f"{AGENTS}/create", json=body), 400, "unknown_model")
 
@@ -442,7 +442,7 @@ class TestManagement:
 
         assert answer.json()["data"] == made | {"system_prompt": "New."}
         question = unique("changed?")
-        live.model.when(question, say("yes"))
+        live.model.when(question, reply("yes"))
         run(admin, made["name"], question)
         request = live.model.request_about(question)
         assert system_of(request) == "New."
@@ -485,7 +485,7 @@ class TestManagement:
     @pytest.mark.parametrize(
         ("body", "code"),
         [
-            ({"model": "nobody:nothing"}, "unknown_model"),
+            ({"model": "unknown:nothing"}, "unknown_model"),
             ({"temperature": 2.1}, "invalid_manifest"),
             ({"temperature": -0.1}, "invalid_manifest"),
             ({"max_tokens": 0}, "invalid_manifest"),
@@ -505,7 +505,7 @@ class TestManagement:
         self, admin: httpx2.Client, live: Live
     ) -> None:
         made, question, session = create(admin), unique("remember me"), unique("s")
-        live.model.when(question, say("ok"))
+        live.model.when(question, reply("ok"))
         run(admin, made["name"], question, session)
         assert session in {s["key"] for s in admin.get("/api/v1/sessions?limit=100").json()["data"]}
         tokens = admin.get(f"{AGENTS}/usage").json()["data"]["total_tokens"]
@@ -526,7 +526,7 @@ class TestManagement:
 
     def test_runs_count_as_usage_of_their_agent(self, admin: httpx2.Client, live: Live) -> None:
         made, question = create(admin), unique("count me")
-        live.model.when(question, say("one"), forever=True)
+        live.model.when(question, reply("one"), forever=True)
         run(admin, made["name"], question)
         run(admin, made["name"], question)
 
@@ -550,7 +550,7 @@ class TestManagement:
     def test_usage_counts_requests_and_tokens_by_model(self, other: httpx2.Client, live: Live) -> None:
         made, question = create(other), unique("tokens")
         usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-        live.model.when(question, say("a", usage=usage), say("b", usage=usage))
+        live.model.when(question, reply("a", usage=usage), reply("b", usage=usage))
         run(other, made["name"], question)
         run(other, made["name"], question)
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.contract.live import MODEL, Live
-from tests.fakes.model_server import calls, say
+from tests.fakes.model_server import calls, reply
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,7 +71,7 @@ class TestAnAgentThatAsks:
 
     def test_a_model_that_asks_its_user_is_answered_as_well(self, admin: httpx2.Client, live: Live) -> None:
         session, question = session_name(), uuid.uuid4().hex
-        live.model.when(question, calls(ask_user={"question": "How many?"}), say("Three it is."))
+        live.model.when(question, calls(ask_user={"question": "How many?"}), reply("Three it is."))
         made = admin.post(
             "/api/v1/agents/manifests",
             json={"name": f"@nugen/asker-{question[:8]}", "version": "1.0.0", "tools": ["ask_user"]},
@@ -145,7 +145,7 @@ class TestTheNotebook:
         }
 
         made = admin.post(f"{AGENTS}/create", json=body).json()["data"]
-        live.model.when(question, say("ok"))
+        live.model.when(question, reply("ok"))
         answered = run(admin, question, session_name(), made["name"])
 
         assert made["base_model"] == made["base_model_name"] == "nugen-flash-instruct"
@@ -153,7 +153,7 @@ class TestTheNotebook:
         assert live.model.request_about(question)["model"] == "nugen-flash-instruct"
         assert admin.delete(f"{AGENTS}/{made['id']}").status_code == 204
 
-    @pytest.mark.parametrize("model", ["", " ", "nobody:nothing", "x" * 129])
+    @pytest.mark.parametrize("model", ["", " ", "unknown:nothing", "x" * 129])
     def test_what_is_no_models_name_is_refused(self, admin: httpx2.Client, model: str) -> None:
         body = {"agent_name": session_name(), "agent_description": "d", "model": model}
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.contract.live import MODEL, Live
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -31,7 +31,7 @@ def create(client: httpx2.Client, **fields: Any) -> dict[str, Any]:
 def asked(client: httpx2.Client, live: Live, agent_id: str) -> dict[str, Any]:
     """What the model is asked with in a run of this agent."""
     question = unique("which settings?")
-    live.model.when(question, say("mine"))
+    live.model.when(question, reply("mine"))
     assert client.post(f"{AGENTS}/{agent_id}/run/", json={"message": question}).status_code == 200
     request: dict[str, Any] = live.model.request_about(question)
     return request

@@ -1,4 +1,4 @@
-"""Schemathesis over the whole OpenAPI document: no 5xx, no answer it does not tell of, no schema that drifts.
+"""Schemathesis over the whole OpenAPI document: no 5xx, no answer it leaves out, no schema that drifts.
 
 Every operation is tried with requests the document allows and with such as it forbids, half of them on objects
 that exist. `OPENAPI_EXAMPLES=200` tries more (and all edge cases instead of a sample); the sequence is the same
@@ -49,7 +49,7 @@ MEANT = re.compile(
     "|depends on|in a circle|the same id"  # a workflow is a graph
     "|printable characters|a key cannot|at most 30 days|NUL character|zero-length, empty"
 )
-#: What of a request the document forbids is no defect: parameters nobody asked for, which the dialects take, and
+#: Parts of a request that the document forbids and that are no defect: unknown parameters, which the dialects take, and
 #: what was put right before it was sent: the key, and ids of objects that exist.
 TOLERATED = re.compile(r"additionalProperties|Authorization|^path: |in path\b")
 
@@ -107,7 +107,7 @@ def schema() -> BaseSchema:
 def test_it_answers_as_documented(operation: Operation, schema: BaseSchema, tried: Tried) -> None:
     numbers = itertools.count()
     streams = any(answer.media_type == "text/event-stream" for answer in operation.answers)
-    seconds = 1 if streams else 60  # there may be nothing to tell
+    seconds = 1 if streams else 60  # there may be no events
 
     def answers(case: Case[Any]) -> None:
         number = next(numbers)
@@ -129,7 +129,7 @@ def test_it_answers_as_documented(operation: Operation, schema: BaseSchema, trie
 
 
 def check(case: Case[Any], response: Response, url: str, headers: dict[str, str]) -> None:
-    """All of Schemathesis' checks, but for what no document can tell."""
+    """All of Schemathesis' checks, but for what no document can hold."""
     try:
         case.validate_response(response, headers=headers, transport_kwargs={"base_url": url})
     except FailureGroup as group:

@@ -125,7 +125,7 @@ def datastore(client: httpx2.Client) -> str:
 
 
 def parts_of(content: dict[str, Any], known: dict[str, str]) -> list[tuple[str, Any]]:
-    """The parts of a form that the document's example stands for: files by their names, texts as they are."""
+    """The parts of a form that the document's example describes: files by their names, texts as they are."""
     properties = content["schema"]["properties"]
     parts: list[tuple[str, Any]] = []
     for name, value in content["example"].items():

@@ -138,7 +138,7 @@ def test_the_server_of_a_home_proves_itself_by_any_name(live: Live, at_home: Com
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
-def test_the_admin_key_is_not_sent_to_whoever_has_the_port(
+def test_the_admin_key_is_not_sent_to_another_program_on_the_port(
     at_home: Command, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNYARD_PORT", str(listener.port))

@@ -29,7 +29,7 @@ def newest(admin: httpx2.Client) -> Any:
     return [one["task_id"] for one in admin.get("/tasks", params={"limit": 2}).json()["data"]]
 
 
-def says(admin: httpx2.Client, session: str, message: str, key: str) -> httpx2.Response:
+def send(admin: httpx2.Client, session: str, message: str, key: str) -> httpx2.Response:
     headers = {"x-session-id": session, "idempotency-key": key}
     return admin.post(NUGEN, json={"message": message}, headers=headers)
 
@@ -37,9 +37,9 @@ def says(admin: httpx2.Client, session: str, message: str, key: str) -> httpx2.R
 def test_nugens_question_and_answer_are_given_back_as_they_were(admin: httpx2.Client) -> None:
     session, asking, answering = unique("s"), unique("k"), unique("k")
 
-    first = [says(admin, session, "hello", asking) for _ in range(2)]
-    then = [says(admin, session, "green", answering) for _ in range(2)]
-    again = says(admin, session, "hello", asking)
+    first = [send(admin, session, "hello", asking) for _ in range(2)]
+    then = [send(admin, session, "green", answering) for _ in range(2)]
+    again = send(admin, session, "hello", asking)
     after = newest(admin)
 
     assert [one.json()["response"] for one in (*first, again)] == ["Which colour?"] * 3
@@ -49,10 +49,10 @@ def test_nugens_question_and_answer_are_given_back_as_they_were(admin: httpx2.Cl
 
 def test_nugens_answer_sent_many_times_at_once_is_one_answer(admin: httpx2.Client) -> None:
     session, key = unique("s"), unique("k")
-    asked = says(admin, session, "hello", unique("k"))
+    asked = send(admin, session, "hello", unique("k"))
 
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: says(admin, session, "green", key), range(6)))
+        answers = list(pool.map(lambda _: send(admin, session, "green", key), range(6)))
 
     good = [one for one in answers if one.status_code == 200]
     assert good
@@ -64,28 +64,28 @@ def test_nugens_answer_sent_many_times_at_once_is_one_answer(admin: httpx2.Clien
 
 def test_nugens_key_with_another_session_is_another_request(admin: httpx2.Client) -> None:
     key = unique("k")
-    says(admin, unique("s"), "hello", key)
+    send(admin, unique("s"), "hello", key)
 
-    answer = says(admin, unique("s"), "hello", key)
+    answer = send(admin, unique("s"), "hello", key)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_conflict")
 
 
 def test_agentbases_question_and_answer_are_streamed_again_as_they_were(admin: httpx2.Client) -> None:
-    def said(message: str, key: str, **params: str) -> list[dict[str, Any]]:
+    def streamed(message: str, key: str, **params: str) -> list[dict[str, Any]]:
         with admin_with(admin, key):
             return run(admin, message, params={"agent": "asks"} | params).events
 
     asking, answering = unique("k"), unique("k")
-    first, second = said("hello", asking), said("hello", asking)
+    first, second = streamed("hello", asking), streamed("hello", asking)
     session = first[0]["session"]
-    answered, repeated = (said("green", answering, session=session) for _ in range(2))
+    answered, repeated = (streamed("green", answering, session=session) for _ in range(2))
 
     assert first == second
     assert [e["type"] for e in first][-2:] == ["agent_waiting_for_input", "agent_completed"]
     assert [e["content"] for e in answered if e["type"] == "agent_response"] == ["You like green."]
     assert answered == repeated
-    assert said("hello", asking) == first
+    assert streamed("hello", asking) == first
     assert newest(admin)[0] == first[0]["task_id"]
 
 
@@ -109,8 +109,8 @@ def test_an_answer_whose_sender_died_before_it_was_kept_is_not_sent_twice(
     """The key's entry is put back to what it is before the answer is kept: another process takes over."""
     key, session = unique("k"), unique("s")
     if surface == "nugen":
-        says(admin, session, "hello", unique("k"))
-        first = says(admin, session, "green", key)
+        send(admin, session, "hello", unique("k"))
+        first = send(admin, session, "green", key)
     else:
         session = run(admin, "hello", params={"agent": "asks"}).events[0]["session"]
         first = admin.post(
@@ -121,7 +121,7 @@ def test_an_answer_whose_sender_died_before_it_was_kept_is_not_sent_twice(
     forget(live, key, message_of(live, task_id))
 
     if surface == "nugen":
-        again = says(admin, session, "green", key)
+        again = send(admin, session, "green", key)
         assert again.json()["response"] == "You like green."
     else:
         again = admin.post(

@@ -21,8 +21,8 @@ from tests.contract.stock import stock
 
 DOCUMENT: Final = document(operations())
 KEYED: Final = [each for each in operations() if "Idempotency-Key" in each.headers]
-#: Told to the first caller alone, or about the request and not about what it made.
-_APART: Final = ("key", "secret", "token", "url", "link", "request_id")
+#: Sent to the first caller only, or about the request and not about what it made.
+_DIFFERENT: Final = ("key", "secret", "token", "url", "link", "request_id")
 #: What a body needs to be, where the example's is taken by the operation's other requests.
 NAMED: Final = {
     "native.create_agent": "name",
@@ -84,13 +84,13 @@ def send(operation: Operation, client: httpx2.Client, known: dict[str, str], key
 
 
 def named(operation: Operation, known: dict[str, str], placeholder: str) -> str:
-    """The object that stands for a placeholder of the operation's path."""
+    """The object in place of a placeholder of the operation's path."""
     places = (f"{operation.name} {placeholder}", f"{operation.front.name} {placeholder}", placeholder)
     return next((known[place] for place in places if place in known), "unknown")
 
 
 def made(answer: httpx2.Response) -> Any:
-    """What an answer says was made."""
+    """The object that an answer describes."""
     body = answer.json()
     task_id = body.get("task_id") or body.get("taskId") or answer.headers.get("x-task-id")
     if answer.status_code == 504:
@@ -100,7 +100,7 @@ def made(answer: httpx2.Response) -> Any:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_secrets(item) for name, item in value.items() if name not in _APART}
+        return {name: _without_secrets(item) for name, item in value.items() if name not in _DIFFERENT}
     return value
 
 

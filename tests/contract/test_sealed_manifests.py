@@ -26,7 +26,7 @@ from tests.api_server import Api
 from tests.members import key, organisation
 from tests.security import OPERATIONS, World, name_of
 
-READING = [operation for operation in OPERATIONS if operation.method == "GET" and operation.permission]
+READS = [operation for operation in OPERATIONS if operation.method == "GET" and operation.permission]
 SHARED: dict[str, Any] = {
     "name": "@sec/shared",
     "description": "Open to all.",
@@ -112,7 +112,7 @@ def _text(client: httpx2.Client, world: World, operation: Operation) -> str:
         return answer.read().decode("utf-8", "replace")
 
 
-@pytest.mark.parametrize("operation", READING, ids=name_of)
+@pytest.mark.parametrize("operation", READS, ids=name_of)
 def test_of_a_shared_agent_no_route_shows_other_tenants_more_than_its_outside(
     client: httpx2.Client, world: World, operation: Operation
 ) -> None:
@@ -245,7 +245,7 @@ def test_the_credentials_in_the_address_of_a_requests_server_are_sealed(api: Api
     assert f"api_key={SEALED}" in task.text
 
 
-def test_metadata_of_a_datastore_is_sealed_whatever_it_is_called(api: Api, world: World) -> None:
+def test_metadata_of_a_datastore_is_sealed_under_every_name(api: Api, world: World) -> None:
     meta = {
         "connectionString": "postgresql://u:SECRET-P@db.example.com/x",
         "pw": "SECRET-PW",

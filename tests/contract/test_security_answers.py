@@ -1,4 +1,4 @@
-"""What every answer carries, and what none tells."""
+"""What every answer carries, and what none may carry."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_answer_has_its_type_and_is_neither_guessed_at_nor_kept(
             assert "frame-ancestors 'none'" in policy
 
 
-def test_every_page_is_in_no_frame_and_tells_no_other_site_where_it_was(
+def test_every_page_is_in_no_frame_and_sends_no_other_site_where_it_was(
     world: World, anybody: httpx2.Client
 ) -> None:
     link = next(operation for operation in OPERATIONS if operation.name == "native.show_question")
@@ -83,7 +83,7 @@ def test_every_page_is_in_no_frame_and_tells_no_other_site_where_it_was(
         assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
 
 
-def test_no_answer_tells_which_software_gave_it_or_where_it_failed(
+def test_no_answer_shows_which_software_gave_it_or_where_it_failed(
     world: World, client: httpx2.Client
 ) -> None:
     for path in ("/healthz", "/nope", "/api/v1/tasks/nope", "/api/v1/tasks?limit=x", "/console", "/docs"):

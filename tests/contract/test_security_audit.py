@@ -17,7 +17,7 @@ from tests.integration.test_native_api import check_problem
 from tests.members import browser, key, organisation, person
 from tests.security import CHANGING, World, name_of
 
-#: What changes nothing an organisation keeps, or is told elsewhere: a run and what is said to it in its own log.
+#: What changes nothing an organisation keeps, or is logged elsewhere: a run and its messages, in its own log.
 NOT_NOTED = {
     "native.run", "nara.run_agent", "nugen.run_by_name", "nugen.run_by_id", "agentbase.run_agent",
     "appstrate.start_run", "native.send_message", "agentbase.index_document",
@@ -37,7 +37,7 @@ ELSEWHERE = {
 
 
 #: They leave the world such that others could not be tried after them.
-ALONE = {
+OWN_WORLD = {
     "native.cancel", "native.change_agent", "native.change_version", "native.clear", "native.disable_webhook",
     "native.update_webhook", "native.pause_schedule", "native.resume_schedule", "native.trigger_schedule",
     "nugen.change_agent", "appstrate.cancel_run", "appstrate.change_endpoint", "agentbase.clear_messages",
@@ -70,8 +70,8 @@ def entries(client: httpx2.Client, **filters: str) -> list[dict[str, Any]]:
     "operation", [o for o in CHANGING if o.name not in NOT_NOTED | ELSEWHERE], ids=name_of
 )
 def test_every_change_is_noted(operation: Operation, api: Api, shared: World) -> None:
-    alone = operation.method == "DELETE" or operation.name in ALONE
-    world = security.populate(api, organisation(api)) if alone else shared
+    own_world = operation.method == "DELETE" or operation.name in OWN_WORLD
+    world = security.populate(api, organisation(api)) if own_world else shared
     with api.client(world.key) as client:
         prepare(world, operation, client)
         before = {entry["id"] for entry in entries(client)}
@@ -119,7 +119,7 @@ def test_the_rest_is_noted_too(api: Api) -> None:
             assert entries(theirs)[0]["action"] == "organisation.allot"
 
 
-def test_persons_tokens_and_keys_are_told_apart(api: Api) -> None:
+def test_persons_tokens_and_keys_are_distinct(api: Api) -> None:
     org = organisation(api)
     user_id = person(api, "auditor@example.com", (org, Role.ADMIN))
     with browser(api, user_id) as client:
@@ -151,7 +151,7 @@ def test_the_log_is_paged_and_filtered(api: Api) -> None:
         at = entries(client, action="limit")[0]["at"]
         assert entries(client, action="limit", since=at) != []
         assert entries(client, action="limit", until=at) == []
-        assert entries(client, actor="key:somebody") == []
+        assert entries(client, actor="key:unknown") == []
         check_problem(
             client.get("/api/v1/audit", params={"since": "yesterday"}), 400, "invalid_field", "since"
         )

@@ -79,13 +79,13 @@ def test_what_anybody_may_call_is_written_down() -> None:
     assert public == security.PUBLIC
 
 
-def test_every_placeholder_stands_for_an_object_of_the_world(world: World) -> None:
+def test_every_placeholder_has_an_object_of_the_world(world: World) -> None:
     named = {name for operation in OPERATIONS for name in re.findall(r"\{(\w+)", operation.path)}
     assert named <= world.ids.keys()
 
 
 @pytest.mark.parametrize("operation", GUARDED, ids=name_of)
-def test_nobody_gets_in_without_credentials(
+def test_no_caller_gets_in_without_credentials(
     operation: Operation, world: World, anybody: httpx2.Client
 ) -> None:
     for path in operation.paths:
@@ -143,7 +143,7 @@ def test_nor_do_they_when_a_body_names_them(
     assert world.call(stranger, operation).status_code == 404
 
 
-def test_an_order_over_many_reaches_nobody_elses(world: World, stranger: httpx2.Client) -> None:
+def test_an_order_over_many_reaches_no_other_organisation(world: World, stranger: httpx2.Client) -> None:
     for verb in ("cancel", "retry"):
         changed = stranger.post(f"/tasks/{verb}", json={"filter": {}})
         assert changed.json()["count"] == 0
@@ -196,7 +196,7 @@ def test_a_cookie_changes_nothing_without_the_csrf_token_or_from_another_site(
 ) -> None:
     for reason, client in csrf.items():
         if operation.front.name == "appstrate" and reason == "no token":
-            continue  # its X-Org-Id, which no page of another site can send, stands in for the token
+            continue  # its X-Org-Id, which no page of another site can send, replaces the token
         answer = world.call(client, operation)
         assert answer.status_code == 403, (reason, answer.text)
 

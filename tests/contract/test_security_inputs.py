@@ -139,10 +139,10 @@ def test_too_much_is_refused_before_it_is_kept(
 
 
 #: The others take multipart forms, or no body at all.
-JSON_ALONE = [operation for operation in BODIED if operation.form is None and not operation.body_optional]
+JSON_ONLY = [operation for operation in BODIED if operation.form is None and not operation.body_optional]
 
 
-@pytest.mark.parametrize("operation", JSON_ALONE, ids=name_of)
+@pytest.mark.parametrize("operation", JSON_ONLY, ids=name_of)
 def test_a_browsers_form_is_no_json(
     operation: Operation, world: World, client: httpx2.Client, signed_in: httpx2.Client
 ) -> None:

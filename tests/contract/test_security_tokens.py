@@ -1,4 +1,4 @@
-"""Forged and foreign JWTs on every front, and keys that would reach beyond whoever makes them."""
+"""Forged and foreign JWTs on every front, and keys that would reach beyond their maker."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ FORGED: dict[str, Callable[[Api], str]] = {
     "an exp that is no time": lambda api: by_hand(
         {"alg": "HS256"}, claims(api, exp="never"), hs256(SECRET.encode())
     ),
-    "another audience": lambda api: hs(api, aud="somebody else"),
+    "another audience": lambda api: hs(api, aud="another service"),
     "no audience": lambda api: hs(api, aud=None),
     "another issuer": lambda api: hs(api, iss="https://evil.example"),
     "no issuer": lambda api: hs(api, iss=None),
@@ -148,9 +148,9 @@ FORGED: dict[str, Callable[[Api], str]] = {
 
 def _changed(token: str) -> str:
     head, body, signature = token.split(".")
-    told = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))) | {"roles": ["owner"]}
+    forged = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))) | {"roles": ["owner"]}
     return ".".join(
-        (head, base64.urlsafe_b64encode(json.dumps(told).encode()).rstrip(b"=").decode(), signature)
+        (head, base64.urlsafe_b64encode(json.dumps(forged).encode()).rstrip(b"=").decode(), signature)
     )
 
 
@@ -177,7 +177,7 @@ def test_forged_and_foreign_tokens_count_nowhere(api: Api, forgery: str, front: 
 
 
 def test_a_token_is_not_stretched_by_asking_for_more(api: Api) -> None:
-    """The strongest role it names counts, and a person's id as its subject makes it nobody else."""
+    """The strongest role it names counts, and a person's id as its subject makes it that person alone."""
     owner = person(api, "owner@example.com", (api.state.org_id, Role.OWNER))
     with api.client(hs(api, sub=owner, roles=["viewer"])) as client:
         me = client.get("/api/v1/me").json()
@@ -201,7 +201,7 @@ def test_a_key_made_by_a_token_stays_within_its_role(api: Api) -> None:
 
 @pytest.mark.parametrize("permission", sorted(PERMISSIONS[Role.OWNER]))
 def test_a_key_never_holds_what_its_maker_may_not(api: Api, permission: str) -> None:
-    """Whatever a key asks for, by name or by a star, what it gets is within what it was made with."""
+    """What a key gets, asked for by name or by a star, is within what it was made with."""
     holds = {"keys:write", "keys:read", "agents:read"}
     with api.client(key(api, api.state.org_id, Role.ADMIN, sorted(holds))) as maker:
         for scope in (permission, permission.split(":", maxsplit=1)[0] + ":*"):

@@ -44,7 +44,7 @@ console.log(JSON.stringify(cases.map(({ secret, headers, body }) => {
 })));
 """
 
-BODIES = [
+CONTENTS = [
     b"{}",
     b'{"type":"run.completed","data":{"n":1.5}}',
     '{"text":"Grüße, 世界 🌍","zero":"\\u0000","line":"a\\nb"}'.encode(),
@@ -71,14 +71,14 @@ def _install() -> None:
     command = ["npm", "install", "--prefix", str(NODE_FOLDER), *options, NODE_PACKAGE]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=40)
-        said = done.stderr[-500:] if done.returncode else ""
+        failure = done.stderr[-500:] if done.returncode else ""
     except subprocess.TimeoutExpired:
-        said = "no answer within 40 s"
-    if said:
+        failure = "no answer within 40 s"
+    if failure:
         pytest.fail(
             f"npm could not install {NODE_PACKAGE}, which checks signatures in JavaScript. Make npm's "
             f"registry reachable, or run `npm install --prefix .test/node {NODE_PACKAGE}` by hand. "
-            f"It said: {said}",
+            f"It failure: {failure}",
             pytrace=False,
         )
 
@@ -132,7 +132,7 @@ def test_the_time_zone_of_the_machine_does_not_matter(monkeypatch: pytest.Monkey
         time.tzset()
 
 
-@pytest.mark.parametrize("body", BODIES, ids=["empty", "numbers", "unicode", "large"])
+@pytest.mark.parametrize("body", CONTENTS, ids=["empty", "numbers", "unicode", "large"])
 def test_the_python_library_verifies(body: bytes) -> None:
     for _ in range(20):
         secret = new_secret()
@@ -141,7 +141,7 @@ def test_the_python_library_verifies(body: bytes) -> None:
 
 def test_the_javascript_library_verifies_and_signs_the_same(node: str) -> None:
     cases: list[dict[str, Any]] = []
-    for body in BODIES:
+    for body in CONTENTS:
         for _ in range(20):
             secret = new_secret()
             cases.append({"secret": secret, "headers": signed([secret], body), "body": body.decode()})
@@ -191,7 +191,9 @@ def test_both_libraries_refuse_what_was_changed_on_the_way(node: str) -> None:
 
 def test_our_own_check_agrees() -> None:
     secret = new_secret()
-    verify(secret, {name.title(): value for name, value in signed([secret], BODIES[2]).items()}, BODIES[2])
+    verify(
+        secret, {name.title(): value for name, value in signed([secret], CONTENTS[2]).items()}, CONTENTS[2]
+    )
 
 
 @pytest.mark.parametrize("signature", ["", "v1", "v1,", "v1,!!!", "v1,a", "v2,aaaa", "v1,a,b"])

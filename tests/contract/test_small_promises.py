@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.appstrate import REQUEST_ID, caller, problem, start
 from tests.contract.live import Live
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -78,7 +78,7 @@ class TestNanonetsPlaceholders:
 class TestAgentIds:
     def test_a_conversations_agent_id_is_the_tasks(self, admin: httpx2.Client, live: Live) -> None:
         question = uuid.uuid4().hex
-        live.model.when(question, say("ok"))
+        live.model.when(question, reply("ok"))
         body = {"query": question, "session_id": question}
         made = admin.post(f"/api/v1/agents/{agent(admin)['name']}/run", json=body).json()
         task = live.until(made["task_id"])
@@ -107,7 +107,7 @@ def test_naras_errors_name_its_own_fields(admin: httpx2.Client) -> None:
     assert (answer.json()["code"], answer.json()["field"]) == ("agent_not_found", "agentName")
 
 
-def test_a_task_that_was_answered_is_pending_as_reading_it_says(admin: httpx2.Client, live: Live) -> None:
+def test_a_task_that_was_answered_is_pending_as_reading_it_shows(admin: httpx2.Client, live: Live) -> None:
     made = admin.post("/api/v1/agents/asks/run", json={"query": "hi"}).json()
     live.until(made["task_id"], "waiting_for_input")
 
@@ -174,7 +174,7 @@ class TestPathsThatNothingAnswers:
             ("/nothing/at/all", "title"),
         ],
     )
-    def test_each_front_says_so_in_its_own_words(self, admin: httpx2.Client, path: str, key: str) -> None:
+    def test_each_front_refuses_it_in_its_own_words(self, admin: httpx2.Client, path: str, key: str) -> None:
         answer = admin.get(path)
 
         assert answer.status_code == 404

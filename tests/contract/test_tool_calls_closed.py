@@ -15,7 +15,7 @@ from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run, streaming
 from tests.contract.live import Live
 from tests.fakes.mcp_servers import mcp_process
-from tests.fakes.model_server import calls, say
+from tests.fakes.model_server import calls, reply
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -58,7 +58,7 @@ def test_a_call_with_wrong_arguments_ends_with_its_refusal(
     admin: httpx2.Client, live: Live, database: dict[str, str]
 ) -> None:
     question = unique("wrong parameters")
-    live.model.when(question, calls(byId={"params": 1}), say("ok"))
+    live.model.when(question, calls(byId={"params": 1}), reply("ok"))
     query = {"name": "byId", "description": "One.", "query": "SELECT * FROM users WHERE id = ?"}
 
     frames = run(admin, question, datastores=[database], queries=[query])
@@ -75,7 +75,7 @@ def test_arguments_that_are_no_object_end_with_a_refusal_too(
     admin: httpx2.Client, live: Live, database: dict[str, str]
 ) -> None:
     question = unique("no object")
-    live.model.when(question, calls(all=[1]), say("ok"))  # type: ignore[arg-type]
+    live.model.when(question, calls(all=[1]), reply("ok"))  # type: ignore[arg-type]
     query = {"name": "all", "description": "All.", "query": "SELECT * FROM users"}
 
     paired(admin, run(admin, question, datastores=[database], queries=[query]))
@@ -85,7 +85,7 @@ def test_a_call_of_an_mcp_tool_with_wrong_types_ends_with_its_refusal(
     admin: httpx2.Client, live: Live, tmp_path: Path
 ) -> None:
     question = unique("wrong types")
-    live.model.when(question, calls(crm_find_customer={"name": 5}), say("ok"))
+    live.model.when(question, calls(crm_find_customer={"name": 5}), reply("ok"))
     with mcp_process(tmp_path) as server:
         frames = run(admin, question, mcp_servers=[{"serverName": "crm", "serverUrl": server.url}])
 
@@ -98,7 +98,7 @@ def test_a_call_of_a_tool_that_does_not_exist_leaves_its_call_and_its_refusal(
     admin: httpx2.Client, live: Live
 ) -> None:
     question = unique("no such tool")
-    live.model.when(question, calls(imagined={"a": 1}), say("ok"))
+    live.model.when(question, calls(imagined={"a": 1}), reply("ok"))
 
     frames = run(admin, question)
 
@@ -121,17 +121,17 @@ def test_calls_are_closed_when_the_model_never_keeps_to_its_tools(admin: httpx2.
 
 def test_calls_beside_a_hand_off_are_closed(admin: httpx2.Client, live: Live) -> None:
     question = unique("both")
-    live.model.when(question, calls(transfer_to_Sales={}, imagined={}), say("Sold."))
+    live.model.when(question, calls(transfer_to_Sales={}, imagined={}), reply("Sold."))
 
     frames = run(admin, question, agents=[{"name": "Sales", "description": "Sells."}])
 
     assert [tool for tool, _ in paired(admin, frames)] == ["imagined"]
-    assert frames.said() == "Sold."
+    assert frames.text() == "Sold."
 
 
 def test_the_history_has_the_refused_call_and_its_result(admin: httpx2.Client, live: Live) -> None:
     question = unique("history")
-    live.model.when(question, calls(imagined={"a": 1}), say("ok"))
+    live.model.when(question, calls(imagined={"a": 1}), reply("ok"))
 
     frames = run(admin, question)
 
@@ -143,8 +143,8 @@ def test_the_history_has_the_refused_call_and_its_result(admin: httpx2.Client, l
 def test_a_call_under_way_is_closed_when_its_run_is_stopped(
     admin: httpx2.Client, live: Live, tmp_path: Path
 ) -> None:
-    gate, question = tmp_path / "never", unique("stopped in a tool")
-    live.model.when(question, calls(gated={"message": str(gate)}))
+    barrier, question = tmp_path / "never", unique("stopped in a tool")
+    live.model.when(question, calls(gated={"message": str(barrier)}))
     made = admin.post(
         "/api/v1/agents/manifests",
         json={"name": f"@calls/{uuid.uuid4().hex[:8]}", "version": "1.0.0", "tools": ["@default/gated"]},
@@ -178,7 +178,7 @@ ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str, str]]
         {"tools": ["ask_user"], "config": {"ask": {"timeout": 1}}}, {"ask_user": {"question": "Why?"}}, {}, "failed",
         "answer_timeout",
     ),
-    "reviewed by nobody until its deadline": (
+    "not reviewed before its deadline": (
         {"tools": ["@default/gated"], "review": ["gated"]}, {"gated": {"message": "/never"}}, {"deadline": 2}, "failed",
         "deadline_exceeded",
     ),

@@ -1,4 +1,4 @@
-"""What runs used and cost, summed; and what the operator allots: shares, balances, open and closed doors."""
+"""What runs used and cost, summed; and what the operator allots: shares, balances, active and closed organisations."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TestAllotments:
             assert operator.patch(path, json={"active": True}).json()["active"] is True
             assert client.get("/tasks").status_code == 200
 
-    def test_the_operators_own_door_stays_open(self, api: Api, operator: httpx2.Client) -> None:
+    def test_the_operators_own_organisation_stays_active(self, api: Api, operator: httpx2.Client) -> None:
         own = operator.get("/api/v1/organisation").json()["id"]
         refused = operator.patch(f"/api/v1/ops/organisations/{own}", json={"active": False})
         assert (refused.status_code, refused.json()["code"]) == (409, "own_organisation")

@@ -55,12 +55,12 @@ def _install() -> None:
     command = ["npm", "install", "--prefix", str(FOLDER), *options, PACKAGE]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        said = done.stderr[-500:] if done.returncode else ""
+        failure = done.stderr[-500:] if done.returncode else ""
     except subprocess.TimeoutExpired:
-        said = "no answer within 120 s"
-    if said:
+        failure = "no answer within 120 s"
+    if failure:
         pytest.fail(
             f"npm could not install {PACKAGE}. Make npm's registry reachable, or run "
-            f"`npm install --prefix .test/typescript {PACKAGE}` by hand. It said: {said}",
+            f"`npm install --prefix .test/typescript {PACKAGE}` by hand. It failure: {failure}",
             pytrace=False,
         )

@@ -95,16 +95,16 @@ def _turned(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
         for b in blocks
         if b["type"] == "tool_use"
     ]
-    said: list[dict[str, Any]] = []
+    content: list[dict[str, Any]] = []
     for block in blocks:
         if block["type"] == "text":
-            said.append({"type": "text", "text": block["text"]})
+            content.append({"type": "text", "text": block["text"]})
         elif block["type"] == "image":
             source = block["source"]
             url = f"data:{source['media_type']};base64,{source['data']}"
-            said.append({"type": "image_url", "image_url": {"url": url}})
-    if said or made:
-        yield {"role": message["role"], "content": said or None} | ({"tool_calls": made} if made else {})
+            content.append({"type": "image_url", "image_url": {"url": url}})
+    if content or made:
+        yield {"role": message["role"], "content": content or None} | ({"tool_calls": made} if made else {})
 
 
 def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def _usage(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
 
 
 async def stream(body: dict[str, Any], reply: Reply) -> AsyncIterator[str]:
-    """An answer as server-sent events, cut where the script says."""
+    """An answer as server-sent events, cut where the script has it."""
     for number, event in enumerate(_events(body, reply)):
         if reply.cut_after is not None and number >= reply.cut_after:
             if reply.cut_quietly:

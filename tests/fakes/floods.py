@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
-Talk = Callable[[socket.socket], Iterator[bytes]]
+Sender = Callable[[socket.socket], Iterator[bytes]]
 #: More than any bound of a test, and what the system's buffers may take of it besides.
 MOST = 64 * 2**20
 BUFFERS = 12 * 2**20
@@ -21,10 +21,10 @@ PIECE = b" " * 65_536
 
 
 class Flood:
-    """One server on loopback. `talk` speaks the protocol and yields what is counted; `sent` are those bytes."""
+    """One server on loopback. `send` speaks the protocol and yields what is counted; `sent` are those bytes."""
 
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
+    def __init__(self, send: Sender) -> None:
+        self._send = send
         self.sent = 0
 
     def __enter__(self) -> Self:
@@ -50,20 +50,20 @@ class Flood:
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError, EOFError, struct.error):
             connection.settimeout(20)
-            for piece in self._talk(connection):
+            for piece in self._send(connection):
                 connection.sendall(piece)
                 self.sent += len(piece)
 
 
-def http(head: str, body: Callable[[], Iterator[bytes]]) -> Talk:
+def http(head: str, body: Callable[[], Iterator[bytes]]) -> Sender:
     """Answers every request with these header lines and this body."""
 
-    def talk(connection: socket.socket) -> Iterator[bytes]:
+    def send(connection: socket.socket) -> Iterator[bytes]:
         read(connection, b"\r\n\r\n")
         connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\n{head}\r\n\r\n".encode())
         yield from body()
 
-    return talk
+    return send
 
 
 def endless() -> Iterator[bytes]:
@@ -111,7 +111,7 @@ def postgres(connection: socket.socket) -> Iterator[bytes]:
 
 
 def silent(connection: socket.socket) -> Iterator[bytes]:
-    """A server that accepts, and never says anything."""
+    """A server that accepts, and never sends anything."""
     read(connection, b"\0never\0")
     yield b""
 

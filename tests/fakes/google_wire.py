@@ -97,16 +97,16 @@ def _turned(content: dict[str, Any]) -> Iterable[dict[str, Any]]:
         for part in parts
         if (made := _get(part, "functionCall"))
     ]
-    said: list[dict[str, Any]] = []
+    content: list[dict[str, Any]] = []
     for part in parts:
         if "text" in part and not part.get("thought"):
-            said.append({"type": "text", "text": part["text"]})
+            content.append({"type": "text", "text": part["text"]})
         elif data := _get(part, "inlineData"):
             url = f"data:{_get(data, 'mimeType')};base64,{data['data']}"
-            said.append({"type": "image_url", "image_url": {"url": url}})
-    if said or calls:
+            content.append({"type": "image_url", "image_url": {"url": url}})
+    if content or calls:
         role = "assistant" if content["role"] == "model" else "user"
-        yield {"role": role, "content": said or None} | ({"tool_calls": calls} if calls else {})
+        yield {"role": role, "content": content or None} | ({"tool_calls": calls} if calls else {})
 
 
 def _text(parts: Iterable[dict[str, Any]]) -> str:
@@ -114,7 +114,7 @@ def _text(parts: Iterable[dict[str, Any]]) -> str:
 
 
 def error(status: int, message: str, reply: Reply | None = None) -> dict[str, Any]:
-    """An error's body; what to wait for is told there, in no header."""
+    """An error's body; how long to wait is in it, not in a header."""
     kind = (reply.kind if reply else None) or _STATUSES.get(status, "UNKNOWN")
     details: list[dict[str, Any]] = []
     if reply is not None and reply.retry_after is not None:
@@ -159,13 +159,13 @@ def _reason(reply: Reply) -> str:
 def _usage(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     given = reply.usage or {"prompt_tokens": len(json.dumps(body["contents"])) // 4, "completion_tokens": 7}
     cached = (given.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    asked, said = given["prompt_tokens"], given["completion_tokens"]
-    usage = {"promptTokenCount": asked, "candidatesTokenCount": said, "totalTokenCount": asked + said}
+    asked, content = given["prompt_tokens"], given["completion_tokens"]
+    usage = {"promptTokenCount": asked, "candidatesTokenCount": content, "totalTokenCount": asked + content}
     return usage | ({"cachedContentTokenCount": cached} if cached else {})
 
 
 async def stream(body: dict[str, Any], reply: Reply) -> AsyncIterator[str]:
-    """An answer as server-sent events (``alt=sse``), cut where the script says."""
+    """An answer as server-sent events (``alt=sse``), cut where the script has it."""
     chunks = [*_chunks(body, reply)]
     for number, chunk in enumerate(chunks):
         if reply.cut_after is not None and number >= reply.cut_after:

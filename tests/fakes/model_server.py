@@ -1,8 +1,8 @@
 """A scripted model behind the protocols of OpenAI, Anthropic and Google, as strict with its callers as the real ones.
 
 with ModelServer() as server:
-    server.answer(calls(lookup={"order": "A1"}), say("It is on its way."))
-    server.when("refund", say("No."))          # requests whose last user message has this text
+    server.answer(calls(lookup={"order": "A1"}), reply("It is on its way."))
+    server.when("refund", reply("No."))          # requests whose last user message has this text
     ... server.url (server.root for Anthropic and Google) ... server.requests ...
 """
 
@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.fakes import anthropic_wire, google_wire, openai_wire
-from tests.fakes.replies import Reply, calls, fail, odd, raw, say
+from tests.fakes.replies import Reply, calls, fail, odd, raw, reply
 
 __all__ = [
     "ModelServer",
@@ -34,8 +34,8 @@ __all__ = [
     "last_user",
     "odd",
     "raw",
+    "reply",
     "results_of",
-    "say",
     "system_of",
     "text_of",
     "tools_of",
@@ -53,12 +53,12 @@ class _Rule:
 class ModelServer:
     """Use as a context manager; `url` is OpenAI's base URL, `root` that of the others.
 
-    `requests` are told in the terms of chat completions, whatever the protocol; `bodies` are as they came.
-    Requests nobody scripted get a 500 that says so.
+    `requests` are in the terms of chat completions for every protocol; `received` are as they came.
+    Requests without a scripted answer get a 500.
     """
 
     requests: list[dict[str, Any]] = field(default_factory=list)
-    bodies: list[dict[str, Any]] = field(default_factory=list)
+    received: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
     respond: Callable[[dict[str, Any]], Reply | None] | None = None
@@ -139,7 +139,7 @@ class ModelServer:
         seen = wire.seen(body)
         with self._lock:
             self.requests.append(seen)
-            self.bodies.append(body)
+            self.received.append(body)
             self.headers.append(dict(request.headers))
             self.arrivals.append(time.monotonic())
         reply = self._next(seen)
@@ -177,8 +177,8 @@ def _failed(wire: Any, reply: Reply) -> JSONResponse:
 
 def last_user(request: dict[str, Any]) -> str:
     """The text of the last user message."""
-    said = [m for m in request["messages"] if m["role"] == "user"]
-    return text_of(said[-1]) if said else ""
+    messages = [m for m in request["messages"] if m["role"] == "user"]
+    return text_of(messages[-1]) if messages else ""
 
 
 def text_of(message: dict[str, Any]) -> str:

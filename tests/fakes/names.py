@@ -31,7 +31,7 @@ class Names:
 
 
 class NoSockets(httpcore2.AsyncNetworkBackend):
-    """Records who would have been called, and calls nobody: a broken guard must not reach anything real."""
+    """Records the calls instead of making them: a broken guard must not reach anything real."""
 
     def __init__(self) -> None:
         self.dialled: list[str] = []

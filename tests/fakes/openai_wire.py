@@ -70,8 +70,8 @@ def _usage(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     if reply.usage is not None:
         return reply.usage
     asked = sum(len(json.dumps(message)) for message in body["messages"]) // 4
-    said = len((reply.text or "").split()) + sum(len(args) // 4 + 1 for _, _, args in reply.tool_calls)
-    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+    tokens = len((reply.text or "").split()) + sum(len(args) // 4 + 1 for _, _, args in reply.tool_calls)
+    return {"prompt_tokens": asked, "completion_tokens": tokens, "total_tokens": asked + tokens}
 
 
 def _reason(reply: Reply) -> str:

@@ -58,14 +58,17 @@ class RawServer:
         return f"{scheme}://{host}:{self.port}{path}"
 
 
-async def say_ok(call: Call) -> None:
+async def answer_ok(call: Call) -> None:
     """Answer 200 with a short body."""
     await call.reply(body=b"thank you")
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    behaviour: Behaviour = say_ok, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    behaviour: Behaviour = answer_ok,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RawServer]:
     """A server on `host` while the block runs; port 0 takes a free one."""
     seen = RawServer(host)
@@ -129,7 +132,7 @@ async def _read_call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until `condition` holds; a failure says that it never did."""
+    """Wait until `condition` holds; a failure if it never does."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"

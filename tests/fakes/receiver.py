@@ -9,7 +9,7 @@ What it does depends on the path:
     /echo          400, and the headers it got
     /reset         takes the request, resets the connection
     /gone/<n>      410 to the n-th request, 200 to all others
-    /flaky/<n>     every n-th event is not taken at first: by turns 500, 429, a reset, silence, a slow 500
+    /flaky/<n>     every n-th event is not accepted at first: by turns 500, 429, a reset, silence, a slow 500
 
 `python -m tests.fakes.receiver PORT LOG` writes a line of JSON for each request, before it is answered.
 """
@@ -34,13 +34,13 @@ _FAILURES = ("500", "429", "reset", "hang", "slow")
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came. `taken` says whether it is answered with 200."""
+    """A request as it came. `accepted`: it is answered with 200."""
 
     at: float
     path: str
     headers: dict[str, str]
     body: str
-    taken: bool
+    accepted: bool
 
     @property
     def event_id(self) -> str:
@@ -74,8 +74,8 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}{path}"
 
     @property
-    def taken(self) -> list[Received]:
-        return [r for r in self.received if r.taken]
+    def accepted(self) -> list[Received]:
+        return [r for r in self.received if r.accepted]
 
     def on(self, path: str) -> list[Received]:
         return [r for r in self.received if r.path == path]
@@ -145,7 +145,7 @@ class Receiver:
                 more = {k: v[0] for k, v in parse_qs(split.query).items()}
                 await self._reply(writer, int(argument), more)
             case "echo":
-                await self._reply(writer, 400, said=json.dumps(headers))
+                await self._reply(writer, 400, body=json.dumps(headers))
             case _:
                 await self._reply(writer, 200)
         return True
@@ -155,11 +155,11 @@ class Receiver:
         writer: asyncio.StreamWriter,
         status: int,
         more: dict[str, str] | None = None,
-        said: str = "thanks",
+        body: str = "thanks",
     ) -> None:
-        lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(said)}"]
+        lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (more or {}).items()]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n" + said).encode())
+        writer.write(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
         await writer.drain()
 
 

@@ -1,4 +1,4 @@
-"""Scripted answers of a model, whatever the protocol they are told in."""
+"""Scripted answers of a model, for every protocol."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reply:
     words: str | None = None  # an error's message
 
 
-def say(text: str, **options: Any) -> Reply:
+def reply(text: str, **options: Any) -> Reply:
     """A plain answer."""
     return Reply(text=text, **options)
 
@@ -66,5 +66,5 @@ def odd(reply: Reply, change: Callable[[dict[str, Any]], Any]) -> Reply:
 
 
 def pieces(text: str) -> list[str]:
-    """A text as a stream tells it: word by word."""
+    """A text as a stream sends it: word by word."""
     return re.findall(r"\s*\S+\s*$|\s*\S+", text)

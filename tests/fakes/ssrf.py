@@ -48,7 +48,7 @@ CORPUS: dict[str, str] = {
     "http://[fd20:ce::254]/computeMetadata/v1/": "metadata",
     "http://metadata.google.internal/computeMetadata/v1/": "internal_name",
     "http://metadata/computeMetadata/v1/": "internal_name",
-    # everybody, nobody, reserved
+    # all hosts, none, reserved
     "http://224.0.0.1/": "multicast",
     "http://239.255.255.250/": "multicast",
     "http://[ff02::1]/": "multicast",

@@ -79,7 +79,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("way", ALL)
-def test_each_way_out_of_a_step_fails_the_run_once_and_says_what_happened(way: str) -> None:
+def test_each_way_out_of_a_step_fails_the_run_once_and_names_what_happened(way: str) -> None:
     _assert_failed(run(_step, {"way": way}, timeout=20), ALL[way][1])
 
 
@@ -246,7 +246,7 @@ def test_code_that_catches_the_suspension_of_its_run_is_suspended_all_the_same()
 
 
 @pytest.mark.parametrize("how", ["gathered", "beside", "waited for"])
-def test_questions_whose_suspension_nobody_looks_at_are_asked_all_the_same(how: str) -> None:
+def test_questions_whose_suspension_is_ignored_are_asked_all_the_same(how: str) -> None:
     done: list[str] = []
 
     @agent("@out/gathers")
@@ -311,7 +311,7 @@ def test_a_question_inside_an_irreversible_step_does_not_wait_for_that_step() ->
     assert run(inside, answers={"Pay?": "yes"}).output == "yes"
 
 
-def test_children_whose_suspension_nobody_looks_at_are_waited_for_all_the_same() -> None:
+def test_children_whose_suspension_is_ignored_are_waited_for_all_the_same() -> None:
     @agent("@out/child")
     async def child(ctx: Context, args: Any) -> int:
         return int(args["n"]) * 2
@@ -371,7 +371,7 @@ async def test_a_context_of_another_run_can_be_used_for_nothing(database_url: st
 
 def test_agents_that_start_each_other_without_end_are_stopped() -> None:
     begun: set[str] = set()
-    said: list[str] = []
+    messages: list[str] = []
 
     @agent("@out/recursive")
     async def recursive(ctx: Context, args: Any) -> Any:
@@ -379,12 +379,12 @@ def test_agents_that_start_each_other_without_end_are_stopped() -> None:
         try:
             return await ctx.run("@out/recursive", {})
         except AgentError as error:
-            said.append(error.message)
+            messages.append(error.message)
             raise
 
     assert run(recursive, timeout=55).status == "failed"
     assert len(begun) == 50
-    assert "50 runs wait for each other already" in said[0]
+    assert "50 runs wait for each other already" in messages[0]
 
 
 def test_a_time_limit_around_a_step_is_still_the_agents_own() -> None:

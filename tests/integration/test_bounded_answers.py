@@ -27,13 +27,13 @@ from runyard_workers.agent.wire.transport import CheckedClient, Whole
 from tests.declared import Declared, declared_agents
 from tests.fakes import floods
 from tests.fakes.floods import BUFFERS, Flood, endless
-from tests.fakes.model_server import say
+from tests.fakes.model_server import reply
 from tests.querying import ask
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 BOUND = 2**20
-ROOM = 16 * 2**20  # what may be held beside the bound, in bytes
+SPARE = 16 * 2**20  # what may be held beside the bound, in bytes
 OPEN = OutboundPolicy(allow_private=True)
 JSON = "Content-Type: application/json"
 EVENTS = "Content-Type: text/event-stream"
@@ -69,7 +69,7 @@ def nested() -> Iterator[bytes]:
 
 FLOODS = {
     "JSON without end": (JSON, endless),
-    "JSON of a length it tells": (f"{JSON}\r\nContent-Length: {floods.MOST}", endless),
+    "JSON of a declared length": (f"{JSON}\r\nContent-Length: {floods.MOST}", endless),
     "JSON that is packed": (f"{JSON}\r\nContent-Encoding: gzip", packed(64 * 2**20)),
     "JSON that is packed in members": (f"{JSON}\r\nContent-Encoding: gzip", twice_packed),
     "a page without end": ("Content-Type: text/html", endless),
@@ -106,7 +106,7 @@ async def test_an_mcp_server_is_read_up_to_the_bound(kind: str, memory: Callable
             rules = McpRules()
             async with guard.http_client(wrap=lambda inner: McpTransport(inner, rules, BOUND)) as client:
                 assert await drained(client, server.port) is None
-        assert memory() < ROOM
+        assert memory() < SPARE
     assert server.sent < BUFFERS
 
 
@@ -116,7 +116,7 @@ async def test_a_model_provider_is_read_up_to_the_bound(kind: str, memory: Calla
         async with CheckedClient(ProviderRules(), BOUND, trust_env=False) as client:
             answer = await drained(client, server.port)
         assert answer is None or answer.status_code == 502
-        assert memory() < ROOM
+        assert memory() < SPARE
     assert server.sent < BUFFERS
 
 
@@ -130,7 +130,7 @@ async def test_few_bytes_of_very_many_values_are_refused(head: str, memory: Call
         async with CheckedClient(ProviderRules(), trust_env=False) as client:
             answer = await drained(client, server.port)
     assert answer is None or answer.status_code == 502
-    assert memory() < ROOM
+    assert memory() < SPARE
 
 
 async def test_a_packed_answer_within_the_bound_is_read() -> None:
@@ -168,7 +168,7 @@ async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
 
 
 async def test_a_run_goes_on_without_an_mcp_server_that_floods_it(declared: Declared) -> None:
-    declared.server.answer(say("Done."))
+    declared.server.answer(reply("Done."))
     with Flood(floods.http(JSON, endless)) as server:
         given = {"serverName": "flood", "serverUrl": f"http://127.0.0.1:{server.port}/mcp"}
         task = await declared.completed("Go.", mcp_servers=[given])
@@ -189,17 +189,17 @@ def test_a_database_whose_row_never_ends_is_cut_off(scheme: str) -> None:
             ask(url, "select 1", caps=Caps(bytes=BOUND))
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert server.sent < BUFFERS
-    assert grown < ROOM // 1024  # ru_maxrss counts kilobytes
+    assert grown < SPARE // 1024  # ru_maxrss counts kilobytes
 
 
 def test_columns_without_end_are_cut_off_before_they_are_objects(memory: Callable[[], int]) -> None:
     with Flood(floods.many_columns) as server, pytest.raises(QueryFailed, match="packets for one query"):
         ask(f"mysql://u:p@127.0.0.1:{server.port}/db", "select 1")
-    assert memory() < 4 * ROOM
+    assert memory() < 4 * SPARE
 
 
 @pytest.mark.parametrize("scheme", ["mysql", "postgresql"])
-def test_a_database_that_says_nothing_is_over_in_time(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_sends_nothing_is_over_in_time(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from runyard_workers.agent.sql import relay
 
     monkeypatch.setattr(relay, "GRACE_SECONDS", 0.5)
@@ -210,10 +210,10 @@ def test_a_database_that_says_nothing_is_over_in_time(scheme: str, monkeypatch: 
 NONSENSE = (b"", b"\0\0\0\0", b"\xff" * 64, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05\0\0\0\x0a8.0\0")
 
 
-@pytest.mark.parametrize("said", NONSENSE)
+@pytest.mark.parametrize("greeting", NONSENSE)
 @pytest.mark.parametrize("scheme", ["mysql", "postgresql"])
-def test_a_server_that_is_no_database_fails_the_query(scheme: str, said: bytes) -> None:
-    with Flood(lambda _: iter([said])) as server, pytest.raises(QueryFailed):
+def test_a_server_that_is_no_database_fails_the_query(scheme: str, greeting: bytes) -> None:
+    with Flood(lambda _: iter([greeting])) as server, pytest.raises(QueryFailed):
         ask(f"{scheme}://u:p@127.0.0.1:{server.port}/db", "select 1", caps=Caps(seconds=1))
 
 
@@ -256,10 +256,10 @@ def test_sqlite_computes_within_the_memory_of_a_child(
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(QueryFailed, match=r"memory|too big"):
         ask("sqlite:///shop.db", sql, folder=tmp_path, caps=Caps(bytes=BOUND, seconds=10))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < ROOM // 1024
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < SPARE // 1024
 
 
-def test_a_query_of_sqlite_is_ended_whatever_it_is_at(tmp_path: Path) -> None:
+def test_a_query_of_sqlite_is_ended_at_any_point(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "shop.db").close()
     slow = "select length(replace(hex(zeroblob(400000)), '0', hex(zeroblob(2)))), sum(i) from "
     endless_rows = "(with recursive n(i) as (select 1 union all select i + 1 from n) select i from n)"
@@ -322,7 +322,7 @@ async def test_published_keys_are_read_up_to_the_bound(kind: str, memory: Callab
         keys = PublishedKeys(f"http://127.0.0.1:{server.port}/jwks")
         with pytest.raises(Unavailable):
             await keys.get("one")
-        assert memory() < ROOM
+        assert memory() < SPARE
     assert server.sent < BUFFERS
 
 
@@ -330,5 +330,5 @@ async def test_a_list_of_models_is_read_up_to_the_bound(memory: Callable[[], int
     with Flood(floods.http(JSON, endless)) as server:
         with pytest.raises(httpx2.HTTPError):
             await asyncio.to_thread(models.list_models, f"http://127.0.0.1:{server.port}", "")
-        assert memory() < ROOM
+        assert memory() < SPARE
     assert server.sent < 2 * BUFFERS

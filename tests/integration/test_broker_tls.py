@@ -113,7 +113,7 @@ def test_a_named_authority_or_the_documented_override_lets_broker_and_stream_con
     live.close()
 
 
-def test_the_stream_says_certificate(server: TlsRedis) -> None:
+def test_the_stream_names_the_certificate(server: TlsRedis) -> None:
     live = Live(Settings(redis_url=server.url).redis)
     trouble = live.check()
     assert trouble is not None
@@ -121,7 +121,7 @@ def test_the_stream_says_certificate(server: TlsRedis) -> None:
     live.close()
 
 
-def test_the_doctor_says_certificate_of_both(
+def test_the_doctor_names_the_certificate_of_both(
     server: TlsRedis, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
@@ -130,5 +130,5 @@ def test_the_doctor_says_certificate_of_both(
     found = {finding.part: finding for finding in doctor.findings()}
     for part in ("broker", "redis"):
         assert found[part].verdict is Verdict.BAD
-        assert "certificate" in found[part].told
-        assert "RUNYARD_BROKER_URL" in found[part].told
+        assert "certificate" in found[part].text
+        assert "RUNYARD_BROKER_URL" in found[part].text

@@ -80,7 +80,7 @@ def _keyed(client: httpx2.Client, n: int) -> httpx2.Response:
 
 
 def _member(client: httpx2.Client, n: int) -> httpx2.Response:
-    """Somebody accepts an invitation."""
+    """A person accepts an invitation."""
     invited = client.post("/api/v1/invitations", json={"email": f"m{uuid7()}@example.com", "role": "member"})
     accept = {"token": invited.raise_for_status().json()["token"], "name": "m", "password": "enough of it 1"}
     return httpx2.post(client.base_url.join("/api/v1/invitations/accept"), json=accept)
@@ -130,12 +130,12 @@ def test_what_goes_over_a_cap_is_refused_with_its_code_and_what_to_do(
             most = holdings.stored_bytes(conn, org_id) + 2_500
         before = 0 if cap.of == "task" else holdings.count(conn, kind, of, 0.0, 10)
     bound(api, org_id, **{cap.setting: most}).raise_for_status()
-    room = 2 if kind == STORAGE else MOST - before
-    for n in range(room):
+    left = 2 if kind == STORAGE else MOST - before
+    for n in range(left):
         assert MAKERS[kind](client, n + 1).is_success, n
     refused = MAKERS[kind](client, 99)
     assert refused.status_code == 409, refused.text
-    # appstrate has no such codes: its contract's general one stands there, beside the same sentence.
+    # appstrate has no such codes: its contract's general one is used, with the same sentence.
     assert refused.json()["code"] in (cap.code, "conflict")
     assert kind in ("applications", "end_users") or refused.json()["code"] == cap.code
     assert cap.remedy.split(",")[0] in refused.text

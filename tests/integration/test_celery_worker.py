@@ -143,12 +143,12 @@ class TestOperators:
 
 class TestWakeUps:
     def test_none_waits_behind_another(self, site: Site) -> None:
-        _take_many(site)
+        _run_many(site)
         wait_until(lambda: site.unacknowledged() == 0)
 
     @pytest.mark.rabbitmq
     def test_on_rabbitmq_none_waits_behind_another(self, rabbitmq: Site) -> None:
-        _take_many(rabbitmq)
+        _run_many(rabbitmq)
 
     def test_a_full_worker_leaves_them_to_others_until_a_slot_is_free(self, site: Site) -> None:
         site.start_worker(slots=2)
@@ -226,10 +226,10 @@ class TestShutdown:
 
 class TestBrokerRestart:
     def test_a_worker_outlives_its_broker(self, tmp_path: Path) -> None:
-        broker, keeper = ValkeyServer(), ValkeyServer()
+        broker, notes = ValkeyServer(), ValkeyServer()
         broker.start()
-        keeper.start()
-        site = Site(keeper.url, broker.url, tmp_path)
+        notes.start()
+        site = Site(notes.url, broker.url, tmp_path)
         try:
             worker = site.start_worker(slots=4)
             site.hold(4)
@@ -248,14 +248,14 @@ class TestBrokerRestart:
         finally:
             site.close()
             broker.stop()
-            keeper.stop()
+            notes.stop()
 
     @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGQUIT])
     def test_a_worker_leaves_a_broker_that_is_frozen(self, sig: signal.Signals, tmp_path: Path) -> None:
-        broker, keeper = ValkeyServer(), ValkeyServer()
+        broker, notes = ValkeyServer(), ValkeyServer()
         broker.start()
-        keeper.start()
-        site = Site(keeper.url, broker.url, tmp_path)
+        notes.start()
+        site = Site(notes.url, broker.url, tmp_path)
         try:
             worker = site.start_worker()
             assert broker._process is not None
@@ -268,10 +268,10 @@ class TestBrokerRestart:
         finally:
             site.close()
             broker.stop()
-            keeper.stop()
+            notes.stop()
 
 
-def _take_many(site: Site) -> None:
+def _run_many(site: Site) -> None:
     site.start_worker()
     began = time.monotonic()
     for _ in range(100):

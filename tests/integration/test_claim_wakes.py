@@ -61,7 +61,7 @@ async def test_a_claim_that_met_locked_rows_looks_again_at_once(migrated_databas
         await locking
 
 
-async def test_an_idle_worker_finds_work_that_no_message_told_it_of(database_url: str) -> None:
+async def test_an_idle_worker_finds_work_without_a_wake_up(database_url: str) -> None:
     async with Installation(database_url) as site:
         name = site.publish(_noop)
         await site.engine()

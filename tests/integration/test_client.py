@@ -42,15 +42,15 @@ async def echo(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
 
 
 async def talker(ctx: Context, args: dict[str, Any]) -> str:
-    """Logs lines until it has logged enough; separators of lines and records are part of what it says."""
+    """Logs lines until it has logged enough; separators of lines and records are part of the lines."""
     for number in range(args["lines"]):
         await ctx.log(f"line\u2028{number}\x85")
         await asyncio.sleep(args.get("pause", 0.0))
-    return "said"
+    return "logged"
 
 
 async def clerk(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Asks, has its question's answer approved, and fails where it is told to."""
+    """Asks, has its question's answer approved, and fails where its arguments ask for it."""
     city = await ctx.ask("Where to?", schema={"type": "string"})
     return {"sent": await ctx.review("send", {"city": city})}
 
@@ -118,7 +118,7 @@ def client(floor: Floor) -> Iterator[Client]:
 
 
 class BadLine(httpx2.BaseTransport):
-    """A line to the real server that fails as told: `plan` says, request by request, what goes wrong.
+    """A line to the real server that fails by `plan`, which has, request by request, what goes wrong.
 
     unsent: no connection; lost: carried out, the answer is lost; a number: the server is busy; ok.
     """
@@ -191,7 +191,7 @@ def test_files_go_with_a_run(client: Client, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "plan", [("unsent", "unsent"), ("lost", "lost"), (429, 503, 502), ("lost", 504, "unsent")]
 )
-def test_whatever_the_line_does_a_submission_makes_one_run(floor: Floor, plan: tuple[str | int, ...]) -> None:
+def test_on_any_broken_line_a_submission_makes_one_run(floor: Floor, plan: tuple[str | int, ...]) -> None:
     line = BadLine(*plan)
     before = floor.api.count_tasks()
     with floor.client(line) as client:
@@ -208,7 +208,7 @@ def test_the_same_key_is_the_same_run(client: Client) -> None:
     assert runs[0] == runs[1]
 
 
-def test_patience_ends_and_says_why(floor: Floor) -> None:
+def test_patience_ends_with_the_reason(floor: Floor) -> None:
     with (
         floor.client(BadLine(*["unsent"] * 100), patience=0.5) as client,
         pytest.raises(Unreachable) as caught,
@@ -369,7 +369,7 @@ def test_what_the_document_shows_works(
             code = block.partition("\n```")[0].replace("http://127.0.0.1:8000", floor.api.url)
             own = known if "with Client" not in code else {}  # which closes a client of its own
             exec(compile(code, str(DOCUMENT), "exec", dont_inherit=True), own)
-    said = capsys.readouterr().out
-    assert "completed {'message': None, 'args': {'n': 1}}" in said
-    assert "booked 12.50 on CC-4200" in said
-    assert "finish" in said
+    printed = capsys.readouterr().out
+    assert "completed {'message': None, 'args': {'n': 1}}" in printed
+    assert "booked 12.50 on CC-4200" in printed
+    assert "finish" in printed

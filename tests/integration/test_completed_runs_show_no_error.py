@@ -1,4 +1,4 @@
-"""A completed run shows no error, whatever an earlier attempt failed with: on every surface, and in rows of old."""
+"""A completed run shows no error of an earlier attempt: on every surface, and in rows of old."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ async def test_it_is_so_after_an_attempt_that_failed(
     (retry,) = [event for event in events["data"] if event["type"] == "retry"]
     assert retry["data"]["error"]["code"] == "flaky"
     with api.state.store.read() as conn:
-        bodies = [json.loads(body) for body in conn.execute(select(Delivery.body)).scalars()]
-    assert [body["data"]["error"] for body in bodies] == [None]
+        payloads = [json.loads(body) for body in conn.execute(select(Delivery.body)).scalars()]
+    assert [body["data"]["error"] for body in payloads] == [None]
 
 
 async def test_it_is_so_for_rows_that_an_earlier_version_has_left(

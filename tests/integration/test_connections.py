@@ -79,7 +79,7 @@ def test_a_connection_whose_body_ends_after_its_answer_has_a_clock_too(hurried: 
     assert b"HTTP/1.1" not in rest_of(caller)
 
 
-def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+def test_an_answer_that_is_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
     monkeypatch.setattr(BoundedProtocol, "unread_seconds", 0.5)
     lost, before = threading.Event(), BoundedProtocol.connection_lost
 
@@ -130,15 +130,15 @@ def _holds(api: Api, org_id: str, size: int) -> bool:
     return api.state.unread.of(org_id) >= size
 
 
-def test_an_organisation_has_so_many_bytes_of_answers_that_nobody_reads_and_others_more(
+def test_an_organisation_has_so_many_bytes_of_answers_that_are_not_read_and_others_more(
     stocked: tuple[Api, str],
 ) -> None:
     api, task_id = stocked
-    with api.client() as client, ExitStack() as held:
+    with api.client() as client, ExitStack() as streams:
         made = client.post("/api/v1/organisations", json={"name": "Other", "owner_email": "o@example.com"})
         other_key = key(api, made.json()["id"])
         for number in range(1, 4):
-            held.enter_context(closing(_unread(api, task_id)))
+            streams.enter_context(closing(_unread(api, task_id)))
             wait_until(partial(_holds, api, api.state.org_id, number * LARGE))
         refused = client.get(f"/tasks/{task_id}")
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_unread_bytes")
@@ -148,12 +148,12 @@ def test_an_organisation_has_so_many_bytes_of_answers_that_nobody_reads_and_othe
             other.post("/api/v1/agents", json={"name": "chat"}).raise_for_status()
             theirs = _large_run(other)
             assert len(other.get(f"/tasks/{theirs}").content) > LARGE, "the bound is each organisation's"
-            held.enter_context(closing(_unread(api, theirs, other_key)))
+            streams.enter_context(closing(_unread(api, theirs, other_key)))
             wait_until(partial(_holds, api, made.json()["id"], LARGE))
             full = other.get(f"/tasks/{theirs}")
             assert (full.status_code, full.json()["code"]) == (503, "no_room_for_answers")
             assert int(full.headers["retry-after"]) > 0
-        held.close()
+        streams.close()
         wait_until(lambda: client.get(f"/tasks/{task_id}").status_code == 200)
         assert len(client.get(f"/tasks/{task_id}").content) > LARGE
     wait_until(lambda: api.state.unread.of(api.state.org_id) == 0)
@@ -182,7 +182,7 @@ def _is_closed(caller: socket.socket, piece: bytes) -> bool:
     return False
 
 
-def test_a_caller_that_says_nothing_is_disconnected(hurried: None, api: Api) -> None:
+def test_a_caller_that_sends_nothing_is_disconnected(hurried: None, api: Api) -> None:
     assert rest_of(connected(api)) == b""
 
 
@@ -252,12 +252,12 @@ def test_old_clients_need_no_host_header(api: Api) -> None:
 
 
 def test_one_organisation_may_keep_so_many_streams_and_waits_and_others_more(api: Api) -> None:
-    with api.client() as client, ExitStack() as held:
+    with api.client() as client, ExitStack() as streams:
         made = client.post("/api/v1/organisations", json={"name": "Other", "owner_email": "o@example.com"})
         client.post("/api/v1/agents", json={"name": "chat"}).raise_for_status()
         task_id = client.post("/api/v1/agents/chat/run", json={"query": "x"}).json()["task_id"]
         for _ in range(3):
-            held.enter_context(client.stream("GET", f"/tasks/{task_id}/events"))
+            streams.enter_context(client.stream("GET", f"/tasks/{task_id}/events"))
         refused = client.get("/api/v1/events")
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
         assert int(refused.headers["retry-after"]) > 0
@@ -268,7 +268,7 @@ def test_one_organisation_may_keep_so_many_streams_and_waits_and_others_more(api
             other.stream("GET", "/api/v1/events") as stream,
         ):
             assert stream.status_code == 200
-        held.close()
+        streams.close()
         wait_until(lambda: client.get(f"/tasks/{task_id}?wait=0.1").status_code == 200)
 
 
@@ -318,7 +318,7 @@ PREFLIGHT = PAGE | {
 }
 
 
-def test_pages_of_other_origins_may_call_where_the_operator_says_so(tmp_path: Path) -> None:
+def test_pages_of_other_origins_may_call_where_the_operator_allows_it(tmp_path: Path) -> None:
     with Api(tmp_path / "home", allowed_origins="https://app.example, https://other.example") as api:
         with api.client() as client:
             asked = client.options("/api/v1/agents/chat/run", headers=PREFLIGHT)

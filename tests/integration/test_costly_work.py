@@ -68,7 +68,7 @@ async def test_a_refusal_comes_back_and_is_paid_for_too() -> None:
         with pytest.raises(ValueError, match="no"):
             await work.do("a", refuse)
     assert time.monotonic() - began >= 0.05 * 2 + 0.1
-    assert not work._turns  # nobody is waiting: nothing is kept
+    assert not work._turns  # without a waiter nothing is kept
     work.close()
 
 

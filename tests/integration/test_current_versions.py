@@ -69,7 +69,7 @@ class Installation:
         self.member[worker_id].retire(worker_id)
 
     def crash(self, worker_id: str) -> None:
-        """It ends without a word; nobody has noticed yet."""
+        """It ends without a word, not noticed yet."""
 
     def kill(self, worker_id: str) -> None:
         """It ends without a word, and a scheduler finds that its lease has run out."""
@@ -108,7 +108,7 @@ def test_the_first_deploy_makes_its_version_current(site: Installation) -> None:
     worker = site.start(code("1.0.0"))
     assert site.current() == "1.0.0"
     site.stop(worker)
-    assert site.current() == "1.0.0"  # nobody brings another
+    assert site.current() == "1.0.0"  # there is no other
 
 
 def test_an_old_worker_that_restarts_in_a_rolling_deploy_changes_nothing(site: Installation) -> None:
@@ -156,7 +156,7 @@ def test_a_killed_worker_counts_until_its_lease_has_run_out(site: Installation) 
     site.crash(new)
     site.start(code("1.0.0"), code("1.0.0", "@deploy/other"))
     site.start(code("0.9.0"))
-    assert site.current() == "0.9.0"  # the code that was published last, whatever its number
+    assert site.current() == "0.9.0"  # the code that was published last, not the highest number
     site.kill(new)
     assert site.current() == "0.9.0"
 
@@ -212,7 +212,7 @@ def test_what_belongs_to_the_current_version_follows_it(site: Installation) -> N
     site.start(code("1.0.0", description="Old.", max_concurrent=3))
     new = site.start(code("2.0.0", description="New."))
 
-    def facts() -> tuple[str, str | None, list[int]]:
+    def state() -> tuple[str, str | None, list[int]]:
         with site.store.read() as conn:
             agent = agents.by_name(conn, site.org, AGENT)
             assert agent is not None
@@ -221,9 +221,9 @@ def test_what_belongs_to_the_current_version_follows_it(site: Installation) -> N
             tagged = agents.version(conn, tags["latest"])
         return agent["description"], tagged["version"] if tagged else None, bound
 
-    assert facts() == ("New.", "2.0.0", [])
+    assert state() == ("New.", "2.0.0", [])
     site.stop(new)
-    assert facts() == ("Old.", "1.0.0", [3])
+    assert state() == ("Old.", "1.0.0", [3])
 
 
 def test_code_that_is_published_before_its_workers_is_current_once_one_has_it(site: Installation) -> None:
@@ -327,7 +327,7 @@ def test_a_worker_may_start_while_the_last_newer_one_ends(site: Installation, en
         site.stop(old.result())
 
 
-def test_whatever_happens_at_once_the_newest_that_is_left_is_current(site: Installation) -> None:
+def test_after_concurrent_changes_the_newest_that_is_left_is_current(site: Installation) -> None:
     for version in ("1.0.0", "2.0.0", "3.0.0"):
         site.stop(site.start(code(version)))
     left = site.start(code("1.0.0"))

@@ -1,4 +1,4 @@
-"""A query reads and does nothing else, whatever the role may: on PostgreSQL's superuser, MariaDB's root and SQLite."""
+"""A query reads and does nothing else, with any role: on PostgreSQL's superuser, MariaDB's root and SQLite."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.sessions.queries import sessions
 from runyard_scheduler.duties import Admit
 from tests.declared import BOT, Declared, declared_agents
-from tests.fakes.model_server import Reply, calls, fail, results_of, say, system_of, text_of
+from tests.fakes.model_server import Reply, calls, fail, reply, results_of, system_of, text_of
 
 pytestmark = pytest.mark.anyio
 made: list[str] = []
@@ -56,7 +56,9 @@ async def declared(database_url: str, tmp_path: Path) -> AsyncIterator[Declared]
 
 async def test_a_chat_agent_answers_with_text_after_using_a_tool(declared: Declared) -> None:
     declared.publish(tools=["order_status"], instructions="Be kind.")
-    declared.server.answer(calls(text="Let me look.", order_status={"order": "A1"}), say("It is on its way."))
+    declared.server.answer(
+        calls(text="Let me look.", order_status={"order": "A1"}), reply("It is on its way.")
+    )
     task = await declared.completed("Where is A1?")
     assert task.output == "It is on its way."
     first, second = declared.server.requests
@@ -93,7 +95,7 @@ async def test_usage_and_cost_are_counted_once_per_turn(declared: Declared) -> N
 async def test_parallel_calls_are_made_side_by_side_and_each_answered(declared: Declared) -> None:
     declared.publish(tools=["order_status"])
     declared.server.answer(
-        calls(("order_status", {"order": "A1"}), ("order_status", {"order": "B2"})), say("Both are sent.")
+        calls(("order_status", {"order": "A1"}), ("order_status", {"order": "B2"})), reply("Both are sent.")
     )
     await declared.completed("Where are they?")
     assert sorted(made) == ["A1", "B2"]
@@ -106,7 +108,7 @@ async def test_parallel_calls_are_made_side_by_side_and_each_answered(declared: 
 async def test_call_ids_that_a_server_repeats_do_not_mix_up_results(declared: Declared) -> None:
     declared.publish(tools=["order_status"])
     twice = (("x", "order_status", '{"order": "A1"}'), ("x", "order_status", '{"order": "B2"}'))
-    declared.server.answer(Reply(tool_calls=twice), Reply(tool_calls=(twice[0],)), say("Done."))
+    declared.server.answer(Reply(tool_calls=twice), Reply(tool_calls=(twice[0],)), reply("Done."))
     await declared.completed("Where?")
     assert sorted(made) == ["A1", "A1", "B2"]
 
@@ -133,7 +135,7 @@ async def test_an_output_that_breaks_its_schema_is_repaired_by_asking_again(decl
             }
         }
     )
-    declared.server.answer(calls(final_result={"n": "x"}), say("n is seven"), say('{"n": 7}'))
+    declared.server.answer(calls(final_result={"n": "x"}), reply("n is seven"), reply('{"n": 7}'))
     task = await declared.completed("Count.")
     assert task.output == {"n": 7}
     (invalid,) = declared.events(task, "output_invalid")
@@ -154,15 +156,17 @@ async def test_an_output_that_never_fits_fails_with_its_violations(declared: Dec
 
 async def test_what_a_tool_raises_is_what_the_agent_sees(declared: Declared) -> None:
     declared.publish(tools=["broken_tool"])
-    declared.server.answer(calls(broken_tool={}), say("It is broken."))
+    declared.server.answer(calls(broken_tool={}), reply("It is broken."))
     task = await declared.completed("Try it.")
     assert "KeyError" in results_of(declared.server.requests[1])[0]
     assert declared.events(task, "tool_result")[0]["outcome"] == "failed"
 
 
-async def test_wrong_arguments_are_the_models_to_mend(declared: Declared) -> None:
+async def test_wrong_arguments_are_the_models_to_correct(declared: Declared) -> None:
     declared.publish(tools=["order_status"])
-    declared.server.answer(calls(order_status={"ordr": 1}), calls(order_status={"order": "A1"}), say("Sent."))
+    declared.server.answer(
+        calls(order_status={"ordr": 1}), calls(order_status={"order": "A1"}), reply("Sent.")
+    )
     await declared.completed("Where?")
     assert made == ["A1"]
     assert "arguments.order" in results_of(declared.server.requests[1])[0]
@@ -172,13 +176,13 @@ async def test_a_question_suspends_the_run_and_its_answer_resumes_it(declared: D
     declared.publish(tools=["ask_user", "order_status"])
     declared.server.answer(
         calls(ask_user={"question": "Which order?", "options": ["A1", "B2"]}, order_status={"order": "C3"}),
-        say("A1 it is."),
+        reply("A1 it is."),
     )
     task_id = await declared.submit("Cancel my order.")
     question = await declared.asked(task_id)
     assert question["payload"]["text"] == "Which order?"
     assert question["payload"]["options"] == ["A1", "B2"]
-    declared.say(task_id, "A1")
+    declared.post(task_id, "A1")
     task = await declared.site.ended(task_id)
     assert task.output == "A1 it is."
     assert made == ["C3"]  # the call beside the question ran once
@@ -190,7 +194,7 @@ async def test_a_question_suspends_the_run_and_its_answer_resumes_it(declared: D
 async def test_a_reviewed_call_waits_for_approval(declared: Declared, by: str) -> None:
     listed: dict[str, Any] = {"tools": ["refund"], "review": ["refund"]}
     declared.publish(**(listed if by == "agent" else {"tools": [{"name": "refund", "review": True}]}))
-    declared.server.answer(calls(refund={"order": "A1", "amount": 5}), say("Paid."))
+    declared.server.answer(calls(refund={"order": "A1", "amount": 5}), reply("Paid."))
     task_id = await declared.submit("Refund A1.")
     review = await declared.asked(task_id)
     assert (review["kind"], review["payload"]["arguments"]) == ("review", {"order": "A1", "amount": 5})
@@ -202,7 +206,7 @@ async def test_a_reviewed_call_waits_for_approval(declared: Declared, by: str) -
 
 async def test_a_reviewed_call_is_made_as_a_person_edited_it(declared: Declared) -> None:
     declared.publish(tools=["refund"], review=["refund"])
-    declared.server.answer(calls(refund={"order": "A1", "amount": 500}), say("Paid five."))
+    declared.server.answer(calls(refund={"order": "A1", "amount": 500}), reply("Paid five."))
     task_id = await declared.submit("Refund A1.")
     await declared.asked(task_id)
     declared.decide(task_id, "edit", arguments={"order": "A1", "amount": 5})
@@ -213,7 +217,7 @@ async def test_a_reviewed_call_is_made_as_a_person_edited_it(declared: Declared)
 
 async def test_a_rejected_call_is_not_made_and_the_agent_hears_why(declared: Declared) -> None:
     declared.publish(tools=["refund"], review=["refund"])
-    declared.server.answer(calls(refund={"order": "A1", "amount": 5}), say("I may not."))
+    declared.server.answer(calls(refund={"order": "A1", "amount": 5}), reply("I may not."))
     task_id = await declared.submit("Refund A1.")
     await declared.asked(task_id)
     declared.decide(task_id, "reject", reason="too late")
@@ -236,7 +240,7 @@ async def test_tokens_stream_live_and_fold_into_one_event(declared: Declared) ->
 
 async def test_without_streaming_no_tokens_are_sent(declared: Declared) -> None:
     declared.publish()
-    declared.server.answer(say("One two three."))
+    declared.server.answer(reply("One two three."))
     await declared.completed("Count.")
     assert not declared.site.recorder.tokens
     assert not declared.server.requests[0].get("stream")
@@ -248,7 +252,7 @@ async def test_a_stream_that_is_cut_is_no_answer_and_is_asked_again(
 ) -> None:
     declared.publish(retries={"provider": {"budget": 3, "base_s": 0, "cap_s": 0}})
     declared.server.answer(
-        Reply(text="It costs 100 euros.", cut_after=3, cut_quietly=quietly), say("It costs 100 euros.")
+        Reply(text="It costs 100 euros.", cut_after=3, cut_quietly=quietly), reply("It costs 100 euros.")
     )
     task = await declared.completed("What does it cost?", streaming_tokens=True)
     assert task.output == "It costs 100 euros."
@@ -257,7 +261,7 @@ async def test_a_stream_that_is_cut_is_no_answer_and_is_asked_again(
 
 async def test_rate_limits_are_waited_out_under_the_provider_budget(declared: Declared) -> None:
     declared.publish(retries={"provider": {"budget": 5, "base_s": 0, "cap_s": 1}})
-    declared.server.answer(fail(429, retry_after=0.2), fail(503), fail(429), say("Here."))
+    declared.server.answer(fail(429, retry_after=0.2), fail(503), fail(429), reply("Here."))
     task_id = await declared.submit("Hello?")
     for _ in range(200):
         if (await asyncio.to_thread(declared.site.task, task_id)).finished_at is not None:
@@ -282,9 +286,9 @@ async def test_messages_sent_while_the_run_is_under_way_are_read_at_the_next_tur
 
     def respond(request: dict[str, Any]) -> Reply:
         if len(declared.server.requests) == 1:
-            declared.say(task_ids[0], "Make it quick.")
+            declared.post(task_ids[0], "Make it quick.")
             return calls(order_status={"order": "A1"})
-        return say("Quickly then.")
+        return reply("Quickly then.")
 
     declared.server.respond = respond
     spec = declared.site.spec(BOT, None, "Where is A1?")
@@ -304,9 +308,9 @@ async def test_a_message_that_comes_with_the_last_answer_is_answered_too(declare
 
     def respond(request: dict[str, Any]) -> Reply:
         if len(declared.server.requests) == 1:
-            declared.say(spec.task_id, "And goodbye.")
-            return say("Hello!")
-        return say("Goodbye!")
+            declared.post(spec.task_id, "And goodbye.")
+            return reply("Hello!")
+        return reply("Goodbye!")
 
     declared.server.respond = respond
     from runyard_common.runs.service import submissions
@@ -326,7 +330,7 @@ async def test_a_session_continues_the_conversation_with_its_tools(declared: Dec
     declared.publish(tools=["order_status"])
     session = declared.site.transact(lambda tx: sessions.ensure(tx, declared.site.org, "chat-1"))
     declared.server.answer(
-        calls(order_status={"order": "A1"}), say("A1 is shipped."), say("You asked about A1.")
+        calls(order_status={"order": "A1"}), reply("A1 is shipped."), reply("You asked about A1.")
     )
     await declared.completed("Where is A1?", session_id=session)
     await declared.completed("What did I ask?", session_id=session)
@@ -339,7 +343,7 @@ async def test_a_session_continues_the_conversation_with_its_tools(declared: Dec
 async def test_demonstrations_temperature_and_max_tokens_reach_the_model(declared: Declared) -> None:
     shown = [{"user_input": "2+2", "model_output": "four"}]
     declared.publish(demonstrations=shown, temperature=0.3, max_tokens=50)
-    declared.server.answer(say("six"))
+    declared.server.answer(reply("six"))
     await declared.completed("3+3")
     request = declared.server.requests[0]
     assert request["temperature"] == 0.3

@@ -18,7 +18,7 @@ from runyard_common.identity.service.identity import secret_key
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import calls, results_of, say, tools_of
+from tests.fakes.model_server import calls, reply, results_of, tools_of
 from tests.unit.workers.documents import documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -66,7 +66,7 @@ async def indexed(
 
 async def search(declared: Declared, datastore: str, query: str) -> list[dict[str, Any]]:
     """What the agent gets back for a search."""
-    declared.server.answer(calls(search_documents={"query": query}), say("Found."))
+    declared.server.answer(calls(search_documents={"query": query}), reply("Found."))
     await declared.completed("Look it up.", datastores=[{"id": datastore, "name": "x"}])
     return list(orjson.loads(results_of(declared.server.requests[-1])[-1])["passages"])
 
@@ -108,7 +108,7 @@ async def test_a_search_sees_only_the_datastores_of_the_run_and_the_organisation
     assert task.error["code"] == "datastore_not_found"
 
 
-async def test_a_document_that_cannot_be_read_says_why(declared: Declared) -> None:
+async def test_a_document_that_cannot_be_read_reports_why(declared: Declared) -> None:
     notes = library(declared)
     document = add(declared, notes, "broken.pdf", documents.pdf("text")[:200])
     task = await declared.site.ended(document["task_id"], seconds=40)

@@ -13,11 +13,11 @@ from runyard.tools import tool
 from runyard_common.files import FileStore
 from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import Reply, calls, fail, last_user, say, system_of, text_of, tools_of
+from tests.fakes.model_server import Reply, calls, fail, last_user, reply, system_of, text_of, tools_of
 from tests.unit.workers.documents import documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
-PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each token said
+PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each output token
 
 
 @tool(name="options_peek", effect="read")
@@ -40,18 +40,18 @@ async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
         yield declared
 
 
-async def test_a_system_prompt_stands_in_place_of_the_agents_own(declared: Declared) -> None:
-    declared.server.answer(say("Arr."))
+async def test_a_system_prompt_replaces_the_agents_own(declared: Declared) -> None:
+    declared.server.answer(reply("Arr."))
     await declared.completed("Hello", system="You are a pirate.")
     assert system_of(declared.server.requests[0]) == "You are a pirate."
 
 
-async def test_rules_are_told_to_the_model(declared: Declared) -> None:
-    declared.server.answer(say("Ok."))
+async def test_rules_are_sent_to_the_model(declared: Declared) -> None:
+    declared.server.answer(reply("Ok."))
     await declared.completed("Hello", rules=["Never promise refunds.", "Answer in French."])
-    told = system_of(declared.server.requests[0])
-    assert "You are a test agent." in told
-    assert "- Never promise refunds.\n- Answer in French." in told
+    shown = system_of(declared.server.requests[0])
+    assert "You are a test agent." in shown
+    assert "- Never promise refunds.\n- Answer in French." in shown
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_rules_are_told_to_the_model(declared: Declared) -> None:
     [("flash", "tiny-model"), ("fast", "test-model"), ("base", "test-model"), ("max", "grand-model")],
 )
 async def test_the_mode_chooses_the_model(declared: Declared, mode: str, model: str) -> None:
-    declared.server.answer(say("Ok."))
+    declared.server.answer(reply("Ok."))
     await declared.completed("Hello", mode=mode)
     assert declared.server.requests[0]["model"] == model
 
@@ -73,7 +73,9 @@ async def test_the_mode_sets_how_many_turns_a_run_may_take(declared: Declared) -
 
 
 async def test_the_conversation_is_handed_to_an_adhoc_specialist(declared: Declared) -> None:
-    declared.server.answer(calls(transfer_to_billing={"reason": "an invoice"}), say("Your invoice is paid."))
+    declared.server.answer(
+        calls(transfer_to_billing={"reason": "an invoice"}), reply("Your invoice is paid.")
+    )
     task = await declared.completed(
         "Is my invoice paid?", agents=[{"name": "billing", "description": "Knows invoices."}]
     )
@@ -93,7 +95,7 @@ async def test_the_conversation_is_handed_to_a_registered_agent_with_its_own_too
     declared.publish(
         "@test/legal", instructions="You are the legal desk.", tools=["options_peek"], model="law-model"
     )
-    declared.server.answer(calls(transfer_to_legal={}), calls(options_peek={}), say("It is legal."))
+    declared.server.answer(calls(transfer_to_legal={}), calls(options_peek={}), reply("It is legal."))
     task = await declared.completed("Legal?", agents=[{"name": "@test/legal", "description": "Law."}])
     assert task.output == "It is legal."
     second = declared.server.requests[1]
@@ -108,8 +110,8 @@ async def test_another_agent_can_be_a_tool_whose_run_is_a_child_task(declared: D
         "@test/adder", input={"schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     )
     declared.publish("@test/boss", tools=["@test/adder"])
-    declared.server.when(lambda request: '"n": 4' in last_user(request), say("five"))
-    declared.server.answer(calls(adder={"n": 4}), say("It is five."))
+    declared.server.when(lambda request: '"n": 4' in last_user(request), reply("five"))
+    declared.server.answer(calls(adder={"n": 4}), reply("It is five."))
     task = await declared.completed("4 + 1?", agent="@test/boss")
     assert task.output == "It is five."
     assert "wait" in declared.site.events(task.id)  # the parent held no slot meanwhile
@@ -136,7 +138,7 @@ async def test_an_output_config_binds_the_output_whichever_way_its_schema_is_giv
 
 
 async def test_an_output_config_in_prose_asks_for_an_object_of_that_shape(declared: Declared) -> None:
-    declared.server.answer(say("twelve"), calls(final_result={"sum": 12}))
+    declared.server.answer(reply("twelve"), calls(final_result={"sum": 12}))
     task = await declared.completed(
         "Add up.", output_config={"output_schema": "an object with the sum in euros"}
     )
@@ -153,7 +155,7 @@ async def test_a_schema_that_is_no_object_is_bound_and_unwrapped(declared: Decla
 async def test_a_final_output_is_taken_from_the_whole_conversation(declared: Declared) -> None:
     schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
     declared.server.answer(
-        say("All is well."), calls(verdict={"mood": "fine"}), calls(verdict={"mood": "good"})
+        reply("All is well."), calls(verdict={"mood": "fine"}), calls(verdict={"mood": "good"})
     )
     task = await declared.completed(
         "How is it?", final_output={"name": "verdict", "strict": True, "schema": schema}
@@ -167,11 +169,11 @@ async def test_a_final_output_is_taken_from_the_whole_conversation(declared: Dec
     assert tools_of(asked)["verdict"]["strict"] is True
 
 
-async def test_files_reach_the_model_as_text_and_a_bad_one_says_why(declared: Declared) -> None:
+async def test_files_reach_the_model_as_text_and_a_bad_one_reports_why(declared: Declared) -> None:
     store = FileStore.from_url(str(declared.site.files))
     pdf = documents.pdf("The total is 42 euros.")
     files = [_stored(store, "invoice.pdf", pdf), _stored(store, "broken.pdf", pdf[: len(pdf) // 2])]
-    declared.server.answer(say("42."))
+    declared.server.answer(reply("42."))
     task = await declared.completed("What is the total?", files=files)
     asked = text_of(declared.server.requests[0]["messages"][-1])
     assert "invoice.pdf" in asked
@@ -195,20 +197,22 @@ async def test_every_kind_of_file_is_read_and_what_cannot_be_stops_nothing(decla
         "locked.pdf": documents.encrypted(documents.pdf("Secret."), "password"),
         "bomb.xlsx": documents.sheet_of_megabytes(100, varied=False),
     }
-    declared.server.answer(say("Read."))
+    declared.server.answer(reply("Read."))
     files = [_stored(store, name, data) for name, data in (good | bad).items()]
     task = await declared.completed("Read these.", files=files)
     asked = text_of(declared.server.requests[0]["messages"][-1])
     assert all(text in asked for text in ("Dear Ada,", "4711", "Bob,gold", "Grüße"))
     assert "Secret." not in asked
-    told = {event["file"]: event for event in declared.events(task, "attachment")}
-    assert {name for name, event in told.items() if event["state"] == "read"} == set(good)
-    assert {name for name, event in told.items() if event["state"] == "failed" and event["error"]} == set(bad)
+    shown = {event["file"]: event for event in declared.events(task, "attachment")}
+    assert {name for name, event in shown.items() if event["state"] == "read"} == set(good)
+    assert {name for name, event in shown.items() if event["state"] == "failed" and event["error"]} == set(
+        bad
+    )
 
 
 async def test_the_agents_own_model_is_asked_unless_the_run_names_another(declared: Declared) -> None:
     declared.publish("@test/own", model="own-model", config={"max_turns": 1})
-    declared.server.answer(say("Ok."), say("Ok."))
+    declared.server.answer(reply("Ok."), reply("Ok."))
     await declared.completed("Hello", agent="@test/own")
     await declared.completed("Hello", agent="@test/own", model="named-model")
     assert [request["model"] for request in declared.server.requests] == ["own-model", "named-model"]
@@ -216,7 +220,7 @@ async def test_the_agents_own_model_is_asked_unless_the_run_names_another(declar
 
 async def test_a_refusal_and_broken_arguments_are_the_models_and_no_crash(declared: Declared) -> None:
     declared.publish("@test/peeker", tools=["options_peek"])
-    declared.server.answer(Reply(tool_calls=(("c1", "options_peek", '{"a": '),)), say("I cannot."))
+    declared.server.answer(Reply(tool_calls=(("c1", "options_peek", '{"a": '),)), reply("I cannot."))
     task = await declared.completed("Look", agent="@test/peeker")
     assert (task.output, len(declared.server.requests)) == ("I cannot.", 2)
     declared.server.answer(Reply(refusal="I will not do that."))
@@ -227,11 +231,11 @@ async def test_a_refusal_and_broken_arguments_are_the_models_and_no_crash(declar
 async def test_images_are_shown_to_models_that_see_also_after_a_suspension(declared: Declared) -> None:
     store = FileStore.from_url(str(declared.site.files))
     declared.publish("@test/seer", tools=["ask_user"])
-    declared.server.answer(calls(ask_user={"question": "Which corner?"}), say("Red."))
+    declared.server.answer(calls(ask_user={"question": "Which corner?"}), reply("Red."))
     file = _stored(store, "photo.png", documents.image("PNG"))
     task_id = await declared.submit("Which colour?", agent="@test/seer", files=[file])
     await declared.asked(task_id)
-    declared.say(task_id, "top left")
+    declared.post(task_id, "top left")
     await declared.site.ended(task_id)
     shown = [_images(request) for request in declared.server.requests]
     assert len(shown[0]) == 1
@@ -240,10 +244,10 @@ async def test_images_are_shown_to_models_that_see_also_after_a_suspension(decla
     assert shown[0][0].partition("base64,")[2][:200] not in journaled  # named there, not copied
 
 
-async def test_a_model_that_does_not_see_is_told_of_the_image(declared: Declared) -> None:
+async def test_a_model_that_does_not_see_is_sent_a_note_on_the_image(declared: Declared) -> None:
     store = FileStore.from_url(str(declared.site.files))
     declared.publish("@test/blind", config={"vision": False})
-    declared.server.answer(say("I cannot see it."))
+    declared.server.answer(reply("I cannot see it."))
     await declared.completed(
         "Colour?", agent="@test/blind", files=[_stored(store, "photo.png", documents.image("PNG"))]
     )
@@ -290,7 +294,7 @@ async def test_a_balance_that_runs_out_mid_run_parks_it_until_there_is_money(dec
             tool_calls=(("c1", "options_peek", "{}"),),
             usage=used,
         ),
-        say("Done."),
+        reply("Done."),
     )
     task_id = await declared.submit("Look", agent="@test/peeker")
     review = await declared.asked(task_id)
@@ -308,13 +312,13 @@ async def test_a_fallback_model_answers_when_the_first_is_away(tmp_path: Path) -
     async with declared_agents(url, tmp_path / "home", model_fallbacks="second-model") as declared:
         declared.publish()
         declared.server.when(lambda request: request["model"] == "test-model", fail(503))
-        declared.server.answer(say("Here I am."))
+        declared.server.answer(reply("Here I am."))
         task = await declared.completed("Hello?")
         assert task.output == "Here I am."
         assert declared.events(task, "model_turn")[0]["model"] == "second-model"
 
 
-async def test_without_any_model_the_run_says_what_to_configure(tmp_path: Path) -> None:
+async def test_without_any_model_the_run_names_what_to_configure(tmp_path: Path) -> None:
     async with declared_agents(
         f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", model="", model_base_url=""
     ) as declared:

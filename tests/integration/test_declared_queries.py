@@ -21,7 +21,7 @@ from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.sql import Caps
 from runyard_workers.agent.tools import datastores as tool
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import calls, results_of, say, tools_of
+from tests.fakes.model_server import calls, reply, results_of, tools_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -61,7 +61,7 @@ def shop_url(request: pytest.FixtureRequest, declared: Declared) -> str:
     return url
 
 
-#: A statement that never ends, and how the server says that it ended it.
+#: A statement that never ends, and the server's text when it ended it.
 COUNTING = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 ENDLESS = {
     "sqlite": (COUNTING, "took longer than 0.5 s"),
@@ -101,7 +101,7 @@ def query(sql: str, **more: Any) -> dict[str, Any]:
 async def asked(declared: Declared, where: dict[str, Any], sql: str, params: list[Any] | None = None) -> str:
     """What the agent gets back for a query."""
     arguments = {"params": params} if params else {}
-    declared.server.answer(calls(orders_of=arguments), say("Done."))
+    declared.server.answer(calls(orders_of=arguments), reply("Done."))
     await declared.completed("Orders?", datastores=[where], queries=[query(sql)])
     return results_of(declared.server.requests[-1])[-1]
 
@@ -139,7 +139,7 @@ async def test_the_database_refuses_to_be_changed(declared: Declared, shop_url: 
     assert '"n":3' in await asked(declared, where, "SELECT count(*) AS n FROM orders")
 
 
-async def test_rows_beyond_the_cap_are_left_out_and_said_to_be(
+async def test_rows_beyond_the_cap_are_left_out_and_reported_as_such(
     declared: Declared, shop_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tool, "CAPS", Caps(rows=2))
@@ -160,7 +160,7 @@ async def test_a_query_without_end_is_ended(
 
 
 async def test_named_parameters_become_the_tools_own(declared: Declared, shop_url: str) -> None:
-    declared.server.answer(calls(orders_of={"customer": "Ada"}), say("Two."))
+    declared.server.answer(calls(orders_of={"customer": "Ada"}), reply("Two."))
     named = query("SELECT count(*) AS n FROM orders WHERE customer = ?", parameters=["customer"])
     await declared.completed("How many?", datastores=[store(declared, shop_url)], queries=[named])
     assert '"n":2' in results_of(declared.server.requests[1])[0]

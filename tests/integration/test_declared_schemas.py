@@ -1,4 +1,4 @@
-"""Schemas of a run's output on a worker: a costly answer delays nobody, and every draft's references are read."""
+"""Schemas of a run's output on a worker: a costly answer delays no other run, and every draft's references are read."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def test_a_stored_question_whose_schema_is_unusable_is_answered_all_the_sa
         )
 
     declared.site.transact(spoil)
-    declared.say(task_id, 5)
+    declared.post(task_id, 5)
     assert (await declared.site.ended(task_id)).output == 5
 
 

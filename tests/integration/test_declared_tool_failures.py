@@ -16,7 +16,7 @@ from runyard.errors import AgentError
 from runyard.tools import tool
 from runyard_common.runs.rules.tasks import Task
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import calls, results_of, say
+from tests.fakes.model_server import calls, reply, results_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -149,7 +149,7 @@ async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
 
 async def called(declared: Declared, name: str) -> tuple[Task, str, str]:
     """Have the agent call a tool: its run, how the call ended, and what the model was given."""
-    declared.server.answer(calls((name, {}), ("in_time", {})), say("Went on."))
+    declared.server.answer(calls((name, {}), ("in_time", {})), reply("Went on."))
     task = await declared.completed("Go.")
     assert (task.output, task.attempt) == ("Went on.", 1)
     first, second = sorted(declared.events(task, "tool_result"), key=lambda event: event["tool"] == "in_time")

@@ -1,4 +1,4 @@
-"""Workflows of a run: run by the engine, side by side where free, retried, skipped, resumed, told as events."""
+"""Workflows of a run: run by the engine, side by side where free, retried, skipped, resumed, logged as events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import Reply, calls, fail, last_user, say, text_of
+from tests.fakes.model_server import Reply, calls, fail, last_user, reply, text_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -33,7 +33,7 @@ def step(id_: str, *depends_on: str, **more: Any) -> dict[str, Any]:
 
 
 def flow(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"id": "onboard", "name": "Onboarding", "description": "Bring somebody in.", "steps": list(steps)}
+    return {"id": "onboard", "name": "Onboarding", "description": "Bring a person in.", "steps": list(steps)}
 
 
 def does(name: str) -> Any:
@@ -51,8 +51,8 @@ async def test_steps_run_in_order_of_their_dependencies_and_the_agent_answers_wi
     declared: Declared,
 ) -> None:
     for name in ("a", "b"):
-        declared.server.when(does(name), say(f"{name} is done"))
-    declared.server.answer(say("Welcome!"))
+        declared.server.when(does(name), reply(f"{name} is done"))
+    declared.server.answer(reply("Welcome!"))
     task = await declared.completed("Onboard Ada.", workflows=[flow(step("b", "a"), step("a"))])
     assert task.output == "Welcome!"
     first, second, last = declared.server.requests
@@ -88,16 +88,16 @@ async def test_steps_that_do_not_depend_on_each_other_run_at_the_same_time(decla
         return None
 
     declared.server.respond = respond
-    declared.server.answer(say("Both."))
+    declared.server.answer(reply("Both."))
     task = await declared.completed("Go.", workflows=[flow(step("a"), step("b"))])
     assert task.output == "Both."
     assert sorted(came) == ["a", "b"]
     assert declared.server.arrivals[1] - declared.server.arrivals[0] < 15
 
 
-async def test_a_step_is_retried_with_backoff_and_its_failure_told(declared: Declared) -> None:
-    declared.server.when(does("a"), fail(400), say("at last"))
-    declared.server.answer(say("Done."))
+async def test_a_step_is_retried_with_backoff_and_its_failure_logged(declared: Declared) -> None:
+    declared.server.when(does("a"), fail(400), reply("at last"))
+    declared.server.answer(reply("Done."))
     policy = {"max_attempts": 3, "backoff": "linear"}
     task = await declared.completed("Go.", workflows=[flow(step("a", retry_policy=policy))])
     assert states(declared, task, "a") == ["started", "retrying", "completed"]
@@ -110,8 +110,8 @@ async def test_an_optional_step_that_fails_is_skipped_and_what_depends_on_it_goe
     declared: Declared,
 ) -> None:
     declared.server.when(does("a"), fail(400))
-    declared.server.when(does("b"), say("without a"))
-    declared.server.answer(say("Done."))
+    declared.server.when(does("b"), reply("without a"))
+    declared.server.answer(reply("Done."))
     task = await declared.completed("Go.", workflows=[flow(step("a", optional=True), step("b", "a"))])
     assert states(declared, task, "a") == ["started", "skipped"]
     assert states(declared, task, "b") == ["started", "completed"]
@@ -130,7 +130,7 @@ async def test_a_required_step_that_fails_fails_the_run_naming_it(declared: Decl
 async def test_a_steps_output_fits_its_schema(declared: Declared) -> None:
     schema = {"type": "object", "properties": {"risk": {"type": "integer"}}, "required": ["risk"]}
     declared.server.when(does("a"), calls(final_result={"risk": "high"}), calls(final_result={"risk": 3}))
-    declared.server.answer(say("Risk is 3."))
+    declared.server.answer(reply("Risk is 3."))
     task = await declared.completed("Go.", workflows=[flow(step("a", output_schema=schema))])
     (completed,) = [e for e in declared.events(task, "workflow_step") if e["state"] == "completed"]
     assert completed["output"] == {"risk": 3}
@@ -139,15 +139,15 @@ async def test_a_steps_output_fits_its_schema(declared: Declared) -> None:
 async def test_questions_of_parallel_steps_are_asked_together_and_done_steps_stay_done(
     declared: Declared,
 ) -> None:
-    declared.server.when(does("a"), calls(ask_user={"question": "A?"}), say("a with answer"))
-    declared.server.when(does("b"), calls(ask_user={"question": "B?"}), say("b with answer"))
-    declared.server.when(does("c"), say("c alone"))
-    declared.server.answer(say("All done."))
+    declared.server.when(does("a"), calls(ask_user={"question": "A?"}), reply("a with answer"))
+    declared.server.when(does("b"), calls(ask_user={"question": "B?"}), reply("b with answer"))
+    declared.server.when(does("c"), reply("c alone"))
+    declared.server.answer(reply("All done."))
     task_id = await declared.submit("Go.", workflows=[flow(step("a"), step("b"), step("c"))])
     await declared.site.until(task_id, Status.WAITING_FOR_INPUT)
     open_ = {q["payload"]["text"]: q["id"] for q in declared.site.questions(task_id)}
     assert set(open_) == {"A?", "B?"}
-    declared.say(task_id, {open_["A?"]: "yes", open_["B?"]: "no"})
+    declared.post(task_id, {open_["A?"]: "yes", open_["B?"]: "no"})
     task = await declared.site.ended(task_id)
     assert (task.status, task.output) == (Status.COMPLETED, "All done.")
     assert states(declared, task, "c") == ["started", "completed"]

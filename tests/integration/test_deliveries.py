@@ -93,14 +93,14 @@ async def test_a_callback_gets_agentbase_events_one_by_one_and_a_completion(data
             standardwebhooks.Webhook(secret).verify(r.body, r.headers)
 
 
-async def test_a_callback_is_told_of_a_failure_and_of_a_stop(database_url: str) -> None:
+async def test_a_callback_is_sent_a_failure_and_a_stop(database_url: str) -> None:
     async def fail(ctx: Context, args: dict[str, Any]) -> None:
         raise AgentError("no such invoice", code="invoice_missing")
 
     async with receiving() as receiver, DeliveryInstallation(database_url) as site:
         site.deliverer()
-        held = await site.submit(site.publish(greet), callback=site.callback(receiver.url("/held")))
-        site.transact(lambda tx: stops.stop_now(tx, [held], "no longer needed"))
+        queued = await site.submit(site.publish(greet), callback=site.callback(receiver.url("/held")))
+        site.transact(lambda tx: stops.stop_now(tx, [queued], "no longer needed"))
         await site.engine()
         await site.ended(
             await site.submit(site.publish(fail), callback=site.callback(receiver.url("/failed")))
@@ -123,7 +123,7 @@ async def test_a_waiting_run_sends_a_link_that_answers_once_and_is_not_stored(da
         await site.eventually(lambda: len(receiver.received) >= 2)
         receiver.answers["/hook"] = "/ok"
         (row,) = await site.settled(1)
-        asked = receiver.taken[0].json["data"]["question"]
+        asked = receiver.accepted[0].json["data"]["question"]
         assert (asked["text"], asked["options"]) == ("Which colour?", ["red", "blue"])
         assert len({r.body for r in receiver.received}) == 1, "the same body at every attempt"
         base, _, token = asked["answer_url"].rpartition("/")
@@ -134,7 +134,7 @@ async def test_a_waiting_run_sends_a_link_that_answers_once_and_is_not_stored(da
         with pytest.raises(LinkGone):
             site.transact(lambda tx: answer_links.answer(tx, token, "red"))
         await site.settled(2)
-        assert types(receiver.taken) == ["run.waiting_for_input", "run.completed"]
+        assert types(receiver.accepted) == ["run.waiting_for_input", "run.completed"]
 
 
 async def test_a_review_sends_a_link_too_by_endpoint_and_by_callback(database_url: str) -> None:
@@ -170,7 +170,7 @@ async def test_a_failing_delivery_holds_back_those_behind_it_and_others_pass(dat
         assert {r.json["type"] for r in receiver.received} == {"run.pending"}
         receiver.answers["/hook"] = "/ok"
         await site.settled(3)
-        assert types(receiver.taken) == ["run.pending", "run.running", "run.completed"]
+        assert types(receiver.accepted) == ["run.pending", "run.running", "run.completed"]
         first = receiver.received[0]
         again = [r for r in receiver.received if r.event_id == first.event_id]
         assert len(again) >= 3
@@ -236,7 +236,7 @@ async def test_an_answer_of_410_switches_the_endpoint_off_until_enabled_and_repl
         done = site.transact(lambda tx: redeliveries.replay(tx, site.org, endpoint, Filter(), "test"))
         assert (len(done.ids), done.has_more) == (1, False)
         (sent,) = await site.settled(1)
-        assert (sent.state, receiver.taken[0].event_id) == ("success", receiver.received[0].event_id)
+        assert (sent.state, receiver.accepted[0].event_id) == ("success", receiver.received[0].event_id)
         more = Filter(updated_before=done.settled_before)
         assert site.transact(lambda tx: redeliveries.replay(tx, site.org, endpoint, more, "test")).ids == []
 
@@ -339,12 +339,12 @@ async def test_deliverers_of_several_processes_together_keep_an_endpoints_parall
         for _ in range(16):
             await site.submit(name)
         for _ in range(3):
-            site.deliverer(apart=True)
+            site.deliverer(own_writer=True)
         await site.settled(16)
         assert receiver.busiest == 2
 
 
-async def test_a_receiver_that_never_answers_holds_a_few_calls_and_delays_nobody(database_url: str) -> None:
+async def test_a_receiver_that_never_answers_holds_a_few_calls_and_delays_no_other(database_url: str) -> None:
     patient = Timeouts(connect=5.0, read=60.0, total=60.0)
     async with (
         receiving() as dead,
@@ -360,7 +360,7 @@ async def test_a_receiver_that_never_answers_holds_a_few_calls_and_delays_nobody
         for _ in range(40):
             await site.submit(name)
         rows = await site.settled(41, endpoint_id=to_healthy)
-        # Not one call to the dead receiver has ended, and nobody waited for it to.
+        # Not one call to the dead receiver has ended, and no other delivery waited for it.
         assert {row.state for row in rows} == {"success"}
         assert len(dead.received) == dead.busy <= PER_HOST[Kind.NEW]
         assert healthy.busiest >= 1
@@ -454,10 +454,12 @@ async def test_an_organisation_without_endpoints_pays_one_query_a_batch(database
     async with DeliveryInstallation(database_url) as site:
         name = site.publish(greet)
         ids = [await site.submit(name) for _ in range(20)]
-        said: list[str] = []
-        event.listen(site.db.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+        statements: list[str] = []
+        event.listen(site.db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
         site.transact(lambda tx: stops.stop_now(tx, ids, "no"))
-        about = [text for text in said if "endpoints" in text or "deliveries" in text or "callbacks" in text]
+        about = [
+            text for text in statements if "endpoints" in text or "deliveries" in text or "callbacks" in text
+        ]
         assert len(about) == 1
         assert site.deliveries() == []
 
@@ -500,7 +502,9 @@ async def test_an_address_that_may_not_be_called_is_refused_at_the_call(database
         assert receiver.received == []
 
 
-async def test_the_scheduler_rings_for_what_nobody_took_and_gives_up_after_days(database_url: str) -> None:
+async def test_the_scheduler_rings_for_what_was_not_claimed_and_gives_up_after_days(
+    database_url: str,
+) -> None:
     async with DeliveryInstallation(database_url) as site:
         site.endpoint("https://hooks.example.com/", events=("run.pending",))
         await site.submit(site.publish(greet))

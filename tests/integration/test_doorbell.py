@@ -54,35 +54,35 @@ def length(url: str, queue: str) -> int:
 def test_a_wake_up_is_sent_and_its_row_forgotten(
     any_redis_url: str, doorbell: Made, installation: str, forgotten: list[str]
 ) -> None:
-    bell, names = doorbell(any_redis_url), QueueNames.of(installation)
-    bell.ring("row-1")
+    notifier, names = doorbell(any_redis_url), QueueNames.of(installation)
+    notifier.ring("row-1")
     wait_until(lambda: forgotten == ["row-1"])
     assert length(any_redis_url, names.runs) == 1
     assert length(any_redis_url, names.deliveries) == 0
-    bell.ring_deliveries()
+    notifier.ring_deliveries()
     wait_until(lambda: length(any_redis_url, names.deliveries) == 1)
-    assert bell.check() is None
+    assert notifier.check() is None
 
 
 def test_many_rings_at_once_are_few_messages_and_none_of_the_rows_is_kept(
     any_redis_url: str, doorbell: Made, installation: str, forgotten: list[str]
 ) -> None:
-    bell = doorbell(any_redis_url)
+    notifier = doorbell(any_redis_url)
     rows = [f"row-{n}" for n in range(200)]
     for row in rows:
-        bell.ring(row)
+        notifier.ring(row)
     wait_until(lambda: sorted(forgotten) == sorted(rows))
     assert 1 <= length(any_redis_url, QueueNames.of(installation).runs) < 20
 
 
-def test_a_broker_that_goes_away_keeps_the_rows_and_says_what_is_wrong(
+def test_a_broker_that_goes_away_keeps_the_rows_and_reports_what_is_wrong(
     doorbell: Made, forgotten: list[str]
 ) -> None:
     with FakeRedis() as url:
-        bell = doorbell(url)
-        bell.ring("sent")
+        notifier = doorbell(url)
+        notifier.ring("sent")
         wait_until(lambda: forgotten == ["sent"])
-    bell.ring("kept")
-    wait_until(lambda: bell.trouble is not None, seconds=30)
-    assert bell.check() is not None
+    notifier.ring("kept")
+    wait_until(lambda: notifier.trouble is not None, seconds=30)
+    assert notifier.check() is not None
     assert forgotten == ["sent"]

@@ -94,7 +94,7 @@ async def test_a_provider_error_is_retried_under_its_own_budget(database_url: st
 
 async def test_a_finished_step_is_never_run_again_after_its_worker_vanished(database_url: str) -> None:
     ran: Counter[str] = Counter()
-    gate = asyncio.Event()
+    opened = asyncio.Event()
 
     async def work(ctx: Context, args: dict[str, Any]) -> list[str]:
         def step(name: str) -> str:
@@ -103,7 +103,7 @@ async def test_a_finished_step_is_never_run_again_after_its_worker_vanished(data
 
         first = await ctx.step("first", step, "first")
         if ctx.task.attempt == 1:
-            gate.set()
+            opened.set()
             await asyncio.sleep(30)
         return [first, await ctx.step("second", step, "second")]
 
@@ -111,7 +111,7 @@ async def test_a_finished_step_is_never_run_again_after_its_worker_vanished(data
         name = site.publish(work)
         doomed = await site.engine()
         task_id = await site.submit(name)
-        await asyncio.wait_for(gate.wait(), 10)
+        await asyncio.wait_for(opened.wait(), 10)
         site.vanish(doomed)
         await site.engine()
         await _rescue_until_ended(site, task_id)
@@ -284,7 +284,7 @@ async def test_a_parent_waits_for_its_child_without_a_slot(database_url: str) ->
         assert "wait" in site.events(task.id)
 
 
-async def test_a_failed_child_is_told_to_its_parent(database_url: str) -> None:
+async def test_a_failed_child_is_reported_to_its_parent(database_url: str) -> None:
     async def child(ctx: Context, args: dict[str, Any]) -> None:
         raise AgentError("broken", code="child_code")
 
@@ -442,7 +442,7 @@ async def test_a_worker_declared_lost_can_write_nothing_and_begins_a_new_life(da
         def declared_lost() -> bool:
             with site.store.begin() as tx:  # as a scheduler with a clock far ahead would
                 tx.now += 60
-                return workers.declare_lost(tx) == [first_life]  # nobody, while it is beating
+                return workers.declare_lost(tx) == [first_life]  # none, while it is beating
 
         await _until(declared_lost)
         await asyncio.to_thread(Rescue(site.store).run_once)

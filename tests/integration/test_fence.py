@@ -102,7 +102,7 @@ async def test_a_blocking_run_of_a_forgotten_claim_ends_before_the_next_one_begi
         assert log == ["alone", "alone"]
 
 
-async def test_a_worker_that_is_told_by_its_heartbeat_ends_the_run_of_a_claim_another_has(
+async def test_a_worker_that_learns_by_its_heartbeat_ends_the_run_of_a_claim_another_has(
     database_url: str,
 ) -> None:
     left = asyncio.Event()

@@ -126,7 +126,7 @@ def test_every_form_of_content_is_stored_whole(store: FileStore, tmp_path: Path,
         stored = store.put(tmp_path / "upload")
     elif form == "seekable stream":
         stream = BytesIO(content)
-        stream.seek(500)  # the whole stream is meant, wherever it stands
+        stream.seek(500)  # the whole stream is meant, wherever its position is
         stored = store.put(stream)
     else:
         stored = store.put(Pipe(content))  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ def test_threads_that_store_the_same_content_at_once_leave_one_whole_file(store:
     assert store.get(file.sha256) == content
 
 
-def test_stat_tells_size_and_age(store: FileStore) -> None:
+def test_stat_returns_size_and_age(store: FileStore) -> None:
     before = datetime.now(UTC) - timedelta(seconds=2)  # S3 times are whole seconds
     stored = store.put(b"12345")
     found = store.stat(stored.sha256)
@@ -222,7 +222,7 @@ def test_putting_old_content_again_renews_it(folder_store: FileStore, tmp_path: 
 
 def test_a_writer_that_fails_half_way_leaves_nothing(folder_store: FileStore, tmp_path: Path) -> None:
     class Changing(BytesIO):
-        """A file that somebody writes to while it is stored: the second reading differs from the first."""
+        """A file that is written to while it is stored: the second reading differs from the first."""
 
         reads = 0
 
@@ -269,7 +269,7 @@ def test_check_sweeps_what_dead_writers_left(folder_store: FileStore, tmp_path: 
 
 
 def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "files").write_text("a file stands in the way")
+    (tmp_path / "files").write_text("a file is in the way")
     store = FileStore.from_url(str(tmp_path / "files"))
     for call in (store.check, lambda: store.put(b"x")):
         with pytest.raises(FileStoreUnavailable, match=r"Not a directory|File exists") as caught:
@@ -361,7 +361,7 @@ def test_a_plain_path_and_a_file_url_name_the_same_folder(tmp_path: Path) -> Non
         ("s3://bucket?regoin=eu-west-1", "unknown option regoin"),
     ],
 )
-def test_a_url_that_names_no_store_says_what_to_write(url: str, complaint: str) -> None:
+def test_a_url_that_names_no_store_is_refused_with_what_to_write(url: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint) as caught:
         FileStore.from_url(url)
     assert caught.value.field == "RUNYARD_FILES_URL"
@@ -369,9 +369,9 @@ def test_a_url_that_names_no_store_says_what_to_write(url: str, complaint: str) 
 
 def test_content_dropped_before_it_is_read_leaves_no_file_open(tmp_path: Path) -> None:
     store = FileStore.from_url(str(tmp_path))
-    stored = store.put(b"nobody reads this")
-    with warnings.catch_warnings(record=True) as told:
+    stored = store.put(b"never read")
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         store.chunks(stored.sha256)
         gc.collect()
-    assert [str(w.message) for w in told] == []
+    assert [str(w.message) for w in warned] == []

@@ -1,4 +1,4 @@
-"""`--follow` tells what happened, when it happened: texts, fractions, data, violations, options, and why it waits."""
+"""`--follow` shows what happens, when it happens: texts, fractions, data, violations, options, and why it waits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def broken(ctx: Context, args: dict[str, Any]) -> None:
     raise KeyError("wolf")
 
 
-async def test_a_run_is_told_with_all_that_it_reported_at_the_times_of_its_events(
+async def test_a_run_is_shown_with_all_that_it_reported_at_the_times_of_its_events(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Api(home) as api, Client(api.url, api.key) as cli:
@@ -76,7 +76,7 @@ async def test_a_run_is_told_with_all_that_it_reported_at_the_times_of_its_event
     assert times[-1] == 60.0 * (len(seqs) - 1)
 
 
-async def test_a_failed_run_is_told_with_its_traceback(
+async def test_a_failed_run_is_shown_with_its_traceback(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Api(home) as api, Client(api.url, api.key) as cli:
@@ -113,7 +113,7 @@ def test_each_event_has_its_words(type_: str, data: dict[str, Any], expected: st
     assert console.export_text() == f"    0.00 s  {expected}\n"
 
 
-def test_the_words_of_a_model_are_told_once() -> None:
+def test_the_words_of_a_model_are_shown_once() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     printer = RunPrinter(console)
     printer.event(Event("t", 0, "token", 1, {"text": "Hello"}))

@@ -154,7 +154,7 @@ def test_a_file_gets_a_safe_name_and_is_not_lost(client: httpx2.Client, header: 
     assert names_of(client, header + b'; name="files"') == [name]
 
 
-def test_files_of_one_name_are_told_apart(client: httpx2.Client) -> None:
+def test_files_of_one_name_are_distinct(client: httpx2.Client) -> None:
     named = [
         b'name="files"; filename="a.txt"',
         b'name="files"; filename="A.txt"',

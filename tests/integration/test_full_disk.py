@@ -1,7 +1,7 @@
 """A disk without room under the embedded database: refusals that say so, and nothing accepted that is not stored.
 
 The disk is a small tmpfs where this process may mount one, by itself or in a user namespace of its own; elsewhere a
-limit on the size of files stands in, which SQLite and Python meet as an error of the same kind.
+limit on the size of files replaces it, which SQLite and Python meet as an error of the same kind.
 """
 
 from __future__ import annotations

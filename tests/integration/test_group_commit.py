@@ -1,4 +1,4 @@
-"""Group commit: commands share transactions, and a caller that gives up harms nobody."""
+"""Group commit: commands share transactions, and a caller that gives up harms no other."""
 
 from __future__ import annotations
 

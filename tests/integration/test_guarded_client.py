@@ -70,7 +70,7 @@ async def failure(client: GuardedClient, url: str, timeouts: Timeouts | None = N
 
 
 class TestPinning:
-    async def test_the_name_is_looked_up_once_and_still_stands_in_the_host_header(
+    async def test_the_name_is_looked_up_once_and_is_still_in_the_host_header(
         self, client: GuardedClient, names: Names
     ) -> None:
         async with serving() as receiver:

@@ -122,7 +122,7 @@ class TestBrokenReceivers:
         async with serving(hang_up) as receiver:
             assert await failure(client, receiver.url("hooks.test")) == "connection_reset"
 
-    async def test_nobody_listening(self, client: GuardedClient) -> None:
+    async def test_no_listener(self, client: GuardedClient) -> None:
         async with serving() as receiver:
             url = receiver.url("hooks.test")
         assert await failure(client, url) == "connect_failed"
@@ -131,11 +131,11 @@ class TestBrokenReceivers:
         assert await failure(client, "http://unknown.test/") == "dns_failed"
 
     @pytest.mark.parametrize(
-        "said", [b"SSH-2.0-OpenSSH_9\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 64 + b"\r\n\r\n"]
+        "sent", [b"SSH-2.0-OpenSSH_9\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 64 + b"\r\n\r\n"]
     )
-    async def test_something_else_than_http(self, client: GuardedClient, said: bytes) -> None:
+    async def test_something_else_than_http(self, client: GuardedClient, sent: bytes) -> None:
         async def speak(call: Call) -> None:
-            await call.send(said)
+            await call.send(sent)
             call.writer.close()
 
         async with serving(speak) as receiver:
@@ -188,8 +188,8 @@ class TestLargeAnswers:
         bomb = gzip.compress(bytes(10_000_000))
 
         async def pack(call: Call) -> None:
-            bodies = {"/small": packed, "/cut": packed[:-9], "/bomb": bomb, "/not": b"plain"}
-            await call.reply(body=bodies[call.head.split()[1]], Content_Encoding="gzip")
+            contents = {"/small": packed, "/cut": packed[:-9], "/bomb": bomb, "/not": b"plain"}
+            await call.reply(body=contents[call.head.split()[1]], Content_Encoding="gzip")
 
         async with serving(pack) as receiver:
             whole = await client.fetch(receiver.url("hooks.test", path="/small"), max_bytes=1000)

@@ -12,7 +12,7 @@ import pytest
 from runyard_common.outbound import GuardedClient, OutboundError, OutboundPolicy, guarded_transport
 from tests.fakes.authority import Authority
 from tests.fakes.names import Names
-from tests.fakes.raw_server import RawServer, say_ok, serving
+from tests.fakes.raw_server import RawServer, answer_ok, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -87,14 +87,14 @@ async def test_a_server_that_speaks_no_tls_is_refused(client: GuardedClient) -> 
         receiver = RawServer("127.0.0.1", server.sockets[0].getsockname()[1])
         assert "handshake" in await tls_failure(client, receiver, "hooks.test")
 
-    assert b"HTTP" not in heard[0]  # nothing was said in the clear
+    assert b"HTTP" not in heard[0]  # nothing was sent in the clear
 
 
 async def test_a_name_on_the_same_address_does_not_ride_on_another_s_connection(
     client: GuardedClient, authority: Authority
 ) -> None:
     """Both names lead to one address and port; the open connection was verified for the first name only."""
-    async with serving(say_ok, tls=authority.server("hooks.test")) as receiver:
+    async with serving(answer_ok, tls=authority.server("hooks.test")) as receiver:
         await client.send("POST", receiver.url("hooks.test", "https"))
         await tls_failure(client, receiver, "other.test")
         await client.send("POST", receiver.url("hooks.test", "https"))

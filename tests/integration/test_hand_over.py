@@ -1,4 +1,4 @@
-"""Nobody is lost at a hand-over: drains, retirements, runs without an owner, and what is handed back too often."""
+"""No run is lost at a hand-over: drains, retirements, runs without an owner, and what is handed back too often."""
 
 from __future__ import annotations
 
@@ -34,19 +34,21 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
     async with Installation(database_url) as site:
         name = site.publish(work)
         engine = await site.engine()
-        hold, held = threading.Event(), threading.Event()
+        hold, reached = threading.Event(), threading.Event()
 
         def slow(
             tx: Tx, commands: Any
         ) -> list[None]:  # a commit that takes its time: the claim waits behind it
-            held.set()
+            reached.set()
             hold.wait(20)
             return [None] * len(commands)
 
         site.writer.submit(slow, None)
-        await asyncio.to_thread(held.wait, 10)
+        await asyncio.to_thread(reached.wait, 10)
         specs = [site.spec(name) for _ in range(5)]
-        submitted = [asyncio.create_task(asyncio.to_thread(_submit_beside, site, spec)) for spec in specs]
+        submitted = [
+            asyncio.create_task(asyncio.to_thread(_submit_concurrently, site, spec)) for spec in specs
+        ]
         if site.db.is_postgres:  # on SQLite the slow commit is the one writer
             await asyncio.gather(*submitted)
         engine.wake()
@@ -70,7 +72,7 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
             assert task.retries is None
 
 
-def _submit_beside(site: Installation, spec: Any) -> None:
+def _submit_concurrently(site: Installation, spec: Any) -> None:
     """As another process would: not through this one's group commit."""
     from runyard_common.runs.service import submissions
 

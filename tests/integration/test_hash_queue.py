@@ -51,7 +51,7 @@ async def test_a_person_has_few_under_way_and_the_next_is_refused() -> None:
         async with queue.slot("another network", "me"):
             raise AssertionError("it was let in")
     assert (refused.value.code, refused.value.retry_after) == ("too_many_sign_ins", 2)
-    other = asyncio.create_task(occupy(queue, "n", "somebody else", order, go_on))
+    other = asyncio.create_task(occupy(queue, "n", "another", order, go_on))
     go_on.set()
     await asyncio.gather(*mine, other)
     async with queue.slot("n", "me"):
@@ -88,7 +88,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
         yield server
 
 
-async def test_somebody_who_signs_in_again_and_again_rightly_keeps_nobody_out(api: Api) -> None:
+async def test_a_person_who_signs_in_again_and_again_rightly_keeps_no_other_out(api: Api) -> None:
     kept = passwords.hashed(PASSWORD)
     for name in ("loud", "quiet"):
         person(api, f"{name}@example.com", (api.state.org_id, Role.MEMBER), kept=kept)

@@ -36,7 +36,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers: whatever it accepts stays pending."""
+    """A server without workers: what it accepts stays pending."""
     home = tmp_path_factory.mktemp("idempotency") / "home"
     settings = {"model": "openai:scripted", "model_base_url": "http://127.0.0.1:9/v1"}
     with Api(home, **settings) as server:
@@ -170,7 +170,7 @@ def test_a_dead_process_s_lease_ends_within_the_promised_recovery() -> None:
 def test_a_live_process_extends_its_lease(
     api: Api, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Storing takes longer than the lease: meanwhile nobody takes the key over."""
+    """Storing takes longer than the lease: meanwhile no other caller takes the key over."""
     monkeypatch.setattr(idempotency_service, "LEASE", 0.6)
     monkeypatch.setattr(idempotency_api, "LEASE", 0.6)
     path, body, _ = RUNS["native"]

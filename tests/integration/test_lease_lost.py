@@ -31,15 +31,15 @@ async def test_a_claim_refused_to_the_former_life_does_not_end_the_new_one(postg
         name = site.publish(work)
         engine = await site.engine()
         former = engine.worker_id
-        hold, held = threading.Event(), threading.Event()
+        hold, reached = threading.Event(), threading.Event()
 
         def slow(tx: Tx, commands: Any) -> list[None]:
-            held.set()
+            reached.set()
             hold.wait(20)
             return [None] * len(commands)
 
         site.writer.submit(slow, None)
-        await asyncio.to_thread(held.wait, 10)
+        await asyncio.to_thread(reached.wait, 10)
         engine.wake()
         await asyncio.sleep(0.1)  # the claim of the former life waits behind the slow commit
         site.transact(lambda tx: workers.mark_lost(tx, former))

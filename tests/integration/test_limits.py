@@ -237,7 +237,7 @@ def test_every_bound_has_a_try() -> None:
 
 
 @pytest.mark.parametrize("bound", [BOUNDS[name] for name in TRIES], ids=lambda each: each.name)
-def test_a_bound_lets_as_much_pass_as_it_says_and_no_more(client: httpx2.Client, bound: Bound) -> None:
+def test_a_bound_lets_as_much_pass_as_it_allows_and_no_more(client: httpx2.Client, bound: Bound) -> None:
     under, over = TRIES[bound.name](client, SET.get(bound.name, bound.most))
     assert under.is_success, under.text[:500]
     assert (over.status_code, over.json()["code"]) == (bound.status, bound.code), over.text[:500]

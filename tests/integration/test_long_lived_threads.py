@@ -199,23 +199,23 @@ def test_the_doorbell_waits_for_the_database_and_outlives_a_forget_that_fails(va
         raise RuntimeError("the database is away")
 
     names = _Names()
-    bell = Doorbell(application(Settings(broker_url=valkey_url)), forget, names)
+    notifier = Doorbell(application(Settings(broker_url=valkey_url)), forget, names)
     for _ in range(4):
-        bell.ring(uuid7())
+        notifier.ring(uuid7())
         time.sleep(0.1)
     wait_until(lambda: len(names.asked) == 3)
-    wait_until(lambda: bell.check() is None)
-    assert bell._thread.is_alive()
-    bell.close()
+    wait_until(lambda: notifier.check() is None)
+    assert notifier._thread.is_alive()
+    notifier.close()
 
 
 def test_the_doorbell_names_a_broker_that_is_away() -> None:
-    bell = Doorbell(application(Settings(broker_url="redis://127.0.0.1:1/0")), lambda ids: None)
-    bell.ring(uuid7())
-    trouble = wait_until(lambda: bell.trouble)
+    notifier = Doorbell(application(Settings(broker_url="redis://127.0.0.1:1/0")), lambda ids: None)
+    notifier.ring(uuid7())
+    trouble = wait_until(lambda: notifier.trouble)
     assert trouble is not None
     assert trouble.outage is Outage.AWAY
-    bell.close()
+    notifier.close()
 
 
 def test_group_commit_goes_on_after_a_batch_that_answers_nonsense(tmp_path: Any) -> None:
@@ -235,7 +235,7 @@ def test_group_commit_goes_on_after_a_batch_that_answers_nonsense(tmp_path: Any)
         return list(commands)
 
     for bad in (nonsense, leave):
-        with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever it is, its caller has it
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - its caller has it, of any kind
             writer.submit(bad, 1).result(10)
     assert writer.submit(sound, 2).result(10) == 2
     assert threading.current_thread() is not writer._thread

@@ -15,7 +15,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.webhooks.rules import callback_events
 from runyard_workers.agent.tools import mcp
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import calls, results_of, say, system_of, tools_of
+from tests.fakes.model_server import calls, reply, results_of, system_of, tools_of
 from tests.fakes.odd_mcp import GOOD, READ, OddMcp
 from tests.unit.workers.agent.test_mcp_schemas import doubled
 from tests.unit.workers.documents import documents
@@ -45,7 +45,7 @@ async def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def run(declared: Declared, server: OddMcp, *replies: Any, **more: Any) -> Task:
-    declared.server.answer(*replies, say("Done."))
+    declared.server.answer(*replies, reply("Done."))
     return await declared.completed(
         "Go.", mcp_servers=[{"serverName": "odd", "serverUrl": server.url} | more]
     )
@@ -210,7 +210,7 @@ STATUSES = {
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_the_event_says_why_a_server_cannot_be_used(
+async def test_the_event_has_the_reason_why_a_server_cannot_be_used(
     declared: Declared, server: OddMcp, status: int
 ) -> None:
     code, words, again = STATUSES[status]
@@ -256,7 +256,7 @@ async def test_a_server_that_stays_silent_is_reported_as_such(
         await asyncio.sleep(30)
 
     async with serving(silent) as quiet:
-        declared.server.answer(say("Done."))
+        declared.server.answer(reply("Done."))
         servers = [{"serverName": "odd", "serverUrl": quiet.url()}]
         task = await declared.completed("Go.", mcp_servers=servers)
     (failed,) = declared.events(task, "mcp_server")
@@ -300,7 +300,7 @@ async def test_a_long_wait_is_left_to_the_agent(declared: Declared, server: OddM
     assert server.methods.count("tools/call") == 1
 
 
-async def test_a_refused_call_says_so(declared: Declared, server: OddMcp) -> None:
+async def test_a_refused_call_is_reported(declared: Declared, server: OddMcp) -> None:
     server.fail("tools/call", 403, times=9)
     task = await run(declared, server, calls(odd_good={}))
     (result,) = declared.events(task, "tool_result")
@@ -320,7 +320,7 @@ async def test_a_forgotten_session_begins_again_and_the_call_is_made(
         turn = len(results_of(request))
         if turn:
             server.forget()
-        return {0: calls(odd_good={}), 1: two, 3: calls(odd_good={})}.get(turn, say("Done."))
+        return {0: calls(odd_good={}), 1: two, 3: calls(odd_good={})}.get(turn, reply("Done."))
 
     declared.server.respond = respond
     task = await run(declared, server)

@@ -56,7 +56,7 @@ def anybody(api: Api) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_the_operator_makes_organisations_and_nobody_else(
+def test_only_the_operator_makes_organisations(
     api: Api, owner: httpx2.Client, anybody: httpx2.Client
 ) -> None:
     check_problem(owner.post("/api/v1/organisations", json={"name": "mine"}), 403, "operator_only")
@@ -90,7 +90,7 @@ def test_a_signed_in_operator_owns_the_organisation_they_make(api: Api) -> None:
         assert places == {api.state.org_id: "admin", made["id"]: "owner"}
 
 
-def test_an_invitation_is_accepted_once_and_its_link_is_told_once(
+def test_an_invitation_is_accepted_once_and_its_link_is_shown_once(
     owner: httpx2.Client, anybody: httpx2.Client
 ) -> None:
     made = owner.post(INVITATIONS, json={"email": "bob@example.com", "role": "viewer"}).json()
@@ -114,7 +114,7 @@ def test_an_invitation_is_accepted_once_and_its_link_is_told_once(
 def test_a_place_is_given_to_who_proves_the_account_not_to_who_made_it_elsewhere(
     api: Api, owner: httpx2.Client, anybody: httpx2.Client
 ) -> None:
-    """Somebody who made an account for another's address, in another organisation, does not get in by it."""
+    """A person who made an account for another's address, in another organisation, does not get in by it."""
     person(api, "victim@example.com", (organisation(api), Role.VIEWER))
     made = owner.post(INVITATIONS, json={"email": "victim@example.com", "role": "admin"}).json()
     accept = {"token": made["token"], "password": "a heron that wades"}
@@ -146,7 +146,7 @@ def test_invitations_end_by_time_by_a_newer_one_and_by_hand(
     check_problem(owner.delete(f"{INVITATIONS}/{third['id']}"), 404, "invitation_not_found", "invitation_id")
 
 
-def test_nobody_gives_a_role_above_their_own_nor_touches_who_is_above_them(
+def test_no_member_gives_a_role_above_their_own_nor_touches_who_is_above_them(
     api: Api, org: str, owner: httpx2.Client
 ) -> None:
     boss = owner.get("/api/v1/me").json()["person"]["id"]
@@ -169,7 +169,7 @@ def test_nobody_gives_a_role_above_their_own_nor_touches_who_is_above_them(
     )
 
 
-def test_a_key_cut_down_to_scopes_makes_nobody_who_may_more(api: Api, org: str) -> None:
+def test_a_key_cut_down_to_scopes_makes_no_key_that_may_more(api: Api, org: str) -> None:
     scopes = ["members:write", "members:read", "agents:read"]
     with api.client(key(api, org, Role.ADMIN, scopes)) as client:
         for role in ("admin", "member", "viewer"):

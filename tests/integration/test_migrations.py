@@ -116,7 +116,7 @@ def test_down_to_base_of_an_empty_installation_needs_no_yes(
     db.close()
 
 
-def test_down_to_an_unknown_revision_says_so(
+def test_down_to_an_unknown_revision_is_refused(
     database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     db = Database(database_url)

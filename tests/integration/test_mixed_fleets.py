@@ -1,4 +1,4 @@
-"""A fleet may be mixed: a worker claims what it can run, and a run that no worker can run waits and says why."""
+"""A fleet may be mixed: a worker claims what it can run, and a run that no worker can run waits with a reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def greet(ctx: Context, args: dict[str, Any]) -> str:
 
 
 async def part(ctx: Context, args: dict[str, Any]) -> str:
-    """Says goodbye, after an answer."""
+    """Greets, after an answer."""
     return f"goodbye, {await ctx.ask('Who?')}"
 
 
@@ -60,7 +60,7 @@ async def test_a_run_waits_for_a_worker_with_its_version_and_uses_no_retry(datab
         await site.engine(agents=[])
         await site.engine(agents=[f"{name}@0.9.0"])
         task_id = await site.submit(name, {})
-        after = await site.submit(site.publish(part), {})  # what stands behind it is not kept
+        after = await site.submit(site.publish(part), {})  # what follows it is not kept
         await site.engine(agents=[f"{site.task(after).agent_name}@1.0.0"])
         await site.until(after, Status.WAITING_FOR_INPUT)
         waiting = site.task(task_id)
@@ -96,7 +96,7 @@ async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_
         assert (await site.ended(task_id)).status is Status.COMPLETED
 
 
-async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path) -> None:
+async def test_callers_operators_and_the_doctor_see_why_it_waits(home: Path) -> None:
     with Api(home) as api:
         async with workers_of(api, engines=0) as site, api.async_client() as client:
             name = site.publish(greet)
@@ -111,7 +111,7 @@ async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path
             assert "runyard_without_worker 1.0" in (await client.get("/metrics")).text
             (finding,) = await asyncio.to_thread(lambda: list(doctor._workers(api.settings)))
             assert finding.verdict is doctor.Verdict.ODD
-            assert f"no worker has this agent: {name}@1.0.0 (1)" in finding.told
+            assert f"no worker has this agent: {name}@1.0.0 (1)" in finding.text
             await site.engine(agents=[f"{name}@1.0.0"])
             rows = (await client.get("/api/v1/ops/workers")).json()["data"]
             assert sorted(row["agents"] for row in rows) == [[], [f"{name}@1.0.0"]]
@@ -119,7 +119,7 @@ async def test_callers_operators_and_the_doctor_are_told_why_it_waits(home: Path
             assert await asyncio.to_thread(lambda: list(doctor._workers(api.settings))) == []
 
 
-async def test_what_waits_for_a_version_says_which_ones_workers_have(home: Path) -> None:
+async def test_what_waits_for_a_version_shows_which_ones_workers_have(home: Path) -> None:
     with Api(home) as api:
         async with workers_of(api, engines=0) as site, api.async_client() as client:
             name = site.publish(greet)
@@ -131,8 +131,8 @@ async def test_what_waits_for_a_version_says_which_ones_workers_have(home: Path)
             assert why in task["queue"]["basis"]
             assert why in task["message"]
             (finding,) = await asyncio.to_thread(lambda: list(doctor._workers(api.settings)))
-            assert f"no worker has this agent: {name}@1.0.0 (1; workers have 0.8.0, 0.9.0)" in finding.told
-            assert "cancel the runs and submit them again" in finding.told
+            assert f"no worker has this agent: {name}@1.0.0 (1; workers have 0.8.0, 0.9.0)" in finding.text
+            assert "cancel the runs and submit them again" in finding.text
 
 
 async def test_a_worker_that_drains_counts_no_more_before_its_runs_have_ended(database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""The native API over HTTP, on a real server and a real database: what is accepted, refused, told and stored."""
+"""The native API over HTTP, on a real server and a real database: what is accepted, refused, returned and stored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MANIFEST = {
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """One server on each database, without workers or a broker: whatever it accepts stays pending."""
+    """One server on each database, without workers or a broker: what it accepts stays pending."""
     url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     home = tmp_path_factory.mktemp("api") / "home"
     with Api(home, url, max_body_bytes=200_000, max_upload_bytes=400_000) as server:
@@ -170,7 +170,7 @@ def test_an_oversized_body_is_refused_before_it_is_sent_whole(api: Api, client: 
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
-        ("/api/v1/agents/@test/nobody/run", 404, "agent_not_found"),
+        ("/api/v1/agents/@test/missing/run", 404, "agent_not_found"),
         ("/api/v1/agents/00000000-0000-0000-0000-000000000000/run", 404, "agent_not_found"),
         ("/api/v1/agents/%00/run", 404, "not_found"),
         ("/api/v1/agents/..%2f..%2fetc/run", 400, "invalid_id"),
@@ -246,7 +246,7 @@ def test_files_come_by_every_published_field_name(client: httpx2.Client) -> None
     assert got.headers["content-disposition"] == "attachment; filename*=UTF-8''b.csv"
 
 
-def test_a_file_alone_says_what_to_do(client: httpx2.Client) -> None:
+def test_a_file_alone_is_refused_with_what_to_do(client: httpx2.Client) -> None:
     assert client.post("/api/v1/agents/@test/chat/run", files={"file": ("a.txt", b"x")}).status_code == 202
     check_problem(
         client.post("/api/v1/agents/@test/chat/run", files={"files": (None, "text")}),
@@ -271,7 +271,7 @@ def test_bad_json_inside_a_form_field_names_the_field(client: httpx2.Client) -> 
 
 
 @pytest.mark.parametrize("path", ["/api/v1/agents/@test/echo/dry-run", RUN + "?dry_run=1"])
-def test_a_dry_run_says_what_would_happen_and_stores_nothing(
+def test_a_dry_run_returns_what_would_happen_and_stores_nothing(
     api: Api, client: httpx2.Client, path: str
 ) -> None:
     before = api.count_tasks()
@@ -281,7 +281,7 @@ def test_a_dry_run_says_what_would_happen_and_stores_nothing(
     assert api.count_tasks() == before
 
 
-def test_credentials_are_sealed_and_shown_to_nobody(api: Api, client: httpx2.Client) -> None:
+def test_credentials_are_sealed_and_never_shown(api: Api, client: httpx2.Client) -> None:
     bearer = {"type": "bearer", "token": "mcp-s3cret"}
     oauth = {"type": "oauth", "oauth": {"accessToken": "oauth-s3cret"}}
     body = {
@@ -628,7 +628,7 @@ def test_manifests_are_published_once_and_tags_steer(client: httpx2.Client) -> N
     )
 
 
-def test_keys_are_told_once_and_end_at_once(api: Api, client: httpx2.Client) -> None:
+def test_keys_are_shown_once_and_end_at_once(api: Api, client: httpx2.Client) -> None:
     made = client.post(
         "/api/v1/keys", json={"name": "ci", "scopes": ["runs:create", "runs:read", "agents:read"]}
     ).json()
@@ -737,7 +737,7 @@ def test_unknown_routes_and_methods_are_problems_too(client: httpx2.Client) -> N
     check_problem(client.get(RUN), 405, "method_not_allowed")
 
 
-def test_a_shared_agent_is_run_by_all_and_changed_by_nobody_else(api: Api) -> None:
+def test_a_shared_agent_is_run_by_all_and_changed_by_its_owner_alone(api: Api) -> None:
     with api.state.store.begin() as tx:
         manifest = parse({"name": "@demo/shared", "instructions": "x"})
         agents.publish(tx, api.state.org_id, manifest, shared=True)

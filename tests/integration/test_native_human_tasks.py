@@ -51,7 +51,7 @@ async def post_ledger(ctx: Context, args: dict[str, Any]) -> Any:
     return await ctx.review("post to ledger", {"total": 12})
 
 
-async def test_questions_are_told_answered_and_checked(tmp_path: Path, database_url: str) -> None:
+async def test_questions_are_shown_answered_and_checked(tmp_path: Path, database_url: str) -> None:
     async with installed(tmp_path, database_url) as (_, site, client):
         task_id = await run(client, site.publish(order))
         task = await settled(client, task_id, "waiting_for_input")
@@ -66,8 +66,8 @@ async def test_questions_are_told_answered_and_checked(tmp_path: Path, database_
         task = await settled(client, task_id, "waiting_for_input", "failed", seconds=20)
         while task["question"]["text"] != "Which colour?":
             task = await settled(client, task_id, "waiting_for_input")
-        said = (await client.post(f"/tasks/{task_id}/message", json={"message": "blue"})).json()
-        assert (said["answered"], said["id"]) == (True, said["message_id"])
+        answer = (await client.post(f"/tasks/{task_id}/message", json={"message": "blue"})).json()
+        assert (answer["answered"], answer["id"]) == (True, answer["message_id"])
         done = await settled(client, task_id)
         assert done["output"] == {"count": 3, "colour": "blue"}
         summary = (await client.get(f"/tasks/{task_id}/summary")).json()

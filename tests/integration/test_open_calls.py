@@ -1,4 +1,4 @@
-"""Whatever ends a run ends the tool calls that its log shows as begun, on both databases."""
+"""The end of a run, of any kind, ends the tool calls that its log shows as begun, on both databases."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def begun(site: Installation, *logged: tuple[str, Data]) -> str:
 
 
 def closed(site: Installation, task_id: str) -> list[Data]:
-    """What the log says of calls that something ended from outside; its numbers have no gaps."""
+    """What the log has on calls that were ended from outside; its numbers have no gaps."""
     site.events(task_id)
     with site.store.read() as conn:
         found = events.after(conn, task_id, 0, 1000)

@@ -33,7 +33,7 @@ def _guarded() -> list[Operation]:
 
 
 @pytest.mark.parametrize("operation", _guarded(), ids=lambda each: f"{each.method} {each.paths[0]}")
-def test_every_surface_refuses_what_goes_over_the_rate_and_says_when_to_come_back(
+def test_every_surface_refuses_what_goes_over_the_rate_and_returns_when_to_come_back(
     used_up: httpx2.Client, operation: Operation
 ) -> None:
     path = re.sub(r"\{\w+(?::\w+)?\}", "00000000-0000-7000-8000-000000000000", operation.paths[0])

@@ -1,4 +1,4 @@
-"""The installation's own database, broker and Redis are out of every caller's reach, whatever the operator opens."""
+"""The installation's own database, broker and Redis are out of every caller's reach, with any setting."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_an_own_server_that_cannot_be_looked_up_is_refused_by_its_port() -
             await client.send("POST", "http://elsewhere.test:6399/")
 
 
-async def test_a_unix_socket_stands_for_its_server_on_this_machine() -> None:
+async def test_a_unix_socket_is_its_server_on_this_machine() -> None:
     own = policy(
         database_url="postgresql:///runyard?host=/var/run/postgresql", allowed_hosts="localhost:5432"
     )
@@ -137,7 +137,7 @@ def test_a_callback_to_an_own_server_is_refused_when_it_is_accepted() -> None:
 
 
 @pytest.mark.postgres
-async def test_the_own_postgresql_is_known_by_whatever_way_it_is_reached(
+async def test_the_own_postgresql_is_known_by_every_way_it_is_reached(
     fresh_database: Callable[[], str],
 ) -> None:
     import asyncio
@@ -182,7 +182,7 @@ def test_a_file_of_another_organisation_or_of_the_old_folder_is_refused_in_one_s
         with pytest.raises(QueryFailed, match="datastores/org-a/") as refused:
             ask(f"sqlite:///{name}", "select 1", folder=folder)
         refusals.add(str(refused.value))
-    assert len(refusals) == 1  # it does not tell which of them exist
+    assert len(refusals) == 1  # it does not show which of them exist
 
 
 def test_a_link_does_not_lead_out_of_the_folder_nor_to_the_own_database(tmp_path: Path) -> None:

@@ -76,13 +76,13 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def test_what_is_made_has_its_location_and_links_under_the_prefix(client: httpx2.Client) -> None:
-    bodies: dict[str, dict[str, Any]] = {
+    by_path: dict[str, dict[str, Any]] = {
         RUN: {"query": "x"},
         "/api/v1/schedules": {"agent": "@test/chat", "schedule": "@yearly", "run": {"query": "x"}},
         "/api/v1/agents": {},
         "/api/v1/webhooks": {"url": "http://127.0.0.1:8099/hook"},
     }
-    for path, body in bodies.items():
+    for path, body in by_path.items():
         made = client.post(path, json=body)
         again = client.post(path, json=body, headers={"idempotency-key": path})
         for answer in (made, again):

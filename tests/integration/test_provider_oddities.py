@@ -18,7 +18,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_scheduler.duties import Admit
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import Reply, calls, fail, odd, raw, results_of, say
+from tests.fakes.model_server import Reply, calls, fail, odd, raw, reply, results_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 SCHEMA = {"type": "object", "required": ["state"], "properties": {"state": {"type": "string"}}}
@@ -116,7 +116,7 @@ NO_ANSWERS = {
 async def test_what_is_no_answer_is_the_providers_failure_and_asked_for_again(
     compatible: Declared, reply: Reply, streaming: bool
 ) -> None:
-    compatible.server.answer(reply, say("Here."))
+    compatible.server.answer(reply, reply("Here."))
     task = await compatible.completed("Hello?", streaming_tokens=streaming)
     assert (task.output, task.attempt, errors(compatible, task)) == ("Here.", 2, ["model_server_error"])
 
@@ -149,7 +149,7 @@ async def test_an_answer_without_choices_is_asked_for_again(declared: Declared, 
         "google": {"candidates": []},
     }
     empty = shapes[provider]
-    declared.server.answer(odd(say("x"), lambda answer: answer | empty), say("Here."))
+    declared.server.answer(odd(reply("x"), lambda answer: answer | empty), reply("Here."))
     task = await declared.completed("Hello?")
     assert (task.output, errors(declared, task)) == ("Here.", ["model_server_error"])
 
@@ -161,7 +161,7 @@ async def test_another_model_answers_for_one_that_sends_errors_with_status_200(t
     ) as declared:
         declared.publish()
         declared.server.when(lambda request: request["model"] == "first", NO_ANSWERS["a web page"])
-        declared.server.answer(say("Here."))
+        declared.server.answer(reply("Here."))
         task = await declared.completed("Hello?")
         assert (task.output, task.attempt) == ("Here.", 1)
 
@@ -184,7 +184,7 @@ async def test_a_usage_without_usable_counts_is_no_usage(
     def change(answer: dict[str, Any]) -> dict[str, Any]:
         return answer | {"usage": usage} if "usage" in answer else answer
 
-    compatible.server.answer(odd(say("Here."), change))
+    compatible.server.answer(odd(reply("Here."), change))
     task = await compatible.completed("Hello?", streaming_tokens=streaming)
     assert task.output == "Here."
     assert (task.usage or {}).get("input_tokens", 0) == 0
@@ -201,13 +201,13 @@ async def test_null_counts_of_every_provider_are_no_usage(
         more = {"message": change(message)} if isinstance(message, dict) else {}
         return answer | nulls | more
 
-    declared.server.answer(odd(say("Here."), change))
+    declared.server.answer(odd(reply("Here."), change))
     assert (await declared.completed("Hello?", streaming_tokens=streaming)).output == "Here."
 
 
 async def test_counts_that_are_texts_or_fractions_are_counted(compatible: Declared) -> None:
     usage = {"prompt_tokens": "12", "completion_tokens": 3.0}
-    compatible.server.answer(odd(say("Here."), lambda answer: answer | {"usage": usage}))
+    compatible.server.answer(odd(reply("Here."), lambda answer: answer | {"usage": usage}))
     used = (await compatible.completed("Hello?")).usage or {}
     assert (used["input_tokens"], used["output_tokens"]) == (12, 3)
 
@@ -235,7 +235,7 @@ def _with_arguments(arguments: Any) -> Any:
 async def test_arguments_of_a_call_may_come_as_an_object_or_not_at_all(
     compatible: Declared, arguments: Any, result: str
 ) -> None:
-    compatible.server.answer(odd(calls(oddity_look={}), _with_arguments(arguments)), say("Found."))
+    compatible.server.answer(odd(calls(oddity_look={}), _with_arguments(arguments)), reply("Found."))
     task = await compatible.completed("Where?")
     assert task.output == "Found."
     assert results_of(compatible.server.requests[1]) == [result]
@@ -246,7 +246,7 @@ async def test_arguments_of_a_call_may_come_as_an_object_or_not_at_all(
 )
 async def test_broken_arguments_are_the_models_to_correct(compatible: Declared, arguments: str) -> None:
     broken = odd(calls(oddity_look={}), _with_arguments(arguments))
-    compatible.server.answer(broken, calls(oddity_look={"where": "attic"}), say("Found."))
+    compatible.server.answer(broken, calls(oddity_look={"where": "attic"}), reply("Found."))
     assert (await compatible.completed("Where?")).output == "Found."
 
 
@@ -257,7 +257,7 @@ async def test_odd_arguments_of_every_provider_are_understood(declared: Declared
             text = text.replace(name, name.partition(":")[0] + ": null")
         return dict(json.loads(text))
 
-    declared.server.answer(odd(calls(oddity_look={}), change), say("Found."))
+    declared.server.answer(odd(calls(oddity_look={}), change), reply("Found."))
     assert (await declared.completed("Where?")).output == "Found."
 
 
@@ -265,13 +265,13 @@ async def test_an_unknown_finish_reason_ends_the_turn(
     declared: Declared, provider: str, streaming: bool
 ) -> None:
     reason = "GUARDRAIL" if provider == "google" else "guardrail_intervened"
-    declared.server.answer(say("Here.", finish_reason=reason))
+    declared.server.answer(reply("Here.", finish_reason=reason))
     assert (await declared.completed("Hello?", streaming_tokens=streaming)).output == "Here."
 
 
 @pytest.mark.parametrize("text", [None, "", "  \n"])
 async def test_an_empty_answer_is_asked_for_again(declared: Declared, text: str | None) -> None:
-    declared.server.answer(say(text or ""), Reply(text=text), say("Here."))
+    declared.server.answer(reply(text or ""), Reply(text=text), reply("Here."))
     task = await declared.completed("Hello?")
     assert (task.output, len(declared.server.requests), task.attempt) == ("Here.", 3, 1)
 
@@ -280,7 +280,7 @@ async def test_an_empty_answer_is_asked_for_again(declared: Declared, text: str 
 async def test_a_model_that_never_answers_fails_with_one_sentence(
     declared: Declared, output_config: Any, streaming: bool
 ) -> None:
-    declared.server.respond = lambda request: say("")
+    declared.server.respond = lambda request: reply("")
     task = await declared.run("Hello?", output_config=output_config, streaming_tokens=streaming)
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("model_no_answer", "provider")
@@ -291,7 +291,7 @@ async def test_a_model_that_never_answers_fails_with_one_sentence(
 async def test_an_object_cut_off_by_the_limit_is_not_asked_for_again(
     declared: Declared, provider: str, streaming: bool
 ) -> None:
-    declared.server.answer(say('{"state": "o', finish_reason=LENGTH[provider]))
+    declared.server.answer(reply('{"state": "o', finish_reason=LENGTH[provider]))
     task = await declared.run("State?", output_config=BOUND, streaming_tokens=streaming)
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("model_output_truncated", "provider")
@@ -303,7 +303,7 @@ async def test_an_object_cut_off_by_the_limit_is_not_asked_for_again(
 async def test_a_text_cut_off_by_the_limit_completes_and_is_marked(
     declared: Declared, provider: str, streaming: bool
 ) -> None:
-    declared.server.answer(say("Once upon a", finish_reason=LENGTH[provider]))
+    declared.server.answer(reply("Once upon a", finish_reason=LENGTH[provider]))
     task = await declared.completed("A story?", streaming_tokens=streaming)
     assert task.output == "Once upon a"
     (event,) = declared.events(task, "output_truncated")
@@ -321,7 +321,7 @@ async def test_a_call_cut_off_by_the_limit_is_reported_as_cut(compatible: Declar
 
 
 async def test_an_object_within_sentences_costs_no_repair(declared: Declared, streaming: bool) -> None:
-    declared.server.answer(say('Here is the JSON:\n\n```json\n{"state": "ok"}\n```\nLet me know!'))
+    declared.server.answer(reply('Here is the JSON:\n\n```json\n{"state": "ok"}\n```\nLet me know!'))
     task = await declared.completed("State?", output_config=BOUND, streaming_tokens=streaming)
     assert (task.output, len(declared.server.requests)) == ({"state": "ok"}, 1)
 
@@ -329,7 +329,7 @@ async def test_an_object_within_sentences_costs_no_repair(declared: Declared, st
 async def test_unstorable_text_of_a_model_is_replaced(
     declared: Declared, provider: str, streaming: bool
 ) -> None:
-    bad = replace(say("Half \ud800 a pair\x00."), reasoning="Thinking \udfff hard.")
+    bad = replace(reply("Half \ud800 a pair\x00."), reasoning="Thinking \udfff hard.")
     declared.server.answer(replace(calls(oddity_look={"where": "\ud83d \x00"}), text="Looking \ud800."), bad)
     task = await declared.completed("Hello?", streaming_tokens=streaming)
     assert task.output == "Half \ufffd a pair\ufffd."
@@ -398,7 +398,7 @@ async def test_a_run_is_not_parked_for_as_long_as_a_provider_likes(compatible: D
     ids=["negative", "word", "tiny", "empty", "epoch", "date"],
 )
 async def test_a_wait_that_is_none_is_left_to_the_back_off(compatible: Declared, wait: str) -> None:
-    compatible.server.answer(Reply(status=429, retry_after=wait), say("Here."))
+    compatible.server.answer(Reply(status=429, retry_after=wait), reply("Here."))
     assert (await compatible.completed("Hello?")).output == "Here."
 
 
@@ -410,5 +410,5 @@ async def test_another_model_is_asked_while_one_asks_for_too_long_a_wait(tmp_pat
         declared.publish()
         busy = Reply(status=429, retry_after="864000")
         declared.server.when(lambda request: request["model"] == "first", busy)
-        declared.server.answer(say("Here."))
+        declared.server.answer(reply("Here."))
         assert (await declared.completed("Hello?")).output == "Here."

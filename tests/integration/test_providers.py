@@ -16,7 +16,7 @@ from runyard_common.files import FileStore
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_scheduler.duties import Admit
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import calls, fail, results_of, say, system_of, text_of, tools_of
+from tests.fakes.model_server import calls, fail, reply, results_of, system_of, text_of, tools_of
 from tests.unit.workers.documents import documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -34,7 +34,7 @@ MODELS = {
     "google": "google:gemini-2.5-pro",
 }
 EAGER = {"budget": 3, "base_s": 0, "cap_s": 5}
-#: What each provider says when it is busy or broken, beside 429.
+#: What each provider answers when it is busy or broken, beside 429.
 AWAY = {"openai": fail(503), "anthropic": fail(529), "google": fail(503)}
 
 
@@ -100,18 +100,18 @@ async def test_a_conversation_with_tools_is_held_and_paid_for(
     declared: Declared, model: str, provider: str
 ) -> None:
     both = calls(("provider_look", {"where": "attic"}), ("provider_look", {"where": "yard"}), text="Looking.")
-    declared.server.answer(replace(both, usage=USED), replace(say("Two cats."), usage=USED))
+    declared.server.answer(replace(both, usage=USED), replace(reply("Two cats."), usage=USED))
     task = await declared.completed("Where are the cats?")
     assert task.output == "Two cats."
-    asked, told = declared.server.requests
+    asked, answered = declared.server.requests
     assert (asked["model"], system_of(asked)) == (model.partition(":")[2], "You are a test agent.")
     assert (text_of(asked["messages"][-1]), asked["temperature"]) == ("Where are the cats?", 0.5)
     assert 321 in (asked.get("max_tokens"), asked.get("max_completion_tokens"))
     assert tools_of(asked)["provider_look"]["description"] == "Look somewhere."
     assert tools_of(asked)["provider_look"]["parameters"]["required"] == ["where"]
-    assert ["attic" in said for said in results_of(told)] == [True, False]
-    assert "a cat in the yard" in results_of(told)[1]
-    assert "Looking." in str(told["messages"])
+    assert ["attic" in result for result in results_of(answered)] == [True, False]
+    assert "a cat in the yard" in results_of(answered)[1]
+    assert "Looking." in str(answered["messages"])
     used = task.usage or {}
     assert (used["input_tokens"], used["output_tokens"], used["cached_tokens"]) == (200, 14, 80)
     assert task.cost_micros == 2 * (60 * 2 + 40 * 1 + 7 * 10)
@@ -123,7 +123,7 @@ async def test_a_conversation_with_tools_is_held_and_paid_for(
 async def test_an_answer_streams_with_its_thoughts_and_its_calls(declared: Declared, provider: str) -> None:
     look = calls(provider_look={"where": "attic"}, text="I shall look there.")
     thoughts = "Cats like warmth."
-    declared.server.answer(replace(look, reasoning=thoughts), say("In the attic, both of them."))
+    declared.server.answer(replace(look, reasoning=thoughts), reply("In the attic, both of them."))
     task = await declared.completed("Where?", streaming_tokens=True)
     assert all(request["stream"] for request in declared.server.requests)
     tokens = declared.site.recorder.tokens
@@ -143,10 +143,10 @@ async def test_an_answer_streams_with_its_thoughts_and_its_calls(declared: Decla
 
 async def test_a_suspended_conversation_resumes_in_the_protocols_own_order(declared: Declared) -> None:
     asks = calls(provider_look={"where": "attic"}, ask_user={"question": "Which cat?"}, text="Let me see.")
-    declared.server.answer(asks, say("Found her."))
+    declared.server.answer(asks, reply("Found her."))
     task_id = await declared.submit("Find my cat.")
     assert (await declared.asked(task_id))["payload"]["text"] == "Which cat?"
-    declared.say(task_id, "The grey one.")
+    declared.post(task_id, "The grey one.")
     task = await declared.site.ended(task_id)
     assert (task.status, task.output) == (Status.COMPLETED, "Found her.")
     results = results_of(declared.server.requests[1])  # the server refuses calls without their results
@@ -163,7 +163,7 @@ async def test_an_image_is_shown_to_the_model(declared: Declared) -> None:
     store = FileStore.from_url(str(declared.site.files))
     data = documents.image("PNG")
     file = {"id": "f1", "name": "photo.png", "media_type": "image/png", "size": len(data)}
-    declared.server.answer(say("Red."))
+    declared.server.answer(reply("Red."))
     await declared.completed("Colour?", files=[file | {"sha256": store.put(data).sha256}])
     parts = [
         p
@@ -175,8 +175,8 @@ async def test_an_image_is_shown_to_the_model(declared: Declared) -> None:
     assert url.startswith("data:image/png;base64,")
 
 
-async def test_a_busy_provider_is_waited_for_as_long_as_it_says(declared: Declared, provider: str) -> None:
-    declared.server.answer(fail(429, retry_after=1), AWAY[provider], say("Here."))
+async def test_a_busy_provider_is_waited_for_as_long_as_it_asks(declared: Declared, provider: str) -> None:
+    declared.server.answer(fail(429, retry_after=1), AWAY[provider], reply("Here."))
     task = await declared.completed("Hello?")
     assert declared.server.arrivals[1] - declared.server.arrivals[0] >= 1
     assert (len(declared.server.requests), task.attempt) == (3, 3)
@@ -186,7 +186,7 @@ async def test_a_busy_provider_is_waited_for_as_long_as_it_says(declared: Declar
 
 async def test_a_provider_that_does_not_answer_in_time_is_asked_again(declared: Declared) -> None:
     declared.publish("@test/hasty", config={"request_timeout": 0.3}, retries={"provider": EAGER})
-    declared.server.answer(say("Too late.", delay=3), say("In time."))
+    declared.server.answer(reply("Too late.", delay=3), reply("In time."))
     task = await declared.completed("Hello?", agent="@test/hasty")
     assert (task.output, task.attempt) == ("In time.", 2)
     codes = [event["error"]["code"] for event in declared.events(task) if event.get("error")]
@@ -211,15 +211,15 @@ async def test_what_a_provider_refuses_is_not_asked_again(declared: Declared, st
 
 
 async def test_a_stream_that_breaks_is_asked_again(declared: Declared) -> None:
-    cut = replace(say("This answer goes on and"), cut_after=4, cut_quietly=True)
-    broken = say("This one is broken off", breaks=True)
-    declared.server.answer(cut, broken, say("Whole."))
+    cut = replace(reply("This answer goes on and"), cut_after=4, cut_quietly=True)
+    broken = reply("This one is broken off", breaks=True)
+    declared.server.answer(cut, broken, reply("Whole."))
     task = await declared.completed("Hello?", streaming_tokens=True)
     assert (task.output, len(declared.server.requests)) == ("Whole.", 3)
     assert [event["text"] for event in declared.events(task, "message")] == ["Whole."]
 
 
-async def test_another_provider_stands_in_for_one_that_is_away(tmp_path: Path) -> None:
+async def test_another_provider_replaces_one_that_is_away(tmp_path: Path) -> None:
     names: dict[str, Any] = {"model": MODELS["anthropic"], "model_fallbacks": f"{MODELS['google']},plain"}
     async with declared_agents(
         f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **names
@@ -231,7 +231,7 @@ async def test_another_provider_stands_in_for_one_that_is_away(tmp_path: Path) -
             calls(provider_look={"where": "attic"}),
             fail(503),
         )
-        declared.server.answer(say("Here."))
+        declared.server.answer(reply("Here."))
         task = await declared.completed("Hello?")
         assert task.output == "Here."
         models = [event["model"] for event in declared.events(task, "model_turn")]

@@ -132,7 +132,7 @@ def test_ended_tasks_are_kept_thirty_days_and_unfinished_ones_for_ever(
     assert left(clock) == {going}
 
 
-def test_an_organisation_keeps_each_state_as_long_as_it_says(clock: Clockwork, files: FileStore) -> None:
+def test_an_organisation_keeps_each_state_as_long_as_its_setting(clock: Clockwork, files: FileStore) -> None:
     settings(clock, retention={"completed": 1, "failed": None, "stopped": "soon"})
     done, failed, stopped = (run(clock, event) for event in (Event.FINISH, Event.FAIL, Event.STOP))
     other = clock.transact(lambda tx: identity.insert_organisation(tx, "other"))
@@ -230,7 +230,7 @@ def test_a_child_is_kept_for_its_unfinished_parent(clock: Clockwork, files: File
     assert left(clock) == set()
 
 
-def test_a_conversation_outlives_its_tasks_until_nobody_continues_it(
+def test_a_conversation_outlives_its_tasks_until_it_is_not_continued(
     clock: Clockwork, files: FileStore
 ) -> None:
     settings(clock, retention={"completed": 1, "sessions": 10})
@@ -311,7 +311,7 @@ def test_a_run_deletes_a_batch_and_asks_for_more_time(clock: Clockwork, files: F
     assert duty.due_in > 1
 
 
-def test_several_at_once_share_the_work_and_wait_for_nobody(clock: Clockwork, files: FileStore) -> None:
+def test_several_at_once_share_the_work_and_never_wait(clock: Clockwork, files: FileStore) -> None:
     for _ in range(60):
         run(clock)
     clock.now += 31 * DAY_S
@@ -325,12 +325,12 @@ def test_several_at_once_share_the_work_and_wait_for_nobody(clock: Clockwork, fi
 
 @pytest.mark.parametrize("migrated", [POSTGRES], indirect=True)
 def test_a_locked_task_is_passed_over(clock: Clockwork, files: FileStore) -> None:
-    held, free = run(clock), run(clock)
+    locked, free = run(clock), run(clock)
     clock.now += 31 * DAY_S
     with clock.begin() as tx:
-        transitions.lock(tx, [held])
+        transitions.lock(tx, [locked])
         Prune(clock.store, files, 30.0).run_once()
-        assert left(clock) == {held}
+        assert left(clock) == {locked}
     assert free not in left(clock)
 
 
@@ -455,7 +455,7 @@ def test_tables_partitioned_by_ranges_of_ids_are_pruned_too(clock: Clockwork, fi
         prune(clock, files)
         assert left(clock) == {new}
         assert count(clock, TaskEvent) == len(clock.log(new)) == 3
-        with clock.db.begin() as conn:  # a whole partition dropped by the operator disturbs nobody
+        with clock.db.begin() as conn:  # a whole partition dropped by the operator disturbs no reader
             conn.execute(text("DROP TABLE parted_new"))
         prune(clock, files, 31)
         assert left(clock) == set()

@@ -130,7 +130,7 @@ def test_a_worker_runs_no_version_with_another_number(store: Store) -> None:
     assert catalogue.versions_of(store, org, [second]) == (f"{first.name}@2.0.0",)
 
 
-def test_credentials_whose_key_is_lost_are_sealed_anew_and_nothing_else_changes(store: Store) -> None:
+def test_credentials_whose_key_is_lost_are_resealed_and_nothing_else_changes(store: Store) -> None:
     org = uuid7()
     server = {
         "name": "s",
@@ -184,7 +184,7 @@ def test_manifests_that_name_what_is_not_there_are_left_out_with_who_calls_them(
     manifests = [
         parse(DECLARED | {"name": "@fixed/lost", "tools": ["no_such_tool"]}),
         parse(DECLARED | {"name": "@fixed/caller", "tools": [{"agent": "@fixed/lost"}]}),
-        parse(DECLARED | {"name": "@fixed/orphan", "tools": ["@fixed/nobody", "ask_user"]}),
+        parse(DECLARED | {"name": "@fixed/orphan", "tools": ["@fixed/missing", "ask_user"]}),
         parse(DECLARED | {"name": "@fixed/loop", "tools": ["@fixed/loop", "@fixed/leaf"]}),
         parse(DECLARED | {"name": "@fixed/leaf"}),
     ]
@@ -196,7 +196,7 @@ def test_manifests_that_name_what_is_not_there_are_left_out_with_who_calls_them(
         "@fixed/caller 1.0.0",
     ]
     assert "No worker has registered the tool 'no_such_tool'" in problems[0]
-    assert "There is no agent '@fixed/nobody' to call" in problems[1]
+    assert "There is no agent '@fixed/missing' to call" in problems[1]
 
 
 def test_an_organisation_is_refused_an_unknown_child_and_an_unknown_tool(store: Store) -> None:
@@ -207,7 +207,7 @@ def test_an_organisation_is_refused_an_unknown_child_and_an_unknown_tool(store: 
     with store.begin() as tx:
         named = PublishRules(public_tools=PublicTools.parse("comes_later"))
         agents.publish(tx, org, parse(DECLARED | {"tools": ["comes_later"]}), rules=named)
-    for tools, code in ((["@fixed/nobody"], "unknown_agent"), (["no_such_tool"], "unknown_tool")):
+    for tools, code in ((["@fixed/missing"], "unknown_agent"), (["no_such_tool"], "unknown_tool")):
         with store.begin() as tx, pytest.raises(InvalidRequest) as refused:
             agents.publish(tx, org, parse(DECLARED | {"tools": tools}), rules=rules)
         assert (refused.value.code, refused.value.field) == (code, "tools")

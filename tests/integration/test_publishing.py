@@ -36,7 +36,7 @@ def test_workers_that_start_together_publish_the_same_agents_once(database_url: 
     assert all(other == first for other in others)
 
 
-def test_of_two_callers_who_want_a_name_one_gets_it_and_the_other_is_told(database_url: str) -> None:
+def test_of_two_callers_who_want_a_name_one_gets_it_and_the_other_is_refused(database_url: str) -> None:
     db = Database(database_url)
     migrate.upgrade(db)
     store, org, start = Store(db), uuid7(), Barrier(CROWD)
@@ -50,6 +50,6 @@ def test_of_two_callers_who_want_a_name_one_gets_it_and_the_other_is_told(databa
             return refused.code
 
     with ThreadPoolExecutor(CROWD) as crowd:
-        told = sorted(crowd.map(create, range(CROWD)))
+        codes = sorted(crowd.map(create, range(CROWD)))
     db.close()
-    assert told == ["@default/wanted"] + ["name_taken"] * (CROWD - 1)
+    assert codes == ["@default/wanted"] + ["name_taken"] * (CROWD - 1)

@@ -27,7 +27,7 @@ def anyio_backend() -> str:
 
 
 class Dying:
-    """A process that dies with `status` once it has been sent `after` runs; `ready` says it had started before."""
+    """A process that dies with `status` once it has been sent `after` runs; `ready`: it had started before."""
 
     def __init__(self, status: int, after: int, *, ready: bool, executing: bool) -> None:
         self.status, self.after, self.ready, self.shows = status, after, ready, executing

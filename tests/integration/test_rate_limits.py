@@ -32,11 +32,11 @@ async def limits(any_redis_url: str) -> AsyncIterator[RateLimits]:
 
 @pytest.fixture
 def who() -> str:
-    """A caller that nobody has counted yet."""
+    """A caller that was not counted yet."""
     return uuid7()
 
 
-async def test_requests_beyond_the_limit_are_refused_and_told_when_to_come_back(
+async def test_requests_beyond_the_limit_are_refused_with_the_time_when_to_come_back(
     limits: RateLimits, who: str
 ) -> None:
     seen = [await limits.hit(who, "POST /a", 3) for _ in range(4)]
@@ -64,12 +64,12 @@ async def test_processes_share_the_count(limits: RateLimits, any_redis_url: str,
 
 
 async def test_without_redis_one_process_counts_alone() -> None:
-    alone = RateLimits("")
-    assert [(await alone.hit("k", "POST /a", 1)).allowed for _ in range(2)] == [True, False]
-    await alone.close()
+    local = RateLimits("")
+    assert [(await local.hit("k", "POST /a", 1)).allowed for _ in range(2)] == [True, False]
+    await local.close()
 
 
-async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_says_so() -> None:
+async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_has_a_warning() -> None:
     server = ValkeyServer()
     server.start()
     limits = RateLimits(server.url)

@@ -1,4 +1,4 @@
-"""The key that seals stored secrets can be replaced: everything is sealed anew, and the old key can go."""
+"""The key that seals stored secrets can be replaced: everything is resealed, and the old key can go."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _values(store: Store, column: Column[Any]) -> list[bytes]:
         return [bytes(value) for value in conn.execute(select(column).where(column.is_not(None))).scalars()]
 
 
-def test_every_column_that_holds_secrets_is_sealed_anew_and_the_old_key_can_go(store: Store) -> None:
+def test_every_column_that_holds_secrets_is_resealed_and_the_old_key_can_go(store: Store) -> None:
     columns = sealed.columns()
     assert {column.table.name for column in columns} >= {
         "agent_versions", "callbacks", "datastores", "endpoints", "schedules", "tasks",
@@ -78,7 +78,7 @@ def test_every_column_that_holds_secrets_is_sealed_anew_and_the_old_key_can_go(s
     assert sum(renewed.sealed for renewed in reseal(store, both)) == 0, "a second time finds nothing to do"
 
 
-def test_more_rows_than_a_batch_are_all_sealed_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_a_batch_are_all_resealed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealed, "BATCH", 3)
     for column in sealed.columns():
         for _ in range(7):
@@ -103,7 +103,7 @@ def test_what_no_key_opens_is_named_and_stays(store: Store) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # SQLite has one writer at a time
-def test_a_secret_that_somebody_changes_meanwhile_is_theirs(store: Store) -> None:
+def test_a_secret_that_is_changed_meanwhile_stays_changed(store: Store) -> None:
     column = next(column for column in sealed.columns() if column.table.name == "endpoints")
     _put(store, column, Sealer(OLD).seal("old"))
     theirs = Sealer(NEW).seal("new")

@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 
 class SlowLookups:
-    """Stands for a name server that answers when the test says so; getaddrinfo itself cannot be made slow."""
+    """A name server that answers on a signal of the test; getaddrinfo itself cannot be made slow."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -79,7 +79,7 @@ async def test_a_failed_lookup_fails_every_caller_and_is_not_remembered(lookups:
     assert len(lookups.asked) == 2
 
 
-async def test_a_caller_that_gives_up_is_free_at_once_and_harms_nobody(lookups: SlowLookups) -> None:
+async def test_a_caller_that_gives_up_is_free_at_once_and_harms_no_other(lookups: SlowLookups) -> None:
     resolver = SystemResolver()
     patient = asyncio.create_task(resolver.resolve("hooks.test", 80))
     started = time.monotonic()
@@ -91,7 +91,7 @@ async def test_a_caller_that_gives_up_is_free_at_once_and_harms_nobody(lookups: 
     assert await patient == ["127.0.0.1"]
 
 
-async def test_a_failure_nobody_waits_for_any_more_makes_no_noise(lookups: SlowLookups) -> None:
+async def test_a_failure_without_a_waiter_makes_no_noise(lookups: SlowLookups) -> None:
     noise: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
     resolver = SystemResolver()

@@ -9,7 +9,7 @@ from tests.api_server import Api
 PATH = "/api/v1/organisation"
 
 
-def test_an_organisation_says_how_long_it_keeps_what_has_ended(tmp_path: Path) -> None:
+def test_an_organisation_sets_how_long_it_keeps_what_has_ended(tmp_path: Path) -> None:
     with Api(tmp_path / "home") as api, api.client() as client:
         kept = client.get(PATH).json()["retention"]
         assert kept == {"completed": 30, "failed": 30, "stopped": 30, "sessions": 30, "usage": 400}

@@ -21,11 +21,11 @@ from runyard_common.values.errors import InvalidRequest
 from runyard_scheduler.duties import Admit
 from runyard_workers.agent.loop.runner import DeclaredRunner
 from tests.api_server import Api, settled, workers_of
-from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
+from tests.fakes.model_server import ModelServer, calls, last_user, reply, tools_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 BOT = "/api/v1/agents/@test/bot/run"
-PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each token said
+PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each output token
 
 
 @tool(name="api_peek", effect="read")
@@ -86,11 +86,11 @@ async def submit(client: httpx2.AsyncClient, **body: Any) -> str:
     return str(answer.json()["task_id"])
 
 
-async def spent(client: httpx2.AsyncClient, model: ModelServer, said: str) -> tuple[str, dict[str, Any]]:
-    """A run that has said three tokens of its two dollars, and the review it waits for."""
+async def spent(client: httpx2.AsyncClient, model: ModelServer, query: str) -> tuple[str, dict[str, Any]]:
+    """A run with an output of three tokens against its two dollars, and the review it waits for."""
     looks = replace(calls(api_peek={}), usage={"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4})
-    model.when(said, looks, say("Looked."))
-    task_id = await submit(client, query=said, budget=2)
+    model.when(query, looks, reply("Looked."))
+    task_id = await submit(client, query=query, budget=2)
     task = await settled(client, task_id, "awaiting_review")
     return task_id, task["review"]
 
@@ -108,7 +108,7 @@ async def test_a_budget_spent_in_mid_run_asks_for_more_and_goes_on_with_it(
     assert (task["status"], task["output"], task["cost"]) == ("completed", "Looked.", 4)
 
 
-async def test_a_budget_is_set_anew_as_often_as_it_runs_out(
+async def test_a_budget_is_renewed_as_often_as_it_runs_out(
     client: httpx2.AsyncClient, model: ModelServer
 ) -> None:
     task_id, review = await spent(client, model, "Spend and set.")
@@ -150,7 +150,7 @@ async def test_a_budget_that_is_not_raised_ends_the_run(
 async def test_the_tools_of_a_run_are_those_it_names(
     client: httpx2.AsyncClient, model: ModelServer, tools: list[str] | None, offered: set[str]
 ) -> None:
-    model.when(f"With {tools}.", say("Ok."))
+    model.when(f"With {tools}.", reply("Ok."))
     body: dict[str, Any] = {"query": f"With {tools}."} | ({} if tools is None else {"tools": tools})
     assert (await settled(client, await submit(client, **body)))["status"] == "completed"
     (request,) = [request for request in model.requests if last_user(request) == f"With {tools}."]
@@ -169,7 +169,7 @@ async def test_a_tool_that_is_not_open_is_refused_before_the_run_is_stored(
 
 
 async def test_the_model_of_a_run_is_the_one_it_names(client: httpx2.AsyncClient, model: ModelServer) -> None:
-    model.when("Which?", say("Me."))
+    model.when("Which?", reply("Me."))
     task_id = await submit(client, query="Which?", model="openai:other", mode="max")
     assert (await settled(client, task_id))["status"] == "completed"
     assert [r["model"] for r in model.requests if last_user(r) == "Which?"] == ["other"]
@@ -180,15 +180,15 @@ async def test_no_more_runs_ask_a_model_than_its_limit_allows(
 ) -> None:
     async with limited(client, selector="other", max_concurrent=1):
         release = threading.Event()
-        model.when("One by one.", *[say("Ok.", hold=release)] * 3)
+        model.when("One by one.", *[reply("Ok.", hold=release)] * 3)
         seen = len(model.requests)
         ids = [await submit(client, query="One by one.", model="other") for _ in range(3)]
         for id_ in ids[1:]:
             waiting = (await client.get(f"/tasks/{id_}")).json()
             assert (waiting["status"], waiting["queue"]["limit"]) == ("queued", "model:other")
         free = await submit(client, query="With None.", model="another")
-        model.when("With None.", say("Ok."))
-        assert (await settled(client, free))["status"] == "completed"  # it holds nobody else's model
+        model.when("With None.", reply("Ok."))
+        assert (await settled(client, free))["status"] == "completed"  # it keeps the model of no other run
         assert len([r for r in model.requests[seen:] if r["model"] == "other"]) <= 1
         release.set()
         assert [(await settled(client, id_))["status"] for id_ in ids] == ["completed"] * 3
@@ -199,7 +199,7 @@ async def test_a_models_tokens_of_a_minute_hold_the_next_run(
 ) -> None:
     async with limited(client, selector="openai:thirsty", tokens_per_minute=5):
         used = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
-        model.when("Drink.", say("Ok.", usage=used), say("Ok again."))
+        model.when("Drink.", reply("Ok.", usage=used), reply("Ok again."))
         first = await submit(client, query="Drink.", model="openai:thirsty")
         assert (await settled(client, first))["status"] == "completed"
         second = await submit(client, query="Drink.", model="openai:thirsty")
@@ -279,11 +279,11 @@ KEYS = {"ANTHROPIC_API_KEY": "k", "OPENAI_API_KEY": ""}
     [
         ("openai:gpt-6", "model_key_missing"),
         ("google:gemini", "model_key_missing"),
-        ("nobody:nothing", "unknown_model"),
+        ("unknown:nothing", "unknown_model"),
         ("plain", "unknown_model"),
     ],
 )
-def test_a_model_nobody_here_can_ask_is_refused(name: str, code: str) -> None:
+def test_a_model_that_cannot_be_asked_here_is_refused(name: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check(Settings(), name, KEYS)
     assert (refused.value.code, refused.value.field) == (code, "model")

@@ -138,7 +138,7 @@ def test_a_clock_set_back_fires_nothing_again_and_one_set_forward_is_an_outage(c
     assert clock.fired(schedule) == ["12:20", "12:30", "14:30"]
 
 
-def test_skip_leaves_out_what_overlaps_and_says_so(clock: Clockwork) -> None:
+def test_skip_leaves_out_what_overlaps_and_records_it(clock: Clockwork) -> None:
     schedule = clock.schedule("*/10 * * * *", overlap="skip")
     clock.tick("12:10")
     clock.tick("12:20")
@@ -225,7 +225,7 @@ def test_failures_in_a_row_pause_and_a_completed_run_starts_the_count_again(cloc
     )
 
 
-def test_an_end_that_nobody_counted_is_counted_when_the_next_time_comes(clock: Clockwork) -> None:
+def test_an_end_that_was_not_counted_is_counted_when_the_next_time_comes(clock: Clockwork) -> None:
     """The process that ended the run died before it could."""
     schedule = clock.schedule("*/10 * * * *", pause_after_failures=1)
     clock.tick("12:10")
@@ -257,13 +257,13 @@ def test_current_exact_tag_and_range_choose_the_version_when_it_fires(clock: Clo
 
 def test_runs_continue_the_conversation_the_schedule_names(clock: Clockwork) -> None:
     named = clock.schedule("*/10 * * * *", run={"message": "x", "session_id": "standup"}, overlap="allow")
-    alone = clock.schedule("*/10 * * * *", overlap="allow")
+    single = clock.schedule("*/10 * * * *", overlap="allow")
     clock.tick("12:10")
     clock.tick("12:20")
     first, second = clock.tasks(named)
     assert first.session_id == second.session_id is not None
     assert second.status is Status.QUEUED  # one at a time in a conversation
-    assert [t.session_id for t in clock.tasks(alone)] == [None, None]
+    assert [t.session_id for t in clock.tasks(single)] == [None, None]
     with clock.store.read() as conn:
         assert conn.execute(select(Session.key)).scalars().all() == ["standup"]
 
@@ -391,7 +391,7 @@ def test_what_cannot_start_is_a_failed_run_that_callers_hear_of(
     with clock.store.read() as conn:
         promised = conn.execute(select(Delivery.endpoint_id, Delivery.event_type)).all()
     assert [e for e, _ in promised].count("ep") >= 1
-    if prevent is not _lose_the_key:  # without the key nobody knows where to call back
+    if prevent is not _lose_the_key:  # without the key the address of the callback is unreadable
         assert [e for e, _ in promised].count(None) >= 1
 
     def paused() -> str | None:
@@ -431,7 +431,7 @@ def test_jitter_releases_a_run_after_its_due_time(clock: Clockwork) -> None:
     assert clock.fires(schedule)[0]["due_at"] == at("12:10")
 
 
-def test_a_damaged_schedule_pauses_and_a_faulty_one_holds_nobody_up(
+def test_a_damaged_schedule_pauses_and_a_faulty_one_holds_no_other_up(
     clock: Clockwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged, faulty, good = (clock.schedule("*/10 * * * *") for _ in range(3))

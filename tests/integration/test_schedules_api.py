@@ -1,4 +1,4 @@
-"""Schedules over HTTP, on a real server and both databases: made, refused, changed, triggered, told."""
+"""Schedules over HTTP, on a real server and both databases: made, refused, changed, triggered, shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANIFEST = {
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """One server on each database, without workers: whatever fires stays pending."""
+    """One server on each database, without workers: what fires stays pending."""
     url = request.getfixturevalue("migrated_database")() if request.param == "postgres" else ""
     with Api(tmp_path_factory.mktemp("api") / "home", url, max_schedules=60) as server:
         with server.client() as client:
@@ -63,17 +63,17 @@ def test_a_schedule_is_shown_as_it_was_made(client: httpx2.Client) -> None:
         pause_after_failures=3, metadata={"mine": 1},
         run={"query": "Hello", "callback": {"url": "http://127.0.0.1:8099/x", "headers": {"x-key": "s3cret"}}},
     )  # fmt: skip
-    told = client.get(f"/v1/schedules/{made['id']}").json()
-    assert told == made
-    assert "s3cret" not in str(told)
+    shown = client.get(f"/v1/schedules/{made['id']}").json()
+    assert shown == made
+    assert "s3cret" not in str(shown)
     wanted = {
         "name": "Morning", "state": "active", "kind": "cron", "schedule": "0 9 * * mon-fri", "fired": 0,
         "timezone": "Europe/Berlin", "agent": "@test/chat", "overlap": "queue", "catch_up": "all",
         "catch_up_window_s": 7200, "jitter_s": 30, "end_at": "2089-12-31T23:00:00.000000Z", "max_fires": 7,
         "pause_after_failures": 3, "metadata": {"mine": 1}, "finished_at": None, "last_due_at": None,
     }  # fmt: skip
-    assert {name: told[name] for name in wanted} == wanted
-    assert told["next_due_at"] < told["next_run_at"]
+    assert {name: shown[name] for name in wanted} == wanted
+    assert shown["next_due_at"] < shown["next_run_at"]
     listed = client.get("/v1/schedules", params={"agent": "@test/chat", "state": "active"}).json()
     assert listed["data"] == [made]
     assert client.get("/v1/schedules", params={"state": "finished"}).json()["data"] == []
@@ -110,7 +110,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"catch_up_window_s": -1}, "bad_window", "catch_up_window_s"),
     ({"overlap": "never"}, "invalid_field", "overlap"),
     ({"catch_up": "some"}, "invalid_field", "catch_up"),
-    ({"agent": "@test/nobody"}, "agent_not_found", "agent"),
+    ({"agent": "@test/missing"}, "agent_not_found", "agent"),
     ({"agent": "@test/echo", "run": {"args": {"n": "x"}}}, "invalid_input", "run.args.n"),
     ({"run": {}}, "missing_input", "run.query"),
     ({"run": {"query": "x", "version": "^9"}}, "version_not_found", "run.version"),
@@ -157,9 +157,9 @@ def test_a_run_request_brings_schedules_that_its_answer_names(api: Api, client: 
     made = answer.json()["schedules"]
     assert [one["kind"] for one in made] == ["cron", "delay", "date"]
     for one, message in zip(made, ("later", "once", "far"), strict=True):
-        told = client.get(f"/v1/schedules/{one['id']}").json()
-        assert told["run"] == {"message": message, "metadata": {"a": 1}, "session_id": "talk"}
-        assert told["agent"] == "@test/chat"
+        shown = client.get(f"/v1/schedules/{one['id']}").json()
+        assert shown["run"] == {"message": message, "metadata": {"a": 1}, "session_id": "talk"}
+        assert shown["agent"] == "@test/chat"
     assert client.delete(f"/v1/schedules/{made[0]['id']}").status_code == 204
     assert client.post(f"/tasks/{made[1]['id']}/cancel").status_code == 204
     assert client.post(f"/tasks/{made[1]['id']}/cancel").status_code == 404
@@ -252,11 +252,11 @@ def test_a_fire_and_a_trigger_show_in_the_history_with_their_tasks(api: Api, cli
     once = make(client, schedule=0.01)
     scheduler = Fire(api.state.store, api.state.rules)
     assert wait_for_fire(scheduler) == 1
-    told = client.get(f"/v1/schedules/{once['id']}").json()
-    assert (told["state"], told["fired"], told["next_due_at"]) == ("finished", 1, None)
+    shown = client.get(f"/v1/schedules/{once['id']}").json()
+    assert (shown["state"], shown["fired"], shown["next_due_at"]) == ("finished", 1, None)
     (fire,) = client.get(f"/v1/schedules/{once['id']}/fires").json()["data"]
     assert (fire["outcome"], fire["due_at"]) == ("fired", once["next_due_at"])
-    assert fire["task"]["task_id"] == fire["task_id"] == told["last_task_id"]
+    assert fire["task"]["task_id"] == fire["task_id"] == shown["last_task_id"]
     task = client.get(f"/v1/tasks/{fire['task_id']}").json()
     assert (task["schedule_id"], task["input"]["message"], task["status"]) == (once["id"], "tick", "pending")
 

@@ -128,7 +128,7 @@ def test_a_code_counts_once_even_when_it_is_sent_twice_at_once(api: Api, org: st
         assert sorted(pool.map(send, range(4))) == [200, 401, 401, 401]
 
 
-def test_a_recovery_code_stands_in_once(api: Api, org: str, stranger: httpx2.Client) -> None:
+def test_a_recovery_code_counts_once(api: Api, org: str, stranger: httpx2.Client) -> None:
     user_id, email = account(api, org)
     with browser(api, user_id) as here:
         phone, codes = enrolled(api, here)

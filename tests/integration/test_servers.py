@@ -21,7 +21,7 @@ def test_every_fresh_database_is_empty_and_its_own(fresh_database: Callable[[], 
     assert tables == (0,)
 
 
-def test_valkey_keeps_what_it_is_told(valkey_url: str) -> None:
+def test_valkey_keeps_what_it_is_sent(valkey_url: str) -> None:
     with redis.Redis.from_url(valkey_url) as client:
         client.set("servers:test", "kept", ex=10)
         assert client.get("servers:test") == b"kept"

@@ -79,7 +79,7 @@ def test_only_the_tokens_hash_is_kept(api: Api, anybody: httpx2.Client) -> None:
     assert token not in repr(rows)
 
 
-def test_a_wrong_password_and_an_unknown_person_are_told_alike(anybody: httpx2.Client) -> None:
+def test_a_wrong_password_and_an_unknown_person_are_answered_alike(anybody: httpx2.Client) -> None:
     wrong = check_problem(login(anybody, "ada@example.com", "not the one"), 401, "wrong_password")
     unknown = check_problem(login(anybody, "eve@example.com", "not the one"), 401, "wrong_password")
     assert wrong["detail"] == unknown["detail"]

@@ -65,7 +65,7 @@ def run(api: Api, work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run_coroutine_threadsafe(work, api.state.loop).result(20)
 
 
-def test_a_stranger_who_guesses_shuts_nobody_else_out(api: Api, stranger: httpx2.Client) -> None:
+def test_a_stranger_who_guesses_shuts_no_other_out(api: Api, stranger: httpx2.Client) -> None:
     email = account(api, "victim")
     fail(stranger, email, STRICT.free)
     refused = login(stranger, email, PASSWORD)  # the right one, too: else a guess would be worth its while

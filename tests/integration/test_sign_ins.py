@@ -74,7 +74,7 @@ def test_one_is_ended_wherever_its_cookie_is(api: Api) -> None:
         assert (entry["object_id"], entry["data"]) == (user_id, {"sign_in": wanted})
 
 
-def test_all_others_are_ended_and_nobody_elses(api: Api) -> None:
+def test_all_others_are_ended_and_no_other_persons(api: Api) -> None:
     user_id, stranger_id = account(api, "all"), account(api, "stranger")
     with browser(api, user_id) as here, browser(api, user_id) as there, browser(api, stranger_id) as stranger:
         (theirs,) = listed(stranger)

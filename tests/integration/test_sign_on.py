@@ -166,7 +166,7 @@ def test_only_verified_addresses_of_allowed_domains_with_the_required_claims_com
     assert outcome(sign_on(anybody, "staff")) == "/runs"
 
 
-def test_accounts_are_made_where_the_operator_says_so_with_the_role_of_the_setting(
+def test_accounts_are_made_where_the_operator_allows_it_with_the_role_of_the_setting(
     api: Api, issuer: str, anybody: httpx2.Client
 ) -> None:
     org = organisation(api, "staff")
@@ -237,14 +237,14 @@ def test_single_sign_on_counts_as_the_second_factor_that_an_organisation_require
     assert PASSWORD
 
 
-def test_a_provider_that_is_away_is_told_as_such(api: Api, anybody: httpx2.Client) -> None:
+def test_a_provider_that_is_away_is_reported_as_such(api: Api, anybody: httpx2.Client) -> None:
     open_rules(api, oidc_issuer="http://127.0.0.1:9")
     check_problem(anybody.post(BEGIN, json={}), 503, "sign_on_unavailable")
     api.state.sign_on = None
     check_problem(anybody.post(BEGIN, json={}), 404, "no_single_sign_on")
 
 
-def test_the_outbound_guard_stands_before_the_provider(api: Api, issuer: str, anybody: httpx2.Client) -> None:
+def test_the_outbound_guard_checks_the_provider(api: Api, issuer: str, anybody: httpx2.Client) -> None:
     open_rules(api, allow_private_urls=False)
     check_problem(anybody.post(BEGIN, json={}), 503, "sign_on_unavailable")
     open_rules(api, allow_private_urls=False, allowed_hosts="127.0.0.1")

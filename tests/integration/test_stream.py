@@ -22,7 +22,7 @@ from runyard_common.stream import GAP, Events, Follower, Live, Tokens, listen_wo
 from runyard_common.stream.subscription import Subscription
 from runyard_common.values.ids import uuid7
 from tests.api_server import Api, Frames, settled, workers_of
-from tests.benchmarks.bench_streams import Teller
+from tests.benchmarks.bench_streams import Publisher
 from tests.benchmarks.stream_load import follow
 from tests.servers import ValkeyServer
 
@@ -35,7 +35,7 @@ def anyio_backend() -> str:
 
 
 @dataclass(frozen=True)
-class Told:
+class Committed:
     """A committed event, as transactions note it."""
 
     org_id: str
@@ -75,7 +75,7 @@ async def heard(subscription: Subscription, seconds: float = 5.0) -> Any:
 
 
 async def confirmed(subscription: Subscription) -> None:
-    """Wait until Redis has confirmed the subscription: that is told as a gap."""
+    """Wait until Redis has confirmed the subscription: that is sent as a gap."""
     assert await subscription.next(5.0) is GAP
 
 
@@ -100,7 +100,12 @@ async def test_events_reach_the_followers_of_their_task_and_organisation_alone(a
             await confirmed(all_)
             await confirmed(stranger)
             live.publish(
-                [Told(org, task, 1), Told(org, uuid7(), 1), Told(other, uuid7(), 1), Told(org, task, 2)]
+                [
+                    Committed(org, task, 1),
+                    Committed(org, uuid7(), 1),
+                    Committed(other, uuid7(), 1),
+                    Committed(org, task, 2),
+                ]
             )
             assert [e["seq"] for e in (await heard(one)).events] == [1, 2]
             assert len((await heard(all_)).events) == 3
@@ -119,7 +124,7 @@ async def test_token_deltas_reach_those_who_want_them_in_order_with_their_attemp
             await asyncio.sleep(0.1)
             for text in ("Hel", "lo"):
                 live.token(task, 2, {"text": text})
-            live.publish([Told(org, task, 5)])
+            live.publish([Committed(org, task, 5)])
             texts: list[str] = []
             while not isinstance(item := await heard(with_tokens), Events):
                 assert isinstance(item, Tokens)
@@ -146,7 +151,7 @@ async def test_a_worker_hears_which_of_its_runs_were_stopped(any_redis_url: str)
     live.close()
 
 
-async def test_channels_are_held_only_while_somebody_follows(any_redis_url: str) -> None:
+async def test_channels_are_held_only_while_there_is_a_follower(any_redis_url: str) -> None:
     org = uuid7()
     channel = f"runyard:org:{org}"
     client = redis.Redis.from_url(any_redis_url)
@@ -167,7 +172,7 @@ async def test_a_follower_too_slow_for_its_queue_hears_of_a_gap(any_redis_url: s
     async with following(any_redis_url) as follower:
         with follower.follow(org, task, limit=3) as slow:
             for seq in range(1, 10):
-                follower.hand_over([Told(org, task, seq)])
+                follower.hand_over([Committed(org, task, seq)])
             await asyncio.sleep(0.1)
             items = []
             while (item := await slow.next(0.01)) is not None:
@@ -188,7 +193,7 @@ async def test_without_redis_followers_look_once_a_second(tmp_path: Path) -> Non
             assert not follower.connected
 
 
-async def test_what_a_publisher_could_not_send_is_told_as_a_gap(tmp_path: Path) -> None:
+async def test_what_a_publisher_could_not_send_is_reported_as_a_gap(tmp_path: Path) -> None:
     server = ValkeyServer(tmp_path)
     server.start()
     org, task = uuid7(), uuid7()
@@ -200,12 +205,12 @@ async def test_what_a_publisher_could_not_send_is_told_as_a_gap(tmp_path: Path) 
                 await confirmed(waiting)
                 server.stop()
                 await until(lambda: not follower.connected)
-                live.publish([Told(org, task, 1)])
+                live.publish([Committed(org, task, 1)])
                 await until(lambda: bool(live._missed))
                 assert await waiting.next(5) is GAP
                 server.start()
                 await until(lambda: follower.connected and not live._missed)
-                live.publish([Told(org, task, 2)])
+                live.publish([Committed(org, task, 2)])
                 assert [e["seq"] for e in (await heard(waiting)).events] == [2]
     finally:
         live.close()
@@ -216,7 +221,7 @@ def test_publishing_never_blocks_nor_fails_its_caller() -> None:
     live = Live("redis://127.0.0.1:1/0", queue_size=100)
     began = time.monotonic()
     for seq in range(1, 5000):
-        live.publish([Told("org", "task", seq)])
+        live.publish([Committed("org", "task", seq)])
         live.token("task", 1, {"text": "x"})
     assert time.monotonic() - began < 2
     live.close()
@@ -276,7 +281,7 @@ async def test_a_stream_replays_goes_live_and_ends_with_the_task(tmp_path: Path,
             assert tokens
             assert {t["attempt"] for t in tokens} == {1}
             assert "id" not in next(f for f in frames if f.get("event") == "token")
-            # whoever comes later reads the same log, and whoever has it all is told to stop
+            # a later follower reads the same log, and one that has it all is stopped
             assert numbered(await read_events(client, f"/v1/tasks/{task_id}/events")) == events
             last = {"last-event-id": str(events[-1]["seq"])}
             assert (await client.get(f"/tasks/{task_id}/events", headers=last)).status_code == 204
@@ -313,17 +318,17 @@ async def test_many_clients_that_keep_reconnecting_see_every_event_once(
     tmp_path: Path, valkey_url: str
 ) -> None:
     with Api(tmp_path / "home", redis_url=valkey_url) as api:
-        teller = await asyncio.to_thread(Teller, api.settings.database, valkey_url, 8)
+        publisher = await asyncio.to_thread(Publisher, api.settings.database, valkey_url, 8)
         port = int(api.url.rpartition(":")[2])
-        following = asyncio.create_task(follow("127.0.0.1", port, api.key, teller.task_ids, 40, 0.5, 60.0))
-        await asyncio.to_thread(teller.tell_for, 2.0, 5.0)
-        last = await asyncio.to_thread(teller.finish)
+        following = asyncio.create_task(follow("127.0.0.1", port, api.key, publisher.task_ids, 40, 0.5, 60.0))
+        await asyncio.to_thread(publisher.publish_for, 2.0, 5.0)
+        last = await asyncio.to_thread(publisher.finish)
         seen = await following
-        await asyncio.to_thread(teller.close)
+        await asyncio.to_thread(publisher.close)
     assert seen.wrong == []
     assert seen.reconnects >= 10
-    assert {task_id: [last[task_id]] * 5 for task_id in teller.task_ids} == seen.ended
-    assert seen.frames == 5 * (teller.told + 3 * 8), "submit, claim and finish as well"
+    assert {task_id: [last[task_id]] * 5 for task_id in publisher.task_ids} == seen.ended
+    assert seen.frames == 5 * (publisher.published + 3 * 8), "submit, claim and finish as well"
 
 
 async def test_a_redis_restart_in_mid_stream_loses_no_event(tmp_path: Path) -> None:
@@ -333,12 +338,12 @@ async def test_a_redis_restart_in_mid_stream_loses_no_event(tmp_path: Path) -> N
         with Api(tmp_path / "home", redis_url=server.url) as api:
             async with workers_of(api, server.url) as site, api.async_client() as client:
                 task_id = await site.submit(site.publish(chatty), {"events": 60, "pause": 0.05})
-                reading = asyncio.create_task(read_events(client, f"/tasks/{task_id}/events"))
+                following = asyncio.create_task(read_events(client, f"/tasks/{task_id}/events"))
                 await asyncio.sleep(0.5)
                 server.stop()
                 await asyncio.sleep(1.0)
                 server.start()
-                events = numbered(await asyncio.wait_for(reading, 30))
+                events = numbered(await asyncio.wait_for(following, 30))
                 assert [e["seq"] for e in events] == list(range(1, 64))
     finally:
         server.stop()
@@ -387,8 +392,8 @@ async def test_a_waiter_is_woken_by_the_end_not_by_a_clock(tmp_path: Path, valke
             )
             await until(lambda: len(api.state.follower._tasks) == 1)
             began = time.monotonic()
-            said = await client.post(f"/tasks/{task_id}/message", json={"message": "go"})
-            assert (said.status_code, said.json()["answered"]) == (202, True)
+            posted = await client.post(f"/tasks/{task_id}/message", json={"message": "go"})
+            assert (posted.status_code, posted.json()["answered"]) == (202, True)
             changed = await waiting
             assert changed.status_code == 200
             assert changed.headers["etag"] != tag
@@ -459,11 +464,11 @@ async def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path, monkeypatch
             task_id = await site.submit(site.publish(gated), {"parts": 1})
             made = (await client.post("/api/v1/keys", json={"name": "short"})).json()
             async with api.async_client(made["key"]) as other:
-                reading = asyncio.create_task(read_events(other, f"/tasks/{task_id}/events"))
+                following = asyncio.create_task(read_events(other, f"/tasks/{task_id}/events"))
                 everything = asyncio.create_task(read_events(other, "/api/v1/events"))
                 await until(lambda: len(api.state.follower._tasks) == len(api.state.follower._orgs) == 1)
                 assert (await client.delete(f"/api/v1/keys/{made['id']}")).status_code == 204
-                frames = await asyncio.wait_for(reading, 10)
+                frames = await asyncio.wait_for(following, 10)
                 await asyncio.wait_for(everything, 10)
             assert all(frame.get("event") != "end" for frame in frames)
 

@@ -72,7 +72,7 @@ def test_a_rejection_is_what_the_agent_gets() -> None:
     assert (result.error["code"], result.error["message"]) == ("rejected", "too dear")
 
 
-def test_a_question_nobody_answers_fails_the_test_naming_it() -> None:
+def test_a_question_without_an_answer_fails_the_test_naming_it() -> None:
     with pytest.raises(AssertionError, match="Which colour"):
         run(buyer)
 

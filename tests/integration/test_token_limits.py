@@ -20,7 +20,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def _said(site: Installation, agent: str, tokens: int, **options: Any) -> None:
+async def _run_a_turn(site: Installation, agent: str, tokens: int, **options: Any) -> None:
     """A run of this agent, and a turn of it just now."""
     task = site.task(await site.submit(agent, **options))
     turn = {
@@ -42,19 +42,19 @@ async def _said(site: Installation, agent: str, tokens: int, **options: Any) -> 
 async def test_the_tokens_of_one_do_not_hold_back_another(
     database_url: str, kind: str, selector: str, talker: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    async def talk(ctx: Any, args: Any) -> None: ...
+    async def conversation(ctx: Any, args: Any) -> None: ...
 
     async with Installation(database_url) as site:
         for name in ("@test/talker", "@test/quiet"):
-            site.publish(talk, name)
+            site.publish(conversation, name)
         wanted = LimitRequest(kind, selector, tokens_per_minute=100)
         site.transact(lambda tx: limits.save(tx, site.org, wanted))
-        await _said(site, "@test/talker", 60, **talker)
+        await _run_a_turn(site, "@test/talker", 60, **talker)
         given = {name: value for name, value in other.items() if name != "agent"}
         agent = other.get("agent", "@test/talker")
-        await _said(site, agent, 60, **given)
+        await _run_a_turn(site, agent, 60, **given)
         assert site.task(await site.submit("@test/talker", **talker)).status is Status.PENDING  # 60 of 100
-        await _said(site, "@test/talker", 60, **talker)
-        held = site.task(await site.submit("@test/talker", **talker))
+        await _run_a_turn(site, "@test/talker", 60, **talker)
+        queued = site.task(await site.submit("@test/talker", **talker))
         free = site.task(await site.submit(agent, **given))
-        assert (held.status, free.status) == (Status.QUEUED, Status.PENDING)
+        assert (queued.status, free.status) == (Status.QUEUED, Status.PENDING)

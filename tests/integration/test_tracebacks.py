@@ -1,4 +1,4 @@
-"""An agent's exception keeps its traceback: for the agent's own organisation and the worker's log, and nobody else."""
+"""An agent's exception keeps its traceback: for the agent's own organisation and the worker's log only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns at SQLite's write lock: nobody who comes later goes first, and nobody waits for ever."""
+"""Turns at SQLite's write lock: no later writer goes first, and none waits for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 
 def is_taken(path: Path) -> bool:
-    """Whether somebody holds this file's lock."""
+    """Whether a process holds this file's lock."""
     if not path.exists():
         return False
     with path.open() as file:
@@ -76,11 +76,11 @@ def test_a_writer_among_greedy_ones_gets_its_turn_after_each_of_them_once(tmp_pa
         thread.join(10)
     db.close()
     # A few, more on a busy machine: those that stood at the gate as well and happened to try it first. It was
-    # hundreds when nobody took turns.
+    # hundreds without turns.
     assert most <= 40, "starved by writers that never pause"
 
 
-def test_nobody_waits_for_ever_for_a_process_that_was_suspended(
+def test_no_writer_waits_for_ever_for_a_process_that_was_suspended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turnstile, "PATIENCE", 0.05)

@@ -268,7 +268,7 @@ async def test_events_of_a_replay_do_not_count_twice(database_url: str) -> None:
         assert site.events(task_id).count("custom") == 5
 
 
-def _say_yes(org_id: str, task_id: str, tx: Tx) -> None:
+def _answer_yes(org_id: str, task_id: str, tx: Tx) -> None:
     answers.post_message(tx, org_id, task_id, "yes", None)
 
 
@@ -286,7 +286,7 @@ async def test_a_run_that_asks_in_a_loop_ends(database_url: str) -> None:
         for _ in range(3):
             for task_id in (few, many):
                 await site.until(task_id, Status.WAITING_FOR_INPUT)
-                site.transact(partial(_say_yes, site.org, task_id))
+                site.transact(partial(_answer_yes, site.org, task_id))
         assert (await site.ended(few)).output == "done"
         error = (await site.ended(many)).error
         assert error is not None

@@ -55,7 +55,7 @@ def run(client: httpx2.Client, **fields: Any) -> str:
     return str(answer.json()["task_id"])
 
 
-def test_a_webhook_is_made_with_a_secret_that_is_told_once(api: Api, client: httpx2.Client) -> None:
+def test_a_webhook_is_made_with_a_secret_that_is_shown_once(api: Api, client: httpx2.Client) -> None:
     answer = client.post(WEBHOOKS, json={"url": URL}, headers={"Idempotency-Key": "once"})
     made = answer.json()
     secret = made.pop("secret")
@@ -95,7 +95,7 @@ def test_a_webhook_is_made_with_a_secret_that_is_told_once(api: Api, client: htt
         ({"secret": "whsec_mine"}, "unknown_field", "secret"),
     ],
 )
-def test_what_will_not_do_is_refused_and_said_why(
+def test_what_will_not_do_is_refused_with_the_reason(
     client: httpx2.Client, fields: dict[str, Any], code: str, field: str
 ) -> None:
     check_problem(client.post(WEBHOOKS, json={"url": URL} | fields), 400, code, field)
@@ -108,7 +108,7 @@ def test_what_the_operator_opened_may_be_plain_http(client: httpx2.Client) -> No
 
 def test_an_unknown_agent_is_refused_and_a_known_one_filters(client: httpx2.Client) -> None:
     check_problem(
-        client.post(WEBHOOKS, json={"url": URL, "agent": "nobody"}), 404, "agent_not_found", "agent"
+        client.post(WEBHOOKS, json={"url": URL, "agent": "missing"}), 404, "agent_not_found", "agent"
     )
     made = make(client, agent="@test/echo")
     agent = client.get("/api/v1/agents/@test/echo").json()
@@ -138,7 +138,7 @@ def test_a_webhook_is_changed_field_by_field(client: httpx2.Client) -> None:
     check_problem(client.post(f"{path}/test"), 400, "endpoint_disabled")
 
 
-def test_rotation_tells_a_new_secret_and_lets_the_old_one_sign_for_a_day(client: httpx2.Client) -> None:
+def test_rotation_returns_a_new_secret_and_lets_the_old_one_sign_for_a_day(client: httpx2.Client) -> None:
     made = make(client)
     path = f"{WEBHOOKS}/{made['id']}"
     rotated = client.post(f"{path}/rotate").json()

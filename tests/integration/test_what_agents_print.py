@@ -51,7 +51,7 @@ def in_a_step() -> int:
 async def talker(ctx: Context, args: dict[str, Any]) -> str:
     """Prints and logs by every way, its own events in between."""
     print("begins", 1)
-    await ctx.log("said")
+    await ctx.log("logged")
     print("unfinished, ", end="")
     print("finished")
     await ctx.step("count", in_a_step)
@@ -110,7 +110,7 @@ async def test_lines_stand_in_order_among_the_runs_other_events(
     *most, broke, last = found
     assert most == [
         ("info", "begins 1", "stdout"),
-        ("info", "said", None),
+        ("info", "logged", None),
         ("info", "unfinished, finished", "stdout"),
         ("info", "in a step", "stdout"),
         ("info", "in a thread", "stdout"),
@@ -138,7 +138,7 @@ async def test_runs_side_by_side_and_the_process_itself_keep_their_lines_apart(d
         await site.engine()
         name = site.publish(counting)
         tasks = [await site.submit(name, {"me": f"run {n}"}) for n in range(5)]
-        print("of nobody")
+        print("of no run")
         for number, task_id in enumerate(tasks):
             await site.ended(task_id)
             assert [text for _, text, _ in lines(site, task_id)] == [f"run {number} {n}" for n in range(20)]
@@ -164,7 +164,7 @@ async def test_a_plain_agent_a_failing_one_and_a_suspended_one_keep_what_they_pr
         assert [text for _, text, _ in lines(site, asking)] == ["attempt 1", "once", "attempt 2"]
 
 
-async def test_a_flood_is_bounded_says_so_and_takes_nothing_from_the_agents_own_events(
+async def test_a_flood_is_bounded_with_a_note_and_takes_nothing_from_the_agents_own_events(
     database_url: str,
 ) -> None:
     async with Installation(database_url, bounds=Bounds(events=10)) as site:
@@ -181,7 +181,7 @@ async def test_other_organisations_that_run_a_shared_agent_are_shown_none_of_it(
     async with Installation(database_url) as site:
         await site.engine()
         task = await site.ended(await site.submit(site.publish(talker), {}, org_id=uuid7()))
-        assert lines(site, task.id) == [("info", "said", None)]
+        assert lines(site, task.id) == [("info", "logged", None)]
 
 
 async def test_the_authors_logging_is_left_alone(database_url: str) -> None:
@@ -219,7 +219,7 @@ async def test_threads_of_executors_do_not_keep_the_run_that_started_them(databa
     async def starts(ctx: Context, args: dict[str, Any]) -> None:
         context = contextvars.copy_context()
         await asyncio.wrap_future(pool.submit(context.run, print, "mine"))
-        await asyncio.wrap_future(pool.submit(print, "of nobody"))
+        await asyncio.wrap_future(pool.submit(print, "of no run"))
 
     async with Installation(database_url) as site:
         await site.engine()

@@ -23,7 +23,7 @@ from runyard_workers.agent.loop.runner import DeclaredRunner
 from runyard_workers.agent_code import catalogue
 from tests.api_server import Api, settled, workers_of
 from tests.declared import Declared, declared_agents
-from tests.fakes.model_server import ModelServer, calls, last_user, say, tools_of
+from tests.fakes.model_server import ModelServer, calls, last_user, reply, tools_of
 from tests.members import key, organisation
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -122,7 +122,7 @@ async def test_a_tenants_manifest_may_not_list_the_operators_tool(
     assert (await client.get("/api/v1/agents/@a/steal")).status_code == 404
 
 
-async def test_a_refusal_does_not_tell_whether_there_is_such_a_tool(client: httpx2.AsyncClient) -> None:
+async def test_a_refusal_does_not_show_whether_there_is_such_a_tool(client: httpx2.AsyncClient) -> None:
     known, unknown = [await publish(client, "@a/steal", name) for name in ("wm_send_money", "wm_nothing_99")]
     assert known.json()["detail"].replace("wm_send_money", "") == unknown.json()["detail"].replace(
         "wm_nothing_99", ""
@@ -176,7 +176,7 @@ async def test_the_agent_that_the_operator_gave_it_keeps_its_review_for_everybod
 async def test_nothing_of_the_operators_server_is_in_the_record_of_a_tenants_run(
     client: httpx2.AsyncClient, model: ModelServer
 ) -> None:
-    model.when("Quietly.", say("Ok."))
+    model.when("Quietly.", reply("Ok."))
     answer = await client.post("/api/v1/agents/@sec/pay/run", json={"query": "Quietly."})
     task_id = answer.json()["task_id"]
     assert (await settled(client, task_id))["status"] == "completed"
@@ -187,7 +187,7 @@ async def test_nothing_of_the_operators_server_is_in_the_record_of_a_tenants_run
         f"/api/runs/{task_id}/logs",
     ]
     shown = "".join([(await client.get(page)).text for page in pages])
-    assert "ledger" in shown  # the failure is told
+    assert "ledger" in shown  # the failure is shown
     left = [word for word in ("127.0.0.1:9", "OPERATORS-", "not reachable") if word in shown]
     assert left == []
 
@@ -196,10 +196,10 @@ async def test_tools_that_are_open_are_for_every_manifest_and_request(
     client: httpx2.AsyncClient, model: ModelServer
 ) -> None:
     assert (await publish(client, "@a/open", "wm_weather", "wm_clock")).status_code == 201
-    model.when("What time?", calls(wm_clock={}), say("Noon."))
+    model.when("What time?", calls(wm_clock={}), reply("Noon."))
     answer = await client.post("/api/v1/agents/@a/open/run", json={"query": "What time?"})
     assert (await settled(client, answer.json()["task_id"]))["output"] == "Noon."
-    model.when("Nice?", say("Yes."))
+    model.when("Nice?", reply("Yes."))
     body = {"query": "Nice?", "tools": ["wm_weather"]}
     answer = await client.post("/api/v1/agents/@sec/plain/run", json=body)
     assert (await settled(client, answer.json()["task_id"]))["status"] == "completed"

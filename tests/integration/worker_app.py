@@ -24,7 +24,7 @@ def note(what: str) -> None:
 
 
 class NotedRuntime:
-    """Its runs are as many slots as the key `hold` says, and its drain takes the seconds of the key `drain`."""
+    """Its runs are as many slots as the key `hold` has, and its drain takes the seconds of the key `drain`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -42,7 +42,7 @@ class NotedRuntime:
                 wanted: Any = notes.get("hold")
                 more = int(wanted or 0) - self.slots.in_use
                 if more > 0:
-                    self.slots.take(more)
+                    self.slots.reserve(more)
                     note("taken")
                 elif more < 0:
                     self.slots.release(-more)
@@ -50,11 +50,11 @@ class NotedRuntime:
 
     async def stop(self, seconds: float) -> None:
         with redis.Redis.from_url(NOTES) as notes:
-            takes: Any = notes.get("drain")
+            seconds: Any = notes.get("drain")
             if notes.get("block"):
-                time.sleep(float(takes))  # noqa: ASYNC251 - a run that blocks the loop
+                time.sleep(float(seconds))  # noqa: ASYNC251 - a run that blocks the loop
         note(f"drain of {seconds:g} s")
-        await asyncio.sleep(float(takes or 0))
+        await asyncio.sleep(float(seconds or 0))
         note("drained")
 
 

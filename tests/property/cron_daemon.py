@@ -120,7 +120,7 @@ def fires(line: Line, zone: ZoneInfo, start: int, end: int) -> Iterator[int]:
             continue
         now += 60
         wall = _wall(now, zone)
-        if line.wildcard:  # whatever the clocks show
+        if line.wildcard:  # at any time of the clocks
             fire = line.shows(wall)
             reached = wall
         else:  # every minute the clocks have newly reached, be it by a jump, and none that they repeat

@@ -1,4 +1,4 @@
-"""Whatever the clock does between ticks, each due time is handled once: fired, or skipped, and never both."""
+"""However the clock jumps between ticks, each due time is handled once: fired, or skipped, and never both."""
 
 from __future__ import annotations
 

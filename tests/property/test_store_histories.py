@@ -49,7 +49,7 @@ class Histories(RuleBasedStateMachine):
     """See the module."""
 
     database: ClassVar[Any]  # makes a `Database`
-    taken = Bundle("taken")  # (task id, attempt) that some worker once owned
+    claimed = Bundle("claimed")  # (task id, attempt) that some worker once owned
 
     @initialize()
     def open(self) -> None:
@@ -91,7 +91,7 @@ class Histories(RuleBasedStateMachine):
             assert isinstance(answer, AcceptedRun)
             self.submitted.add(answer.task_id)
 
-    @rule(target=taken, worker=st.integers(0, 1), slots=st.integers(1, 3))
+    @rule(target=claimed, worker=st.integers(0, 1), slots=st.integers(1, 3))
     def claim(self, worker: int, slots: int) -> Any:
         (claimed,) = self.transact(lambda tx: claims.claim(tx, [claims.Claim(self.workers[worker], slots)]))
         assert not isinstance(claimed, RunyardError)
@@ -101,7 +101,7 @@ class Histories(RuleBasedStateMachine):
             self.owners[one.task.id] = one.task.attempt
         return tuple((one.task.id, one.task.fence) for one in claimed.claimed)
 
-    @rule(owned=taken, how=st.sampled_from(["finish", "fail", "retry", "ask", "review", "release", "step"]))
+    @rule(owned=claimed, how=st.sampled_from(["finish", "fail", "retry", "ask", "review", "release", "step"]))
     def end(self, owned: tuple[tuple[str, Fence], ...], how: str) -> None:
         for task_id, fence in owned:
             before = self.task(task_id)

@@ -1,6 +1,6 @@
 """Real servers for the tests, started once per test session and ended with it.
 
-A keeper process (`python -m tests.servers`) owns each server, so that parallel pytest workers share one, and
+An owner process (`python -m tests.servers`) starts and ends each server, so that parallel pytest workers share one, and
 so that it ends with the session however that ends. The variables in `GIVEN` name servers to use instead;
 `TEST_WITHOUT=rabbitmq` (comma-separated) leaves one out.
 """

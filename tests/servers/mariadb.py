@@ -83,8 +83,8 @@ class MariaDB:
             except (OSError, pymysql.OperationalError):
                 assert self._process
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    said = self._log.read_text()[-2000:]
-                    raise ServerMissing(f"MariaDB did not start:\n{said}") from None
+                    log = self._log.read_text()[-2000:]
+                    raise ServerMissing(f"MariaDB did not start:\n{log}") from None
                 time.sleep(0.05)
 
 

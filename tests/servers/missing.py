@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class ServerMissing(Exception):
-    """The server cannot be had here; the message says what to install."""
+    """The server cannot be had here; the message has what to install."""

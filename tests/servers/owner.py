@@ -1,4 +1,4 @@
-"""The process that owns one test server: it starts it, tells its URL, and ends it with the test session."""
+"""The process that owns one test server: it starts it, prints its URL, and ends it with the test session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import RedisServer, ValkeyServer
 
-_STARTING_TAKES_AT_MOST = 90.0
+_LONGEST_START = 90.0
 
 
 class Server(Protocol):
@@ -48,61 +48,61 @@ def ensure(kind: str, folder: Path, session: int) -> str:
     with _locked(folder / f"{kind}.lock"):
         note = folder / f"{kind}.json"
         if not note.exists():
-            note.write_text(_start_keeper(kind, folder, session))
-        told = json.loads(note.read_text())
-    if "missing" in told:
-        raise ServerMissing(told["missing"])
-    return str(told["url"])
+            note.write_text(_start_owner(kind, folder, session))
+        started = json.loads(note.read_text())
+    if "missing" in started:
+        raise ServerMissing(started["missing"])
+    return str(started["url"])
 
 
 def stop_all(folder: Path) -> None:
     """End every server of this session and wait until it is gone."""
-    keepers = []
+    owners = []
     for note in [note for note in folder.glob("*.json") if note.stem in KINDS]:
-        if pid := json.loads(note.read_text()).get("keeper"):
-            keepers.append(pid)
+        if pid := json.loads(note.read_text()).get("owner"):
+            owners.append(pid)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         note.unlink()
-    for pid in keepers:
+    for pid in owners:
         _wait_for_end(pid, 30)
 
 
-def _start_keeper(kind: str, folder: Path, session: int) -> str:
-    """What the keeper says once its server answers or cannot be had."""
-    log = folder / f"{kind}.keeper.log"
+def _start_owner(kind: str, folder: Path, session: int) -> str:
+    """The line of the owner, once its server answers or cannot be had."""
+    log = folder / f"{kind}.owner.log"
     with log.open("ab") as errors:
-        said = subprocess.run(
+        output = subprocess.run(
             [sys.executable, "-m", "tests.servers", kind, str(session)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=Path(__file__).parents[2],
-            timeout=_STARTING_TAKES_AT_MOST,
+            timeout=_LONGEST_START,
             check=False,
         ).stdout
     missing = f"The {kind} server did not start:\n{log.read_text()[-2000:]}"
-    return said.decode() or json.dumps({"missing": missing})
+    return output.decode() or json.dumps({"missing": missing})
 
 
 def keep(kind: str, session: int) -> None:
     """Body of `python -m tests.servers`: go to the background, return when the server answers."""
-    heard, said = os.pipe()
+    readable, writable = os.pipe()
     if os.fork():
-        os.close(said)
-        with os.fdopen(heard, "rb") as pipe:
+        os.close(writable)
+        with os.fdopen(readable, "rb") as pipe:
             sys.stdout.buffer.write(pipe.read())
         return
     os.setsid()
-    os.close(heard)
+    os.close(readable)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     signal.signal(signal.SIGTERM, _leave)
     server = KINDS[kind]()
     try:
-        told = _start(server)
-        with os.fdopen(said, "w") as pipe:
-            json.dump(told, pipe)
-        if "url" in told:
+        started = _start(server)
+        with os.fdopen(writable, "w") as pipe:
+            json.dump(started, pipe)
+        if "url" in started:
             _wait_for_end(session, None)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -114,7 +114,7 @@ def _start(server: Server) -> dict[str, object]:
         server.start()
     except ServerMissing as missing:
         return {"missing": str(missing)}
-    return {"url": server.url, "keeper": os.getpid()}
+    return {"url": server.url, "owner": os.getpid()}
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -31,7 +31,7 @@ def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
         exec(compile(snippet, f"docs/agents.md, snippet {number}", "exec"), names)
 
 
-def test_every_event_is_told() -> None:
+def test_every_event_is_shown() -> None:
     made = [
         events.thinking(1, "a", ""),
         events.message(1, "a", ""),

@@ -1,4 +1,4 @@
-"""The locks are complete: everything that a locked package needs stands in them, so that nothing has to be resolved.
+"""The locks are complete: everything that a locked package needs is in them, so that nothing has to be resolved.
 
 `tools/bootstrap.sh` installs them without resolving, because the pip of Debian 12 (23.0) refuses to where a dependency
 asks for extras (`pydantic[email]`) of a package whose hash is pinned.

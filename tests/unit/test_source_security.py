@@ -1,4 +1,4 @@
-"""What the code of the servers never does, whatever they are sent."""
+"""What the code of the servers never does, for any input."""
 
 from __future__ import annotations
 

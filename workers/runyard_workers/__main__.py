@@ -12,7 +12,7 @@ import sys
 
 def main() -> None:
     """Start the worker; arguments are passed on to `celery worker`. Its exit code is this process's."""
-    # Not `app.worker_main`, which forgets the exit code: whoever starts workers must see that one failed.
+    # Not `app.worker_main`, which forgets the exit code: the supervisor must see that a worker failed.
     from celery.bin.celery import celery
 
     from runyard_workers.app import refuse, runtime

@@ -19,8 +19,8 @@ from runyard_workers.runtime import Runtime
 
 
 def refuse(error: ConfigurationError) -> NoReturn:
-    """The settings cannot work: the last line says why, and the launcher does not start this process again."""
-    # Celery makes log lines of what goes to `sys.stderr`; these are for whoever started the process.
+    """End on settings that cannot work: the last line has the reason, and exit code 2 ends the restarts."""
+    # Celery makes log lines of what goes to `sys.stderr`; this line is for the process that started the worker.
     (sys.__stderr__ or sys.stderr).write(f"runyard worker: {error.message}\n")
     sys.exit(2)
 

@@ -54,7 +54,7 @@ class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
         consumer = worker.consumer
         slots = Slots(
             worker.max_concurrency or worker.concurrency,
-            on_room=lambda: consumer.call_soon(consumer.take_parked),
+            on_free=lambda: consumer.call_soon(consumer.deliver_parked),
         )
         threads = RunThreads(slots.limit)
         thread = LoopThread(threads)
@@ -64,7 +64,7 @@ class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
             thread.end(COLD_SECONDS, starting=True)
             raise
         self._thread, self._slots, self._consumer = thread, slots, consumer
-        consumer.has_room = lambda: slots.free > 0 and self._drain is None
+        consumer.has_free_slot = lambda: slots.free > 0 and self._drain is None
         worker_shutting_down.connect(self._on_signal)
 
     def info(self, worker: Any) -> dict[str, Any]:

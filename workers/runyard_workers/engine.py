@@ -27,11 +27,11 @@ from runyard_common.values.ids import uuid7
 from runyard_workers.attempts.runs import LAST_SECONDS, Life, Prepare, Runs
 from runyard_workers.heartbeat import Heartbeat
 from runyard_workers.isolation import descriptors
-from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.isolation.service import Service
+from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
 from runyard_workers.membership import Membership
 from runyard_workers.quarantine.ward import Quarantine
@@ -41,7 +41,7 @@ logger = structlog.get_logger("runyard.engine")
 
 #: Most tasks one claim takes: enough to spread a commit's cost, few enough to start the first soon.
 CLAIM_AT_MOST = 128
-#: How often an idle worker looks for work that no message told it of, in seconds.
+#: How often an idle worker looks for work without a wake-up, in seconds.
 LOOK_EVERY = 3.0
 #: The same while another worker lacks agents that this one has, in seconds.
 LOOK_OFTEN = 0.5
@@ -90,9 +90,9 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
         self._hungry = False  # the last claim came back full: there may be more
-        apart = quarantine.execute if quarantine is not None else None
-        self._runs = Runs(prepare, writer, self._guard, threads, self._ended, apart)
-        self._threads_held = 0
+        run_suspect = quarantine.execute if quarantine is not None else None
+        self._runs = Runs(prepare, writer, self._guard, threads, self._ended, run_suspect)
+        self._busy_threads = 0
         self._draining = False
         self._worn_out = False
         self._reserve = descriptors.Reserve()
@@ -141,7 +141,7 @@ class Engine:
         self._draining = True
         self.wake()
         leaving = asyncio.ensure_future(in_engine_thread(self._begin_to_leave))
-        # A claim under way commits whatever becomes of its caller: what it brings must be handed back.
+        # A claim under way commits even if its caller ends: what it claims must be handed back.
         await self._claimer.wait(max(0.0, seconds - LAST_SECONDS))
         if self._quarantine is not None:
             self._quarantine.drain(max(0.0, end - time.monotonic() - LAST_SECONDS))
@@ -156,8 +156,8 @@ class Engine:
     def _begin_to_leave(self) -> None:
         try:
             self._membership.drain(self.worker_id)
-        except Exception as error:  # noqa: BLE001 - the next beat says that it drains, and its end does the rest
-            logger.warning("A worker could not say that it drains", action="drain", error=str(error)[:200])
+        except Exception as error:  # noqa: BLE001 - the next beat records that it drains, and its end does the rest
+            logger.warning("A worker could not record that it drains", action="drain", error=str(error)[:200])
 
     async def _retire(self) -> None:
         if self._beat is not None:
@@ -222,14 +222,14 @@ class Engine:
 
     def _health(self) -> Health:
         lag = self._watchdog.lag_s if self._watchdog is not None else 0.0
-        # A loop that has been silent for long starts nothing: nobody should count on it.
+        # A loop that has been silent for long starts nothing, so it reports no capacity.
         silent = self._block_seconds is not None and lag >= self._block_seconds / 2
         return Health(
             running=len(self._runs),
-            capacity=0 if silent else max(0, self._capacity - self._threads_held),
+            capacity=0 if silent else max(0, self._capacity - self._busy_threads),
             draining=self._draining,
             loop_lag_s=round(lag, 3),
-            threads_held=self._threads_held,
+            threads_held=self._busy_threads,
         )
 
     def _from_thread(self, call: Callable[..., None], *args: Any) -> None:
@@ -237,7 +237,7 @@ class Engine:
             self._loop.call_soon_threadsafe(call, *args)
 
     def _reconcile(self, owned: dict[str, Fence]) -> None:
-        """Bring what runs here and what the database says this worker owns into step.
+        """Bring what runs here into step with what this worker owns in the database.
 
         A run it owns no more (stopped, or claimed by another while it was away) is ended. A task it owns and does
         not run (the answer to its claim, or the record of its end, got lost) is handed back.
@@ -306,21 +306,21 @@ class Engine:
         beat = self._beat
         if beat is None or self._draining:
             return False  # between two lives: the next one wakes the claimer
-        held = self._slots.take(min(self._slots.free, CLAIM_AT_MOST))
-        if not held:
+        free = self._slots.reserve(min(self._slots.free, CLAIM_AT_MOST))
+        if not free:
             self._hungry = True
             return False
         batch = Batch([])
         try:
-            batch = await self._writer.call(claim, Claim(self.worker_id, held, self._agents))
+            batch = await self._writer.call(claim, Claim(self.worker_id, free, self._agents))
         except LeaseLost:
             # Of the life that asked: a heartbeat may have found out first, and the next life have begun.
             self._lease_lost(beat)
         finally:
-            self._slots.release(held - len(batch.claimed))
+            self._slots.release(free - len(batch.claimed))
         for one in batch.claimed:
             self._begin(one)
-        self._hungry = len(batch.claimed) == held
+        self._hungry = len(batch.claimed) == free
         if batch.more and not self._hungry:
             self._loop.call_later(LOOK_AGAIN, self._wanted.set)
         return self._hungry
@@ -332,37 +332,37 @@ class Engine:
         else:
             self._runs.begin(claimed)
 
-    def _give_way(self, why: str, **told: Any) -> None:
+    def _give_way(self, why: str, **figures: Any) -> None:
         """This process is no good any more: it hands its runs back and ends, and a new one takes its place."""
         if self._draining or self._worn_out:
             return
         self._worn_out = True
         self._reserve.release()
         logger.error(
-            "This worker drains and ends", action="worn_out", worker=self.worker_id, reason=why, **told
+            "This worker drains and ends", action="worn_out", worker=self.worker_id, reason=why, **figures
         )
         self.on_worn_out()
 
-    def _ended(self, life: Life, held: list[Future[Any]]) -> None:
+    def _ended(self, life: Life, busy: list[Future[Any]]) -> None:
         """Free the slot of a run that is over, or keep it for the threads that do not come back."""
         if life.attempt is not None and life.attempt.starved:
             self._give_way(_NO_DESCRIPTORS)
-        if not held:
+        if not busy:
             self._free_slot()
             return
         logger.warning(
             "A run has ended and its code runs on in a thread, which is counted against this worker's capacity",
-            action="hold_thread", task=life.claimed.task.id, threads=len(held),
+            action="hold_thread", task=life.claimed.task.id, threads=len(busy),
         )  # fmt: skip
-        self._threads_held += len(held)
-        self._slots.occupy(len(held) - 1)
-        for call in held:
+        self._busy_threads += len(busy)
+        self._slots.occupy(len(busy) - 1)
+        for call in busy:
             call.add_done_callback(lambda _: self._from_thread(self._thread_back))
-        if self._threads_held >= self._capacity:
-            self._give_way("Every thread is held by a run that has ended", threads=self._threads_held)
+        if self._busy_threads >= self._capacity:
+            self._give_way("Every thread is busy with a run that has ended", threads=self._busy_threads)
 
     def _thread_back(self) -> None:
-        self._threads_held -= 1
+        self._busy_threads -= 1
         self._free_slot()
 
     def _free_slot(self) -> None:

@@ -26,7 +26,7 @@ from runyard_common.values.errors import ConfigurationError
 from runyard_workers.agent_code import catalogue, run_output
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
-from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.isolation.threads import in_engine_thread
 
 if TYPE_CHECKING:
     from runyard_workers.agent.loop.runner import DeclaredRunner
@@ -56,7 +56,7 @@ class Execution:
         if loaded.broken and not (loaded.definitions or loaded.manifests):
             # A worker without agents would claim nothing and look well.
             raise ConfigurationError(f"RUNYARD_AGENTS: no agent can be loaded{lines}")
-        #: What its author has to mend, as one block; empty where every source could be used.
+        #: What its author has to correct, as one block; empty where every source could be used.
         self.broken = f"RUNYARD_AGENTS: some agents cannot be loaded{lines}" if lines else ""
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
         self.agents: tuple[str, ...] = ()  # what this process can run of Python agents: name@version

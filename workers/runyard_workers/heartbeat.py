@@ -81,11 +81,11 @@ class Heartbeat:
     def _beat(self) -> bool:
         asked_at = self._lease.now()
         with self._store.begin(Durability.NONE) as tx:
-            held = workers.heartbeat(tx, self._worker_id, self._lease.seconds, self._health())
-        if held:
+            renewed = workers.heartbeat(tx, self._worker_id, self._lease.seconds, self._health())
+        if renewed:
             self._lease.renewed(asked_at)
             with self._store.read() as conn:
                 owned = tasks.owned(conn, self._worker_id)
                 self._on_read(conn)
             self._on_owned(owned)
-        return held
+        return renewed

@@ -68,7 +68,7 @@ class Runtime:
             settings, self._app, Local(wake=self._wake, deliver=self._deliver)
         )
         if execution.broken:
-            # Celery makes log lines of what goes to `sys.stderr`; this is for whoever started the process.
+            # Celery makes log lines of what goes to `sys.stderr`; this line is for the process that started the worker.
             (sys.__stderr__ or sys.stderr).write(f"runyard worker: {execution.broken}\n")
         self._follower = Follower(settings.redis)
         self._unlisten: Callable[[], None] = lambda: None
@@ -150,6 +150,6 @@ def _notify_ready() -> None:
 
 
 def _end_in_order() -> None:
-    """Ask Celery for a warm shutdown, as whoever started this worker would."""
-    # Whoever found out may be a run's callback, and a run may not signal its worker.
+    """Ask Celery for a warm shutdown, as the supervisor of this worker would."""
+    # The caller may be a run's callback, and a run may not signal its worker.
     Context().run(os.kill, os.getpid(), signal.SIGTERM)

@@ -8,29 +8,29 @@ from collections.abc import Callable
 class Slots:
     """Places for `limit` runs. Change it on the loop's thread only; any thread may read it.
 
-    `on_room` is called, on the loop, whenever all were in use and one is free again.
+    `on_free` is called, on the loop, whenever all were in use and one is free again.
     """
 
-    def __init__(self, limit: int, on_room: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, limit: int, on_free: Callable[[], None] = lambda: None) -> None:
         if limit < 1:
             raise ValueError(f"a worker needs at least one slot, not {limit}")
         self.limit = limit
         self.in_use = 0
-        self._on_room = on_room
+        self._on_free = on_free
 
     @property
     def free(self) -> int:
         """Slots not in use."""
         return max(0, self.limit - self.in_use)
 
-    def take(self, wanted: int) -> int:
-        """Take up to `wanted` slots; how many were free."""
-        taken = max(0, min(wanted, self.free))
-        self.in_use += taken
-        return taken
+    def reserve(self, wanted: int) -> int:
+        """Reserve up to `wanted` slots; how many were free."""
+        reserved = max(0, min(wanted, self.free))
+        self.in_use += reserved
+        return reserved
 
     def occupy(self, count: int) -> None:
-        """Hold `count` more slots than were taken, beyond the limit if need be, until they are released."""
+        """Hold `count` more slots than were reserved, beyond the limit if need be, until they are released."""
         self.in_use += count
 
     def release(self, count: int = 1) -> None:
@@ -40,4 +40,4 @@ class Slots:
         was_full = not self.free
         self.in_use -= count
         if was_full and self.free:
-            self._on_room()
+            self._on_free()

@@ -296,9 +296,9 @@ class _Bench:
 
     def _prepared(self, text: str) -> Any:
         if isinstance(self._request.answers, Mapping):
-            assert text in self._request.answers, f"Nobody answers {text!r}; give it in `answers`."
+            assert text in self._request.answers, f"No answer to {text!r}: give one in `answers`."
             return self._request.answers[text]
-        assert self._given, f"Nobody answers {text!r}; give it in `answers`."
+        assert self._given, f"No answer to {text!r}: give one in `answers`."
         return self._given.pop(0)
 
     # -- the end -------------------------------------------------------------------------------------------

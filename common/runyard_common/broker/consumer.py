@@ -33,7 +33,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     _pause: float = _FIRST_PAUSE
     _failed_at: float = 0.0
     #: Whether the worker has a use for a wake-up now; while it has none, wake-ups are for other workers.
-    has_room: Callable[[], bool] = staticmethod(lambda: True)
+    has_free_slot: Callable[[], bool] = staticmethod(lambda: True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As Celery's, without the events by which it shows that it lives: each waits, on the thread that serves the
@@ -61,10 +61,10 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         qos = getattr(self.task_consumer.channel, "qos", None)
         if qos is not None:  # kombu's own transports (Redis) ask before each fetch; RabbitMQ pushes
             within_prefetch = qos.can_consume
-            qos.can_consume = lambda: self.has_room() and within_prefetch()
+            qos.can_consume = lambda: self.has_free_slot() and within_prefetch()
 
         def receive(message: Any) -> None:
-            if not self.has_room():
+            if not self.has_free_slot():
                 self._parked.append(
                     message
                 )  # not acknowledged: the broker gives it to others if this worker ends
@@ -82,9 +82,9 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         RabbitMQ to send something, and that waits for this."""
         acknowledge(*args, **kwargs)
 
-    def take_parked(self) -> None:
+    def deliver_parked(self) -> None:
         """There is room again. Call it by `call_soon`, which also makes a sleeping consumer look."""
-        while self._parked and self.has_room():
+        while self._parked and self.has_free_slot():
             self._receive(self._parked.popleft())
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:

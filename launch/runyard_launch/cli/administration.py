@@ -1,6 +1,6 @@
 """Keys and members, by the database of this machine's installation or by a server's API, whichever is meant.
 
-A server is meant by `--url`, `--key-file`, RUNYARD_URL or a profile (see `runyard_launch.cli.target`).
+A server is meant by `--url`, `--key-file`, RUNYARD_URL or a profile (see `runyard_launch.cli.remote`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import typer
 
 from runyard_common.identity.rules.roles import Role
-from runyard_launch.cli.remote import ask
+from runyard_launch.cli.remote import ask, connected, is_remote
 from runyard_launch.problems import CommandFailed
 
 if TYPE_CHECKING:
@@ -55,11 +55,7 @@ class Administration(Protocol):
 @contextmanager
 def administered(url: str, key_file: Path | None, org: str = DEFAULT) -> Iterator[Administration]:
     """The administration of an organisation. What goes wrong inside is a `CommandFailed`."""
-    from runyard_launch.cli import target
-
-    if url or key_file or target.remote() is not None:
-        from runyard_launch.cli.remote import connected
-
+    if is_remote(url, key_file):
         with connected(url, key_file) as client:
             yield HttpAdministration(client, org)
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runyard_launch.cli.remote import KeyFile, Url, ask, connected
+from runyard_launch.cli.remote import KeyFile, Url, ask, connected, is_remote
 from runyard_launch.cli.terminal import AsJson, done, examples, print_rows
 from runyard_launch.problems import CommandFailed, Outcome, refused
 
@@ -30,7 +30,7 @@ def list_agents(url: Url = "", key_file: KeyFile = None, as_json: AsJson = False
 
     Those that are published for everybody, and its own.
     """
-    if _of_server(url, key_file):
+    if is_remote(url, key_file):
         with connected(url, key_file) as client:
             rows = [_row(agent) for agent in _agents(client)]
     else:
@@ -58,7 +58,7 @@ def publish(
     agent runs at once. The code of a Python agent must be where the workers are: name the same source in their
     RUNYARD_AGENTS.
     """
-    if _of_server(url, key_file):
+    if is_remote(url, key_file):
         with connected(url, key_file) as client:
             found: dict[str, Any] = {"python": []} | _publish_there(client, Path(source))
     else:
@@ -69,12 +69,6 @@ def publish(
     if found["python"] and not as_json:
         where = str(Path(source).resolve()) if Path(source).exists() else source
         typer.echo(f"Workers run the Python agents among them when RUNYARD_AGENTS names {where}.", err=True)
-
-
-def _of_server(url: str, key_file: Path | None) -> bool:
-    from runyard_launch.cli import target
-
-    return bool(url or key_file) or target.remote() is not None
 
 
 def _listed_here() -> list[dict[str, str]]:

@@ -55,7 +55,7 @@ class Finding:
 
     part: str
     verdict: Verdict
-    told: str
+    text: str
 
 
 def findings(home: Path | None = None) -> Iterator[Finding]:
@@ -75,12 +75,12 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
     }  # fmt: skip
     for part, check in parts.items():
         try:
-            verdict, told = check(settings)
+            verdict, text = check(settings)
         except (StartProblem, RunyardError, OSError) as problem:
-            verdict, told = Verdict.BAD, str(problem)
+            verdict, text = Verdict.BAD, str(problem)
         except Exception as problem:  # noqa: BLE001 - a doctor reports what it cannot examine
-            verdict, told = Verdict.BAD, f"{type(problem).__name__}: {masked(str(problem))}"
-        yield Finding(part, verdict, told)
+            verdict, text = Verdict.BAD, f"{type(problem).__name__}: {masked(str(problem))}"
+        yield Finding(part, verdict, text)
     yield from _workers(settings)
     yield from _exposures(settings)
 
@@ -101,7 +101,7 @@ def _home(settings: Settings) -> tuple[Verdict, str]:
 
 
 def _makes_folders(place: Path) -> bool:
-    """Whether this user can make a folder there; by trying, as root is told that it may write anywhere."""
+    """Whether this user can make a folder there; by trying, as access() allows root everything."""
     try:
         Path(tempfile.mkdtemp(dir=place)).rmdir()
     except OSError:
@@ -150,7 +150,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
             now = db.now(conn)
             waiting, fleet = queues.waiting_for_workers(conn, now), workers.fleet(conn, now)
     except (SQLAlchemyError, RunyardError, OSError):
-        return  # the line of the database says why
+        return  # the line of the database has the reason
     if not waiting:
         return
     named = ", ".join(_waited_for(*one, fleet) for one in sorted(waiting.items())[:_MOST_NAMED])
@@ -257,13 +257,13 @@ def doctor(as_json: bool = False) -> int:
     """Print the table, or JSON; 0 unless something failed."""
     if as_json:
         found = list(findings())
-        print_rows([{"part": f.part, "verdict": f.verdict.value, "told": f.told} for f in found], {}, as_json)
+        print_rows([{"part": f.part, "verdict": f.verdict.value, "told": f.text} for f in found], {}, as_json)
         return int(any(f.verdict is Verdict.BAD for f in found))
     console = Console(soft_wrap=True)
     table = Table("part", "", "", box=None, show_header=False)
     worst = 0
     for finding in findings():
         worst = max(worst, int(finding.verdict is Verdict.BAD))
-        table.add_row(finding.part, f"[{_COLOURS[finding.verdict]}]{finding.verdict.value}[/]", finding.told)
+        table.add_row(finding.part, f"[{_COLOURS[finding.verdict]}]{finding.verdict.value}[/]", finding.text)
     console.print(table)
     return worst

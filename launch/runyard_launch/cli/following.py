@@ -87,9 +87,9 @@ def _follow(client: Client, run: Run, as_json: bool, seen: _Seen) -> int:
     printer = RunPrinter(Console(stderr=True))
     if not as_json:
         printer.line(f"task {run.id}")
-        held = client.get(run.id).raw.get("queue") or {}
-        if held.get("limit") == "worker":  # nothing happens until there is one: no event will say why
-            printer.line(f"it waits: {held.get('basis')}")
+        queue = client.get(run.id).raw.get("queue") or {}
+        if queue.get("limit") == "worker":  # no event comes until there is one
+            printer.line(f"it waits: {queue.get('basis')}")
     try:
         for event in client.events(run.id):
             if as_json:

@@ -80,7 +80,7 @@ class DatabaseAdministration:
     org_id: str
 
     def create_key(self, name: str, role: Role, scopes: list[str] | None, days: float | None) -> Row:
-        """Make a key that no person stands behind."""
+        """Make a key that belongs to no person."""
         with self.store.begin() as tx:
             expires = tx.now + days * 86_400 if days is not None else None
             wanted = KeyRequest(name, role, scopes, expires)
@@ -122,9 +122,9 @@ class DatabaseAdministration:
     def members(self) -> list[Row]:
         """Members, then invitations."""
         with self.store.read() as conn:
-            people = members.members(conn, self.org_id, 10_000)
+            joined = members.members(conn, self.org_id, 10_000)
             invited = members.invitations(conn, self.org_id, self.store.db.now(conn))
-        joined = [
+        found = [
             {
                 "user_id": row["user_id"],
                 "email": row["email"],
@@ -133,9 +133,9 @@ class DatabaseAdministration:
                 "since": instant(row["created_at"]),
                 "state": "member",
             }
-            for row in people
+            for row in joined
         ]
-        return joined + [
+        return found + [
             {
                 "user_id": None,
                 "email": row["email"],

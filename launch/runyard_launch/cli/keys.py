@@ -1,9 +1,10 @@
-"""`runyard keys`: API keys, of this machine's installation or of a server."""
+"""`runyard keys`: API keys, of this machine's installation or of a server. `runyard secrets`: the key that seals."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -12,13 +13,15 @@ from runyard_common.identity.rules.roles import Role
 from runyard_launch.cli.administration import DEFAULT, Org, administered
 from runyard_launch.cli.remote import KeyFile, Url
 from runyard_launch.cli.terminal import AsJson, done, examples, print_rows
+from runyard_launch.problems import CommandFailed
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+secrets_app = typer.Typer(no_args_is_help=True, help="Change the key that seals stored secrets.")
 _COLUMNS = {
     "id": "id", "name": "name", "prefix": "begins", "role": "role", "scopes": "scopes", "created_by": "made by",
     "last_used_at": "last used", "expires_at": "expires", "revoked_at": "revoked",
 }  # fmt: skip
-
+_SEALED = {"column": "column", "sealed": "resealed", "kept": "left", "broken": "cannot be opened"}
 
 _LONGEST_NAME = 200  # as the API has it
 _MOST_DAYS = 36_500
@@ -132,3 +135,26 @@ def renew_admin(
         revoked = admin.renew_admin_key(keep_old)
         file = settings.home / ADMIN_KEY
     done(f"A new admin key is in {file}; {revoked} revoked.", {"file": file, "revoked": revoked}, as_json)
+
+
+@secrets_app.command()
+def reseal(as_json: AsJson = False) -> None:
+    """Seal every stored secret with the newest key.
+
+    That is the first of RUNYARD_SECRET_KEY; after that the others may go. The installation works on meanwhile, if
+    all its processes know both keys. The exit code is 1 when there is a secret that no key opens.
+    """
+    from runyard_common.credentials.rules.sealing import Sealer
+    from runyard_common.credentials.service import reseal as reseal_columns
+    from runyard_common.identity.service.identity import secret_key
+    from runyard_launch.cli.installation import opened
+
+    with opened() as (store, settings):
+        done = list(reseal_columns(store, Sealer(secret_key(settings))))
+    print_rows(map(asdict, done), _SEALED, as_json)
+    broken = sum(len(column.broken) for column in done)
+    if broken:
+        raise CommandFailed(
+            f"{broken} secrets were sealed with a key that is not named: add it, or replace them.",
+            "secrets_not_opened",
+        )

@@ -39,8 +39,7 @@ def login(
     The key is asked for, or read from standard input, so that it is in no list of processes and no history. It
     is tried before it is kept, in a file of mode 600.
     """
-    from runyard_launch.cli.remote import ask, client_of
-    from runyard_launch.cli.target import Target, server_url, usable_key
+    from runyard_launch.cli.remote import Target, ask, client_of, server_url, usable_key
 
     server = server_url(url, "url")
     name = _name(name or urlsplit(server).netloc)
@@ -51,11 +50,11 @@ def login(
     profile = profiles.Profile(name, server, key)
     profiles.save(profile, use=not keep)
     role = found.get("role")
-    facts = {"profile": profile.name, "url": server, "role": role, "current": not keep}
+    fields = {"profile": profile.name, "url": server, "role": role, "current": not keep}
     done(
         f"Signed in to {server} as {role}; the profile is {profile.name}. "
         + ("" if keep else "Commands go there now; `runyard profiles use local` ends that."),
-        facts,
+        fields,
         as_json,
     )
 

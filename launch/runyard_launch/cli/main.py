@@ -9,9 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from runyard_launch.cli import agents, keys, login, members, runs, secrets
-from runyard_launch.cli.failures import COMPLETE, Commands
-from runyard_launch.cli.terminal import AsJson, done
+from runyard_launch.cli import agents, keys, login, members, runs
+from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done
 from runyard_launch.problems import CommandFailed
 
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
@@ -127,7 +126,7 @@ def console(as_json: AsJson = False) -> None:
 
 @app.command()
 def api() -> None:
-    """Run one api process. Everything it can be told is a RUNYARD_* setting: see docs/operations.md."""
+    """Run one api process. Its options are the RUNYARD_* settings: see docs/operations.md."""
     _become("runyard_api", [])
 
 
@@ -139,7 +138,7 @@ def worker(context: typer.Context) -> None:
 
 @app.command()
 def scheduler() -> None:
-    """Run one scheduler process. Everything it can be told is a RUNYARD_* setting: see docs/operations.md."""
+    """Run one scheduler process. Its options are the RUNYARD_* settings: see docs/operations.md."""
     _become("runyard_scheduler", [])
 
 
@@ -188,7 +187,7 @@ def _shell() -> str:
 
 for group, name in (
     (runs.run_app, None), (runs.app, "tasks"), (agents.app, "agents"), (keys.app, "keys"), (members.app, "members"),
-    (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
+    (login.app, None), (login.profiles_app, "profiles"), (keys.secrets_app, "secrets"),
 ):  # fmt: skip
     app.add_typer(group, name=name)
 

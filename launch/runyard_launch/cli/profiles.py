@@ -98,7 +98,7 @@ def _read() -> dict[str, Any]:
         return {"profiles": {}}
     except (ValueError, AttributeError, OSError) as error:
         raise CommandFailed(
-            f"{path} cannot be read ({type(error).__name__}): mend it, or remove it and run `runyard login` again.",
+            f"{path} cannot be read ({type(error).__name__}): correct it, or remove it and run `runyard login` again.",
             "unreadable_profiles",
             Outcome.REFUSED,
         ) from None

@@ -172,9 +172,9 @@ def answer(
     as_json: AsJson = False,
 ) -> None:
     """Answer what a task asks, or send a message to a running one."""
-    said = read_json(message, "message") if data else message
+    answer = read_json(message, "message") if data else message
     with connected(url, key_file) as client:
-        client.answer(task, said, question)
+        client.answer(task, answer, question)
     done(f"Task {task} has the answer.", {"task_id": task, "answered": True}, as_json)
 
 

@@ -16,7 +16,7 @@ AT_ONCE = 2
 
 
 class ModelMissing(Exception):
-    """The weights or the engine are not installed; the message says which."""
+    """The weights or the engine are not installed; the message names them."""
 
 
 def weights() -> Path:
@@ -54,7 +54,7 @@ class Engine:
         """See `Model.complete`. The schema is enforced by grammar, token by token."""
         reply = _Reply(on_text)
         try:
-            self._server.handle_chat_completions(_request(completion), reply.take)
+            self._server.handle_chat_completions(_request(completion), reply.receive)
         except (ValueError, RuntimeError) as error:
             raise BadCompletion(str(error)) from None
         return reply.ending()
@@ -70,12 +70,12 @@ class _Reply:
         self._error: dict[str, Any] | None = None
         self._pieces = 0
 
-    def take(self, chunks: dict[str, Any] | list[dict[str, Any]]) -> bool:
+    def receive(self, chunks: dict[str, Any] | list[dict[str, Any]]) -> bool:
         """True stops the generation."""
-        verdicts = [self._take(chunk) for chunk in (chunks if isinstance(chunks, list) else [chunks])]
+        verdicts = [self._receive(chunk) for chunk in (chunks if isinstance(chunks, list) else [chunks])]
         return True in verdicts
 
-    def _take(self, chunk: dict[str, Any]) -> bool:
+    def _receive(self, chunk: dict[str, Any]) -> bool:
         self._error = chunk.get("error") or self._error
         self._usage = chunk.get("usage") or self._usage
         stop = False

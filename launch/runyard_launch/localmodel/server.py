@@ -41,11 +41,11 @@ class Generation:
 
     def _run(self) -> Ending:
         try:
-            return self._model.complete(self._completion, self._take)
+            return self._model.complete(self._completion, self._receive)
         finally:
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, None)
 
-    def _take(self, text: str) -> bool:
+    def _receive(self, text: str) -> bool:
         self._loop.call_soon_threadsafe(self._pieces.put_nowait, text)
         return self._wanted
 
@@ -100,7 +100,7 @@ class Chats:
 
     async def _events(self, chat: wire.Chat) -> AsyncGenerator[str]:
         answer = wire.Answer(self._model.name)
-        said: list[str] = []
+        sent: list[str] = []
         async with self._turns:
             generation = Generation(self._model, chat.completion)
             async with contextlib.aclosing(generation.pieces()) as pieces:
@@ -108,19 +108,19 @@ class Chats:
                     if not chat.choice:
                         yield (
                             answer.piece(chat, piece)
-                            if said
+                            if sent
                             else answer.begin(chat) + answer.piece(chat, piece)
                         )
-                    said.append(piece)
+                    sent.append(piece)
         assert generation.ending
-        reply = chat.read("".join(said))
+        reply = chat.read("".join(sent))
         if chat.choice:
             yield answer.reply(reply)
         yield answer.end(reply, generation.ending, chat.include_usage)
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[Response]) -> Response:
-    """Await `work`, but give it up as soon as the client hangs up: nobody reads a cancelled run's answer."""
+    """Await `work`, but give it up as soon as the client hangs up: a cancelled run's answer has no reader."""
     working = asyncio.ensure_future(work)
     gone = asyncio.create_task(_disconnect(request))
     try:

@@ -75,7 +75,7 @@ def _object(properties: Schema) -> Schema:
 
 
 def instruction(tools: list[Tool]) -> str:
-    """What the system message says about the tools."""
+    """The part of the system message about the tools."""
     lines = [
         f"{tool.name}: {tool.description} arguments: {json.dumps(tool.parameters.get('properties', {}))}"
         for tool in tools
@@ -106,7 +106,7 @@ def flattened(messages: list[dict[str, Any]]) -> list[Message]:
             case "tool":
                 flat.append({"role": "user", "content": f"Result of the tool: {text_of(message)}"})
             case "assistant":
-                flat += [{"role": "assistant", "content": text} for text in _said(message)]
+                flat += [{"role": "assistant", "content": text} for text in _answers(message)]
             case _:
                 flat.append({"role": "user", "content": text_of(message)})
     return flat
@@ -121,7 +121,7 @@ def text_of(message: dict[str, Any]) -> str:
     return "".join(part.get("text") or f"[{part.get('type', 'part')} left out]" for part in parts)
 
 
-def _said(message: dict[str, Any]) -> list[str]:
+def _answers(message: dict[str, Any]) -> list[str]:
     calls = [call["function"] for call in message.get("tool_calls") or []]
     asked = [
         f'{{"tool": {json.dumps(call["name"])}, "arguments": {call["arguments"] or "{}"}}}' for call in calls

@@ -24,7 +24,7 @@ class Restarts:
     """The recent ends of one child: `deaths` that count towards giving it up, and `ends` in close succession.
 
     One that was steady before is never given up: its settings work, and what ends it then (an agent that ends its
-    worker's process, with whatever exit code) is no reason to stop everything else.
+    worker's process, with any exit code) is no reason to stop everything else.
     """
 
     deaths: int = 0
@@ -65,10 +65,10 @@ class Restarts:
 class Spec:
     """What a child is.
 
-    `ready` tells whether it serves (None: as soon as it runs). A `once` child does its work and ends with 0.
+    `ready`: whether it serves (None: as soon as it runs). A `once` child does its work and ends with 0.
     `holds_up`: seconds for which later stages wait for it at most, and not at all once it has ended (None: until it
-    is ready). `stop_order`: lower ones are stopped first, and have `grace` seconds for it. `mend` is tried when the
-    child keeps dying: it may change what is wrong and says what it did. A child without a `log` speaks on
+    is ready). `stop_order`: lower ones are stopped first, and have `grace` seconds for it. `repair` is tried when the
+    child keeps dying: it may change what is wrong and returns what it did. A child without a `log` speaks on
     the terminal. `runs_agents`: its exit code may be that of an agent's code.
     """
 
@@ -82,7 +82,7 @@ class Spec:
     stop_order: int = 1
     grace: float = 10.0
     fds: Sequence[int] = ()
-    mend: Callable[[], str | None] | None = None
+    repair: Callable[[], str | None] | None = None
     runs_agents: bool = False
 
 
@@ -128,7 +128,7 @@ class Child:
         return self.restarts.deaths == 0 and self.lived < self.spec.holds_up
 
     def ended(self) -> int | None:
-        """Its exit code, once: None while it runs or after this told."""
+        """Its exit code, once: None while it runs, and after the first call."""
         if self.process is None or self.process.returncode is not None:
             return None
         self.exit_code = self.process.poll()

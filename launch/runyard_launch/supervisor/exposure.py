@@ -1,4 +1,4 @@
-"""What of an installation is open to others, for `runyard doctor`: each a sentence with what closes it."""
+"""The parts of an installation that are open to others, for `runyard doctor`: each a sentence with what closes it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _of_api(settings: Settings) -> Iterator[Exposure]:
         )
     if not settings.metrics_token:
         yield Exposure(
-            "/metrics answers without a token, to whoever reaches the api: set RUNYARD_METRICS_TOKEN, or keep the "
+            "/metrics answers without a token, to everyone who reaches the api: set RUNYARD_METRICS_TOKEN, or keep the "
             "path from the outside in the proxy"
         )
     yield Exposure(
@@ -118,12 +118,12 @@ def _of_servers(settings: Settings) -> Iterator[str]:
             continue
         if parts.password is None:
             yield (
-                f"{name} has no password: whoever reaches that server can take wake-ups and forge live events; set "
+                f"{name} has no password: all who reach that server can take wake-ups and forge live events; set "
                 "one there and here"
             )
     if settings.remote_control:
         yield (
-            "RUNYARD_REMOTE_CONTROL lets whoever can write to the broker stop workers: leave it off unless Flower or "
+            "RUNYARD_REMOTE_CONTROL lets all who can write to the broker stop workers: leave it off unless Flower or "
             "`celery inspect` is needed"
         )
 

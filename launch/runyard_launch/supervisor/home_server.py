@@ -21,7 +21,7 @@ _SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class HomeServer:
-    """A server at `url` that is to be the one of `home`. `own_port`: nothing stands between it and us.
+    """A server at `url` that is to be the one of `home`. `own_port`: there is no proxy in between.
     `local_url` is where its api listens on this machine."""
 
     url: str

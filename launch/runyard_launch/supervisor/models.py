@@ -75,7 +75,7 @@ def _first_served(settings: Settings) -> str:
         return str(orjson.loads(listed.body)["data"][0]["id"])
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
         raise SettingsProblem(
-            f"{url} tells no model ({type(error).__name__}). Set RUNYARD_MODEL to the name of one it serves, "
+            f"{url} lists no model ({type(error).__name__}). Set RUNYARD_MODEL to the name of one it serves, "
             "or change RUNYARD_MODEL_BASE_URL."
         ) from None
 

@@ -21,7 +21,7 @@ from runyard_launch.supervisor.process import listening_socket
 from runyard_launch.supervisor.valkey import URL_FILE, Valkey
 
 MODEL_URL_FILE = "model.url"
-#: Seconds that runs may go on when everything on this machine stops, where no setting says more: a person waits.
+#: Seconds that runs may go on when everything on this machine stops, where no setting gives more: a person waits.
 DRAIN = 2.5
 #: Seconds for which the scheduler and the workers wait for the api: they work on where it cannot answer.
 _API_FIRST = 15.0
@@ -103,15 +103,15 @@ class Plan:
         def ready() -> bool:
             return valkey.ready() and write_private(file, valkey.url)
 
-        def mend() -> str | None:
-            aside = valkey.set_aside()
-            return f"its data could not be read and was set aside ({aside})" if aside else None
+        def repair() -> str | None:
+            moved = valkey.move_data()
+            return f"its data could not be read and was moved to {moved}" if moved else None
 
         argv = valkey.prepare()
-        return Spec("valkey", argv, self.home.log("valkey"), ready=ready, mend=mend, stop_order=_LAST)
+        return Spec("valkey", argv, self.home.log("valkey"), ready=ready, repair=repair, stop_order=_LAST)
 
     def _model(self) -> Spec:
-        # We hold the socket, so the address outlives a restart and nobody takes the port in between.
+        # We hold the socket, so the address outlives a restart and no other program takes the port in between.
         listener = listening_socket("127.0.0.1")
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         file = self.home.path / MODEL_URL_FILE
@@ -189,7 +189,7 @@ def end_orphan(url_file: Path) -> None:
         try:
             client.shutdown(nosave=True)
         except redis.RedisError:
-            pass  # nobody there: the usual case
+            pass  # no server there: the usual case
     url_file.unlink()
 
 

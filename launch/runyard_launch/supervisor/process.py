@@ -26,7 +26,7 @@ def spawn(
     The kernel watches the *thread* that starts it: call this from the main thread. The child gets a session
     of its own, so a terminal's Ctrl-C reaches this process alone. `log` takes both output streams, appended
     (None: they stay this process's); `fds` are inherited; `user` is the account to run as, which only root
-    may choose. A program that cannot be started says so in its log and ends with 1.
+    may choose. A program that cannot be started leaves the reason in its log and ends with 1.
     """
     prefix = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), user or ""]
     out = log.open("ab") if log else None

@@ -21,19 +21,19 @@ AGENT = "@demo/support_triage"
 MESSAGE = "I was charged twice for my March invoice and need the second payment back before Friday."
 ARGS = {"ticketId": "T-1042", "priority": "high", "language": "en"}
 _WAITING = {"waiting_for_input", "awaiting_review"}
-_PUBLISHING_TAKES_AT_MOST = 60.0
-_RUN_TAKES_AT_MOST = 600.0
+_LONGEST_PUBLISHING = 60.0
+_LONGEST_RUN = 600.0
 
 
 _SMALL_MODEL = (
-    "\n  Its output, checked against the agent's schema. The small local model invents what it says; a real model "
+    "\n  Its output, checked against the agent's schema. The small local model invents its answers; a real model "
     "answers better:"
 )
 _OUTPUT = "\n  Its output, checked against the agent's schema:"
 
 
 class SampleFailed(Exception):
-    """The sample run did not complete; the message says why."""
+    """The sample run did not complete; the message has the reason."""
 
 
 def submit(client: Client, printer: RunPrinter) -> Run:
@@ -42,7 +42,7 @@ def submit(client: Client, printer: RunPrinter) -> Run:
         try:
             run = client.run(AGENT, ARGS, message=MESSAGE, wait=False, streaming_tokens=True)
         except Refused as refused:
-            if refused.status != 404 or time.monotonic() - printer.started > _PUBLISHING_TAKES_AT_MOST:
+            if refused.status != 404 or time.monotonic() - printer.started > _LONGEST_PUBLISHING:
                 raise SampleFailed(f"The run was refused: {refused}") from None
             time.sleep(0.3)
             continue
@@ -57,8 +57,8 @@ def follow(client: Client, printer: RunPrinter, run: Run) -> Run:
         printer.event(event)
         if printer.status in _WAITING:
             break
-        if time.monotonic() - printer.started > _RUN_TAKES_AT_MOST:
-            raise SampleFailed(f"The run did not end within {_RUN_TAKES_AT_MOST:.0f} s")
+        if time.monotonic() - printer.started > _LONGEST_RUN:
+            raise SampleFailed(f"The run did not end within {_LONGEST_RUN:.0f} s")
     printer.end_line()
     ended = client.get(run.id)
     printer.reached(ended.status)

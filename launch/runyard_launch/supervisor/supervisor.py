@@ -53,7 +53,7 @@ class Supervisor:
     """Runs child processes from the main thread, on which their lives hang (see `spawn`)."""
 
     def __init__(self, console: Console, *, quick: bool = False) -> None:
-        """`quick`: Ctrl-C gives all children together `QUICK_STOP` seconds, whatever their grace."""
+        """`quick`: Ctrl-C gives all children together `QUICK_STOP` seconds, not their own grace."""
         self._console = console
         self._quick = quick
         self._code = 0
@@ -155,13 +155,13 @@ class Supervisor:
                 return
             raise GivenUp(f"{child.name} failed: {_reason(child, code)}", child.last_lines(), code_for(code))
         if code == CANNOT_WORK and child.spec.runs_agents and not _explained(child):
-            code = 1  # an agent that ended its worker with this very code says nothing about the settings
+            code = 1  # an agent that ended its worker with this very code is no sign against the settings
         if code == CANNOT_WORK and (block := _broken_agents(child, NO_AGENTS)):
             self._leave(child, block)
             return
         child.restarts = child.restarts.after(child.lived, code, own_code=not child.spec.runs_agents)
-        if child.restarts.deaths == 2 and child.spec.mend and (mended := child.spec.mend()):
-            self._console.print(f"  {child.name}: {mended}", style="yellow")
+        if child.restarts.deaths == 2 and child.spec.repair and (repaired := child.spec.repair()):
+            self._console.print(f"  {child.name}: {repaired}", style="yellow")
         if child.restarts.given_up:
             times = "" if code == CANNOT_WORK else f" again and again, {child.restarts.deaths} times now"
             raise GivenUp(
@@ -171,7 +171,7 @@ class Supervisor:
         self._report_end(child, code)
 
     def _leave(self, child: Child, block: list[str]) -> None:
-        """Agents that cannot be loaded are their author's to mend: show where, and keep the rest up meanwhile."""
+        """Agents that cannot be loaded are their author's to correct: show where, and keep the rest up meanwhile."""
         child.is_ready = True  # nothing waits for it
         self._report_agents(child, block)
         self._console.print(
@@ -181,7 +181,7 @@ class Supervisor:
         )
 
     def _report_agents(self, child: Child, block: list[str]) -> None:
-        """Show what an author has to mend."""
+        """Show what an author has to correct."""
         self._code, child.agents_reported = CANNOT_WORK, True
         self._console.print()
         for line in block:
@@ -278,7 +278,7 @@ def _order(child: Child) -> int:
 
 
 def _explained(child: Child) -> bool:
-    """Whether a worker that ended with `CANNOT_WORK` has said so: its last line names the program, or a block does."""
+    """Whether a worker that ended with `CANNOT_WORK` gave the reason, in its last line or a block."""
     if child.spec.log is None or _broken_agents(child, NO_AGENTS):
         return True
     return any(line.startswith("runyard ") for line in child.last_lines(1))

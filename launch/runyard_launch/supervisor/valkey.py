@@ -66,7 +66,7 @@ class Valkey:
             except redis.RedisError:
                 return False
 
-    def set_aside(self) -> Path | None:
+    def move_data(self) -> Path | None:
         """Move data that the server refuses to load out of its way; where to, or None if there was none.
 
         The broker is a doorbell: what it forgets, the scheduler relays from the database within seconds.
@@ -74,8 +74,8 @@ class Valkey:
         data = self.folder / "appendonlydir"
         if not data.exists():
             return None
-        aside = data.with_name(f"appendonlydir.broken-{secrets.token_hex(4)}")
-        return data.rename(aside)
+        target = data.with_name(f"appendonlydir.broken-{secrets.token_hex(4)}")
+        return data.rename(target)
 
 
 def no_retry() -> Retry:

@@ -12,7 +12,7 @@ HOSTILE = "<script>window.broken = 1</script><img src=x onerror='window.broken =
 
 @agent("@console/hostile", version="1.0.0")
 async def hostile(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Says markup wherever an agent may say something; <script>window.broken = 3</script>."""
+    """Sends markup wherever an agent may send text; <script>window.broken = 3</script>."""
     await ctx.log(HOSTILE)
     await ctx.emit(HOSTILE, {HOSTILE: HOSTILE})
     answer = await ctx.ask(HOSTILE, options=[HOSTILE, "no"])
@@ -20,13 +20,13 @@ async def hostile(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
 
 
 @agent("@console/speaker", version="1.0.0")
-async def speaker(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
-    """Speaks word by word until it is told to stop."""
+async def streamer(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Streams word by word until a message stops it."""
     await ctx.step("listen", str.upper, "ready")
     while not await ctx.messages():
         await ctx.token("a word ")
         await asyncio.sleep(0.1)
-    return {"said": "enough"}
+    return {"sent": "enough"}
 
 
 @agent(

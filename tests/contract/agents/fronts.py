@@ -33,11 +33,11 @@ async def gives(ctx: Context, args: dict[str, Any]) -> object:
     return args.get("value")
 
 
-@agent("narrator", description="Tells of what it does.")
+@agent("narrator", description="Logs what it does.")
 async def narrator(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     await ctx.progress(0.5, "half way")
     await ctx.emit("milestone", {"name": "middle"})
-    return {"told": True}
+    return {"logged": True}
 
 
 @agent("chat_only", functional=False, description="Talks, and takes no arguments.")
@@ -73,14 +73,14 @@ async def spends(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     raise AgentError("The budget is spent.", code="budget_exhausted")
 
 
-@agent("remembers", description="Says how much was said before.")
+@agent("remembers", description="Counts the earlier messages.")
 async def remembers(ctx: Context, args: dict[str, Any]) -> str:
     history = ctx.session.history if ctx.session is not None else ()
-    said = [line["content"] for line in history if line["role"] == "user"]
-    return f"{len(said)} before: {', '.join(said)}"
+    messages = [line["content"] for line in history if line["role"] == "user"]
+    return f"{len(messages)} before: {', '.join(messages)}"
 
 
-@agent("speaks", description="Says its answer word by word.")
+@agent("speaks", description="Streams its answer word by word.")
 async def speaks(ctx: Context, args: dict[str, Any]) -> str:
     words = ["Grüße ", "aus ", "der ", "Ferne"]
     for word in words:
@@ -89,7 +89,7 @@ async def speaks(ctx: Context, args: dict[str, Any]) -> str:
     return "".join(words)
 
 
-@agent("ledger", description="Adds up in a step, whatever it is told.")
+@agent("ledger", description="Adds up in a step, for every message.")
 async def ledger(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     total = await ctx.step("add up", sum, [3, 4])
     await ctx.progress(1.0, "added")

@@ -27,7 +27,7 @@ def test_the_committed_document_is_in_step() -> None:
     )
 
 
-def test_every_operation_says_what_it_does_and_who_may() -> None:
+def test_every_operation_describes_what_it_does_and_who_may() -> None:
     for operation in operations():
         assert operation.summary, operation.name
         assert operation.answers, operation.name
@@ -125,7 +125,7 @@ def test_file_names_are_names_only(given: str | None, name: str) -> None:
     assert file_name(given) == name
 
 
-def test_a_media_type_is_believed_only_if_it_says_something() -> None:
+def test_a_media_type_is_believed_only_if_it_is_specific() -> None:
     assert media_type_of("text/csv; charset=x", "a.pdf") == "text/csv"
     assert media_type_of("application/octet-stream", "a.pdf") == "application/pdf"
     assert media_type_of("nonsense\r\n", "a.unknown") == "application/octet-stream"

@@ -1,4 +1,4 @@
-"""What the log says of answers that are failures."""
+"""The log of answers that are failures."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ def anyio_backend() -> str:
 class Reader:
     """The other side: what it got, when it leaves, and how many messages it takes."""
 
-    def __init__(self, takes: int = 1000) -> None:
-        self._takes = takes
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
         self.got: list[Message] = []
         self.news = asyncio.Event()
         self.left = asyncio.Event()
@@ -35,18 +35,18 @@ class Reader:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        if len(self.got) == self._takes:
+        if len(self.got) == self._limit:
             await asyncio.Event().wait()
         self.got.append(message)
         self.news.set()
 
     @property
-    def bodies(self) -> list[bytes]:
+    def chunks(self) -> list[bytes]:
         return [message["body"] for message in self.got if message["type"] == "http.response.body"]
 
 
 class Frames:
-    """Frames, and then silence where `last` is not the end; `closed` tells that nobody wants more."""
+    """Frames, and then silence where `last` is not the end; `closed`: no more are wanted."""
 
     def __init__(self, frames: Sequence[bytes], silent: bool = False) -> None:
         self.closed = False
@@ -65,7 +65,7 @@ class Frames:
 async def test_frames_are_sent_whole_and_then_the_end() -> None:
     reader, frames = Reader(), Frames([b"a", b"b"])
     await EventStream(frames.all())(SCOPE, reader.receive, reader.send)
-    assert reader.bodies == [b"a", b"b", b""]
+    assert reader.chunks == [b"a", b"b", b""]
     assert [message.get("more_body") for message in reader.got] == [None, True, True, False]
     assert (b"content-type", b"text/event-stream; charset=utf-8") in reader.got[0]["headers"]
     assert frames.closed
@@ -74,7 +74,7 @@ async def test_frames_are_sent_whole_and_then_the_end() -> None:
 async def test_a_reader_that_leaves_closes_the_frames() -> None:
     reader, frames = Reader(), Frames([b"a"], silent=True)
     stream = asyncio.create_task(EventStream(frames.all())(SCOPE, reader.receive, reader.send))
-    while not reader.bodies:
+    while not reader.chunks:
         await reader.news.wait()
         reader.news.clear()
     reader.left.set()
@@ -84,9 +84,9 @@ async def test_a_reader_that_leaves_closes_the_frames() -> None:
 
 async def test_a_reader_that_takes_nothing_is_dropped_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_stream, "SLOWEST", 0.02)
-    reader, frames = Reader(takes=2), Frames([b"a", b"b"])
+    reader, frames = Reader(limit=2), Frames([b"a", b"b"])
     await asyncio.wait_for(EventStream(frames.all())(SCOPE, reader.receive, reader.send), 5)
-    assert reader.bodies == [b"a"]
+    assert reader.chunks == [b"a"]
     assert frames.closed
 
 
@@ -96,13 +96,13 @@ async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) 
     reader, frames = Reader(), Frames([b"a"], silent=True)
     stream = asyncio.create_task(EventStream(frames.all())(SCOPE, reader.receive, reader.send))
     async with asyncio.timeout(5):
-        while len(reader.bodies) < 3:
+        while len(reader.chunks) < 3:
             await reader.news.wait()
             reader.news.clear()
     reader.left.set()
     await stream
-    assert reader.bodies[0] == b"a"
-    assert set(reader.bodies[1:]) == {b": keep-alive\n\n"}
+    assert reader.chunks[0] == b"a"
+    assert set(reader.chunks[1:]) == {b": keep-alive\n\n"}
 
 
 async def test_a_failure_of_the_frames_is_not_taken_for_a_reader_that_left() -> None:
@@ -118,7 +118,7 @@ async def test_a_failure_of_the_frames_is_not_taken_for_a_reader_that_left() -> 
 async def test_head_is_answered_without_a_stream() -> None:
     reader, frames = Reader(), Frames([b"a"])
     await EventStream(frames.all())(SCOPE | {"method": "HEAD"}, reader.receive, reader.send)
-    assert reader.bodies == [b""]
+    assert reader.chunks == [b""]
 
 
 def test_small_frames_are_packed_and_large_ones_go_alone() -> None:

@@ -124,7 +124,7 @@ def test_a_good_token_names_the_person() -> None:
         pytest.param(lambda: "a.b.c", id="no JWT"),
     ],
 )
-def test_a_token_that_does_not_count_lets_nobody_in(token: Callable[[], str]) -> None:
+def test_a_token_that_does_not_count_opens_nothing(token: Callable[[], str]) -> None:
     with pytest.raises(Forbidden) as refusal:
         judge(token())
     assert refusal.value.code == "sign_on_failed"

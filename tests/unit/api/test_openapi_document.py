@@ -77,7 +77,7 @@ def test_the_fronts_share_the_operations_of_the_whole() -> None:
         assert {name.partition(".")[0] for name in names} == {front}
 
 
-def test_a_field_with_a_default_is_optional_whatever_the_generator() -> None:
+def test_a_field_with_a_default_is_optional_with_every_generator() -> None:
     """openapi-typescript requires fields whose schema has a `default`, so components have none."""
     for name, schema in document()["components"]["schemas"].items():
         for inner in subschemas(schema):
@@ -122,7 +122,7 @@ def test_every_tag_is_explained_and_every_explanation_is_of_a_tag() -> None:
     assert all(tag["description"] for tag in document()["tags"])
 
 
-def test_every_operation_has_a_description_and_says_which_credentials_it_takes() -> None:
+def test_every_operation_has_a_description_and_names_which_credentials_it_takes() -> None:
     for operation in each_operation():
         assert operation["description"], operation["operationId"]
     assert document("nara")["security"] == [{"bearer": []}]

@@ -11,7 +11,7 @@ MOST = 60
 
 
 class Clock:
-    """A clock that stands where it is put, 10 seconds into a window at first."""
+    """A clock that stays where it is put, 10 seconds into a window at first."""
 
     def __init__(self) -> None:
         self.now = 60_000_010.0 // 60 * 60 + 10
@@ -42,7 +42,7 @@ def ask(rates: OrganisationRates, times: int, org_id: str = "one") -> int:
     return passed
 
 
-def test_as_many_pass_as_the_limit_says(rates: OrganisationRates) -> None:
+def test_as_many_pass_as_the_limit_allows(rates: OrganisationRates) -> None:
     assert ask(rates, MOST + 20) == MOST
 
 
@@ -58,7 +58,7 @@ def test_no_limit_lets_everybody_pass(clock: Clock) -> None:
     assert ask(OrganisationRates("", 0, "", clock), 1000) == 1000
 
 
-def test_there_is_room_when_the_refusal_said(rates: OrganisationRates, clock: Clock) -> None:
+def test_there_is_room_at_the_time_of_the_refusal(rates: OrganisationRates, clock: Clock) -> None:
     ask(rates, MOST)
     for _ in range(5):
         with pytest.raises(TooManyRequests) as refused:

@@ -31,7 +31,7 @@ def anyio_backend() -> str:
 
 
 class Publisher:
-    """A real server of keys, which counts who asks and can be told to fail, to be slow, or to say anything."""
+    """A real server of keys, which counts who asks and can fail, be slow, or send anything, on request."""
 
     def __init__(self) -> None:
         self.keys: list[Any] = [KEY | {"kid": "one", "use": "sig"}]

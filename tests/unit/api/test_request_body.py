@@ -1,4 +1,4 @@
-"""Bodies: bounds, strictness, and paths that tell where a defect sits."""
+"""Bodies: bounds, strictness, and paths that show the place of a defect."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Outer(Strict):
         (None, "not_an_object", None),
     ],
 )
-def test_a_defect_is_told_by_its_path(document: Any, code: str, field: str | None) -> None:
+def test_a_defect_is_named_by_its_path(document: Any, code: str, field: str | None) -> None:
     with pytest.raises(InvalidRequest) as refused:
         request_body.model(Outer, document)
     assert (refused.value.code, refused.value.field) == (code, field)

@@ -52,7 +52,7 @@ def test_a_refusal_names_the_first_and_lists_the_others() -> None:
         [],
     ],
 )
-def test_a_schema_that_cannot_be_used_is_told_apart_from_a_value_that_does_not_fit(schema: Any) -> None:
+def test_a_schema_that_cannot_be_used_is_distinct_from_a_value_that_does_not_fit(schema: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
         checks.check({"a": 1}, schema)
     assert refused.value.code == "invalid_schema"

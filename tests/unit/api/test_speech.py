@@ -1,4 +1,4 @@
-"""Agentbase's messages piece by piece: whatever is lost, late or repeated, joined they are what the run said."""
+"""Agentbase's messages piece by piece: some lost, late or repeated, they still join to the output of the run."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def messages(events: list[dict[str, Any]]) -> list[str]:
 
 def test_a_message_begins_once_and_grows_by_its_pieces() -> None:
     speech = Speech()
-    said = [*speech.delta(1, delta("Hel")), *speech.delta(1, delta("lo"))]
-    assert heard(said) == [
+    frames = [*speech.delta(1, delta("Hel")), *speech.delta(1, delta("lo"))]
+    assert heard(frames) == [
         ("agent_response_start", None),
         ("agent_response", "Hel"),
         ("agent_response", "lo"),
@@ -52,26 +52,26 @@ def test_the_whole_message_adds_what_of_it_was_lost() -> None:
 
 
 def test_without_any_piece_the_whole_message_is_sent() -> None:
-    said = Speech().whole("message", {"turn": 1, "text": "Hello"})
-    assert heard(said) == [("agent_response_start", None), ("agent_response", "Hello")]
+    frames = Speech().whole("message", {"turn": 1, "text": "Hello"})
+    assert heard(frames) == [("agent_response_start", None), ("agent_response", "Hello")]
 
 
-def test_a_piece_was_lost_in_the_middle_and_the_message_begins_anew() -> None:
+def test_a_piece_was_lost_in_the_middle_and_the_message_begins_again() -> None:
     speech = Speech()
-    said = [*speech.delta(1, delta("Hel")), *speech.delta(1, delta("world"))]
-    said += speech.whole("message", {"turn": 1, "text": "Hello world"})
-    assert messages(said) == ["Helworld", "Hello world"]
+    frames = [*speech.delta(1, delta("Hel")), *speech.delta(1, delta("world"))]
+    frames += speech.whole("message", {"turn": 1, "text": "Hello world"})
+    assert messages(frames) == ["Helworld", "Hello world"]
 
 
-def test_what_an_attempt_left_broken_off_is_said_anew_by_the_next() -> None:
+def test_what_an_attempt_left_broken_off_is_sent_again_by_the_next() -> None:
     speech = Speech()
-    said = [
+    frames = [
         *speech.delta(1, delta("I was about")),
         *speech.delta(2, delta("Now")),
         *speech.delta(2, delta(" whole")),
     ]
-    said += speech.whole("message", {"turn": 1, "text": "Now whole"})
-    assert messages(said) == ["I was about", "Now whole"]
+    frames += speech.whole("message", {"turn": 1, "text": "Now whole"})
+    assert messages(frames) == ["I was about", "Now whole"]
 
 
 def test_pieces_that_come_after_their_whole_message_are_old_news() -> None:
@@ -87,7 +87,7 @@ def test_a_turn_that_only_called_tools_closes_its_pieces() -> None:
     assert speech.delta(1, delta("late")) == []
 
 
-def test_thoughts_and_answers_are_told_apart_and_arguments_are_not_told() -> None:
+def test_thoughts_and_answers_are_distinct_and_arguments_are_not_sent() -> None:
     speech = Speech()
     assert heard(speech.delta(1, delta("Hm", kind="thinking"))) == [
         ("agent_thinking_start", None),
@@ -101,14 +101,14 @@ def test_thoughts_and_answers_are_told_apart_and_arguments_are_not_told() -> Non
 
 def test_two_messages_of_one_turn_share_its_pieces_in_order() -> None:
     speech = Speech()
-    said = [*speech.delta(1, delta("One.")), *speech.delta(1, delta("Two."))]
-    said += speech.whole("message", {"turn": 1, "text": "One."})
-    said += speech.whole("message", {"turn": 1, "text": "Two."})
-    assert "".join(messages(said)) == "One.Two."
+    frames = [*speech.delta(1, delta("One.")), *speech.delta(1, delta("Two."))]
+    frames += speech.whole("message", {"turn": 1, "text": "One."})
+    frames += speech.whole("message", {"turn": 1, "text": "Two."})
+    assert "".join(messages(frames)) == "One.Two."
 
 
 @pytest.mark.parametrize("text", ["", None, 7])
-def test_a_piece_that_says_nothing_is_nothing(text: Any) -> None:
+def test_an_empty_piece_is_nothing(text: Any) -> None:
     assert Speech().delta(1, {"turn": 1, "kind": "text", "text": text}) == []
 
 
@@ -119,18 +119,18 @@ def test_a_python_agents_pieces_need_no_turn() -> None:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_whatever_is_lost_the_last_message_of_a_turn_is_what_was_said(seed: int) -> None:
+def test_with_any_loss_the_last_message_of_a_turn_is_whole(seed: int) -> None:
     chance = random.Random(seed)
-    said: list[dict[str, Any]] = []
+    frames: list[dict[str, Any]] = []
     speech, whole = Speech(), [f"turn {n}: " + "word " * chance.randint(1, 6) for n in (1, 2, 3)]
     expected = []
     for turn, text in enumerate(whole, 1):
-        before = len(messages(said))
+        before = len(messages(frames))
         pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
         for attempt in range(1, 1 + chance.randint(1, 2)):
             for piece in pieces[: chance.randint(0, len(pieces))]:
                 if chance.random() < 0.8:
-                    said += speech.delta(turn * 10 + attempt, delta(piece, turn))
-        said += speech.whole("message", {"turn": turn, "text": text})
-        expected.append(messages(said)[before:][-1])
+                    frames += speech.delta(turn * 10 + attempt, delta(piece, turn))
+        frames += speech.whole("message", {"turn": turn, "text": text})
+        expected.append(messages(frames)[before:][-1])
     assert expected == whole

@@ -1,4 +1,4 @@
-"""A follower's place in a log: what is new, what was heard before, and what tells of a gap."""
+"""A follower's place in a log: what is new, what was heard before, and what shows a gap."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_next_events_are_new_and_earlier_ones_are_not() -> None:
     assert place.fresh(whole) is whole, "followers that are as far share what is made of it"
 
 
-def test_a_number_that_is_not_the_next_tells_of_a_gap_and_moves_nothing() -> None:
+def test_a_number_that_is_not_the_next_shows_a_gap_and_moves_nothing() -> None:
     place = _Place(3)
     assert place.fresh(Events([event(5)])) is None
     assert place.fresh(Events([event(4), event(6)])) is None

@@ -103,14 +103,14 @@ async def test_a_sound_token_names_who_calls(store: Store, org: str) -> None:
 
 
 async def test_claims_may_have_their_other_names(store: Store, org: str) -> None:
-    told = claims(org, org=None, roles=None) | {"orgId": org, "role": "admin"}
-    who = await tokens(store)(jwt.encode(told, SECRET, "HS256"))
+    payload = claims(org, org=None, roles=None) | {"orgId": org, "role": "admin"}
+    who = await tokens(store)(jwt.encode(payload, SECRET, "HS256"))
     assert (who.org_id, who.role) == (org, Role.ADMIN)
 
 
 async def test_both_names_of_a_claim_may_stand_there_where_they_agree(store: Store, org: str) -> None:
-    told = claims(org, roles=["viewer"]) | {"role": "viewer", "orgId": org}
-    who = await tokens(store)(jwt.encode(told, SECRET, "HS256"))
+    payload = claims(org, roles=["viewer"]) | {"role": "viewer", "orgId": org}
+    who = await tokens(store)(jwt.encode(payload, SECRET, "HS256"))
     assert (who.org_id, who.role) == (org, Role.VIEWER)
 
 
@@ -120,8 +120,8 @@ async def test_both_names_of_a_claim_may_stand_there_where_they_agree(store: Sto
 async def test_claims_that_contradict_each_other_are_refused(
     store: Store, org: str, other: dict[str, Any]
 ) -> None:
-    told = claims(org, roles=["viewer"]) | other
-    assert await refusal(tokens(store), jwt.encode(told, SECRET, "HS256")) == "token_claims"
+    payload = claims(org, roles=["viewer"]) | other
+    assert await refusal(tokens(store), jwt.encode(payload, SECRET, "HS256")) == "token_claims"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_claims_that_contradict_each_other_are_refused(
         ('{"alg":"none","alg":"HS256"}', '{"role":"owner",'),
     ],
 )
-async def test_a_member_that_stands_twice_is_refused(store: Store, org: str, header: str, body: str) -> None:
+async def test_a_repeated_member_is_refused(store: Store, org: str, header: str, body: str) -> None:
     whole = body + json.dumps({"org": org, "sub": "ada", "exp": time.time() + 60})[1:]
     head = ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, whole))
     mac = hmac.new(SECRET.encode(), head.encode(), hashlib.sha256).digest()
@@ -142,7 +142,7 @@ async def test_a_member_that_stands_twice_is_refused(store: Store, org: str, hea
     assert await refusal(tokens(store), token) == "token_invalid"
 
 
-async def test_a_token_ends_within_a_day_or_what_the_setting_says(store: Store, org: str) -> None:
+async def test_a_token_ends_within_a_day_or_by_the_setting(store: Store, org: str) -> None:
     def ending(seconds: float) -> str:
         return jwt.encode(claims(org, exp=time.time() + seconds), SECRET, "HS256")
 

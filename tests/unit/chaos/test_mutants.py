@@ -32,7 +32,7 @@ def test_each_mutant_has_a_plan_and_findings_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("content", ["nothing of it", "x = 1\nx = 1\n"])
-def test_a_mutation_whose_text_is_gone_or_stands_twice_is_refused(content: str, tmp_path: Path) -> None:
+def test_a_mutation_whose_text_is_gone_or_repeated_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(content)
     with pytest.raises(ValueError, match=r"code\.py has the text of a mutation [02] times"):
         Edit("code.py", "x = 1\n", "x = 2\n").apply(tmp_path)

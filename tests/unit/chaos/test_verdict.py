@@ -79,7 +79,7 @@ def test_an_order_that_is_never_accepted_is_found() -> None:
     assert found(refused=["order 7"]) == {"never accepted"}
 
 
-def test_a_running_run_whose_owner_has_no_row_has_nobody_to_look_at_it() -> None:
+def test_a_running_run_whose_owner_has_no_row_has_no_worker_to_look_at_it() -> None:
     running = {"status": Status.RUNNING, "lease_owner": "gone"}
     assert found(LOG[:2], ACTS[:1], row=running) == {"unfinished", "without owner"}
     assert found(LOG[:2], ACTS[:1], row=running | {"lease_owner": "w"}) == {"unfinished"}
@@ -112,7 +112,7 @@ def test_a_step_that_an_earlier_attempt_executes_after_another_has_finished_it_i
     assert found(log, (*acts, act(BEGIN, 7.0, 1, step="one"))) == {"step repeated", "two lives"}
 
 
-def test_an_irreversible_step_that_begins_twice_is_found_whatever_the_log_says() -> None:
+def test_an_irreversible_step_that_begins_twice_is_found_against_the_log() -> None:
     acts = (act(ENTER, 1.1), act(BEGIN, 1.2, step="pay0"), act(BEGIN, 1.3, step="pay0"), act(LEAVE, 2.9))
     assert "irreversible twice" in found(LOG[:2] + LOG[3:], acts)
 
@@ -124,7 +124,7 @@ def test_a_life_that_goes_on_for_longer_than_a_lease_beside_its_successor_is_fou
     assert found(log, (*acts, act(TICK, 9.0, 1))) == {"two lives"}
 
 
-def test_two_lives_of_one_attempt_are_told_apart() -> None:
+def test_two_lives_of_one_attempt_are_distinct() -> None:
     acts = (*ACTS, act(ENTER, 1.5, life="twin"), act(BEGIN, 1.6, life="twin", step="two"), act(TICK, 1.7))
     assert found(acts=acts) == set()
     assert found(acts=(*acts, act(BEGIN, 1.8, step="three"))) == {"two lives"}

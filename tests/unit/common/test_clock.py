@@ -10,7 +10,7 @@ from runyard_common.database.engine import Database
 
 
 class Host:
-    """A host's two clocks: one that somebody can set, one that only passes."""
+    """A host's two clocks: one that can be set, one that only passes."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -33,12 +33,12 @@ def clock(host: Host) -> DatabaseClock:
     return DatabaseClock(wall=host.wall, passed=host.passed)
 
 
-def test_before_the_first_sample_the_host_s_time_stands_in(clock: DatabaseClock, host: Host) -> None:
+def test_before_the_first_sample_the_host_s_time_is_used(clock: DatabaseClock, host: Host) -> None:
     assert clock.now() == host.wall()
     assert clock.offset_s == 0
 
 
-def test_it_goes_on_from_the_last_sample_whatever_the_host_s_clock_does(
+def test_it_goes_on_from_the_last_sample_against_jumps_of_the_host_s_clock(
     clock: DatabaseClock, host: Host
 ) -> None:
     clock.observe(5000.0)

@@ -10,10 +10,10 @@ import pytest
 from runyard_common.commit_hooks import CommitHooks, Local
 
 
-def noted(**facts: Any) -> Any:
-    """A transaction that has noted these facts."""
+def noted(**fields: Any) -> Any:
+    """A transaction that has noted these fields."""
     nothing = {"events": [], "stopped": [], "woken": 0, "promised": 0, "freed": set(), "outbox_id": None}
-    return SimpleNamespace(**nothing | facts)
+    return SimpleNamespace(**nothing | fields)
 
 
 class Others:

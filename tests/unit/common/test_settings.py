@@ -53,7 +53,7 @@ def test_without_urls_everything_lives_in_the_home(tmp_path: Path) -> None:
     assert settings.files == str(tmp_path / "files")
 
 
-def test_without_a_broker_the_error_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_broker_the_error_names_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="runyard up"):
         _ = Settings(home=tmp_path).broker
 

@@ -71,7 +71,7 @@ def one_key(store: Store, key: str) -> dict[str, Any]:
     return found
 
 
-def test_a_key_is_made_told_once_listed_and_revoked(store: Store, run: Run) -> None:
+def test_a_key_is_made_shown_once_listed_and_revoked(store: Store, run: Run) -> None:
     made = run("keys", "create", "ci", "--role", "viewer", "--scope", "runs:read", "--days", "1")
     assert made.exit_code == 0, made.output
     key = made.stdout.strip()
@@ -100,8 +100,8 @@ def test_a_key_is_made_told_once_listed_and_revoked(store: Store, run: Run) -> N
 def test_a_scope_that_is_none_and_an_organisation_that_is_none_are_refused(store: Store, run: Run) -> None:
     bad = run("keys", "create", "x", "--scope", "runs:fly")
     assert (bad.exit_code, "runs:fly" in bad.stderr) == (2, True)
-    nobody = run("keys", "list", "--org", "nobody")
-    assert (nobody.exit_code, "no organisation 'nobody'" in nobody.stderr) == (2, True)
+    free = run("keys", "list", "--org", "free")
+    assert (free.exit_code, "no organisation 'free'" in free.stderr) == (2, True)
 
 
 def test_the_admin_key_is_renewed_and_the_old_one_ends(store: Store, home: Path, run: Run) -> None:
@@ -113,7 +113,7 @@ def test_the_admin_key_is_renewed_and_the_old_one_ends(store: Store, home: Path,
     assert one_key(store, after)["revoked_at"] is None
 
 
-def test_without_tables_a_sentence_says_what_to_do(home: Path, run: Run) -> None:
+def test_without_tables_a_sentence_names_what_to_do(home: Path, run: Run) -> None:
     home.mkdir()
     refused = run("keys", "list")
     assert (refused.exit_code, "runyard migrate" in refused.stderr) == (1, True)
@@ -139,7 +139,7 @@ def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store:
         assert passwords.matches("a heron that wades", person["password_hash"])
         assert person["must_change_password"]  # the operator knows it
         assert member_rows.organisations_of(conn, user_id)[0]["role"] == Role.OWNER
-    assert run("members", "set-password", "nobody@example.com", input=typed).exit_code == 2
+    assert run("members", "set-password", "free@example.com", input=typed).exit_code == 2
     guessed = run("members", "set-password", "boss@example.com", input="qwertyuiop\nqwertyuiop\n")
     assert (guessed.exit_code, "guessed" in guessed.stderr) == (2, True)
 
@@ -153,7 +153,7 @@ def test_the_operator_resets_a_second_factor(store: Store, run: Run) -> None:
         assert second_factors.get(conn, user_id) is None
     again = run("members", "reset-second-factor", "lost@example.com")
     assert (again.exit_code, "no second factor" in again.stderr) == (2, True)
-    assert run("members", "reset-second-factor", "nobody@example.com").exit_code == 2
+    assert run("members", "reset-second-factor", "free@example.com").exit_code == 2
 
 
 @pytest.mark.processes
@@ -183,7 +183,7 @@ def test_manifests_and_python_files_are_published_and_listed(
     assert run("agents", "publish", "no_such_module_anywhere").exit_code == 2
 
 
-def told(name: str) -> doctor.Finding:
+def finding_of(name: str) -> doctor.Finding:
     return next(finding for finding in doctor.findings() if finding.part == name)
 
 
@@ -216,8 +216,8 @@ def test_the_doctor_fails_for_a_home_that_cannot_be_made(
     home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, impossible: str
 ) -> None:
     monkeypatch.setenv("RUNYARD_HOME", impossible)
-    found = told("home")
-    assert (found.verdict, "RUNYARD_HOME" in found.told) == (Verdict.BAD, True)
+    found = finding_of("home")
+    assert (found.verdict, "RUNYARD_HOME" in found.text) == (Verdict.BAD, True)
     assert run("doctor").exit_code == 1
 
 
@@ -231,33 +231,33 @@ def test_the_doctor_names_a_setting_that_does_not_exist(
 
 def test_the_doctor_sees_secrets_that_others_can_read(store: Store, home: Path) -> None:
     (home / "admin.key").chmod(0o644)
-    assert told("home").verdict is Verdict.BAD
-    assert "chmod 600" in told("home").told
+    assert finding_of("home").verdict is Verdict.BAD
+    assert "chmod 600" in finding_of("home").text
 
 
 def test_the_doctor_sees_tables_of_another_version(store: Store) -> None:
     migrate.downgrade(store.db, "0003")
-    found = told("database")
-    assert (found.verdict, "runyard migrate" in found.told) == (Verdict.BAD, True)
+    found = finding_of("database")
+    assert (found.verdict, "runyard migrate" in found.text) == (Verdict.BAD, True)
 
 
 def test_the_doctor_calls_at_every_server(store: Store, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = taken.getsockname()[1]
-    monkeypatch.setenv("RUNYARD_BROKER_URL", f"redis://127.0.0.1:{nobody}/0")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    monkeypatch.setenv("RUNYARD_BROKER_URL", f"redis://127.0.0.1:{free}/0")
     monkeypatch.setenv("RUNYARD_MODEL", "some-model")
-    monkeypatch.setenv("RUNYARD_MODEL_BASE_URL", f"http://127.0.0.1:{nobody}/v1")
+    monkeypatch.setenv("RUNYARD_MODEL_BASE_URL", f"http://127.0.0.1:{free}/v1")
     found = {finding.part: finding for finding in doctor.findings()}
     for part in ("broker", "redis", "model"):
         assert found[part].verdict is Verdict.BAD, found[part]
-        assert "RUNYARD_" in found[part].told
+        assert "RUNYARD_" in found[part].text
     assert run("doctor").exit_code == 1
 
 
 def test_commands_are_listed_without_loading_them(run: Run) -> None:
-    told = run("--help").stdout
+    shown = run("--help").stdout
     for name in ("up", "doctor", "keys", "members", "agents"):
-        assert name in told
+        assert name in shown
 
 
 def test_programs_read_every_list_as_json(store: Store, run: Run, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_programs_read_every_list_as_json(store: Store, run: Run, tmp_path: Path
     assert found["settings"] == found["database"] == "ok"
 
 
-def test_secrets_are_sealed_anew_by_a_command_that_fails_when_one_cannot_be_opened(
+def test_secrets_are_resealed_by_a_command_that_fails_when_one_cannot_be_opened(
     store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = "an-old-key-of-the-installation", "a-new-key-of-the-installation"
@@ -291,8 +291,8 @@ def test_secrets_are_sealed_anew_by_a_command_that_fails_when_one_cannot_be_open
     monkeypatch.setenv("RUNYARD_SECRET_KEY", f"{new},{old}")
     done = run("secrets", "reseal", "--json")
     assert done.exit_code == 0
-    told = {line["column"]: line for line in json.loads(done.stdout)}
-    assert told["endpoints.secret"] == {"column": "endpoints.secret", "sealed": 1, "kept": 0, "broken": []}
+    shown = {line["column"]: line for line in json.loads(done.stdout)}
+    assert shown["endpoints.secret"] == {"column": "endpoints.secret", "sealed": 1, "kept": 0, "broken": []}
     monkeypatch.setenv("RUNYARD_SECRET_KEY", new)
     assert run("secrets", "reseal").exit_code == 0, "the old key can go"
 

@@ -18,7 +18,7 @@ from runyard_launch.supervisor.models import BY_KEY
 from tests.compose_file import PASSWORDS, ROOT, environment, filled, own_services, services
 
 GIVEN = {name: f"the {name} of the servers" for name in PASSWORDS}
-#: What the layout of the containers fixes, whatever `.env` says.
+#: What the layout of the containers fixes against any `.env`.
 FIXED = {"RUNYARD_HOME": "/var/lib/runyard", "RUNYARD_HOST": "0.0.0.0", "RUNYARD_PORT": "8000"}
 SETTINGS = sorted(PREFIX + name.upper() for name in Settings.model_fields)
 PROVIDER_KEYS = sorted({*BY_KEY, *(key for keys in KEYS.values() for key in keys)})
@@ -81,7 +81,7 @@ def test_no_password_of_a_server_reaches_a_container_that_does_not_log_in_with_i
     found = environment(own_services()[service], GIVEN)
     assert {name: found[name] for name in PASSWORDS} == dict.fromkeys(PASSWORDS, "")
     text = str(found)
-    assert GIVEN["POSTGRES_PASSWORD"] not in text, "the superuser's is nobody's but the server's"
+    assert GIVEN["POSTGRES_PASSWORD"] not in text, "the superuser's is for the server only"
     assert GIVEN["RABBITMQ_PASSWORD"] not in text
     assert found["PGPASSWORD"] == GIVEN["DATABASE_PASSWORD"]
 
@@ -112,8 +112,8 @@ def test_the_file_has_no_password_and_opens_nothing_to_other_machines() -> None:
     text = (ROOT / "compose.yaml").read_text()
     assert [name for name, service in services().items() if "ports" in service] == ["api"]
     for name in SERVERS:
-        assert services()[name]["networks"] == ["servers"], "nobody but the processes reaches it"
-    assert not re.search(r"://\w+:(?!\$)[^/@<\s]+@", text), "a password stands in an address"
+        assert services()[name]["networks"] == ["servers"], "only the processes reach it"
+    assert not re.search(r"://\w+:(?!\$)[^/@<\s]+@", text), "a password is in an address"
 
 
 def test_no_container_has_a_capability_more_memory_or_more_processes_than_it_needs() -> None:

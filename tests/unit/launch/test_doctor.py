@@ -1,4 +1,4 @@
-"""What `runyard doctor` says of an installation's files."""
+"""The findings of `runyard doctor` on an installation's files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_sqlite_files_that_belong_to_no_organisation_are_named(tmp_path: Path) -
     assert text.startswith("old.db in datastores/ itself")
 
 
-def test_a_home_that_others_can_read_is_bad_and_the_cure_is_told(tmp_path: Path) -> None:
+def test_a_home_that_others_can_read_is_bad_and_the_cure_is_named(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
     home.chmod(0o755)
@@ -76,9 +76,9 @@ def _opened(settings: Settings) -> list[str]:
 )  # fmt: skip
 def test_what_a_setting_opens_is_named(given: dict[str, object], named: str, cure: str) -> None:
     assert _opened(CLOSED) == []
-    (told,) = _opened(CLOSED.model_copy(update=given))
-    assert named in told
-    assert cure in told
+    (text,) = _opened(CLOSED.model_copy(update=given))
+    assert named in text
+    assert cure in text
 
 
 @pytest.mark.parametrize(
@@ -100,18 +100,18 @@ def test_each_thing_that_is_open_is_a_line_of_its_own() -> None:
     several = CLOSED.model_copy(update={"metrics_token": "", "remote_control": True, "public_tools": "*"})
     lines = [finding for finding in _exposures(several) if finding.verdict is Verdict.ODD]
     assert [finding.part for finding in lines] == ["open"] * 3
-    assert not any("; /metrics" in finding.told for finding in lines)
+    assert not any("; /metrics" in finding.text for finding in lines)
 
 
 def test_what_is_open_by_design_is_known_and_no_warning() -> None:
     known = [finding for finding in _exposures(CLOSED) if finding.verdict is Verdict.GOOD]
-    assert any("/docs and /openapi.json answer without a key" in finding.told for finding in known)
+    assert any("/docs and /openapi.json answer without a key" in finding.text for finding in known)
     assert all(finding.verdict is Verdict.GOOD for finding in _exposures(CLOSED))
 
 
 def test_an_api_that_this_machine_alone_reaches_opens_nothing() -> None:
     (line,) = _exposures(Settings(host="127.0.0.1"))
-    assert (line.verdict, line.told) == (Verdict.GOOD, "nothing is opened beyond the defaults")
+    assert (line.verdict, line.text) == (Verdict.GOOD, "nothing is opened beyond the defaults")
 
 
 def test_tls_in_front_is_enough_for_an_api_that_others_reach() -> None:
@@ -122,6 +122,6 @@ def test_a_model_whose_key_is_missing_is_a_warning_because_processes_start_witho
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    verdict, told = _model(Settings(model="openai:some"))
+    verdict, text = _model(Settings(model="openai:some"))
     assert verdict is Verdict.ODD
-    assert "OPENAI_API_KEY" in told
+    assert "OPENAI_API_KEY" in text

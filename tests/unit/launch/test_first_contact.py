@@ -131,7 +131,7 @@ def test_the_completion_that_is_installed_completes_in_a_real_shell(environ: dic
     assert completed.stdout.split() == ["tasks"], completed.stderr
 
 
-def test_completion_in_a_shell_that_nobody_knows_is_refused(environ: dict[str, str]) -> None:
+def test_completion_in_an_unknown_shell_is_refused(environ: dict[str, str]) -> None:
     shown = call(environ | {"SHELL": "/bin/elvish"}, "--show-completion")
     if shown.returncode:  # else the test itself was started from a shell, which is found first
         assert (shown.returncode, "SHELL=" in shown.stderr) == (2, True)

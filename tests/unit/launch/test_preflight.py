@@ -1,4 +1,4 @@
-"""What cannot work is said in one sentence, before anything starts."""
+"""What cannot work is reported in one sentence, before anything starts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from runyard_launch.supervisor import preflight
 
 
 def test_a_taken_port_names_the_setting_to_change() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(StartProblem, match=f"Port {port} on 127.0.0.1 is taken.*RUNYARD_PORT"):
             preflight.check_port("127.0.0.1", port)
 
@@ -69,7 +69,7 @@ def test_another_kind_of_database_or_driver_is_refused_without_the_password(
 
 
 def test_an_unreachable_postgresql_is_one_sentence() -> None:
-    settings = Settings(_env_file=None, database_url="postgresql://nobody@127.0.0.1:1/none")
+    settings = Settings(_env_file=None, database_url="postgresql://unknown@127.0.0.1:1/none")
     with pytest.raises(StartProblem, match=r"does not answer .*RUNYARD_DATABASE_URL") as caught:
         preflight.check_database(settings)
     assert "\n" not in str(caught.value)

@@ -52,7 +52,7 @@ def test_ends_in_close_succession_have_growing_pauses_although_each_life_was_ste
 
 @pytest.mark.parametrize("lived", [0.1, STEADY_SECONDS, CALM_SECONDS])
 @pytest.mark.parametrize("before", [Restarts(), Restarts(deaths=1, steady=True, ends=1)])
-def test_a_child_without_agents_whose_settings_cannot_work_is_given_up_whenever_it_says_so(
+def test_a_child_without_agents_whose_settings_cannot_work_is_given_up_whenever_it_reports_that(
     before: Restarts, lived: float
 ) -> None:
     assert before.after(lived, CANNOT_WORK, own_code=True).given_up
@@ -64,7 +64,7 @@ def test_settings_that_cannot_work_are_given_up_at_once() -> None:
     assert not Restarts().after(lived=STEADY_SECONDS, code=CANNOT_WORK).given_up
 
 
-def test_a_child_that_was_steady_once_is_never_given_up_whatever_ends_it() -> None:
+def test_a_child_that_was_steady_once_is_never_given_up_for_any_end() -> None:
     restarts = Restarts().after(lived=STEADY_SECONDS, code=3)
     for code in (CANNOT_WORK, 3, -9, 71) * GIVE_UP_AFTER:
         restarts = restarts.after(lived=0.1, code=code)

@@ -92,10 +92,10 @@ def test_login_refuses_what_is_no_url_of_a_server(
     assert (failure["code"], failure["field"]) == ("invalid_url", "url")
     assert "https://HOST" in failure["message"] or "Leave them out" in failure["message"]
     assert not profiles.file().exists()
-    people = CliRunner().invoke(app, ["login", url])
-    assert (people.exit_code, people.stdout) == (2, "")
-    assert people.stderr.startswith("runyard: The server's URL ")
-    assert "s3cret" not in people.stderr
+    done = CliRunner().invoke(app, ["login", url])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("runyard: The server's URL ")
+    assert "s3cret" not in done.stderr
 
 
 @pytest.mark.parametrize("url", NONE)

@@ -49,8 +49,8 @@ WRONG: list[tuple[str, str, frozenset[Process]]] = [
     ("MODEL_PRICES", '{"m": {"input": 1}}', frozenset({API, WORKER})),
     ("MODEL_PRICES", '{"m": {"input": 1, "output": -1}}', frozenset({API, WORKER})),
     ("MODEL", "no-such-model", SERVING),
-    ("MODEL_MAX", "nobody:model", SERVING),
-    ("MODEL_FALLBACKS", "openai:gpt, nobody:model", SERVING),
+    ("MODEL_MAX", "unknown:model", SERVING),
+    ("MODEL_FALLBACKS", "openai:gpt, unknown:model", SERVING),
     ("REDIS_URL", "redis://127.0.0.1:1?socket_timeout=soon", SERVING),
     ("REDIS_URL", "redis://127.0.0.1:1?colour=red", SERVING),
     ("REDIS_URL", "rediss://127.0.0.1:1?ssl_cert_reqs=maybe", EVERY),
@@ -163,7 +163,7 @@ def test_a_value_that_a_process_refuses_at_its_start_is_failed_for_the_doctor_wi
     assert {process for process, start in STARTS.items() if _exit_code(start) == 2} == refusing
     (finding,) = _of_settings()
     assert finding.verdict is Verdict.BAD
-    assert PREFIX + name in finding.told or name == "OIDC_ISSUER"
+    assert PREFIX + name in finding.text or name == "OIDC_ISSUER"
     with pytest.raises(SettingsProblem):  # and `runyard up` starts nothing
         preflight.check_start(preflight.read_settings())
 

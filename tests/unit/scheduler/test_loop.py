@@ -1,4 +1,4 @@
-"""The loop: rhythms, punctual duties on threads of their own, faults that end nobody."""
+"""The loop: rhythms, punctual duties on threads of their own, faults that end no duty."""
 
 from __future__ import annotations
 

@@ -18,13 +18,13 @@ from runyard_workers.bootstep import EngineStep
 
 
 class Engine:
-    """A runtime that starts and drains as a test says."""
+    """A runtime that starts and drains as a test asks."""
 
     def __init__(self, start: Callable[[], Any] | None = None, drain_seconds: float = 5.0) -> None:
         self.settings = SimpleNamespace(drain_seconds=drain_seconds)
         self._start = start
         self.drains: list[float] = []
-        self.takes = 0.0
+        self.seconds = 0.0
 
     async def start(self, slots: Any, threads: Any) -> None:
         self.slots, self.loop = slots, asyncio.get_running_loop()
@@ -33,12 +33,12 @@ class Engine:
 
     async def stop(self, seconds: float) -> None:
         self.drains.append(seconds)
-        await asyncio.sleep(self.takes)
+        await asyncio.sleep(self.seconds)
 
 
 def worker(engine: Engine) -> Any:
     """What the step sees of a worker."""
-    consumer = SimpleNamespace(call_soon=lambda call: call(), take_parked=lambda: None, has_room=None)
+    consumer = SimpleNamespace(call_soon=lambda call: call(), deliver_parked=lambda: None, has_free_slot=None)
     return SimpleNamespace(
         app=SimpleNamespace(runyard_runtime=engine), consumer=consumer, concurrency=2, max_concurrency=None,
         exitcode=None, pool=SimpleNamespace(info={"implementation": "solo", "max-concurrency": 1}),
@@ -56,14 +56,14 @@ def test_the_consumer_takes_wake_ups_while_a_slot_is_free_and_none_in_a_drain() 
     step = step_of(celery)
     assert step.info(celery) == {}
     step.start(celery)
-    assert celery.consumer.has_room()
-    engine.slots.take(2)
-    assert not celery.consumer.has_room()
+    assert celery.consumer.has_free_slot()
+    engine.slots.reserve(2)
+    assert not celery.consumer.has_free_slot()
     assert step.info(celery)["pool"] == {"implementation": "solo", "max-concurrency": 2, "slots-in-use": 2}
     engine.slots.release()
-    assert celery.consumer.has_room()
+    assert celery.consumer.has_free_slot()
     step.close(celery)
-    assert not celery.consumer.has_room()
+    assert not celery.consumer.has_free_slot()
     step.stop(celery)
     assert engine.drains == [3.0]
     assert engine.loop.is_closed()
@@ -117,7 +117,7 @@ def test_the_grace_period_bounds_the_drain_and_what_still_runs() -> None:
             ended.append("run")
 
     engine = Engine(drain_seconds=0.2)
-    engine.takes = 30
+    engine.seconds = 30
     celery = worker(engine)
     step = step_of(celery)
     step.start(celery)
@@ -131,7 +131,7 @@ def test_the_grace_period_bounds_the_drain_and_what_still_runs() -> None:
 
 def test_a_cold_shutdown_amid_a_warm_one_cuts_it_short(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(drain_seconds=30)
-    engine.takes = 30
+    engine.seconds = 30
     celery = worker(engine)
     step = step_of(celery)
     step.start(celery)

@@ -16,7 +16,7 @@ _DEEPEST: Final = 5  # groups in groups
 
 
 def describe(error: BaseException, depth: int = 0) -> dict[str, Any]:
-    """A failure as the journal keeps it: type, text, and what of its arguments and attributes is plain JSON."""
+    """A failure as the journal keeps it: type, text, and those arguments and attributes that are plain JSON."""
     found: dict[str, Any] = {
         "type": kind_of(error),
         "module": type(error).__module__,

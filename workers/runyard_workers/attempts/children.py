@@ -22,7 +22,7 @@ from runyard_common.values import json_form
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence, Unavailable
 from runyard_common.values.ids import uuid7
 from runyard_workers.attempts.attempt import AWAY, Attempt
-from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.isolation.threads import in_engine_thread
 
 T = TypeVar("T")
 #: How many runs may wait for each other in a chain, each for the one it started.

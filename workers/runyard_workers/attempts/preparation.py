@@ -32,11 +32,11 @@ from runyard_workers.attempts.children import Children
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.attempts.executor import Result, Runner
 from runyard_workers.attempts.python_agents import run_python
-from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
+from runyard_workers.isolation.threads import in_engine_thread
 
 _REPORTED = ("custom", "progress", "log")
-#: What of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
+#: How much of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
 _MOST_HISTORY = 64 * 2**20
 #: Versions whose organisation is remembered.
 _MOST_OWNERS = 4096

@@ -82,6 +82,6 @@ class Siblings:
 
 
 def _can_run(task: asyncio.Task[Any]) -> bool:
-    """Whether the loop will resume the task without anything else happening first."""
+    """Whether the loop will resume the task before anything else has to happen."""
     waiter = getattr(task, "_fut_waiter", None)  # asyncio has no public name for it; anyio relies on it too
     return not task.done() and (waiter is None or waiter.done())

@@ -28,10 +28,10 @@ _LIBXML_NO_MEMORY = 2
 def extract(
     data: bytes, name: str, limits: ExtractLimits = DEFAULT_LIMITS, *, claimed_type: str = ""
 ) -> Extracted:
-    """What the file says.
+    """Read a file's text and images.
 
     `name` and `claimed_type` (a media type) are the sender's words: hints where the bytes leave a choice.
-    Raises `ExtractionError`, for whatever reason the file cannot be read.
+    Raises `ExtractionError` for every reason that a file cannot be read.
     """
     check_size(data, name, limits)
     draft = Draft(name, limits)

@@ -22,14 +22,14 @@ REMEDIES = {
     "zip_bomb": "Split the file, or export what is needed as CSV, PDF or text.",
     "image_too_large": "Scale the image down and attach it again.",
     "file_encrypted": "Remove the password and attach the file again.",
-    "file_corrupt": "Open the file in the program it was made with, save it anew and attach it again.",
+    "file_corrupt": "Open the file in the program it was made with, save it again and attach the new file.",
     "file_unsupported": (
         "Attach it as PDF, DOCX, PPTX, XLSX, ODT, ODP, ODS, RTF, EML, CSV, text, HTML, Markdown, JSON or an image; "
         "any of them may be packed with gzip."
     ),
-    "extraction_timeout": "Split the file, or save it anew in a simpler form.",
-    "extraction_out_of_memory": "Split the file, or save it anew in a simpler form.",
-    "extraction_crashed": "Save the file anew, or attach it in another format.",
+    "extraction_timeout": "Split the file, or save it again in a simpler form.",
+    "extraction_out_of_memory": "Split the file, or save it again in a simpler form.",
+    "extraction_crashed": "Save the file again, or attach it in another format.",
 }
 
 
@@ -66,7 +66,7 @@ class ExtractLimits:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A stretch of text and where it stands: ``page 3``, ``sheet Costs``, or nothing to tell."""
+    """A stretch of text and its place: ``page 3``, ``sheet Costs``, or None."""
 
     text: str
     label: str | None = None
@@ -84,9 +84,9 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What a file says. `pages` counts all pages, slides or sheets of a file that has them, also those left out.
+    """The content of a file. `pages` counts all pages, slides or sheets of a file that has them, also those left out.
 
-    `truncated`: something was left out; `notice` says what, for the model to know.
+    `truncated`: something was left out; `notice` names it for the model.
     """
 
     kind: Kind
@@ -119,13 +119,13 @@ class Draft:
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._room = self.limits.characters
+        self._characters_left = self.limits.characters
         self._deadline = time.monotonic() + self.limits.seconds
 
     @property
     def full(self) -> bool:
         """Whether the character limit is reached: nothing added from now on is kept."""
-        return self._room <= 0
+        return self._characters_left <= 0
 
     def tick(self) -> None:
         """Between pages, rows or blocks: raise ``extraction_timeout`` once the time is up."""
@@ -137,12 +137,12 @@ class Draft:
         text = clean(text).strip("\n")
         if not text.strip():
             return
-        if len(text) > self._room:
+        if len(text) > self._characters_left:
             self.cut(f"Only the first {self.limits.characters:,} characters are included.")
-            text = text[: max(self._room, 0)]
+            text = text[: max(self._characters_left, 0)]
         if text:
             self.sections.append(Section(text, label))
-        self._room -= len(text) or 1
+        self._characters_left -= len(text) or 1
 
     def cut(self, notice: str) -> None:
         """Note that something is left out, and what."""
@@ -151,7 +151,7 @@ class Draft:
             self.notices.append(notice)
 
     def error(self, code: str, problem: str, remedy: str = "") -> ExtractionError:
-        """The error that says why this file cannot be read."""
+        """The error for a file that cannot be read."""
         return ExtractionError(code, self.name, problem, remedy)
 
     def finish(self, kind: Kind, media_type: str) -> Extracted:

@@ -34,7 +34,7 @@ from runyard_workers.documents.formats import (  # noqa: F401 - loaded once, bef
 
 # How much longer than its limit a file may take: a parser that looks at the clock gives the better answer.
 GRACE_SECONDS = 1.0
-MAX_HELD_SHARE = 0.5
+MAX_MEMORY_SHARE = 0.5
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _is_bloated(memory_bytes: int) -> bool:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:  # not Linux, where nothing limits the address space either
         return False
-    return pages * resource.getpagesize() > memory_bytes * MAX_HELD_SHARE
+    return pages * resource.getpagesize() > memory_bytes * MAX_MEMORY_SHARE
 
 
 def _reply(header: dict[str, Any], data: bytes, limits: ExtractLimits) -> wire.Message:

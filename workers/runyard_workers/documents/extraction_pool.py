@@ -133,7 +133,7 @@ class _Child:
         return wire.read(self._process.stdout)  # type: ignore[arg-type]
 
     def _death(self, name: str, limits: ExtractLimits) -> ExtractionError:
-        """What the end of the child says about the file; one that talks nonsense is ended."""
+        """What the end of the child means for the file; a child that sends nonsense is ended."""
         try:
             status = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:

@@ -48,7 +48,7 @@ def request(data: bytes, name: str, limits: ExtractLimits, claimed_type: str) ->
 
 
 def result(extracted: Extracted) -> Message:
-    """The message that carries what a file says."""
+    """The message that carries the content of a file."""
     image = extracted.image
     header = {
         "kind": extracted.kind,

@@ -178,7 +178,9 @@ def _compound(data: bytes, name: str) -> ExtractionError:
     ):
         if stream.encode("utf-16-le") in data:
             return ExtractionError("file_unsupported", name, f"{what} are not read", remedy)
-    return ExtractionError("file_unsupported", name, "files of Office 97-2003 are not read", "Save it anew.")
+    return ExtractionError(
+        "file_unsupported", name, "files of Office 97-2003 are not read", "Save it in a newer one."
+    )
 
 
 def _text_kind(text: str, name: str, claimed_type: str) -> Kind:

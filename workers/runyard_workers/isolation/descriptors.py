@@ -20,20 +20,20 @@ class Reserve:
     """Descriptors kept back, so that a process that has no other left can still hand its runs on."""
 
     def __init__(self, count: int = _KEPT_BACK) -> None:
-        self._held: list[int] = []
+        self._reserved: list[int] = []
         try:
             for _ in range(count):
-                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+                self._reserved.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
             pass  # as many as there are
 
     def release(self) -> None:
         """Close them, so that the next calls find some."""
-        while self._held:
-            held = self._held.pop()
+        while self._reserved:
+            descriptor = self._reserved.pop()
             try:
-                if os.path.sameopenfile(held, self._held[0] if self._held else held):
-                    os.close(held)
+                if os.path.sameopenfile(descriptor, self._reserved[0] if self._reserved else descriptor):
+                    os.close(descriptor)
             except OSError:
                 pass  # an agent's code closed it
 

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, which outlives whatever its tasks do."""
+"""An event loop in a thread of its own, which outlives all that its tasks do."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class LoopThread:
             try:
                 self.loop.run_forever()
             except BaseException:
-                # asyncio lets a SystemExit of somebody's background task through; the other tasks go on.
+                # asyncio lets a SystemExit of a background task through; the other tasks go on.
                 logger.critical("A background task tried to end the event loop", exc_info=True)
         try:
             self.loop.run_until_complete(_cancel_leftovers())

@@ -1,11 +1,13 @@
-"""Threads for blocking code: made on demand up to a limit, never in the way of an exit."""
+"""Threads for blocking code: made on demand up to a limit, never in the way of an exit; and those of the engine."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,7 +27,7 @@ class _Call:
             return
         try:
             result = self.run()
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it, exits included
+        except BaseException as error:  # noqa: BLE001 - the caller that waits for the future gets it, exits included
             finished()
             # An asyncio future refuses a StopIteration: what awaits this one would never wake.
             stop = isinstance(error, StopIteration)
@@ -108,3 +110,20 @@ class DaemonThreads(ThreadPoolExecutor):
             if call is not None:
                 call.future.cancel()
                 self._finished()
+
+
+# The threads for the engine's own blocking calls: short ones to the database, the files and the broker. Agents have
+# theirs: however many of those hang, the engine reads, enlists and drains.
+_threads = DaemonThreads(8, "engine")
+#: For long answers of others, which the engine's own calls do not wait behind.
+_readers = DaemonThreads(2, "answers")
+
+
+async def in_engine_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `fn(*args, **kwargs)` in one of the engine's threads. A cancelled caller stops waiting at once."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, partial(fn, *args, **kwargs))
+
+
+async def in_reader_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `in_engine_thread`, for reading what others have sent: it may take seconds, and two are read at a time."""
+    return await asyncio.get_running_loop().run_in_executor(_readers, partial(fn, *args, **kwargs))

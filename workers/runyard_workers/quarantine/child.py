@@ -28,11 +28,11 @@ from runyard_common.settings import Settings, load
 from runyard_workers.attempts.runs import Life, Runs
 from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
-from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN, LoopGuard
 from runyard_workers.isolation.loop_thread import LoopThread
 from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
 from runyard_workers.quarantine.process import PLACES, WIDTH
 
@@ -153,14 +153,14 @@ class Child:
                 if "beat" in message:
                     self._lease.renewed(float(message["beat"]))
                 else:
-                    self._loop.call_soon_threadsafe(self._take, message)
+                    self._loop.call_soon_threadsafe(self._receive, message)
         leave(_GONE)  # the worker is gone, and the lease with it
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any]) -> None:
         assert self._runs is not None
         if "run" in message:
             fence = Fence(message["attempt"], message["token"])
-            self._begin = self._loop.create_task(self._take_run(message["run"], fence))
+            self._begin = self._loop.create_task(self._start_run(message["run"], fence))
         elif "stop" in message:
             self._runs.stop(message["stop"], message["why"])
         elif "drain" in message:
@@ -169,7 +169,7 @@ class Child:
         elif "finish" in message:
             self._finish.set()
 
-    async def _take_run(self, task_id: str, fence: Fence) -> None:
+    async def _start_run(self, task_id: str, fence: Fence) -> None:
         assert self._runs is not None
         try:
             claimed = await in_engine_thread(self._claimed, task_id, fence)

@@ -22,15 +22,15 @@ from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts, rescues
 from runyard_workers.attempts.attempt import patiently
 from runyard_workers.attempts.runs import Life
-from runyard_workers.isolation.engine_threads import in_engine_thread
 from runyard_workers.isolation.lease import Lease
+from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.isolation.watchdog import BLOCKED
 from runyard_workers.quarantine.process import QuarantineProcess
 
 logger = structlog.get_logger("runyard.quarantine")
 
 #: Most runs that have a process of their own at once.
-ALONE_AT_ONCE = 4
+MOST_EXCLUSIVE = 4
 #: How long the shared process is kept without a run, in seconds.
 IDLE_SECONDS = 30.0
 
@@ -57,14 +57,14 @@ class Quarantine:
         self._loop = asyncio.get_running_loop()
         self._shared: _Ward | None = None
         self._wards: set[_Ward] = set()
-        self._alone = asyncio.Semaphore(ALONE_AT_ONCE)
+        self._exclusive = asyncio.Semaphore(MOST_EXCLUSIVE)
         self._closed = False
         self.lease: Lease | None = None
 
     async def execute(self, life: Life) -> None:
         """Execute a suspect in a child process until it is over there, or its process is."""
         if life.claimed.task.suspicion >= Suspicion.ALONE:
-            async with self._alone:
+            async with self._exclusive:
                 ward = self._ward(exclusive=True)
                 try:
                     await self._in(ward, life)

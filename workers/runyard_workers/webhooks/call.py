@@ -32,8 +32,8 @@ KEPT: Final = 1024
 USER_AGENT: Final = "Runyard-Webhooks/1"
 _HIDDEN: Final = "********"
 _SHORTEST_SECRET: Final = 6
-#: Answers by which a receiver asks to be left alone for a while.
-_ASKS_FOR_PEACE: Final = (429, 503)
+#: Answers by which a receiver asks for a pause.
+_BACK_OFF: Final = (429, 503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back: a status, or the code of an error and what it says. `peace_s`: leave the receiver alone."""
+    """What came back: a status, or the code of an error and its text. `backoff_s`: the receiver wants no calls."""
 
     status: int | None = None
     error: str | None = None
@@ -55,7 +55,7 @@ class Outcome:
     retry_after: str | None = None
     answer: str | None = None
     seconds: float = 0.0
-    peace_s: float = 0.0
+    backoff_s: float = 0.0
 
 
 def prepare(keys: Keys, sent: Outgoing, now: float) -> Request:
@@ -87,16 +87,16 @@ async def send(
         return Outcome(error=failure.code, message=failure.message, seconds=time.monotonic() - started)
     except RunyardError as failure:
         return Outcome(error=failure.code, message=failure.message)
-    except Exception as failure:  # noqa: BLE001 - tried again like any failure, and told to the operator
+    except Exception as failure:  # noqa: BLE001 - tried again like any failure, and logged for the operator
         # No traceback: on a terminal it would show the secrets of this frame.
         logger.error(
             "A delivery failed inside", action="deliver", delivery=sent.id, kind=type(failure).__name__
         )
         return Outcome(error="internal_error", message=type(failure).__name__)
     retry_after = answer.headers.get("retry-after")
-    peace = parse_retry_after(retry_after, clock()) if answer.status in _ASKS_FOR_PEACE else 0.0
-    said = _shown(answer.body, request.hidden)
-    return Outcome(answer.status, None, "", retry_after, said, answer.elapsed, peace)
+    backoff = parse_retry_after(retry_after, clock()) if answer.status in _BACK_OFF else 0.0
+    shown = _shown(answer.body, request.hidden)
+    return Outcome(answer.status, None, "", retry_after, shown, answer.elapsed, backoff)
 
 
 def judge(

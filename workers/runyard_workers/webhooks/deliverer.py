@@ -130,15 +130,15 @@ class Deliverer:
                 pass
 
     async def _claim_once(self) -> float:
-        """Take what is due and start sending it; when to look again, in seconds."""
-        take = Take(self.owner, self._lease, self._keys, self._hosts.allowance(), self._after)
-        taken = await self._writer.call(claim, take)
-        self._after = taken.after
-        for sent in taken.outgoing:  # also when a drain began meanwhile: it gives back what has not gone
+        """Claim what is due and start sending it; when to look again, in seconds."""
+        request = Take(self.owner, self._lease, self._keys, self._hosts.allowance(), self._after)
+        claimed = await self._writer.call(claim, request)
+        self._after = claimed.after
+        for sent in claimed.outgoing:  # also when a drain began meanwhile: it gives back what has not gone
             self._hosts.begin((sent.org_id, sent.host), sent.id)
             self._unsent.add(sent.id)
             self._calls[sent.id] = self._loop.create_task(self._deliver(sent), name=f"deliver-{sent.id}")
-        waits = (LOOK_EVERY, taken.wait_s, self._hosts.wait_s())
+        waits = (LOOK_EVERY, claimed.wait_s, self._hosts.wait_s())
         return min(wait for wait in waits if wait is not None)
 
     async def _deliver(self, sent: Outgoing) -> None:
@@ -161,8 +161,8 @@ class Deliverer:
 
     async def _settle(self, sent: Outgoing, outcome: Outcome) -> None:
         """Record the attempt; a database that is away is asked again for as long as the lease may last."""
-        if outcome.peace_s > 0:
-            self._hosts.hold(sent.receiver, outcome.peace_s)
+        if outcome.backoff_s > 0:
+            self._hosts.hold(sent.receiver, outcome.backoff_s)
         schedule = self._schedules.get(sent.style, self._schedules["native"])
         settled = judge(sent, outcome, self.owner, schedule, self._rng, self._clock())
         for pause in (0.2, 1.0, 2.0, None):
@@ -170,7 +170,7 @@ class Deliverer:
                 recorded = self._writer.submit(settle, settled)
                 self._wanted.set()  # already: the next claim then shares this commit
                 disabled = await asyncio.wrap_future(recorded)
-                self._tell(settled, disabled)
+                self._log(settled, disabled)
                 return
             except Exception as error:  # noqa: BLE001 - the lease covers for it: it is sent again
                 logger.warning(
@@ -191,7 +191,7 @@ class Deliverer:
         except Exception as error:  # noqa: BLE001 - their leases run out
             logger.warning("Deliveries could not be given back", action="give_back", error=str(error)[:300])
 
-    def _tell(self, settled: Settled, disabled: str | None) -> None:
+    def _log(self, settled: Settled, disabled: str | None) -> None:
         sent = settled.sent
         if settled.state == "dead":
             logger.warning(

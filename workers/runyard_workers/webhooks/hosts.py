@@ -21,11 +21,11 @@ from runyard_common.webhooks.rules.delivery_budget import (
 
 Key = tuple[str, str]  # organisation, host
 
-#: Hosts remembered; beyond, those with nothing to tell are forgotten.
+#: Hosts remembered; beyond, those without a failure or a call are forgotten.
 _MOST: Final = 5_000
 #: How much the last answer's time counts against those before.
 _WEIGHT: Final = 0.3
-#: The longest a receiver is left alone because it asked to be, in seconds.
+#: The longest a receiver is not called because it asked for a pause, in seconds.
 LONGEST_HOLD: Final = 3600.0
 
 
@@ -43,7 +43,7 @@ class _Host:
 
 
 class Hosts:
-    """Belongs to the deliverer's loop. Nothing here is stored: a new process learns it anew."""
+    """Belongs to the deliverer's loop. Nothing here is stored: a new process starts without it."""
 
     def __init__(
         self, policy: BreakerPolicy = breaker.DEFAULT, clock: Callable[[], float] = time.time
@@ -51,22 +51,22 @@ class Hosts:
         self._policy = policy
         self._clock = clock
         self._hosts: dict[Key, _Host] = {}
-        self._held: dict[str, float] = {}  # receiver -> until, in epoch seconds
+        self._paused: dict[str, float] = {}  # receiver -> until, in epoch seconds
 
     def allowance(self) -> Allowance:
         """What may be taken on now."""
         wall, now = self._clock(), time.monotonic()
-        self._held = {receiver: until for receiver, until in self._held.items() if until > wall}
+        self._paused = {receiver: until for receiver, until in self._paused.items() if until > wall}
         used: Counter[Kind] = Counter()
         hosts: dict[Key, HostCapacity] = {}
         for key, host in self._hosts.items():
             kind = host.kind(now)
             used[kind] += len(host.began)
-            hosts[key] = HostCapacity(kind, self._room(host, kind, wall))
+            hosts[key] = HostCapacity(kind, self._capacity(host, kind, wall))
         left = {kind: max(0, most - used[kind]) for kind, most in BUDGETS.items()}
-        return Allowance(hosts, left, self._held)
+        return Allowance(hosts, left, self._paused)
 
-    def _room(self, host: _Host, kind: Kind, wall: float) -> int:
+    def _capacity(self, host: _Host, kind: Kind, wall: float) -> int:
         if host.breaker.circuit is not Circuit.CLOSED:
             trial = breaker.admit(host.breaker, wall, self._policy).allowed
             return 1 if trial and not host.began else 0
@@ -90,7 +90,7 @@ class Hosts:
         took = time.monotonic() - host.began.pop(call_id)
         if (status is not None or error is not None) and blames_host(status, error):
             host.breaker = breaker.fail(host.breaker, self._clock(), self._policy)
-        elif status is None:  # called off, or never sent: it says nothing of the host
+        elif status is None:  # called off, or never sent: it is no sign against the host
             host.breaker = breaker.call_off(host.breaker, self._clock())
         else:
             host.breaker = breaker.succeed(host.breaker)
@@ -101,7 +101,7 @@ class Hosts:
 
     def hold(self, receiver: str, seconds: float) -> None:
         """Leave a receiver alone for so long: it asked for it."""
-        self._held[receiver] = self._clock() + min(seconds, LONGEST_HOLD)
+        self._paused[receiver] = self._clock() + min(seconds, LONGEST_HOLD)
 
     def _forget(self) -> None:
         self._hosts = {k: h for k, h in self._hosts.items() if h.began or h.breaker != Breaker()}

@@ -145,7 +145,7 @@ READABLE = [
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_credential_is_sealed_in_whatever_form_it_is_passed_on(form: str) -> None:
+def test_a_credential_is_sealed_in_every_form_it_is_passed_on(form: str) -> None:
     document = {"config": {"source": FORMS[form], "list": [FORMS[form]]}}
     shown, found = documents.split(document)
     assert "S3CRET" not in str(shown)
@@ -217,7 +217,7 @@ _values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # the first value waits for its strategies
 @given(st.dictionaries(_names, _values, max_size=4))
-def test_whatever_the_document_split_and_put_back_are_inverse(document: dict[str, Any]) -> None:
+def test_for_every_document_split_and_put_back_are_inverse(document: dict[str, Any]) -> None:
     shown, found = documents.split(document)
     assert documents.put_back(shown, found) == document
     assert documents.split(shown)[0] == shown

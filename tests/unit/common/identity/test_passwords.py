@@ -37,7 +37,7 @@ def test_hashes_of_an_earlier_cost_still_match_and_say_so() -> None:
     assert passwords.outdated(KEPT)
 
 
-def test_nobody_without_a_password_is_ever_matched() -> None:
+def test_no_account_without_a_password_is_ever_matched() -> None:
     assert not passwords.matches("", None)
 
 

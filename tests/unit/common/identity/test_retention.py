@@ -1,4 +1,4 @@
-"""Retention: what an organisation says, what it leaves out, what it cannot mean."""
+"""Retention: what an organisation sets, what it leaves out, what it cannot mean."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_unknown_names_are_refused() -> None:
     assert check_retention({"failed": 5, "completed": None}) == {"failed": 5, "completed": None}
 
 
-def test_usage_is_kept_for_the_books_unless_the_organisation_says() -> None:
+def test_usage_is_kept_for_the_books_unless_the_organisation_sets_it() -> None:
     assert Retention.of(None, 30.0).usage == USAGE_DAYS * DAY_S
     assert Retention.of(None, 1000.0).usage == 1000 * DAY_S, "not shorter than the tasks"
     assert Retention.of({"retention": {"usage": 90}}, 30.0).usage == 90 * DAY_S

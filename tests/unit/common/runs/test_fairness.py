@@ -1,4 +1,4 @@
-"""Fair queuing: weights are shares, idleness earns no credit, nobody starves."""
+"""Fair queuing: weights are shares, idleness earns no credit, no organisation starves."""
 
 from __future__ import annotations
 

@@ -79,12 +79,12 @@ def test_suspended_and_queued_tasks_hold_no_slot() -> None:
 
 
 @pytest.mark.documents
-def test_the_document_tells_exactly_the_table() -> None:
+def test_the_document_has_exactly_the_table() -> None:
     rows = re.findall(r"^\| (\(new\)|`\w+`) \| `(\w+)` \| `(\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
-    told = {(source.strip("`"), event, target) for source, event, target in rows}
+    documented = {(source.strip("`"), event, target) for source, event, target in rows}
     table = {(status.value, event.value, target.value) for (status, event), target in TRANSITIONS.items()}
     table |= {("(new)", event.value, target.value) for event, target in INITIAL.items()}
-    assert told == table
+    assert documented == table
 
 
 @pytest.mark.documents

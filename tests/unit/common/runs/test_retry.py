@@ -45,7 +45,7 @@ def test_an_agents_error_is_not_retried_unless_it_declares_a_budget() -> None:
     assert decide(failure(Cause.AGENT), None, {"agent": {"budget": 1}}, 0.0).again
 
 
-def test_what_is_not_retryable_ends_the_run_whatever_the_budget() -> None:
+def test_what_is_not_retryable_ends_the_run_with_any_budget() -> None:
     assert not decide(failure(Cause.PROVIDER, retryable=False), None, None, 0.0).again
 
 

@@ -95,7 +95,7 @@ def test_ends_count_in_the_order_of_their_due_times() -> None:
     assert [outcome for _, outcome in open_tasks.settled] == ["failed", "completed", "failed", "stopped"]
 
 
-def test_a_run_whose_task_is_no_longer_kept_says_nothing_of_failure() -> None:
+def test_a_run_whose_task_is_no_longer_kept_reports_no_failure() -> None:
     open_tasks = count_runs(schedule(failures=2), [OpenRun(1.0, "gone", None)])
     assert (open_tasks.failures, open_tasks.settled) == (2, [(1.0, FireOutcome.STOPPED)])
 
@@ -135,7 +135,7 @@ def test_the_last_fire_finishes_the_schedule() -> None:
     assert row["paused_reason"] is None
 
 
-def test_missed_times_are_one_row_that_tells_how_many() -> None:
+def test_missed_times_are_one_row_with_how_many() -> None:
     made = planned(schedule(catch_up=CatchUp.NONE), 35, Runs())
     ((at, outcome, reason),) = made.left_out
     assert (at, outcome) == (NOON + 10 * MINUTE, FireOutcome.MISSED)

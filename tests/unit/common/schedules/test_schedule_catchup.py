@@ -157,7 +157,7 @@ def test_jitter_delays_the_release_and_not_the_due_time(policy: CatchUp) -> None
     assert decided.wake_at == jitter.release_at(NOON + 2 * HOUR)
 
 
-def test_with_jitter_the_newest_released_time_stands_for_the_missed_ones() -> None:
+def test_with_jitter_the_newest_released_time_replaces_the_missed_ones() -> None:
     jitter = Jitter("sched_1", 300.0)
     decided = due_fires(
         CronSchedule("*/10 * * * *"), NOON, NOON + HOUR + 299.9, DAY, CatchUp.LAST, jitter=jitter

@@ -1,4 +1,4 @@
-"""Reading cron lines: what each form names, and what a refused one is told."""
+"""Reading cron lines: what each form names, and the refusals."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_star_in_minute_or_hour_makes_an_interval(line: str, interval: bool) -
     assert read_cron(line).interval is interval
 
 
-def test_every_alias_is_the_line_it_stands_for() -> None:
+def test_every_alias_is_the_line_it_names() -> None:
     lines = ("0 * * * *", "0 0 * * *", "0 0 * * *", "0 0 * * 0", "0 0 1 * *", "0 0 1 1 *", "0 0 1 1 *")
     for alias, line in zip(ALIASES, lines, strict=True):
         short, long = read_cron(alias.upper()), read_cron(line)
@@ -127,7 +127,7 @@ def test_every_alias_is_the_line_it_stands_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "expected"),
     [
         ("60 * * * *", "minute field '60' is not understood: minutes are 0-59"),
         ("* 24 * * *", "hour field '24'"),
@@ -156,12 +156,12 @@ def test_every_alias_is_the_line_it_stands_for() -> None:
         ("0 " * 600, "at most 500 characters"),
     ],
 )
-def test_a_bad_line_is_refused_by_name(line: str, says: str) -> None:
+def test_a_bad_line_is_refused_by_name(line: str, expected: str) -> None:
     with pytest.raises(ScheduleError) as caught:
         read_cron(line, field="schedules[2].schedule")
     assert (caught.value.code, caught.value.status) == ("bad_cron", 400)
     assert caught.value.field == "schedules[2].schedule"
-    assert says in caught.value.message
+    assert expected in caught.value.message
 
 
 @pytest.mark.parametrize("line", ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 31 2 */2", "0 0 30,31 2 ?"])

@@ -48,7 +48,7 @@ def test_a_doubled_time_of_day_is_marked_once() -> None:
     ]
 
 
-def test_the_two_passes_of_an_interval_are_told_apart() -> None:
+def test_the_two_passes_of_an_interval_are_distinct() -> None:
     assert notes("0 * * * *", "Europe/Berlin", "2026-10-25T01:30:00+02:00", 3) == [
         ("10-25T02:00:00+02:00", ClockNote.DOUBLED_FIRST),
         ("10-25T02:00:00+01:00", ClockNote.DOUBLED_SECOND),

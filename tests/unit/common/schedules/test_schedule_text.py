@@ -121,7 +121,7 @@ def test_a_bad_line_is_refused(line: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "says"),
+    ("zone", "expected"),
     [
         ("europe/berlin", "Did you mean 'Europe/Berlin'?"),
         ("Berlin", "Did you mean 'Europe/Berlin'?"),
@@ -137,11 +137,11 @@ def test_a_bad_line_is_refused(line: str, code: str) -> None:
         ("x" * 5_000, "IANA"),
     ],
 )
-def test_a_bad_zone_is_refused(zone: object, says: str) -> None:
+def test_a_bad_zone_is_refused(zone: object, expected: str) -> None:
     with pytest.raises(ScheduleError) as caught:
         parse_schedule(10, zone, now=NOW, timezone_field="tz")  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.field) == ("bad_timezone", "tz")
-    assert says in caught.value.message
+    assert expected in caught.value.message
     assert len(caught.value.message) < 300
 
 

@@ -22,7 +22,7 @@ FITTING = [
 
 
 @pytest.mark.parametrize(("pattern", "good", "bad"), FITTING)
-def test_patterns_match_as_the_standard_says(pattern: str, good: str, bad: str) -> None:
+def test_patterns_match_as_in_the_standard(pattern: str, good: str, bad: str) -> None:
     schema = {"type": "string", "pattern": pattern}
     assert checks.violations(good, schema) == []
     assert [v.code for v in checks.violations(bad, schema)] == ["pattern"]

@@ -1,4 +1,4 @@
-"""Values against JSON Schemas: which place is named, and what is told of it."""
+"""Values against JSON Schemas: which place is named, and with which text."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ ORDER = {
 }
 
 
-def _told(value: object) -> list[tuple[str, str]]:
+def _violations(value: object) -> list[tuple[str, str]]:
     return [(v.field, v.code) for v in checks.violations(value, ORDER, field="args")]
 
 
 def test_each_missing_property_is_named_once_by_its_own_path() -> None:
-    assert _told({"ticket": "T-1"}) == [("args.priority", "required"), ("args.language", "required")]
-    assert _told({}) == [(f"args.{name}", "required") for name in ("ticket", "priority", "language")]
+    assert _violations({"ticket": "T-1"}) == [("args.priority", "required"), ("args.language", "required")]
+    assert _violations({}) == [(f"args.{name}", "required") for name in ("ticket", "priority", "language")]
 
 
-def test_missing_properties_of_the_items_of_a_list_are_told_apart() -> None:
+def test_missing_properties_of_the_items_of_a_list_are_distinct() -> None:
     value = {"ticket": "T", "priority": "low", "language": "en", "lines": [{"net": 1}, {}]}
-    assert _told(value) == [
+    assert _violations(value) == [
         ("args.lines[0].tax", "required"), ("args.lines[1].net", "required"), ("args.lines[1].tax", "required"),
     ]  # fmt: skip
 

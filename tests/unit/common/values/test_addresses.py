@@ -77,7 +77,7 @@ _PART = st.one_of(
 
 
 @given(st.lists(_PART, min_size=1, max_size=4).map(".".join))
-def test_whatever_the_system_reads_as_an_ipv4_number_is_refused_unless_spelled_plainly(host: str) -> None:
+def test_what_the_system_reads_as_an_ipv4_number_is_refused_unless_spelled_plainly(host: str) -> None:
     try:
         meant = socket.inet_ntoa(socket.inet_aton(host))
     except OSError:

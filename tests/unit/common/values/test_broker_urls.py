@@ -19,7 +19,7 @@ def _use_ssl(url: str) -> dict[str, object] | None:
     return used
 
 
-def test_rediss_and_amqps_verify_the_certificate_unless_the_url_says_otherwise() -> None:
+def test_rediss_and_amqps_verify_the_certificate_unless_the_url_turns_it_off() -> None:
     assert _use_ssl("rediss://localhost:1/0") == {
         "ssl_cert_reqs": ssl.CERT_REQUIRED,
         "ssl_check_hostname": True,

@@ -23,7 +23,7 @@ def test_an_id_is_a_version_7_uuid_that_carries_the_time() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "../../etc", "3c90c3cc0d444b5088888dd25736052a", "{3c90c3cc}"])
-def test_what_is_not_a_canonical_uuid_is_told_apart(text: str) -> None:
+def test_what_is_not_a_canonical_uuid_is_distinct(text: str) -> None:
     assert not is_uuid(text)
 
 
@@ -47,7 +47,7 @@ def test_names_that_are_no_agent_names_are_refused(name: str) -> None:
     assert not is_agent_name(name)
 
 
-def test_the_first_id_of_a_moment_stands_before_all_made_then_and_after_all_made_earlier() -> None:
+def test_the_first_id_of_a_moment_sorts_before_all_made_then_and_after_all_made_earlier() -> None:
     before = time.time()
     made = uuid7()
     assert first_uuid7(before - 0.01) < made < first_uuid7(time.time() + 0.01)

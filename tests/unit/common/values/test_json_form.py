@@ -205,7 +205,7 @@ def test_what_has_no_form_is_refused_at_its_place(value: Any, path: str, why: st
 
 @pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"a": v}, lambda v: (v,)])
 @pytest.mark.parametrize("leaf", ["x", Decimal(1)])
-def test_values_nest_to_one_depth_whatever_way_they_are_converted(wrap: Any, leaf: Any) -> None:
+def test_values_nest_to_one_depth_however_they_are_converted(wrap: Any, leaf: Any) -> None:
     value = leaf
     for _ in range(DEEPEST):
         value = wrap(value)

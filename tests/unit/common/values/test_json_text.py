@@ -1,4 +1,4 @@
-"""JSON that stays text until somebody looks into it."""
+"""JSON that stays text until it is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_text_is_read_once_and_only_when_asked(monkeypatch: pytest.MonkeyPat
     assert reads == ['{"args": {"n": 1}}']
 
 
-def test_what_is_large_says_so_until_it_has_been_read() -> None:
+def test_what_is_large_is_marked_until_it_has_been_read() -> None:
     small, large = JsonText('"x"'), JsonText('"' + "x" * LARGE + '"')
     assert (small.is_large, large.is_large) == (False, True)
     assert read(large) == "x" * LARGE

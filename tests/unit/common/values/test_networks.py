@@ -45,6 +45,6 @@ def test_proxies_are_addresses_and_networks_in_both_spellings() -> None:
         "::/1",
     ],
 )
-def test_what_would_trust_everybody_or_nobody_is_refused(bad: str) -> None:
+def test_what_would_trust_all_or_none_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match=r"proxy|address"):
         trusted_proxies(bad)

@@ -16,7 +16,7 @@ def test_a_party_rests_twice_as_long_as_it_has_worked() -> None:
     assert pace.wait("a", 11.0) == 0.0
 
 
-def test_nobody_else_rests_for_it() -> None:
+def test_no_other_rests_for_it() -> None:
     pace = Pace()
     pace.worked("a", 5.0, now=0.0)
     assert pace.wait("b", 0.0) == 0.0

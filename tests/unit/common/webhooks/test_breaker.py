@@ -76,7 +76,7 @@ def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     assert pauses == [10, 20, 40, 60, 60, 60]
 
 
-def test_a_trial_nobody_reports_on_goes_to_the_next_caller() -> None:
+def test_a_trial_without_a_report_goes_to_the_next_caller() -> None:
     lost = admit(failed(FRESH, 3), 10, POLICY).breaker
 
     assert not admit(lost, 39.9, POLICY).allowed

@@ -91,7 +91,7 @@ def test_questions_come_with_their_link() -> None:
     assert asked["questions"][0]["answer_url"] == f"answer://{EVENT}/{QUESTION}"
 
 
-def test_the_completion_says_how_it_ended_in_the_fronts_words() -> None:
+def test_the_completion_shows_how_it_ended_in_the_fronts_words() -> None:
     stopped = task(status=Status.STOPPED, error={"code": "stopped", "message": "enough"})
     assert completion(stopped, EVENT, 0.0, {})["status"] == "stopped"
     foreign = task(status=Status.STOPPED, front="agentbase")

@@ -164,7 +164,7 @@ class TestRetryAfter:
             "Feb 2015 99999999999999 00:00:00 1",
         ],
     )
-    def test_what_says_nothing_is_passed_over(self, value: str | None) -> None:
+    def test_what_is_empty_is_passed_over(self, value: str | None) -> None:
         assert parse_retry_after(value, NOW) == 0
 
     @given(st.text(max_size=40) | st.text("MonJaFeGTZ0123456789:,+- ", max_size=40))

@@ -1,4 +1,4 @@
-"""Budgets: poor hosts never take what good ones need, and nobody takes all."""
+"""Budgets: poor hosts never take what good ones need, and no host takes all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def head(name: str, next_at: float = 0.0, host: str | None = None) -> Head:
     return Head(f"wh_{name}", "org", host or f"{name}.example", next_at)
 
 
-def test_a_host_nobody_knows_is_tried_a_few_times_at_once() -> None:
+def test_an_unknown_host_is_tried_a_few_times_at_once() -> None:
     assert share([head("a")], Allowance(), 1.0) == {"wh_a": PER_HOST[Kind.NEW]}
 
 

@@ -74,19 +74,19 @@ def test_a_summary_leaves_out_what_went_in_and_came_out() -> None:
 
 
 @pytest.mark.parametrize("render", [native, appstrate])
-def test_what_is_too_large_goes_without_its_result_and_says_so(render: Any) -> None:
+def test_what_is_too_large_goes_without_its_result_and_is_marked(render: Any) -> None:
     large = task(output={"text": "x" * MOST_BYTES})
     text = render(large, happening(), "full")
     assert len(text.encode()) <= MOST_BYTES
-    told = json.loads(text)["data"]
-    told = told.get("object", told)
-    assert told.get("resultTruncated") or told.get("output_truncated")
-    assert "input" in told
+    data = json.loads(text)["data"]
+    data = data.get("object", data)
+    assert data.get("resultTruncated") or data.get("output_truncated")
+    assert "input" in data
     huge = replace(large, stored_input={"args": {"text": "é" * MOST_BYTES}})
     assert len(render(huge, happening(), "full").encode()) <= MOST_BYTES
 
 
-def test_appstrate_calls_a_run_by_the_id_it_has_there_and_tells_errors_in_words() -> None:
+def test_appstrate_calls_a_run_by_the_id_it_has_there_and_reports_errors_in_words() -> None:
     failed = task(status=Status.FAILED, schedule_id="s1", error={"code": "x", "message": "It broke."})
     body = json.loads(appstrate(failed, happening("run.failed"), "full"))
     assert (body["object"], body["apiVersion"], body["created"]) == ("event", "2026-03-21", 1_700_000_002)

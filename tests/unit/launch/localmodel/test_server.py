@@ -10,8 +10,7 @@ import jsonschema
 import pytest
 from starlette.testclient import TestClient
 
-from runyard_launch.localmodel.completion import BadCompletion, Completion, Ending
-from runyard_launch.localmodel.scripted import NAME, SAYS, Scripted
+from runyard_launch.localmodel.completion import ANSWER, NAME, BadCompletion, Completion, Ending, Scripted
 from runyard_launch.localmodel.server import application
 
 URL = "/v1/chat/completions"
@@ -35,13 +34,13 @@ def events(body: str) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
-def test_the_model_is_listed_under_a_name_that_says_what_it_is(client: TestClient) -> None:
+def test_the_model_is_listed_under_a_name_that_shows_what_it_is(client: TestClient) -> None:
     assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [NAME]
 
 
-def test_a_plain_answer_says_that_it_is_scripted_and_counts_its_tokens(client: TestClient) -> None:
+def test_a_plain_answer_states_that_it_is_scripted_and_counts_its_tokens(client: TestClient) -> None:
     answer = client.post(URL, json={"model": "any", "messages": ASKED}).json()
-    assert answer["choices"][0]["message"]["content"] == SAYS
+    assert answer["choices"][0]["message"]["content"] == ANSWER
     assert answer["choices"][0]["finish_reason"] == "stop"
     usage = answer["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 1
@@ -52,14 +51,14 @@ def test_a_stream_has_a_role_pieces_an_ending_and_usage_if_asked(client: TestCli
     chunks = events(client.post(URL, json=body).text)
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
     assert deltas[0]["role"] == "assistant"
-    assert "".join(delta.get("content", "") for delta in deltas) == SAYS
+    assert "".join(delta.get("content", "") for delta in deltas) == ANSWER
     assert len(deltas) > 3
     assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
     assert chunks[-1]["usage"]["completion_tokens"] > 0
     assert len({chunk["id"] for chunk in chunks}) == 1
 
 
-def test_a_stream_tells_no_usage_unasked(client: TestClient) -> None:
+def test_a_stream_sends_no_usage_unasked(client: TestClient) -> None:
     chunks = events(client.post(URL, json={"messages": ASKED, "stream": True}).text)
     assert not any("usage" in chunk for chunk in chunks)
 
@@ -86,10 +85,10 @@ def test_an_offered_tool_is_called_once_and_then_answered(client: TestClient, st
     assert call["function"]["name"] == "look_up"
     jsonschema.validate(json.loads(call["function"]["arguments"]), SCHEMA)
 
-    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    called = {"role": "assistant", "content": None, "tool_calls": [call]}
     result = {"role": "tool", "tool_call_id": call["id"], "content": "found"}
-    answer = client.post(URL, json={"messages": [*ASKED, said, result], "tools": [TOOL]}).json()
-    assert answer["choices"][0]["message"] == {"role": "assistant", "content": SAYS}
+    answer = client.post(URL, json={"messages": [*ASKED, called, result], "tools": [TOOL]}).json()
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": ANSWER}
 
 
 def test_a_demanded_call_of_the_only_tool_streams_its_arguments(client: TestClient) -> None:
@@ -105,13 +104,13 @@ def test_a_demanded_call_of_the_only_tool_streams_its_arguments(client: TestClie
     assert last["finish_reason"] == "tool_calls"
 
 
-def test_a_call_cut_off_by_the_token_limit_says_so(client: TestClient) -> None:
+def test_a_call_cut_off_by_the_token_limit_is_reported(client: TestClient) -> None:
     body = {"messages": ASKED, "tools": [TOOL], "tool_choice": "required", "max_tokens": 1}
     choice = client.post(URL, json=body).json()["choices"][0]
     assert choice["finish_reason"] == "length"
 
 
-def test_a_token_limit_is_kept_and_told(client: TestClient) -> None:
+def test_a_token_limit_is_kept_and_reported(client: TestClient) -> None:
     answer = client.post(URL, json={"messages": ASKED, "max_completion_tokens": 2}).json()
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["completion_tokens"] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runyard_common.schemas.outputs import from_schema
-from runyard_workers.agent.loop.outputs import find
+from runyard_workers.agent.loop.responses import find_output
 
 STATE = {
     "type": "object",
@@ -36,7 +36,7 @@ OK = {"state": "ok"}
     ],
 )
 def test_an_object_is_found_with_words_marks_or_a_list_around_it(text: str) -> None:
-    assert find(text, CONTRACT) == OK
+    assert find_output(text, CONTRACT) == OK
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,17 @@ def test_an_object_is_found_with_words_marks_or_a_list_around_it(text: str) -> N
     ],
 )
 def test_where_there_is_doubt_nothing_is_found(text: str) -> None:
-    assert find(text, CONTRACT) is None
+    assert find_output(text, CONTRACT) is None
 
 
 def test_the_only_object_counts_even_if_it_breaks_the_schema() -> None:
-    assert find('Here: {"state": 5}', CONTRACT) == {"state": 5}
+    assert find_output('Here: {"state": 5}', CONTRACT) == {"state": 5}
 
 
 def test_a_value_that_is_no_object_is_put_under_its_name() -> None:
-    assert find("```json\n[1, 2]\n```", LIST) == {"result": [1, 2]}
-    assert find('The list: {"result": [3]}', LIST) == {"result": [3]}
+    assert find_output("```json\n[1, 2]\n```", LIST) == {"result": [1, 2]}
+    assert find_output('The list: {"result": [3]}', LIST) == {"result": [3]}
 
 
 def test_half_a_surrogate_pair_in_an_object_is_replaced() -> None:
-    assert find('{"state": "\\ud800\\u0000"}', CONTRACT) == {"state": "\ufffd\ufffd"}
+    assert find_output('{"state": "\\ud800\\u0000"}', CONTRACT) == {"state": "\ufffd\ufffd"}

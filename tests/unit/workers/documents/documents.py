@@ -153,7 +153,7 @@ def _sheet(head: bytes, block: bytes, times: int, tail: bytes) -> bytes:
 
 
 def compound_file(stream: str) -> bytes:
-    """What tells a file of Office 97-2003 (or what wraps an encrypted newer one): mark and name of a stream."""
+    """What marks a file of Office 97-2003 (or what wraps an encrypted newer one): mark and name of a stream."""
     return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512) + stream.encode("utf-16-le")
 
 

@@ -14,6 +14,6 @@ def refusal(data: bytes, name: str, limits: ExtractLimits | None = None) -> Extr
     error = caught.value
     assert error.code in REMEDIES
     assert name in error.message, "the file is named"
-    assert error.remedy in error.message, "what to do is said"
+    assert error.remedy in error.message, "the remedy is in it"
     assert error.details == {"file": name}
     return error

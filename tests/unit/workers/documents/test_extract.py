@@ -34,14 +34,14 @@ def test_what_was_filled_into_a_pdf_form_is_read() -> None:
     assert "city: London" in read.text
 
 
-def test_a_long_pdf_is_cut_at_the_page_limit_and_says_so() -> None:
+def test_a_long_pdf_is_cut_at_the_page_limit_with_a_notice() -> None:
     read = extract(documents.pdf(*"abcdef"), "long.pdf", ExtractLimits(pages=2))
     assert [part.text for part in read.sections] == ["a", "b"]
     assert (read.pages, read.truncated) == (6, True)
     assert read.notice == "Only the first 2 of 6 pages are included."
 
 
-def test_a_scan_without_text_says_so() -> None:
+def test_a_scan_without_text_is_named_one() -> None:
     writer = PdfWriter()
     writer.add_blank_page(200, 200)
     read = extract(documents.written(writer), "scan.pdf")
@@ -67,9 +67,9 @@ def test_a_truncated_pdf_is_refused(share: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "says"), [("page", "only 2 of its 3 pages"), ("content", "content of page 2 is missing")]
+    ("lost", "expected"), [("page", "only 2 of its 3 pages"), ("content", "content of page 2 is missing")]
 )
-def test_a_pdf_whose_later_objects_were_cut_off_is_refused(lost: str, says: str) -> None:
+def test_a_pdf_whose_later_objects_were_cut_off_is_refused(lost: str, expected: str) -> None:
     """As a download that broke off in a PDF made for the web: its index comes first and is whole."""
     writer = PdfWriter(clone_from=BytesIO(documents.pdf("here", "gone", "here")))
     page = writer.pages[1]
@@ -78,7 +78,7 @@ def test_a_pdf_whose_later_objects_were_cut_off_is_refused(lost: str, says: str)
     writer._objects[pointer.idnum - 1] = None
     error = refusal(documents.written(writer), "cut.pdf")
     assert error.code == "file_corrupt"
-    assert says in error.problem
+    assert expected in error.problem
 
 
 def test_a_pdf_whose_page_unpacks_without_end_is_refused() -> None:
@@ -101,7 +101,7 @@ def test_a_file_beyond_the_size_limit_is_refused_unread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "expected"),
     [
         pytest.param(documents.compound_file("WordDocument"), "as DOCX or PDF", id="doc"),
         pytest.param(documents.compound_file("Workbook"), "as XLSX or CSV", id="xls"),
@@ -112,14 +112,14 @@ def test_a_file_beyond_the_size_limit_is_refused_unread() -> None:
         pytest.param(b"mostly text" * 50 + bytes(range(1, 9)), "unknown kind", id="text with binary"),
     ],
 )
-def test_what_is_not_read_is_refused_with_what_to_do(data: bytes, says: str) -> None:
+def test_what_is_not_read_is_refused_with_what_to_do(data: bytes, expected: str) -> None:
     error = refusal(data, "old.file")
     assert error.code == "file_unsupported"
-    assert says in error.message
+    assert expected in error.message
 
 
 @pytest.mark.parametrize(
-    ("parts", "says"),
+    ("parts", "expected"),
     [
         pytest.param({"a.txt": b"hello"}, "one by one", id="zip"),
         pytest.param({"mimetype": b"application/vnd.oasis.opendocument.graphics"}, "OpenDocument", id="odg"),
@@ -128,14 +128,14 @@ def test_what_is_not_read_is_refused_with_what_to_do(data: bytes, says: str) -> 
         ),
     ],
 )
-def test_other_zip_containers_are_refused_with_what_to_do(parts: dict[str, bytes], says: str) -> None:
+def test_other_zip_containers_are_refused_with_what_to_do(parts: dict[str, bytes], expected: str) -> None:
     out = BytesIO()
     with ZipFile(out, "w") as archive:
         for name, part in parts.items():
             archive.writestr(name, part)
     error = refusal(out.getvalue(), "some.docx")
     assert error.code == "file_unsupported"
-    assert says in error.message
+    assert expected in error.message
 
 
 def test_a_polyglot_is_what_it_begins_as() -> None:

@@ -129,7 +129,7 @@ def test_repeated_cells_and_rows_are_bounded() -> None:
     assert (read.truncated, len(read.text) < 20_000) == (True, True)
 
 
-def test_an_encrypted_opendocument_says_so() -> None:
+def test_an_encrypted_opendocument_is_named_one() -> None:
     locked = odf("text", "", **{"META-INF__manifest": "<manifest:encryption-data/>"})
     assert refusal(locked, "locked.odt").code == "file_encrypted"
 

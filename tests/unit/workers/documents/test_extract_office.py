@@ -134,7 +134,7 @@ def test_a_formula_whose_value_was_saved_is_shown_as_its_value() -> None:
     assert extract(book, "sum.xlsx").sections[0].text == "1,2"
 
 
-def test_a_large_workbook_is_cut_at_the_cell_limit_and_says_so() -> None:
+def test_a_large_workbook_is_cut_at_the_cell_limit_with_a_notice() -> None:
     book = Workbook()
     for title in ("A", "B"):
         sheet = book.create_sheet(title)
@@ -151,7 +151,7 @@ def test_a_sheet_of_a_hundred_megabytes_is_refused_by_its_size() -> None:
     sheet = documents.sheet_of_megabytes(100, varied=True)
     error = refusal(sheet, "year.xlsx")
     assert error.code == "file_too_large"
-    assert "unpacks to 10" in error.problem, "its size is told"
+    assert "unpacks to 10" in error.problem, "its size is named"
     assert "64 MB" in error.problem, "and the limit"
     wide = ExtractLimits(unpacked_bytes=200 * 2**20, cells=50)
     assert len(extract(sheet, "year.xlsx", wide).sections[0].text.splitlines()) == 5, "it is a real sheet"
@@ -163,7 +163,7 @@ def test_a_sheet_that_packs_far_better_than_text_is_called_a_bomb() -> None:
     assert refusal(bomb, "bomb.xlsx").code == "zip_bomb"
 
 
-def test_a_part_that_lies_about_its_size_is_read_no_further_than_it_says() -> None:
+def test_a_part_that_lies_about_its_size_is_read_no_further_than_declared() -> None:
     """Declared as the first kilobyte of what is really 50 MB: parsers would unpack all of it in one go."""
     inside = b"<worksheet>" + b" " * (50 * 2**20)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)

@@ -1,4 +1,4 @@
-"""Reading text, web pages and CSV, whatever their charset."""
+"""Reading text, web pages and CSV, in every charset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.workers.documents import documents
 @pytest.mark.parametrize(
     "charset", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-32"]
 )
-def test_text_is_read_whatever_its_charset(charset: str) -> None:
+def test_text_is_read_in_every_charset(charset: str) -> None:
     text = "Größe und Maße: Bestätigung für Frau Müller in Köln"
     read = extract(text.encode(charset), "letter.txt")
     assert (read.kind, read.media_type, read.text) == ("text", "text/plain", text)
@@ -35,7 +35,7 @@ def test_text_of_other_languages_is_recognised(charset: str, text: str) -> None:
     assert extract(text.encode(charset), "letter.txt").text == text
 
 
-def test_the_charset_is_told_by_the_letters_wherever_they_stand() -> None:
+def test_the_charset_is_found_by_the_letters_wherever_they_are() -> None:
     text = "x" * 200_000 + " Договор поставки"
     assert extract(text.encode("cp1251"), "log.txt").text == text
 
@@ -68,13 +68,13 @@ def test_a_claimed_charset_decides_where_the_bytes_do_not() -> None:
         ("BM.txt", "text", "text/plain"),
     ],
 )
-def test_the_name_tells_kinds_of_text_apart_and_no_more(name: str, kind: str, media_type: str) -> None:
+def test_the_name_separates_kinds_of_text_and_no_more(name: str, kind: str, media_type: str) -> None:
     text = json.dumps({"BM": "not a bitmap", "%PDF-": "no PDF"})
     read = extract(text.encode(), name)
     assert (read.kind, read.media_type, read.text) == (kind, media_type, text)
 
 
-def test_a_pdf_is_a_pdf_whatever_its_name_and_claimed_type() -> None:
+def test_a_pdf_is_a_pdf_under_every_name_and_claimed_type() -> None:
     read = extract(documents.pdf("hello"), "notes.txt", claimed_type="text/plain")
     assert (read.kind, read.text) == ("pdf", "[page 1]\nhello")
 
@@ -83,7 +83,7 @@ def test_a_pdf_after_junk_is_a_pdf() -> None:
     assert extract(b"\x00\x00mail header\r\n" + documents.pdf("hello"), "a.pdf").kind == "pdf"
 
 
-def test_long_text_is_cut_at_the_character_limit_and_says_so() -> None:
+def test_long_text_is_cut_at_the_character_limit_with_a_notice() -> None:
     read = extract(b"x" * 5000, "long.txt", ExtractLimits(characters=1000))
     assert (len(read.text), read.truncated) == (1000, True)
     assert read.notice == "Only the first 1,000 characters are included."
@@ -115,7 +115,7 @@ def test_html_is_read_as_people_see_it() -> None:
     ]  # fmt: skip
 
 
-def test_a_page_nested_beyond_reason_says_that_something_is_left_out() -> None:
+def test_a_page_nested_beyond_reason_notes_that_something_is_left_out() -> None:
     assert extract(b"<html>" + b"<div>" * 1000 + b"deep", "deep.html").text == "deep"
     read = extract(b"<html>seen" + b"<div>" * 50_000 + b"lost", "deeper.html")
     assert (read.text, read.truncated) == ("seen", True)
@@ -126,7 +126,7 @@ def test_a_page_nested_beyond_reason_says_that_something_is_left_out() -> None:
 # ── CSV ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_csv_is_handed_on_with_commas_whatever_its_delimiter_and_charset() -> None:
+def test_a_csv_is_handed_on_with_commas_from_every_delimiter_and_charset() -> None:
     table = 'Artikel;Preis;Größe\n"Bolzen; M8";3,50;groß\n\nMutter;2,00;\n'
     read = extract(table.encode("cp1252"), "artikel.csv")
     assert (read.kind, read.media_type) == ("csv", "text/csv")
@@ -137,7 +137,7 @@ def test_a_csv_is_handed_on_with_commas_whatever_its_delimiter_and_charset() -> 
     ("name", "claimed_type", "table"),
     [("a.tsv", "", "x\ty\n1\t2\n"), ("a.txt", "text/csv", "x,y\n1,2\n"), ("a.csv", "", "x|y\r\n1|2\r\n")],
 )
-def test_tables_are_told_by_name_or_claimed_type(name: str, claimed_type: str, table: str) -> None:
+def test_tables_are_known_by_name_or_claimed_type(name: str, claimed_type: str, table: str) -> None:
     read = extract(table.encode(), name, claimed_type=claimed_type)
     assert (read.kind, read.text) == ("csv", "x,y\n1,2")
 

@@ -9,11 +9,11 @@ from runyard_workers.isolation.run_threads import RunThreads
 from tests.waiting import wait_until
 
 
-def test_a_call_is_its_runs_until_it_returns_whoever_stopped_waiting_for_it() -> None:
+def test_a_call_is_its_runs_until_it_returns_even_without_a_waiter() -> None:
     threads, guard, go = RunThreads(2), LoopGuard(), threading.Event()
     with guard.on_behalf_of("a"):
         call = threads.submit(go.wait, 10)
-    threads.submit(int, "1").result(5)  # nobody's in particular
+    threads.submit(int, "1").result(5)  # of no run
     assert threads.of("a") == [call]
     assert threads.of("b") == []
     go.set()

@@ -16,11 +16,11 @@ def test_threads_are_made_on_demand_up_to_the_limit() -> None:
     assert threads.size == 1
     threads.submit(lambda: None).result(5)
     assert threads.size == 1  # reused
-    gate = threading.Barrier(3)
-    meeting = [threads.submit(gate.wait, 5) for _ in range(3)]
-    wait_until(lambda: gate.n_waiting == 2)
+    barrier = threading.Barrier(3)
+    meeting = [threads.submit(barrier.wait, 5) for _ in range(3)]
+    wait_until(lambda: barrier.n_waiting == 2)
     assert threads.size == 2
-    gate.wait(5)  # the third
+    barrier.wait(5)  # the third
     meeting[2].cancel()
     threads.shutdown(wait=False, cancel_futures=True)
 

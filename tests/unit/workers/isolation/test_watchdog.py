@@ -43,7 +43,7 @@ async def test_a_run_that_blocks_the_loop_is_named_with_its_stack() -> None:
     assert "_code_that_blocks" in blocked.stack
 
 
-async def test_a_loop_that_is_only_busy_is_left_alone_and_its_lag_is_told() -> None:
+async def test_a_loop_that_is_only_busy_is_left_alone_and_its_lag_is_reported() -> None:
     guard, found = LoopGuard(), []  # type: ignore[var-annotated]
     watchdog = Watchdog(asyncio.get_running_loop(), guard, 2.0, found.append)
     watchdog.start()

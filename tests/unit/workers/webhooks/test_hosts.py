@@ -25,8 +25,8 @@ def test_a_host_is_new_until_it_answers_and_good_when_it_answers_soon() -> None:
     assert hosts.allowance().hosts[KEY].kind is Kind.NEW
     assert hosts.allowance().left[Kind.NEW] == BUDGETS[Kind.NEW] - 1
     hosts.end(KEY, "1", status=200)
-    standing = hosts.allowance().hosts[KEY]
-    assert (standing.kind, standing.room) == (Kind.GOOD, PER_HOST[Kind.GOOD])
+    capacity = hosts.allowance().hosts[KEY]
+    assert (capacity.kind, capacity.room) == (Kind.GOOD, PER_HOST[Kind.GOOD])
 
 
 def test_a_quick_refusal_does_not_make_a_host_poor() -> None:
@@ -39,8 +39,8 @@ def test_silence_makes_a_host_poor_and_then_opens_its_circuit() -> None:
     hosts = Hosts(BreakerPolicy(failures=3, pause=30.0))
     called(hosts, status=200)
     called(hosts, error="connect_failed")
-    standing = hosts.allowance().hosts[KEY]
-    assert (standing.kind, standing.room) == (Kind.POOR, PER_HOST[Kind.POOR])
+    capacity = hosts.allowance().hosts[KEY]
+    assert (capacity.kind, capacity.room) == (Kind.POOR, PER_HOST[Kind.POOR])
     called(hosts, error="read_timeout", times=2)
     assert hosts.allowance().hosts[KEY].room == 0
     assert 29 < (hosts.wait_s() or 0) <= 30
@@ -57,7 +57,7 @@ def test_one_call_tries_whether_an_open_circuit_may_close() -> None:
 
 
 @pytest.mark.parametrize("error", [None, "seal_broken", "internal_error"])
-def test_a_trial_that_never_reached_the_host_holds_nobody_up(error: str | None) -> None:
+def test_a_trial_that_never_reached_the_host_holds_no_other_up(error: str | None) -> None:
     hosts = Hosts(BreakerPolicy(failures=1, pause=0.0, trial=3600.0))
     called(hosts, error="connect_failed")
     called(hosts, error=error)

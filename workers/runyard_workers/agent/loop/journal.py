@@ -89,7 +89,7 @@ class Journal(AbstractCapability[Any]):
         for part in response.parts:
             if not isinstance(part, ToolCallPart) or part.tool_name not in session.transfers:
                 continue
-            if not await session.run.can_take_over(session.transfers[part.tool_name]):
+            if not await session.run.can_transfer_to(session.transfers[part.tool_name]):
                 del session.transfers[part.tool_name]
 
     def _judged(self, response: ModelResponse) -> ModelResponse:

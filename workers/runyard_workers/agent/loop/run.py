@@ -28,7 +28,7 @@ from runyard_workers.agent.services import Services
 from runyard_workers.agent.tools.loader import ToolLoader
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.attempts.context import RunContext
-from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.isolation.threads import in_engine_thread
 
 
 class Run:
@@ -52,7 +52,7 @@ class Run:
         self.tools = ToolLoader(services, attempt)
         self.attached: list[attachments.Attached] = []
         self.results: list[tuple[Workflow, dict[str, Any]]] = []  # of workflows
-        self._reading = asyncio.Lock()
+        self._files_lock = asyncio.Lock()
 
     # -- agents --------------------------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ class Run:
         instructions = f"You are {name}, a specialist. {description}".strip()
         return replace(own, name=name, instructions=instructions, demonstrations=())
 
-    async def can_take_over(self, name: str) -> bool:
+    async def can_transfer_to(self, name: str) -> bool:
         """Whether this agent is there: a full name is that of a registered agent."""
         if name == self.plan.agent.name or not name.startswith("@"):
             return True
@@ -135,7 +135,7 @@ class Run:
     async def read_files(self) -> None:
         """Read the attached files, once, and log how that went."""
         files, attempt = self._context.files, self.attempt
-        async with self._reading:  # steps of a workflow may all want them
+        async with self._files_lock:  # steps of a workflow may all want them
             if len(self.attached) == len(files):
                 return
             self.attached = await self._read(files)

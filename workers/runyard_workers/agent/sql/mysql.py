@@ -18,7 +18,7 @@ from runyard_common.datastores.rules import DatabaseTls
 from runyard_workers.agent.sql import functions
 from runyard_workers.agent.sql.lexer import Grammar
 from runyard_workers.agent.sql.placeholders import for_driver
-from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, take
+from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, read_rows
 from runyard_workers.agent.sql.statements import Statement, StatementRefused, judged
 from runyard_workers.agent.sql.way import Way
 
@@ -106,7 +106,7 @@ def _connect(way: Way, caps: Caps) -> pymysql.Connection[Any]:
     except (
         Exception
     ) as error:  # the driver reads the protocol without checks: nonsense is any exception at all
-        if _said(error):
+        if _sent_by_server(error):
             raise
         raise QueryFailed(UNREACHABLE) from error
     finally:
@@ -115,7 +115,7 @@ def _connect(way: Way, caps: Caps) -> pymysql.Connection[Any]:
     return connection
 
 
-def _said(error: Exception) -> bool:
+def _sent_by_server(error: Exception) -> bool:
     """Whether a MySQL server sent this itself, or its TLS is not as asked: that is the caller's to correct."""
     code = error.args[0] if isinstance(error, pymysql.Error) and error.args else None
     by_server = isinstance(code, int) and (1000 <= code < 2000 or code == CR.CR_SSL_CONNECTION_ERROR)
@@ -146,7 +146,7 @@ def _ask(connection: pymysql.Connection[Any], sql: str, parameters: Sequence[Any
     with connection.cursor() as cursor:
         cursor.execute(for_driver(sql, grammar), tuple(parameters))
         columns = [column[0] for column in cursor.description or ()]
-        return take(columns, cursor.fetchall_unbuffered() if columns else (), caps)
+        return read_rows(columns, cursor.fetchall_unbuffered() if columns else (), caps)
 
 
 def _check_functions(cursor: Any, statement: Statement) -> None:

@@ -22,7 +22,7 @@ from runyard_workers.agent.sql import functions
 from runyard_workers.agent.sql.lexer import POSTGRESQL
 from runyard_workers.agent.sql.placeholders import for_driver
 from runyard_workers.agent.sql.postgres_values import read_as_text
-from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, take
+from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, read_rows
 from runyard_workers.agent.sql.statements import Statement, StatementRefused, judged
 from runyard_workers.agent.sql.way import Way
 
@@ -34,7 +34,7 @@ _NOT_OURS: Final = {"passfile": "/dev/null/none", "sslcertmode": "disable", "gss
 _READER: Final = "pg_read_all_data"
 _HAS_READER: Final = 140_000
 #: How libpq writes a server's error, and that it has no TLS or no certificate that is trusted.
-_SAID: Final = re.compile(
+_SENT_BY_SERVER: Final = re.compile(
     r"FATAL: |ERROR: |server does not support SSL|certificate|root\.crt|SCRAM|channel binding"
 )
 #: Longer values are not parsed (JSON, arrays): they are cut anyway, and Python's form takes many times their size.
@@ -101,7 +101,7 @@ def _connect(way: Way, caps: Caps) -> psycopg.Connection[Any]:
         except psycopg.OperationalError as error:
             # A PostgreSQL server's own error is the caller's to correct; what others answer is not shown.
             text = str(error)
-            raise QueryFailed(text.strip() if _SAID.search(text) else UNREACHABLE) from error
+            raise QueryFailed(text.strip() if _SENT_BY_SERVER.search(text) else UNREACHABLE) from error
     connection.read_only = True
     read_as_text(connection.adapters)
     return connection
@@ -154,7 +154,7 @@ def _fetch(connection: psycopg.Connection[Any], sql: str, parameters: Sequence[A
         cursor.execute(declare, list(parameters), binary=True)
         cursor.execute("FETCH 0 FROM runyard")
         columns = [column.name for column in cursor.description or ()]
-        return take(columns, _rows(connection, cursor), caps)
+        return read_rows(columns, _rows(connection, cursor), caps)
 
 
 def _rows(connection: psycopg.Connection[Any], cursor: psycopg.Cursor[Any]) -> Iterator[list[Any]]:
@@ -191,4 +191,4 @@ def _stream(connection: psycopg.Connection[Any], sql: str, parameters: Sequence[
         with closing(stream) as rows:
             first = next(rows, None)  # the columns are known with the first row
             columns = [column.name for column in cursor.description or ()]
-            return Rows(columns, []) if first is None else take(columns, chain([first], rows), caps)
+            return Rows(columns, []) if first is None else read_rows(columns, chain([first], rows), caps)

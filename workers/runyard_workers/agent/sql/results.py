@@ -57,7 +57,7 @@ class Rows:
         return {"rows": found, "row_count": len(found), **more}
 
 
-def take(columns: Sequence[str], rows: Iterable[Sequence[Any]], caps: Caps) -> Rows:
+def read_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], caps: Caps) -> Rows:
     """Read rows until they end or a cap is reached."""
     kept: list[list[Any]] = []
     left = caps.characters

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from runyard_workers.agent.sql import functions
 from runyard_workers.agent.sql.lexer import SQLITE, tokens
-from runyard_workers.agent.sql.results import Caps, QueryFailed, Rows, take
+from runyard_workers.agent.sql.results import Caps, QueryFailed, Rows, read_rows
 from runyard_workers.agent.sql.statements import judged
 
 _PROGRAM: Final = Path(__file__).with_name("sqlite_child.py")
@@ -47,7 +47,7 @@ def ask(path: Path, sql: str, parameters: Sequence[Any], caps: Caps) -> Rows:
         answer = _answered(json.dumps(job).encode(), caps)
     if "error" in answer:
         raise QueryFailed(answer["error"])
-    return take(answer["columns"], ([_value(cell) for cell in row] for row in answer["rows"]), caps)
+    return read_rows(answer["columns"], ([_value(cell) for cell in row] for row in answer["rows"]), caps)
 
 
 def _answered(job: bytes, caps: Caps) -> dict[str, Any]:

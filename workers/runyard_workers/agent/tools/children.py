@@ -28,14 +28,14 @@ def agent_tool(
 ) -> Tool:
     """A tool that runs `agent`; its arguments are the agent's own when it has an input schema."""
     schema = (manifest.get("input") or {}).get("schema")
-    takes_args = isinstance(schema, dict) and schema.get("type", "object") == "object"
+    has_args = isinstance(schema, dict) and schema.get("type", "object") == "object"
 
     async def run(call: Call) -> Any:
         key = f"child:{call.key}"
         begun = attempt.replay.entry(key)
         if begun is None:
-            args = call.arguments if takes_args else None
-            message = None if takes_args else call.arguments["message"]
+            args = call.arguments if has_args else None
+            message = None if has_args else call.arguments["message"]
             try:
                 child_id = await children.start(attempt, key, agent, args, message, RunRequest())
             except AgentError as refusal:
@@ -51,7 +51,7 @@ def agent_tool(
         return _output(ended)
 
     about = description or manifest.get("description") or f"Run the agent {agent} and get its result."
-    return Tool(name, about, schema if takes_args and schema else _MESSAGE, run, source="agent")
+    return Tool(name, about, schema if has_args and schema else _MESSAGE, run, source="agent")
 
 
 def _output(ended: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from runyard_workers.agent.services import Services
 from runyard_workers.agent.sql import MOST_CHARACTERS, Caps, QueryFailed, Source, count, open_source
 from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure
 from runyard_workers.attempts.attempt import Attempt
-from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.isolation.threads import in_engine_thread
 
 CAPS: Final = Caps()
 SEARCH: Final = "search_documents"

@@ -23,7 +23,7 @@ from runyard_workers.agent.tools.datastores import DatastoreTools
 from runyard_workers.agent.tools.mcp import McpConnection
 from runyard_workers.agent.tools.python import python_tool
 from runyard_workers.attempts.attempt import Attempt
-from runyard_workers.isolation.engine_threads import in_engine_thread
+from runyard_workers.isolation.threads import in_engine_thread
 
 _OVERRIDES = ("description", "seconds")
 

@@ -11,7 +11,7 @@ import httpx2
 
 from runyard_common.outbound.errors import ResponseTooLarge
 from runyard_common.outbound.unpacking import ENCODINGS, pieces
-from runyard_workers.isolation.engine_threads import in_reader_thread
+from runyard_workers.isolation.threads import in_reader_thread
 
 #: Longest answer, and longest event of a stream, that is given to a library, in bytes; a setting gives the bound.
 MOST_BYTES: Final = 16 * 2**20

@@ -1,6 +1,6 @@
 """Word documents: paragraphs, lists and tables in reading order, then headers, footers, notes and comments.
 
-The XML is walked here because the library's own view leaves out what stands in content controls, text boxes
+The XML is walked here because the library's own view leaves out the text of content controls, text boxes
 and tracked insertions.
 """
 
@@ -66,13 +66,13 @@ def read(data: bytes, draft: Draft) -> None:
 
 
 def _joined(lines: Iterator[str], draft: Draft) -> str:
-    kept, room = [], draft.limits.characters
+    kept, left = [], draft.limits.characters
     for line in lines:
         draft.tick()
-        if room < 0:
+        if left < 0:
             break
         kept.append(line)
-        room -= len(line) + 1
+        left -= len(line) + 1
     return "\n".join(kept)
 
 

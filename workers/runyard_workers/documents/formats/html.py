@@ -44,7 +44,7 @@ def _flow(root: html.HtmlElement, draft: Draft) -> str:
 
 
 def _edge(tag: str, event: str) -> str:
-    """What stands before (start) or after (end) an element's text."""
+    """What goes before (start) or after (end) an element's text."""
     if _INLINE.fullmatch(tag):
         return ""
     if tag in _CELLS:

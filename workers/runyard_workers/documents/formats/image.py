@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from runyard_workers.documents.extraction import Draft, ImageContent
 
 _READ = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
-_TAKEN = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
+_MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 _ORIENTATION = 0x0112
 _QUALITIES = (85, 70, 50)
 
@@ -47,7 +47,7 @@ def _note_frames(image: Image.Image, draft: Draft) -> None:
 
 def _as_it_is(image: Image.Image, data: bytes, draft: Draft) -> ImageContent | None:
     """The bytes themselves, where a model sees in them what a person does."""
-    media_type = _TAKEN.get(image.format or "")
+    media_type = _MEDIA_TYPES.get(image.format or "")
     upright = image.getexif().get(_ORIENTATION, 1) == 1
     small = max(image.size) <= draft.limits.image_edge and len(data) <= draft.limits.image_bytes
     if media_type and upright and small and not draft.truncated:

@@ -1,4 +1,4 @@
-"""Tables: CSV whatever its delimiter, and the one form in which every table is handed on."""
+"""Tables: CSV with any delimiter, and the one form in which every table is handed on."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def render(rows: Iterable[Iterable[object]], draft: Draft) -> str:
         if number % 256 == 0:
             draft.tick()
         values = [str(value) for value in row]
-        room = draft.limits.cells - draft.cells
+        left = draft.limits.cells - draft.cells
         draft.cells += max(len(values), 1)
         if draft.cells > draft.limits.cells:
             draft.cut(f"Only the first {draft.limits.cells:,} cells are included.")
-            values = values[:room]
+            values = values[:left]
         while values and not values[-1].strip():
             values.pop()
         if values:

@@ -22,7 +22,7 @@ WITH_JSON: Final = [each for each in operations() if each.body is not None]
 BY_PATH: Final = by_path(operations())
 NO_OBJECTS: Final = (b"[1]", b'"x"', b"null", b"3", b"true", b"[]")
 METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT", "TRACE")
-#: Paths that no operation stands behind.
+#: Paths without an operation.
 PAGES: Final = (
     "/",
     "/docs",
@@ -54,7 +54,7 @@ def client(api: Api) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="module")
 def signed_in(api: Api) -> Iterator[httpx2.Client]:
-    """Somebody with an account, who alone may change it."""
+    """A person with an account, who alone may change it."""
     user_id = members.person(api, "ada@example.com", (api.state.org_id, Role.ADMIN))
     with members.browser(api, user_id) as made:
         yield made
@@ -102,7 +102,7 @@ def code_of(answer: httpx2.Response, front: str) -> str:
 
 #: What a body that is no object is refused with.
 REFUSED: Final = {"nugen": (422, "dict_type"), "appstrate": (400, "invalid_request")}
-#: What is refused before the body is looked at: a link is the credential, and nobody has one here.
+#: What is refused before the body is looked at: a link is the credential, and there is none here.
 EARLIER: Final = {"native.answer_question": (404, "link_not_found")}
 
 

@@ -126,6 +126,12 @@ def mariadb_url(server_url: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of tests that are coroutines."""
+    return "asyncio"
+
+
+@pytest.fixture
 def home(tmp_path: Path) -> Path:
     """An empty RUNYARD_HOME."""
     folder = tmp_path / "home"

@@ -36,11 +36,6 @@ ROOT = Path(__file__).parents[2]
 MOST_LIVES = 200
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Ward:
     """A database, and the workers that die on it."""

@@ -29,11 +29,6 @@ async def order_status(order: str) -> str:
     return "shipped yesterday"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def model_url() -> Iterator[str]:
     command = [sys.executable, "-m", "runyard_launch.localmodel", "--port", "0"]

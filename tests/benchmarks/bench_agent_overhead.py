@@ -47,11 +47,6 @@ async def look(n: int) -> str:
     return f"seen {n}"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def respond(request: dict[str, Any]) -> Reply:
     """Nine turns that call the tool, then an answer; a streamed request is answered at once, piece by piece."""
     if request["stream"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
@@ -157,3 +158,8 @@ def waiting_together(
             return await asyncio.gather(*asked), threads
 
     return asyncio.run(all_of_them())
+
+
+def unique(text: str) -> str:
+    """The text with an end of its own: no other test asks the scripted model about it."""
+    return f"{text} {uuid.uuid4().hex[:8]}"

@@ -16,16 +16,12 @@ import httpx2
 import pytest
 
 from tests.contract.frames import Frames, run
-from tests.contract.live import Live, waiting_together
+from tests.contract.live import Live, unique, waiting_together
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import calls, reply, results_of, system_of, text_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 def session_of(frames: Frames) -> str:

@@ -14,16 +14,12 @@ import pytest
 from runyard_common.values.ids import is_uuid
 from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run, streaming
-from tests.contract.live import Live
+from tests.contract.live import Live, unique
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import calls, fail, reply
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 class TestTransport:

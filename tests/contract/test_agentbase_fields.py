@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run
-from tests.contract.live import Live
+from tests.contract.live import Live, unique
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import reply, system_of, tools_of
 from tests.waiting import wait_until
@@ -22,10 +21,6 @@ pytestmark = pytest.mark.timeout(120)
 REMEMBERS = {"agent": "remembers"}
 STEP = {"id": "s", "name": "n", "description": "Do it.", "depends_on": []}
 WORKFLOW = {"id": "w", "name": "n", "description": "d", "steps": [STEP]}
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 def options(live: Live, frames: Frames) -> dict[str, Any]:

@@ -12,16 +12,12 @@ import agentbase
 import pytest
 from agentbase import Agentbase, AsyncAgentbase
 
-from tests.contract.live import Live
+from tests.contract.live import Live, unique
 from tests.fakes.model_server import reply
 
 pytestmark = pytest.mark.timeout(300)
 
 REMEMBERS = {"agent": "remembers"}
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 def joined(events: list[Any]) -> str:

@@ -10,17 +10,13 @@ import httpx2
 import pytest
 
 from tests.contract.frames import Frames, run
-from tests.contract.live import Live
+from tests.contract.live import Live, unique
 from tests.fakes.model_server import calls, reply, results_of, system_of, tools_of
 
 pytestmark = pytest.mark.timeout(300)
 
 SALES = {"name": "Sales Agent", "description": "Sells."}
 SUPPORT = {"name": "Support Agent", "description": "Helps."}
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 def handed(admin: httpx2.Client, live: Live, agents: list[dict[str, str]]) -> Frames:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.contract.live import Live
+from tests.contract.live import Live, unique
 from tests.fakes.model_server import calls, system_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -21,10 +21,6 @@ V1 = "/api/v1"
 STATUSES = {
     "pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed", "stopped",
 }  # fmt: skip
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 AGENT_FIELDS = {

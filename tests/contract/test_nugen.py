@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.contract.live import MODEL, Live, waiting_together
+from tests.contract.live import MODEL, Live, unique, waiting_together
 from tests.fakes.model_server import fail, reply, system_of, text_of
 from tests.waiting import wait_until
 
@@ -23,10 +23,6 @@ AGENT_FIELDS = {
     "id", "name", "description", "base_model", "base_model_name", "created_date", "status", "creator", "endpoint",
     "usage_count", "last_used", "performance_metrics", "system_prompt", "temperature", "conversation_saving_enabled",
 }  # fmt: skip
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 def create(client: httpx2.Client, name: str | None = None, **fields: Any) -> dict[str, Any]:

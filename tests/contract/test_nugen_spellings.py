@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.contract.live import MODEL, Live
+from tests.contract.live import MODEL, Live, unique
 from tests.fakes.model_server import reply
 
 pytestmark = pytest.mark.timeout(120)
 
 AGENTS = "/api/v3/agents"
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 def create(client: httpx2.Client, **fields: Any) -> dict[str, Any]:

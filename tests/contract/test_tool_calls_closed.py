@@ -13,16 +13,12 @@ import pytest
 
 from tests.contract.callbacks import complete, receiver
 from tests.contract.frames import Frames, run, streaming
-from tests.contract.live import Live
+from tests.contract.live import Live, unique
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import calls, reply
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def unique(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
 
 
 def natively(admin: httpx2.Client, frames: Frames, type_: str) -> list[dict[str, Any]]:

@@ -103,11 +103,6 @@ def _assert_failed(outcome: Outcome, text: str) -> None:
     assert len(found["message"]) <= 2000
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 @pytest.mark.timeout(300)  # some 170 runs
 async def test_runs_with_every_way_out_in_their_process_complete_at_the_first_attempt(

@@ -39,11 +39,6 @@ JSON = "Content-Type: application/json"
 EVENTS = "Content-Type: text/event-stream"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def packed(size: int) -> Callable[[], Iterator[bytes]]:
     """So many spaces, packed to a thousandth."""
     engine = zlib.compressobj(wbits=31)

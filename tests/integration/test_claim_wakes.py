@@ -22,11 +22,6 @@ from tests.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def _noop(ctx: Context, args: dict[str, Any]) -> float:
     return time.monotonic()
 

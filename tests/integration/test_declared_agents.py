@@ -41,11 +41,6 @@ async def broken_tool() -> None:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def declared(database_url: str, tmp_path: Path) -> AsyncIterator[Declared]:
     made.clear()
     async with declared_agents(

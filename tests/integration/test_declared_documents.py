@@ -25,11 +25,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def declared(database_url: str, tmp_path: Path) -> AsyncIterator[Declared]:
     async with declared_agents(database_url, tmp_path / "home") as declared:
         declared.publish()

@@ -16,11 +16,6 @@ from tests.fakes.model_server import calls, reply, results_of, system_of, tools_
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def crm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpProcess]:
     with mcp_process(tmp_path_factory.mktemp("mcp"), token="s3cret") as running:

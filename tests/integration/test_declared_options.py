@@ -27,11 +27,6 @@ async def peek() -> str:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
     models: dict[str, Any] = {"model_flash": "tiny-model", "model_max": "grand-model"}

@@ -27,11 +27,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     url = f"sqlite:///{tmp_path / 'runyard.db'}"
     async with declared_agents(url, tmp_path / "home", allow_private_urls=True) as declared:

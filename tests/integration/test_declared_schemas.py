@@ -32,11 +32,6 @@ WIDE: dict[str, Any] = {
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
         declared.publish()

@@ -127,11 +127,6 @@ async def in_time() -> str:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
         tools = [

@@ -17,11 +17,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def declared(tmp_path: Path) -> AsyncIterator[Declared]:
     async with declared_agents(f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home") as declared:
         declared.publish(tools=["ask_user"])

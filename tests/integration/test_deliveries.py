@@ -30,11 +30,6 @@ from tests.fakes.receiver import Received, receiving
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def greet(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     await ctx.progress(0.5, "half way")
     return {"hello": args.get("name")}

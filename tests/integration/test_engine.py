@@ -23,11 +23,6 @@ from tests.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_an_async_agent_runs_to_completed_with_a_gap_free_log(database_url: str) -> None:
     async def greet(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
         await ctx.progress(0.5, "half way")

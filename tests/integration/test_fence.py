@@ -25,11 +25,6 @@ from tests.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def _forget_claim(tx: Tx, task_id: str) -> None:
     """What a crash of PostgreSQL, or a failover, does to a commit it had not made safe: the claim never was."""
     tx.conn.execute(

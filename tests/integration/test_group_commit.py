@@ -16,11 +16,6 @@ from runyard_common.database.transaction import Store, Tx
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_cancelled_caller_does_not_stop_the_commits_of_others(database_url: str) -> None:
     db = Database(database_url)
     await asyncio.to_thread(migrate.upgrade, db)

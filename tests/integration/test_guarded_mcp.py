@@ -18,11 +18,6 @@ from tests.fakes.raw_server import until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @contextlib.asynccontextmanager
 async def mcp_server() -> AsyncIterator[int]:
     """A real MCP server over streamable HTTP with one tool; its port."""

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 POLICY = OutboundPolicy.parse(allowed_hosts="127.0.0.1")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))

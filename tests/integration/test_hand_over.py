@@ -22,11 +22,6 @@ from tests.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(database_url: str) -> None:
     async def work(ctx: Context, args: dict[str, Any]) -> int:
         return ctx.task.attempt

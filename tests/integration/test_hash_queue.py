@@ -20,11 +20,6 @@ pytestmark = pytest.mark.anyio
 PASSWORD = "a long enough passphrase"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def occupy(queue: HashQueue, network: str, whose: str, order: list[str], go_on: asyncio.Event) -> None:
     async with queue.slot(network, whose):
         order.append(whose)

@@ -18,11 +18,6 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_claim_refused_to_the_former_life_does_not_end_the_new_one(postgres_url: str) -> None:
     async def work(ctx: Context, args: dict[str, Any]) -> Any:
         return await ctx.step("one", int, 1)

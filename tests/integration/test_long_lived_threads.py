@@ -28,11 +28,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Unwritable:
     """A value without a JSON form, whose own methods raise."""
 

@@ -25,11 +25,6 @@ TREE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "name
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def server() -> Iterator[OddMcp]:
     with OddMcp() as running:
         yield running

@@ -18,11 +18,6 @@ from tests.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def installed(
     tmp_path: Path, database_url: str = ""

@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 Data = dict[str, Any]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def hangs(ctx: Context, args: Data) -> None:
     await asyncio.sleep(60)
 

@@ -28,11 +28,6 @@ OWN = "a server of this installation itself"
 EVERYWHERE = "0.0.0.0/0, 0.0.0.0, ::/0, 64:ff9b::/96, ::ffff:0:0/96, localhost, *.test"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def policy(**settings: Any) -> OutboundPolicy:
     given: dict[str, Any] = {
         "allow_private_urls": True,

@@ -44,11 +44,6 @@ async def look(where: str) -> str:
     return f"a cat in the {where}"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["openai", "anthropic", "google"])
 def provider(request: pytest.FixtureRequest) -> str:
     return str(request.param)

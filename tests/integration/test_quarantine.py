@@ -21,11 +21,6 @@ from tests.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Dying:
     """A process that dies with `status` once it has been sent `after` runs; `ready`: it had started before."""
 

@@ -18,11 +18,6 @@ from tests.fakes.raw_server import until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class SlowLookups:
     """A name server that answers on a signal of the test; getaddrinfo itself cannot be made slow."""
 

@@ -29,11 +29,6 @@ from tests.servers import ValkeyServer
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass(frozen=True)
 class Committed:
     """A committed event, as transactions note it."""

@@ -176,8 +176,3 @@ def test_a_child_agent_runs_too() -> None:
 async def test_it_works_inside_a_running_loop_too() -> None:
     result = await arun(DECLARED, message="Hello", model=["Hi."])
     assert result.output == "Hi."
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

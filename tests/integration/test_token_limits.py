@@ -15,11 +15,6 @@ from tests.installation import Installation
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def _run_a_turn(site: Installation, agent: str, tokens: int, **options: Any) -> None:
     """A run of this agent, and a turn of it just now."""
     task = site.task(await site.submit(agent, **options))

@@ -22,11 +22,6 @@ from runyard_workers.agent_code.values import Bounds
 from tests.installation import Installation
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Payment(BaseModel):
     amount: Decimal
 

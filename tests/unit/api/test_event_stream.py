@@ -16,11 +16,6 @@ pytestmark = pytest.mark.anyio
 SCOPE = {"type": "http", "method": "GET", "path": "/"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Reader:
     """The other side: what it got, when it leaves, and how many messages it takes."""
 

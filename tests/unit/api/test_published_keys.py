@@ -25,11 +25,6 @@ RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 KEY = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key()))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Publisher:
     """A real server of keys, which counts who asks and can fail, be slow, or send anything, on request."""
 

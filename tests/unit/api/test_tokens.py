@@ -35,11 +35,6 @@ EC = ec.generate_private_key(ec.SECP256R1())
 FOREIGN = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     db = Database(f"sqlite:///{tmp_path_factory.mktemp('db') / 'runyard.db'}")

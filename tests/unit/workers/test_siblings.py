@@ -13,11 +13,6 @@ from runyard_workers.attempts.siblings import Siblings
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def start(siblings: Siblings, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     task = asyncio.ensure_future(coroutine)
     siblings.add(task)

@@ -1,4 +1,4 @@
-"""One live server for all contract suites of a test process."""
+"""One live server for all contract suites of a test process, and a server of its own for a module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.api_server import Api
 from tests.contract.live import Live
+from tests.members import key
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +30,19 @@ def impatient(live: Live) -> str:
 def admin(live: Live) -> Iterator[httpx2.Client]:
     """A client with the admin key."""
     with live.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server without workers, whose model is never asked: runs stay pending until they are cancelled."""
+    home = tmp_path_factory.mktemp("api") / "home"
+    with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
+        yield server
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[httpx2.Client]:
+    """A client with a key of its own, so that no test meets another's rate limits."""
+    with api.client(key(api, api.state.org_id)) as client:
         yield client

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,21 +14,6 @@ from runyard_common.identity.rules.roles import Role
 from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, publish, run_id
 from tests.members import key, organisation, person, sign_in
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers: runs stay pending until they are cancelled."""
-    home = tmp_path_factory.mktemp("lists") / "home"
-    with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
-        yield server
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    """A client with a key of its own."""
-    with api.client(key(api, api.state.org_id)) as client:
-        yield client
 
 
 def ids(answer: httpx2.Response) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -16,21 +15,6 @@ from tests.members import key, organisation, person, sign_in
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 UNKNOWN = "@no/body"
 LATER = "2030-01-01"
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers, whose model is never asked."""
-    home = tmp_path_factory.mktemp("order") / "home"
-    with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
-        yield server
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    """A client with a key of its own, so that no test meets another's rate limits."""
-    with api.client(key(api, api.state.org_id)) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

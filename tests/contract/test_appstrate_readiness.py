@@ -13,7 +13,6 @@ from sqlalchemy import text
 from runyard_scheduler.duties import Fire
 from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, start
-from tests.members import key
 
 PROFILE = "0b0e7f7e-8c1c-4b7e-9a54-0d6c4ab7c2f1"
 SCRIPTED = "openai:scripted"
@@ -42,13 +41,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     home = tmp_path_factory.mktemp("readiness") / "home"
     with Api(home, model="", model_base_url="http://127.0.0.1:9/v1") as server:
         yield server
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    """A client with a key of its own."""
-    with api.client(key(api, api.state.org_id)) as client:
-        yield client
 
 
 def package(client: httpx2.Client, *faults: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -15,21 +14,6 @@ from tests.contract.appstrate import fresh, made, problem, publish, start
 from tests.members import key, organisation
 
 HOOK = {"url": "https://example.com/h", "events": ["run.failed"], "scope": "organization"}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers, whose model is never asked."""
-    home = tmp_path_factory.mktemp("repeats") / "home"
-    with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
-        yield server
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    """A client with a key of its own."""
-    with api.client(key(api, api.state.org_id)) as client:
-        yield client
 
 
 def keyed(name: str | None = None) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -18,24 +17,9 @@ from runyard_common.runs.service import bulk
 from tests.api_server import Api
 from tests.contract.appstrate import problem, publish, run_id
 from tests.contract.test_appstrate_runs import stream
-from tests.members import key, organisation, person, sign_in
+from tests.members import organisation, person, sign_in
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers: a run stays pending until it is cancelled."""
-    home = tmp_path_factory.mktemp("tail") / "home"
-    with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
-        yield server
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    """A client with a key of its own."""
-    with api.client(key(api, api.state.org_id)) as client:
-        yield client
 
 
 def test_the_silence_is_thirty_seconds() -> None:

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-import pytest
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, run_id
-from tests.members import key
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server without workers, whose model is never asked."""
-    home = tmp_path_factory.mktemp("versions") / "home"
-    with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
-        yield server
-
-
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    """A client with a key of its own."""
-    with api.client(key(api, api.state.org_id)) as client:
-        yield client
 
 
 class Package:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -48,14 +47,6 @@ OWN_WORLD = {
 def shared(api: Api) -> World:
     """The world of operations that leave it as others need it."""
     return security.populate(api, organisation(api))
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """One server."""
-    home = tmp_path_factory.mktemp("audit") / "home"
-    with Api(home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1") as server:
-        yield server
 
 
 def entries(client: httpx2.Client, **filters: str) -> list[dict[str, Any]]:

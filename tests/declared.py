@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.queries import messages
 from runyard_common.settings import Settings
+from runyard_scheduler.duties import Admit
 from runyard_workers.agent.loop.runner import DeclaredRunner
 from tests.fakes.model_server import ModelServer
 from tests.installation import Installation
@@ -116,3 +118,20 @@ async def declared_agents(
                     await engine.drain(4.0)
                     site.engines.remove(engine)
                 await runner.aclose()
+
+
+@contextlib.asynccontextmanager
+async def admitting(declared: Declared) -> AsyncIterator[None]:
+    """A scheduler's admission beside the worker: what waits for another try gets it in time."""
+
+    async def admit() -> None:
+        while True:
+            await asyncio.to_thread(Admit(declared.site.store).run_once)
+            await asyncio.sleep(0.05)
+
+    admission = asyncio.create_task(admit())
+    try:
+        yield
+    finally:
+        admission.cancel()
+        await asyncio.wait([admission])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,3 +18,11 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 20.0, every: floa
             return value
         assert time.monotonic() < deadline, f"still not true after {seconds} s: {condition}"
         time.sleep(every)
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """The same for coroutines; a condition that reads a database holds up the loop for as long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still not true after {seconds} s: {condition}"
+        await asyncio.sleep(0.02)

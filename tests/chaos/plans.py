@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tests.chaos.blows import BLOWS
+from tests.chaos.findings import Rules
 from tests.chaos.installation import Shape
 from tests.chaos.orders import INNOCENT
 from tests.chaos.poison import DEADLY, ENDS
-from tests.chaos.verdict import Rules
 
 #: The agent that has a limit in every storm.
 LIMITED: Final = "@chaos/mixed"

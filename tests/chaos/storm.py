@@ -25,13 +25,14 @@ from tests.chaos.blows import BLOWS, Hand, wait_for_claim
 from tests.chaos.clocks import Clocks
 from tests.chaos.crowd import Crowd
 from tests.chaos.evidence import Evidence
+from tests.chaos.findings import Verdict
 from tests.chaos.installation import Installation, Shape, installed, keep_logs
 from tests.chaos.memory import MemoryLimits
 from tests.chaos.orders import INNOCENT, mix
 from tests.chaos.pgbouncer import PgBouncer
 from tests.chaos.plans import LIMITED, PLANS, Plan
 from tests.chaos.poison import ENDS, HUNGRY
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.verdict import judge
 from tests.delivering import ReceiverProcess
 from tests.waiting import wait_until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +13,10 @@ import httpx2
 import pytest
 
 from tests.contract.live import Live, unique
+from tests.contract.nanonets import STATUSES, V1, create, id_of, is_uuid, moment, refused, run
 from tests.fakes.model_server import calls, system_of
 
 pytestmark = pytest.mark.timeout(300)
-
-V1 = "/api/v1"
-STATUSES = {
-    "pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed", "stopped",
-}  # fmt: skip
-
-
-AGENT_FIELDS = {
-    "id", "agent_group_id", "version_number", "status", "name", "is_active", "created_at", "updated_at",
-}  # fmt: skip
-
-
-def refused(answer: httpx2.Response, status: int) -> str:
-    """The text of an error."""
-    assert answer.status_code == status, answer.text
-    text = answer.json()["error"]
-    assert isinstance(text, str)
-    assert text
-    return text
-
-
-def is_uuid(text: str) -> bool:
-    return str(uuid.UUID(text)) == text
-
-
-def moment(text: str) -> datetime:
-    """A date-time of the contract: RFC 3339, UTC, with a Z."""
-    assert text.endswith("Z")
-    return datetime.fromisoformat(text)
-
-
-def id_of(client: httpx2.Client, name: str) -> str:
-    """An agent's id, by its name."""
-    return str(client.get(f"{V1}/agents/{name}").json()["id"])
-
-
-def run(client: httpx2.Client, name: str, query: str = "hi", **more: Any) -> dict[str, Any]:
-    """The answer to a run."""
-    answer = client.post(f"{V1}/agents/{id_of(client, name)}/run", json={"query": query} | more)
-    assert answer.is_success, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
-
-
-def create(client: httpx2.Client, **fields: Any) -> dict[str, Any]:
-    """A new agent."""
-    answer = client.post(f"{V1}/agents", json=fields)
-    assert answer.is_success, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -301,114 +252,6 @@ class TestList:
             assert not found(fits | {name: value}), name
 
 
-class TestSummary:
-    def test_a_completed_task_has_its_answer_and_when(
-        self, admin: httpx2.Client, live: Live, done: dict[str, Any]
-    ) -> None:
-        summary = admin.get(f"{V1}/tasks/{done['task_id']}/summary").json()
-
-        assert summary["task_id"] == done["task_id"]
-        assert summary["result"]["summary"] == {"total": 7}
-        moment(summary["result"]["completed_at"])
-        assert summary["extracted_data"] == {"total": 7}
-
-    def test_an_output_with_a_summary_gives_that(self, admin: httpx2.Client, live: Live) -> None:
-        task_id = run(admin, "gives", args={"value": {"summary": "In short.", "more": 1}})["task_id"]
-        live.until(task_id)
-
-        assert admin.get(f"{V1}/tasks/{task_id}/summary").json()["result"]["summary"] == "In short."
-
-    def test_before_the_end_it_is_the_last_message(self, admin: httpx2.Client, asked: dict[str, Any]) -> None:
-        assert admin.get(f"{V1}/tasks/{asked['task_id']}/summary").json()["result"] == "Which colour?"
-
-    def test_without_messages_there_is_none(self, admin: httpx2.Client, live: Live) -> None:
-        task_id = run(admin, "waits", args={"seconds": 1})["task_id"]
-
-        assert "result" not in admin.get(f"{V1}/tasks/{task_id}/summary").json()
-        live.until(task_id)
-
-
-class TestResult:
-    def test_the_feed_is_in_order_and_ends_with_task_complete(
-        self, admin: httpx2.Client, done: dict[str, Any]
-    ) -> None:
-        result = admin.get(f"{V1}/tasks/{done['task_id']}/result").json()
-
-        assert result["task_id"] == done["task_id"]
-        times = [moment(item["created_at"]) for item in result["feed"]]
-        assert times == sorted(times)
-        last = result["feed"][-1]
-        assert last["type"] == "task_complete"
-        assert last["structuredContent"]["summary"] == last["result"] == {"total": 7}
-
-    def test_a_failed_tasks_feed_holds_the_trail(self, admin: httpx2.Client, live: Live) -> None:
-        task_id = run(admin, "spends")["task_id"]
-        assert live.until(task_id)["status"] == "failed"
-
-        feed = admin.get(f"{V1}/tasks/{task_id}/result").json()["feed"]
-
-        assert "The budget is spent." in json.dumps(feed)
-        assert "task_complete" not in [item["type"] for item in feed]
-
-
-class TestMessages:
-    def test_the_log_is_chronological_with_the_fields_of_the_contract(
-        self, admin: httpx2.Client, asked: dict[str, Any]
-    ) -> None:
-        lines = admin.get(f"{V1}/tasks/{asked['task_id']}/messages").json()["data"]
-
-        fields = {"id", "task_id", "agent_id", "content", "created_at", "user_id", "parent_id", "role"}
-        assert all(line.keys() >= fields for line in lines)
-        assert lines[0]["content"] == "hi"
-        times = [moment(line["created_at"]) for line in lines]
-        assert times == sorted(times)
-
-    def test_the_newest_of_the_assistant_is_the_pending_question(
-        self, admin: httpx2.Client, asked: dict[str, Any]
-    ) -> None:
-        lines = admin.get(f"{V1}/tasks/{asked['task_id']}/messages").json()["data"]
-
-        assert [line["content"] for line in lines if line["role"] == "assistant"][-1] == "Which colour?"
-
-    def test_a_message_answers_and_the_task_goes_on_within_a_second_or_so(
-        self, admin: httpx2.Client, live: Live
-    ) -> None:
-        task_id = run(admin, "asks")["task_id"]
-        live.until(task_id, "waiting_for_input")
-
-        answer = admin.post(f"{V1}/tasks/{task_id}/message", json={"message": "green"})
-
-        assert answer.status_code == 202
-        body = answer.json()
-        assert is_uuid(body["message_id"])
-        assert body["status"] in STATUSES
-        assert isinstance(body["message"], str)
-        assert live.until(task_id)["output"] == "You like green."
-        lines = admin.get(f"{V1}/tasks/{task_id}/messages").json()["data"]
-        assert body["message_id"] in {line["id"] for line in lines}
-
-    def test_a_running_task_takes_messages_too(
-        self, admin: httpx2.Client, live: Live, tmp_path: Path
-    ) -> None:
-        task_id = run(admin, "gated", args={"gate": str(tmp_path / "gate")})["task_id"]
-        live.until(task_id, "running")
-
-        answer = admin.post(f"{V1}/tasks/{task_id}/message", json={"message": "by the way"})
-
-        assert answer.status_code == 202, answer.text
-        (tmp_path / "gate").touch()
-        live.until(task_id)
-
-    def test_a_message_to_a_task_that_has_ended_is_409(
-        self, admin: httpx2.Client, done: dict[str, Any]
-    ) -> None:
-        refused(admin.post(f"{V1}/tasks/{done['task_id']}/message", json={"message": "more"}), 409)
-
-    def test_a_message_without_text_is_400(self, admin: httpx2.Client, asked: dict[str, Any]) -> None:
-        for body in ({}, {"message": ""}):
-            refused(admin.post(f"{V1}/tasks/{asked['task_id']}/message", json=body), 400)
-
-
 class TestCancel:
     def test_it_answers_with_the_task_as_it_is_now(self, admin: httpx2.Client, live: Live) -> None:
         task_id = run(admin, "asks")["task_id"]
@@ -430,84 +273,6 @@ class TestCancel:
 
     def test_a_task_that_completed_is_409(self, admin: httpx2.Client, done: dict[str, Any]) -> None:
         refused(admin.post(f"{V1}/tasks/{done['task_id']}/cancel"), 409)
-
-
-class TestAgents:
-    def test_a_new_agent_is_a_draft_that_runs(self, admin: httpx2.Client) -> None:
-        agent = create(admin, name=unique("Clerk"), system_prompt="Be kind.")
-
-        assert agent.keys() >= AGENT_FIELDS | {"config"}
-        assert (agent["status"], agent["version_number"], agent["is_active"]) == ("draft", 1, True)
-        assert agent["config"]["system_prompt"] == "Be kind."
-        assert run(admin, agent["id"])["agent_id"] == agent["id"]
-
-    def test_all_of_it_is_optional_and_names_count_on(self, admin: httpx2.Client) -> None:
-        names = [create(admin)["name"] for _ in range(2)]
-
-        assert all(name.startswith("Untitled Agent ") for name in names)
-        assert names[0] != names[1]
-
-    def test_a_taken_name_is_409(self, admin: httpx2.Client) -> None:
-        name = create(admin, name=unique("Clerk"))["name"]
-
-        refused(admin.post(f"{V1}/agents", json={"name": name}), 409)
-
-    def test_system_prompt_is_ignored_beside_one_in_the_config(self, admin: httpx2.Client) -> None:
-        agent = create(admin, system_prompt="outer", config={"system_prompt": "inner", "milestones": [1]})
-
-        assert agent["config"] == {"system_prompt": "inner", "milestones": [1]}
-
-    def test_a_change_of_a_draft_is_made_in_place(self, admin: httpx2.Client) -> None:
-        agent = create(admin, config={"system_prompt": "a", "states": {}})
-
-        changed = admin.patch(f"{V1}/agents/{agent['id']}", json={"system_prompt": "b"}).json()
-        assert (changed["id"], changed["version_number"]) == (agent["id"], 1)
-        assert changed["config"] == {"system_prompt": "b", "states": {}}
-
-        whole = admin.patch(f"{V1}/agents/{agent['id']}", json={"config": {"tools": []}}).json()
-        assert whole["config"] == {"tools": []}
-
-    def test_publishing_makes_the_draft_live_and_archives_what_was(self, admin: httpx2.Client) -> None:
-        agent = create(admin, name=unique("Clerk"), system_prompt="a")
-        first = admin.post(f"{V1}/agents/{agent['id']}/versions/publish").json()
-        draft = admin.patch(f"{V1}/agents/{agent['id']}", json={"system_prompt": "b"}).json()
-        second = admin.post(f"{V1}/agents/{draft['id']}/versions/publish").json()
-
-        assert (first["id"], first["status"]) == (agent["id"], "published")
-        assert (draft["status"], draft["agent_group_id"]) == ("draft", agent["agent_group_id"])
-        assert (second["id"], second["status"], second["version_number"]) == (draft["id"], "published", 2)
-        versions = admin.get(f"{V1}/agents/{agent['id']}/versions").json()["data"]
-        assert [(one["version_number"], one["status"]) for one in versions] == [
-            (2, "published"),
-            (1, "archived"),
-        ]
-        assert all("config" not in one for one in versions)
-
-    def test_publishing_without_a_change_is_409(self, admin: httpx2.Client) -> None:
-        agent = create(admin)
-        admin.post(f"{V1}/agents/{agent['id']}/versions/publish")
-
-        refused(admin.post(f"{V1}/agents/{agent['id']}/versions/publish"), 409)
-
-    def test_the_list_leaves_out_configs_and_archived_ones(self, admin: httpx2.Client) -> None:
-        name = unique("Clerk")
-        agent = create(admin, name=name)
-        admin.post(f"{V1}/agents/{agent['id']}/versions/publish")
-        draft = admin.patch(f"{V1}/agents/{agent['id']}", json={"system_prompt": "b"}).json()
-        admin.post(f"{V1}/agents/{draft['id']}/versions/publish")
-
-        def listed(**parameters: str) -> list[dict[str, Any]]:
-            page = admin.get(f"{V1}/agents", params={"q": name.upper()} | parameters).json()
-            assert page.keys() >= {"data", "has_more", "next_cursor"}
-            return list(page["data"])
-
-        [current] = listed()
-        assert (current["id"], current.keys() >= AGENT_FIELDS, "config" in current) == (
-            draft["id"],
-            True,
-            False,
-        )
-        assert [one["id"] for one in listed(status="archived")] == [agent["id"]]
 
 
 class TestErrors:

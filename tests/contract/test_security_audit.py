@@ -12,8 +12,8 @@ from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
 from tests import security
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
 from tests.members import browser, key, organisation, person
+from tests.problems import check_problem
 from tests.security import CHANGING, World, name_of
 
 #: What changes nothing an organisation keeps, or is logged elsewhere: a run and its messages, in its own log.

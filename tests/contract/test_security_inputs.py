@@ -22,8 +22,8 @@ from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
 from tests import security
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
 from tests.members import browser, person
+from tests.problems import check_problem
 from tests.security import OPERATIONS, World, name_of
 
 #: appstrate's run takes a body it cannot read for none (contract, section 3); a link's token comes before a body.

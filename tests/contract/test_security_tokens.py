@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from runyard_common.identity.rules.roles import PERMISSIONS, Role
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
 from tests.members import browser, key, organisation, person
+from tests.problems import check_problem
 
 SECRET = "a secret of more than thirty-two characters"
 OURS = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -129,11 +129,3 @@ async def _read_call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     call = Call(head, b"", writer)
     call.body = await reader.readexactly(int(call.headers.get("content-length", "0")))
     return call
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until `condition` holds; a failure if it never does."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.005)

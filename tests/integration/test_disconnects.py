@@ -37,12 +37,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         yield server
 
 
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    with api.client() as client:
-        yield client
-
-
 def begin(api: Api, path: str, content_type: str, body: bytes, key: str, missing: int = 0) -> socket.socket:
     """Send a request, of whose body `missing` bytes never come."""
     where = urlsplit(api.url)

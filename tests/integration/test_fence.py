@@ -21,6 +21,7 @@ from runyard_common.tables.query import Task
 from runyard_common.usage import service as turns
 from runyard_common.values.errors import StaleFence
 from tests.installation import Installation
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,7 @@ async def test_a_forgotten_claim_is_made_again_and_only_its_second_run_goes_on(d
     async with Installation(database_url, lease_seconds=2.0) as site:
         engine = await site.engine()
         task_id = await site.submit(site.publish(pay))
-        await _until(lambda: begun == [0])
+        await until(lambda: begun == [0])
         site.transact(lambda tx: _forget_claim(tx, task_id))
         engine.wake()
         task = await site.ended(task_id)
@@ -120,7 +121,7 @@ async def test_a_worker_that_learns_by_its_heartbeat_ends_the_run_of_a_claim_ano
 
         site.transact(given_to_another)
         await asyncio.wait_for(left.wait(), 10)
-        await _until(lambda: first.running == 0)
+        await until(lambda: first.running == 0)
 
 
 @pytest.mark.parametrize("which", ["number", "token"])
@@ -194,9 +195,3 @@ async def test_a_process_that_was_paused_past_its_lease_does_no_step_before_it_h
         lease.renewed(lease.now())
         assert (await site.ended(task_id)).output == 1
         assert done == [1]
-
-
-async def _until(condition: Any, seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.02)

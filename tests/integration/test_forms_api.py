@@ -26,12 +26,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         yield server
 
 
-@pytest.fixture
-def client(api: Api) -> Iterator[httpx2.Client]:
-    with api.client() as client:
-        yield client
-
-
 def submitted(client: httpx2.Client, **fields: str) -> dict[str, Any]:
     """The stored task of a form with these text fields beside a file."""
     answer = client.post(RUN, data={"query": "read it"} | fields, files={"files": ("a.txt", b"text")})

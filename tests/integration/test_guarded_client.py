@@ -24,8 +24,9 @@ from runyard_common.outbound import (
 from runyard_common.outbound.errors import HeaderRefused
 from runyard_common.outbound.urls import target_of
 from tests.fakes.names import Names, NoSockets
-from tests.fakes.raw_server import Call, RawServer, serving, until
+from tests.fakes.raw_server import Call, RawServer, serving
 from tests.fakes.ssrf import CORPUS, PUBLIC
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

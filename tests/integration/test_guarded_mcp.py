@@ -13,7 +13,7 @@ from pydantic_ai.mcp import MCPToolset
 
 from runyard_common.outbound import GuardedClient, OutboundPolicy, UrlRefused
 from tests.fakes.names import Names
-from tests.fakes.raw_server import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -18,6 +18,7 @@ from runyard_common.runs.service import attempts
 from runyard_common.tables.query import Worker
 from runyard_scheduler.duties import Admit, Rescue
 from tests.installation import Installation
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -236,7 +237,7 @@ async def test_messages_taken_in_by_a_call_that_never_saw_the_answer_are_not_los
         await asyncio.wait_for(asked.wait(), 10)
         site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "hello", "me"))
         sent.set()
-        await _until(lambda: [e["name"] for e in site.journal(task_id)] == ["messages"])
+        await until(lambda: [e["name"] for e in site.journal(task_id)] == ["messages"])
         site.vanish(engine)
         await site.engine()
         await _admit_until_ended(site, task_id, Rescue(site.store))
@@ -264,7 +265,7 @@ async def test_a_run_that_swallows_its_cancellation_fails_at_its_timeout_all_the
         assert (task.error["code"], task.attempt) == ("timeout", 1)
         assert engine.running == 1, "its code holds its slot until it ends"
         over.set()
-        await _until(lambda: engine.running == 0)
+        await until(lambda: engine.running == 0)
 
 
 async def test_a_step_right_after_a_swallowed_timeout_is_not_done(database_url: str) -> None:
@@ -289,9 +290,3 @@ async def _admit_until_ended(site: Installation, task_id: str, *duties: Any) -> 
             for duty in (*duties, Admit(site.store)):
                 await asyncio.to_thread(duty.run_once)
             await asyncio.sleep(0.05)
-
-
-async def _until(condition: Any, seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.02)

@@ -14,8 +14,8 @@ from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service.members import LIFETIME
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
 from tests.members import PASSWORD, browser, key, organisation, person
+from tests.problems import check_problem
 from tests.waiting import wait_until
 
 MEMBERS = "/api/v1/members"

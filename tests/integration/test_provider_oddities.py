@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -16,8 +15,7 @@ from structlog.testing import capture_logs
 from runyard.tools import tool
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
-from runyard_scheduler.duties import Admit
-from tests.declared import Declared, declared_agents
+from tests.declared import Declared, admitting, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, odd, raw, reply, results_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -62,18 +60,8 @@ async def opened(tmp_path: Path, provider: str) -> AsyncIterator[Declared]:
         f"sqlite:///{tmp_path / 'runyard.db'}", tmp_path / "home", **given
     ) as declared:
         declared.publish(tools=["oddity_look"], max_tokens=300, retries={"provider": EAGER})
-
-        async def admit() -> None:
-            while True:
-                await asyncio.to_thread(Admit(declared.site.store).run_once)
-                await asyncio.sleep(0.05)
-
-        admission = asyncio.create_task(admit())
-        try:
+        async with admitting(declared):
             yield declared
-        finally:
-            admission.cancel()
-            await asyncio.wait([admission])
 
 
 @pytest.fixture

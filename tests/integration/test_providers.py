@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ import pytest
 from runyard.tools import tool
 from runyard_common.files import FileStore
 from runyard_common.runs.rules.lifecycle import Status
-from runyard_scheduler.duties import Admit
-from tests.declared import Declared, declared_agents
+from tests.declared import Declared, admitting, declared_agents
 from tests.fakes.model_server import calls, fail, reply, results_of, system_of, text_of, tools_of
 from tests.unit.workers.documents import documents
 
@@ -72,23 +69,6 @@ async def declared(tmp_path: Path, model: str) -> AsyncIterator[Declared]:
         )
         async with admitting(declared):
             yield declared
-
-
-@asynccontextmanager
-async def admitting(declared: Declared) -> AsyncIterator[None]:
-    """A scheduler's admission beside the worker: what waits for another try gets it in time."""
-
-    async def admit() -> None:
-        while True:
-            await asyncio.to_thread(Admit(declared.site.store).run_once)
-            await asyncio.sleep(0.05)
-
-    admission = asyncio.create_task(admit())
-    try:
-        yield
-    finally:
-        admission.cancel()
-        await asyncio.wait([admission])
 
 
 async def test_a_conversation_with_tools_is_held_and_paid_for(

@@ -13,7 +13,7 @@ import pytest
 
 from runyard_common.outbound import SystemResolver
 from runyard_common.outbound.errors import DnsFailed
-from tests.fakes.raw_server import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 

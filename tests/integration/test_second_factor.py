@@ -18,8 +18,8 @@ from runyard_common.identity.rules.actors import OPERATOR
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import second_factors
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
 from tests.members import PASSWORD, browser, hash_cheaply, key, organisation, person
+from tests.problems import check_problem
 
 FACTOR = "/api/v1/me/second-factor"
 STRICT = sign_in_pauses.EMAIL_AND_NETWORK

@@ -17,8 +17,8 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.rules.sign_in_pauses import EMAIL_AND_NETWORK
 from runyard_common.identity.service.logins import IDLE, LONGEST
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
 from tests.members import PASSWORD, browser, key, organisation, person, sign_in
+from tests.problems import check_problem
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -15,8 +15,8 @@ from runyard_api.access.sign_in_attempts import UNKNOWN_NOTED, SignInAttempts
 from runyard_common.identity.rules import passwords, sign_in_pauses
 from runyard_common.identity.rules.roles import Role
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
 from tests.members import PASSWORD, browser, hash_cheaply, organisation, person
+from tests.problems import check_problem
 
 PROXIED = "x-forwarded-for"
 STRICT = sign_in_pauses.EMAIL_AND_NETWORK

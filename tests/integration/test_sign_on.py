@@ -13,8 +13,8 @@ from runyard_api.access.oidc_provider import OidcProvider
 from runyard_common.identity.rules.roles import Role
 from tests.api_server import Api
 from tests.fakes.oidc_provider import provider
-from tests.integration.test_native_api import check_problem
 from tests.members import PASSWORD, browser, key, organisation, person
+from tests.problems import check_problem
 
 BEGIN = "/api/v1/login/oidc"
 CLIENT = "runyard-of-the-test"

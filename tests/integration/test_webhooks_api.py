@@ -14,7 +14,7 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import identity
 from runyard_common.identity.service.identity import KeyRequest
 from tests.api_server import Api
-from tests.integration.test_native_api import check_problem
+from tests.problems import check_problem
 
 WEBHOOKS = "/api/v1/webhooks"
 URL = "https://hooks.example.com/in?token=1"

@@ -11,9 +11,10 @@ import pytest
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from tests.chaos.evidence import Evidence, Exit, Run
+from tests.chaos.findings import Rules
 from tests.chaos.ledger import BEGIN, END, ENTER, LEAVE, TICK, Act, by_task
 from tests.chaos.orders import Order
-from tests.chaos.verdict import Rules, judge
+from tests.chaos.verdict import judge
 from tests.fakes.receiver import Received
 
 RULES = Rules(lease=3.0)

@@ -1,0 +1,186 @@
+"""Tasks over the native API, on both databases: lists, cancelling, limits, sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.problems import check_problem
+from tests.waiting import wait_until
+
+RUN = "/api/v1/agents/@test/echo/run"
+
+
+def test_lists_page_and_filter(client: httpx2.Client) -> None:
+    marker = "Zebra Crossing"
+    ids = [
+        client.post("/api/v1/agents/@test/chat/run", json={"query": f"{marker} {i}"}).json()["task_id"]
+        for i in range(5)
+    ]
+    seen: list[str] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        given: dict[str, Any] = {"q": "zebra", "limit": 2} | cursor
+        page = client.get("/api/v1/tasks", params=given).json()
+        seen += [task["task_id"] for task in page["data"]]
+        if not page["has_more"]:
+            assert page["next_cursor"] is None
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert seen == ids[::-1]
+    task = client.get(f"/tasks/{ids[2]}").json()
+    at = task["created_at"]
+    around = client.get("/tasks", params={"created_after": at, "created_before": at, "q": "zebra"}).json()[
+        "data"
+    ]
+    assert [t["task_id"] for t in around] == [ids[2]]
+    by_version = client.get("/tasks", params={"agent_id": task["agent_id"], "q": "zebra"}).json()["data"]
+    by_agent = client.get("/tasks", params={"agent_id": task["agent_group_id"], "q": "zebra"}).json()["data"]
+    assert len(by_version) == len(by_agent) == 5
+    assert client.get("/tasks", params={"status": "completed,failed", "q": "zebra"}).json()["data"] == []
+    assert len(client.get("/tasks", params={"status": "pending", "q": "ZEBRA"}).json()["data"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "field"),
+    [
+        ("limit=0", "invalid_field", "limit"),
+        ("limit=101", "invalid_field", "limit"),
+        ("limit=many", "invalid_field", "limit"),
+        ("cursor=%21%21", "invalid_cursor", "cursor"),
+        ("status=done", "invalid_field", "status"),
+        ("status=", "invalid_field", "status"),
+        ("agent_id=7", "invalid_id", "agent_id"),
+        ("created_after=yesterday", "invalid_field", "created_after"),
+        ("created_before=0001-01-01T00:00:00%2B23:59&created_after=9999-12-31T23:59:59-23:59", None, None),
+        ("staus=failed", "unknown_field", "staus"),
+        ("q=%00", "nul_character", "q"),
+        ("limit=1&limit=2", "duplicate_parameter", "limit"),
+    ],
+)
+def test_list_parameters_are_strict(
+    client: httpx2.Client, query: str, code: str | None, field: str | None
+) -> None:
+    answer = client.get(f"/api/v1/tasks?{query}")
+    if code is None:
+        assert answer.status_code == 200
+    else:
+        check_problem(answer, 400, code, field)
+
+
+def test_what_is_no_task_id_is_400_and_what_is_no_task_404(client: httpx2.Client) -> None:
+    check_problem(client.get("/api/v1/tasks/7"), 400, "invalid_id", "task_id")
+    missing = "00000000-0000-4000-8000-000000000000"
+    check_problem(client.get(f"/api/v1/tasks/{missing}"), 404, "task_not_found", "task_id")
+    check_problem(client.post(f"/api/v1/tasks/{missing}/cancel"), 404, "task_not_found", "task_id")
+
+
+def test_an_unchanged_task_is_304(client: httpx2.Client) -> None:
+    task_id = client.post(RUN, json={"args": {"n": 1}}).json()["task_id"]
+    first = client.get(f"/tasks/{task_id}")
+    again = client.get(f"/tasks/{task_id}", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    client.post(f"/tasks/{task_id}/cancel")
+    changed = client.get(f"/tasks/{task_id}", headers={"if-none-match": first.headers["etag"]})
+    assert (changed.status_code, changed.json()["status"]) == (200, "stopped")
+
+
+def test_cancel_is_idempotent_and_final(client: httpx2.Client) -> None:
+    task_id = client.post(RUN, json={"args": {"n": 1}}).json()["task_id"]
+    first = client.post(f"/tasks/{task_id}/cancel", json={"reason": "enough"})
+    again = client.post(f"/tasks/{task_id}/cancel")
+    assert (first.json()["status"], again.json()["status"]) == ("stopped", "stopped")
+    task = client.get(f"/tasks/{task_id}").json()
+    assert task["error"]["message"] == "enough"
+    assert task["poll_after_ms"] is None
+    check_problem(client.post(f"/tasks/{task_id}/message", json={"message": "hi"}), 409, "illegal_transition")
+
+
+def test_tasks_are_stopped_and_retried_by_filter(client: httpx2.Client) -> None:
+    for i in range(3):
+        client.post("/api/v1/agents/@test/chat/run", json={"query": f"giraffe {i}"}).raise_for_status()
+    stopped = client.post("/api/v1/tasks/cancel", json={"filter": {"q": "giraffe"}}).json()
+    assert (stopped["count"], stopped["has_more"]) == (3, False)
+    retried = client.post("/tasks/retry", json={"filter": {"q": "giraffe", "status": "stopped"}})
+    assert (retried.status_code, retried.json()["count"]) == (202, 3)
+    again = client.get(f"/tasks/{retried.json()['task_ids'][0]}").json()
+    assert (again["status"], again["retry_of"] in stopped["task_ids"]) == ("pending", True)
+    check_problem(client.post("/tasks/cancel", json={}), 400, "missing_field", "filter")
+    check_problem(
+        client.post("/tasks/cancel", json={"filter": {"sttus": "failed"}}),
+        400,
+        "unknown_field",
+        "filter.sttus",
+    )
+
+
+def test_a_full_limit_queues_with_its_name_and_the_place_in_the_queue(client: httpx2.Client) -> None:
+    agent = client.post("/api/v1/agents", json={"name": "narrow"}).json()
+    limit = client.post(
+        "/api/v1/limits", json={"kind": "agent", "selector": agent["full_name"], "max_concurrent": 1}
+    )
+    assert limit.status_code == 201, limit.text
+    ids = [client.post("/api/v1/agents/narrow/run", json={"query": "x"}).json() for _ in range(3)]
+    assert [task["status"] for task in ids] == ["pending", "queued", "queued"]
+    assert ids[2]["queue"]["limit"] == "agent:@default/narrow"
+    assert [task["queue"]["position"] for task in ids[1:]] == [1, 2]
+    shown = client.get(f"/tasks/{ids[2]['task_id']}").json()
+    assert shown["queue"] == ids[2]["queue"]
+    assert shown["queue"]["basis"]
+    assert shown["poll_after_ms"] >= 1000
+    dry = client.post("/api/v1/agents/narrow/run?dry_run=1", json={"query": "x"}).json()
+    assert (dry["would"], dry["held_by"]) == ("queue", "agent:@default/narrow")
+    client.delete(f"/api/v1/limits/{limit.json()['id']}")
+    assert client.get(f"/tasks/{ids[2]['task_id']}", params={"wait": 5}).json()["status"] in (
+        "queued",
+        "pending",
+    )
+    wait_until(lambda: client.get(f"/tasks/{ids[2]['task_id']}").json()["status"] == "pending")
+
+
+def test_limits_are_made_read_replaced_and_deleted(client: httpx2.Client) -> None:
+    made = client.post(
+        "/api/v1/limits", json={"kind": "end_user", "rate_count": 5, "rate_seconds": 60}
+    ).json()
+    path = f"/api/v1/limits/{made['id']}"
+    assert client.get(path).json() == made
+    replaced = client.put(path, json={"kind": "end_user", "max_concurrent": 2, "strategy": "reject"}).json()
+    assert (replaced["max_concurrent"], replaced["rate_count"]) == (2, None)
+    assert made["id"] in [limit["id"] for limit in client.get("/api/v1/limits").json()["data"]]
+    assert client.delete(path).status_code == 204
+    check_problem(client.get(path), 404, "limit_not_found", "limit_id")
+    check_problem(
+        client.post("/api/v1/limits", json={"kind": "agent"}), 400, "invalid_limit", "max_concurrent"
+    )
+    assert [e["action"] for e in client.get("/api/v1/audit").json()["data"]][:3] == [
+        "limit.delete", "limit.save", "limit.save",
+    ]  # fmt: skip
+
+
+def test_sessions_are_shared_by_their_name_and_their_id(client: httpx2.Client) -> None:
+    run = "/api/v1/agents/@test/chat/run"
+    first = client.post(run, json={"query": "a", "session_id": "chat 42"}).json()
+    assert first["status"] == "pending"
+    second = client.post(run, json={"query": "b", "session_id": "chat 42"}).json()
+    assert second["session_id"] == first["session_id"]
+    assert (second["status"], second["queue"]["limit"]) == ("queued", f"session:{first['session_id']}")
+    by_id = client.post(
+        run, json={"query": "c", "session_id": first["session_id"], "session_strategy": "reject"}
+    )
+    check_problem(by_id, 409, "limit_reached")
+    session = client.get(f"/api/v1/sessions/{first['session_id']}").json()
+    assert session == client.get("/api/v1/sessions/chat%2042").json()
+    assert (session["key"], session["strategy"]) == ("chat 42", "enqueue")
+    assert (
+        client.patch("/api/v1/sessions/chat%2042", json={"strategy": "reject"}).json()["strategy"] == "reject"
+    )
+    fork = client.post("/api/v1/sessions/chat%2042/fork", json={"key": "branch"}).json()
+    assert fork["forked_from"] == first["session_id"]
+    check_problem(
+        client.post("/api/v1/sessions/chat%2042/fork", json={"key": "branch"}), 409, "session_exists", "key"
+    )
+    check_problem(client.delete("/api/v1/sessions/chat%2042"), 409, "session_busy")
+    assert client.delete("/api/v1/sessions/branch").status_code == 204
+    check_problem(client.get("/api/v1/sessions/branch"), 404, "session_not_found", "session_id")

@@ -160,7 +160,7 @@ class Clockwork:
 
     def end(self, task: Task, event: Event = Event.FINISH) -> None:
         """A worker takes the task and ends it so."""
-        self.transact(lambda tx: _end(tx, task.id, event))
+        self.transact(lambda tx: end_task(tx, task.id, event))
         self.settle()
 
     def change(self, schedule: StoredSchedule, **changes: Any) -> StoredSchedule:
@@ -176,7 +176,7 @@ class Clockwork:
         self.schedulers = [self.scheduler(), self.scheduler()]
 
 
-def _end(tx: Tx, task_id: str, event: Event) -> None:
+def end_task(tx: Tx, task_id: str, event: Event) -> None:
     worker = {"attempt": 1, "lease_owner": uuid7(), "started_at": tx.now}
     for change in (Change(task_id, Event.CLAIM, values=worker), Change(task_id, event)):
         (answer,) = move(tx, [change])

@@ -18,7 +18,7 @@ from runyard_common.tables.query import (
 )
 from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Prune
-from tests.clockwork import Clockwork, _end
+from tests.clockwork import Clockwork, end_task
 
 
 def run(clock: Clockwork, end: Event | None = Event.FINISH, org: str | None = None, **spec: Any) -> str:
@@ -28,7 +28,7 @@ def run(clock: Clockwork, end: Event | None = Event.FINISH, org: str | None = No
         made = RunSpec(uuid7(), org or clock.org, ref, "native", spec.pop("input", {"message": "x"}), **spec)
         submissions.submit(tx, [made])
         if end is not None:
-            _end(tx, made.task_id, end)
+            end_task(tx, made.task_id, end)
     return made.task_id
 
 

@@ -29,7 +29,7 @@ from runyard_common.tables.query import (
 )
 from runyard_common.values.ids import uuid7
 from runyard_scheduler.duties import Prune, Sweep
-from tests.clockwork import Clockwork, _end
+from tests.clockwork import Clockwork, end_task
 from tests.pruning import count, left, prune, run, settings
 
 HASH = "ab" * 32
@@ -71,7 +71,7 @@ def test_all_that_is_a_tasks_goes_with_it(clock: Clockwork, files: FileStore) ->
     keep = run(clock, None)
     for owner in (task_id, keep):
         clock.transact(lambda tx, owner=owner: _furnish(tx, clock.org, owner))  # type: ignore[misc]
-    clock.transact(lambda tx: _end(tx, task_id, Event.FINISH))
+    clock.transact(lambda tx: end_task(tx, task_id, Event.FINISH))
     clock.transact(lambda tx: tx.conn.execute(Delivery.__table__.update().values(state="success")))
     tables = (TaskEvent, JournalEntry, Question, AnswerLink, Message, Callback, Delivery, StoredFile, Turn)
     before = {table: count(clock, table) for table in tables}
@@ -90,7 +90,7 @@ def test_what_was_spent_is_forgotten_when_the_books_want_it_no_more(
 ) -> None:
     old = run(clock, None)
     clock.transact(lambda tx: _furnish(tx, clock.org, old))
-    clock.transact(lambda tx: _end(tx, old, Event.FINISH))
+    clock.transact(lambda tx: end_task(tx, old, Event.FINISH))
     prune(clock, files, 390)
     fresh = run(clock, None)
     clock.transact(lambda tx: _furnish(tx, clock.org, fresh))
@@ -143,7 +143,7 @@ def test_a_child_is_kept_for_its_unfinished_parent(clock: Clockwork, files: File
     child = run(clock, parent_id=parent)
     prune(clock, files, 31)
     assert left(clock) == {parent, child}
-    clock.transact(lambda tx: _end(tx, parent, Event.FINISH))
+    clock.transact(lambda tx: end_task(tx, parent, Event.FINISH))
     prune(clock, files)
     assert left(clock) == {parent}
     prune(clock, files, 31)
@@ -160,7 +160,7 @@ def test_a_conversation_outlives_its_tasks_until_it_is_not_continued(
     with clock.begin() as tx:
         head = transitions.lock(tx, [task_id])[task_id]
         messages.append_lines(tx, [(head, [{"role": "user", "type": "user_message", "content": "hi"}])])
-        _end(tx, task_id, Event.FINISH)
+        end_task(tx, task_id, Event.FINISH)
     prune(clock, files, 2)
     assert (left(clock), count(clock, Message), count(clock, Session)) == (set(), 1, 1)
     prune(clock, files, 7.9)

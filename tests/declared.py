@@ -74,7 +74,7 @@ class Declared:
         (question,) = self.site.questions(task_id)
         return question
 
-    def reply(self, task_id: str, value: Any) -> None:
+    def post(self, task_id: str, value: Any) -> None:
         """A user's message to the run."""
         self.site.transact(lambda tx: answers.post_message(tx, self.site.org, task_id, value, "user:1"))
 

@@ -103,10 +103,10 @@ def worker_stop(hand: Hand) -> None:
     name = hand.pick_worker()
     if name is None:
         return
-    running = hand.site.processes.processes[name]
-    hand.site.note_struck(running.pid)
-    running.send_signal(signal.SIGSTOP)
-    owner = f"SELECT id FROM workers WHERE pid = {running.pid}"
+    worker = hand.site.processes.processes[name]
+    hand.site.note_struck(worker.pid)
+    worker.send_signal(signal.SIGSTOP)
+    owner = f"SELECT id FROM workers WHERE pid = {worker.pid}"
     running = hand.site.rows(f"SELECT id FROM tasks WHERE status = 'running' AND lease_owner IN ({owner})")
     ids = ", ".join(f"'{row[0]}'" for row in running) or "''"
 
@@ -119,7 +119,7 @@ def worker_stop(hand: Hand) -> None:
         return bool(rows) and rows[0][0] == 0
 
     # Its row goes with the rescue: until then the tasks name it, after that they wait for others.
-    hand.later(hand.site.shape.lease * 1.2, lambda: _resume(hand, running), ready=moved)
+    hand.later(hand.site.shape.lease * 1.2, lambda: _resume(hand, worker), ready=moved)
 
 
 def _resume(hand: Hand, running: subprocess.Popen[bytes]) -> None:

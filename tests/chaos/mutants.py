@@ -140,8 +140,8 @@ def mutated(mutant: Mutant, folder: Path) -> Path:
     """A copy of the tree in `folder` without the mutant's protection."""
     tree = folder / "tree"
     ignored = shutil.ignore_patterns("__pycache__", ".*")
-    for folder in _FOLDERS:
-        shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
+    for part in _FOLDERS:
+        shutil.copytree(ROOT / part, tree / part, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tree)
     for edit in mutant.edits:
         edit.apply(tree)

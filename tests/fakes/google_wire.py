@@ -97,16 +97,16 @@ def _turned(content: dict[str, Any]) -> Iterable[dict[str, Any]]:
         for part in parts
         if (made := _get(part, "functionCall"))
     ]
-    content: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     for part in parts:
         if "text" in part and not part.get("thought"):
-            content.append({"type": "text", "text": part["text"]})
+            shown.append({"type": "text", "text": part["text"]})
         elif data := _get(part, "inlineData"):
             url = f"data:{_get(data, 'mimeType')};base64,{data['data']}"
-            content.append({"type": "image_url", "image_url": {"url": url}})
-    if content or calls:
+            shown.append({"type": "image_url", "image_url": {"url": url}})
+    if shown or calls:
         role = "assistant" if content["role"] == "model" else "user"
-        yield {"role": role, "content": content or None} | ({"tool_calls": calls} if calls else {})
+        yield {"role": role, "content": shown or None} | ({"tool_calls": calls} if calls else {})
 
 
 def _text(parts: Iterable[dict[str, Any]]) -> str:

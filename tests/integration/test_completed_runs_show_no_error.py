@@ -28,7 +28,7 @@ async def second_time_lucky(ctx: Context, args: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-async def site(home: Path) -> AsyncIterator[tuple[Api, Installation, httpx2.AsyncClient]]:
+async def served(home: Path) -> AsyncIterator[tuple[Api, Installation, httpx2.AsyncClient]]:
     """An api, a worker and a client."""
     with Api(home) as api:
         async with workers_of(api) as site, api.async_client() as client:
@@ -36,9 +36,9 @@ async def site(home: Path) -> AsyncIterator[tuple[Api, Installation, httpx2.Asyn
 
 
 async def test_it_is_so_after_an_attempt_that_failed(
-    site: tuple[Api, Installation, httpx2.AsyncClient],
+    served: tuple[Api, Installation, httpx2.AsyncClient],
 ) -> None:
-    api, site, client = site
+    api, site, client = served
     hook = {"url": "https://example.com/hook", "events": ["run.completed"]}
     assert (await client.post("/api/v1/webhooks", json=hook)).status_code == 201
     rule = {"agent": {"budget": 1, "base_s": 0.0, "cap_s": 0.0}}
@@ -55,9 +55,9 @@ async def test_it_is_so_after_an_attempt_that_failed(
 
 
 async def test_it_is_so_for_rows_that_an_earlier_version_has_left(
-    site: tuple[Api, Installation, httpx2.AsyncClient],
+    served: tuple[Api, Installation, httpx2.AsyncClient],
 ) -> None:
-    _, site, client = site
+    _, site, client = served
     name = site.publish(second_time_lucky, retries=1)
     task_id = await site.submit(name, {})
     old = update(Task).where(Task.id == task_id)
@@ -82,9 +82,9 @@ async def test_it_is_so_for_rows_that_an_earlier_version_has_left(
 
 
 async def test_a_run_that_goes_on_shows_no_error_as_its_result(
-    site: tuple[Api, Installation, httpx2.AsyncClient],
+    served: tuple[Api, Installation, httpx2.AsyncClient],
 ) -> None:
-    _, site, client = site
+    _, site, client = served
     name = site.publish(second_time_lucky, retries=1)
     task_id = await site.submit(name, {}, held_by="schedule:none")
     site.transact(lambda tx: tx.conn.execute(update(Task).where(Task.id == task_id).values(error=EARLIER)))

@@ -95,11 +95,11 @@ NO_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("reply", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+@pytest.mark.parametrize("odd_reply", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 async def test_what_is_no_answer_is_the_providers_failure_and_asked_for_again(
-    compatible: Declared, reply: Reply, streaming: bool
+    compatible: Declared, odd_reply: Reply, streaming: bool
 ) -> None:
-    compatible.server.answer(reply, reply("Here."))
+    compatible.server.answer(odd_reply, reply("Here."))
     task = await compatible.completed("Hello?", streaming_tokens=streaming)
     assert (task.output, task.attempt, errors(compatible, task)) == ("Here.", 2, ["model_server_error"])
 

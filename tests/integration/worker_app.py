@@ -50,11 +50,11 @@ class NotedRuntime:
 
     async def stop(self, seconds: float) -> None:
         with redis.Redis.from_url(NOTES) as notes:
-            seconds: Any = notes.get("drain")
+            drain: Any = notes.get("drain")
             if notes.get("block"):
-                time.sleep(float(seconds))  # noqa: ASYNC251 - a run that blocks the loop
+                time.sleep(float(drain))  # noqa: ASYNC251 - a run that blocks the loop
         note(f"drain of {seconds:g} s")
-        await asyncio.sleep(float(seconds or 0))
+        await asyncio.sleep(float(drain or 0))
         note("drained")
 
 

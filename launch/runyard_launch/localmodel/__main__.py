@@ -8,8 +8,9 @@ import sys
 
 import uvicorn
 
-from runyard_launch.localmodel.completion import NAME, Model, Scripted
+from runyard_launch.localmodel.completion import Model
 from runyard_launch.localmodel.engine import AT_ONCE, Engine, ModelMissing
+from runyard_launch.localmodel.scripted import NAME, Scripted
 from runyard_launch.localmodel.server import application
 
 

@@ -1,14 +1,10 @@
-"""What a model is asked and what it gives back, free of any wire format; and the stand-in where there is no model."""
+"""What a model is asked and what it gives back, free of any wire format."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-from runyard_launch.localmodel.schemas import example
 
 Schema = dict[str, Any]
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
@@ -52,24 +48,3 @@ class Model(Protocol):
         `BadCompletion` if the request cannot be served.
         """
         ...
-
-
-NAME = "local/scripted"
-ANSWER = "Scripted answer: no model is installed here."
-
-
-class Scripted:
-    """The stand-in. It answers with `ANSWER` or a value that fits the schema, and so calls each offered tool once."""
-
-    name = NAME
-
-    def complete(self, completion: Completion, on_text: Callable[[str], bool]) -> Ending:
-        """See `Model.complete`; a token is a word."""
-        text = ANSWER if completion.schema is None else json.dumps(example(completion.schema, ANSWER))
-        words = re.findall(r"\s*\S+", text)
-        asked = sum(len(message["content"].split()) for message in completion.messages)
-        spoken = words[: completion.max_tokens]
-        for sent, word in enumerate(spoken, 1):
-            if not on_text(word):
-                return Ending("stop", asked, sent)
-        return Ending("stop" if spoken == words else "length", asked, len(spoken))

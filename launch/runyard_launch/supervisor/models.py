@@ -10,7 +10,7 @@ from typing import Final
 from runyard.loopback import STRAIGHT
 from runyard_common.agents.service.model_choice import LOCAL
 from runyard_common.settings import Settings
-from runyard_launch.localmodel import completion, engine
+from runyard_launch.localmodel import engine, scripted
 from runyard_launch.problems import SettingsProblem
 
 #: A small, quick model for each provider key, where RUNYARD_MODEL names none.
@@ -59,7 +59,7 @@ def _local_remark() -> str:
     try:
         engine.weights()
     except engine.ModelMissing:
-        return f"{completion.NAME}, a scripted stand-in: no model is installed here. {_CHANGE}"
+        return f"{scripted.NAME}, a scripted stand-in: no model is installed here. {_CHANGE}"
     return f"{engine.NAME}, 135M parameters on this machine: it proves the plumbing, its answers are poor. {_CHANGE}"
 
 

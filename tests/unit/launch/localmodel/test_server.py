@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 from starlette.testclient import TestClient
 
-from runyard_launch.localmodel.completion import ANSWER, NAME, BadCompletion, Completion, Ending, Scripted
+from runyard_launch.localmodel.completion import BadCompletion, Completion, Ending
+from runyard_launch.localmodel.scripted import ANSWER, NAME, Scripted
 from runyard_launch.localmodel.server import application
 
 URL = "/v1/chat/completions"

@@ -113,7 +113,7 @@ class AsyncClient:
         await self._post(run_id, "/review", body | {"review_id": review_id}, repeatable=False)
 
     async def cancel(self, run_id: str, reason: str | None = None) -> Run:
-        """Stop a run; it is stopped when this returns."""
+        """Cancel a run; it is stopped when this returns."""
         return Run.of(await self._post(run_id, "/cancel", {"reason": reason}, repeatable=True))
 
     async def inbox(self) -> tuple[Question, ...]:

@@ -114,7 +114,7 @@ class Client:
         self._post(run_id, "/review", body | {"review_id": review_id}, repeatable=False)
 
     def cancel(self, run_id: str, reason: str | None = None) -> Run:
-        """Stop a run; it is stopped when this returns."""
+        """Cancel a run; it is stopped when this returns."""
         return Run.of(self._post(run_id, "/cancel", {"reason": reason}, repeatable=True))
 
     def inbox(self) -> tuple[Question, ...]:

@@ -99,9 +99,9 @@ class StreamRecorder(Recorder):
         super().publish(events)
         self.live.publish(events)
 
-    def stop(self, worker_id: str, task_id: str) -> None:
-        super().stop(worker_id, task_id)
-        self.live.stop(worker_id, task_id)
+    def cancel(self, worker_id: str, task_id: str) -> None:
+        super().cancel(worker_id, task_id)
+        self.live.cancel(worker_id, task_id)
 
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         super().token(task_id, attempt, data)

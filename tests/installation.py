@@ -43,13 +43,13 @@ class Recorder:
         self.events: list[CommittedEvent] = []
         self.tokens: list[dict[str, Any]] = []
         self.rings = 0
-        self.on_stop: Callable[[str, str], None] = lambda worker_id, task_id: None
+        self.on_cancel: Callable[[str, str], None] = lambda worker_id, task_id: None
 
     def publish(self, events: Sequence[CommittedEvent], /) -> None:
         self.events.extend(events)
 
-    def stop(self, worker_id: str, task_id: str) -> None:
-        self.on_stop(worker_id, task_id)
+    def cancel(self, worker_id: str, task_id: str) -> None:
+        self.on_cancel(worker_id, task_id)
 
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         self.tokens.append({"task_id": task_id, "attempt": attempt} | data)
@@ -86,7 +86,7 @@ class Installation:
         self.db = await asyncio.to_thread(databases.opened, self.url)
         runtime = Runtime(self.db, self.recorder, self.recorder, local=Local(wake=self._wake))
         self.store, self.writer = runtime.store, runtime.writer
-        self.recorder.on_stop = self._stop
+        self.recorder.on_cancel = self._cancel
         self.sealer = Sealer(new_key())
         self.guard = LoopGuard()
         self.guard.install(asyncio.get_running_loop())
@@ -105,10 +105,10 @@ class Installation:
         for engine in self.engines:
             engine.wake_threadsafe()
 
-    def _stop(self, worker_id: str, task_id: str) -> None:
+    def _cancel(self, worker_id: str, task_id: str) -> None:
         for engine in self.engines:
             if engine.worker_id == worker_id:
-                engine._loop.call_soon_threadsafe(engine.stop_run, task_id)
+                engine._loop.call_soon_threadsafe(engine.cancel_run, task_id)
 
     def publish(
         self, fn: Callable[..., Any], name: str | None = None, org: str | None = None, **options: Any

@@ -216,14 +216,14 @@ def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
 
 
 def _alone(tx: Tx, command: Callable[[Tx], Any]) -> Any:
-    before = (len(tx.events), tx.woken, len(tx.stopped), set(tx.freed), tx.promised)
+    before = (len(tx.events), tx.woken, len(tx.cancelled), set(tx.freed), tx.promised)
     savepoint = tx.conn.begin_nested()
     try:
         answer = command(tx)
         savepoint.commit()
     except Exception as refusal:  # noqa: BLE001 - its caller gets it
         savepoint.rollback()
-        events, tx.woken, stops, tx.freed, tx.promised = before
-        del tx.events[events:], tx.stopped[stops:]
+        events, tx.woken, cancelled, tx.freed, tx.promised = before
+        del tx.events[events:], tx.cancelled[cancelled:]
         return refusal
     return answer

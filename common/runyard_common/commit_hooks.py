@@ -1,4 +1,4 @@
-"""What follows a commit: the live stream gets its events, workers are woken, runs are stopped, limits let others in."""
+"""What follows a commit: the live stream gets its events, workers are woken, runs are cancelled, limits let others in."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Stream(Protocol):
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         """Send a token delta to followers."""
 
-    def stop(self, worker_id: str, task_id: str) -> None:
-        """Tell a worker that a run of its was stopped."""
+    def cancel(self, worker_id: str, task_id: str) -> None:
+        """Notify a worker that one of its runs was cancelled."""
 
     def check(self) -> Diagnosis | None:
         """What is wrong with it, or None."""
@@ -81,8 +81,8 @@ class CommitHooks:
         if tx.events:
             self._stream.publish(tx.events)
             self._local.publish(tx.events)
-        for worker_id, task_id in tx.stopped:
-            self._stream.stop(worker_id, task_id)
+        for worker_id, task_id in tx.cancelled:
+            self._stream.cancel(worker_id, task_id)
         if tx.woken:
             self._notifier.ring(tx.outbox_id)
             self._local.wake()

@@ -64,7 +64,7 @@ def test_what_happens_between_the_snapshot_and_listening_is_sent(
 
     async def read_then_cancelled(call: Any) -> Any:
         task = await task_of(call)
-        await call.state.write(bulk.stop, call.org_id, task.id, "Cancelled by user", "system")
+        await call.state.write(bulk.cancel, call.org_id, task.id, "Cancelled by user", "system")
         return task
 
     monkeypatch.setattr("runyard_api.surfaces.appstrate.realtime.task_of", read_then_cancelled)

@@ -16,7 +16,7 @@ from runyard_common.human_tasks.service import answer_links
 from runyard_common.human_tasks.service.answer_links import LinkGone
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.outbound import GuardedClient, OutboundPolicy
-from runyard_common.runs.service import stops
+from runyard_common.runs.service import cancellations
 from runyard_common.webhooks.service import endpoints
 from runyard_scheduler.duties import Deliver
 from tests.delivery_installation import DeliveryInstallation
@@ -90,7 +90,7 @@ async def test_a_callback_is_sent_a_failure_and_a_stop(database_url: str) -> Non
     async with receiving() as receiver, DeliveryInstallation(database_url) as site:
         site.deliverer()
         queued = await site.submit(site.publish(greet), callback=site.callback(receiver.url("/held")))
-        site.transact(lambda tx: stops.stop_now(tx, [queued], "no longer needed"))
+        site.transact(lambda tx: cancellations.cancel_tasks(tx, [queued], "no longer needed"))
         await site.engine()
         await site.ended(
             await site.submit(site.publish(fail), callback=site.callback(receiver.url("/failed")))
@@ -211,7 +211,7 @@ async def test_a_change_that_is_rolled_back_promises_nothing(database_url: str) 
         assert len(site.deliveries()) == 1
 
         def stop_and_fail(tx: Any) -> None:
-            stops.stop_now(tx, [task_id], "no")
+            cancellations.cancel_tasks(tx, [task_id], "no")
             raise RuntimeError("the commit never came")
 
         with pytest.raises(RuntimeError):
@@ -225,7 +225,7 @@ async def test_an_organisation_without_endpoints_pays_one_query_a_batch(database
         ids = [await site.submit(name) for _ in range(20)]
         statements: list[str] = []
         event.listen(site.db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        site.transact(lambda tx: stops.stop_now(tx, ids, "no"))
+        site.transact(lambda tx: cancellations.cancel_tasks(tx, ids, "no"))
         about = [
             text for text in statements if "endpoints" in text or "deliveries" in text or "callbacks" in text
         ]

@@ -9,7 +9,7 @@ import standardwebhooks
 
 from runyard import Context
 from runyard_common.outbound import Timeouts
-from runyard_common.runs.service import stops
+from runyard_common.runs.service import cancellations
 from runyard_common.values.errors import Conflict
 from runyard_common.webhooks.queries import delivery_log
 from runyard_common.webhooks.queries.delivery_log import Filter
@@ -78,7 +78,7 @@ async def test_retries_end_and_the_delivery_is_dead_to_be_seen(database_url: str
         site.endpoint(receiver.url("/status/500"), style="appstrate", events=("run.cancelled",))
         site.deliverer()
         task_id = await site.submit(site.publish(greet))
-        site.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        site.transact(lambda tx: cancellations.cancel_tasks(tx, [task_id], "enough"))
         (row,) = await site.settled(1)
         assert (row.state, row.attempt, row.error) == ("dead", 8, "http_500")
         assert len(receiver.received) == 8

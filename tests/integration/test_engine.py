@@ -15,7 +15,7 @@ from runyard_common.human_tasks.service import answers, expiries
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.lifecycle import Status
-from runyard_common.runs.service import stops
+from runyard_common.runs.service import cancellations
 from runyard_scheduler.duties import Admit, Rescue
 from tests.installation import Installation
 from tests.waiting import until
@@ -171,7 +171,7 @@ async def test_a_stop_bites_a_running_coroutine_and_its_children_and_a_late_fini
         engine = await site.engine()
         task_id = await site.submit(site.publish(parent))
         await site.until(task_id, Status.QUEUED)
-        site.transact(lambda tx: stops.stop_now(tx, [task_id], "no longer needed", "me"))
+        site.transact(lambda tx: cancellations.cancel_tasks(tx, [task_id], "no longer needed", "me"))
         assert (await site.ended(task_id)).status is Status.STOPPED
         await until(lambda: engine.running == 0)
         assert site.events(task_id)[-1] == "stop"
@@ -187,8 +187,8 @@ async def test_a_run_that_is_stopped_before_its_first_step_leaves_its_slot(datab
 
         def begin_and_stop(claimed: Any) -> Any:
             life = begin(claimed)
-            site.transact(lambda tx: stops.stop_now(tx, [claimed.task.id], "at once", "me"))
-            engine._runs.stop(claimed.task.id)
+            site.transact(lambda tx: cancellations.cancel_tasks(tx, [claimed.task.id], "at once", "me"))
+            engine._runs.cancel(claimed.task.id)
             return life
 
         engine._runs.begin = begin_and_stop  # type: ignore[method-assign]
@@ -209,7 +209,7 @@ async def test_a_stop_bites_a_blocking_thread_at_its_next_step(database_url: str
         await site.engine()
         task_id = await site.submit(site.publish(busy))
         await until(lambda: len(steps) > 2)
-        site.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        site.transact(lambda tx: cancellations.cancel_tasks(tx, [task_id], "enough"))
         await asyncio.sleep(0.15)
         reached = len(steps)
         await asyncio.sleep(0.3)

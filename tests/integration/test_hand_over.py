@@ -161,7 +161,7 @@ async def test_a_run_handed_back_without_progress_again_and_again_fails_with_the
             site.transact(
                 lambda tx: attempts.release(tx, [attempts.Release(task_id, task.fence, "orphaned")])  # noqa: B023
             )
-            engine.stop_run(task_id, "lost")
+            engine.cancel_run(task_id, "lost")
             await asyncio.to_thread(Admit(site.store).run_once)
         task = await site.ended(task_id)
         assert task.status is Status.FAILED

@@ -167,7 +167,7 @@ async def test_a_follower_whose_callback_raises_hears_on(valkey_url: str) -> Non
     follower.listen_worker(worker, stop)
     end = time.monotonic() + 10
     while len(heard) < 3 and time.monotonic() < end:
-        live.stop(worker, f"run-{len(heard)}")
+        live.cancel(worker, f"run-{len(heard)}")
         await asyncio.sleep(0.05)
     assert len(heard) >= 3
     assert follower.connected

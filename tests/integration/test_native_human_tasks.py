@@ -154,7 +154,7 @@ async def test_a_running_task_is_stopped_at_once_and_stays_so(tmp_path: Path) ->
         return "late"
 
     async with installed(tmp_path) as (_, site, client):
-        site.recorder.on_stop = site._stop
+        site.recorder.on_cancel = site._cancel
         task_id = await run(client, site.publish(slow))
         await asyncio.wait_for(started.wait(), 15)
         stopped = await client.post(f"/tasks/{task_id}/cancel", json={"reason": "not needed"})

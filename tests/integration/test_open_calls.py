@@ -16,7 +16,7 @@ from runyard_common.runs.queries import events, journal
 from runyard_common.runs.queries.transitions import lock
 from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.tasks import Failure
-from runyard_common.runs.service import attempts, rescues, stops
+from runyard_common.runs.service import attempts, cancellations, rescues
 from runyard_common.runs.service.attempts import Asked, Fail, Suspend
 from tests.installation import Installation
 
@@ -63,7 +63,7 @@ def closed(site: Installation, task_id: str) -> list[Data]:
 
 
 def stop(tx: Tx, site: Installation, task_id: str) -> None:
-    stops.stop_now(tx, [task_id], "no longer needed")
+    cancellations.cancel_tasks(tx, [task_id], "no longer needed")
 
 
 def fail(tx: Tx, site: Installation, task_id: str) -> None:
@@ -115,7 +115,7 @@ async def test_a_call_of_long_ago_is_found_and_a_run_without_one_has_nothing_to_
         old = await begun(site, call(1, "old"), *later)
         none = await begun(site, call(1, "a"), result(1, "a"))
 
-        site.transact(lambda tx: stops.stop_now(tx, [old, none], "enough"))
+        site.transact(lambda tx: cancellations.cancel_tasks(tx, [old, none], "enough"))
 
         assert [one["id"] for one in closed(site, old)] == ["old"]
         assert closed(site, none) == []
@@ -140,5 +140,5 @@ async def test_a_call_that_an_operator_skips_is_shown_with_the_given_result(data
             found = events.after(conn, task_id, 0, 100)
         [ended] = [one["data"] for one in found if one["type"] == "tool_result"]
         assert (ended["id"], ended["outcome"], ended["result"]) == ("pay", "ok", {"paid": True})
-        site.transact(lambda tx: stops.stop_now(tx, [task_id], "enough"))
+        site.transact(lambda tx: cancellations.cancel_tasks(tx, [task_id], "enough"))
         assert [one["id"] for one in closed(site, task_id)] == ["other"]

@@ -44,7 +44,7 @@ def files(tmp_path: Path) -> FileStore:
 def test_ended_tasks_are_kept_thirty_days_and_unfinished_ones_for_ever(
     clock: Clockwork, files: FileStore
 ) -> None:
-    ended = {run(clock, event) for event in (Event.FINISH, Event.FAIL, Event.STOP)}
+    ended = {run(clock, event) for event in (Event.FINISH, Event.FAIL, Event.CANCEL)}
     going = run(clock, None)
     prune(clock, files, 29.9)
     assert left(clock) == ended | {going}
@@ -54,7 +54,7 @@ def test_ended_tasks_are_kept_thirty_days_and_unfinished_ones_for_ever(
 
 def test_an_organisation_keeps_each_state_as_long_as_its_setting(clock: Clockwork, files: FileStore) -> None:
     settings(clock, retention={"completed": 1, "failed": None, "stopped": "soon"})
-    done, failed, stopped = (run(clock, event) for event in (Event.FINISH, Event.FAIL, Event.STOP))
+    done, failed, stopped = (run(clock, event) for event in (Event.FINISH, Event.FAIL, Event.CANCEL))
     other = clock.transact(lambda tx: identity.insert_organisation(tx, "other"))
     theirs = run(clock, org=other)
     prune(clock, files, 1.1)

@@ -182,7 +182,7 @@ def _tick_to_the_end(clock: Clockwork, time: str) -> None:
 
 def test_failures_in_a_row_pause_and_a_completed_run_starts_the_count_again(clock: Clockwork) -> None:
     schedule = clock.schedule("*/10 * * * *", pause_after_failures=2)
-    for index, event in enumerate([Event.FAIL, Event.FINISH, Event.FAIL, Event.STOP, Event.FAIL]):
+    for index, event in enumerate([Event.FAIL, Event.FINISH, Event.FAIL, Event.CANCEL, Event.FAIL]):
         clock.tick(at("12:10") + 600 * index)
         assert clock.stored(schedule).state is ScheduleState.ACTIVE
         clock.end(clock.tasks(schedule)[-1], event)

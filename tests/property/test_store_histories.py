@@ -35,7 +35,15 @@ from runyard_common.runs.queries import events, limits, tasks, workers
 from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Cause, Status
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Failure, Fence
-from runyard_common.runs.service import admissions, attempts, claims, rescues, steps, stops, submissions
+from runyard_common.runs.service import (
+    admissions,
+    attempts,
+    cancellations,
+    claims,
+    rescues,
+    steps,
+    submissions,
+)
 from runyard_common.tables.query import Slot, Task, Worker
 from runyard_common.values.errors import RunyardError, StaleFence
 from runyard_common.values.ids import uuid7
@@ -128,7 +136,7 @@ class Histories(RuleBasedStateMachine):
             return
         task_id = data.draw(st.sampled_from(sorted(self.submitted)))
         was = self.task(task_id).status
-        (answer,) = self.transact(lambda tx: stops.stop_now(tx, [task_id], "test"))
+        (answer,) = self.transact(lambda tx: cancellations.cancel_tasks(tx, [task_id], "test"))
         assert isinstance(answer, RunyardError) is (was in TERMINAL)
 
     @rule(worker=st.integers(0, 1))

@@ -129,9 +129,9 @@ class Engine:
         """Runs under way."""
         return len(self._runs)
 
-    def stop_run(self, task_id: str, why: str = "stop") -> None:
+    def cancel_run(self, task_id: str, why: str = "cancel") -> None:
         """End one run here; its task is this worker's no more. Call it on the loop."""
-        self._runs.stop(task_id, why)
+        self._runs.cancel(task_id, why)
 
     # -- the end -------------------------------------------------------------------------------------------
 

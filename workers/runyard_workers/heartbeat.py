@@ -1,7 +1,7 @@
 """The heartbeat: extends this process's lease from a thread that agent code cannot block.
 
 One row holds every run of the process, so a beat costs the same for one run as for a thousand. Each beat also
-asks which runs the process still owns, so that a stop bites even when no message gets through.
+asks which runs the process still owns, so that a cancellation ends a run even when no message gets through.
 """
 
 from __future__ import annotations

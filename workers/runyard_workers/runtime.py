@@ -121,10 +121,10 @@ class Runtime:
         return not self.deliverer.draining and self.deliverer.under_way <= PLENTY
 
     def _listen(self, worker_id: str) -> None:
-        """Follow stops pushed to this worker; the heartbeat finds those that do not get through."""
+        """Follow cancellations pushed to this worker; the heartbeat finds those that do not get through."""
         assert self.engine is not None
         self._unlisten()
-        self._unlisten = self._follower.listen_worker(worker_id, self.engine.stop_run)
+        self._unlisten = self._follower.listen_worker(worker_id, self.engine.cancel_run)
 
     async def stop(self, seconds: float) -> None:
         """Drain within `seconds`, then close what was opened."""

@@ -48,7 +48,9 @@ class Tx:
     now: float
     events: list[CommittedEvent] = field(default_factory=list)
     woken: int = 0  # tasks that became claimable: ring the doorbell
-    stopped: list[tuple[str, str]] = field(default_factory=list)  # (worker id, task id) to push a stop to
+    cancelled: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # (worker id, task id) whose worker is notified
     freed: set[str] = field(default_factory=set)  # limits that may have room now
     promised: int = 0  # deliveries written: ring the deliverers
     outbox_id: str | None = None

@@ -1,9 +1,9 @@
-"""The live stream: committed events, token deltas and stop orders, over Redis to their followers.
+"""The live stream: committed events, token deltas and cancellations, over Redis to their followers.
 
 Nothing here is the truth: what is lost on the way is read from the database.
 
 Channels: ``runyard:org:<id>`` (a JSON list of events), ``runyard:task:<id>`` (token deltas),
-``runyard:worker:<id>`` (a task id to stop), ``runyard:all`` (``{"gap": [organisation ids] or null}``).
+``runyard:worker:<id>`` (the id of a cancelled task), ``runyard:all`` (``{"gap": [organisation ids] or null}``).
 """
 
 from runyard_common.stream.follower import Follower, listen_worker

@@ -43,7 +43,7 @@ class Follower:
         self._tasks: dict[str, set[Subscription]] = defaultdict(set)
         self._orgs: dict[str, set[Subscription]] = defaultdict(set)
         self._deltas: dict[str, set[Subscription]] = defaultdict(set)
-        self._stops: dict[str, tuple[Callable[[str], object], Callable[[], object] | None]] = {}
+        self._workers: dict[str, tuple[Callable[[str], object], Callable[[], object] | None]] = {}
         self._channels: Counter[str] = Counter()  # how many followers need each
         self._active: set[str] = set()  # asked of Redis on this connection
         self._changed = asyncio.Event()
@@ -85,16 +85,16 @@ class Follower:
         return subscription
 
     def listen_worker(
-        self, worker_id: str, on_stop: Callable[[str], object], on_gap: Callable[[], object] | None = None
+        self, worker_id: str, on_cancel: Callable[[str], object], on_gap: Callable[[], object] | None = None
     ) -> Callable[[], None]:
-        """Call `on_stop` with the id of each task of this worker that is stopped, and `on_gap` (when given)
+        """Call `on_cancel` with the id of each task of this worker that is cancelled, and `on_gap` (when given)
         whenever orders may have been missed. Returns what ends it."""
         channel = WORKER + worker_id
-        self._stops[worker_id] = (on_stop, on_gap)
+        self._workers[worker_id] = (on_cancel, on_gap)
         self._need(channel)
 
         def end() -> None:
-            if self._stops.pop(worker_id, None) is not None:
+            if self._workers.pop(worker_id, None) is not None:
                 self._release(channel)
 
         return end
@@ -224,7 +224,7 @@ class Follower:
         elif channel.startswith(ORG):
             self._gap([channel.removeprefix(ORG)])
         elif channel.startswith(WORKER):
-            _, on_gap = self._stops.get(channel.removeprefix(WORKER), (None, None))
+            _, on_gap = self._workers.get(channel.removeprefix(WORKER), (None, None))
             if on_gap is not None:
                 on_gap()
 
@@ -248,9 +248,9 @@ class Follower:
             message = orjson.loads(data)
             _push(self._deltas.get(task_id, ()), Tokens(task_id, message["attempt"], message["tokens"]))
         elif channel.startswith(WORKER):
-            on_stop, _ = self._stops.get(channel.removeprefix(WORKER), (None, None))
-            if on_stop is not None:
-                on_stop(data.decode())
+            on_cancel, _ = self._workers.get(channel.removeprefix(WORKER), (None, None))
+            if on_cancel is not None:
+                on_cancel(data.decode())
         elif channel == ALL:
             self._gap(orjson.loads(data).get("gap"))
 
@@ -274,7 +274,7 @@ class Follower:
             for subscriptions in by.values():
                 _push((s for s in subscriptions if chosen is None or s.org_id in chosen), GAP)
         if chosen is None:
-            for _, on_gap in self._stops.values():
+            for _, on_gap in self._workers.values():
                 if on_gap is not None:
                     on_gap()
 
@@ -301,14 +301,14 @@ def _discard(by: dict[str, set[Subscription]], key: str, subscription: Subscript
         del by[key]
 
 
-async def listen_worker(redis_url: str, worker_id: str, on_stop: Callable[[str], object]) -> None:
-    """Call `on_stop` with the id of each run of this worker that is stopped, until cancelled.
+async def listen_worker(redis_url: str, worker_id: str, on_cancel: Callable[[str], object]) -> None:
+    """Call `on_cancel` with the id of each run of this worker that is cancelled, until cancelled.
 
     Reconnects by itself. Orders given meanwhile are lost here; the worker learns of them from its next write.
     """
     follower = Follower(redis_url)
     await follower.start()
-    end = follower.listen_worker(worker_id, on_stop)
+    end = follower.listen_worker(worker_id, on_cancel)
     try:
         await asyncio.Event().wait()
     finally:

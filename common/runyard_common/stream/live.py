@@ -73,8 +73,8 @@ class Live:
         """Send a token delta; it is live only, and folded into the event that closes it."""
         self._put((TASK + task_id, (attempt, data)))
 
-    def stop(self, worker_id: str, task_id: str) -> None:
-        """Notify a worker that one of its runs was stopped; it also learns that from its next write."""
+    def cancel(self, worker_id: str, task_id: str) -> None:
+        """Notify a worker that one of its runs was cancelled; it also learns that from its next write."""
         self._put((WORKER + worker_id, task_id))
 
     def check(self) -> Diagnosis | None:

@@ -219,7 +219,7 @@ def cancel(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a task."""
+    """Cancel a task."""
     with connected(url, key_file) as client:
         stopped = client.cancel(task, reason)
     if as_json:

@@ -144,7 +144,7 @@ class Attempt:
     output: RunOutput | None = None  # what its code prints; None: that is not for the run
     costly: CostlyWork | None = None  # where large values are looked through; None: here
     ends_at: float | None = None  # the same on this process's monotonic clock
-    ended_by: str | None = None  # stop, lost, drain, timeout: why the attempt must leave
+    ended_by: str | None = None  # cancel, lost, drain, timeout: why the attempt must leave
     draining: bool = False
     starved: bool = False  # its process had no file descriptor left
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
@@ -188,7 +188,7 @@ class Attempt:
         return await self.costly.do(self.task.org_id, measure, value, name, self.bounds)
 
     def check(self) -> None:
-        """Raise `Cancelled` when the attempt must leave: at every step, so that stops bite in threads too."""
+        """Raise `Cancelled` when the attempt must leave: at every step, so that a cancellation ends threads too."""
         self.refuse_others()
         left = self.seconds_left()
         if left is not None and left < 0:

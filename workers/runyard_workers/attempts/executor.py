@@ -156,10 +156,10 @@ def out_of_time(attempt: Attempt) -> Failure:
 
 
 def _left(attempt: Attempt) -> Ended:
-    """The attempt had to leave: because of a stop or a lost lease (nothing to write), a drain, or its deadline."""
+    """The attempt had to leave: because of a cancellation or a lost lease (nothing to write), a drain, or its deadline."""
     if attempt.ended_by == "timeout":
         return Ended(Outcome.FAILED, failure=out_of_time(attempt))
-    if attempt.ended_by in ("stop", "lost"):
+    if attempt.ended_by in ("cancel", "lost"):
         return Ended(Outcome.STOPPED)
     step = attempt.replay.open_irreversible
     if step is not None:

@@ -71,7 +71,7 @@ class Replay:
         if entry["kind"] != kind:
             raise JournalMismatch(
                 f"{key!r} was journaled as a {entry['kind']} and is now a {kind}: the agent's code changed while this "
-                "task was under way. Stop it and run it again.",
+                "task was under way. Cancel it and run it again.",
                 step=key,
             )
         self._used.add(key)
@@ -82,7 +82,7 @@ class Replay:
         if left and not self._concurrent:
             raise JournalMismatch(
                 f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task "
-                "was under way. Stop it and run it again, or deploy the version it began with.",
+                "was under way. Cancel it and run it again, or deploy the version it began with.",
                 step=key,
                 journaled=left,
             )

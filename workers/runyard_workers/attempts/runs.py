@@ -115,7 +115,7 @@ class Runs:
             life.running = self._loop.create_task(self._run(life, former), name=f"run-{task_id}")
         return life
 
-    def stop(self, task_id: str, why: str = "stop") -> None:
+    def cancel(self, task_id: str, why: str = "cancel") -> None:
         """End one run here; its task belongs to another, or is over."""
         life = self._lives.get(task_id)
         if life is not None:

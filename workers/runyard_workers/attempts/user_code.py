@@ -63,7 +63,7 @@ def call_in_thread(fn: Callable[..., Any], leaving: Callable[[], bool], /, *args
 
 
 def is_leaving(attempt: Attempt) -> bool:
-    """Whether the engine wants the attempt to end: a stop, a lost lease, a drain, or its deadline."""
+    """Whether the engine wants the attempt to end: a cancellation, a lost lease, a drain, or its deadline."""
     left = attempt.seconds_left()
     return attempt.ended_by is not None or (left is not None and left <= _NEAR)
 

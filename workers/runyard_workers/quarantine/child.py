@@ -161,8 +161,8 @@ class Child:
         if "run" in message:
             fence = Fence(message["attempt"], message["token"])
             self._begin = self._loop.create_task(self._start_run(message["run"], fence))
-        elif "stop" in message:
-            self._runs.stop(message["stop"], message["why"])
+        elif "cancel" in message:
+            self._runs.cancel(message["cancel"], message["why"])
         elif "drain" in message:
             self._drain_seconds = message["drain"]
             self._finish.set()

@@ -123,7 +123,7 @@ class Quarantine:
         try:
             await over.wait()
         except asyncio.CancelledError:
-            await self._stop(ward, life, over)
+            await self._cancel(ward, life, over)
             raise
         finally:
             if ward.over.get(task.id) is over:
@@ -138,11 +138,11 @@ class Quarantine:
                 self._shared = None
             ward.process.finish()
 
-    async def _stop(self, ward: _Ward, life: Life, over: asyncio.Event) -> None:
+    async def _cancel(self, ward: _Ward, life: Life, over: asyncio.Event) -> None:
         """End one run in its child; with the child, if it does not listen."""
         assert self.lease is not None
         task_id = life.claimed.task.id
-        ward.process.send({"stop": task_id, "why": life.ended_by or "stop"})
+        ward.process.send({"cancel": task_id, "why": life.ended_by or "cancel"})
         try:
             async with asyncio.timeout(self.lease.seconds):
                 await over.wait()

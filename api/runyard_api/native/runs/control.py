@@ -1,4 +1,4 @@
-"""Stop and retry tasks, one by one or all that match."""
+"""Cancel and retry tasks, one by one or all that match."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ routes = Routes(NATIVE, "control")
 
 
 class CancelBody(Strict):
-    """Why a task is stopped."""
+    """Why a task is cancelled."""
 
     reason: str | None = Field(None, max_length=500)
 
@@ -51,17 +51,17 @@ class CancelBody(Strict):
     errors=(400, 403, 404, 409, 413, 415),
 )
 async def cancel(call: Call) -> Response:
-    """Stop a task, or delete a schedule by its id.
+    """Cancel a task, or delete a schedule by its id.
 
     It is stopped when this answers, with or without a live worker; what still runs is cancelled, its
-    children are stopped too. A task that completed or failed before answers 409 illegal_transition.
+    children are cancelled too. A task that completed or failed before answers 409 illegal_transition.
     """
     call.query(NoParameters)
     body = await call.optional_json(CancelBody)
     reason = body.reason or "cancelled by a user"
     id_, actor = task_id(call), call.principal.actor
     try:
-        task = await call.state.write(bulk.stop, call.org_id, id_, reason, actor)
+        task = await call.state.write(bulk.cancel, call.org_id, id_, reason, actor)
     except NotFound:
         if await call.state.write(_cancel_schedule, call.org_id, id_, call.principal):
             return Response(status_code=204)
@@ -151,7 +151,7 @@ def _check_pointers(task: Task, credentials: dict[str, Any]) -> None:
 
 
 class BulkCancelBody(Strict):
-    """Which tasks to stop; no filter means every unfinished one."""
+    """Which tasks to cancel; no filter means every unfinished one."""
 
     filter: Annotated[dict[str, Any], WithJsonSchema(Filters.model_json_schema())] = Field(
         description="The parameters of GET /tasks, without limit and cursor."
@@ -183,16 +183,16 @@ class BulkAnswer(schemas.Shape):
     query=NoParameters,
     body=BulkCancelBody,
     prefixes=ROOTED,
-    answers=[Answer(200, "The tasks that were stopped.", BulkAnswer)],
+    answers=[Answer(200, "The tasks that were cancelled.", BulkAnswer)],
     errors=(400, 413, 415),
 )
 async def cancel_many(call: Call) -> Response:
-    """Stop every unfinished task that matches, 500 at a time."""
+    """Cancel every unfinished task that matches, 500 at a time."""
     call.query(NoParameters)
     body = await call.json(BulkCancelBody)
     wanted = await filter_of(call, filters(body.filter))
     reason = body.reason or "cancelled by a user"
-    changed = await call.state.write(bulk.stop_matching, call.org_id, wanted, reason, call.principal.actor)
+    changed = await call.state.write(bulk.cancel_matching, call.org_id, wanted, reason, call.principal.actor)
     return reply(_changed(changed))
 
 

@@ -19,7 +19,7 @@ from runyard_common.webhooks.rules.payloads import Happening, asked_of
 _CHANGES: Final = {event.value: event for event in Event}
 #: Line ends to many readers of lines, though not to JSON or to event streams: sent escaped.
 _LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-_ENDS: Final = frozenset({Event.FINISH, Event.FAIL, Event.EXPIRE, Event.STOP})
+_ENDS: Final = frozenset({Event.FINISH, Event.FAIL, Event.EXPIRE, Event.CANCEL})
 
 
 @dataclass(slots=True)

@@ -100,7 +100,7 @@ async def cancel_run(call: Call) -> Response:
     if task.status in TERMINAL:
         raise refusal
     try:
-        await call.state.write(bulk.stop, call.org_id, task.id, "Cancelled by user", call.principal.actor)
+        await call.state.write(bulk.cancel, call.org_id, task.id, "Cancelled by user", call.principal.actor)
     except IllegalTransition:
         raise refusal from None
     return reply({"ok": True})

@@ -13,7 +13,7 @@ from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.tasks import Head
-from runyard_common.runs.service.stops import stop_now
+from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.tables.query import Task
 
 BATCH = 200
@@ -52,5 +52,5 @@ def _expire(tx: Tx, ids: list[str], code: str, message: str, cause: Cause) -> in
     ended = [a.id for a in answers if isinstance(a, Head)]
     below = tasks.children(tx.conn, ended) if ended else []
     if below:
-        stop_now(tx, below, "its parent's time ran out")
+        cancel_tasks(tx, below, "its parent's time ran out")
     return len(ended)

@@ -69,11 +69,11 @@ def _open(conn: Connection, task_id: str, number: int, now: float) -> list[Data]
 def ended_with(call: Data, event: Event, error: Mapping[str, Any] | None) -> Data:
     """The data of the entry that ends an open call, because its run was stopped, failed or expired."""
     error = error or {}
-    outcome, verb = ("stopped", "was stopped") if event is Event.STOP else ("failed", "ended")
+    outcome, verb = ("stopped", "was stopped") if event is Event.CANCEL else ("failed", "ended")
     reason = str(error.get("message") or "").strip()
     text = (
         f"The run {verb} before this call did"
-        if event is not Event.STOP
+        if event is not Event.CANCEL
         else f"The run {verb} during this call"
     )
     said = f"{text}: {reason}" if reason else f"{text}."

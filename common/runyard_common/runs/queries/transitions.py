@@ -56,7 +56,7 @@ class _Applied:
 
 
 #: Events after which nothing of a run goes on, whatever it was at.
-_CUTTING_OFF = frozenset({Event.FAIL, Event.EXPIRE, Event.STOP})
+_CUTTING_OFF = frozenset({Event.FAIL, Event.EXPIRE, Event.CANCEL})
 COLUMNS = [getattr(Task, name) for name in Head.__slots__]
 _EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
 
@@ -196,7 +196,7 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
         questions.cancel_open(tx, [a.id for a in ended if a.attempt > 0])
         tx.freed.update(f"child:{a.id}" for a in ended if a.parent_id)
         tx.freed.update(f"schedule:{a.schedule_id}" for a in ended if a.schedule_id)
-    tx.stopped.extend(
+    tx.cancelled.extend(
         (m.before.lease_owner, m.before.id)
         for m in applied
         if m.before.lease_owner

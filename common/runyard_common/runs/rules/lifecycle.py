@@ -43,7 +43,7 @@ class Event(StrEnum):
     FINISH = "finish"  # the agent returned its output
     FAIL = "fail"  # the run ended with an error
     EXPIRE = "expire"  # its time to live, deadline or answer deadline passed
-    STOP = "stop"  # cancelled
+    CANCEL = "stop"  # its published name
 
 
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
@@ -70,7 +70,7 @@ TRANSITIONS: Final[dict[tuple[Status, Event], Status]] = {
     (Status.AWAITING_REVIEW, Event.DECIDE): Status.QUEUED,
     **{(status, Event.FAIL): Status.FAILED for status in ACTIVE},
     **{(status, Event.EXPIRE): Status.FAILED for status in ACTIVE},
-    **{(status, Event.STOP): Status.STOPPED for status in ACTIVE},
+    **{(status, Event.CANCEL): Status.STOPPED for status in ACTIVE},
 }
 
 

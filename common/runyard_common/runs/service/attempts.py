@@ -20,7 +20,7 @@ from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.specs import versioned
 from runyard_common.runs.rules.tasks import Failure, Fence, Head, Task
 from runyard_common.runs.service.admissions import RESUME, RETRY
-from runyard_common.runs.service.stops import stop_now
+from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.sessions.queries import messages
 from runyard_common.values.errors import RunyardError, StaleFence
 from runyard_common.values.ids import uuid7
@@ -77,7 +77,7 @@ def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
     ended = [a.id for a in answers if isinstance(a, Head) and a.status is Status.FAILED]
     orphans = tasks.children(tx.conn, ended) if ended else []
     if orphans:
-        stop_now(tx, orphans, "its parent failed")
+        cancel_tasks(tx, orphans, "its parent failed")
     messages.append_lines(
         tx, [(a, c.lines) for a, c in zip(answers, commands, strict=True) if isinstance(a, Head) and c.lines]
     )

@@ -1,4 +1,4 @@
-"""What an organisation does to its own tasks: stop and retry one, or all that match."""
+"""What an organisation does to its own tasks: cancel and retry one, or all that match."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, Status
 from runyard_common.runs.rules.tasks import Head, Task
 from runyard_common.runs.service import retries
-from runyard_common.runs.service.stops import stop_now
+from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.values import pointers
 from runyard_common.values.errors import Conflict, NotFound, RunyardError
 
@@ -32,28 +32,28 @@ class Changed:
     has_more: bool = False
 
 
-def stop(tx: Tx, org_id: str, task_id: str, reason: str, by: str) -> Task:
-    """Stop a task; one that is stopped already stays so. The task after it.
+def cancel(tx: Tx, org_id: str, task_id: str, reason: str, by: str) -> Task:
+    """Cancel a task; one that is stopped already stays so. The task after it.
 
     Errors: `NotFound` task_not_found, `IllegalTransition` for one that completed or failed.
     """
     task = _own(tx, org_id, task_id)
     if task.status is not Status.STOPPED:
-        answer = stop_now(tx, [task_id], reason, by)[0]
+        answer = cancel_tasks(tx, [task_id], reason, by)[0]
         if isinstance(answer, RunyardError):
             raise answer
         identity.audit(tx, org_id, by, "task.stop", task_id, {"reason": reason})
     return _own(tx, org_id, task_id)
 
 
-def stop_matching(tx: Tx, org_id: str, wanted: Filter, reason: str, by: str) -> Changed:
-    """Stop up to `MOST` unfinished tasks that match, newest first."""
+def cancel_matching(tx: Tx, org_id: str, wanted: Filter, reason: str, by: str) -> Changed:
+    """Cancel up to `MOST` unfinished tasks that match, newest first."""
     found, has_more = _matching(tx, org_id, wanted, tuple(ACTIVE))
-    answers = stop_now(tx, [task.id for task in found], reason, by)
-    stopped = [a.id for a in answers if isinstance(a, Head)]
-    for task_id in stopped:
+    answers = cancel_tasks(tx, [task.id for task in found], reason, by)
+    cancelled = [a.id for a in answers if isinstance(a, Head)]
+    for task_id in cancelled:
         identity.audit(tx, org_id, by, "task.stop", task_id, {"reason": reason})
-    return Changed(stopped, [], has_more)
+    return Changed(cancelled, [], has_more)
 
 
 def retry_matching(tx: Tx, org_id: str, wanted: Filter, by: str, fresh: bool) -> Changed:

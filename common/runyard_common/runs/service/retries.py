@@ -34,7 +34,7 @@ def retry(
     if task is None:
         raise NotFound("There is no such task.", code="task_not_found")
     if task.status not in TERMINAL:
-        raise Conflict("Only an ended task can be retried; stop it first.", code="not_ended")
+        raise Conflict("Only an ended task can be retried; cancel it first.", code="not_ended")
     accepted = submissions.submit(tx, [_spec(tx, task, by, secrets)])[0]
     if isinstance(accepted, RunyardError):
         raise accepted

@@ -17,7 +17,7 @@ from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.retry import NO_RETRIES, merged
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec, ScheduleRef
 from runyard_common.runs.service import refusals, sessions_of_runs
-from runyard_common.runs.service.stops import stop_now
+from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.schedules.queries import new_schedules, schedules
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.tables.query import StoredFile
@@ -128,7 +128,7 @@ def _admit(tx: Tx, its_gates: Sequence[Gate], loads: dict[str, Load]) -> Gate | 
             f"The limit {label(full.key)} is reached.", code="limit_reached", limit=label(full.key)
         )
     if full is not None and full.strategy is Strategy.INTERRUPT:
-        stop_now(tx, limits.holders(tx.conn, full.key), "interrupted by a newer run")
+        cancel_tasks(tx, limits.holders(tx.conn, full.key), "interrupted by a newer run")
         loads[full.key] = limits.loads(tx, [full])[full.key]
         full = decide(its_gates, loads, queue_jump=True).full
     if full is None:

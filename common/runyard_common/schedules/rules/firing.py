@@ -85,7 +85,9 @@ class Plan:
 
     open_tasks: OpenTasks
     left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
-    stops: list[str] = field(default_factory=list)  # tasks to stop; their schedule stays due until they have
+    to_cancel: list[str] = field(
+        default_factory=list
+    )  # tasks; their schedule stays due until they have ended
     handled: float | None = None  # the newest due time this plan decides
     following: tuple[int, float | None] | None = None  # if so many runs are made, this is the next due time
 
@@ -112,7 +114,7 @@ def plan(open_tasks: OpenTasks, now: float, limit: int, start: Start) -> Plan:
     for at in due.fires:
         decision = decide_overlap(schedule.overlap, active=active, queued=queued)
         if decision is OverlapDecision.STOP_AND_START:
-            made.stops = [run.task_id for run in (*open_tasks.active, *open_tasks.queued)]
+            made.to_cancel = [run.task_id for run in (*open_tasks.active, *open_tasks.queued)]
             return made
         made.handled = at
         if decision is OverlapDecision.SKIP:

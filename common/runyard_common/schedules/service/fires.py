@@ -20,8 +20,8 @@ from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.specs import AgentRef, RunSpec
 from runyard_common.runs.service import runs, submissions
+from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.runs.service.runs import Caller, RunRules
-from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires, schedules
 from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, count_runs, paused_reason, plan
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
@@ -111,9 +111,9 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
         if made.schedule.id in late:
             made.open_tasks.failed()
     _advance(tx, plans, mine)
-    stops = [task_id for made in plans for task_id in made.stops]
-    if stops:
-        stop_now(tx, stops, "the next run of its schedule is due")
+    ending = [task_id for made in plans for task_id in made.to_cancel]
+    if ending:
+        cancel_tasks(tx, ending, "the next run of its schedule is due")
     return Done(len(claimed), len(mine))
 
 

@@ -13,8 +13,8 @@ from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.specs import AcceptedRun, AgentRef, RunSpec
 from runyard_common.runs.service import refusals, runs, submissions
+from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.runs.service.runs import Caller, RunRules
-from runyard_common.runs.service.stops import stop_now
 from runyard_common.schedules.queries import fires as fire_rows
 from runyard_common.schedules.queries import new_schedules, schedules
 from runyard_common.schedules.rules import new_schedule, scheduled_run
@@ -255,7 +255,7 @@ def remove(
     fire_rows.remove(tx, [old.id])
     schedules.remove(tx, [old.id])
     if ending:
-        stop_now(tx, ending, "its schedule was deleted", by)
+        cancel_tasks(tx, ending, "its schedule was deleted", by)
     _note(tx, org_id, by, "delete", schedule_id)
     return old
 
@@ -287,7 +287,7 @@ def trigger(
         )
     if decision is OverlapDecision.STOP_AND_START:
         ending = [run.task_id for run in (*open_tasks.active, *open_tasks.queued)]
-        stop_now(tx, ending, "the next run of its schedule was triggered", by)
+        cancel_tasks(tx, ending, "the next run of its schedule was triggered", by)
         return None
     queued = decision is OverlapDecision.QUEUE
     fire = fires.prepare(schedule, tx.now, queued, fires.Agents(tx.conn), rules, tx.now, _triggered(by))

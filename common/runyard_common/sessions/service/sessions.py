@@ -77,6 +77,6 @@ def remove(tx: Tx, org_id: str, session_id: str, by: str | None = None) -> None:
     get(tx, org_id, session_id)
     under_way = tasks.page(tx.conn, org_id, Filter(session_id=session_id), 50)
     if any(task.finished_at is None for task in under_way):
-        raise Conflict("A task of this session is under way; stop it first.", code="session_busy")
+        raise Conflict("A task of this session is under way; cancel it first.", code="session_busy")
     sessions.remove(tx, org_id, session_id)
     _note(tx, org_id, by, "delete", session_id)

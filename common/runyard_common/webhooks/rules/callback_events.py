@@ -38,7 +38,7 @@ def of_change(event: Event, happening: Happening, task: Task, has_spoken: bool) 
         case Event.FINISH:
             said = [] if has_spoken or task.output is None else [_response(task.output)]
             return [*said, {"type": "agent_completed"}]
-        case Event.FAIL | Event.EXPIRE | Event.STOP:
+        case Event.FAIL | Event.EXPIRE | Event.CANCEL:
             return [failure(task)]
     return []
 

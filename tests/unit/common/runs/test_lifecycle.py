@@ -43,7 +43,7 @@ LEGAL = {
     Status.FAILED: {},
     Status.STOPPED: {},
 }
-ENDINGS = {Event.FAIL: Status.FAILED, Event.EXPIRE: Status.FAILED, Event.STOP: Status.STOPPED}
+ENDINGS = {Event.FAIL: Status.FAILED, Event.EXPIRE: Status.FAILED, Event.CANCEL: Status.STOPPED}
 
 
 @pytest.mark.parametrize(("status", "event"), list(product(Status, Event)))
@@ -71,7 +71,7 @@ def test_every_state_can_be_reached_and_every_active_state_left() -> None:
 
 
 def test_a_stop_is_legal_in_every_active_state() -> None:
-    assert sources(Event.STOP) == ACTIVE
+    assert sources(Event.CANCEL) == ACTIVE
 
 
 def test_suspended_and_queued_tasks_hold_no_slot() -> None:

@@ -117,7 +117,7 @@ def test_a_run_under_way_meets_the_overlap_policy(
     assert runs.started == started
     assert [outcome for _, outcome, _ in made.left_out] == left_out
     stopping = overlap is Overlap.STOP_RUNNING
-    assert made.stops == (["t"] if stopping else [])
+    assert made.to_cancel == (["t"] if stopping else [])
     next_due = columns(made, NOON, len(started), None)["next_due_at"]
     assert next_due == NOON + (10 if stopping else 20) * MINUTE  # what stops first stays due
 

@@ -27,7 +27,7 @@ def test_every_transition_is_a_native_event() -> None:
         (Event.FAIL, Status.FAILED, 1, "timeout", "run.timeout"),
         (Event.EXPIRE, Status.FAILED, 1, "deadline_exceeded", "run.timeout"),
         (Event.EXPIRE, Status.FAILED, 0, "ttl_expired", "run.failed"),
-        (Event.STOP, Status.STOPPED, 1, "stopped", "run.cancelled"),
+        (Event.CANCEL, Status.STOPPED, 1, "stopped", "run.cancelled"),
         (Event.ASK, Status.WAITING_FOR_INPUT, 1, None, None),
         (Event.RETRY, Status.QUEUED, 1, "x", None),
     ],

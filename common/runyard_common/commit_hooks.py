@@ -1,4 +1,4 @@
-"""What follows a commit: the live stream gets its events, workers are woken, runs are cancelled, limits let others in."""
+"""What follows a commit: the live stream gets its events, workers wake, runs are cancelled, limits let others in."""
 
 from __future__ import annotations
 

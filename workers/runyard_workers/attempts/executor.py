@@ -156,7 +156,7 @@ def out_of_time(attempt: Attempt) -> Failure:
 
 
 def _left(attempt: Attempt) -> Ended:
-    """The attempt had to leave: because of a cancellation or a lost lease (nothing to write), a drain, or its deadline."""
+    """The attempt had to leave: cancelled or its lease lost (nothing to write), drained, or out of time."""
     if attempt.ended_by == "timeout":
         return Ended(Outcome.FAILED, failure=out_of_time(attempt))
     if attempt.ended_by in ("cancel", "lost"):

@@ -1,1 +1,1 @@
-"""The API process: accepts runs, answers at once, and tells callers what happens."""
+"""The API process: accepts runs, answers at once, and reports to callers what happens."""

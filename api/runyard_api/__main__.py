@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def _refuse(error: ConfigurationError) -> NoReturn:
-    """The settings cannot work: the last line says why, and the launcher does not start this process again."""
+    """The settings cannot work: the last line gives the reason, and the launcher does not start this process again."""
     print(f"runyard api: {error.message}", file=sys.stderr)
     sys.exit(2)
 

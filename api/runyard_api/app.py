@@ -142,7 +142,7 @@ async def _method_not_allowed(request: Request, error: Exception) -> Response:
     return refuse_method(Call(request.scope, request.receive), as_problem, allowed)
 
 
-#: The fronts, by whose prefixes a path that nothing answers is told apart.
+#: The fronts: a path without a route is refused as the front with its prefix refuses.
 _FRONTS: Final = tuple({operation.front.name: operation.front for operation in operations()}.values())
 
 
@@ -160,7 +160,7 @@ class _Outer:
             await self._live(receive, send)
             return
         PREFIX.set(self._paths.prefix)
-        # Told apart, not kept secret: random bits of our own cost no system call.
+        # Distinct, not secret: random bits of our own cost no system call.
         request_id = scope["request_id"] = f"req_{uuid.UUID(int=random.getrandbits(128), version=4)}"
 
         async def named(message: Message) -> None:
@@ -209,7 +209,7 @@ async def _in_pieces(message: Message, send: Send) -> None:
 
 
 def _refusal(scope: Scope) -> RunyardError | None:
-    """What is wrong with the head of a request, whatever it asks for (RFC 9112, section 3.2, on Host)."""
+    """What is wrong with the head of any request (RFC 9112, section 3.2, on Host)."""
     if _head_of(scope) > errors.LONGEST_HEAD:
         return errors.HeadersTooLarge()
     hosts = sum(name == b"host" for name, _ in scope["headers"])

@@ -2,7 +2,7 @@
 
 `create` is for what one transaction makes: the answer is kept in the same transaction, so that the death of the
 process leaves both or neither. `once` is for what takes longer (runs, uploads): a lease, which a live process
-extends, says that the request is under way.
+extends, marks the request as under way.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def create(
 ) -> Response:
     """Carry out `command` in one transaction and answer it, or give the answer the same key had before.
 
-    `content` stands for what is asked. A command that returns None is carried out again in a transaction of its
+    `content` identifies what is asked. A command that returns None is carried out again in a transaction of its
     own. `answer` makes what is kept, in the transaction; `first` adds what only the first caller gets (secrets).
     A refusal it raises leaves the key free.
     """
@@ -99,7 +99,7 @@ async def _racing(call: Call, command: Callable[[Tx], R]) -> R:
 async def once(call: Call, content: bytes, produce: Produce, rules: Rules = PLAIN) -> Response:
     """What `produce` answers, or what it answered before to the same key.
 
-    `content` stands for what is asked, `produce` gets the id to give to what it makes (None: any). What it
+    `content` identifies what is asked, `produce` gets the id to give to what it makes (None: any). What it
     returns below 500 is kept; a refusal it raises frees the key, or is kept (`rules`).
     """
     key = key_of(call, rules)

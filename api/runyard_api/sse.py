@@ -32,8 +32,8 @@ PAGE: Final = 500
 _PACK: Final = 32_768
 #: What a page of a replay holds in memory while its reader takes it, in bytes, but for single events that are larger.
 REPLAYED: Final = 2**20
-#: How long a replay pauses that finds no room, in seconds.
-_NO_ROOM: Final = 1.0
+#: How long a replay pauses while too much is unread, in seconds.
+_RETRY_AFTER: Final = 1.0
 
 _ENDED: Final = frozenset(status.value for status in TERMINAL)
 
@@ -117,7 +117,7 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
                 read = partial(state.reader.call, _after, (wanted.task_id, place.seq))
                 async with replayed(state, wanted.org_id, read) as found:
                     more = found.more or len(found) == PAGE
-                    if place.take(found):
+                    if place.advance(found):
                         yield Events(list(found))
             look_at = asyncio.get_running_loop().time() + LOOK_EVERY
             while not place.ended and isinstance(item := await heard_before(heard, look_at), Events | Tokens):
@@ -134,11 +134,11 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
 async def replayed(
     state: State, org_id: str, read: Callable[[], Awaitable[Page[dict[str, Any]]]]
 ) -> AsyncIterator[Page[dict[str, Any]]]:
-    """A page of a replay, which counts as unread for as long as the block lasts; waits until there is room for it."""
+    """A page of a replay, which counts as unread for as long as the block lasts; waits while too much is unread."""
     found = await read()
     while not state.stopping.is_set() and not state.unread.fits(org_id, found.bytes):
         del found
-        await asyncio.sleep(_NO_ROOM)
+        await asyncio.sleep(_RETRY_AFTER)
         found = await read()
     with state.unread.count(org_id, found.bytes):
         yield found
@@ -169,7 +169,7 @@ class _Place:
         self.attempt = 0
         self.ended = False
 
-    def take(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    def advance(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Go on behind these events, which follow the last one without a gap."""
         if events:
             self.seq = events[-1]["seq"]
@@ -178,13 +178,13 @@ class _Place:
         return events
 
     def fresh(self, item: Events | Tokens) -> Events | Tokens | None:
-        """What of a live message is new (the message itself, if all is); None when events before it were missed."""
+        """The new part of a live message (the message itself, if all is); None when events before it were missed."""
         if isinstance(item, Tokens):
             return item if item.attempt >= self.attempt else _NOTHING
         new = [event for event in item.events if event["seq"] > self.seq]
         if [event["seq"] for event in new] != list(range(self.seq + 1, self.seq + 1 + len(new))):
             return None
-        self.take(new)
+        self.advance(new)
         return item if len(new) == len(item.events) else Events(new)
 
 

@@ -19,8 +19,8 @@ from runyard_api.access.organisation_rates import OrganisationRates
 from runyard_api.access.rate_limits import RateLimits
 from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.access.tokens import Tokens
-from runyard_api.catalogue import Catalogue
-from runyard_api.reading import Reader, in_time, unavailable
+from runyard_api.agent_cache import AgentCache
+from runyard_api.batched_reads import Reader, in_time, unavailable
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
-#: How long a readiness check that passed counts, in seconds: anybody may ask.
+#: How long a readiness check that passed counts, in seconds: it needs no key.
 FRESH: Final = 0.5
 #: How often the last use of keys is written down, in seconds.
 NOTE_USE_EVERY: Final = 15.0
@@ -65,7 +65,7 @@ class State:
         self.keys = KeyRing(self.reader)
         self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
         self.cookies = CookieSessions(self.reader, settings)
-        self.agents = Catalogue(self.reader)
+        self.agents = AgentCache(self.reader)
         self.rates = RateLimits(redis)
         self.sign_on = OidcProvider.of(settings)
         self.sign_ins = SignInAttempts(redis)
@@ -91,7 +91,7 @@ class State:
 
     @staticmethod
     async def open(settings: Settings) -> State:
-        """Open the database and whatever of the rest answers; without a broker runs are still accepted.
+        """Open the database, and what else answers; without a broker runs are still accepted.
 
         Raises `ConfigurationError`, and the driver's errors for a database that is away.
         """
@@ -175,7 +175,7 @@ class State:
         return result
 
     def forget_callers(self) -> None:
-        """Look everybody's keys and sign-ins up afresh in this process: a role was changed, or somebody left."""
+        """Look all keys and sign-ins up again in this process: a role was changed, or a member left."""
         self.keys.forget_all()
         self.cookies.forget_all()
 
@@ -190,8 +190,8 @@ class State:
     async def _note_use(self) -> None:
         if used := self.keys.drain_used():
             await self.write(identity_store.note_use, used)
-        if lasting := self.cookies.drain_used():
-            await self.write(logins.renew, lasting)
+        if renewed := self.cookies.drain_used():
+            await self.write(logins.renew, renewed)
 
 
 class _Writer(GroupCommit):
@@ -212,10 +212,10 @@ class _Writer(GroupCommit):
 
 def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
     """Run single commands side by side: one that is refused takes back its own writes alone."""
-    return [_alone(tx, command) for command in commands]
+    return [_in_savepoint(tx, command) for command in commands]
 
 
-def _alone(tx: Tx, command: Callable[[Tx], Any]) -> Any:
+def _in_savepoint(tx: Tx, command: Callable[[Tx], Any]) -> Any:
     before = (len(tx.events), tx.woken, len(tx.cancelled), set(tx.freed), tx.promised)
     savepoint = tx.conn.begin_nested()
     try:

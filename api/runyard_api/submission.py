@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from runyard_api import idempotency, metrics
-from runyard_api.facts import Facts
+from runyard_api.task_snapshot import TaskSnapshot
 from runyard_api.http.call import Call, reply
-from runyard_api.waiting import until
+from runyard_api.long_poll import until
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.run_request import RunRequest
@@ -88,7 +88,7 @@ async def store(call: Call, spec: RunSpec) -> AcceptedRun:
 async def answered(call: Call, content: bytes, prepare: Prepare, answer: Answer) -> Response:
     """Store a run once per Idempotency-Key; the answer is kept with the key.
 
-    `content` stands for what is asked, `prepare` makes the run of a task id. Errors: those of both, and of `store`.
+    `content` identifies what is asked, `prepare` makes the run of a task id. Errors: those of both, and of `store`.
     """
 
     async def produce(reserved: str | None) -> Response:
@@ -159,7 +159,7 @@ async def outcome(call: Call, task_id: str) -> Task:
     raise failure(task)
 
 
-async def outcome_or_questions(call: Call, task_id: str) -> Facts:
+async def outcome_or_questions(call: Call, task_id: str) -> TaskSnapshot:
     """The task once it has completed, or once it waits for answers; its `questions` are those. Errors: as `outcome`."""
     waiting = until(call.state, call.org_id, task_id, _answers_or_asks, call.state.settings.wait_seconds)
     found = await while_connected(call.receive, waiting)
@@ -168,29 +168,29 @@ async def outcome_or_questions(call: Call, task_id: str) -> Facts:
     raise failure(found.task)
 
 
-def _answers_or_asks(seen: Facts) -> bool:
+def _answers_or_asks(seen: TaskSnapshot) -> bool:
     return seen.ended or (seen.task.status is Status.WAITING_FOR_INPUT and bool(seen.questions))
 
 
 def failure(task: Task) -> RunyardError:
-    """A run that did not complete, as the error its caller is told; it names the task."""
-    told: dict[str, Any] = {"task_id": task.id}
+    """A run that did not complete, as its caller's error; it names the task."""
+    details: dict[str, Any] = {"task_id": task.id}
     if task.error is None or task.finished_at is None:
         return WaitTimeout(
-            f"The run did not end within the time this route waits; it goes on as task {task.id}.", **told
+            f"The run did not end within the time this route waits; it goes on as task {task.id}.", **details
         )
     code, cause, message = task.error.get("code"), task.error.get("cause"), task.error.get("message")
     if code in _MONEY:
-        return PaymentRequired(message, code=code, **told)
+        return PaymentRequired(message, code=code, **details)
     if cause == Cause.INPUT:
-        return InvalidRequest(message, code=code, field=task.error.get("field"), **told)
+        return InvalidRequest(message, code=code, field=task.error.get("field"), **details)
     if cause == Cause.DEADLINE:
-        return WaitTimeout(message, code=code, **told)
-    return RunFailed(message, code=code, **told)
+        return WaitTimeout(message, code=code, **details)
+    return RunFailed(message, code=code, **details)
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result; `ClientDisconnect`, and the work is dropped, once nobody is there to have it.
+    """The work's result; `ClientDisconnect`, and the work is dropped, once the caller has gone.
 
     The request's body must have been read.
     """

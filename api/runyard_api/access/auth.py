@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from runyard_api.reading import Reader
+from runyard_api.batched_reads import Reader
 from runyard_common.credentials.rules import documents
 from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.roles import Role, granted, weaker

@@ -20,7 +20,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import Response
 
 from runyard_api.access.auth import REMEMBERED, Principal
-from runyard_api.reading import Reader
+from runyard_api.batched_reads import Reader
 from runyard_common.identity.queries import logins, members
 from runyard_common.identity.queries.logins import Use
 from runyard_common.identity.rules.roles import Role, granted

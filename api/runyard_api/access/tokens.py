@@ -15,7 +15,7 @@ import structlog
 
 from runyard_api.access.auth import Principal, organisations
 from runyard_api.access.published_keys import PublishedKeys
-from runyard_api.reading import Reader
+from runyard_api.batched_reads import Reader
 from runyard_common.identity.rules.jwt_members import DuplicateMember, check_members
 from runyard_common.identity.rules.roles import granted, strongest
 from runyard_common.settings import Settings

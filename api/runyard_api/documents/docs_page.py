@@ -86,7 +86,7 @@ def _parameter(parameter: dict[str, Any]) -> str:
 
 
 def _answer(status: str, answer: dict[str, Any]) -> str:
-    bodies = ", ".join(
+    contents = ", ".join(
         f"<code>{escape(media_type)}</code> {_reference(content['schema'])}"
         for media_type, content in answer.get("content", {}).items()
     )

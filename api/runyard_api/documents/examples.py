@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from runyard_api.documents.requests import BODIES, FORMS
+from runyard_api.documents.requests import REQUESTS, FORMS
 from runyard_api.documents.values import ANSWERS, LATER, NOW, OBJECT_ID, TASK_ID, VALUES
 from runyard_api.http.error_codes import CODES
 from runyard_api.http.operations import Described
@@ -77,9 +77,9 @@ def add(document: dict[str, Any], described: Iterable[Described]) -> None:
 class _Examples:
     def __init__(self, schemas: Mapping[str, Any], described: Iterable[Described]) -> None:
         self._schemas = schemas
-        self._bodies, self._forms = dict(BODIES), dict(FORMS)
+        self._requests, self._forms = dict(REQUESTS), dict(FORMS)
         for one in described:
-            self._bodies |= one.examples
+            self._requests |= one.examples
             self._forms |= one.forms
 
     def request(self, operation: str, kind: str, schema: Mapping[str, Any]) -> Any:
@@ -87,7 +87,7 @@ class _Examples:
         if kind == "multipart/form-data" and operation in self._forms:
             return self._forms[operation]
         name = schema.get("$ref", "").removeprefix(_REF)
-        return self._bodies[name] if name in self._bodies else self.value(schema)
+        return self._requests[name] if name in self._requests else self.value(schema)
 
     def refusal(self, schema: Mapping[str, Any], status: int) -> Any:
         """What an operation is refused with: by the first code that every operation may give with the status."""

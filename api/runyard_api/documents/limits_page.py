@@ -78,7 +78,7 @@ def _parts() -> Iterator[tuple[str, str]]:
 
 
 def page(text: str) -> str:
-    """The page with its tables as they are now; what stands around them stays."""
+    """The page with its tables as they are now; the text around them stays."""
     for name, table in _parts():
         begin, end = _MARK.format(name), f"<!-- end of {name} -->"
         head, _, rest = text.partition(begin)

@@ -104,7 +104,7 @@ def names_of_fronts(declared: Sequence[Operation]) -> list[str]:
 
 
 def path_of(operation: Operation) -> str:
-    """The path under which the document tells of an operation."""
+    """The path under which the document shows an operation."""
     return _PLACEHOLDER.sub(r"{\1}", operation.paths[0])
 
 
@@ -200,7 +200,7 @@ def _query_parameter(name: str, schema: dict[str, Any], required: bool) -> dict[
 
 
 def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
-    # OpenAPI reserves Accept: the answers' media types tell
+    # OpenAPI reserves Accept: the answers' media types show it
     return [_header_parameter(operation.front, name) for name in operation.headers if name != "Accept"]
 
 

@@ -20,7 +20,7 @@ _CRON: Final = "0 9 * * 1-5"
 _HOOK: Final = "https://example.com/hooks/runyard"
 
 #: By the name of the model.
-BODIES: Final[dict[str, Any]] = {
+REQUESTS: Final[dict[str, Any]] = {
     "Acceptance": {"token": "inv_3f9c2a", "name": "Ada Lovelace", "password": SECRET_TEXT},
     "AgentBody": {"name": "Report writer", "system_prompt": "You write short reports.", "is_active": True},
     "AllotmentBody": {"weight": 2, "top_up": 50},

@@ -86,10 +86,10 @@ def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:
         return [_inlined(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
-    beside = {
+    siblings = {
         key: _inlined(value, definitions) for key, value in node.items() if key not in ("$ref", "$defs")
     }
     if "$ref" not in node:
-        return beside
+        return siblings
     referred = _inlined(definitions[node["$ref"].removeprefix("#/$defs/")], definitions)
-    return {key: value for key, value in referred.items() if key != "title"} | beside
+    return {key: value for key, value in referred.items() if key != "title"} | siblings

@@ -1,6 +1,6 @@
 """Values that examples in the OpenAPI document are composed of, by the name of the field or parameter.
 
-They belong together: every example tells of the same task of the same agent.
+They belong together: every example shows the same task of the same agent.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 _BUSY: Final = {"status": "pending", "poll_after_ms": 500}
-#: What an answer of this model says in place of what its fields' names suggest.
+#: What an answer of this model holds in place of what its fields' names suggest.
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "Accepted": _BUSY | {"message": "It is about to start.", "schedules": None},
     "RunPreview": {"status": "pending", "limits": []},

@@ -45,7 +45,7 @@ def instant_of(text: str, field: str, latest: float = math.inf) -> float:
     `InvalidRequest` invalid_field.
     """
     try:
-        instant = _epoch(datetime.fromisoformat(text.replace(" ", "+")))  # a "+" that nobody percent-encoded
+        instant = _epoch(datetime.fromisoformat(text.replace(" ", "+")))  # a "+" that was not percent-encoded
         if instant > latest:
             raise ValueError(text)
         return instant
@@ -85,12 +85,12 @@ class Paging(Parameters):
 
 
 def cursor(id_: str) -> str:
-    """An opaque cursor that stands for an id."""
+    """An id as an opaque cursor."""
     return base64.urlsafe_b64encode(id_.encode()).decode().rstrip("=")
 
 
 def uncursor(text: str) -> str:
-    """The id that a cursor stands for; `InvalidRequest` invalid_cursor."""
+    """The id in a cursor; `InvalidRequest` invalid_cursor."""
     try:
         found = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):

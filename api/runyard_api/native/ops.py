@@ -46,7 +46,7 @@ class QueueView(schemas.Shape):
 
 @routes.get("/ops/queue", "ops:read", query=NoParameters, answers=[Answer(200, "The backlog.", QueueView)])
 async def queue(call: Call) -> Response:
-    """Tell the backlog, and how many workers it would take: the signal to scale by.
+    """Report the backlog, and how many workers it would take: the signal to scale by.
 
     The operator sees every organisation's work summed up, others their own.
     """
@@ -128,7 +128,7 @@ def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
     errors=(400,),
 )
 async def dead_letters(call: Call) -> Response:
-    """List the dead letters: tasks that failed for good, newest first. POST /tasks/{id}/retry gives one more try."""
+    """List the dead letters: failed tasks, newest first. POST /tasks/{id}/retry gives one more try."""
     given = call.query(Paging)
     before, limit, org_id = given.before, given.limit, call.org_id
     rows = await call.state.reader.one(lambda conn: tasks.failed_page(conn, org_id, limit + 1, before))

@@ -24,7 +24,7 @@ class Shape(BaseModel):
 
 
 class Queue(Shape):
-    """What holds a queued task back."""
+    """What blocks a queued task."""
 
     limit: str | None = Field(
         description="The limit that is full, as kind:value; or retry, resume, child:<id>, or worker: no live "
@@ -36,7 +36,7 @@ class Queue(Shape):
 
 
 class Question(Shape):
-    """Something a person is asked; the payload's fields (text, schema, action, arguments …) stand beside these."""
+    """Something a person is asked; the payload's fields (text, schema, action, arguments …) come beside these."""
 
     id: str
     kind: Literal["question", "review"]
@@ -106,7 +106,7 @@ class TaskBrief(Shape):
 
     task_id: str
     agent_id: str = Field(description="The agent version that runs.")
-    agent_group_id: str = Field(description="The agent, whatever its version.")
+    agent_group_id: str = Field(description="The agent, in any version.")
     agent: str
     agent_name: str
     version: str

@@ -118,7 +118,7 @@ class MessageParameters(Parameters):
 async def get_session_messages(call: Call) -> Response:
     """Read a session's conversation, oldest line first.
 
-    Of more than 8 MB the newest lines; has_more says that there are older ones, which ?before= gives.
+    Of more than 8 MB the newest lines; has_more: there are older ones, which ?before= gives.
     """
     given = call.query(MessageParameters)
     id_ = (await _session(call))["id"]

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics: for whoever watches the process."""
+"""Health, readiness, metrics: for monitoring."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Readiness(schemas.Shape):
 
 @routes.get("/healthz", None, prefixes=_ROOT, answers=[Answer(200, "It lives.", Health)])
 async def healthz(call: Call) -> Response:
-    """Tell that the process lives."""
+    """Report that the process lives."""
     answer = reply({"status": "ok"})
     challenge = call.headers.get(server_proof.CHALLENGE, "")
     if server_proof.well_formed(challenge) and (proof := _proof(call, challenge)):
@@ -74,7 +74,7 @@ def _proof(call: Call, challenge: str) -> str | None:
     "/readyz", None, prefixes=_ROOT, answers=[Answer(200, "Runs are accepted.", Readiness)], errors=(503,)
 )
 async def readyz(call: Call) -> Response:
-    """Tell whether runs are accepted.
+    """Report whether runs are accepted.
 
     The database must answer, and the disk of an embedded one take a write. Without the broker or the live stream
     the status is degraded: runs are stored, idle workers find them by looking, and streams read the database.
@@ -138,7 +138,7 @@ async def _files_answer(state: State) -> Diagnosis | None:
     try:
         async with asyncio.timeout(_PATIENCE):
             await state.check_in_thread(state.files.check)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the file store is away
+    except Exception as error:  # noqa: BLE001 - any failure: the file store is away
         log.warning("The file store does not answer.", action="readyz", reason=str(error)[:200])
         if outages.is_full(error) or outages.is_full(error.__cause__ or error):
             return Diagnosis(Outage.FULL, "the disk of the file store is full")
@@ -154,9 +154,9 @@ async def _files_answer(state: State) -> Diagnosis | None:
     errors=(401, 503),
 )
 async def prometheus(call: Call) -> Response:
-    """Tell what Prometheus collects. Nothing names an organisation.
+    """Report metrics for Prometheus. Nothing names an organisation.
 
-    Where RUNYARD_METRICS_TOKEN is set, it stands in Authorization: Bearer.
+    Where RUNYARD_METRICS_TOKEN is set, send it as Authorization: Bearer.
     """
     state = call.state
     _check_collector(call)
@@ -180,7 +180,7 @@ def _check_collector(call: Call) -> None:
 
 
 def _gauges(backlog: dict[str, Any]) -> bytes:
-    """The backlog as gauges, read afresh at each collection."""
+    """The backlog as gauges, read again at each collection."""
     families = [
         GaugeMetricFamily(f"runyard_{name}", "See GET /ops/queue.", value) for name, value in backlog.items()
     ]

@@ -21,7 +21,7 @@ class UsageParameters(Parameters):
     """Which turns, and how they are summed."""
 
     by: Literal["agent", "session", "key", "model", "task"] = Field(
-        "agent", description="What a row stands for."
+        "agent", description="What a row sums up."
     )
     since: str | None = Field(
         None,
@@ -49,7 +49,7 @@ class UsageSum(schemas.Shape):
 class UsageRow(UsageSum):
     """The turns of one agent, session, key, model or task."""
 
-    id: str | None = Field(description="What the row stands for; null: none (runs without a session or key).")
+    id: str | None = Field(description="What the row sums up; null: none (runs without a session or key).")
     name: str | None = Field(description="The agent's or the key's name.")
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from runyard_api.access.tokens import Tokens
-from runyard_api.reading import Reader
+from runyard_api.batched_reads import Reader
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
 from runyard_common.database.transaction import Store

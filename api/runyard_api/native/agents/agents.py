@@ -37,7 +37,7 @@ class AgentBrief(schemas.Shape):
     """One version of an agent."""
 
     id: str = Field(description="Of this version.")
-    agent_group_id: str = Field(description="Of the agent, whatever its version.")
+    agent_group_id: str = Field(description="Of the agent, in any version.")
     version_number: int
     version: str
     status: StatusName
@@ -50,7 +50,7 @@ class AgentBrief(schemas.Shape):
 
 class AgentView(AgentBrief):
     """One version of an agent: the organisation's own whole, ******** for its credentials; of what the operator
-    publishes for everybody its name, version, description and schemas."""
+    publishes for all its name, version, description and schemas."""
 
     config: dict[str, Any]
     manifest: dict[str, Any]
@@ -156,7 +156,7 @@ class AgentBody(Strict):
     """An agent to make, or what to change of one."""
 
     name: str | None = Field(None, min_length=1, max_length=200)
-    system_prompt: str | None = Field(None, max_length=200_000, description="Stands in config.system_prompt.")
+    system_prompt: str | None = Field(None, max_length=200_000, description="Stored as config.system_prompt.")
     config: dict[str, Any] | None = Field(None, description="Replaces the whole config.")
     is_active: bool | None = None
 

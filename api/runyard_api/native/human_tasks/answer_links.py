@@ -71,8 +71,8 @@ async def show_question(call: Call) -> Response:
     answers=[
         Answer(200, "Answered; a form gets a page.", LinkAnswered),
         Answer(200, "Answered; a form gets a page.", *_PAGE),
-        Answer(400, "The answer does not fit; the page tells why.", *_PAGE),
-        Answer(409, "It was answered by somebody else.", *_PAGE),
+        Answer(400, "The answer does not fit; the page gives the reason.", *_PAGE),
+        Answer(409, "Another answer came first.", *_PAGE),
         *_GONE,
     ],
     errors=(400, 404, 409, 410, 413, 415),

@@ -26,7 +26,7 @@ HEADERS: Final = {
 
 
 def ask(question: dict[str, Any], refusal: str | None = None) -> str:
-    """The form for an open question or review; `refusal` says why the last try did not count."""
+    """The form for an open question or review; `refusal` is why the last try did not count."""
     payload = question["payload"] or {}
     text = str(payload.get("text") or payload.get("action") or "A decision is needed.")
     parts = [f"<h1>{escape(text)}</h1>"]

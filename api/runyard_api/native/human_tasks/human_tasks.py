@@ -1,4 +1,4 @@
-"""People in the loop: messages, reviews, the inbox, and one-time answer links."""
+"""Human tasks: messages, reviews, the inbox, and one-time answer links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
@@ -33,7 +33,7 @@ class MessageBody(Strict):
     """A message to a task."""
 
     message: Any = Field(
-        description="A text; where the question has a schema, whatever fits it.",
+        description="A text; where the question has a schema, a value that fits it.",
         json_schema_extra={"not": {"enum": [None, ""]}},
     )
     question_id: str | None = Field(
@@ -41,7 +41,7 @@ class MessageBody(Strict):
     )
 
     @model_validator(mode="after")
-    def _says_something(self) -> MessageBody:
+    def _is_not_empty(self) -> MessageBody:
         if self.message is None or self.message == "":
             raise ValueError("message is empty")
         return self
@@ -108,7 +108,7 @@ class ReviewBody(Strict):
     """A decision on a step that waits for one."""
 
     action: Literal["approve", "reject", "edit", "redo", "skip", "fail"] = Field(
-        description="redo, skip and fail settle a step whose outcome nobody knows."
+        description="redo, skip and fail settle a step whose outcome is unknown."
     )
     reason: str | None = Field(None, max_length=10_000)
     arguments: Any = Field(None, description="For edit: what to run the step with instead.")
@@ -141,7 +141,7 @@ async def review(call: Call) -> Response:
     await call.state.write(
         answers.review, call.org_id, id_, body.decision, call.principal.actor, body.review_id
     )
-    return reply(brief((await facts(call.state, call.org_id, id_)).task))
+    return reply(brief((await snapshot(call.state, call.org_id, id_)).task))
 
 
 @routes.get(
@@ -152,7 +152,7 @@ async def review(call: Call) -> Response:
     errors=(400,),
 )
 async def inbox(call: Call) -> Response:
-    """List what waits for people: open questions and reviews, oldest first."""
+    """List what waits for a person: open questions and reviews, oldest first."""
     given = call.query(Paging)
     after, limit, org_id = given.before, given.limit, call.org_id
 
@@ -167,7 +167,7 @@ async def inbox(call: Call) -> Response:
 
 
 class LinkBody(Strict):
-    """A link for somebody without a key."""
+    """A link for a person without a key."""
 
     question_id: str | None = Field(
         None, max_length=64, description="Which question or review; by default the first."
@@ -178,9 +178,9 @@ class LinkBody(Strict):
 
 
 class LinkMade(schemas.Shape):
-    """A link; it is told only once."""
+    """A link; it is shown only once."""
 
-    url: str | None = Field(None, description="Not told again to a repetition.")
+    url: str | None = Field(None, description="Not shown again to a repetition.")
     question_id: str
     expires_at: str
 
@@ -200,7 +200,7 @@ async def make_link(call: Call) -> Response:
     """Make a one-time link by which a person without a key answers."""
     call.query(NoParameters)
     body = await call.optional_json(LinkBody)
-    seen = await facts(call.state, call.org_id, task_id(call))
+    seen = await snapshot(call.state, call.org_id, task_id(call))
     open_ids = [row["id"] for row in seen.questions]
     chosen = body.question_id or next(iter(open_ids), None)
     if chosen not in open_ids or chosen is None:

@@ -13,7 +13,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api import sse
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
@@ -79,7 +79,7 @@ async def task_events(call: Call) -> Response:
         return await _page(call, task_id, after, given.limit)
     after = min(after, place.last_seq)
     if place.status in TERMINAL and after >= place.last_seq:
-        return Response(status_code=204)  # tells an EventSource to stop reconnecting
+        return Response(status_code=204)  # an EventSource stops reconnecting
     wanted = sse.Following(call.org_id, task_id, after, given.tokens, call.permitted)
     call.state.open_calls.check(call.org_id)
     return sse.response(call.state, call.org_id, _frames(call.state, wanted))
@@ -122,8 +122,8 @@ async def _frames(state: State, wanted: sse.Following) -> AsyncGenerator[bytes]:
 
 
 def _tokens(item: Tokens) -> list[bytes]:
-    told = {"task_id": item.task_id, "attempt": item.attempt}
-    return list(sse.packed(sse.frame(told | {"data": data}, event="token") for data in item.tokens))
+    content = {"task_id": item.task_id, "attempt": item.attempt}
+    return list(sse.packed(sse.frame(content | {"data": data}, event="token") for data in item.tokens))
 
 
 def _events(item: Events) -> list[bytes]:
@@ -134,8 +134,8 @@ def _numbered(item: Events) -> Iterator[bytes]:
     for event in item.events:
         yield sse.frame(event_json(event), id_=str(event["seq"]))
         if sse.ends(event):
-            told = {"task_id": event["task_id"], "status": event["data"]["status"]}
-            yield sse.frame(told, event="end")
+            content = {"task_id": event["task_id"], "status": event["data"]["status"]}
+            yield sse.frame(content, event="end")
 
 
 class OrganisationEventParameters(Parameters):
@@ -188,7 +188,7 @@ class _Wanted:
             return True
         id_ = event["task_id"]
         if id_ not in self._tasks:
-            task = (await facts(self._state, self._org_id, id_)).task
+            task = (await snapshot(self._state, self._org_id, id_)).task
             fits_agent = self._agent in (None, task.agent_id, task.version_id)
             self._tasks[id_] = fits_agent and self._session in (None, task.session_id)
             if len(self._tasks) > _REMEMBERED:

@@ -28,7 +28,7 @@ _BYTES: Final = {"type": "string", "format": "binary"}
     errors=(404, 503),
 )
 async def download(call: Call) -> Response:
-    """Download an attachment of a run, by the id its input tells."""
+    """Download an attachment of a run, by the id in the run's input."""
     call.query(NoParameters)
     org_id, id_ = call.org_id, call.params["file_id"]
     found = await call.state.reader.one(lambda conn: attachments.get(conn, org_id, id_))

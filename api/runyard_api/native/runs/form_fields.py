@@ -1,4 +1,4 @@
-"""Text fields of a form, read as the run request's fields are typed: text as it stands, the rest as JSON."""
+"""Text fields of a form, read as the run request's fields are typed: text as it is, the rest as JSON."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http import request_body, uploads
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
@@ -52,7 +52,7 @@ FORM: Final[dict[str, Any]] = {
         "output_config": {"type": "string", "description": "A JSON document: OutputConfig."},
     },
     "additionalProperties": True,
-    "description": "The JSON body's other fields may stand as text fields: texts, numbers and true or false as they "
+    "description": "The JSON body's other fields may come as text fields: texts, numbers and true or false as they "
     "are, the URL of a callback too, lists and objects as JSON. Unknown fields are tolerated.",
 }
 
@@ -72,7 +72,7 @@ async def run(call: Call) -> Response:
     """Run an agent.
 
     The agent is named by its id, the id of one of its versions, @scope/name, or its normalised name. The run
-    is stored when 202 is answered, and survives whatever happens afterwards. With an Idempotency-Key the same
+    is stored when 202 is answered, and survives the death of any process. With an Idempotency-Key the same
     request may be sent again: it makes one run. POST …/dry-run shows what would happen.
     """
     return await _answer(call, call.query(RunParameters).dry_run)
@@ -113,7 +113,7 @@ async def _answer(call: Call, dry_run: bool) -> Response:
 
 
 async def _run_form(call: Call, dry_run: bool) -> Response:
-    agent = await _agent(call, None)  # an unknown agent is told before files are taken in
+    agent = await _agent(call, None)  # an unknown agent is refused before files are stored
     form = await uploads.read_form(call)
     try:
         request = request_body.model(RunRequest, await form_fields.read(form.fields, call.parse))
@@ -172,6 +172,6 @@ async def _accepted(call: Call, agent: AgentRecord, request: RunRequest, accepte
     if accepted.schedules:
         body["schedules"] = [schedule_brief(schedule) for schedule in accepted.schedules]
     if accepted.status is Status.QUEUED:
-        found = await facts(call.state, call.org_id, accepted.task_id)
+        found = await snapshot(call.state, call.org_id, accepted.task_id)
         body |= {"queue": queue(found) or {"limit": accepted.held_by}, "poll_after_ms": poll_after_ms(found)}
     return reply(body, 202, {"location": under(f"{BASE}/tasks/{accepted.task_id}")})

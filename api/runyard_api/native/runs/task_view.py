@@ -6,7 +6,7 @@ import hashlib
 from typing import Any, Final
 
 from runyard_api.access.auth import Principal, input_for
-from runyard_api.facts import Facts
+from runyard_api.task_snapshot import TaskSnapshot
 from runyard_api.http.prefix import under
 from runyard_api.native.front import BASE, when
 from runyard_common.runs.rules.lifecycle import TERMINAL, Status
@@ -20,7 +20,7 @@ _HINTS: Final = {
     Status.WAITING_FOR_INPUT: "The agent asks. Answer with POST /v1/tasks/{task_id}/message.",
     Status.AWAITING_REVIEW: "A step waits for a decision. Decide with POST /v1/tasks/{task_id}/review.",
     Status.COMPLETED: "Finished.",
-    Status.FAILED: "Failed; error tells why.",
+    Status.FAILED: "Failed; see error.",
     Status.STOPPED: "Stopped.",
 }
 _SLOWEST_POLL: Final = 30_000
@@ -49,11 +49,11 @@ def brief(task: Task) -> dict[str, Any]:
     }
 
 
-def whole(facts: Facts, who: Principal) -> dict[str, Any]:
+def whole(seen: TaskSnapshot, who: Principal) -> dict[str, Any]:
     """The task of DESIGN §7, as `who` may see it."""
-    task = facts.task
+    task = seen.task
     found = brief(task) | {
-        "message": _message(facts),
+        "message": _message(seen),
         "end_user_id": task.end_user_id,
         "input": input_for(who, task.input or {}),
         "output": task.output,
@@ -67,28 +67,28 @@ def whole(facts: Facts, who: Principal) -> dict[str, Any]:
         "retry_of": task.retry_of,
         "schedule_id": task.schedule_id,
         "deadline": when(task.deadline_at),
-        "poll_after_ms": poll_after_ms(facts),
+        "poll_after_ms": poll_after_ms(seen),
         "started_at": when(task.started_at),
         "finished_at": when(task.finished_at),
         "links": links(task.id),
     }
-    if facts.standing is not None:
-        found["queue"] = queue(facts)
+    if seen.queue_position is not None:
+        found["queue"] = queue(seen)
     if task.status is Status.QUEUED and task.error:
         found["last_error"] = task.error
-    return found | waiting(facts)
+    return found | waiting(seen)
 
 
-def _message(facts: Facts) -> str:
-    place = facts.standing
+def _message(seen: TaskSnapshot) -> str:
+    place = seen.queue_position
     if place is not None and place.limit == WORKER:
         return f"It waits: {place.basis}."
-    return hint(facts.task.status, facts.task.id)
+    return hint(seen.task.status, seen.task.id)
 
 
-def queue(facts: Facts) -> dict[str, Any] | None:
-    """What holds a queued task back, and where it stands."""
-    place = facts.standing
+def queue(seen: TaskSnapshot) -> dict[str, Any] | None:
+    """What blocks a queued task, and its position."""
+    place = seen.queue_position
     if place is None:
         return None
     return {
@@ -99,18 +99,18 @@ def queue(facts: Facts) -> dict[str, Any] | None:
     }
 
 
-def waiting(facts: Facts) -> dict[str, Any]:
+def waiting(seen: TaskSnapshot) -> dict[str, Any]:
     """What a suspended task waits for: the first under `question` or `review`, all of them in lists."""
     found: dict[str, Any] = {}
     for kind in ("question", "review"):
-        asked = [question(row) for row in facts.questions if row["kind"] == kind]
+        asked = [question(row) for row in seen.questions if row["kind"] == kind]
         if asked:
             found |= {kind: asked[0], f"{kind}s": asked}
     return found
 
 
 def question(row: dict[str, Any]) -> dict[str, Any]:
-    """An open question or review; its payload says what is asked, `cause` why the engine asks for itself:
+    """An open question or review; its payload holds what is asked, `cause` why the engine asks for itself:
     `unknown_outcome` (of an irreversible step), `budget` or `balance` (spent)."""
     payload = dict(row["payload"] or {})
     return payload | {
@@ -133,13 +133,13 @@ def links(task_id: str) -> dict[str, str]:
 _LINKED: Final = ("events", "result", "summary", "messages", "cancel", "message", "review", "retry")
 
 
-def poll_after_ms(facts: Facts) -> int | None:
+def poll_after_ms(seen: TaskSnapshot) -> int | None:
     """When it is worth asking again, in milliseconds: later the farther the task is from the front."""
-    task = facts.task
+    task = seen.task
     if task.status in TERMINAL:
         return None
-    if facts.standing is not None:
-        place = facts.standing
+    if seen.queue_position is not None:
+        place = seen.queue_position
         guess = place.estimate_s * 500 if place.estimate_s is not None else 500 * place.position
         return int(min(max(guess, 1_000), _SLOWEST_POLL))
     if task.status is Status.PENDING:
@@ -147,9 +147,9 @@ def poll_after_ms(facts: Facts) -> int | None:
     return 1_000 if task.status is Status.RUNNING else 5_000
 
 
-def etag(facts: Facts) -> str:
+def etag(seen: TaskSnapshot) -> str:
     """Changes whenever what a caller would be shown changes in substance."""
-    task, place = facts.task, facts.standing
+    task, place = seen.task, seen.queue_position
     seen = (task.id, task.status.value, task.attempt, task.updated_at, task.title, task.cost_micros, task.usage,
-            place and (place.limit, place.position), [q["id"] for q in facts.questions])  # fmt: skip
+            place and (place.limit, place.position), [q["id"] for q in seen.questions])  # fmt: skip
     return 'W/"' + hashlib.blake2b(repr(seen).encode(), digest_size=12).hexdigest() + '"'

@@ -8,7 +8,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from runyard_api.facts import Facts, facts
+from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
@@ -27,7 +27,7 @@ from runyard_api.native.front import (
 from runyard_api.native.runs.event_view import event_json
 from runyard_api.native.runs.task_view import brief, etag, poll_after_ms, whole
 from runyard_api.native.schedules.schedule_view import ScheduledTask, schedule_json
-from runyard_api.waiting import until
+from runyard_api.long_poll import until
 from runyard_common.agents.queries import agents
 from runyard_common.runs.queries import events, tasks
 from runyard_common.runs.queries.tasks import Filter
@@ -166,13 +166,13 @@ async def get_task(call: Call) -> Response:
 
     With ?wait=30 the answer comes when the task has ended or waits for a person, at the latest after 30
     seconds; with If-None-Match it comes as soon as the task differs from what that tag stood for.
-    poll_after_ms says when asking again is worth while.
+    poll_after_ms is when asking again is worth while.
     """
     seconds = min(call.query(TaskParameters).wait, call.state.settings.wait_seconds)
     known = call.headers.get("if-none-match")
     tags = {_bare(tag) for tag in known.split(",")} if known else set()
 
-    def enough(seen: Facts) -> bool:
+    def enough(seen: TaskSnapshot) -> bool:
         return _bare(etag(seen)) not in tags if tags else seen.at_rest
 
     if seconds > 0:
@@ -221,22 +221,22 @@ def _bare(tag: str) -> str:
 async def get_summary(call: Call) -> Response:
     """Read a task's final answer.
 
-    result holds it once there is one: {summary, completed_at} of a completed task, else the last thing the
-    agent said. Structured output stands under extracted_data.
+    result holds it once there is one: {summary, completed_at} of a completed task, else the last
+    message of the agent. Structured output is under extracted_data.
     """
     call.query(NoParameters)
-    seen = await facts(call.state, call.org_id, task_id(call))
+    seen = await snapshot(call.state, call.org_id, task_id(call))
     task, body = seen.task, brief(seen.task) | {"poll_after_ms": poll_after_ms(seen)}
     if task.status is Status.COMPLETED:
         body["result"] = {"summary": summary_of(task.output), "completed_at": when(task.finished_at)}
         if isinstance(task.output, dict | list):
             body["extracted_data"] = task.output
         return reply(body)
-    said = [
+    lines = [
         message_json(row, task.version_id)
         for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
     ]
-    answered = [line for line in _with_question(said, seen) if line["role"] == "assistant"]
+    answered = [line for line in _with_question(lines, seen) if line["role"] == "assistant"]
     if answered:
         body["result"] = answered[-1]["content"]
     if task.final_error:
@@ -266,7 +266,7 @@ async def get_result(call: Call) -> Response:
     items, where has_more is true; GET /tasks/{task_id}/events gives the rest.
     """
     call.query(NoParameters)
-    seen = await facts(call.state, call.org_id, task_id(call))
+    seen = await snapshot(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_FEED + 1))
     feed = [event_json(row) | {"created_at": when(row["at"])} for row in rows[:_MOST_FEED]]
@@ -298,10 +298,10 @@ async def get_messages(call: Call) -> Response:
     """Read a task's conversation, oldest line first.
 
     While the task waits for input, the newest line of the assistant is the pending question. Of more than 8 MB
-    the newest lines; has_more says that there are older ones.
+    the newest lines; has_more: there are older ones.
     """
     call.query(NoParameters)
-    seen = await facts(call.state, call.org_id, task_id(call))
+    seen = await snapshot(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
     lines = [message_json(row, task.version_id) for row in rows]
@@ -337,7 +337,7 @@ def _line(
 
 
 def _with_opening(task: Task, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the caller asked stands first, also while the agent has not yet written its lines."""
+    """What the caller asked comes first, also while the agent has not yet written its lines."""
     given = task.input or {}
     asked = given.get("message", given.get("args"))
     if asked is None or any(line["role"] == "user" and line["content"] == asked for line in lines):
@@ -346,11 +346,11 @@ def _with_opening(task: Task, lines: list[dict[str, Any]]) -> list[dict[str, Any
     return [opening, *lines]
 
 
-def _with_question(lines: list[dict[str, Any]], seen: Facts) -> list[dict[str, Any]]:
-    said = [line["content"] for line in lines if line["type"] == "question"]
+def _with_question(lines: list[dict[str, Any]], seen: TaskSnapshot) -> list[dict[str, Any]]:
+    shown = [line["content"] for line in lines if line["type"] == "question"]
     asked = [
         _line(seen.task, q["id"], "assistant", q["kind"], q["payload"], q["created_at"], None)
         for q in seen.questions
-        if q["kind"] != "question" or (q["payload"] or {}).get("text") not in said
+        if q["kind"] != "question" or (q["payload"] or {}).get("text") not in shown
     ]
     return [*lines, *asked]

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import Principal, input_for, url_for
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
@@ -59,7 +59,7 @@ class DeliveryParameters(Which, Paging):
 
 
 class ReplayBody(Strict):
-    """What to send again: everything settled, unless a filter says less."""
+    """What to send again: everything settled, unless a filter selects less."""
 
     state: Literal["success", "dead"] | None = Field(None, description="dead: only what did not arrive.")
     event: str | None = Field(None, max_length=64)
@@ -104,7 +104,7 @@ class Delivery(schemas.Shape):
 
 
 class DeliveryWhole(Delivery):
-    """A delivery with what it says."""
+    """A delivery with its payload."""
 
     payload: Any
 
@@ -183,7 +183,7 @@ async def webhook_deliveries(call: Call) -> Response:
 async def task_deliveries(call: Call) -> Response:
     """List what was sent about a task, to its callback and to webhooks, newest first."""
     given = call.query(DeliveryParameters)
-    found = await facts(call.state, call.org_id, task_id(call))
+    found = await snapshot(call.state, call.org_id, task_id(call))
     return await _page(call, given, filter_of(given, task_id=found.task.id))
 
 
@@ -222,7 +222,7 @@ async def redeliver_many(call: Call) -> Response:
     "/deliveries/{delivery_id}",
     "webhooks:read",
     query=NoParameters,
-    answers=[Answer(200, "The delivery, with what it says.", DeliveryWhole)],
+    answers=[Answer(200, "The delivery, with its payload.", DeliveryWhole)],
     errors=(404,),
 )
 async def get_delivery(call: Call) -> Response:
@@ -238,7 +238,7 @@ async def get_delivery(call: Call) -> Response:
 
 
 def _payload_for(who: Principal, payload: Any) -> Any:
-    """A payload, with the input of the run it tells of as `who` may see it."""
+    """A payload, with the input of its run as `who` may see it."""
     if not isinstance(payload, dict):
         return payload
     return {

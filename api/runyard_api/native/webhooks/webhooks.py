@@ -1,4 +1,4 @@
-"""Webhook endpoints: where the organisation is told of what happens to its runs."""
+"""Webhook endpoints: where events of the organisation's runs are sent."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Webhook(schemas.Shape):
 class WebhookMade(Webhook):
     """A webhook just made."""
 
-    secret: str = Field(description="Verifies its calls (Standard Webhooks). Told only here.")
+    secret: str = Field(description="Verifies its calls (Standard Webhooks). Shown only here.")
 
 
 class WebhookList(schemas.Shape):
@@ -112,7 +112,7 @@ class WebhookList(schemas.Shape):
 class Rotated(schemas.Shape):
     """A new secret."""
 
-    secret: str = Field(description="Told only here.")
+    secret: str = Field(description="Shown only here.")
     old_secret_until: str = Field(description="Until then calls are signed with both.")
 
 
@@ -161,13 +161,13 @@ async def list_webhooks(call: Call) -> Response:
     query=NoParameters,
     body=WebhookBody,
     headers=("Idempotency-Key",),
-    answers=[Answer(201, "The webhook; its secret is told only here.", WebhookMade, headers=("Location",))],
+    answers=[Answer(201, "The webhook; its secret is shown only here.", WebhookMade, headers=("Location",))],
     errors=(400, 404, 409, 413, 415, 422),
 )
 async def create_webhook(call: Call) -> Response:
     """Make a webhook, at most 20 in an organisation.
 
-    A repetition with the same Idempotency-Key does not tell the secret again.
+    A repetition with the same Idempotency-Key does not show the secret again.
     """
     call.query(NoParameters)
     body = await call.json(WebhookBody)
@@ -254,7 +254,7 @@ async def update_webhook(call: Call) -> Response:
     "/webhooks/{webhook_id}",
     "webhooks:delete",
     query=NoParameters,
-    answers=[Answer(204, "It is told nothing more.")],
+    answers=[Answer(204, "Nothing more is sent to it.")],
     errors=(404,),
 )
 async def delete_webhook(call: Call) -> Response:
@@ -268,7 +268,7 @@ async def delete_webhook(call: Call) -> Response:
     "/webhooks/{webhook_id}/test",
     "webhooks:write",
     query=NoParameters,
-    answers=[Answer(202, "A test.ping is on its way; its delivery tells what came of it.", TestSent)],
+    answers=[Answer(202, "A test.ping is on its way; its delivery shows what came of it.", TestSent)],
     errors=(400, 404),
 )
 async def send_test(call: Call) -> Response:
@@ -301,7 +301,7 @@ async def rotate_webhook(call: Call) -> Response:
     errors=(404,),
 )
 async def enable_webhook(call: Call) -> Response:
-    """Tell a webhook again what happens; replay sends what it missed and what died meanwhile."""
+    """Send events to a webhook again; replay sends what it missed and what died meanwhile."""
     return await _set_active(call, active=True)
 
 
@@ -313,7 +313,7 @@ async def enable_webhook(call: Call) -> Response:
     errors=(404,),
 )
 async def disable_webhook(call: Call) -> Response:
-    """Tell a webhook nothing more; what was pending is dead, and can be replayed."""
+    """Send nothing more to a webhook; what was pending is dead, and can be replayed."""
     return await _set_active(call, active=False)
 
 

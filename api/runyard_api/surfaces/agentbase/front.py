@@ -16,7 +16,7 @@ from runyard_api.http.operations import Front, H, Routes
 from runyard_api.surfaces.agentbase.described import DESCRIBED
 from runyard_common.values.errors import PaymentRequired, RunyardError, TooManyRequests
 
-_TOLD: Final = "agentbase.headers"
+_RESPONSE_HEADERS: Final = "agentbase.headers"
 
 
 class AgentbaseFailure(BaseModel):
@@ -27,9 +27,9 @@ class AgentbaseFailure(BaseModel):
     field: str | None = Field(None, description="Which part of the request.")
 
 
-def told(call: Call) -> dict[str, str]:
+def response_headers(call: Call) -> dict[str, str]:
     """The headers every answer to this call carries."""
-    headers: dict[str, str] = call.scope.setdefault(_TOLD, {})
+    headers: dict[str, str] = call.scope.setdefault(_RESPONSE_HEADERS, {})
     return headers
 
 
@@ -41,7 +41,7 @@ def render(call: Call, error: RunyardError) -> Response:
     if "errors" in error.details:
         body["errors"] = error.details["errors"]
     response = reply(body, _status(error), errors.headers(error))
-    response.headers.update(told(call))
+    response.headers.update(response_headers(call))
     return response
 
 
@@ -52,8 +52,8 @@ def _status(error: RunyardError) -> int:
 
 
 def started(call: Call) -> None:
-    """From here on a repetition of the call would do its work twice: clients are told not to retry."""
-    told(call)["x-should-retry"] = "false"
+    """From here on a repetition of the call would do its work twice: its headers keep clients from retrying."""
+    response_headers(call)["x-should-retry"] = "false"
 
 
 AGENTBASE: Final = Front(
@@ -62,7 +62,7 @@ AGENTBASE: Final = Front(
 
 
 class AgentbaseRoutes(Routes):
-    """Operations that count against the organisation's rate, with the headers that tell of it."""
+    """Operations that count against the organisation's rate, with the headers that show it."""
 
     def __init__(self) -> None:
         super().__init__(AGENTBASE, "agentbase")
@@ -77,7 +77,7 @@ class AgentbaseRoutes(Routes):
             async def guarded(call: Call) -> Response:
                 await _throttle(call)
                 response = await handler(call)
-                response.headers.update(told(call))
+                response.headers.update(response_headers(call))
                 return response
 
             declare(guarded)
@@ -90,16 +90,16 @@ async def _throttle(call: Call) -> None:
     most = call.state.settings.agentbase_per_minute
     if not most:
         return
-    standing = await call.state.rates.hit(call.org_id, AGENTBASE.name, most)
-    if standing.remaining is not None and standing.reset_s is not None:
-        told(call).update(
+    status = await call.state.rates.hit(call.org_id, AGENTBASE.name, most)
+    if status.remaining is not None and status.reset_s is not None:
+        response_headers(call).update(
             {
-                "x-ratelimit-limit": str(standing.limit),
-                "x-ratelimit-remaining": str(standing.remaining),
-                "x-ratelimit-reset": str(int(time.time()) + standing.reset_s),
+                "x-ratelimit-limit": str(status.limit),
+                "x-ratelimit-remaining": str(status.remaining),
+                "x-ratelimit-reset": str(int(time.time()) + status.reset_s),
             }
         )
-    if not standing.allowed:
+    if not status.allowed:
         raise TooManyRequests(
-            f"More than {most} requests in a minute; try again later.", retry_after=standing.reset_s
+            f"More than {most} requests in a minute; try again later.", retry_after=status.reset_s
         )

@@ -13,8 +13,8 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import answer, once, prepare, store
 from runyard_api.surfaces.agentbase import default_agent
-from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, told
-from runyard_api.surfaces.agentbase.stream import Telling
+from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, response_headers
+from runyard_api.surfaces.agentbase.stream import RunStream
 from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.specs import AcceptedRun
@@ -135,13 +135,13 @@ def _schedules(run: AcceptedRun) -> list[dict[str, Any]]:
 
 
 def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun) -> Response:
-    """The answer to a call whose run is stored; from here on nobody is to repeat it."""
+    """The answer to a call whose run is stored; from here on no client is to repeat it."""
     started(call)
-    told(call)["x-task-id"] = run.task_id
+    response_headers(call)["x-task-id"] = run.task_id
     if body.background:
         return _accepted(call, run)
     opening: dict[str, Any] = {"type": "agent_started"}
     if run.schedules:
         opening["schedules"] = _schedules(run)
-    telling = Telling(call, run.task_id, run.session_id, bool(body.streaming_tokens))
-    return sse.response(call.state, call.org_id, telling.frames(opening, run.after))
+    stream = RunStream(call, run.task_id, run.session_id, bool(body.streaming_tokens))
+    return sse.response(call.state, call.org_id, stream.frames(opening, run.after))

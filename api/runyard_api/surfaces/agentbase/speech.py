@@ -13,9 +13,9 @@ _KINDS: Final = {"message": "text", "thinking": "thinking"}
 
 @dataclass(slots=True)
 class Speech:
-    """What a run has said so far in deltas. `content` of all events of a type, joined, is what it said.
+    """What a run has sent so far in deltas. `content` of all events of a type, joined, is the whole text.
 
-    Where an attempt broke off and said something else after it, the message begins anew with a `_start`.
+    Where the next attempt sends another text, the message begins again with a `_start`.
     """
 
     _attempt: int = 0
@@ -30,10 +30,10 @@ class Speech:
         if attempt > self._attempt:
             self._attempt = attempt
             self._sent.clear()
-        return self._say(turn, kind, text)
+        return self._emit(turn, kind, text)
 
     def whole(self, type_: str, data: Mapping[str, Any]) -> list[Body]:
-        """A `message` or `thinking` entry of the log as events: whatever of it was not sent yet."""
+        """A `message` or `thinking` entry of the log as events: what was not sent yet."""
         turn, kind, text = data.get("turn", 0), _KINDS[type_], str(data.get("text", ""))
         self.close(turn)
         sent = self._sent.get((turn, kind), "")
@@ -41,19 +41,19 @@ class Speech:
             self._sent[turn, kind] = sent[len(text) :]
             return []
         if not sent or not text.startswith(sent):
-            self._sent.pop((turn, kind), None)  # it begins (anew)
+            self._sent.pop((turn, kind), None)  # it begins (again)
             sent = ""
-        said = self._say(turn, kind, text[len(sent) :]) if text else []
+        events = self._emit(turn, kind, text[len(sent) :]) if text else []
         self._sent[turn, kind] = ""
-        return said
+        return events
 
     def close(self, turn: int) -> None:
-        """The log tells of this turn: its deltas are over."""
+        """The log has this turn: its deltas are over."""
         self._closed = max(self._closed, turn)
 
-    def _say(self, turn: int, kind: str, text: str) -> list[Body]:
+    def _emit(self, turn: int, kind: str, text: str) -> list[Body]:
         type_ = _TYPES[kind]
         begun = (turn, kind) in self._sent
         self._sent[turn, kind] = self._sent.get((turn, kind), "") + text
-        said = {"type": type_, "content": text}
-        return [said] if begun else [{"type": f"{type_}_start"}, said]
+        delta = {"type": type_, "content": text}
+        return [delta] if begun else [{"type": f"{type_}_start"}, delta]

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.surfaces.agentbase.front import AgentbaseRoutes
@@ -59,7 +59,7 @@ class AgentbaseResult(AgentbaseTask):
     errors=(404,),
 )
 async def get_status(call: Call) -> Response:
-    """Tell where a background run stands."""
+    """Read the status of a background run."""
     return reply(_view(await _task(call)))
 
 
@@ -80,7 +80,7 @@ async def _task(call: Call) -> Task:
     given = call.params["task_id"]
     if not is_uuid(given):
         raise NotFound("There is no such task.", code="task_not_found", field="taskId")
-    return (await facts(call.state, call.org_id, given.lower())).task
+    return (await snapshot(call.state, call.org_id, given.lower())).task
 
 
 def _view(task: Task) -> dict[str, Any]:

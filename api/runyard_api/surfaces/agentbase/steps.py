@@ -1,4 +1,4 @@
-"""Where a step ends in the stream: behind the answers of the tools it called, which the log tells of later."""
+"""Where a step ends in the stream: behind the answers of the tools it called, which the log has later."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class _Line:
     open: dict[str, Any] = field(
         default_factory=dict
     )  # the tools called whose answers have not come, by call
-    held: list[Body] = field(default_factory=list)
+    deferred: list[Body] = field(default_factory=list)
 
     def release(self) -> list[Body]:
-        held, self.held = self.held, []
-        return held
+        deferred, self.deferred = self.deferred, []
+        return deferred
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Steps:
         line = self._lines.setdefault((data.get("workflow"), data.get("step") or data.get("phase")), _Line())
         match type_:
             case "model_turn" if line.open:
-                line.held = made
+                line.deferred = made
                 return []
             case "tool_result":
                 line.open.pop(str(data.get("id")), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from runyard_api import sse
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call
 from runyard_api.surfaces.agentbase.speech import Body, Speech
 from runyard_api.surfaces.agentbase.steps import Steps
@@ -23,8 +23,8 @@ _ENDS: Final = frozenset({Event.FINISH, Event.FAIL, Event.EXPIRE, Event.CANCEL})
 
 
 @dataclass(slots=True)
-class Telling:
-    """A stream under way: what to say of each thing that happens to the run. `over` once it has said all."""
+class RunStream:
+    """A stream under way: what to send for each event of the run. `over` once all is sent."""
 
     call: Call
     task_id: str
@@ -33,7 +33,7 @@ class Telling:
     over: bool = False
     _speech: Speech = field(default_factory=Speech)
     _steps: Steps = field(default_factory=Steps)
-    _said: bool = False
+    _has_message: bool = False
     _final: bool = False
     _number: int = 0
 
@@ -62,10 +62,10 @@ class Telling:
         return self._steps.ordered(type_, data, self._of_log(type_, data))
 
     def _of_log(self, type_: str, data: dict[str, Any]) -> list[Body]:
-        is_aside = words.is_inner(data)
-        self._said |= type_ == "message" and not is_aside
+        inner = words.is_inner(data)
+        self._has_message |= type_ == "message" and not inner
         self._final |= type_ == "final_output"
-        if self.streaming and not is_aside:
+        if self.streaming and not inner:
             self._speech.close(data.get("turn", 0))
             if type_ in ("message", "thinking"):
                 return self._speech.whole(type_, data)
@@ -90,8 +90,8 @@ class Telling:
         if event not in _ENDS:
             return []
         self.over = True
-        task = (await facts(self.call.state, self.call.org_id, self.task_id)).task
-        spoken = self._final or (self._said and isinstance(task.output, str))
+        task = (await snapshot(self.call.state, self.call.org_id, self.task_id)).task
+        spoken = self._final or (self._has_message and isinstance(task.output, str))
         made = words.of_change(event, happening, task, spoken)
         if self.streaming and made[0]["type"] == "agent_response":
             made = [*self._speech.whole("message", {"text": made[0]["content"]}), *made[1:]]
@@ -112,5 +112,5 @@ class Telling:
 
 
 def _plain(happening: Happening) -> list[dict[str, Any]]:
-    """What is asked, without the link for answering: whoever reads the stream may answer anyway."""
+    """What is asked, without the link for answering: who reads the stream may answer anyway."""
     return [{k: v for k, v in asked.items() if k != "answer_url"} for asked in asked_of(happening)]

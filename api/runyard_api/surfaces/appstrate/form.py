@@ -17,7 +17,7 @@ GENERIC = "file"
 
 
 async def read(call: Call, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The judged input, and what a run tells of each stored file. Errors: those of `inputs` and `uploads`."""
+    """The judged input, and a run's entry for each stored file. Errors: those of `inputs` and `uploads`."""
     form = await uploads.read_form(call, keyed.pieces(call))
     try:
         given = await call.parse(form.fields["input"].encode(), "input") if form.fields.get("input") else {}

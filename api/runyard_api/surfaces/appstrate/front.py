@@ -29,14 +29,14 @@ COOKIE: Final = "better-auth.session_token"
 REALTIME: Final = "/api/realtime/"
 HEADERS: Final = ("X-Org-Id", "Appstrate-User", "Appstrate-Version")
 _VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-_TOLD: Final = "appstrate.headers"
+_RESPONSE_HEADERS: Final = "appstrate.headers"
 _END_USER: Final = "appstrate.end_user"
 
 
 async def authenticate(call: Call) -> Principal:
     """Who calls; then the version header and the end-user it acts for, as section 2 orders them."""
     who = await _caller(call)
-    told(call)["appstrate-version"] = API_VERSION
+    response_headers(call)["appstrate-version"] = API_VERSION
     check_version(call.headers.get("appstrate-version"))
     await _note_end_user(call, who)
     return who
@@ -54,7 +54,7 @@ async def _caller(call: Call) -> Principal:
         org_id = org_id or given.get("orgId", [None])[0]
     if not is_credential(header) and (token := cookies.token_of(call.headers, COOKIE)) is not None:
         # The contract asks for X-Org-Id and nothing else. A page of another site cannot send it without a preflight,
-        # which is refused, so that it stands in for the CSRF token. One that is sent must be right all the same.
+        # which is refused, so that it replaces the CSRF token. One that is sent must be right all the same.
         csrf = bool(call.headers.get(cookies.CSRF_HEADER))
         person = await call.state.cookies.person(token, call.method, call.headers, csrf=csrf)
         return person.principal(cookies.place_of(person, org_id, needed=True))
@@ -109,9 +109,9 @@ def end_user(call: Call) -> str | None:
     return found
 
 
-def told(call: Call) -> dict[str, str]:
+def response_headers(call: Call) -> dict[str, str]:
     """The headers every answer to this call carries."""
-    headers: dict[str, str] = call.scope.setdefault(_TOLD, {})
+    headers: dict[str, str] = call.scope.setdefault(_RESPONSE_HEADERS, {})
     return headers
 
 
@@ -122,7 +122,7 @@ def render(call: Call, error: RunyardError) -> Response:
 
 def with_headers(call: Call, response: Response) -> Response:
     """The answer with the headers that go with the call."""
-    response.headers.update(told(call))
+    response.headers.update(response_headers(call))
     return response
 
 
@@ -157,7 +157,7 @@ class AppstrateRoutes(Routes):
         """Declare a handler; `once` honours an Idempotency-Key."""
         described = _documented(permission, limit, once, options)
         asks = permission if limit and not options.get("late") else None
-        if asks is not None:  # refusals count too, and tell where the caller stands
+        if asks is not None:  # refusals count too, and show the caller its rate
             described = described | {"late": True}
         declare = super().on(method, path, permission, **described)
 
@@ -183,7 +183,7 @@ class AppstrateRoutes(Routes):
 
 def _documented(permission: str | None, limit: int, once: bool, options: dict[str, Any]) -> dict[str, Any]:
     if permission is None:
-        return options  # nobody is asked who calls, so nothing about it is read
+        return options  # open to all callers: none of these headers is read
     statuses = {*options.get("errors", ()), 400, *((429,) if limit else ()), *((409, 422) if once else ())}
     headers = (*HEADERS, "Idempotency-Key") if once else HEADERS
     return options | {"errors": sorted(statuses | {503}), "headers": (*options.get("headers", ()), *headers)}
@@ -192,12 +192,12 @@ def _documented(permission: str | None, limit: int, once: bool, options: dict[st
 async def throttle(call: Call, limit: int) -> None:
     """Count the call; `TooManyRequests` beyond `limit` a minute. Who calls and the concrete path count apart."""
     who = call.principal
-    caller = f"{who.org_id}/{who.key_id or who.actor}"  # a token's subject may stand in several organisations
-    standing = await call.state.rates.hit(caller, f"{call.method} {call.path}", limit)
-    told(call).update(standing.headers())
-    if not standing.allowed:
+    caller = f"{who.org_id}/{who.key_id or who.actor}"  # a token's subject may be in several organisations
+    status = await call.state.rates.hit(caller, f"{call.method} {call.path}", limit)
+    response_headers(call).update(status.headers())
+    if not status.allowed:
         raise TooManyRequests(
-            "Too many requests. Please try again shortly.", code="rate_limited", retry_after=standing.reset_s
+            "Too many requests. Please try again shortly.", code="rate_limited", retry_after=status.reset_s
         )
 
 

@@ -1,4 +1,4 @@
-"""A run's input against its agent's JSON Schema: coerced first, then judged; its file fields told apart. Pure."""
+"""A run's input against its agent's JSON Schema: coerced first, then judged; its file fields. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def input_schema(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def file_fields(manifest: Mapping[str, Any]) -> dict[str, FileField]:
     """The file fields by name: ``format: uri`` with ``contentMediaType``, or arrays of those.
 
-    Bounds stand in ``input.fileConstraints``: ``{field: {maxSize: bytes, accept: ".pdf,.png"}}``.
+    Bounds are in ``input.fileConstraints``: ``{field: {maxSize: bytes, accept: ".pdf,.png"}}``.
     """
     schema = input_schema(manifest)
     bounds = (manifest.get("input") or {}).get("fileConstraints") or {}
@@ -54,12 +54,12 @@ def file_fields(manifest: Mapping[str, Any]) -> dict[str, FileField]:
     found = {}
     for name, prop in (schema.get("properties") or {}).items():
         many = isinstance(prop, dict) and prop.get("type") == "array"
-        if _takes_files(prop.get("items") if many else prop):
+        if _is_file(prop.get("items") if many else prop):
             found[name] = _field(name, prop, bounds.get(name) or {}, name in required, many)
     return found
 
 
-def _takes_files(prop: Any) -> bool:
+def _is_file(prop: Any) -> bool:
     return isinstance(prop, dict) and prop.get("format") == "uri" and "contentMediaType" in prop
 
 

@@ -18,8 +18,8 @@ _LEVELS: Final = {"debug": "debug", "info": "info", "warning": "warn", "warn": "
 _LIFECYCLE: Final = frozenset(event.value for event in Event)
 _ENDING: Final = frozenset(status.value for status in TERMINAL)
 _INTERNAL: Final = frozenset({"worker", "lease_owner"})
-_SAID: Final = ("message", "text", "name", "tool", "step", "reason")
-#: What stands in place of data that is left out.
+_TEXTS: Final = ("message", "text", "name", "tool", "step", "reason")
+#: In place of data that is left out.
 OMITTED: Final = {"truncated": True}
 Entry = tuple[str, str, str, str | None, Any]  # type, level, event, message, data
 
@@ -46,7 +46,7 @@ def entries(task: Task, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """What one fact is in the contract's words. `task` is as it is after it."""
     data = event["data"] if isinstance(event["data"], dict) else {"value": event["data"]}
     data = {name: value for name, value in data.items() if name not in _INTERNAL}
-    for place, (type_, level, name, message, told) in enumerate(_told(task, event["type"], data)):
+    for place, (type_, level, name, message, content) in enumerate(_contents(task, event["type"], data)):
         yield {
             "id": event["seq"] * _ENTRIES + place,
             "runId": run_id(task.id, task.schedule_id),
@@ -55,12 +55,12 @@ def entries(task: Task, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "level": level,
             "event": name,
             "message": message,
-            "data": told,
+            "data": content,
             "createdAt": when(event["at"]),
         }
 
 
-def _told(task: Task, type_: str, data: dict[str, Any]) -> Iterator[Entry]:
+def _contents(task: Task, type_: str, data: dict[str, Any]) -> Iterator[Entry]:
     if type_ in _LIFECYCLE and data.get("status") in _ENDING:
         yield from _ending(task)
     elif type_ in _LIFECYCLE:
@@ -68,10 +68,10 @@ def _told(task: Task, type_: str, data: dict[str, Any]) -> Iterator[Entry]:
     elif type_ == "output_invalid":
         yield "system", "warn", "output_validation", "The output does not fit its schema.", data
     elif type_ == "log":
-        yield "progress", _LEVELS.get(str(data.get("level")), "info"), "progress", _said(data), data
+        yield "progress", _LEVELS.get(str(data.get("level")), "info"), "progress", _text_of(data), data
     else:
         level = "info" if type_ in ("progress", "message", "tool_call", "handoff", "custom") else "debug"
-        yield "progress", level, "progress", _said(data) or type_, {"event": type_} | data
+        yield "progress", level, "progress", _text_of(data) or type_, {"event": type_} | data
 
 
 def _ending(task: Task) -> Iterator[Entry]:
@@ -89,5 +89,5 @@ def _ending(task: Task) -> Iterator[Entry]:
     yield "system", level, "run_completed", f"The run ended: {status}.", {"status": status}
 
 
-def _said(data: Mapping[str, Any]) -> str | None:
-    return next((str(data[name]) for name in _SAID if data.get(name)), None)
+def _text_of(data: Mapping[str, Any]) -> str | None:
+    return next((str(data[name]) for name in _TEXTS if data.get(name)), None)

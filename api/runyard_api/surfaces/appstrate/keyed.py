@@ -20,7 +20,7 @@ from runyard_api.surfaces.appstrate import problems
 
 _IN_MEMORY: Final = 1 << 20
 _PIECE: Final = 1 << 16
-_SPOOL: Final = "appstrate.spool"
+_BUFFERED: Final = "appstrate.buffered_body"
 _RESERVED: Final = "appstrate.reserved"
 _RULES: Final = idempotency.Rules(
     lambda call, refusal: problems.answer(refusal, call.request_id),
@@ -57,7 +57,7 @@ async def _digest(call: Call) -> Any:
         return hashlib.sha256(await call.raw())
     found = hashlib.sha256()
     file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - `pieces` closes it
-    call.scope[_SPOOL] = file
+    call.scope[_BUFFERED] = file
     try:
         async for piece in call.stream(call.state.settings.max_upload_bytes):
             found.update(piece)
@@ -70,14 +70,14 @@ async def _digest(call: Call) -> Any:
 
 def _drop(call: Call) -> None:
     """What was kept is needed no more, read or not."""
-    file: SpooledTemporaryFile[bytes] | None = call.scope.get(_SPOOL)
+    file: SpooledTemporaryFile[bytes] | None = call.scope.get(_BUFFERED)
     if file is not None:
         file.close()
 
 
 async def pieces(call: Call) -> AsyncGenerator[bytes, None]:
     """The body of a multipart request, from the wire or from where it was kept."""
-    file: SpooledTemporaryFile[bytes] | None = call.scope.get(_SPOOL)
+    file: SpooledTemporaryFile[bytes] | None = call.scope.get(_BUFFERED)
     if file is None:
         async for piece in call.stream(call.state.settings.max_upload_bytes):
             yield piece

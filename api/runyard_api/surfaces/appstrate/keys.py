@@ -52,7 +52,7 @@ class AppstrateKeyBody(BaseModel):
 
 
 class AppstrateKeyMade(Open):
-    """A key; its text is told only here."""
+    """A key; its text is shown only here."""
 
     id: str
     key: str
@@ -136,7 +136,7 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
     errors=(403, 404, 409, 413, 415),
 )
 async def create_api_key(call: Call) -> Response:
-    """Make a key. It reaches no further than whoever makes it."""
+    """Make a key. It reaches no further than its maker."""
     body = await call.json(AppstrateKeyBody)
     who = call.principal
     allowed = available(who)

@@ -75,8 +75,8 @@ def create(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRu
     """Make an agent and publish its first version. Errors: `Conflict` name_taken, those of `agents.publish`."""
     _check_semver(manifest.version)
     agents.lock_names(tx, org_id)
-    taken = agents.by_name(tx.conn, org_id, manifest.name)
-    if taken is not None and taken["org_id"] == org_id:
+    existing = agents.by_name(tx.conn, org_id, manifest.name)
+    if existing is not None and existing["org_id"] == org_id:
         raise Conflict(
             f"There is an agent {manifest.name} already.", code="name_taken", field="manifest.name"
         )
@@ -102,7 +102,7 @@ def change(
         raise InvalidRequest("The name of a package does not change.", field="manifest.name")
     if lock != lock_version(record.agent):
         raise Conflict(
-            "Somebody else has changed this agent; read it again.", code="lock_conflict", field="lockVersion"
+            "Another caller has changed this agent; read it again.", code="lock_conflict", field="lockVersion"
         )
     _check_idle(tx, org_id, record)
     document = stored.kept(manifest.to_json(), [record.version], rules)
@@ -199,7 +199,7 @@ def restore(
 def _own(tx: Tx, org_id: str, name: str) -> AgentRecord:
     record = live(tx.conn, org_id, name)
     if record.agent["org_id"] != org_id or record.agent["shared"]:
-        raise Forbidden("The operator publishes this agent for everybody.", code="operation_not_allowed")
+        raise Forbidden("The operator publishes this agent for all organisations.", code="operation_not_allowed")
     return record
 
 
@@ -221,9 +221,9 @@ def _set_draft(tx: Tx, record: AgentRecord, document: Row, rules: PublishRules) 
     agent_id = record.agent["id"]
     known = agents.versions(tx.conn, agent_id)
     draft = next((v for v in known if v["status"] == "draft"), None)
-    taken = {v["version"] for v in known if v["status"] != "draft"}
+    existing = {v["version"] for v in known if v["status"] != "draft"}
     number = document["version"]
-    while number in taken:
+    while number in existing:
         number = nodesemver.inc(number, "patch", False)
     document = document | {"version": number}
     values = {"version": number, **stored.sealed(document, rules)}

@@ -9,7 +9,7 @@ from runyard_common.agents.rules import manifests
 from runyard_common.agents.rules.manifests import Manifest
 from runyard_common.values.errors import InvalidRequest
 
-#: Where, in a version's config, the manifest stands as it was sent.
+#: Where a version's config has the manifest as it was sent.
 SENT: Final = "appstrate"
 _SAME: Final = (
     "name", "version", "description", "model", "mode", "temperature", "tools", "review", "input", "output", "timeout",

@@ -168,7 +168,7 @@ async def get_package(call: Call) -> Response:
     errors=(403, 404, 409, 413, 415),
 )
 async def change_package(call: Call) -> Response:
-    """Change the draft. Refused (409) when somebody else has changed it, or while runs are under way."""
+    """Change the draft. Refused (409) when another caller has changed it, or while runs are under way."""
     body = await call.json(PackageChange)
     manifest = ours(body.manifest, body.content)
     changed = await call.state.write(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import sse
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call
 from runyard_api.http.operations import Answer
 from runyard_api.state import State
@@ -63,7 +63,7 @@ class StreamQuery(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What somebody follows."""
+    """What a stream follows."""
 
     org_id: str
     verbose: bool
@@ -122,7 +122,7 @@ async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
         yield PING
         if watch.task is not None:
             yield sse.frame(update_json(watch.task, "UPDATE"), event="run_update")
-        said_at = asked_at = clock()
+        sent_at = asked_at = clock()
         found: AsyncIterator[dict[str, Any]] = _missed(
             state, watch, seen
         )  # between reading the run and listening
@@ -131,16 +131,16 @@ async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
                 if seen.first_time(event):
                     async for frame in _event_frames(state, watch, event):
                         yield frame
-                        said_at = clock()
+                        sent_at = clock()
             if clock() - asked_at >= sse.LOOK_EVERY:
                 if not await watch.permitted():
                     return
                 asked_at = clock()
             # What others' runs do is heard too, and is no frame: the silence that counts is the client's.
-            item = await sse.heard_before(heard, min(said_at + PING_AFTER, asked_at + sse.LOOK_EVERY))
-            if clock() - said_at >= PING_AFTER:
+            item = await sse.heard_before(heard, min(sent_at + PING_AFTER, asked_at + sse.LOOK_EVERY))
+            if clock() - sent_at >= PING_AFTER:
                 yield PING
-                said_at = clock()
+                sent_at = clock()
             found = _heard(item) if isinstance(item, Events) else _missed(state, watch, seen)
 
 
@@ -171,7 +171,7 @@ def _page(conn: Connection, watch: Watch, start: float, place: feed.Place) -> Pa
 
 
 class _Seen:
-    """Which events were told already: a live tail begins now and tells each once."""
+    """Which events were sent already: a live tail begins now and sends each once."""
 
     def __init__(self, start: float, task: Task | None) -> None:
         self._start = start if task is None else 0.0
@@ -204,7 +204,7 @@ class _Seen:
 
 async def _event_frames(state: State, watch: Watch, event: dict[str, Any]) -> AsyncIterator[bytes]:
     try:
-        task = (await facts(state, watch.org_id, event["task_id"])).task
+        task = (await snapshot(state, watch.org_id, event["task_id"])).task
     except NotFound:  # deleted meanwhile
         return
     if not watch.shows(task):

@@ -17,7 +17,7 @@ from runyard_api.surfaces.appstrate import journal, package_drafts
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
 from runyard_api.surfaces.appstrate.run import package_of
 from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunLog, RunPage
-from runyard_api.surfaces.appstrate.views import Beside, run_json, task_id_of
+from runyard_api.surfaces.appstrate.views import RunExtras, run_json, task_id_of
 from runyard_common.database.pages import Page
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
@@ -60,17 +60,17 @@ async def task_of(call: Call) -> Task:
     return found
 
 
-def beside(conn: Connection, found: Sequence[Task]) -> Beside:
-    """What other tables tell of these runs."""
+def extras_of(conn: Connection, found: Sequence[Task]) -> RunExtras:
+    """What other tables have of these runs."""
     keys = {task.key_id for task in found if task.key_id}
-    return Beside(usage.numbers(conn, found), usage.applications(conn, keys) if keys else {})
+    return RunExtras(usage.numbers(conn, found), usage.applications(conn, keys) if keys else {})
 
 
 @routes.get("/runs/{run_id}", "runs:read", answers=[Answer(200, "The run.", Run)], errors=(404,))
 async def get_run(call: Call) -> Response:
     """Read a run."""
     task = await task_of(call)
-    return reply(run_json(task, await call.state.reader.one(lambda conn: beside(conn, [task]))))
+    return reply(run_json(task, await call.state.reader.one(lambda conn: extras_of(conn, [task]))))
 
 
 @routes.get(
@@ -131,13 +131,13 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
     limit, offset = bounded(call, "limit", default), bounded(call, "offset", 0, None, 0)
     wanted = replace(wanted, end_user_id=end_user(call))
 
-    def read(conn: Connection) -> tuple[Page[Task], Beside, int]:
+    def read(conn: Connection) -> tuple[Page[Task], RunExtras, int]:
         found = tasks.whole_page(conn, call.org_id, wanted, limit, offset)
-        return found, beside(conn, found), tasks.count(conn, call.org_id, wanted)
+        return found, extras_of(conn, found), tasks.count(conn, call.org_id, wanted)
 
-    found, with_them, total = await call.state.reader.one(read)
+    found, extras, total = await call.state.reader.one(read)
     return await call.reply_with(
-        found, lambda: {"runs": [run_json(task, with_them) for task in found], "total": total}
+        found, lambda: {"runs": [run_json(task, extras) for task in found], "total": total}
     )
 
 

@@ -101,8 +101,8 @@ def readiness_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Which providers the agent lacks: all it names, as this server has none."""
     missing = readiness.missing(manifest, "providers")
     status = "not_ready" if missing else "ready"
-    told = {"totalProviders": len(missing), "connectedProviders": 0, "missingProviders": missing}
-    return {"status": status} | told
+    providers = {"totalProviders": len(missing), "connectedProviders": 0, "missingProviders": missing}
+    return {"status": status} | providers
 
 
 def schedule_json(row: StoredSchedule, agent: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[dict[str
     errors=(403, 404, 409, 413, 415),
 )
 async def create_agent_schedule(call: Call) -> Response:
-    """Make a schedule. Whoever makes it must be able to run the agent."""
+    """Make a schedule. Its maker must be able to run the agent."""
     require(call.principal, PERMISSION)
     agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, package_of(call)))
     body = await call.json(AppstrateScheduleBody)

@@ -37,7 +37,7 @@ class AppstrateHealth(Open):
     ],
 )
 async def health(call: Call) -> Response:
-    """Tell how this server does."""
+    """Report how this server does."""
     state = call.state
     try:
         await state.reader.one(lambda conn: conn.execute(text("SELECT 1 FROM organisations LIMIT 1")).first())

@@ -109,7 +109,7 @@ async def create_package_version(call: Call) -> Response:
     _VERSIONS + "/info", "agents:read", answers=[Answer(200, "In short.", PackageVersionsInfo)], errors=(404,)
 )
 async def package_version_info(call: Call) -> Response:
-    """Tell the latest version, the tags, and whether the draft differs from it."""
+    """Read the latest version, the tags, and whether the draft differs from it."""
     info = await call.state.reader.one(lambda conn: service.info(conn, call.org_id, package_of(call)))
     return reply(
         {

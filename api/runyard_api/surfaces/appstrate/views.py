@@ -18,8 +18,8 @@ _COUNTED: Final = ("input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What stands in other tables: numbers per agent by task id, applications by key id."""
+class RunExtras:
+    """What other tables have: numbers per agent by task id, applications by key id."""
 
     numbers: Mapping[str, int] = field(default_factory=dict)
     applications: Mapping[str, str | None] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def tokens_of(usage: Mapping[str, Any] | None) -> dict[str, int] | None:
     return counted | {"cache_read_input_tokens": int((usage or {}).get("cached_tokens") or 0)}
 
 
-def run_json(task: Task, beside: Beside) -> dict[str, Any]:
+def run_json(task: Task, extras: RunExtras) -> dict[str, Any]:
     """A run, whole; unset values are null."""
     tokens = tokens_of(task.usage)
     own = (task.meta or {}).get("appstrate") or {}
@@ -72,7 +72,7 @@ def run_json(task: Task, beside: Beside) -> dict[str, Any]:
         "packageId": task.agent_name,
         "userId": user_of(task),
         "endUserId": task.end_user_id,
-        "applicationId": beside.applications.get(task.key_id or ""),
+        "applicationId": extras.applications.get(task.key_id or ""),
         "orgId": task.org_id,
         "status": status_of(task),
         "input": input_of(task),
@@ -92,7 +92,7 @@ def run_json(task: Task, beside: Beside) -> dict[str, Any]:
         "modelLabel": task.model,
         "modelSource": "system" if task.model else None,
         "cost": task.cost_micros / 1_000_000,
-        "runNumber": beside.numbers.get(task.id),
+        "runNumber": extras.numbers.get(task.id),
         "notifiedAt": None,
         "readAt": None,
         "metadata": {name: value for name, value in (task.meta or {}).items() if name != "appstrate"} or None,

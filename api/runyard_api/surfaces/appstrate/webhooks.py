@@ -113,7 +113,7 @@ class AppstrateDeliveryList(ListOf):
 
 
 class AppstrateWebhookMade(AppstrateWebhook):
-    """A webhook with its secret, told only here."""
+    """A webhook with its secret, shown only here."""
 
     secret: str
 

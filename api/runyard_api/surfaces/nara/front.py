@@ -30,7 +30,7 @@ class NaraFailure(BaseModel):
 
 
 async def by_admin(call: Call) -> Principal:
-    """Who calls; `Forbidden` admin_required for whoever is no administrator of the organisation."""
+    """Who calls; `Forbidden` admin_required unless an administrator of the organisation calls."""
     who = await by_bearer_or_cookie(call)
     if who.role not in (Role.OWNER, Role.ADMIN):
         raise Forbidden(

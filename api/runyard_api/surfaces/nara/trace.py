@@ -1,4 +1,4 @@
-"""A run's log as nara's `messages`: one assistant message, whose parts are what the agent thought, did and said."""
+"""A run's log as nara's `messages`: one assistant message, whose parts are the agent's thoughts, calls and texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Part = dict[str, Any]
 
 
 def messages(log: Iterable[Mapping[str, Any]], output: Any) -> list[dict[str, Any]]:
-    """The execution trace. An agent that said nothing has its output for a text."""
+    """The execution trace. An agent that sent no text has its output for one."""
     parts: list[Part] = []
     calls: dict[str, Part] = {}
     for event in log:
@@ -38,8 +38,8 @@ def _add(parts: list[Part], calls: dict[str, Part], type_: str, data: Mapping[st
         case "tool_result" if str(data.get("id")) in calls:
             _close(calls[str(data["id"])], data)
         case "step" | "handoff" | "progress" | "custom":
-            told = {name: value for name, value in data.items() if name != "status"}
-            parts.append({"type": f"data-{type_}", "data": told})
+            content = {name: value for name, value in data.items() if name != "status"}
+            parts.append({"type": f"data-{type_}", "data": content})
 
 
 def _close(part: Part, data: Mapping[str, Any]) -> None:

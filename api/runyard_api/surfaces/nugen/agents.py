@@ -220,7 +220,7 @@ def _all(conn: Connection, org_id: str, inactive: bool) -> tuple[list[dict[str, 
 
 @routes.get("/usage", "usage:read", answers=[Answer(200, "The usage.", NugenUsageAnswer)])
 async def usage_statistics(call: Call) -> Response:
-    """Tell how much the organisation's agents have asked of models."""
+    """Report how much the organisation's agents have asked of models."""
     org_id = call.org_id
     return reply({"data": await call.state.reader.one(lambda conn: _usage(conn, org_id))})
 
@@ -294,7 +294,7 @@ async def change_agent(call: Call) -> Response:
     errors=(404, 409),
 )
 async def delete_agent(call: Call) -> Response:
-    """Delete an agent for good."""
+    """Delete an agent."""
     agent_id = (await _found(call)).ref.agent_id
     who = call.principal
     name = await call.state.write(live_agents.remove, who.org_id, agent_id, who.actor)

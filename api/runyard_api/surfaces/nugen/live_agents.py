@@ -26,7 +26,7 @@ from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 
 #: How the scopes of their conversations begin.
 SESSIONS: Final = "nugen:"
-#: Where a manifest's `config` repeats what stands in it.
+#: Where a manifest's `config` repeats its own fields.
 _REPEATED: Final = {"instructions": "system_prompt", "model": "model"}
 _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -39,7 +39,7 @@ def create(
     Errors: `Conflict` name_taken, `InvalidRequest` invalid_name or invalid_manifest.
     """
     slug = normalised(name)
-    _refuse_taken(tx, org_id, slug)
+    _refuse_duplicate(tx, org_id, slug)
     own = {"name": ids.qualify(slug), "version": "1.0.0", "display_name": name.strip()}
     document = {**values, **own}
     record = publishing.publish(tx, org_id, manifests.parse(document), by, rules=rules)
@@ -96,14 +96,14 @@ def normalised(name: str) -> str:
 
 
 def _own(tx: Tx, org_id: str, agent_id: str) -> AgentRecord:
-    """An agent of the organisation itself: what the operator publishes for everybody is not."""
+    """An agent of the organisation itself: what the operator publishes for all is not."""
     row = agents.get(tx.conn, org_id, agent_id) if ids.is_uuid(agent_id) else None
     if row is None or row["org_id"] != org_id or row["shared"] or not row["is_active"]:
         raise NotFound("There is no such agent.", code="agent_not_found", field="agent_id")
     return publishing.resolve(tx.conn, org_id, row["id"])
 
 
-def _refuse_taken(tx: Tx, org_id: str, slug: str, but: str | None = None) -> None:
+def _refuse_duplicate(tx: Tx, org_id: str, slug: str, but: str | None = None) -> None:
     found = agents.by_slug(tx.conn, org_id, slug)
     if found is not None and found["org_id"] == org_id and found["id"] != but:
         raise Conflict(f"There is an agent named {slug} already.", code="name_taken", field="agent_name")
@@ -113,7 +113,7 @@ def _rename(tx: Tx, org_id: str, record: AgentRecord, name: str) -> str:
     slug = normalised(name)
     if slug == record.agent["slug"]:
         return str(record.agent["name"])
-    _refuse_taken(tx, org_id, slug, record.agent["id"])
+    _refuse_duplicate(tx, org_id, slug, record.agent["id"])
     full = ids.qualify(slug)
     agents.update_agent(tx, record.agent["id"], name=full, slug=slug)
     return full

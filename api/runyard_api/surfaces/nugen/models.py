@@ -68,5 +68,5 @@ def _priced(text: str) -> list[str]:
     try:
         prices: Any = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:
-        return []  # the worker says what is wrong with it
+        return []  # the worker reports what is wrong with it
     return list(prices) if isinstance(prices, dict) else []

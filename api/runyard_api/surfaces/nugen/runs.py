@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from runyard_api.facts import facts
+from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.submission import answer, once, outcome, outcome_or_questions, prepare, store
@@ -48,7 +48,7 @@ class NugenUsage(BaseModel):
 
 
 class NugenRunAnswer(BaseModel):
-    """What the agent said."""
+    """What the agent answered."""
 
     agent_id: str
     model: str = Field(description="The model that answered; python for an agent that is code.")
@@ -116,11 +116,11 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
     request = RunRequest(message=given.message, session_id=session)
     run = await once(call, partial(_carry_out, call, agent, request, scope), session or "")
     headers = {"x-task-id": run.task_id}
-    if session is None:  # nobody could answer a question here: it is answered elsewhere, or the wait ends
+    if session is None:  # no question can be answered here: it is answered elsewhere, or the wait ends
         return reply(shown(await outcome(call, run.task_id), agent), headers=headers)
     asked = await _asked_before(call, run) if run.replayed else ()
     if asked:
-        task = (await facts(call.state, call.org_id, run.task_id)).task
+        task = (await snapshot(call.state, call.org_id, run.task_id)).task
     else:
         found = await outcome_or_questions(call, run.task_id)
         task, asked = found.task, [one["payload"] for one in found.questions]
@@ -144,7 +144,7 @@ async def _carry_out(
 
 
 async def _asked_before(call: Call, run: AcceptedRun) -> Sequence[Mapping[str, Any]]:
-    """What the agent asked in answer to a request that was carried out before, whatever became of it since."""
+    """What the agent asked in answer to a request that was carried out before."""
     found = await call.state.reader.one(
         lambda conn: events.first(conn, run.task_id, (Event.ASK.value,), run.after)
     )

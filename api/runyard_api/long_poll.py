@@ -7,24 +7,24 @@ from collections.abc import Callable
 from typing import Final
 
 from runyard_api import metrics
-from runyard_api.facts import Facts, facts
+from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_api.state import State
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Events
 
 #: How often a waiter looks even though it heard nothing, in seconds: a lost message costs no more.
 LOOK_EVERY: Final = 10.0
-_TELLING: Final = frozenset(event.value for event in Event)
+_CHANGES: Final = frozenset(event.value for event in Event)
 
 
 async def until(
-    state: State, org_id: str, task_id: str, enough: Callable[[Facts], bool], seconds: float
-) -> Facts:
+    state: State, org_id: str, task_id: str, enough: Callable[[TaskSnapshot], bool], seconds: float
+) -> TaskSnapshot:
     """The task once `enough` holds, or as it is after `seconds`; `NotFound` task_not_found.
 
     A process that is asked to stop answers at once with what it knows.
     """
-    first = await facts(state, org_id, task_id)
+    first = await snapshot(state, org_id, task_id)
     if seconds <= 0 or enough(first):
         return first
     metrics.WAITERS.inc()
@@ -36,13 +36,13 @@ async def until(
 
 
 async def _follow(
-    state: State, org_id: str, task_id: str, enough: Callable[[Facts], bool], seconds: float
-) -> Facts:
+    state: State, org_id: str, task_id: str, enough: Callable[[TaskSnapshot], bool], seconds: float
+) -> TaskSnapshot:
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     with state.follower.follow(org_id, task_id, limit=8) as heard:
         while True:
-            now = await facts(state, org_id, task_id)
+            now = await snapshot(state, org_id, task_id)
             if enough(now):
                 return now
             while True:
@@ -50,5 +50,5 @@ async def _follow(
                 if left <= 0 or state.stopping.is_set():
                     return now
                 item = await heard.next(min(left, LOOK_EVERY))
-                if not isinstance(item, Events) or any(e["type"] in _TELLING for e in item.events):
+                if not isinstance(item, Events) or any(e["type"] in _CHANGES for e in item.events):
                     break

@@ -36,7 +36,7 @@ def unavailable(detail: str = "") -> Unavailable:
 
 
 async def in_time(db: Database, future: asyncio.Future[R]) -> R:
-    """What `future` gives. Raises `Unavailable` when the database is silent, whatever thread still waits for it.
+    """What `future` gives. Raises `Unavailable` when the database is silent, though a thread still waits for it.
 
     The future is cancelled then: what has not begun does not begin.
     """
@@ -69,10 +69,10 @@ class Reader:
     async def one(self, read: Callable[[Connection], R]) -> R:
         """Run one read in a snapshot of its own. Raises `Unavailable` when the database is silent."""
         loop = asyncio.get_running_loop()
-        return await in_time(self._store.db, loop.run_in_executor(self._pool, self._alone, read))
+        return await in_time(self._store.db, loop.run_in_executor(self._pool, self._in_snapshot, read))
 
     async def call(self, batch: Callable[[Connection, Sequence[A]], Sequence[R]], argument: A) -> R:
-        """Run one read together with whatever others of its kind are waiting."""
+        """Run one read together with the waiting ones of its kind."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.setdefault(batch, []).append((argument, future))
@@ -85,7 +85,7 @@ class Reader:
         """End the threads once they are idle."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _alone(self, read: Callable[[Connection], R]) -> R:
+    def _in_snapshot(self, read: Callable[[Connection], R]) -> R:
         with self._store.read() as conn:
             return read(conn)
 

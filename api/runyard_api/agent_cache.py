@@ -1,4 +1,4 @@
-"""Agents as runs need them, remembered for a moment, so that accepting a run reads nothing."""
+"""Agents as runs need them, cached for a moment, so that accepting a run reads nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from runyard_api.reading import Reader
+from runyard_api.batched_reads import Reader
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.values.errors import RunyardError
@@ -19,7 +19,7 @@ _MOST_REMEMBERED: Final = 5_000
 _Asked = tuple[str, str, str | None]  # organisation, name, version
 
 
-class Catalogue:
+class AgentCache:
     """Finds agents by any of their names. Belongs to one event loop."""
 
     def __init__(self, reader: Reader) -> None:
@@ -40,7 +40,7 @@ class Catalogue:
         return found
 
     def forget(self) -> None:
-        """Look every agent up afresh: this process has changed one."""
+        """Look every agent up again: this process has changed one."""
         self._known.clear()
 
 

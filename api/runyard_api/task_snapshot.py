@@ -1,4 +1,4 @@
-"""A task with what a caller is told beside it: its place in the queue, what it asks people."""
+"""A task as callers see it: with its place in the queue and its open questions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from runyard_common.values.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class TaskSnapshot:
     """A task as it was in one snapshot of the database."""
 
     task: Task
-    standing: QueuePosition | None = None
+    queue_position: QueuePosition | None = None
     questions: list[dict[str, Any]] = field(default_factory=list)  # open ones, oldest first
 
     @property
@@ -33,11 +33,11 @@ class Facts:
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing more happens without somebody doing something."""
+        """Whether nothing more happens unless a person acts."""
         return self.ended or self.task.status in SUSPENDED
 
 
-async def facts(state: State, org_id: str, task_id: str) -> Facts:
+async def snapshot(state: State, org_id: str, task_id: str) -> TaskSnapshot:
     """A task of an organisation; `NotFound` task_not_found, also for another organisation's."""
     found = await state.reader.call(_read, (org_id, task_id, state.now()))
     if found is None:
@@ -45,20 +45,20 @@ async def facts(state: State, org_id: str, task_id: str) -> Facts:
     return found
 
 
-def _read(conn: Connection, asked: Sequence[tuple[str, str, float]]) -> list[Facts | None]:
+def _read(conn: Connection, asked: Sequence[tuple[str, str, float]]) -> list[TaskSnapshot | None]:
     loaded = tasks.load(conn, {task_id for _, task_id, _ in asked})
     now = max(now for _, _, now in asked)
     suspended = [task.id for task in loaded.values() if task.status in SUSPENDED]
     asks = questions.of_tasks(conn, suspended) if suspended else {}
     coded = any(task.status is Status.PENDING and task.required_agent for task in loaded.values())
     fleet = workers.fleet(conn, now) if coded else None
-    whole: dict[tuple[str, str], Facts] = {}
+    whole: dict[tuple[str, str], TaskSnapshot] = {}
     for task in loaded.values():
         place = (
             queue_position(conn, task, now) if task.status is Status.QUEUED or _stuck(task, fleet) else None
         )
         waiting = [q for q in asks.get(task.id, ()) if q["state"] == "open"]
-        whole[task.org_id, task.id] = Facts(task, place, waiting)
+        whole[task.org_id, task.id] = TaskSnapshot(task, place, waiting)
     return [whole.get((org_id, task_id)) for org_id, task_id, _ in asked]
 
 

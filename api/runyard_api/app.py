@@ -24,8 +24,7 @@ from runyard_api.http import cross_origin, errors
 from runyard_api.http.call import Call
 from runyard_api.http.endpoint import Endpoint, by_path, refuse_method
 from runyard_api.http.operations import Operation, as_problem
-from runyard_api.http.paths import Paths
-from runyard_api.http.prefix import PREFIX, under
+from runyard_api.http.paths import PREFIX, Paths, under
 from runyard_api.native.front import BASE
 from runyard_api.state import State
 from runyard_common.settings import Settings

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from runyard_api import metrics
-from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_api.state import State
+from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Events
 

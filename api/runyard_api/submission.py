@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from runyard_api import idempotency, metrics
-from runyard_api.task_snapshot import TaskSnapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.long_poll import until
+from runyard_api.task_snapshot import TaskSnapshot
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.run_request import RunRequest

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from runyard_api import sse
-from runyard_api.surfaces.appstrate import realtime
-from runyard_api.surfaces.appstrate.realtime import LARGEST_DATA, LONGEST_MESSAGE, PING_AFTER, log_json
-from runyard_api.surfaces.appstrate.runs import task_of
+from runyard_api.surfaces.appstrate.runs import realtime
+from runyard_api.surfaces.appstrate.runs.realtime import LARGEST_DATA, LONGEST_MESSAGE, PING_AFTER, log_json
+from runyard_api.surfaces.appstrate.runs.runs import task_of
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.service import bulk
 from tests.api_server import Api
@@ -67,7 +67,7 @@ def test_what_happens_between_the_snapshot_and_listening_is_sent(
         await call.state.write(bulk.cancel, call.org_id, task.id, "Cancelled by user", "system")
         return task
 
-    monkeypatch.setattr("runyard_api.surfaces.appstrate.realtime.task_of", read_then_cancelled)
+    monkeypatch.setattr("runyard_api.surfaces.appstrate.runs.realtime.task_of", read_then_cancelled)
     with stream(client, f"/api/realtime/runs/{id_}") as seen:
         frames = [next(seen) for _ in range(3)]
     assert [name for name, _ in frames] == ["ping", "run_update", "run_update"]

@@ -90,7 +90,7 @@ def _answer(status: str, answer: dict[str, Any]) -> str:
         f"<code>{escape(media_type)}</code> {_reference(content['schema'])}"
         for media_type, content in answer.get("content", {}).items()
     )
-    return f"<tr><td>{status}</td><td>{escape(answer['description'])}</td><td>{bodies}</td></tr>"
+    return f"<tr><td>{status}</td><td>{escape(answer['description'])}</td><td>{contents}</td></tr>"
 
 
 def _reference(schema: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from runyard_api.documents.requests import REQUESTS, FORMS
+from runyard_api.documents.requests import FORMS, REQUESTS
 from runyard_api.documents.values import ANSWERS, LATER, NOW, OBJECT_ID, TASK_ID, VALUES
 from runyard_api.http.error_codes import CODES
 from runyard_api.http.operations import Described

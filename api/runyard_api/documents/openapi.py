@@ -24,7 +24,6 @@ from starlette.routing import BaseRoute, Route
 from runyard_api import idempotency
 from runyard_api.access import cookies
 from runyard_api.documents import docs_page, examples, schemas
-from runyard_api.documents.tags import TAGS
 from runyard_api.fronts import operations
 from runyard_api.http import errors
 from runyard_api.http.compressed import Document
@@ -55,6 +54,29 @@ _SHAPES: Final[dict[str, dict[str, Any]]] = {
     "Idempotency-Key": {"minLength": 1, "maxLength": idempotency.LONGEST, "pattern": "^[ -~]+$"},
     "X-Session-ID": {"maxLength": 255},
     "X-Org-Id": {"format": "uuid"},
+}
+#: What the groups of native operations are for, by tag.
+TAGS: Final[dict[str, str]] = {
+    "runs": "Start an agent as a durable task, or ask what starting it would do.",
+    "tasks": "Read tasks: their state, result and conversation.",
+    "events": "Follow what happens, as pages of the log or as an event stream.",
+    "people": "Questions and reviews that wait for a person, and the links that let people answer them.",
+    "control": "Cancel and retry tasks, one or many.",
+    "schedules": "Agents that run at a date, after a delay or by a cron line.",
+    "sessions": "Conversations that span several tasks.",
+    "agents": "Agents, their versions, tags and manifests.",
+    "limits": "How many runs may go on at once, and how often they may start.",
+    "keys": "API keys.",
+    "people who sign in": "Sign-in, single sign-on, second factors and the account of the person who calls.",
+    "organisations": "The organisations of a person, and the settings of one.",
+    "members": "Members of an organisation, and invitations to it.",
+    "audit": "The log of every change and who made it.",
+    "webhooks": "Webhooks and their deliveries.",
+    "files": "Files that were attached to runs.",
+    "usage": "Tokens and cost.",
+    "ops": "For the operator: the queue, the workers, failed tasks, and what organisations may use.",
+    "system": "Whether the server works, and its metrics.",
+    "console": "The console, a web page.",
 }
 _ANSWER_HEADERS: Final[dict[str, str]] = {
     "Location": "Where the new object is.",

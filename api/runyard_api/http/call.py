@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope
 
 from runyard_api.access.auth import Principal
 from runyard_api.http import request_body
-from runyard_api.http.prefix import SLASH
+from runyard_api.http.paths import SLASH
 from runyard_api.state import State
 from runyard_common.identity.rules.actors import Actor
 from runyard_common.runs.rules.tasks import Task

@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 from runyard_api import metrics
 from runyard_api.access.auth import require
 from runyard_api.access.capacity import PIECE
+from runyard_api.batched_reads import unavailable
 from runyard_api.http.call import Call
 from runyard_api.http.operations import Front, Operation, Render
-from runyard_api.batched_reads import unavailable
 from runyard_common.database import outages
 from runyard_common.files import CHUNK_BYTES
 from runyard_common.values.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout

@@ -34,7 +34,6 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "headers_too_large": (431, "Path, query and headers together are over 64 KB."),
     "unsupported_media_type": (415, "The route does not read this content type."),
     "unsupported_encoding": (415, "Send the body uncompressed, in UTF-8."),
-    "not_acceptable": (406, "The route gives JSON only."),
     "request_timeout": (408, "The request's head or body did not arrive in time; send it again."),
     "too_many_streams": (
         429,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_common.values import bounds
 from runyard_common.values.errors import RunyardError, Unauthorized
 
@@ -38,14 +38,6 @@ class RequestTimeout(RunyardError):
     status = 408
     code = "request_timeout"
     title = "Request timeout"
-
-
-class NotAcceptable(RunyardError):
-    """This route gives JSON only."""
-
-    status = 406
-    code = "not_acceptable"
-    title = "Not acceptable"
 
 
 def problem(error: RunyardError, request_id: str) -> dict[str, Any]:

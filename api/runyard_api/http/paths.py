@@ -1,19 +1,31 @@
-"""The path of a request as the routes have it: without a proxy's prefix or a slash at the end, with %2F as part of a
-name."""
+"""Paths: of requests, as the routes have them; of links to this server, as callers see them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Final
 from urllib.parse import unquote
 
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from runyard_api.http.prefix import SLASH
+#: Replaces %2F of a request's path, which is part of a name and no separator; no path holds it otherwise.
+SLASH: Final = "\udc2f"
+#: Of the request under way.
+PREFIX: ContextVar[str] = ContextVar("path_prefix", default="")
+
+
+def under(path: str) -> str:
+    """A path of this server as callers see it."""
+    return PREFIX.get() + path
 
 
 class Paths:
-    """`prefix` is the path of RUNYARD_PUBLIC_URL. Proxies take it off, or leave it on."""
+    """Resolves the paths of requests: without a proxy's prefix or a slash at the end, with %2F as part of a name.
+
+    `prefix` is the path of RUNYARD_PUBLIC_URL. Proxies take it off, or leave it on.
+    """
 
     def __init__(self, routes: Sequence[BaseRoute], prefix: str) -> None:
         self.prefix = prefix

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from runyard_api.documents import openapi
+from runyard_api.documents.openapi import TAGS
 from runyard_api.documents.schemas import subschemas
-from runyard_api.documents.tags import TAGS
 from runyard_api.fronts import operations
 
 pytestmark = pytest.mark.documents

@@ -13,9 +13,8 @@ from runyard_api import idempotency
 from runyard_api.access.auth import Principal, manifest_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native import schemas
-from runyard_api.native.agents.agent_names import refused
 from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, listing, page, when
 from runyard_common.agents.queries import agent_versions
 from runyard_common.agents.service import agents as publishing
@@ -25,7 +24,8 @@ from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import Strict
-from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values import ids
+from runyard_common.values.errors import InvalidRequest, NotFound, RunyardError
 
 routes = Routes(NATIVE, "agents")
 
@@ -97,6 +97,19 @@ def agent_json(row: dict[str, Any], who: Principal) -> dict[str, Any]:
     if "system_prompt" not in config and manifest.get("instructions"):
         config["system_prompt"] = manifest["instructions"]
     return agent_brief(row) | {"config": config, "manifest": manifest}
+
+
+def refused(missing: NotFound, named: str) -> RunyardError:
+    """The refusal of a path that names no agent: text that cannot be an agent's id or name is a bad request
+    (nanonets §3: a bad UUID is 400), and what could be one but is none is not found."""
+    could_be = ids.is_uuid(named) or ids.is_agent_name(named) or ids.normalise(named) == named
+    if missing.code != "agent_not_found" or could_be:
+        return missing
+    return InvalidRequest(
+        "An agent is named by its UUID, as @scope/name, or by its name in lower case with underscores.",
+        code="invalid_id",
+        field="agent",
+    )
 
 
 async def version_row(call: Call) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from runyard_api import idempotency
 from runyard_api.http import request_body, yaml_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.agents.agents import AgentView, agent_json, version_row
 from runyard_api.native.front import BASE, NATIVE, NoParameters

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
 from runyard_api.native.front import NATIVE, ROOTED, NoParameters, Paging, page, when
 from runyard_api.native.runs.task_view import brief, question
 from runyard_api.native.runs.tasks import task_id
+from runyard_api.task_snapshot import snapshot
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answer_links, answers
 from runyard_common.human_tasks.service.answers import Decision, Reply

@@ -13,7 +13,7 @@ from runyard_api.access.auth import Principal, require
 from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NATIVE, ROOTED, NoParameters
 from runyard_api.native.runs.task_view import brief, hint, links

@@ -13,14 +13,14 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api import sse
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
 from runyard_api.native.front import NATIVE, ROOTED, Parameters
-from runyard_api.native.runs.event_view import event_json
+from runyard_api.native.runs.task_view import event_json
 from runyard_api.native.runs.tasks import task_id as parsed_id
 from runyard_api.state import State
+from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.queries import events, feed
 from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.stream import Events, Tokens

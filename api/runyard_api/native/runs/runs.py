@@ -10,18 +10,18 @@ from typing import Any, Final
 from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http import request_body, uploads
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native import schemas
-from runyard_api.native.agents.agent_names import refused
+from runyard_api.native.agents.agents import refused
 from runyard_api.native.front import BASE, NATIVE, NoParameters, Parameters, when
 from runyard_api.native.runs import form_fields
 from runyard_api.native.runs.task_view import hint, links, poll_after_ms, queue
 from runyard_api.native.schedules.schedule_view import schedule_brief
 from runyard_api.submission import answered, prepare
+from runyard_api.task_snapshot import snapshot
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.run_request import RunRequest

@@ -1,4 +1,4 @@
-"""A task as the native API shows it."""
+"""Tasks and their events as the native API shows them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 from typing import Any, Final
 
 from runyard_api.access.auth import Principal, input_for
-from runyard_api.task_snapshot import TaskSnapshot
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native.front import BASE, when
+from runyard_api.task_snapshot import TaskSnapshot
 from runyard_common.runs.rules.lifecycle import TERMINAL, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service.queues import WORKER
@@ -24,6 +24,8 @@ _HINTS: Final = {
     Status.STOPPED: "Stopped.",
 }
 _SLOWEST_POLL: Final = 30_000
+#: What events may hold for the workers' use, but callers are not shown.
+_INTERNAL: Final = frozenset({"worker", "lease_owner"})
 
 
 def hint(status: Status, task_id: str) -> str:
@@ -153,3 +155,18 @@ def etag(seen: TaskSnapshot) -> str:
     seen = (task.id, task.status.value, task.attempt, task.updated_at, task.title, task.cost_micros, task.usage,
             place and (place.limit, place.position), [q["id"] for q in seen.questions])  # fmt: skip
     return 'W/"' + hashlib.blake2b(repr(seen).encode(), digest_size=12).hexdigest() + '"'
+
+
+def event_json(event: dict[str, Any]) -> dict[str, Any]:
+    """A numbered fact in a task's log, from the database or from the live stream."""
+    data = event["data"]
+    if isinstance(data, dict) and not _INTERNAL.isdisjoint(data):
+        data = {name: value for name, value in data.items() if name not in _INTERNAL}
+    return {
+        "task_id": event["task_id"],
+        "seq": event["seq"],
+        "type": event["type"],
+        "attempt": event["attempt"],
+        "at": when(event["at"]),
+        "data": data,
+    }

@@ -8,9 +8,9 @@ from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
+from runyard_api.long_poll import until
 from runyard_api.native import schemas
 from runyard_api.native.front import (
     DATE_TIME,
@@ -24,10 +24,9 @@ from runyard_api.native.front import (
     page,
     when,
 )
-from runyard_api.native.runs.event_view import event_json
-from runyard_api.native.runs.task_view import brief, etag, poll_after_ms, whole
+from runyard_api.native.runs.task_view import brief, etag, event_json, poll_after_ms, whole
 from runyard_api.native.schedules.schedule_view import ScheduledTask, schedule_json
-from runyard_api.long_poll import until
+from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_common.agents.queries import agents
 from runyard_common.runs.queries import events, tasks
 from runyard_common.runs.queries.tasks import Filter

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from runyard_api.access.auth import Principal, options_for
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, when
 from runyard_api.native.runs.task_view import brief

@@ -12,11 +12,11 @@ from runyard_api import idempotency
 from runyard_api.access.auth import require
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, Parameters, page, when
 from runyard_api.native.runs.task_view import hint, links
-from runyard_api.native.schedules.schedule_bodies import (
+from runyard_api.native.schedules.schedule_requests import (
     PauseBody,
     PreviewBody,
     ScheduleBody,

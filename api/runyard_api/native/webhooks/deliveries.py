@@ -9,7 +9,6 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import Principal, input_for, url_for
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.native import schemas
@@ -26,6 +25,7 @@ from runyard_api.native.front import (
 )
 from runyard_api.native.runs.tasks import task_id
 from runyard_api.native.webhooks.webhooks import own
+from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import NotFound
 from runyard_common.webhooks.queries import delivery_log

@@ -14,7 +14,7 @@ from runyard_api import idempotency
 from runyard_api.access.auth import url_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
-from runyard_api.http.prefix import under
+from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NATIVE, NoParameters, when
 from runyard_common import surfaces

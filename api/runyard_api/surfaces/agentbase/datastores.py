@@ -10,9 +10,9 @@ from starlette.responses import Response
 from runyard_api.http import uploads
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.long_poll import until
 from runyard_api.submission import while_connected
 from runyard_api.surfaces.agentbase.front import AgentbaseRoutes, started
-from runyard_api.long_poll import until
 from runyard_common.datastores import queries as datastores
 from runyard_common.datastores.service import datastores as service
 from runyard_common.datastores.service.datastores import Upload

@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Front, H, Routes
-from runyard_api.surfaces.agentbase.described import DESCRIBED
+from runyard_api.http.operations import Described, Front, H, Routes
 from runyard_common.values.errors import PaymentRequired, RunyardError, TooManyRequests
 
 _RESPONSE_HEADERS: Final = "agentbase.headers"
@@ -56,8 +55,22 @@ def started(call: Call) -> None:
     response_headers(call)["x-should-retry"] = "false"
 
 
+#: What documents show: the group, and examples that a test sends to a server.
+_DESCRIBED: Final = Described(
+    tags={"agentbase": "The API of Agentbase: send a message and follow the events, with datastores."},
+    examples={
+        "AgentbaseDatastoreBody": {"name": "orders", "type": "documents"},
+        "AgentbaseRunBody": {
+            "message": "Which orders are late?",
+            "system": "You are an assistant of the shop.",
+            "mode": "fast",
+            "rules": ["Answer in one sentence."],
+        },
+    },
+    forms={"agentbase.index_document": {"file": "handbook.pdf", "datastore_id": "ds_3f9c2a"}},
+)
 AGENTBASE: Final = Front(
-    "agentbase", ("", "/agentbase"), render, slashes=True, error=AgentbaseFailure, described=DESCRIBED
+    "agentbase", ("", "/agentbase"), render, slashes=True, error=AgentbaseFailure, described=_DESCRIBED
 )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+import nodesemver
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
@@ -12,10 +13,11 @@ from runyard_api import sse
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import answer, once, prepare, store
-from runyard_api.surfaces.agentbase import default_agent
-from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started, response_headers
+from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, response_headers, started
 from runyard_api.surfaces.agentbase.stream import RunStream
 from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
+from runyard_common.agents.rules.manifests import Manifest
+from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.rules.specs import AcceptedRun
 from runyard_common.sessions.service import replies
@@ -27,7 +29,20 @@ from runyard_common.webhooks.rules.payloads import when
 routes = AgentbaseRoutes()
 
 #: How the names of sessions begin that a call without one opens.
-_SESSION = "agent_session_"
+_SESSION: Final = "agent_session_"
+#: The agent that answers calls which name none: published for every organisation on first use. An organisation that
+#: publishes an agent of the same name gives its own callers another default.
+_DEFAULT: Final = Manifest.model_validate(
+    {
+        "name": "@runyard/assistant",
+        "version": "1.0.0",
+        "description": "Does what its caller's message says, with the tools the call brings.",
+        "instructions": "You do the task the user gives you. Use your tools where they help, keep to the rules you "
+        "are given, and answer plainly with the result.",
+        "functional": False,
+        "timeout": 3600,
+    }
+)
 
 
 @routes.post(
@@ -97,17 +112,18 @@ async def _default(call: Call) -> AgentRecord:
     """The agent of calls that name none, published if need be."""
     state = call.state
     try:
-        found = await state.agents.find(call.org_id, default_agent.NAME)
-        if not default_agent.is_outdated(found):
+        found = await state.agents.find(call.org_id, _DEFAULT.name)
+        if not found.agent["shared"] or not nodesemver.lt(found.ref.version, _DEFAULT.version, False):
             return found
     except NotFound:
         pass
     try:
-        await state.write(default_agent.publish, state.org_id)
+        # For all organisations: it belongs to the operator's. An older version may be an older server's.
+        await state.write(agents.publish, state.org_id, _DEFAULT, by="system", shared=True)
     except IntegrityError:
         pass  # another process has published it this very moment
     state.agents.forget()
-    return await state.agents.find(call.org_id, default_agent.NAME)
+    return await state.agents.find(call.org_id, _DEFAULT.name)
 
 
 def _accepted(call: Call, run: AcceptedRun) -> Response:

@@ -7,10 +7,10 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.surfaces.agentbase.front import AgentbaseRoutes
+from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.values.errors import NotFound

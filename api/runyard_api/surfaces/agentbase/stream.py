@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from runyard_api import sse
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call
 from runyard_api.surfaces.agentbase.speech import Body, Speech
 from runyard_api.surfaces.agentbase.steps import Steps
+from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Tokens
 from runyard_common.webhooks.rules import callback_events as words

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from functools import wraps
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs
 
+import orjson
 from starlette.responses import Response
 
 from runyard_api.access import cookies
@@ -16,10 +17,11 @@ from runyard_api.access.auth import Principal, check_organisation, is_credential
 from runyard_api.http.call import Call
 from runyard_api.http.errors import MEDIA_TYPE
 from runyard_api.http.operations import Front, Handler, Routes
-from runyard_api.surfaces.appstrate import keyed, problems
+from runyard_api.surfaces.appstrate import idempotency, problems
 from runyard_api.surfaces.appstrate.described import DESCRIBED
 from runyard_api.surfaces.appstrate.problems import AppstrateProblem
 from runyard_api.surfaces.appstrate.surface import API_VERSION
+from runyard_common.database import pages
 from runyard_common.identity.service import end_users
 from runyard_common.values.errors import Forbidden, InvalidRequest, RunyardError, TooManyRequests, Unavailable
 
@@ -172,7 +174,7 @@ class AppstrateRoutes(Routes):
                     await throttle(call, limit)
                 if asks is not None:
                     require(call.principal, asks)
-                response = await (keyed.once(call, handler) if once else handler(call))
+                response = await (idempotency.once(call, handler) if once else handler(call))
                 return with_headers(call, response)
 
             declare(guarded)
@@ -231,3 +233,18 @@ def instant_of(text: str, field: str) -> float:
     except (ValueError, OverflowError):
         message = f"{field} is an RFC 3339 date-time such as 2026-01-31T12:00:00Z."
         raise InvalidRequest(message, field=field) from None
+
+
+def fitted(items: Iterable[dict[str, Any]], instead: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All items of a list that its contract gives no pages. Once the fields that `instead` names hold more than
+    `pages.MOST_BYTES` together, as JSON, those larger than `pages.SMALL` are replaced by its values."""
+    left, found = pages.MOST_BYTES, []
+    for item in items:
+        for name, replacement in instead.items():
+            size = len(orjson.dumps(item.get(name), option=orjson.OPT_NON_STR_KEYS, default=str))
+            if size > left and size > pages.SMALL:
+                item = item | {name: replacement}  # noqa: PLW2901 - the caller's own stays as it is
+            else:
+                left -= size
+        found.append(item)
+    return found

@@ -10,15 +10,15 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import require
-from runyard_api.http import fitting
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import inputs, package_drafts, readiness
-from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, when
-from runyard_api.surfaces.appstrate.run import PERMISSION, package_of, unjudged
-from runyard_api.surfaces.appstrate.runs import Range, listed
+from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, fitted, when
+from runyard_api.surfaces.appstrate.packages import drafts
+from runyard_api.surfaces.appstrate.runs import inputs, readiness
+from runyard_api.surfaces.appstrate.runs.runs import Range, listed
+from runyard_api.surfaces.appstrate.runs.start import PERMISSION, package_of, unjudged
+from runyard_api.surfaces.appstrate.runs.views import schedule_id
 from runyard_api.surfaces.appstrate.schemas import Done, Open, RunPage
-from runyard_api.surfaces.appstrate.views import schedule_id
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.transaction import Tx
@@ -151,7 +151,7 @@ async def list_agent_schedules(call: Call) -> Response:
     """List an agent's schedules, newest first."""
 
     def read(conn: Connection) -> list[dict[str, Any]]:
-        agent = package_drafts.live(conn, call.org_id, package_of(call))
+        agent = drafts.live(conn, call.org_id, package_of(call))
         return _every(conn, call.org_id, agent.agent["id"])
 
     return reply(await call.state.reader.one(read))
@@ -159,7 +159,7 @@ async def list_agent_schedules(call: Call) -> Response:
 
 def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[dict[str, Any]]:
     every = shown(conn, schedules.outline(conn, org_id, agent_id))
-    return fitting.fitted(every, {"input": None, "readiness": {}})
+    return fitted(every, {"input": None, "readiness": {}})
 
 
 @routes.post(
@@ -173,7 +173,7 @@ def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[dict[str
 async def create_agent_schedule(call: Call) -> Response:
     """Make a schedule. Its maker must be able to run the agent."""
     require(call.principal, PERMISSION)
-    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, package_of(call)))
+    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, package_of(call)))
     body = await call.json(AppstrateScheduleBody)
     if inputs.file_fields(agent.manifest):
         raise InvalidRequest("Agents that take files cannot be scheduled.", field="input")
@@ -243,7 +243,7 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
         check_cron(Wanted(line, changes.get("timezone", old.timezone)), tx.now)
     if "connectionProfileId" in given:
         changes["meta"] = (old.meta or {}) | {"connectionProfileId": given["connectionProfileId"]}
-    agent = package_drafts.live(tx.conn, org_id, str(old.run.get("agent"))) if "input" in given else None
+    agent = drafts.live(tx.conn, org_id, str(old.run.get("agent"))) if "input" in given else None
     request = None if agent is None else _request(agent, old, given["input"])
     if changes or request is not None:
         judged_by = None if agent is None else unjudged(agent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from runyard_api.surfaces.appstrate import readiness
+from runyard_api.surfaces.appstrate.runs import readiness
 from runyard_common.runs.rules.lifecycle import TERMINAL, Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.surfaces import ApiSurface, WebhookStyle
@@ -102,7 +102,8 @@ SURFACE: Final = ApiSurface(
     "appstrate",
     __package__,
     (
-        "run", "runs", "realtime", "schedules", "webhooks", "end_users", "apps", "keys", "packages", "versions",
+        "runs.start", "runs.runs", "runs.realtime", "schedules", "webhooks", "applications.end_users",
+        "applications.applications", "applications.keys", "packages.packages", "packages.versions",
         "system",
     ),
     order=40,

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from runyard_api.access.auth import url_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import keyed, package_drafts
+from runyard_api.surfaces.appstrate import idempotency
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, when
+from runyard_api.surfaces.appstrate.packages import drafts
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
 from runyard_common.agents.queries import agents
 from runyard_common.database.transaction import Tx
@@ -182,13 +183,13 @@ def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
         call.state.sealer,
         call.state.rules.policy,
         call.principal.actor,
-        keyed.reserved(call),
+        idempotency.reserved(call),
     )
     return webhook_json(tx.conn, made.endpoint) | {"secret": made.secret}
 
 
 def _agent(conn: Connection, org_id: str, package: str | None) -> str | None:
-    return str(package_drafts.live(conn, org_id, package).agent["id"]) if package else None
+    return str(drafts.live(conn, org_id, package).agent["id"]) if package else None
 
 
 @routes.get(

@@ -10,8 +10,7 @@ from starlette.responses import Response
 from runyard_api.access.auth import Principal
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Front, by_bearer_or_cookie
-from runyard_api.surfaces.nara.described import DESCRIBED
+from runyard_api.http.operations import Described, Front, by_bearer_or_cookie
 from runyard_common.identity.rules.roles import Role
 from runyard_common.values.errors import Forbidden, RunyardError
 
@@ -52,4 +51,9 @@ def render(_call: Call, error: RunyardError) -> Response:
     return reply(body, error.status, errors.headers(error))
 
 
-NARA = Front("nara", ("/api/agent",), render, by_admin, slashes=True, error=NaraFailure, described=DESCRIBED)
+#: What documents show: the group, and examples that a test sends to a server.
+_DESCRIBED: Final = Described(
+    tags={"nara": "The API of Nara: run a functional agent and wait for its result."},
+    examples={"NaraRunBody": {"agentName": "writer", "args": {"topic": "sales in January"}}},
+)
+NARA = Front("nara", ("/api/agent",), render, by_admin, slashes=True, error=NaraFailure, described=_DESCRIBED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -13,17 +14,19 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.submission import outcome, prepare, submit
 from runyard_api.surfaces.nara.front import NARA
-from runyard_api.surfaces.nara.names import BUILT_IN, short_names
 from runyard_api.surfaces.nara.trace import messages, truthy
 from runyard_common.agents.queries import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.queries import events
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values.ids import qualify
 
 routes = Routes(NARA, "nara")
 
 SESSION: Final = "api-"
+#: Agents of this scope do the server's own work.
+BUILT_IN: Final = "@runyard/"
 _PAGE: Final = 500
 _MOST_EVENTS: Final = 5_000
 
@@ -150,4 +153,23 @@ def _visible(conn: Connection, org_id: str) -> list[dict[str, Any]]:
     while page := agents.page(conn, org_id, _PAGE, before):
         found += page
         before = page[-1]["id"]
+    return found
+
+
+def short_names(agents: Iterable[Mapping[str, Any]], org_id: str) -> dict[str, str]:
+    """Each agent's id with the shortest name that means it: its normalised name, or ``@scope/name``.
+
+    `agents` are all that the organisation may run. A normalised name means the agent of that name in
+    ``@default``, else the organisation's own, else the oldest: as `agents.service.agents` looks it up.
+    """
+    known = list(agents)
+    full = {(a["name"], a["org_id"] == org_id): a["id"] for a in known}
+    slugs: dict[str, str] = {}
+    for agent in sorted(known, key=lambda a: (a["org_id"] != org_id, a["id"])):
+        slugs.setdefault(agent["slug"], agent["id"])
+    found = {}
+    for agent in known:
+        slug, name = agent["slug"], qualify(agent["slug"])
+        meant = full.get((name, True)) or full.get((name, False)) or slugs[slug]
+        found[agent["id"]] = slug if meant == agent["id"] else agent["name"]
     return found

@@ -10,8 +10,7 @@ from starlette.responses import Response
 
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Front
-from runyard_api.surfaces.nugen.described import DESCRIBED
+from runyard_api.http.operations import Described, Front
 from runyard_common.values.errors import RunyardError
 
 #: Refusals of a request's shape: 422 with a list. All other bad requests are 400 with a text.
@@ -80,4 +79,18 @@ def _location(call: Call, field: str) -> list[str | int]:
     return path if path[:1] == [where] else [where, *path]
 
 
-NUGEN = Front("nugen", ("/api/v3/agents",), render, slashes=True, error=NugenFailure, described=DESCRIBED)
+#: What documents show: the group, and examples that a test sends to a server.
+_DESCRIBED: Final = Described(
+    tags={"nugen": "The API of Nugen: make agents, and run them and wait."},
+    examples={
+        "NugenChangeBody": {"agent_description": "Writes short reports.", "temperature": 0.2},
+        "NugenCreateBody": {
+            "agent_name": "report writer",
+            "agent_description": "Writes reports.",
+            "model": "openai:gpt-5-mini",
+            "instructions": "You write short reports.",
+        },
+        "NugenRunBody": {"message": "Summarise the report in three sentences."},
+    },
+)
+NUGEN = Front("nugen", ("/api/v3/agents",), render, slashes=True, error=NugenFailure, described=_DESCRIBED)

@@ -10,12 +10,12 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.submission import answer, once, outcome, outcome_or_questions, prepare, store
 from runyard_api.surfaces.nugen.front import NUGEN, SESSION_HEADER
 from runyard_api.surfaces.nugen.live_agents import SESSIONS
+from runyard_api.task_snapshot import snapshot
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import Event

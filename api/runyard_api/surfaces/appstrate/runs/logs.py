@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from runyard_api.surfaces.appstrate.front import when
+from runyard_api.surfaces.appstrate.runs.views import result_of, status_of
 from runyard_api.surfaces.appstrate.surface import run_id
-from runyard_api.surfaces.appstrate.views import result_of, status_of
 from runyard_common.database.pages import Page
 from runyard_common.runs.rules.lifecycle import TERMINAL, Event
 from runyard_common.runs.rules.tasks import Task

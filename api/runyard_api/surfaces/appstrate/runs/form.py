@@ -9,7 +9,8 @@ from starlette.datastructures import UploadFile
 
 from runyard_api.http import uploads
 from runyard_api.http.call import Call
-from runyard_api.surfaces.appstrate import inputs, keyed
+from runyard_api.surfaces.appstrate import idempotency
+from runyard_api.surfaces.appstrate.runs import inputs
 from runyard_common.values.errors import InvalidRequest
 
 #: The part name of the published document, for agents with one file field.
@@ -18,7 +19,7 @@ GENERIC = "file"
 
 async def read(call: Call, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The judged input, and a run's entry for each stored file. Errors: those of `inputs` and `uploads`."""
-    form = await uploads.read_form(call, keyed.pieces(call))
+    form = await uploads.read_form(call, idempotency.pieces(call))
     try:
         given = await call.parse(form.fields["input"].encode(), "input") if form.fields.get("input") else {}
         fields = inputs.file_fields(manifest)

@@ -199,7 +199,9 @@ def restore(
 def _own(tx: Tx, org_id: str, name: str) -> AgentRecord:
     record = live(tx.conn, org_id, name)
     if record.agent["org_id"] != org_id or record.agent["shared"]:
-        raise Forbidden("The operator publishes this agent for all organisations.", code="operation_not_allowed")
+        raise Forbidden(
+            "The operator publishes this agent for all organisations.", code="operation_not_allowed"
+        )
     return record
 
 

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from runyard_api.access.auth import manifest_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import package_drafts as service
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, when
-from runyard_api.surfaces.appstrate.package_manifests import prompt, theirs
-from runyard_api.surfaces.appstrate.packages import PackageSaved
-from runyard_api.surfaces.appstrate.run import package_of
+from runyard_api.surfaces.appstrate.packages import drafts as service
+from runyard_api.surfaces.appstrate.packages.manifests import prompt, theirs
+from runyard_api.surfaces.appstrate.packages.packages import PackageSaved
+from runyard_api.surfaces.appstrate.runs.start import package_of
 from runyard_api.surfaces.appstrate.schemas import Open
 from runyard_common.agents.service import manifests
 

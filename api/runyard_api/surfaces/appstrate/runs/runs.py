@@ -10,14 +10,14 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from runyard_api.http import fitting
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import journal, package_drafts
-from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, end_user, parameter
-from runyard_api.surfaces.appstrate.run import package_of
+from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, end_user, fitted, parameter
+from runyard_api.surfaces.appstrate.packages import drafts
+from runyard_api.surfaces.appstrate.runs import logs
+from runyard_api.surfaces.appstrate.runs.start import package_of
+from runyard_api.surfaces.appstrate.runs.views import RunExtras, run_json, task_id_of
 from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunLog, RunPage
-from runyard_api.surfaces.appstrate.views import RunExtras, run_json, task_id_of
 from runyard_common.database.pages import Page
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
@@ -86,8 +86,8 @@ async def get_run_logs(call: Call) -> Response:
     """
     task = await task_of(call)
     found = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
-    entries = journal.logs(task, journal.noted(task, found), call.principal.role in _ADMINS)
-    return reply(fitting.fitted(entries, {"data": journal.OMITTED}))
+    entries = logs.logs(task, logs.noted(task, found), call.principal.role in _ADMINS)
+    return reply(fitted(entries, {"data": logs.OMITTED}))
 
 
 @routes.post(
@@ -115,7 +115,7 @@ async def cancel_run(call: Call) -> Response:
 )
 async def list_agent_runs(call: Call) -> Response:
     """List an agent's runs."""
-    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, package_of(call)))
+    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, package_of(call)))
     return await listed(call, Filter(agent_id=agent.agent["id"]), 50)
 
 
@@ -149,7 +149,7 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
 )
 async def delete_agent_runs(call: Call) -> Response:
     """Delete an agent's runs. Refused while one of them has not ended."""
-    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, package_of(call)))
+    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, package_of(call)))
     deleted = 0
     actor = call.principal.actor
     while count := await call.state.write(_delete_some, call.org_id, agent.agent["id"], actor):

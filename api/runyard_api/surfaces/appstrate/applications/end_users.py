@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import keyed
+from runyard_api.surfaces.appstrate import idempotency
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, parameter, when
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
 from runyard_common.identity.queries import applications
@@ -111,7 +111,7 @@ async def create_end_user(call: Call) -> Response:
     application = _application(call, body.applicationId)
     wanted = EndUserRequest(application, body.name, body.email, body.externalId, body.metadata)
     made = await call.state.write(
-        service.create, call.org_id, wanted, call.principal.actor, keyed.reserved(call)
+        service.create, call.org_id, wanted, call.principal.actor, idempotency.reserved(call)
     )
     return reply(end_user_json(made), 201)
 

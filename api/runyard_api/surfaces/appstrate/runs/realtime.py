@@ -15,14 +15,15 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import sse
-from runyard_api.task_snapshot import snapshot
 from runyard_api.http.call import Call
 from runyard_api.http.operations import Answer
 from runyard_api.state import State
-from runyard_api.surfaces.appstrate import journal, package_drafts
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, end_user, parameter
-from runyard_api.surfaces.appstrate.runs import task_of
-from runyard_api.surfaces.appstrate.views import update_json
+from runyard_api.surfaces.appstrate.packages import drafts
+from runyard_api.surfaces.appstrate.runs import logs
+from runyard_api.surfaces.appstrate.runs.runs import task_of
+from runyard_api.surfaces.appstrate.runs.views import update_json
+from runyard_api.task_snapshot import snapshot
 from runyard_common.database.pages import Page
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import events, feed
@@ -100,9 +101,7 @@ async def follow_run(call: Call) -> Response:
 )
 async def follow_agent_runs(call: Call) -> Response:
     """Follow one agent's runs; its name is URL-encoded."""
-    agent = await call.state.reader.one(
-        lambda conn: package_drafts.live(conn, call.org_id, call.params["package"])
-    )
+    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, call.params["package"]))
     watch = replace(_watch(call), package=agent.agent["name"])
     return sse.response(call.state, call.org_id, _frames(call.state, watch))
 
@@ -212,7 +211,7 @@ async def _event_frames(state: State, watch: Watch, event: dict[str, Any]) -> As
     if event["type"] in _LIFECYCLE:
         operation = "INSERT" if event["type"] in _FIRST else "UPDATE"
         yield sse.frame(update_json(_as_of(task, event), operation), event="run_update")
-    for entry in journal.logs(task, [event], watch.debug):
+    for entry in logs.logs(task, [event], watch.debug):
         yield sse.frame(log_json(entry, watch.verbose), event="run_log")
 
 

@@ -9,13 +9,12 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import manifest_for
-from runyard_api.http import fitting
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
-from runyard_api.surfaces.appstrate import package_drafts as service
-from runyard_api.surfaces.appstrate.front import AppstrateRoutes, when
-from runyard_api.surfaces.appstrate.package_manifests import ours, prompt, theirs
-from runyard_api.surfaces.appstrate.run import package_of
+from runyard_api.surfaces.appstrate.front import AppstrateRoutes, fitted, when
+from runyard_api.surfaces.appstrate.packages import drafts as service
+from runyard_api.surfaces.appstrate.packages.manifests import ours, prompt, theirs
+from runyard_api.surfaces.appstrate.runs.start import package_of
 from runyard_api.surfaces.appstrate.schemas import Open
 from runyard_common.agents.queries import agents
 from runyard_common.agents.service import manifests
@@ -93,7 +92,7 @@ async def list_packages(call: Call) -> Response:
 
 def _listed(conn: Connection, org_id: str) -> list[dict[str, Any]]:
     found = [_brief(conn, org_id, row) for row in agents.with_manifests(conn, org_id, include_inactive=False)]
-    return fitting.fitted(found, {"dependencies": {}, "keywords": [], "description": ""})
+    return fitted(found, {"dependencies": {}, "keywords": [], "description": ""})
 
 
 def _brief(conn: Connection, org_id: str, row: dict[str, Any]) -> dict[str, Any]:

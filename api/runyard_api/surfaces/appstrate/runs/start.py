@@ -14,8 +14,10 @@ from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import prepare, store
-from runyard_api.surfaces.appstrate import form, inputs, keyed, package_drafts, readiness
+from runyard_api.surfaces.appstrate import idempotency
 from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, parameter
+from runyard_api.surfaces.appstrate.packages import drafts
+from runyard_api.surfaces.appstrate.runs import form, inputs, readiness
 from runyard_api.surfaces.appstrate.surface import run_id
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.model_choice import model_name
@@ -79,13 +81,11 @@ async def start_run(call: Call) -> Response:
     Fire and forget: the run is stored when its id is answered. At most 20 a minute for each key and agent.
     """
     name = package_of(call)
-    agent = await call.state.reader.one(lambda conn: package_drafts.live(conn, call.org_id, name))
+    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, name))
     require(call.principal, PERMISSION)
     version = parameter(call, "version") or None
     if version is not None:
-        agent = await call.state.reader.one(
-            lambda conn: package_drafts.chosen(conn, call.org_id, name, version)
-        )
+        agent = await call.state.reader.one(lambda conn: drafts.chosen(conn, call.org_id, name, version))
     model: str | None = None
     config: dict[str, Any] = {}
     files: list[dict[str, Any]] = []
@@ -100,7 +100,7 @@ async def start_run(call: Call) -> Response:
     readiness.check(agent.kind, inputs.configured(agent.manifest, config))
     _check_model(call, agent, model)
     request = RunRequest(args=args, model=model, metadata={"config": config} if config else None)
-    unread, reserved, on_behalf = unjudged(agent), keyed.reserved(call), end_user(call)
+    unread, reserved, on_behalf = unjudged(agent), idempotency.reserved(call), end_user(call)
     spec = await prepare(call, APPSTRATE.name, request, unread, reserved, end_user_id=on_behalf, files=files)
     await store(call, replace(spec, external_id=run_id(spec.task_id)))
     return reply({"runId": run_id(spec.task_id)})

@@ -1,0 +1,1 @@
+"""Applications, their keys and their end-users (contract, section 13)."""

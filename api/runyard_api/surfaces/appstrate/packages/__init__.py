@@ -1,0 +1,1 @@
+"""Agents as packages with versions (contract, section 14)."""

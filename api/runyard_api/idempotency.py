@@ -51,23 +51,25 @@ PLAIN: Final = Rules()
 
 async def create(
     call: Call,
-    content: bytes,
     command: Callable[[Tx], R | None],
     answer: Callable[[R], Response],
     first: Callable[[R, Response], Response] | None = None,
+    *,
+    content: bytes | None = None,
 ) -> Response:
     """Carry out `command` in one transaction and answer it, or give the answer the same key had before.
 
-    `content` identifies what is asked. A command that returns None is carried out again in a transaction of its
-    own. `answer` makes what is kept, in the transaction; `first` adds what only the first caller gets (secrets).
-    A refusal it raises leaves the key free.
+    `content` identifies what is asked, by default the body does. A command that returns None is carried out again
+    in a transaction of its own. `answer` makes what is kept, in the transaction; `first` adds what only the first
+    caller gets (secrets). A refusal it raises leaves the key free.
     """
     key = key_of(call)
+    asked = hashlib.sha256(await call.raw()).digest() if content is None else content
     context = copy_context()
 
     def carry_out(tx: Tx) -> tuple[R, Response] | Kept | None:
         reservation = (
-            None if key is None else idempotency.reserve(tx, call.org_id, key, _identity(call, content))
+            None if key is None else idempotency.reserve(tx, call.org_id, key, _identity(call, asked))
         )
         if isinstance(reservation, Kept):
             return reservation
@@ -146,7 +148,7 @@ async def _renew(call: Call, key: str, reservation: Reservation) -> None:
     while True:
         await asyncio.sleep(LEASE / 3)
         try:
-            if not await call.state.write(idempotency.renew, call.org_id, key, reservation):
+            if not await call.write(idempotency.renew, key, reservation):
                 return
         except Exception as error:  # noqa: BLE001 - the next one may get through
             log.warning("The lease of a request was not extended.", action="renew", reason=str(error)[:200])
@@ -170,11 +172,11 @@ async def _keep(call: Call, key: str, reservation: Reservation, response: Respon
     kept = _kept(response)
     if kept.status >= 500 or len(kept.body) > _LARGEST_KEPT:
         again = idempotency.lapse if rules.refusal is None else idempotency.release
-        await call.state.write(again, call.org_id, key, reservation)
+        await call.write(again, key, reservation)
         return
     if rules.sealed:
         kept = replace(kept, body=call.state.sealer.seal(kept.body.decode()))
-    await call.state.write(idempotency.keep, call.org_id, key, reservation, kept)
+    await call.write(idempotency.keep, key, reservation, kept)
 
 
 def key_of(call: Call, rules: Rules = PLAIN) -> str | None:

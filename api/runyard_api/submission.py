@@ -129,9 +129,9 @@ async def answer(
 ) -> AcceptedRun | None:
     """The task of this conversation that waited for an answer, which the message is now, or was already when the same
     request came before (`reserved`); None when none waits. Errors: those of `replies.answer`."""
-    org_id, actor = call.org_id, call.principal.actor
+    org_id, actor = call.org_id, call.actor
     if reserved is not None:
-        known = await call.state.reader.one(lambda conn: replies.answered_before(conn, org_id, reserved))
+        known = await call.read(replies.answered_before, reserved)
         if known is not None:
             status = Status(known.status)
             return AcceptedRun(known.task_id, status, session_id=known.session_id, after=known.after)

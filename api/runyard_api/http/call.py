@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import BaseModel
+from sqlalchemy import Connection
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
@@ -17,6 +18,7 @@ from runyard_api.access.auth import Principal
 from runyard_api.http import request_body
 from runyard_api.http.paths import SLASH
 from runyard_api.state import State
+from runyard_common.database.transaction import Tx
 from runyard_common.identity.rules.actors import Actor
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.values import bounds
@@ -104,6 +106,23 @@ class Call:
     def org_id(self) -> str:
         """The organisation everything this call sees belongs to."""
         return self.principal.org_id
+
+    @property
+    def actor(self) -> str:
+        """Who calls and by which front, as logs and the audit name it."""
+        return self.principal.actor
+
+    async def read(
+        self, query: Callable[Concatenate[Connection, str, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """What a query gives for the caller's organisation. Error: `Unavailable`."""
+        return await self.state.reader.one(lambda conn: query(conn, self.org_id, *args, **kwargs))
+
+    async def write(
+        self, command: Callable[Concatenate[Tx, str, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run a command of the caller's organisation; see `State.write`."""
+        return await self.state.write(command, self.org_id, *args, **kwargs)
 
     def accepts(self, media_type: str) -> bool:
         """Whether the Accept header names this type (and not with q=0)."""

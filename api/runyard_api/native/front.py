@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
 
-from runyard_api.http.operations import Front, by_bearer_or_cookie
+from runyard_api.http.call import Call
+from runyard_api.http.operations import Front, H, Routes, by_bearer_or_cookie
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest
 
@@ -70,6 +73,31 @@ class Parameters(BaseModel):
 
 class NoParameters(Parameters):
     """No query parameters."""
+
+
+class NativeRoutes(Routes):
+    """Operations of the native API. One that declares no query parameters refuses any."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(NATIVE, tag)
+
+    def on(self, method: str, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
+        """Declare a handler."""
+        query = options.setdefault("query", NoParameters)
+        declare = super().on(method, path, permission, **options)
+        if query is not NoParameters:
+            return declare
+
+        def guard(handler: H) -> H:
+            @wraps(handler)
+            async def guarded(call: Call) -> Response:
+                call.query(NoParameters)
+                return await handler(call)
+
+            declare(guarded)
+            return handler
+
+        return guard
 
 
 class Paging(Parameters):

@@ -9,16 +9,16 @@ from starlette.responses import Response
 
 from runyard_api.access.auth import Principal
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, Paging, page, when
+from runyard_api.native.front import NativeRoutes, Paging, page, when
 from runyard_api.native.runs.task_view import brief
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.service import queues
 from runyard_common.values.errors import Forbidden
 
-routes = Routes(NATIVE, "ops")
+routes = NativeRoutes("ops")
 
 
 def is_operator(call: Call, who: Principal) -> bool:
@@ -44,13 +44,12 @@ class QueueView(schemas.Shape):
     scope: str
 
 
-@routes.get("/ops/queue", "ops:read", query=NoParameters, answers=[Answer(200, "The backlog.", QueueView)])
+@routes.get("/ops/queue", "ops:read", answers=[Answer(200, "The backlog.", QueueView)])
 async def queue(call: Call) -> Response:
     """Report the backlog, and how many workers it would take: the signal to scale by.
 
     The operator sees every organisation's work summed up, others their own.
     """
-    call.query(NoParameters)
     mine = None if is_operator(call, call.principal) else call.org_id
     per_worker = call.state.settings.worker_concurrency
     db = call.state.db
@@ -83,12 +82,10 @@ class WorkerList(schemas.Shape):
 @routes.get(
     "/ops/workers",
     "ops:read",
-    query=NoParameters,
     answers=[Answer(200, "The worker processes.", WorkerList)],
 )
 async def list_workers(call: Call) -> Response:
     """List the worker processes; for the operator only."""
-    call.query(NoParameters)
     if not is_operator(call, call.principal):
         raise Forbidden("The workers are the operator's.", code="operator_only")
     db = call.state.db
@@ -130,8 +127,8 @@ def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
 async def dead_letters(call: Call) -> Response:
     """List the dead letters: failed tasks, newest first. POST /tasks/{id}/retry gives one more try."""
     given = call.query(Paging)
-    before, limit, org_id = given.before, given.limit, call.org_id
-    rows = await call.state.reader.one(lambda conn: tasks.failed_page(conn, org_id, limit + 1, before))
+    before, limit = given.before, given.limit
+    rows = await call.read(tasks.failed_page, limit + 1, before)
     items = [
         brief(t)
         | {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal
 
 from pydantic import Field
@@ -11,9 +10,9 @@ from starlette.responses import Response
 
 from runyard_api import idempotency
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, Paging, Parameters, page, when
+from runyard_api.native.front import NativeRoutes, Paging, Parameters, page, when
 from runyard_api.native.runs.tasks import message_json
 from runyard_common.database.pages import Page, Row
 from runyard_common.runs.queries import tasks
@@ -22,7 +21,7 @@ from runyard_common.sessions.queries import messages, sessions
 from runyard_common.sessions.service import sessions as service
 from runyard_common.values.errors import NotFound
 
-routes = Routes(NATIVE, "sessions")
+routes = NativeRoutes("sessions")
 
 
 class SessionView(schemas.Shape):
@@ -83,21 +82,19 @@ async def _session(call: Call) -> dict[str, Any]:
 async def list_sessions(call: Call) -> Response:
     """List sessions, newest first."""
     given = call.query(Paging)
-    before, limit, org_id = given.before, given.limit, call.org_id
-    rows = await call.state.reader.one(lambda conn: sessions.page(conn, org_id, limit + 1, before))
+    before, limit = given.before, given.limit
+    rows = await call.read(sessions.page, limit + 1, before)
     return reply(page([session_json(row) for row in rows], limit, [row["id"] for row in rows]))
 
 
 @routes.get(
     "/sessions/{session_id}",
     "sessions:read",
-    query=NoParameters,
     answers=[Answer(200, "The session.", SessionView)],
     errors=(404,),
 )
 async def get_session(call: Call) -> Response:
     """Read a session."""
-    call.query(NoParameters)
     return reply(session_json(await _session(call)))
 
 
@@ -144,7 +141,6 @@ class ForkBody(Strict):
 @routes.post(
     "/sessions/{session_id}/fork",
     "sessions:write",
-    query=NoParameters,
     body=ForkBody,
     body_optional=True,
     headers=("Idempotency-Key",),
@@ -153,13 +149,11 @@ class ForkBody(Strict):
 )
 async def fork(call: Call) -> Response:
     """Begin a new session with this one's conversation."""
-    call.query(NoParameters)
     body = await call.optional_json(ForkBody)
     id_ = (await _session(call))["id"]
 
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         lambda tx: service.fork(tx, call.org_id, id_, body.up_to, body.key),
         lambda made: reply(session_json(made), 201),
     )
@@ -175,18 +169,16 @@ class Cleared(schemas.Shape):
 @routes.post(
     "/sessions/{session_id}/clear",
     "sessions:write",
-    query=NoParameters,
     answers=[Answer(200, "The conversation is erased.", Cleared)],
     errors=(404,),
 )
 async def clear(call: Call) -> Response:
     """Erase a session's conversation; the session stays."""
-    call.query(NoParameters)
     id_ = (await _session(call))["id"]
     return reply(
         {
             "session_id": id_,
-            "erased": await call.state.write(service.clear, call.org_id, id_, call.principal.actor),
+            "erased": await call.write(service.clear, id_, call.actor),
         }
     )
 
@@ -200,35 +192,25 @@ class SessionChange(Strict):
 @routes.patch(
     "/sessions/{session_id}",
     "sessions:write",
-    query=NoParameters,
     body=SessionChange,
     answers=[Answer(200, "The session.", SessionView)],
     errors=(400, 404, 413, 415),
 )
 async def change_session(call: Call) -> Response:
     """Change what becomes of a second run while one of the session is under way."""
-    call.query(NoParameters)
     body = await call.json(SessionChange)
     id_ = (await _session(call))["id"]
-    return reply(
-        session_json(
-            await call.state.write(
-                service.set_strategy, call.org_id, id_, body.strategy, call.principal.actor
-            )
-        )
-    )
+    return reply(session_json(await call.write(service.set_strategy, id_, body.strategy, call.actor)))
 
 
 @routes.delete(
     "/sessions/{session_id}",
     "sessions:delete",
-    query=NoParameters,
     answers=[Answer(204, "It is gone.")],
     errors=(404, 409),
 )
 async def delete_session(call: Call) -> Response:
     """Delete a session with its conversation; its tasks stay."""
-    call.query(NoParameters)
     id_ = (await _session(call))["id"]
-    await call.state.write(service.remove, call.org_id, id_, call.principal.actor)
+    await call.write(service.remove, id_, call.actor)
     return Response(status_code=204)

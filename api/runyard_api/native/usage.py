@@ -8,12 +8,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import DATE_TIME, NATIVE, Parameters, instant_of, when
+from runyard_api.native.front import DATE_TIME, NativeRoutes, Parameters, instant_of, when
 from runyard_common.usage import queries as usage
 
-routes = Routes(NATIVE, "usage")
+routes = NativeRoutes("usage")
 _DAYS_30 = 30 * 86_400.0
 
 

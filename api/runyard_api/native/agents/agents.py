@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -12,10 +11,10 @@ from starlette.responses import Response
 from runyard_api import idempotency
 from runyard_api.access.auth import Principal, manifest_for
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.http.paths import under
 from runyard_api.native import schemas
-from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, listing, page, when
+from runyard_api.native.front import BASE, NativeRoutes, Paging, listing, page, when
 from runyard_common.agents.queries import agent_versions
 from runyard_common.agents.service import agents as publishing
 from runyard_common.agents.service import drafts, manifests
@@ -27,7 +26,7 @@ from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values import ids
 from runyard_common.values.errors import InvalidRequest, NotFound, RunyardError
 
-routes = Routes(NATIVE, "agents")
+routes = NativeRoutes("agents")
 
 StatusName = Literal["draft", "published", "archived"]
 _STATUSES: Final = ("draft", "published", "archived")
@@ -158,10 +157,8 @@ async def list_agents(call: Call) -> Response:
         raise InvalidRequest(
             f"status lists some of: {', '.join(_STATUSES)}.", code="invalid_field", field="status"
         )
-    before, limit, org_id, name = given.before, given.limit, call.org_id, given.q
-    rows = await call.state.reader.one(
-        lambda conn: agent_versions.page(conn, org_id, statuses, limit + 1, before, name)
-    )
+    before, limit, name = given.before, given.limit, given.q
+    rows = await call.read(agent_versions.page, statuses, limit + 1, before, name)
     return reply(page([agent_brief(row) for row in rows], limit, [row["id"] for row in rows], rows.more))
 
 
@@ -182,7 +179,6 @@ class AgentBody(Strict):
 @routes.post(
     "/agents",
     "agents:write",
-    query=NoParameters,
     body=AgentBody,
     body_optional=True,
     headers=("Idempotency-Key",),
@@ -191,13 +187,11 @@ class AgentBody(Strict):
 )
 async def create_agent(call: Call) -> Response:
     """Make an agent, as a draft that can be run at once."""
-    call.query(NoParameters)
     wanted = (await call.optional_json(AgentBody)).request
 
     response = await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: _create(tx, call.org_id, wanted, call.principal.actor, call.state.rules.publishing),
+        lambda tx: _create(tx, call.org_id, wanted, call.actor, call.state.rules.publishing),
         lambda row: reply(
             agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
         ),
@@ -215,20 +209,17 @@ def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str, rules: Publis
 @routes.get(
     "/agents/{agent:agent}",
     "agents:read",
-    query=NoParameters,
     answers=[Answer(200, "The agent.", AgentView)],
     errors=(400, 404),
 )
 async def get_agent(call: Call) -> Response:
     """Read an agent, or one version of it."""
-    call.query(NoParameters)
     return reply(agent_json(await version_row(call), call.principal))
 
 
 @routes.patch(
     "/agents/{agent:agent}",
     "agents:write",
-    query=NoParameters,
     body=AgentBody,
     answers=[Answer(200, "The agent; its draft, when what runs was changed.", AgentView)],
     errors=(400, 403, 404, 409, 413, 415),
@@ -239,11 +230,10 @@ async def change_agent(call: Call) -> Response:
     A draft is changed in place. What is published is immutable: a change to its config begins the next
     draft, which goes live when it is published. is_active counts at once.
     """
-    call.query(NoParameters)
     wanted = (await call.json(AgentBody)).request
     version_id = (await version_row(call))["id"]
     rules = call.state.rules.publishing
-    row = await call.state.write(_change, call.org_id, version_id, wanted, call.principal.actor, rules)
+    row = await call.write(_change, version_id, wanted, call.actor, rules)
     call.state.agents.forget()
     return reply(agent_json(row, call.principal))
 
@@ -259,15 +249,13 @@ def _change(
 @routes.delete(
     "/agents/{agent:agent}",
     "agents:delete",
-    query=NoParameters,
     answers=[Answer(204, "The agent and its versions are gone; its tasks stay.")],
     errors=(400, 403, 404, 409),
 )
 async def delete_agent(call: Call) -> Response:
     """Delete an agent with all its versions."""
-    call.query(NoParameters)
     version_id = (await version_row(call))["id"]
-    await call.state.write(_remove, call.org_id, version_id, call.principal.actor)
+    await call.write(_remove, version_id, call.actor)
     call.state.agents.forget()
     return Response(status_code=204)
 
@@ -280,32 +268,27 @@ def _remove(tx: Tx, org_id: str, version_id: str, actor: str) -> None:
 @routes.get(
     "/agents/{agent:agent}/versions",
     "agents:read",
-    query=NoParameters,
     answers=[Answer(200, "Its versions, newest first.", VersionList)],
     errors=(400, 404),
 )
 async def list_versions(call: Call) -> Response:
     """List an agent's versions, newest first."""
-    call.query(NoParameters)
     row = await version_row(call)
-    org_id = call.org_id
-    rows = await call.state.reader.one(lambda conn: agent_versions.of_agent(conn, org_id, row["agent_id"]))
+    rows = await call.read(agent_versions.of_agent, row["agent_id"])
     return reply({"data": [agent_brief(version) for version in rows]})
 
 
 @routes.post(
     "/agents/{agent:agent}/versions/publish",
     "agents:write",
-    query=NoParameters,
     answers=[Answer(200, "The published version.", AgentView)],
     errors=(400, 403, 404, 409),
 )
 async def publish_draft(call: Call) -> Response:
     """Publish an agent's draft; 409 no_draft when nothing was changed since the last time."""
-    call.query(NoParameters)
     version_id = (await version_row(call))["id"]
     rules = call.state.rules.publishing
-    row = await call.state.write(_publish, call.org_id, version_id, call.principal.actor, rules)
+    row = await call.write(_publish, version_id, call.actor, rules)
     call.state.agents.forget()
     return reply(agent_json(row, call.principal))
 

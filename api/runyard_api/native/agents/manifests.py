@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from pydantic import Field
@@ -11,11 +10,11 @@ from starlette.responses import Response
 from runyard_api import idempotency
 from runyard_api.http import request_body, yaml_body
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.agents.agents import AgentView, agent_json, version_row
-from runyard_api.native.front import BASE, NATIVE, NoParameters
+from runyard_api.native.front import BASE, NativeRoutes
 from runyard_common.agents.queries import agent_versions, agents
 from runyard_common.agents.rules import manifests
 from runyard_common.agents.rules.manifests import Manifest
@@ -29,13 +28,12 @@ from runyard_common.schemas import checks as json_schemas
 from runyard_common.schemas import outputs
 from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound
 
-routes = Routes(NATIVE, "agents")
+routes = NativeRoutes("agents")
 
 
 @routes.post(
     "/agents/manifests",
     "agents:write",
-    query=NoParameters,
     body=Manifest,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The version, published and current.", AgentView, headers=("Location",))],
@@ -48,7 +46,6 @@ async def publish_manifest(call: Call) -> Response:
     version_exists. Credentials are kept encrypted; ******** in a manifest that was read means: as before. Registered
     tools that are not open to the organisation answer 403 tool_not_open.
     """
-    call.query(NoParameters)
     manifest = manifests.parse(await _document(call))
     if manifest.input is not None and manifest.input.schema_ is not None:
         json_schemas.check_schema(manifest.input.schema_, field="input.schema")
@@ -63,8 +60,7 @@ async def publish_manifest(call: Call) -> Response:
 
     response = await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: _publish(tx, call.org_id, manifest, call.principal.actor, call.state.rules.publishing),
+        lambda tx: _publish(tx, call.org_id, manifest, call.actor, call.state.rules.publishing),
         lambda row: reply(
             agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
         ),
@@ -102,13 +98,11 @@ class Tags(schemas.Shape):
 @routes.get(
     "/agents/{agent:agent}/tags",
     "agents:read",
-    query=NoParameters,
     answers=[Answer(200, "Its tags.", Tags)],
     errors=(400, 404),
 )
 async def list_tags(call: Call) -> Response:
     """List an agent's tags."""
-    call.query(NoParameters)
     row = await version_row(call)
     return reply({"data": await call.state.preview(_tags, call.org_id, row["agent_id"])})
 
@@ -127,19 +121,17 @@ class TagBody(Strict):
 @routes.put(
     "/agents/{agent:agent}/tags/{tag}",
     "agents:write",
-    query=NoParameters,
     body=TagBody,
     answers=[Answer(200, "Its tags.", Tags)],
     errors=(400, 403, 404, 409, 413, 415),
 )
 async def set_tag(call: Call) -> Response:
     """Point a tag at a version."""
-    call.query(NoParameters)
     body = await call.json(TagBody)
     row, tag = await version_row(call), call.params["tag"]
     if not 0 < len(tag) <= 64 or not tag.replace("-", "").replace("_", "").isalnum() or tag[0].isdigit():
         raise InvalidRequest("A tag is a word, not a version.", code="invalid_tag", field="tag")
-    tags = await call.state.write(_set_tag, call.org_id, row, tag, body.version, call.principal.actor)
+    tags = await call.write(_set_tag, row, tag, body.version, call.actor)
     call.state.agents.forget()
     return reply({"data": tags})
 
@@ -158,15 +150,13 @@ def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str, a
 @routes.delete(
     "/agents/{agent:agent}/tags/{tag}",
     "agents:write",
-    query=NoParameters,
     answers=[Answer(204, "The tag is gone.")],
     errors=(400, 403, 404, 409),
 )
 async def delete_tag(call: Call) -> Response:
     """Remove a tag."""
-    call.query(NoParameters)
     row = await version_row(call)
-    await call.state.write(_drop_tag, call.org_id, row, call.params["tag"], call.principal.actor)
+    await call.write(_drop_tag, row, call.params["tag"], call.actor)
     call.state.agents.forget()
     return Response(status_code=204)
 
@@ -189,18 +179,16 @@ class VersionChange(Strict):
 @routes.patch(
     "/agents/{agent:agent}/versions/{version}",
     "agents:write",
-    query=NoParameters,
     body=VersionChange,
     answers=[Answer(200, "The version.", AgentView)],
     errors=(400, 403, 404, 413, 415),
 )
 async def change_version(call: Call) -> Response:
     """Yank a version, or take that back."""
-    call.query(NoParameters)
     body = await call.json(VersionChange)
     row = await version_row(call)
-    version, actor = call.params["version"], call.principal.actor
-    changed = await call.state.write(_yank, call.org_id, row, version, body.yanked, actor)
+    version, actor = call.params["version"], call.actor
+    changed = await call.write(_yank, row, version, body.yanked, actor)
     call.state.agents.forget()
     return reply(agent_json(changed, call.principal))
 

@@ -10,9 +10,9 @@ from starlette.responses import HTMLResponse, Response
 
 from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, ROOTED, NoParameters
+from runyard_api.native.front import ROOTED, NativeRoutes
 from runyard_api.native.human_tasks import answer_page
 from runyard_api.native.human_tasks.human_tasks import MessageBody, ReviewBody
 from runyard_api.native.runs.task_view import question as question_json
@@ -20,7 +20,7 @@ from runyard_common.human_tasks.service import answer_links
 from runyard_common.runs.queries import tasks
 from runyard_common.values.errors import InvalidRequest, RunyardError
 
-routes = Routes(NATIVE, "people")
+routes = NativeRoutes("people")
 
 _PAGE = ({"type": "string"}, "text/html")
 _GONE = (
@@ -42,7 +42,6 @@ class LinkAnswered(schemas.Shape):
 @routes.get(
     "/answer/{token}",
     None,
-    query=NoParameters,
     prefixes=ROOTED,
     answers=[
         Answer(200, "The question, as a page with a form.", *_PAGE),
@@ -53,7 +52,6 @@ class LinkAnswered(schemas.Shape):
 )
 async def show_question(call: Call) -> Response:
     """Show the question behind a one-time link."""
-    call.query(NoParameters)
     if call.accepts("application/json"):
         return reply(question_json(await _look(call)))
     try:
@@ -65,7 +63,6 @@ async def show_question(call: Call) -> Response:
 @routes.post(
     "/answer/{token}",
     None,
-    query=NoParameters,
     body=MessageBody,
     prefixes=ROOTED,
     answers=[
@@ -79,7 +76,6 @@ async def show_question(call: Call) -> Response:
 )
 async def answer_question(call: Call) -> Response:
     """Answer the question behind a one-time link; the link ends with it."""
-    call.query(NoParameters)
     if request_body.media_type(call.headers) == _FORM:
         return await _from_form(call)
     found = await _look(call)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal
 
 import orjson
@@ -12,9 +11,9 @@ from starlette.responses import Response
 
 from runyard_api import idempotency
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, ROOTED, NoParameters, Paging, page, when
+from runyard_api.native.front import ROOTED, NativeRoutes, Paging, page, when
 from runyard_api.native.runs.task_view import brief, question
 from runyard_api.native.runs.tasks import task_id
 from runyard_api.task_snapshot import snapshot
@@ -26,7 +25,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import InvalidRequest
 
-routes = Routes(NATIVE, "people")
+routes = NativeRoutes("people")
 
 
 class MessageBody(Strict):
@@ -63,7 +62,6 @@ class MessageAccepted(schemas.Shape):
 @routes.post(
     "/tasks/{task_id}/message",
     "runs:answer",
-    query=NoParameters,
     body=MessageBody,
     prefixes=ROOTED,
     headers=("Idempotency-Key",),
@@ -76,14 +74,12 @@ async def send_message(call: Call) -> Response:
     It answers the open question of a waiting task; a running one reads it at its next turn. Of two answers
     to one question the first wins, the second gets 409 already_answered.
     """
-    call.query(NoParameters)
     body = await call.json(MessageBody)
     id_ = task_id(call)
 
-    actor = call.principal.actor
+    actor = call.actor
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         lambda tx: answers.post_message(tx, call.org_id, id_, body.message, actor, body.question_id),
         lambda received: _received(id_, received),
     )
@@ -124,7 +120,6 @@ class ReviewBody(Strict):
 @routes.post(
     "/tasks/{task_id}/review",
     "runs:review",
-    query=NoParameters,
     body=ReviewBody,
     prefixes=ROOTED,
     answers=[Answer(200, "Decided; the task after it.", schemas.TaskBrief)],
@@ -135,12 +130,9 @@ async def review(call: Call) -> Response:
 
     A step whose outcome is unknown after a crash is settled with redo, skip (with a result) or fail.
     """
-    call.query(NoParameters)
     body = await call.json(ReviewBody)
     id_ = task_id(call)
-    await call.state.write(
-        answers.review, call.org_id, id_, body.decision, call.principal.actor, body.review_id
-    )
+    await call.write(answers.review, id_, body.decision, call.actor, body.review_id)
     return reply(brief((await snapshot(call.state, call.org_id, id_)).task))
 
 
@@ -188,7 +180,6 @@ class LinkMade(schemas.Shape):
 @routes.post(
     "/tasks/{task_id}/answer-links",
     "runs:answer",
-    query=NoParameters,
     body=LinkBody,
     body_optional=True,
     prefixes=ROOTED,
@@ -198,7 +189,6 @@ class LinkMade(schemas.Shape):
 )
 async def make_link(call: Call) -> Response:
     """Make a one-time link by which a person without a key answers."""
-    call.query(NoParameters)
     body = await call.optional_json(LinkBody)
     seen = await snapshot(call.state, call.org_id, task_id(call))
     open_ids = [row["id"] for row in seen.questions]
@@ -207,10 +197,9 @@ async def make_link(call: Call) -> Response:
         raise InvalidRequest(
             "This task has no such open question or review.", code="question_not_open", field="question_id"
         )
-    base, actor = call.state.settings.base_url, call.principal.actor
+    base, actor = call.state.settings.base_url, call.actor
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         lambda tx: answer_links.create(tx, call.org_id, chosen, body.expires_in, actor),
         lambda link: reply({"question_id": link.question_id, "expires_at": when(link.expires_at)}, 201),
         # The link goes to the caller, not into the answer that is kept for repetitions.

@@ -14,9 +14,9 @@ from runyard_api.access.auth import Principal, check_organisation
 from runyard_api.access.cookies import SignedIn
 from runyard_api.access.sign_in_attempts import Attempt
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Front, Routes
+from runyard_api.http.operations import Answer, Front
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, PREFIXES, NoParameters
+from runyard_api.native.front import PREFIXES, NativeRoutes
 from runyard_api.native.identity import sign_in
 from runyard_api.native.schemas import RoleName
 from runyard_common.identity.queries import identity, members
@@ -74,7 +74,7 @@ async def signed_in(call: Call, entering: bool = False) -> SignedIn | None:
 ACCOUNT: Final = Front("native", PREFIXES, authenticate=by_person, cookies=True)
 #: Those that a person needs to finish a sign-in, or to end it.
 ENTRY: Final = Front("native", PREFIXES, authenticate=by_entering_person, cookies=True)
-routes = Routes(NATIVE, "people who sign in")
+routes = NativeRoutes("people who sign in")
 
 
 class LoginBody(Strict):
@@ -122,7 +122,6 @@ class Me(schemas.Shape):
 @routes.post(
     "/login",
     None,
-    query=NoParameters,
     body=LoginBody,
     answers=[Answer(200, "You are signed in; the cookie carries the sign-in.", Me)],
     errors=(400, 401, 403, 413, 415, 429),
@@ -135,7 +134,6 @@ async def login(call: Call) -> Response:
     Sets a cookie that scripts cannot read. Calls by cookie that change something need `csrf_token` in
     X-CSRF-Token. It lasts 12 hours after its last use, 30 days at most.
     """
-    call.query(NoParameters)
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(LoginBody)
     email = body.email.strip().lower()
@@ -170,18 +168,16 @@ async def welcome(call: Call, made: SignIn, status: int = 200, device: str | Non
     "/logout",
     "account:write",
     front=ENTRY,
-    query=NoParameters,
     answers=[Answer(204, "You are signed out.")],
     errors=(400,),
 )
 async def logout(call: Call) -> Response:
     """Sign out: the cookie counts no longer, in this browser or wherever it was copied to."""
-    call.query(NoParameters)
     token = cookies.token_of(call.headers)
     assert token is not None
     user_id = call.principal.user_id
     assert user_id is not None
-    await call.state.write(service.end, hash_of(token), user_id, call.principal.actor)
+    await call.state.write(service.end, hash_of(token), user_id, call.actor)
     call.state.cookies.forget_all()
     response = Response(status_code=204)
     cookies.clear_cookie(response, cookies.is_https(call.scope, call.state.settings))
@@ -192,13 +188,11 @@ async def logout(call: Call) -> Response:
     "/me",
     "account:read",
     front=ENTRY,
-    query=NoParameters,
     answers=[Answer(200, "Who calls.", Me)],
     errors=(400,),
 )
 async def me(call: Call) -> Response:
     """Return who the caller is and what it may do."""
-    call.query(NoParameters)
     who, person = call.principal, await signed_in(call, entering=True)
     return reply(
         {
@@ -224,13 +218,11 @@ class PlaceList(schemas.Shape):
     "/organisations",
     "account:read",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(200, "The organisations.", PlaceList)],
     errors=(400,),
 )
 async def list_organisations(call: Call) -> Response:
     """List the organisations the caller belongs to; a key or token belongs to one."""
-    call.query(NoParameters)
     return reply({"data": await _places(call, await signed_in(call))})
 
 
@@ -268,14 +260,12 @@ class PasswordBody(Strict):
     "/me/password",
     "account:write",
     front=ENTRY,
-    query=NoParameters,
     body=PasswordBody,
     answers=[Answer(204, "It is changed; every other sign-in of yours has ended.")],
     errors=(400, 413, 415, 429),
 )
 async def change_password(call: Call) -> Response:
     """Change your password. Needs the present one."""
-    call.query(NoParameters)
     body = await call.json(PasswordBody)
     person = await signed_in(call, entering=True)
     assert person is not None
@@ -290,9 +280,7 @@ async def change_password(call: Call) -> Response:
     names = [str(place["name"]) for place in places]
     await sign_in.check_new(call, body.new, "new", person.email, person.name, *names)
     fresh = await sign_in.hash_password(call, body.new)
-    await call.state.write(
-        service.change_password, person.user_id, fresh, person.token_hash, call.principal.actor
-    )
+    await call.state.write(service.change_password, person.user_id, fresh, person.token_hash, call.actor)
     call.state.cookies.forget_all()
     response = Response(status_code=204)
     await sign_in.remember_device(call, response, person.user_id, None)

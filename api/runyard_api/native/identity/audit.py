@@ -8,13 +8,13 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import DATE_TIME, NATIVE, Paging, instant_of, page, when
+from runyard_api.native.front import DATE_TIME, NativeRoutes, Paging, instant_of, page, when
 from runyard_common.identity.queries import identity
 from runyard_common.identity.queries.identity import AuditFilter
 
-routes = Routes(NATIVE, "audit")
+routes = NativeRoutes("audit")
 
 
 class AuditQuery(Paging):
@@ -75,8 +75,6 @@ def entry_json(row: dict[str, Any]) -> dict[str, Any]:
 async def list_audit(call: Call) -> Response:
     """List what was changed in the organisation, by whom and by which front, newest first."""
     given = call.query(AuditQuery)
-    before, limit, org_id, wanted = given.before, given.limit, call.org_id, given.wanted
-    rows = await call.state.reader.one(
-        lambda conn: identity.audit_page(conn, org_id, limit + 1, before, wanted)
-    )
+    before, limit, wanted = given.before, given.limit, given.wanted
+    rows = await call.read(identity.audit_page, limit + 1, before, wanted)
     return reply(page([entry_json(row) for row in rows], limit, [row["id"] for row in rows], rows.more))

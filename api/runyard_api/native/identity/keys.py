@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 import orjson
@@ -11,9 +10,16 @@ from starlette.responses import Response
 
 from runyard_api import idempotency
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import DATE_TIME, NATIVE, NoParameters, Paging, instant_of, page, when
+from runyard_api.native.front import (
+    DATE_TIME,
+    NativeRoutes,
+    Paging,
+    instant_of,
+    page,
+    when,
+)
 from runyard_api.native.schemas import RoleName
 from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.roles import Role
@@ -22,7 +28,7 @@ from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.schedules.rules.timezones import LAST_INSTANT
 
-routes = Routes(NATIVE, "keys")
+routes = NativeRoutes("keys")
 
 
 class KeyBody(Strict):
@@ -77,15 +83,14 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
 async def list_keys(call: Call) -> Response:
     """List the keys that are not revoked, newest first."""
     given = call.query(Paging)
-    before, limit, org_id = given.before, given.limit, call.org_id
-    rows = await call.state.reader.one(lambda conn: identity.keys(conn, org_id, limit + 1, before))
+    before, limit = given.before, given.limit
+    rows = await call.read(identity.keys, limit + 1, before)
     return reply(page([key_json(row) for row in rows], limit, [row["id"] for row in rows]))
 
 
 @routes.post(
     "/keys",
     "keys:write",
-    query=NoParameters,
     body=KeyBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The key; its text is shown only here.", KeyMade)],
@@ -97,7 +102,6 @@ async def create_key(call: Call) -> Response:
     It reaches no further than the one it is made with. A repetition with the same Idempotency-Key does not
     show the text again.
     """
-    call.query(NoParameters)
     body = await call.json(KeyBody)
     expires_at = instant_of(body.expires_at, "expires_at", LAST_INSTANT) if body.expires_at else None
     wanted = KeyRequest(body.name, Role(body.role), body.scopes, expires_at)
@@ -105,7 +109,6 @@ async def create_key(call: Call) -> Response:
     allowed = None if who.scopes is None else who.permissions
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         lambda tx: service.create_key(tx, who.org_id, wanted, who.actor, who.role, allowed),
         lambda made: reply(key_json(made.row) | {"key": ""}, 201),
         # The text goes to the caller, not into the answer that is kept for repetitions.
@@ -121,15 +124,11 @@ def _with_key(response: Response, key: str) -> dict[str, Any]:
 @routes.delete(
     "/keys/{key_id}",
     "keys:delete",
-    query=NoParameters,
     answers=[Answer(204, "New requests with it are refused; runs under way finish.")],
     errors=(404,),
 )
 async def revoke_key(call: Call) -> Response:
     """Revoke a key."""
-    call.query(NoParameters)
-    revoked = await call.state.write(
-        service.revoke_key, call.org_id, call.params["key_id"], call.principal.actor
-    )
+    revoked = await call.write(service.revoke_key, call.params["key_id"], call.actor)
     call.state.keys.forget(revoked["key_hash"])
     return Response(status_code=204)

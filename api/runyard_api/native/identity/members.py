@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,9 +13,9 @@ from runyard_api import idempotency
 from runyard_api.access import cookies
 from runyard_api.access.sign_in_attempts import Attempt
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, Paging, page, when
+from runyard_api.native.front import NativeRoutes, Paging, page, when
 from runyard_api.native.identity import account, sign_in
 from runyard_api.native.identity.account import Me
 from runyard_api.native.schemas import RoleName
@@ -32,7 +31,7 @@ from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import InvalidRequest, NotFound, Unauthorized
 
 M = TypeVar("M")
-routes = Routes(NATIVE, "members")
+routes = NativeRoutes("members")
 
 
 class MemberView(schemas.Shape):
@@ -143,7 +142,6 @@ async def create_with_secret(
     """
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         command,
         lambda made: reply(shown(made), 201),
         lambda made, kept: reply(join(orjson.loads(bytes(kept.body)), secret(made)), 201),
@@ -173,15 +171,14 @@ def _printable(text: str, field: str) -> str:
 async def list_members(call: Call) -> Response:
     """List the people of the organisation, the newest accounts first."""
     given = call.query(Paging)
-    before, limit, org_id = given.before, given.limit, call.org_id
-    rows = await call.state.reader.one(lambda conn: members.members(conn, org_id, limit + 1, before))
+    before, limit = given.before, given.limit
+    rows = await call.read(members.members, limit + 1, before)
     return reply(page([member_json(row) for row in rows], limit, [row["user_id"] for row in rows]))
 
 
 @routes.post(
     "/members",
     "members:write",
-    query=NoParameters,
     body=MemberBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The invitation; hand its link to the person.", InvitationMade)],
@@ -193,7 +190,6 @@ async def add_member(call: Call) -> Response:
     Accounts are made by accepting an invitation alone: the person sets the password. Whether the address has an
     account already makes no difference here.
     """
-    call.query(NoParameters)
     body = await call.json(MemberBody)
     if body.password is not None:
         raise InvalidRequest(
@@ -207,18 +203,14 @@ async def add_member(call: Call) -> Response:
 @routes.patch(
     "/members/{user_id}",
     "members:write",
-    query=NoParameters,
     body=RoleBody,
     answers=[Answer(200, "The member as it is now.", MemberView)],
     errors=(400, 404, 409, 413, 415),
 )
 async def change_member(call: Call) -> Response:
     """Change a member's role. What their keys and sign-ins may do follows at once; the last owner stays one."""
-    call.query(NoParameters)
     body = await call.json(RoleBody)
-    row = await call.state.write(
-        service.change, call.org_id, call.params["user_id"], Role(body.role), _by(call)
-    )
+    row = await call.write(service.change, call.params["user_id"], Role(body.role), _by(call))
     call.state.forget_callers()
     return reply(member_json(row))
 
@@ -226,14 +218,12 @@ async def change_member(call: Call) -> Response:
 @routes.delete(
     "/members/{user_id}",
     "members:delete",
-    query=NoParameters,
     answers=[Answer(204, "The place is gone, and with it what their keys may do.")],
     errors=(404, 409),
 )
 async def remove_member(call: Call) -> Response:
     """Remove a member. The account stays, for other organisations; the last owner stays too."""
-    call.query(NoParameters)
-    await call.state.write(service.remove, call.org_id, call.params["user_id"], _by(call))
+    await call.write(service.remove, call.params["user_id"], _by(call))
     call.state.forget_callers()
     return Response(status_code=204)
 
@@ -241,12 +231,10 @@ async def remove_member(call: Call) -> Response:
 @routes.get(
     "/invitations",
     "members:read",
-    query=NoParameters,
     answers=[Answer(200, "The invitations that wait.", InvitationList)],
 )
 async def list_invitations(call: Call) -> Response:
     """List the invitations that are not accepted yet, newest first."""
-    call.query(NoParameters)
     org_id, db = call.org_id, call.state.db
     rows = await call.state.reader.one(lambda conn: members.invitations(conn, org_id, db.now(conn)))
     return reply({"data": [invitation_json(row) for row in rows]})
@@ -255,7 +243,6 @@ async def list_invitations(call: Call) -> Response:
 @routes.post(
     "/invitations",
     "members:write",
-    query=NoParameters,
     body=InvitationBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The invitation; hand its link to the person.", InvitationMade)],
@@ -266,7 +253,6 @@ async def invite(call: Call) -> Response:
 
     The link works once, for seven days. An earlier invitation to the same address is void.
     """
-    call.query(NoParameters)
     return await _invited(call, await call.json(InvitationBody))
 
 
@@ -284,28 +270,24 @@ async def _invited(call: Call, body: InvitationBody) -> Response:
 @routes.delete(
     "/invitations/{invitation_id}",
     "members:delete",
-    query=NoParameters,
     answers=[Answer(204, "Its link works no longer.")],
     errors=(404,),
 )
 async def withdraw_invitation(call: Call) -> Response:
     """Withdraw an invitation."""
-    call.query(NoParameters)
-    await call.state.write(service.withdraw, call.org_id, call.params["invitation_id"], call.principal.actor)
+    await call.write(service.withdraw, call.params["invitation_id"], call.actor)
     return Response(status_code=204)
 
 
 @routes.post(
     "/invitations/accept",
     None,
-    query=NoParameters,
     body=Acceptance,
     answers=[Answer(201, "You belong to the organisation, and are signed in.", Me)],
     errors=(400, 401, 403, 404, 409, 413, 415, 429),
 )
 async def accept_invitation(call: Call) -> Response:
     """Accept an invitation, with the password of the account its address has, or with a new one."""
-    call.query(NoParameters)
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(Acceptance)
     invitation, person = await _looked_up(call, body.token)

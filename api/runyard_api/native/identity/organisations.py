@@ -8,9 +8,9 @@ from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, when
+from runyard_api.native.front import NativeRoutes, when
 from runyard_api.native.identity import account
 from runyard_api.native.identity.members import InvitationMade, create_with_secret, invitation_json, link_json
 from runyard_common.database.transaction import Tx
@@ -23,7 +23,7 @@ from runyard_common.identity.service.members import By, Invited
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Forbidden, InvalidRequest
 
-routes = Routes(NATIVE, "organisations")
+routes = NativeRoutes("organisations")
 
 
 def _printable(name: str) -> str:
@@ -90,7 +90,6 @@ def organisation_json(row: dict[str, Any], retention_days: float) -> dict[str, A
 @routes.post(
     "/organisations",
     "organisation:create",
-    query=NoParameters,
     body=NewOrganisation,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The organisation.", OrganisationMade)],
@@ -102,7 +101,6 @@ async def create_organisation(call: Call) -> Response:
     For admins and owners of the operator's organisation. A person who signed in becomes its owner, unless
     `owner_email` names another person, who is invited. A key or token names one.
     """
-    call.query(NoParameters)
     body = await call.json(NewOrganisation)
     if call.org_id != call.state.org_id:
         raise Forbidden("Only the operator of the installation makes organisations.", code="operator_only")
@@ -121,7 +119,7 @@ async def create_organisation(call: Call) -> Response:
 
     response = await create_with_secret(
         call,
-        lambda tx: _create(tx, body.name, call.principal.actor, owner_id, email),
+        lambda tx: _create(tx, body.name, call.actor, owner_id, email),
         shown,
         lambda made: link_json(call, made[1].token) if made[1] else {},
         _with_link,
@@ -145,12 +143,10 @@ def _with_link(body: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
 @routes.get(
     "/organisation",
     "organisation:read",
-    query=NoParameters,
     answers=[Answer(200, "The organisation.", OrganisationView)],
 )
 async def get_organisation(call: Call) -> Response:
     """Read the organisation the call is for."""
-    call.query(NoParameters)
     row = await call.state.preview(service.own, call.org_id)
     return reply(organisation_json(row, call.state.settings.retention_days))
 
@@ -158,17 +154,15 @@ async def get_organisation(call: Call) -> Response:
 @routes.patch(
     "/organisation",
     "organisation:write",
-    query=NoParameters,
     body=OrganisationChange,
     answers=[Answer(200, "The organisation as it is now.", OrganisationView)],
     errors=(400, 409, 413, 415),
 )
 async def change_organisation(call: Call) -> Response:
     """Rename the organisation the call is for, set how long it keeps what has ended, or require second factors."""
-    call.query(NoParameters)
     body = await call.json(OrganisationChange)
     who = call.principal
-    row = await call.state.write(_change, call.org_id, body, who.actor, who.user_id)
+    row = await call.write(_change, body, who.actor, who.user_id)
     call.state.forget_callers()
     return reply(organisation_json(row, call.state.settings.retention_days))
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from runyard_api.access.cookies import SignedIn
 from runyard_api.access.sign_in_attempts import Attempt
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, when
+from runyard_api.native.front import NativeRoutes, when
 from runyard_api.native.identity import sign_in
 from runyard_api.native.identity.account import ACCOUNT, signed_in
 from runyard_common.identity.queries import members, second_factors
@@ -20,7 +20,7 @@ from runyard_common.identity.service import second_factors as service
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Unauthorized
 
-routes = Routes(NATIVE, "people who sign in")
+routes = NativeRoutes("people who sign in")
 PATH = "/me/second-factor"
 
 
@@ -68,13 +68,11 @@ class RecoveryCodeList(schemas.Shape):
     PATH,
     "account:read",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(200, "Your second factor.", SecondFactorView)],
     errors=(400,),
 )
 async def get_second_factor(call: Call) -> Response:
     """Read whether you have a second factor, and how many recovery codes are left. A key or token has none."""
-    call.query(NoParameters)
     person, reader = await signed_in(call), call.state.reader
     if person is None:
         return reply({"enrolled": False, "enrolled_at": None, "recovery_codes_left": 0})
@@ -90,14 +88,12 @@ async def get_second_factor(call: Call) -> Response:
     PATH,
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     body=PasswordProof,
     answers=[Answer(201, "A secret to give to an authenticator; confirm it with a code.", Enrolment)],
     errors=(400, 409, 413, 415, 429),
 )
 async def enrol_second_factor(call: Call) -> Response:
     """Begin with a second factor. Nothing changes until POST /me/second-factor/confirm."""
-    call.query(NoParameters)
     body = await call.json(PasswordProof)
     person = await _person(call)
     await _check_password(call, person, body.password)
@@ -111,7 +107,6 @@ async def enrol_second_factor(call: Call) -> Response:
     f"{PATH}/confirm",
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     body=CodeProof,
     answers=[
         Answer(200, "Sign-ins need a code from now on; every other one of yours has ended.", RecoveryCodeList)
@@ -120,13 +115,12 @@ async def enrol_second_factor(call: Call) -> Response:
 )
 async def confirm_second_factor(call: Call) -> Response:
     """Confirm the second factor with a code of the authenticator. Keep the recovery codes: they are shown once."""
-    call.query(NoParameters)
     body = await call.json(CodeProof)
     person = await _person(call)
     attempt = Attempt.of_sign_in(person.token_hash)
     await call.state.sign_ins.check(attempt)
     codes = await call.state.write(
-        service.confirm, person.user_id, body.code, call.state.sealer, person.token_hash, call.principal.actor
+        service.confirm, person.user_id, body.code, call.state.sealer, person.token_hash, call.actor
     )
     if codes is None:
         await _refuse_code(call, person, attempt)
@@ -139,16 +133,14 @@ async def confirm_second_factor(call: Call) -> Response:
     f"{PATH}/recovery-codes",
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     body=BothProofs,
     answers=[Answer(200, "New recovery codes; the earlier ones count no longer.", RecoveryCodeList)],
     errors=(400, 413, 415, 429),
 )
 async def renew_recovery_codes(call: Call) -> Response:
     """Make new recovery codes."""
-    call.query(NoParameters)
     person = await _proved(call, await call.json(BothProofs))
-    codes = await call.state.write(service.renew_recovery_codes, person.user_id, call.principal.actor)
+    codes = await call.state.write(service.renew_recovery_codes, person.user_id, call.actor)
     return reply({"recovery_codes": codes})
 
 
@@ -156,16 +148,14 @@ async def renew_recovery_codes(call: Call) -> Response:
     f"{PATH}/remove",
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     body=BothProofs,
     answers=[Answer(204, "The password alone counts from now on.")],
     errors=(400, 413, 415, 429),
 )
 async def remove_second_factor(call: Call) -> Response:
     """Take your second factor away. Organisations that require one are closed to you from then on."""
-    call.query(NoParameters)
     person = await _proved(call, await call.json(BothProofs))
-    await call.state.write(service.remove, person.user_id, call.principal.actor)
+    await call.state.write(service.remove, person.user_id, call.actor)
     call.state.cookies.forget_all()
     return Response(status_code=204)
 

@@ -11,16 +11,16 @@ from starlette.responses import Response
 
 from runyard_api.access import cookies
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, when
+from runyard_api.native.front import NativeRoutes, when
 from runyard_api.native.identity import sign_in
 from runyard_api.native.schemas import RoleName
 from runyard_common.identity.service import sign_in_links
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Forbidden
 
-routes = Routes(NATIVE, "people who sign in")
+routes = NativeRoutes("people who sign in")
 
 
 class SignInLinkBody(Strict):
@@ -40,7 +40,6 @@ class SignInLinkKey(schemas.Shape):
 @routes.post(
     "/login/link",
     None,
-    query=NoParameters,
     body=SignInLinkBody,
     answers=[Answer(200, "The key, shown only here.", SignInLinkKey)],
     errors=(400, 403, 404, 409, 413, 415),
@@ -51,7 +50,6 @@ async def sign_in_by_link(call: Call) -> Response:
     It works once, within ten minutes, and from that machine alone (403 `not_this_machine`). The key it gives has the
     role of the admin key and lasts twelve hours.
     """
-    call.query(NoParameters)
     state = call.state
     cookies.check_same_site(call.method, call.headers, state.settings)
     if not _of_this_machine(call):

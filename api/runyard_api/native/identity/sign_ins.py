@@ -9,14 +9,14 @@ from starlette.responses import Response
 
 from runyard_api.access.cookies import SignedIn
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, when
+from runyard_api.native.front import NativeRoutes, when
 from runyard_api.native.identity.account import ACCOUNT, signed_in
 from runyard_common.identity.queries import logins
 from runyard_common.identity.service import logins as service
 
-routes = Routes(NATIVE, "people who sign in")
+routes = NativeRoutes("people who sign in")
 
 
 class SignInView(schemas.Shape):
@@ -41,13 +41,11 @@ class SignInList(schemas.Shape):
     "/me/sign-ins",
     "account:read",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(200, "Your sign-ins, the newest first.", SignInList)],
     errors=(400,),
 )
 async def list_sign_ins(call: Call) -> Response:
     """List where you are signed in. A key or token has no sign-ins."""
-    call.query(NoParameters)
     person, state = await signed_in(call), call.state
     if person is None:
         return reply({"data": []})
@@ -72,16 +70,14 @@ def _shown(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
     "/me/sign-ins",
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(204, "You are signed in here alone.")],
     errors=(400,),
 )
 async def end_other_sign_ins(call: Call) -> Response:
     """End every other sign-in of yours. Other api processes notice within two seconds."""
-    call.query(NoParameters)
     person = await signed_in(call)
     assert person is not None
-    await call.state.write(service.end_others, person.user_id, person.token_hash, call.principal.actor)
+    await call.state.write(service.end_others, person.user_id, person.token_hash, call.actor)
     call.state.cookies.forget_all()
     return Response(status_code=204)
 
@@ -90,16 +86,14 @@ async def end_other_sign_ins(call: Call) -> Response:
     "/me/sign-ins/{sign_in_id}",
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(204, "It has ended.")],
     errors=(400, 404),
 )
 async def end_sign_in(call: Call) -> Response:
     """End a sign-in of yours. Other api processes notice within two seconds."""
-    call.query(NoParameters)
     person = await signed_in(call)
     assert person is not None
     id_ = call.params["sign_in_id"]
-    await call.state.write(service.end_one, person.user_id, id_, call.principal.actor)
+    await call.state.write(service.end_one, person.user_id, id_, call.actor)
     call.state.cookies.forget_all()
     return Response(status_code=204)

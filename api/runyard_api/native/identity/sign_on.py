@@ -15,9 +15,9 @@ from starlette.responses import Response
 from runyard_api.access import cookies
 from runyard_api.access.oidc_provider import OidcProvider, failed
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, when
+from runyard_api.native.front import NativeRoutes, NoParameters, when
 from runyard_api.native.identity import sign_in
 from runyard_api.native.identity.account import ACCOUNT, signed_in
 from runyard_common.credentials.rules.sealing import SealBroken
@@ -28,7 +28,7 @@ from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import NotFound, RunyardError, Unauthorized
 
 log = structlog.get_logger()
-routes = Routes(NATIVE, "people who sign in")
+routes = NativeRoutes("people who sign in")
 
 CALLBACK: Final = "/login/oidc/callback"
 #: What the browser keeps while the person is at the provider, and for how long, in seconds. The provider's page sends
@@ -83,17 +83,15 @@ class CallbackQuery(NoParameters):
     iss: str | None = Field(None, max_length=2048)
 
 
-@routes.get("/login", None, query=NoParameters, answers=[Answer(200, "The ways.", SignInWays)], errors=(400,))
+@routes.get("/login", None, answers=[Answer(200, "The ways.", SignInWays)], errors=(400,))
 async def sign_in_ways(call: Call) -> Response:
     """Read how people may sign in here."""
-    call.query(NoParameters)
     return reply({"password": True, "single_sign_on": call.state.sign_on is not None})
 
 
 @routes.post(
     "/login/oidc",
     None,
-    query=NoParameters,
     body=SignOnBody,
     body_optional=True,
     answers=[Answer(200, "Open `url` in the browser that made this call.", SignOnStart)],
@@ -104,7 +102,6 @@ async def begin_sign_on(call: Call) -> Response:
 
     The invitation must be for the address that the provider has verified.
     """
-    call.query(NoParameters)
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.optional_json(SignOnBody)
     return await _begin(call, invitation=body.invitation)
@@ -114,13 +111,11 @@ async def begin_sign_on(call: Call) -> Response:
     "/me/single-sign-on",
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(200, "Open `url` in the browser that made this call.", SignOnStart)],
     errors=(400, 404),
 )
 async def begin_link(call: Call) -> Response:
     """Begin to link your account with the provider. It must know you by the same e-mail address."""
-    call.query(NoParameters)
     person = await signed_in(call)
     assert person is not None
     return await _begin(call, link=person.token_hash)
@@ -130,13 +125,11 @@ async def begin_link(call: Call) -> Response:
     "/me/single-sign-on",
     "account:read",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(200, "The identities that open your account.", LinkList)],
     errors=(400,),
 )
 async def list_links(call: Call) -> Response:
     """List the identities of the provider that open your account."""
-    call.query(NoParameters)
     person = await signed_in(call)
     rows: list[dict[str, Any]] = []
     if person is not None:
@@ -148,16 +141,14 @@ async def list_links(call: Call) -> Response:
     "/me/single-sign-on",
     "account:write",
     front=ACCOUNT,
-    query=NoParameters,
     answers=[Answer(204, "The password alone opens the account.")],
     errors=(400, 409),
 )
 async def unlink(call: Call) -> Response:
     """Let single sign-on open your account no longer. An account without a password keeps it."""
-    call.query(NoParameters)
     person = await signed_in(call)
     assert person is not None
-    await call.state.write(service.unlink, person.user_id, call.principal.actor)
+    await call.state.write(service.unlink, person.user_id, call.actor)
     return Response(status_code=204)
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, Paging, page, when
+from runyard_api.native.front import NativeRoutes, Paging, page, when
 from runyard_api.native.ops import is_operator
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import organisations as service
@@ -20,7 +20,7 @@ from runyard_common.identity.service.organisations import Allotment
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Forbidden, NotFound
 
-routes = Routes(NATIVE, "ops")
+routes = NativeRoutes("ops")
 _MOST_USD = 1_000_000_000.0
 
 
@@ -88,7 +88,6 @@ async def list_tenants(call: Call) -> Response:
 @routes.patch(
     "/ops/organisations/{organisation_id}",
     "organisation:create",
-    query=NoParameters,
     body=AllotmentBody,
     answers=[Answer(200, "The organisation as it is now.", Tenant)],
     errors=(400, 404, 409, 413, 415),
@@ -98,7 +97,6 @@ async def allot(call: Call) -> Response:
 
     With a balance, runs are refused with 402 once it is used up, and those under way wait for a review.
     """
-    call.query(NoParameters)
     body = await call.json(AllotmentBody)
     org_id = call.params["organisation_id"]
     if not is_operator(call, call.principal):
@@ -113,7 +111,7 @@ async def allot(call: Call) -> Response:
         active=body.active,
         bounds=body.bounds or {},
     )
-    row = await call.state.write(service.allot, org_id, granted, call.principal.actor, call.state.org_id)
+    row = await call.state.write(service.allot, org_id, granted, call.actor, call.state.org_id)
     call.state.forget_callers()
     return reply(_tenant(row))
 
@@ -139,7 +137,6 @@ class BoundList(schemas.Shape):
 @routes.get(
     "/ops/organisations/{organisation_id}/bounds",
     "ops:read",
-    query=NoParameters,
     answers=[Answer(200, "The bounds.", BoundList)],
     errors=(404,),
 )
@@ -148,7 +145,6 @@ async def list_bounds(call: Call) -> Response:
 
     An organisation reads its own, the operator all.
     """
-    call.query(NoParameters)
     org_id = call.params["organisation_id"]
     if org_id != call.org_id and not is_operator(call, call.principal):
         raise NotFound("There is no such organisation.", code="organisation_not_found")

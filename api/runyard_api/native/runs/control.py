@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
@@ -12,10 +11,10 @@ from runyard_api import idempotency
 from runyard_api.access.auth import Principal, require
 from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.http.paths import under
 from runyard_api.native import schemas
-from runyard_api.native.front import BASE, NATIVE, ROOTED, NoParameters
+from runyard_api.native.front import BASE, ROOTED, NativeRoutes
 from runyard_api.native.runs.task_view import brief, hint, links
 from runyard_api.native.runs.tasks import Filters, filter_of, task_id
 from runyard_common.database.transaction import Tx
@@ -28,7 +27,7 @@ from runyard_common.schedules.queries import schedules
 from runyard_common.schedules.service import schedules as scheduled
 from runyard_common.values.errors import InvalidRequest, NotFound
 
-routes = Routes(NATIVE, "control")
+routes = NativeRoutes("control")
 
 
 class CancelBody(Strict):
@@ -40,7 +39,6 @@ class CancelBody(Strict):
 @routes.post(
     "/tasks/{task_id}/cancel",
     "runs:cancel",
-    query=NoParameters,
     body=CancelBody,
     body_optional=True,
     prefixes=ROOTED,
@@ -56,14 +54,13 @@ async def cancel(call: Call) -> Response:
     It is stopped when this answers, with or without a live worker; what still runs is cancelled, its
     children are cancelled too. A task that completed or failed before answers 409 illegal_transition.
     """
-    call.query(NoParameters)
     body = await call.optional_json(CancelBody)
     reason = body.reason or "cancelled by a user"
-    id_, actor = task_id(call), call.principal.actor
+    id_, actor = task_id(call), call.actor
     try:
-        task = await call.state.write(bulk.cancel, call.org_id, id_, reason, actor)
+        task = await call.write(bulk.cancel, id_, reason, actor)
     except NotFound:
-        if await call.state.write(_cancel_schedule, call.org_id, id_, call.principal):
+        if await call.write(_cancel_schedule, id_, call.principal):
             return Response(status_code=204)
         raise
     return reply(brief(task) | {"message": hint(task.status, task.id)})
@@ -91,7 +88,6 @@ class RetryBody(Strict):
 @routes.post(
     "/tasks/{task_id}/retry",
     "runs:retry",
-    query=NoParameters,
     body=RetryBody,
     body_optional=True,
     prefixes=ROOTED,
@@ -105,14 +101,12 @@ async def retry(call: Call) -> Response:
     Finished steps are not repeated, nor their tokens paid again, unless fresh is set. The new task gets one
     attempt.
     """
-    call.query(NoParameters)
     body = await call.optional_json(RetryBody)
-    id_, actor = task_id(call), call.principal.actor
+    id_, actor = task_id(call), call.actor
 
     secrets = call.state.sealer.seal(body.credentials) if body.credentials else None
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         lambda tx: _retry(tx, call.org_id, id_, actor, body, secrets),
         _retried,
     )
@@ -180,7 +174,6 @@ class BulkAnswer(schemas.Shape):
 @routes.post(
     "/tasks/cancel",
     "runs:cancel",
-    query=NoParameters,
     body=BulkCancelBody,
     prefixes=ROOTED,
     answers=[Answer(200, "The tasks that were cancelled.", BulkAnswer)],
@@ -188,18 +181,16 @@ class BulkAnswer(schemas.Shape):
 )
 async def cancel_many(call: Call) -> Response:
     """Cancel every unfinished task that matches, 500 at a time."""
-    call.query(NoParameters)
     body = await call.json(BulkCancelBody)
     wanted = await filter_of(call, filters(body.filter))
     reason = body.reason or "cancelled by a user"
-    changed = await call.state.write(bulk.cancel_matching, call.org_id, wanted, reason, call.principal.actor)
+    changed = await call.write(bulk.cancel_matching, wanted, reason, call.actor)
     return reply(_changed(changed))
 
 
 @routes.post(
     "/tasks/retry",
     "runs:retry",
-    query=NoParameters,
     body=BulkRetryBody,
     prefixes=ROOTED,
     answers=[Answer(202, "The new tasks.", BulkAnswer)],
@@ -207,11 +198,10 @@ async def cancel_many(call: Call) -> Response:
 )
 async def retry_many(call: Call) -> Response:
     """Run every failed or stopped task that matches again, 500 at a time."""
-    call.query(NoParameters)
     body = await call.json(BulkRetryBody)
     wanted = await filter_of(call, filters(body.filter))
-    actor = call.principal.actor
-    changed = await call.state.write(bulk.retry_matching, call.org_id, wanted, actor, body.fresh)
+    actor = call.actor
+    changed = await call.write(bulk.retry_matching, wanted, actor, body.fresh)
     return reply(_changed(changed), 202)
 
 

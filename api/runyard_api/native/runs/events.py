@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from runyard_api import sse
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, ROOTED, Parameters
+from runyard_api.native.front import ROOTED, NativeRoutes, Parameters
 from runyard_api.native.runs.task_view import event_json
 from runyard_api.native.runs.tasks import task_id as parsed_id
 from runyard_api.state import State
@@ -26,7 +26,7 @@ from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.stream import Events, Tokens
 from runyard_common.values.errors import InvalidRequest
 
-routes = Routes(NATIVE, "events")
+routes = NativeRoutes("events")
 
 _STREAM: Final = "text/event-stream"
 _FRAME: Final = sse.described(

@@ -9,13 +9,13 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from runyard_api.http.call import Call
-from runyard_api.http.operations import Answer, Routes
-from runyard_api.native.front import NATIVE, NoParameters
+from runyard_api.http.operations import Answer
+from runyard_api.native.front import NativeRoutes
 from runyard_api.state import State
 from runyard_common.runs.queries import attachments
 from runyard_common.values.errors import NotFound
 
-routes = Routes(NATIVE, "files")
+routes = NativeRoutes("files")
 
 _BYTES: Final = {"type": "string", "format": "binary"}
 
@@ -23,15 +23,13 @@ _BYTES: Final = {"type": "string", "format": "binary"}
 @routes.get(
     "/files/{file_id}",
     "files:read",
-    query=NoParameters,
     answers=[Answer(200, "The file's bytes.", _BYTES, kind) for kind in ("application/octet-stream", "*/*")],
     errors=(404, 503),
 )
 async def download(call: Call) -> Response:
     """Download an attachment of a run, by the id in the run's input."""
-    call.query(NoParameters)
-    org_id, id_ = call.org_id, call.params["file_id"]
-    found = await call.state.reader.one(lambda conn: attachments.get(conn, org_id, id_))
+    id_ = call.params["file_id"]
+    found = await call.read(attachments.get, id_)
     if found is None:
         raise NotFound("There is no such file.", code="file_not_found", field="file_id")
     chunks = await call.state.in_thread(call.state.files.chunks, found["sha256"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,9 +9,9 @@ from starlette.responses import Response
 
 from runyard_api import idempotency
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NATIVE, NoParameters, when
+from runyard_api.native.front import NativeRoutes, when
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import limits
@@ -21,7 +20,7 @@ from runyard_common.runs.service import limits as service
 from runyard_common.runs.service.limits import LimitRequest
 from runyard_common.values.errors import NotFound
 
-routes = Routes(NATIVE, "limits")
+routes = NativeRoutes("limits")
 
 
 class LimitBody(Strict):
@@ -100,19 +99,16 @@ def _remove(tx: Tx, org_id: str, limit_id: str, actor: str) -> None:
     identity.audit(tx, org_id, actor, "limit.delete", limit_id)
 
 
-@routes.get("/limits", "limits:read", query=NoParameters, answers=[Answer(200, "The limits.", LimitList)])
+@routes.get("/limits", "limits:read", answers=[Answer(200, "The limits.", LimitList)])
 async def list_limits(call: Call) -> Response:
     """List the limits that bind the organisation."""
-    call.query(NoParameters)
-    org_id = call.org_id
-    rows = await call.state.reader.one(lambda conn: limits.listed(conn, org_id))
+    rows = await call.read(limits.listed)
     return reply({"data": [limit_json(row) for row in rows]})
 
 
 @routes.post(
     "/limits",
     "limits:write",
-    query=NoParameters,
     body=LimitBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The limit; it binds from now on.", LimitView)],
@@ -123,13 +119,11 @@ async def create_limit(call: Call) -> Response:
 
     Runs under way are counted at once, none is ended.
     """
-    call.query(NoParameters)
     wanted = (await call.json(LimitBody)).request
 
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
-        lambda tx: _save(tx, call.org_id, wanted, call.principal.actor),
+        lambda tx: _save(tx, call.org_id, wanted, call.actor),
         lambda saved: reply(limit_json(saved), 201),
     )
 
@@ -137,15 +131,13 @@ async def create_limit(call: Call) -> Response:
 @routes.get(
     "/limits/{limit_id}",
     "limits:read",
-    query=NoParameters,
     answers=[Answer(200, "The limit.", LimitView)],
     errors=(404,),
 )
 async def get_limit(call: Call) -> Response:
     """Read a limit."""
-    call.query(NoParameters)
-    org_id, id_ = call.org_id, call.params["limit_id"]
-    rows = await call.state.reader.one(lambda conn: limits.listed(conn, org_id, id_))
+    id_ = call.params["limit_id"]
+    rows = await call.read(limits.listed, id_)
     if not rows:
         raise NotFound("There is no such limit.", code="limit_not_found", field="limit_id")
     return reply(limit_json(rows[0]))
@@ -154,28 +146,24 @@ async def get_limit(call: Call) -> Response:
 @routes.put(
     "/limits/{limit_id}",
     "limits:write",
-    query=NoParameters,
     body=LimitBody,
     answers=[Answer(200, "The limit as it is now.", LimitView)],
     errors=(400, 404, 413, 415),
 )
 async def replace_limit(call: Call) -> Response:
     """Replace a limit; what it held is looked at again at once."""
-    call.query(NoParameters)
     wanted = (await call.json(LimitBody)).request
-    saved = await call.state.write(_save, call.org_id, wanted, call.principal.actor, call.params["limit_id"])
+    saved = await call.write(_save, wanted, call.actor, call.params["limit_id"])
     return reply(limit_json(saved))
 
 
 @routes.delete(
     "/limits/{limit_id}",
     "limits:delete",
-    query=NoParameters,
     answers=[Answer(204, "It binds no longer.")],
     errors=(404,),
 )
 async def delete_limit(call: Call) -> Response:
     """Delete a limit; what it held is admitted."""
-    call.query(NoParameters)
-    await call.state.write(_remove, call.org_id, call.params["limit_id"], call.principal.actor)
+    await call.write(_remove, call.params["limit_id"], call.actor)
     return Response(status_code=204)

@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 from runyard_api.http import request_body, uploads
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.agents.agents import refused
-from runyard_api.native.front import BASE, NATIVE, NoParameters, Parameters, when
+from runyard_api.native.front import BASE, NATIVE, NativeRoutes, Parameters, when
 from runyard_api.native.runs import form_fields
 from runyard_api.native.runs.task_view import hint, links, poll_after_ms, queue
 from runyard_api.native.schedules.schedule_view import schedule_brief
@@ -29,7 +29,7 @@ from runyard_common.runs.rules.specs import AcceptedRun
 from runyard_common.runs.service import runs, submissions
 from runyard_common.values.errors import NotFound, UnsupportedMedia
 
-routes = Routes(NATIVE, "runs")
+routes = NativeRoutes("runs")
 
 _FIRST_POLL_MS: Final = 500
 
@@ -81,7 +81,6 @@ async def run(call: Call) -> Response:
 @routes.post(
     "/agents/{agent:agent}/dry-run",
     "runs:create",
-    query=NoParameters,
     body=RunRequest,
     body_optional=True,
     answers=(Answer(200, "What would happen.", schemas.RunPreview),),
@@ -93,7 +92,6 @@ async def dry_run(call: Call) -> Response:
     It takes the JSON body of POST …/run and refuses what that refuses. The answer names each limit that the run counts
     against, how full it is, and whether the run would start, queue or be rejected.
     """
-    call.query(NoParameters)
     return await _answer(call, True)
 
 

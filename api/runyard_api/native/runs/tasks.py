@@ -9,14 +9,13 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.long_poll import until
 from runyard_api.native import schemas
 from runyard_api.native.front import (
     DATE_TIME,
-    NATIVE,
     ROOTED,
-    NoParameters,
+    NativeRoutes,
     Paging,
     Parameters,
     instant_of,
@@ -38,7 +37,7 @@ from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import is_uuid
 
-routes = Routes(NATIVE, "tasks")
+routes = NativeRoutes("tasks")
 
 _MOST_FEED: Final = 5_000
 #: A microsecond: times on the wire are rounded to it, and both bounds are inclusive.
@@ -131,8 +130,8 @@ async def list_tasks(call: Call) -> Response:
     """List tasks, newest first."""
     given = call.query(TaskListParameters)
     wanted, before = await filter_of(call, given), given.before
-    org_id, limit = call.org_id, given.limit
-    found = await call.state.reader.one(lambda conn: tasks.page(conn, org_id, wanted, limit + 1, before))
+    limit = given.limit
+    found = await call.read(tasks.page, wanted, limit + 1, before)
     return reply(page([brief(task) for task in found], limit, [task.id for task in found]))
 
 
@@ -190,8 +189,8 @@ async def get_task(call: Call) -> Response:
 
 async def _scheduled(call: Call) -> dict[str, Any] | None:
     """The schedule that the path's id is of, as a task; None where it is of none that the caller may see."""
-    org_id, id_ = call.org_id, task_id(call)
-    found = await call.state.reader.one(lambda conn: schedules.get(conn, org_id, id_))
+    id_ = task_id(call)
+    found = await call.read(schedules.get, id_)
     if found is None or not call.principal.may("schedules:read"):
         return None
     return {
@@ -212,7 +211,6 @@ def _bare(tag: str) -> str:
 @routes.get(
     "/tasks/{task_id}/summary",
     "runs:read",
-    query=NoParameters,
     prefixes=ROOTED,
     answers=[Answer(200, "The task and its final answer.", schemas.TaskBrief)],
     errors=(400, 404),
@@ -223,7 +221,6 @@ async def get_summary(call: Call) -> Response:
     result holds it once there is one: {summary, completed_at} of a completed task, else the last
     message of the agent. Structured output is under extracted_data.
     """
-    call.query(NoParameters)
     seen = await snapshot(call.state, call.org_id, task_id(call))
     task, body = seen.task, brief(seen.task) | {"poll_after_ms": poll_after_ms(seen)}
     if task.status is Status.COMPLETED:
@@ -253,7 +250,6 @@ def summary_of(output: Any) -> Any:
 @routes.get(
     "/tasks/{task_id}/result",
     "runs:read",
-    query=NoParameters,
     prefixes=ROOTED,
     answers=[Answer(200, "The task and all it did.", schemas.Task)],
     errors=(400, 404),
@@ -264,7 +260,6 @@ async def get_result(call: Call) -> Response:
     The feed ends with a task_complete item once the task has completed. It breaks off behind 8 MB, or 5,000
     items, where has_more is true; GET /tasks/{task_id}/events gives the rest.
     """
-    call.query(NoParameters)
     seen = await snapshot(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_FEED + 1))
@@ -288,7 +283,6 @@ def _complete(task: Task) -> dict[str, Any]:
 @routes.get(
     "/tasks/{task_id}/messages",
     "runs:read",
-    query=NoParameters,
     prefixes=ROOTED,
     answers=[Answer(200, "The conversation.", schemas.MessageList)],
     errors=(400, 404),
@@ -299,7 +293,6 @@ async def get_messages(call: Call) -> Response:
     While the task waits for input, the newest line of the assistant is the pending question. Of more than 8 MB
     the newest lines; has_more: there are older ones.
     """
-    call.query(NoParameters)
     seen = await snapshot(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))

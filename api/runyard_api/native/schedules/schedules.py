@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 from pydantic import Field
@@ -11,10 +10,10 @@ from starlette.responses import Response
 from runyard_api import idempotency
 from runyard_api.access.auth import require
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.http.paths import under
 from runyard_api.native import schemas
-from runyard_api.native.front import BASE, NATIVE, NoParameters, Paging, Parameters, page, when
+from runyard_api.native.front import BASE, NATIVE, NativeRoutes, Paging, Parameters, page, when
 from runyard_api.native.runs.task_view import hint, links
 from runyard_api.native.schedules.schedule_requests import (
     PauseBody,
@@ -42,7 +41,7 @@ from runyard_common.schedules.service import schedules as service
 from runyard_common.schedules.service.schedules import Triggered
 from runyard_common.values.errors import InvalidRequest
 
-routes = Routes(NATIVE, "schedules")
+routes = NativeRoutes("schedules")
 
 _RUN: Final = "runs:create"
 
@@ -55,7 +54,6 @@ def schedule_id(call: Call) -> str:
 @routes.post(
     "/schedules",
     "schedules:write",
-    query=NoParameters,
     body=ScheduleBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The schedule.", ScheduleView, headers=("Location",))],
@@ -67,7 +65,6 @@ async def create_schedule(call: Call) -> Response:
     The run is judged now as if it came now, and again each time it is due. An organisation has a bound on
     schedules that are not finished: beyond it 409 too_many_schedules.
     """
-    call.query(NoParameters)
     require(call.principal, _RUN)
     body = await call.json(ScheduleBody)
     with named_by_caller(body.run):
@@ -80,7 +77,6 @@ async def create_schedule(call: Call) -> Response:
     who = call.principal
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         create,
         lambda made: reply(schedule_json(made, who), 201, {"location": under(f"{BASE}/schedules/{made.id}")}),
     )
@@ -118,9 +114,7 @@ async def list_schedules(call: Call) -> Response:
     agent_id = None
     if given.agent is not None:
         agent_id = (await call.state.agents.find(org_id, given.agent)).ref.agent_id
-    rows = await call.state.reader.one(
-        lambda conn: schedules.page(conn, org_id, limit + 1, before, agent_id, state)
-    )
+    rows = await call.read(schedules.page, limit + 1, before, agent_id, state)
     who = call.principal
     return reply(page([schedule_json(row, who) for row in rows], limit, [row.id for row in rows], rows.more))
 
@@ -128,7 +122,6 @@ async def list_schedules(call: Call) -> Response:
 @routes.post(
     "/schedules/preview",
     "schedules:read",
-    query=NoParameters,
     body=PreviewBody,
     answers=[Answer(200, "The times.", Upcoming)],
     errors=(400, 413, 415),
@@ -138,7 +131,6 @@ async def preview_schedule(call: Call) -> Response:
 
     Times that a shift of the clocks skips, moves or doubles carry a note.
     """
-    call.query(NoParameters)
     body = await call.json(PreviewBody)
     times = await call.state.preview(lambda tx: service.what_if(body.wanted, tx.now, body.count))
     return reply(upcoming_json(times))
@@ -147,13 +139,11 @@ async def preview_schedule(call: Call) -> Response:
 @routes.get(
     "/schedules/{schedule_id}",
     "schedules:read",
-    query=NoParameters,
     answers=[Answer(200, "The schedule.", ScheduleView)],
     errors=(404,),
 )
 async def get_schedule(call: Call) -> Response:
     """Read a schedule."""
-    call.query(NoParameters)
     found = await call.state.preview(service.get, call.org_id, schedule_id(call))
     return reply(schedule_json(found, call.principal))
 
@@ -161,7 +151,6 @@ async def get_schedule(call: Call) -> Response:
 @routes.patch(
     "/schedules/{schedule_id}",
     "schedules:write",
-    query=NoParameters,
     body=ScheduleChange,
     answers=[Answer(200, "The schedule as it is now.", ScheduleView)],
     errors=(400, 403, 404, 409, 413, 415),
@@ -171,15 +160,14 @@ async def change_schedule(call: Call) -> Response:
 
     New times count from now. A finished schedule that is due again becomes active; a paused one stays paused.
     """
-    call.query(NoParameters)
     require(call.principal, _RUN)
     body = await call.json(ScheduleChange)
-    changed = await call.state.write(_change, call.org_id, schedule_id(call), body, call)
+    changed = await call.write(_change, schedule_id(call), body, call)
     return reply(schedule_json(changed, call.principal))
 
 
 def _change(tx: Tx, org_id: str, id_: str, body: ScheduleChange, call: Call) -> StoredSchedule:
-    rules, actor = call.state.rules, call.principal.actor
+    rules, actor = call.state.rules, call.actor
     with named_by_caller(body.run):
         return service.update(tx, org_id, id_, body.changes, body.run, rules, actor)
 
@@ -204,14 +192,13 @@ async def delete_schedule(call: Call) -> Response:
     stop_running is set.
     """
     stop_running = call.query(RemoveParameters).stop_running
-    await call.state.write(service.remove, call.org_id, schedule_id(call), call.principal.actor, stop_running)
+    await call.write(service.remove, schedule_id(call), call.actor, stop_running)
     return Response(status_code=204)
 
 
 @routes.post(
     "/schedules/{schedule_id}/pause",
     "schedules:write",
-    query=NoParameters,
     body=PauseBody,
     body_optional=True,
     answers=[Answer(200, "The schedule, paused.", ScheduleView)],
@@ -219,32 +206,26 @@ async def delete_schedule(call: Call) -> Response:
 )
 async def pause_schedule(call: Call) -> Response:
     """Pause a schedule; a run under way goes on."""
-    call.query(NoParameters)
-    reason, actor = (await call.optional_json(PauseBody)).reason, call.principal.actor
-    paused = await call.state.write(
-        service.pause, call.org_id, schedule_id(call), reason or f"by {actor}", actor
-    )
+    reason, actor = (await call.optional_json(PauseBody)).reason, call.actor
+    paused = await call.write(service.pause, schedule_id(call), reason or f"by {actor}", actor)
     return reply(schedule_json(paused, call.principal))
 
 
 @routes.post(
     "/schedules/{schedule_id}/resume",
     "schedules:write",
-    query=NoParameters,
     answers=[Answer(200, "The schedule, active.", ScheduleView)],
     errors=(400, 404, 409),
 )
 async def resume_schedule(call: Call) -> Response:
     """Let a paused schedule go on from now; times that passed meanwhile are not made up for."""
-    call.query(NoParameters)
-    resumed = await call.state.write(service.resume, call.org_id, schedule_id(call), call.principal.actor)
+    resumed = await call.write(service.resume, schedule_id(call), call.actor)
     return reply(schedule_json(resumed, call.principal))
 
 
 @routes.post(
     "/schedules/{schedule_id}/trigger",
     "schedules:write",
-    query=NoParameters,
     headers=("Idempotency-Key",),
     answers=[Answer(202, "The run is stored.", schemas.Accepted, headers=("Location",))],
     errors=(400, 402, 403, 404, 409, 422, 429),
@@ -254,13 +235,12 @@ async def trigger_schedule(call: Call) -> Response:
 
     Its overlap policy holds: where that leaves out what overlaps, the answer is 409 schedule_busy.
     """
-    call.query(NoParameters)
     require(call.principal, _RUN)
 
-    rules, id_, actor = call.state.rules, schedule_id(call), call.principal.actor
+    rules, id_, actor = call.state.rules, schedule_id(call), call.actor
     # None: what is under way is stopped first, in a transaction of its own.
     return await idempotency.create(
-        call, b"", lambda tx: service.trigger(tx, rules, call.org_id, id_, actor), _triggered
+        call, lambda tx: service.trigger(tx, rules, call.org_id, id_, actor), _triggered, content=b""
     )
 
 

@@ -10,13 +10,12 @@ from starlette.responses import Response
 
 from runyard_api.access.auth import Principal, input_for, url_for
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import (
     DATE_TIME,
-    NATIVE,
     ROOTED,
-    NoParameters,
+    NativeRoutes,
     Paging,
     Parameters,
     instant_of,
@@ -34,7 +33,7 @@ from runyard_common.webhooks.rules.payloads import without_links
 from runyard_common.webhooks.service import redeliveries
 from runyard_common.webhooks.service.redeliveries import Again
 
-routes = Routes(NATIVE, "webhooks")
+routes = NativeRoutes("webhooks")
 
 State = Literal["pending", "success", "dead"]
 _MOST_IDS: Final = 500
@@ -203,33 +202,27 @@ async def list_deliveries(call: Call) -> Response:
 @routes.post(
     "/deliveries/redeliver",
     "webhooks:write",
-    query=NoParameters,
     body=RedeliverBody,
     answers=[Answer(202, "Those that could be are on their way again.", Redelivered)],
     errors=(400, 413, 415),
 )
 async def redeliver_many(call: Call) -> Response:
     """Send deliveries again, under the ids they had."""
-    call.query(NoParameters)
     body = await call.json(RedeliverBody)
-    sent, refused = await call.state.write(
-        redeliveries.redeliver_many, call.org_id, body.ids, call.principal.actor
-    )
+    sent, refused = await call.write(redeliveries.redeliver_many, body.ids, call.actor)
     return reply({"count": len(sent), "delivery_ids": sent, "refused": refused}, 202)
 
 
 @routes.get(
     "/deliveries/{delivery_id}",
     "webhooks:read",
-    query=NoParameters,
     answers=[Answer(200, "The delivery, with its payload.", DeliveryWhole)],
     errors=(404,),
 )
 async def get_delivery(call: Call) -> Response:
     """Read a delivery. Links to answer a question are left out of its payload."""
-    call.query(NoParameters)
-    org_id, id_ = call.org_id, call.params["delivery_id"]
-    row = await call.state.reader.one(lambda conn: delivery_log.get(conn, org_id, id_))
+    id_ = call.params["delivery_id"]
+    row = await call.read(delivery_log.get, id_)
     if row is None:
         raise NotFound("There is no such delivery.", code="delivery_not_found", field="delivery_id")
     row["url"] = url_for(call.principal, row["url"])
@@ -252,38 +245,28 @@ def _payload_for(who: Principal, payload: Any) -> Any:
 @routes.post(
     "/deliveries/{delivery_id}/redeliver",
     "webhooks:write",
-    query=NoParameters,
     answers=[Answer(202, "It is on its way again.", Delivery)],
     errors=(404, 409),
 )
 async def redeliver(call: Call) -> Response:
     """Send a delivery again, under the id it had."""
-    call.query(NoParameters)
-    row = await call.state.write(
-        redeliveries.redeliver, call.org_id, call.params["delivery_id"], call.principal.actor
-    )
+    row = await call.write(redeliveries.redeliver, call.params["delivery_id"], call.actor)
     return reply(delivery_json(row), 202)
 
 
 @routes.post(
     "/webhooks/{webhook_id}/replay",
     "webhooks:write",
-    query=NoParameters,
     body=ReplayBody,
     answers=[Answer(202, "They are on their way again.", AgainAnswer)],
     errors=(400, 404, 409, 413, 415),
 )
 async def replay(call: Call) -> Response:
     """Send a webhook's deliveries of a time range again, oldest first, 1,000 at a time."""
-    call.query(NoParameters)
     body = await call.json(ReplayBody)
     until = instant_of(body.settled_before, "settled_before") if body.settled_before else None
-    done: Again = await call.state.write(
-        redeliveries.replay,
-        call.org_id,
-        call.params["webhook_id"],
-        filter_of(body, updated_before=until),
-        call.principal.actor,
+    done: Again = await call.write(
+        redeliveries.replay, call.params["webhook_id"], filter_of(body, updated_before=until), call.actor
     )
     return reply(
         {
@@ -297,9 +280,7 @@ async def replay(call: Call) -> Response:
 
 
 async def _page(call: Call, given: DeliveryParameters, wanted: Filter) -> Response:
-    org_id, limit, before = call.org_id, given.limit, given.before
-    rows = await call.state.reader.one(
-        lambda conn: delivery_log.page(conn, org_id, wanted, limit + 1, before)
-    )
+    limit, before = given.limit, given.before
+    rows = await call.read(delivery_log.page, wanted, limit + 1, before)
     shown = [delivery_json(row | {"url": url_for(call.principal, row["url"])}) for row in rows]
     return reply(page(shown, limit, [row["id"] for row in rows]))

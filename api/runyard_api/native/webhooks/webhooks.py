@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
@@ -13,10 +12,10 @@ from starlette.responses import Response
 from runyard_api import idempotency
 from runyard_api.access.auth import url_for
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.operations import Answer
 from runyard_api.http.paths import under
 from runyard_api.native import schemas
-from runyard_api.native.front import BASE, NATIVE, NoParameters, when
+from runyard_api.native.front import BASE, NativeRoutes, when
 from runyard_common import surfaces
 from runyard_common.runs.rules.run_request import Metadata, Strict
 from runyard_common.webhooks.queries import endpoints
@@ -30,7 +29,7 @@ from runyard_common.webhooks.service.endpoints import (
     Ping,
 )
 
-routes = Routes(NATIVE, "webhooks")
+routes = NativeRoutes("webhooks")
 
 Parallel = Annotated[int, Field(ge=1, le=MOST_PARALLEL, description="Calls under way at once.")]
 PerSecond = Annotated[float, Field(ge=0.01, le=MOST_PER_SECOND, description="Calls begun in a second.")]
@@ -142,14 +141,10 @@ def webhook_json(row: dict[str, Any], now: float) -> dict[str, Any]:
     }
 
 
-@routes.get(
-    "/webhooks", "webhooks:read", query=NoParameters, answers=[Answer(200, "The webhooks.", WebhookList)]
-)
+@routes.get("/webhooks", "webhooks:read", answers=[Answer(200, "The webhooks.", WebhookList)])
 async def list_webhooks(call: Call) -> Response:
     """List the webhooks of the organisation."""
-    call.query(NoParameters)
-    org_id = call.org_id
-    rows = await call.state.reader.one(lambda conn: endpoints.page(conn, org_id))
+    rows = await call.read(endpoints.page)
     now = call.state.now()
     who = call.principal
     return reply({"data": [webhook_json(row | {"url": url_for(who, row["url"])}, now) for row in rows]})
@@ -158,7 +153,6 @@ async def list_webhooks(call: Call) -> Response:
 @routes.post(
     "/webhooks",
     "webhooks:write",
-    query=NoParameters,
     body=WebhookBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The webhook; its secret is shown only here.", WebhookMade, headers=("Location",))],
@@ -169,13 +163,12 @@ async def create_webhook(call: Call) -> Response:
 
     A repetition with the same Idempotency-Key does not show the secret again.
     """
-    call.query(NoParameters)
     body = await call.json(WebhookBody)
     given = body.model_dump(exclude={"agent", "metadata", "events"})
     wanted = EndpointRequest(
         **given, events=tuple(body.events), agent_id=await _agent(call, body.agent), meta=body.metadata or {}
     )
-    state, actor = call.state, call.principal.actor
+    state, actor = call.state, call.actor
 
     def kept(made: Made) -> Response:
         shown = webhook_json(made.endpoint, state.now()) | {"secret": ""}
@@ -188,7 +181,6 @@ async def create_webhook(call: Call) -> Response:
 
     return await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         lambda tx: service.create(tx, call.org_id, wanted, state.sealer, state.rules.policy, actor),
         kept,
         first,
@@ -198,7 +190,6 @@ async def create_webhook(call: Call) -> Response:
 @routes.post(
     "/webhooks/callbacks/rotate",
     "webhooks:write",
-    query=NoParameters,
     answers=[Answer(200, "The new secret of the organisation's callbacks.", Rotated)],
 )
 async def rotate_callbacks(call: Call) -> Response:
@@ -206,22 +197,19 @@ async def rotate_callbacks(call: Call) -> Response:
 
     All callbacks of an organisation are signed with one secret. The one before signs beside it for 24 hours.
     """
-    call.query(NoParameters)
     state = call.state
-    secret = await state.write(service.rotate_callbacks, call.org_id, state.sealer, call.principal.actor)
+    secret = await state.write(service.rotate_callbacks, call.org_id, state.sealer, call.actor)
     return _rotated(call, secret)
 
 
 @routes.get(
     "/webhooks/{webhook_id}",
     "webhooks:read",
-    query=NoParameters,
     answers=[Answer(200, "The webhook.", Webhook)],
     errors=(404,),
 )
 async def get_webhook(call: Call) -> Response:
     """Read a webhook."""
-    call.query(NoParameters)
     row = await own(call)
     return reply(webhook_json(row | {"url": url_for(call.principal, row["url"])}, call.state.now()))
 
@@ -229,14 +217,12 @@ async def get_webhook(call: Call) -> Response:
 @routes.patch(
     "/webhooks/{webhook_id}",
     "webhooks:write",
-    query=NoParameters,
     body=WebhookChange,
     answers=[Answer(200, "The webhook as it is now.", Webhook)],
     errors=(400, 404, 413, 415),
 )
 async def update_webhook(call: Call) -> Response:
     """Change a webhook; what is pending goes to a new URL at once."""
-    call.query(NoParameters)
     body = await call.json(WebhookChange)
     changes = body.model_dump(include=body.model_fields_set, exclude={"agent", "metadata"})
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -244,59 +230,50 @@ async def update_webhook(call: Call) -> Response:
         changes["agent_id"] = await _agent(call, body.agent)
     if "metadata" in body.model_fields_set:
         changes["meta"] = body.metadata
-    row = await call.state.write(
-        service.update, call.org_id, _id(call), changes, call.state.rules.policy, call.principal.actor
-    )
+    row = await call.write(service.update, _id(call), changes, call.state.rules.policy, call.actor)
     return reply(webhook_json(row, call.state.now()))
 
 
 @routes.delete(
     "/webhooks/{webhook_id}",
     "webhooks:delete",
-    query=NoParameters,
     answers=[Answer(204, "Nothing more is sent to it.")],
     errors=(404,),
 )
 async def delete_webhook(call: Call) -> Response:
     """Delete a webhook; what was pending for it is dead."""
-    call.query(NoParameters)
-    await call.state.write(service.delete, call.org_id, _id(call), call.principal.actor)
+    await call.write(service.delete, _id(call), call.actor)
     return Response(status_code=204)
 
 
 @routes.post(
     "/webhooks/{webhook_id}/test",
     "webhooks:write",
-    query=NoParameters,
     answers=[Answer(202, "A test.ping is on its way; its delivery shows what came of it.", TestSent)],
     errors=(400, 404),
 )
 async def send_test(call: Call) -> Response:
     """Send a webhook a test event."""
-    call.query(NoParameters)
-    made: Ping = await call.state.write(service.send_ping, call.org_id, _id(call), call.principal.actor)
+    made: Ping = await call.write(service.send_ping, _id(call), call.actor)
     return reply({"event_id": made.event_id, "delivery_id": made.delivery_id, "payload": made.payload}, 202)
 
 
 @routes.post(
     "/webhooks/{webhook_id}/rotate",
     "webhooks:write",
-    query=NoParameters,
     answers=[Answer(200, "The new secret.", Rotated)],
     errors=(404,),
 )
 async def rotate_webhook(call: Call) -> Response:
     """Make a new secret for a webhook; the one before signs beside it for 24 hours."""
-    call.query(NoParameters)
     state = call.state
-    secret = await state.write(service.rotate, call.org_id, _id(call), state.sealer, call.principal.actor)
+    secret = await state.write(service.rotate, call.org_id, _id(call), state.sealer, call.actor)
     return _rotated(call, secret)
 
 
 @routes.post(
     "/webhooks/{webhook_id}/enable",
     "webhooks:write",
-    query=NoParameters,
     answers=[Answer(200, "The webhook, active.", Webhook)],
     errors=(404,),
 )
@@ -308,7 +285,6 @@ async def enable_webhook(call: Call) -> Response:
 @routes.post(
     "/webhooks/{webhook_id}/disable",
     "webhooks:write",
-    query=NoParameters,
     answers=[Answer(200, "The webhook, inactive.", Webhook)],
     errors=(404,),
 )
@@ -328,8 +304,7 @@ async def own(call: Call) -> dict[str, Any]:
 
 
 async def _set_active(call: Call, active: bool) -> Response:
-    call.query(NoParameters)
-    row = await call.state.write(service.set_active, call.org_id, _id(call), active, call.principal.actor)
+    row = await call.write(service.set_active, _id(call), active, call.actor)
     return reply(webhook_json(row, call.state.now()))
 
 

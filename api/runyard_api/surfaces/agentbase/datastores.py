@@ -90,7 +90,7 @@ async def create_datastore(call: Call) -> Response:
         given.type,
         connection,
         extra or None,
-        call.principal.actor,
+        call.actor,
         call.state.rules.policy,
         call.state.settings.home,
     )
@@ -118,14 +118,12 @@ async def index_document(call: Call) -> Response:
     A document that takes long is still `processing` when the answer comes.
     """
     datastore_id, upload = await _upload(call)
-    row = await call.state.write(
-        service.index_document, call.org_id, datastore_id, upload, call.principal.actor
-    )
+    row = await call.write(service.index_document, datastore_id, upload, call.actor)
     started(call)
     waiting = until(call.state, call.org_id, row["task_id"], lambda seen: seen.ended, _PATIENCE)
     await while_connected(call.receive, waiting)
-    org_id, document_id = call.org_id, row["id"]
-    found = await call.state.reader.one(lambda conn: datastores.document(conn, org_id, document_id)) or row
+    document_id = row["id"]
+    found = await call.read(datastores.document, document_id) or row
     if found["status"] == "failed":
         raise InvalidRequest(
             f"The document cannot be read: {found['error']}", code="document_unreadable", field="file"

@@ -87,5 +87,5 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
 async def clear_messages(call: Call) -> Response:
     """Erase the history of a session; the session stays."""
     session_id = (await find_conversation(call, call.query(AgentbaseSession).session)).session["id"]
-    await call.state.write(sessions.clear, call.org_id, session_id, call.principal.actor)
+    await call.write(sessions.clear, session_id, call.actor)
     return reply({"success": True, "message": "Messages cleared"})

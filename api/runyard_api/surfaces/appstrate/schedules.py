@@ -143,7 +143,7 @@ async def list_all_schedules(call: Call) -> Response:
 
     Behind 8 MB the large ones are shown without their input; GET /schedules/{schedule_id} shows it.
     """
-    return reply(await call.state.reader.one(lambda conn: _every(conn, call.org_id, None)))
+    return reply(await call.read(_every, None))
 
 
 @routes.get("/agents/{scope}/{name}/schedules", "schedules:read", answers=[_LIST], errors=(404,))
@@ -173,7 +173,7 @@ def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[dict[str
 async def create_agent_schedule(call: Call) -> Response:
     """Make a schedule. Its maker must be able to run the agent."""
     require(call.principal, PERMISSION)
-    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, package_of(call)))
+    agent = await call.read(drafts.live, package_of(call))
     body = await call.json(AppstrateScheduleBody)
     if inputs.file_fields(agent.manifest):
         raise InvalidRequest("Agents that take files cannot be scheduled.", field="input")
@@ -181,7 +181,7 @@ async def create_agent_schedule(call: Call) -> Response:
     wanted = Wanted(body.cronExpression, body.timezone, body.name, meta=meta)
     request = RunRequest(args=await call.work_on_body(inputs.judged, body.input, agent.manifest))
     new = await call.work_on_body(_new, call, wanted, request, agent)
-    made = await call.state.write(service.create, new, call.principal.actor)
+    made = await call.state.write(service.create, new, call.actor)
     outside = {"name": agent.ref.name, "readiness": readiness_of(agent.manifest)}
     return reply(schedule_json(made, outside), 201)
 
@@ -227,9 +227,7 @@ async def replace_schedule(call: Call) -> Response:
     """Change a schedule; fields left out stay."""
     body = await call.json(AppstrateScheduleChange)
     given = body.model_dump(exclude_unset=True)
-    changed = await call.state.write(
-        _change, call.org_id, own_id(call), given, call.state.rules, call.principal.actor
-    )
+    changed = await call.write(_change, own_id(call), given, call.state.rules, call.actor)
     return reply(changed)
 
 
@@ -268,7 +266,7 @@ def _request(agent: AgentRecord, old: StoredSchedule, given: Any) -> RunRequest:
 )
 async def remove_schedule(call: Call) -> Response:
     """Delete a schedule; its runs stay."""
-    await call.state.write(service.remove, call.org_id, own_id(call), call.principal.actor)
+    await call.write(service.remove, own_id(call), call.actor)
     return reply({"ok": True})
 
 

@@ -182,7 +182,7 @@ def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
         wanted,
         call.state.sealer,
         call.state.rules.policy,
-        call.principal.actor,
+        call.actor,
         idempotency.reserved(call),
     )
     return webhook_json(tx.conn, made.endpoint) | {"secret": made.secret}
@@ -249,7 +249,7 @@ def _change(tx: Tx, call: Call, given: dict[str, Any]) -> dict[str, Any]:
     changes = {_NAMES.get(name, name): value for name, value in given.items() if name != "packageId"}
     if "packageId" in given:
         changes["agent_id"] = _agent(tx.conn, org_id, given["packageId"])
-    changed = service.update(tx, org_id, id_, changes, call.state.rules.policy, call.principal.actor)
+    changed = service.update(tx, org_id, id_, changes, call.state.rules.policy, call.actor)
     return webhook_json(tx.conn, changed)
 
 
@@ -262,7 +262,7 @@ def _change(tx: Tx, call: Call, given: dict[str, Any]) -> dict[str, Any]:
 )
 async def delete_endpoint(call: Call) -> Response:
     """Delete a webhook."""
-    await call.state.write(service.delete, call.org_id, call.params["webhook_id"], call.principal.actor)
+    await call.write(service.delete, call.params["webhook_id"], call.actor)
     return Response(status_code=204)
 
 
@@ -277,7 +277,7 @@ async def test_endpoint(call: Call) -> Response:
     """Build a test event. It is not sent."""
     id_ = call.params["webhook_id"]
     now = await call.state.reader.one(call.state.db.now)
-    made = await call.state.reader.one(lambda conn: service.ping(conn, call.org_id, id_, now))
+    made = await call.read(service.ping, id_, now)
     return reply({"eventId": made.event_id, "payload": made.payload})
 
 
@@ -290,8 +290,8 @@ async def test_endpoint(call: Call) -> Response:
 )
 async def rotate_secret(call: Call) -> Response:
     """Make a new secret; for 24 hours deliveries are signed with both."""
-    id_, actor = call.params["webhook_id"], call.principal.actor
-    secret = await call.state.write(service.rotate, call.org_id, id_, call.state.sealer, actor)
+    id_, actor = call.params["webhook_id"], call.actor
+    secret = await call.write(service.rotate, id_, call.state.sealer, actor)
     return reply({"secret": secret})
 
 

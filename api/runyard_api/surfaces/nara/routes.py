@@ -136,7 +136,7 @@ async def list_runnable(call: Call) -> Response:
     Needs the role admin.
     """
     org_id = call.org_id
-    found = await call.state.reader.one(lambda conn: _visible(conn, org_id))
+    found = await call.read(_visible)
     names = short_names(found, org_id)
     listed = [names[a["id"]] for a in found if _is_runnable(a)]
     return reply({"agents": [{"name": name} for name in sorted(listed)]})

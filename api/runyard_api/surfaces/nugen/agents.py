@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -150,7 +149,6 @@ async def create_agent(call: Call) -> Response:
     who = call.principal
     response = await idempotency.create(
         call,
-        hashlib.sha256(await call.raw()).digest(),
         lambda tx: live_agents.create(
             tx, who.org_id, given.agent_name, values, who.actor, call.state.rules.publishing
         ),
@@ -203,8 +201,8 @@ async def list_agents(call: Call) -> Response:
     Where they hold more than 8 MB together, system_prompt is empty and the fields have their defaults in large ones
     behind that; GET /{agent_id} shows them whole.
     """
-    inactive, org_id = call.query(ListParameters).include_inactive, call.org_id
-    rows, used = await call.state.reader.one(lambda conn: _all(conn, org_id, inactive))
+    inactive = call.query(ListParameters).include_inactive
+    rows, used = await call.read(_all, inactive)
     settings = call.state.settings
     return reply({"agents": [agent_json(row, used.get(row["id"], AgentUsage()), settings) for row in rows]})
 
@@ -221,8 +219,7 @@ def _all(conn: Connection, org_id: str, inactive: bool) -> tuple[list[dict[str, 
 @routes.get("/usage", "usage:read", answers=[Answer(200, "The usage.", NugenUsageAnswer)])
 async def usage_statistics(call: Call) -> Response:
     """Report how much the organisation's agents have asked of models."""
-    org_id = call.org_id
-    return reply({"data": await call.state.reader.one(lambda conn: _usage(conn, org_id))})
+    return reply({"data": await call.read(_usage)})
 
 
 def _usage(conn: Connection, org_id: str) -> dict[str, Any]:
@@ -246,16 +243,16 @@ async def get_agent(call: Call) -> Response:
 
 
 async def _found(call: Call) -> AgentRecord:
-    org_id, named = call.org_id, call.params["agent_id"]
-    record = await call.state.reader.one(lambda conn: publishing.resolve(conn, org_id, named))
+    named = call.params["agent_id"]
+    record = await call.read(publishing.resolve, named)
     if not record.is_active:
         raise NotFound("There is no such agent.", code="agent_not_found", field="agent_id")
     return record
 
 
 async def _shown(call: Call, record: AgentRecord) -> Response:
-    org_id, agent_id = call.org_id, record.ref.agent_id
-    used = await call.state.reader.one(lambda conn: usage.of_agents(conn, org_id, [agent_id]))
+    agent_id = record.ref.agent_id
+    used = await call.read(usage.of_agents, [agent_id])
     return _view(call, record, used.get(agent_id, AgentUsage()))
 
 

@@ -112,7 +112,7 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
             code="invalid_field",
             field=SESSION_HEADER,
         )
-    scope = f"{SESSIONS}{call.principal.actor}:{agent.ref.agent_id}"
+    scope = f"{SESSIONS}{call.actor}:{agent.ref.agent_id}"
     request = RunRequest(message=given.message, session_id=session)
     run = await once(call, partial(_carry_out, call, agent, request, scope), session or "")
     headers = {"x-task-id": run.task_id}

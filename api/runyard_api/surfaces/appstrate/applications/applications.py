@@ -73,7 +73,7 @@ def application_json(row: dict[str, Any]) -> dict[str, Any]:
 @routes.get("/applications", "applications:read", answers=[Answer(200, "All of them.", ApplicationList)])
 async def list_applications(call: Call) -> Response:
     """List the organisation's applications; the default one always exists."""
-    found = await call.state.write(service.every, call.org_id)
+    found = await call.write(service.every)
     return reply({"object": "list", "data": [application_json(row) for row in found]})
 
 
@@ -87,7 +87,7 @@ async def list_applications(call: Call) -> Response:
 async def create_application(call: Call) -> Response:
     """Make an application."""
     body = await call.json(ApplicationBody)
-    made = await call.state.write(service.create, call.org_id, body.name, body.settings, call.principal.actor)
+    made = await call.write(service.create, body.name, body.settings, call.actor)
     return reply(application_json(made), 201)
 
 
@@ -115,7 +115,7 @@ async def change_application(call: Call) -> Response:
     body = await call.json(ApplicationChange)
     values = body.model_dump(exclude_unset=True)
     id_ = call.params["application_id"]
-    changed = await call.state.write(service.change, call.org_id, id_, values, call.principal.actor)
+    changed = await call.write(service.change, id_, values, call.actor)
     return reply(application_json(changed))
 
 
@@ -128,6 +128,6 @@ async def change_application(call: Call) -> Response:
 async def delete_application(call: Call) -> Response:
     """Delete an application with its end-users; its keys are revoked. The default one stays (400)."""
     id_ = call.params["application_id"]
-    for key_hash in await call.state.write(service.delete, call.org_id, id_, call.principal.actor):
+    for key_hash in await call.write(service.delete, id_, call.actor):
         call.state.keys.forget(key_hash)
     return Response(status_code=204)

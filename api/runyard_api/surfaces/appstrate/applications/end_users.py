@@ -110,9 +110,7 @@ async def create_end_user(call: Call) -> Response:
     body = await call.json(EndUserBody)
     application = _application(call, body.applicationId)
     wanted = EndUserRequest(application, body.name, body.email, body.externalId, body.metadata)
-    made = await call.state.write(
-        service.create, call.org_id, wanted, call.principal.actor, idempotency.reserved(call)
-    )
+    made = await call.write(service.create, wanted, call.actor, idempotency.reserved(call))
     return reply(end_user_json(made), 201)
 
 
@@ -156,7 +154,7 @@ async def list_end_users(call: Call) -> Response:
 async def get_end_user(call: Call) -> Response:
     """Read an end-user."""
     id_, application = call.params["end_user_id"], call.principal.application_id
-    found = await call.state.reader.one(lambda conn: service.own(conn, call.org_id, id_, application))
+    found = await call.read(service.own, id_, application)
     return reply(end_user_json(found))
 
 
@@ -174,8 +172,8 @@ async def change_end_user(call: Call) -> Response:
     names = {"externalId": "external_id"}
     values = {names.get(name, name): value for name, value in body.model_dump(exclude_unset=True).items()}
     who = call.principal
-    changed = await call.state.write(
-        service.change, call.org_id, call.params["end_user_id"], values, who.actor, who.application_id
+    changed = await call.write(
+        service.change, call.params["end_user_id"], values, who.actor, who.application_id
     )
     return reply(end_user_json(changed))
 
@@ -190,7 +188,5 @@ async def change_end_user(call: Call) -> Response:
 async def delete_end_user(call: Call) -> Response:
     """Delete an end-user."""
     who = call.principal
-    await call.state.write(
-        service.delete, call.org_id, call.params["end_user_id"], who.actor, who.application_id
-    )
+    await call.write(service.delete, call.params["end_user_id"], who.actor, who.application_id)
     return Response(status_code=204)

@@ -100,7 +100,7 @@ async def list_scopes(call: Call) -> Response:
 @routes.get("/api-keys", "keys:read", answers=[Answer(200, "The keys.", AppstrateKeyList)])
 async def list_api_keys(call: Call) -> Response:
     """List the keys that are neither revoked nor expired, newest first."""
-    found = await call.state.reader.one(lambda conn: _active(conn, call.org_id, call.state.now()))
+    found = await call.read(_active, call.state.now())
     return reply({"apiKeys": [key_json(row) for row in found]})
 
 
@@ -157,8 +157,6 @@ def _create(tx: Tx, who: Principal, wanted: KeyRequest) -> NewKey:
 @routes.delete("/api-keys/{key_id}", "keys:delete", answers=[Answer(204, "It is revoked.")], errors=(404,))
 async def revoke_api_key(call: Call) -> Response:
     """Revoke a key."""
-    revoked = await call.state.write(
-        service.revoke_key, call.org_id, call.params["key_id"], call.principal.actor
-    )
+    revoked = await call.write(service.revoke_key, call.params["key_id"], call.actor)
     call.state.keys.forget(revoked["key_hash"])
     return Response(status_code=204)

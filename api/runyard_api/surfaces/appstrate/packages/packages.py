@@ -87,7 +87,7 @@ async def list_packages(call: Call) -> Response:
 
     Behind 8 MB the large ones are shown without description, keywords and dependencies.
     """
-    return reply({"agents": await call.state.reader.one(lambda conn: _listed(conn, call.org_id))})
+    return reply({"agents": await call.read(_listed)})
 
 
 def _listed(conn: Connection, org_id: str) -> list[dict[str, Any]]:
@@ -121,12 +121,8 @@ def _brief(conn: Connection, org_id: str, row: dict[str, Any]) -> dict[str, Any]
 async def create_package(call: Call) -> Response:
     """Make an agent and publish its first version."""
     body = await call.json(PackageBody)
-    made = await call.state.write(
-        service.create,
-        call.org_id,
-        ours(body.manifest, body.content),
-        call.principal.actor,
-        call.state.rules.publishing,
+    made = await call.write(
+        service.create, ours(body.manifest, body.content), call.actor, call.state.rules.publishing
     )
     call.state.agents.forget()
     return reply(_saved(made, "Agent created"), 201)
@@ -143,7 +139,7 @@ def _saved(record: AgentRecord, message: str) -> dict[str, Any]:
 @routes.get(_PACKAGE, "agents:read", answers=[Answer(200, "The agent.", PackageView)], errors=(404,))
 async def get_package(call: Call) -> Response:
     """Read an agent as it is being written."""
-    found = await call.state.reader.one(lambda conn: service.live(conn, call.org_id, package_of(call)))
+    found = await call.read(service.live, package_of(call))
     manifest = manifest_for(call.principal, manifests.shown(found.agent, found.manifest, call.org_id))
     return reply(
         {
@@ -170,14 +166,8 @@ async def change_package(call: Call) -> Response:
     """Change the draft. Refused (409) when another caller has changed it, or while runs are under way."""
     body = await call.json(PackageChange)
     manifest = ours(body.manifest, body.content)
-    changed = await call.state.write(
-        service.change,
-        call.org_id,
-        package_of(call),
-        manifest,
-        body.lockVersion,
-        call.principal.actor,
-        call.state.rules.publishing,
+    changed = await call.write(
+        service.change, package_of(call), manifest, body.lockVersion, call.actor, call.state.rules.publishing
     )
     call.state.agents.forget()
     return reply(_saved(changed, "Agent updated"))
@@ -186,6 +176,6 @@ async def change_package(call: Call) -> Response:
 @routes.delete(_PACKAGE, "agents:delete", answers=[Answer(204, "It is deleted.")], errors=(403, 404, 409))
 async def delete_package(call: Call) -> Response:
     """Delete an agent with its versions; its runs stay."""
-    await call.state.write(service.delete, call.org_id, package_of(call), call.principal.actor)
+    await call.write(service.delete, package_of(call), call.actor)
     call.state.agents.forget()
     return Response(status_code=204)

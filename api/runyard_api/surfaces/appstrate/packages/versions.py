@@ -78,7 +78,7 @@ def version_json(row: dict[str, Any]) -> dict[str, Any]:
 )
 async def list_package_versions(call: Call) -> Response:
     """List the published versions."""
-    found = await call.state.reader.one(lambda conn: service.versions(conn, call.org_id, package_of(call)))
+    found = await call.read(service.versions, package_of(call))
     return reply({"versions": [version_json(row) for row in found]})
 
 
@@ -93,13 +93,8 @@ async def list_package_versions(call: Call) -> Response:
 async def create_package_version(call: Call) -> Response:
     """Publish the draft as a version, which `latest` then means. Refused (409) while runs are under way."""
     body = await call.optional_json(PackageVersionBody)
-    made = await call.state.write(
-        service.create_version,
-        call.org_id,
-        package_of(call),
-        body.version,
-        call.principal.actor,
-        call.state.rules.publishing,
+    made = await call.write(
+        service.create_version, package_of(call), body.version, call.actor, call.state.rules.publishing
     )
     call.state.agents.forget()
     return reply(version_json(made), 201)
@@ -110,7 +105,7 @@ async def create_package_version(call: Call) -> Response:
 )
 async def package_version_info(call: Call) -> Response:
     """Read the latest version, the tags, and whether the draft differs from it."""
-    info = await call.state.reader.one(lambda conn: service.info(conn, call.org_id, package_of(call)))
+    info = await call.read(service.info, package_of(call))
     return reply(
         {
             "latestVersion": info.latest,
@@ -127,9 +122,7 @@ async def package_version_info(call: Call) -> Response:
 )
 async def get_package_version(call: Call) -> Response:
     """Read a version: an exact one, a tag or a range."""
-    found = await call.state.reader.one(
-        lambda conn: service.version(conn, call.org_id, package_of(call), call.params["version"])
-    )
+    found = await call.read(service.version, package_of(call), call.params["version"])
     manifest = manifest_for(call.principal, manifests.shown(found, found["manifest"], call.org_id))
     return reply(version_json(found) | {"manifest": theirs(manifest), "content": prompt(manifest)})
 
@@ -137,9 +130,7 @@ async def get_package_version(call: Call) -> Response:
 @routes.delete(_VERSION, "agents:delete", answers=[Answer(204, "It is yanked.")], errors=(403, 404, 409))
 async def yank_package_version(call: Call) -> Response:
     """Yank a version: tags and ranges no longer find it, its exact number does."""
-    await call.state.write(
-        service.yank, call.org_id, package_of(call), call.params["version"], call.principal.actor
-    )
+    await call.write(service.yank, package_of(call), call.params["version"], call.actor)
     call.state.agents.forget()
     return Response(status_code=204)
 
@@ -152,13 +143,8 @@ async def yank_package_version(call: Call) -> Response:
 )
 async def restore_package_version(call: Call) -> Response:
     """Make a version's content the draft."""
-    restored = await call.state.write(
-        service.restore,
-        call.org_id,
-        package_of(call),
-        call.params["version"],
-        call.principal.actor,
-        call.state.rules.publishing,
+    restored = await call.write(
+        service.restore, package_of(call), call.params["version"], call.actor, call.state.rules.publishing
     )
     call.state.agents.forget()
     lock = service.lock_version(restored.agent)

@@ -53,7 +53,7 @@ class MyRange(Range):
 async def task_of(call: Call) -> Task:
     """The run the path names; `NotFound`, also for another end-user's where the call acts for one."""
     id_ = task_id_of(call.params["run_id"])
-    found = await call.state.reader.one(lambda conn: tasks.get(conn, call.org_id, id_)) if id_ else None
+    found = await call.read(tasks.get, id_) if id_ else None
     acting = end_user(call)
     if found is None or acting not in (None, found.end_user_id):
         raise NotFound("There is no such run.", code="not_found", field="id")
@@ -100,7 +100,7 @@ async def cancel_run(call: Call) -> Response:
     if task.status in TERMINAL:
         raise refusal
     try:
-        await call.state.write(bulk.cancel, call.org_id, task.id, "Cancelled by user", call.principal.actor)
+        await call.write(bulk.cancel, task.id, "Cancelled by user", call.actor)
     except IllegalTransition:
         raise refusal from None
     return reply({"ok": True})
@@ -115,7 +115,7 @@ async def cancel_run(call: Call) -> Response:
 )
 async def list_agent_runs(call: Call) -> Response:
     """List an agent's runs."""
-    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, package_of(call)))
+    agent = await call.read(drafts.live, package_of(call))
     return await listed(call, Filter(agent_id=agent.agent["id"]), 50)
 
 
@@ -123,7 +123,7 @@ async def list_agent_runs(call: Call) -> Response:
 async def list_runs(call: Call) -> Response:
     """List the runs of the organisation, or only one's own."""
     mine = parameter(call, "user") == "me" and end_user(call) is None
-    return await listed(call, Filter(created_by=call.principal.actor if mine else None), 20)
+    return await listed(call, Filter(created_by=call.actor if mine else None), 20)
 
 
 async def listed(call: Call, wanted: Filter, default: int) -> Response:
@@ -149,10 +149,10 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
 )
 async def delete_agent_runs(call: Call) -> Response:
     """Delete an agent's runs. Refused while one of them has not ended."""
-    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, package_of(call)))
+    agent = await call.read(drafts.live, package_of(call))
     deleted = 0
-    actor = call.principal.actor
-    while count := await call.state.write(_delete_some, call.org_id, agent.agent["id"], actor):
+    actor = call.actor
+    while count := await call.write(_delete_some, agent.agent["id"], actor):
         deleted += count
     return reply({"deleted": deleted})
 

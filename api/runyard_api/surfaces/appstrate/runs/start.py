@@ -81,11 +81,11 @@ async def start_run(call: Call) -> Response:
     Fire and forget: the run is stored when its id is answered. At most 20 a minute for each key and agent.
     """
     name = package_of(call)
-    agent = await call.state.reader.one(lambda conn: drafts.live(conn, call.org_id, name))
+    agent = await call.read(drafts.live, name)
     require(call.principal, PERMISSION)
     version = parameter(call, "version") or None
     if version is not None:
-        agent = await call.state.reader.one(lambda conn: drafts.chosen(conn, call.org_id, name, version))
+        agent = await call.read(drafts.chosen, name, version)
     model: str | None = None
     config: dict[str, Any] = {}
     files: list[dict[str, Any]] = []

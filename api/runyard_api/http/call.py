@@ -36,7 +36,7 @@ class Call:
 
     __slots__ = (
         "_costly", "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "permitted",
-        "request_id", "scope", "state",
+        "request_id", "response_headers", "scope", "state",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -48,6 +48,7 @@ class Call:
         self.headers = Headers(scope=scope)
         self.state: State = scope["app"].state.runyard
         self.request_id: str = scope["request_id"]
+        self.response_headers: dict[str, str] = {}  # of its answer, also of a refusal
         self._principal: Principal | None = None
         self._raw: bytes | None = None
         #: Asks again whether the caller may do this: its key may have been revoked since.

@@ -6,8 +6,9 @@ Routes(front, tag)` and its handlers with `@routes.get(…)` and the like; `runy
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from runyard_common.values.errors import RunyardError
 
 Handler = Callable[[Call], Awaitable[Response]]
 H = TypeVar("H", bound=Handler)
+Around = Callable[[Handler, Call], Awaitable[Response]]
 Authenticate = Callable[[Call], Awaitable[Principal]]
 Render = Callable[[Call, RunyardError], Response]
 
@@ -112,9 +114,9 @@ class Operation:
     body: type[BaseModel] | None = None
     body_optional: bool = False
     form: Mapping[str, Any] | None = None  # JSON Schema of a multipart body
-    answers: tuple[Answer, ...] = ()
-    errors: tuple[int, ...] = ()
-    headers: tuple[str, ...] = ()  # request headers it reads
+    answers: Sequence[Answer] = ()
+    errors: Sequence[int] = ()
+    headers: Sequence[str] = ()  # request headers it reads
     prefixes: tuple[str, ...] | None = None  # in place of the front's
     late: bool = False  # its handler asks for the permission itself, after what its contract puts before
 
@@ -146,45 +148,24 @@ class Routes:
         path: str,
         permission: str | None,
         *,
-        query: type[BaseModel] | None = None,
-        body: type[BaseModel] | None = None,
-        body_optional: bool = False,
-        form: Mapping[str, Any] | None = None,
-        answers: Iterable[Answer] = (),
-        errors: Iterable[int] = (),
-        headers: Iterable[str] = (),
-        prefixes: tuple[str, ...] | None = None,
-        late: bool = False,
+        around: Around | None = None,
         front: Front | None = None,
+        **options: Any,
     ) -> Callable[[H], H]:
-        """Declare the handler of a method and path; its docstring is its documentation.
+        """Declare the handler of a method and path; its docstring is its documentation, `options` are of `Operation`.
 
-        `front` takes the place of the module's, for a route that knows callers by other means.
+        `around` answers in its place and calls it. `front` takes the place of the module's, for a route that knows
+        callers by other means.
         """
 
         def declare(handler: H) -> H:
             summary, _, description = (handler.__doc__ or "").strip().partition("\n")
+            carried_out = handler if around is None else wraps(handler)(partial(around, handler))
+            summary, description = summary.rstrip("."), " ".join(description.split())
             self.operations.append(
-                Operation(
-                    front=front or self.front,
-                    tag=self.tag,
-                    method=method,
-                    path=path,
-                    handler=handler,
-                    permission=permission,
-                    summary=summary.rstrip("."),
-                    description=" ".join(description.split()),
-                    query=query,
-                    body=body,
-                    body_optional=body_optional,
-                    form=form,
-                    answers=tuple(answers),
-                    errors=tuple(errors),
-                    headers=tuple(headers),
-                    prefixes=prefixes,
-                    late=late,
-                )
-            )
+                Operation(front or self.front, self.tag, method, path, carried_out, permission, summary,
+                          description, **options)
+            )  # fmt: skip
             return handler
 
         return declare

@@ -7,14 +7,13 @@ import binascii
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import wraps
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call
-from runyard_api.http.operations import Front, H, Routes, by_bearer_or_cookie
+from runyard_api.http.operations import Front, H, Handler, Routes, by_bearer_or_cookie
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest
 
@@ -83,21 +82,13 @@ class NativeRoutes(Routes):
 
     def on(self, method: str, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
         """Declare a handler."""
-        query = options.setdefault("query", NoParameters)
-        declare = super().on(method, path, permission, **options)
-        if query is not NoParameters:
-            return declare
+        around = None if "query" in options else _without_parameters
+        return super().on(method, path, permission, around=around, **{"query": NoParameters} | options)
 
-        def guard(handler: H) -> H:
-            @wraps(handler)
-            async def guarded(call: Call) -> Response:
-                call.query(NoParameters)
-                return await handler(call)
 
-            declare(guarded)
-            return handler
-
-        return guard
+async def _without_parameters(handler: Handler, call: Call) -> Response:
+    call.query(NoParameters)
+    return await handler(call)
 
 
 class Paging(Parameters):

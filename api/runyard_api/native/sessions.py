@@ -82,9 +82,8 @@ async def _session(call: Call) -> dict[str, Any]:
 async def list_sessions(call: Call) -> Response:
     """List sessions, newest first."""
     given = call.query(Paging)
-    before, limit = given.before, given.limit
-    rows = await call.read(sessions.page, limit + 1, before)
-    return reply(page([session_json(row) for row in rows], limit, [row["id"] for row in rows]))
+    rows = await call.read(sessions.page, given.limit + 1, given.before)
+    return reply(page([session_json(row) for row in rows], given.limit, [row["id"] for row in rows]))
 
 
 @routes.get(

@@ -157,9 +157,10 @@ async def list_agents(call: Call) -> Response:
         raise InvalidRequest(
             f"status lists some of: {', '.join(_STATUSES)}.", code="invalid_field", field="status"
         )
-    before, limit, name = given.before, given.limit, given.q
-    rows = await call.read(agent_versions.page, statuses, limit + 1, before, name)
-    return reply(page([agent_brief(row) for row in rows], limit, [row["id"] for row in rows], rows.more))
+    rows = await call.read(agent_versions.page, statuses, given.limit + 1, given.before, given.q)
+    return reply(
+        page([agent_brief(row) for row in rows], given.limit, [row["id"] for row in rows], rows.more)
+    )
 
 
 class AgentBody(Strict):

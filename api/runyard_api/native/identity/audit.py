@@ -75,6 +75,5 @@ def entry_json(row: dict[str, Any]) -> dict[str, Any]:
 async def list_audit(call: Call) -> Response:
     """List what was changed in the organisation, by whom and by which front, newest first."""
     given = call.query(AuditQuery)
-    before, limit, wanted = given.before, given.limit, given.wanted
-    rows = await call.read(identity.audit_page, limit + 1, before, wanted)
-    return reply(page([entry_json(row) for row in rows], limit, [row["id"] for row in rows], rows.more))
+    rows = await call.read(identity.audit_page, given.limit + 1, given.before, given.wanted)
+    return reply(page([entry_json(row) for row in rows], given.limit, [row["id"] for row in rows], rows.more))

@@ -83,9 +83,8 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
 async def list_keys(call: Call) -> Response:
     """List the keys that are not revoked, newest first."""
     given = call.query(Paging)
-    before, limit = given.before, given.limit
-    rows = await call.read(identity.keys, limit + 1, before)
-    return reply(page([key_json(row) for row in rows], limit, [row["id"] for row in rows]))
+    rows = await call.read(identity.keys, given.limit + 1, given.before)
+    return reply(page([key_json(row) for row in rows], given.limit, [row["id"] for row in rows]))
 
 
 @routes.post(

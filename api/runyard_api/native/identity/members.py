@@ -171,9 +171,8 @@ def _printable(text: str, field: str) -> str:
 async def list_members(call: Call) -> Response:
     """List the people of the organisation, the newest accounts first."""
     given = call.query(Paging)
-    before, limit = given.before, given.limit
-    rows = await call.read(members.members, limit + 1, before)
-    return reply(page([member_json(row) for row in rows], limit, [row["user_id"] for row in rows]))
+    rows = await call.read(members.members, given.limit + 1, given.before)
+    return reply(page([member_json(row) for row in rows], given.limit, [row["user_id"] for row in rows]))
 
 
 @routes.post(

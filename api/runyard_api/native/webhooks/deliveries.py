@@ -280,7 +280,6 @@ async def replay(call: Call) -> Response:
 
 
 async def _page(call: Call, given: DeliveryParameters, wanted: Filter) -> Response:
-    limit, before = given.limit, given.before
-    rows = await call.read(delivery_log.page, wanted, limit + 1, before)
+    rows = await call.read(delivery_log.page, wanted, given.limit + 1, given.before)
     shown = [delivery_json(row | {"url": url_for(call.principal, row["url"])}) for row in rows]
-    return reply(page(shown, limit, [row["id"] for row in rows]))
+    return reply(page(shown, given.limit, [row["id"] for row in rows]))

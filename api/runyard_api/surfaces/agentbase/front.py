@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, Final
 
 from pydantic import BaseModel, Field
@@ -12,10 +11,8 @@ from starlette.responses import Response
 
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
-from runyard_api.http.operations import Described, Front, H, Routes
+from runyard_api.http.operations import Described, Front, H, Handler, Routes
 from runyard_common.values.errors import PaymentRequired, RunyardError, TooManyRequests
-
-_RESPONSE_HEADERS: Final = "agentbase.headers"
 
 
 class AgentbaseFailure(BaseModel):
@@ -26,22 +23,14 @@ class AgentbaseFailure(BaseModel):
     field: str | None = Field(None, description="Which part of the request.")
 
 
-def response_headers(call: Call) -> dict[str, str]:
-    """The headers every answer to this call carries."""
-    headers: dict[str, str] = call.scope.setdefault(_RESPONSE_HEADERS, {})
-    return headers
-
-
-def render(call: Call, error: RunyardError) -> Response:
+def render(_call: Call, error: RunyardError) -> Response:
     """An error as agentbase's clients read it."""
     body: dict[str, Any] = {"error": error.message, "code": error.code}
     if error.field is not None:
         body["field"] = error.field
     if "errors" in error.details:
         body["errors"] = error.details["errors"]
-    response = reply(body, _status(error), errors.headers(error))
-    response.headers.update(response_headers(call))
-    return response
+    return reply(body, _status(error), errors.headers(error))
 
 
 def _status(error: RunyardError) -> int:
@@ -52,7 +41,7 @@ def _status(error: RunyardError) -> int:
 
 def started(call: Call) -> None:
     """From here on a repetition of the call would do its work twice: its headers keep clients from retrying."""
-    response_headers(call)["x-should-retry"] = "false"
+    call.response_headers["x-should-retry"] = "false"
 
 
 #: What documents show: the group, and examples that a test sends to a server.
@@ -83,36 +72,21 @@ class AgentbaseRoutes(Routes):
     def on(self, method: str, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
         """Declare a handler."""
         statuses = sorted({*options.pop("errors", ()), 400, 429})
-        declare = super().on(method, path, permission, errors=statuses, **options)
-
-        def guard(handler: H) -> H:
-            @wraps(handler)
-            async def guarded(call: Call) -> Response:
-                await _throttle(call)
-                response = await handler(call)
-                response.headers.update(response_headers(call))
-                return response
-
-            declare(guarded)
-            return handler
-
-        return guard
+        return super().on(method, path, permission, around=_throttled, errors=statuses, **options)
 
 
-async def _throttle(call: Call) -> None:
+async def _throttled(handler: Handler, call: Call) -> Response:
     most = call.state.settings.agentbase_per_minute
-    if not most:
-        return
-    status = await call.state.rates.hit(call.org_id, AGENTBASE.name, most)
-    if status.remaining is not None and status.reset_s is not None:
-        response_headers(call).update(
-            {
+    if most:
+        status = await call.state.rates.hit(call.org_id, AGENTBASE.name, most)
+        if status.remaining is not None and status.reset_s is not None:
+            call.response_headers |= {
                 "x-ratelimit-limit": str(status.limit),
                 "x-ratelimit-remaining": str(status.remaining),
                 "x-ratelimit-reset": str(int(time.time()) + status.reset_s),
             }
-        )
-    if not status.allowed:
-        raise TooManyRequests(
-            f"More than {most} requests in a minute; try again later.", retry_after=status.reset_s
-        )
+        if not status.allowed:
+            raise TooManyRequests(
+                f"More than {most} requests in a minute; try again later.", retry_after=status.reset_s
+            )
+    return await handler(call)

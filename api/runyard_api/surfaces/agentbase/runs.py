@@ -13,7 +13,7 @@ from runyard_api import sse
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.submission import answer, once, prepare, store
-from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, response_headers, started
+from runyard_api.surfaces.agentbase.front import AGENTBASE, AgentbaseRoutes, started
 from runyard_api.surfaces.agentbase.stream import RunStream
 from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbaseParameters, AgentbaseRunBody
 from runyard_common.agents.rules.manifests import Manifest
@@ -153,7 +153,7 @@ def _schedules(run: AcceptedRun) -> list[dict[str, Any]]:
 def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun) -> Response:
     """The answer to a call whose run is stored; from here on no client is to repeat it."""
     started(call)
-    response_headers(call)["x-task-id"] = run.task_id
+    call.response_headers["x-task-id"] = run.task_id
     if body.background:
         return _accepted(call, run)
     opening: dict[str, Any] = {"type": "agent_started"}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
-from functools import wraps
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
@@ -16,7 +15,7 @@ from runyard_api.access import cookies
 from runyard_api.access.auth import Principal, check_organisation, is_credential, require
 from runyard_api.http.call import Call
 from runyard_api.http.errors import MEDIA_TYPE
-from runyard_api.http.operations import Front, Handler, Routes
+from runyard_api.http.operations import Front, H, Handler, Routes
 from runyard_api.surfaces.appstrate import idempotency, problems
 from runyard_api.surfaces.appstrate.described import DESCRIBED
 from runyard_api.surfaces.appstrate.problems import AppstrateProblem
@@ -25,20 +24,18 @@ from runyard_common.database import pages
 from runyard_common.identity.service import end_users
 from runyard_common.values.errors import Forbidden, InvalidRequest, RunyardError, TooManyRequests, Unavailable
 
-H = TypeVar("H", bound=Handler)
 #: The cookie's name in the contract (section 1); ours counts too.
 COOKIE: Final = "better-auth.session_token"
 REALTIME: Final = "/api/realtime/"
 HEADERS: Final = ("X-Org-Id", "Appstrate-User", "Appstrate-Version")
 _VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-_RESPONSE_HEADERS: Final = "appstrate.headers"
 _END_USER: Final = "appstrate.end_user"
 
 
 async def authenticate(call: Call) -> Principal:
     """Who calls; then the version header and the end-user it acts for, as section 2 orders them."""
     who = await _caller(call)
-    response_headers(call)["appstrate-version"] = API_VERSION
+    call.response_headers["appstrate-version"] = API_VERSION
     check_version(call.headers.get("appstrate-version"))
     await _note_end_user(call, who)
     return who
@@ -111,21 +108,9 @@ def end_user(call: Call) -> str | None:
     return found
 
 
-def response_headers(call: Call) -> dict[str, str]:
-    """The headers every answer to this call carries."""
-    headers: dict[str, str] = call.scope.setdefault(_RESPONSE_HEADERS, {})
-    return headers
-
-
 def render(call: Call, error: RunyardError) -> Response:
     """An error as appstrate's clients read it."""
-    return with_headers(call, problems.answer(error, call.request_id))
-
-
-def with_headers(call: Call, response: Response) -> Response:
-    """The answer with the headers that go with the call."""
-    response.headers.update(response_headers(call))
-    return response
+    return problems.answer(error, call.request_id)
 
 
 APPSTRATE: Final = Front(
@@ -161,26 +146,19 @@ class AppstrateRoutes(Routes):
         asks = permission if limit and not options.get("late") else None
         if asks is not None:  # refusals count too, and show the caller its rate
             described = described | {"late": True}
-        declare = super().on(method, path, permission, **described)
 
-        def guard(handler: H) -> H:
-            @wraps(handler)
-            async def guarded(call: Call) -> Response:
-                if call.method == "POST" and call.state.stopping.is_set():
-                    raise Unavailable(
-                        "This server is shutting down; try again.", code="shutting_down", retry_after=2
-                    )
-                if limit:
-                    await throttle(call, limit)
-                if asks is not None:
-                    require(call.principal, asks)
-                response = await (idempotency.once(call, handler) if once else handler(call))
-                return with_headers(call, response)
+        async def guarded(handler: Handler, call: Call) -> Response:
+            if call.method == "POST" and call.state.stopping.is_set():
+                raise Unavailable(
+                    "This server is shutting down; try again.", code="shutting_down", retry_after=2
+                )
+            if limit:
+                await throttle(call, limit)
+            if asks is not None:
+                require(call.principal, asks)
+            return await (idempotency.once(call, handler) if once else handler(call))
 
-            declare(guarded)
-            return handler
-
-        return guard
+        return super().on(method, path, permission, around=guarded, **described)
 
 
 def _documented(permission: str | None, limit: int, once: bool, options: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +174,7 @@ async def throttle(call: Call, limit: int) -> None:
     who = call.principal
     caller = f"{who.org_id}/{who.key_id or who.actor}"  # a token's subject may be in several organisations
     status = await call.state.rates.hit(caller, f"{call.method} {call.path}", limit)
-    response_headers(call).update(status.headers())
+    call.response_headers.update(status.headers())
     if not status.allowed:
         raise TooManyRequests(
             "Too many requests. Please try again shortly.", code="rate_limited", retry_after=status.reset_s

@@ -20,18 +20,16 @@ COMMON = (
     "identity", "sessions", "human_tasks", "credentials", "datastores", "usage", "outbound", "files", "schemas",
     "values", "stream", "schedules/rules", "costly.py", "process.py",
 )  # fmt: skip
-API = ("access", "http", "native/identity", "console")
 PAGES = (
     "agents", "api", "architecture", "callbacks", "chaos", "client", "lifecycle", "limits", "operations", "performance",
     "schedules", "security",
 )  # fmt: skip
 OTHERS = (
-    "workers", "launch", "runyard", "scheduler", "tests", "tools", "examples", "docs/fronts", "README.md",
+    "api/runyard_api", "workers", "launch", "runyard", "scheduler", "tests", "tools", "examples", "docs/fronts", "README.md",
     "SECURITY.md", "CONTRIBUTING.md",
 )  # fmt: skip
 COVERED = [
-    *(f"common/runyard_common/{part}" for part in COMMON), *(f"api/runyard_api/{part}" for part in API),
-    *(f"docs/{page}.md" for page in PAGES), *OTHERS,
+    *(f"common/runyard_common/{part}" for part in COMMON), *(f"docs/{page}.md" for page in PAGES), *OTHERS,
 ]  # fmt: skip
 #: Refused in names and in prose, and what to write instead.
 EVERYWHERE = {
@@ -55,7 +53,12 @@ PHRASES = re.compile(r"\b(?:for good|what of|that which|fell silent)\b", re.IGNO
 #: (part of the path, word): why it stays there.
 EXCEPTED = {
     ("usage/service.py", "said"): "a key of journal entries that are stored",
-    ("runyard_api/", "reading"): "runyard_api.reading, which is not covered yet",
+    ("runyard_api/", "happening"): "webhooks.rules.payloads.Happening, which is not covered yet",
+    ("native/ops.py", "held"): "threads_held is a published field",
+    ("native/schemas.py", "held"): "held_by is a published field",
+    ("native/runs/runs.py", "held"): "AcceptedRun.held_by, which is not covered yet",
+    ("agentbase/runs.py", "says"): "a published manifest: another text would be another version",
+    ("appstrate/packages/drafts.py", "room"): "agents.make_room, which is not covered yet",
     ("runyard_scheduler/", "aftermath"): "runyard_common.commit_hooks, which is not covered yet",
     ("runyard_scheduler/", "bell"): "runyard_common.commit_hooks, which is not covered yet",
     ("duties/admit.py", "held"): "admissions.admit_held, which is not covered yet",

@@ -60,14 +60,14 @@ TAGS: Final[dict[str, str]] = {
     "runs": "Start an agent as a durable task, or ask what starting it would do.",
     "tasks": "Read tasks: their state, result and conversation.",
     "events": "Follow what happens, as pages of the log or as an event stream.",
-    "people": "Questions and reviews that wait for a person, and the links that let people answer them.",
+    "human tasks": "Questions and reviews that wait for a person, and the links that let people answer them.",
     "control": "Cancel and retry tasks, one or many.",
     "schedules": "Agents that run at a date, after a delay or by a cron line.",
     "sessions": "Conversations that span several tasks.",
     "agents": "Agents, their versions, tags and manifests.",
     "limits": "How many runs may go on at once, and how often they may start.",
     "keys": "API keys.",
-    "people who sign in": "Sign-in, single sign-on, second factors and the account of the person who calls.",
+    "sign-in": "Sign-in, single sign-on, second factors and the account of the person who calls.",
     "organisations": "The organisations of a person, and the settings of one.",
     "members": "Members of an organisation, and invitations to it.",
     "audit": "The log of every change and who made it.",
@@ -264,7 +264,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for status in sorted({*operation.errors, *guarded, *_ALWAYS}):
         problem = _problem(status, operation.front)
         known = found.setdefault(str(status), problem)
-        if status in operation.errors:  # a page for people may stand beside it
+        if status in operation.errors:  # an HTML page may come beside it
             known.setdefault("content", {}).update(problem["content"])
     return found
 

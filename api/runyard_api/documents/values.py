@@ -125,7 +125,7 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "event_type": ("run.completed",),
     "secret": ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",),
     "status_code": (200,),
-    # people and keys
+    # members and keys
     "email": (EMAIL,),
     "key": ("ry_3f9c2a7b8d",),
     "prefix": ("ry_3f9c",),

@@ -202,7 +202,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "run_failed": (500, "The run ended without an output."),
     "wait_timeout": (504, "The run did not end within the time this route waits; it goes on."),
-    # people
+    # human tasks
     "illegal_transition": (409, "The task's status (`task_status`) does not allow this."),
     "already_answered": (409, "Another answer came first."),
     "invalid_answer": (400, "The answer does not fit the question."),

@@ -49,7 +49,7 @@ class AgentBrief(schemas.Shape):
 
 class AgentView(AgentBrief):
     """One version of an agent: the organisation's own whole, ******** for its credentials; of what the operator
-    publishes for all its name, version, description and schemas."""
+    publishes for all organisations its name, version, description and schemas."""
 
     config: dict[str, Any]
     manifest: dict[str, Any]

@@ -207,4 +207,4 @@ def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, 
 
 def _refuse_shared(org_id: str, row: dict[str, Any]) -> None:
     if row["org_id"] != org_id:
-        raise Forbidden("The operator publishes this agent for everybody.", code="agent_shared")
+        raise Forbidden("The operator publishes this agent for all organisations.", code="agent_shared")

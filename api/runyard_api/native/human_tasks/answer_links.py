@@ -20,7 +20,7 @@ from runyard_common.human_tasks.service import answer_links
 from runyard_common.runs.queries import tasks
 from runyard_common.values.errors import InvalidRequest, RunyardError
 
-routes = NativeRoutes("people")
+routes = NativeRoutes("human tasks")
 
 _PAGE = ({"type": "string"}, "text/html")
 _GONE = (

@@ -25,7 +25,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import InvalidRequest
 
-routes = NativeRoutes("people")
+routes = NativeRoutes("human tasks")
 
 
 class MessageBody(Strict):

@@ -74,7 +74,7 @@ async def signed_in(call: Call, entering: bool = False) -> SignedIn | None:
 ACCOUNT: Final = Front("native", PREFIXES, authenticate=by_person, cookies=True)
 #: Those that a person needs to finish a sign-in, or to end it.
 ENTRY: Final = Front("native", PREFIXES, authenticate=by_entering_person, cookies=True)
-routes = NativeRoutes("people who sign in")
+routes = NativeRoutes("sign-in")
 
 
 class LoginBody(Strict):

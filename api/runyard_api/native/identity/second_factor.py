@@ -20,7 +20,7 @@ from runyard_common.identity.service import second_factors as service
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Unauthorized
 
-routes = NativeRoutes("people who sign in")
+routes = NativeRoutes("sign-in")
 PATH = "/me/second-factor"
 
 

@@ -20,7 +20,7 @@ from runyard_common.identity.service import sign_in_links
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Forbidden
 
-routes = NativeRoutes("people who sign in")
+routes = NativeRoutes("sign-in")
 
 
 class SignInLinkBody(Strict):

@@ -16,7 +16,7 @@ from runyard_api.native.identity.account import ACCOUNT, signed_in
 from runyard_common.identity.queries import logins
 from runyard_common.identity.service import logins as service
 
-routes = NativeRoutes("people who sign in")
+routes = NativeRoutes("sign-in")
 
 
 class SignInView(schemas.Shape):

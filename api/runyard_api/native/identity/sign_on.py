@@ -28,7 +28,7 @@ from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import NotFound, RunyardError, Unauthorized
 
 log = structlog.get_logger()
-routes = NativeRoutes("people who sign in")
+routes = NativeRoutes("sign-in")
 
 CALLBACK: Final = "/login/oidc/callback"
 #: What the browser keeps while the person is at the provider, and for how long, in seconds. The provider's page sends

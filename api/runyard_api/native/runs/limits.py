@@ -46,7 +46,7 @@ class LimitBody(Strict):
 
 
 class LimitView(schemas.Shape):
-    """A limit. Those of the operator bind everybody and cannot be changed here."""
+    """A limit. Those of the operator bind all organisations and cannot be changed here."""
 
     id: str
     kind: str

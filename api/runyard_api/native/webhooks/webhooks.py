@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -295,12 +294,7 @@ async def disable_webhook(call: Call) -> Response:
 
 async def own(call: Call) -> dict[str, Any]:
     """The endpoint named by the path."""
-    org_id, id_ = call.org_id, _id(call)
-
-    def read(conn: Connection) -> dict[str, Any]:
-        return service.own(conn, org_id, id_)
-
-    return await call.state.reader.one(read)
+    return await call.read(service.own, _id(call))
 
 
 async def _set_active(call: Call, active: bool) -> Response:

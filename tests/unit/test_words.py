@@ -25,8 +25,8 @@ PAGES = (
     "schedules", "security",
 )  # fmt: skip
 OTHERS = (
-    "api/runyard_api", "workers", "launch", "runyard", "scheduler", "tests", "tools", "examples", "docs/fronts", "README.md",
-    "SECURITY.md", "CONTRIBUTING.md",
+    "api/runyard_api", "workers", "launch", "runyard", "scheduler", "tests", "tools", "examples", "docs/fronts",
+    "README.md", "SECURITY.md", "CONTRIBUTING.md",
 )  # fmt: skip
 COVERED = [
     *(f"common/runyard_common/{part}" for part in COMMON), *(f"docs/{page}.md" for page in PAGES), *OTHERS,

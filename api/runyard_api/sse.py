@@ -7,6 +7,7 @@ or repeated something, and the database is read.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from sqlalchemy import Connection
 from runyard_api.http.event_stream import EventStream
 from runyard_api.state import State
 from runyard_common.database.pages import Page
-from runyard_common.runs.queries import events, tasks
+from runyard_common.runs.queries import events, feed, tasks
 from runyard_common.runs.queries.tasks import Place
 from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.stream import Events, Item, Subscription, Tokens
@@ -34,6 +35,12 @@ _PACK: Final = 32_768
 REPLAYED: Final = 2**20
 #: How long a replay pauses while too much is unread, in seconds.
 _RETRY_AFTER: Final = 1.0
+
+#: Transactions may commit in another order than their times, by less than this (seconds).
+OVERLAP: Final = 3.0
+_FEED_PAGE: Final = 1_000
+#: How many events of an organisation a follower knows to have been sent.
+REMEMBERED: Final = 20_000
 
 _ENDED: Final = frozenset(status.value for status in TERMINAL)
 
@@ -153,6 +160,46 @@ async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str
                 continue
             for event in item.events:
                 yield event
+
+
+async def organisation_events(state: State, org_id: str, at: float) -> AsyncIterator[dict[str, Any]]:
+    """An organisation's stored events from a time on, page by page."""
+    after: feed.Place | None = None
+    while True:
+        page = partial(feed.since, org_id=org_id, at=at, limit=_FEED_PAGE, after=after, most_bytes=REPLAYED)
+        async with replayed(state, org_id, partial(state.reader.one, page)) as found:
+            for event in found:
+                yield event
+            if not found.more:
+                return
+            after = feed.place_of(found[-1])
+
+
+class SeenEvents:
+    """Which events of an organisation were sent already, and from when on the database is to be read."""
+
+    def __init__(self, start: float) -> None:
+        self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._latest = self._first = start
+
+    @property
+    def read_from(self) -> float:
+        """Epoch seconds: a little before the latest event, for those that committed late."""
+        return max(self._first, self._latest - OVERLAP)
+
+    def add(self, task_id: str, seq: int) -> None:
+        """This event is seen from now on."""
+        self._known[task_id, seq] = None
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+    def first_time(self, event: dict[str, Any]) -> bool:
+        """Whether this event was not seen before; it is seen from now on."""
+        if (event["task_id"], event["seq"]) in self._known or event["at"] < self._first:
+            return False
+        self.add(event["task_id"], event["seq"])
+        self._latest = max(self._latest, event["at"])
+        return True
 
 
 async def heard_before(heard: Subscription, look_at: float) -> Item | None:

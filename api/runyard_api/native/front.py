@@ -25,6 +25,11 @@ BASE: Final = PREFIXES[0]
 DATE_TIME: Final[dict[str, Any]] = {"format": "date-time"}
 
 
+def moment(description: str) -> Any:
+    """A field that may hold a date-time."""
+    return Field(None, max_length=64, description=description, json_schema_extra=DATE_TIME)
+
+
 def listing(words: Iterable[str]) -> dict[str, Any]:
     """What a text is that lists some of these words, separated by commas, for documents."""
     one = f"({'|'.join(words)})"

@@ -79,11 +79,7 @@ class WorkerList(schemas.Shape):
     data: list[WorkerView]
 
 
-@routes.get(
-    "/ops/workers",
-    "ops:read",
-    answers=[Answer(200, "The worker processes.", WorkerList)],
-)
+@routes.get("/ops/workers", "ops:read", answers=[Answer(200, "The worker processes.", WorkerList)])
 async def list_workers(call: Call) -> Response:
     """List the worker processes; for the operator only."""
     if not is_operator(call, call.principal):

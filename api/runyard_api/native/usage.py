@@ -10,7 +10,7 @@ from starlette.responses import Response
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import DATE_TIME, NativeRoutes, Parameters, instant_of, when
+from runyard_api.native.front import NativeRoutes, Parameters, instant_of, moment, when
 from runyard_common.usage import queries as usage
 
 routes = NativeRoutes("usage")
@@ -23,15 +23,8 @@ class UsageParameters(Parameters):
     by: Literal["agent", "session", "key", "model", "task"] = Field(
         "agent", description="What a row sums up."
     )
-    since: str | None = Field(
-        None,
-        max_length=64,
-        description="RFC 3339, inclusive; by default 30 days ago.",
-        json_schema_extra=DATE_TIME,
-    )
-    until: str | None = Field(
-        None, max_length=64, description="RFC 3339, exclusive; by default now.", json_schema_extra=DATE_TIME
-    )
+    since: str | None = moment("RFC 3339, inclusive; by default 30 days ago.")
+    until: str | None = moment("RFC 3339, exclusive; by default now.")
     limit: int = Field(100, ge=1, le=1000, description="How many rows at most; the total counts all.")
 
 

@@ -184,13 +184,7 @@ async def logout(call: Call) -> Response:
     return response
 
 
-@routes.get(
-    "/me",
-    "account:read",
-    front=ENTRY,
-    answers=[Answer(200, "Who calls.", Me)],
-    errors=(400,),
-)
+@routes.get("/me", "account:read", front=ENTRY, answers=[Answer(200, "Who calls.", Me)], errors=(400,))
 async def me(call: Call) -> Response:
     """Return who the caller is and what it may do."""
     who, person = call.principal, await signed_in(call, entering=True)

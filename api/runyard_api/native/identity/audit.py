@@ -10,7 +10,7 @@ from starlette.responses import Response
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import DATE_TIME, NativeRoutes, Paging, instant_of, page, when
+from runyard_api.native.front import NativeRoutes, Paging, instant_of, moment, page, when
 from runyard_common.identity.queries import identity
 from runyard_common.identity.queries.identity import AuditFilter
 
@@ -24,12 +24,8 @@ class AuditQuery(Paging):
     action: str | None = Field(None, max_length=64, description="One (key.create), or all of a noun (key).")
     object_id: str | None = Field(None, max_length=200, description="What was changed.")
     front: str | None = Field(None, max_length=16, description="The API surface it came by: native, …")
-    since: str | None = Field(
-        None, max_length=64, description="Not before this RFC 3339 date-time.", json_schema_extra=DATE_TIME
-    )
-    until: str | None = Field(
-        None, max_length=64, description="Before this RFC 3339 date-time.", json_schema_extra=DATE_TIME
-    )
+    since: str | None = moment("Not before this RFC 3339 date-time.")
+    until: str | None = moment("Before this RFC 3339 date-time.")
 
     @property
     def wanted(self) -> AuditFilter:

@@ -13,10 +13,10 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import (
-    DATE_TIME,
     NativeRoutes,
     Paging,
     instant_of,
+    moment,
     page,
     when,
 )
@@ -39,9 +39,7 @@ class KeyBody(Strict):
     scopes: list[Annotated[str, Field(max_length=64)]] | None = Field(
         None, max_length=200, description="Permissions (resource:action) to cut the role down to."
     )
-    expires_at: str | None = Field(
-        None, max_length=64, description="RFC 3339; by default never.", json_schema_extra=DATE_TIME
-    )
+    expires_at: str | None = moment("RFC 3339; by default never.")
 
 
 class KeyView(schemas.Shape):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from functools import partial
 from typing import Any, Final
 
 from pydantic import Field
@@ -21,7 +20,7 @@ from runyard_api.native.runs.task_view import event_json
 from runyard_api.native.runs.tasks import task_id as parsed_id
 from runyard_api.state import State
 from runyard_api.task_snapshot import snapshot
-from runyard_common.runs.queries import events, feed
+from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.stream import Events, Tokens
 from runyard_common.values.errors import InvalidRequest
@@ -32,12 +31,8 @@ _STREAM: Final = "text/event-stream"
 _FRAME: Final = sse.described(
     "An Event; or, by their names, a token delta, and the end.", "message", "token", "end"
 )
-#: Transactions may commit in another order than their times, by less than this (seconds).
-_OVERLAP: Final = 3.0
-_REMEMBERED: Final = 20_000
 #: A live message of so many events is put into frames once for all its followers; more are a replay, done bit by bit.
 _FEW: Final = 20
-_PAGE: Final = 1_000
 
 
 class TaskEventParameters(Parameters):
@@ -191,7 +186,7 @@ class _Wanted:
             task = (await snapshot(self._state, self._org_id, id_)).task
             fits_agent = self._agent in (None, task.agent_id, task.version_id)
             self._tasks[id_] = fits_agent and self._session in (None, task.session_id)
-            if len(self._tasks) > _REMEMBERED:
+            if len(self._tasks) > sse.REMEMBERED:
                 self._tasks.popitem(last=False)
         return self._tasks[id_]
 
@@ -202,58 +197,20 @@ def _names(text: str | None) -> frozenset[str]:
 
 async def _organisation(call: Call, wanted: _Wanted, start: float, last: str | None) -> AsyncGenerator[bytes]:
     state, org_id, loop = call.state, call.org_id, asyncio.get_running_loop()
-    seen = _Seen(start - (_OVERLAP if last else 0.0), last)
+    seen = sse.SeenEvents(start - (sse.OVERLAP if last else 0.0))
+    if last:
+        _, task_id, seq = last.split("/")
+        seen.add(task_id, int(seq))
     with state.follower.follow(org_id) as heard:
         while not state.stopping.is_set() and await call.permitted():
             look_at = loop.time() + sse.LOOK_EVERY
-            async for event in _since(state, org_id, seen.read_from):
+            async for event in sse.organisation_events(state, org_id, seen.read_from):
                 if seen.first_time(event) and await wanted(event):
                     yield _organisation_frame(event)
             while isinstance(item := await sse.heard_before(heard, look_at), Events):
                 for event in item.events:
                     if seen.first_time(event) and await wanted(event):
                         yield _organisation_frame(event)
-
-
-async def _since(state: State, org_id: str, at: float) -> AsyncIterator[dict[str, Any]]:
-    """The organisation's events from a time on, page by page."""
-    after: feed.Place | None = None
-    while True:
-        page = partial(feed.since, org_id=org_id, at=at, limit=_PAGE, after=after, most_bytes=sse.REPLAYED)
-        async with sse.replayed(state, org_id, partial(state.reader.one, page)) as found:
-            for event in found:
-                yield event
-            if not found.more:
-                return
-            after = feed.place_of(found[-1])
-
-
-class _Seen:
-    """Which events were sent already, and from when on the database is to be read."""
-
-    def __init__(self, start: float, last: str | None) -> None:
-        self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
-        self._latest = start
-        self._first = start
-        if last is not None:
-            _, task, seq = last.split("/")
-            self._known[task, int(seq)] = None
-
-    @property
-    def read_from(self) -> float:
-        """Epoch seconds: a little before the latest event, for those that committed late."""
-        return max(self._first, self._latest - _OVERLAP)
-
-    def first_time(self, event: dict[str, Any]) -> bool:
-        """Whether this event was not seen before; it is seen from now on."""
-        key = (event["task_id"], event["seq"])
-        if key in self._known or event["at"] < self._first:
-            return False
-        self._known[key] = None
-        self._latest = max(self._latest, event["at"])
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return True
 
 
 def _organisation_frame(event: dict[str, Any]) -> bytes:

@@ -13,13 +13,13 @@ from runyard_api.http.operations import Answer
 from runyard_api.long_poll import until
 from runyard_api.native import schemas
 from runyard_api.native.front import (
-    DATE_TIME,
     ROOTED,
     NativeRoutes,
     Paging,
     Parameters,
     instant_of,
     listing,
+    moment,
     page,
     when,
 )
@@ -65,12 +65,8 @@ class Filters(Parameters):
     schedule_id: str | None = Field(None, max_length=64)
     end_user_id: str | None = Field(None, max_length=64)
     parent_id: str | None = Field(None, max_length=64)
-    created_after: str | None = Field(
-        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
-    )
-    created_before: str | None = Field(
-        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
-    )
+    created_after: str | None = moment("RFC 3339, inclusive.")
+    created_before: str | None = moment("RFC 3339, inclusive.")
     q: str | None = Field(None, max_length=200, description="Part of the title, in any case.")
 
 
@@ -303,17 +299,7 @@ async def get_messages(call: Call) -> Response:
 
 def message_json(row: dict[str, Any], version_id: str | None) -> dict[str, Any]:
     """A line of a conversation; `version_id` is the version of the agent that its task runs, as in the task itself."""
-    names = (
-        "id",
-        "task_id",
-        "session_id",
-        "seq",
-        "role",
-        "type",
-        "content",
-        "user_id",
-        "parent_id",
-    )
+    names = ("id", "task_id", "session_id", "seq", "role", "type", "content", "user_id", "parent_id")
     agent = {"agent_id": version_id, "agent_group_id": row["agent_id"]}
     return {name: row[name] for name in names} | agent | {"created_at": when(row["created_at"])}
 

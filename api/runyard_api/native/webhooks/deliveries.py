@@ -13,12 +13,12 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import (
-    DATE_TIME,
     ROOTED,
     NativeRoutes,
     Paging,
     Parameters,
     instant_of,
+    moment,
     page,
     when,
 )
@@ -45,12 +45,8 @@ class Which(Parameters):
 
     state: State | None = Field(None, description="dead: the dead-letter view.")
     event: str | None = Field(None, max_length=64, description="An event's type, as run.failed.")
-    created_after: str | None = Field(
-        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
-    )
-    created_before: str | None = Field(
-        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
-    )
+    created_after: str | None = moment("RFC 3339, inclusive.")
+    created_before: str | None = moment("RFC 3339, inclusive.")
 
 
 class DeliveryParameters(Which, Paging):
@@ -62,18 +58,9 @@ class ReplayBody(Strict):
 
     state: Literal["success", "dead"] | None = Field(None, description="dead: only what did not arrive.")
     event: str | None = Field(None, max_length=64)
-    created_after: str | None = Field(
-        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
-    )
-    created_before: str | None = Field(
-        None, max_length=64, description="RFC 3339, inclusive.", json_schema_extra=DATE_TIME
-    )
-    settled_before: str | None = Field(
-        None,
-        max_length=64,
-        description="From the answer before, to go on where it ended.",
-        json_schema_extra=DATE_TIME,
-    )
+    created_after: str | None = moment("RFC 3339, inclusive.")
+    created_before: str | None = moment("RFC 3339, inclusive.")
+    settled_before: str | None = moment("From the answer before, to go on where it ended.")
 
 
 class RedeliverBody(Strict):

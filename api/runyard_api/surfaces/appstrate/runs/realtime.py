@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import sse
@@ -24,9 +22,8 @@ from runyard_api.surfaces.appstrate.runs import logs
 from runyard_api.surfaces.appstrate.runs.runs import task_of
 from runyard_api.surfaces.appstrate.runs.views import update_json
 from runyard_api.task_snapshot import snapshot
-from runyard_common.database.pages import Page
 from runyard_common.identity.rules.roles import Role
-from runyard_common.runs.queries import events, feed
+from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import INITIAL, TERMINAL, Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.stream import Events
@@ -40,10 +37,6 @@ PING: Final = b"event: ping\ndata: \n\n"
 LONGEST_MESSAGE: Final = 2000
 LARGEST_DATA: Final = 6000
 _OMITTED: Final = {"truncated": True}
-#: Transactions may commit in another order than their times, by less than this (seconds).
-_OVERLAP: Final = 3.0
-_PAGE: Final = 1000
-_REMEMBERED: Final = 20_000
 _LIFECYCLE: Final = frozenset(event.value for event in Event)
 _FIRST: Final = frozenset(event.value for event in INITIAL)
 _STREAM: Final = Answer(
@@ -150,55 +143,34 @@ async def _heard(item: Events) -> AsyncIterator[dict[str, Any]]:
 
 async def _missed(state: State, watch: Watch, seen: _Seen) -> AsyncIterator[dict[str, Any]]:
     """What the database knows since the last event seen, page by page."""
-    start, place = seen.read_from, (seen.read_from, "", seen.seq)
-    while True:
-        page = partial(_page, watch=watch, start=start, place=place)
+    if watch.task is None:
+        async for event in sse.organisation_events(state, watch.org_id, seen.read_from):
+            yield event
+        return
+    task_id, more = watch.task.id, True
+    while more:
+        page = partial(events.after, task_id=task_id, seq=seen.seq, limit=sse.PAGE, most_bytes=sse.REPLAYED)
         async with sse.replayed(state, watch.org_id, partial(state.reader.one, page)) as found:
+            more = found.more or len(found) == sse.PAGE
             for event in found:
                 yield event
-            if not found.more:
-                return
-            place = feed.place_of(found[-1])
 
 
-def _page(conn: Connection, watch: Watch, start: float, place: feed.Place) -> Page[dict[str, Any]]:
-    if watch.task is None:
-        behind = place if place[1] else None
-        return feed.since(conn, watch.org_id, start, _PAGE, behind, sse.REPLAYED)
-    found = events.after(conn, watch.task.id, place[2], _PAGE, sse.REPLAYED)
-    return Page(found, found.more or len(found) == _PAGE, found.bytes)
-
-
-class _Seen:
-    """Which events were sent already: a live tail begins now and sends each once."""
+class _Seen(sse.SeenEvents):
+    """Which events were sent already: a live tail begins now and sends each once. Those of one run are in order."""
 
     def __init__(self, start: float, task: Task | None) -> None:
-        self._start = start if task is None else 0.0
-        self._latest = start
-        self._known: OrderedDict[tuple[str, int], None] = OrderedDict()
+        super().__init__(start)
+        self._one_run = task is not None
         self.seq = task.last_seq if task else 0
-
-    @property
-    def read_from(self) -> float:
-        """Epoch seconds: a little before the latest event, for those that committed late."""
-        return max(self._start, self._latest - _OVERLAP)
 
     def first_time(self, event: dict[str, Any]) -> bool:
         """Whether this event is new; it is known from now on."""
-        key = (event["task_id"], event["seq"])
-        if (
-            key in self._known
-            or event["at"] < self._start
-            or event["seq"] <= (self.seq if not self._start else 0)
-        ):
-            return False
-        self._known[key] = None
-        self._latest = max(self._latest, event["at"])
-        if not self._start:
-            self.seq = event["seq"]
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return True
+        if not self._one_run:
+            return super().first_time(event)
+        is_new: bool = event["seq"] > self.seq
+        self.seq = max(self.seq, event["seq"])
+        return is_new
 
 
 async def _event_frames(state: State, watch: Watch, event: dict[str, Any]) -> AsyncIterator[bytes]:

@@ -14,6 +14,11 @@ from runyard_common.values.ids import is_uuid
 from runyard_common.webhooks.rules.payloads import duration_ms
 
 _ENDED: Final = {Status.COMPLETED: "success", Status.STOPPED: "cancelled"}
+#: Fields of a run in an update of it.
+_UPDATED: Final = (
+    "id", "packageId", "status", "userId", "orgId", "scheduleId", "error", "startedAt", "completedAt", "duration",
+    "tokensUsed",
+)  # fmt: skip
 _COUNTED: Final = ("input_tokens", "output_tokens")
 
 
@@ -113,18 +118,5 @@ def schedule_id(id_: str) -> str:
 
 def update_json(task: Task, operation: str) -> dict[str, Any]:
     """A `run_update` frame (section 10)."""
-    tokens = tokens_of(task.usage)
-    return {
-        "operation": operation,
-        "id": run_id(task.id, task.schedule_id),
-        "packageId": task.agent_name,
-        "status": status_of(task),
-        "userId": user_of(task),
-        "orgId": task.org_id,
-        "scheduleId": schedule_id(task.schedule_id) if task.schedule_id else None,
-        "error": error_text(task),
-        "startedAt": when(task.created_at),
-        "completedAt": when(task.finished_at),
-        "duration": duration_ms(task),
-        "tokensUsed": sum(tokens[name] for name in _COUNTED) if tokens else None,
-    }
+    run = run_json(task, RunExtras())
+    return {"operation": operation} | {name: run[name] for name in _UPDATED}

@@ -10,7 +10,7 @@ import asyncio
 import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -294,7 +294,6 @@ class _Published:
         self._prefix = prefix
         self._making = threading.Lock()
         self._made: dict[str, Document] = {}
-        self._page: Document | None = None
 
     async def json(self, front: str) -> Document:
         """The whole document for an empty text, or that of a front; `NotFound` front_not_found."""
@@ -305,28 +304,29 @@ class _Published:
                 code="front_not_found",
                 field="front",
             )
-        if front not in self._made:
-            await asyncio.to_thread(self._make, front)
-        return self._made[front]
+        return await self._made_once(front, lambda: self._document(front))
 
     async def page(self) -> Document:
         """The whole document as a page."""
-        if self._page is None:
-            return await asyncio.to_thread(self._make_page)
-        return self._page
+        return await self._made_once("/docs", self._docs_page)
 
-    def _make(self, front: str) -> None:
-        with self._making:
-            if front not in self._made:
-                found = orjson.dumps(document(self._declared, self._prefix, front))
-                self._made[front] = Document(found, "application/json", {"cache-control": "no-cache"})
+    async def _made_once(self, name: str, make: Callable[[], Document]) -> Document:
+        if name not in self._made:
+            await asyncio.to_thread(self._make, name, make)
+        return self._made[name]
 
-    def _make_page(self) -> Document:
+    def _make(self, name: str, make: Callable[[], Document]) -> None:
         with self._making:
-            if self._page is None:
-                found = docs_page.page(document(self._declared, self._prefix)).encode()
-                self._page = Document(found, "text/html", docs_page.HEADERS)
-            return self._page
+            if name not in self._made:
+                self._made[name] = make()
+
+    def _document(self, front: str) -> Document:
+        content = orjson.dumps(document(self._declared, self._prefix, front))
+        return Document(content, "application/json", {"cache-control": "no-cache"})
+
+    def _docs_page(self) -> Document:
+        page = docs_page.page(document(self._declared, self._prefix))
+        return Document(page.encode(), "text/html", docs_page.HEADERS)
 
 
 def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:

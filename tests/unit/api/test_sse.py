@@ -37,7 +37,7 @@ def test_a_number_that_is_not_the_next_shows_a_gap_and_moves_nothing() -> None:
 
 def test_tokens_of_an_attempt_that_is_over_are_dropped() -> None:
     place = _Place(0)
-    place.take([event(1, attempt=2)])
+    place.advance([event(1, attempt=2)])
     assert place.fresh(Tokens("t", 1, ["old"])) == Events([])
     assert place.fresh(Tokens("t", 2, ["new"])) == Tokens("t", 2, ["new"])
 

@@ -152,9 +152,9 @@ def poll_after_ms(seen: TaskSnapshot) -> int | None:
 def etag(seen: TaskSnapshot) -> str:
     """Changes whenever what a caller would be shown changes in substance."""
     task, place = seen.task, seen.queue_position
-    seen = (task.id, task.status.value, task.attempt, task.updated_at, task.title, task.cost_micros, task.usage,
+    shown = (task.id, task.status.value, task.attempt, task.updated_at, task.title, task.cost_micros, task.usage,
             place and (place.limit, place.position), [q["id"] for q in seen.questions])  # fmt: skip
-    return 'W/"' + hashlib.blake2b(repr(seen).encode(), digest_size=12).hexdigest() + '"'
+    return 'W/"' + hashlib.blake2b(repr(shown).encode(), digest_size=12).hexdigest() + '"'
 
 
 def event_json(event: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_what_broke_off_is_given_back() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_replay_waits_until_there_is_room_for_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "_NO_ROOM", 0.01)
+    monkeypatch.setattr(sse, "_RETRY_AFTER", 0.01)
     reads: list[int] = []
     again = asyncio.Event()
 

@@ -12,7 +12,7 @@ from runyard_common.commit_hooks import CommitHooks, Local
 
 def noted(**fields: Any) -> Any:
     """A transaction that has noted these fields."""
-    nothing = {"events": [], "stopped": [], "woken": 0, "promised": 0, "freed": set(), "outbox_id": None}
+    nothing = {"events": [], "cancelled": [], "woken": 0, "promised": 0, "freed": set(), "outbox_id": None}
     return SimpleNamespace(**nothing | fields)
 
 
@@ -35,10 +35,10 @@ def test_nothing_follows_a_commit_that_noted_nothing() -> None:
 def test_each_fact_has_its_follower() -> None:
     others: Any = Others()
     local = Local(publish=others.publish_here, wake=others.wake_here)
-    tx = noted(events=["event"], stopped=[("worker", "task")], woken=2, promised=1, freed={"agent:a"})
+    tx = noted(events=["event"], cancelled=[("worker", "task")], woken=2, promised=1, freed={"agent:a"})
     CommitHooks(others, others, others.admit, local)(tx)
     assert others.asked == [
-        "publish", "publish_here", "stop", "ring", "wake_here", "ring_deliveries", "admit",
+        "publish", "publish_here", "cancel", "ring", "wake_here", "ring_deliveries", "admit",
     ]  # fmt: skip
 
 

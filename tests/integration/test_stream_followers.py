@@ -123,7 +123,7 @@ async def test_a_worker_hears_which_of_its_runs_were_stopped(any_redis_url: str)
     live = Live(any_redis_url)
     task = uuid7()
     for _ in range(50):
-        live.stop(worker, task)
+        live.cancel(worker, task)
         await asyncio.sleep(0.05)
         if stopped:
             break

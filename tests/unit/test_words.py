@@ -83,7 +83,6 @@ EXCEPTED = {
     ("test_turnstile.py", "taken"): "database.turnstile, which is not covered yet",
     ("webhooks/test_hosts.py", "room"): "HostCapacity.room, which is not covered yet",
     ("tests/unit/api/test_sse.py", "take"): "Place.take of runyard_api.sse",
-    ("tests/unit/api/test_tokens.py", "reading"): "runyard_api.reading, which is not covered yet",
     ("tests/unit/test_words.py", ""): "the list itself",
 }
 #: The parts of a name: request, body of request_body; Request, Body of RequestBody; HTTP, Error of HTTPError.

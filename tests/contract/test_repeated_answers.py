@@ -10,7 +10,6 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import update
-from sqlmodel import col
 
 from runyard_common.identity.tables import Idempotency
 from tests.contract.frames import run
@@ -145,4 +144,4 @@ def forget(live: Live, key: str, reserved: str) -> None:
     """The answer kept for a key, as if its process had died before it was."""
     with live.store.begin() as tx:
         values = {"status": None, "headers": {"reserved": reserved}, "lease_until": 1.0}
-        tx.conn.execute(update(Idempotency).where(col(Idempotency.key) == key).values(**values))
+        tx.conn.execute(update(Idempotency).where(Idempotency.key == key).values(**values))

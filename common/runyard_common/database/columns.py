@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, Double, LargeBinary, MetaData, String, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+)
+from sqlalchemy import Table as CoreTable
 from sqlalchemy import false as sql_false
 from sqlalchemy.types import TypeDecorator
-from sqlmodel import Field, SQLModel
 
 from runyard_common.values import json_form
 from runyard_common.values.json_text import JsonText
 
-metadata: MetaData = SQLModel.metadata
+metadata = MetaData()
+
+
+class Table:
+    """A table as a class whose attributes are its columns, in the order they are written.
+
+    Not an ORM: rows are read by queries. Made of Core's parts alone, because a process declares all tables each time
+    it starts, and a library that makes a model of each takes half a second for it (decision 0035).
+    """
+
+    __tablename__: ClassVar[str]
+    __table_args__: ClassVar[tuple[Any, ...]] = ()
+    __table__: ClassVar[CoreTable]
+
+    def __init_subclass__(cls) -> None:
+        columns = {name: column for name, column in vars(cls).items() if isinstance(column, Column)}
+        for name, column in columns.items():
+            column.name = column.key = name
+        cls.__table__ = CoreTable(cls.__tablename__, metadata, *columns.values(), *cls.__table_args__)
+
+    @classmethod
+    def __clause_element__(cls) -> CoreTable:
+        """What SQLAlchemy takes for the class: `select(Task)`, `update(Task)`."""
+        return cls.__table__
 
 
 class Json(TypeDecorator[Any]):
@@ -41,57 +75,66 @@ def dump(value: Any) -> str:
         return json_form.encode(value).decode()
 
 
-def key(**options: Any) -> Any:
+def key(**options: Any) -> Column[str]:
     """A text primary key of at most 64 characters."""
-    return Field(sa_column=Column(String(64), primary_key=True, **options))
+    return Column(String(64), primary_key=True, **options)
 
 
-def ref(nullable: bool = False, **options: Any) -> Any:
+def ref(nullable: bool = False, **options: Any) -> Column[str]:
     """A text reference of at most 64 characters."""
-    default: dict[str, Any] = {"default": None} if nullable else {}
-    return Field(sa_column=Column(String(64), nullable=nullable, **options), **default)
+    return Column(String(64), nullable=nullable, **options)
 
 
-def text(nullable: bool = False, length: int | None = None, **options: Any) -> Any:
+def text(nullable: bool = False, length: int | None = None, **options: Any) -> Column[str]:
     """Text, bounded when `length` is given."""
-    default: dict[str, Any] = {"default": None} if nullable else {}
-    return Field(
-        sa_column=Column(String(length) if length else Text, nullable=nullable, **options), **default
-    )
+    return Column(String(length) if length else Text, nullable=nullable, **options)
 
 
-def json(nullable: bool = True) -> Any:
+def json(nullable: bool = True) -> Column[Any]:
     """A JSON document."""
-    return Field(default=None, sa_column=Column(Json, nullable=nullable))
+    return Column(Json, nullable=nullable)
 
 
-def instant(nullable: bool = False) -> Any:
+def instant(nullable: bool = False) -> Column[float]:
     """Seconds since the epoch, as a double."""
-    default: dict[str, Any] = {"default": None} if nullable else {}
-    return Field(sa_column=Column(Double, nullable=nullable), **default)
+    return Column(Double, nullable=nullable)
 
 
-def integer(default: int = 0) -> Any:
-    """A 64-bit integer."""
-    return Field(default=default, sa_column=Column(BigInteger, nullable=False, default=default))
+def integer(default: int | None = 0) -> Column[int]:
+    """A 64-bit integer; without a default it may be null."""
+    return Column(BigInteger, nullable=default is None, default=default)
 
 
-def flag() -> Any:
+def integer32(**options: Any) -> Column[int]:
+    """A 32-bit integer, not null unless `nullable`."""
+    return Column(Integer, **{"nullable": False} | options)
+
+
+def real(**options: Any) -> Column[float]:
+    """A float, not null unless `nullable`."""
+    return Column(Float, **{"nullable": False} | options)
+
+
+def boolean(default: bool) -> Column[bool]:
+    """A truth value."""
+    return Column(Boolean, nullable=False, default=default)
+
+
+def flag() -> Column[bool]:
     """A truth value that begins false, also in rows of processes that do not know the column yet."""
-    column = Column(Boolean, nullable=False, default=False, server_default=sql_false())
-    return Field(default=False, sa_column=column)
+    return Column(Boolean, nullable=False, default=False, server_default=sql_false())
 
 
-def counter() -> Any:
+def counter() -> Column[int]:
     """A 64-bit count that begins at 0, also in rows of processes that do not know the column yet."""
-    return Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0, server_default="0"))
+    return Column(BigInteger, nullable=False, default=0, server_default="0")
 
 
-def seconds() -> Any:
+def seconds() -> Column[float]:
     """A duration in seconds that begins at 0, also in rows of processes that do not know the column yet."""
-    return Field(default=0.0, sa_column=Column(Double, nullable=False, default=0.0, server_default="0"))
+    return Column(Double, nullable=False, default=0.0, server_default="0")
 
 
-def blob(nullable: bool = True) -> Any:
+def blob(nullable: bool = True) -> Column[bytes]:
     """Bytes, in practice encrypted ones."""
-    return Field(default=None, sa_column=Column(LargeBinary, nullable=nullable))
+    return Column(LargeBinary, nullable=nullable)

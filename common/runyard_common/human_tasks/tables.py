@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Index, text
-from sqlmodel import SQLModel
 
 from runyard_common.database import columns as c
 
 
-class Question(SQLModel, table=True):
+class Question(c.Table):
     """What a suspended task waits for: a question to its user, or a review by a person."""
 
     __tablename__ = "questions"
@@ -31,29 +28,29 @@ class Question(SQLModel, table=True):
         ),
     )
 
-    id: str = c.key()
-    org_id: str = c.ref()
-    task_id: str = c.ref()
-    key: str = c.text(length=200)  # the journal entry the answer completes
-    kind: str = c.text(length=16)  # question, review
-    payload: Any = c.json()  # {text, schema, options …} or {action, arguments, step …}
-    state: str = c.text(length=16)  # open, answered, expired, cancelled
-    answer: Any = c.json()
-    answered_by: str | None = c.text(nullable=True, length=128)
-    on_timeout: Any = c.json()  # {outcome: fail | default | reject, value?}
-    deadline_at: float | None = c.instant(nullable=True)
-    created_at: float = c.instant()
-    answered_at: float | None = c.instant(nullable=True)
+    id = c.key()
+    org_id = c.ref()
+    task_id = c.ref()
+    key = c.text(length=200)  # the journal entry the answer completes
+    kind = c.text(length=16)  # question, review
+    payload = c.json()  # {text, schema, options …} or {action, arguments, step …}
+    state = c.text(length=16)  # open, answered, expired, cancelled
+    answer = c.json()
+    answered_by = c.text(nullable=True, length=128)
+    on_timeout = c.json()  # {outcome: fail | default | reject, value?}
+    deadline_at = c.instant(nullable=True)
+    created_at = c.instant()
+    answered_at = c.instant(nullable=True)
 
 
-class AnswerLink(SQLModel, table=True):
+class AnswerLink(c.Table):
     """A one-time link by which a person without a key answers one question; only its hash is kept."""
 
     __tablename__ = "answer_links"
     __table_args__ = (Index("ix_answer_links_question", "question_id"),)
 
-    token_hash: str = c.key()
-    org_id: str = c.ref()
-    question_id: str = c.ref()
-    expires_at: float = c.instant()
-    used_at: float | None = c.instant(nullable=True)
+    token_hash = c.key()
+    org_id = c.ref()
+    question_id = c.ref()
+    expires_at = c.instant()
+    used_at = c.instant(nullable=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Index, text
-from sqlmodel import Field, SQLModel
 
 from runyard_common.database import columns as c
 
@@ -14,7 +13,7 @@ def _where(condition: str) -> dict[str, Any]:
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
-class Task(SQLModel, table=True):
+class Task(c.Table):
     """One execution request and its whole life."""
 
     __tablename__ = "tasks"
@@ -42,185 +41,183 @@ class Task(SQLModel, table=True):
         Index("ix_tasks_dead", "org_id", "id", **_where("status = 'failed'")),
     )
 
-    id: str = c.key()
-    org_id: str = c.ref()
-    agent_id: str = c.ref()
-    version_id: str = c.ref()
-    agent_name: str = c.text(length=200)
-    version: str = c.text(length=64)
-    status: str = c.text(length=20)
-    front: str = c.text(length=16)  # the API surface it came by; child
-    external_id: str | None = c.ref(nullable=True)  # the id this run has on its front, where it differs
-    title: str | None = c.text(nullable=True, length=200)
-    session_id: str | None = c.ref(nullable=True)
-    end_user_id: str | None = c.ref(nullable=True)
-    created_by: str | None = c.ref(nullable=True)  # key:<id>, user:<id>
-    key_id: str | None = c.ref(nullable=True)
-    parent_id: str | None = c.ref(nullable=True)
-    retry_of: str | None = c.ref(nullable=True)
-    schedule_id: str | None = c.ref(nullable=True)
+    id = c.key()
+    org_id = c.ref()
+    agent_id = c.ref()
+    version_id = c.ref()
+    agent_name = c.text(length=200)
+    version = c.text(length=64)
+    status = c.text(length=20)
+    front = c.text(length=16)  # the API surface it came by; child
+    external_id = c.ref(nullable=True)  # the id this run has on its front, where it differs
+    title = c.text(nullable=True, length=200)
+    session_id = c.ref(nullable=True)
+    end_user_id = c.ref(nullable=True)
+    created_by = c.ref(nullable=True)  # key:<id>, user:<id>
+    key_id = c.ref(nullable=True)
+    parent_id = c.ref(nullable=True)
+    retry_of = c.ref(nullable=True)
+    schedule_id = c.ref(nullable=True)
 
-    lane: str = c.text(length=64)  # fairness key: the organisation
-    priority: int = c.integer()  # lower runs first
-    resume: int = Field(default=1)  # 0 = was already started (answered, rescued): claimed ahead of new work
-    held_by: str | None = c.text(
-        nullable=True, length=200
-    )  # the limit that holds a queued task, or retry / child
-    model: str | None = c.text(nullable=True, length=128)  # the model it asks for, as model limits name it
-    limit_keys: Any = c.json()  # every limit it counts against
-    required_agent: str | None = c.text(
+    lane = c.text(length=64)  # fairness key: the organisation
+    priority = c.integer()  # lower runs first
+    resume = c.integer32(default=1)  # 0 = was already started (answered, rescued): claimed ahead of new work
+    held_by = c.text(nullable=True, length=200)  # the limit that holds a queued task, or retry / child
+    model = c.text(nullable=True, length=128)  # the model it asks for, as model limits name it
+    limit_keys = c.json()  # every limit it counts against
+    required_agent = c.text(
         nullable=True, length=272
     )  # @scope/name@version of a Python agent: only workers that have it claim the task; None: any worker
-    available_at: float | None = c.instant(nullable=True)  # back-off: not admitted before
-    expires_at: float | None = c.instant(nullable=True)  # time to live of unstarted work
-    deadline_at: float | None = c.instant(nullable=True)
-    timeout_s: float | None = Field(default=None)  # run time of one attempt
+    available_at = c.instant(nullable=True)  # back-off: not admitted before
+    expires_at = c.instant(nullable=True)  # time to live of unstarted work
+    deadline_at = c.instant(nullable=True)
+    timeout_s = c.real(nullable=True)  # run time of one attempt
 
     # The fence: every write of an attempt names its number and the random token of its claim.
-    attempt: int = c.integer()
-    claim_token: str | None = c.ref(nullable=True)
-    lease_owner: str | None = c.ref(nullable=True)
-    suspicion: int = c.counter()  # how likely it is that this task ends its worker's process
-    releases: int = c.counter()  # times it was handed back without progress, a drain apart
-    retry_policy: Any = c.json()  # {cause: {budget, base_s, cap_s}} as it was at submission
-    retries: Any = c.json()  # {cause: used}
-    last_seq: int = c.integer()  # last event number
+    attempt = c.integer()
+    claim_token = c.ref(nullable=True)
+    lease_owner = c.ref(nullable=True)
+    suspicion = c.counter()  # how likely it is that this task ends its worker's process
+    releases = c.counter()  # times it was handed back without progress, a drain apart
+    retry_policy = c.json()  # {cause: {budget, base_s, cap_s}} as it was at submission
+    retries = c.json()  # {cause: used}
+    last_seq = c.integer()  # last event number
 
-    input: Any = c.json()  # {message, args, options, output_config, files, …}
-    secrets: bytes | None = c.blob()  # encrypted; erased when the task ends
-    has_callback: bool = Field(default=False)
-    output: Any = c.json()
-    error: Any = c.json()  # {code, message, cause, attempt, details?}
-    usage: Any = c.json()
-    cost_micros: int = c.integer()  # millionths of a USD
-    meta: Any = c.json()
+    input = c.json()  # {message, args, options, output_config, files, …}
+    secrets = c.blob()  # encrypted; erased when the task ends
+    has_callback = c.boolean(default=False)
+    output = c.json()
+    error = c.json()  # {code, message, cause, attempt, details?}
+    usage = c.json()
+    cost_micros = c.integer()  # millionths of a USD
+    meta = c.json()
 
-    created_at: float = c.instant()
-    updated_at: float = c.instant()
-    started_at: float | None = c.instant(nullable=True)
-    finished_at: float | None = c.instant(nullable=True)
+    created_at = c.instant()
+    updated_at = c.instant()
+    started_at = c.instant(nullable=True)
+    finished_at = c.instant(nullable=True)
 
 
-class TaskEvent(SQLModel, table=True):
+class TaskEvent(c.Table):
     """A numbered fact in a task's log; numbers have no gaps."""
 
     __tablename__ = "events"
 
-    task_id: str = c.key()
-    seq: int = Field(primary_key=True)
-    type: str = c.text(length=64)
-    attempt: int = c.integer()
-    data: Any = c.json()
-    at: float = c.instant()
+    task_id = c.key()
+    seq = c.integer32(primary_key=True)
+    type = c.text(length=64)
+    attempt = c.integer()
+    data = c.json()
+    at = c.instant()
 
 
-class JournalEntry(SQLModel, table=True):
+class JournalEntry(c.Table):
     """A step inside a task: begun before, ended after, never executed again once ended."""
 
     __tablename__ = "journal"
 
-    task_id: str = c.key()
-    key: str = c.text(length=200, primary_key=True)  # name#occurrence
-    pos: int = c.integer()  # order of beginning
-    attempt: int = c.integer()
-    kind: str = c.text(length=16)  # step, model, tool, ask, review, child, value
-    name: str = c.text(length=200)
-    effect: str = c.text(length=16)  # read, idempotent, irreversible
-    fingerprint: str | None = c.text(nullable=True, length=64)  # of what it was called with
-    state: str = c.text(length=16)  # begun, done, failed
-    detail: Any = c.json()  # what a reviewer or the console sees
-    value: Any = c.json()
-    began_at: float = c.instant()
-    ended_at: float | None = c.instant(nullable=True)
+    task_id = c.key()
+    key = c.text(length=200, primary_key=True)  # name#occurrence
+    pos = c.integer()  # order of beginning
+    attempt = c.integer()
+    kind = c.text(length=16)  # step, model, tool, ask, review, child, value
+    name = c.text(length=200)
+    effect = c.text(length=16)  # read, idempotent, irreversible
+    fingerprint = c.text(nullable=True, length=64)  # of what it was called with
+    state = c.text(length=16)  # begun, done, failed
+    detail = c.json()  # what a reviewer or the console sees
+    value = c.json()
+    began_at = c.instant()
+    ended_at = c.instant(nullable=True)
 
 
-class Slot(SQLModel, table=True):
+class Slot(c.Table):
     """One task's hold on one limit, from admission until it leaves pending/running: the limit's only count."""
 
     __tablename__ = "slots"
     __table_args__ = (Index("ix_slots_task", "task_id"),)
 
-    limit_key: str = c.text(length=200, primary_key=True)
-    task_id: str = c.key()
-    at: float = c.instant()
+    limit_key = c.text(length=200, primary_key=True)
+    task_id = c.key()
+    at = c.instant()
 
 
-class Limit(SQLModel, table=True):
+class Limit(c.Table):
     """A rule: at most so many at once, or so many starts in a window, for each key it yields."""
 
     __tablename__ = "limits"
     __table_args__ = (Index("ix_limits_org", "org_id"),)
 
-    id: str = c.key()
-    org_id: str = c.ref()  # "*" = every organisation (set by the operator)
-    kind: str = c.text(length=16)  # agent, organisation, end_user, session, model, key
-    selector: str = c.text(length=200)  # agent or model name, JSON pointer into the input; "*" = each
-    max_concurrent: int | None = Field(default=None)
-    rate_count: int | None = Field(default=None)
-    rate_seconds: float | None = Field(default=None)
-    tokens_per_minute: int | None = Field(default=None)
-    strategy: str = c.text(length=16)  # enqueue, reject, interrupt
-    created_at: float = c.instant()
-    updated_at: float = c.instant()
+    id = c.key()
+    org_id = c.ref()  # "*" = every organisation (set by the operator)
+    kind = c.text(length=16)  # agent, organisation, end_user, session, model, key
+    selector = c.text(length=200)  # agent or model name, JSON pointer into the input; "*" = each
+    max_concurrent = c.integer32(nullable=True)
+    rate_count = c.integer32(nullable=True)
+    rate_seconds = c.real(nullable=True)
+    tokens_per_minute = c.integer32(nullable=True)
+    strategy = c.text(length=16)  # enqueue, reject, interrupt
+    created_at = c.instant()
+    updated_at = c.instant()
 
 
-class Start(SQLModel, table=True):
+class Start(c.Table):
     """A start counted against a rate limit; kept for the length of its window."""
 
     __tablename__ = "starts"
     __table_args__ = (Index("ix_starts_at", "at"),)
 
-    limit_key: str = c.text(length=200, primary_key=True)
-    at: float = Field(primary_key=True)
-    task_id: str = c.key()
+    limit_key = c.text(length=200, primary_key=True)
+    at = c.real(primary_key=True)
+    task_id = c.key()
 
 
-class Lane(SQLModel, table=True):
+class Lane(c.Table):
     """Fair queuing: the virtual time a lane has used, divided by its weight. Row "*" holds the system's."""
 
     __tablename__ = "lanes"
 
-    lane: str = c.key()
-    weight: float = Field(default=1.0)
-    vtime: float = Field(default=0.0)
+    lane = c.key()
+    weight = c.real(default=1.0)
+    vtime = c.real(default=0.0)
 
 
-class Worker(SQLModel, table=True):
+class Worker(c.Table):
     """One life of a worker process: its heartbeat is the lease of every run it holds."""
 
     __tablename__ = "workers"
     __table_args__ = (Index("ix_workers_lease", "lease_expires_at"),)
 
-    id: str = c.key()
-    host: str = c.text(length=200)
-    pid: int = c.integer()
-    capacity: int = c.integer()
-    lease_seconds: float = Field(default=10.0)
-    lease_expires_at: float = c.instant()
-    lost: bool = Field(default=False)  # its runs were handed on: it may write nothing more
-    draining: bool = Field(default=False)
-    running: int = c.integer()
-    agents: Any = c.json()  # @scope/name@version of each Python agent it runs; None: it is not known
-    brings: Any = c.json()  # @scope/name@version of each agent in its sources; None: as `agents`
-    loop_lag_s: float = c.seconds()  # how late the event loop was at the last beat
-    threads_held: int = c.counter()  # threads that runs which have ended have not given back
-    started_at: float = c.instant()
-    seen_at: float = c.instant()
+    id = c.key()
+    host = c.text(length=200)
+    pid = c.integer()
+    capacity = c.integer()
+    lease_seconds = c.real(default=10.0)
+    lease_expires_at = c.instant()
+    lost = c.boolean(default=False)  # its runs were handed on: it may write nothing more
+    draining = c.boolean(default=False)
+    running = c.integer()
+    agents = c.json()  # @scope/name@version of each Python agent it runs; None: it is not known
+    brings = c.json()  # @scope/name@version of each agent in its sources; None: as `agents`
+    loop_lag_s = c.seconds()  # how late the event loop was at the last beat
+    threads_held = c.counter()  # threads that runs which have ended have not given back
+    started_at = c.instant()
+    seen_at = c.instant()
 
 
-class Outbox(SQLModel, table=True):
+class Outbox(c.Table):
     """A doorbell to ring: written with the state change, deleted once rung."""
 
     __tablename__ = "outbox"
     __table_args__ = (Index("ix_outbox_at", "at"),)
 
-    id: str = c.key()
-    topic: str = c.text(length=32)
-    payload: Any = c.json()
-    at: float = c.instant()
+    id = c.key()
+    topic = c.text(length=32)
+    payload = c.json()
+    at = c.instant()
 
 
-class StoredFile(SQLModel, table=True):
+class StoredFile(c.Table):
     """An attachment: its bytes are in the file store under their hash."""
 
     __tablename__ = "files"
@@ -230,12 +227,12 @@ class StoredFile(SQLModel, table=True):
         Index("ix_files_org", "org_id", "size"),
     )
 
-    id: str = c.key()
-    org_id: str = c.ref()
-    task_id: str | None = c.ref(nullable=True)
-    sha256: str = c.text(length=64)
-    name: str = c.text(length=255)
-    media_type: str = c.text(length=128)
-    size: int = c.integer()
-    field: str | None = c.text(nullable=True, length=128)
-    created_at: float = c.instant()
+    id = c.key()
+    org_id = c.ref()
+    task_id = c.ref(nullable=True)
+    sha256 = c.text(length=64)
+    name = c.text(length=255)
+    media_type = c.text(length=128)
+    size = c.integer()
+    field = c.text(nullable=True, length=128)
+    created_at = c.instant()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Index, text
-from sqlmodel import Field, SQLModel
 
 from runyard_common.database import columns as c
 
@@ -14,7 +13,7 @@ def _where(condition: str) -> dict[str, Any]:
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
-class Schedule(SQLModel, table=True):
+class Schedule(c.Table):
     """When an agent runs by itself."""
 
     __tablename__ = "schedules"
@@ -26,42 +25,42 @@ class Schedule(SQLModel, table=True):
         Index("ix_schedules_agent", "agent_id"),
     )
 
-    id: str = c.key()
-    org_id: str = c.ref()
-    agent_id: str = c.ref()
-    name: str | None = c.text(nullable=True, length=200)
-    front: str = c.text(length=16)
-    external_id: str | None = c.ref(nullable=True)
-    kind: str = c.text(length=8)  # cron, date, delay
-    spec: Any = c.json()  # the schedule as `rules.schedule` writes it
-    timezone: str = c.text(length=64)
-    run: Any = c.json()  # the stored run request: message, args, options, version rule, session rule
-    secrets: bytes | None = c.blob()  # encrypted options
-    enabled: bool = Field(default=True)  # false while paused, and once finished
-    paused_reason: str | None = c.text(nullable=True)
-    overlap: str = c.text(length=16)
-    catch_up: str = c.text(length=16)
-    catch_up_window_s: float = Field(default=0.0)
-    jitter_s: float = Field(default=0.0)
-    end_at: float | None = c.instant(nullable=True)
-    max_fires: int | None = Field(default=None)
-    fired: int = c.integer()
-    pause_after_failures: int | None = Field(default=None)
-    failures: int = c.integer()
-    last_due_at: float | None = c.instant(nullable=True)  # the newest due time handled
-    next_due_at: float | None = c.instant(nullable=True)  # the first one not handled; null unless enabled
-    wake_at: float | None = c.instant(nullable=True)  # when that is released (its jitter added)
-    last_task_id: str | None = c.ref(nullable=True)
-    created_by: str | None = c.ref(nullable=True)
-    key_id: str | None = c.ref(nullable=True)
-    end_user_id: str | None = c.ref(nullable=True)
-    meta: Any = c.json()
-    created_at: float = c.instant()
-    updated_at: float = c.instant()
-    finished_at: float | None = c.instant(nullable=True)  # it will never be due again
+    id = c.key()
+    org_id = c.ref()
+    agent_id = c.ref()
+    name = c.text(nullable=True, length=200)
+    front = c.text(length=16)
+    external_id = c.ref(nullable=True)
+    kind = c.text(length=8)  # cron, date, delay
+    spec = c.json()  # the schedule as `rules.schedule` writes it
+    timezone = c.text(length=64)
+    run = c.json()  # the stored run request: message, args, options, version rule, session rule
+    secrets = c.blob()  # encrypted options
+    enabled = c.boolean(default=True)  # false while paused, and once finished
+    paused_reason = c.text(nullable=True)
+    overlap = c.text(length=16)
+    catch_up = c.text(length=16)
+    catch_up_window_s = c.real(default=0.0)
+    jitter_s = c.real(default=0.0)
+    end_at = c.instant(nullable=True)
+    max_fires = c.integer32(nullable=True)
+    fired = c.integer()
+    pause_after_failures = c.integer32(nullable=True)
+    failures = c.integer()
+    last_due_at = c.instant(nullable=True)  # the newest due time handled
+    next_due_at = c.instant(nullable=True)  # the first one not handled; null unless enabled
+    wake_at = c.instant(nullable=True)  # when that is released (its jitter added)
+    last_task_id = c.ref(nullable=True)
+    created_by = c.ref(nullable=True)
+    key_id = c.ref(nullable=True)
+    end_user_id = c.ref(nullable=True)
+    meta = c.json()
+    created_at = c.instant()
+    updated_at = c.instant()
+    finished_at = c.instant(nullable=True)  # it will never be due again
 
 
-class Fire(SQLModel, table=True):
+class Fire(c.Table):
     """One due time of one schedule: the row exists once, so it fired once."""
 
     __tablename__ = "fires"
@@ -71,11 +70,9 @@ class Fire(SQLModel, table=True):
         Index("ix_fires_idle", "fired_at", **_where("task_id IS NULL")),
     )
 
-    schedule_id: str = c.key()
-    due_at: float = Field(primary_key=True)
-    outcome: str = c.text(
-        length=16
-    )  # fired (its run has not ended), completed, failed, stopped, skipped, missed
-    task_id: str | None = c.ref(nullable=True)
-    reason: str | None = c.text(nullable=True)
-    fired_at: float = c.instant()
+    schedule_id = c.key()
+    due_at = c.real(primary_key=True)
+    outcome = c.text(length=16)  # fired (its run has not ended), completed, failed, stopped, skipped, missed
+    task_id = c.ref(nullable=True)
+    reason = c.text(nullable=True)
+    fired_at = c.instant()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Index, text
-from sqlmodel import Field, SQLModel
 
 from runyard_common.database import columns as c
 
 
-class Session(SQLModel, table=True):
+class Session(c.Table):
     """A conversation across tasks. `key` is the caller's own name for it, unique within its scope."""
 
     __tablename__ = "sessions"
@@ -19,21 +16,21 @@ class Session(SQLModel, table=True):
         Index("ix_sessions_org", "org_id", "updated_at"),
     )
 
-    id: str = c.key()
-    org_id: str = c.ref()
-    scope: str = c.text(length=200)  # "", or what keeps the sessions of callers apart: an agent and a key
-    key: str = c.text(length=255)
-    agent_id: str | None = c.ref(nullable=True)
-    end_user_id: str | None = c.ref(nullable=True)
-    strategy: str = c.text(length=16)  # enqueue, reject, interrupt
-    last_seq: int = c.integer()
-    forked_from: str | None = c.ref(nullable=True)
-    meta: Any = c.json()
-    created_at: float = c.instant()
-    updated_at: float = c.instant()
+    id = c.key()
+    org_id = c.ref()
+    scope = c.text(length=200)  # "", or what keeps the sessions of callers apart: an agent and a key
+    key = c.text(length=255)
+    agent_id = c.ref(nullable=True)
+    end_user_id = c.ref(nullable=True)
+    strategy = c.text(length=16)  # enqueue, reject, interrupt
+    last_seq = c.integer()
+    forked_from = c.ref(nullable=True)
+    meta = c.json()
+    created_at = c.instant()
+    updated_at = c.instant()
 
 
-class Message(SQLModel, table=True):
+class Message(c.Table):
     """A line of a conversation. `history` rows carry the model library's own form for exact continuation."""
 
     __tablename__ = "messages"
@@ -48,16 +45,16 @@ class Message(SQLModel, table=True):
         ),
     )
 
-    id: str = c.key()
-    org_id: str = c.ref()
-    task_id: str | None = c.ref(nullable=True)
-    agent_id: str | None = c.ref(nullable=True)
-    session_id: str | None = c.ref(nullable=True)
-    seq: int | None = Field(default=None)  # order within the session
-    role: str = c.text(length=16)  # user, assistant, tool, system
-    type: str = c.text(length=32)  # user_message, agent_response, agent_thinking, agent_tool_use, question …
-    content: Any = c.json()
-    user_id: str | None = c.ref(nullable=True)
-    parent_id: str | None = c.ref(nullable=True)
-    unread: bool = Field(default=False)  # sent while running, read at the agent's next turn
-    created_at: float = c.instant()
+    id = c.key()
+    org_id = c.ref()
+    task_id = c.ref(nullable=True)
+    agent_id = c.ref(nullable=True)
+    session_id = c.ref(nullable=True)
+    seq = c.integer32(nullable=True)  # order within the session
+    role = c.text(length=16)  # user, assistant, tool, system
+    type = c.text(length=32)  # user_message, agent_response, agent_thinking, agent_tool_use, question …
+    content = c.json()
+    user_id = c.ref(nullable=True)
+    parent_id = c.ref(nullable=True)
+    unread = c.boolean(default=False)  # sent while running, read at the agent's next turn
+    created_at = c.instant()

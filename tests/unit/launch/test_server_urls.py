@@ -145,15 +145,16 @@ def at_a_terminal(words: list[str], typed: str) -> tuple[int, str, str]:
     )
     command = ["sh", "-c", shell, "sh", sys.executable, "-m", "runyard_launch.cli", *words]
     running = subprocess.Popen(command, env=os.environ | {"TTY": os.ttyname(its)}, start_new_session=True)
-    shown = b""
+    shown, prompts = b"", 0
     lines = typed.splitlines(keepends=True)
     while select.select([terminal], [], [], 0.05)[0] or running.poll() is None:
         if not select.select([terminal], [], [], 0)[0]:
             continue
         shown += os.read(terminal, 1024)
-        if lines and shown.rstrip().endswith(b":"):
+        # A prompt may come in pieces, and what is typed before the next one is thrown away: one line for each.
+        if lines and shown.count(b":") > prompts:
+            prompts += 1
             os.write(terminal, lines.pop(0).encode())
-            shown += b"\n"
     os.close(terminal)
     os.close(its)
     return running.returncode, shown.decode(), Path("stderr").read_text()

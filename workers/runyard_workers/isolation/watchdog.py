@@ -78,10 +78,10 @@ class Watchdog:
     def stop(self) -> None:
         """End the watch."""
         self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(5)  # it arms the timer, so it ends before the timer is taken away
         if self._hard:
             faulthandler.cancel_dump_traceback_later()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5)
 
     @property
     def lag_s(self) -> float:

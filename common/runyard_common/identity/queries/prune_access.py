@@ -55,5 +55,5 @@ def remove_invitations(tx: Tx, limit: int) -> int:
 def _remove(tx: Tx, key: Any, chosen: Any) -> int:
     keys = list(tx.conn.execute(chosen.with_for_update(skip_locked=True)).scalars())
     if keys:
-        tx.conn.execute(delete(key.class_).where(key.in_(keys)))
+        tx.conn.execute(delete(key.table).where(key.in_(keys)))
     return len(keys)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, or_, select, text, tuple_
-from sqlalchemy.orm import aliased
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.lifecycle import Status
@@ -66,7 +65,7 @@ def settings_of(conn: Connection, org_id: str) -> Any:
 
 def _ended(org_id: str, status: Status, before: float, limit: int) -> Any:
     """Tasks that ended before an instant, with nothing left to deliver and no parent that may look at them."""
-    parent = aliased(Task)
+    parent = Task.__table__.alias().c
     waiting = exists().where(Delivery.task_id == Task.id, Delivery.state == "pending")
     needed = exists().where(parent.id == Task.parent_id, parent.finished_at.is_(None))
     return (

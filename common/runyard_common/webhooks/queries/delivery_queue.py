@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, case, exists, func, select, text, update
-from sqlalchemy.orm import aliased
 
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Delivery
@@ -64,7 +63,7 @@ def under_way(tx: Tx, receivers: Iterable[str]) -> dict[str, int]:
 
 def due(tx: Tx, receiver: str, limit: int) -> list[Any]:
     """The next due deliveries of a receiver, locked; none that stands behind an earlier pending one of its order."""
-    earlier = aliased(Delivery)
+    earlier = Delivery.__table__.alias().c
     blocked = exists().where(
         earlier.order_key == Delivery.order_key,
         earlier.state == "pending",

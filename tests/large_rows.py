@@ -44,9 +44,7 @@ def fill(api: Api, task_id: str, session_id: str, agent_id: str, schedule_id: st
         copies(conn, runs.TaskEvent, lambda row, n: {
             "task_id": task_id, "seq": 1000 + n, "type": "custom", "data": HEAVY,
         })  # fmt: skip
-        conn.execute(
-            runs.Task.__table__.update().where(runs.Task.id == task_id).values(last_seq=1000 + ROWS)  # type: ignore[attr-defined]
-        )
+        conn.execute(runs.Task.__table__.update().where(runs.Task.id == task_id).values(last_seq=1000 + ROWS))
         copies(conn, sessions.Message, lambda row, n: {
             "id": uuid7(), "task_id": task_id, "session_id": session_id, "seq": 1000 + n, "content": "x" * BYTES,
             "type": "user_message", "role": "user", "unread": False,
@@ -72,7 +70,7 @@ def _questions(conn: Connection, api: Api, task_id: str, now: float) -> None:
         for n in range(ROWS)
     )  # fmt: skip
     for row in rows:
-        conn.execute(insert(human_tasks.Question.__table__), row)  # type: ignore[attr-defined]
+        conn.execute(insert(human_tasks.Question.__table__), row)
 
 
 def _catalogue(conn: Connection, agent_id: str) -> None:

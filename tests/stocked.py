@@ -21,7 +21,7 @@ def link_to_a_question(api: Api, task_id: str, org_id: str = "") -> str:
         "payload": {"text": "Which?"}, "state": "open", "created_at": api.state.now(),
     }  # fmt: skip
     with api.state.store.begin() as tx:
-        tx.conn.execute(insert(tables.Question.__table__), question)  # type: ignore[attr-defined]
+        tx.conn.execute(insert(tables.Question.__table__), question)
         return answer_links.create(tx, org_id or api.state.org_id, question["id"]).token
 
 

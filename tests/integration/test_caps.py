@@ -150,7 +150,7 @@ def test_links_to_one_question_are_capped(api: Api, org_id: str) -> None:
         "state": "open", "created_at": 1.0,
     }  # fmt: skip
     with api.state.store.begin() as tx:
-        tx.conn.execute(insert(tables.Question.__table__), question)  # type: ignore[attr-defined]
+        tx.conn.execute(insert(tables.Question.__table__), question)
         for _ in range(MOST):
             answer_links.create(tx, org_id, question["id"])
         with pytest.raises(Exception, match="3 links to a question already"):

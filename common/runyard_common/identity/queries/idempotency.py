@@ -10,7 +10,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.tables import Idempotency
 from runyard_common.tables.query import Task
 
-_C = Idempotency.__table__.c  # type: ignore[attr-defined]
+_C = Idempotency.__table__.c
 
 
 def get(conn: Connection, org_id: str, key: str) -> dict[str, Any] | None:

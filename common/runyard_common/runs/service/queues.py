@@ -18,7 +18,7 @@ from runyard_common.runs.tables import Task as TaskRow
 
 #: What a pending run waits for whose agent no live worker has, in the place of a limit.
 WORKER = "worker"
-_T = TaskRow.__table__.c  # type: ignore[attr-defined]
+_T = TaskRow.__table__.c
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Effect = Literal["read", "idempotent", "irreversible"]
-Outcome = Literal["fail", "default", "reject"]
+OnNoAnswer = Literal["fail", "default"]
+OnNoDecision = Literal["fail", "reject"]
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ class Context(_RunInfo):
         schema: Mapping[str, Any] | None = None,
         options: Sequence[str] | None = None,
         timeout: float | None = None,
-        on_timeout: Outcome = "fail",
-        default: Any = None,
+        on_timeout: OnNoAnswer | None = None,
+        default: Any = ...,
     ) -> Any:
         """Ask the user and wait, holding nothing (`waiting_for_input`); returns the answer.
 
         Several questions ([{key, text, schema?}]) return an object by key. `schema` checks the answer. After
-        `timeout` seconds the run fails, or goes on with `default`.
+        `timeout` seconds the run goes on with `default` if one is given, and else fails.
         """
 
     @abstractmethod
@@ -108,11 +109,11 @@ class Context(_RunInfo):
         *,
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
-        on_timeout: Outcome = "fail",
+        on_timeout: OnNoDecision = "fail",
     ) -> Any:
         """Let a person approve `action` (`awaiting_review`); returns the arguments, edited if they edited them.
 
-        Raises `Rejected` with the reason when they reject it.
+        Raises `Rejected` with the reason when they reject it, and with ``on_timeout="reject"`` after `timeout` seconds.
         """
 
     @abstractmethod
@@ -160,8 +161,8 @@ class BlockingContext(_RunInfo):
         schema: Mapping[str, Any] | None = None,
         options: Sequence[str] | None = None,
         timeout: float | None = None,
-        on_timeout: Outcome = "fail",
-        default: Any = None,
+        on_timeout: OnNoAnswer | None = None,
+        default: Any = ...,
     ) -> Any:
         """See `Context.ask`."""
 
@@ -173,7 +174,7 @@ class BlockingContext(_RunInfo):
         *,
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
-        on_timeout: Outcome = "fail",
+        on_timeout: OnNoDecision = "fail",
     ) -> Any:
         """See `Context.review`."""
 

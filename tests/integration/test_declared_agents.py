@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from runyard.tools import tool
+from runyard_common.agents.rules.manifests import parse
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.sessions.queries import sessions
-from runyard_scheduler.duties import Admit
+from runyard_common.values.errors import InvalidRequest
+from runyard_scheduler.duties import Admit, Expire
 from tests.declared import BOT, Declared, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, reply, results_of, system_of, text_of
 
@@ -183,6 +185,37 @@ async def test_a_question_suspends_the_run_and_its_answer_resumes_it(declared: D
     assert made == ["C3"]  # the call beside the question ran once
     assert results_of(declared.server.requests[1]) == ["A1", '{"order":"C3","state":"shipped"}']
     assert [type_ for type_, _ in declared.lines(task)][:3] == ["user_message", "agent_tool_use", "question"]
+
+
+@pytest.mark.parametrize(
+    ("ask", "outcome"),
+    [
+        ({"default": "A1"}, "Done."),
+        ({"on_timeout": "default"}, "Done."),
+        ({}, "answer_timeout"),
+        ({"on_timeout": "fail"}, "answer_timeout"),
+    ],
+)
+async def test_a_question_without_an_answer_ends_as_the_manifest_has_it(
+    declared: Declared, ask: dict[str, Any], outcome: str
+) -> None:
+    declared.publish(tools=["ask_user"], config={"ask": {"timeout": 0.05} | ask})
+    declared.server.answer(calls(ask_user={"question": "Which order?"}), reply("Done."))
+    task_id = await declared.submit("Cancel my order.")
+    await declared.asked(task_id)
+    await asyncio.sleep(0.06)
+    await asyncio.to_thread(Expire(declared.site.store).run_once)
+    task = await declared.site.ended(task_id)
+    assert (task.error["code"] if task.error else task.output) == outcome
+    if task.error is None:
+        assert results_of(declared.server.requests[1]) == [ask.get("default", "The user did not answer.")]
+
+
+@pytest.mark.parametrize("ask", [{"on_timeout": "fail", "default": "A1"}, {"on_timeout": "reject"}])
+def test_a_manifest_whose_question_contradicts_itself_is_refused(ask: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="ask: on_timeout") as refused:
+        parse({"name": "@test/asks", "config": {"ask": {"timeout": 5} | ask}})
+    assert (refused.value.code, refused.value.field) == ("invalid_manifest", "config")
 
 
 @pytest.mark.parametrize("by", ["agent", "tool"])

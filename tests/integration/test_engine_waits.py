@@ -107,22 +107,40 @@ async def test_a_review_can_be_approved_edited_or_rejected(database_url: str) ->
             assert (await site.ended(task_id)).output == output
 
 
+#: What a question or a review is asked with, and how the run ends that gets no answer in time.
+UNANSWERED: list[tuple[str, dict[str, Any], Any]] = [
+    ("ask", {"default": "the usual"}, "the usual"),
+    ("ask", {"default": None}, None),
+    ("ask", {"on_timeout": "default", "default": "the usual"}, "the usual"),
+    ("ask", {"on_timeout": "default"}, None),
+    ("ask", {}, "answer_timeout"),
+    ("ask", {"on_timeout": "fail"}, "answer_timeout"),
+    ("review", {}, "answer_timeout"),
+    ("review", {"on_timeout": "fail"}, "answer_timeout"),
+    ("review", {"on_timeout": "reject"}, "rejected"),
+]
+
+
 async def test_an_unanswered_question_ends_as_it_declared(database_url: str) -> None:
-    async def ask(ctx: Context, args: dict[str, Any]) -> Any:
-        return await ctx.ask("Which?", timeout=0.05, on_timeout=args["outcome"], default="the usual")
+    async def wait(ctx: Context, args: dict[str, Any]) -> Any:
+        if args["call"] == "ask":
+            return await ctx.ask("Which?", timeout=0.05, **args["waits"])
+        try:
+            return await ctx.review("pay", timeout=0.05, **args["waits"])
+        except Rejected:
+            return "rejected"
 
     async with Installation(database_url) as site:
         await site.engine()
-        name = site.publish(ask)
-        ids = {outcome: await site.submit(name, {"outcome": outcome}) for outcome in ("default", "fail")}
-        for task_id in ids.values():
-            await site.until(task_id, Status.WAITING_FOR_INPUT)
+        name = site.publish(wait)
+        ids = [await site.submit(name, {"call": call, "waits": waits}) for call, waits, _ in UNANSWERED]
+        for task_id in ids:
+            await site.until(task_id, Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW)
         await asyncio.sleep(0.06)
         await asyncio.to_thread(Expire(site.store).run_once)
-        assert (await site.ended(ids["default"])).output == "the usual"
-        failed = await site.ended(ids["fail"])
-        assert failed.error is not None
-        assert failed.error["code"] == "answer_timeout"
+        for task_id, (call, waits, outcome) in zip(ids, UNANSWERED, strict=True):
+            task = await site.ended(task_id)
+            assert (task.error["code"] if task.error else task.output) == outcome, (call, waits)
 
 
 async def test_a_parent_waits_for_its_child_without_a_slot(database_url: str) -> None:

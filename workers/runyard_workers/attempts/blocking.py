@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from runyard.context import BlockingContext, Effect
-from runyard.context import Outcome as TimeoutOutcome
+from runyard.context import BlockingContext, Effect, OnNoAnswer, OnNoDecision
 from runyard.errors import Cancelled
 from runyard_workers.agent_code.exceptions import abnormal
 from runyard_workers.attempts.context import RunContext
@@ -59,8 +58,8 @@ class ThreadContext(BlockingContext):
         schema: Mapping[str, Any] | None = None,
         options: Sequence[str] | None = None,
         timeout: float | None = None,
-        on_timeout: TimeoutOutcome = "fail",
-        default: Any = None,
+        on_timeout: OnNoAnswer | None = None,
+        default: Any = ...,
     ) -> Any:
         """See `Context.ask`."""
         return self._call(
@@ -81,7 +80,7 @@ class ThreadContext(BlockingContext):
         *,
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
-        on_timeout: TimeoutOutcome = "fail",
+        on_timeout: OnNoDecision = "fail",
     ) -> Any:
         """See `Context.review`."""
         return self._call(

@@ -7,8 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
-from runyard.context import Context, Effect, File, SessionInfo, TaskInfo
-from runyard.context import Outcome as TimeoutOutcome
+from runyard.context import Context, Effect, File, OnNoAnswer, OnNoDecision, SessionInfo, TaskInfo
 from runyard.errors import AgentError, ChildFailed, Rejected
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
@@ -23,7 +22,6 @@ from runyard_workers.attempts.children import Children, child_request, child_ste
 
 _LONGEST_KEY: Final = 100  # characters of a question's key
 EFFECTS: Final = ("read", "idempotent", "irreversible")
-TIMEOUTS: Final = ("fail", "default", "reject")
 LEVELS: Final = ("debug", "info", "warn", "error")
 
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
@@ -149,8 +147,8 @@ class RunContext(Context):
         schema: Mapping[str, Any] | None = None,
         options: Sequence[str] | None = None,
         timeout: float | None = None,
-        on_timeout: TimeoutOutcome = "fail",
-        default: Any = None,
+        on_timeout: OnNoAnswer | None = None,
+        default: Any = ...,
     ) -> Any:
         """See `Context.ask`."""
         key = self._attempt.replay.key("ask")
@@ -179,14 +177,14 @@ class RunContext(Context):
         schema: Any,
         options: Any,
         timeout: float | None,
-        on_timeout: str,
+        on_timeout: str | None,
         default: Any,
     ) -> Asked:
-        asked = questions.Question.of(text, schema, options, default, self._attempt.bounds)
-        call = asked.call
-        values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
-        outcome = {"outcome": on_timeout, "value": asked.default}
-        return Asked(key, "question", asked.payload, values.seconds(timeout, call, "timeout"), outcome)
+        given = default is not ...
+        asked = questions.Question.of(text, schema, options, default if given else None, self._attempt.bounds)
+        wait = values.seconds(timeout, asked.call, "timeout")
+        outcome = {"outcome": questions.on_no_answer(on_timeout, given, asked.call), "value": asked.default}
+        return Asked(key, "question", asked.payload, wait, outcome)
 
     async def _answered(self, asks: Mapping[str, Callable[[], Asked]]) -> list[Any]:
         """The answers by key, in order; what is not answered yet is asked, and the run suspended."""
@@ -205,7 +203,7 @@ class RunContext(Context):
         *,
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
-        on_timeout: TimeoutOutcome = "fail",
+        on_timeout: OnNoDecision = "fail",
     ) -> Any:
         """See `Context.review`."""
         action = values.name(action, "ctx.review", "the action")
@@ -219,7 +217,7 @@ class RunContext(Context):
             if schema is not None:
                 payload["schema"] = questions.usable(schema, call)
                 questions.refuse_misfit(arguments, payload["schema"], call, "arguments", "invalid_review")
-            values.one_of(on_timeout, TIMEOUTS, call, "on_timeout")
+            values.one_of(on_timeout, ("fail", "reject"), call, "on_timeout")
             wait = values.seconds(timeout, call, "timeout")
             asked = Asked(key, "review", payload, wait, {"outcome": on_timeout})
             await self._suspend(Suspended.until(asked))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard.errors import AgentError
+from runyard_common.human_tasks import rules
 from runyard_common.schemas import checks
-from runyard_common.values.errors import RunyardError
+from runyard_common.values.errors import InvalidRequest, RunyardError
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.values import Bounds
 
@@ -42,6 +43,14 @@ class Question:
                 refuse_misfit(default, payload["schema"], call, "default")
         payload |= {"options": offered} if offered else {}
         return cls(call, values.event(payload, call, bounds), default)
+
+
+def on_no_answer(on_timeout: str | None, has_default: bool, call: str) -> str:
+    """See `rules.on_no_answer`. Raises `AgentError` invalid_call."""
+    try:
+        return rules.on_no_answer(on_timeout, has_default)
+    except InvalidRequest as refusal:
+        raise AgentError(f"{call}: {refusal.message}", code="invalid_call", call=call) from None
 
 
 def usable(schema: Any, call: str) -> Any:

@@ -9,6 +9,7 @@ import nodesemver
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runyard.declaring import NAME_RULE
+from runyard_common.human_tasks.rules import on_no_answer
 from runyard_common.values import ids
 from runyard_common.values.errors import InvalidRequest
 
@@ -84,6 +85,16 @@ class Manifest(BaseModel):
                 f"{version!r} is not a semantic version, like 1.2.0: no range would ever find it"
             )
         return version
+
+    @field_validator("config")
+    @classmethod
+    def _asks(cls, config: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(ask := config.get("ask"), dict):
+            try:
+                on_no_answer(ask.get("on_timeout"), "default" in ask)
+            except InvalidRequest as refusal:
+                raise ValueError(f"ask: {refusal.message}") from None
+        return config
 
     @property
     def input_schema(self) -> dict[str, Any] | None:

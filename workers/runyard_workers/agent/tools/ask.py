@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runyard_common.agents.rules.tool_access import ASK_USER
+from runyard_common.human_tasks.rules import on_no_answer
 from runyard_common.runs.service.attempts import Asked
 from runyard_workers.agent.tools.toolbox import Call, Tool, Waits
 from runyard_workers.attempts.attempt import Attempt
@@ -28,6 +29,7 @@ _PARAMETERS: dict[str, Any] = {
 def ask_user(attempt: Attempt, rule: dict[str, Any] | None = None) -> Tool:
     """The tool. `rule` ``{timeout, on_timeout: fail | default, default}`` limits the time for an answer."""
     rule = rule or {}
+    outcome = rule.get("on_timeout") or on_no_answer(None, "default" in rule)
 
     async def ask(call: Call) -> Any:
         key = f"ask:{call.key}"
@@ -38,7 +40,7 @@ def ask_user(attempt: Attempt, rule: dict[str, Any] | None = None) -> Tool:
         payload: dict[str, Any] = {"text": call.arguments["question"], "turn": call.turn}
         if call.arguments.get("options"):
             payload |= {"options": call.arguments["options"]}
-        on_timeout = {"outcome": rule.get("on_timeout", "fail"), "value": rule.get("default")}
+        on_timeout = {"outcome": outcome, "value": rule.get("default")}
         raise Waits(Asked(key, "question", payload, rule.get("timeout"), on_timeout))
 
     description = (

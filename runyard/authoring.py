@@ -32,6 +32,7 @@ class AgentDefinition:
     input_schema: dict[str, Any] | None
     output_schema: dict[str, Any] | None
     args_type: TypeAdapter[Any] | None = None
+    takes_dict: bool = False  # its arguments are annotated as a dict
     max_concurrent: int | None = None
     timeout: float | None = None
     retries: Mapping[str, Mapping[str, float]] | None = None
@@ -95,7 +96,8 @@ def agent(
         known = _registry.get(full)
         if known is not None and known.place is not None and not place.replaces(known.place):
             raise ValueError(f"Two agents are named {full}: {known.place} and {place}. Rename one.")
-        adapter = _args_type(fn) if input is None else _adapter(input)
+        kind = _args_kind(fn) if input is None else input
+        adapter = _adapter(kind)
         schema = dict(input) if isinstance(input, Mapping) else _schema(adapter)
         _registry[full] = AgentDefinition(
             name=full,
@@ -107,6 +109,7 @@ def agent(
             input_schema=schema,
             output_schema=dict(output) if isinstance(output, Mapping) else _schema(_adapter(output)),
             args_type=adapter,
+            takes_dict=dict in (kind, typing.get_origin(kind)),
             max_concurrent=max_concurrent,
             timeout=timeout,
             retries={"agent": {"budget": retries, "base_s": 2.0, "cap_s": 300.0}}
@@ -131,7 +134,8 @@ def restore(definitions: Mapping[str, AgentDefinition]) -> None:
     _registry.update(definitions)
 
 
-def _args_type(fn: Callable[..., Any]) -> TypeAdapter[Any] | None:
+def _args_kind(fn: Callable[..., Any]) -> Any:
+    """What the second parameter is annotated with; None where nothing is known."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
@@ -139,10 +143,9 @@ def _args_type(fn: Callable[..., Any]) -> TypeAdapter[Any] | None:
     if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
         return None
     try:
-        kind = typing.get_type_hints(_function(fn)).get(parameters[1].name)
+        return typing.get_type_hints(_function(fn)).get(parameters[1].name)
     except (NameError, TypeError):  # another annotation may be of a name that only type checkers import
-        kind = _evaluated(fn, parameters[1])
-    return _adapter(kind)
+        return _evaluated(fn, parameters[1])
 
 
 def _function(fn: Any) -> Any:

@@ -209,6 +209,17 @@ def test_a_server_is_kept_as_a_profile_once_its_key_has_worked(
     assert json.loads(profiles.file().read_text())["profiles"] == {}
 
 
+def test_arguments_that_do_not_fit_the_agents_schema_are_refused_before_a_run(
+    live: Live, at_home: Command
+) -> None:
+    for given in ("[1]", "3", '"text"'):
+        refused = at_home("run", "support_triage", "--args", given, "--json")
+        error = failure(refused)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert (error["code"], error["field"], error["status"]) == ("invalid_input", "args", 400)
+        assert "object" in error["message"]
+
+
 def test_profiles_that_others_can_read_are_refused(live: Live, runyard: Command) -> None:
     assert runyard("login", host(live), input=live.key_of("viewer") + "\n").exit_code == 0
     profiles.file().chmod(0o644)

@@ -53,6 +53,22 @@ def _uncounted() -> None:
     counted.clear()
 
 
+@agent("@kit/annotated")
+async def annotated(ctx: Context, args: dict[str, int]) -> int:
+    """Counts what it is given."""
+    return len(args)
+
+
+@pytest.mark.parametrize(("given", "kind"), [([1], "list"), ("text", "str"), (3, "int")])
+def test_an_agent_annotated_with_a_dict_fails_clearly_on_anything_else(given: Any, kind: str) -> None:
+    error = run(annotated, given).error
+    assert error is not None
+    assert error["code"] == "invalid_input"
+    assert error["message"] == f"The arguments do not fit @kit/annotated: it takes an object, not {kind}."
+    assert run(annotated, {"a": "1"}).output == 1, "its values are the agent's own to judge"
+    assert run(annotated, None, message="hi").output == 0
+
+
 def test_a_python_agent_runs_with_answers_in_order() -> None:
     result = run(buyer, {}, answers=["red", edit({"amount": 4.0})])
     assert (result.status, result.output) == ("completed", {"paid": 4.0, "colour": "red"})

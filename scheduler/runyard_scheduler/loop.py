@@ -25,6 +25,7 @@ class Loop:
         self._punctual = [duty for duty in duties if isinstance(duty, Punctual)]
         self._chores = [duty for duty in duties if not isinstance(duty, Punctual)]
         self._due = {duty.name: 0.0 for duty in duties}
+        self._faults: dict[str, str] = {}  # of duties that failed at their last run
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -68,8 +69,13 @@ class Loop:
         try:
             done = duty.run_once()
         except Exception as error:  # noqa: BLE001 - one duty's fault must not end the others
-            logger.warning("A duty failed; it is tried again", action=duty.name, error=str(error)[:300])
+            fault = str(error)[:300]
+            if self._faults.get(duty.name) != fault:
+                logger.warning("A duty failed; it is tried again", action=duty.name, error=fault)
+            self._faults[duty.name] = fault
             return False
+        if self._faults.pop(duty.name, None) is not None:
+            logger.info("A duty works again", action=duty.name)
         if done:
             logger.info(
                 "A duty was done", action=duty.name, count=done, seconds=round(time.monotonic() - started, 3)

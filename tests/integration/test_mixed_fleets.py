@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import queues
 from runyard_common.tables.query import Task, TaskEvent
 from runyard_launch.cli import doctor
+from runyard_scheduler.duties import Relay
 from tests.api_server import Api, settled, workers_of
-from tests.installation import Installation
+from tests.installation import Installation, Recorder
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +96,17 @@ async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_
         authoring._registry[name] = definition
         await site.engine(agents=[f"{name}@1.0.0"])
         assert (await site.ended(task_id)).status is Status.COMPLETED
+
+
+async def test_the_relay_rings_at_each_look_for_what_waits_and_reports_it_once(database_url: str) -> None:
+    async with Installation(database_url) as site:
+        name, broker = site.publish(greet), Recorder()
+        relay, later = Relay(site.store, broker), time.time() + 60
+        await site.submit(name, {})
+        assert [await asyncio.to_thread(relay.run_once, later) for _ in range(3)] == [1, 0, 0]
+        await site.submit(name, {})
+        assert [await asyncio.to_thread(relay.run_once, later) for _ in range(2)] == [1, 0]
+        assert broker.rings == 5
 
 
 async def test_callers_operators_and_the_doctor_see_why_it_waits(home: Path) -> None:

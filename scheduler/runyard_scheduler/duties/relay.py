@@ -19,9 +19,10 @@ class Relay:
     def __init__(self, store: Store, notifier: Notifier) -> None:
         self._store = store
         self._notifier = notifier
+        self._waiting = 0  # claimable tasks at the last look: a version that no worker has may wait for days
 
     def run_once(self, now: float | None = None) -> int:
-        """Ring once for everything overdue; the tasks that it was for."""
+        """Ring once for everything overdue; how many tasks of it are new since the last look."""
         with self._store.begin() as tx:
             at = tx.now if now is None else now
             missed = outbox.overdue(tx, at - OVERDUE)
@@ -29,4 +30,5 @@ class Relay:
             waiting = outbox.unclaimed(tx.conn, at - OVERDUE)
         if missed or waiting:
             self._notifier.ring()
-        return max(len(missed), waiting)
+        new, self._waiting = max(0, waiting - self._waiting), waiting
+        return max(len(missed), new)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import structlog
+
 from runyard_scheduler.loop import Loop
 from tests.waiting import wait_until
 
@@ -82,6 +84,18 @@ def test_a_stuck_chore_does_not_delay_a_punctual_duty_nor_the_rhythm_its_time() 
     loop.stop()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_fault_is_logged_when_it_begins_changes_and_ends_and_not_at_every_run() -> None:
+    chore = Chore("chore", 0.0)
+    loop = Loop([chore])
+    with structlog.testing.capture_logs() as logs:
+        for fault in (ValueError("x"), ValueError("x"), ValueError("y"), None, None, ValueError("y")):
+            chore.fault = fault
+            loop._run(chore)
+    assert [(log["log_level"], log.get("error")) for log in logs] == [
+        ("warning", "x"), ("warning", "y"), ("info", None), ("warning", "y"),
+    ]  # fmt: skip
 
 
 def test_a_pass_over_nothing_due_runs_nothing() -> None:

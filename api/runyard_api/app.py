@@ -22,14 +22,20 @@ from runyard_api.documents import openapi
 from runyard_api.fronts import operations
 from runyard_api.http import cross_origin, errors
 from runyard_api.http.call import Call
-from runyard_api.http.endpoint import Endpoint, by_path, refuse_method
+from runyard_api.http.endpoint import Endpoint, by_path, count_by_address, refuse_method
 from runyard_api.http.operations import Operation, as_problem
 from runyard_api.http.paths import PREFIX, Paths, under
 from runyard_api.native.front import BASE
 from runyard_api.state import State
 from runyard_common.settings import Settings
 from runyard_common.values.addresses import masked
-from runyard_common.values.errors import ConfigurationError, InvalidRequest, NotFound, RunyardError
+from runyard_common.values.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    NotFound,
+    RunyardError,
+    TooManyRequests,
+)
 
 #: What most requests ask for is matched first; /tasks/cancel and /tasks/retry look like a /tasks/{task_id}.
 _FIRST: Final = (
@@ -61,10 +67,10 @@ def build(
     settings with which it cannot be opened."""
 
     pages = [Route(f"/{name}/", _without_slash) for name in ("console", "docs")]
+    documents = openapi.routes(operations(), settings.path_prefix)
     routes = [
         *_with_front_page(routes_of(operations())),
-        *openapi.routes(operations(), settings.path_prefix),
-        *pages,
+        *(Route(route.path, _counted(route.endpoint)) for route in (*documents, *pages)),
     ]
     app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _method_not_allowed})
     app.router.redirect_slashes = False
@@ -101,7 +107,21 @@ def _rank(path: str) -> int:
 def _with_front_page(routes: list[BaseRoute]) -> list[BaseRoute]:
     """GET / is a page of ours; other methods there are those of a vendor's API."""
     at = next(place for place, route in enumerate(routes) if isinstance(route, Route) and route.path == "/")
-    return [*routes[:at], Route("/", _front_page, methods=list(_PAGE)), *routes[at:]]
+    return [*routes[:at], Route("/", _counted(_front_page), methods=list(_PAGE)), *routes[at:]]
+
+
+def _counted(page: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """A page that is no operation's, with the rate of callers without a key."""
+
+    async def answer(request: Request) -> Response:
+        call = Call(request.scope, request.receive)
+        try:
+            count_by_address(call)
+        except TooManyRequests as refusal:
+            return as_problem(call, refusal)
+        return await page(request)
+
+    return answer
 
 
 async def _front_page(request: Request) -> Response:

@@ -15,8 +15,8 @@ from runyard_api.access.auth import Authenticator, KeyRing
 from runyard_api.access.cookies import CookieSessions
 from runyard_api.access.hash_queue import HashQueue
 from runyard_api.access.oidc_provider import OidcProvider
-from runyard_api.access.organisation_rates import OrganisationRates
 from runyard_api.access.rate_limits import RateLimits
+from runyard_api.access.request_rates import RequestRates
 from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.access.tokens import Tokens
 from runyard_api.agent_cache import AgentCache
@@ -69,7 +69,9 @@ class State:
         self.rates = RateLimits(redis)
         self.sign_on = OidcProvider.of(settings)
         self.sign_ins = SignInAttempts(redis)
-        self.organisation_rates = OrganisationRates(redis, settings.requests_per_minute, who.org_id)
+        self.organisation_rates = RequestRates(redis, settings.requests_per_minute, who.org_id)
+        # Not shared: who has no key shall not make this process write for each address.
+        self.open_rates = RequestRates("", settings.open_requests_per_minute, kind="This address")
         self.hashing = HashQueue()
         self.codes = asyncio.Semaphore(
             2
@@ -102,6 +104,7 @@ class State:
         state = State(settings, who, db)
         await state.follower.start()
         state.organisation_rates.start()
+        state.open_rates.start()
         state._noting = asyncio.create_task(state._note_use_for_ever(), name="note-key-use")
         return state
 
@@ -123,6 +126,7 @@ class State:
         await self.rates.close()
         await self.sign_ins.close()
         await self.organisation_rates.close()
+        await self.open_rates.close()
         if self.sign_on is not None:
             await self.sign_on.close()
         try:

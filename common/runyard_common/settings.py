@@ -201,6 +201,12 @@ class Settings(BaseSettings):
         description="Requests a minute per organisation on all surfaces together, but for the operator's own; more get "
         "429. 0 is no limit.",
     )
+    open_requests_per_minute: int = Field(
+        bounds.OPEN_REQUESTS.most,
+        ge=0,
+        description="Requests a minute of one address that need no key (metrics, documents, pages, sign-in; not health)"
+        " at one api process; more get 429. 0 is no limit.",
+    )
     agentbase_per_minute: int = Field(
         6000, ge=0, description="Requests a minute per organisation on the agentbase front; 0 is no limit."
     )

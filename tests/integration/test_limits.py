@@ -22,6 +22,7 @@ from tests.stocked import Stocked
 #: Bounds that settings give here, so that a test need not send or make so much.
 SET = {
     "json_body": 2_000_000, "upload": 3_000_000, "waiting_runs": 5, "schedules": 3, "requests": 150,
+    "open_requests": 30,
 }  # fmt: skip
 Answers = tuple[httpx2.Response, httpx2.Response]
 Try = Callable[[httpx2.Client, int], Answers]
@@ -31,7 +32,8 @@ Try = Callable[[httpx2.Client, int], Answers]
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     given: dict[str, Any] = {BOUNDS[name].setting: most for name, most in SET.items()}
     home = tmp_path_factory.mktemp("limits") / "home"
-    with Api(home, model="openai:x", model_base_url="http://127.0.0.1:9", **given) as one:
+    given |= {"model": "openai:x", "model_base_url": "http://127.0.0.1:9", "trusted_proxies": "127.0.0.1"}
+    with Api(home, **given) as one:
         yield one
 
 
@@ -157,6 +159,12 @@ def _request(client: httpx2.Client, most: int) -> Answers:
     return client.get("/api/v1/me"), client.get("/api/v1/me")
 
 
+def _open_request(client: httpx2.Client, most: int) -> Answers:
+    with httpx2.Client(base_url=client.base_url, headers={"x-forwarded-for": "203.0.113.7"}) as stranger:
+        answers = [stranger.get("/metrics") for _ in range(most + 1)]
+    return answers[-2], answers[-1]
+
+
 def _keyed(client: httpx2.Client, length: int) -> httpx2.Response:
     body = {"kind": "agent", "selector": "x", "max_concurrent": 1}
     return client.post("/api/v1/limits", json=body, headers={"idempotency-key": "k" * length})
@@ -218,6 +226,7 @@ TRIES: dict[str, Try] = {
     "schedules": _filled(_schedule),
     "webhooks": _filled(_webhook),
     "requests": _request,
+    "open_requests": _open_request,
 }
 
 

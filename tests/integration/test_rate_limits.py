@@ -9,8 +9,8 @@ import pytest
 import structlog
 from redis.exceptions import RedisError
 
-from runyard_api.access.organisation_rates import OrganisationRates
 from runyard_api.access.rate_limits import BACKOFF_S, RateLimits
+from runyard_api.access.request_rates import RequestRates
 from runyard_common.values.errors import TooManyRequests
 from runyard_common.values.ids import uuid7
 from tests.servers.valkey import ValkeyServer
@@ -89,7 +89,7 @@ async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_has_a_wa
 
 
 async def test_organisations_are_counted_together_by_all_processes(any_redis_url: str, who: str) -> None:
-    one, two = (OrganisationRates(any_redis_url, 10, "operator") for _ in range(2))
+    one, two = (RequestRates(any_redis_url, 10, "operator") for _ in range(2))
     for rates in (one, two):
         for _ in range(5):
             rates.check(who)
@@ -103,7 +103,7 @@ async def test_organisations_are_counted_together_by_all_processes(any_redis_url
 
 
 async def test_without_redis_each_process_counts_organisations_alone() -> None:
-    rates = OrganisationRates("redis://127.0.0.1:1", 2, "operator")
+    rates = RequestRates("redis://127.0.0.1:1", 2, "operator")
     rates.check("org-2")
     with pytest.raises(RedisError):
         await rates.share()

@@ -50,7 +50,8 @@ def routes_table() -> str:
     """Every route, with which bounds hold for it."""
     rows = ["| route | body | answer | counts against the rate |", "| --- | --- | --- | --- |"]
     for operation in operations():
-        rate = "yes" if operation.permission is not None else "no: no key"
+        rate = "no" if operation.permission is None else "yes"
+        rate = "by address: no key" if operation.counted_by_address else rate
         path = re.sub(r":\w+}", "}", operation.paths[0])
         rows.append(f"| `{operation.method} {path}` | {_body(operation)} | {_answer(operation)} | {rate} |")
     return "\n".join(rows) + "\n"

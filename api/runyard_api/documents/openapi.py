@@ -19,7 +19,7 @@ import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from runyard_api import idempotency
 from runyard_api.access import cookies
@@ -260,7 +260,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
                 name: {"description": _ANSWER_HEADERS[name], "schema": {"type": "string"}}
                 for name in answer.headers
             }
-    guarded = _GUARDED if operation.permission is not None else ()
+    guarded = _GUARDED if operation.permission is not None else (429,) if operation.counted_by_address else ()
     for status in sorted({*operation.errors, *guarded, *_ALWAYS}):
         problem = _problem(status, operation.front)
         known = found.setdefault(str(status), problem)
@@ -329,7 +329,7 @@ class _Published:
         return Document(page.encode(), "text/html", docs_page.HEADERS)
 
 
-def routes(declared: Sequence[Operation], prefix: str = "") -> list[BaseRoute]:
+def routes(declared: Sequence[Operation], prefix: str = "") -> list[Route]:
     """/openapi.json and /docs; `prefix` is what a proxy puts before every path."""
     published = _Published(declared, prefix)
 

@@ -88,6 +88,12 @@ class Call:
         return params
 
     @property
+    def address(self) -> str:
+        """The caller's address, as the server or a trusted proxy has seen it."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    @property
     def known(self) -> bool:
         """Whether it is known who calls."""
         return self._principal is not None

@@ -23,6 +23,7 @@ from runyard_api.http.operations import Front, Operation, Render
 from runyard_common.database import outages
 from runyard_common.files import CHUNK_BYTES
 from runyard_common.values.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout
+from runyard_common.values.networks import network_of
 
 log = structlog.get_logger()
 
@@ -107,6 +108,8 @@ async def perform(call: Call, operation: Operation) -> Response:
     """Authenticate, count, permit, handle."""
     if "\0" in call.path:
         raise NotFound("Nothing has a name with a NUL character.", code="not_found", field="path")
+    if operation.counted_by_address:
+        count_by_address(call)
     if operation.permission is not None:
         call.admit(await operation.front.authenticate(call), operation.front.name)
         call.state.organisation_rates.check(call.org_id)
@@ -118,6 +121,11 @@ async def perform(call: Call, operation: Operation) -> Response:
     if call.known and call.method in _SAFE and (size := _size(response)) > PIECE:
         call.state.unread.check(call.org_id, size)
     return response
+
+
+def count_by_address(call: Call) -> None:
+    """Count a request that needs no key; `TooManyRequests` beyond the rate."""
+    call.state.open_rates.check(network_of(call.address))
 
 
 def _counted(call: Call, response: Response) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -20,6 +20,8 @@ from runyard_api.http import errors
 from runyard_api.http.call import Call
 from runyard_common.values.errors import RunyardError
 
+#: Asked by load balancers, as often as they like.
+HEALTH: Final = ("/healthz", "/readyz", "/health")
 Handler = Callable[[Call], Awaitable[Response]]
 H = TypeVar("H", bound=Handler)
 Around = Callable[[Handler, Call], Awaitable[Response]]
@@ -127,6 +129,11 @@ class Operation:
         if self.front.slashes:
             found += [path.removesuffix("/") if path.endswith("/") else f"{path}/" for path in found]
         return tuple(path for path in dict.fromkeys(found) if path)
+
+    @property
+    def counted_by_address(self) -> bool:
+        """Whether its callers, who need no key, have a rate by their address."""
+        return self.permission is None and self.path not in HEALTH
 
     @property
     def name(self) -> str:

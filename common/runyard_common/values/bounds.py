@@ -75,6 +75,10 @@ REQUESTS: Final = Bound(
     "requests", "Requests of an organisation, but the operator's own", 6_000, "a minute", 429, "rate_limited",
     "requests_per_minute",
 )  # fmt: skip
+OPEN_REQUESTS: Final = Bound(
+    "open_requests", "Requests without a key of one address, but for health, at one api process", 1_200, "a minute",
+    429, "rate_limited", "open_requests_per_minute",
+)  # fmt: skip
 UNREAD: Final = Bound(
     "unread", "Unread bytes of an organisation's answers, at one api process", 256 * 2**20, "bytes", 429,
     "too_many_unread_bytes", "max_unread_bytes",
@@ -117,6 +121,6 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     for bound in (
         HEAD, JSON_BODY, OPEN_BODY, UPLOAD, YAML_BODY, YAML_VALUES, JSON_DEPTH, JSON_VALUES, FORM_FILES, FORM_FIELDS,
         IDEMPOTENCY_KEY, METADATA, PROSE, SESSION_NAME, VERSION, LIST_ROWS, WAIT, RUN_SCHEDULES, WAITING_RUNS,
-        SCHEDULES, WEBHOOKS, REQUESTS, UNREAD, ALL_UNREAD,
+        SCHEDULES, WEBHOOKS, REQUESTS, OPEN_REQUESTS, UNREAD, ALL_UNREAD,
     )
 }  # fmt: skip

@@ -35,7 +35,8 @@ async def test_an_expected_timeout_is_no_error_in_the_log(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    app = SimpleNamespace(state=SimpleNamespace(runyard=None))
+    uncounted = SimpleNamespace(check=lambda address: None)
+    app = SimpleNamespace(state=SimpleNamespace(runyard=SimpleNamespace(open_rates=uncounted)))
     scope = {
         "type": "http", "method": "GET", "path": "/x", "raw_path": b"/x", "query_string": b"", "headers": [],
         "app": app, "request_id": "req_1",

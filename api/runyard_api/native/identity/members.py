@@ -312,7 +312,7 @@ async def accept_invitation(call: Call) -> Response:
 
 async def _looked_up(call: Call, token: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The invitation and its account. Errors: `NotFound` invitation_not_found, counted for the network alone."""
-    attempt, db = Attempt.by_network(sign_in.host_of(call)), call.state.db
+    attempt, db = Attempt.by_network(call.address), call.state.db
     await call.state.sign_ins.check(attempt)
     try:
         return await call.state.reader.one(lambda conn: service.look(conn, token, db.now(conn)))

@@ -37,15 +37,9 @@ class Proved:
     factor: str | None = None
 
 
-def host_of(call: Call) -> str:
-    """The caller's address, as the server or a trusted proxy has seen it."""
-    client = call.scope.get("client")
-    return str(client[0]) if client else ""
-
-
 def origin_of(call: Call) -> Origin:
     """Where the call comes from, for records."""
-    return Origin(shown(host_of(call)), call.headers.get("user-agent", "")[:300], FRONT)
+    return Origin(shown(call.address), call.headers.get("user-agent", "")[:300], FRONT)
 
 
 async def prove(call: Call, email: str, password: str, code: str | None, refusal: RunyardError) -> Proved:
@@ -54,12 +48,12 @@ async def prove(call: Call, email: str, password: str, code: str | None, refusal
     Errors also: `TooManyRequests` too_many_sign_ins, `Unauthorized` second_factor_needed or wrong_code.
     """
     state, token = call.state, devices.token_of(call.headers)
-    attempt, device = Attempt.of(email, host_of(call)), None
+    attempt, device = Attempt.of(email, call.address), None
     if token is None:
         await state.sign_ins.check(attempt)
     person, factor = await state.reader.one(lambda conn: _person(conn, email))
     if (known := devices.known(token, state.sealer, person, state.now())) is not None:
-        own = Attempt.of(email, host_of(call), known)
+        own = Attempt.of(email, call.address, known)
         if not await state.sign_ins.is_paused(own):  # one that failed too often is as good as unknown
             attempt, device = own, known
     if not await matches(call, attempt, password, person["password_hash"] if person else None):
@@ -170,7 +164,7 @@ async def check_new(call: Call, password: str, field: str, email: str, *about: s
 
 
 def _network(call: Call) -> str:
-    return network_of(host_of(call))
+    return network_of(call.address)
 
 
 def wrong_password() -> Unauthorized:

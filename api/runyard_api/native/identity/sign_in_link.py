@@ -67,7 +67,7 @@ async def sign_in_by_link(call: Call) -> Response:
 
 def _of_this_machine(call: Call) -> bool:
     """Whether the caller's address is a loopback one, or the one that it called."""
-    host, server = sign_in.host_of(call), call.scope.get("server") or ("", 0)
+    host, server = call.address, call.scope.get("server") or ("", 0)
     try:
         return ip_address(host).is_loopback or host == server[0]
     except ValueError:

@@ -1,8 +1,9 @@
-"""Requests a minute of each organisation, on every surface together: so many, loosely, at the price of a look-up.
+"""Requests a minute of each caller: an organisation on every surface together, an address where no key is asked for. So
+many, loosely, at the price of a look-up.
 
 Each process counts by itself, and adds its count to Redis once a second, where it learns those of the others. So the
-processes together let pass at most what comes within a second more. Where Redis is away, or none is configured, each
-process counts alone.
+processes together let pass at most what comes within a second more. Where Redis is away, or none is given, each process
+counts alone.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ EVERY: Final = 1.0
 _PATIENCE: Final = 0.5
 _WARN_EVERY: Final = 10.0
 _PREFIX: Final = "runyard:rates:organisation"
+#: Callers counted at once; the one that came first goes first.
+_MOST_CALLERS: Final = 50_000
 
 
 @dataclass(slots=True)
 class _Count:
-    """What one organisation asked in a window of wall time, and in the one before."""
+    """What one caller asked in a window of wall time, and in the one before."""
 
     window: int
     before: int = 0
@@ -49,14 +52,21 @@ class _Count:
         self.window, self.shared, self.unsent = window, 0, 0
 
 
-class OrganisationRates:
-    """Belongs to one event loop. `most` is requests a minute, 0 for no limit; `exempt` is never limited."""
+class RequestRates:
+    """Belongs to one event loop. `most` is requests a minute, 0 for no limit; `exempt` is never limited; `kind` is what
+    callers are called in refusals."""
 
     def __init__(
-        self, redis_url: str, most: int, exempt: str, clock: Callable[[], float] = time.time
+        self,
+        redis_url: str,
+        most: int,
+        exempt: str = "",
+        kind: str = "The organisation",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._most = most
         self._exempt = exempt
+        self._kind = kind
         self._clock = clock
         self._counts: dict[str, _Count] = {}
         self._redis = (
@@ -72,20 +82,22 @@ class OrganisationRates:
         if self._most:
             self._sharing = asyncio.create_task(self._share_for_ever(), name="share-rates")
 
-    def check(self, org_id: str) -> None:
+    def check(self, caller: str) -> None:
         """Count one request; `TooManyRequests` rate_limited beyond the limit. A refused one does not count."""
-        if not self._most or org_id == self._exempt:
+        if not self._most or caller == self._exempt:
             return
         now = self._clock()
         window = int(now) // WINDOW
-        count = self._counts.get(org_id)
+        count = self._counts.get(caller)
         if count is None:
-            count = self._counts[org_id] = _Count(window)
+            if len(self._counts) >= _MOST_CALLERS:
+                del self._counts[next(iter(self._counts))]
+            count = self._counts[caller] = _Count(window)
         elif count.window != window:
             count.roll(window)
         if count.before * (1 - now % WINDOW / WINDOW) + count.here >= self._most:
             raise TooManyRequests(
-                f"The organisation asks more than {self._most:,} times in a minute; try again later.",
+                f"{self._kind} asks more than {self._most:,} times in a minute; try again later.",
                 retry_after=_wait(count, now % WINDOW, self._most),
                 limit=self._most,
             )

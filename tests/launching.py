@@ -73,7 +73,7 @@ def refused(env: Mapping[str, str]) -> str:
     """The one sentence of a `runyard up` that cannot start."""
     command = [sys.executable, "-m", "runyard_launch.cli", "up"]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     return done.stderr
 

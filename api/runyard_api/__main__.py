@@ -27,7 +27,7 @@ from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
 from runyard_common.process import descriptor_limit, keep_files_private, raise_descriptor_limit
 from runyard_common.settings import Settings
-from runyard_common.start_checks import settings_for
+from runyard_common.start_checks import check_address, settings_for
 from runyard_common.values.errors import ConfigurationError
 
 #: How long requests under way may take once the process is asked to stop, in seconds.
@@ -118,6 +118,7 @@ def main() -> None:
     exempt(os.environ)
     try:
         settings = settings_for(Process.API)
+        check_address(settings)
         telemetry.configure(settings.log_level)
         raise_descriptor_limit()
         server = server_of(settings)

@@ -51,6 +51,17 @@ def missing_agents(source: str) -> ConfigurationError:
     )
 
 
+def without_agents(source: str) -> str:
+    """The sentence for a source that is there and holds no agent and no tool."""
+    if not Path(source).is_dir():
+        return f"{source}: nothing in it is declared with @agent or @tool."
+    return (
+        f"{source}: the top level of this folder holds no agent and no tool. Looked for: Python files that declare "
+        f"some (no others than __init__.py may begin with _), and manifests ({', '.join(AGENT_FILES[1:])}). Folders "
+        "within are not searched: name each that holds agents."
+    )
+
+
 def _check_models(settings: Settings) -> None:
     named = [(f"RUNYARD_{name.upper()}", getattr(settings, name)) for name in _MODELS]
     named += [("RUNYARD_MODEL_FALLBACKS", name) for name in settings.model_fallbacks.split(",")]
@@ -83,8 +94,8 @@ def _check_broker(settings: Settings) -> None:
         application(settings)
 
 
-def _check_address(settings: Settings) -> None:
-    """Refuse a host or port that this machine cannot listen on; one that is taken may be this installation's own."""
+def check_address(settings: Settings, may_be_taken: bool = False) -> None:
+    """Refuse a host or port that this machine cannot listen on, and a port that another program uses."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -105,6 +116,12 @@ def _check_address(settings: Settings) -> None:
         if error.errno != errno.EADDRINUSE:
             raise ConfigurationError(
                 f"RUNYARD_HOST: {settings.host} is not an address of this machine.", field="RUNYARD_HOST"
+            ) from None
+        if not may_be_taken:
+            raise ConfigurationError(
+                f"RUNYARD_PORT: {settings.port} on {settings.host} is taken. Stop the program that uses it, or set "
+                "another (0 takes a free one).",
+                field="RUNYARD_PORT",
             ) from None
 
 
@@ -151,7 +168,8 @@ CHECKS: Final = (
     StartCheck(_check_models, _SERVING),
     StartCheck(lambda settings: _discard(model_prices.parse(settings.model_prices)), _AGENTS),
     StartCheck(lambda settings: _discard(addresses.parse_origins(settings.allowed_origins)), _API),
-    StartCheck(_check_address, _API),
+    # A port that is taken may be this installation's own: what listens asks again, for itself.
+    StartCheck(lambda settings: check_address(settings, may_be_taken=True), _API),
     StartCheck(_check_agents, frozenset({Process.WORKER})),
 )
 

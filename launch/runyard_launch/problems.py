@@ -30,16 +30,21 @@ def of_status(status: int) -> Outcome:
 
 
 class StartProblem(Exception):
-    """Runyard cannot start; the message has the reason and the remedy."""
+    """Runyard does not start, and nothing was begun; the message has the reason and the remedy."""
+
+    exit_code: int = Outcome.REFUSED
+    code = "cannot_start"
+
+
+class StartFailed(StartProblem):
+    """What a start needs was tried and failed: a server that does not answer, a program that does not run."""
 
     exit_code: int = Outcome.FAILED
-    code = "cannot_start"
 
 
 class SettingsProblem(StartProblem):
     """A setting cannot work; trying again without changing it is useless."""
 
-    exit_code = Outcome.REFUSED
     code = "invalid_setting"
 
 

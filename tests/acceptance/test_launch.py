@@ -145,6 +145,18 @@ class TestSupervisor:
         assert code == 0
         assert "of yesterday" not in output
 
+    def test_a_source_without_agents_is_shown_and_is_no_failure(self, supervise: Supervise) -> None:
+        command = (
+            "echo 'runyard worker: RUNYARD_AGENTS: a source holds no agent'; echo '  ./agents: the top level'; "
+            f"echo 'another line'; {SLEEPS}"
+        )
+        supervisor = supervise({"name": "worker", "command": command, "runs_agents": True})
+        supervisor.until("./agents: the top level")
+        code, said = supervisor.end(signal.SIGTERM)
+        assert code == 0
+        assert said.count("./agents: the top level") == 1
+        assert "another line" not in said
+
     def test_migrations_that_fail_show_the_end_of_their_log(self, supervise: Supervise) -> None:
         code, output = supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}).end()
         assert code == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,29 @@ import pytest
 from tests.stack import ROOT, Stack
 from tests.waiting import wait_until
 
+#: Seconds that the interpreter needs to tear down what an agent's module has imported.
+TEAR_DOWN = 12.0
+HEAVY = f"""import atexit, sys, time
+from runyard import agent
+
+class Heavy:
+    def __del__(self, sleep=time.sleep):
+        sleep({TEAR_DOWN})
+
+heavy = Heavy()
+atexit.register(lambda: print("the last line of the log", file=sys.__stdout__))
+
+@agent("@test/heavy")
+async def use(ctx, args):
+    return None
+"""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("spine")) as running:
+    folder = tmp_path_factory.mktemp("spine")
+    (folder / "heavy.py").write_text(HEAVY)
+    with Stack(folder, agents=[str(folder / "heavy.py")]) as running:
         yield running
 
 
@@ -77,6 +97,14 @@ def test_a_stopped_worker_hands_its_runs_back_in_order_and_ends(stack: Stack) ->
     task = stack.until(task_id, seconds=40)
     assert (task["status"], task["attempt"]) == ("completed", 2)
     assert "release" in [e["type"] for e in _events(stack, task_id)]
+
+
+def test_a_worker_that_has_drained_ends_at_once_with_its_exit_code_and_its_last_lines(stack: Stack) -> None:
+    began = time.monotonic()
+    assert stack.end("worker-1") == 0
+    assert time.monotonic() - began < TEAR_DOWN
+    assert "the last line of the log" in (stack.logs / "worker-1.log").read_text()
+    stack.start("worker-1")
 
 
 def _events(stack: Stack, task_id: str) -> list[dict[str, Any]]:

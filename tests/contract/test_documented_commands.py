@@ -20,12 +20,14 @@ from standardwebhooks import Webhook
 from runyard_common.identity.queries import members, second_factors
 from tests.contract.live import Live
 from tests.fakes.model_server import last_user, reply
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 #: Lines that begin so do not run here.
 NOT_HERE = {
     "make ": "it installs and starts an installation, or runs this suite; tests/acceptance/test_up.py starts one",
+    ".venv/bin/celery ": "they serve until they are stopped; a test of their own starts them",
     "docker compose ": "there is no container engine here; tests/acceptance/test_compose.py starts what the file has",
 }
 #: A command costs a second of CPU, more where others use the machine: seconds for the commands of a page, and for a
@@ -40,7 +42,9 @@ ASKED = {
 }
 #: Pages that change the installation itself: its admin key, its webhooks.
 CHANGING = ("docs/operations.md", "docs/callbacks.md")
-COMMAND = re.compile(r"^\s*(\$ )?(runyard|curl|docker|make|sh|celery|python3?|pip|export) \S", re.MULTILINE)
+COMMAND = re.compile(
+    r"^\s*(\$ )?(\.venv/bin/)?(runyard|curl|docker|make|sh|celery|python3?|pip|export) \S", re.MULTILINE
+)
 #: `curl` that fails for a refusal, `runyard` of this environment, and a checkout's activation that changes nothing.
 PRELUDE = """set -eu -o pipefail
 curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }
@@ -80,7 +84,10 @@ def newcomer(demonstrated: Live, tmp_path: Path) -> Path:
     (tmp_path / ".venv/bin/activate").write_text("")
     program = tmp_path / ".venv/bin/runyard"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m runyard_launch.cli "$@"\n')
-    program.chmod(0o755)
+    celery = tmp_path / ".venv/bin/celery"
+    celery.write_text(f'#!/bin/sh\nexec {sys.executable} -m celery "$@"\n')
+    for script in (program, celery):
+        script.chmod(0o755)
     live.home.chmod(0o700)
     (tmp_path / ".runyard").symlink_to(live.home)
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
@@ -98,16 +105,21 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         running.store.db.close()
 
 
+def environ_of(live: Live, folder: Path) -> dict[str, str]:
+    """What a reader of the pages has in the environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
+    return kept | {
+        "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "RUNYARD_PORT": str(live.ports["api-1"]),
+        "RUNYARD_BROKER_URL": live.env["RUNYARD_BROKER_URL"],
+    }
+
+
 def follow(live: Live, folder: Path, text: str, program: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a page's text as its reader would; the server is on another port than on the page."""
     port = str(live.ports["api-1"])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
-    environ = kept | {
-        "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "RUNYARD_PORT": port,
-        "RUNYARD_BROKER_URL": live.env["RUNYARD_BROKER_URL"],
-    }
+    environ = environ_of(live, folder)
     for address in ("localhost:8000", "127.0.0.1:8000"):
         text = text.replace(address, f"127.0.0.1:{port}")
     return subprocess.run(
@@ -132,6 +144,28 @@ def test_the_commands_of_a_page_that_change_the_installation_run_as_printed(
     done = follow(other, newcomer, PRELUDE + commands(page), ["bash"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_celerys_own_commands_work_as_printed(live: Live, newcomer: Path) -> None:
+    lines = "\n".join(scripts("docs/operations.md", "sh")).splitlines()
+    worker, beat, ping = (line.split() for line in lines if line.startswith(".venv/bin/celery "))
+    environ = environ_of(live, newcomer) | {"RUNYARD_REMOTE_CONTROL": "true"}
+    began = [subprocess.Popen(command, env=environ, cwd=newcomer) for command in (worker, beat)]
+    try:
+
+        def answered() -> bool:
+            asked = subprocess.run(
+                ping, env=environ, cwd=newcomer, capture_output=True, text=True, timeout=60
+            )
+            return asked.returncode == 0 and "pong" in asked.stdout
+
+        wait_until(answered, seconds=60, every=1)
+        assert [process.poll() for process in began] == [None, None]
+    finally:
+        for process in began:
+            process.terminate()
+        ended = [process.wait(40) for process in began]
+    assert ended == [0, 0]
 
 
 def test_every_command_of_a_page_is_in_a_block_that_runs() -> None:

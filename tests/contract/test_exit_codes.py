@@ -118,7 +118,9 @@ def test_what_is_not_there_to_publish_is_refused_with_one_exit_code(
     (tmp_path / "empty").mkdir()
     for source in ("no_such_module_anywhere", str(tmp_path / "none.yaml"), str(tmp_path / "empty")):
         for mode in (locally, remotely):
-            assert error(mode("agents", "publish", source, "--json"))["exit_code"] == 2, source
+            refusal = error(mode("agents", "publish", source, "--json"))
+            assert refusal["exit_code"] == 2, source
+            assert source in refusal["message"], "it names the source"
 
 
 def test_what_is_done_ends_with_0_in_both_ways(locally: Command, remotely: Command, tmp_path: Path) -> None:

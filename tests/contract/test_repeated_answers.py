@@ -3,6 +3,7 @@ questions, too: an answer begins no new run, and a question is not answered by i
 
 from __future__ import annotations
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -131,6 +132,31 @@ def test_an_answer_whose_sender_died_before_it_was_kept_is_not_sent_twice(
     assert newest(admin)[0] == task_id
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/agent/run", {"agentName": "gives", "args": {"value": 1}}),
+        ("/", {"message": "hello", "background": True}),
+        (NUGEN, {"message": "hello"}),
+    ],
+    ids=["nara", "agentbase", "nugen"],
+)
+def test_a_repeat_that_comes_before_the_first_is_stored_is_refused_for_a_moment(
+    path: str, body: dict[str, Any], admin: httpx2.Client, live: Live
+) -> None:
+    key = unique("k")
+    headers = {"idempotency-key": key, "x-session-id": unique("s")}
+    assert admin.post(path, json=body, headers=headers).status_code == 200
+    # Its process lives, and has stored nothing yet.
+    forget(live, key, str(uuid.uuid4()), until=time.time() + 60)
+
+    again = admin.post(path, json=body, headers=headers)
+
+    assert (again.status_code, again.json()["code"]) == (409, "idempotency_in_progress")
+    assert again.headers["retry-after"] == "1"
+    assert "x-should-retry" not in again.headers
+
+
 BACKGROUND = {"message": "green", "background": True}
 
 
@@ -140,8 +166,8 @@ def message_of(live: Live, task_id: str) -> str:
     return str([one["id"] for one in found if one["role"] == "user"][-1])
 
 
-def forget(live: Live, key: str, reserved: str) -> None:
-    """The answer kept for a key, as if its process had died before it was."""
+def forget(live: Live, key: str, reserved: str, until: float = 1.0) -> None:
+    """The answer kept for a key, as if its process had died before it was, or lives and has its lease `until` then."""
     with live.store.begin() as tx:
-        values = {"status": None, "headers": {"reserved": reserved}, "lease_until": 1.0}
+        values = {"status": None, "headers": {"reserved": reserved}, "lease_until": until}
         tx.conn.execute(update(Idempotency).where(Idempotency.key == key).values(**values))

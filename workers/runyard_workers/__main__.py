@@ -7,7 +7,11 @@ import gc
 if __name__ == "__main__":
     gc.disable()  # what is imported stays; `tune_process` turns the collector on
 
+import atexit
+import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 
 def main() -> None:
@@ -22,9 +26,24 @@ def main() -> None:
         celery.main(
             args=["--app", "runyard_workers.app", "worker", *quiet, *sys.argv[1:]], prog_name="celery"
         )
+    except SystemExit as ended:
+        if runtime.refused is None and isinstance(ended.code, int):
+            _leave(ended.code)
+        raise
     finally:
         if runtime.refused is not None:
             refuse(runtime.refused)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process now that all is drained and closed. The interpreter would tear down what agents and their
+    libraries have imported before it ends: half a second and more, longer than a Ctrl-C leaves it."""
+    atexit._run_exitfuncs()  # among them that of `logging`
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

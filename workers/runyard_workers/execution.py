@@ -52,12 +52,17 @@ class Execution:
         loaded = catalogue.load_each(settings.agent_sources)
         for broken in loaded.broken:
             logger.error("A source of agents is broken; the others work", action="load", source=broken)
-        lines = "".join(f"\n  {line}" for broken in loaded.broken for line in broken.splitlines())
+        for empty in loaded.empty:
+            logger.warning("A source of agents holds none", action="load", source=empty)
+        lines = "".join(
+            f"\n  {line}" for problem in (*loaded.broken, *loaded.empty) for line in problem.splitlines()
+        )
         if loaded.broken and not (loaded.definitions or loaded.manifests):
             # A worker without agents would claim nothing and look well.
             raise ConfigurationError(f"RUNYARD_AGENTS: no agent can be loaded{lines}")
-        #: What its author has to correct, as one block; empty where every source could be used.
-        self.broken = f"RUNYARD_AGENTS: some agents cannot be loaded{lines}" if lines else ""
+        found = "some agents cannot be loaded" if loaded.broken else "a source holds no agent"
+        #: What its author has to correct, as one block; empty where every source gave something.
+        self.problems = f"RUNYARD_AGENTS: {found}{lines}" if lines else ""
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
         self.agents: tuple[str, ...] = ()  # what this process can run of Python agents: name@version
         self.brings: tuple[str, ...] = ()  # what `publish` made of every agent: name@version

@@ -67,9 +67,9 @@ class Runtime:
         self._execution = execution = Execution(
             settings, self._app, Local(wake=self._wake, deliver=self._deliver)
         )
-        if execution.broken:
+        if execution.problems:
             # Celery makes log lines of what goes to `sys.stderr`; this line is for the process that started the worker.
-            (sys.__stderr__ or sys.stderr).write(f"runyard worker: {execution.broken}\n")
+            (sys.__stderr__ or sys.stderr).write(f"runyard worker: {execution.problems}\n")
         self._follower = Follower(settings.redis)
         self._unlisten: Callable[[], None] = lambda: None
         await execution.open()

@@ -64,7 +64,9 @@ def publish(
     else:
         found = _publish_here(source)
     if not found["count"]:
-        raise CommandFailed("There are no agents in it.", "no_agents", Outcome.REFUSED, field="source")
+        from runyard_common.start_checks import without_agents
+
+        raise CommandFailed(without_agents(source), "no_agents", Outcome.REFUSED, field="source")
     done(f"{found['count']} published: {', '.join(found['names'])}.", found, as_json)
     if found["python"] and not as_json:
         where = str(Path(source).resolve()) if Path(source).exists() else source

@@ -17,6 +17,7 @@ import typer
 from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 
+from runyard_launch.cli.profiles import LOCAL
 from runyard_launch.problems import CommandFailed, Outcome, StartProblem
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs; failures, too.")]
@@ -24,6 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs; 
 COMPLETE = "_RUNYARD_COMPLETE"
 #: The reader of the output went away: no failure that a person wants to hear of.
 _BROKEN_PIPE = "broken_pipe"
+_OF_PROFILES = ("login", "logout", "profiles")
 _WIDE = 220  # without a terminal no line is cut or folded
 
 
@@ -106,6 +108,12 @@ def _piped() -> str:
 class Commands(TyperGroup):
     """The group of all commands."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is named. Refuses `--profile` for one that acts on this machine alone."""
+        if ctx.params.get("profile") not in (None, "", LOCAL) and "--help" not in args:
+            _refuse_profile(self, list(args))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named; Ctrl-C and a closed pipe are failures with a code like all others."""
         try:
@@ -154,6 +162,22 @@ class Commands(TyperGroup):
         if standalone_mode and as_json:
             sys.exit(done if isinstance(done, int) else 0)
         return done
+
+
+def _refuse_profile(command: Any, words: list[str]) -> None:
+    path = ["runyard"]
+    while isinstance(command, TyperGroup) and words and words[0] in command.commands:
+        path.append(words.pop(0))
+        command = command.commands[path[-1]]
+    if isinstance(command, TyperGroup) or any("--url" in parameter.opts for parameter in command.params):
+        return
+    if path[1] in _OF_PROFILES:
+        why = "names its profile as an argument (see its --help)"
+    else:
+        why = "acts on this machine's installation alone: run it on the server's own machine, or leave --profile out"
+    raise CommandFailed(
+        f"`{' '.join(path)}` takes no --profile; it {why}.", "invalid_usage", Outcome.REFUSED, field="profile"
+    )
 
 
 def _as_failure(error: BaseException, as_json: bool) -> CommandFailed | StartProblem | None:

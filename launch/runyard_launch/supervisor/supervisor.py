@@ -9,7 +9,7 @@ from itertools import groupby, takewhile
 
 from rich.console import Console
 
-from runyard_launch.problems import StartProblem
+from runyard_launch.problems import StartFailed, StartProblem
 from runyard_launch.supervisor.children import CANNOT_WORK, Child, Spec
 from runyard_launch.supervisor.signals import STOP, Signals, caught
 
@@ -26,9 +26,10 @@ QUICK_STOP = (
 KILLED = 130  # exit code after a second Ctrl-C, as shells have it
 
 
-#: How a worker's report on agents begins that cannot be loaded: none can, and it ends; or the others run.
+#: How a worker's report on agents begins: none can be loaded, and it ends; some cannot; a source gave none.
 NO_AGENTS = "runyard worker: RUNYARD_AGENTS: no agent can be loaded"
 SOME_AGENTS = "runyard worker: RUNYARD_AGENTS: some agents cannot be loaded"
+EMPTY_SOURCE = "runyard worker: RUNYARD_AGENTS: a source holds no agent"
 _LOADS_WITHIN = 120.0  # seconds a worker may take to load its agents
 
 
@@ -144,9 +145,8 @@ class Supervisor:
                 _start(child)
             if child.check_ready():
                 self._report_ready(child)
-            if _loads_agents(child) and (block := _broken_agents(child, SOME_AGENTS)):
-                self._report_agents(child, block)
-                self._console.print("  The other agents run.", style="yellow")
+            if _loads_agents(child):
+                self._report_sources(child)
 
     def _handle_end(self, child: Child, code: int) -> None:
         if child.spec.once:
@@ -180,12 +180,24 @@ class Supervisor:
             soft_wrap=True,
         )
 
+    def _report_sources(self, child: Child) -> None:
+        """Show which sources of agents the worker runs without."""
+        if block := _broken_agents(child, SOME_AGENTS):
+            self._report_agents(child, block)
+            self._console.print("  The other agents run.", style="yellow")
+        elif block := _broken_agents(child, EMPTY_SOURCE):
+            child.agents_reported = True
+            self._show(block, "yellow")
+
     def _report_agents(self, child: Child, block: list[str]) -> None:
         """Show what an author has to correct."""
         self._code, child.agents_reported = CANNOT_WORK, True
+        self._show(block, "red")
+
+    def _show(self, block: list[str], style: str) -> None:
         self._console.print()
         for line in block:
-            self._console.print(f"  {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"  {line}", style=style, markup=False, highlight=False, soft_wrap=True)
 
     def _report_stop(self, within: float | None) -> None:
         """Say what is waited for, and for how long."""
@@ -264,7 +276,7 @@ def _start(child: Child) -> None:
     try:
         child.start()
     except OSError as error:
-        raise StartProblem(f"{child.name} cannot be started: {error}") from None
+        raise StartFailed(f"{child.name} cannot be started: {error}") from None
 
 
 def _kill(child: Child) -> None:
@@ -291,7 +303,7 @@ def _loads_agents(child: Child) -> bool:
 
 
 def _broken_agents(child: Child, first: str) -> list[str]:
-    """The lines of a worker's log on agents that cannot be loaded: a sentence, and an indented line for each."""
+    """The lines of a worker's log on sources of agents: a sentence, and an indented line for each."""
     lines = child.last_lines(_BLOCK_LINES) if child.spec.runs_agents else []
     starts = [number for number, line in enumerate(lines) if line.startswith(first)]
     if not starts:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from runyard_launch.cli.main import app
 
@@ -156,6 +157,12 @@ def test_every_command_takes_json() -> None:
         (["nonsense"], 2, "invalid_usage"),
         (["tasks", "list", "--url", "http://127.0.0.1:1"], 2, "no_api_key"),
         (["--profile", "nowhere", "tasks", "list"], 2, "no_such_profile"),
+        (["--profile", "prod", "doctor"], 2, "invalid_usage"),
+        (["--profile", "prod", "console"], 2, "invalid_usage"),
+        (["--profile", "prod", "keys", "renew-admin"], 2, "invalid_usage"),
+        (["--profile", "prod", "secrets", "reseal"], 2, "invalid_usage"),
+        (["--profile", "prod", "logout"], 2, "invalid_usage"),
+        (["--profile", "local", "secrets", "reseal"], 1, "database_unavailable"),
         (["keys", "list"], 1, "database_unavailable"),
         (["keys", "list", "--url", ""], 2, "invalid_url"),
         (["agents", "list"], 1, "database_unavailable"),
@@ -174,6 +181,23 @@ def test_a_failure_is_one_json_object_for_programs(
     assert error["exit_code"] == exit_code
     assert code in (None, error["code"])
     assert error["message"]
+
+
+def test_a_command_that_acts_on_this_machine_alone_refuses_a_profile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUNYARD_PROFILE", "local")  # `--profile` sets it
+    alone = [path for path, command in commands().items() if not takes_url(command)]
+    assert {("up",), ("worker",), ("migrate",), ("doctor",), ("keys", "renew-admin")} <= set(alone)
+    for path in alone:
+        refused = CliRunner().invoke(app, ["--profile", "prod", *path])
+        assert refused.exit_code == 2, path
+        assert refused.stderr.startswith(f"runyard: `runyard {' '.join(path)}` takes no --profile; it "), path
+        assert CliRunner().invoke(app, ["--profile", "prod", *path, "--help"]).exit_code == 0, path
+
+
+def takes_url(command: Any) -> bool:
+    return any("--url" in parameter.opts for parameter in command.params)
 
 
 def test_a_setting_that_does_not_exist_is_a_json_failure_too(environ: dict[str, str]) -> None:

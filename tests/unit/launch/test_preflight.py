@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runyard_common.settings import Settings
-from runyard_launch.problems import SettingsProblem, StartProblem
+from runyard_launch.problems import SettingsProblem, StartFailed, StartProblem
 from runyard_launch.supervisor import home as homes
 from runyard_launch.supervisor import preflight
 
@@ -16,13 +16,16 @@ from runyard_launch.supervisor import preflight
 def test_a_taken_port_names_the_setting_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(StartProblem, match=f"Port {port} on 127.0.0.1 is taken.*RUNYARD_PORT"):
-            preflight.check_port("127.0.0.1", port)
+        settings = Settings(_env_file=None, port=port)
+        with pytest.raises(SettingsProblem, match=f"RUNYARD_PORT: {port} on 127.0.0.1 is taken") as caught:
+            preflight.with_port(settings)
+        assert caught.value.exit_code == 2
+        preflight.check_start(settings)  # doctor, beside an installation that serves
 
 
 def test_an_address_of_another_machine_names_the_setting_to_change() -> None:
-    with pytest.raises(StartProblem, match="RUNYARD_HOST"):
-        preflight.check_port("192.0.2.1", 0)
+    with pytest.raises(SettingsProblem, match="RUNYARD_HOST"):
+        preflight.with_port(Settings(_env_file=None, host="192.0.2.1", port=0))
 
 
 def test_port_0_becomes_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +73,7 @@ def test_another_kind_of_database_or_driver_is_refused_without_the_password(
 
 def test_an_unreachable_postgresql_is_one_sentence() -> None:
     settings = Settings(_env_file=None, database_url="postgresql://unknown@127.0.0.1:1/none")
-    with pytest.raises(StartProblem, match=r"does not answer .*RUNYARD_DATABASE_URL") as caught:
+    with pytest.raises(StartFailed, match=r"does not answer .*RUNYARD_DATABASE_URL") as caught:
         preflight.check_database(settings)
+    assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)

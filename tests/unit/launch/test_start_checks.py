@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -178,6 +179,20 @@ def test_a_value_that_every_process_takes_is_good_for_the_doctor(
     assert [_exit_code(start) for start in STARTS.values()] == [0, 0, 0, 0]
     assert _verdict() is Verdict.GOOD
     preflight.check_start(preflight.read_settings())
+
+
+@pytest.mark.usefixtures("never_begun")
+def test_a_port_that_another_program_uses_ends_the_api_and_up_and_is_good_for_the_doctor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("RUNYARD_PORT", str(port))
+        assert {process for process, start in STARTS.items() if _exit_code(start) == 2} == {API}
+        assert f"runyard api: RUNYARD_PORT: {port} on 127.0.0.1 is taken." in capsys.readouterr().err
+        assert _verdict() is Verdict.GOOD, "it may be this installation that listens there"
+        with pytest.raises(SettingsProblem):
+            preflight.with_port(preflight.read_settings())
 
 
 @pytest.mark.usefixtures("never_begun")

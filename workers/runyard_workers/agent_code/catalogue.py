@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.transaction import Store
 from runyard_common.runs.rules.specs import versioned
 from runyard_common.schemas import checks
+from runyard_common.start_checks import without_agents
 from runyard_common.values.errors import ConfigurationError, Conflict, InvalidRequest, RunyardError
 from runyard_workers.agent_code.sources import Broken, checked, enter_project, parts
 
@@ -29,11 +31,13 @@ _DOCUMENTS = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the sources gave. `broken` names each that is there and cannot be used, and why, in one line."""
+    """What the sources gave. `broken` names each that is there and cannot be used, and why, in one line; `empty` each
+    that holds no agent and no tool."""
 
     definitions: dict[str, AgentDefinition]
     manifests: list[Manifest]
     broken: list[str]
+    empty: list[str]
 
 
 def load(sources: Iterable[str]) -> tuple[dict[str, AgentDefinition], list[Manifest]]:
@@ -52,15 +56,26 @@ def load_each(sources: Iterable[str]) -> Loaded:
     """
     found: list[tuple[Manifest, str]] = []
     broken: list[str] = []
+    empty: list[str] = []
     enter_project()
     for source in sources:
-        for read in parts(source):
+        whole, before, modules = parts(source), _gathered(found, broken), len(sys.modules)
+        for read in whole:
             try:
                 found += read()
             except Broken as error:
                 broken.append(error.message)
+        # A module that another source has imported already declares nothing now.
+        is_new = not whole or len(sys.modules) > modules
+        if is_new and _gathered(found, broken) == before:
+            empty.append(without_agents(source))
     definitions = _usable(broken)
-    return Loaded(definitions, _unique(found, definitions, broken), broken)
+    return Loaded(definitions, _unique(found, definitions, broken), broken, empty)
+
+
+def _gathered(found: list[tuple[Manifest, str]], broken: list[str]) -> tuple[Any, ...]:
+    """What the sources read so far have given."""
+    return len(found), len(broken), registered(), registered_tools()
 
 
 def _usable(broken: list[str]) -> dict[str, AgentDefinition]:

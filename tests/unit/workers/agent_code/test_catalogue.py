@@ -72,6 +72,25 @@ def test_a_module_that_breaks_half_way_leaves_no_agent_behind(tmp_path: Path) ->
     assert load_each([str(file)]).definitions == {}
 
 
+def test_a_source_without_agents_is_named_with_what_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "within").mkdir(parents=True)
+    _file(tmp_path, "folder/within/cat_deep.py", GOOD.format(name="deep"))
+    _file(tmp_path, "folder/_private.py", GOOD.format(name="private"))
+    plain = _file(tmp_path, "cat_plain.py", "x = 1\n")
+    broken = _file(tmp_path, "cat_broken.py", "1 / 0\n")
+    tools = _file(
+        tmp_path, "cat_tools.py", "from runyard.tools import tool\n@tool()\ndef cat_tool() -> None: ...\n"
+    )
+    folder = str(tmp_path / "folder")
+    sources = [folder, str(plain), str(broken), str(tools), f"{folder}/within"]
+    first, second = load_each(sources).empty
+    assert first.startswith(
+        f"{folder}: the top level of this folder holds no agent and no tool. Looked for: Python"
+    )
+    assert second == f"{plain}: nothing in it is declared with @agent or @tool."
+    assert load_each([f"{folder}/within"]).empty == [], "it is imported already"
+
+
 def test_a_source_that_does_not_exist_stops_the_start(tmp_path: Path) -> None:
     missing = ("no_such_module_anywhere", str(tmp_path / "missing.yaml"), "common.no_such_part")
     for source in (*missing, "./nope", "../nope", "./agents/nope.py", "", " ", "a..b"):

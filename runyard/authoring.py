@@ -32,7 +32,7 @@ class AgentDefinition:
     input_schema: dict[str, Any] | None
     output_schema: dict[str, Any] | None
     args_type: TypeAdapter[Any] | None = None
-    takes_dict: bool = False  # its arguments are annotated as a dict
+    dict_args: bool = False  # its arguments are annotated as a dict
     max_concurrent: int | None = None
     timeout: float | None = None
     retries: Mapping[str, Mapping[str, float]] | None = None
@@ -109,7 +109,7 @@ def agent(
             input_schema=schema,
             output_schema=dict(output) if isinstance(output, Mapping) else _schema(_adapter(output)),
             args_type=adapter,
-            takes_dict=dict in (kind, typing.get_origin(kind)),
+            dict_args=dict in (kind, typing.get_origin(kind)),
             max_concurrent=max_concurrent,
             timeout=timeout,
             retries={"agent": {"budget": retries, "base_s": 2.0, "cap_s": 300.0}}

@@ -152,10 +152,10 @@ class TestSupervisor:
         )
         supervisor = supervise({"name": "worker", "command": command, "runs_agents": True})
         supervisor.until("./agents: the top level")
-        code, said = supervisor.end(signal.SIGTERM)
+        code, output = supervisor.end(signal.SIGTERM)
         assert code == 0
-        assert said.count("./agents: the top level") == 1
-        assert "another line" not in said
+        assert output.count("./agents: the top level") == 1
+        assert "another line" not in output
 
     def test_migrations_that_fail_show_the_end_of_their_log(self, supervise: Supervise) -> None:
         code, output = supervise({"name": "migrate", "command": "echo reason; exit 1", "once": True}).end()

@@ -187,7 +187,7 @@ def test_a_command_that_acts_on_this_machine_alone_refuses_a_profile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RUNYARD_PROFILE", "local")  # `--profile` sets it
-    alone = [path for path, command in commands().items() if not takes_url(command)]
+    alone = [path for path, command in commands().items() if not has_url(command)]
     assert {("up",), ("worker",), ("migrate",), ("doctor",), ("keys", "renew-admin")} <= set(alone)
     for path in alone:
         refused = CliRunner().invoke(app, ["--profile", "prod", *path])
@@ -196,7 +196,7 @@ def test_a_command_that_acts_on_this_machine_alone_refuses_a_profile(
         assert CliRunner().invoke(app, ["--profile", "prod", *path, "--help"]).exit_code == 0, path
 
 
-def takes_url(command: Any) -> bool:
+def has_url(command: Any) -> bool:
     return any("--url" in parameter.opts for parameter in command.params)
 
 

@@ -185,8 +185,8 @@ def test_a_value_that_every_process_takes_is_good_for_the_doctor(
 def test_a_port_that_another_program_uses_ends_the_api_and_up_and_is_good_for_the_doctor(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         monkeypatch.setenv("RUNYARD_PORT", str(port))
         assert {process for process, start in STARTS.items() if _exit_code(start) == 2} == {API}
         assert f"runyard api: RUNYARD_PORT: {port} on 127.0.0.1 is taken." in capsys.readouterr().err

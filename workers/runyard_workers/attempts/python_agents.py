@@ -100,7 +100,7 @@ def _coroutine(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 def _arguments(definition: AgentDefinition, given: dict[str, Any]) -> Any:
     args = given.get("args")
-    if definition.takes_dict and args is not None and not isinstance(args, dict):
+    if definition.dict_args and args is not None and not isinstance(args, dict):
         raise AgentError(
             f"The arguments do not fit {definition.name}: it takes an object, not {type(args).__name__}.",
             code="invalid_input",

@@ -141,6 +141,16 @@ class Operation:
         return f"{self.front.name}.{self.handler.__name__}"
 
 
+def refusals(path: str, options: Mapping[str, Any]) -> set[int]:
+    """The statuses of refusals: those that `options` declares, and those that follow from what else it declares."""
+    found = {400, *options.get("errors", ())}
+    if "body" in options:
+        found |= {413, 415}
+    if "Idempotency-Key" in options.get("headers", ()):
+        found |= {409, 422}
+    return found | ({404} if "{" in path else set())
+
+
 @dataclass(slots=True)
 class Routes:
     """The operations of one module."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call
-from runyard_api.http.operations import Front, H, Handler, Routes, by_bearer_or_cookie
+from runyard_api.http.operations import Front, H, Handler, Routes, by_bearer_or_cookie, refusals
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest
 
@@ -80,7 +80,10 @@ class NoParameters(Parameters):
 
 
 class NativeRoutes(Routes):
-    """Operations of the native API. One that declares no query parameters refuses any."""
+    """Operations of the native API. One that declares no query parameters refuses any.
+
+    `errors` are statuses besides those of `refusals`.
+    """
 
     def __init__(self, tag: str) -> None:
         super().__init__(NATIVE, tag)
@@ -88,7 +91,8 @@ class NativeRoutes(Routes):
     def on(self, method: str, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
         """Declare a handler."""
         around = None if "query" in options else _without_parameters
-        return super().on(method, path, permission, around=around, **{"query": NoParameters} | options)
+        options = {"query": NoParameters} | options | {"errors": sorted(refusals(path, options))}
+        return super().on(method, path, permission, around=around, **options)
 
 
 async def _without_parameters(handler: Handler, call: Call) -> Response:

@@ -118,7 +118,6 @@ def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
     "ops:read",
     query=Paging,
     answers=[Answer(200, "A page of failed tasks, with why.", schemas.TaskPage)],
-    errors=(400,),
 )
 async def dead_letters(call: Call) -> Response:
     """List the dead letters: failed tasks, newest first. POST /tasks/{id}/retry gives one more try."""

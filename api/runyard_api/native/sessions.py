@@ -77,7 +77,6 @@ async def _session(call: Call) -> dict[str, Any]:
     "sessions:read",
     query=Paging,
     answers=[Answer(200, "A page of sessions.", SessionPage)],
-    errors=(400,),
 )
 async def list_sessions(call: Call) -> Response:
     """List sessions, newest first."""
@@ -86,12 +85,7 @@ async def list_sessions(call: Call) -> Response:
     return reply(page([session_json(row) for row in rows], given.limit, [row["id"] for row in rows]))
 
 
-@routes.get(
-    "/sessions/{session_id}",
-    "sessions:read",
-    answers=[Answer(200, "The session.", SessionView)],
-    errors=(404,),
-)
+@routes.get("/sessions/{session_id}", "sessions:read", answers=[Answer(200, "The session.", SessionView)])
 async def get_session(call: Call) -> Response:
     """Read a session."""
     return reply(session_json(await _session(call)))
@@ -109,7 +103,6 @@ class MessageParameters(Parameters):
     "sessions:read",
     query=MessageParameters,
     answers=[Answer(200, "The conversation.", schemas.MessageList)],
-    errors=(400, 404),
 )
 async def get_session_messages(call: Call) -> Response:
     """Read a session's conversation, oldest line first.
@@ -144,7 +137,6 @@ class ForkBody(Strict):
     body_optional=True,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The new session.", SessionView)],
-    errors=(400, 404, 409, 413, 415, 422),
 )
 async def fork(call: Call) -> Response:
     """Begin a new session with this one's conversation."""
@@ -169,7 +161,6 @@ class Cleared(schemas.Shape):
     "/sessions/{session_id}/clear",
     "sessions:write",
     answers=[Answer(200, "The conversation is erased.", Cleared)],
-    errors=(404,),
 )
 async def clear(call: Call) -> Response:
     """Erase a session's conversation; the session stays."""
@@ -193,7 +184,6 @@ class SessionChange(Strict):
     "sessions:write",
     body=SessionChange,
     answers=[Answer(200, "The session.", SessionView)],
-    errors=(400, 404, 413, 415),
 )
 async def change_session(call: Call) -> Response:
     """Change what becomes of a second run while one of the session is under way."""
@@ -206,7 +196,7 @@ async def change_session(call: Call) -> Response:
     "/sessions/{session_id}",
     "sessions:delete",
     answers=[Answer(204, "It is gone.")],
-    errors=(404, 409),
+    errors=(409,),
 )
 async def delete_session(call: Call) -> Response:
     """Delete a session with its conversation; its tasks stay."""

@@ -56,13 +56,7 @@ class UsageReport(schemas.Shape):
     total: UsageSum
 
 
-@routes.get(
-    "/usage",
-    "usage:read",
-    query=UsageParameters,
-    answers=[Answer(200, "The usage.", UsageReport)],
-    errors=(400,),
-)
+@routes.get("/usage", "usage:read", query=UsageParameters, answers=[Answer(200, "The usage.", UsageReport)])
 async def report_usage(call: Call) -> Response:
     """Sum the organisation's model usage over a time, the costliest first."""
     given = call.query(UsageParameters)

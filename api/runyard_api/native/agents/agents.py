@@ -145,7 +145,6 @@ class AgentListParameters(Paging):
     "agents:read",
     query=AgentListParameters,
     answers=[Answer(200, "A page of agents.", AgentPage)],
-    errors=(400,),
 )
 async def list_agents(call: Call) -> Response:
     """List agents, newest first: their published versions and drafts."""
@@ -184,7 +183,6 @@ class AgentBody(Strict):
     body_optional=True,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The agent, with a draft.", AgentView, headers=("Location",))],
-    errors=(400, 409, 413, 415, 422),
 )
 async def create_agent(call: Call) -> Response:
     """Make an agent, as a draft that can be run at once."""
@@ -207,12 +205,7 @@ def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str, rules: Publis
     return row
 
 
-@routes.get(
-    "/agents/{agent:agent}",
-    "agents:read",
-    answers=[Answer(200, "The agent.", AgentView)],
-    errors=(400, 404),
-)
+@routes.get("/agents/{agent:agent}", "agents:read", answers=[Answer(200, "The agent.", AgentView)])
 async def get_agent(call: Call) -> Response:
     """Read an agent, or one version of it."""
     return reply(agent_json(await version_row(call), call.principal))
@@ -223,7 +216,7 @@ async def get_agent(call: Call) -> Response:
     "agents:write",
     body=AgentBody,
     answers=[Answer(200, "The agent; its draft, when what runs was changed.", AgentView)],
-    errors=(400, 403, 404, 409, 413, 415),
+    errors=(403, 409),
 )
 async def change_agent(call: Call) -> Response:
     """Change an agent.
@@ -251,7 +244,7 @@ def _change(
     "/agents/{agent:agent}",
     "agents:delete",
     answers=[Answer(204, "The agent and its versions are gone; its tasks stay.")],
-    errors=(400, 403, 404, 409),
+    errors=(403, 409),
 )
 async def delete_agent(call: Call) -> Response:
     """Delete an agent with all its versions."""
@@ -270,7 +263,6 @@ def _remove(tx: Tx, org_id: str, version_id: str, actor: str) -> None:
     "/agents/{agent:agent}/versions",
     "agents:read",
     answers=[Answer(200, "Its versions, newest first.", VersionList)],
-    errors=(400, 404),
 )
 async def list_versions(call: Call) -> Response:
     """List an agent's versions, newest first."""
@@ -283,7 +275,7 @@ async def list_versions(call: Call) -> Response:
     "/agents/{agent:agent}/versions/publish",
     "agents:write",
     answers=[Answer(200, "The published version.", AgentView)],
-    errors=(400, 403, 404, 409),
+    errors=(403, 409),
 )
 async def publish_draft(call: Call) -> Response:
     """Publish an agent's draft; 409 no_draft when nothing was changed since the last time."""

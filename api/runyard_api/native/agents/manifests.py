@@ -37,7 +37,7 @@ routes = NativeRoutes("agents")
     body=Manifest,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The version, published and current.", AgentView, headers=("Location",))],
-    errors=(400, 403, 409, 413, 415, 422),
+    errors=(403,),
 )
 async def publish_manifest(call: Call) -> Response:
     """Publish a manifest (JSON, or YAML as application/yaml) as an immutable version.
@@ -95,12 +95,7 @@ class Tags(schemas.Shape):
     data: dict[str, str] = Field(description="Tag → version.")
 
 
-@routes.get(
-    "/agents/{agent:agent}/tags",
-    "agents:read",
-    answers=[Answer(200, "Its tags.", Tags)],
-    errors=(400, 404),
-)
+@routes.get("/agents/{agent:agent}/tags", "agents:read", answers=[Answer(200, "Its tags.", Tags)])
 async def list_tags(call: Call) -> Response:
     """List an agent's tags."""
     row = await version_row(call)
@@ -123,7 +118,7 @@ class TagBody(Strict):
     "agents:write",
     body=TagBody,
     answers=[Answer(200, "Its tags.", Tags)],
-    errors=(400, 403, 404, 409, 413, 415),
+    errors=(403, 409),
 )
 async def set_tag(call: Call) -> Response:
     """Point a tag at a version."""
@@ -151,7 +146,7 @@ def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str, a
     "/agents/{agent:agent}/tags/{tag}",
     "agents:write",
     answers=[Answer(204, "The tag is gone.")],
-    errors=(400, 403, 404, 409),
+    errors=(403, 409),
 )
 async def delete_tag(call: Call) -> Response:
     """Remove a tag."""
@@ -181,7 +176,7 @@ class VersionChange(Strict):
     "agents:write",
     body=VersionChange,
     answers=[Answer(200, "The version.", AgentView)],
-    errors=(400, 403, 404, 413, 415),
+    errors=(403,),
 )
 async def change_version(call: Call) -> Response:
     """Yank a version, or take that back."""

@@ -48,7 +48,7 @@ class LinkAnswered(schemas.Shape):
         Answer(200, "The question, when Accept is application/json.", schemas.Question),
         *_GONE,
     ],
-    errors=(404, 410),
+    errors=(410,),
 )
 async def show_question(call: Call) -> Response:
     """Show the question behind a one-time link."""
@@ -72,7 +72,7 @@ async def show_question(call: Call) -> Response:
         Answer(409, "Another answer came first.", *_PAGE),
         *_GONE,
     ],
-    errors=(400, 404, 409, 410, 413, 415),
+    errors=(409, 410),
 )
 async def answer_question(call: Call) -> Response:
     """Answer the question behind a one-time link; the link ends with it."""

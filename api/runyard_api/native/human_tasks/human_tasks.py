@@ -66,7 +66,6 @@ class MessageAccepted(schemas.Shape):
     prefixes=ROOTED,
     headers=("Idempotency-Key",),
     answers=[Answer(202, "The message is stored.", MessageAccepted)],
-    errors=(400, 404, 409, 413, 415, 422),
 )
 async def send_message(call: Call) -> Response:
     """Send a message to a task.
@@ -123,7 +122,7 @@ class ReviewBody(Strict):
     body=ReviewBody,
     prefixes=ROOTED,
     answers=[Answer(200, "Decided; the task after it.", schemas.TaskBrief)],
-    errors=(400, 404, 409, 413, 415),
+    errors=(409,),
 )
 async def review(call: Call) -> Response:
     """Decide a review: approve, reject with a reason, or edit the arguments.
@@ -141,7 +140,6 @@ async def review(call: Call) -> Response:
     "inbox:read",
     query=Paging,
     answers=[Answer(200, "A page of open questions and reviews.", schemas.HumanTaskPage)],
-    errors=(400,),
 )
 async def inbox(call: Call) -> Response:
     """List what waits for a person: open questions and reviews, oldest first."""
@@ -185,7 +183,6 @@ class LinkMade(schemas.Shape):
     prefixes=ROOTED,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "A one-time link.", LinkMade)],
-    errors=(400, 404, 409, 413, 415, 422),
 )
 async def make_link(call: Call) -> Response:
     """Make a one-time link by which a person without a key answers."""

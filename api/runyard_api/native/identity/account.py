@@ -124,7 +124,7 @@ class Me(schemas.Shape):
     None,
     body=LoginBody,
     answers=[Answer(200, "You are signed in; the cookie carries the sign-in.", Me)],
-    errors=(400, 401, 403, 413, 415, 429),
+    errors=(401, 403, 429),
 )
 async def login(call: Call) -> Response:
     """Sign in with e-mail address and password.
@@ -164,13 +164,7 @@ async def welcome(call: Call, made: SignIn, status: int = 200, device: str | Non
     return response
 
 
-@routes.post(
-    "/logout",
-    "account:write",
-    front=ENTRY,
-    answers=[Answer(204, "You are signed out.")],
-    errors=(400,),
-)
+@routes.post("/logout", "account:write", front=ENTRY, answers=[Answer(204, "You are signed out.")])
 async def logout(call: Call) -> Response:
     """Sign out: the cookie counts no longer, in this browser or wherever it was copied to."""
     token = cookies.token_of(call.headers)
@@ -184,7 +178,7 @@ async def logout(call: Call) -> Response:
     return response
 
 
-@routes.get("/me", "account:read", front=ENTRY, answers=[Answer(200, "Who calls.", Me)], errors=(400,))
+@routes.get("/me", "account:read", front=ENTRY, answers=[Answer(200, "Who calls.", Me)])
 async def me(call: Call) -> Response:
     """Return who the caller is and what it may do."""
     who, person = call.principal, await signed_in(call, entering=True)
@@ -213,7 +207,6 @@ class PlaceList(schemas.Shape):
     "account:read",
     front=ACCOUNT,
     answers=[Answer(200, "The organisations.", PlaceList)],
-    errors=(400,),
 )
 async def list_organisations(call: Call) -> Response:
     """List the organisations the caller belongs to; a key or token belongs to one."""
@@ -256,7 +249,7 @@ class PasswordBody(Strict):
     front=ENTRY,
     body=PasswordBody,
     answers=[Answer(204, "It is changed; every other sign-in of yours has ended.")],
-    errors=(400, 413, 415, 429),
+    errors=(429,),
 )
 async def change_password(call: Call) -> Response:
     """Change your password. Needs the present one."""

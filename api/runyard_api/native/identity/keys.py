@@ -75,9 +75,7 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@routes.get(
-    "/keys", "keys:read", query=Paging, answers=[Answer(200, "A page of keys.", KeyPage)], errors=(400,)
-)
+@routes.get("/keys", "keys:read", query=Paging, answers=[Answer(200, "A page of keys.", KeyPage)])
 async def list_keys(call: Call) -> Response:
     """List the keys that are not revoked, newest first."""
     given = call.query(Paging)
@@ -91,7 +89,7 @@ async def list_keys(call: Call) -> Response:
     body=KeyBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The key; its text is shown only here.", KeyMade)],
-    errors=(400, 403, 409, 413, 415, 422),
+    errors=(403,),
 )
 async def create_key(call: Call) -> Response:
     """Make a key.
@@ -122,7 +120,6 @@ def _with_key(response: Response, key: str) -> dict[str, Any]:
     "/keys/{key_id}",
     "keys:delete",
     answers=[Answer(204, "New requests with it are refused; runs under way finish.")],
-    errors=(404,),
 )
 async def revoke_key(call: Call) -> Response:
     """Revoke a key."""

@@ -161,13 +161,7 @@ def _printable(text: str, field: str) -> str:
     return text.strip()
 
 
-@routes.get(
-    "/members",
-    "members:read",
-    query=Paging,
-    answers=[Answer(200, "A page of members.", MemberPage)],
-    errors=(400,),
-)
+@routes.get("/members", "members:read", query=Paging, answers=[Answer(200, "A page of members.", MemberPage)])
 async def list_members(call: Call) -> Response:
     """List the people of the organisation, the newest accounts first."""
     given = call.query(Paging)
@@ -181,7 +175,6 @@ async def list_members(call: Call) -> Response:
     body=MemberBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The invitation; hand its link to the person.", InvitationMade)],
-    errors=(400, 409, 413, 415, 422),
 )
 async def add_member(call: Call) -> Response:
     """Invite a person, as POST /invitations does.
@@ -204,7 +197,7 @@ async def add_member(call: Call) -> Response:
     "members:write",
     body=RoleBody,
     answers=[Answer(200, "The member as it is now.", MemberView)],
-    errors=(400, 404, 409, 413, 415),
+    errors=(409,),
 )
 async def change_member(call: Call) -> Response:
     """Change a member's role. What their keys and sign-ins may do follows at once; the last owner stays one."""
@@ -218,7 +211,7 @@ async def change_member(call: Call) -> Response:
     "/members/{user_id}",
     "members:delete",
     answers=[Answer(204, "The place is gone, and with it what their keys may do.")],
-    errors=(404, 409),
+    errors=(409,),
 )
 async def remove_member(call: Call) -> Response:
     """Remove a member. The account stays, for other organisations; the last owner stays too."""
@@ -245,7 +238,6 @@ async def list_invitations(call: Call) -> Response:
     body=InvitationBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The invitation; hand its link to the person.", InvitationMade)],
-    errors=(400, 409, 413, 415, 422),
 )
 async def invite(call: Call) -> Response:
     """Invite a person: the holder of the link sets a password, or signs in, and joins.
@@ -270,7 +262,6 @@ async def _invited(call: Call, body: InvitationBody) -> Response:
     "/invitations/{invitation_id}",
     "members:delete",
     answers=[Answer(204, "Its link works no longer.")],
-    errors=(404,),
 )
 async def withdraw_invitation(call: Call) -> Response:
     """Withdraw an invitation."""
@@ -283,7 +274,7 @@ async def withdraw_invitation(call: Call) -> Response:
     None,
     body=Acceptance,
     answers=[Answer(201, "You belong to the organisation, and are signed in.", Me)],
-    errors=(400, 401, 403, 404, 409, 413, 415, 429),
+    errors=(401, 403, 404, 409, 429),
 )
 async def accept_invitation(call: Call) -> Response:
     """Accept an invitation, with the password of the account its address has, or with a new one."""

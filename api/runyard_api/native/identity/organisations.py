@@ -93,7 +93,6 @@ def organisation_json(row: dict[str, Any], retention_days: float) -> dict[str, A
     body=NewOrganisation,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The organisation.", OrganisationMade)],
-    errors=(400, 409, 413, 415, 422),
 )
 async def create_organisation(call: Call) -> Response:
     """Make an organisation, which sees only its own.
@@ -156,7 +155,7 @@ async def get_organisation(call: Call) -> Response:
     "organisation:write",
     body=OrganisationChange,
     answers=[Answer(200, "The organisation as it is now.", OrganisationView)],
-    errors=(400, 409, 413, 415),
+    errors=(409,),
 )
 async def change_organisation(call: Call) -> Response:
     """Rename the organisation the call is for, set how long it keeps what has ended, or require second factors."""

@@ -69,7 +69,6 @@ class RecoveryCodeList(schemas.Shape):
     "account:read",
     front=ACCOUNT,
     answers=[Answer(200, "Your second factor.", SecondFactorView)],
-    errors=(400,),
 )
 async def get_second_factor(call: Call) -> Response:
     """Read whether you have a second factor, and how many recovery codes are left. A key or token has none."""
@@ -90,7 +89,7 @@ async def get_second_factor(call: Call) -> Response:
     front=ACCOUNT,
     body=PasswordProof,
     answers=[Answer(201, "A secret to give to an authenticator; confirm it with a code.", Enrolment)],
-    errors=(400, 409, 413, 415, 429),
+    errors=(409, 429),
 )
 async def enrol_second_factor(call: Call) -> Response:
     """Begin with a second factor. Nothing changes until POST /me/second-factor/confirm."""
@@ -111,7 +110,7 @@ async def enrol_second_factor(call: Call) -> Response:
     answers=[
         Answer(200, "Sign-ins need a code from now on; every other one of yours has ended.", RecoveryCodeList)
     ],
-    errors=(400, 409, 413, 415, 429),
+    errors=(409, 429),
 )
 async def confirm_second_factor(call: Call) -> Response:
     """Confirm the second factor with a code of the authenticator. Keep the recovery codes: they are shown once."""
@@ -135,7 +134,7 @@ async def confirm_second_factor(call: Call) -> Response:
     front=ACCOUNT,
     body=BothProofs,
     answers=[Answer(200, "New recovery codes; the earlier ones count no longer.", RecoveryCodeList)],
-    errors=(400, 413, 415, 429),
+    errors=(429,),
 )
 async def renew_recovery_codes(call: Call) -> Response:
     """Make new recovery codes."""
@@ -150,7 +149,7 @@ async def renew_recovery_codes(call: Call) -> Response:
     front=ACCOUNT,
     body=BothProofs,
     answers=[Answer(204, "The password alone counts from now on.")],
-    errors=(400, 413, 415, 429),
+    errors=(429,),
 )
 async def remove_second_factor(call: Call) -> Response:
     """Take your second factor away. Organisations that require one are closed to you from then on."""

@@ -42,7 +42,7 @@ class SignInLinkKey(schemas.Shape):
     None,
     body=SignInLinkBody,
     answers=[Answer(200, "The key, shown only here.", SignInLinkKey)],
-    errors=(400, 403, 404, 409, 413, 415),
+    errors=(403, 404, 409),
 )
 async def sign_in_by_link(call: Call) -> Response:
     """Use a one-time link of the server's own machine.

@@ -42,7 +42,6 @@ class SignInList(schemas.Shape):
     "account:read",
     front=ACCOUNT,
     answers=[Answer(200, "Your sign-ins, the newest first.", SignInList)],
-    errors=(400,),
 )
 async def list_sign_ins(call: Call) -> Response:
     """List where you are signed in. A key or token has no sign-ins."""
@@ -71,7 +70,6 @@ def _shown(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
     "account:write",
     front=ACCOUNT,
     answers=[Answer(204, "You are signed in here alone.")],
-    errors=(400,),
 )
 async def end_other_sign_ins(call: Call) -> Response:
     """End every other sign-in of yours. Other api processes notice within two seconds."""
@@ -87,7 +85,6 @@ async def end_other_sign_ins(call: Call) -> Response:
     "account:write",
     front=ACCOUNT,
     answers=[Answer(204, "It has ended.")],
-    errors=(400, 404),
 )
 async def end_sign_in(call: Call) -> Response:
     """End a sign-in of yours. Other api processes notice within two seconds."""

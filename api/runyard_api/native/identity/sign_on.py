@@ -83,7 +83,7 @@ class CallbackQuery(NoParameters):
     iss: str | None = Field(None, max_length=2048)
 
 
-@routes.get("/login", None, answers=[Answer(200, "The ways.", SignInWays)], errors=(400,))
+@routes.get("/login", None, answers=[Answer(200, "The ways.", SignInWays)])
 async def sign_in_ways(call: Call) -> Response:
     """Read how people may sign in here."""
     return reply({"password": True, "single_sign_on": call.state.sign_on is not None})
@@ -95,7 +95,7 @@ async def sign_in_ways(call: Call) -> Response:
     body=SignOnBody,
     body_optional=True,
     answers=[Answer(200, "Open `url` in the browser that made this call.", SignOnStart)],
-    errors=(400, 403, 404, 413, 415),
+    errors=(403, 404),
 )
 async def begin_sign_on(call: Call) -> Response:
     """Begin single sign-on. With an invitation's token the person joins by it.
@@ -112,7 +112,7 @@ async def begin_sign_on(call: Call) -> Response:
     "account:write",
     front=ACCOUNT,
     answers=[Answer(200, "Open `url` in the browser that made this call.", SignOnStart)],
-    errors=(400, 404),
+    errors=(404,),
 )
 async def begin_link(call: Call) -> Response:
     """Begin to link your account with the provider. It must know you by the same e-mail address."""
@@ -126,7 +126,6 @@ async def begin_link(call: Call) -> Response:
     "account:read",
     front=ACCOUNT,
     answers=[Answer(200, "The identities that open your account.", LinkList)],
-    errors=(400,),
 )
 async def list_links(call: Call) -> Response:
     """List the identities of the provider that open your account."""
@@ -142,7 +141,7 @@ async def list_links(call: Call) -> Response:
     "account:write",
     front=ACCOUNT,
     answers=[Answer(204, "The password alone opens the account.")],
-    errors=(400, 409),
+    errors=(409,),
 )
 async def unlink(call: Call) -> Response:
     """Let single sign-on open your account no longer. An account without a password keeps it."""
@@ -187,7 +186,7 @@ async def _begin(call: Call, invitation: str | None = None, link: str | None = N
             headers=("Location",),
         )
     ],
-    errors=(400, 404),
+    errors=(404,),
 )
 async def finish_sign_on(call: Call) -> Response:
     """Where the provider sends the browser back to."""

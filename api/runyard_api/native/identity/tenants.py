@@ -72,7 +72,6 @@ class TenantPage(schemas.Shape):
     "ops:read",
     query=Paging,
     answers=[Answer(200, "A page of organisations.", TenantPage)],
-    errors=(400,),
 )
 async def list_tenants(call: Call) -> Response:
     """List every organisation of the installation; for the operator only."""
@@ -90,7 +89,7 @@ async def list_tenants(call: Call) -> Response:
     "organisation:create",
     body=AllotmentBody,
     answers=[Answer(200, "The organisation as it is now.", Tenant)],
-    errors=(400, 404, 409, 413, 415),
+    errors=(409,),
 )
 async def allot(call: Call) -> Response:
     """Set an organisation's share of the workers, balance and bounds, or deactivate it; for the operator only.
@@ -138,7 +137,6 @@ class BoundList(schemas.Shape):
     "/ops/organisations/{organisation_id}/bounds",
     "ops:read",
     answers=[Answer(200, "The bounds.", BoundList)],
-    errors=(404,),
 )
 async def list_bounds(call: Call) -> Response:
     """Return what an organisation has of each kind of object, and how much it may have.

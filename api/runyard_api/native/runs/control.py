@@ -46,7 +46,7 @@ class CancelBody(Strict):
         Answer(200, "The task, stopped.", schemas.TaskBrief),
         Answer(204, "The id was a schedule's; it is deleted."),
     ],
-    errors=(400, 403, 404, 409, 413, 415),
+    errors=(403, 409),
 )
 async def cancel(call: Call) -> Response:
     """Cancel a task, or delete a schedule by its id.
@@ -93,7 +93,7 @@ class RetryBody(Strict):
     prefixes=ROOTED,
     headers=("Idempotency-Key",),
     answers=[Answer(202, "A new task that repeats the old one.", schemas.TaskBrief, headers=("Location",))],
-    errors=(400, 404, 409, 413, 415, 422, 429),
+    errors=(429,),
 )
 async def retry(call: Call) -> Response:
     """Run an ended task again, as a new task.
@@ -177,7 +177,6 @@ class BulkAnswer(schemas.Shape):
     body=BulkCancelBody,
     prefixes=ROOTED,
     answers=[Answer(200, "The tasks that were cancelled.", BulkAnswer)],
-    errors=(400, 413, 415),
 )
 async def cancel_many(call: Call) -> Response:
     """Cancel every unfinished task that matches, 500 at a time."""
@@ -194,7 +193,6 @@ async def cancel_many(call: Call) -> Response:
     body=BulkRetryBody,
     prefixes=ROOTED,
     answers=[Answer(202, "The new tasks.", BulkAnswer)],
-    errors=(400, 413, 415),
 )
 async def retry_many(call: Call) -> Response:
     """Run every failed or stopped task that matches again, 500 at a time."""

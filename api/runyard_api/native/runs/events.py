@@ -56,7 +56,7 @@ class TaskEventParameters(Parameters):
         Answer(200, "The log as it grows, until the task has ended.", _FRAME, _STREAM),
         Answer(204, "There is nothing more to come."),
     ],
-    errors=(400, 404, 429),
+    errors=(429,),
 )
 async def task_events(call: Call) -> Response:
     """Follow a task's events.
@@ -148,7 +148,7 @@ class OrganisationEventParameters(Parameters):
     query=OrganisationEventParameters,
     headers=("Last-Event-ID",),
     answers=[Answer(200, "Events of all tasks, as they happen.", _FRAME, _STREAM)],
-    errors=(400, 429),
+    errors=(429,),
 )
 async def organisation_events(call: Call) -> Response:
     """Follow the events of all tasks of the organisation.

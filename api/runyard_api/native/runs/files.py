@@ -24,7 +24,7 @@ _BYTES: Final = {"type": "string", "format": "binary"}
     "/files/{file_id}",
     "files:read",
     answers=[Answer(200, "The file's bytes.", _BYTES, kind) for kind in ("application/octet-stream", "*/*")],
-    errors=(404, 503),
+    errors=(503,),
 )
 async def download(call: Call) -> Response:
     """Download an attachment of a run, by the id in the run's input."""

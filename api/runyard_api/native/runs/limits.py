@@ -112,7 +112,6 @@ async def list_limits(call: Call) -> Response:
     body=LimitBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The limit; it binds from now on.", LimitView)],
-    errors=(400, 409, 413, 415, 422),
 )
 async def create_limit(call: Call) -> Response:
     """Make a limit.
@@ -128,12 +127,7 @@ async def create_limit(call: Call) -> Response:
     )
 
 
-@routes.get(
-    "/limits/{limit_id}",
-    "limits:read",
-    answers=[Answer(200, "The limit.", LimitView)],
-    errors=(404,),
-)
+@routes.get("/limits/{limit_id}", "limits:read", answers=[Answer(200, "The limit.", LimitView)])
 async def get_limit(call: Call) -> Response:
     """Read a limit."""
     id_ = call.params["limit_id"]
@@ -148,7 +142,6 @@ async def get_limit(call: Call) -> Response:
     "limits:write",
     body=LimitBody,
     answers=[Answer(200, "The limit as it is now.", LimitView)],
-    errors=(400, 404, 413, 415),
 )
 async def replace_limit(call: Call) -> Response:
     """Replace a limit; what it held is looked at again at once."""
@@ -157,12 +150,7 @@ async def replace_limit(call: Call) -> Response:
     return reply(limit_json(saved))
 
 
-@routes.delete(
-    "/limits/{limit_id}",
-    "limits:delete",
-    answers=[Answer(204, "It binds no longer.")],
-    errors=(404,),
-)
+@routes.delete("/limits/{limit_id}", "limits:delete", answers=[Answer(204, "It binds no longer.")])
 async def delete_limit(call: Call) -> Response:
     """Delete a limit; what it held is admitted."""
     await call.write(_remove, call.params["limit_id"], call.actor)

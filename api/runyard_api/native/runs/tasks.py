@@ -120,7 +120,6 @@ def _statuses(text: str | None) -> tuple[Status, ...] | None:
     query=TaskListParameters,
     prefixes=ROOTED,
     answers=[Answer(200, "A page of tasks.", schemas.TaskPage)],
-    errors=(400,),
 )
 async def list_tasks(call: Call) -> Response:
     """List tasks, newest first."""
@@ -153,7 +152,7 @@ class TaskParameters(Parameters):
         Answer(200, "The id was a schedule's, which no run has yet.", ScheduledTask),
         Answer(304, "It has not changed."),
     ],
-    errors=(400, 404, 429),
+    errors=(429,),
 )
 async def get_task(call: Call) -> Response:
     """Read a task, or a schedule by its id, as cancelling takes it too.
@@ -209,7 +208,6 @@ def _bare(tag: str) -> str:
     "runs:read",
     prefixes=ROOTED,
     answers=[Answer(200, "The task and its final answer.", schemas.TaskBrief)],
-    errors=(400, 404),
 )
 async def get_summary(call: Call) -> Response:
     """Read a task's final answer.
@@ -248,7 +246,6 @@ def summary_of(output: Any) -> Any:
     "runs:read",
     prefixes=ROOTED,
     answers=[Answer(200, "The task and all it did.", schemas.Task)],
-    errors=(400, 404),
 )
 async def get_result(call: Call) -> Response:
     """Read a task with its whole feed, in order.
@@ -281,7 +278,6 @@ def _complete(task: Task) -> dict[str, Any]:
     "runs:read",
     prefixes=ROOTED,
     answers=[Answer(200, "The conversation.", schemas.MessageList)],
-    errors=(400, 404),
 )
 async def get_messages(call: Call) -> Response:
     """Read a task's conversation, oldest line first.

@@ -57,7 +57,7 @@ def schedule_id(call: Call) -> str:
     body=ScheduleBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The schedule.", ScheduleView, headers=("Location",))],
-    errors=(400, 403, 404, 409, 413, 415, 422),
+    errors=(403, 404),
 )
 async def create_schedule(call: Call) -> Response:
     """Make a schedule.
@@ -105,7 +105,7 @@ class ScheduleFilters(Paging):
     "schedules:read",
     query=ScheduleFilters,
     answers=[Answer(200, "A page of schedules.", SchedulePage)],
-    errors=(400, 404),
+    errors=(404,),
 )
 async def list_schedules(call: Call) -> Response:
     """List schedules, newest first."""
@@ -124,7 +124,6 @@ async def list_schedules(call: Call) -> Response:
     "schedules:read",
     body=PreviewBody,
     answers=[Answer(200, "The times.", Upcoming)],
-    errors=(400, 413, 415),
 )
 async def preview_schedule(call: Call) -> Response:
     """Show when a schedule would be due, without making it.
@@ -140,7 +139,6 @@ async def preview_schedule(call: Call) -> Response:
     "/schedules/{schedule_id}",
     "schedules:read",
     answers=[Answer(200, "The schedule.", ScheduleView)],
-    errors=(404,),
 )
 async def get_schedule(call: Call) -> Response:
     """Read a schedule."""
@@ -153,7 +151,7 @@ async def get_schedule(call: Call) -> Response:
     "schedules:write",
     body=ScheduleChange,
     answers=[Answer(200, "The schedule as it is now.", ScheduleView)],
-    errors=(400, 403, 404, 409, 413, 415),
+    errors=(403, 409),
 )
 async def change_schedule(call: Call) -> Response:
     """Change a schedule.
@@ -183,7 +181,6 @@ class RemoveParameters(Parameters):
     "schedules:delete",
     query=RemoveParameters,
     answers=[Answer(204, "It never fires again.")],
-    errors=(400, 404),
 )
 async def delete_schedule(call: Call) -> Response:
     """Delete (cancel) a schedule and its history.
@@ -202,7 +199,7 @@ async def delete_schedule(call: Call) -> Response:
     body=PauseBody,
     body_optional=True,
     answers=[Answer(200, "The schedule, paused.", ScheduleView)],
-    errors=(400, 404, 409, 413, 415),
+    errors=(409,),
 )
 async def pause_schedule(call: Call) -> Response:
     """Pause a schedule; a run under way goes on."""
@@ -215,7 +212,7 @@ async def pause_schedule(call: Call) -> Response:
     "/schedules/{schedule_id}/resume",
     "schedules:write",
     answers=[Answer(200, "The schedule, active.", ScheduleView)],
-    errors=(400, 404, 409),
+    errors=(409,),
 )
 async def resume_schedule(call: Call) -> Response:
     """Let a paused schedule go on from now; times that passed meanwhile are not made up for."""
@@ -228,7 +225,7 @@ async def resume_schedule(call: Call) -> Response:
     "schedules:write",
     headers=("Idempotency-Key",),
     answers=[Answer(202, "The run is stored.", schemas.Accepted, headers=("Location",))],
-    errors=(400, 402, 403, 404, 409, 422, 429),
+    errors=(402, 403, 429),
 )
 async def trigger_schedule(call: Call) -> Response:
     """Run a schedule now, besides its due times, also while it is paused.
@@ -273,7 +270,6 @@ class CountParameter(Parameters):
     "schedules:read",
     query=CountParameter,
     answers=[Answer(200, "The times.", Upcoming)],
-    errors=(400, 404),
 )
 async def preview_stored(call: Call) -> Response:
     """Show when a schedule is due next; for a paused one, as if it were resumed now."""
@@ -287,7 +283,6 @@ async def preview_stored(call: Call) -> Response:
     "schedules:read",
     query=Paging,
     answers=[Answer(200, "A page of its history, latest due time first.", FirePage)],
-    errors=(400, 404),
 )
 async def list_fires(call: Call) -> Response:
     """Show what each due time came to, with its task as long as that is kept."""

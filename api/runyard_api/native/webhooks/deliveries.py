@@ -149,7 +149,6 @@ def filter_of(given: Which | ReplayBody, **more: Any) -> Filter:
     "webhooks:read",
     query=DeliveryParameters,
     answers=[Answer(200, "A page of deliveries.", DeliveryPage)],
-    errors=(400, 404),
 )
 async def webhook_deliveries(call: Call) -> Response:
     """List the deliveries of a webhook, newest first."""
@@ -164,7 +163,6 @@ async def webhook_deliveries(call: Call) -> Response:
     query=DeliveryParameters,
     prefixes=ROOTED,
     answers=[Answer(200, "A page of deliveries.", DeliveryPage)],
-    errors=(400, 404),
 )
 async def task_deliveries(call: Call) -> Response:
     """List what was sent about a task, to its callback and to webhooks, newest first."""
@@ -178,7 +176,6 @@ async def task_deliveries(call: Call) -> Response:
     "webhooks:read",
     query=DeliveryParameters,
     answers=[Answer(200, "A page of deliveries.", DeliveryPage)],
-    errors=(400,),
 )
 async def list_deliveries(call: Call) -> Response:
     """List the deliveries of the organisation, newest first; ?state=dead is the dead-letter view."""
@@ -191,7 +188,6 @@ async def list_deliveries(call: Call) -> Response:
     "webhooks:write",
     body=RedeliverBody,
     answers=[Answer(202, "Those that could be are on their way again.", Redelivered)],
-    errors=(400, 413, 415),
 )
 async def redeliver_many(call: Call) -> Response:
     """Send deliveries again, under the ids they had."""
@@ -204,7 +200,6 @@ async def redeliver_many(call: Call) -> Response:
     "/deliveries/{delivery_id}",
     "webhooks:read",
     answers=[Answer(200, "The delivery, with its payload.", DeliveryWhole)],
-    errors=(404,),
 )
 async def get_delivery(call: Call) -> Response:
     """Read a delivery. Links to answer a question are left out of its payload."""
@@ -233,7 +228,7 @@ def _payload_for(who: Principal, payload: Any) -> Any:
     "/deliveries/{delivery_id}/redeliver",
     "webhooks:write",
     answers=[Answer(202, "It is on its way again.", Delivery)],
-    errors=(404, 409),
+    errors=(409,),
 )
 async def redeliver(call: Call) -> Response:
     """Send a delivery again, under the id it had."""
@@ -246,7 +241,7 @@ async def redeliver(call: Call) -> Response:
     "webhooks:write",
     body=ReplayBody,
     answers=[Answer(202, "They are on their way again.", AgainAnswer)],
-    errors=(400, 404, 409, 413, 415),
+    errors=(409,),
 )
 async def replay(call: Call) -> Response:
     """Send a webhook's deliveries of a time range again, oldest first, 1,000 at a time."""

@@ -155,7 +155,7 @@ async def list_webhooks(call: Call) -> Response:
     body=WebhookBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The webhook; its secret is shown only here.", WebhookMade, headers=("Location",))],
-    errors=(400, 404, 409, 413, 415, 422),
+    errors=(404,),
 )
 async def create_webhook(call: Call) -> Response:
     """Make a webhook, at most 20 in an organisation.
@@ -201,12 +201,7 @@ async def rotate_callbacks(call: Call) -> Response:
     return _rotated(call, secret)
 
 
-@routes.get(
-    "/webhooks/{webhook_id}",
-    "webhooks:read",
-    answers=[Answer(200, "The webhook.", Webhook)],
-    errors=(404,),
-)
+@routes.get("/webhooks/{webhook_id}", "webhooks:read", answers=[Answer(200, "The webhook.", Webhook)])
 async def get_webhook(call: Call) -> Response:
     """Read a webhook."""
     row = await own(call)
@@ -218,7 +213,6 @@ async def get_webhook(call: Call) -> Response:
     "webhooks:write",
     body=WebhookChange,
     answers=[Answer(200, "The webhook as it is now.", Webhook)],
-    errors=(400, 404, 413, 415),
 )
 async def update_webhook(call: Call) -> Response:
     """Change a webhook; what is pending goes to a new URL at once."""
@@ -237,7 +231,6 @@ async def update_webhook(call: Call) -> Response:
     "/webhooks/{webhook_id}",
     "webhooks:delete",
     answers=[Answer(204, "Nothing more is sent to it.")],
-    errors=(404,),
 )
 async def delete_webhook(call: Call) -> Response:
     """Delete a webhook; what was pending for it is dead."""
@@ -249,7 +242,6 @@ async def delete_webhook(call: Call) -> Response:
     "/webhooks/{webhook_id}/test",
     "webhooks:write",
     answers=[Answer(202, "A test.ping is on its way; its delivery shows what came of it.", TestSent)],
-    errors=(400, 404),
 )
 async def send_test(call: Call) -> Response:
     """Send a webhook a test event."""
@@ -261,7 +253,6 @@ async def send_test(call: Call) -> Response:
     "/webhooks/{webhook_id}/rotate",
     "webhooks:write",
     answers=[Answer(200, "The new secret.", Rotated)],
-    errors=(404,),
 )
 async def rotate_webhook(call: Call) -> Response:
     """Make a new secret for a webhook; the one before signs beside it for 24 hours."""
@@ -274,7 +265,6 @@ async def rotate_webhook(call: Call) -> Response:
     "/webhooks/{webhook_id}/enable",
     "webhooks:write",
     answers=[Answer(200, "The webhook, active.", Webhook)],
-    errors=(404,),
 )
 async def enable_webhook(call: Call) -> Response:
     """Send events to a webhook again; replay sends what it missed and what died meanwhile."""
@@ -285,7 +275,6 @@ async def enable_webhook(call: Call) -> Response:
     "/webhooks/{webhook_id}/disable",
     "webhooks:write",
     answers=[Answer(200, "The webhook, inactive.", Webhook)],
-    errors=(404,),
 )
 async def disable_webhook(call: Call) -> Response:
     """Send nothing more to a webhook; what was pending is dead, and can be replayed."""

@@ -15,7 +15,7 @@ from runyard_api.access import cookies
 from runyard_api.access.auth import Principal, check_organisation, is_credential, require
 from runyard_api.http.call import Call
 from runyard_api.http.errors import MEDIA_TYPE
-from runyard_api.http.operations import Front, H, Handler, Routes
+from runyard_api.http.operations import Front, H, Handler, Routes, refusals
 from runyard_api.surfaces.appstrate import idempotency, problems
 from runyard_api.surfaces.appstrate.described import DESCRIBED
 from runyard_api.surfaces.appstrate.problems import AppstrateProblem
@@ -141,8 +141,8 @@ class AppstrateRoutes(Routes):
         once: bool = False,
         **options: Any,
     ) -> Callable[[H], H]:
-        """Declare a handler; `once` honours an Idempotency-Key."""
-        described = _documented(permission, limit, once, options)
+        """Declare a handler; `once` honours an Idempotency-Key, `errors` are statuses besides those of `refusals`."""
+        described = _documented(path, permission, limit, once, options)
         asks = permission if limit and not options.get("late") else None
         if asks is not None:  # refusals count too, and show the caller its rate
             described = described | {"late": True}
@@ -161,12 +161,15 @@ class AppstrateRoutes(Routes):
         return super().on(method, path, permission, around=guarded, **described)
 
 
-def _documented(permission: str | None, limit: int, once: bool, options: dict[str, Any]) -> dict[str, Any]:
+def _documented(
+    path: str, permission: str | None, limit: int, once: bool, options: dict[str, Any]
+) -> dict[str, Any]:
     if permission is None:
         return options  # open to all callers: none of these headers is read
-    statuses = {*options.get("errors", ()), 400, *((429,) if limit else ()), *((409, 422) if once else ())}
-    headers = (*HEADERS, "Idempotency-Key") if once else HEADERS
-    return options | {"errors": sorted(statuses | {503}), "headers": (*options.get("headers", ()), *headers)}
+    keyed = ("Idempotency-Key",) if once else ()
+    headers = (*options.get("headers", ()), *HEADERS, *keyed)
+    statuses = refusals(path, options | {"headers": headers}) | {503, *((429,) if limit else ())}
+    return options | {"errors": sorted(statuses), "headers": headers}
 
 
 async def throttle(call: Call, limit: int) -> None:

@@ -146,7 +146,7 @@ async def list_all_schedules(call: Call) -> Response:
     return reply(await call.read(_every, None))
 
 
-@routes.get("/agents/{scope}/{name}/schedules", "schedules:read", answers=[_LIST], errors=(404,))
+@routes.get("/agents/{scope}/{name}/schedules", "schedules:read", answers=[_LIST])
 async def list_agent_schedules(call: Call) -> Response:
     """List an agent's schedules, newest first."""
 
@@ -168,7 +168,7 @@ def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[dict[str
     limit=10,
     body=AppstrateScheduleBody,
     answers=[Answer(201, "The schedule.", AppstrateSchedule)],
-    errors=(403, 404, 409, 413, 415),
+    errors=(403, 409),
 )
 async def create_agent_schedule(call: Call) -> Response:
     """Make a schedule. Its maker must be able to run the agent."""
@@ -208,7 +208,6 @@ def check_cron(wanted: Wanted, now: float) -> None:
     "/schedules/{schedule_id}",
     "schedules:read",
     answers=[Answer(200, "The schedule.", AppstrateSchedule)],
-    errors=(404,),
 )
 async def read_schedule(call: Call) -> Response:
     """Read a schedule."""
@@ -221,7 +220,7 @@ async def read_schedule(call: Call) -> Response:
     "schedules:write",
     body=AppstrateScheduleChange,
     answers=[Answer(200, "As it is now.", AppstrateSchedule)],
-    errors=(404, 409, 413, 415),
+    errors=(409,),
 )
 async def replace_schedule(call: Call) -> Response:
     """Change a schedule; fields left out stay."""
@@ -258,12 +257,7 @@ def _request(agent: AgentRecord, old: StoredSchedule, given: Any) -> RunRequest:
     return stored.model_copy(update={"args": inputs.judged(given, agent.manifest)})
 
 
-@routes.delete(
-    "/schedules/{schedule_id}",
-    "schedules:delete",
-    answers=[Answer(200, "It is deleted.", Done)],
-    errors=(404,),
-)
+@routes.delete("/schedules/{schedule_id}", "schedules:delete", answers=[Answer(200, "It is deleted.", Done)])
 async def remove_schedule(call: Call) -> Response:
     """Delete a schedule; its runs stay."""
     await call.write(service.remove, own_id(call), call.actor)
@@ -275,7 +269,6 @@ async def remove_schedule(call: Call) -> Response:
     "runs:read",
     query=Range,
     answers=[Answer(200, "Its runs, newest first.", RunPage)],
-    errors=(404,),
 )
 async def list_schedule_runs(call: Call) -> Response:
     """List the runs a schedule made."""

@@ -157,7 +157,7 @@ def webhook_json(conn: Connection, row: dict[str, Any]) -> dict[str, Any]:
     once=True,
     body=AppstrateWebhookBody,
     answers=[Answer(201, "The webhook and its secret.", AppstrateWebhookMade)],
-    errors=(403, 404, 413, 415),
+    errors=(403, 404),
 )
 async def create_endpoint(call: Call) -> Response:
     """Make a webhook."""
@@ -220,7 +220,6 @@ def _shown(conn: Connection, call: Call, row: dict[str, Any]) -> dict[str, Any]:
     "webhooks:read",
     limit=_READS,
     answers=[Answer(200, "The webhook.", AppstrateWebhook)],
-    errors=(404,),
 )
 async def get_endpoint(call: Call) -> Response:
     """Read a webhook."""
@@ -236,7 +235,6 @@ async def get_endpoint(call: Call) -> Response:
     limit=_WRITES,
     body=AppstrateWebhookChange,
     answers=[Answer(200, "As it is now.", AppstrateWebhook)],
-    errors=(404, 413, 415),
 )
 async def change_endpoint(call: Call) -> Response:
     """Change a webhook; fields left out stay."""
@@ -258,7 +256,6 @@ def _change(tx: Tx, call: Call, given: dict[str, Any]) -> dict[str, Any]:
     "webhooks:delete",
     limit=_WRITES,
     answers=[Answer(204, "It is deleted.")],
-    errors=(404,),
 )
 async def delete_endpoint(call: Call) -> Response:
     """Delete a webhook."""
@@ -271,7 +268,6 @@ async def delete_endpoint(call: Call) -> Response:
     "webhooks:write",
     limit=_SECRETS,
     answers=[Answer(200, "The event.", TestEvent)],
-    errors=(404,),
 )
 async def test_endpoint(call: Call) -> Response:
     """Build a test event. It is not sent."""
@@ -286,7 +282,6 @@ async def test_endpoint(call: Call) -> Response:
     "webhooks:write",
     limit=_SECRETS,
     answers=[Answer(200, "The new secret.", NewSecret)],
-    errors=(404,),
 )
 async def rotate_secret(call: Call) -> Response:
     """Make a new secret; for 24 hours deliveries are signed with both."""
@@ -301,7 +296,6 @@ async def rotate_secret(call: Call) -> Response:
     limit=_READS,
     query=DeliveryQuery,
     answers=[Answer(200, "The latest deliveries.", AppstrateDeliveryList)],
-    errors=(404,),
 )
 async def list_endpoint_deliveries(call: Call) -> Response:
     """List a webhook's deliveries, newest first."""

@@ -82,7 +82,7 @@ async def list_applications(call: Call) -> Response:
     "applications:write",
     body=ApplicationBody,
     answers=[Answer(201, "It is made.", ApplicationView)],
-    errors=(409, 413, 415),
+    errors=(409,),
 )
 async def create_application(call: Call) -> Response:
     """Make an application."""
@@ -95,7 +95,6 @@ async def create_application(call: Call) -> Response:
     "/applications/{application_id}",
     "applications:read",
     answers=[Answer(200, "The application.", ApplicationView)],
-    errors=(404,),
 )
 async def get_application(call: Call) -> Response:
     """Read an application."""
@@ -108,7 +107,6 @@ async def get_application(call: Call) -> Response:
     "applications:write",
     body=ApplicationChange,
     answers=[Answer(200, "As it is now.", ApplicationView)],
-    errors=(404, 413, 415),
 )
 async def change_application(call: Call) -> Response:
     """Rename an application, or set its settings."""
@@ -123,7 +121,6 @@ async def change_application(call: Call) -> Response:
     "/applications/{application_id}",
     "applications:delete",
     answers=[Answer(204, "It is deleted, its keys are revoked.")],
-    errors=(404,),
 )
 async def delete_application(call: Call) -> Response:
     """Delete an application with its end-users; its keys are revoked. The default one stays (400)."""

@@ -103,7 +103,7 @@ def _application(call: Call, wanted: str | None) -> str | None:
     once=True,
     body=EndUserBody,
     answers=[Answer(201, "The end-user.", EndUserView)],
-    errors=(403, 404, 409, 413, 415),
+    errors=(403, 404),
 )
 async def create_end_user(call: Call) -> Response:
     """Make an end-user."""
@@ -149,7 +149,6 @@ async def list_end_users(call: Call) -> Response:
     "end-users:read",
     limit=_READS,
     answers=[Answer(200, "The end-user.", EndUserView)],
-    errors=(404,),
 )
 async def get_end_user(call: Call) -> Response:
     """Read an end-user."""
@@ -164,7 +163,7 @@ async def get_end_user(call: Call) -> Response:
     limit=_WRITES,
     body=EndUserChange,
     answers=[Answer(200, "As it is now.", EndUserView)],
-    errors=(404, 409, 413, 415),
+    errors=(409,),
 )
 async def change_end_user(call: Call) -> Response:
     """Change an end-user."""
@@ -183,7 +182,6 @@ async def change_end_user(call: Call) -> Response:
     "end-users:delete",
     limit=_WRITES,
     answers=[Answer(204, "It is deleted; its runs stay.")],
-    errors=(404,),
 )
 async def delete_end_user(call: Call) -> Response:
     """Delete an end-user."""

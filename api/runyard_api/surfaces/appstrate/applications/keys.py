@@ -133,7 +133,7 @@ def key_json(row: dict[str, Any]) -> dict[str, Any]:
     "keys:write",
     body=AppstrateKeyBody,
     answers=[Answer(201, "The key.", AppstrateKeyMade)],
-    errors=(403, 404, 409, 413, 415),
+    errors=(403, 404, 409),
 )
 async def create_api_key(call: Call) -> Response:
     """Make a key. It reaches no further than its maker."""
@@ -154,7 +154,7 @@ def _create(tx: Tx, who: Principal, wanted: KeyRequest) -> NewKey:
     return service.create_key(tx, who.org_id, wanted, who.actor, who.role, allowed)
 
 
-@routes.delete("/api-keys/{key_id}", "keys:delete", answers=[Answer(204, "It is revoked.")], errors=(404,))
+@routes.delete("/api-keys/{key_id}", "keys:delete", answers=[Answer(204, "It is revoked.")])
 async def revoke_api_key(call: Call) -> Response:
     """Revoke a key."""
     revoked = await call.write(service.revoke_key, call.params["key_id"], call.actor)

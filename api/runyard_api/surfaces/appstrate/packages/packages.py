@@ -116,7 +116,7 @@ def _brief(conn: Connection, org_id: str, row: dict[str, Any]) -> dict[str, Any]
     "agents:write",
     body=PackageBody,
     answers=[Answer(201, "It is stored, its first version published.", PackageSaved)],
-    errors=(403, 409, 413, 415),
+    errors=(403, 409),
 )
 async def create_package(call: Call) -> Response:
     """Make an agent and publish its first version."""
@@ -136,7 +136,7 @@ def _saved(record: AgentRecord, message: str) -> dict[str, Any]:
     }
 
 
-@routes.get(_PACKAGE, "agents:read", answers=[Answer(200, "The agent.", PackageView)], errors=(404,))
+@routes.get(_PACKAGE, "agents:read", answers=[Answer(200, "The agent.", PackageView)])
 async def get_package(call: Call) -> Response:
     """Read an agent as it is being written."""
     found = await call.read(service.live, package_of(call))
@@ -160,7 +160,7 @@ async def get_package(call: Call) -> Response:
     "agents:write",
     body=PackageChange,
     answers=[Answer(200, "The draft is stored.", PackageSaved)],
-    errors=(403, 404, 409, 413, 415),
+    errors=(403, 409),
 )
 async def change_package(call: Call) -> Response:
     """Change the draft. Refused (409) when another caller has changed it, or while runs are under way."""
@@ -173,7 +173,7 @@ async def change_package(call: Call) -> Response:
     return reply(_saved(changed, "Agent updated"))
 
 
-@routes.delete(_PACKAGE, "agents:delete", answers=[Answer(204, "It is deleted.")], errors=(403, 404, 409))
+@routes.delete(_PACKAGE, "agents:delete", answers=[Answer(204, "It is deleted.")], errors=(403, 409))
 async def delete_package(call: Call) -> Response:
     """Delete an agent with its versions; its runs stay."""
     await call.write(service.delete, package_of(call), call.actor)

@@ -73,9 +73,7 @@ def version_json(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@routes.get(
-    _VERSIONS, "agents:read", answers=[Answer(200, "Newest first.", PackageVersionList)], errors=(404,)
-)
+@routes.get(_VERSIONS, "agents:read", answers=[Answer(200, "Newest first.", PackageVersionList)])
 async def list_package_versions(call: Call) -> Response:
     """List the published versions."""
     found = await call.read(service.versions, package_of(call))
@@ -88,7 +86,7 @@ async def list_package_versions(call: Call) -> Response:
     body=PackageVersionBody,
     body_optional=True,
     answers=[Answer(201, "It is published.", PackageVersion)],
-    errors=(403, 404, 409, 413, 415),
+    errors=(403, 409),
 )
 async def create_package_version(call: Call) -> Response:
     """Publish the draft as a version, which `latest` then means. Refused (409) while runs are under way."""
@@ -100,9 +98,7 @@ async def create_package_version(call: Call) -> Response:
     return reply(version_json(made), 201)
 
 
-@routes.get(
-    _VERSIONS + "/info", "agents:read", answers=[Answer(200, "In short.", PackageVersionsInfo)], errors=(404,)
-)
+@routes.get(_VERSIONS + "/info", "agents:read", answers=[Answer(200, "In short.", PackageVersionsInfo)])
 async def package_version_info(call: Call) -> Response:
     """Read the latest version, the tags, and whether the draft differs from it."""
     info = await call.read(service.info, package_of(call))
@@ -117,9 +113,7 @@ async def package_version_info(call: Call) -> Response:
     )
 
 
-@routes.get(
-    _VERSION, "agents:read", answers=[Answer(200, "The version, whole.", PackageVersion)], errors=(404,)
-)
+@routes.get(_VERSION, "agents:read", answers=[Answer(200, "The version, whole.", PackageVersion)])
 async def get_package_version(call: Call) -> Response:
     """Read a version: an exact one, a tag or a range."""
     found = await call.read(service.version, package_of(call), call.params["version"])
@@ -127,7 +121,7 @@ async def get_package_version(call: Call) -> Response:
     return reply(version_json(found) | {"manifest": theirs(manifest), "content": prompt(manifest)})
 
 
-@routes.delete(_VERSION, "agents:delete", answers=[Answer(204, "It is yanked.")], errors=(403, 404, 409))
+@routes.delete(_VERSION, "agents:delete", answers=[Answer(204, "It is yanked.")], errors=(403, 409))
 async def yank_package_version(call: Call) -> Response:
     """Yank a version: tags and ranges no longer find it, its exact number does."""
     await call.write(service.yank, package_of(call), call.params["version"], call.actor)
@@ -139,7 +133,7 @@ async def yank_package_version(call: Call) -> Response:
     _VERSION + "/restore",
     "agents:write",
     answers=[Answer(200, "It is the draft now.", PackageSaved)],
-    errors=(403, 404, 409),
+    errors=(403, 409),
 )
 async def restore_package_version(call: Call) -> Response:
     """Make a version's content the draft."""

@@ -78,7 +78,7 @@ async def follow_runs(call: Call) -> Response:
     return sse.response(call.state, call.org_id, _frames(call.state, _watch(call)))
 
 
-@routes.get("/realtime/runs/{run_id}", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(404, 429))
+@routes.get("/realtime/runs/{run_id}", "runs:read", query=StreamQuery, answers=[_STREAM], errors=(429,))
 async def follow_run(call: Call) -> Response:
     """Follow one run: a snapshot first, then its status and logs as they come."""
     task = await task_of(call)
@@ -90,7 +90,7 @@ async def follow_run(call: Call) -> Response:
     "runs:read",
     query=StreamQuery,
     answers=[_STREAM],
-    errors=(404, 429),
+    errors=(429,),
 )
 async def follow_agent_runs(call: Call) -> Response:
     """Follow one agent's runs; its name is URL-encoded."""

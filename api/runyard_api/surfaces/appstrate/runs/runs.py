@@ -66,7 +66,7 @@ def extras_of(conn: Connection, found: Sequence[Task]) -> RunExtras:
     return RunExtras(usage.numbers(conn, found), usage.applications(conn, keys) if keys else {})
 
 
-@routes.get("/runs/{run_id}", "runs:read", answers=[Answer(200, "The run.", Run)], errors=(404,))
+@routes.get("/runs/{run_id}", "runs:read", answers=[Answer(200, "The run.", Run)])
 async def get_run(call: Call) -> Response:
     """Read a run."""
     task = await task_of(call)
@@ -77,7 +77,6 @@ async def get_run(call: Call) -> Response:
     "/runs/{run_id}/logs",
     "runs:read",
     answers=[Answer(200, "Its log entries, by id.", {"type": "array", "items": RunLog.model_json_schema()})],
-    errors=(404,),
 )
 async def get_run_logs(call: Call) -> Response:
     """Read a run's logs. Only administrators get those of level debug.
@@ -91,7 +90,7 @@ async def get_run_logs(call: Call) -> Response:
 
 
 @routes.post(
-    "/runs/{run_id}/cancel", "runs:cancel", answers=[Answer(200, "It is cancelled.", Done)], errors=(404, 409)
+    "/runs/{run_id}/cancel", "runs:cancel", answers=[Answer(200, "It is cancelled.", Done)], errors=(409,)
 )
 async def cancel_run(call: Call) -> Response:
     """Cancel a run that has not ended."""
@@ -111,7 +110,6 @@ async def cancel_run(call: Call) -> Response:
     "runs:read",
     query=Range,
     answers=[Answer(200, "Its runs, newest first.", RunPage)],
-    errors=(404,),
 )
 async def list_agent_runs(call: Call) -> Response:
     """List an agent's runs."""
@@ -145,7 +143,7 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
     "/agents/{scope}/{name}/runs",
     "runs:delete",
     answers=[Answer(200, "They are deleted.", DeletedRuns)],
-    errors=(403, 404, 409),
+    errors=(403, 409),
 )
 async def delete_agent_runs(call: Call) -> Response:
     """Delete an agent's runs. Refused while one of them has not ended."""

@@ -73,7 +73,7 @@ class RunStarted(BaseModel):
     body_optional=True,
     form=_FORM,
     answers=[Answer(200, "The run is stored.", RunStarted)],
-    errors=(402, 403, 404, 408, 413),
+    errors=(402, 403, 408),
 )
 async def start_run(call: Call) -> Response:
     """Execute an agent.

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import jiter
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -41,6 +41,12 @@ PATIENCE: Final = 30.0
 #: And one that has not brought so many bytes a second on the whole, after as long: it holds a connection.
 SLOWEST: Final = 1024
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class Tolerant(BaseModel):
+    """A body, or parameters, whose unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 async def read(receive: Receive, headers: Headers, most: int) -> bytes:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from runyard_api.http import uploads
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.long_poll import until
 from runyard_api.submission import while_connected
 from runyard_api.surfaces.agentbase.front import AgentbaseRoutes, started
@@ -41,10 +42,8 @@ class AgentbaseDatastoreMetadata(BaseModel):
     connectionString: str | None = Field(None, max_length=4096, description="Kept encrypted.")  # noqa: N815
 
 
-class AgentbaseDatastoreBody(BaseModel):
+class AgentbaseDatastoreBody(Tolerant):
     """A datastore to make. Unknown fields are tolerated."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: str = Field(min_length=1, max_length=200)
     type: Literal["database", "documents"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.agentbase.front import AgentbaseRoutes
 from runyard_api.surfaces.agentbase.runs import find_conversation
 from runyard_common.sessions.queries import messages
@@ -28,10 +29,8 @@ _TYPES: Final = {
 }
 
 
-class AgentbaseSession(BaseModel):
+class AgentbaseSession(Tolerant):
     """Which conversation. Unknown parameters are tolerated."""
-
-    model_config = ConfigDict(extra="ignore")
 
     session: str = Field(max_length=255, description="The conversation.")
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchem
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from runyard_api.http.request_body import Tolerant
 from runyard_common.runs.rules import run_request as native
 from runyard_common.runs.rules.run_request import Prose, RunRequest
 
 T = TypeVar("T")
-_OPEN: Final = ConfigDict(extra="ignore", strict=True)
 #: How the reference writes a mode that is yet to be filled in.
 _NO_MODE: Final = ("<string>", "")
 
@@ -49,108 +49,82 @@ Many = Annotated[list[T] | None, BeforeValidator(_without_empty), _EmptyToo()]
 One = Annotated[T | None, BeforeValidator(_without_empty), _EmptyToo()]
 
 
-class AgentbaseCallback(native.Callback):
-    """Where events are posted."""
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
 
-    model_config = _OPEN
+
+class AgentbaseCallback(native.Callback, _Open):
+    """Where events are posted."""
 
     headers: Annotated[dict[str, str], BeforeValidator(lambda given: {} if given is None else given)] = Field(
         default_factory=dict
     )
 
 
-class AgentbaseBearerAuth(native.BearerAuth):
+class AgentbaseBearerAuth(native.BearerAuth, _Open):
     """A bearer token for an MCP server."""
 
-    model_config = _OPEN
 
-
-class AgentbaseOAuthToken(native.OAuthToken):
+class AgentbaseOAuthToken(native.OAuthToken, _Open):
     """An OAuth access token."""
 
-    model_config = _OPEN
 
-
-class AgentbaseOAuth(native.OAuth):
+class AgentbaseOAuth(native.OAuth, _Open):
     """OAuth credentials for an MCP server."""
-
-    model_config = _OPEN
 
     oauth: AgentbaseOAuthToken
 
 
-class AgentbaseNoAuth(native.NoAuth):
+class AgentbaseNoAuth(native.NoAuth, _Open):
     """The MCP server wants no credentials."""
 
-    model_config = _OPEN
 
-
-class AgentbaseMcpServer(native.McpServer):
+class AgentbaseMcpServer(native.McpServer, _Open):
     """An MCP server whose tools the agent may use."""
-
-    model_config = _OPEN
 
     auth: One[
         Annotated[AgentbaseBearerAuth | AgentbaseOAuth | AgentbaseNoAuth, Field(discriminator="type")]
     ] = None
 
 
-class AgentbaseRetryPolicy(native.RetryPolicy):
+class AgentbaseRetryPolicy(native.RetryPolicy, _Open):
     """How often a workflow step is tried."""
 
-    model_config = _OPEN
 
-
-class AgentbaseStep(native.WorkflowStep):
+class AgentbaseStep(native.WorkflowStep, _Open):
     """One step of a workflow."""
-
-    model_config = _OPEN
 
     retry_policy: One[AgentbaseRetryPolicy] = None
 
 
-class AgentbaseWorkflow(native.Workflow):
+class AgentbaseWorkflow(native.Workflow, _Open):
     """Steps with dependencies."""
-
-    model_config = _OPEN
 
     steps: list[AgentbaseStep] = Field(min_length=1, max_length=200)  # type: ignore[assignment]
 
 
-class AgentbaseSpecialist(native.Specialist):
+class AgentbaseSpecialist(native.Specialist, _Open):
     """An agent the conversation may be handed to."""
 
-    model_config = _OPEN
 
-
-class AgentbaseDatastoreRef(native.DatastoreRef):
+class AgentbaseDatastoreRef(native.DatastoreRef, _Open):
     """A datastore the agent may use."""
 
-    model_config = _OPEN
 
-
-class AgentbaseQuery(native.NamedQuery):
+class AgentbaseQuery(native.NamedQuery, _Open):
     """A named SQL statement the agent may run."""
 
-    model_config = _OPEN
 
-
-class AgentbaseScheduledMessage(native.ScheduledMessage):
+class AgentbaseScheduledMessage(native.ScheduledMessage, _Open):
     """Run again later: seconds from now, a date (one that has passed runs at once), or a cron line."""
 
-    model_config = _OPEN
 
-
-class AgentbaseFinalOutput(native.FinalOutput):
+class AgentbaseFinalOutput(native.FinalOutput, _Open):
     """A structured result of the whole thread."""
 
-    model_config = _OPEN
 
-
-class AgentbaseRunBody(BaseModel):
+class AgentbaseRunBody(_Open):
     """A message to an agent, and all that is to steer it. Unknown fields are tolerated."""
-
-    model_config = _OPEN
 
     message: str = Field(min_length=1, description="The task or message.")
     system: Prose | None = Field(None, description="A system prompt.")
@@ -177,10 +151,8 @@ class AgentbaseRunBody(BaseModel):
         return RunRequest.model_validate(given | ({"session_id": session_id} if session_id else {}))
 
 
-class AgentbaseParameters(BaseModel):
+class AgentbaseParameters(Tolerant):
     """Which conversation, and which agent. Unknown parameters are tolerated."""
-
-    model_config = ConfigDict(extra="ignore")
 
     session: str | None = Field(
         None, max_length=255, description="The conversation to continue; without it a new one begins."

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import require
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, fitted, when
 from runyard_api.surfaces.appstrate.packages import drafts
 from runyard_api.surfaces.appstrate.runs import inputs, readiness
@@ -40,10 +41,8 @@ _UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _FIELDS: Final = {"schedule": "cronExpression"}
 
 
-class AppstrateScheduleChange(BaseModel):
+class AppstrateScheduleChange(Tolerant):
     """What to change of a schedule."""
-
-    model_config = ConfigDict(extra="ignore")
 
     connectionProfileId: str = Field("", pattern=_UUID)  # noqa: N815
     cronExpression: str = Field("", min_length=1, max_length=200, description="Five fields.")  # noqa: N815
@@ -53,10 +52,8 @@ class AppstrateScheduleChange(BaseModel):
     enabled: bool = True
 
 
-class AppstrateScheduleBody(BaseModel):
+class AppstrateScheduleBody(Tolerant):
     """A schedule to make."""
-
-    model_config = ConfigDict(extra="ignore")
 
     connectionProfileId: str = Field(pattern=_UUID)  # noqa: N815
     cronExpression: str = Field(min_length=1, max_length=200, description="Five fields.")  # noqa: N815

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import url_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate import idempotency
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, when
 from runyard_api.surfaces.appstrate.packages import drafts
@@ -32,10 +33,8 @@ _STATES: Final = {"dead": "failed"}
 _NAMES: Final = {"payloadMode": "payload_mode", "applicationId": "application_id"}
 
 
-class AppstrateWebhookChange(BaseModel):
+class AppstrateWebhookChange(Tolerant):
     """What to change of a webhook; null in packageId drops the filter."""
-
-    model_config = ConfigDict(extra="ignore")
 
     url: str = Field("", min_length=1, max_length=2048)
     events: list[str] = Field([], min_length=1, max_length=20)
@@ -44,10 +43,8 @@ class AppstrateWebhookChange(BaseModel):
     active: bool = True
 
 
-class AppstrateWebhookBody(BaseModel):
+class AppstrateWebhookBody(Tolerant):
     """A webhook to make."""
-
-    model_config = ConfigDict(extra="ignore")
 
     url: str = Field(min_length=1, max_length=2048)
     events: list[str] = Field(min_length=1, max_length=20)

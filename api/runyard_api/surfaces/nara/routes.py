@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.request_body import Tolerant
 from runyard_api.submission import outcome, prepare, submit
 from runyard_api.surfaces.nara.front import NARA
 from runyard_api.surfaces.nara.trace import messages, truthy
@@ -40,10 +41,8 @@ _ARGS: Final[JsonValue] = [
 ]
 
 
-class NaraRunBody(BaseModel):
+class NaraRunBody(Tolerant):
     """Which agent to run, with which arguments. Unknown fields are tolerated."""
-
-    model_config = ConfigDict(extra="ignore")
 
     agentName: str = Field(min_length=1, max_length=200, description="A name that GET lists.")  # noqa: N815
     args: Any = Field(

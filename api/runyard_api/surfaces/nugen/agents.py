@@ -11,6 +11,7 @@ from starlette.responses import Response
 from runyard_api import idempotency
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.nugen import live_agents
 from runyard_api.surfaces.nugen.agent_view import TEMPERATURE, NugenAgent, agent_json
 from runyard_api.surfaces.nugen.front import NUGEN
@@ -45,10 +46,8 @@ class NugenDemonstration(Demonstration):
     model_config = ConfigDict(extra="ignore")
 
 
-class NugenCreateBody(BaseModel):
+class NugenCreateBody(Tolerant):
     """An agent to make. Unknown fields are tolerated."""
-
-    model_config = ConfigDict(extra="ignore")
 
     agent_name: str = Field(min_length=1, max_length=200)
     agent_description: str = Field(max_length=10_000)
@@ -61,10 +60,8 @@ class NugenCreateBody(BaseModel):
     demonstrations: list[NugenDemonstration] | None = Field(None, max_length=200)
 
 
-class NugenChangeBody(BaseModel):
+class NugenChangeBody(Tolerant):
     """What to change of an agent; absent fields stay as they are."""
-
-    model_config = ConfigDict(extra="ignore")
 
     agent_name: str | None = Field(None, min_length=1, max_length=200)
     agent_description: str | None = Field(None, max_length=10_000)
@@ -112,10 +109,8 @@ class NugenUsageAnswer(BaseModel):
     data: NugenUsageStats
 
 
-class ListParameters(BaseModel):
+class ListParameters(Tolerant):
     """Which agents."""
-
-    model_config = ConfigDict(extra="ignore")
 
     include_inactive: bool = False
 

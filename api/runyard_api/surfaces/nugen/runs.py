@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer, Routes
+from runyard_api.http.request_body import Tolerant
 from runyard_api.submission import answer, once, outcome, outcome_or_questions, prepare, store
 from runyard_api.surfaces.nugen.front import NUGEN, SESSION_HEADER
 from runyard_api.surfaces.nugen.live_agents import SESSIONS
@@ -31,10 +32,8 @@ _LONGEST_SESSION = 255
 _ERRORS = (400, 402, 404, 408, 409, 413, 415, 422, 429, 504)
 
 
-class NugenRunBody(BaseModel):
+class NugenRunBody(Tolerant):
     """What to say to the agent. Unknown fields are tolerated."""
-
-    model_config = ConfigDict(extra="ignore")
 
     message: str = Field(min_length=1, description="User message or prompt.")
 

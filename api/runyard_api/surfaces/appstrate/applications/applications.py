@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, when
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
 from runyard_common.identity.service import applications as service
@@ -17,19 +18,15 @@ from runyard_common.runs.rules.run_request import Metadata
 routes = AppstrateRoutes("appstrate applications")
 
 
-class ApplicationBody(BaseModel):
+class ApplicationBody(Tolerant):
     """An application to make."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: str = Field(min_length=1, max_length=100)
     settings: Metadata | None = Field(None, description="At most 16 KB, as JSON.")
 
 
-class ApplicationChange(BaseModel):
+class ApplicationChange(Tolerant):
     """What to change."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: str = Field("", min_length=1, max_length=100)
     settings: Metadata | None = Field(None, description="At most 16 KB, as JSON.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate import idempotency
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, parameter, when
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
@@ -23,10 +24,8 @@ routes = AppstrateRoutes("appstrate end-users")
 _WRITES, _READS = 60, 300
 
 
-class EndUserChange(BaseModel):
+class EndUserChange(Tolerant):
     """What to set of an end-user; metadata merges, null removes a key."""
-
-    model_config = ConfigDict(extra="ignore")
 
     name: str | None = Field(None, max_length=200)
     email: str | None = Field(None, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import Principal
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, instant_of, when
 from runyard_api.surfaces.appstrate.schemas import Open
 from runyard_common.database.transaction import Tx
@@ -38,10 +39,8 @@ HOLDABLE: Final = (
 _PAGE: Final = 500
 
 
-class AppstrateKeyBody(BaseModel):
+class AppstrateKeyBody(Tolerant):
     """A key to make."""
-
-    model_config = ConfigDict(extra="ignore")
 
     applicationId: str = Field(min_length=1, max_length=64)  # noqa: N815
     name: str = Field(min_length=1, max_length=100)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import manifest_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, fitted, when
 from runyard_api.surfaces.appstrate.packages import drafts as service
 from runyard_api.surfaces.appstrate.packages.manifests import ours, prompt, theirs
@@ -28,10 +29,8 @@ routes = AppstrateRoutes("appstrate packages")
 _PACKAGE: Final = "/packages/agents/{scope}/{name}"
 
 
-class PackageBody(BaseModel):
+class PackageBody(Tolerant):
     """An agent: its manifest and its prompt."""
-
-    model_config = ConfigDict(extra="ignore")
 
     manifest: dict[str, Any]
     content: str = Field(max_length=400_000, description="The prompt.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import manifest_for
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, when
 from runyard_api.surfaces.appstrate.packages import drafts as service
 from runyard_api.surfaces.appstrate.packages.manifests import prompt, theirs
@@ -25,10 +26,8 @@ _VERSIONS: Final = "/packages/agents/{scope}/{name}/versions"
 _VERSION: Final = _VERSIONS + "/{version}"
 
 
-class PackageVersionBody(BaseModel):
+class PackageVersionBody(Tolerant):
     """Which number to publish under."""
-
-    model_config = ConfigDict(extra="ignore")
 
     version: str | None = Field(None, max_length=64, description="By default the manifest's.")
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import require
 from runyard_api.http import request_body
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
+from runyard_api.http.request_body import Tolerant
 from runyard_api.submission import prepare, store
 from runyard_api.surfaces.appstrate import idempotency
 from runyard_api.surfaces.appstrate.front import APPSTRATE, AppstrateRoutes, end_user, parameter
@@ -43,10 +44,8 @@ class RunQuery(BaseModel):
     )
 
 
-class RunBody(BaseModel):
+class RunBody(Tolerant):
     """A run. Unknown fields are tolerated."""
-
-    model_config = ConfigDict(extra="ignore")
 
     input: dict[str, Any] | None = Field(None, description="Checked against the agent's input schema.")
     modelId: str | None = Field(None, max_length=128, description="provider:name; beats the agent's.")  # noqa: N815

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runyard_api.access.capacity import PIECE
 from runyard_api.documents import openapi
 from runyard_api.fronts import operations
-from runyard_api.http import cross_origin, errors
+from runyard_api.http import errors
 from runyard_api.http.call import Call
 from runyard_api.http.endpoint import Endpoint, by_path, count_by_address, refuse_method
 from runyard_api.http.operations import Operation, as_problem
@@ -28,7 +29,7 @@ from runyard_api.http.paths import PREFIX, Paths, under
 from runyard_api.native.front import BASE
 from runyard_api.state import State
 from runyard_common.settings import Settings
-from runyard_common.values.addresses import masked
+from runyard_common.values import addresses
 from runyard_common.values.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -47,6 +48,15 @@ _FIRST: Final = (
 )
 #: The methods of the front page, beside which a vendor's API has POST.
 _PAGE: Final = ("GET", "HEAD")
+
+#: The methods of pages of other origins, and what they may read of an answer besides what browsers show anyway.
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_EXPOSED: Final = (
+    "ETag", "Location", "Request-Id", "Retry-After", "X-Session-ID", "X-Task-ID", "Idempotent-Replayed",
+    "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-RateLimit-Limit", "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+)  # fmt: skip
+_REMEMBERED_S: Final = 600
 
 
 class _AgentConvertor(StringConvertor):
@@ -86,7 +96,26 @@ def build(
             on_open(state)
         return state
 
-    return cross_origin.answering(_Outer(app, open_, settings.path_prefix), settings.allowed_origins)
+    return _answering_pages(_Outer(app, open_, settings.path_prefix), settings.allowed_origins)
+
+
+def _answering_pages(app: ASGIApp, allowed: str) -> ASGIApp:
+    """`app`, which also answers preflights of these comma-separated origins (CORS). Raises `ConfigurationError`.
+
+    Credentials are keys and tokens in headers. Cookies are never sent along from another origin: signing in is for
+    the console's own.
+    """
+    allowed_origins = addresses.parse_origins(allowed)
+    if not allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=allowed_origins,
+        allow_methods=_METHODS,
+        allow_headers=["*"],
+        expose_headers=_EXPOSED,
+        max_age=_REMEMBERED_S,
+    )
 
 
 def routes_of(declared: list[Operation]) -> list[BaseRoute]:
@@ -248,4 +277,4 @@ def _sentence(error: Exception) -> str:
         return error.message
     if isinstance(error, ProgrammingError) or "no such table" in str(error):
         return "the database has no tables of this version: run `runyard migrate` first."
-    return masked(f"the database cannot be reached: {getattr(error, 'orig', error)}")
+    return addresses.masked(f"the database cannot be reached: {getattr(error, 'orig', error)}")

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import BaseModel
-from sqlalchemy import Connection
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
@@ -18,6 +17,7 @@ from runyard_api.access.auth import Principal
 from runyard_api.http import request_body
 from runyard_api.http.paths import SLASH
 from runyard_api.state import State
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.rules.actors import Actor
 from runyard_common.runs.rules.tasks import Task
@@ -120,10 +120,11 @@ class Call:
         return self.principal.actor
 
     async def read(
-        self, query: Callable[Concatenate[Connection, str, P], R], *args: P.args, **kwargs: P.kwargs
+        self, query: Callable[Concatenate[OrgScope, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """What a query gives for the caller's organisation. Error: `Unavailable`."""
-        return await self.state.reader.one(lambda conn: query(conn, self.org_id, *args, **kwargs))
+        org_id = self.org_id
+        return await self.state.reader.one(lambda conn: query(OrgScope(conn, org_id), *args, **kwargs))
 
     async def write(
         self, command: Callable[Concatenate[Tx, str, P], R], *args: P.args, **kwargs: P.kwargs

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from runyard_common.database.engine import Database, Durability
+from runyard_common.database.rows import OrgScope
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.tables.query import Outbox
 from runyard_common.values.ids import uuid7
@@ -55,6 +56,10 @@ class Tx:
     promised: int = 0  # deliveries written: ring the deliverers
     outbox_id: str | None = None
     caps: Caps = field(default_factory=Caps)
+
+    def scope(self, org_id: str) -> OrgScope:
+        """This transaction as an organisation sees it."""
+        return OrgScope(self.conn, org_id)
 
 
 AfterCommit = Callable[[Tx], None]

@@ -14,6 +14,7 @@ from runyard_common.agents.service.model_choice import ModelChoice
 from runyard_common.commit_hooks import admit_freed
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.engine import Database, metadata
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.outbound import OutboundPolicy
@@ -113,7 +114,7 @@ class Clockwork:
         """Store a schedule made at the clock's time."""
         with self.begin() as tx:
             version = (run or {}).get("version")
-            found = agents.resolve(tx.conn, self.org, agent, version)
+            found = agents.resolve(tx.scope(self.org), agent, version)
             new = schedules.prepare(
                 Wanted(when, **wanted),
                 RunRequest.model_validate(run or {"message": "tick"}),
@@ -127,25 +128,25 @@ class Clockwork:
     def stored(self, schedule: StoredSchedule) -> StoredSchedule:
         """The schedule as it is now."""
         with self.store.read() as conn:
-            found = schedule_rows.get(conn, schedule.org_id, schedule.id)
+            found = schedule_rows.get(OrgScope(conn, schedule.org_id), schedule.id)
         assert found is not None
         return found
 
-    def fires(self, schedule: StoredSchedule) -> list[dict[str, Any]]:
+    def fires(self, schedule: StoredSchedule) -> list[fires.FireRow]:
         """Its history, oldest due time first."""
         with self.store.read() as conn:
-            return [row for row, _ in fires.page(conn, schedule.id, 100_000)][::-1]
+            return [row for row, _ in fires.page(OrgScope(conn, schedule.org_id), schedule.id, 100_000)][::-1]
 
     def fired(self, schedule: StoredSchedule) -> list[str]:
         """When it fired, as `hh:mm` (UTC), oldest first; every time has exactly one task."""
-        rows = [row for row in self.fires(schedule) if row["task_id"]]
+        rows = [row for row in self.fires(schedule) if row.task_id]
         made = self.tasks(schedule)
-        assert sorted(row["task_id"] for row in rows) == sorted(task.id for task in made)
-        return [_clock(row["due_at"]) for row in rows]
+        assert sorted(row.task_id or "" for row in rows) == sorted(task.id for task in made)
+        return [_clock(row.due_at) for row in rows]
 
     def outcomes(self, schedule: StoredSchedule) -> list[tuple[str, str]]:
         """(hh:mm, outcome) of its history."""
-        return [(_clock(row["due_at"]), row["outcome"]) for row in self.fires(schedule)]
+        return [(_clock(row.due_at), row.outcome) for row in self.fires(schedule)]
 
     def tasks(self, schedule: StoredSchedule) -> list[Task]:
         """The runs of a schedule, oldest first."""

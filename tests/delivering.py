@@ -133,7 +133,7 @@ class Site:
                 {"id": self.org, "name": "site", "weight": 1.0, "active": True, "created_at": tx.now},
             )
             agents.publish(tx, self.org, parse({"name": AGENT, "version": "1.0.0", "instructions": "-"}))
-            self.agent = agents.resolve(tx.conn, self.org, AGENT).ref
+            self.agent = agents.resolve(tx.scope(self.org), AGENT).ref
             self.worker = uuid7()
             workers.enlist(tx, self.worker, "test", 1, 10_000, 3600.0)
 
@@ -170,7 +170,7 @@ class Site:
         wanted = EndpointRequest(receiver.url(path), tuple(events), max_parallel=32, max_per_second=10_000.0)
         with self.store.begin() as tx:
             made = endpoints.create(tx, self.org, wanted, Sealer(self.key), POLICY, "test")
-        hook = Hook(made.endpoint["id"], made.secret, path, receiver)
+        hook = Hook(made.endpoint.id, made.secret, path, receiver)
         self.hooks.append(hook)
         return hook
 
@@ -186,7 +186,7 @@ class Site:
     def revive(self, hook: Hook) -> bool:
         """If an endpoint was switched off, enable it and send again what died by that; whether it was."""
         with self.store.begin() as tx:
-            if endpoints.own(tx.conn, self.org, hook.id)["active"]:
+            if endpoints.own(tx.scope(self.org), hook.id).active:
                 return False
             endpoints.set_active(tx, self.org, hook.id, True, "test")
             again = redeliveries.replay(tx, self.org, hook.id, Filter(states=("dead",)), "test")

@@ -97,7 +97,7 @@ class DeliveryInstallation(Installation):
         """Make an endpoint; its id and its secret."""
         wanted = EndpointRequest(url, **options)
         made = self.transact(lambda tx: endpoints.create(tx, self.org, wanted, self.sealer, POLICY, "test"))
-        return made.endpoint["id"], made.secret
+        return made.endpoint.id, made.secret
 
     def callback(self, url: str, headers: Mapping[str, str] | None = None) -> CallbackTo:
         """For `submit(…, callback=…)`."""

@@ -16,6 +16,7 @@ from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.commit_hooks import Local
 from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.files import FileStore
 from runyard_common.human_tasks import queries as questions
@@ -180,7 +181,7 @@ class Installation:
     def spec(self, agent_name: str, args: Any = None, message: str | None = None, **options: Any) -> RunSpec:
         org = options.pop("org_id", self.org)
         with self.store.read() as conn:
-            ref = agents.resolve(conn, org, agent_name).ref
+            ref = agents.resolve(OrgScope(conn, org), agent_name).ref
         given = {"message": message, "args": args} | options.pop("input", {})
         return RunSpec(task_id=uuid7(), org_id=org, agent=ref, front="native", input=given, **options)
 

@@ -54,7 +54,7 @@ def sign_in(api: Api, user_id: str) -> SignIn:
     with api.state.store.begin() as tx:
         found = members.person(tx.conn, user_id)
         assert found is not None
-        return logins.begin(tx, user_id, found["password_hash"])
+        return logins.begin(tx, user_id, found.password_hash)
 
 
 def browser(api: Api, user_id: str, org_id: str | None = None, **headers: str) -> httpx2.Client:

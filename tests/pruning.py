@@ -24,7 +24,7 @@ from tests.clockwork import Clockwork, end_task
 def run(clock: Clockwork, end: Event | None = Event.FINISH, org: str | None = None, **spec: Any) -> str:
     """A task of the clock's time, ended so; its id."""
     with clock.begin() as tx:
-        ref = agents.resolve(tx.conn, clock.org, "@test/echo").ref
+        ref = agents.resolve(tx.scope(clock.org), "@test/echo").ref
         made = RunSpec(uuid7(), org or clock.org, ref, "native", spec.pop("input", {"message": "x"}), **spec)
         submissions.submit(tx, [made])
         if end is not None:

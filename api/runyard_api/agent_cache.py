@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from runyard_api.batched_reads import Reader
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.rows import OrgScope
 from runyard_common.values.errors import RunyardError
 
 #: How late a change made by another process may be seen, in seconds.
@@ -48,7 +49,7 @@ def _resolve(conn: Connection, asked: Sequence[_Asked]) -> list[AgentRecord]:
     found: list[AgentRecord | RunyardError] = []
     for org_id, name, version in asked:
         try:
-            found.append(agents.resolve(conn, org_id, name, version))
+            found.append(agents.resolve(OrgScope(conn, org_id), name, version))
         except RunyardError as refusal:
             found.append(refusal)
     return found  # type: ignore[return-value] # the reader raises the refusals

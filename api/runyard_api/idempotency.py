@@ -21,8 +21,9 @@ from starlette.responses import Response
 
 from runyard_api.http.call import Call
 from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries.idempotency import KeptAnswer
 from runyard_common.identity.service import idempotency
-from runyard_common.identity.service.idempotency import LEASE, Kept, Reservation
+from runyard_common.identity.service.idempotency import LEASE, Reservation
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, RunyardError
 
@@ -67,11 +68,11 @@ async def create(
     asked = hashlib.sha256(await call.raw()).digest() if content is None else content
     context = copy_context()
 
-    def carry_out(tx: Tx) -> tuple[R, Response] | Kept | None:
+    def carry_out(tx: Tx) -> tuple[R, Response] | KeptAnswer | None:
         reservation = (
             None if key is None else idempotency.reserve(tx, call.org_id, key, _identity(call, asked))
         )
-        if isinstance(reservation, Kept):
+        if isinstance(reservation, KeptAnswer):
             return reservation
         made = context.run(command, tx)
         response = None if made is None else context.run(answer, made)
@@ -84,7 +85,7 @@ async def create(
 
     while (done := await _racing(call, carry_out)) is None:
         pass
-    if isinstance(done, Kept):
+    if isinstance(done, KeptAnswer):
         return _replayed(done)
     made, response = done
     return response if first is None else first(made, response)
@@ -110,7 +111,7 @@ async def once(call: Call, content: bytes, produce: Produce, rules: Rules = PLAI
     identity = _identity(call, content) if rules.by_place else content.hex()
     state, org_id = call.state, call.org_id
     reservation = await _racing(call, lambda tx: idempotency.reserve(tx, org_id, key, identity))
-    if isinstance(reservation, Kept):
+    if isinstance(reservation, KeptAnswer):
         return _replayed(
             replace(reservation, body=state.sealer.open(reservation.body)) if rules.sealed else reservation
         )
@@ -159,13 +160,13 @@ def _identity(call: Call, content: bytes) -> str:
     return hashlib.sha256(place.encode() + b"\0" + content).hexdigest()
 
 
-def _replayed(kept: Kept) -> Response:
+def _replayed(kept: KeptAnswer) -> Response:
     return Response(kept.body, kept.status, kept.headers | {"idempotent-replayed": "true"})
 
 
-def _kept(response: Response) -> Kept:
+def _kept(response: Response) -> KeptAnswer:
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-    return Kept(response.status_code, headers, bytes(response.body))
+    return KeptAnswer(response.status_code, headers, bytes(response.body))
 
 
 async def _keep(call: Call, key: str, reservation: Reservation, response: Response, rules: Rules) -> None:

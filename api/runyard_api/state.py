@@ -220,14 +220,14 @@ def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
 
 
 def _in_savepoint(tx: Tx, command: Callable[[Tx], Any]) -> Any:
-    before = (len(tx.events), tx.woken, len(tx.cancelled), set(tx.freed), tx.promised)
+    before = (len(tx.events), tx.woken, len(tx.cancelled), set(tx.freed), tx.deliveries)
     savepoint = tx.conn.begin_nested()
     try:
         answer = command(tx)
         savepoint.commit()
     except Exception as refusal:  # noqa: BLE001 - its caller gets it
         savepoint.rollback()
-        events, tx.woken, cancelled, tx.freed, tx.promised = before
+        events, tx.woken, cancelled, tx.freed, tx.deliveries = before
         del tx.events[events:], tx.cancelled[cancelled:]
         return refusal
     return answer

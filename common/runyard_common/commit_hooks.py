@@ -86,7 +86,7 @@ class CommitHooks:
         if tx.woken:
             self._notifier.ring(tx.outbox_id)
             self._local.wake()
-        if tx.promised and not self._local.deliver():
+        if tx.deliveries and not self._local.deliver():
             self._notifier.ring_deliveries()
         if tx.freed:
             self._admit(frozenset(tx.freed))

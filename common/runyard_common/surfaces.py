@@ -16,7 +16,7 @@ from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.webhooks.rules import delivery, payloads, webhook_events
 from runyard_common.webhooks.rules.delivery import RetrySchedule
-from runyard_common.webhooks.rules.payloads import Happening
+from runyard_common.webhooks.rules.payloads import WebhookEvent
 
 GROUP: Final = "runyard.surfaces"
 
@@ -31,7 +31,7 @@ class WebhookStyle:
 
     events: tuple[str, ...]
     type_of: Callable[[Event, Status, int, Mapping[str, Any] | None], str | None]
-    render: Callable[[Task, Happening, str], str]
+    render: Callable[[Task, WebhookEvent, str], str]
     ping: Callable[[str, str, str, float], dict[str, Any]]
     retries: RetrySchedule
 

@@ -20,6 +20,7 @@ import pytest
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
+from runyard_common.database.rows import OrgScope
 from runyard_common.human_tasks.service import answers
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.runs.rules.lifecycle import Status
@@ -154,8 +155,10 @@ def _logged_and_counted_once(ward: Ward, task_id: str) -> None:
     assert task.usage is not None
     assert (task.usage["turns"], task.usage["input_tokens"], task.usage["output_tokens"]) == (10, 5500, 55)
     with ward.site.store.read() as conn:
-        booked = {row["id"]: row for row in sums(conn, Span(ward.site.org, 0.0, float("inf")), "task", 1000)}
-    assert (booked[task_id]["turns"], booked[task_id]["input_tokens"]) == (10, 5500)
+        booked = {
+            row.id: row for row in sums(OrgScope(conn, ward.site.org), Span(0.0, float("inf")), "task", 1000)
+        }
+    assert (booked[task_id].turns, booked[task_id].input_tokens) == (10, 5500)
     logged = Counter(ward.site.events(task_id))
     assert (logged["model_turn"], logged["tool_call"], logged["message"]) == (10, 11, 10)
     assert logged["tool_result"] == 11  # of a call that an operator settled too

@@ -49,7 +49,7 @@ class Past:
 
     def _submit(self) -> str:
         with self.clock.begin() as tx:
-            ref = agents.resolve(tx.conn, self.clock.org, "@test/echo").ref
+            ref = agents.resolve(tx.scope(self.clock.org), "@test/echo").ref
             spec = RunSpec(uuid7(), self.clock.org, ref, "native", {"message": "x"})
             submissions.submit(tx, [spec])
         return spec.task_id

@@ -76,7 +76,7 @@ class Publisher:
         with self.store.begin() as tx:
             org = tx.conn.execute(select(Organisation.id)).scalars().one()
             agents.publish(tx, org, parse({"name": "@bench/publisher", "kind": "python"}))
-            agent = agents.resolve(tx.conn, org, "@bench/publisher").ref
+            agent = agents.resolve(tx.scope(org), "@bench/publisher").ref
             workers.enlist(tx, worker, "publisher", 1, tasks, 3600.0)
             specs = [RunSpec(uuid7(), org, agent, "native", {"message": "x"}) for _ in range(tasks)]
             submissions.submit(tx, specs)

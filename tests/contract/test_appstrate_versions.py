@@ -8,6 +8,7 @@ import httpx2
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
+from runyard_common.database.rows import OrgScope
 from tests.api_server import Api
 from tests.contract.appstrate import fresh, made, problem, run_id
 
@@ -134,6 +135,6 @@ class TestVersions:
         slow = {"manifest": manifest | {"name": own, "timeout": 7}, "content": "Do it."}
         made(client.post("/api/packages/agents", json=slow))
         with api.state.store.read() as conn:
-            found = [agents.resolve(conn, api.state.org_id, n).ref.timeout_s for n in (name, own)]
+            found = [agents.resolve(OrgScope(conn, api.state.org_id), n).ref.timeout_s for n in (name, own)]
         assert found == [300, 7]
         assert run_id(client, name)

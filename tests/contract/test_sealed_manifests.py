@@ -19,6 +19,7 @@ from runyard_common.agents.service import manifests
 from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.rows import OrgScope
 from runyard_common.identity.rules.roles import Role
 from runyard_workers.agent_code import catalogue
 from tests import security
@@ -265,7 +266,7 @@ def test_a_manifest_sealed_with_the_key_before_is_read_and_kept_with_the_new_one
     row = manifests.sealed(OWN, PublishRules(Sealer(old)))
     rules = PublishRules(Sealer(f"{new},{old}"))
     assert manifests.is_same(row, OWN, rules)
-    again = manifests.sealed(manifests.kept(row["manifest"], [row], rules), rules)
+    again = manifests.sealed(manifests.kept(row.manifest, [row], rules), rules)
     assert manifests.opened(again, Sealer(new)) == OWN
 
 
@@ -278,6 +279,6 @@ def _opened(api: Api, version_id: str) -> dict[str, Any]:
 
 def _draft(api: Api, org_id: str, name: str) -> str:
     with api.state.store.read() as conn:
-        agent = store.by_name(conn, org_id, name)
+        agent = store.by_name(OrgScope(conn, org_id), name)
         assert agent is not None
-        return str(next(v["id"] for v in store.versions(conn, agent["id"]) if v["status"] == "draft"))
+        return next(v.id for v in store.versions(conn, agent.id) if v.status == "draft")

@@ -175,8 +175,8 @@ def test_documents_of_one_datastore_are_capped(api: Api, client: httpx2.Client, 
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_documents"), refused.text
     assert "Use another datastore" in refused.text
     with api.state.store.begin() as tx:
-        found = datastores.index_document(tx, org_id, stores[1], _upload(MOST))
-    assert found["datastore_id"] == stores[1], "each datastore has its own"
+        found, _ = datastores.index_document(tx, org_id, stores[1], _upload(MOST))
+    assert found.datastore_id == stores[1], "each datastore has its own"
 
 
 def test_an_organisation_reads_its_bounds_and_the_operator_everybodys(

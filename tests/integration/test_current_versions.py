@@ -16,6 +16,7 @@ from sqlalchemy import update
 from runyard_common.agents.queries import agents
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents as service
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import limits, workers
 from runyard_common.tables.query import Worker
@@ -84,16 +85,16 @@ class Installation:
     def current(self, name: str = AGENT) -> str:
         """The version that a run gets which asks for none."""
         with self.store.read() as conn:
-            return str(service.resolve(conn, self.org, name).version["version"])
+            return service.resolve(OrgScope(conn, self.org), name).version.version
 
     def newest_live(self) -> str | None:
         """The newest version of the agent that a worker brings, worked out from the rows alone."""
         with self.store.read() as conn:
             live = workers.brought(conn)
-            agent = agents.by_name(conn, self.org, AGENT)
+            agent = agents.by_name(OrgScope(conn, self.org), AGENT)
             assert agent is not None
-            rows = agents.versions(conn, agent["id"])
-        return next((row["version"] for row in rows if f"{AGENT}@{row['version']}" in live), None)
+            rows = agents.versions(conn, agent.id)
+        return next((row.version for row in rows if f"{AGENT}@{row.version}" in live), None)
 
 
 @pytest.fixture
@@ -214,12 +215,12 @@ def test_what_belongs_to_the_current_version_follows_it(site: Installation) -> N
 
     def state() -> tuple[str, str | None, list[int]]:
         with site.store.read() as conn:
-            agent = agents.by_name(conn, site.org, AGENT)
+            agent = agents.by_name(OrgScope(conn, site.org), AGENT)
             assert agent is not None
-            tags = agents.tags(conn, agent["id"])
-            bound = [row["max_concurrent"] for row in limits.listed(conn, site.org, f"agent-{agent['id']}")]
+            tags = agents.tags(conn, agent.id)
+            bound = [row["max_concurrent"] for row in limits.listed(conn, site.org, f"agent-{agent.id}")]
             tagged = agents.version(conn, tags["latest"])
-        return agent["description"], tagged["version"] if tagged else None, bound
+        return agent.description, tagged.version if tagged else None, bound
 
     assert state() == ("New.", "2.0.0", [])
     site.stop(new)
@@ -271,7 +272,7 @@ def test_a_withdrawn_version_is_current_only_where_nothing_else_is_brought(site:
     old = site.start(code("1.0.0"))
     site.start(code("2.0.0"))
     with site.store.begin() as tx:
-        agents.update_version(tx, service.resolve(tx.conn, site.org, AGENT).version["id"], yanked=True)
+        agents.update_version(tx, service.resolve(tx.scope(site.org), AGENT).version.id, yanked=True)
     site.start(code("2.0.0"))
     assert site.current() == "1.0.0"
     site.stop(old)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.rows import OrgScope
 from runyard_common.datastores import queries as store
 from runyard_common.datastores.service import datastores
 from runyard_common.datastores.service.datastores import Upload
@@ -33,30 +34,41 @@ async def declared(database_url: str, tmp_path: Path) -> AsyncIterator[Declared]
 
 def library(declared: Declared, name: str = "handbook", org: str | None = None) -> str:
     sealer = Sealer(secret_key(declared.settings))
-    made = declared.site.transact(
+    made: store.DatastoreRow = declared.site.transact(
         lambda tx: datastores.create(tx, sealer, org or declared.site.org, name, "documents")
     )
-    return str(made["id"])
+    return made.id
 
 
-def add(declared: Declared, datastore: str, name: str, data: bytes, org: str | None = None) -> dict[str, Any]:
+def add(
+    declared: Declared, datastore: str, name: str, data: bytes, org: str | None = None
+) -> tuple[str, str]:
+    """A document that is to be indexed: its id and its task's."""
     kept = FileStore.from_url(str(declared.site.files)).put(data)
     upload = Upload(f"file-{name}", kept.sha256, name, "application/octet-stream", len(data))
-    document: dict[str, Any] = declared.site.transact(
+    document, task_id = declared.site.transact(
         lambda tx: datastores.index_document(tx, org or declared.site.org, datastore, upload)
     )
-    return document
+    assert document.status == "processing"
+    return document.id, task_id
 
 
 async def indexed(
     declared: Declared, datastore: str, name: str, data: bytes, org: str | None = None
 ) -> dict[str, Any]:
     """Add a document and wait until it is indexed; the run's output."""
-    document = add(declared, datastore, name, data, org)
-    assert document["status"] == "processing"
-    task = await declared.site.ended(document["task_id"], seconds=40)
+    _, task_id = add(declared, datastore, name, data, org)
+    task = await declared.site.ended(task_id, seconds=40)
     assert task.status is Status.COMPLETED, task.error
     return dict(task.output)
+
+
+def stored(declared: Declared, document_id: str) -> store.DocumentRow:
+    """The document as it is stored."""
+    with declared.site.store.read() as conn:
+        found = store.document(OrgScope(conn, declared.site.org), document_id)
+    assert found is not None
+    return found
 
 
 async def search(declared: Declared, datastore: str, query: str) -> list[dict[str, Any]]:
@@ -69,11 +81,10 @@ async def search(declared: Declared, datastore: str, query: str) -> list[dict[st
 async def test_a_document_is_indexed_and_its_passages_are_found_and_cited(declared: Declared) -> None:
     handbook = library(declared)
     pdf = documents.pdf("Holidays are thirty days a year.", "Expenses need receipts above 20 euros.")
-    output = await indexed(declared, handbook, "handbook.pdf", pdf)
-    assert output["passages"] == 2
-    with declared.site.store.read() as conn:
-        (document,) = store.documents(conn, declared.site.org, handbook)
-    assert (document["status"], document["indexed_at"] is not None) == ("indexed", True)
+    document_id, task_id = add(declared, handbook, "handbook.pdf", pdf)
+    assert (await declared.site.ended(task_id, seconds=40)).output["passages"] == 2
+    document = stored(declared, document_id)
+    assert (document.status, document.indexed_at is not None) == ("indexed", True)
     (first, *_) = await search(declared, handbook, "receipt for an expense?")
     assert (first["document"], first["page"], first["cite"]) == ("handbook.pdf", 2, "[1]")
     assert "receipts above 20 euros" in first["text"]
@@ -105,13 +116,12 @@ async def test_a_search_sees_only_the_datastores_of_the_run_and_the_organisation
 
 async def test_a_document_that_cannot_be_read_reports_why(declared: Declared) -> None:
     notes = library(declared)
-    document = add(declared, notes, "broken.pdf", documents.pdf("text")[:200])
-    task = await declared.site.ended(document["task_id"], seconds=40)
+    document_id, task_id = add(declared, notes, "broken.pdf", documents.pdf("text")[:200])
+    task = await declared.site.ended(task_id, seconds=40)
     assert task.error is not None
     assert (task.error["code"], task.error["cause"]) == ("file_corrupt", "input")
-    with declared.site.store.read() as conn:
-        (row,) = store.documents(conn, declared.site.org, notes)
-    assert (row["status"], row["error"]) == ("failed", task.error["message"])
+    document = stored(declared, document_id)
+    assert (document.status, document.error) == ("failed", task.error["message"])
 
 
 async def test_an_image_is_found_by_the_words_of_its_name(declared: Declared) -> None:
@@ -124,11 +134,9 @@ async def test_an_image_is_found_by_the_words_of_its_name(declared: Declared) ->
 
 async def test_indexing_again_replaces_the_passages(declared: Declared) -> None:
     notes = library(declared)
-    document = add(declared, notes, "a.txt", b"An old word: ancient.")
-    await declared.site.ended(document["task_id"], seconds=40)
-    with declared.site.store.read() as conn:
-        row = store.document(conn, declared.site.org, document["id"])
-    assert row is not None
+    document_id, task_id = add(declared, notes, "a.txt", b"An old word: ancient.")
+    await declared.site.ended(task_id, seconds=40)
+    row = stored(declared, document_id)
     declared.site.transact(lambda tx: store.set_passages(tx, row, [("A new word: modern.", None)]))
     assert await search(declared, notes, "ancient") == []
     assert len(await search(declared, notes, "modern")) == 1
@@ -161,4 +169,4 @@ async def test_what_cannot_be_a_datastore_is_refused(declared: Declared) -> None
         lambda tx: datastores.create(tx, sealer, org, "db", "database", "postgresql://h/d")
     )
     with pytest.raises(Conflict):
-        add(declared, database["id"], "a.txt", b"words")
+        add(declared, database.id, "a.txt", b"words")

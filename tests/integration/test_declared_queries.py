@@ -86,7 +86,7 @@ def store(declared: Declared, url: str, name: str = "shop") -> dict[str, Any]:
     made = declared.site.transact(
         lambda tx: datastores.create(tx, sealer, declared.site.org, name, "database", url)
     )
-    return {"id": made["id"], "name": name}
+    return {"id": made.id, "name": name}
 
 
 def query(sql: str, **more: Any) -> dict[str, Any]:
@@ -199,7 +199,7 @@ async def test_another_organisations_datastore_does_not_exist(declared: Declared
         lambda tx: datastores.create(tx, sealer, "another-org", "shop", "database", shop_url)
     )
     task = await declared.run(
-        "Orders?", datastores=[{"id": foreign["id"], "name": "x"}], queries=[query("SELECT 1")]
+        "Orders?", datastores=[{"id": foreign.id, "name": "x"}], queries=[query("SELECT 1")]
     )
     assert task.error is not None
     assert (task.error["code"], task.error["details"]["field"]) == ("datastore_not_found", "datastores[0]")

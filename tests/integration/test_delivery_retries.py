@@ -8,14 +8,16 @@ import pytest
 import standardwebhooks
 
 from runyard import Context
+from runyard_common.database.rows import OrgScope
 from runyard_common.outbound import Timeouts
 from runyard_common.runs.service import cancellations
 from runyard_common.values.errors import Conflict
 from runyard_common.webhooks.queries import delivery_log
 from runyard_common.webhooks.queries.delivery_log import Filter
+from runyard_common.webhooks.queries.delivery_queue import Outgoing, Settled
 from runyard_common.webhooks.rules.delivery_budget import PER_HOST, Kind
 from runyard_common.webhooks.service import endpoints, redeliveries
-from runyard_common.webhooks.service.deliveries import Outgoing, Settled, settle
+from runyard_common.webhooks.service.deliveries import settle
 from tests.delivery_installation import DeliveryInstallation
 from tests.fakes.receiver import Received, receiving
 
@@ -68,7 +70,7 @@ async def test_a_dead_delivery_does_not_hold_back_those_behind_it(database_url: 
         rows = await site.settled(3)
         assert [row.state for row in rows] == ["dead", "success", "success"]
         again = site.transact(lambda tx: redeliveries.redeliver(tx, site.org, dead.id, "test"))
-        assert again["state"] == "pending"
+        assert again.state == "pending"
         await site.settled(3, state="success")
         assert receiver.received[-1].event_id == receiver.received[0].event_id
 
@@ -83,9 +85,9 @@ async def test_retries_end_and_the_delivery_is_dead_to_be_seen(database_url: str
         assert (row.state, row.attempt, row.error) == ("dead", 8, "http_500")
         assert len(receiver.received) == 8
         with site.store.read() as conn:
-            assert [r["id"] for r in delivery_log.page(conn, site.org, Filter(states=("dead",)), 10)] == [
-                row.id
-            ]
+            assert [
+                r.id for r in delivery_log.page(OrgScope(conn, site.org), Filter(states=("dead",)), 10)
+            ] == [row.id]
 
 
 async def test_an_answer_of_410_switches_the_endpoint_off_until_enabled_and_replayed(
@@ -98,8 +100,8 @@ async def test_an_answer_of_410_switches_the_endpoint_off_until_enabled_and_repl
         task_id = await site.submit(site.publish(greet))
         await site.settled(1)
         with site.store.read() as conn:
-            row = endpoints.own(conn, site.org, endpoint)
-        assert (row["active"], row["disabled_reason"]) == (False, "gone")
+            row = endpoints.own(OrgScope(conn, site.org), endpoint)
+        assert (row.active, row.disabled_reason) == (False, "gone")
         await site.engine()
         await site.ended(task_id)
         assert len(site.deliveries()) == 1, "nothing is promised to an endpoint that is off"

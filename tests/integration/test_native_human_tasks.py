@@ -198,6 +198,19 @@ async def test_a_failed_task_is_retried_as_a_new_one_behind_its_finished_steps(t
         assert (refused.status_code, refused.json()["code"]) == (409, "not_ended")
 
 
+async def test_a_text_that_looks_like_a_sealed_credential_stays_a_text(tmp_path: Path) -> None:
+    async def fails(ctx: Context, args: dict[str, Any]) -> None:
+        raise AgentError("no")
+
+    async with installed(tmp_path) as (_, site, client):
+        task_id = await run(client, site.publish(fails), rules=["********"])
+        failed = await settled(client, task_id)
+        assert failed["input"]["options"]["rules"] == ["********"]
+        again = await client.post(f"/tasks/{task_id}/retry")
+        assert again.status_code == 202, again.text
+        assert (await settled(client, again.json()["task_id"]))["input"]["options"]["rules"] == ["********"]
+
+
 async def test_erased_credentials_must_come_again_with_a_retry(tmp_path: Path) -> None:
     async def fails(ctx: Context, args: dict[str, Any]) -> None:
         raise AgentError("no")

@@ -101,7 +101,7 @@ def test_sign_ins_and_invitations_go_when_they_expire(clock: Clockwork, files: F
     with clock.begin() as tx:
         for number, seconds in enumerate((3600.0, 5 * DAY_S)):
             until = clock.now + seconds
-            logins.add(tx, {"token_hash": f"t{number}", "user_id": "u", "csrf": "c", "expires_at": until})
+            logins.add(tx, logins.LoginRow(f"t{number}", "u", "c", tx.now, until, None, None, None, None))
             tx.conn.execute(insert(Invitation), {
                 "id": f"i{number}", "org_id": clock.org, "email": "a@b.c", "role": "member", "token_hash": f"h{number}",
                 "created_by": "system", "created_at": clock.now, "expires_at": until,

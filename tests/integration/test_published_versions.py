@@ -19,6 +19,7 @@ from runyard_common.agents.rules.tool_access import PublicTools
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.credentials.rules.sealing import Sealer, new_key
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.identity.queries import identity
 from runyard_common.settings import Settings
@@ -59,8 +60,8 @@ def store(tmp_path: Path) -> Store:
 def current(store: Store, org: str, name: str) -> tuple[str, dict[str, Any]]:
     """The version that runs when none is asked for, and its manifest."""
     with store.read() as conn:
-        record = agents.resolve(conn, org, name)
-    return record.version["version"], record.manifest
+        record = agents.resolve(OrgScope(conn, org), name)
+    return record.version.version, record.manifest
 
 
 def test_a_worker_refuses_a_changed_declared_version_and_publishes_the_others(store: Store) -> None:
@@ -90,7 +91,7 @@ def test_changed_code_of_one_version_is_a_version_of_its_own(store: Store) -> No
     assert number.startswith("1.0.0+")
     assert manifest["input"]["schema"]["required"] == ["n"]
     with store.read() as conn:
-        assert agents.resolve(conn, org, first.name, "1.0.0").manifest["input"]["schema"] == {
+        assert agents.resolve(OrgScope(conn, org), first.name, "1.0.0").manifest["input"]["schema"] == {
             "type": "object"
         }
     # Each worker runs what its code was published as, and API and worker agree about what that takes.
@@ -110,7 +111,7 @@ def test_another_docstring_is_no_other_version_and_other_options_still_run_the_o
     catalogue.publish(store, org, [reworded], [])
     assert current(store, org, first.name)[0] == "1.0.0"
     with store.read() as conn:
-        assert agents.resolve(conn, org, first.name).agent["description"] == "Does it well."
+        assert agents.resolve(OrgScope(conn, org), first.name).agent.description == "Does it well."
     slower = again(first, timeout=60)
     catalogue.publish(store, org, [slower], [])
     number, manifest = current(store, org, first.name)
@@ -143,7 +144,9 @@ def test_credentials_whose_key_is_lost_are_resealed_and_nothing_else_changes(sto
         catalogue.publish(store, org, [], [document], rule)
     with store.read() as conn:
         assert rules[1].sealer is not None
-        assert rules[1].sealer.open(agents.resolve(conn, org, "@fixed/bot").version["secrets"])
+        sealed = agents.resolve(OrgScope(conn, org), "@fixed/bot").version.secrets
+        assert sealed is not None
+        assert rules[1].sealer.open(sealed)
     changed = parse(DECLARED | {"mcp_servers": [server], "instructions": "Changed."})
     with pytest.raises(Conflict):
         catalogue.publish(store, org, [], [changed], PublishRules(Sealer(new_key())))

@@ -27,7 +27,7 @@ def test_workers_that_start_together_publish_the_same_agents_once(database_url: 
     def publish(_: int) -> list[str]:
         start.wait()
         with store.begin() as tx:
-            return [agents.publish(tx, org, m, by="system", shared=True).version["id"] for m in manifests]
+            return [agents.publish(tx, org, m, by="system", shared=True).version.id for m in manifests]
 
     with ThreadPoolExecutor(CROWD) as crowd:
         first, *others = crowd.map(publish, range(CROWD))
@@ -45,7 +45,7 @@ def test_of_two_callers_who_want_a_name_one_gets_it_and_the_other_is_refused(dat
         start.wait()
         try:
             with store.begin() as tx:
-                return drafts.create(tx, org, DraftRequest(name="Wanted"), "key:test")["name"]
+                return drafts.create(tx, org, DraftRequest(name="Wanted"), "key:test").name
         except Conflict as refused:
             return refused.code
 

@@ -224,7 +224,7 @@ async def test_a_query_names_its_datastore_and_its_parameters(api: Api) -> None:
         made = datastores.create(tx, api.state.sealer, api.state.org_id, "shop", "database", where)
     body = {
         "query": "Go.",
-        "datastores": [{"id": made["id"], "name": "shop"}],
+        "datastores": [{"id": made.id, "name": "shop"}],
         "queries": [
             {
                 "name": "of",

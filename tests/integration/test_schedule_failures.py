@@ -71,8 +71,8 @@ def _listen(clock: Clockwork) -> None:
 
 def _delete_agent(clock: Clockwork, name: str) -> None:
     with clock.begin() as tx:
-        agent = agents.resolve(tx.conn, clock.org, name).agent
-        tx.conn.execute(Agent.__table__.delete().where(Agent.id == agent["id"]))
+        agent = agents.resolve(tx.scope(clock.org), name).agent
+        tx.conn.execute(Agent.__table__.delete().where(Agent.id == agent.id))
 
 
 def _demand(clock: Clockwork, name: str) -> None:
@@ -82,13 +82,13 @@ def _demand(clock: Clockwork, name: str) -> None:
 
 def _deactivate(clock: Clockwork, name: str) -> None:
     with clock.begin() as tx:
-        found = agents.resolve(tx.conn, clock.org, name)
+        found = agents.resolve(tx.scope(clock.org), name)
         agent_rows.update_agent(tx, found.ref.agent_id, is_active=False)
 
 
 def _yank(clock: Clockwork, name: str) -> None:
     with clock.begin() as tx:
-        found = agents.resolve(tx.conn, clock.org, name, "1.0.0")
+        found = agents.resolve(tx.scope(clock.org), name, "1.0.0")
         agent_rows.update_version(tx, found.ref.version_id, yanked=True)
 
 
@@ -143,8 +143,8 @@ def test_what_cannot_start_is_a_failed_run_that_callers_hear_of(
     assert task.agent_name == name
     assert clock.log(task.id) == ["hold", "fail"]
     (row,) = clock.fires(schedule)
-    assert (row["outcome"], row["task_id"], row["due_at"]) == ("failed", task.id, at("12:10"))
-    assert row["reason"].startswith(f"{code}: ")
+    assert (row.outcome, row.task_id, row.due_at) == ("failed", task.id, at("12:10"))
+    assert (row.reason or "").startswith(f"{code}: ")
     with clock.store.read() as conn:
         promised = conn.execute(select(Delivery.endpoint_id, Delivery.event_type)).all()
     assert [e for e, _ in promised].count("ep") >= 1

@@ -90,7 +90,7 @@ def test_the_window_bounds_how_much_is_caught_up(clock: Clockwork) -> None:
     clock.tick("13:05")
     assert clock.fired(schedule) == ["12:40", "12:50", "13:00"]
     assert clock.outcomes(schedule)[0] == ("12:10", "missed")
-    assert "3 due times passed" in clock.fires(schedule)[0]["reason"]
+    assert "3 due times passed" in (clock.fires(schedule)[0].reason or "")
 
 
 def test_a_long_outage_of_a_busy_schedule_is_caught_up_in_several_transactions(clock: Clockwork) -> None:
@@ -116,7 +116,7 @@ def test_skip_leaves_out_what_overlaps_and_records_it(clock: Clockwork) -> None:
     clock.tick("12:10")
     clock.tick("12:20")
     assert clock.outcomes(schedule) == [("12:10", "fired"), ("12:20", "skipped")]
-    assert clock.fires(schedule)[1]["reason"] == "an earlier run has not ended"
+    assert clock.fires(schedule)[1].reason == "an earlier run has not ended"
     clock.end(clock.tasks(schedule)[0])
     clock.tick("12:30")
     assert clock.outcomes(schedule) == [("12:10", "completed"), ("12:20", "skipped"), ("12:30", "fired")]
@@ -214,7 +214,7 @@ def test_current_exact_tag_and_range_choose_the_version_when_it_fires(clock: Clo
     clock.publish("@test/v", "1.0.0")
     rules = {None: "2.0.0", "1.0.0": "1.0.0", "^1": "1.5.0", "stable": "1.0.0"}
     with clock.begin() as tx:
-        found = agents.resolve(tx.conn, clock.org, "@test/v")
+        found = agents.resolve(tx.scope(clock.org), "@test/v")
         agent_rows.set_tag(tx, found.ref.agent_id, "stable", found.ref.version_id)
     made = {
         rule: clock.schedule(
@@ -249,7 +249,7 @@ def test_jitter_releases_a_run_after_its_due_time(clock: Clockwork) -> None:
     assert at("12:10") < release < at("12:15")
     assert clock.tick(release - 0.01) == 0
     assert clock.tick(release) == 1
-    assert clock.fires(schedule)[0]["due_at"] == at("12:10")
+    assert clock.fires(schedule)[0].due_at == at("12:10")
 
 
 def test_schedulers_at_once_fire_each_time_once(clock: Clockwork) -> None:

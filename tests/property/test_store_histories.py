@@ -29,6 +29,7 @@ from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, limits, tasks, workers
@@ -93,7 +94,7 @@ class Histories(RuleBasedStateMachine):
     @rule(org=st.sampled_from(ORGS), count=st.integers(1, 3), priority=st.integers(0, 2))
     def submit(self, org: str, count: int, priority: int) -> None:
         with self.store.read() as conn:
-            ref = agents.resolve(conn, org, "@t/a").ref
+            ref = agents.resolve(OrgScope(conn, org), "@t/a").ref
         specs = [RunSpec(uuid7(), org, ref, "native", {"args": {}}, priority=priority) for _ in range(count)]
         for answer in self.transact(lambda tx: submissions.submit(tx, specs)):
             assert isinstance(answer, AcceptedRun)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = (".py", ".js", ".html", ".css", ".md")
 COMMON = (
     "identity", "sessions", "human_tasks", "credentials", "datastores", "usage", "outbound", "files", "schemas",
-    "values", "stream", "schedules/rules", "costly.py", "process.py",
+    "values", "stream", "schedules/rules", "webhooks", "costly.py", "process.py",
 )  # fmt: skip
 PAGES = (
     "agents", "api", "architecture", "callbacks", "chaos", "client", "lifecycle", "limits", "operations", "performance",

@@ -37,11 +37,11 @@ def publish(source: str, settings: Settings) -> dict[str, Any]:
                 "There is no organisation yet: start the api once, it makes the first.",
                 code="organisation_not_found",
             )
-        _, unknown = catalogue.split_known(store, org["id"], definitions.values(), manifests)
+        _, unknown = catalogue.split_known(store, org.id, definitions.values(), manifests)
         if unknown:
             raise ConfigurationError("; ".join(unknown))
         rules = PublishRules.of(settings, Sealer(secret_key(settings)))
-        count = catalogue.publish(store, org["id"], definitions.values(), manifests, rules)
+        count = catalogue.publish(store, org.id, definitions.values(), manifests, rules)
     except SQLAlchemyError as error:
         raise Unavailable(
             f"The database does not answer, or has no tables (`runyard migrate`): {type(error).__name__}.",

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from runyard_api.batched_reads import Reader
 from runyard_common.credentials.rules import documents
 from runyard_common.identity.queries import identity
+from runyard_common.identity.queries.identity import OrganisationRow, PresentedKey
 from runyard_common.identity.rules.roles import Role, granted, weaker
 from runyard_common.identity.service.identity import hash_of
 from runyard_common.values.errors import Forbidden, RunyardError, Unauthorized
@@ -135,40 +136,40 @@ class KeyRing:
 
     async def _look_up(self, digest: str, now: float) -> _Known:
         row = await self.reader.call(_keys, digest)
-        known = _Known(_judge(row), now + REMEMBERED, row["expires_at"] if row else None)
+        known = _Known(_judge(row), now + REMEMBERED, row.expires_at if row else None)
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[digest] = known
         return known
 
 
-def _keys(conn: Connection, digests: Sequence[str]) -> list[dict[str, Any] | None]:
+def _keys(conn: Connection, digests: Sequence[str]) -> list[PresentedKey | None]:
     return [identity.key_by_hash(conn, digest) for digest in digests]
 
 
-def _judge(row: dict[str, Any] | None) -> Principal | RunyardError:
+def _judge(row: PresentedKey | None) -> Principal | RunyardError:
     if row is None:
         return Unauthorized("This key is unknown.", code="key_unknown")
-    if row["revoked_at"] is not None:
+    if row.revoked_at is not None:
         return Unauthorized("This key was revoked.", code="key_revoked")
-    if not row["org_active"]:
+    if not row.org_active:
         return Unauthorized("This key's organisation is deactivated.", code="organisation_inactive")
-    role = Role(row["role"])
-    if row["person_id"] is not None:
-        if row["person_role"] is None:
+    role = Role(row.role)
+    if row.person_id is not None:
+        if row.person_role is None:
             return Unauthorized(
                 "The person behind this key has left the organisation; make a new key.", code="key_orphaned"
             )
-        role = weaker(role, Role(row["person_role"]))
-    scopes = row["scopes"]
+        role = weaker(role, Role(row.person_role))
+    scopes = row.scopes
     return Principal(
-        org_id=row["org_id"],
-        actor=f"key:{row['id']}",
+        org_id=row.org_id,
+        actor=f"key:{row.id}",
         role=role,
         permissions=granted(role, scopes),
-        key_id=row["id"],
+        key_id=row.id,
         scopes=None if scopes is None else tuple(scopes),
-        application_id=row["application_id"],
+        application_id=row.application_id,
     )
 
 
@@ -215,6 +216,6 @@ def check_organisation(who: Principal, wanted: str | None) -> None:
         )
 
 
-def organisations(conn: Connection, org_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+def organisations(conn: Connection, org_ids: Sequence[str]) -> list[OrganisationRow | None]:
     """Organisations by id, in the order asked."""
     return [identity.organisation(conn, org_id) for org_id in org_ids]

@@ -155,21 +155,21 @@ def _one(conn: Connection, digest: str) -> SignedIn | None:
         return None
     places = tuple(
         Place(
-            place["id"],
-            place["name"],
-            Role(place["role"]),
-            place["active"],
-            requires_second_factor(place["settings"]),
+            place.id,
+            place.name,
+            Role(place.role),
+            place.active,
+            requires_second_factor(place.settings),
         )
-        for place in members.organisations_of(conn, row["user_id"])
+        for place in members.organisations_of(conn, row.user_id)
     )
     names = (
         "token_hash", "user_id", "email", "name", "csrf", "created_at", "expires_at", "must_change_password",
         "second_factor_at", "method",
     )  # fmt: skip
-    known = {name: row[name] for name in names}
+    known = {name: getattr(row, name) for name in names}
     # A password that another person chose restricts who signed in with it, not who came by single sign-on.
-    known["must_change_password"] = row["must_change_password"] and row["method"] is None
+    known["must_change_password"] = row.must_change_password and row.method is None
     return SignedIn(**known, places=places)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import Response
 
 from runyard_common.credentials.rules.sealing import SealBroken, Sealer
+from runyard_common.identity.queries.members import PersonRow
 
 NAME: Final = "runyard_device"
 SECURE_NAME: Final = "__Host-runyard_device"
@@ -30,31 +31,31 @@ def token_of(headers: Headers) -> str | None:
     return found if found is not None and len(found) <= _LONGEST else None
 
 
-def known(token: str | None, sealer: Sealer, person: dict[str, Any] | None, now: float) -> str | None:
-    """The id of the device, when `person` (a row with id and password_hash) signed in with it.
+def known(token: str | None, sealer: Sealer, person: PersonRow | None, now: float) -> str | None:
+    """The id of the device, when this person signed in with it.
 
     A changed password makes every device unknown: who knew the old one may have signed in. `now` is in epoch
     seconds.
     """
-    if token is None or person is None or person["password_hash"] is None:
+    if token is None or person is None or person.password_hash is None:
         return None
     try:
         found = sealer.open(token.encode("utf-8", "surrogatepass"))
     except SealBroken:
         return None
-    if found != found | {"person": person["id"], "password": _digest(person["password_hash"])}:
+    if found != found | {"person": person.id, "password": _digest(person.password_hash)}:
         return None
     return str(found["device"]) if found["until"] > now else None
 
 
 def give(
-    response: Response, sealer: Sealer, person: dict[str, Any], device: str | None, now: float, secure: bool
+    response: Response, sealer: Sealer, person: PersonRow, device: str | None, now: float, secure: bool
 ) -> None:
     """Let the browser keep who signed in with it; `device` is its id when it was known before."""
     token = sealer.seal(
         {
-            "person": person["id"],
-            "password": _digest(person["password_hash"]),
+            "person": person.id,
+            "password": _digest(person.password_hash),
             "device": device or secrets.token_urlsafe(12),
             "until": now + LIFETIME,
         }
@@ -65,5 +66,5 @@ def give(
     )  # fmt: skip
 
 
-def _digest(password_hash: str) -> str:
-    return hashlib.sha256(password_hash.encode()).hexdigest()[:16]
+def _digest(password_hash: str | None) -> str:
+    return hashlib.sha256((password_hash or "").encode()).hexdigest()[:16]

@@ -126,10 +126,10 @@ class Tokens:
             organisation = await self.reader.call(organisations, org_id)
         if organisation is None:
             raise Unauthorized("The token's claim org names no organisation.", code="token_organisation")
-        if not organisation["active"]:
+        if not organisation.active:
             raise Unauthorized("The token's organisation is deactivated.", code="organisation_inactive")
         return Principal(
-            org_id=organisation["id"],
+            org_id=organisation.id,
             actor=f"jwt:{subject}",
             role=role,
             permissions=granted(role, None),

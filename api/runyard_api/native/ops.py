@@ -123,7 +123,7 @@ async def dead_letters(call: Call) -> Response:
     """List the dead letters: failed tasks, newest first. POST /tasks/{id}/retry gives one more try."""
     given = call.query(Paging)
     before, limit = given.before, given.limit
-    rows = await call.read(tasks.failed_page, limit + 1, before)
+    rows = await call.read(lambda scope: tasks.failed_page(scope.conn, scope.org_id, limit + 1, before))
     items = [
         brief(t)
         | {

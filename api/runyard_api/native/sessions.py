@@ -81,7 +81,9 @@ async def _session(call: Call) -> dict[str, Any]:
 async def list_sessions(call: Call) -> Response:
     """List sessions, newest first."""
     given = call.query(Paging)
-    rows = await call.read(sessions.page, given.limit + 1, given.before)
+    rows = await call.read(
+        lambda scope: sessions.page(scope.conn, scope.org_id, given.limit + 1, given.before)
+    )
     return reply(page([session_json(row) for row in rows], given.limit, [row["id"] for row in rows]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, Parameters, instant_of, moment, when
 from runyard_common.usage import queries as usage
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("usage")
 _DAYS_30 = 30 * 86_400.0
@@ -62,16 +63,17 @@ async def report_usage(call: Call) -> Response:
     given = call.query(UsageParameters)
     until = instant_of(given.until, "until") if given.until is not None else call.state.now()
     since = instant_of(given.since, "since") if given.since is not None else until - _DAYS_30
-    span = usage.Span(call.org_id, since, until)
-    rows, total = await call.state.reader.one(
-        lambda conn: (usage.sums(conn, span, given.by, given.limit), usage.total(conn, span))
+    span = usage.Span(since, until)
+    rows, total = await call.read(
+        lambda scope: (usage.sums(scope, span, given.by, given.limit), usage.total(scope, span))
     )
     document = {"by": given.by, "since": when(since), "until": when(until), "total": _sum(total)}
-    return reply(document | {"data": [_sum(row) | {"id": row["id"], "name": row["name"]} for row in rows]})
+    return reply(document | {"data": [_sum(row) | {"id": row.id, "name": row.name} for row in rows]})
 
 
-def _sum(row: dict[str, Any]) -> dict[str, Any]:
+def _sum(row: usage.UsageSum) -> JsonObject:
     counts = {
-        name: int(row[name] or 0) for name in ("turns", "input_tokens", "output_tokens", "cached_tokens")
+        name: int(getattr(row, name) or 0)
+        for name in ("turns", "input_tokens", "output_tokens", "cached_tokens")
     }
-    return counts | {"cost": int(row["cost_micros"] or 0) / 1_000_000, "last_at": when(row["last_at"])}
+    return counts | {"cost": int(row.cost_micros or 0) / 1_000_000, "last_at": when(row.last_at)}

@@ -5,7 +5,7 @@ The sizes are read first, then only the rows that fit: neither the database's an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, Integer, Select, case, func, null, or_
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 class Page(list[R], Generic[R]):
-    """Some rows; `more` says that it ended early, with rows behind it that were asked for.
+    """Some rows; `more`: it ended early, with rows behind it that were asked for.
 
     `bytes` is what their wide columns hold, where that was counted.
     """
@@ -65,22 +65,32 @@ def bounded(
 
 
 def bounded_rows(
-    conn: Connection, query: Select[Any], key: str, wide: Iterable[str], most_bytes: int | None = None
-) -> Page[Row]:
-    """As `bounded`, each row a dictionary."""
+    conn: Connection,
+    query: Select[Any],
+    key: str,
+    wide: Iterable[str],
+    most_bytes: int | None = None,
+    kind: Callable[..., R] = dict,  # type: ignore[assignment]
+) -> Page[R]:
+    """As `bounded`, each row of this kind: a dataclass whose fields are the columns."""
     found = bounded(conn, query, key, wide, most_bytes)
-    return Page((dict(row._mapping) for row in found), found.more)
+    return Page((kind(**row._mapping) for row in found), found.more)
 
 
 def trimmed(
-    conn: Connection, query: Select[Any], key: str, wide: Iterable[str], small: int = SMALL
-) -> Page[Row]:
+    conn: Connection,
+    query: Select[Any],
+    key: str,
+    wide: Iterable[str],
+    small: int = SMALL,
+    kind: Callable[..., R] = dict,  # type: ignore[assignment]
+) -> Page[R]:
     """Every row of an ordered query, for lists that no cursor continues. Behind the budget the columns `wide` are
-    None where they hold more than `small` bytes; `more` says that some are."""
+    None where they hold more than `small` bytes; `more`: some are."""
     wide = tuple(wide)
     keys, cut = _fitting(conn, query, key, wide, MOST_BYTES)
     if not cut:
-        return Page(dict(row._mapping) for row in conn.execute(query))
+        return Page(kind(**row._mapping) for row in conn.execute(query))
     fits = query.selected_columns[key].in_(keys)
     shown = [
         case((or_(fits, byte_length(column) <= small), column), else_=null()).label(column.key)
@@ -89,7 +99,7 @@ def trimmed(
         for column in query.selected_columns
     ]
     rows = conn.execute(query.with_only_columns(*shown, maintain_column_froms=True))
-    return Page((dict(row._mapping) for row in rows), True)
+    return Page((kind(**row._mapping) for row in rows), True)
 
 
 def _fitting(

@@ -48,12 +48,12 @@ class Tx:
     conn: Connection
     now: float
     events: list[CommittedEvent] = field(default_factory=list)
-    woken: int = 0  # tasks that became claimable: ring the doorbell
+    woken: int = 0  # tasks that became claimable: notify the workers
     cancelled: list[tuple[str, str]] = field(
         default_factory=list
     )  # (worker id, task id) whose worker is notified
     freed: set[str] = field(default_factory=set)  # limits that may have room now
-    promised: int = 0  # deliveries written: ring the deliverers
+    deliveries: int = 0  # deliveries that became due: notify the deliverers
     outbox_id: str | None = None
     caps: Caps = field(default_factory=Caps)
 
@@ -66,7 +66,7 @@ AfterCommit = Callable[[Tx], None]
 
 
 class Store:
-    """Opens transactions; after each commit tells `after_commit` what followed."""
+    """Opens transactions; after each commit calls `after_commit` with what follows."""
 
     def __init__(
         self, db: Database, after_commit: AfterCommit | None = None, caps: Caps | None = None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, text, update
 
+from runyard_common.database import rows
 from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Datastore, Document, Passage
+from runyard_common.values.json_text import JsonObject
 
-Row = dict[str, Any]
 _STORE = Datastore.__table__.c
 _DOCUMENT = Document.__table__.c
 _WORD: Final = re.compile(r"\w+", re.UNICODE)
@@ -33,25 +35,46 @@ class Found:
     score: float
 
 
-def insert_store(tx: Tx, row: Row) -> None:
-    """Store a datastore {id, org_id, name, type, connection, meta}."""
-    tx.conn.execute(
-        insert(Datastore), {"created_at": tx.now, "meta": None, "connection": None, "secrets": None} | row
-    )
+@dataclass(frozen=True, slots=True)
+class DatastoreRow:
+    """Knowledge that agents search, as `runyard_common.datastores.tables.Datastore` describes it."""
+
+    id: str
+    org_id: str
+    name: str
+    type: str
+    created_at: float
+    connection: bytes | None = None
+    meta: JsonObject | None = None
+    secrets: bytes | None = None
 
 
-def named(conn: Connection, org_id: str, names: Sequence[str]) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document of a datastore; one that is new is yet to be indexed."""
+
+    id: str
+    org_id: str
+    datastore_id: str
+    file_id: str | None
+    filename: str
+    created_at: float
+    status: str = "processing"
+    error: str | None = None
+    indexed_at: float | None = None
+
+
+def insert_store(tx: Tx, new: DatastoreRow) -> None:
+    """Store a datastore."""
+    tx.conn.execute(insert(Datastore), rows.values(new))
+
+
+def named(scope: OrgScope, names: Sequence[str]) -> list[DatastoreRow]:
     """An organisation's datastores with these ids or names."""
     query = select(*_STORE).where(
-        _STORE.org_id == org_id, or_(_STORE.id.in_(list(names)), _STORE.name.in_(list(names)))
+        _STORE.org_id == scope.org_id, or_(_STORE.id.in_(list(names)), _STORE.name.in_(list(names)))
     )
-    return [dict(row._mapping) for row in conn.execute(query)]
-
-
-def listed(conn: Connection, org_id: str) -> list[Row]:
-    """All datastores of an organisation, oldest first."""
-    query = select(*_STORE).where(_STORE.org_id == org_id).order_by(_STORE.created_at, _STORE.id)
-    return [dict(row._mapping) for row in conn.execute(query)]
+    return rows.every(scope.conn, query, DatastoreRow)
 
 
 def server_identity(conn: Connection) -> str | None:
@@ -73,44 +96,35 @@ def remove(tx: Tx, org_id: str, datastore_id: str) -> bool:
     return bool(done.rowcount)
 
 
-def insert_document(tx: Tx, row: Row) -> None:
-    """Store a document {id, org_id, datastore_id, file_id, filename}, which is yet to be indexed."""
-    empty = {"status": "processing", "error": None, "indexed_at": None, "created_at": tx.now}
-    tx.conn.execute(insert(Document), empty | row)
+def insert_document(tx: Tx, new: DocumentRow) -> None:
+    """Store a document."""
+    tx.conn.execute(insert(Document), rows.values(new))
 
 
-def document(conn: Connection, org_id: str, document_id: str) -> Row | None:
+def document(scope: OrgScope, document_id: str) -> DocumentRow | None:
     """One document of an organisation."""
-    query = select(*_DOCUMENT).where(_DOCUMENT.id == document_id, _DOCUMENT.org_id == org_id)
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+    query = select(*_DOCUMENT).where(_DOCUMENT.id == document_id, _DOCUMENT.org_id == scope.org_id)
+    return rows.first(scope.conn, query, DocumentRow)
 
 
-def documents(conn: Connection, org_id: str, datastore_id: str) -> list[Row]:
-    """The documents of a datastore, oldest first."""
-    query = select(*_DOCUMENT).where(_DOCUMENT.datastore_id == datastore_id, _DOCUMENT.org_id == org_id)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(_DOCUMENT.created_at, _DOCUMENT.id))]
-
-
-def set_passages(tx: Tx, document_row: Row, passages: Sequence[tuple[str, int | None]]) -> None:
+def set_passages(tx: Tx, found: DocumentRow, passages: Sequence[tuple[str, int | None]]) -> None:
     """Make these (text, page) the passages of a document, which is indexed from this commit on."""
-    document_id = document_row["id"]
-    tx.conn.execute(delete(Passage).where(Passage.document_id == document_id))
-    rows = [
+    tx.conn.execute(delete(Passage).where(Passage.document_id == found.id))
+    made = [
         {
-            "datastore_id": document_row["datastore_id"],
-            "document_id": document_id,
+            "datastore_id": found.datastore_id,
+            "document_id": found.id,
             "number": number,
             "page": page,
             "text": words,
         }
         for number, (words, page) in enumerate(passages, 1)
     ]
-    if rows:
-        tx.conn.execute(insert(Passage), rows)
+    if made:
+        tx.conn.execute(insert(Passage), made)
     tx.conn.execute(
         update(Document)
-        .where(_DOCUMENT.id == document_id)
+        .where(_DOCUMENT.id == found.id)
         .values(status="indexed", error=None, indexed_at=tx.now)
     )
 
@@ -153,4 +167,4 @@ def search(
     statement = _POSTGRES if db.is_postgres else _SQLITE
     terms = " OR ".join(f'"{word}"' for word in words)
     given = {"query": terms, "stores": list(datastore_ids), "org": org_id, "most": most}
-    return [Found(**row._mapping) for row in conn.execute(statement, given)]
+    return rows.every(conn, statement.bindparams(**given), Found)

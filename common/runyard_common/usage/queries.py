@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, delete, distinct, func, insert, null, select, update
 
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.tasks import Head
 from runyard_common.runs.rules.tasks import Task as Run
@@ -17,54 +19,64 @@ from runyard_common.tables.query import Agent, ApiKey, Message, Organisation, Qu
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
 
 
-def count(tx: Tx, turns: Sequence[tuple[Head, str, dict[str, Any] | None]]) -> None:
-    """Record model turns (head, journal key, {model, …tokens, cost_micros}) and add them to their tasks."""
-    rows = [
-        {
-            "task_id": head.id,
-            "key": key,
-            "org_id": head.org_id,
-            "agent_id": head.agent_id,
-            "session_id": head.session_id,
-            "key_id": head.key_id,
-            "at": tx.now,
-            "cost_micros": 0,
-            **dict.fromkeys(_TOKENS, 0),
-            **turn,
-        }
-        for head, key, turn in turns
-        if turn
-    ]
-    if not rows:
+@dataclass(frozen=True, slots=True)
+class ModelTurn:
+    """What a model turn used. `cost_micros` is in millionths of a USD."""
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_micros: int = 0
+
+
+def count(tx: Tx, turns: Sequence[tuple[Head, str, ModelTurn]]) -> None:
+    """Record model turns (head, journal key, usage) and add them to their tasks."""
+    if not turns:
         return
-    tx.conn.execute(insert(Turn), rows)
-    ids = sorted({row["task_id"] for row in rows})
+    tx.conn.execute(
+        insert(Turn),
+        [
+            {
+                "task_id": head.id,
+                "key": key,
+                "org_id": head.org_id,
+                "agent_id": head.agent_id,
+                "session_id": head.session_id,
+                "key_id": head.key_id,
+                "at": tx.now,
+                **rows.values(turn),
+            }
+            for head, key, turn in turns
+        ],
+    )
+    ids = sorted({head.id for head, _, _ in turns})
     known = {
         r.id: (r.usage or {}, r.cost_micros)
         for r in tx.conn.execute(select(Task.id, Task.usage, Task.cost_micros).where(Task.id.in_(ids)))
     }
-    for row in rows:
-        usage, cost = known[row["task_id"]]
-        usage = {name: usage.get(name, 0) + row[name] for name in _TOKENS} | {
-            "total_tokens": usage.get("total_tokens", 0) + row["input_tokens"] + row["output_tokens"],
+    for head, _, turn in turns:
+        usage, cost = known[head.id]
+        usage = {name: usage.get(name, 0) + getattr(turn, name) for name in _TOKENS} | {
+            "total_tokens": usage.get("total_tokens", 0) + turn.input_tokens + turn.output_tokens,
             "turns": usage.get("turns", 0) + 1,
-            "model": row["model"],
+            "model": turn.model,
         }
-        known[row["task_id"]] = usage, cost + row["cost_micros"]
+        known[head.id] = usage, cost + turn.cost_micros
     statement = (
         update(Task)
         .where(Task.id == bindparam("t"))
         .values(usage=bindparam("u", type_=Task.__table__.c.usage.type), cost_micros=bindparam("c"))
     )
     tx.conn.execute(statement, [{"t": t, "u": known[t][0], "c": known[t][1]} for t in ids])
-    _spend(tx, rows)
+    _spend(tx, turns)
 
 
-def _spend(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    """Take what was spent off the prepaid balances of the organisations that have one."""
+def _spend(tx: Tx, turns: Sequence[tuple[Head, str, ModelTurn]]) -> None:
+    """Subtract what was spent from the prepaid balances of the organisations that have one."""
     spent: dict[str, int] = {}
-    for row in rows:
-        spent[row["org_id"]] = spent.get(row["org_id"], 0) + row["cost_micros"]
+    for head, _, turn in turns:
+        spent[head.org_id] = spent.get(head.org_id, 0) + turn.cost_micros
     for org_id, cost in sorted(spent.items()):
         if cost:
             tx.conn.execute(
@@ -76,9 +88,8 @@ def _spend(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An organisation's turns from `since` (inclusive) until `until` (exclusive), in epoch seconds."""
+    """From `since` (inclusive) until `until` (exclusive), in epoch seconds."""
 
-    org_id: str
     since: float
     until: float
 
@@ -100,10 +111,33 @@ _BY = {
 }
 
 
-def sums(conn: Connection, span: Span, by: str, limit: int) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """Turns summed, with the id and name of what they are summed by."""
+
+    turns: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    cost_micros: int | None
+    last_at: float | None
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """How many runs have asked a model, and with how many tokens."""
+
+    model: str
+    runs: int
+    tokens: int
+
+
+def sums(scope: OrgScope, span: Span, by: str, limit: int) -> list[UsageSum]:
     """Turns summed by agent, key, session, model or task, with its id and name; the costliest first."""
     column, key, name = _BY[by]
-    query = select(column.label("id"), *_SUMS).where(*_within(span)).group_by(column)
+    query = select(column.label("id"), *_SUMS).where(*_within(scope, span)).group_by(column)
     summed = (
         query.order_by(func.sum(Turn.cost_micros).desc(), func.count().desc(), column).limit(limit).subquery()
     )
@@ -111,16 +145,16 @@ def sums(conn: Connection, span: Span, by: str, limit: int) -> list[dict[str, An
     if key is not None:
         named = named.outerjoin(key.table, key == summed.c.id)
     ordered = named.order_by(summed.c.cost_micros.desc(), summed.c.turns.desc(), summed.c.id)
-    return [dict(row._mapping) for row in conn.execute(ordered)]
+    return rows.every(scope.conn, ordered, UsageSum)
 
 
-def total(conn: Connection, span: Span) -> dict[str, Any]:
+def total(scope: OrgScope, span: Span) -> UsageSum:
     """All turns summed."""
-    return dict(conn.execute(select(*_SUMS).where(*_within(span))).one()._mapping)
+    return UsageSum(**scope.conn.execute(select(*_SUMS).where(*_within(scope, span))).one()._mapping)
 
 
-def _within(span: Span) -> tuple[Any, ...]:
-    return Turn.org_id == span.org_id, Turn.at >= span.since, Turn.at < span.until
+def _within(scope: OrgScope, span: Span) -> tuple[Any, ...]:
+    return Turn.org_id == scope.org_id, Turn.at >= span.since, Turn.at < span.until
 
 
 def forget_agent(tx: Tx, org_id: str, agent_id: str) -> int:
@@ -189,24 +223,24 @@ class AgentUsage:
     asked: int = 0
 
 
-def of_agents(conn: Connection, org_id: str, agent_ids: Iterable[str]) -> dict[str, AgentUsage]:
+def of_agents(scope: OrgScope, agent_ids: Iterable[str]) -> dict[str, AgentUsage]:
     """The usage of these agents by an organisation; one that was never run is left out."""
     query = (
         select(Task.agent_id, func.count().label("runs"), func.max(Task.id).label("last_id"))
-        .where(Task.agent_id.in_(list(agent_ids)), Task.org_id == org_id)
+        .where(Task.agent_id.in_(list(agent_ids)), Task.org_id == scope.org_id)
         .group_by(Task.agent_id)
     )
     found = {}
-    for row in conn.execute(query).all():
-        last_at = conn.execute(select(Task.created_at).where(Task.id == row.last_id)).scalar_one()
-        found[row.agent_id] = AgentUsage(row.runs, last_at, *_recent(conn, org_id, row.agent_id))
+    for row in scope.conn.execute(query).all():
+        last_at = scope.conn.execute(select(Task.created_at).where(Task.id == row.last_id)).scalar_one()
+        found[row.agent_id] = AgentUsage(row.runs, last_at, *_recent(scope, row.agent_id))
     return found
 
 
-def _recent(conn: Connection, org_id: str, agent_id: str) -> tuple[float, int]:
+def _recent(scope: OrgScope, agent_id: str) -> tuple[float, int]:
     newest = (
         select(Task.id, Task.created_at, Task.finished_at, Task.status)
-        .where(Task.agent_id == agent_id, Task.org_id == org_id)
+        .where(Task.agent_id == agent_id, Task.org_id == scope.org_id)
         .order_by(Task.id.desc())
         .limit(RECENT)
         .subquery()
@@ -215,25 +249,25 @@ def _recent(conn: Connection, org_id: str, agent_id: str) -> tuple[float, int]:
         newest.c.status == "completed"
     )
     asked = select(func.count()).select_from(Question).join(newest, newest.c.id == Question.task_id)
-    return float(conn.execute(duration).scalar() or 0.0), int(conn.execute(asked).scalar_one())
+    return float(scope.conn.execute(duration).scalar() or 0.0), int(scope.conn.execute(asked).scalar_one())
 
 
-def by_model(conn: Connection, org_id: str) -> list[dict[str, Any]]:
-    """For each model an organisation has asked: {model, runs, tokens}, the most used first."""
+def by_model(scope: OrgScope) -> list[ModelUsage]:
+    """The usage of each model an organisation has asked, the most used first."""
     query = (
         select(
             Turn.model,
             func.count(distinct(Turn.task_id)).label("runs"),
             func.sum(Turn.input_tokens + Turn.output_tokens).label("tokens"),
         )
-        .where(Turn.org_id == org_id)
+        .where(Turn.org_id == scope.org_id)
         .group_by(Turn.model)
         .order_by(func.count(distinct(Turn.task_id)).desc(), Turn.model)
     )
-    return [{"model": row.model, "runs": row.runs, "tokens": int(row.tokens)} for row in conn.execute(query)]
+    return [ModelUsage(row.model, row.runs, int(row.tokens)) for row in scope.conn.execute(query)]
 
 
-def runs_with_model(conn: Connection, org_id: str) -> int:
+def runs_with_model(scope: OrgScope) -> int:
     """How many runs of an organisation have asked a model."""
-    query = select(func.count(distinct(Turn.task_id))).where(Turn.org_id == org_id)
-    return int(conn.execute(query).scalar_one())
+    query = select(func.count(distinct(Turn.task_id))).where(Turn.org_id == scope.org_id)
+    return int(scope.conn.execute(query).scalar_one())

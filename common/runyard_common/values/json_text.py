@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 
+#: A JSON object: a document such as a manifest or a payload. Rows are dataclasses.
+JsonObject = dict[str, Any]
 #: JSON of more bytes than this is read and written on a thread, not by an event loop.
 LARGE: Final = 64 * 1024
 _UNREAD: Final = object()

@@ -36,7 +36,7 @@ class Endpoint(c.Table):
 
 
 class Callback(c.Table):
-    """Where a run's own events go. Kept beside the task: its headers outlive the task's other credentials."""
+    """Where a run's own events go. Separate from the task: its headers outlive the task's other credentials."""
 
     __tablename__ = "callbacks"
 
@@ -49,7 +49,7 @@ class Callback(c.Table):
 
 
 class Delivery(c.Table):
-    """One promised callback: written with the state change it tells of, kept until delivered or visibly dead."""
+    """One event on its way to one receiver: written with the state change it reports, kept until delivered or dead."""
 
     __tablename__ = "deliveries"
     __table_args__ = (

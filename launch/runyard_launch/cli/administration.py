@@ -62,7 +62,7 @@ def administered(url: str, key_file: Path | None, org: str = DEFAULT) -> Iterato
         from runyard_launch.cli.installation import DatabaseAdministration, opened, organisation
 
         with opened() as (store, settings):
-            yield DatabaseAdministration(store, settings, organisation(store, org)["id"])
+            yield DatabaseAdministration(store, settings, organisation(store, org).id)
 
 
 def instant(at: float | None) -> str | None:

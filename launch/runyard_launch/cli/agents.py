@@ -76,21 +76,22 @@ def publish(
 def _listed_here() -> list[dict[str, str]]:
     """The agents of the operator's organisation: what is published for everybody, and its own."""
     from runyard_common.agents.queries import agents
+    from runyard_common.database.rows import OrgScope
     from runyard_launch.cli.administration import DEFAULT
     from runyard_launch.cli.installation import opened, organisation
 
     with opened() as (store, _):
-        org_id = organisation(store, DEFAULT)["id"]
+        org_id = organisation(store, DEFAULT).id
         with store.read() as conn:
             return [
                 {
-                    "agent": row["name"],
-                    "version": str((row["manifest"] or {}).get("version") or "—"),
-                    "kind": row["kind"],
-                    "whose": _whose(row["shared"]),
-                    "id": row["id"],
+                    "agent": row.name,
+                    "version": str((row.manifest or {}).get("version") or "—"),
+                    "kind": row.kind,
+                    "whose": _whose(row.shared),
+                    "id": row.id,
                 }
-                for row in agents.with_manifests(conn, org_id)
+                for row in agents.with_manifests(OrgScope(conn, org_id))
             ]
 
 

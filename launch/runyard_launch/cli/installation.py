@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.identity.queries import identity, members
+from runyard_common.identity.queries.identity import KeyRow, OrganisationRow
 from runyard_common.identity.rules import emails
 from runyard_common.identity.rules.actors import OPERATOR
 from runyard_common.identity.rules.caps import Caps
@@ -55,7 +55,7 @@ def failure(error: RunyardError) -> CommandFailed:
     return refused(error.message, error.code, error.status, field=error.field, retry_after=error.retry_after)
 
 
-def organisation(store: Store, wanted: str) -> dict[str, Any]:
+def organisation(store: Store, wanted: str) -> OrganisationRow:
     """The organisation of this id or name; `CommandFailed` where there is none."""
     with store.read() as conn:
         found = identity.organisation(conn, wanted) or identity.organisation_named(conn, wanted)
@@ -89,13 +89,12 @@ class DatabaseAdministration:
 
     def keys(self, revoked: bool) -> list[Row]:
         """All keys, newest first."""
-        rows: list[Row] = []
+        found: list[KeyRow] = []
         with self.store.read() as conn:
-            while page := identity.keys(
-                conn, self.org_id, 200, rows[-1]["id"] if rows else None, with_revoked=revoked
-            ):
-                rows.extend(page)
-        return [_key(row) for row in rows]
+            scope = OrgScope(conn, self.org_id)
+            while page := identity.keys(scope, 200, found[-1].id if found else None, with_revoked=revoked):
+                found.extend(page)
+        return [_key(row) for row in found]
 
     def revoke_key(self, key_id: str) -> None:
         """Revoke a key."""
@@ -105,7 +104,7 @@ class DatabaseAdministration:
     def renew_admin_key(self, keep_old: bool) -> int:
         """Write a new admin key into the home; how many earlier ones were revoked."""
         with self.store.begin() as tx:
-            old = [] if keep_old else _admin_keys(tx.conn, self.org_id)
+            old = [] if keep_old else _admin_keys(tx.scope(self.org_id))
             service.renew_admin_key(tx, self.org_id, self.settings.home)
             for key_id in old:
                 service.revoke_key(tx, self.org_id, key_id, OPERATOR)
@@ -117,20 +116,21 @@ class DatabaseAdministration:
             address = emails.normalised(email)
             made = member_service.invite(tx, self.org_id, address, role, By(OPERATOR, Role.OWNER))
         link = f"{self.settings.base_url}/console#/invitation/{made.token}"
-        return {"id": made.row["id"], "email": address, "role": role.value, "link": link}
+        return {"id": made.row.id, "email": address, "role": role.value, "link": link}
 
     def members(self) -> list[Row]:
         """Members, then invitations."""
         with self.store.read() as conn:
-            joined = members.members(conn, self.org_id, 10_000)
-            invited = members.invitations(conn, self.org_id, self.store.db.now(conn))
+            scope = OrgScope(conn, self.org_id)
+            joined = members.members(scope, 10_000)
+            invited = members.invitations(scope, self.store.db.now(conn))
         found = [
             {
-                "user_id": row["user_id"],
-                "email": row["email"],
-                "name": row["name"],
-                "role": row["role"],
-                "since": instant(row["created_at"]),
+                "user_id": row.user_id,
+                "email": row.email,
+                "name": row.name,
+                "role": row.role,
+                "since": instant(row.created_at),
                 "state": "member",
             }
             for row in joined
@@ -138,23 +138,23 @@ class DatabaseAdministration:
         return found + [
             {
                 "user_id": None,
-                "email": row["email"],
+                "email": row.email,
                 "name": "",
-                "role": row["role"],
-                "since": instant(row["created_at"]),
+                "role": row.role,
+                "since": instant(row.created_at),
                 "state": "invited",
             }
             for row in invited
         ]
 
 
-def _key(row: Row) -> Row:
-    scopes = "all" if row["scopes"] is None else row["scopes"]
-    times = {name: instant(row[name]) for name in _KEY_TIMES}
-    return {name: row[name] for name in _KEY_FIELDS} | {"scopes": scopes} | times
+def _key(row: KeyRow) -> Row:
+    scopes = "all" if row.scopes is None else row.scopes
+    times = {name: instant(getattr(row, name)) for name in _KEY_TIMES}
+    return {name: getattr(row, name) for name in _KEY_FIELDS} | {"scopes": scopes} | times
 
 
-def _admin_keys(conn: Connection, org_id: str) -> list[str]:
+def _admin_keys(scope: OrgScope) -> list[str]:
     """Keys that the installation made for its operator, by the first start or by `renew-admin`."""
-    rows = identity.keys(conn, org_id, 10_000)
-    return [row["id"] for row in rows if row["created_by"] == "system" and row["name"] == "admin"]
+    rows = identity.keys(scope, 10_000)
+    return [row.id for row in rows if row.created_by == "system" and row.name == "admin"]

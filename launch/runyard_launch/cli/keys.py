@@ -131,7 +131,7 @@ def renew_admin(
     from runyard_launch.cli.installation import DatabaseAdministration, opened, organisation
 
     with opened() as (store, settings):
-        admin = DatabaseAdministration(store, settings, organisation(store, DEFAULT)["id"])
+        admin = DatabaseAdministration(store, settings, organisation(store, DEFAULT).id)
         revoked = admin.renew_admin_key(keep_old)
         file = settings.home / ADMIN_KEY
     done(f"A new admin key is in {file}; {revoked} revoked.", {"file": file, "revoked": revoked}, as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from runyard_launch.cli.administration import DEFAULT, Org, administered
 from runyard_launch.cli.remote import KeyFile, Url
 from runyard_launch.cli.terminal import AsJson, done, examples, print_rows, read_secret
 from runyard_launch.problems import refused
+
+if TYPE_CHECKING:
+    from runyard_common.identity.queries.members import PersonRow
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,13 +86,13 @@ def set_password(
     with opened() as (store, _):
         person = _person(store, email)
         with store.read() as conn:
-            places = members.organisations_of(conn, person["id"])
-        about = [person["name"], *(str(place["name"]) for place in places)]
-        passwords.check(password, "password", person["email"], about)
+            places = members.organisations_of(conn, person.id)
+        about = [person.name, *(place.name for place in places)]
+        passwords.check(password, "password", person.email, about)
         with store.begin() as tx:
-            logins.change_password(tx, person["id"], passwords.hashed(password), None, OPERATOR)
-    sentence = f"The password of {person['email']} is set; they must change it when they sign in."
-    done(sentence, {"email": person["email"], "password_set": True}, as_json)
+            logins.change_password(tx, person.id, passwords.hashed(password), None, OPERATOR)
+    sentence = f"The password of {person.email} is set; they must change it when they sign in."
+    done(sentence, {"email": person.email, "password_set": True}, as_json)
 
 
 @app.command()
@@ -107,14 +110,14 @@ def reset_second_factor(
     with opened() as (store, _):
         person = _person(store, email)
         with store.begin() as tx:
-            removed = second_factors.remove(tx, person["id"], OPERATOR, end_sign_ins=True)
+            removed = second_factors.remove(tx, person.id, OPERATOR, end_sign_ins=True)
     if not removed:
-        raise refused(f"{person['email']} has no second factor.", "no_second_factor", 409)
-    sentence = f"{person['email']} signs in by password alone now; have them enrol a new second factor."
-    done(sentence, {"email": person["email"], "second_factor": False}, as_json)
+        raise refused(f"{person.email} has no second factor.", "no_second_factor", 409)
+    sentence = f"{person.email} signs in by password alone now; have them enrol a new second factor."
+    done(sentence, {"email": person.email, "second_factor": False}, as_json)
 
 
-def _person(store: Any, email: str) -> dict[str, Any]:
+def _person(store: Any, email: str) -> PersonRow:
     """The account of this address; `CommandFailed` where there is none."""
     from runyard_common.identity.queries import members
     from runyard_common.identity.rules import emails
@@ -123,4 +126,4 @@ def _person(store: Any, email: str) -> dict[str, Any]:
         found = members.person_by_email(conn, emails.normalised(email))
     if found is None:
         raise refused(f"There is no account for {email}.", "account_not_found", 404, field="email")
-    return dict(found)
+    return found

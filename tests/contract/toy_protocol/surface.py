@@ -11,7 +11,7 @@ from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.surfaces import ApiSurface, WebhookStyle
 from runyard_common.webhooks.rules.delivery import RetrySchedule
-from runyard_common.webhooks.rules.payloads import Happening
+from runyard_common.webhooks.rules.payloads import WebhookEvent
 
 
 def type_of(_event: Event, status: Status, _attempt: int, _error: Mapping[str, Any] | None) -> str | None:
@@ -19,9 +19,9 @@ def type_of(_event: Event, status: Status, _attempt: int, _error: Mapping[str, A
     return {Status.COMPLETED: "toy.answered", Status.FAILED: "toy.broke"}.get(status)
 
 
-def render(task: Task, happening: Happening, _mode: str) -> str:
+def render(task: Task, event: WebhookEvent, _mode: str) -> str:
     """The body of a webhook."""
-    return orjson.dumps({"toy": happening.type, "ticket": task.id, "answer": task.output}).decode()
+    return orjson.dumps({"toy": event.type, "ticket": task.id, "answer": task.output}).decode()
 
 
 def ping(event_id: str, type_: str, _endpoint_id: str, _now: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from runyard_common.identity.rules.roles import (
     granted,
     strongest,
 )
+from runyard_common.runs.service.bulk import sealed_at
 from runyard_common.values.errors import ConfigurationError, InvalidRequest
 
 
@@ -71,3 +72,22 @@ def test_scopes_cut_down_and_never_add() -> None:
 
 def test_a_viewer_changes_nothing() -> None:
     assert {permission.split(":")[1] for permission in PERMISSIONS[Role.VIEWER]} == {"read"}
+
+
+def test_a_credential_is_recognised_by_its_place_and_not_by_its_text() -> None:
+    options = {
+        "rules": ["********", "Never repeat ********."],
+        "instructions": "********",
+        "callback": {"url": "https://a.example/", "headers": {"x/key": "********"}},
+        "mcp_servers": [
+            {
+                "serverName": "s",
+                "serverUrl": "https://b.example/?api_key=********",
+                "auth": {"token": "********"},
+            },
+            {"serverName": "t", "serverUrl": "https://c.example/", "description": "********"},
+        ],
+    }
+    assert sealed_at(options) == [
+        "/mcp_servers/0/serverUrl", "/mcp_servers/0/auth/token", "/callback/headers/x~1key",
+    ]  # fmt: skip

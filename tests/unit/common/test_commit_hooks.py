@@ -12,7 +12,7 @@ from runyard_common.commit_hooks import CommitHooks, Local
 
 def noted(**fields: Any) -> Any:
     """A transaction that has noted these fields."""
-    nothing = {"events": [], "cancelled": [], "woken": 0, "promised": 0, "freed": set(), "outbox_id": None}
+    nothing = {"events": [], "cancelled": [], "woken": 0, "deliveries": 0, "freed": set(), "outbox_id": None}
     return SimpleNamespace(**nothing | fields)
 
 
@@ -35,7 +35,7 @@ def test_nothing_follows_a_commit_that_noted_nothing() -> None:
 def test_each_fact_has_its_follower() -> None:
     others: Any = Others()
     local = Local(publish=others.publish_here, wake=others.wake_here)
-    tx = noted(events=["event"], cancelled=[("worker", "task")], woken=2, promised=1, freed={"agent:a"})
+    tx = noted(events=["event"], cancelled=[("worker", "task")], woken=2, deliveries=1, freed={"agent:a"})
     CommitHooks(others, others, others.admit, local)(tx)
     assert others.asked == [
         "publish", "publish_here", "cancel", "ring", "wake_here", "ring_deliveries", "admit",
@@ -45,5 +45,5 @@ def test_each_fact_has_its_follower() -> None:
 @pytest.mark.parametrize(("made_here", "asked"), [(True, []), (False, ["ring_deliveries"])])
 def test_callbacks_wake_others_unless_this_process_makes_them(made_here: bool, asked: list[str]) -> None:
     others: Any = Others()
-    CommitHooks(others, others, others.admit, Local(deliver=lambda: made_here))(noted(promised=1))
+    CommitHooks(others, others, others.admit, Local(deliver=lambda: made_here))(noted(deliveries=1))
     assert others.asked == asked

@@ -16,6 +16,7 @@ from runyard import authoring
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.identity.queries import identity, second_factors
 from runyard_common.identity.queries import members as member_rows
@@ -64,7 +65,7 @@ def run() -> Run:
     return invoke
 
 
-def one_key(store: Store, key: str) -> dict[str, Any]:
+def one_key(store: Store, key: str) -> identity.PresentedKey:
     with store.read() as conn:
         found = identity.key_by_hash(conn, service.hash_of(key))
     assert found is not None
@@ -76,24 +77,24 @@ def test_a_key_is_made_shown_once_listed_and_revoked(store: Store, run: Run) -> 
     assert made.exit_code == 0, made.output
     key = made.stdout.strip()
     row = one_key(store, key)
-    assert (row["name"], row["role"], row["scopes"], row["created_by"]) == (
+    assert (row.name, row.role, row.scopes, row.created_by) == (
         "ci",
         "viewer",
         ["runs:read"],
         "operator",
     )
-    assert row["expires_at"] is not None
+    assert row.expires_at is not None
     listed = run("keys", "list")
-    assert row["id"] in listed.stdout
+    assert row.id in listed.stdout
     assert key not in listed.stdout
-    assert run("keys", "revoke", row["id"]).exit_code == 0
-    assert one_key(store, key)["revoked_at"] is not None
-    assert row["id"] not in run("keys", "list").stdout
-    assert row["id"] in run("keys", "list", "--revoked").stdout
-    again = run("keys", "revoke", row["id"])
+    assert run("keys", "revoke", row.id).exit_code == 0
+    assert one_key(store, key).revoked_at is not None
+    assert row.id not in run("keys", "list").stdout
+    assert row.id in run("keys", "list", "--revoked").stdout
+    again = run("keys", "revoke", row.id)
     assert (again.exit_code, "There is no such key" in again.stderr) == (2, True)
     with store.read() as conn:
-        noted = [entry["action"] for entry in identity.audit_page(conn, row["org_id"], 10)]
+        noted = [entry.action for entry in identity.audit_page(OrgScope(conn, row.org_id), 10)]
     assert noted[:2] == ["key.revoke", "key.create"]
 
 
@@ -109,8 +110,8 @@ def test_the_admin_key_is_renewed_and_the_old_one_ends(store: Store, home: Path,
     assert run("keys", "renew-admin").exit_code == 0
     after = (home / "admin.key").read_text().strip()
     assert (home / "admin.key").stat().st_mode & 0o777 == 0o600
-    assert one_key(store, before)["revoked_at"] is not None
-    assert one_key(store, after)["revoked_at"] is None
+    assert one_key(store, before).revoked_at is not None
+    assert one_key(store, after).revoked_at is None
 
 
 def test_without_tables_a_sentence_names_what_to_do(home: Path, run: Run) -> None:
@@ -128,17 +129,17 @@ def test_the_first_owner_is_invited_and_a_password_is_set_by_the_operator(store:
         user_id = members.accept(tx, token, None, "Boss", passwords.hashed("the first password"))
         joined = member_rows.person(tx.conn, user_id)
         assert joined is not None
-        assert not joined["must_change_password"]
-        logins.begin(tx, user_id, joined["password_hash"])
+        assert not joined.must_change_password
+        logins.begin(tx, user_id, joined.password_hash)
     assert "boss@example.com" in run("members", "list").stdout
     typed = "a heron that wades\na heron that wades\n"
     assert run("members", "set-password", "boss@example.com", input=typed).exit_code == 0
     with store.read() as conn:
         person = member_rows.person(conn, user_id)
         assert person is not None
-        assert passwords.matches("a heron that wades", person["password_hash"])
-        assert person["must_change_password"]  # the operator knows it
-        assert member_rows.organisations_of(conn, user_id)[0]["role"] == Role.OWNER
+        assert passwords.matches("a heron that wades", person.password_hash)
+        assert person.must_change_password  # the operator knows it
+        assert member_rows.organisations_of(conn, user_id)[0].role == Role.OWNER
     assert run("members", "set-password", "free@example.com", input=typed).exit_code == 2
     guessed = run("members", "set-password", "boss@example.com", input="qwertyuiop\nqwertyuiop\n")
     assert (guessed.exit_code, "guessed" in guessed.stderr) == (2, True)
@@ -270,7 +271,7 @@ def test_programs_read_every_list_as_json(store: Store, run: Run, tmp_path: Path
         "all",
         None,
     )
-    assert one_key(store, made["key"])["id"] == made["id"]
+    assert one_key(store, made["key"]).id == made["id"]
     assert json.loads(run("members", "list", "--json").stdout) == []
     assert json.loads(run("agents", "list", "--json").stdout) == []
     found = {line["part"]: line["verdict"] for line in json.loads(run("doctor", "--json").stdout)}
@@ -301,4 +302,4 @@ def identity_id(store: Store) -> str:
     with store.read() as conn:
         found = identity.organisation_named(conn, "default")
     assert found is not None
-    return str(found["id"])
+    return str(found.id)

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import orjson
 
+from runyard_common.usage.queries import ModelTurn
+
 Event = tuple[str, dict[str, Any]]
 #: Longest tool result an event carries, as JSON text; the journal keeps the whole.
 MOST_SHOWN: Final = 16_000
@@ -53,15 +55,15 @@ def handoff(turn: int, from_: str, to: str, reason: str) -> Event:
     return "handoff", {"turn": turn, "from": from_, "to": to, "reason": reason}
 
 
-def model_turn(turn: int, agent: str, used: dict[str, Any], more: dict[str, Any]) -> Event:
+def model_turn(turn: int, agent: str, used: ModelTurn, more: dict[str, Any]) -> Event:
     """A model turn is over: what it used and cost. The last event of the turn's response."""
-    usage = {name: used[name] for name in ("input_tokens", "output_tokens", "cached_tokens")}
+    usage = {name: getattr(used, name) for name in ("input_tokens", "output_tokens", "cached_tokens")}
     return "model_turn", {
         "turn": turn,
         "agent": agent,
-        "model": used["model"],
+        "model": used.model,
         "usage": usage,
-        "cost_micros": used["cost_micros"],
+        "cost_micros": used.cost_micros,
         **more,
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 from runyard.authoring import AgentDefinition, registered
 from runyard.tools import ToolDefinition, registered_tools
 from runyard_common.agents.queries import agents as store_agents
+from runyard_common.agents.queries.agents import VersionRow
 from runyard_common.agents.queries.registered_tools import Tool
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents as service
@@ -19,6 +20,7 @@ from runyard_common.agents.service import manifests as service_manifests
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.manifests import PLAIN, PublishRules
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.runs.rules.specs import versioned
 from runyard_common.schemas import checks
@@ -175,7 +177,7 @@ def _publish(
 
 
 def _versioned(made: AgentRecord) -> str:
-    return versioned(made.agent["name"], made.version["version"])
+    return versioned(made.agent.name, made.version.version)
 
 
 def split_known(
@@ -186,7 +188,9 @@ def split_known(
     left, problems = list(manifests), list[str]()
     while True:  # one that is left out may be what another calls
         with store.read() as conn:
-            found = tools.check_known(conn, org_id, [manifest.to_json() for manifest in left], known)
+            found = tools.check_known(
+                OrgScope(conn, org_id), [manifest.to_json() for manifest in left], known
+            )
         if not any(found):
             return left, problems
         for manifest, refusals in zip(left, found, strict=True):
@@ -201,14 +205,14 @@ def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition
     found: list[str] = []
     with store.read() as conn:
         for definition in definitions:
-            agent = store_agents.by_name(conn, org_id, definition.name)
+            agent = store_agents.by_name(OrgScope(conn, org_id), definition.name)
             mine = service_manifests.contract(parse(definition.manifest).to_json())
-            for row in store_agents.versions(conn, agent["id"]) if agent is not None else ():
-                if row["version"].partition("+")[0] != definition.version.partition("+")[0]:
+            for row in store_agents.versions(conn, agent.id) if agent is not None else ():
+                if row.version.partition("+")[0] != definition.version.partition("+")[0]:
                     continue
-                version = store_agents.version(conn, row["id"])
-                if version is not None and _fits(mine, version["manifest"] or {}):
-                    found.append(versioned(definition.name, row["version"]))
+                version = store_agents.version(conn, row.id)
+                if version is not None and _fits(mine, version.manifest):
+                    found.append(versioned(definition.name, row.version))
     return tuple(found)
 
 
@@ -258,18 +262,18 @@ class Manifests:
         `SealBroken` when its credentials were sealed with another key.
         """
         found = self._published(version_id)
-        if found is None or found["status"] == "draft":
+        if found is None or found.status == "draft":
             self._published.cache_clear()
         if found is None:
             return None
         document = service_manifests.opened(found, self._sealer)
-        return StoredManifest(document, bool(found["shared"]), found["org_id"])
+        return StoredManifest(document, found.shared, found.org_id)
 
     def owner(self, version_id: str) -> str | None:
         """The organisation that published a version; None when it was deleted. Reads the database, as `get`."""
         found = self._published(version_id)
-        return None if found is None else str(found["org_id"])
+        return None if found is None else found.org_id
 
-    def _read(self, version_id: str) -> dict[str, Any] | None:
+    def _read(self, version_id: str) -> VersionRow | None:
         with self._store.read() as conn:
             return store_agents.version(conn, version_id)

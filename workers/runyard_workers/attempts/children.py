@@ -12,6 +12,7 @@ from runyard.errors import AgentError
 from runyard_common.agents.service import agents
 from runyard_common.credentials.rules import documents
 from runyard_common.database.group_commit import apart
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.run_request import OPTIONS, RunRequest, options_of
@@ -129,7 +130,7 @@ class Children:
         parent = attempt.task
         try:
             with self._store.read() as conn:
-                record = agents.resolve(conn, parent.org_id, agent, wanted.version)
+                record = agents.resolve(OrgScope(conn, parent.org_id), agent, wanted.version)
                 depth = tasks.depth(conn, parent.id, MOST_DEPTH)
             if depth >= MOST_DEPTH:
                 raise AgentError(

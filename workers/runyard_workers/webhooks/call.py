@@ -12,6 +12,7 @@ import structlog
 
 from runyard_common.outbound import GuardedClient, OutboundError, Timeouts, check_headers
 from runyard_common.values.errors import RunyardError
+from runyard_common.webhooks.queries.delivery_queue import Outgoing, Settled
 from runyard_common.webhooks.rules.delivery import (
     Dead,
     Delivered,
@@ -22,7 +23,6 @@ from runyard_common.webhooks.rules.delivery import (
     parse_retry_after,
 )
 from runyard_common.webhooks.rules.signing import sign
-from runyard_common.webhooks.service.deliveries import Outgoing, Settled
 from runyard_workers.webhooks.keys import Keys
 
 logger = structlog.get_logger("runyard.deliveries")

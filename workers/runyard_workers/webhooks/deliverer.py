@@ -17,16 +17,9 @@ from runyard_common import surfaces
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.outbound import GuardedClient, Timeouts
 from runyard_common.values.ids import uuid7
+from runyard_common.webhooks.queries.delivery_queue import Outgoing, Settled
 from runyard_common.webhooks.rules.delivery import RetrySchedule
-from runyard_common.webhooks.service.deliveries import (
-    GiveBack,
-    Outgoing,
-    Settled,
-    Take,
-    claim,
-    give_back,
-    settle,
-)
+from runyard_common.webhooks.service.deliveries import ClaimRequest, GiveBack, claim, give_back, settle
 from runyard_workers.isolation.service import Service
 from runyard_workers.webhooks.call import Outcome, judge, send
 from runyard_workers.webhooks.hosts import Hosts
@@ -131,7 +124,7 @@ class Deliverer:
 
     async def _claim_once(self) -> float:
         """Claim what is due and start sending it; when to look again, in seconds."""
-        request = Take(self.owner, self._lease, self._keys, self._hosts.allowance(), self._after)
+        request = ClaimRequest(self.owner, self._lease, self._keys, self._hosts.allowance(), self._after)
         claimed = await self._writer.call(claim, request)
         self._after = claimed.after
         for sent in claimed.outgoing:  # also when a drain began meanwhile: it gives back what has not gone
@@ -196,7 +189,7 @@ class Deliverer:
         if settled.state == "dead":
             logger.warning(
                 "A delivery is dead; it can be sent again by hand",
-                action="bury",
+                action="mark_dead",
                 delivery=sent.id,
                 endpoint=sent.endpoint_id,
                 task=sent.task_id,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -16,15 +15,18 @@ from runyard_api.http.paths import under
 from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NativeRoutes, Paging, listing, page, when
 from runyard_common.agents.queries import agent_versions
+from runyard_common.agents.queries.agent_versions import ListedVersion
 from runyard_common.agents.service import agents as publishing
 from runyard_common.agents.service import drafts, manifests
 from runyard_common.agents.service.drafts import DraftRequest
 from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values import ids
 from runyard_common.values.errors import InvalidRequest, NotFound, RunyardError
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("agents")
 
@@ -67,31 +69,31 @@ class VersionList(schemas.Shape):
     data: list[AgentBrief]
 
 
-def agent_brief(row: dict[str, Any]) -> dict[str, Any]:
+def agent_brief(row: ListedVersion) -> JsonObject:
     """A version in a list."""
-    manifest = row["manifest"] or {}
+    manifest = row.manifest or {}
     return {
-        "id": row["id"],
-        "agent_group_id": row["agent_id"],
-        "version_number": row["number"],
-        "version": row["version"],
-        "status": row["status"],
-        "name": manifest.get("display_name") or row["name"].removeprefix("@default/"),
-        "full_name": row["name"],
-        "description": row["description"],
-        "kind": row["kind"],
-        "is_active": row["is_active"],
-        "is_current": row["current_id"] == row["id"],
-        "yanked": row["yanked"],
-        "shared": row["shared"],
-        "created_at": when(row["created_at"]),
-        "updated_at": when(row["updated_at"]),
+        "id": row.id,
+        "agent_group_id": row.agent_id,
+        "version_number": row.number,
+        "version": row.version,
+        "status": row.status,
+        "name": manifest.get("display_name") or row.name.removeprefix("@default/"),
+        "full_name": row.name,
+        "description": row.description,
+        "kind": row.kind,
+        "is_active": row.is_active,
+        "is_current": row.current_id == row.id,
+        "yanked": row.yanked,
+        "shared": row.shared,
+        "created_at": when(row.created_at),
+        "updated_at": when(row.updated_at),
     }
 
 
-def agent_json(row: dict[str, Any], who: Principal) -> dict[str, Any]:
+def agent_json(row: ListedVersion, who: Principal) -> JsonObject:
     """A version as its reader may see it: see `manifests.shown`."""
-    manifest = manifest_for(who, manifests.shown(row, row["manifest"], who.org_id))
+    manifest = manifest_for(who, manifests.shown(row.org_id, row.manifest, who.org_id))
     config = dict(manifest.get("config") or {})
     if "system_prompt" not in config and manifest.get("instructions"):
         config["system_prompt"] = manifest["instructions"]
@@ -111,16 +113,15 @@ def refused(missing: NotFound, named: str) -> RunyardError:
     )
 
 
-async def version_row(call: Call) -> dict[str, Any]:
+async def version_row(call: Call) -> ListedVersion:
     """The version the path names: by its id, or the current one of the agent it names; `NotFound`."""
-    org_id, named = call.org_id, call.params["agent"]
+    named = call.params["agent"]
 
-    def look(conn: Connection) -> dict[str, Any] | None:
-        chosen = publishing.resolve(conn, org_id, named).version["id"]
-        return agent_versions.get(conn, org_id, chosen)
+    def look(scope: OrgScope) -> ListedVersion | None:
+        return agent_versions.get(scope, publishing.resolve(scope, named).version.id)
 
     try:
-        found = await call.state.reader.one(look)
+        found = await call.read(look)
     except NotFound as missing:
         raise refused(missing, named) from None
     if found is None:
@@ -157,9 +158,7 @@ async def list_agents(call: Call) -> Response:
             f"status lists some of: {', '.join(_STATUSES)}.", code="invalid_field", field="status"
         )
     rows = await call.read(agent_versions.page, statuses, given.limit + 1, given.before, given.q)
-    return reply(
-        page([agent_brief(row) for row in rows], given.limit, [row["id"] for row in rows], rows.more)
-    )
+    return reply(page([agent_brief(row) for row in rows], given.limit, [row.id for row in rows], rows.more))
 
 
 class AgentBody(Strict):
@@ -192,16 +191,16 @@ async def create_agent(call: Call) -> Response:
         call,
         lambda tx: _create(tx, call.org_id, wanted, call.actor, call.state.rules.publishing),
         lambda row: reply(
-            agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
+            agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row.id}")}
         ),
     )
     call.state.agents.forget()
     return response
 
 
-def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str, rules: PublishRules) -> dict[str, Any]:
+def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str, rules: PublishRules) -> ListedVersion:
     row = drafts.create(tx, org_id, wanted, actor, rules)
-    identity.audit(tx, org_id, actor, "agent.create", row["agent_id"], {"name": row["name"]})
+    identity.audit(tx, org_id, actor, "agent.create", row.agent_id, {"name": row.name})
     return row
 
 
@@ -225,7 +224,7 @@ async def change_agent(call: Call) -> Response:
     draft, which goes live when it is published. is_active counts at once.
     """
     wanted = (await call.json(AgentBody)).request
-    version_id = (await version_row(call))["id"]
+    version_id = (await version_row(call)).id
     rules = call.state.rules.publishing
     row = await call.write(_change, version_id, wanted, call.actor, rules)
     call.state.agents.forget()
@@ -234,9 +233,9 @@ async def change_agent(call: Call) -> Response:
 
 def _change(
     tx: Tx, org_id: str, version_id: str, wanted: DraftRequest, actor: str, rules: PublishRules
-) -> dict[str, Any]:
+) -> ListedVersion:
     row = drafts.change(tx, org_id, version_id, wanted, rules)
-    identity.audit(tx, org_id, actor, "agent.change", row["agent_id"], {"version": row["id"]})
+    identity.audit(tx, org_id, actor, "agent.change", row.agent_id, {"version": row.id})
     return row
 
 
@@ -248,7 +247,7 @@ def _change(
 )
 async def delete_agent(call: Call) -> Response:
     """Delete an agent with all its versions."""
-    version_id = (await version_row(call))["id"]
+    version_id = (await version_row(call)).id
     await call.write(_remove, version_id, call.actor)
     call.state.agents.forget()
     return Response(status_code=204)
@@ -267,7 +266,7 @@ def _remove(tx: Tx, org_id: str, version_id: str, actor: str) -> None:
 async def list_versions(call: Call) -> Response:
     """List an agent's versions, newest first."""
     row = await version_row(call)
-    rows = await call.read(agent_versions.of_agent, row["agent_id"])
+    rows = await call.read(agent_versions.of_agent, row.agent_id)
     return reply({"data": [agent_brief(version) for version in rows]})
 
 
@@ -279,14 +278,14 @@ async def list_versions(call: Call) -> Response:
 )
 async def publish_draft(call: Call) -> Response:
     """Publish an agent's draft; 409 no_draft when nothing was changed since the last time."""
-    version_id = (await version_row(call))["id"]
+    version_id = (await version_row(call)).id
     rules = call.state.rules.publishing
     row = await call.write(_publish, version_id, call.actor, rules)
     call.state.agents.forget()
     return reply(agent_json(row, call.principal))
 
 
-def _publish(tx: Tx, org_id: str, version_id: str, actor: str, rules: PublishRules) -> dict[str, Any]:
+def _publish(tx: Tx, org_id: str, version_id: str, actor: str, rules: PublishRules) -> ListedVersion:
     row = drafts.publish(tx, org_id, version_id, rules)
-    identity.audit(tx, org_id, actor, "agent.publish", row["agent_id"], {"version": row["version"]})
+    identity.audit(tx, org_id, actor, "agent.publish", row.agent_id, {"version": row.version})
     return row

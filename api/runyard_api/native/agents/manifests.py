@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from runyard_api.native import schemas
 from runyard_api.native.agents.agents import AgentView, agent_json, version_row
 from runyard_api.native.front import BASE, NativeRoutes
 from runyard_common.agents.queries import agent_versions, agents
+from runyard_common.agents.queries.agent_versions import ListedVersion
 from runyard_common.agents.rules import manifests
 from runyard_common.agents.rules.manifests import Manifest
 from runyard_common.agents.service import agents as publishing
@@ -62,7 +64,7 @@ async def publish_manifest(call: Call) -> Response:
         call,
         lambda tx: _publish(tx, call.org_id, manifest, call.actor, call.state.rules.publishing),
         lambda row: reply(
-            agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row['id']}")}
+            agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row.id}")}
         ),
     )
     call.state.agents.forget()
@@ -80,11 +82,11 @@ async def _document(call: Call) -> dict[str, Any]:
     return found
 
 
-def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules) -> dict[str, Any]:
+def _publish(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules) -> ListedVersion:
     published = publishing.publish(tx, org_id, manifest, actor, rules=rules)
     data = {"name": manifest.name, "version": manifest.version}
-    identity.audit(tx, org_id, actor, "agent.publish", published.agent["id"], data)
-    row = agent_versions.get(tx.conn, org_id, published.version["id"])
+    identity.audit(tx, org_id, actor, "agent.publish", published.agent.id, data)
+    row = agent_versions.get(tx.scope(org_id), published.version.id)
     assert row is not None
     return row
 
@@ -99,11 +101,11 @@ class Tags(schemas.Shape):
 async def list_tags(call: Call) -> Response:
     """List an agent's tags."""
     row = await version_row(call)
-    return reply({"data": await call.state.preview(_tags, call.org_id, row["agent_id"])})
+    return reply({"data": await call.state.preview(_tags, call.org_id, row.agent_id)})
 
 
 def _tags(tx: Tx, org_id: str, agent_id: str) -> dict[str, str]:
-    versions = {v["id"]: v["version"] for v in agents.versions(tx.conn, agent_id)}
+    versions = {v.id: v.version for v in agents.versions(tx.conn, agent_id)}
     return {tag: versions[id_] for tag, id_ in agents.tags(tx.conn, agent_id).items() if id_ in versions}
 
 
@@ -131,15 +133,15 @@ async def set_tag(call: Call) -> Response:
     return reply({"data": tags})
 
 
-def _set_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, version: str, actor: str) -> dict[str, str]:
+def _set_tag(tx: Tx, org_id: str, row: ListedVersion, tag: str, version: str, actor: str) -> dict[str, str]:
     _refuse_shared(org_id, row)
-    chosen = publishing.resolve(tx.conn, org_id, row["agent_id"], version)
-    if tag not in agents.tags(tx.conn, row["agent_id"]):
-        caps.check(tx, org_id, "tags", of=row["agent_id"])
-    agents.set_tag(tx, row["agent_id"], tag, chosen.version["id"])
-    data = {"tag": tag, "version": chosen.version["version"]}
-    identity.audit(tx, org_id, actor, "agent.tag", row["agent_id"], data)
-    return _tags(tx, org_id, row["agent_id"])
+    chosen = publishing.resolve(tx.scope(org_id), row.agent_id, version)
+    if tag not in agents.tags(tx.conn, row.agent_id):
+        caps.check(tx, org_id, "tags", of=row.agent_id)
+    agents.set_tag(tx, row.agent_id, tag, chosen.version.id)
+    data = {"tag": tag, "version": chosen.version.version}
+    identity.audit(tx, org_id, actor, "agent.tag", row.agent_id, data)
+    return _tags(tx, org_id, row.agent_id)
 
 
 @routes.delete(
@@ -156,13 +158,13 @@ async def delete_tag(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def _drop_tag(tx: Tx, org_id: str, row: dict[str, Any], tag: str, actor: str) -> None:
+def _drop_tag(tx: Tx, org_id: str, row: ListedVersion, tag: str, actor: str) -> None:
     _refuse_shared(org_id, row)
     if tag == "latest":
         raise Conflict("The tag latest stays.", code="tag_needed", field="tag")
-    if not agents.drop_tag(tx, row["agent_id"], tag):
+    if not agents.drop_tag(tx, row.agent_id, tag):
         raise NotFound("There is no such tag.", code="tag_not_found", field="tag")
-    identity.audit(tx, org_id, actor, "agent.untag", row["agent_id"], {"tag": tag})
+    identity.audit(tx, org_id, actor, "agent.untag", row.agent_id, {"tag": tag})
 
 
 class VersionChange(Strict):
@@ -188,18 +190,18 @@ async def change_version(call: Call) -> Response:
     return reply(agent_json(changed, call.principal))
 
 
-def _yank(tx: Tx, org_id: str, row: dict[str, Any], version: str, yanked: bool, actor: str) -> dict[str, Any]:
+def _yank(tx: Tx, org_id: str, row: ListedVersion, version: str, yanked: bool, actor: str) -> ListedVersion:
     _refuse_shared(org_id, row)
-    named = (v["id"] for v in agents.versions(tx.conn, row["agent_id"]) if v["version"] == version)
-    found = agent_versions.get(tx.conn, org_id, next(named, ""))
+    named = (v.id for v in agents.versions(tx.conn, row.agent_id) if v.version == version)
+    found = agent_versions.get(tx.scope(org_id), next(named, ""))
     if found is None:
         raise NotFound(f"There is no version {version!r}.", code="version_not_found", field="version")
-    agents.update_version(tx, found["id"], yanked=yanked)
+    agents.update_version(tx, found.id, yanked=yanked)
     verb = "agent.yank" if yanked else "agent.restore"
-    identity.audit(tx, org_id, actor, verb, row["agent_id"], {"version": version})
-    return found | {"yanked": yanked}
+    identity.audit(tx, org_id, actor, verb, row.agent_id, {"version": version})
+    return replace(found, yanked=yanked)
 
 
-def _refuse_shared(org_id: str, row: dict[str, Any]) -> None:
-    if row["org_id"] != org_id:
+def _refuse_shared(org_id: str, row: ListedVersion) -> None:
+    if row.org_id != org_id:
         raise Forbidden("The operator publishes this agent for all organisations.", code="agent_shared")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access import cookies
@@ -19,6 +18,7 @@ from runyard_api.native import schemas
 from runyard_api.native.front import PREFIXES, NativeRoutes
 from runyard_api.native.identity import sign_in
 from runyard_api.native.schemas import RoleName
+from runyard_common.database.rows import OrgScope
 from runyard_common.identity.queries import identity, members
 from runyard_common.identity.rules import emails
 from runyard_common.identity.rules.roles import Role
@@ -27,6 +27,7 @@ from runyard_common.identity.service.identity import hash_of
 from runyard_common.identity.service.logins import SignIn
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Forbidden, InvalidRequest, Unauthorized
+from runyard_common.values.json_text import JsonObject
 
 
 async def by_person(call: Call) -> Principal:
@@ -213,24 +214,24 @@ async def list_organisations(call: Call) -> Response:
     return reply({"data": await _places(call, await signed_in(call))})
 
 
-async def _places(call: Call, person: SignedIn | None) -> list[dict[str, Any]]:
+async def _places(call: Call, person: SignedIn | None) -> list[JsonObject]:
     if person is not None:
         return places_json(person)
     who = call.principal
 
-    def name(conn: Connection) -> str:
-        found = identity.organisation(conn, who.org_id)
-        return str(found["name"]) if found else ""
+    def name(scope: OrgScope) -> str:
+        found = identity.organisation(scope.conn, scope.org_id)
+        return found.name if found else ""
 
-    return [{"id": who.org_id, "name": await call.state.reader.one(name), "role": who.role.value}]
+    return [{"id": who.org_id, "name": await call.read(name), "role": who.role.value}]
 
 
-def places_json(person: SignedIn) -> list[dict[str, Any]]:
+def places_json(person: SignedIn) -> list[JsonObject]:
     """The organisations of a person as they see them."""
     return [{"id": place.id, "name": place.name, "role": place.role.value} for place in person.places]
 
 
-def person_json(person: SignedIn) -> dict[str, Any]:
+def person_json(person: SignedIn) -> JsonObject:
     """A person as they see themselves."""
     has_factor = person.second_factor_at is not None
     return {"id": person.user_id, "email": person.email, "name": person.name, "second_factor": has_factor}
@@ -258,13 +259,15 @@ async def change_password(call: Call) -> Response:
     assert person is not None
     kept = await call.state.reader.one(lambda conn: members.person(conn, person.user_id))
     attempt = Attempt.of_sign_in(person.token_hash)
-    if kept is None or not await sign_in.matches(call, attempt, body.current, kept["password_hash"]):
-        await sign_in.note_failure(call, attempt, person.email, kept, "wrong_present_password")
+    if kept is None or not await sign_in.matches(call, attempt, body.current, kept.password_hash):
+        await sign_in.note_failure(
+            call, attempt, person.email, kept.id if kept else None, "wrong_present_password"
+        )
         raise Unauthorized("The present password is wrong.", code="wrong_password", field="current")
     if body.new == body.current:
         raise InvalidRequest("The new password is the present one.", code="same_password", field="new")
     places = await call.state.reader.one(lambda conn: members.organisations_of(conn, person.user_id))
-    names = [str(place["name"]) for place in places]
+    names = [place.name for place in places]
     await sign_in.check_new(call, body.new, "new", person.email, person.name, *names)
     fresh = await sign_in.hash_password(call, body.new)
     await call.state.write(service.change_password, person.user_id, fresh, person.token_hash, call.actor)

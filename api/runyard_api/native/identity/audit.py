@@ -13,6 +13,7 @@ from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, Paging, instant_of, moment, page, when
 from runyard_common.identity.queries import identity
 from runyard_common.identity.queries.identity import AuditFilter
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("audit")
 
@@ -55,10 +56,10 @@ class AuditPage(schemas.Shape):
     next_cursor: str | None
 
 
-def entry_json(row: dict[str, Any]) -> dict[str, Any]:
+def entry_json(row: identity.AuditEntry) -> JsonObject:
     """An entry as the native API shows it."""
-    body = {name: row[name] for name in ("id", "actor", "front", "action", "object_id", "data")}
-    return body | {"at": when(row["at"])}
+    body = {name: getattr(row, name) for name in ("id", "actor", "front", "action", "object_id", "data")}
+    return body | {"at": when(row.at)}
 
 
 @routes.get("/audit", "audit:read", query=AuditQuery, answers=[Answer(200, "A page of entries.", AuditPage)])
@@ -66,4 +67,4 @@ async def list_audit(call: Call) -> Response:
     """List what was changed in the organisation, by whom and by which front, newest first."""
     given = call.query(AuditQuery)
     rows = await call.read(identity.audit_page, given.limit + 1, given.before, given.wanted)
-    return reply(page([entry_json(row) for row in rows], given.limit, [row["id"] for row in rows], rows.more))
+    return reply(page([entry_json(row) for row in rows], given.limit, [row.id for row in rows], rows.more))

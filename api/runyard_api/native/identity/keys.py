@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from pydantic import Field
@@ -22,11 +22,13 @@ from runyard_api.native.front import (
 )
 from runyard_api.native.schemas import RoleName
 from runyard_common.identity.queries import identity
+from runyard_common.identity.queries.identity import KeyRow
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import identity as service
 from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.schedules.rules.timezones import LAST_INSTANT
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("keys")
 
@@ -68,10 +70,10 @@ class KeyMade(KeyView):
     key: str
 
 
-def key_json(row: dict[str, Any]) -> dict[str, Any]:
+def key_json(row: KeyRow) -> JsonObject:
     """A key as the native API shows it."""
-    return {name: row[name] for name in ("id", "name", "prefix", "role", "scopes", "created_by")} | {
-        name: when(row[name]) for name in ("created_at", "expires_at", "last_used_at")
+    return {name: getattr(row, name) for name in ("id", "name", "prefix", "role", "scopes", "created_by")} | {
+        name: when(getattr(row, name)) for name in ("created_at", "expires_at", "last_used_at")
     }
 
 
@@ -80,7 +82,7 @@ async def list_keys(call: Call) -> Response:
     """List the keys that are not revoked, newest first."""
     given = call.query(Paging)
     rows = await call.read(identity.keys, given.limit + 1, given.before)
-    return reply(page([key_json(row) for row in rows], given.limit, [row["id"] for row in rows]))
+    return reply(page([key_json(row) for row in rows], given.limit, [row.id for row in rows]))
 
 
 @routes.post(
@@ -111,8 +113,8 @@ async def create_key(call: Call) -> Response:
     )
 
 
-def _with_key(response: Response, key: str) -> dict[str, Any]:
-    whole: dict[str, Any] = orjson.loads(bytes(response.body)) | {"key": key}
+def _with_key(response: Response, key: str) -> JsonObject:
+    whole: JsonObject = orjson.loads(bytes(response.body)) | {"key": key}
     return whole
 
 
@@ -124,5 +126,5 @@ def _with_key(response: Response, key: str) -> dict[str, Any]:
 async def revoke_key(call: Call) -> Response:
     """Revoke a key."""
     revoked = await call.write(service.revoke_key, call.params["key_id"], call.actor)
-    call.state.keys.forget(revoked["key_hash"])
+    call.state.keys.forget(revoked.key_hash)
     return Response(status_code=204)

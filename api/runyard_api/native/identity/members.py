@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 from pydantic import Field
@@ -21,6 +21,7 @@ from runyard_api.native.identity.account import Me
 from runyard_api.native.schemas import RoleName
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import members
+from runyard_common.identity.queries.members import InvitationRow, MemberRow, PersonRow, PresentedInvitation
 from runyard_common.identity.rules import emails
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import logins
@@ -29,6 +30,7 @@ from runyard_common.identity.service.logins import Origin, SignIn
 from runyard_common.identity.service.members import By
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import InvalidRequest, NotFound, Unauthorized
+from runyard_common.values.json_text import JsonObject
 
 M = TypeVar("M")
 routes = NativeRoutes("members")
@@ -111,19 +113,19 @@ class Acceptance(Strict):
     )
 
 
-def member_json(row: dict[str, Any]) -> dict[str, Any]:
+def member_json(row: MemberRow) -> JsonObject:
     """A member as the native API shows one."""
-    body = {name: row[name] for name in ("email", "name", "role")}
-    return {"id": row["user_id"]} | body | {"created_at": when(row["created_at"])}
+    body = {name: getattr(row, name) for name in ("email", "name", "role")}
+    return {"id": row.user_id} | body | {"created_at": when(row.created_at)}
 
 
-def invitation_json(row: dict[str, Any]) -> dict[str, Any]:
+def invitation_json(row: InvitationRow) -> JsonObject:
     """An invitation without its link."""
-    body = {name: row[name] for name in ("id", "email", "role", "created_by")}
-    return body | {name: when(row[name]) for name in ("created_at", "expires_at")}
+    body = {name: getattr(row, name) for name in ("id", "email", "role", "created_by")}
+    return body | {name: when(getattr(row, name)) for name in ("created_at", "expires_at")}
 
 
-def link_json(call: Call, token: str | None) -> dict[str, Any]:
+def link_json(call: Call, token: str | None) -> JsonObject:
     """An invitation's token, and the page that takes it: behind the #, so that no log on the way has it."""
     link = f"{call.state.settings.base_url}/console#/invitation/{token}" if token else None
     return {"token": token, "link": link}
@@ -132,9 +134,9 @@ def link_json(call: Call, token: str | None) -> dict[str, Any]:
 async def create_with_secret(
     call: Call,
     command: Callable[[Tx], M],
-    shown: Callable[[M], dict[str, Any]],
-    secret: Callable[[M], dict[str, Any]],
-    join: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
+    shown: Callable[[M], JsonObject],
+    secret: Callable[[M], JsonObject],
+    join: Callable[[JsonObject, JsonObject], JsonObject],
 ) -> Response:
     """201 with what `command` made and its secret; a repetition by Idempotency-Key does not get the secret.
 
@@ -166,7 +168,7 @@ async def list_members(call: Call) -> Response:
     """List the people of the organisation, the newest accounts first."""
     given = call.query(Paging)
     rows = await call.read(members.members, given.limit + 1, given.before)
-    return reply(page([member_json(row) for row in rows], given.limit, [row["user_id"] for row in rows]))
+    return reply(page([member_json(row) for row in rows], given.limit, [row.user_id for row in rows]))
 
 
 @routes.post(
@@ -227,8 +229,8 @@ async def remove_member(call: Call) -> Response:
 )
 async def list_invitations(call: Call) -> Response:
     """List the invitations that are not accepted yet, newest first."""
-    org_id, db = call.org_id, call.state.db
-    rows = await call.state.reader.one(lambda conn: members.invitations(conn, org_id, db.now(conn)))
+    db = call.state.db
+    rows = await call.read(lambda scope: members.invitations(scope, db.now(scope.conn)))
     return reply({"data": [invitation_json(row) for row in rows]})
 
 
@@ -281,27 +283,24 @@ async def accept_invitation(call: Call) -> Response:
     cookies.check_same_site(call.method, call.headers, call.state.settings)
     body = await call.json(Acceptance)
     invitation, person = await _looked_up(call, body.token)
-    email, proved = invitation["email"], None
+    email, proved = invitation.email, None
+    kept: str | None
     if person is None:
-        await sign_in.check_new(
-            call, body.password, "password", email, body.name, str(invitation["organisation"])
-        )
+        await sign_in.check_new(call, body.password, "password", email, body.name, invitation.organisation)
         kept = await sign_in.hash_password(call, body.password)
     else:
         proved = await sign_in.prove(call, email, body.password, body.code, _account_exists())
-        if proved.person["must_change_password"]:
+        if proved.person.must_change_password:
             raise cookies.password_change_needed()
-        kept = proved.person["password_hash"]
-    made = await call.state.write(
-        _accept, body, person["id"] if person else None, kept, sign_in.origin_of(call)
-    )
+        kept = proved.person.password_hash
+    made = await call.state.write(_accept, body, person.id if person else None, kept, sign_in.origin_of(call))
     if proved is not None:
         await sign_in.succeeded(call, proved)
     call.state.forget_callers()
     return await account.welcome(call, made, 201, proved.device if proved else None)
 
 
-async def _looked_up(call: Call, token: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+async def _looked_up(call: Call, token: str) -> tuple[PresentedInvitation, PersonRow | None]:
     """The invitation and its account. Errors: `NotFound` invitation_not_found, counted for the network alone."""
     attempt, db = Attempt.by_network(call.address), call.state.db
     await call.state.sign_ins.check(attempt)
@@ -318,6 +317,6 @@ def _account_exists() -> Unauthorized:
     )
 
 
-def _accept(tx: Tx, body: Acceptance, user_id: str | None, kept: str, origin: Origin) -> SignIn:
+def _accept(tx: Tx, body: Acceptance, user_id: str | None, kept: str | None, origin: Origin) -> SignIn:
     joined = service.accept(tx, body.token, user_id, _printable(body.name, "name"), kept)
     return logins.begin(tx, joined, kept, None, origin)

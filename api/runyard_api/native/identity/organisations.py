@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from runyard_api.native.front import NativeRoutes, when
 from runyard_api.native.identity import account
 from runyard_api.native.identity.members import InvitationMade, create_with_secret, invitation_json, link_json
 from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries.identity import OrganisationRow
 from runyard_common.identity.rules import emails
 from runyard_common.identity.rules.retention import Retention
 from runyard_common.identity.rules.roles import Role
@@ -22,6 +23,7 @@ from runyard_common.identity.service import organisations as service
 from runyard_common.identity.service.members import By, Invited
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Forbidden, InvalidRequest
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("organisations")
 
@@ -75,15 +77,15 @@ class OrganisationMade(OrganisationView):
     invitation: InvitationMade | None
 
 
-def organisation_json(row: dict[str, Any], retention_days: float) -> dict[str, Any]:
+def organisation_json(row: OrganisationRow, retention_days: float) -> JsonObject:
     """An organisation as the native API shows it; `retention_days` is the installation's."""
-    kept = Retention.of(row["settings"], retention_days).to_json()
+    kept = Retention.of(row.settings, retention_days).to_json()
     return {
-        "id": row["id"],
-        "name": row["name"],
+        "id": row.id,
+        "name": row.name,
         "retention": kept,
-        "second_factor_required": service.requires_second_factor(row["settings"]),
-        "created_at": when(row["created_at"]),
+        "second_factor_required": service.requires_second_factor(row.settings),
+        "created_at": when(row.created_at),
     }
 
 
@@ -111,7 +113,7 @@ async def create_organisation(call: Call) -> Response:
     email = None if body.owner_email is None else emails.normalised(body.owner_email, "owner_email")
     owner_id = person.user_id if person is not None and email is None else None
 
-    def shown(made: tuple[dict[str, Any], Invited | None]) -> dict[str, Any]:
+    def shown(made: tuple[OrganisationRow, Invited | None]) -> JsonObject:
         row, invited = made
         invitation = invited and invitation_json(invited.row) | link_json(call, None)
         return organisation_json(row, call.state.settings.retention_days) | {"invitation": invitation}
@@ -129,13 +131,13 @@ async def create_organisation(call: Call) -> Response:
 
 def _create(
     tx: Tx, name: str, actor: str, owner_id: str | None, email: str | None
-) -> tuple[dict[str, Any], Invited | None]:
+) -> tuple[OrganisationRow, Invited | None]:
     row = service.create(tx, name, actor, owner_id)
-    invited = members.invite(tx, row["id"], email, Role.OWNER, By(actor, Role.OWNER)) if email else None
+    invited = members.invite(tx, row.id, email, Role.OWNER, By(actor, Role.OWNER)) if email else None
     return row, invited
 
 
-def _with_link(body: dict[str, Any], link: dict[str, Any]) -> dict[str, Any]:
+def _with_link(body: JsonObject, link: JsonObject) -> JsonObject:
     return body | {"invitation": body["invitation"] and body["invitation"] | link}
 
 
@@ -168,7 +170,7 @@ async def change_organisation(call: Call) -> Response:
 
 def _change(
     tx: Tx, org_id: str, body: OrganisationChange, actor: str, person_id: str | None
-) -> dict[str, Any]:
+) -> OrganisationRow:
     row = service.own(tx, org_id)
     if body.name is not None:
         row = service.rename(tx, org_id, body.name, actor)

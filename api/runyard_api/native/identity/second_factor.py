@@ -77,7 +77,7 @@ async def get_second_factor(call: Call) -> Response:
         return reply({"enrolled": False, "enrolled_at": None, "recovery_codes_left": 0})
     found = await reader.one(lambda conn: second_factors.get(conn, person.user_id))
     left = await reader.one(lambda conn: second_factors.recovery_codes(conn, person.user_id))
-    since = found["confirmed_at"] if found else None
+    since = found.confirmed_at if found else None
     return reply(
         {"enrolled": since is not None, "enrolled_at": since and when(since), "recovery_codes_left": left}
     )
@@ -178,15 +178,17 @@ async def _proved(call: Call, body: BothProofs) -> SignedIn:
 
 async def _check_password(call: Call, person: SignedIn, password: str) -> None:
     kept = await call.state.reader.one(lambda conn: members.person(conn, person.user_id))
-    if kept is not None and kept["password_hash"] is None:
+    if kept is not None and kept.password_hash is None:
         return  # single sign-on alone opens the account
     attempt = Attempt.of_sign_in(person.token_hash)
-    if not await sign_in.matches(call, attempt, password, kept["password_hash"] if kept else None):
-        await sign_in.note_failure(call, attempt, person.email, kept, "wrong_present_password")
+    if not await sign_in.matches(call, attempt, password, kept.password_hash if kept else None):
+        await sign_in.note_failure(
+            call, attempt, person.email, kept.id if kept else None, "wrong_present_password"
+        )
         raise Unauthorized("The password is wrong.", code="wrong_password", field="password")
 
 
 async def _refuse_code(call: Call, person: SignedIn, attempt: Attempt) -> None:
     await call.state.sign_ins.failed(attempt)
-    await sign_in.note_failure(call, attempt, person.email, {"id": person.user_id}, "wrong_code")
+    await sign_in.note_failure(call, attempt, person.email, person.user_id, "wrong_code")
     raise sign_in.wrong_code()

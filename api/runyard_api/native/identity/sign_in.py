@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from runyard_api.access import cookies, devices
 from runyard_api.access.sign_in_attempts import Attempt
 from runyard_api.http.call import Call
 from runyard_common.identity.queries import members, second_factors
+from runyard_common.identity.queries.members import PersonRow
 from runyard_common.identity.rules import passwords
 from runyard_common.identity.service import logins as service
 from runyard_common.identity.service import second_factors as factors
@@ -31,7 +32,7 @@ class Proved:
     `factor` is how the code of their second factor was known; None for who has none.
     """
 
-    person: dict[str, Any]
+    person: PersonRow
     device: str | None
     attempt: Attempt
     factor: str | None = None
@@ -56,19 +57,19 @@ async def prove(call: Call, email: str, password: str, code: str | None, refusal
         own = Attempt.of(email, call.address, known)
         if not await state.sign_ins.is_paused(own):  # one that failed too often is as good as unknown
             attempt, device = own, known
-    if not await matches(call, attempt, password, person["password_hash"] if person else None):
-        await note_failure(call, attempt, email, person, "wrong_password")
+    if not await matches(call, attempt, password, person.password_hash if person else None):
+        await note_failure(call, attempt, email, person.id if person else None, "wrong_password")
         raise refusal
     assert person is not None
     proved = Proved(person, device, attempt)
     return replace(proved, factor=await _code_of(call, proved, code)) if factor else proved
 
 
-def _person(conn: Connection, email: str) -> tuple[dict[str, Any] | None, bool]:
+def _person(conn: Connection, email: str) -> tuple[PersonRow | None, bool]:
     """The person of an address, and whether they have a second factor."""
     person = members.person_by_email(conn, email)
-    factor = second_factors.get(conn, person["id"] if person else "")  # asked for unknown people too
-    return person, factor is not None and factor["confirmed_at"] is not None
+    factor = second_factors.get(conn, person.id if person else "")  # asked for unknown people too
+    return person, factor is not None and factor.confirmed_at is not None
 
 
 async def _code_of(call: Call, proved: Proved, code: str | None) -> str:
@@ -81,11 +82,11 @@ async def _code_of(call: Call, proved: Proved, code: str | None) -> str:
         )
     async with call.state.codes:
         await call.state.sign_ins.check(proved.attempt)
-        known = await call.state.write(factors.use, proved.person["id"], code, call.state.sealer)
+        known = await call.state.write(factors.use, proved.person.id, code, call.state.sealer)
         if known is None:
             await call.state.sign_ins.failed(proved.attempt)
     if known is None:
-        await note_failure(call, proved.attempt, proved.person["email"], proved.person, "wrong_code")
+        await note_failure(call, proved.attempt, proved.person.email, proved.person.id, "wrong_code")
         raise wrong_code()
     return known
 
@@ -104,28 +105,25 @@ async def matches(call: Call, attempt: Attempt, password: str, kept: str | None)
     return right
 
 
-async def note_failure(
-    call: Call, attempt: Attempt, email: str, person: dict[str, Any] | None, cause: str
-) -> None:
+async def note_failure(call: Call, attempt: Attempt, email: str, user_id: str | None, cause: str) -> None:
     """Audit a failed attempt. Known and unknown people cost the same: one transaction."""
     state, origin = call.state, origin_of(call)
     pause = await state.sign_ins.pause_s(attempt)
     log.warning(
-        "A sign-in failed.", action="sign_in", cause=cause, address=origin.address, known=person is not None,
-        person=person["id"] if person else None, pause_s=round(pause),
+        "A sign-in failed.", action="sign_in", cause=cause, address=origin.address, known=user_id is not None,
+        person=user_id, pause_s=round(pause),
     )  # fmt: skip
-    noted = person is not None or await state.sign_ins.notes_unknown()
-    await state.write(
-        service.note_failure, state.org_id, person["id"] if person else None, email, cause, origin, noted
-    )
+    noted = user_id is not None or await state.sign_ins.notes_unknown()
+    await state.write(service.note_failure, state.org_id, user_id, email, cause, origin, noted)
 
 
 async def begin(call: Call, proved: Proved, password: str) -> SignIn:
     """Sign the person in."""
-    kept = proved.person["password_hash"]
-    fresh = await hash_password(call, password) if passwords.outdated(kept) else None
+    kept = proved.person.password_hash
+    outdated = kept is not None and passwords.outdated(kept)
+    fresh = await hash_password(call, password) if outdated else None
     made = await call.state.write(
-        service.begin, proved.person["id"], kept, fresh, origin_of(call), proved.factor
+        service.begin, proved.person.id, kept, fresh, origin_of(call), proved.factor
     )
     await succeeded(call, proved)
     return made
@@ -136,7 +134,7 @@ async def succeeded(call: Call, proved: Proved) -> None:
     await call.state.sign_ins.succeeded(proved.attempt)
     origin = origin_of(call)
     log.info(
-        "A person signed in.", action="sign_in", person=proved.person["id"], address=origin.address,
+        "A person signed in.", action="sign_in", person=proved.person.id, address=origin.address,
         known_device=proved.device is not None,
     )  # fmt: skip
 
@@ -144,7 +142,7 @@ async def succeeded(call: Call, proved: Proved) -> None:
 async def remember_device(call: Call, response: Response, user_id: str, device: str | None) -> None:
     """Let the browser keep that this person has signed in with it."""
     person = await call.state.reader.one(lambda conn: members.person(conn, user_id))
-    if person is not None and person["password_hash"] is not None:
+    if person is not None and person.password_hash is not None:
         secure = cookies.is_https(call.scope, call.state.settings)
         devices.give(response, call.state.sealer, person, device, call.state.now(), secure)
 

@@ -62,7 +62,7 @@ async def sign_in_by_link(call: Call) -> Response:
     origin = sign_in.origin_of(call)
     data = {"address": origin.address, "agent": origin.agent}
     made, ends = await state.write(sign_in_links.open_session, state.org_id, data)
-    return reply({"key": made.key, "role": made.row["role"], "expires_at": when(ends)})
+    return reply({"key": made.key, "role": made.row.role, "expires_at": when(ends)})
 
 
 def _of_this_machine(call: Call) -> bool:

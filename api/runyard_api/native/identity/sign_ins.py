@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 from starlette.responses import Response
 
@@ -14,7 +12,9 @@ from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, when
 from runyard_api.native.identity.account import ACCOUNT, signed_in
 from runyard_common.identity.queries import logins
+from runyard_common.identity.queries.logins import LoginRow
 from runyard_common.identity.service import logins as service
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("sign-in")
 
@@ -52,16 +52,16 @@ async def list_sign_ins(call: Call) -> Response:
     return reply({"data": [_shown(row, person) for row in rows]})
 
 
-def _shown(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
-    used = row["last_used_at"] if row["last_used_at"] is not None else row["created_at"]
+def _shown(row: LoginRow, person: SignedIn) -> JsonObject:
+    used = row.last_used_at if row.last_used_at is not None else row.created_at
     return {
-        "id": service.public_id(row["token_hash"]),
-        "created_at": when(row["created_at"]),
+        "id": service.public_id(row.token_hash),
+        "created_at": when(row.created_at),
         "last_used_at": when(used),
-        "expires_at": when(row["expires_at"]),
-        "address": row["address"],
-        "agent": row["agent"],
-        "current": row["token_hash"] == person.token_hash,
+        "expires_at": when(row.expires_at),
+        "address": row.address,
+        "agent": row.agent,
+        "current": row.token_hash == person.token_hash,
     }
 
 

@@ -22,6 +22,7 @@ from runyard_api.native.identity import sign_in
 from runyard_api.native.identity.account import ACCOUNT, signed_in
 from runyard_common.credentials.rules.sealing import SealBroken
 from runyard_common.identity.queries import identities, logins
+from runyard_common.identity.queries.identities import IdentityRow
 from runyard_common.identity.rules.single_sign_on import Identity
 from runyard_common.identity.service import single_sign_on as service
 from runyard_common.runs.rules.run_request import Strict
@@ -130,10 +131,10 @@ async def begin_link(call: Call) -> Response:
 async def list_links(call: Call) -> Response:
     """List the identities of the provider that open your account."""
     person = await signed_in(call)
-    rows: list[dict[str, Any]] = []
+    rows: list[IdentityRow] = []
     if person is not None:
         rows = await call.state.reader.one(lambda conn: identities.of_person(conn, person.user_id))
-    return reply({"data": [{"issuer": row["issuer"], "created_at": when(row["created_at"])} for row in rows]})
+    return reply({"data": [{"issuer": row.issuer, "created_at": when(row.created_at)} for row in rows]})
 
 
 @routes.delete(
@@ -238,9 +239,9 @@ def _log(who: Identity) -> None:
 async def _linking(call: Call, token_hash: str) -> str:
     """The person who began to link, if that sign-in still counts; `Unauthorized` session_expired."""
     found = await call.state.reader.one(lambda conn: logins.get(conn, token_hash))
-    if found is None or found["expires_at"] <= call.state.now() or found["must_change_password"]:
+    if found is None or found.expires_at <= call.state.now() or found.must_change_password:
         raise Unauthorized("You are signed out; sign in again.", code="session_expired")
-    return str(found["user_id"])
+    return found.user_id
 
 
 def _kept(call: Call) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy import Connection
@@ -14,11 +14,13 @@ from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, Paging, page, when
 from runyard_api.native.ops import is_operator
 from runyard_common.identity.queries import identity
+from runyard_common.identity.queries.identity import OrganisationRow
 from runyard_common.identity.service import organisations as service
 from runyard_common.identity.service.caps import Use, report
 from runyard_common.identity.service.organisations import Allotment
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import Forbidden, NotFound
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("ops")
 _MOST_USD = 1_000_000_000.0
@@ -81,7 +83,7 @@ async def list_tenants(call: Call) -> Response:
     rows = await call.state.reader.one(
         lambda conn: identity.organisations(conn, given.limit + 1, given.before)
     )
-    return reply(page([_tenant(row) for row in rows], given.limit, [row["id"] for row in rows]))
+    return reply(page([_tenant(row) for row in rows], given.limit, [row.id for row in rows]))
 
 
 @routes.patch(
@@ -155,13 +157,13 @@ async def list_bounds(call: Call) -> Response:
     return reply({"data": [_bound(use) for use in await call.state.reader.one(look)]})
 
 
-def _bound(use: Use) -> dict[str, Any]:
+def _bound(use: Use) -> JsonObject:
     return {"name": use.setting, "of": use.of, "used": use.used, "most": use.most, "own": use.own}
 
 
-def _tenant(row: dict[str, Any]) -> dict[str, Any]:
-    micros = row["balance_micros"]
-    return {name: row[name] for name in ("id", "name", "active", "weight")} | {
+def _tenant(row: OrganisationRow) -> JsonObject:
+    micros = row.balance_micros
+    return {name: getattr(row, name) for name in ("id", "name", "active", "weight")} | {
         "balance": None if micros is None else micros / 1_000_000,
-        "created_at": when(row["created_at"]),
+        "created_at": when(row.created_at),
     }

@@ -68,7 +68,7 @@ async def cancel(call: Call) -> Response:
 
 def _cancel_schedule(tx: Tx, org_id: str, id_: str, who: Principal) -> bool:
     """Whether the id was that of a schedule, which is deleted now."""
-    if schedules.get(tx.conn, org_id, id_) is None:
+    if schedules.get(tx.scope(org_id), id_) is None:
         return False
     require(who, "schedules:delete")
     scheduled.remove(tx, org_id, id_, who.actor)

@@ -29,7 +29,7 @@ _BYTES: Final = {"type": "string", "format": "binary"}
 async def download(call: Call) -> Response:
     """Download an attachment of a run, by the id in the run's input."""
     id_ = call.params["file_id"]
-    found = await call.read(attachments.get, id_)
+    found = await call.read(lambda scope: attachments.get(scope.conn, scope.org_id, id_))
     if found is None:
         raise NotFound("There is no such file.", code="file_not_found", field="file_id")
     chunks = await call.state.in_thread(call.state.files.chunks, found["sha256"])

@@ -102,7 +102,7 @@ def _remove(tx: Tx, org_id: str, limit_id: str, actor: str) -> None:
 @routes.get("/limits", "limits:read", answers=[Answer(200, "The limits.", LimitList)])
 async def list_limits(call: Call) -> Response:
     """List the limits that bind the organisation."""
-    rows = await call.read(limits.listed)
+    rows = await call.read(lambda scope: limits.listed(scope.conn, scope.org_id))
     return reply({"data": [limit_json(row) for row in rows]})
 
 
@@ -131,7 +131,7 @@ async def create_limit(call: Call) -> Response:
 async def get_limit(call: Call) -> Response:
     """Read a limit."""
     id_ = call.params["limit_id"]
-    rows = await call.read(limits.listed, id_)
+    rows = await call.read(lambda scope: limits.listed(scope.conn, scope.org_id, id_))
     if not rows:
         raise NotFound("There is no such limit.", code="limit_not_found", field="limit_id")
     return reply(limit_json(rows[0]))

@@ -126,7 +126,7 @@ async def list_tasks(call: Call) -> Response:
     given = call.query(TaskListParameters)
     wanted, before = await filter_of(call, given), given.before
     limit = given.limit
-    found = await call.read(tasks.page, wanted, limit + 1, before)
+    found = await call.read(lambda scope: tasks.page(scope.conn, scope.org_id, wanted, limit + 1, before))
     return reply(page([brief(task) for task in found], limit, [task.id for task in found]))
 
 

@@ -14,8 +14,10 @@ from runyard_api.native.front import BASE, when
 from runyard_api.native.runs.task_view import brief
 from runyard_common.runs.rules.specs import ScheduleRef
 from runyard_common.runs.rules.tasks import Task
+from runyard_common.schedules.queries.fires import FireRow
 from runyard_common.schedules.rules.preview import PreviewEntry
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
+from runyard_common.values.json_text import JsonObject
 
 
 class ScheduleView(schemas.Shape):
@@ -157,13 +159,13 @@ class FirePage(schemas.Page):
     data: list[FireView]  # type: ignore[assignment]
 
 
-def fire_json(row: dict[str, Any], task: Task | None) -> dict[str, Any]:
+def fire_json(row: FireRow, task: Task | None) -> JsonObject:
     """A fire as the native API shows it."""
     return {
-        "due_at": when(row["due_at"]),
-        "outcome": row["outcome"],
-        "reason": row["reason"],
-        "fired_at": when(row["fired_at"]),
-        "task_id": row["task_id"],
+        "due_at": when(row.due_at),
+        "outcome": row.outcome,
+        "reason": row.reason,
+        "fired_at": when(row.fired_at),
+        "task_id": row.task_id,
         "task": brief(task) if task is not None else None,
     }

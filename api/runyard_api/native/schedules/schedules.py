@@ -287,11 +287,11 @@ async def preview_stored(call: Call) -> Response:
 async def list_fires(call: Call) -> Response:
     """Show what each due time came to, with its task as long as that is kept."""
     given = call.query(Paging)
-    before, limit, org_id, id_ = _due_before(given), given.limit, call.org_id, schedule_id(call)
-    await call.state.preview(service.get, org_id, id_)
-    rows = await call.state.reader.one(lambda conn: fires.page(conn, id_, limit + 1, before))
+    before, limit, id_ = _due_before(given), given.limit, schedule_id(call)
+    await call.state.preview(service.get, call.org_id, id_)
+    rows = await call.read(fires.page, id_, limit + 1, before)
     return reply(
-        page([fire_json(row, task) for row, task in rows], limit, [repr(row["due_at"]) for row, _ in rows])
+        page([fire_json(row, task) for row, task in rows], limit, [repr(row.due_at) for row, _ in rows])
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -25,10 +26,12 @@ from runyard_api.native.front import (
 from runyard_api.native.runs.tasks import task_id
 from runyard_api.native.webhooks.webhooks import own
 from runyard_api.task_snapshot import snapshot
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import NotFound
+from runyard_common.values.json_text import JsonObject
 from runyard_common.webhooks.queries import delivery_log
-from runyard_common.webhooks.queries.delivery_log import Filter
+from runyard_common.webhooks.queries.delivery_log import DeliveryRow, Filter
 from runyard_common.webhooks.rules.payloads import without_links
 from runyard_common.webhooks.service import redeliveries
 from runyard_common.webhooks.service.redeliveries import Again
@@ -118,17 +121,17 @@ class Redelivered(schemas.Shape):
     refused: list[dict[str, Any]]
 
 
-def delivery_json(row: dict[str, Any]) -> dict[str, Any]:
+def delivery_json(row: DeliveryRow) -> JsonObject:
     """A delivery as the native API shows it."""
     names = (
         "id", "event_id", "event_type", "task_id", "url", "state", "attempt", "status_code", "latency_ms", "error",
         "answer",
     )  # fmt: skip
-    return {name: row[name] for name in names} | {
-        "webhook_id": row["endpoint_id"],
-        "next_attempt_at": when(row["next_at"]) if row["state"] == "pending" else None,
-        "created_at": when(row["created_at"]),
-        "updated_at": when(row["updated_at"]),
+    return {name: getattr(row, name) for name in names} | {
+        "webhook_id": row.endpoint_id,
+        "next_attempt_at": when(row.next_at) if row.state == "pending" else None,
+        "created_at": when(row.created_at),
+        "updated_at": when(row.updated_at),
     }
 
 
@@ -154,7 +157,7 @@ async def webhook_deliveries(call: Call) -> Response:
     """List the deliveries of a webhook, newest first."""
     given = call.query(DeliveryParameters)
     endpoint = await own(call)
-    return await _page(call, given, filter_of(given, endpoint_id=endpoint["id"]))
+    return await _page(call, given, filter_of(given, endpoint_id=endpoint.id))
 
 
 @routes.get(
@@ -193,7 +196,8 @@ async def redeliver_many(call: Call) -> Response:
     """Send deliveries again, under the ids they had."""
     body = await call.json(RedeliverBody)
     sent, refused = await call.write(redeliveries.redeliver_many, body.ids, call.actor)
-    return reply({"count": len(sent), "delivery_ids": sent, "refused": refused}, 202)
+    why = [{"id": id_, "code": error.code, "message": error.message} for id_, error in refused]
+    return reply({"count": len(sent), "delivery_ids": sent, "refused": why}, 202)
 
 
 @routes.get(
@@ -203,13 +207,20 @@ async def redeliver_many(call: Call) -> Response:
 )
 async def get_delivery(call: Call) -> Response:
     """Read a delivery. Links to answer a question are left out of its payload."""
-    id_ = call.params["delivery_id"]
-    row = await call.read(delivery_log.get, id_)
-    if row is None:
+    row, body = await call.read(_whole, call.params["delivery_id"])
+    payload = orjson.loads(without_links(body, row.event_id))
+    return reply(delivery_json(_shown(call, row)) | {"payload": _payload_for(call.principal, payload)})
+
+
+def _whole(scope: OrgScope, delivery_id: str) -> tuple[DeliveryRow, str]:
+    row, body = delivery_log.get(scope, delivery_id), delivery_log.body(scope, delivery_id)
+    if row is None or body is None:
         raise NotFound("There is no such delivery.", code="delivery_not_found", field="delivery_id")
-    row["url"] = url_for(call.principal, row["url"])
-    payload = orjson.loads(without_links(row["body"], row["event_id"]))
-    return reply(delivery_json(row) | {"payload": _payload_for(call.principal, payload)})
+    return row, body
+
+
+def _shown(call: Call, row: DeliveryRow) -> DeliveryRow:
+    return replace(row, url=url_for(call.principal, row.url))
 
 
 def _payload_for(who: Principal, payload: Any) -> Any:
@@ -263,5 +274,5 @@ async def replay(call: Call) -> Response:
 
 async def _page(call: Call, given: DeliveryParameters, wanted: Filter) -> Response:
     rows = await call.read(delivery_log.page, wanted, given.limit + 1, given.before)
-    shown = [delivery_json(row | {"url": url_for(call.principal, row["url"])}) for row in rows]
-    return reply(page(shown, given.limit, [row["id"] for row in rows]))
+    shown = [delivery_json(_shown(call, row)) for row in rows]
+    return reply(page(shown, given.limit, [row.id for row in rows]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
@@ -17,7 +18,9 @@ from runyard_api.native import schemas
 from runyard_api.native.front import BASE, NativeRoutes, when
 from runyard_common import surfaces
 from runyard_common.runs.rules.run_request import Metadata, Strict
+from runyard_common.values.json_text import JsonObject
 from runyard_common.webhooks.queries import endpoints
+from runyard_common.webhooks.queries.endpoints import EndpointRow
 from runyard_common.webhooks.rules.signing import ROTATION_OVERLAP
 from runyard_common.webhooks.service import endpoints as service
 from runyard_common.webhooks.service.endpoints import (
@@ -128,15 +131,15 @@ _SAME: Final = (
 )  # fmt: skip
 
 
-def webhook_json(row: dict[str, Any], now: float) -> dict[str, Any]:
+def webhook_json(row: EndpointRow, now: float) -> JsonObject:
     """An endpoint as the native API shows it at `now`."""
-    until = row["old_secret_until"]
-    return {name: row[name] for name in _SAME} | {
-        "failing_since": when(row["failing_since"]),
-        "metadata": row["meta"] or {},
+    until = row.old_secret_until
+    return {name: getattr(row, name) for name in _SAME} | {
+        "failing_since": when(row.failing_since),
+        "metadata": row.meta or {},
         "old_secret_until": when(until) if until is not None and until > now else None,
-        "created_at": when(row["created_at"]),
-        "updated_at": when(row["updated_at"]),
+        "created_at": when(row.created_at),
+        "updated_at": when(row.updated_at),
     }
 
 
@@ -145,8 +148,7 @@ async def list_webhooks(call: Call) -> Response:
     """List the webhooks of the organisation."""
     rows = await call.read(endpoints.page)
     now = call.state.now()
-    who = call.principal
-    return reply({"data": [webhook_json(row | {"url": url_for(who, row["url"])}, now) for row in rows]})
+    return reply({"data": [webhook_json(_shown(call, row), now) for row in rows]})
 
 
 @routes.post(
@@ -171,7 +173,7 @@ async def create_webhook(call: Call) -> Response:
 
     def kept(made: Made) -> Response:
         shown = webhook_json(made.endpoint, state.now()) | {"secret": ""}
-        return reply(shown, 201, {"location": under(f"{BASE}/webhooks/{made.endpoint['id']}")})
+        return reply(shown, 201, {"location": under(f"{BASE}/webhooks/{made.endpoint.id}")})
 
     def first(made: Made, response: Response) -> Response:
         """The secret goes to the caller, not into the answer that is kept for repetitions."""
@@ -204,8 +206,7 @@ async def rotate_callbacks(call: Call) -> Response:
 @routes.get("/webhooks/{webhook_id}", "webhooks:read", answers=[Answer(200, "The webhook.", Webhook)])
 async def get_webhook(call: Call) -> Response:
     """Read a webhook."""
-    row = await own(call)
-    return reply(webhook_json(row | {"url": url_for(call.principal, row["url"])}, call.state.now()))
+    return reply(webhook_json(_shown(call, await own(call)), call.state.now()))
 
 
 @routes.patch(
@@ -281,9 +282,13 @@ async def disable_webhook(call: Call) -> Response:
     return await _set_active(call, active=False)
 
 
-async def own(call: Call) -> dict[str, Any]:
+async def own(call: Call) -> EndpointRow:
     """The endpoint named by the path."""
     return await call.read(service.own, _id(call))
+
+
+def _shown(call: Call, row: EndpointRow) -> EndpointRow:
+    return replace(row, url=url_for(call.principal, row.url))
 
 
 async def _set_active(call: Call, active: bool) -> Response:

@@ -96,10 +96,10 @@ async def create_datastore(call: Call) -> Response:
     started(call)
     return reply(
         {
-            "datastore_id": made["id"],
-            "name": made["name"],
-            "type": made["type"],
-            "created_at": when(made["created_at"]),
+            "datastore_id": made.id,
+            "name": made.name,
+            "type": made.type,
+            "created_at": when(made.created_at),
         }
     )
 
@@ -117,23 +117,22 @@ async def index_document(call: Call) -> Response:
     A document that takes long is still `processing` when the answer comes.
     """
     datastore_id, upload = await _upload(call)
-    row = await call.write(service.index_document, datastore_id, upload, call.actor)
+    document, task_id = await call.write(service.index_document, datastore_id, upload, call.actor)
     started(call)
-    waiting = until(call.state, call.org_id, row["task_id"], lambda seen: seen.ended, _PATIENCE)
+    waiting = until(call.state, call.org_id, task_id, lambda seen: seen.ended, _PATIENCE)
     await while_connected(call.receive, waiting)
-    document_id = row["id"]
-    found = await call.read(datastores.document, document_id) or row
-    if found["status"] == "failed":
+    found = await call.read(datastores.document, document.id) or document
+    if found.status == "failed":
         raise InvalidRequest(
-            f"The document cannot be read: {found['error']}", code="document_unreadable", field="file"
+            f"The document cannot be read: {found.error}", code="document_unreadable", field="file"
         )
     return reply(
         {
-            "document_id": found["id"],
-            "datastore_id": found["datastore_id"],
-            "filename": found["filename"],
-            "status": found["status"],
-            "indexed_at": when(found["indexed_at"]),
+            "document_id": found.id,
+            "datastore_id": found.datastore_id,
+            "filename": found.filename,
+            "status": found.status,
+            "indexed_at": when(found.indexed_at),
         }
     )
 

@@ -113,7 +113,7 @@ async def _default(call: Call) -> AgentRecord:
     state = call.state
     try:
         found = await state.agents.find(call.org_id, _DEFAULT.name)
-        if not found.agent["shared"] or not nodesemver.lt(found.ref.version, _DEFAULT.version, False):
+        if not found.agent.shared or not nodesemver.lt(found.ref.version, _DEFAULT.version, False):
             return found
     except NotFound:
         pass

@@ -14,7 +14,7 @@ from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Tokens
 from runyard_common.webhooks.rules import callback_events as words
-from runyard_common.webhooks.rules.payloads import Happening, asked_of
+from runyard_common.webhooks.rules.payloads import WebhookEvent, asked_of
 
 _CHANGES: Final = {event.value: event for event in Event}
 #: Line ends to many readers of lines, though not to JSON or to event streams: sent escaped.
@@ -82,25 +82,25 @@ class RunStream:
         return event | {"step": str(self._number), "stepNumber": self._number}
 
     async def _of_change(self, event: Event, item: dict[str, Any], data: dict[str, Any]) -> list[Body]:
-        happening = Happening("", event.value, event.value, item["seq"], item["at"], data)
+        logged = WebhookEvent("", event.value, event.value, item["seq"], item["at"], data)
         if event is Event.ASK:
-            return [*self._steps.close(), *self._asked(happening)]
+            return [*self._steps.close(), *self._asked(logged)]
         if event is Event.REVIEW:
-            return [*self._steps.close(), {"type": "agent_awaiting_review", "reviews": _plain(happening)}]
+            return [*self._steps.close(), {"type": "agent_awaiting_review", "reviews": _plain(logged)}]
         if event not in _ENDS:
             return []
         self.over = True
         task = (await snapshot(self.call.state, self.call.org_id, self.task_id)).task
         spoken = self._final or (self._has_message and isinstance(task.output, str))
-        made = words.of_change(event, happening, task, spoken)
+        made = words.of_change(event, logged, task, spoken)
         if self.streaming and made[0]["type"] == "agent_response":
             made = [*self._speech.whole("message", {"text": made[0]["content"]}), *made[1:]]
         return [*self._steps.close(ended=True), *made]
 
-    def _asked(self, happening: Happening) -> list[Body]:
+    def _asked(self, logged: WebhookEvent) -> list[Body]:
         """The agent has a question: this is all until the session's next message answers it."""
         self.over = True
-        questions = _plain(happening)
+        questions = _plain(logged)
         asked = "\n".join(str(question.get("text", "")) for question in questions)
         start = [{"type": "agent_response_start"}] if self.streaming else []
         return [
@@ -111,6 +111,6 @@ class RunStream:
         ]
 
 
-def _plain(happening: Happening) -> list[dict[str, Any]]:
+def _plain(logged: WebhookEvent) -> list[dict[str, Any]]:
     """What is asked, without the link for answering: who reads the stream may answer anyway."""
-    return [{k: v for k, v in asked.items() if k != "answer_url"} for asked in asked_of(happening)]
+    return [{k: v for k, v in asked.items() if k != "answer_url"} for asked in asked_of(logged)]

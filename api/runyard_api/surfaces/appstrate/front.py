@@ -21,6 +21,7 @@ from runyard_api.surfaces.appstrate.described import DESCRIBED
 from runyard_api.surfaces.appstrate.problems import AppstrateProblem
 from runyard_api.surfaces.appstrate.surface import API_VERSION
 from runyard_common.database import pages
+from runyard_common.database.rows import OrgScope
 from runyard_common.identity.service import end_users
 from runyard_common.values.errors import Forbidden, InvalidRequest, RunyardError, TooManyRequests, Unavailable
 
@@ -96,7 +97,7 @@ async def _note_end_user(call: Call, who: Principal) -> None:
             field=name,
         )
     if not await call.state.reader.one(
-        lambda conn: end_users.may_act(conn, who.org_id, who.application_id, wanted)
+        lambda conn: end_users.may_act(OrgScope(conn, who.org_id), who.application_id, wanted)
     ):
         raise Forbidden("This key's application has no such end-user.", code="invalid_end_user", field=name)
     call.scope[_END_USER] = wanted

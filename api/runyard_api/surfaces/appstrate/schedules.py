@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import require
@@ -22,6 +21,7 @@ from runyard_api.surfaces.appstrate.runs.views import schedule_id
 from runyard_api.surfaces.appstrate.schemas import Done, Open, RunPage
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.run_request import RunRequest
@@ -34,6 +34,7 @@ from runyard_common.schedules.rules.stored_schedule import ScheduleState, Stored
 from runyard_common.schedules.service import schedules as service
 from runyard_common.values.errors import InvalidRequest, NotFound, ScheduleError
 from runyard_common.values.ids import is_uuid
+from runyard_common.values.json_text import JsonObject
 
 routes = AppstrateRoutes("appstrate schedules")
 
@@ -77,24 +78,24 @@ _LIST: Final = Answer(
 )
 
 
-def shown(conn: Connection, rows: Sequence[StoredSchedule]) -> list[dict[str, Any]]:
+def shown(scope: OrgScope, rows: Sequence[StoredSchedule]) -> list[JsonObject]:
     """Schedules as the contract shows them, each with the readiness of its agent."""
-    outsides: dict[str, dict[str, Any]] = {}  # what is shown of an agent: whole manifests would be too much
+    outsides: dict[str, JsonObject] = {}  # what is shown of an agent: whole manifests would be too much
     for row in rows:
         if row.agent_id not in outsides:
-            manifest = _manifest(conn, row)
+            manifest = _manifest(scope, row)
             outsides[row.agent_id] = {"name": manifest.get("name"), "readiness": readiness_of(manifest)}
     return [schedule_json(row, outsides[row.agent_id]) for row in rows]
 
 
-def _manifest(conn: Connection, row: StoredSchedule) -> dict[str, Any]:
+def _manifest(scope: OrgScope, row: StoredSchedule) -> JsonObject:
     try:
-        return agents.resolve(conn, row.org_id, row.agent_id).manifest
+        return agents.resolve(scope, row.agent_id).manifest
     except NotFound:  # deleted since
         return {}
 
 
-def readiness_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def readiness_of(manifest: Mapping[str, Any]) -> JsonObject:
     """Which providers the agent lacks: all it names, as this server has none."""
     missing = readiness.missing(manifest, "providers")
     status = "not_ready" if missing else "ready"
@@ -102,7 +103,7 @@ def readiness_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": status} | providers
 
 
-def schedule_json(row: StoredSchedule, agent: Mapping[str, Any]) -> dict[str, Any]:
+def schedule_json(row: StoredSchedule, agent: Mapping[str, Any]) -> JsonObject:
     """A schedule as the contract shows it. `agent` gives its `name` and `readiness`."""
     active = row.state is ScheduleState.ACTIVE
     return {
@@ -147,15 +148,14 @@ async def list_all_schedules(call: Call) -> Response:
 async def list_agent_schedules(call: Call) -> Response:
     """List an agent's schedules, newest first."""
 
-    def read(conn: Connection) -> list[dict[str, Any]]:
-        agent = drafts.live(conn, call.org_id, package_of(call))
-        return _every(conn, call.org_id, agent.agent["id"])
+    def read(scope: OrgScope) -> list[JsonObject]:
+        return _every(scope, drafts.live(scope, package_of(call)).agent.id)
 
-    return reply(await call.state.reader.one(read))
+    return reply(await call.read(read))
 
 
-def _every(conn: Connection, org_id: str, agent_id: str | None) -> list[dict[str, Any]]:
-    every = shown(conn, schedules.outline(conn, org_id, agent_id))
+def _every(scope: OrgScope, agent_id: str | None) -> list[JsonObject]:
+    every = shown(scope, schedules.outline(scope, agent_id))
     return fitted(every, {"input": None, "readiness": {}})
 
 
@@ -209,7 +209,11 @@ def check_cron(wanted: Wanted, now: float) -> None:
 async def read_schedule(call: Call) -> Response:
     """Read a schedule."""
     id_ = own_id(call)
-    return reply(await call.state.preview(lambda tx: shown(tx.conn, [service.get(tx, call.org_id, id_)])[0]))
+    return reply(
+        await call.state.preview(
+            lambda tx: shown(tx.scope(call.org_id), [service.get(tx, call.org_id, id_)])[0]
+        )
+    )
 
 
 @routes.put(
@@ -237,7 +241,7 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
         check_cron(Wanted(line, changes.get("timezone", old.timezone)), tx.now)
     if "connectionProfileId" in given:
         changes["meta"] = (old.meta or {}) | {"connectionProfileId": given["connectionProfileId"]}
-    agent = drafts.live(tx.conn, org_id, str(old.run.get("agent"))) if "input" in given else None
+    agent = drafts.live(tx.scope(org_id), str(old.run.get("agent"))) if "input" in given else None
     request = None if agent is None else _request(agent, old, given["input"])
     if changes or request is not None:
         judged_by = None if agent is None else unjudged(agent)
@@ -246,7 +250,7 @@ def _change(tx: Tx, org_id: str, id_: str, given: dict[str, Any], rules: RunRule
         service.resume(tx, org_id, id_, by)
     elif given.get("enabled") is False:
         service.pause(tx, org_id, id_, "disabled", by)
-    return shown(tx.conn, [service.get(tx, org_id, id_)])[0]
+    return shown(tx.scope(org_id), [service.get(tx, org_id, id_)])[0]
 
 
 def _request(agent: AgentRecord, old: StoredSchedule, given: Any) -> RunRequest:

@@ -10,7 +10,7 @@ from runyard_common.runs.rules.lifecycle import TERMINAL, Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.surfaces import ApiSurface, WebhookStyle
 from runyard_common.webhooks.rules.delivery import DAY, HOUR, MINUTE, RetrySchedule
-from runyard_common.webhooks.rules.payloads import Happening, bounded, duration_ms
+from runyard_common.webhooks.rules.payloads import WebhookEvent, bounded, duration_ms
 
 #: The API version this server speaks, the only one (section 8).
 API_VERSION: Final = "2026-03-21"
@@ -40,23 +40,23 @@ def type_of(event: Event, status: Status, attempt: int, error: Mapping[str, Any]
     return None
 
 
-def render(task: Task, happening: Happening, mode: str) -> str:
+def render(task: Task, event: WebhookEvent, mode: str) -> str:
     """The body of a webhook: `status` is the event's suffix."""
     run: dict[str, Any] = {
         "object": "run",
         "id": run_id(task.id, task.schedule_id),
         "packageId": task.agent_name,
-        "status": happening.type.partition(".")[2],
+        "status": event.type.partition(".")[2],
     }
     if mode == "full":
         run["input"] = input_of(task)
     if task.status in TERMINAL:
-        if mode == "full" and happening.type == "run.completed":
+        if mode == "full" and event.type == "run.completed":
             run["result"] = as_result(task.output)
         run["duration"] = duration_ms(task)
         if task.final_error:
             run["error"] = task.final_error.get("message")
-    body = _event(happening.event_id, happening.type, happening.at, run)
+    body = _event(event.event_id, event.type, event.at, run)
     return bounded(body, ((run, "result"), (run, "input"), (run, "error")), "Truncated")
 
 

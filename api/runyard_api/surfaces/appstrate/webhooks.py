@@ -1,11 +1,11 @@
-"""Webhooks: endpoints that hear of runs, their deliveries and secrets (contract, section 12)."""
+"""Webhooks: endpoints that are sent events of runs, their deliveries and secrets (contract, section 12)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import url_for
@@ -17,11 +17,14 @@ from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, when
 from runyard_api.surfaces.appstrate.packages import drafts
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
 from runyard_common.agents.queries import agents
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import applications
 from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.json_text import JsonObject
 from runyard_common.webhooks.queries import delivery_log, endpoints
-from runyard_common.webhooks.queries.delivery_log import Filter
+from runyard_common.webhooks.queries.delivery_log import DeliveryRow, Filter
+from runyard_common.webhooks.queries.endpoints import EndpointRow
 from runyard_common.webhooks.service import endpoints as service
 from runyard_common.webhooks.service.endpoints import EndpointRequest
 
@@ -129,21 +132,21 @@ class NewSecret(Open):
     secret: str
 
 
-def webhook_json(conn: Connection, row: dict[str, Any]) -> dict[str, Any]:
+def webhook_json(scope: OrgScope, row: EndpointRow) -> JsonObject:
     """A webhook as the contract shows it."""
-    agent = agents.get(conn, row["org_id"], row["agent_id"]) if row["agent_id"] else None
+    agent = agents.get(scope, row.agent_id) if row.agent_id else None
     return {
-        "id": row["id"],
+        "id": row.id,
         "object": "webhook",
-        "url": row["url"],
-        "events": row["events"],
-        "scope": "application" if row["application_id"] else "organization",
-        "applicationId": row["application_id"],
-        "packageId": agent["name"] if agent else None,
-        "payloadMode": row["payload_mode"],
-        "active": row["active"],
-        "createdAt": when(row["created_at"]),
-        "updatedAt": when(row["updated_at"]),
+        "url": row.url,
+        "events": row.events,
+        "scope": "application" if row.application_id else "organization",
+        "applicationId": row.application_id,
+        "packageId": agent.name if agent else None,
+        "payloadMode": row.payload_mode,
+        "active": row.active,
+        "createdAt": when(row.created_at),
+        "updatedAt": when(row.updated_at),
     }
 
 
@@ -168,8 +171,8 @@ def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
     if body.scope == "application":
         if body.applicationId is None:
             raise InvalidRequest("applicationId is required for this scope.", field="applicationId")
-        application = applications.own(tx, org_id, body.applicationId)["id"]
-    agent_id = _agent(tx.conn, org_id, body.packageId)
+        application = applications.own(tx, org_id, body.applicationId).id
+    agent_id = _agent(tx.scope(org_id), body.packageId)
     wanted = EndpointRequest(
         body.url, tuple(body.events), STYLE, agent_id, application, body.payloadMode, body.active
     )
@@ -182,11 +185,11 @@ def _create(tx: Tx, call: Call, body: AppstrateWebhookBody) -> dict[str, Any]:
         call.actor,
         idempotency.reserved(call),
     )
-    return webhook_json(tx.conn, made.endpoint) | {"secret": made.secret}
+    return webhook_json(tx.scope(org_id), made.endpoint) | {"secret": made.secret}
 
 
-def _agent(conn: Connection, org_id: str, package: str | None) -> str | None:
-    return str(drafts.live(conn, org_id, package).agent["id"]) if package else None
+def _agent(scope: OrgScope, package: str | None) -> str | None:
+    return drafts.live(scope, package).agent.id if package else None
 
 
 @routes.get(
@@ -200,16 +203,16 @@ async def list_endpoints(call: Call) -> Response:
     """List webhooks, newest first."""
     given = call.query(AppstrateWebhookQuery)
 
-    def read(conn: Connection) -> list[dict[str, Any]]:
-        found = endpoints.page(conn, call.org_id, application_id=given.applicationId, scope=given.scope)
-        return [_shown(conn, call, row) for row in found if row["style"] == STYLE]
+    def read(scope: OrgScope) -> list[JsonObject]:
+        found = endpoints.page(scope, given.applicationId, given.scope)
+        return [_shown(scope, call, row) for row in found if row.style == STYLE]
 
-    return reply({"object": "list", "data": await call.state.reader.one(read)})
+    return reply({"object": "list", "data": await call.read(read)})
 
 
-def _shown(conn: Connection, call: Call, row: dict[str, Any]) -> dict[str, Any]:
+def _shown(scope: OrgScope, call: Call, row: EndpointRow) -> JsonObject:
     """A webhook as the caller may see it: without the query of its URL, unless it may change that."""
-    return webhook_json(conn, row | {"url": url_for(call.principal, row["url"])})
+    return webhook_json(scope, replace(row, url=url_for(call.principal, row.url)))
 
 
 @routes.get(
@@ -221,9 +224,7 @@ def _shown(conn: Connection, call: Call, row: dict[str, Any]) -> dict[str, Any]:
 async def get_endpoint(call: Call) -> Response:
     """Read a webhook."""
     id_ = call.params["webhook_id"]
-    return reply(
-        await call.state.reader.one(lambda conn: _shown(conn, call, service.own(conn, call.org_id, id_)))
-    )
+    return reply(await call.read(lambda scope: _shown(scope, call, service.own(scope, id_))))
 
 
 @routes.put(
@@ -243,9 +244,9 @@ def _change(tx: Tx, call: Call, given: dict[str, Any]) -> dict[str, Any]:
     org_id, id_ = call.org_id, call.params["webhook_id"]
     changes = {_NAMES.get(name, name): value for name, value in given.items() if name != "packageId"}
     if "packageId" in given:
-        changes["agent_id"] = _agent(tx.conn, org_id, given["packageId"])
+        changes["agent_id"] = _agent(tx.scope(org_id), given["packageId"])
     changed = service.update(tx, org_id, id_, changes, call.state.rules.policy, call.actor)
-    return webhook_json(tx.conn, changed)
+    return webhook_json(tx.scope(org_id), changed)
 
 
 @routes.delete(
@@ -298,24 +299,24 @@ async def list_endpoint_deliveries(call: Call) -> Response:
     """List a webhook's deliveries, newest first."""
     id_, limit = call.params["webhook_id"], bounded(call, "limit", 20)
 
-    def read(conn: Connection) -> list[dict[str, Any]]:
-        service.own(conn, call.org_id, id_)
-        return delivery_log.page(conn, call.org_id, Filter(endpoint_id=id_), limit)
+    def read(scope: OrgScope) -> list[DeliveryRow]:
+        service.own(scope, id_)
+        return delivery_log.page(scope, Filter(endpoint_id=id_), limit)
 
-    found = await call.state.reader.one(read)
+    found = await call.read(read)
     return reply({"object": "list", "data": [delivery_json(row) for row in found]})
 
 
-def delivery_json(row: dict[str, Any]) -> dict[str, Any]:
+def delivery_json(row: DeliveryRow) -> JsonObject:
     """A delivery as the contract shows it."""
     return {
-        "id": row["id"],
-        "eventId": row["event_id"],
-        "eventType": row["event_type"],
-        "status": _STATES.get(row["state"], row["state"]),
-        "statusCode": row["status_code"],
-        "latency": row["latency_ms"],
-        "attempt": row["attempt"],
-        "error": row["error"],
-        "createdAt": when(row["created_at"]),
+        "id": row.id,
+        "eventId": row.event_id,
+        "eventType": row.event_type,
+        "status": _STATES.get(row.state, row.state),
+        "statusCode": row.status_code,
+        "latency": row.latency_ms,
+        "attempt": row.attempt,
+        "error": row.error,
+        "createdAt": when(row.created_at),
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, JsonValue
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -17,7 +16,9 @@ from runyard_api.submission import outcome, prepare, submit
 from runyard_api.surfaces.nara.front import NARA
 from runyard_api.surfaces.nara.trace import messages, truthy
 from runyard_common.agents.queries import agents
+from runyard_common.agents.queries.agents import AgentRow
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import events
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.values.errors import InvalidRequest, NotFound
@@ -137,38 +138,36 @@ async def list_runnable(call: Call) -> Response:
     org_id = call.org_id
     found = await call.read(_visible)
     names = short_names(found, org_id)
-    listed = [names[a["id"]] for a in found if _is_runnable(a)]
+    listed = [names[a.id] for a in found if _is_runnable(a)]
     return reply({"agents": [{"name": name} for name in sorted(listed)]})
 
 
-def _is_runnable(agent: dict[str, Any]) -> bool:
-    can_run = agent["is_active"] and agent["functional"] and agent["version_id"]
-    return bool(can_run) and not agent["name"].startswith(BUILT_IN)
+def _is_runnable(agent: AgentRow) -> bool:
+    can_run = agent.is_active and agent.functional and agent.version_id
+    return bool(can_run) and not agent.name.startswith(BUILT_IN)
 
 
-def _visible(conn: Connection, org_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    before: str | None = None
-    while page := agents.page(conn, org_id, _PAGE, before):
+def _visible(scope: OrgScope) -> list[AgentRow]:
+    found: list[AgentRow] = []
+    while page := agents.page(scope, _PAGE, found[-1].id if found else None):
         found += page
-        before = page[-1]["id"]
     return found
 
 
-def short_names(agents: Iterable[Mapping[str, Any]], org_id: str) -> dict[str, str]:
+def short_names(agents: Iterable[AgentRow], org_id: str) -> dict[str, str]:
     """Each agent's id with the shortest name that means it: its normalised name, or ``@scope/name``.
 
     `agents` are all that the organisation may run. A normalised name means the agent of that name in
     ``@default``, else the organisation's own, else the oldest: as `agents.service.agents` looks it up.
     """
     known = list(agents)
-    full = {(a["name"], a["org_id"] == org_id): a["id"] for a in known}
+    full = {(a.name, a.org_id == org_id): a.id for a in known}
     slugs: dict[str, str] = {}
-    for agent in sorted(known, key=lambda a: (a["org_id"] != org_id, a["id"])):
-        slugs.setdefault(agent["slug"], agent["id"])
+    for agent in sorted(known, key=lambda a: (a.org_id != org_id, a.id)):
+        slugs.setdefault(agent.slug, agent.id)
     found = {}
     for agent in known:
-        slug, name = agent["slug"], qualify(agent["slug"])
+        slug, name = agent.slug, qualify(agent.slug)
         meant = full.get((name, True)) or full.get((name, False)) or slugs[slug]
-        found[agent["id"]] = slug if meant == agent["id"] else agent["name"]
+        found[agent.id] = slug if meant == agent.id else agent.name
     return found

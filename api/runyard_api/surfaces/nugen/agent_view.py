@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from runyard_api.surfaces.nugen.models import name_of
+from runyard_common.agents.queries.agents import AgentWithManifest
 from runyard_common.agents.service.model_choice import model_name
 from runyard_common.settings import Settings
 from runyard_common.usage.queries import AgentUsage
+from runyard_common.values.json_text import JsonObject
 from runyard_common.webhooks.rules.payloads import when
 
 #: The temperature of an agent that names none.
@@ -45,22 +47,22 @@ class NugenAgent(BaseModel):
     conversation_saving_enabled: bool
 
 
-def agent_json(row: dict[str, Any], used: AgentUsage, settings: Settings) -> dict[str, Any]:
-    """An agent row with its `manifest`."""
-    manifest = row["manifest"] or {}
+def agent_json(row: AgentWithManifest, used: AgentUsage, settings: Settings) -> JsonObject:
+    """An agent with what its manifest has."""
+    manifest = row.manifest or {}
     config = manifest.get("config") or {}
-    model = "python" if row["kind"] == "python" else model_name(settings, manifest, {}) or ""
+    model = "python" if row.kind == "python" else model_name(settings, manifest, {}) or ""
     temperature = manifest.get("temperature", config.get("temperature"))
     return {
-        "id": row["id"],
-        "name": row["slug"],
-        "description": row["description"] or "",
+        "id": row.id,
+        "name": row.slug,
+        "description": row.description or "",
         "base_model": model,
         "base_model_name": name_of(model),
-        "created_date": when(row["created_at"]),
-        "status": "ACTIVE" if row["is_active"] else "INACTIVE",
-        "creator": row["created_by"] or "",
-        "endpoint": f"{settings.base_url}/api/v3/agents/run-agents/{row['slug']}/run",
+        "created_date": when(row.created_at),
+        "status": "ACTIVE" if row.is_active else "INACTIVE",
+        "creator": row.created_by or "",
+        "endpoint": f"{settings.base_url}/api/v3/agents/run-agents/{row.slug}/run",
         "usage_count": used.runs,
         "last_used": when(used.last_at),
         "performance_metrics": {

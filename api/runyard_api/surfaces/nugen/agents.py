@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -17,13 +17,17 @@ from runyard_api.surfaces.nugen.agent_view import TEMPERATURE, NugenAgent, agent
 from runyard_api.surfaces.nugen.front import NUGEN
 from runyard_api.surfaces.nugen.models import available, chosen
 from runyard_common.agents.queries import agents
+from runyard_common.agents.queries.agents import AgentWithManifest
 from runyard_common.agents.rules.manifests import Demonstration
 from runyard_common.agents.service import agents as publishing
 from runyard_common.agents.service import manifests
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.usage import queries as usage
 from runyard_common.usage.queries import AgentUsage
 from runyard_common.values.errors import NotFound
+from runyard_common.values.json_text import JsonObject
 
 routes = Routes(NUGEN, "nugen")
 
@@ -197,18 +201,18 @@ async def list_agents(call: Call) -> Response:
     behind that; GET /{agent_id} shows them whole.
     """
     inactive = call.query(ListParameters).include_inactive
-    rows, used = await call.read(_all, inactive)
+    found, used = await call.read(_all, inactive)
     settings = call.state.settings
-    return reply({"agents": [agent_json(row, used.get(row["id"], AgentUsage()), settings) for row in rows]})
+    return reply({"agents": [agent_json(row, used.get(row.id, AgentUsage()), settings) for row in found]})
 
 
-def _all(conn: Connection, org_id: str, inactive: bool) -> tuple[list[dict[str, Any]], dict[str, AgentUsage]]:
+def _all(scope: OrgScope, inactive: bool) -> tuple[list[AgentWithManifest], dict[str, AgentUsage]]:
     found = [
-        row | {"manifest": manifests.shown(row, row["manifest"], org_id)}
-        for row in agents.with_manifests(conn, org_id, inactive)
-        if not row["name"].startswith(_BUILT_IN)
+        replace(row, manifest=manifests.shown(row.org_id, row.manifest, scope.org_id))
+        for row in agents.with_manifests(scope, inactive)
+        if not row.name.startswith(_BUILT_IN)
     ]
-    return found, usage.of_agents(conn, org_id, [row["id"] for row in found])
+    return found, usage.of_agents(scope, [row.id for row in found])
 
 
 @routes.get("/usage", "usage:read", answers=[Answer(200, "The usage.", NugenUsageAnswer)])
@@ -217,15 +221,15 @@ async def usage_statistics(call: Call) -> Response:
     return reply({"data": await call.read(_usage)})
 
 
-def _usage(conn: Connection, org_id: str) -> dict[str, Any]:
-    models = usage.by_model(conn, org_id)
-    runs, tokens = usage.runs_with_model(conn, org_id), sum(one["tokens"] for one in models)
+def _usage(scope: OrgScope) -> JsonObject:
+    models = usage.by_model(scope)
+    runs, tokens = usage.runs_with_model(scope), sum(one.tokens for one in models)
     return {
         "total_usage": runs,
         "total_tokens": tokens,
         "average_tokens_per_request": round(tokens / runs, 2) if runs else 0,
-        "most_used_model": models[0]["model"] if models else "",
-        "usage_by_model": {one["model"]: one["runs"] for one in models},
+        "most_used_model": models[0].model if models else "",
+        "usage_by_model": {one.model: one.runs for one in models},
     }
 
 
@@ -252,8 +256,9 @@ async def _shown(call: Call, record: AgentRecord) -> Response:
 
 
 def _view(call: Call, record: AgentRecord, used: AgentUsage) -> Response:
-    manifest = manifests.shown(record.agent, record.manifest, call.org_id)
-    row = record.agent | {"manifest": manifest, "description": manifest.get("description")}
+    manifest = manifests.shown(record.agent.org_id, record.manifest, call.org_id)
+    description = manifest.get("description", "")
+    row = AgentWithManifest(**rows.values(replace(record.agent, description=description)), manifest=manifest)
     return reply({"data": agent_json(row, used, call.state.settings)})
 
 

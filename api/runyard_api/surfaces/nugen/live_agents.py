@@ -43,7 +43,7 @@ def create(
     own = {"name": ids.qualify(slug), "version": "1.0.0", "display_name": name.strip()}
     document = {**values, **own}
     record = publishing.publish(tx, org_id, manifests.parse(document), by, rules=rules)
-    identity.audit(tx, org_id, by, "agent.create", record.agent["id"], {"name": record.agent["name"]})
+    identity.audit(tx, org_id, by, "agent.create", record.agent.id, {"name": record.agent.name})
     return record
 
 
@@ -69,7 +69,7 @@ def change(
     published = publishing.publish(tx, org_id, manifests.parse(changed), by, rules=rules)
     data = {"version": changed["version"], "fields": sorted(values)}
     identity.audit(tx, org_id, by, "agent.change", agent_id, data)
-    return AgentRecord(record.agent | published.agent, published.version)
+    return published
 
 
 def remove(tx: Tx, org_id: str, agent_id: str, by: str) -> str:
@@ -78,7 +78,7 @@ def remove(tx: Tx, org_id: str, agent_id: str, by: str) -> str:
     Errors: `NotFound` agent_not_found, `Conflict` agent_in_use (tasks of it are under way).
     """
     record = _own(tx, org_id, agent_id)
-    drafts.remove(tx, org_id, record.version["id"])
+    drafts.remove(tx, org_id, record.version.id)
     sessions.remove_of_agent(tx, org_id, agent_id, SESSIONS)
     usage.forget_agent(tx, org_id, agent_id)
     identity.audit(tx, org_id, by, "agent.delete", agent_id, {"name": record.ref.name})
@@ -97,25 +97,25 @@ def normalised(name: str) -> str:
 
 def _own(tx: Tx, org_id: str, agent_id: str) -> AgentRecord:
     """An agent of the organisation itself: what the operator publishes for all is not."""
-    row = agents.get(tx.conn, org_id, agent_id) if ids.is_uuid(agent_id) else None
-    if row is None or row["org_id"] != org_id or row["shared"] or not row["is_active"]:
+    row = agents.get(tx.scope(org_id), agent_id) if ids.is_uuid(agent_id) else None
+    if row is None or row.org_id != org_id or row.shared or not row.is_active:
         raise NotFound("There is no such agent.", code="agent_not_found", field="agent_id")
-    return publishing.resolve(tx.conn, org_id, row["id"])
+    return publishing.resolve(tx.scope(org_id), row.id)
 
 
 def _refuse_duplicate(tx: Tx, org_id: str, slug: str, but: str | None = None) -> None:
-    found = agents.by_slug(tx.conn, org_id, slug)
-    if found is not None and found["org_id"] == org_id and found["id"] != but:
+    found = agents.by_slug(tx.scope(org_id), slug)
+    if found is not None and found.org_id == org_id and found.id != but:
         raise Conflict(f"There is an agent named {slug} already.", code="name_taken", field="agent_name")
 
 
 def _rename(tx: Tx, org_id: str, record: AgentRecord, name: str) -> str:
     slug = normalised(name)
-    if slug == record.agent["slug"]:
-        return str(record.agent["name"])
-    _refuse_duplicate(tx, org_id, slug, record.agent["id"])
+    if slug == record.agent.slug:
+        return record.agent.name
+    _refuse_duplicate(tx, org_id, slug, record.agent.id)
     full = ids.qualify(slug)
-    agents.update_agent(tx, record.agent["id"], name=full, slug=slug)
+    agents.update_agent(tx, record.agent.id, name=full, slug=slug)
     return full
 
 
@@ -128,7 +128,7 @@ def _repeat(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, A
 
 def _next_version(tx: Tx, agent_id: str) -> str:
     """The minor version after the highest there is."""
-    known = [v["version"] for v in agents.versions(tx.conn, agent_id)]
+    known = [v.version for v in agents.versions(tx.conn, agent_id)]
     valid = [version for version in known if nodesemver.valid(version, False) is not None]
     highest = nodesemver.max_satisfying(valid, "*", False, True) if valid else "0.0.0"
     return str(nodesemver.inc(highest or "0.0.0", "minor", False))

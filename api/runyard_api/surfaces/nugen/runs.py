@@ -72,7 +72,7 @@ async def run_by_name(call: Call) -> Response:
     """
     name = call.params["agent_name"]
     agent = await _active(call, name)
-    if agent.agent["slug"] != name:
+    if agent.agent.slug != name:
         raise _unknown(name)
     return await _run(call, agent)
 

@@ -3,39 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
-from runyard_common.database import advisory, pages
+from runyard_common.database import advisory, pages, rows
 from runyard_common.database.columns import dump
 from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Agent, AgentTag, AgentVersion, Task
 from runyard_common.values import ids
+from runyard_common.values.json_text import JsonObject
 
-_AGENT = Agent.__table__.c
-_VERSION = AgentVersion.__table__.c
-_OUTSIDE = [c for c in _VERSION if c.key not in ("manifest", "secrets")]
 #: Rows of a list that its contract gives no pages.
 _MOST_LISTED: Final = 10_000
-Row = dict[str, Any]
 
 
-def _one(conn: Connection, query: Any) -> Row | None:
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """What can be run, as `runyard_common.agents.tables.Agent` describes it."""
+
+    id: str
+    org_id: str
+    name: str
+    slug: str
+    kind: str
+    created_at: float
+    updated_at: float
+    description: str = ""
+    functional: bool = True
+    is_active: bool = True
+    shared: bool = False
+    version_id: str | None = None
+    chosen_at: float | None = None
+    settings: JsonObject | None = None
+    created_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWithManifest(AgentRow):
+    """An agent with the manifest of its current version; None for a large one where they are many."""
+
+    manifest: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionOutline:
+    """A version without its manifest and secrets, as `runyard_common.agents.tables.AgentVersion` describes it."""
+
+    id: str
+    org_id: str
+    agent_id: str
+    number: int
+    version: str
+    status: str
+    yanked: bool
+    shared: bool
+    size: int
+    digest: str
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow(VersionOutline):
+    """A version, its credentials sealed."""
+
+    manifest: JsonObject
+    secrets: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtVersion:
+    """A version that workers may bring, with its agent's name."""
+
+    id: str
+    org_id: str
+    agent_id: str
+    name: str
+    number: int
+    version: str
+    yanked: bool
+    created_at: float
+
+
+_AGENT = rows.columns(AgentRow, Agent)
+_OUTLINE = rows.columns(VersionOutline, AgentVersion)
+_VERSION = rows.columns(VersionRow, AgentVersion)
+_BROUGHT = {field.name for field in fields(BroughtVersion)}
 
 
 def lock_names(tx: Tx, org_id: str) -> None:
     """Let one transaction at a time make or rename the organisation's agents: two workers that start together
-    publish the same ones, and of two callers who want a name one gets it and the other is told."""
+    publish the same ones, and of two callers who want a name one gets it and the other is refused."""
     advisory.lock(tx, [f"agents|{org_id}"])
 
 
-def get(conn: Connection, org_id: str, agent_id: str) -> Row | None:
+def get(scope: OrgScope, agent_id: str) -> AgentRow | None:
     """One agent that this organisation may see, by id."""
-    return _one(conn, select(*_AGENT).where(Agent.id == agent_id, _visible(org_id)))
+    return _first(scope, Agent.id == agent_id)
 
 
 def is_own(conn: Connection, task_id: str) -> bool:
@@ -44,34 +112,32 @@ def is_own(conn: Connection, task_id: str) -> bool:
     return conn.execute(query.where(Task.id == task_id, Agent.org_id == Task.org_id)).first() is not None
 
 
-def by_name(conn: Connection, org_id: str, name: str) -> Row | None:
-    """One agent by ``@scope/name``; the organisation's own stands before a shared one."""
-    query = select(*_AGENT).where(Agent.name == name, _visible(org_id)).order_by(Agent.org_id != org_id)
-    return _one(conn, query.limit(1))
+def by_name(scope: OrgScope, name: str) -> AgentRow | None:
+    """One agent by ``@scope/name``; the organisation's own comes before a shared one."""
+    return _first(scope, Agent.name == name)
 
 
-def named(conn: Connection, org_id: str, name: str) -> Row | None:
+def named(scope: OrgScope, name: str) -> AgentRow | None:
     """One agent by ``@scope/name``: the one of this very name, else one of the scope whose normalised name it is, for
     callers whose names have hyphens where ours have underscores or capitals."""
-    found = by_name(conn, org_id, name)
-    scope, slash, _ = name.partition("/")
+    found = by_name(scope, name)
+    prefix, slash, _ = name.partition("/")
     if found is not None or not slash:
         return found
-    query = select(*_AGENT).where(
-        Agent.slug == ids.normalise(name),
-        func.substr(Agent.name, 1, len(scope) + 1)
-        == f"{scope}/",  # LIKE would not tell capitals apart on SQLite
-        _visible(org_id),
-    )
-    return _one(conn, query.order_by(Agent.org_id != org_id, Agent.id).limit(1))
+    # LIKE does not distinguish capitals on SQLite
+    in_scope = func.substr(Agent.name, 1, len(prefix) + 1) == f"{prefix}/"
+    return _first(scope, Agent.slug == ids.normalise(name), in_scope)
 
 
-def by_slug(conn: Connection, org_id: str, slug: str) -> Row | None:
+def by_slug(scope: OrgScope, slug: str) -> AgentRow | None:
     """One agent by its normalised name; own before shared, then the oldest."""
-    query = (
-        select(*_AGENT).where(Agent.slug == slug, _visible(org_id)).order_by(Agent.org_id != org_id, Agent.id)
-    )
-    return _one(conn, query.limit(1))
+    return _first(scope, Agent.slug == slug)
+
+
+def _first(scope: OrgScope, *conditions: Any) -> AgentRow | None:
+    query = select(*_AGENT).where(*conditions, _visible(scope.org_id))
+    ordered = query.order_by(Agent.org_id != scope.org_id, Agent.id).limit(1)
+    return rows.first(scope.conn, ordered, AgentRow)
 
 
 def called(part: str) -> Any:
@@ -85,49 +151,28 @@ def _visible(org_id: str) -> Any:
     return or_(Agent.org_id == org_id, Agent.shared.is_(True))
 
 
-def page(
-    conn: Connection,
-    org_id: str,
-    limit: int,
-    before: str | None = None,
-    name: str | None = None,
-    include_inactive: bool = True,
-) -> list[Row]:
-    """Agents an organisation may see, newest first; `name` is a case-insensitive substring."""
-    query = select(*_AGENT).where(_visible(org_id))
+def page(scope: OrgScope, limit: int, before: str | None = None) -> list[AgentRow]:
+    """Agents an organisation may see, newest first."""
+    query = select(*_AGENT).where(_visible(scope.org_id))
     if before is not None:
         query = query.where(Agent.id < before)
-    if name:
-        query = query.where(called(name))
-    if not include_inactive:
-        query = query.where(Agent.is_active.is_(True))
-    return [dict(row._mapping) for row in conn.execute(query.order_by(Agent.id.desc()).limit(limit))]
+    return rows.every(scope.conn, query.order_by(Agent.id.desc()).limit(limit), AgentRow)
 
 
-def with_manifests(conn: Connection, org_id: str, include_inactive: bool = True) -> Page[Row]:
+def with_manifests(scope: OrgScope, include_inactive: bool = True) -> Page[AgentWithManifest]:
     """Agents an organisation may see that have a version to run, each with its `manifest`, newest first; None for
     large ones where they are many (see `pages.trimmed`)."""
     query = select(*_AGENT, AgentVersion.manifest).join(AgentVersion, AgentVersion.id == Agent.version_id)
-    query = query.where(_visible(org_id))
+    query = query.where(_visible(scope.org_id))
     if not include_inactive:
         query = query.where(Agent.is_active.is_(True))
     query = query.order_by(Agent.id.desc()).limit(_MOST_LISTED)
-    return pages.trimmed(conn, query, "id", ("manifest", "description"))
+    return pages.trimmed(scope.conn, query, "id", ("manifest", "description"), kind=AgentWithManifest)
 
 
-def insert_agent(tx: Tx, row: Row) -> None:
+def insert_agent(tx: Tx, agent: AgentRow) -> None:
     """Store a new agent."""
-    empty = {
-        "description": "",
-        "settings": None,
-        "version_id": None,
-        "chosen_at": None,
-        "created_by": None,
-        "shared": False,
-        "is_active": True,
-        "functional": True,
-    }
-    tx.conn.execute(insert(Agent), empty | row | {"created_at": tx.now, "updated_at": tx.now})
+    tx.conn.execute(insert(Agent), rows.values(agent))
 
 
 def update_agent(tx: Tx, agent_id: str, **values: Any) -> bool:
@@ -143,39 +188,35 @@ def delete_agent(tx: Tx, agent_id: str) -> bool:
     return bool(tx.conn.execute(delete(Agent).where(Agent.id == agent_id)).rowcount)
 
 
-def version(conn: Connection, version_id: str) -> Row | None:
+def version(conn: Connection, version_id: str) -> VersionRow | None:
     """One version by id."""
-    return _one(conn, select(*_VERSION).where(AgentVersion.id == version_id))
+    return rows.first(conn, select(*_VERSION).where(AgentVersion.id == version_id), VersionRow)
 
 
-def versions(conn: Connection, agent_id: str) -> list[Row]:
-    """Every version of an agent, newest first, without manifest and secrets; `size`: bytes of the manifest."""
-    query = select(*_OUTSIDE).where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
-    return [dict(row._mapping) for row in conn.execute(query)]
+def versions(conn: Connection, agent_id: str) -> list[VersionOutline]:
+    """Every version of an agent, newest first."""
+    query = select(*_OUTLINE).where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
+    return rows.every(conn, query, VersionOutline)
 
 
-def brought_versions(conn: Connection, names: Sequence[str]) -> list[Row]:
-    """The versions of agents of these names that workers may bring, without manifest and secrets: `agent_id`, `name`,
-    `number`, `version`, `yanked`, `created_at` and `org_id`."""
-    query = select(*_OUTSIDE, Agent.name).join(Agent, Agent.id == AgentVersion.agent_id)
+def brought_versions(conn: Connection, names: Sequence[str]) -> list[BroughtVersion]:
+    """The versions of agents of these names that workers may bring."""
+    outline = [column for column in _OUTLINE if column.key in _BROUGHT]
+    query = select(*outline, Agent.name).join(Agent, Agent.id == AgentVersion.agent_id)
     query = query.where(Agent.name.in_(names), AgentVersion.shared.is_(True), AgentVersion.status != "draft")
-    return [dict(row._mapping) for row in conn.execute(query)]
+    return rows.every(conn, query, BroughtVersion)
 
 
-def draft(conn: Connection, agent_id: str) -> Row | None:
+def draft(conn: Connection, agent_id: str) -> VersionRow | None:
     """The version of an agent that is being written, whole."""
     mine = (AgentVersion.agent_id == agent_id, AgentVersion.status == "draft")
-    return _one(conn, select(*_VERSION).where(*mine).order_by(AgentVersion.number.desc()).limit(1))
+    query = select(*_VERSION).where(*mine).order_by(AgentVersion.number.desc()).limit(1)
+    return rows.first(conn, query, VersionRow)
 
 
-def insert_version(tx: Tx, row: Row) -> None:
+def insert_version(tx: Tx, version: VersionRow) -> None:
     """Store a new version."""
-    tx.conn.execute(
-        insert(AgentVersion),
-        {"yanked": False, "shared": False, "secrets": None}
-        | row
-        | {"size": size_of(row["manifest"]), "created_at": tx.now, "updated_at": tx.now},
-    )
+    tx.conn.execute(insert(AgentVersion), rows.values(version))
 
 
 def size_of(manifest: Any) -> int:

@@ -9,16 +9,15 @@ in one transaction, the caller's: no run is bound to a version that was gone alr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import structlog
 
 from runyard_common.agents.queries import agents
+from runyard_common.agents.queries.agents import BroughtVersion
 from runyard_common.agents.service.agents import make_current
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import workers
 
-Row = dict[str, Any]
 logger = structlog.get_logger("runyard.fleet")
 
 
@@ -64,31 +63,29 @@ def settle(tx: Tx, brought: Iterable[str]) -> None:
     names = {one.rpartition("@")[0] for one in brought}
     if not names:
         return
-    for org_id in sorted({row["org_id"] for row in agents.brought_versions(tx.conn, sorted(names))}):
+    for org_id in sorted({row.org_id for row in agents.brought_versions(tx.conn, sorted(names))}):
         agents.lock_names(tx, org_id)
     live = workers.brought(tx.conn)
-    by_agent: dict[str, list[Row]] = {}
+    by_agent: dict[str, list[BroughtVersion]] = {}
     for row in agents.brought_versions(tx.conn, sorted(names)):
-        if f"{row['name']}@{row['version']}" in live:
-            by_agent.setdefault(row["agent_id"], []).append(row)
+        if f"{row.name}@{row.version}" in live:
+            by_agent.setdefault(row.agent_id, []).append(row)
     for agent_id, rows in sorted(by_agent.items()):
         _settle(tx, agent_id, rows)
 
 
-def _settle(tx: Tx, agent_id: str, brought: list[Row]) -> None:
+def _settle(tx: Tx, agent_id: str, brought: list[BroughtVersion]) -> None:
     """Make the newest of these versions current, unless a publish chose another since they are there."""
-    agent = agents.get(tx.conn, brought[0]["org_id"], agent_id)
+    agent = agents.get(tx.scope(brought[0].org_id), agent_id)
     if agent is None:
         return
-    if agent["chosen_at"] is not None:
-        brought = [row for row in brought if row["created_at"] > agent["chosen_at"]]
-    usable = [row for row in brought if not row["yanked"]] or brought
-    newest = max(usable, key=lambda row: (row["number"], row["created_at"]), default=None)
-    if newest is None or newest["id"] == agent["version_id"]:
+    if agent.chosen_at is not None:
+        brought = [row for row in brought if row.created_at > agent.chosen_at]
+    usable = [row for row in brought if not row.yanked] or brought
+    newest = max(usable, key=lambda row: (row.number, row.created_at), default=None)
+    if newest is None or newest.id == agent.version_id:
         return
-    version = agents.version(tx.conn, newest["id"])
+    version = agents.version(tx.conn, newest.id)
     if version is not None:
-        make_current(tx, agent, version["manifest"] or {}, version["id"], shared=True)
-        logger.info(
-            "Another version is current", action="current", agent=agent["name"], version=version["version"]
-        )
+        make_current(tx, agent, version.manifest, version.id, shared=True)
+        logger.info("Another version is current", action="current", agent=agent.name, version=version.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from runyard_common.agents.rules.manifests import digest
 from runyard_common.agents.rules.tool_access import NOT_OPENED, PublicTools
@@ -12,9 +12,9 @@ from runyard_common.credentials.rules import documents
 from runyard_common.credentials.rules.sealing import SealBroken, Sealer
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
+from runyard_common.values.json_text import JsonObject
 
-Row = dict[str, Any]
-#: What everybody who may run an agent sees of it, and of its input and output.
+#: What every organisation that may run an agent sees of it, and of its input and output.
 _OPEN: Final = ("name", "version", "kind", "display_name", "description", "functional")
 _TEXTS: Final = ("version", "description", "display_name")
 _OPEN_INPUT: Final = ("schema", "fileConstraints")
@@ -37,28 +37,49 @@ class PublishRules:
 PLAIN: Final = PublishRules()
 
 
-def sealed(document: Mapping[str, Any], rules: PublishRules) -> Row:
-    """A manifest as columns of its version: {manifest, secrets, digest}."""
+class Stored(Protocol):
+    """What of a version holds its manifest."""
+
+    @property
+    def manifest(self) -> JsonObject | None:
+        """The manifest, without its credentials."""
+
+    @property
+    def secrets(self) -> bytes | None:
+        """Its credentials, sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedManifest:
+    """A manifest as columns of its version."""
+
+    manifest: JsonObject
+    secrets: bytes | None
+    digest: str
+
+
+def sealed(document: Mapping[str, Any], rules: PublishRules) -> SealedManifest:
+    """A manifest as it is stored."""
     shown, found = documents.split(document)
     if found and rules.sealer is None:
         raise ConfigurationError(
             "A manifest with credentials needs a key to seal them.", field="RUNYARD_SECRET_KEY"
         )
     secrets = rules.sealer.seal(found) if found and rules.sealer is not None else None
-    return {"manifest": shown, "secrets": secrets, "digest": digest(shown)}
+    return SealedManifest(shown, secrets, digest(shown))
 
 
-def opened(version: Mapping[str, Any], sealer: Sealer | None) -> Row:
+def opened(version: Stored, sealer: Sealer | None) -> JsonObject:
     """The manifest of a version with its credentials. `SealBroken` when they were sealed with another key."""
-    document = dict(version["manifest"] or {})
-    if version["secrets"] is None:
+    document = dict(version.manifest or {})
+    if version.secrets is None:
         return document
     if sealer is None:
         raise ConfigurationError("This manifest's credentials need a key.", field="RUNYARD_SECRET_KEY")
-    return documents.put_back(document, sealer.open(version["secrets"]))
+    return documents.put_back(document, sealer.open(version.secrets))
 
 
-def kept(document: Mapping[str, Any], before: Iterable[Row | None], rules: PublishRules) -> Row:
+def kept(document: Mapping[str, Any], before: Iterable[Stored | None], rules: PublishRules) -> JsonObject:
     """The manifest with each ``********`` as it was in the first of these versions that has it.
 
     Error: `InvalidRequest` credential_missing.
@@ -76,7 +97,7 @@ def _mentions_sealed(value: Any) -> bool:
     return isinstance(value, str) and documents.SEALED in value
 
 
-def is_same(version: Mapping[str, Any], document: Mapping[str, Any], rules: PublishRules) -> bool:
+def is_same(version: Stored, document: Mapping[str, Any], rules: PublishRules) -> bool:
     """Whether a version has this content, its credentials included."""
     try:
         whole = opened(version, rules.sealer)
@@ -88,28 +109,27 @@ def is_same(version: Mapping[str, Any], document: Mapping[str, Any], rules: Publ
     return digest(whole) == digest(dict(document))
 
 
-def only_seal_differs(version: Row, document: Row, rules: PublishRules) -> bool:
-    """Whether a version's credentials cannot be opened any more, and all else is the same: they are sealed anew."""
+def only_seal_differs(version: Stored, document: JsonObject, rules: PublishRules) -> bool:
+    """Whether a version's credentials cannot be opened any more, and all else is the same: they are sealed again."""
     try:
         opened(version, rules.sealer)
     except (SealBroken, ConfigurationError):
-        return digest(documents.split(document)[0]) == digest(dict(version["manifest"] or {}))
+        return digest(documents.split(document)[0]) == digest(dict(version.manifest or {}))
     return False
 
 
-def contract(document: Mapping[str, Any]) -> Row:
-    """What of a Python agent's manifest is its version's, as it is stored: all but its number and the texts about
-    it."""
+def contract(document: Mapping[str, Any]) -> JsonObject:
+    """The part of a Python agent's manifest that is its version's, as it is stored: all but its number and texts."""
     shown = documents.split(document)[0]
     return {name: value for name, value in shown.items() if name not in _TEXTS}
 
 
-def shown(agent: Mapping[str, Any], manifest: Mapping[str, Any] | None, org_id: str) -> Row:
-    """What an organisation sees of an agent's manifest: of its own all but credentials, of others' the outside."""
+def shown(owner_id: str, manifest: Mapping[str, Any] | None, org_id: str) -> JsonObject:
+    """What an organisation sees of a manifest: of its own all but credentials, of others' (`owner_id`) the outside."""
     document = dict(manifest or {})
-    if agent["org_id"] == org_id:
+    if owner_id == org_id:
         return documents.split(document)[0]  # a process of an older version may have stored them plainly
-    outside: Row = {name: document[name] for name in _OPEN if name in document}
+    outside: JsonObject = {name: document[name] for name in _OPEN if name in document}
     for name in ("input", "output"):
         holder = document.get(name)
         if isinstance(holder, Mapping):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
 from runyard_common.agents.queries import agents, registered_tools
 from runyard_common.agents.rules import tool_access
 from runyard_common.agents.rules.tool_access import PublicTools
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.values.errors import InvalidRequest
 
@@ -19,37 +18,35 @@ def register(tx: Tx, tools: Iterable[registered_tools.Tool]) -> None:
     registered_tools.save(tx, list(tools))
 
 
-def check_open(
-    conn: Connection, org_id: str, names: Sequence[str], public: PublicTools, field: str = "tools"
-) -> None:
+def check_open(scope: OrgScope, names: Sequence[str], public: PublicTools, field: str = "tools") -> None:
     """Refuse registered tools that agents of this organisation may not use: `Forbidden` tool_not_open.
 
     A tool that no worker has registered yet counts as closed, unless the setting opens it.
     """
-    left = [name for name in names if not public.allows(name, org_id)]
-    known = registered_tools.named(conn, left) if left else {}
+    left = [name for name in names if not public.allows(name, scope.org_id)]
+    known = registered_tools.named(scope.conn, left) if left else {}
     for name in left:
         if name not in known or not known[name].public:
             raise tool_access.not_open(name, field)
 
 
-def check_manifest(conn: Connection, org_id: str, manifest: Mapping[str, Any], public: PublicTools) -> None:
+def check_manifest(scope: OrgScope, manifest: Mapping[str, Any], public: PublicTools) -> None:
     """Whether an organisation may publish this manifest, as far as its tools go.
 
     Errors: `Forbidden` tool_not_open; `InvalidRequest` tool_loosened, unknown_tool, unknown_agent.
     """
     entries = manifest.get("tools") or []
     for name in tool_access.children(entries):
-        if name != manifest.get("name") and agents.by_name(conn, org_id, name) is None:
+        if name != manifest.get("name") and agents.by_name(scope, name) is None:
             raise unknown_agent(name)
     names = tool_access.listed(entries)
     if not names:
         return
-    check_open(conn, org_id, names, public)
-    known = registered_tools.named(conn, names)
+    check_open(scope, names, public)
+    known = registered_tools.named(scope.conn, names)
     # A tool that the setting names is one the operator vouches for; before a worker was there, none is known.
-    missing = [name for name in names if name not in known and not public.names(name, org_id)]
-    if missing and registered_tools.are_there(conn):
+    missing = [name for name in names if name not in known and not public.names(name, scope.org_id)]
+    if missing and registered_tools.are_there(scope.conn):
         raise unknown_tool(missing[0])
     for index, entry in enumerate(entries):
         if isinstance(entry, Mapping) and not entry.get("agent") and entry.get("name") in known:
@@ -57,7 +54,7 @@ def check_manifest(conn: Connection, org_id: str, manifest: Mapping[str, Any], p
 
 
 def check_known(
-    conn: Connection, org_id: str, manifests: Sequence[Mapping[str, Any]], known: set[str]
+    scope: OrgScope, manifests: Sequence[Mapping[str, Any]], known: set[str]
 ) -> list[list[InvalidRequest]]:
     """What each of the operator's manifests names that is not there. `known` are the tools and agents that come with
     them."""
@@ -66,11 +63,11 @@ def check_known(
     for manifest in manifests:
         entries = manifest.get("tools") or []
         tools = [name for name in tool_access.listed(entries) if name not in together]
-        stored = registered_tools.named(conn, tools) if tools else {}
+        stored = registered_tools.named(scope.conn, tools) if tools else {}
         children = [name for name in tool_access.children(entries) if name not in together]
         found.append(
             [unknown_tool(name) for name in tools if name not in stored]
-            + [unknown_agent(name) for name in children if agents.by_name(conn, org_id, name) is None]
+            + [unknown_agent(name) for name in children if agents.by_name(scope, name) is None]
         )
     return found
 

@@ -60,6 +60,23 @@ def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return _walk(document, change), found
 
 
+def sealed_at(document: Mapping[str, Any]) -> list[str]:
+    """JSON pointers to the places of credentials that `split` has replaced: a text elsewhere is what it is."""
+    found: list[str] = []
+
+    def note(at: str, leaf: Any, secret: bool) -> Any:
+        if _is_sealed(leaf, secret):
+            found.append(at)
+        return leaf
+
+    _walk(document, note)
+    return found
+
+
+def _is_sealed(leaf: Any, secret: bool) -> bool:
+    return isinstance(leaf, str) and (leaf == SEALED if secret else is_placeholder(leaf))
+
+
 def origins_only(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with no more of its URLs than whose they are: see `receivers.origin_of`."""
     return _walk(
@@ -91,7 +108,7 @@ def keep(document: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> di
     earlier = list(before)
 
     def change(at: str, leaf: Any, secret: bool) -> Any:
-        if not isinstance(leaf, str) or not (leaf == SEALED if secret else is_placeholder(leaf)):
+        if not _is_sealed(leaf, secret):
             return leaf
         parts = pointers.parts(at)
         for old in earlier:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
 from runyard_common.agents.rules.manifests import Manifest
 from runyard_common.agents.service import agents
 from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.datastores import queries as datastores
+from runyard_common.datastores.queries import DatastoreRow, DocumentRow
 from runyard_common.datastores.service.addresses import check_connection
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
@@ -29,6 +29,7 @@ from runyard_common.runs.service import submissions
 from runyard_common.values import ids
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound, RunyardError, StaleFence
 from runyard_common.values.ids import uuid7
+from runyard_common.values.json_text import JsonObject
 
 TYPES: Final = ("database", "documents")
 #: `config.builtin` of the indexing agent's manifest.
@@ -55,7 +56,7 @@ class Upload:
     media_type: str
     size: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As in a task's input."""
         return {
             "id": self.id,
@@ -83,8 +84,8 @@ def create(
     by: str | None = None,
     policy: OutboundPolicy | None = None,
     home: Path | None = None,
-) -> dict[str, Any]:
-    """Create a datastore; {id, name, type, created_at}. `connection` is a database's connection string.
+) -> DatastoreRow:
+    """Create a datastore. `connection` is a database's connection string.
 
     `meta` is further metadata, of which only the names are kept readable. With `home` a SQLite file must be there.
 
@@ -98,70 +99,60 @@ def create(
     if type_ == "database":
         check_connection(connection, policy, folder(home, org_id) if home is not None else None)
         sealed = sealer.seal(connection)
-    row: dict[str, Any] = {
-        "id": ids.token("ds_"),
-        "org_id": org_id,
-        "name": name.strip(),
-        "type": type_,
-        "connection": sealed,
-        "meta": dict.fromkeys(meta, SEALED) if meta else None,
-        "secrets": sealer.seal(meta) if meta else None,
-    }
+    made = DatastoreRow(
+        id=ids.token("ds_"),
+        org_id=org_id,
+        name=name.strip(),
+        type=type_,
+        created_at=tx.now,
+        connection=sealed,
+        meta=dict.fromkeys(meta, SEALED) if meta else None,
+        secrets=sealer.seal(meta) if meta else None,
+    )
     caps.check(tx, org_id, "datastores")
-    datastores.insert_store(tx, row)
+    datastores.insert_store(tx, made)
     if by is not None:
-        identity.audit(tx, org_id, by, "datastore.create", row["id"], {"name": row["name"], "type": type_})
-    return {"id": row["id"], "name": row["name"], "type": type_, "created_at": tx.now}
+        identity.audit(tx, org_id, by, "datastore.create", made.id, {"name": made.name, "type": type_})
+    return made
 
 
 def index_document(
     tx: Tx, org_id: str, datastore_id: str, upload: Upload, created_by: str | None = None
-) -> dict[str, Any]:
-    """Take in a document and submit the run that indexes it; the document row and its `task_id`.
+) -> tuple[DocumentRow, str]:
+    """Store a document and submit the run that indexes it; the document and the task's id.
 
     Errors: `NotFound` datastore_not_found; `Conflict` not_a_document_store; those of `submissions.submit`.
     """
-    store = find(tx.conn, org_id, datastore_id)
-    if store["type"] != "documents":
+    store = find(tx.scope(org_id), datastore_id)
+    if store.type != "documents":
         raise Conflict(
             "This datastore is a database; documents go into one of type documents.",
             code="not_a_document_store",
             field="datastore_id",
         )
-    caps.check(tx, org_id, "documents", of=store["id"])
-    document_id = ids.token("doc_")
-    datastores.insert_document(
-        tx,
-        {
-            "id": document_id,
-            "org_id": org_id,
-            "datastore_id": store["id"],
-            "file_id": upload.id,
-            "filename": upload.name,
-        },
-    )
+    caps.check(tx, org_id, "documents", of=store.id)
+    document = DocumentRow(ids.token("doc_"), org_id, store.id, upload.id, upload.name, tx.now)
+    datastores.insert_document(tx, document)
     agent = agents.publish(tx, org_id, INDEXER, by="system")
     spec = RunSpec(
         task_id=uuid7(),
         org_id=org_id,
         agent=agent.ref,
         front="native",
-        input={"args": {"document_id": document_id}, "files": [upload.to_json()]},
+        input={"args": {"document_id": document.id}, "files": [upload.to_json()]},
         title=f"Index {upload.name}"[:200],
         created_by=created_by,
     )
     accepted = submissions.submit(tx, [spec])[0]
     if isinstance(accepted, RunyardError):
         raise accepted
-    found = datastores.document(tx.conn, org_id, document_id)
-    assert found is not None
-    return found | {"task_id": accepted.task_id}
+    return document, accepted.task_id
 
 
-def find(conn: Connection, org_id: str, datastore: str) -> dict[str, Any]:
+def find(scope: OrgScope, datastore: str) -> DatastoreRow:
     """A datastore by id, or by name; `NotFound` datastore_not_found."""
-    found = datastores.named(conn, org_id, [datastore])
-    by_id = next((row for row in found if row["id"] == datastore), None)
+    found = datastores.named(scope, [datastore])
+    by_id = next((row for row in found if row.id == datastore), None)
     if by_id is None and not found:
         raise NotFound(
             f"There is no datastore {datastore!r}.", code="datastore_not_found", field="datastores"
@@ -196,7 +187,7 @@ def store_passages(tx: Tx, commands: Sequence[Indexed]) -> list[int | RunyardErr
         if not owns(heads.get(c.task_id), c.fence):
             answers.append(StaleFence(task_id=c.task_id, attempt=c.fence.attempt))
             continue
-        row = datastores.document(tx.conn, c.org_id, c.document_id)
+        row = datastores.document(tx.scope(c.org_id), c.document_id)
         if row is None:
             answers.append(NotFound("The document was removed.", code="document_not_found"))
         elif c.error is not None:

@@ -64,7 +64,7 @@ def look(conn: Connection, token: str, now: float) -> dict[str, Any]:
     organisation = identity.organisation(conn, link["org_id"])
     if (
         organisation is None
-        or not organisation["active"]
+        or not organisation.active
         or link["used_at"] is not None
         or link["expires_at"] <= now
         or question is None

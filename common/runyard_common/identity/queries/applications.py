@@ -2,45 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from runyard_common.database import pages
+from runyard_common.database import pages, rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Application, EndUser
+from runyard_common.values.json_text import JsonObject
 
 _APP = Application.__table__.c
 _USER = EndUser.__table__.c
 _MOST_LISTED = 10_000
-Row = dict[str, Any]
 
 
-def _one(conn: Connection, query: Any) -> Row | None:
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+@dataclass(frozen=True, slots=True)
+class ApplicationRow:
+    """A caller's application, as `runyard_common.identity.tables.Application` describes it."""
+
+    id: str
+    org_id: str
+    name: str
+    created_at: float
+    updated_at: float
+    is_default: bool = False
+    settings: JsonObject | None = None
+    created_by: str | None = None
 
 
-def get(conn: Connection, org_id: str, application_id: str) -> Row | None:
+@dataclass(frozen=True, slots=True)
+class EndUserRow:
+    """A person on whose behalf an application runs agents."""
+
+    id: str
+    org_id: str
+    application_id: str
+    created_at: float
+    updated_at: float
+    name: str | None = None
+    email: str | None = None
+    external_id: str | None = None
+    meta: JsonObject | None = None
+
+
+def get(scope: OrgScope, application_id: str) -> ApplicationRow | None:
     """One application of an organisation."""
-    return _one(conn, select(*_APP).where(_APP.id == application_id, _APP.org_id == org_id))
+    query = select(*_APP).where(_APP.id == application_id, _APP.org_id == scope.org_id)
+    return rows.first(scope.conn, query, ApplicationRow)
 
 
-def default(conn: Connection, org_id: str) -> Row | None:
+def default(scope: OrgScope) -> ApplicationRow | None:
     """The organisation's default application, once there is one."""
-    return _one(conn, select(*_APP).where(_APP.org_id == org_id, _APP.is_default.is_(True)).limit(1))
+    query = select(*_APP).where(_APP.org_id == scope.org_id, _APP.is_default.is_(True)).limit(1)
+    return rows.first(scope.conn, query, ApplicationRow)
 
 
-def every(conn: Connection, org_id: str) -> list[Row]:
+def every(scope: OrgScope) -> list[ApplicationRow]:
     """All applications of an organisation, oldest first."""
-    query = select(*_APP).where(_APP.org_id == org_id).order_by(_APP.created_at, _APP.id).limit(_MOST_LISTED)
-    return pages.trimmed(conn, query, "id", ("settings",))
+    query = select(*_APP).where(_APP.org_id == scope.org_id).order_by(_APP.created_at, _APP.id)
+    return pages.trimmed(scope.conn, query.limit(_MOST_LISTED), "id", ("settings",), kind=ApplicationRow)
 
 
-def add(tx: Tx, row: Row) -> None:
+def add(tx: Tx, new: ApplicationRow) -> None:
     """Store a new application."""
-    empty = {"is_default": False, "settings": None, "created_by": None}
-    tx.conn.execute(insert(Application), empty | row | {"created_at": tx.now, "updated_at": tx.now})
+    tx.conn.execute(insert(Application), rows.values(new))
 
 
 def change(tx: Tx, application_id: str, **values: Any) -> None:
@@ -54,44 +82,39 @@ def remove(tx: Tx, application_id: str) -> None:
     tx.conn.execute(delete(Application).where(_APP.id == application_id))
 
 
-def end_user(conn: Connection, org_id: str, end_user_id: str) -> Row | None:
+def end_user(scope: OrgScope, end_user_id: str) -> EndUserRow | None:
     """One end-user of an organisation."""
-    return _one(conn, select(*_USER).where(_USER.id == end_user_id, _USER.org_id == org_id))
+    query = select(*_USER).where(_USER.id == end_user_id, _USER.org_id == scope.org_id)
+    return rows.first(scope.conn, query, EndUserRow)
 
 
-def by_external_id(conn: Connection, application_id: str, external_id: str) -> Row | None:
-    """The end-user that an application knows by an id of its own."""
-    query = select(*_USER).where(_USER.application_id == application_id, _USER.external_id == external_id)
-    return _one(conn, query)
+def has_external_id(conn: Connection, application_id: str, external_id: str) -> bool:
+    """Whether an application has an end-user of this id of its own."""
+    query = select(_USER.id).where(_USER.application_id == application_id, _USER.external_id == external_id)
+    return conn.execute(query).first() is not None
 
 
 def end_users(
-    conn: Connection,
-    org_id: str,
-    limit: int,
-    after: str | None = None,
-    before: str | None = None,
-    **equal: str,
-) -> list[Row]:
+    scope: OrgScope, limit: int, after: str | None, before: str | None, equal: Mapping[str, str]
+) -> list[EndUserRow]:
     """End-users, newest first: older than the id `after`, or the ones just newer than the id `before`.
 
     `equal` are columns with the value they must have.
     """
     query = select(*_USER).where(
-        _USER.org_id == org_id, *(_USER[name] == value for name, value in equal.items())
+        _USER.org_id == scope.org_id, *(_USER[name] == value for name, value in equal.items())
     )
     if before is not None:
-        rows = conn.execute(query.where(_USER.id > before).order_by(_USER.id).limit(limit)).all()
-        return [dict(row._mapping) for row in reversed(rows)]
+        newer = query.where(_USER.id > before).order_by(_USER.id).limit(limit)
+        return rows.every(scope.conn, newer, EndUserRow)[::-1]
     if after is not None:
         query = query.where(_USER.id < after)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(_USER.id.desc()).limit(limit))]
+    return rows.every(scope.conn, query.order_by(_USER.id.desc()).limit(limit), EndUserRow)
 
 
-def add_end_user(tx: Tx, row: Row) -> None:
+def add_end_user(tx: Tx, new: EndUserRow) -> None:
     """Store a new end-user."""
-    empty = {"name": None, "email": None, "external_id": None, "meta": None}
-    tx.conn.execute(insert(EndUser), empty | row | {"created_at": tx.now, "updated_at": tx.now})
+    tx.conn.execute(insert(EndUser), rows.values(new))
 
 
 def change_end_user(tx: Tx, end_user_id: str, **values: Any) -> None:

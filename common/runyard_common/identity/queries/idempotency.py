@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.tables import Idempotency
 from runyard_common.tables.query import Task
@@ -13,17 +14,41 @@ from runyard_common.tables.query import Task
 _C = Idempotency.__table__.c
 
 
-def get(conn: Connection, org_id: str, key: str) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """The answer that is kept for repetitions of a request."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyRow:
+    """A request by its key, as `runyard_common.identity.tables.Idempotency` describes it."""
+
+    org_id: str
+    key: str
+    body_hash: str
+    owner: str
+    lease_until: float | None
+    headers: dict[str, str] | None
+    expires_at: float
+    status: int | None = None
+    body: bytes | None = None
+    size: int = 0
+
+
+def get(conn: Connection, org_id: str, key: str) -> IdempotencyRow | None:
     """What is known of a key; an expired entry counts as none to its reader."""
-    row = conn.execute(select(*_C).where(_C.org_id == org_id, _C.key == key).with_for_update()).first()
-    return dict(row._mapping) if row else None
+    query = select(*rows.columns(IdempotencyRow, Idempotency)).where(_C.org_id == org_id, _C.key == key)
+    return rows.first(conn, query.with_for_update(), IdempotencyRow)
 
 
-def put(tx: Tx, row: dict[str, Any]) -> None:
+def put(tx: Tx, entry: IdempotencyRow) -> None:
     """Store a key, in place of any entry it had."""
-    tx.conn.execute(delete(Idempotency).where(_C.org_id == row["org_id"], _C.key == row["key"]))
-    empty = {"status": None, "headers": None, "body": None, "size": 0}
-    tx.conn.execute(insert(Idempotency), empty | row | {"created_at": tx.now})
+    tx.conn.execute(delete(Idempotency).where(_C.org_id == entry.org_id, _C.key == entry.key))
+    tx.conn.execute(insert(Idempotency), rows.values(entry) | {"created_at": tx.now})
 
 
 def hand_over(tx: Tx, org_id: str, key: str, owner: str, lease_until: float) -> None:
@@ -44,10 +69,10 @@ def is_task(conn: Connection, org_id: str, id_: str) -> bool:
     return conn.execute(select(Task.id).where(Task.org_id == org_id, Task.id == id_)).first() is not None
 
 
-def keep(tx: Tx, org_id: str, key: str, owner: str, answer: dict[str, Any]) -> bool:
-    """Keep the answer {status, headers, body}, if the key is still this owner's."""
+def keep(tx: Tx, org_id: str, key: str, owner: str, answer: KeptAnswer) -> bool:
+    """Keep the answer, if the key is still this owner's."""
     mine = (_C.org_id == org_id, _C.key == key, _C.owner == owner)
-    values = answer | {"size": len(answer["body"]), "lease_until": None}
+    values = rows.values(answer) | {"size": len(answer.body), "lease_until": None}
     done = tx.conn.execute(update(Idempotency).where(*mine).values(**values))
     return bool(done.rowcount)
 
@@ -67,7 +92,7 @@ def lapse(tx: Tx, org_id: str, key: str, owner: str) -> None:
 def prune(tx: Tx, limit: int = 1000) -> int:
     """Delete expired entries; how many."""
     old = select(_C.org_id, _C.key).where(_C.expires_at < tx.now).limit(limit)
-    rows = tx.conn.execute(old).all()
-    for row in rows:
+    found = tx.conn.execute(old).all()
+    for row in found:
         tx.conn.execute(delete(Idempotency).where(_C.org_id == row.org_id, _C.key == row.key))
-    return len(rows)
+    return len(found)

@@ -8,77 +8,107 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from runyard_common.database import pages
+from runyard_common.database import pages, rows
 from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.rules.actors import Actor
 from runyard_common.tables.query import ApiKey, Audit, Member, Organisation
 from runyard_common.values.ids import uuid7
+from runyard_common.values.json_text import JsonObject
 
 _KEY = ApiKey.__table__.c
 _ORG = Organisation.__table__.c
 _AUDIT = Audit.__table__.c
 _MEMBER = Member.__table__.c
-Row = dict[str, Any]
 
 
-def _one(conn: Connection, query: Any) -> Row | None:
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+@dataclass(frozen=True, slots=True)
+class OrganisationRow:
+    """A tenant, as `runyard_common.identity.tables.Organisation` describes it."""
+
+    id: str
+    name: str
+    created_at: float
+    weight: float = 1.0
+    active: bool = True
+    settings: JsonObject | None = None
+    balance_micros: int | None = None
 
 
-def organisation(conn: Connection, org_id: str) -> Row | None:
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key by which programs call, as `runyard_common.identity.tables.ApiKey` describes it."""
+
+    id: str
+    org_id: str
+    name: str
+    prefix: str
+    key_hash: str
+    role: str
+    scopes: list[str] | None
+    created_at: float
+    created_by: str | None = None
+    person_id: str | None = None
+    application_id: str | None = None
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedKey(KeyRow):
+    """A key that a caller presents; `person_role` is what the person behind it may now, None without a place."""
+
+    org_active: bool = True
+    person_role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who changed what, as `runyard_common.identity.tables.Audit` describes it."""
+
+    id: str
+    org_id: str
+    actor: str
+    front: str | None
+    action: str
+    object_id: str
+    data: Any
+    at: float
+
+
+def organisation(conn: Connection, org_id: str) -> OrganisationRow | None:
     """One organisation by id."""
-    return _one(conn, select(*_ORG).where(_ORG.id == org_id))
+    return rows.first(conn, select(*_ORG).where(_ORG.id == org_id), OrganisationRow)
 
 
-def organisation_named(conn: Connection, name: str) -> Row | None:
+def organisation_named(conn: Connection, name: str) -> OrganisationRow | None:
     """The oldest organisation of this name."""
     query = select(*_ORG).where(_ORG.name == name).order_by(_ORG.created_at, _ORG.id)
-    return _one(conn, query.limit(1))
+    return rows.first(conn, query.limit(1), OrganisationRow)
 
 
 def insert_organisation(tx: Tx, name: str, org_id: str | None = None) -> str:
     """Store a new organisation; its id."""
-    org_id = org_id or uuid7()
-    tx.conn.execute(
-        insert(Organisation),
-        {
-            "id": org_id,
-            "name": name,
-            "weight": 1.0,
-            "active": True,
-            "settings": None,
-            "balance_micros": None,
-            "created_at": tx.now,
-        },
-    )
-    return org_id
+    made = OrganisationRow(org_id or uuid7(), name, tx.now)
+    tx.conn.execute(insert(Organisation), rows.values(made))
+    return made.id
 
 
-def organisations(conn: Connection, limit: int, before: str | None = None) -> list[Row]:
+def organisations(conn: Connection, limit: int, before: str | None = None) -> list[OrganisationRow]:
     """Every organisation, newest first, older than the id `before`."""
     query = select(*_ORG) if before is None else select(*_ORG).where(_ORG.id < before)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(_ORG.id.desc()).limit(limit))]
+    return rows.every(conn, query.order_by(_ORG.id.desc()).limit(limit), OrganisationRow)
 
 
-def update_organisation(tx: Tx, org_id: str, values: dict[str, Any]) -> None:
+def update_organisation(tx: Tx, org_id: str, **values: Any) -> None:
     """Change columns of an organisation."""
     tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(**values))
 
 
-def rename_organisation(tx: Tx, org_id: str, name: str) -> None:
-    """Change an organisation's name."""
-    tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(name=name))
-
-
-def set_settings(tx: Tx, org_id: str, settings: dict[str, Any]) -> None:
-    """Replace an organisation's settings."""
-    tx.conn.execute(update(Organisation).where(_ORG.id == org_id).values(settings=settings or None))
-
-
 def lock_organisation(tx: Tx, org_id: str) -> None:
-    """Be alone with the organisation until the commit."""
+    """Let no other transaction change the organisation until the commit."""
     tx.conn.execute(select(_ORG.id).where(_ORG.id == org_id).with_for_update())
 
 
@@ -88,11 +118,8 @@ def out_of_balance(conn: Connection, org_ids: Iterable[str]) -> set[str]:
     return set(conn.execute(query).scalars())
 
 
-def key_by_hash(conn: Connection, key_hash: str) -> Row | None:
-    """One key by the SHA-256 (hex) of the whole key; revoked ones too.
-
-    With `org_active`, and `person_role`: the role that the person behind it has now, None without a place.
-    """
+def key_by_hash(conn: Connection, key_hash: str) -> PresentedKey | None:
+    """One key by the SHA-256 (hex) of the whole key; revoked ones too."""
     behind = (_MEMBER.org_id == _KEY.org_id) & (_MEMBER.user_id == _KEY.person_id)
     query = (
         select(*_KEY, _ORG.active.label("org_active"), _MEMBER.role.label("person_role"))
@@ -100,40 +127,31 @@ def key_by_hash(conn: Connection, key_hash: str) -> Row | None:
         .outerjoin(Member.__table__, behind)
         .where(_KEY.key_hash == key_hash)
     )
-    return _one(conn, query)
+    return rows.first(conn, query, PresentedKey)
 
 
-def key(conn: Connection, org_id: str, key_id: str) -> Row | None:
+def key(scope: OrgScope, key_id: str) -> KeyRow | None:
     """One key of an organisation."""
-    return _one(conn, select(*_KEY).where(_KEY.id == key_id, _KEY.org_id == org_id))
+    query = select(*_KEY).where(_KEY.id == key_id, _KEY.org_id == scope.org_id)
+    return rows.first(scope.conn, query, KeyRow)
 
 
-def keys(
-    conn: Connection, org_id: str, limit: int, before: str | None = None, with_revoked: bool = False
-) -> list[Row]:
+def keys(scope: OrgScope, limit: int, before: str | None = None, with_revoked: bool = False) -> list[KeyRow]:
     """Keys of an organisation, newest first, older than the id `before`."""
-    query = select(*_KEY).where(_KEY.org_id == org_id)
+    query = select(*_KEY).where(_KEY.org_id == scope.org_id)
     if not with_revoked:
         query = query.where(_KEY.revoked_at.is_(None))
     if before is not None:
         query = query.where(_KEY.id < before)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(_KEY.id.desc()).limit(limit))]
+    return rows.every(scope.conn, query.order_by(_KEY.id.desc()).limit(limit), KeyRow)
 
 
-def insert_key(tx: Tx, row: Row) -> None:
-    """Store a new key: id, org_id, name, prefix, key_hash, role, scopes, and more."""
-    empty = {
-        "created_by": None,
-        "person_id": None,
-        "application_id": None,
-        "expires_at": None,
-        "revoked_at": None,
-        "last_used_at": None,
-    }
-    tx.conn.execute(insert(ApiKey), empty | row | {"created_at": tx.now})
+def insert_key(tx: Tx, new: KeyRow) -> None:
+    """Store a new key."""
+    tx.conn.execute(insert(ApiKey), rows.values(new))
 
 
-def revoke_key(tx: Tx, org_id: str, key_id: str) -> Row | None:
+def revoke_key(tx: Tx, org_id: str, key_id: str) -> KeyRow | None:
     """Revoke a key that is not revoked yet; the key, or None."""
     query = (
         update(ApiKey)
@@ -141,7 +159,7 @@ def revoke_key(tx: Tx, org_id: str, key_id: str) -> Row | None:
         .values(revoked_at=tx.now)
         .returning(*_KEY)
     )
-    return _one(tx.conn, query)
+    return rows.first(tx.conn, query, KeyRow)
 
 
 def revoke_keys_of(tx: Tx, org_id: str, application_id: str) -> list[str]:
@@ -169,19 +187,9 @@ def note_use(tx: Tx, used: Mapping[str, float]) -> None:
 
 def audit(tx: Tx, org_id: str, actor: str, action: str, object_id: str, data: Any = None) -> None:
     """Note that `actor` (see `runyard_common.identity.rules.actors`) did `action` (noun.verb) to an object."""
-    tx.conn.execute(
-        insert(Audit),
-        {
-            "id": uuid7(),
-            "org_id": org_id,
-            "actor": str(actor),
-            "front": actor.front if isinstance(actor, Actor) else None,
-            "action": action,
-            "object_id": object_id,
-            "data": data,
-            "at": tx.now,
-        },
-    )
+    front = actor.front if isinstance(actor, Actor) else None
+    entry = AuditEntry(uuid7(), org_id, str(actor), front, action, object_id, data, tx.now)
+    tx.conn.execute(insert(Audit), rows.values(entry))
 
 
 #: Times are sent rounded to the microsecond: a time that was sent selects the entry it came with.
@@ -201,13 +209,14 @@ class AuditFilter:
 
 
 def audit_page(
-    conn: Connection, org_id: str, limit: int, before: str | None = None, wanted: AuditFilter | None = None
-) -> Page[Row]:
+    scope: OrgScope, limit: int, before: str | None = None, wanted: AuditFilter | None = None
+) -> Page[AuditEntry]:
     """The audit log, newest first, older than the entry `before`; fewer, and `more`, where entries are large."""
-    query = select(*_AUDIT).where(_AUDIT.org_id == org_id, *_chosen(wanted or AuditFilter()))
+    query = select(*_AUDIT).where(_AUDIT.org_id == scope.org_id, *_chosen(wanted or AuditFilter()))
     if before is not None:
         query = query.where(_AUDIT.id < before)
-    return pages.bounded_rows(conn, query.order_by(_AUDIT.id.desc()).limit(limit), "id", ("data",))
+    ordered = query.order_by(_AUDIT.id.desc()).limit(limit)
+    return pages.bounded_rows(scope.conn, ordered, "id", ("data",), kind=AuditEntry)
 
 
 def _chosen(wanted: AuditFilter) -> list[Any]:

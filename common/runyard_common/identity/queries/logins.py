@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Login, SecondFactor, User
 
 _LOGIN = Login.__table__.c
 _USER = User.__table__.c
 _FACTOR = SecondFactor.__table__.c
-Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRow:
+    """A sign-in, as `runyard_common.identity.tables.Login` describes it."""
+
+    token_hash: str
+    user_id: str
+    csrf: str
+    created_at: float
+    expires_at: float
+    last_used_at: float | None
+    address: str | None
+    agent: str | None
+    method: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn(LoginRow):
+    """A sign-in with its person."""
+
+    email: str
+    name: str
+    must_change_password: bool
+    second_factor_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +49,14 @@ class Use:
     until: float
 
 
-def add(tx: Tx, row: Row) -> None:
-    """Store a sign-in: token_hash, user_id, csrf, expires_at, address, agent. Expired ones are forgotten."""
+def add(tx: Tx, new: LoginRow) -> None:
+    """Store a sign-in. Expired ones are deleted."""
     tx.conn.execute(delete(Login).where(_LOGIN.expires_at <= tx.now))
-    tx.conn.execute(insert(Login), row | {"created_at": tx.now, "last_used_at": tx.now})
+    tx.conn.execute(insert(Login), rows.values(new))
 
 
-def get(conn: Connection, token_hash: str) -> Row | None:
-    """A sign-in, expired ones too, with its person's `email`, `name`, `must_change_password`, `second_factor_at`."""
+def get(conn: Connection, token_hash: str) -> SignedIn | None:
+    """A sign-in, expired ones too."""
     query = (
         select(
             *_LOGIN,
@@ -45,8 +69,7 @@ def get(conn: Connection, token_hash: str) -> Row | None:
         .outerjoin(SecondFactor.__table__, _FACTOR.user_id == _LOGIN.user_id)
         .where(_LOGIN.token_hash == token_hash)
     )
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+    return rows.first(conn, query, SignedIn)
 
 
 def remove(tx: Tx, token_hash: str) -> None:
@@ -60,17 +83,16 @@ def remove_others(tx: Tx, user_id: str, keep: str | None) -> int:
     return int(tx.conn.execute(query if keep is None else query.where(_LOGIN.token_hash != keep)).rowcount)
 
 
-def of_person(conn: Connection, user_id: str, now: float) -> list[Row]:
+def of_person(conn: Connection, user_id: str, now: float) -> list[LoginRow]:
     """Sign-ins of a person that have not expired, the newest first."""
     query = select(*_LOGIN).where(_LOGIN.user_id == user_id, _LOGIN.expires_at > now)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(_LOGIN.created_at.desc()))]
+    return rows.every(conn, query.order_by(_LOGIN.created_at.desc()), LoginRow)
 
 
 def keep_newest(tx: Tx, user_id: str, most: int) -> None:
     """End a person's sign-ins but for so many of the newest."""
-    rows = of_person(tx.conn, user_id, tx.now)
-    for row in rows[most:]:
-        remove(tx, row["token_hash"])
+    for login in of_person(tx.conn, user_id, tx.now)[most:]:
+        remove(tx, login.token_hash)
 
 
 def renew(tx: Tx, used: Mapping[str, Use]) -> None:
@@ -81,5 +103,5 @@ def renew(tx: Tx, used: Mapping[str, Use]) -> None:
         .values(expires_at=bindparam("until"), last_used_at=bindparam("used"))
     )
     if used:
-        rows = [{"hash": digest, "until": use.until, "used": use.at} for digest, use in sorted(used.items())]
-        tx.conn.execute(statement, rows)
+        uses = [{"hash": digest, "until": use.until, "used": use.at} for digest, use in sorted(used.items())]
+        tx.conn.execute(statement, uses)

@@ -2,79 +2,128 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Invitation, Member, Organisation, User
 from runyard_common.values.ids import uuid7
+from runyard_common.values.json_text import JsonObject
 
 _USER = User.__table__.c
 _MEMBER = Member.__table__.c
 _ORG = Organisation.__table__.c
 _INVITATION = Invitation.__table__.c
-Row = dict[str, Any]
 
 
-def _one(conn: Connection, query: Any) -> Row | None:
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    """A person who signs in, as `runyard_common.identity.tables.User` describes them."""
+
+    id: str
+    email: str
+    name: str
+    created_at: float
+    password_hash: str | None
+    must_change_password: bool = False
 
 
-def _all(conn: Connection, query: Any) -> list[Row]:
-    return [dict(row._mapping) for row in conn.execute(query)]
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An organisation that a person belongs to, and their role in it."""
+
+    id: str
+    name: str
+    active: bool
+    settings: JsonObject | None
+    created_at: float
+    role: str
 
 
-def person(conn: Connection, user_id: str) -> Row | None:
-    """A person by id, with `password_hash`."""
-    return _one(conn, select(*_USER).where(_USER.id == user_id))
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A person of an organisation."""
+
+    user_id: str
+    email: str
+    name: str
+    role: str
+    created_at: float
 
 
-def person_by_email(conn: Connection, email: str) -> Row | None:
-    """A person by normalised address, with `password_hash`."""
-    return _one(conn, select(*_USER).where(_USER.email == email))
+@dataclass(frozen=True, slots=True)
+class InvitationRow:
+    """A place that waits for a person, as `runyard_common.identity.tables.Invitation` describes it."""
+
+    id: str
+    org_id: str
+    email: str
+    role: str
+    token_hash: str
+    created_by: str
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedInvitation(InvitationRow):
+    """An invitation whose token was presented, with its organisation's name."""
+
+    organisation: str
+    org_active: bool
+
+
+def person(conn: Connection, user_id: str) -> PersonRow | None:
+    """A person by id."""
+    return rows.first(conn, select(*_USER).where(_USER.id == user_id), PersonRow)
+
+
+def person_by_email(conn: Connection, email: str) -> PersonRow | None:
+    """A person by normalised address."""
+    return rows.first(conn, select(*_USER).where(_USER.email == email), PersonRow)
 
 
 def insert_person(tx: Tx, email: str, name: str, password_hash: str | None) -> str:
     """Store a new person, with a password of their own; their id."""
-    user_id = uuid7()
-    row: Row = {"id": user_id, "email": email, "name": name, "created_at": tx.now}
-    row |= {"password_hash": password_hash, "must_change_password": False}
-    tx.conn.execute(insert(User), row)
-    return user_id
+    made = PersonRow(uuid7(), email, name, tx.now, password_hash)
+    tx.conn.execute(insert(User), rows.values(made))
+    return made.id
 
 
 def set_password(tx: Tx, user_id: str, password_hash: str, must_change: bool | None = None) -> None:
     """Replace what is kept of a person's password; `must_change` None leaves that as it is."""
-    values: Row = {"password_hash": password_hash}
+    values: dict[str, Any] = {"password_hash": password_hash}
     if must_change is not None:
         values["must_change_password"] = must_change
     tx.conn.execute(update(User).where(_USER.id == user_id).values(**values))
 
 
-def organisations_of(conn: Connection, user_id: str) -> list[Row]:
-    """Organisations a person belongs to, the first joined first: id, name, role, active, settings, created_at."""
+def organisations_of(conn: Connection, user_id: str) -> list[Place]:
+    """Organisations a person belongs to, the first joined first."""
     query = (
         select(_ORG.id, _ORG.name, _ORG.active, _ORG.settings, _ORG.created_at, _MEMBER.role)
         .join(Member.__table__, _MEMBER.org_id == _ORG.id)
         .where(_MEMBER.user_id == user_id)
         .order_by(_MEMBER.created_at, _ORG.id)
     )
-    return _all(conn, query)
+    return rows.every(conn, query, Place)
 
 
-def member(conn: Connection, org_id: str, user_id: str) -> Row | None:
-    """A person of an organisation: user_id, email, name, role, created_at."""
-    return _one(conn, _members(org_id).where(_MEMBER.user_id == user_id))
+def member(scope: OrgScope, user_id: str) -> MemberRow | None:
+    """A person of an organisation."""
+    return rows.first(scope.conn, _members(scope.org_id).where(_MEMBER.user_id == user_id), MemberRow)
 
 
-def members(conn: Connection, org_id: str, limit: int, before: str | None = None) -> list[Row]:
+def members(scope: OrgScope, limit: int, before: str | None = None) -> list[MemberRow]:
     """People of an organisation, the newest accounts first, older than the id `before`."""
-    query = _members(org_id)
+    query = _members(scope.org_id)
     if before is not None:
         query = query.where(_MEMBER.user_id < before)
-    return _all(conn, query.order_by(_MEMBER.user_id.desc()).limit(limit))
+    return rows.every(scope.conn, query.order_by(_MEMBER.user_id.desc()).limit(limit), MemberRow)
 
 
 def _members(org_id: str) -> Any:
@@ -109,31 +158,32 @@ def remove(tx: Tx, org_id: str, user_id: str) -> None:
     tx.conn.execute(delete(Member).where(_MEMBER.org_id == org_id, _MEMBER.user_id == user_id))
 
 
-def insert_invitation(tx: Tx, row: Row) -> None:
-    """Store an invitation: org_id, email, role, token_hash, created_by, expires_at; gives it id and time."""
-    tx.conn.execute(insert(Invitation), row | {"created_at": tx.now})
+def insert_invitation(tx: Tx, new: InvitationRow) -> None:
+    """Store an invitation."""
+    tx.conn.execute(insert(Invitation), rows.values(new))
 
 
-def invitation(conn: Connection, token_hash: str) -> Row | None:
-    """An invitation by the hash of its token, with `organisation` and `org_active`."""
+def invitation(conn: Connection, token_hash: str) -> PresentedInvitation | None:
+    """An invitation by the hash of its token."""
     query = (
         select(*_INVITATION, _ORG.name.label("organisation"), _ORG.active.label("org_active"))
         .join(Organisation.__table__, _ORG.id == _INVITATION.org_id)
         .where(_INVITATION.token_hash == token_hash)
     )
-    return _one(conn, query)
+    return rows.first(conn, query, PresentedInvitation)
 
 
-def invitations(conn: Connection, org_id: str, now: float) -> list[Row]:
+def invitations(scope: OrgScope, now: float) -> list[InvitationRow]:
     """Invitations of an organisation that may still be accepted, newest first."""
-    where = (_INVITATION.org_id == org_id, _INVITATION.expires_at > now)
-    return _all(conn, select(*_INVITATION).where(*where).order_by(_INVITATION.id.desc()))
+    where = (_INVITATION.org_id == scope.org_id, _INVITATION.expires_at > now)
+    query = select(*_INVITATION).where(*where).order_by(_INVITATION.id.desc())
+    return rows.every(scope.conn, query, InvitationRow)
 
 
-def remove_invitation(tx: Tx, org_id: str, invitation_id: str) -> Row | None:
+def remove_invitation(tx: Tx, org_id: str, invitation_id: str) -> InvitationRow | None:
     """Delete an invitation; what it was, or None."""
     where = (_INVITATION.org_id == org_id, _INVITATION.id == invitation_id)
-    return _one(tx.conn, delete(Invitation).where(*where).returning(*_INVITATION))
+    return rows.first(tx.conn, delete(Invitation).where(*where).returning(*_INVITATION), InvitationRow)
 
 
 def forget_invitations(tx: Tx, org_id: str, email: str) -> None:

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import RecoveryCode, SecondFactor
 
 _FACTOR = SecondFactor.__table__.c
 _CODE = RecoveryCode.__table__.c
-Row = dict[str, Any]
 
 
-def get(conn: Connection, user_id: str) -> Row | None:
+@dataclass(frozen=True, slots=True)
+class SecondFactorRow:
+    """A person's authenticator, as `runyard_common.identity.tables.SecondFactor` describes it."""
+
+    user_id: str
+    secret: bytes
+    last_step: int
+    confirmed_at: float | None
+    created_at: float
+
+
+def get(conn: Connection, user_id: str) -> SecondFactorRow | None:
     """A person's second factor, also one that is not confirmed yet."""
-    row = conn.execute(select(*_FACTOR).where(_FACTOR.user_id == user_id)).first()
-    return dict(row._mapping) if row else None
+    return rows.first(conn, select(*_FACTOR).where(_FACTOR.user_id == user_id), SecondFactorRow)
 
 
 def put(tx: Tx, user_id: str, sealed: bytes) -> None:
     """Store a new secret, not confirmed yet, in place of one that a person has."""
     remove(tx, user_id)
-    row = {"user_id": user_id, "secret": sealed, "last_step": -1, "confirmed_at": None, "created_at": tx.now}
-    tx.conn.execute(insert(SecondFactor), row)
+    new = SecondFactorRow(user_id, sealed, last_step=-1, confirmed_at=None, created_at=tx.now)
+    tx.conn.execute(insert(SecondFactor), rows.values(new))
 
 
 def confirm(tx: Tx, user_id: str) -> bool:
@@ -49,8 +59,8 @@ def use_recovery_code(tx: Tx, user_id: str, code_hash: str) -> bool:
 def put_recovery_codes(tx: Tx, user_id: str, hashes: Iterable[str]) -> None:
     """Replace a person's recovery codes."""
     tx.conn.execute(delete(RecoveryCode).where(_CODE.user_id == user_id))
-    rows = [{"user_id": user_id, "code_hash": each, "created_at": tx.now} for each in hashes]
-    tx.conn.execute(insert(RecoveryCode), rows)
+    codes = [{"user_id": user_id, "code_hash": each, "created_at": tx.now} for each in hashes]
+    tx.conn.execute(insert(RecoveryCode), codes)
 
 
 def recovery_codes(conn: Connection, user_id: str) -> int:

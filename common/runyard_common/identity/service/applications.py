@@ -6,57 +6,55 @@ from typing import Any, Final
 
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import applications, identity
+from runyard_common.identity.queries.applications import ApplicationRow
 from runyard_common.identity.service import caps
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import uuid7
+from runyard_common.values.json_text import JsonObject
 
 PREFIX: Final = "app_"
-Row = dict[str, Any]
 
 
-def ensure_default(tx: Tx, org_id: str) -> Row:
+def ensure_default(tx: Tx, org_id: str) -> ApplicationRow:
     """The organisation's default application, made when there is none."""
-    found = applications.default(tx.conn, org_id)
+    found = applications.default(tx.scope(org_id))
     if found is None:
         identity.lock_organisation(tx, org_id)
-        found = applications.default(tx.conn, org_id)
+        found = applications.default(tx.scope(org_id))
     if found is None:
-        row: Row = {"id": PREFIX + uuid7(), "org_id": org_id, "name": "Default", "is_default": True}
-        applications.add(tx, row)
-        found = own(tx, org_id, row["id"])
+        found = ApplicationRow(PREFIX + uuid7(), org_id, "Default", tx.now, tx.now, is_default=True)
+        applications.add(tx, found)
     return found
 
 
-def every(tx: Tx, org_id: str) -> list[Row]:
+def every(tx: Tx, org_id: str) -> list[ApplicationRow]:
     """All applications of an organisation, the default one among them."""
     ensure_default(tx, org_id)
-    return applications.every(tx.conn, org_id)
+    return applications.every(tx.scope(org_id))
 
 
-def own(tx: Tx, org_id: str, application_id: str) -> Row:
+def own(tx: Tx, org_id: str, application_id: str) -> ApplicationRow:
     """An application of the organisation; `NotFound` application_not_found."""
-    found = applications.get(tx.conn, org_id, application_id)
+    found = applications.get(tx.scope(org_id), application_id)
     if found is None:
         raise NotFound("There is no such application.", code="application_not_found", field="applicationId")
     return found
 
 
-def create(tx: Tx, org_id: str, name: str, settings: Any, actor: str, id_: str | None = None) -> Row:
+def create(
+    tx: Tx, org_id: str, name: str, settings: JsonObject | None, actor: str, id_: str | None = None
+) -> ApplicationRow:
     """Make an application. Error: `Conflict` too_many_applications."""
     caps.check(tx, org_id, "applications")
-    row = {
-        "id": PREFIX + (id_ or uuid7()),
-        "org_id": org_id,
-        "name": name,
-        "settings": settings,
-        "created_by": actor,
-    }
-    applications.add(tx, row)
-    identity.audit(tx, org_id, actor, "application.create", row["id"], {"name": name})
-    return own(tx, org_id, row["id"])
+    made = ApplicationRow(
+        PREFIX + (id_ or uuid7()), org_id, name, tx.now, tx.now, settings=settings, created_by=str(actor)
+    )
+    applications.add(tx, made)
+    identity.audit(tx, org_id, actor, "application.create", made.id, {"name": name})
+    return made
 
 
-def change(tx: Tx, org_id: str, application_id: str, values: Row, actor: str) -> Row:
+def change(tx: Tx, org_id: str, application_id: str, values: dict[str, Any], actor: str) -> ApplicationRow:
     """Set `name` or `settings`; `NotFound` application_not_found."""
     own(tx, org_id, application_id)
     if values:
@@ -70,7 +68,7 @@ def delete(tx: Tx, org_id: str, application_id: str, actor: str) -> list[str]:
 
     Errors: `NotFound` application_not_found, `InvalidRequest` default_application.
     """
-    if own(tx, org_id, application_id)["is_default"]:
+    if own(tx, org_id, application_id).is_default:
         raise InvalidRequest(
             "The default application cannot be deleted.", code="default_application", field="id"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -14,6 +14,7 @@ from runyard_common.identity.queries import holdings
 from runyard_common.identity.rules.caps import CAPS, Caps
 from runyard_common.identity.rules.caps import refusal as refusal_of
 from runyard_common.values.errors import RunyardError
+from runyard_common.values.json_text import JsonObject
 
 #: Bounds from this on are counted once a second while a tenth of them is left, and in every transaction then.
 _LARGE: Final = 10_000
@@ -83,7 +84,7 @@ class Use:
 
 def report(conn: Connection, org_id: str, caps: Caps, now: float) -> list[Use]:
     """What an organisation has of each kind."""
-    own: dict[str, Any] = holdings.settings_of(conn, org_id) or {}
+    own: JsonObject = holdings.settings_of(conn, org_id) or {}
     found: list[Use] = []
     for kind, cap in CAPS.items():
         most = caps.most(kind, own)

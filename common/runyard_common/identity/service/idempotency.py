@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import idempotency
+from runyard_common.identity.queries.idempotency import IdempotencyRow, KeptAnswer
 from runyard_common.identity.rules.caps import STORAGE
 from runyard_common.identity.service import caps
 from runyard_common.values.errors import IdempotencyConflict, IdempotencyInProgress
@@ -27,16 +28,7 @@ class Reservation:
     reserved: str
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The answer given before."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-def reserve(tx: Tx, org_id: str, key: str, identity: str) -> Reservation | Kept:
+def reserve(tx: Tx, org_id: str, key: str, identity: str) -> Reservation | KeptAnswer:
     """Reserve a key, or get the answer kept for it. `identity` is a digest of the request's content.
 
     Errors: `IdempotencyConflict` (another content), `IdempotencyInProgress` (the first is still under way), `Conflict`
@@ -44,21 +36,22 @@ def reserve(tx: Tx, org_id: str, key: str, identity: str) -> Reservation | Kept:
     """
     owner, until = uuid7(), tx.now + LEASE
     known = idempotency.get(tx.conn, org_id, key)
-    if known is None or known["expires_at"] <= tx.now:
+    if known is None or known.expires_at <= tx.now:
         caps.check(tx, org_id, "idempotent_answers")
         caps.check(tx, org_id, STORAGE, 0)
         reserved = uuid7()
-        idempotency.put(tx, {
-            "org_id": org_id, "key": key, "body_hash": identity, "owner": owner, "lease_until": until,
-            "headers": {"reserved": reserved}, "expires_at": tx.now + KEPT,
-        })  # fmt: skip
+        entry = IdempotencyRow(
+            org_id, key, identity, owner, until, headers={"reserved": reserved}, expires_at=tx.now + KEPT
+        )
+        idempotency.put(tx, entry)
         return Reservation(owner, reserved)
-    if known["body_hash"] != identity:
+    if known.body_hash != identity:
         raise IdempotencyConflict(field="Idempotency-Key")
-    if known["lease_until"] is None:
-        return Kept(known["status"], known["headers"] or {}, bytes(known["body"] or b""))
-    reserved = (known["headers"] or {}).get("reserved") or uuid7()
-    if known["lease_until"] > tx.now and not idempotency.is_task(tx.conn, org_id, reserved):
+    if known.lease_until is None:
+        assert known.status is not None
+        return KeptAnswer(known.status, known.headers or {}, bytes(known.body or b""))
+    reserved = (known.headers or {}).get("reserved") or uuid7()
+    if known.lease_until > tx.now and not idempotency.is_task(tx.conn, org_id, reserved):
         raise IdempotencyInProgress(field="Idempotency-Key", retry_after=1)
     idempotency.hand_over(tx, org_id, key, owner, until)  # its run is stored, or its process has died
     return Reservation(owner, reserved)
@@ -69,10 +62,9 @@ def renew(tx: Tx, org_id: str, key: str, reservation: Reservation) -> bool:
     return idempotency.renew(tx, org_id, key, reservation.owner, tx.now + LEASE)
 
 
-def keep(tx: Tx, org_id: str, key: str, reservation: Reservation, answer: Kept) -> bool:
+def keep(tx: Tx, org_id: str, key: str, reservation: Reservation, answer: KeptAnswer) -> bool:
     """Keep the answer for repetitions; False when another request has taken over meanwhile."""
-    values: dict[str, Any] = {"status": answer.status, "headers": answer.headers, "body": answer.body}
-    return idempotency.keep(tx, org_id, key, reservation.owner, values)
+    return idempotency.keep(tx, org_id, key, reservation.owner, answer)
 
 
 def release(tx: Tx, org_id: str, key: str, reservation: Reservation) -> None:

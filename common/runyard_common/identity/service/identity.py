@@ -7,12 +7,13 @@ import secrets as randomness
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from runyard_common.credentials.queries import key_files
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.identity.queries import identity
+from runyard_common.identity.queries.identity import KeyRow
 from runyard_common.identity.rules.actors import JWT, key_of, person_of
 from runyard_common.identity.rules.roles import Role, check_scopes, exceeds
 from runyard_common.identity.service import caps
@@ -44,7 +45,7 @@ class NewKey:
 
     id: str
     key: str
-    row: dict[str, Any]
+    row: KeyRow
 
 
 def bootstrap(store: Store, settings: Settings) -> Bootstrap:
@@ -62,7 +63,7 @@ def bootstrap(store: Store, settings: Settings) -> Bootstrap:
         with store.read() as conn:
             found = identity.organisation_named(conn, DEFAULT)
         if found is not None:
-            return Bootstrap(found["id"], sealer, None, home / ADMIN_KEY)
+            return Bootstrap(found.id, sealer, None, home / ADMIN_KEY)
         with store.begin() as tx:
             return _bootstrap(tx, home, sealer)
     except OSError as error:
@@ -75,7 +76,7 @@ def installation(store: Store) -> str | None:
     """The id of this installation, the same in all its processes; None before its first start."""
     with store.read() as conn:
         found = identity.organisation_named(conn, DEFAULT)
-    return None if found is None else str(found["id"])
+    return None if found is None else found.id
 
 
 def _bootstrap(tx: Tx, home: Path, sealer: Sealer) -> Bootstrap:
@@ -83,7 +84,7 @@ def _bootstrap(tx: Tx, home: Path, sealer: Sealer) -> Bootstrap:
     _one_at_a_time(tx)
     found = identity.organisation_named(tx.conn, DEFAULT)
     if found is not None:
-        return Bootstrap(found["id"], sealer, None, home / ADMIN_KEY)
+        return Bootstrap(found.id, sealer, None, home / ADMIN_KEY)
     org_id = identity.insert_organisation(tx, DEFAULT)
     return Bootstrap(org_id, sealer, renew_admin_key(tx, org_id, home), home / ADMIN_KEY)
 
@@ -161,12 +162,11 @@ def _until(tx: Tx, org_id: str, actor: str, wanted: float | None) -> float | Non
     """When a key ends: one made with a token, behind which no account is known here, after `TOKEN_KEYS`; one made
     with such a key, or with another that expires and has no person behind it, no later than that."""
     maker = key_of(actor)
+    most: float | None = None
     if actor.startswith(JWT):
         most = tx.now + TOKEN_KEYS
-    elif maker is not None and (row := identity.key(tx.conn, org_id, maker)) and row["person_id"] is None:
-        most = row["expires_at"]
-    else:
-        most = None
+    elif maker is not None and (row := identity.key(tx.scope(org_id), maker)) and row.person_id is None:
+        most = row.expires_at
     if most is None or (wanted is not None and wanted <= most):
         return wanted
     if wanted is not None:
@@ -184,9 +184,8 @@ def _person_behind(tx: Tx, org_id: str, actor: str) -> str | None:
     key_id = key_of(actor)
     if key_id is None:
         return person_of(actor)
-    maker = identity.key(tx.conn, org_id, key_id)
-    found: str | None = maker["person_id"] if maker else None
-    return found
+    maker = identity.key(tx.scope(org_id), key_id)
+    return maker.person_id if maker else None
 
 
 def _within(scopes: list[str] | None, allowed: set[str]) -> list[str]:
@@ -208,25 +207,25 @@ def _within(scopes: list[str] | None, allowed: set[str]) -> list[str]:
 
 def _insert(tx: Tx, org_id: str, wanted: KeyRequest, actor: str) -> NewKey:
     key = wanted.prefix + randomness.token_hex(24)
-    key_id = uuid7()
-    row = {
-        "id": key_id,
-        "org_id": org_id,
-        "name": wanted.name,
-        "prefix": key[: len(wanted.prefix) + 6],
-        "key_hash": hash_of(key),
-        "role": wanted.role.value,
-        "scopes": wanted.scopes,
-        "created_by": str(actor),
-        "person_id": _person_behind(tx, org_id, actor),
-        "expires_at": wanted.expires_at,
-        "application_id": wanted.application_id,
-    }
+    row = KeyRow(
+        id=uuid7(),
+        org_id=org_id,
+        name=wanted.name,
+        prefix=key[: len(wanted.prefix) + 6],
+        key_hash=hash_of(key),
+        role=wanted.role.value,
+        scopes=wanted.scopes,
+        created_at=tx.now,
+        created_by=str(actor),
+        person_id=_person_behind(tx, org_id, actor),
+        expires_at=wanted.expires_at,
+        application_id=wanted.application_id,
+    )
     identity.insert_key(tx, row)
-    return NewKey(key_id, key, row | {"created_at": tx.now, "last_used_at": None, "revoked_at": None})
+    return NewKey(row.id, key, row)
 
 
-def revoke_key(tx: Tx, org_id: str, key_id: str, actor: str) -> dict[str, Any]:
+def revoke_key(tx: Tx, org_id: str, key_id: str, actor: str) -> KeyRow:
     """Revoke a key: from the commit on new requests with it are refused, runs under way finish. The key.
 
     Error: `NotFound` key_not_found, also for one revoked before.

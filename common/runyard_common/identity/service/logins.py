@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity, logins, members
-from runyard_common.identity.queries.logins import Use
+from runyard_common.identity.queries.logins import LoginRow, Use
 from runyard_common.identity.rules.actors import ANONYMOUS, Actor, person_of
 from runyard_common.identity.service.identity import hash_of
 from runyard_common.values.errors import NotFound, Unauthorized
+from runyard_common.values.json_text import JsonObject
 
 #: A sign-in ends after so long without a call, and at the latest so long after it began. Seconds.
 IDLE: Final = 12 * 3600.0
@@ -54,22 +55,24 @@ def begin(
     Error: `Unauthorized` wrong_password when the password was changed meanwhile.
     """
     person = members.person(tx.conn, user_id)
-    if person is None or person["password_hash"] != seen_hash:
+    if person is None or person.password_hash != seen_hash:
         raise Unauthorized("The password was changed meanwhile.", code="wrong_password")
     if new_hash is not None:
         members.set_password(tx, user_id, new_hash)
     made = SignIn(secrets.token_urlsafe(32), secrets.token_urlsafe(32), user_id)
     logins.add(
         tx,
-        {
-            "token_hash": hash_of(made.token),
-            "user_id": user_id,
-            "csrf": made.csrf,
-            "expires_at": tx.now + IDLE,
-            "address": origin and origin.address,
-            "agent": origin and origin.agent,
-            "method": method,
-        },
+        LoginRow(
+            token_hash=hash_of(made.token),
+            user_id=user_id,
+            csrf=made.csrf,
+            created_at=tx.now,
+            expires_at=tx.now + IDLE,
+            last_used_at=tx.now,
+            address=origin.address if origin else None,
+            agent=origin.agent if origin else None,
+            method=method,
+        ),
     )
     logins.keep_newest(tx, user_id, MOST)
     if origin is not None:
@@ -78,10 +81,10 @@ def begin(
     return made
 
 
-def note(tx: Tx, user_id: str, actor: str, action: str, data: dict[str, Any]) -> None:
+def note(tx: Tx, user_id: str, actor: str, action: str, data: JsonObject) -> None:
     """Audit what concerns a person, in each of their organisations."""
     for place in members.organisations_of(tx.conn, user_id):
-        identity.audit(tx, place["id"], actor, action, user_id, data)
+        identity.audit(tx, place.id, actor, action, user_id, data)
 
 
 def note_failure(
@@ -109,7 +112,7 @@ def public_id(token_hash: str) -> str:
 
 def end_one(tx: Tx, user_id: str, id_: str, actor: str) -> None:
     """End a sign-in of a person by its public id; `NotFound` sign_in_not_found."""
-    found = [row["token_hash"] for row in logins.of_person(tx.conn, user_id, tx.now)]
+    found = [row.token_hash for row in logins.of_person(tx.conn, user_id, tx.now)]
     token_hash = next((each for each in found if public_id(each) == id_), None)
     if token_hash is None:
         raise NotFound("There is no such sign-in of yours.", code="sign_in_not_found", field="sign_in_id")

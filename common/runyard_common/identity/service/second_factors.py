@@ -16,7 +16,7 @@ TOTP, RECOVERY = "totp", "recovery_code"
 def enrol(tx: Tx, user_id: str, sealer: Sealer) -> str:
     """Make a secret, which counts once it is confirmed. The secret; `Conflict` second_factor_exists."""
     found = second_factors.get(tx.conn, user_id)
-    if found is not None and found["confirmed_at"] is not None:
+    if found is not None and found.confirmed_at is not None:
         raise Conflict(
             "You have a second factor already; remove it first, with a code of it.",
             code="second_factor_exists",
@@ -32,7 +32,7 @@ def confirm(tx: Tx, user_id: str, code: str, sealer: Sealer, keep: str, actor: s
     Every other sign-in of the person than that of the hash `keep` ends. Error: `Conflict` second_factor_not_begun.
     """
     found = second_factors.get(tx.conn, user_id)
-    if found is None or found["confirmed_at"] is not None:
+    if found is None or found.confirmed_at is not None:
         raise Conflict(
             "There is no second factor to confirm: begin with POST /me/second-factor.",
             code="second_factor_not_begun",
@@ -50,7 +50,7 @@ def use(tx: Tx, user_id: str, code: str, sealer: Sealer) -> str | None:
     found = second_factors.get(tx.conn, user_id)
     if found is None:
         return None
-    step = one_time_codes.step_of(sealer.open(found["secret"]), code, tx.now, found["last_step"])
+    step = one_time_codes.step_of(sealer.open(found.secret), code, tx.now, found.last_step)
     if step is not None:
         return TOTP if second_factors.use_step(tx, user_id, step) else None
     digest = one_time_codes.recovery_hash(user_id, code)
@@ -68,7 +68,7 @@ def renew_recovery_codes(tx: Tx, user_id: str, actor: str) -> list[str]:
 def is_enrolled(tx: Tx, user_id: str) -> bool:
     """Whether a person has a second factor that counts."""
     found = second_factors.get(tx.conn, user_id)
-    return found is not None and found["confirmed_at"] is not None
+    return found is not None and found.confirmed_at is not None
 
 
 def remove(tx: Tx, user_id: str, actor: str, end_sign_ins: bool = False) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from runyard_common.credentials.queries import key_files
 from runyard_common.values.errors import NotFound
+from runyard_common.values.json_text import JsonObject
 
 if TYPE_CHECKING:
     from runyard_common.database.transaction import Tx
@@ -52,7 +53,7 @@ def use(home: Path, token: str, now: float) -> None:
         )
 
 
-def open_session(tx: Tx, org_id: str, origin: dict[str, Any]) -> tuple[NewKey, float]:
+def open_session(tx: Tx, org_id: str, origin: JsonObject) -> tuple[NewKey, float]:
     """The key that the console uses, and when it ends. It is audited as a sign-in too, with its `origin`."""
     # Here, because the launcher makes links, and shall not load what talks to databases for it.
     from runyard_common.identity.queries import identity

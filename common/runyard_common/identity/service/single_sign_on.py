@@ -28,14 +28,14 @@ def sign_in(tx: Tx, who: Identity, rules: SignOnRules, invitation: str | None, o
     `Conflict` already_member.
     """
     found = identities.get(tx.conn, who.issuer, who.subject)
-    user_id = found["user_id"] if found else None
+    user_id = found.user_id if found else None
     if invitation is not None:
         user_id = _join(tx, who, user_id, invitation)
     elif user_id is None:
         user_id = _made(tx, who, rules, origin)
     person = accounts.person(tx.conn, user_id)
     assert person is not None
-    return logins.begin(tx, user_id, person["password_hash"], None, origin, METHOD, METHOD)
+    return logins.begin(tx, user_id, person.password_hash, None, origin, METHOD, METHOD)
 
 
 def link(tx: Tx, who: Identity, user_id: str, origin: Origin) -> None:
@@ -44,10 +44,10 @@ def link(tx: Tx, who: Identity, user_id: str, origin: Origin) -> None:
     Errors: `Forbidden` email_differs, `Conflict` identity_taken.
     """
     person = accounts.person(tx.conn, user_id)
-    if person is None or person["email"] != who.email:
+    if person is None or person.email != who.email:
         raise Forbidden("The provider knows you by another e-mail address.", code="email_differs")
     found = identities.get(tx.conn, who.issuer, who.subject)
-    if found is not None and found["user_id"] != user_id:
+    if found is not None and found.user_id != user_id:
         raise Conflict("This identity opens another account already.", code="identity_taken")
     if found is None:
         identities.add(tx, who.issuer, who.subject, user_id)
@@ -59,7 +59,7 @@ def link(tx: Tx, who: Identity, user_id: str, origin: Origin) -> None:
 def unlink(tx: Tx, user_id: str, actor: str) -> None:
     """Let no identity open the account any longer. Error: `Conflict` no_password, which would leave no way in."""
     person = accounts.person(tx.conn, user_id)
-    if person is None or person["password_hash"] is None:
+    if person is None or person.password_hash is None:
         raise Conflict(
             "Single sign-on is the only way into this account: it has no password.", code="no_password"
         )
@@ -70,11 +70,11 @@ def unlink(tx: Tx, user_id: str, actor: str) -> None:
 def _join(tx: Tx, who: Identity, user_id: str | None, token: str) -> str:
     """Accept an invitation to the address that the provider has verified."""
     invited, person = members.look(tx.conn, token, tx.now)
-    if invited["email"] != who.email:
+    if invited.email != who.email:
         raise Forbidden("The invitation is for another e-mail address.", code="invitation_for_other")
-    if (person["id"] if person else None) != user_id:
+    if (person.id if person else None) != user_id:
         raise _not_linked()
-    joined = members.accept(tx, token, person["id"] if person else None, who.name, None)
+    joined = members.accept(tx, token, person.id if person else None, who.name, None)
     if user_id is None:
         identities.add(tx, who.issuer, who.subject, joined)
     return joined
@@ -92,10 +92,10 @@ def _made(tx: Tx, who: Identity, rules: SignOnRules, origin: Origin) -> str:
     if org is None:
         raise Forbidden("You have no account here: ask for an invitation.", code="no_account")
     user_id = accounts.insert_person(tx, who.email, who.name, None)
-    accounts.add(tx, org["id"], user_id, rules.role.value)
+    accounts.add(tx, org.id, user_id, rules.role.value)
     identities.add(tx, who.issuer, who.subject, user_id)
     data = {"email": who.email, "role": rules.role.value, "issuer": who.issuer}
-    identity.audit(tx, org["id"], Actor(f"user:{user_id}", origin.front), "member.join", user_id, data)
+    identity.audit(tx, org.id, Actor(f"user:{user_id}", origin.front), "member.join", user_id, data)
     return user_id
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from runyard_common.credentials.rules.documents import SEALED
+from runyard_common.credentials.rules import documents
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import tasks
@@ -84,16 +84,11 @@ def refuse_erased(task: Task) -> None:
         )
 
 
-def sealed_at(value: Any, at: str = "") -> list[str]:
-    """JSON pointers to every credential that was taken out of stored options."""
-    if value == SEALED or (isinstance(value, str) and SEALED in value and at.endswith("/serverUrl")):
-        return [at]
-    items: Sequence[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    return [pointer for name, item in items for pointer in sealed_at(item, f"{at}/{pointers.escaped(name)}")]
+def sealed_at(options: Mapping[str, Any]) -> list[str]:
+    """JSON pointers to the credentials that `runs.prepare` has replaced in stored options, by their places."""
+    headers = (options.get("callback") or {}).get("headers") or {}
+    servers = documents.sealed_at({"mcp_servers": options.get("mcp_servers") or []})
+    return servers + [f"/callback/headers/{pointers.escaped(name)}" for name in headers]
 
 
 def _own(tx: Tx, org_id: str, task_id: str) -> Task:

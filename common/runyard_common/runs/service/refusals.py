@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from runyard_common.agents.rules.tool_access import NOT_OPENED
 from runyard_common.agents.service import tools
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.caps import STORAGE
@@ -64,7 +65,7 @@ def of_names(
 ) -> RunyardError | None:
     """Why a run cannot have what it names, if it cannot: tools that are not open, datastores that are not there."""
     try:
-        tools.check_open(conn, org_id, wanted, NOT_OPENED)  # what the setting opens was left out
+        tools.check_open(OrgScope(conn, org_id), wanted, NOT_OPENED)  # what the setting opens was left out
     except Forbidden as closed:
         return closed
     return None if knowledge is None else run_options.refusal(conn, org_id, knowledge)

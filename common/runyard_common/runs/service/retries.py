@@ -48,7 +48,7 @@ def retry(
 
 
 def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
-    agent = agents.get(tx.conn, task.org_id, task.agent_id)
+    agent = agents.get(tx.scope(task.org_id), task.agent_id)
     if agent is None:
         raise Conflict(f"The agent {task.agent_name} was deleted.", code="agent_deleted")
     ref = AgentRef(
@@ -58,7 +58,7 @@ def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
         task.agent_name,
         task.version,
         task.timeout_s,
-        is_code=agent["kind"] == "python",
+        is_code=agent.kind == "python",
     )
     spec = RunSpec(
         task_id=uuid7(),
@@ -85,7 +85,7 @@ def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
 def _callback(tx: Tx, task_id: str) -> CallbackTo | None:
     """Whoever heard of the old run hears of the new one."""
     found = callbacks.of_tasks(tx.conn, [task_id]).get(task_id)
-    return CallbackTo(found["url"], found["headers"]) if found and found["active"] else None
+    return CallbackTo(found.url, found.headers) if found and found.active else None
 
 
 def _input(task: Task) -> dict[str, object]:

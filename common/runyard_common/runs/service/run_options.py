@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from runyard_common.database.rows import OrgScope
 from runyard_common.datastores import queries as datastores
 from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.values.errors import InvalidRequest
@@ -50,12 +51,12 @@ def refusal(conn: Connection, org_id: str, wanted: Knowledge) -> InvalidRequest 
     """Why these datastores cannot be used, if they cannot: one that is not there, a query without a database."""
     if not wanted.datastores:
         return None
-    rows = datastores.named(conn, org_id, [name for _, name in wanted.datastores])
-    known = {row[key] for row in rows for key in ("id", "name")}
+    stores = datastores.named(OrgScope(conn, org_id), [name for _, name in wanted.datastores])
+    known = {key for store in stores for key in (store.id, store.name)}
     for field, name in wanted.datastores:
         if name not in known:
             return _missing(f"There is no datastore {name!r}; POST /create-datastore makes one.", field)
-    databases = {row[key] for row in rows if row["type"] == "database" for key in ("id", "name")}
+    databases = {key for store in stores if store.type == "database" for key in (store.id, store.name)}
     for field, name, asked in wanted.queries:
         if not databases or (asked is not None and asked not in databases):
             whole = f"{field}.datastore" if asked is not None and field != "agent" else field

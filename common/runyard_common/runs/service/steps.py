@@ -11,6 +11,7 @@ from runyard_common.runs.queries import events, journal
 from runyard_common.runs.queries.transitions import lock, owns
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.usage import queries as usage
+from runyard_common.usage.queries import ModelTurn
 from runyard_common.values.errors import RunyardError, StaleFence
 
 Entry = tuple[str, dict[str, Any]]  # event type, data
@@ -43,7 +44,7 @@ class Begin:
 class End:
     """A step's result. `begun`: a `Begin` was written; otherwise the entry is inserted whole.
 
-    `turn` is what a model turn used: {model, input_tokens, output_tokens, cached_tokens, cost_micros}.
+    `turn` is what a model turn used.
     """
 
     task_id: str
@@ -53,7 +54,7 @@ class End:
     state: str = "done"
     begun: bool = False
     events: tuple[Entry, ...] = ()
-    turn: dict[str, Any] | None = None
+    turn: ModelTurn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert
 
 from runyard_common.database import advisory
 from runyard_common.database.group_commit import apart
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import limits, tasks, transitions
 from runyard_common.runs.rules.admission import Gate, Load, Strategy, decide, gates, label
@@ -23,6 +24,7 @@ from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.tables.query import StoredFile
 from runyard_common.values.errors import Conflict, RunyardError
 from runyard_common.webhooks.queries import callbacks, deliveries
+from runyard_common.webhooks.queries.callbacks import CallbackRow
 
 
 @apart
@@ -82,7 +84,7 @@ def stored(conn: Connection, spec: RunSpec) -> AcceptedRun | None:
     task = tasks.get(conn, spec.org_id, spec.task_id)
     if task is None:
         return None
-    kept = [schedules.get(conn, spec.org_id, new.id) for new in spec.schedules]
+    kept = [schedules.get(OrgScope(conn, spec.org_id), new.id) for new in spec.schedules]
     held_by = label(task.held_by) if task.held_by else None
     return AcceptedRun(task.id, task.status, held_by, task.created_at, task.session_id, _refs(kept))
 
@@ -217,7 +219,7 @@ def _enqueue(
     callbacks.keep(
         tx,
         [
-            {"task_id": row["id"], "org_id": row["org_id"], "url": to.url, "headers": to.headers}
+            CallbackRow(row["id"], row["org_id"], to.url, to.headers)
             for row in rows
             if (to := called.get(row["id"])) is not None
         ],

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from runyard_common.database import advisory
+from runyard_common.database import advisory, rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task as TaskValue
 from runyard_common.schedules.rules.firing import OpenRun
-from runyard_common.tables.query import Fire, Task
+from runyard_common.tables.query import Fire, Schedule, Task
 
 #: What holds a run back that waits for an earlier one of its schedule: this and the schedule's id.
 BEHIND = "schedule:"
-_OPEN = text("fires.outcome = 'fired'")  # spelled as the index ix_fires_open spells it
+_OPEN = text("fires.outcome = 'fired'")  # spelled as in the index ix_fires_open
 
 
-def claim(tx: Tx, rows: Sequence[dict[str, Any]]) -> set[tuple[str, float]]:
-    """Insert fires; the (schedule id, due time) of those that were not there yet.
+@dataclass(frozen=True, slots=True)
+class FireRow:
+    """A due time of a schedule and what it came to, as `runyard_common.schedules.tables.Fire` describes it."""
 
-    Each row gives schedule_id, due_at, outcome, task_id, reason and fired_at.
-    """
-    if not rows:
+    schedule_id: str
+    due_at: float
+    outcome: str
+    task_id: str | None
+    reason: str | None
+    fired_at: float
+
+
+def claim(tx: Tx, fires: Sequence[FireRow]) -> set[tuple[str, float]]:
+    """Insert fires; the (schedule id, due time) of those that were not there yet."""
+    if not fires:
         return set()
     make: Any = postgresql.insert if tx.db.is_postgres else sqlite.insert
     statement = make(Fire).on_conflict_do_nothing().returning(Fire.schedule_id, Fire.due_at)
-    return {(row.schedule_id, row.due_at) for row in tx.conn.execute(statement, list(rows))}
+    return {
+        (row.schedule_id, row.due_at)
+        for row in tx.conn.execute(statement, [rows.values(fire) for fire in fires])
+    }
 
 
 def open_runs(conn: Connection, schedule_ids: Iterable[str]) -> dict[str, list[OpenRun]]:
@@ -64,15 +78,16 @@ def settle(tx: Tx, ends: Sequence[tuple[str, float, str, str | None]]) -> None:
 
 
 def page(
-    conn: Connection, schedule_id: str, limit: int, before: float | None = None
-) -> list[tuple[dict[str, Any], TaskValue | None]]:
+    scope: OrgScope, schedule_id: str, limit: int, before: float | None = None
+) -> list[tuple[FireRow, TaskValue | None]]:
     """Fires of a schedule with their tasks where they are kept, latest due first, due before `before`."""
-    query = select(*Fire.__table__.c).where(Fire.schedule_id == schedule_id)
+    query = select(*rows.columns(FireRow, Fire)).join(Schedule, Schedule.id == Fire.schedule_id)
+    query = query.where(Fire.schedule_id == schedule_id, Schedule.org_id == scope.org_id)
     if before is not None:
         query = query.where(Fire.due_at < before)
-    rows = [dict(r._mapping) for r in conn.execute(query.order_by(Fire.due_at.desc()).limit(limit))]
-    known = tasks.light(conn, [row["task_id"] for row in rows if row["task_id"]])
-    return [(row, known.get(row["task_id"] or "")) for row in rows]
+    fires = rows.every(scope.conn, query.order_by(Fire.due_at.desc()).limit(limit), FireRow)
+    known = tasks.light(scope.conn, [fire.task_id for fire in fires if fire.task_id])
+    return [(fire, known.get(fire.task_id or "")) for fire in fires]
 
 
 def next_held(tx: Tx, schedule_id: str) -> list[TaskValue]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -46,7 +45,7 @@ def refusals(tx: Tx, asked: Sequence[Sequence[NewSchedule]]) -> dict[int, Runyar
     return refused
 
 
-def check_room(tx: Tx, org_id: str, default: int) -> None:
+def check_cap(tx: Tx, org_id: str, default: int) -> None:
     """Whether an organisation may have one more schedule. Error: `Conflict` too_many_schedules."""
     advisory.lock(tx, [f"schedules|{org_id}"])
     most = cap(tx.conn, org_id, default)
@@ -57,7 +56,7 @@ def check_room(tx: Tx, org_id: str, default: int) -> None:
 def cap(conn: Connection, org_id: str, default: int) -> int:
     """How many schedules that may still be due an organisation may have."""
     row = identity.organisation(conn, org_id)
-    own = ((row or {}).get("settings") or {}).get(CAP_SETTING)
+    own = ((row.settings if row else None) or {}).get(CAP_SETTING)
     return own if isinstance(own, int) and not isinstance(own, bool) and own >= 0 else default
 
 
@@ -72,42 +71,43 @@ def _too_many(most: int) -> Conflict:
 
 def store(tx: Tx, asked: Sequence[NewSchedule]) -> list[StoredSchedule]:
     """Store schedules that `refusals` has let through."""
-    rows = [_row(tx, new) for new in asked]
-    schedules.insert_many(tx, rows)
-    return [StoredSchedule(**row) for row in rows]
+    made = [_stored(tx, new) for new in asked]
+    schedules.insert_many(tx, made)
+    return made
 
 
-def _row(tx: Tx, new: NewSchedule) -> dict[str, Any]:
+def _stored(tx: Tx, new: NewSchedule) -> StoredSchedule:
     wanted, run = new.wanted, new.run
     judged = judge(wanted, tx.now)
-    row: dict[str, Any] = {
-        "id": new.id,
-        "org_id": run.org_id,
-        "agent_id": run.agent_id,
-        "name": wanted.name,
-        "front": run.front,
-        "external_id": new.external_id,
-        "kind": judged.times.kind,
-        "spec": judged.times.to_json(),
-        "timezone": wanted.timezone,
-        "run": run.to_json(),
-        "secrets": run.secrets,
-        "overlap": judged.policies.overlap,
-        "catch_up": judged.policies.catch_up,
-        "catch_up_window_s": judged.window_s,
-        "jitter_s": wanted.jitter_s,
-        "end_at": judged.policies.lifetime.end_at,
-        "max_fires": wanted.max_fires,
-        "fired": 0,
-        "pause_after_failures": wanted.pause_after_failures,
-        "failures": 0,
-        "last_due_at": None,
-        "last_task_id": None,
-        "created_by": run.created_by,
-        "key_id": run.key_id,
-        "end_user_id": run.end_user_id,
-        "meta": wanted.meta,
-        "created_at": tx.now,
-        "updated_at": tx.now,
-    }
-    return row | placed(judged.first if wanted.enabled else None, Jitter(new.id, wanted.jitter_s))
+    due = placed(judged.first if wanted.enabled else None, Jitter(new.id, wanted.jitter_s))
+    return StoredSchedule(
+        id=new.id,
+        org_id=run.org_id,
+        agent_id=run.agent_id,
+        name=wanted.name,
+        front=run.front,
+        external_id=new.external_id,
+        kind=judged.times.kind,
+        spec=judged.times.to_json(),
+        timezone=wanted.timezone,
+        run=run.to_json(),
+        secrets=run.secrets,
+        overlap=judged.policies.overlap,
+        catch_up=judged.policies.catch_up,
+        catch_up_window_s=judged.window_s,
+        jitter_s=wanted.jitter_s,
+        end_at=judged.policies.lifetime.end_at,
+        max_fires=wanted.max_fires,
+        fired=0,
+        pause_after_failures=wanted.pause_after_failures,
+        failures=0,
+        last_due_at=None,
+        last_task_id=None,
+        created_by=run.created_by,
+        key_id=run.key_id,
+        end_user_id=run.end_user_id,
+        meta=wanted.meta,
+        created_at=tx.now,
+        updated_at=tx.now,
+        **due,
+    )

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from runyard_common.database import pages
+from runyard_common.database import pages, rows
 from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.schedules.rules.catchup import CatchUp
+from runyard_common.schedules.rules.firing import Advance
 from runyard_common.schedules.rules.policies import Overlap
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.tables.query import Organisation, Schedule
 
 _NAMES = [field.name for field in fields(StoredSchedule)]
 _COLUMNS = [getattr(Schedule, name) for name in _NAMES]
-#: What of a schedule may be large.
+#: The columns of a schedule that may be large.
 _WIDE = ("run", "secrets", "meta")
 _MOST_LISTED = 10_000
 _OVERLAP, _CATCH_UP = _NAMES.index("overlap"), _NAMES.index("catch_up")
@@ -31,28 +33,21 @@ def stored(row: Any) -> StoredSchedule:
     return StoredSchedule(*values)
 
 
-def insert_many(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert schedules; each row gives every column of `StoredSchedule`."""
-    if rows:
-        tx.conn.execute(insert(Schedule), list(rows))
+def insert_many(tx: Tx, new: Sequence[StoredSchedule]) -> None:
+    """Insert schedules."""
+    if new:
+        tx.conn.execute(insert(Schedule), [rows.values(schedule) for schedule in new])
 
 
-def get(conn: Connection, org_id: str, schedule_id: str) -> StoredSchedule | None:
-    """One schedule of an organisation."""
-    row = conn.execute(select(*_COLUMNS).where(Schedule.id == schedule_id, Schedule.org_id == org_id)).first()
-    return stored(row) if row else None
-
-
-def lock(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule | None:
-    """One schedule of an organisation, locked until the transaction ends."""
-    query = select(*_COLUMNS).where(Schedule.id == schedule_id, Schedule.org_id == org_id)
-    row = tx.conn.execute(query.with_for_update()).first()
+def get(scope: OrgScope, schedule_id: str, lock: bool = False) -> StoredSchedule | None:
+    """One schedule of an organisation; with `lock` it stays as it is until the transaction ends."""
+    query = select(*_COLUMNS).where(Schedule.id == schedule_id, Schedule.org_id == scope.org_id)
+    row = scope.conn.execute(query.with_for_update() if lock else query).first()
     return stored(row) if row else None
 
 
 def page(
-    conn: Connection,
-    org_id: str,
+    scope: OrgScope,
     limit: int,
     before: str | None = None,
     agent_id: str | None = None,
@@ -60,7 +55,7 @@ def page(
 ) -> Page[StoredSchedule]:
     """Schedules of an organisation, newest first, older than the id `before`; fewer, and `more`, where their runs are
     large."""
-    query = select(*_COLUMNS).where(Schedule.org_id == org_id)
+    query = select(*_COLUMNS).where(Schedule.org_id == scope.org_id)
     if before is not None:
         query = query.where(Schedule.id < before)
     if agent_id is not None:
@@ -71,18 +66,22 @@ def page(
         query = query.where(
             Schedule.finished_at.is_(None), Schedule.enabled.is_(state is ScheduleState.ACTIVE)
         )
-    found = pages.bounded(conn, query.order_by(Schedule.id.desc()).limit(limit), "id", _WIDE)
+    found = pages.bounded(scope.conn, query.order_by(Schedule.id.desc()).limit(limit), "id", _WIDE)
     return Page((stored(row) for row in found), found.more)
 
 
-def outline(conn: Connection, org_id: str, agent_id: str | None = None) -> list[StoredSchedule]:
+def outline(scope: OrgScope, agent_id: str | None = None) -> list[StoredSchedule]:
     """Every schedule of an organisation, newest first, for lists that no cursor continues. Behind the budget of
     `pages.trimmed` large ones have no `run`."""
-    query = select(*_COLUMNS).where(Schedule.org_id == org_id)
+    query = select(*_COLUMNS).where(Schedule.org_id == scope.org_id)
     if agent_id is not None:
         query = query.where(Schedule.agent_id == agent_id)
-    rows = pages.trimmed(conn, query.order_by(Schedule.id.desc()).limit(_MOST_LISTED), "id", _WIDE)
-    return [stored((row | {"run": row["run"] or {}}).values()) for row in rows]
+    ordered = query.order_by(Schedule.id.desc()).limit(_MOST_LISTED)
+    return pages.trimmed(scope.conn, ordered, "id", _WIDE, kind=_outlined)
+
+
+def _outlined(**values: Any) -> StoredSchedule:
+    return stored((values | {"run": values["run"] or {}}).values())
 
 
 def count_live(conn: Connection, org_id: str, at_most: int) -> int:
@@ -128,25 +127,25 @@ def due_ids(conn: Connection, now: float, limit: int, without: Collection[str] =
     return list(conn.execute(query.order_by(Schedule.wake_at).limit(limit)).scalars())
 
 
-#: What a fire changes in a schedule: `runyard_common.schedules.rules.firing.columns` gives all of them.
-_ADVANCED = (
-    "last_due_at", "next_due_at", "wake_at", "fired", "failures", "enabled", "paused_reason", "finished_at",
-    "last_task_id",
-)  # fmt: skip
+_ADVANCED = [field.name for field in fields(Advance)]
 
 
-def advance(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    """Store how far schedules have come: each row gives id and every column that a fire changes."""
-    if not rows:
+def advance(tx: Tx, advances: Mapping[str, Advance]) -> None:
+    """Store how far schedules have come, by their ids."""
+    if not advances:
         return
     values = {name: bindparam(f"new_{name}", type_=getattr(Schedule, name).type) for name in _ADVANCED}
     statement = update(Schedule).where(Schedule.id == bindparam("which")).values(updated_at=tx.now, **values)
     tx.conn.execute(
-        statement, [{"which": row["id"]} | {f"new_{n}": row[n] for n in _ADVANCED} for row in rows]
+        statement,
+        [
+            {"which": id_} | {f"new_{name}": getattr(made, name) for name in _ADVANCED}
+            for id_, made in advances.items()
+        ],
     )
 
 
-def change(tx: Tx, schedule_id: str, values: dict[str, Any]) -> None:
+def change(tx: Tx, schedule_id: str, **values: Any) -> None:
     """Set columns of one schedule."""
     tx.conn.execute(update(Schedule).where(Schedule.id == schedule_id).values(updated_at=tx.now, **values))
 

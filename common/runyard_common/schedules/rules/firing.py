@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from runyard_common.runs.rules.lifecycle import TERMINAL, Status
 from runyard_common.schedules.rules.policies import (
@@ -132,8 +131,23 @@ def plan(open_tasks: OpenTasks, now: float, limit: int, start: Start) -> Plan:
     return made
 
 
-def columns(made: Plan, now: float, fired: int, last_task_id: str | None) -> dict[str, Any]:
-    """What to store of a schedule once `fired` runs were made for it."""
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """How far a schedule has come: the columns that firing it changes."""
+
+    last_due_at: float | None
+    next_due_at: float | None
+    wake_at: float | None
+    fired: int
+    failures: int
+    enabled: bool
+    paused_reason: str | None
+    finished_at: float | None
+    last_task_id: str | None
+
+
+def advance(made: Plan, now: float, fired: int, last_task_id: str | None) -> Advance:
+    """How far a schedule has come once `fired` runs were made for it."""
     schedule, open_tasks = made.schedule, made.open_tasks
     total = schedule.fired + fired
     if made.following is not None and made.following[0] == fired:
@@ -143,17 +157,17 @@ def columns(made: Plan, now: float, fired: int, last_task_id: str | None) -> dic
     finished = following is None
     paused = open_tasks.pauses() and not finished
     active = not (finished or paused)
-    return {
-        "last_due_at": made.handled,
-        "next_due_at": following if active else None,
-        "wake_at": schedule.jitter.release_at(following) if active and following is not None else None,
-        "fired": total,
-        "failures": open_tasks.failures,
-        "enabled": active,
-        "paused_reason": paused_reason(open_tasks.failures) if paused else None,
-        "finished_at": now if finished else None,
-        "last_task_id": last_task_id or schedule.last_task_id,
-    }
+    return Advance(
+        last_due_at=made.handled,
+        next_due_at=following if active else None,
+        wake_at=schedule.jitter.release_at(following) if active and following is not None else None,
+        fired=total,
+        failures=open_tasks.failures,
+        enabled=active,
+        paused_reason=paused_reason(open_tasks.failures) if paused else None,
+        finished_at=now if finished else None,
+        last_task_id=last_task_id or schedule.last_task_id,
+    )
 
 
 def paused_reason(failures: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from runyard_common.schedules.rules.catchup import CatchUp, DueFires, due_fires
 from runyard_common.schedules.rules.policies import Jitter, Lifetime, Overlap
 from runyard_common.schedules.rules.schedule import Schedule, schedule_from_json
+from runyard_common.values.json_text import JsonObject
 
 
 class ScheduleState(StrEnum):
@@ -30,9 +30,9 @@ class StoredSchedule:
     front: str
     external_id: str | None
     kind: str
-    spec: dict[str, Any]
+    spec: JsonObject
     timezone: str
-    run: dict[str, Any]
+    run: JsonObject
     secrets: bytes | None
     enabled: bool
     paused_reason: str | None
@@ -52,7 +52,7 @@ class StoredSchedule:
     created_by: str | None
     key_id: str | None
     end_user_id: str | None
-    meta: dict[str, Any] | None
+    meta: JsonObject | None
     created_at: float
     updated_at: float
     finished_at: float | None

@@ -1,6 +1,6 @@
 """Fire: a due time becomes a run, or a recorded reason why not, in one transaction with what the schedule stores.
 
-Several processes fire at once; each takes schedules that no other has locked.
+Several processes fire at once; each claims schedules that no other has locked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from runyard_common import surfaces
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event
@@ -23,7 +24,16 @@ from runyard_common.runs.service import runs, submissions
 from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.schedules.queries import fires, schedules
-from runyard_common.schedules.rules.firing import FireOutcome, Plan, columns, count_runs, paused_reason, plan
+from runyard_common.schedules.queries.fires import FireRow
+from runyard_common.schedules.rules.firing import (
+    Advance,
+    FireOutcome,
+    Plan,
+    advance,
+    count_runs,
+    paused_reason,
+    plan,
+)
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.values.errors import (
     Conflict,
@@ -34,6 +44,7 @@ from runyard_common.values.errors import (
     TooManyRequests,
 )
 from runyard_common.values.ids import uuid7
+from runyard_common.values.json_text import JsonObject
 
 #: Schedules claimed in one transaction, and due times of one schedule in it: the rest is left for the next.
 BATCH: Final = 200
@@ -66,16 +77,11 @@ class Fire:
         """Why it cannot run."""
         return self.run if isinstance(self.run, RunyardError) else None
 
-    def row(self, at: float) -> dict[str, Any]:
+    def row(self, at: float) -> FireRow:
         """Its row in the table of fires."""
-        return {
-            "schedule_id": self.schedule.id,
-            "due_at": self.due_at,
-            "outcome": (FireOutcome.FAILED if self.refusal else FireOutcome.FIRED).value,
-            "task_id": self.task_id,
-            "reason": said(self.refusal) if self.refusal else self.reason,
-            "fired_at": at,
-        }
+        outcome = FireOutcome.FAILED if self.refusal else FireOutcome.FIRED
+        reason = text_of(self.refusal) if self.refusal else self.reason
+        return FireRow(self.schedule.id, self.due_at, outcome.value, self.task_id, reason, at)
 
 
 def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
@@ -99,7 +105,7 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
         try:
             made = plan(open_tasks, tx.now, AT_ONCE, start)
         except ScheduleError as error:  # a zone that the machine no longer knows, a row of another version
-            schedules.change(tx, schedule.id, _paused(error.message))
+            schedules.change(tx, schedule.id, **_paused(error.message))
             continue
         made.left_out += start.left_out
         plans.append(made)
@@ -129,7 +135,7 @@ class Agents:
         asked = (org_id, agent_id, version)
         if asked not in self._known:
             try:
-                self._known[asked] = agents.resolve(self._conn, *asked)
+                self._known[asked] = agents.resolve(OrgScope(self._conn, org_id), agent_id, version)
             except RunyardError as refusal:
                 self._known[asked] = refusal
         found = self._known[asked]
@@ -173,7 +179,7 @@ def prepare(
     now: float,
     reason: str | None = None,
 ) -> Fire:
-    """Judge a schedule's stored request afresh, as it would be if it came now."""
+    """Judge a schedule's stored request as it would be if it came now."""
     task_id = uuid7()
     try:
         request = request_of(schedule, rules)
@@ -199,7 +205,7 @@ def request_of(schedule: StoredSchedule, rules: RunRules) -> RunRequest:
 
 
 def caller_of(schedule: StoredSchedule) -> Caller:
-    """On whose behalf a schedule runs: whoever made it."""
+    """On whose behalf a schedule runs: its maker's."""
     return Caller(
         schedule.org_id,
         schedule.created_by or "",
@@ -226,14 +232,7 @@ def _claim(tx: Tx, plans: Sequence[Plan], planned: Sequence[Fire]) -> list[Fire]
     at = tx.db.now(tx.conn)
     rows = [fire.row(at) for fire in planned]
     rows += [
-        {
-            "schedule_id": made.schedule.id,
-            "due_at": due_at,
-            "outcome": outcome.value,
-            "task_id": None,
-            "reason": reason,
-            "fired_at": at,
-        }
+        FireRow(made.schedule.id, due_at, outcome.value, None, reason, at)
         for made in plans
         for due_at, outcome, reason in made.left_out
     ]
@@ -250,13 +249,13 @@ def _submit(tx: Tx, rules: RunRules, mine: Sequence[Fire]) -> list[Fire]:
             fire.run = answer
             late.append(fire)
     failed = FireOutcome.FAILED.value
-    fires.settle(tx, [(f.schedule.id, f.due_at, failed, said(f.refusal)) for f in late if f.refusal])
+    fires.settle(tx, [(f.schedule.id, f.due_at, failed, text_of(f.refusal)) for f in late if f.refusal])
     _store_failed(tx, rules, [fire for fire in mine if fire.refusal is not None])
     return late
 
 
 def _store_failed(tx: Tx, rules: RunRules, failed: Sequence[Fire]) -> None:
-    """Store runs that could not start: held by nothing but this, and failed in the same transaction."""
+    """Store runs that could not start: blocked by nothing but this, and failed in the same transaction."""
     if not failed:
         return
     submissions.submit(tx, [_failed_spec(fire, rules) for fire in failed])
@@ -292,12 +291,12 @@ def _failed_spec(fire: Fire, rules: RunRules) -> RunSpec:
     try:
         return replace(spec, callback=runs.callback_of(request_of(schedule, rules), rules.sealer))
     except RunyardError:
-        return spec  # the reason for the failure: there is nobody to call back
+        return spec  # the reason for the failure: there is no receiver to call back
 
 
-def error_of(refusal: RunyardError) -> dict[str, Any]:
+def error_of(refusal: RunyardError) -> JsonObject:
     """The `error` of a task that was refused when its time came."""
-    error: dict[str, Any] = {
+    error: JsonObject = {
         "code": refusal.code,
         "message": refusal.message,
         "cause": _cause(refusal).value,
@@ -312,7 +311,7 @@ def _cause(refusal: RunyardError) -> Cause:
     return Cause.INPUT if refusal.status < 500 else Cause.INFRASTRUCTURE
 
 
-def said(refusal: RunyardError) -> str:
+def text_of(refusal: RunyardError) -> str:
     """A refusal as the history of fires shows it."""
     return f"{refusal.code}: {refusal.message}"[:500]
 
@@ -321,12 +320,12 @@ def _advance(tx: Tx, plans: Sequence[Plan], mine: Sequence[Fire]) -> None:
     by_schedule: dict[str, list[Fire]] = {}
     for fire in mine:
         by_schedule.setdefault(fire.schedule.id, []).append(fire)
-    rows: list[dict[str, Any]] = []
+    advances: dict[str, Advance] = {}
     for made in plans:
         own = by_schedule.get(made.schedule.id, [])
         last = own[-1].task_id if own else None
-        rows.append({"id": made.schedule.id} | columns(made, tx.now, len(own), last))
-    schedules.advance(tx, rows)
+        advances[made.schedule.id] = advance(made, tx.now, len(own), last)
+    schedules.advance(tx, advances)
 
 
 def settle(tx: Tx, schedule_ids: Iterable[str]) -> int:
@@ -347,5 +346,5 @@ def settle(tx: Tx, schedule_ids: Iterable[str]) -> int:
         values: dict[str, Any] = {"failures": made.open_tasks.failures}
         if schedule.enabled and made.open_tasks.pauses():
             values |= _paused(paused_reason(made.open_tasks.failures))
-        schedules.change(tx, schedule.id, values)
+        schedules.change(tx, schedule.id, **values)
     return counted

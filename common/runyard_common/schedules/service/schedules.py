@@ -32,7 +32,7 @@ from runyard_common.values.ids import is_uuid
 
 
 def pinned_version(named: str, agent: AgentRecord) -> str | None:
-    """The version that `named` stands for by itself: a caller who names a version's id means that one."""
+    """The version that `named` means by itself: a caller who names a version's id means that one."""
     return agent.ref.version if is_uuid(named) and named.lower() == agent.ref.version_id else None
 
 
@@ -86,11 +86,11 @@ def _note(tx: Tx, org_id: str, by: str | None, verb: str, schedule_id: str, data
 
 def get(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
     """A schedule of the organisation. Error: `NotFound` schedule_not_found."""
-    return _found(schedules.get(tx.conn, org_id, schedule_id))
+    return _found(schedules.get(tx.scope(org_id), schedule_id))
 
 
 def _lock(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
-    return _found(schedules.lock(tx, org_id, schedule_id))
+    return _found(schedules.get(tx.scope(org_id), schedule_id, lock=True))
 
 
 def _found(schedule: StoredSchedule | None) -> StoredSchedule:
@@ -99,7 +99,7 @@ def _found(schedule: StoredSchedule | None) -> StoredSchedule:
     return schedule
 
 
-#: What of a schedule may be changed, beside the run it makes.
+#: Fields of a schedule that may be changed, besides the run it makes.
 CHANGEABLE = frozenset(field.name for field in fields(Wanted)) - {"enabled", "at"}
 
 
@@ -123,7 +123,7 @@ def update(
     wanted = replace(_wanted(old), **{name: value for name, value in changes.items() if name in CHANGEABLE})
     values = _values(tx, old, wanted, changes, rules)
     if request is not None:
-        agent = agent or agents.resolve(tx.conn, org_id, old.agent_id, request.version)
+        agent = agent or agents.resolve(tx.scope(org_id), old.agent_id, request.version)
         caller = fires.caller_of(old)
         spec = _prepared(request, agent, caller, rules, tx.now)
         missing = refusals.of_names(tx.conn, org_id, spec.tools, spec.knowledge)
@@ -131,14 +131,14 @@ def update(
             raise missing
         run = scheduled_run.stored_run(request, spec, caller.session_scope)
         values |= {"run": run.to_json(), "secrets": run.secrets}
-    schedules.change(tx, schedule_id, values)
+    schedules.change(tx, schedule_id, **values)
     changed = sorted({*changes, *(("run",) if request is not None else ())})
     _note(tx, org_id, by, "update", schedule_id, {"fields": changed})
     return get(tx, org_id, schedule_id)
 
 
 def _wanted(old: StoredSchedule) -> Wanted:
-    """A stored schedule as somebody would write it."""
+    """A stored schedule as a request would have it."""
     spec = old.spec
     return Wanted(
         spec.get("expression") or spec.get("text") or spec.get("seconds"),
@@ -185,7 +185,7 @@ def _values(
     if old.state is ScheduleState.PAUSED or due is None:
         return values
     if old.state is ScheduleState.FINISHED:
-        new_schedules.check_room(tx, old.org_id, rules.max_schedules)
+        new_schedules.check_cap(tx, old.org_id, rules.max_schedules)
     return values | placed(due, new.jitter)
 
 
@@ -210,7 +210,7 @@ def pause(
     _not_finished(old)
     if old.state is ScheduleState.ACTIVE:
         values = {"enabled": False, "paused_reason": reason, "next_due_at": None, "wake_at": None}
-        schedules.change(tx, schedule_id, values)
+        schedules.change(tx, schedule_id, **values)
         _note(tx, org_id, by, "pause", schedule_id, {"reason": reason})
     return get(tx, org_id, schedule_id)
 
@@ -231,7 +231,7 @@ def resume(tx: Tx, org_id: str, schedule_id: str, by: str | None = None) -> Stor
             "Its last time passed while it was paused. Give it a new schedule.", code="schedule_finished"
         )
     values = {"last_due_at": handled, "failures": 0, **placed(due, old.jitter)}
-    schedules.change(tx, schedule_id, values)
+    schedules.change(tx, schedule_id, **values)
     _note(tx, org_id, by, "resume", schedule_id)
     return get(tx, org_id, schedule_id)
 
@@ -275,7 +275,7 @@ def trigger(
     """Run a schedule now, besides its due times, paused or not; its overlap policy holds.
 
     None: its runs under way were stopped first, call again. Errors: `NotFound`; `Conflict` schedule_busy (its
-    policy leaves out what overlaps); whatever refuses the run itself.
+    policy leaves out what overlaps); those that refuse the run itself.
     """
     schedule = _lock(tx, org_id, schedule_id)
     open_tasks = count_runs(schedule, fire_rows.open_runs(tx.conn, [schedule.id]).get(schedule.id, []))
@@ -308,7 +308,7 @@ def _run(tx: Tx, fire: fires.Fire) -> Triggered:
     answer = submissions.submit(tx, [fire.run])[0]
     if isinstance(answer, RunyardError):
         raise answer
-    schedules.change(tx, fire.schedule.id, {"last_task_id": fire.task_id})
+    schedules.change(tx, fire.schedule.id, last_task_id=fire.task_id)
     return Triggered(fire.schedule, answer, fire.run.agent)
 
 

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Callback
 
-_COLUMNS = Callback.__table__.c
+
+@dataclass(frozen=True, slots=True)
+class CallbackRow:
+    """Where a run calls back. `headers` are sealed; inactive once its receiver has answered 410."""
+
+    task_id: str
+    org_id: str
+    url: str
+    headers: bytes | None
+    active: bool = True
 
 
-def keep(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    """Store callbacks; each row gives task_id, org_id, url, and headers (sealed, or None)."""
-    if rows:
-        tx.conn.execute(insert(Callback), [row | {"active": True, "created_at": tx.now} for row in rows])
+def keep(tx: Tx, callbacks: Sequence[CallbackRow]) -> None:
+    """Store callbacks."""
+    if callbacks:
+        made = {"created_at": tx.now}
+        tx.conn.execute(insert(Callback), [rows.values(row) | made for row in callbacks])
 
 
-def of_tasks(conn: Connection, task_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+def of_tasks(conn: Connection, task_ids: Iterable[str]) -> dict[str, CallbackRow]:
     """The callbacks of these tasks, by task."""
     ids = list(task_ids)
     if not ids:
         return {}
-    query = select(*_COLUMNS).where(Callback.task_id.in_(ids))
-    return {row.task_id: dict(row._mapping) for row in conn.execute(query)}
+    query = select(*rows.columns(CallbackRow, Callback)).where(Callback.task_id.in_(ids))
+    return {row.task_id: row for row in rows.every(conn, query, CallbackRow)}
 
 
 def switch_off(tx: Tx, task_ids: Sequence[str]) -> None:

@@ -5,37 +5,60 @@ The words of a body are those of the receiver's API surface (`runyard_common.sur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import func, insert, select
 
 from runyard_common import surfaces
+from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.lifecycle import TERMINAL, Event
 from runyard_common.runs.rules.tasks import Head, Task
 from runyard_common.tables.query import ApiKey, Delivery, Endpoint, TaskEvent
 from runyard_common.values.ids import token, uuid7
+from runyard_common.values.json_text import JsonObject
 from runyard_common.webhooks.queries import callbacks
+from runyard_common.webhooks.queries.callbacks import CallbackRow
 from runyard_common.webhooks.rules import callback_events
-from runyard_common.webhooks.rules.payloads import Happening
+from runyard_common.webhooks.rules.payloads import WebhookEvent
 from runyard_common.webhooks.rules.receivers import callback_receiver, host_of
 from runyard_common.webhooks.rules.webhook_events import wants
 
 #: Deliveries that one entry of a task's log can make for one receiver.
 _PER_ENTRY = 8
-_ENDPOINT = (
-    Endpoint.id,
-    Endpoint.org_id,
-    Endpoint.application_id,
-    Endpoint.style,
-    Endpoint.url,
-    Endpoint.events,
-    Endpoint.agent_id,
-    Endpoint.payload_mode,
-)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A delivery to be written; the columns are explained in `runyard_common.webhooks.tables.Delivery`."""
+
+    org_id: str
+    endpoint_id: str | None
+    receiver: str
+    task_id: str | None
+    event_id: str
+    event_type: str
+    order_key: str
+    order_seq: int
+    url: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """An active endpoint, as far as it matters to what is sent to it."""
+
+    id: str
+    org_id: str
+    application_id: str | None
+    style: str
+    url: str
+    events: list[str] | None
+    agent_id: str | None
+    payload_mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,52 +68,64 @@ class _Entry:
     head: Head
     event: Event | None  # None: no change of state
     type: str
-    data: dict[str, Any]
+    data: JsonObject
 
 
-def enqueue(tx: Tx, entries: Sequence[tuple[Head, Event | str, dict[str, Any]]]) -> None:
-    """Write a delivery for every callback and endpoint that wants to hear of these log entries.
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where deliveries go, and what they wait behind."""
 
-    Each entry is a head as it is after the entry, what happened (an `Event` for a change of state, a type for
-    what an agent reported), and its data. Costs one indexed query where nobody listens.
+    endpoint_id: str | None
+    receiver: str
+    order_key: str
+    url: str
+
+
+def enqueue(tx: Tx, entries: Sequence[tuple[Head, Event | str, JsonObject]]) -> None:
+    """Write a delivery for every callback and endpoint that these log entries are for.
+
+    Each entry is a head as it is after the entry, the `Event` of a change of state or the type of what an agent
+    reported, and its data. Costs one indexed query where an organisation has no endpoint.
     """
-    wanted = [_Entry(h, e if isinstance(e, Event) else None, str(e), d) for h, e, d in entries]
-    listeners = _listeners(tx, [w for w in wanted if w.event is not None])
-    called = callbacks.of_tasks(tx.conn, {w.head.id for w in wanted if w.head.has_callback})
+    logged = [_Entry(h, e if isinstance(e, Event) else None, str(e), d) for h, e, d in entries]
+    listeners = _listeners(tx, [entry for entry in logged if entry.event is not None])
+    called = callbacks.of_tasks(tx.conn, {entry.head.id for entry in logged if entry.head.has_callback})
     if not listeners and not called:
         return
-    told = {w.head.id for w in wanted if w.head.org_id in listeners or w.head.id in called}
-    loaded = tasks.load(tx.conn, told)
-    keys = _applications(tx, wanted, listeners)
-    spoken = _spoken(tx, [w.head.id for w in wanted if w.event is Event.FINISH and w.head.id in called])
-    rows: list[dict[str, Any]] = []
-    for entry in wanted:
+    wanted = {e.head.id for e in logged if e.head.org_id in listeners or e.head.id in called}
+    loaded = tasks.load(tx.conn, wanted)
+    keys = _applications(tx, logged, listeners)
+    spoken = _spoken(tx, [e.head.id for e in logged if e.event is Event.FINISH and e.head.id in called])
+    made: list[NewDelivery] = []
+    for entry in logged:
         head = entry.head
         if head.id not in loaded:
             continue
         task = replace(loaded[head.id], status=head.status, attempt=head.attempt)
         callback = called.get(head.id)
-        if callback is not None and callback["active"]:
-            rows += _callback_rows(tx, entry, task, callback, head.id in spoken)
+        if callback is not None and callback.active:
+            made += _to_callback(tx, entry, task, callback, head.id in spoken)
         if entry.event is not None:
             for endpoint in listeners.get(head.org_id, ()):
-                rows += _endpoint_rows(tx, entry, task, endpoint, keys)
-    _write(tx, rows)
+                made += _to_endpoint(tx, entry, task, endpoint, keys)
+    if made:
+        add(tx, made, waiting_until(tx, {delivery.order_key for delivery in made}))
 
 
-def _listeners(tx: Tx, changes: Sequence[_Entry]) -> dict[str, list[Any]]:
+def _listeners(tx: Tx, changes: Sequence[_Entry]) -> dict[str, list[_Listener]]:
     """The active endpoints of the organisations these changes belong to."""
     orgs = {change.head.org_id for change in changes}
     if not orgs:
         return {}
-    found: dict[str, list[Any]] = {}
-    query = select(*_ENDPOINT).where(Endpoint.org_id.in_(sorted(orgs)), Endpoint.active.is_(True))
-    for row in tx.conn.execute(query):
-        found.setdefault(row.org_id, []).append(row)
+    found: dict[str, list[_Listener]] = {}
+    query = select(*rows.columns(_Listener, Endpoint))
+    query = query.where(Endpoint.org_id.in_(sorted(orgs)), Endpoint.active.is_(True))
+    for listener in rows.every(tx.conn, query, _Listener):
+        found.setdefault(listener.org_id, []).append(listener)
     return found
 
 
-def _applications(tx: Tx, entries: Sequence[_Entry], listeners: dict[str, list[Any]]) -> dict[str, str]:
+def _applications(tx: Tx, entries: Sequence[_Entry], listeners: dict[str, list[_Listener]]) -> dict[str, str]:
     """The applications whose keys made these tasks, by key; asked only where an endpoint is for one."""
     if not any(endpoint.application_id for its in listeners.values() for endpoint in its):
         return {}
@@ -107,9 +142,9 @@ def _spoken(tx: Tx, task_ids: Sequence[str]) -> set[str]:
     return set(tx.conn.execute(query.distinct()).scalars())
 
 
-def _endpoint_rows(
-    tx: Tx, entry: _Entry, task: Task, endpoint: Any, applications: dict[str, str]
-) -> list[dict[str, Any]]:
+def _to_endpoint(
+    tx: Tx, entry: _Entry, task: Task, endpoint: _Listener, applications: dict[str, str]
+) -> list[NewDelivery]:
     assert entry.event is not None
     head = entry.head
     style = surfaces.webhooks(endpoint.style)
@@ -122,99 +157,75 @@ def _endpoint_rows(
         return []
     if endpoint.application_id is not None and endpoint.application_id != applications.get(head.key_id or ""):
         return []
-    event_id = token("evt_")
-    happening = Happening(event_id, type_, entry.type, head.last_seq, tx.now, entry.data)
-    body = style.render(task, happening, endpoint.payload_mode)
-    order = f"{endpoint.id}:{head.id}"
-    return [_row(tx, entry, 0, event_id, type_, endpoint.id, endpoint.id, order, endpoint.url, body)]
+    event = _webhook_event(tx, entry, type_)
+    body = style.render(task, event, endpoint.payload_mode)
+    target = _Target(endpoint.id, endpoint.id, f"{endpoint.id}:{head.id}", endpoint.url)
+    return [_delivery(entry, target, event.event_id, type_, body)]
 
 
-def _callback_rows(
-    tx: Tx, entry: _Entry, task: Task, callback: dict[str, Any], has_spoken: bool
-) -> list[dict[str, Any]]:
-    head, url = entry.head, callback["url"]
-    receiver = callback_receiver(head.org_id, url)
-
-    def row(place: int, event_id: str, event: dict[str, Any]) -> dict[str, Any]:
-        body = callback_events.body_of(event, task.id, task.session_id)
-        return _row(
-            tx, entry, place, event_id, str(event["type"]), None, receiver, f"cb:{task.id}", url, body
-        )
-
-    rows = []
-    event_id = token("evt_")
+def _to_callback(
+    tx: Tx, entry: _Entry, task: Task, callback: CallbackRow, has_spoken: bool
+) -> list[NewDelivery]:
+    receiver = callback_receiver(entry.head.org_id, callback.url)
+    target = _Target(None, receiver, f"cb:{task.id}", callback.url)
+    event = _webhook_event(tx, entry, entry.type)
     if entry.event is None:
         made = callback_events.of_log(entry.type, entry.data)
     else:
-        happening = Happening(event_id, entry.type, entry.type, head.last_seq, tx.now, entry.data)
-        made = callback_events.of_change(entry.event, happening, task, has_spoken)
-    for place, event in enumerate(made):
-        rows.append(row(place, event_id if place == 0 else token("evt_"), event))
-    if entry.event is not None and head.status in TERMINAL:
+        made = callback_events.of_change(entry.event, event, task, has_spoken)
+    events = [(token("evt_") if place else event.event_id, body) for place, body in enumerate(made)]
+    if entry.event is not None and entry.head.status in TERMINAL:
         last = token("evt_")
-        rows.append(
-            row(
-                len(made),
-                last,
-                callback_events.completion(task, last, tx.now, surfaces.of(task.front).statuses),
-            )
+        events.append(
+            (last, callback_events.completion(task, last, tx.now, surfaces.of(task.front).statuses))
         )
-    return rows
+    return [
+        _delivery(
+            entry,
+            target,
+            event_id,
+            str(body["type"]),
+            callback_events.body_of(body, task.id, task.session_id),
+            place,
+        )
+        for place, (event_id, body) in enumerate(events)
+    ]
 
 
-def _row(
-    tx: Tx,
-    entry: _Entry,
-    place: int,
-    event_id: str,
-    type_: str,
-    endpoint_id: str | None,
-    receiver: str,
-    order_key: str,
-    url: str,
-    body: str,
-) -> dict[str, Any]:
-    return {
-        "org_id": entry.head.org_id,
-        "endpoint_id": endpoint_id,
-        "receiver": receiver,
-        "task_id": entry.head.id,
-        "event_id": event_id,
-        "event_type": type_,
-        "order_key": order_key,
-        "order_seq": entry.head.last_seq * _PER_ENTRY + place,
-        "host": host_of(url),
-        "url": url,
-        "body": body,
-    }
+def _webhook_event(tx: Tx, entry: _Entry, type_: str) -> WebhookEvent:
+    return WebhookEvent(token("evt_"), type_, entry.type, entry.head.last_seq, tx.now, entry.data)
 
 
-def _write(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    behind = waiting_until(tx, {row["order_key"] for row in rows})
-    add(tx, [row | {"next_at": max(tx.now, behind.get(row["order_key"], 0.0))} for row in rows])
+def _delivery(
+    entry: _Entry, target: _Target, event_id: str, type_: str, body: str, place: int = 0
+) -> NewDelivery:
+    """`place` numbers the deliveries that one entry makes for a receiver."""
+    head, order_seq = entry.head, entry.head.last_seq * _PER_ENTRY + place
+    return NewDelivery(
+        org_id=head.org_id, endpoint_id=target.endpoint_id, receiver=target.receiver, task_id=head.id,
+        event_id=event_id, event_type=type_, order_key=target.order_key, order_seq=order_seq, url=target.url, body=body,
+    )  # fmt: skip
 
 
-def add(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Insert deliveries, due now unless a row gives `next_at`; their ids. Deliverers are rung."""
-    empty = {
-        "state": "pending",
-        "attempt": 0,
-        "next_at": tx.now,
-        "lease_owner": None,
-        "lease_until": None,
-        "status_code": None,
-        "latency_ms": None,
-        "error": None,
-        "answer": None,
-        "created_at": tx.now,
-        "updated_at": tx.now,
-    }
-    whole = [{"id": uuid7()} | empty | row for row in rows]
-    tx.conn.execute(insert(Delivery), whole)
-    tx.promised += len(whole)
-    return [str(row["id"]) for row in whole]
+def add(
+    tx: Tx, deliveries: Sequence[NewDelivery], not_before: Mapping[str, float] | None = None
+) -> list[str]:
+    """Insert deliveries, due now or when their order may go on (`not_before`); their ids. Deliverers are notified."""
+    new: dict[str, Any] = {"state": "pending", "attempt": 0, "created_at": tx.now, "updated_at": tx.now}
+    behind = not_before or {}
+    made = [
+        rows.values(delivery)
+        | new
+        | {
+            "id": uuid7(),
+            "host": host_of(delivery.url),
+            "next_at": max(tx.now, behind.get(delivery.order_key, 0.0)),
+        }
+        for delivery in deliveries
+    ]
+    tx.conn.execute(insert(Delivery), made)
+    tx.deliveries += len(made)
+    return [str(row["id"]) for row in made]
 
 
 def waiting_until(tx: Tx, order_keys: set[str]) -> dict[str, float]:

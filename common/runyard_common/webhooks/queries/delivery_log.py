@@ -6,13 +6,37 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, or_, select, update
+from sqlalchemy import Select, and_, delete, or_, select, update
 
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Delivery
 
-Row = dict[str, Any]
-_COLUMNS = [c for c in Delivery.__table__.c if c.key != "body"]
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """What was sent where, and its outcome, as `runyard_common.webhooks.tables.Delivery` describes it."""
+
+    id: str
+    org_id: str
+    endpoint_id: str | None
+    task_id: str | None
+    event_id: str
+    event_type: str
+    url: str
+    state: str
+    attempt: int
+    next_at: float
+    status_code: int | None
+    latency_ms: int | None
+    error: str | None
+    answer: str | None
+    created_at: float
+    updated_at: float
+
+
+_COLUMNS = rows.columns(DeliveryRow, Delivery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +53,35 @@ class Filter:
     ids: tuple[str, ...] | None = None
 
 
-def get(conn: Connection, org_id: str, delivery_id: str) -> Row | None:
-    """One delivery of an organisation, with its body."""
-    query = select(*Delivery.__table__.c).where(Delivery.id == delivery_id, Delivery.org_id == org_id)
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+def get(scope: OrgScope, delivery_id: str) -> DeliveryRow | None:
+    """One delivery of an organisation."""
+    query = select(*_COLUMNS).where(Delivery.id == delivery_id, Delivery.org_id == scope.org_id)
+    return rows.first(scope.conn, query, DeliveryRow)
 
 
-def page(conn: Connection, org_id: str, wanted: Filter, limit: int, before: str | None = None) -> list[Row]:
+def body(scope: OrgScope, delivery_id: str) -> str | None:
+    """What a delivery of the organisation carries, with placeholders for links."""
+    query = select(Delivery.body).where(Delivery.id == delivery_id, Delivery.org_id == scope.org_id)
+    found: str | None = scope.conn.execute(query).scalar()
+    return found
+
+
+def page(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> list[DeliveryRow]:
     """Deliveries of an organisation, newest first, older than the one with the id `before`."""
-    query = _filtered(select(*_COLUMNS), org_id, wanted)
+    query = _filtered(select(*_COLUMNS), scope.org_id, wanted)
     if before is not None:
         at = select(Delivery.created_at).where(Delivery.id == before).scalar_subquery()
         query = query.where(
             or_(Delivery.created_at < at, and_(Delivery.created_at == at, Delivery.id < before))
         )
     query = query.order_by(Delivery.created_at.desc(), Delivery.id.desc()).limit(limit)
-    return [dict(row._mapping) for row in conn.execute(query)]
+    return rows.every(scope.conn, query, DeliveryRow)
 
 
 def send_again(tx: Tx, org_id: str, wanted: Filter, limit: int) -> list[str]:
     """Make settled deliveries that match pending again, oldest first; their ids.
 
-    Each keeps its event id and body, so that receivers know it, and begins its retries anew.
+    Each keeps its event id and body, so that receivers know it, and starts its retries again.
     """
     settled = _filtered(select(Delivery.id), org_id, wanted).where(Delivery.state != "pending")
     chosen = settled.order_by(Delivery.created_at, Delivery.id).limit(limit)
@@ -62,7 +92,7 @@ def send_again(tx: Tx, org_id: str, wanted: Filter, limit: int) -> list[str]:
             .where(Delivery.id.in_(ids))
             .values(state="pending", attempt=0, next_at=tx.now, updated_at=tx.now)
         )
-        tx.promised += len(ids)
+        tx.deliveries += len(ids)
     return ids
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, case, exists, func, select, text, update
 
+from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Delivery
 from runyard_common.webhooks.rules.delivery_budget import Head
@@ -14,7 +16,55 @@ from runyard_common.webhooks.rules.delivery_budget import Head
 #: Receivers looked at in one go; with more, several goes take turns.
 RECEIVERS: Final = 500
 _LOCK: Final = 0x52796456  # one claim at a time, so that no receiver's limits are overdrawn
-_COLUMNS = Delivery.__table__.c
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """A delivery that is due. `attempt` counts the attempts begun."""
+
+    id: str
+    org_id: str
+    task_id: str | None
+    endpoint_id: str | None
+    receiver: str
+    order_key: str
+    event_id: str
+    event_type: str
+    url: str
+    host: str
+    body: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing(DueDelivery):
+    """A delivery to attempt, `wait_s` seconds from now. Headers and secrets are sealed."""
+
+    style: str
+    headers: bytes | None
+    secret: bytes
+    old_secret: bytes | None
+    failing: bool
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The outcome of an attempt. `state` is success, pending (again in `delay_s` seconds) or dead.
+
+    `disable` names why the receiver is to get nothing more.
+    """
+
+    sent: Outgoing
+    owner: str
+    state: str
+    delay_s: float = 0.0
+    status_code: int | None = None
+    latency_ms: int | None = None
+    error: str | None = None
+    answer: str | None = None
+    disable: str | None = None
+
 
 # A loose index scan over ix_deliveries_due: two probes per receiver, however many deliveries each has.
 _HEADS = text("""
@@ -37,11 +87,8 @@ def heads(conn: Connection, after: str = "", limit: int = RECEIVERS) -> list[Hea
     return [Head(row.receiver, row.org_id, row.host, row.next_at) for row in rows]
 
 
-def alone(tx: Tx) -> bool:
-    """Be the only claim until the transaction ends; False when another is under way.
-
-    Writers are alone on SQLite anyway.
-    """
+def try_claim_lock(tx: Tx) -> bool:
+    """Be the only claim until the transaction ends; False when another is under way. SQLite has one writer anyway."""
     if not tx.db.is_postgres:
         return True
     return bool(tx.conn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar())
@@ -61,8 +108,8 @@ def under_way(tx: Tx, receivers: Iterable[str]) -> dict[str, int]:
     return {row.receiver: row.calls for row in tx.conn.execute(query)}
 
 
-def due(tx: Tx, receiver: str, limit: int) -> list[Any]:
-    """The next due deliveries of a receiver, locked; none that stands behind an earlier pending one of its order."""
+def due(tx: Tx, receiver: str, limit: int) -> list[DueDelivery]:
+    """The next due deliveries of a receiver, locked; none that waits behind an earlier pending one of its order."""
     earlier = Delivery.__table__.alias().c
     blocked = exists().where(
         earlier.order_key == Delivery.order_key,
@@ -70,7 +117,7 @@ def due(tx: Tx, receiver: str, limit: int) -> list[Any]:
         earlier.order_seq < Delivery.order_seq,
     )
     query = (
-        select(*_COLUMNS)
+        select(*rows.columns(DueDelivery, Delivery))
         .where(
             Delivery.receiver == receiver, Delivery.state == "pending", Delivery.next_at <= tx.now, ~blocked
         )
@@ -78,7 +125,7 @@ def due(tx: Tx, receiver: str, limit: int) -> list[Any]:
         .limit(limit)
         .with_for_update(skip_locked=True, of=Delivery)
     )
-    return list(tx.conn.execute(query))
+    return rows.every(tx.conn, query, DueDelivery)
 
 
 def lease(tx: Tx, owner: str, leases: Sequence[tuple[str, float]]) -> None:
@@ -101,11 +148,8 @@ def lease(tx: Tx, owner: str, leases: Sequence[tuple[str, float]]) -> None:
         tx.conn.execute(statement, [{"key": key, "until": until} for key, until in leases])
 
 
-def settle(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Record outcomes. Each row gives key, owner, number (the attempt), state, at (next attempt), and what to log.
-
-    An outcome whose lease somebody else has taken over changes nothing.
-    """
+def settle(tx: Tx, outcomes: Sequence[Settled]) -> None:
+    """Record outcomes. One whose lease another deliverer has taken over changes nothing."""
     statement = (
         update(Delivery)
         .where(
@@ -120,14 +164,29 @@ def settle(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
             status_code=bindparam("code"),
             latency_ms=bindparam("latency"),
             error=bindparam("why"),
-            answer=bindparam("said"),
+            answer=bindparam("reply"),
             lease_owner=None,
             lease_until=None,
             updated_at=tx.now,
         )
     )
-    if rows:
-        tx.conn.execute(statement, sorted(rows, key=lambda row: str(row["key"])))
+    if outcomes:
+        ordered = sorted(outcomes, key=lambda outcome: outcome.sent.id)
+        tx.conn.execute(statement, [_outcome(tx, outcome) for outcome in ordered])
+
+
+def _outcome(tx: Tx, c: Settled) -> dict[str, Any]:
+    return {
+        "key": c.sent.id,
+        "owner": c.owner,
+        "number": c.sent.attempt,
+        "new_state": c.state,
+        "at": tx.now + c.delay_s,
+        "code": c.status_code,
+        "latency": c.latency_ms,
+        "why": c.error,
+        "reply": c.answer,
+    }
 
 
 def give_back(tx: Tx, owner: str, ids: Sequence[str]) -> None:
@@ -146,8 +205,8 @@ def give_back(tx: Tx, owner: str, ids: Sequence[str]) -> None:
         )
 
 
-def put_off(tx: Tx, waits: Mapping[str, float]) -> None:
-    """What stands behind a delivery that waits for a retry need not be looked at before it."""
+def defer_followers(tx: Tx, waits: Mapping[str, float]) -> None:
+    """What is behind a delivery that waits for a retry need not be looked at before it."""
     statement = (
         update(Delivery)
         .where(
@@ -162,8 +221,8 @@ def put_off(tx: Tx, waits: Mapping[str, float]) -> None:
         tx.conn.execute(statement, [{"key": key, "at": at} for key, at in sorted(waits.items())])
 
 
-def bring_on(tx: Tx, order_keys: Iterable[str]) -> None:
-    """What stood behind a delivery that waited is due: it has gone, or died."""
+def release_followers(tx: Tx, order_keys: Iterable[str]) -> None:
+    """What was behind a delivery that waited is due: it was sent, or is dead."""
     keys = sorted(set(order_keys))
     if keys:
         tx.conn.execute(
@@ -178,7 +237,7 @@ def bring_on(tx: Tx, order_keys: Iterable[str]) -> None:
         )
 
 
-def bury(tx: Tx, why: str, *conditions: Any) -> int:
+def mark_dead(tx: Tx, why: str, *conditions: Any) -> int:
     """Pending deliveries that match end dead; how many."""
     done = tx.conn.execute(
         update(Delivery)
@@ -188,19 +247,19 @@ def bury(tx: Tx, why: str, *conditions: Any) -> int:
     return int(done.rowcount)
 
 
-def bury_receiver(tx: Tx, receiver: str, why: str) -> int:
+def mark_receiver_dead(tx: Tx, receiver: str, why: str) -> int:
     """Every pending delivery of a receiver ends dead."""
-    return bury(tx, why, Delivery.receiver == receiver)
+    return mark_dead(tx, why, Delivery.receiver == receiver)
 
 
-def bury_callbacks(tx: Tx, task_ids: Sequence[str], why: str) -> int:
+def mark_callbacks_dead(tx: Tx, task_ids: Sequence[str], why: str) -> int:
     """The pending callbacks of these tasks end dead."""
-    return bury(tx, why, Delivery.order_key.in_([f"cb:{task_id}" for task_id in task_ids]))
+    return mark_dead(tx, why, Delivery.order_key.in_([f"cb:{task_id}" for task_id in task_ids]))
 
 
-def bury_waiting(tx: Tx, receiver: str, before: float, why: str) -> int:
+def mark_waiting_dead(tx: Tx, receiver: str, before: float, why: str) -> int:
     """What has been due since `before` without a call (its host is away for days) ends dead; how many."""
-    return bury(tx, why, Delivery.receiver == receiver, Delivery.next_at < before)
+    return mark_dead(tx, why, Delivery.receiver == receiver, Delivery.next_at < before)
 
 
 def redirect(tx: Tx, receiver: str, url: str, host: str) -> None:

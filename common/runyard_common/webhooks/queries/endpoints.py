@@ -3,75 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Update, bindparam, delete, func, insert, select, text, update
 
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Endpoint, Organisation
+from runyard_common.values.json_text import JsonObject
 
 #: The row of an organisation that holds the secret of its runs' callbacks; it is no endpoint.
 CALLBACKS: Final = "callbacks"
-_COLUMNS = Endpoint.__table__.c
-Row = dict[str, Any]
 
 
-def get(conn: Connection, org_id: str, endpoint_id: str, lock: bool = False) -> Row | None:
+@dataclass(frozen=True, slots=True)
+class EndpointRow:
+    """A webhook of an organisation, as `runyard_common.webhooks.tables.Endpoint` describes it."""
+
+    id: str
+    org_id: str
+    style: str
+    url: str
+    events: list[str]
+    payload_mode: str
+    secret: bytes
+    created_at: float
+    updated_at: float
+    application_id: str | None = None
+    agent_id: str | None = None
+    old_secret: bytes | None = None
+    old_secret_until: float | None = None
+    active: bool = True
+    disabled_reason: str | None = None
+    failing_since: float | None = None
+    max_parallel: int = 10
+    max_per_second: float = 100.0
+    paced_until: float | None = None
+    meta: JsonObject | None = None
+
+
+_COLUMNS = rows.columns(EndpointRow, Endpoint)
+
+
+def get(scope: OrgScope, endpoint_id: str, lock: bool = False) -> EndpointRow | None:
     """One endpoint of an organisation."""
     query = select(*_COLUMNS).where(
-        Endpoint.id == endpoint_id, Endpoint.org_id == org_id, Endpoint.style != CALLBACKS
+        Endpoint.id == endpoint_id, Endpoint.org_id == scope.org_id, Endpoint.style != CALLBACKS
     )
-    row = conn.execute(query.with_for_update() if lock else query).first()
-    return dict(row._mapping) if row else None
+    return rows.first(scope.conn, query.with_for_update() if lock else query, EndpointRow)
 
 
-def page(
-    conn: Connection,
-    org_id: str,
-    limit: int | None = None,
-    before: str | None = None,
-    application_id: str | None = None,
-    scope: str | None = None,
-) -> list[Row]:
-    """Endpoints of an organisation, newest first, older than the id `before`.
-
-    `scope` is organization (those of no application) or application.
-    """
-    query = select(*_COLUMNS).where(Endpoint.org_id == org_id, Endpoint.style != CALLBACKS)
-    if before is not None:
-        query = query.where(Endpoint.id < before)
+def page(scope: OrgScope, application_id: str | None = None, owner: str | None = None) -> list[EndpointRow]:
+    """Endpoints of an organisation, newest first. `owner` is organization (those of no application) or application."""
+    query = select(*_COLUMNS).where(Endpoint.org_id == scope.org_id, Endpoint.style != CALLBACKS)
     if application_id is not None:
         query = query.where(Endpoint.application_id == application_id)
-    if scope is not None:
+    if owner is not None:
         none = Endpoint.application_id.is_(None)
-        query = query.where(none if scope == "organization" else ~none)
-    rows = conn.execute(query.order_by(Endpoint.id.desc()).limit(limit))
-    return [dict(row._mapping) for row in rows]
+        query = query.where(none if owner == "organization" else ~none)
+    return rows.every(scope.conn, query.order_by(Endpoint.id.desc()), EndpointRow)
 
 
 def count(tx: Tx, org_id: str) -> int:
-    """How many endpoints an organisation has. Whoever counts is alone with the organisation until it commits."""
+    """How many endpoints an organisation has; no other transaction adds one until this one ends."""
     tx.conn.execute(select(Organisation.id).where(Organisation.id == org_id).with_for_update())
     query = select(func.count()).where(Endpoint.org_id == org_id, Endpoint.style != CALLBACKS)
     return int(tx.conn.execute(query).scalar_one())
 
 
-def insert_endpoint(tx: Tx, row: Row) -> None:
+def insert_endpoint(tx: Tx, endpoint: EndpointRow) -> None:
     """Store an endpoint."""
-    empty: Row = {
-        "application_id": None,
-        "agent_id": None,
-        "old_secret": None,
-        "old_secret_until": None,
-        "active": True,
-        "disabled_reason": None,
-        "failing_since": None,
-        "paced_until": None,
-        "max_parallel": 10,
-        "max_per_second": 100.0,
-        "meta": None,
-    }
-    tx.conn.execute(insert(Endpoint), empty | row | {"created_at": tx.now, "updated_at": tx.now})
+    tx.conn.execute(insert(Endpoint), rows.values(endpoint))
 
 
 def change(tx: Tx, endpoint_id: str, **values: Any) -> None:
@@ -86,10 +90,10 @@ def remove(tx: Tx, endpoint_id: str) -> None:
     tx.conn.execute(delete(Endpoint).where(Endpoint.id == endpoint_id))
 
 
-def load(conn: Connection, ids: Iterable[str]) -> dict[str, Row]:
+def load(conn: Connection, ids: Iterable[str]) -> dict[str, EndpointRow]:
     """Endpoints and callback secrets by id, for the deliverer (no organisation asked)."""
     query = select(*_COLUMNS).where(Endpoint.id.in_(list(ids)))
-    return {row.id: dict(row._mapping) for row in conn.execute(query)}
+    return {row.id: row for row in rows.every(conn, query, EndpointRow)}
 
 
 def pace(tx: Tx, endpoint_id: str, until: float) -> None:

@@ -23,7 +23,7 @@ class Circuit(StrEnum):
 class BreakerPolicy:
     """`failures` in a row open it for `pause` seconds, doubled each time the trial fails, to `longest_pause`.
 
-    A trial that nobody reports on within `trial` seconds (its process died) is given to the next caller.
+    A trial without a report within `trial` seconds (its process died) is given to the next caller.
     """
 
     failures: int = 5
@@ -65,7 +65,7 @@ def admit(breaker: Breaker, now: float, policy: BreakerPolicy = DEFAULT) -> Admi
 
 
 def succeed(breaker: Breaker) -> Breaker:
-    """The host answered: whatever was before is forgotten."""
+    """The host answered: what was before is forgotten."""
     return breaker if breaker == _FRESH else _FRESH
 
 
@@ -86,7 +86,7 @@ def call_off(breaker: Breaker, now: float) -> Breaker:
 
 
 def blames_host(status: int | None = None, error: str | None = None) -> bool:
-    """Whether an attempt's outcome says that the host is away: no answer, or a gateway's answer for it.
+    """Whether an attempt's outcome shows that the host is away: no answer, or a gateway's answer for it.
 
     A quick 500 or 404 is a fault of one path on a host that works; refusals are ours.
     """

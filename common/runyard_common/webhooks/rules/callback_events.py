@@ -7,16 +7,17 @@ from typing import Any, Final
 
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Task, outward
-from runyard_common.webhooks.rules.payloads import MOST_BYTES, Happening, asked_of, dump, when
+from runyard_common.values.json_text import JsonObject
+from runyard_common.webhooks.rules.payloads import MOST_BYTES, WebhookEvent, asked_of, dump, when
 
-Body = dict[str, Any]
+Body = JsonObject
 #: The type of the last POST of a run: the completion.
 COMPLETION: Final = {
     Status.COMPLETED: "run.completed",
     Status.FAILED: "run.failed",
     Status.STOPPED: "run.stopped",
 }
-#: A balance below this is told to be low, in millionths of a USD.
+#: A balance below this is reported as low, in millionths of a USD.
 LOW_MICROS: Final = 1_000_000
 
 
@@ -26,25 +27,25 @@ def of_log(type_: str, data: Mapping[str, Any]) -> list[Body]:
     return made(data) if made else []
 
 
-def of_change(event: Event, happening: Happening, task: Task, has_spoken: bool) -> list[Body]:
-    """A change of state as events. `has_spoken`: the agent's answer stands in the log as a message already."""
+def of_change(event: Event, logged: WebhookEvent, task: Task, has_spoken: bool) -> list[Body]:
+    """A change of state as events. `has_spoken`: the log has the agent's answer as a message already."""
     match event:
         case Event.CLAIM if task.attempt == 1:
             return [{"type": "agent_started"}]
         case Event.ASK:
-            return [{"type": "agent_waiting_for_input", "questions": asked_of(happening)}]
+            return [{"type": "agent_waiting_for_input", "questions": asked_of(logged)}]
         case Event.REVIEW:
-            return [{"type": "agent_awaiting_review", "reviews": asked_of(happening)}]
+            return [{"type": "agent_awaiting_review", "reviews": asked_of(logged)}]
         case Event.FINISH:
-            said = [] if has_spoken or task.output is None else [_response(task.output)]
-            return [*said, {"type": "agent_completed"}]
+            answer = [] if has_spoken or task.output is None else [_response(task.output)]
+            return [*answer, {"type": "agent_completed"}]
         case Event.FAIL | Event.EXPIRE | Event.CANCEL:
             return [failure(task)]
     return []
 
 
 def failure(task: Task) -> Body:
-    """The event of a run that failed or was stopped; its text stands where either kind of client looks."""
+    """The event of a run that failed or was stopped; its text is where either kind of client looks."""
     error = task.error or {}
     text = error.get("message", "")
     return {
@@ -69,7 +70,7 @@ def completion(task: Task, event_id: str, at: float, statuses: Mapping[str, str]
 
 
 def body_of(event: Body, task_id: str, session: str | None) -> str:
-    """An event as the text to send; content that is too long is cut, and said to be."""
+    """An event as the text to send; content that is too long is cut, and marked so."""
     whole = {"type": event["type"], "session": session, "task_id": task_id} | event
     text = dump(whole)
     for name in ("content", "final_output", "output", "data", "questions", "reviews", "error"):
@@ -93,7 +94,7 @@ def is_inner(data: Mapping[str, Any]) -> bool:
 
 
 def _message(data: Mapping[str, Any]) -> list[Body]:
-    """What is said in a workflow's step is no answer to the user."""
+    """A message of a workflow's step is no answer to the user."""
     type_ = "agent_thinking" if is_inner(data) else "agent_response"
     return [{"type": type_, "content": data.get("text", "")}]
 
@@ -114,7 +115,7 @@ def _tool_response(data: Mapping[str, Any]) -> list[Body]:
 def _turn(data: Mapping[str, Any]) -> list[Body]:
     """A step is over: its number, what it cost, and what is left to the organisation that pays in advance.
 
-    Turns of inner steps are counted apart, and say what they belong to. `workflow` itself is for the steps' own ends.
+    Turns of inner steps are counted separately and name what they belong to. `workflow` marks the steps' own ends.
     """
     turn, cost, left = data.get("turn", 0), int(data.get("cost_micros") or 0), data.get("balance_micros")
     price = {

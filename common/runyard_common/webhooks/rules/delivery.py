@@ -47,7 +47,7 @@ NATIVE: Final = RetrySchedule(
     longest_wait=DAY,
 )  # fmt: skip
 
-#: Failures of a call that the same call would meet again: the guard or the request itself says no.
+#: Failures of a call that the same call would meet again: the guard refuses it, or the request itself is invalid.
 FINAL_ERRORS: Final = frozenset({"url_refused", "header_refused", "secret_invalid"})
 
 #: An endpoint that has failed for this long without one success is switched off, in seconds.
@@ -123,7 +123,7 @@ def decide_endpoint(failing_since: float | None, now: float) -> DisableEndpoint 
 
 
 def parse_retry_after(value: str | None, now: float) -> float:
-    """Seconds to wait by a Retry-After header, number or date (RFC 9110 §10.2.3); 0 if it says nothing."""
+    """Seconds to wait by a Retry-After header, number or date (RFC 9110 §10.2.3); 0 without one."""
     if value is None:
         return 0.0
     text = value.strip()

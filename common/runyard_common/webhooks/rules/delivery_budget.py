@@ -52,7 +52,7 @@ class HostCapacity:
     """A host as a process knows it: its kind, and how many more calls it may get now."""
 
     kind: Kind
-    room: int
+    free: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +61,33 @@ class Allowance:
 
     hosts: Mapping[tuple[str, str], HostCapacity] = field(default_factory=dict)
     left: Mapping[Kind, int] = field(default_factory=lambda: dict(BUDGETS))
-    held: Mapping[str, float] = field(default_factory=dict)  # receiver -> epoch seconds
+    paused: Mapping[str, float] = field(default_factory=dict)  # receiver -> epoch seconds
 
 
 STRANGER: Final = HostCapacity(Kind.NEW, PER_HOST[Kind.NEW])
 
 
 def share(heads: Sequence[Head], allowance: Allowance, now: float) -> dict[str, int]:
-    """How many deliveries to take for each receiver that is due, in turns, so that none takes a whole budget."""
+    """How many deliveries to claim for each receiver that is due, in turns, so that none takes a whole budget."""
     left = dict(allowance.left)
-    room: dict[tuple[str, str], int] = {}
+    free: dict[tuple[str, str], int] = {}
     due: list[tuple[Head, Kind]] = []
     for head in sorted(heads, key=lambda h: h.next_at):
-        if head.next_at > now or allowance.held.get(head.receiver, 0.0) > now:
+        if head.next_at > now or allowance.paused.get(head.receiver, 0.0) > now:
             continue
-        standing = allowance.hosts.get(head.key, STRANGER)
-        room[head.key] = standing.room
-        due.append((head, standing.kind))
+        host = allowance.hosts.get(head.key, STRANGER)
+        free[head.key] = host.free
+        due.append((head, host.kind))
     wanted: dict[str, int] = {}
     step = 1
     while due:
         open_ = []
         for head, kind in due:
-            take = min(step, left[kind], room[head.key])
-            if take > 0:
-                left[kind] -= take
-                room[head.key] -= take
-                wanted[head.receiver] = wanted.get(head.receiver, 0) + take
+            more = min(step, left[kind], free[head.key])
+            if more > 0:
+                left[kind] -= more
+                free[head.key] -= more
+                wanted[head.receiver] = wanted.get(head.receiver, 0) + more
                 open_.append((head, kind))
         due, step = open_, step * 2
     return wanted

@@ -1,7 +1,7 @@
 """The native bodies of webhooks, and what the bodies of every style share. Pure.
 
 A body is made once, with the change it reports, and sent as it is on every attempt. Links that let a person
-answer stand in it as placeholders: the link's token exists only on the way out.
+answer are placeholders in it: the link's token exists only on the way out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, Final
 import orjson
 
 from runyard_common.runs.rules.tasks import Task, outward
+from runyard_common.values.json_text import JsonObject
 
-#: Longest body, in bytes: what is larger goes without its large fields, and says so.
+#: Longest body, in bytes: what is larger goes without its large fields, which it names.
 MOST_BYTES: Final = 256 * 1024
 #: Of what events hold, not for the outside.
 _INTERNAL: Final = frozenset({"worker", "lease_owner"})
@@ -24,8 +25,8 @@ _PLACEHOLDER: Final = re.compile(r"answer://(evt_[0-9a-f]{32})/([0-9a-f-]{36})")
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One change to tell of: what it is called, its number in the task's log, when (epoch seconds)."""
+class WebhookEvent:
+    """One change to report: what it is called, its number in the task's log, when (epoch seconds)."""
 
     event_id: str
     type: str
@@ -35,22 +36,22 @@ class Happening:
     data: Mapping[str, Any]
 
 
-def native(task: Task, happening: Happening, mode: str) -> str:
+def native(task: Task, event: WebhookEvent, mode: str) -> str:
     """The native body: the event, and the task as `GET /tasks/{id}` shows it. `mode` is full or summary."""
     full = mode == "full"
-    shown = _task(task, full) | _asked(happening)
-    event: dict[str, Any] = {"name": happening.name, "seq": happening.seq}
+    shown = _task(task, full) | _asked(event)
+    logged: JsonObject = {"name": event.name, "seq": event.seq}
     if full:
-        data = {k: v for k, v in happening.data.items() if k not in _INTERNAL and k != "asked"}
-        event["data"] = data | ({"error": outward(data["error"])} if data.get("error") else {})
+        data = {k: v for k, v in event.data.items() if k not in _INTERNAL and k != "asked"}
+        logged["data"] = data | ({"error": outward(data["error"])} if data.get("error") else {})
     body = {
-        "id": happening.event_id,
-        "type": happening.type,
-        "timestamp": when(happening.at),
+        "id": event.event_id,
+        "type": event.type,
+        "timestamp": when(event.at),
         "data": shown,
-        "event": event,
+        "event": logged,
     }
-    return bounded(body, ((shown, "output"), (shown, "input"), (event, "data"), (shown, "error")))
+    return bounded(body, ((shown, "output"), (shown, "input"), (logged, "data"), (shown, "error")))
 
 
 def duration_ms(task: Task) -> int | None:
@@ -58,7 +59,7 @@ def duration_ms(task: Task) -> int | None:
     return None if task.finished_at is None else round(1000 * (task.finished_at - task.created_at))
 
 
-def ping(event_id: str, type_: str, endpoint_id: str, now: float) -> dict[str, Any]:
+def ping(event_id: str, type_: str, endpoint_id: str, now: float) -> JsonObject:
     """The body of a native test delivery, as JSON."""
     return {
         "id": event_id,
@@ -76,7 +77,7 @@ def when(instant: float | None) -> str | None:
 
 
 def placeholder(event_id: str, question_id: str) -> str:
-    """What stands in a stored body for a link to answer this question."""
+    """The place in a stored body of a link to answer this question."""
     return f"answer://{event_id}/{question_id}"
 
 
@@ -92,25 +93,25 @@ def without_links(body: str, event_id: str) -> str:
     return body
 
 
-def asked_of(happening: Happening) -> list[dict[str, Any]]:
+def asked_of(event: WebhookEvent) -> list[JsonObject]:
     """The questions and reviews a task waits for, each with its link."""
     found = []
-    for asked in happening.data.get("asked") or ():
+    for asked in event.data.get("asked") or ():
         kind = "question" if asked.get("kind", "question") == "question" else "review"
-        link = {"answer_url": placeholder(happening.event_id, asked["id"])} if asked.get("id") else {}
+        link = {"answer_url": placeholder(event.event_id, asked["id"])} if asked.get("id") else {}
         found.append({**asked, "kind": kind, **link})
     return found
 
 
-def _asked(happening: Happening) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _asked(event: WebhookEvent) -> JsonObject:
+    found: JsonObject = {}
     for kind in ("question", "review"):
-        if of_kind := [asked for asked in asked_of(happening) if asked["kind"] == kind]:
+        if of_kind := [asked for asked in asked_of(event) if asked["kind"] == kind]:
             found |= {kind: of_kind[0], f"{kind}s": of_kind}
     return found
 
 
-def _task(task: Task, full: bool) -> dict[str, Any]:
+def _task(task: Task, full: bool) -> JsonObject:
     shown = {
         "task_id": task.id,
         "agent_id": task.version_id,
@@ -139,9 +140,7 @@ def _task(task: Task, full: bool) -> dict[str, Any]:
     return shown | {"input": task.input or {}, "output": task.output} if full else shown
 
 
-def bounded(
-    body: dict[str, Any], large: Sequence[tuple[dict[str, Any], str]], mark: str = "_truncated"
-) -> str:
+def bounded(body: JsonObject, large: Sequence[tuple[JsonObject, str]], mark: str = "_truncated") -> str:
     """`body` as JSON; of one that is too long, large fields give way in turn to `<field>_truncated` marks."""
     text = dump(body)
     for holder, name in large:

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 ENDPOINT_PREFIX = "wh_"
 CALLBACK_PREFIX = "cb_"
-#: Stands for what is not shown of a URL.
+#: In place of what is not shown of a URL.
 HIDDEN = "…"
 
 
 def host_of(url: str) -> str:
-    """Host and port as they stand in a URL that was checked before, in lower case."""
+    """Host and port of a URL that was checked before, in lower case."""
     return urlsplit(url).netloc.lower()[:255]
 
 

@@ -1,4 +1,4 @@
-"""Signing webhooks as the Standard Webhooks specification says, by its own library.
+"""Signing webhooks by the Standard Webhooks specification, with its own library.
 
 A secret is ``whsec_`` and standard base64 of the HMAC key's bytes: the published verifiers decode that
 alphabet and no other. Headers: ``webhook-id`` (the event's id, the same on every attempt),
@@ -52,14 +52,6 @@ def check_secret(secret: str) -> None:
         raise SecretInvalid(field="secret") from None
     if not (secret.startswith(PREFIX) and SHORTEST_KEY <= len(key) <= LONGEST_KEY):
         raise SecretInvalid(field="secret")
-
-
-def secrets_in_use(
-    current: str, previous: str | None, previous_until: float | None, now: float
-) -> tuple[str, ...]:
-    """The secrets that sign at `now`, newest first; times in epoch seconds."""
-    overlapping = previous is not None and previous_until is not None and now < previous_until
-    return (current, previous) if overlapping and previous else (current,)
 
 
 def sign(secrets: Sequence[str], message_id: str, body: bytes, *, now: float, attempt: int) -> dict[str, str]:

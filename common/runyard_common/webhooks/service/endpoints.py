@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
 from runyard_common import surfaces
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.outbound import OutboundPolicy, check_url
@@ -17,7 +17,10 @@ from runyard_common.outbound.urls import target_of
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import token, uuid7
+from runyard_common.values.json_text import JsonObject
 from runyard_common.webhooks.queries import deliveries, delivery_queue, endpoints
+from runyard_common.webhooks.queries.deliveries import NewDelivery
+from runyard_common.webhooks.queries.endpoints import EndpointRow
 from runyard_common.webhooks.rules.payloads import dump
 from runyard_common.webhooks.rules.receivers import ENDPOINT_PREFIX, host_of
 from runyard_common.webhooks.rules.signing import ROTATION_OVERLAP, new_secret
@@ -30,12 +33,13 @@ PAYLOAD_MODES: Final = ("full", "summary")
 MOST_PARALLEL: Final = 100
 MOST_PER_SECOND: Final = 10_000.0
 _URL_LENGTH: Final = 2048
-Row = dict[str, Any]
+#: Columns of an endpoint with the values to set.
+Changes = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointRequest:
-    """An endpoint somebody asks for. `application_id` None: for all runs of the organisation."""
+    """An endpoint to make. `application_id` None: for all runs of the organisation."""
 
     url: str
     events: tuple[str, ...] = ("*",)
@@ -51,9 +55,9 @@ class EndpointRequest:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An endpoint just made: the only time its secret is told."""
+    """An endpoint just made: the only time its secret is shown."""
 
-    endpoint: Row
+    endpoint: EndpointRow
     secret: str
 
 
@@ -62,7 +66,7 @@ class Ping:
     """A test event: its id, its body, and its delivery if it was sent."""
 
     event_id: str
-    payload: dict[str, Any]
+    payload: JsonObject
     delivery_id: str | None = None
 
 
@@ -81,28 +85,29 @@ def create(
     actor: str,
     reserved: str | None = None,
 ) -> Made:
-    """Make an endpoint, with a secret of its own; one with the `reserved` UUID, if it was made before, is told again.
+    """Make an endpoint, with a secret of its own; one with the `reserved` UUID, if it was made before, is shown again.
 
     Errors: `InvalidRequest` webhook_limit_reached, invalid_events, invalid_field; `UrlRefused` url_refused.
     """
-    row = _checked(_row(wanted), policy)
+    checked = _checked(rows.values(wanted), policy)
     id_ = ENDPOINT_PREFIX + (reserved or uuid7())
-    if reserved and (made := endpoints.get(tx.conn, org_id, id_)) is not None:
-        return Made(made, sealer.open(made["secret"]))
+    if reserved and (made := endpoints.get(tx.scope(org_id), id_)) is not None:
+        return Made(made, sealer.open(made.secret))
     if endpoints.count(tx, org_id) >= MOST:
         raise InvalidRequest(
             f"An organisation has at most {MOST} webhooks; delete one first.", code="webhook_limit_reached"
         )
     secret = new_secret()
-    row |= {"id": id_, "org_id": org_id, "secret": sealer.seal(secret)}
-    endpoints.insert_endpoint(tx, row)
-    identity.audit(tx, org_id, actor, "webhook.create", row["id"], {"host": host_of(wanted.url)})
-    return Made(own(tx.conn, org_id, row["id"]), secret)
+    sealed = sealer.seal(secret)
+    new = EndpointRow(id=id_, org_id=org_id, secret=sealed, created_at=tx.now, updated_at=tx.now, **checked)
+    endpoints.insert_endpoint(tx, new)
+    identity.audit(tx, org_id, actor, "webhook.create", id_, {"host": host_of(wanted.url)})
+    return Made(new, secret)
 
 
-def own(conn: Connection, org_id: str, endpoint_id: str) -> Row:
+def own(scope: OrgScope, endpoint_id: str, lock: bool = False) -> EndpointRow:
     """An endpoint of the organisation; `NotFound` webhook_not_found, also for another organisation's."""
-    found = endpoints.get(conn, org_id, endpoint_id)
+    found = endpoints.get(scope, endpoint_id, lock)
     if found is None:
         raise NotFound("There is no such webhook.", code="webhook_not_found")
     return found
@@ -110,54 +115,54 @@ def own(conn: Connection, org_id: str, endpoint_id: str) -> Row:
 
 def update(
     tx: Tx, org_id: str, endpoint_id: str, changes: Mapping[str, Any], policy: OutboundPolicy, actor: str
-) -> Row:
+) -> EndpointRow:
     """Set some of `CHANGEABLE`; what is pending goes to a new address at once. The endpoint after it.
 
     Errors: `NotFound` webhook_not_found, and those of `create`.
     """
-    before = _locked(tx, org_id, endpoint_id)
-    values = _checked({k: v for k, v in changes.items() if k in CHANGEABLE}, policy, before["style"])
-    active = values.pop("active", before["active"])
+    before = own(tx.scope(org_id), endpoint_id, lock=True)
+    values = _checked({k: v for k, v in changes.items() if k in CHANGEABLE}, policy, before.style)
+    active = values.pop("active", before.active)
     if values:
         endpoints.change(tx, endpoint_id, **values)
         identity.audit(tx, org_id, actor, "webhook.update", endpoint_id, {"fields": sorted(values)})
-    if values.get("url", before["url"]) != before["url"]:
+    if values.get("url", before.url) != before.url:
         endpoints.change(tx, endpoint_id, failing_since=None)
         delivery_queue.redirect(tx, endpoint_id, values["url"], host_of(values["url"]))
-        tx.promised += 1
-    if active != before["active"]:
+        tx.deliveries += 1
+    if active != before.active:
         return set_active(tx, org_id, endpoint_id, active, actor)
-    return own(tx.conn, org_id, endpoint_id)
+    return own(tx.scope(org_id), endpoint_id)
 
 
-def set_active(tx: Tx, org_id: str, endpoint_id: str, active: bool, actor: str) -> Row:
+def set_active(tx: Tx, org_id: str, endpoint_id: str, active: bool, actor: str) -> EndpointRow:
     """Enable an endpoint, or disable it: then what is pending ends dead, and can be replayed after enabling.
 
     Error: `NotFound` webhook_not_found.
     """
-    before = _locked(tx, org_id, endpoint_id)
-    if active and not before["active"]:
+    before = own(tx.scope(org_id), endpoint_id, lock=True)
+    if active and not before.active:
         endpoints.change(tx, endpoint_id, active=True, disabled_reason=None, failing_since=None)
         identity.audit(tx, org_id, actor, "webhook.enable", endpoint_id)
-    elif before["active"] and not active:
+    elif before.active and not active:
         delivering.disable(tx, org_id, endpoint_id, "by_hand", actor)
-    return own(tx.conn, org_id, endpoint_id)
+    return own(tx.scope(org_id), endpoint_id)
 
 
 def delete(tx: Tx, org_id: str, endpoint_id: str, actor: str) -> None:
     """Delete an endpoint; what is pending ends dead. Error: `NotFound` webhook_not_found."""
-    _locked(tx, org_id, endpoint_id)
+    own(tx.scope(org_id), endpoint_id, lock=True)
     endpoints.remove(tx, endpoint_id)
-    delivery_queue.bury_receiver(tx, endpoint_id, "endpoint_deleted")
+    delivery_queue.mark_receiver_dead(tx, endpoint_id, "endpoint_deleted")
     identity.audit(tx, org_id, actor, "webhook.delete", endpoint_id)
 
 
 def rotate(tx: Tx, org_id: str, endpoint_id: str, sealer: Sealer, actor: str) -> str:
-    """A new secret, told this once; the old one goes on signing beside it for 24 hours.
+    """A new secret, shown this once; the old one goes on signing too for 24 hours.
 
     Error: `NotFound` webhook_not_found.
     """
-    return _rotate(tx, _locked(tx, org_id, endpoint_id), sealer, actor)
+    return _rotate(tx, own(tx.scope(org_id), endpoint_id, lock=True), sealer, actor)
 
 
 def rotate_callbacks(tx: Tx, org_id: str, sealer: Sealer, actor: str) -> str:
@@ -167,11 +172,11 @@ def rotate_callbacks(tx: Tx, org_id: str, sealer: Sealer, actor: str) -> str:
     return _rotate(tx, endpoints.load(tx.conn, [id_])[id_], sealer, actor)
 
 
-def ping(conn: Connection, org_id: str, endpoint_id: str, now: float) -> Ping:
+def ping(scope: OrgScope, endpoint_id: str, now: float) -> Ping:
     """A test event for an endpoint, built and not sent. Error: `NotFound` webhook_not_found."""
-    endpoint = own(conn, org_id, endpoint_id)
+    endpoint = own(scope, endpoint_id)
     event_id = token("evt_")
-    style = surfaces.webhooks(endpoint["style"]) or surfaces.NATIVE_WEBHOOKS
+    style = surfaces.webhooks(endpoint.style) or surfaces.NATIVE_WEBHOOKS
     return Ping(event_id, style.ping(event_id, TEST, endpoint_id, now))
 
 
@@ -180,55 +185,33 @@ def send_ping(tx: Tx, org_id: str, endpoint_id: str, actor: str) -> Ping:
 
     Errors: `NotFound` webhook_not_found, `InvalidRequest` endpoint_disabled.
     """
-    endpoint = _locked(tx, org_id, endpoint_id)
-    if not endpoint["active"]:
+    endpoint = own(tx.scope(org_id), endpoint_id, lock=True)
+    if not endpoint.active:
         raise InvalidRequest("The endpoint is disabled; enable it first.", code="endpoint_disabled")
-    made = ping(tx.conn, org_id, endpoint_id, tx.now)
-    row = {
-        "org_id": org_id,
-        "endpoint_id": endpoint_id,
-        "receiver": endpoint_id,
-        "task_id": None,
-        "event_id": made.event_id,
-        "event_type": TEST,
-        "order_key": made.event_id,
-        "order_seq": 0,
-        "host": host_of(endpoint["url"]),
-        "url": endpoint["url"],
-        "body": dump(made.payload).decode(),
-    }
-    (delivery_id,) = deliveries.add(tx, [row])
+    made = ping(tx.scope(org_id), endpoint_id, tx.now)
+    body = dump(made.payload).decode()
+    test = NewDelivery(
+        org_id, endpoint_id, endpoint_id, None, made.event_id, TEST, made.event_id, 0, endpoint.url, body
+    )
+    (delivery_id,) = deliveries.add(tx, [test])
     identity.audit(tx, org_id, actor, "webhook.test", endpoint_id)
     return Ping(made.event_id, made.payload, delivery_id)
 
 
-def _rotate(tx: Tx, row: Row, sealer: Sealer, actor: str) -> str:
+def _rotate(tx: Tx, row: EndpointRow, sealer: Sealer, actor: str) -> str:
     secret = new_secret()
     endpoints.change(
         tx,
-        row["id"],
+        row.id,
         secret=sealer.seal(secret),
-        old_secret=row["secret"],
+        old_secret=row.secret,
         old_secret_until=tx.now + ROTATION_OVERLAP,
     )
-    identity.audit(tx, row["org_id"], actor, "webhook.rotate", row["id"])
+    identity.audit(tx, row.org_id, actor, "webhook.rotate", row.id)
     return secret
 
 
-def _locked(tx: Tx, org_id: str, endpoint_id: str) -> Row:
-    found = endpoints.get(tx.conn, org_id, endpoint_id, lock=True)
-    if found is None:
-        raise NotFound("There is no such webhook.", code="webhook_not_found")
-    return found
-
-
-def _row(wanted: EndpointRequest) -> Row:
-    names = ("url", "events", "style", "agent_id", "application_id", "payload_mode", "active")
-    limits = ("max_parallel", "max_per_second", "meta")
-    return {name: getattr(wanted, name) for name in (*names, *limits)}
-
-
-def _checked(values: Row, policy: OutboundPolicy, style: str | None = None) -> Row:
+def _checked(values: Changes, policy: OutboundPolicy, style: str | None = None) -> Changes:
     """These values as columns; the first that will not do is refused."""
     found = dict(values)
     known = surfaces.webhook_styles()

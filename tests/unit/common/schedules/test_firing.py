@@ -1,4 +1,4 @@
-"""What becomes of a schedule whose time has come: plans, standings and the columns they set."""
+"""What becomes of a schedule whose time has come: plans, standings and the advance they set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.schedules.rules.catchup import CatchUp
-from runyard_common.schedules.rules.firing import FireOutcome, OpenRun, Plan, columns, count_runs, plan
+from runyard_common.schedules.rules.firing import FireOutcome, OpenRun, Plan, advance, count_runs, plan
 from runyard_common.schedules.rules.policies import Overlap
 from runyard_common.schedules.rules.schedule import CronSchedule
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
@@ -52,15 +52,15 @@ def test_each_missed_time_starts_a_run_oldest_first() -> None:
     runs = Runs()
     made = planned(schedule(), 35, runs)
     assert runs.started == [(10, False), (20, False), (30, False)]
-    row = columns(made, NOON + 35 * MINUTE, 3, "t")
-    assert (row["last_due_at"], row["next_due_at"]) == (NOON + 30 * MINUTE, NOON + 40 * MINUTE)
-    assert (row["fired"], row["enabled"], row["last_task_id"], row["finished_at"]) == (3, True, "t", None)
+    row = advance(made, NOON + 35 * MINUTE, 3, "t")
+    assert (row.last_due_at, row.next_due_at) == (NOON + 30 * MINUTE, NOON + 40 * MINUTE)
+    assert (row.fired, row.enabled, row.last_task_id, row.finished_at) == (3, True, "t", None)
 
 
 def test_what_does_not_fit_into_one_plan_stays_due() -> None:
     runs = Runs()
     made = planned(schedule(), 35, runs, limit=2)
-    assert columns(made, NOON, 2, None)["next_due_at"] == NOON + 30 * MINUTE
+    assert advance(made, NOON, 2, None).next_due_at == NOON + 30 * MINUTE
 
 
 def test_a_run_that_fails_before_it_starts_overlaps_nothing() -> None:
@@ -75,9 +75,9 @@ def test_the_failure_that_pauses_leaves_the_later_times_undecided() -> None:
     runs = Runs(10, 20, 30)
     made = planned(schedule(pause_after_failures=2), 35, runs)
     assert runs.started == [(10, False), (20, False)]
-    row = columns(made, NOON, 2, None)
-    assert (row["enabled"], row["next_due_at"], row["wake_at"]) == (False, None, None)
-    assert (row["paused_reason"], row["last_due_at"]) == ("2 runs in a row failed", NOON + 20 * MINUTE)
+    row = advance(made, NOON, 2, None)
+    assert (row.enabled, row.next_due_at, row.wake_at) == (False, None, None)
+    assert (row.paused_reason, row.last_due_at) == ("2 runs in a row failed", NOON + 20 * MINUTE)
 
 
 def test_a_schedule_that_has_failed_enough_plans_nothing() -> None:
@@ -85,7 +85,7 @@ def test_a_schedule_that_has_failed_enough_plans_nothing() -> None:
     runs = Runs()
     made = planned(schedule(pause_after_failures=1), 35, runs, *failed)
     assert runs.started == []
-    assert columns(made, NOON, 0, None)["paused_reason"] == "its run failed"
+    assert advance(made, NOON, 0, None).paused_reason == "its run failed"
 
 
 def test_ends_count_in_the_order_of_their_due_times() -> None:
@@ -118,21 +118,21 @@ def test_a_run_under_way_meets_the_overlap_policy(
     assert [outcome for _, outcome, _ in made.left_out] == left_out
     stopping = overlap is Overlap.STOP_RUNNING
     assert made.to_cancel == (["t"] if stopping else [])
-    next_due = columns(made, NOON, len(started), None)["next_due_at"]
+    next_due = advance(made, NOON, len(started), None).next_due_at
     assert next_due == NOON + (10 if stopping else 20) * MINUTE  # what stops first stays due
 
 
 def test_a_left_out_time_is_no_fire_of_a_counted_schedule() -> None:
     row = schedule(overlap=Overlap.SKIP, max_fires=1)
     made = planned(row, 10, Runs(), OpenRun(NOON, "t", Status.RUNNING))
-    assert columns(made, NOON, 0, None)["next_due_at"] == NOON + 20 * MINUTE
+    assert advance(made, NOON, 0, None).next_due_at == NOON + 20 * MINUTE
 
 
 def test_the_last_fire_finishes_the_schedule() -> None:
     made = planned(schedule(max_fires=1), 10, Runs())
-    row = columns(made, NOON + 600, 1, "t")
-    assert (row["finished_at"], row["enabled"], row["next_due_at"]) == (NOON + 600, False, None)
-    assert row["paused_reason"] is None
+    row = advance(made, NOON + 600, 1, "t")
+    assert (row.finished_at, row.enabled, row.next_due_at) == (NOON + 600, False, None)
+    assert row.paused_reason is None
 
 
 def test_missed_times_are_one_row_with_how_many() -> None:

@@ -10,7 +10,7 @@ import pytest
 from runyard_common import surfaces
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.webhooks.rules.callback_events import body_of, completion, of_change, of_log
-from runyard_common.webhooks.rules.payloads import MOST_BYTES, Happening
+from runyard_common.webhooks.rules.payloads import MOST_BYTES, WebhookEvent
 from tests.unit.common.webhooks.test_payloads import EVENT, QUESTION, task
 
 
@@ -69,7 +69,7 @@ def test_tool_calls_are_json_in_a_string_and_their_input_another() -> None:
 def change(event: Event, status: Status, spoken: bool = False, **values: Any) -> list[dict[str, Any]]:
     asked = [{"id": QUESTION, "kind": "question", "text": "Which?"}]
     return of_change(
-        event, Happening(EVENT, "x", "x", 1, 0.0, {"asked": asked}), task(status=status, **values), spoken
+        event, WebhookEvent(EVENT, "x", "x", 1, 0.0, {"asked": asked}), task(status=status, **values), spoken
     )
 
 

@@ -24,7 +24,7 @@ def test_an_unknown_host_is_tried_a_few_times_at_once() -> None:
 
 
 def test_what_is_not_due_or_asked_to_be_left_alone_is_left_alone() -> None:
-    allowance = Allowance(held={"wh_b": 5.0})
+    allowance = Allowance(paused={"wh_b": 5.0})
     assert share([head("a", 2.0), head("b")], allowance, 1.0) == {}
     assert share([head("a", 2.0), head("b")], allowance, 6.0) == {"wh_a": 4, "wh_b": 4}
 

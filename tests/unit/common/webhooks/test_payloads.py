@@ -15,7 +15,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.webhooks.rules.payloads import (
     MOST_BYTES,
-    Happening,
+    WebhookEvent,
     native,
     ping,
     placeholder,
@@ -42,12 +42,12 @@ def task(**values: Any) -> Task:
     return Task(**base | stored | given)
 
 
-def happening(type_: str = "run.completed", **data: Any) -> Happening:
-    return Happening(EVENT, type_, "finish", 7, 1_700_000_002.5, data)
+def event(type_: str = "run.completed", **data: Any) -> WebhookEvent:
+    return WebhookEvent(EVENT, type_, "finish", 7, 1_700_000_002.5, data)
 
 
 def test_the_native_body_is_the_event_and_the_task_as_the_api_shows_it() -> None:
-    body = json.loads(native(task(), happening(worker="w1", reason="x"), "full"))
+    body = json.loads(native(task(), event(worker="w1", reason="x"), "full"))
     assert (body["id"], body["type"], body["timestamp"]) == (
         EVENT,
         "run.completed",
@@ -60,10 +60,10 @@ def test_the_native_body_is_the_event_and_the_task_as_the_api_shows_it() -> None
 
 
 def test_a_summary_leaves_out_what_went_in_and_came_out() -> None:
-    body = json.loads(native(task(), happening(answers={"q": "secret"}), "summary"))
+    body = json.loads(native(task(), event(answers={"q": "secret"}), "summary"))
     assert not {"input", "output"} & body["data"].keys()
     assert body["event"] == {"name": "finish", "seq": 7}
-    run = json.loads(appstrate(task(), happening(), "summary"))["data"]["object"]
+    run = json.loads(appstrate(task(), event(), "summary"))["data"]["object"]
     assert run == {
         "object": "run",
         "id": "exec_t1",
@@ -76,19 +76,19 @@ def test_a_summary_leaves_out_what_went_in_and_came_out() -> None:
 @pytest.mark.parametrize("render", [native, appstrate])
 def test_what_is_too_large_goes_without_its_result_and_is_marked(render: Any) -> None:
     large = task(output={"text": "x" * MOST_BYTES})
-    text = render(large, happening(), "full")
+    text = render(large, event(), "full")
     assert len(text.encode()) <= MOST_BYTES
     data = json.loads(text)["data"]
     data = data.get("object", data)
     assert data.get("resultTruncated") or data.get("output_truncated")
     assert "input" in data
     huge = replace(large, stored_input={"args": {"text": "é" * MOST_BYTES}})
-    assert len(render(huge, happening(), "full").encode()) <= MOST_BYTES
+    assert len(render(huge, event(), "full").encode()) <= MOST_BYTES
 
 
 def test_appstrate_calls_a_run_by_the_id_it_has_there_and_reports_errors_in_words() -> None:
     failed = task(status=Status.FAILED, schedule_id="s1", error={"code": "x", "message": "It broke."})
-    body = json.loads(appstrate(failed, happening("run.failed"), "full"))
+    body = json.loads(appstrate(failed, event("run.failed"), "full"))
     assert (body["object"], body["apiVersion"], body["created"]) == ("event", "2026-03-21", 1_700_000_002)
     run = body["data"]["object"]
     assert (run["id"], run["status"], run["error"]) == ("run_t1", "failed", "It broke.")
@@ -104,9 +104,7 @@ def test_outputs_as_appstrate_results() -> None:
 
 def test_questions_carry_placeholders_that_only_their_own_event_fills() -> None:
     asked = [{"id": QUESTION, "kind": "question", "text": "Which? answer://evt_" + "1" * 32 + "/" + QUESTION}]
-    text = native(
-        task(status=Status.WAITING_FOR_INPUT), happening("run.waiting_for_input", asked=asked), "full"
-    )
+    text = native(task(status=Status.WAITING_FOR_INPUT), event("run.waiting_for_input", asked=asked), "full")
     data = json.loads(text)["data"]
     assert data["question"] == data["questions"][0]
     assert data["question"]["answer_url"] == placeholder(EVENT, QUESTION)
@@ -116,7 +114,7 @@ def test_questions_carry_placeholders_that_only_their_own_event_fills() -> None:
 
 def test_a_review_of_an_unknown_outcome_is_a_review() -> None:
     asked = [{"id": QUESTION, "kind": "unknown_outcome", "action": "pay"}]
-    text = native(task(status=Status.AWAITING_REVIEW), happening("run.awaiting_review", asked=asked), "full")
+    text = native(task(status=Status.AWAITING_REVIEW), event("run.awaiting_review", asked=asked), "full")
     assert json.loads(text)["data"]["review"]["kind"] == "review"
 
 

@@ -11,9 +11,9 @@ import standardwebhooks
 
 from runyard_common.credentials.rules.sealing import SealBroken, Sealer, new_key
 from runyard_common.outbound.errors import HeaderRefused
+from runyard_common.webhooks.queries.delivery_queue import Outgoing
 from runyard_common.webhooks.rules.delivery import NATIVE
 from runyard_common.webhooks.rules.signing import new_secret
-from runyard_common.webhooks.service.deliveries import Outgoing
 from runyard_workers.webhooks.call import KEPT, Outcome, _shown, judge, prepare
 from runyard_workers.webhooks.keys import Keys
 

@@ -26,7 +26,7 @@ def test_a_host_is_new_until_it_answers_and_good_when_it_answers_soon() -> None:
     assert hosts.allowance().left[Kind.NEW] == BUDGETS[Kind.NEW] - 1
     hosts.end(KEY, "1", status=200)
     capacity = hosts.allowance().hosts[KEY]
-    assert (capacity.kind, capacity.room) == (Kind.GOOD, PER_HOST[Kind.GOOD])
+    assert (capacity.kind, capacity.free) == (Kind.GOOD, PER_HOST[Kind.GOOD])
 
 
 def test_a_quick_refusal_does_not_make_a_host_poor() -> None:
@@ -40,18 +40,18 @@ def test_silence_makes_a_host_poor_and_then_opens_its_circuit() -> None:
     called(hosts, status=200)
     called(hosts, error="connect_failed")
     capacity = hosts.allowance().hosts[KEY]
-    assert (capacity.kind, capacity.room) == (Kind.POOR, PER_HOST[Kind.POOR])
+    assert (capacity.kind, capacity.free) == (Kind.POOR, PER_HOST[Kind.POOR])
     called(hosts, error="read_timeout", times=2)
-    assert hosts.allowance().hosts[KEY].room == 0
+    assert hosts.allowance().hosts[KEY].free == 0
     assert 29 < (hosts.wait_s() or 0) <= 30
 
 
 def test_one_call_tries_whether_an_open_circuit_may_close() -> None:
     hosts = Hosts(BreakerPolicy(failures=1, pause=0.0))
     called(hosts, error="connect_failed")
-    assert hosts.allowance().hosts[KEY].room == 1
+    assert hosts.allowance().hosts[KEY].free == 1
     hosts.begin(KEY, "trial")
-    assert hosts.allowance().hosts[KEY].room == 0
+    assert hosts.allowance().hosts[KEY].free == 0
     hosts.end(KEY, "trial", status=200)
     assert hosts.allowance().hosts[KEY].kind is Kind.GOOD
 
@@ -61,7 +61,7 @@ def test_a_trial_that_never_reached_the_host_holds_no_other_up(error: str | None
     hosts = Hosts(BreakerPolicy(failures=1, pause=0.0, trial=3600.0))
     called(hosts, error="connect_failed")
     called(hosts, error=error)
-    assert hosts.allowance().hosts[KEY].room == 1, (
+    assert hosts.allowance().hosts[KEY].free == 1, (
         "the next call tries at once, not when the trial counts as lost"
     )
 
@@ -86,6 +86,6 @@ def test_a_call_that_was_called_off_teaches_nothing() -> None:
 def test_a_receiver_that_asks_for_peace_gets_it_for_an_hour_at_most() -> None:
     hosts = Hosts()
     hosts.hold("wh_1", 1e9)
-    assert hosts.allowance().held["wh_1"] <= time.time() + LONGEST_HOLD
+    assert hosts.allowance().paused["wh_1"] <= time.time() + LONGEST_HOLD
     hosts.hold("wh_1", -1)
-    assert hosts.allowance().held == {}
+    assert hosts.allowance().paused == {}

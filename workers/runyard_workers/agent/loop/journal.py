@@ -70,7 +70,7 @@ class Journal(AbstractCapability[Any]):
         await self._forget_gone(response)
         used = usage_of(response, session.model.name, session.run.prices)
         more = {
-            "balance_micros": None if balance is None else balance - used["cost_micros"],
+            "balance_micros": None if balance is None else balance - used.cost_micros,
             "finish_reason": response.finish_reason,
             "seconds": round(time.monotonic() - began, 3),
         }

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 
 from runyard_common.schemas.outputs import OutputContract
+from runyard_common.usage.queries import ModelTurn
 from runyard_workers.agent import events
 from runyard_workers.agent.loop.messages import arguments_of
 from runyard_workers.agent.loop.models import Prices
@@ -35,18 +36,18 @@ _OPENING: Final = re.compile(r"[{\[]")
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 
 
-def usage_of(response: ModelResponse, asked: str, prices: Prices) -> dict[str, Any]:
-    """What a turn used, as usage rows hold it. The model is the one asked for, unless a fallback answered."""
+def usage_of(response: ModelResponse, asked: str, prices: Prices) -> ModelTurn:
+    """What a turn used. The model is the one asked for, unless a fallback answered."""
     served = response.model_name or asked
     bare = asked.partition(":")[2] or asked
     model = asked if served.startswith(bare) else served
-    return {
-        "model": model[:_LONGEST_MODEL_NAME],
-        "input_tokens": response.usage.input_tokens,
-        "output_tokens": response.usage.output_tokens,
-        "cached_tokens": response.usage.cache_read_tokens,
-        "cost_micros": prices.cost_micros(response, model, served, bare if model == asked else served),
-    }
+    return ModelTurn(
+        model[:_LONGEST_MODEL_NAME],
+        response.usage.input_tokens,
+        response.usage.output_tokens,
+        response.usage.cache_read_tokens,
+        prices.cost_micros(response, model, served, bare if model == asked else served),
+    )
 
 
 def events_of(response: ModelResponse, turn: int, session: ModelSession) -> list[events.Event]:

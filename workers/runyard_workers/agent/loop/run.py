@@ -14,6 +14,7 @@ from runyard_common import surfaces
 from runyard_common.agents.rules.workflows import Workflow
 from runyard_common.agents.service import agents, manifests
 from runyard_common.agents.service.model_choice import model_name
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.service.runs import unsealed
 from runyard_common.runs.service.steps import Step
 from runyard_common.sessions.queries import messages
@@ -90,7 +91,7 @@ class Run:
         org_id = self.attempt.task.org_id
         try:
             with self.services.store.read() as conn:
-                record = agents.resolve(conn, org_id, name)
+                record = agents.resolve(OrgScope(conn, org_id), name)
         except NotFound:
             return None
         if record.kind != "declared":

@@ -15,6 +15,7 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRe
 
 from runyard_common.runs.service.steps import End, Step
 from runyard_common.sessions.queries import messages as store
+from runyard_common.usage.queries import ModelTurn
 from runyard_common.usage.service import EndTurn, end_turn
 from runyard_workers.agent.loop.messages import to_lines
 from runyard_workers.attempts.attempt import Attempt
@@ -82,7 +83,7 @@ class Transcript:
         response: ModelResponse,
         *,
         agent: str,
-        turn: dict[str, Any],
+        turn: ModelTurn,
         events: Sequence[tuple[str, dict[str, Any]]],
         silent: Collection[str],
     ) -> None:
@@ -95,7 +96,7 @@ class Transcript:
         own = new[max(0, self.given - self._saved) :]
         lines = () if self._prefix else (*self._moved(agent), *to_lines(own, silent))
         attempt = self._attempt
-        step = attempt.placed(Step(self.turn_key(self.turn + 1), "model", str(turn["model"]), "idempotent"))
+        step = attempt.placed(Step(self.turn_key(self.turn + 1), "model", turn.model, "idempotent"))
         entry = End(attempt.task.id, attempt.fence, step, value, events=tuple(events), turn=turn)
         await attempt.write(end_turn, EndTurn(entry, lines))
         self.turn, self.agent, self._saved = self.turn + 1, agent, len(messages) + 1

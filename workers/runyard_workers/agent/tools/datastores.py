@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.rows import OrgScope
 from runyard_common.datastores import queries as datastores
+from runyard_common.datastores.queries import DatastoreRow
 from runyard_common.datastores.service import datastores as service
 from runyard_common.identity.service.identity import secret_key
 from runyard_common.values.errors import NotFound
@@ -47,31 +49,35 @@ class DatastoreTools:
             if self._plan.queries:
                 raise BadOptions("Queries need a database among `datastores`.", field="queries")
             return []
-        rows = await in_engine_thread(self._load)
+        stores = await in_engine_thread(self._load)
         databases = {
-            row["id"]: _Database(row["name"], row["opened"]) for row in rows if row["type"] == "database"
+            store.id: _Database(store.name, connection)
+            for store, connection in stores
+            if store.type == "database"
         }
-        documents = {row["id"]: row["name"] for row in rows if row["type"] == "documents"}
+        documents = {store.id: store.name for store, _ in stores if store.type == "documents"}
         tools = [self._query(query, databases, index) for index, query in enumerate(self._plan.queries)]
         return tools + ([self._search(documents)] if documents else [])
 
-    def _load(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    def _load(self) -> list[tuple[DatastoreRow, str]]:
+        """The run's datastores, each with its connection string, "" for one of documents."""
+        found: list[tuple[DatastoreRow, str]] = []
         sealer: Sealer | None = None
         with self._services.store.read() as conn:
             self._own_server = datastores.server_identity(conn)
             for index, one in enumerate(self._plan.datastores):
                 wanted = str(one.get("id") or one.get("name") or "")
                 try:
-                    row = service.find(conn, self._attempt.task.org_id, wanted)
+                    row = service.find(OrgScope(conn, self._attempt.task.org_id), wanted)
                 except NotFound as missing:
                     raise BadOptions(
                         missing.message, code=missing.code, field=f"datastores[{index}]"
                     ) from missing
-                if row["connection"] is not None:
+                opened = ""
+                if row.connection is not None:
                     sealer = sealer or Sealer(secret_key(self._services.settings))
-                    row |= {"opened": sealer.open(row["connection"])}
-                found.append(row)
+                    opened = sealer.open(row.connection)
+                found.append((row, opened))
         return found
 
     # -- queries -------------------------------------------------------------------------------------------

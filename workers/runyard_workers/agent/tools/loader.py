@@ -11,6 +11,7 @@ from runyard.tools import registered_tools
 from runyard_common.agents.rules import tool_access
 from runyard_common.agents.rules.tool_access import PublicTools
 from runyard_common.agents.service import agents
+from runyard_common.database.rows import OrgScope
 from runyard_common.values.errors import NotFound
 from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.plan import AgentConfig, Plan
@@ -115,6 +116,6 @@ class ToolLoader:
     def _manifest(self, name: str) -> dict[str, Any]:
         try:
             with self._services.store.read() as conn:
-                return dict(agents.resolve(conn, self._attempt.task.org_id, name).manifest)
+                return dict(agents.resolve(OrgScope(conn, self._attempt.task.org_id), name).manifest)
         except NotFound as missing:
             raise BadOptions.of(missing) from missing

@@ -12,8 +12,10 @@ from runyard_api.http.operations import Answer
 from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, when
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
+from runyard_common.identity.queries.applications import ApplicationRow
 from runyard_common.identity.service import applications as service
 from runyard_common.runs.rules.run_request import Metadata
+from runyard_common.values.json_text import JsonObject
 
 routes = AppstrateRoutes("appstrate applications")
 
@@ -52,18 +54,18 @@ class ApplicationList(ListOf):
     data: list[ApplicationView]
 
 
-def application_json(row: dict[str, Any]) -> dict[str, Any]:
+def application_json(row: ApplicationRow) -> JsonObject:
     """An application as the contract shows it."""
     return {
-        "id": row["id"],
+        "id": row.id,
         "object": "application",
-        "orgId": row["org_id"],
-        "name": row["name"],
-        "isDefault": row["is_default"],
-        "settings": row["settings"] or {},
-        "createdBy": (row["created_by"] or "").partition(":")[2] or None,
-        "createdAt": when(row["created_at"]),
-        "updatedAt": when(row["updated_at"]),
+        "orgId": row.org_id,
+        "name": row.name,
+        "isDefault": row.is_default,
+        "settings": row.settings or {},
+        "createdBy": (row.created_by or "").partition(":")[2] or None,
+        "createdAt": when(row.created_at),
+        "updatedAt": when(row.updated_at),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -15,9 +14,11 @@ from runyard_api.surfaces.appstrate import idempotency
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, bounded, parameter, when
 from runyard_api.surfaces.appstrate.schemas import ListOf, Open
 from runyard_common.identity.queries import applications
+from runyard_common.identity.queries.applications import EndUserRow
 from runyard_common.identity.service import end_users as service
 from runyard_common.identity.service.end_users import EndUserRequest
 from runyard_common.values.errors import Forbidden, InvalidRequest
+from runyard_common.values.json_text import JsonObject
 
 routes = AppstrateRoutes("appstrate end-users")
 
@@ -72,18 +73,18 @@ class EndUserPage(ListOf):
     limit: int
 
 
-def end_user_json(row: dict[str, Any]) -> dict[str, Any]:
+def end_user_json(row: EndUserRow) -> JsonObject:
     """An end-user as the contract shows it."""
     return {
-        "id": row["id"],
+        "id": row.id,
         "object": "end_user",
-        "applicationId": row["application_id"],
-        "name": row["name"],
-        "email": row["email"],
-        "externalId": row["external_id"],
-        "metadata": row["meta"] or {},
-        "createdAt": when(row["created_at"]),
-        "updatedAt": when(row["updated_at"]),
+        "applicationId": row.application_id,
+        "name": row.name,
+        "email": row.email,
+        "externalId": row.external_id,
+        "metadata": row.meta or {},
+        "createdAt": when(row.created_at),
+        "updatedAt": when(row.updated_at),
     }
 
 
@@ -134,10 +135,7 @@ async def list_end_users(call: Call) -> Response:
     }
     equal = {name: value for name, value in asked.items() if value}
 
-    def read(conn: Connection) -> list[dict[str, Any]]:
-        return applications.end_users(conn, call.org_id, limit + 1, after, before, **equal)
-
-    rows = await call.state.reader.one(read)
+    rows = await call.read(applications.end_users, limit + 1, after, before, equal)
     shown = rows[-limit:] if before else rows[:limit]
     data = [end_user_json(row) for row in shown]
     return reply({"object": "list", "data": data, "hasMore": len(rows) > limit, "limit": limit})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import Principal
@@ -14,11 +13,14 @@ from runyard_api.http.operations import Answer
 from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.appstrate.front import AppstrateRoutes, instant_of, when
 from runyard_api.surfaces.appstrate.schemas import Open
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
+from runyard_common.identity.queries.identity import KeyRow
 from runyard_common.identity.service import applications
 from runyard_common.identity.service import identity as service
 from runyard_common.identity.service.identity import KeyRequest, NewKey
+from runyard_common.values.json_text import JsonObject
 
 routes = AppstrateRoutes("appstrate keys")
 
@@ -103,27 +105,27 @@ async def list_api_keys(call: Call) -> Response:
     return reply({"apiKeys": [key_json(row) for row in found]})
 
 
-def _active(conn: Connection, org_id: str, now: float) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _active(scope: OrgScope, now: float) -> list[KeyRow]:
+    found: list[KeyRow] = []
     before: str | None = None
-    while page := identity.keys(conn, org_id, _PAGE, before):
-        found += [row for row in page if row["expires_at"] is None or row["expires_at"] > now]
-        before = page[-1]["id"]
+    while page := identity.keys(scope, _PAGE, before):
+        found += [row for row in page if row.expires_at is None or row.expires_at > now]
+        before = page[-1].id
     return found
 
 
-def key_json(row: dict[str, Any]) -> dict[str, Any]:
+def key_json(row: KeyRow) -> JsonObject:
     """A key without its text."""
     return {
-        "id": row["id"],
-        "name": row["name"],
-        "keyPrefix": row["prefix"],
-        "applicationId": row["application_id"],
-        "scopes": row["scopes"],
-        "createdBy": (row["created_by"] or "").partition(":")[2] or None,
-        "expiresAt": when(row["expires_at"]),
-        "lastUsedAt": when(row["last_used_at"]),
-        "createdAt": when(row["created_at"]),
+        "id": row.id,
+        "name": row.name,
+        "keyPrefix": row.prefix,
+        "applicationId": row.application_id,
+        "scopes": row.scopes,
+        "createdBy": (row.created_by or "").partition(":")[2] or None,
+        "expiresAt": when(row.expires_at),
+        "lastUsedAt": when(row.last_used_at),
+        "createdAt": when(row.created_at),
     }
 
 
@@ -143,7 +145,7 @@ async def create_api_key(call: Call) -> Response:
     expires = instant_of(body.expiresAt, "expiresAt") if body.expiresAt else None
     wanted = KeyRequest(body.name, who.role, scopes, expires, body.applicationId, PREFIX)
     made = await call.state.write(_create, who, wanted)
-    return reply({"id": made.id, "key": made.key, "keyPrefix": made.row["prefix"], "scopes": scopes}, 201)
+    return reply({"id": made.id, "key": made.key, "keyPrefix": made.row.prefix, "scopes": scopes}, 201)
 
 
 def _create(tx: Tx, who: Principal, wanted: KeyRequest) -> NewKey:
@@ -157,5 +159,5 @@ def _create(tx: Tx, who: Principal, wanted: KeyRequest) -> NewKey:
 async def revoke_api_key(call: Call) -> Response:
     """Revoke a key."""
     revoked = await call.write(service.revoke_key, call.params["key_id"], call.actor)
-    call.state.keys.forget(revoked["key_hash"])
+    call.state.keys.forget(revoked.key_hash)
     return Response(status_code=204)

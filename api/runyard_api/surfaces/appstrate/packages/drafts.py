@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import nodesemver
-from sqlalchemy import Connection
 
 from runyard_common.agents.queries import agents
+from runyard_common.agents.queries.agents import AgentRow, VersionOutline, VersionRow
 from runyard_common.agents.rules import manifests
 from runyard_common.agents.rules.manifests import Manifest
 from runyard_common.agents.service import agents as publishing
@@ -16,15 +15,16 @@ from runyard_common.agents.service import drafts, tools
 from runyard_common.agents.service import manifests as stored
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.manifests import PLAIN, PublishRules
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE
 from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from runyard_common.values.ids import uuid7
+from runyard_common.values.json_text import JsonObject
 
-Row = dict[str, Any]
 _LOCK = "lock_version"
 
 
@@ -38,50 +38,45 @@ class Info:
     tags: dict[str, str]
 
 
-def live(conn: Connection, org_id: str, name: str) -> AgentRecord:
+def live(scope: OrgScope, name: str) -> AgentRecord:
     """The agent as it is being written: its draft, where there is one, else its current version.
 
     Error: `NotFound` agent_not_found.
     """
-    agent = agents.named(conn, org_id, name)
+    agent = agents.named(scope, name)
     if agent is None:
         raise NotFound(f"There is no agent {name!r}.", code="agent_not_found", field="name")
-    draft = draft_of(conn, agent["id"])
-    return AgentRecord(agent, draft) if draft else publishing.resolve(conn, org_id, agent["id"])
+    draft = agents.draft(scope.conn, agent.id)
+    return AgentRecord(agent, draft) if draft else publishing.resolve(scope, agent.id)
 
 
-def chosen(conn: Connection, org_id: str, name: str, version: str | None) -> AgentRecord:
+def chosen(scope: OrgScope, name: str, version: str | None) -> AgentRecord:
     """`live`, or the version a query names; the operator's agents have no choice of version.
 
     Errors: `NotFound` agent_not_found or version_not_found.
     """
-    found = live(conn, org_id, name)
-    if version is None or found.agent["shared"]:
+    found = live(scope, name)
+    if version is None or found.agent.shared:
         return found
-    return publishing.resolve(conn, org_id, found.agent["id"], version)
+    return publishing.resolve(scope, found.agent.id, version)
 
 
-def draft_of(conn: Connection, agent_id: str) -> Row | None:
-    """The draft of an agent."""
-    return agents.draft(conn, agent_id)
-
-
-def lock_version(agent: Row) -> int:
+def lock_version(agent: AgentRow) -> int:
     """The number that a change must name: it counts the changes."""
-    return int((agent["settings"] or {}).get(_LOCK, 1))
+    return int((agent.settings or {}).get(_LOCK, 1))
 
 
 def create(tx: Tx, org_id: str, manifest: Manifest, actor: str, rules: PublishRules = PLAIN) -> AgentRecord:
     """Make an agent and publish its first version. Errors: `Conflict` name_taken, those of `agents.publish`."""
     _check_semver(manifest.version)
     agents.lock_names(tx, org_id)
-    existing = agents.by_name(tx.conn, org_id, manifest.name)
-    if existing is not None and existing["org_id"] == org_id:
+    existing = agents.by_name(tx.scope(org_id), manifest.name)
+    if existing is not None and existing.org_id == org_id:
         raise Conflict(
             f"There is an agent {manifest.name} already.", code="name_taken", field="manifest.name"
         )
     made = publishing.publish(tx, org_id, manifest, actor, rules=rules)
-    identity.audit(tx, org_id, actor, "package.create", made.agent["id"], {"name": manifest.name})
+    identity.audit(tx, org_id, actor, "package.create", made.agent.id, {"name": manifest.name})
     return made
 
 
@@ -98,7 +93,7 @@ def change(
     `InvalidRequest` for a manifest of another name; those of `agents.publish` about tools and credentials."""
     record = _own(tx, org_id, name)
     _check_semver(manifest.version)
-    if manifest.name != record.agent["name"]:
+    if manifest.name != record.agent.name:
         raise InvalidRequest("The name of a package does not change.", field="manifest.name")
     if lock != lock_version(record.agent):
         raise Conflict(
@@ -107,42 +102,42 @@ def change(
     _check_idle(tx, org_id, record)
     document = stored.kept(manifest.to_json(), [record.version], rules)
     _set_draft(tx, record, document, rules)
-    identity.audit(tx, org_id, actor, "package.update", record.agent["id"])
-    return live(tx.conn, org_id, name)
+    identity.audit(tx, org_id, actor, "package.update", record.agent.id)
+    return live(tx.scope(org_id), name)
 
 
 def delete(tx: Tx, org_id: str, name: str, actor: str) -> None:
     """Delete an agent with its versions. Errors: `NotFound`, `Forbidden`, `Conflict` agent_in_use."""
     record = _own(tx, org_id, name)
-    drafts.remove(tx, org_id, record.version["id"])
-    identity.audit(tx, org_id, actor, "package.delete", record.agent["id"], {"name": record.ref.name})
+    drafts.remove(tx, org_id, record.version.id)
+    identity.audit(tx, org_id, actor, "package.delete", record.agent.id, {"name": record.ref.name})
 
 
-def versions(conn: Connection, org_id: str, name: str) -> list[Row]:
+def versions(scope: OrgScope, name: str) -> list[VersionOutline]:
     """The published versions without their manifests, newest first; `NotFound` agent_not_found."""
-    agent = live(conn, org_id, name).agent
-    return [v for v in agents.versions(conn, agent["id"]) if v["status"] != "draft"]
+    agent = live(scope, name).agent
+    return [v for v in agents.versions(scope.conn, agent.id) if v.status != "draft"]
 
 
-def version(conn: Connection, org_id: str, name: str, wanted: str) -> Row:
+def version(scope: OrgScope, name: str, wanted: str) -> VersionRow:
     """A published version by number, tag or range; `NotFound`."""
-    agent = live(conn, org_id, name).agent
-    return publishing.resolve(conn, org_id, agent["id"], wanted).version
+    agent = live(scope, name).agent
+    return publishing.resolve(scope, agent.id, wanted).version
 
 
-def info(conn: Connection, org_id: str, name: str) -> Info:
+def info(scope: OrgScope, name: str) -> Info:
     """The versions in short."""
-    agent = live(conn, org_id, name).agent
-    known = agents.versions(conn, agent["id"])
-    numbers = {v["id"]: v["version"] for v in known}
-    tags = {tag: numbers[id_] for tag, id_ in agents.tags(conn, agent["id"]).items() if id_ in numbers}
-    draft = next((v["version"] for v in known if v["status"] == "draft"), None)
-    return Info(tags.get("latest"), draft, sum(v["status"] != "draft" for v in known), tags)
+    agent = live(scope, name).agent
+    known = agents.versions(scope.conn, agent.id)
+    numbers = {v.id: v.version for v in known}
+    tags = {tag: numbers[id_] for tag, id_ in agents.tags(scope.conn, agent.id).items() if id_ in numbers}
+    draft = next((v.version for v in known if v.status == "draft"), None)
+    return Info(tags.get("latest"), draft, sum(v.status != "draft" for v in known), tags)
 
 
 def create_version(
     tx: Tx, org_id: str, name: str, wanted: str | None, actor: str, rules: PublishRules = PLAIN
-) -> Row:
+) -> VersionRow:
     """Publish the draft (or, under another number, what runs now); `latest` means it from then on.
 
     Errors: `NotFound`, `Forbidden`, `InvalidRequest`, `Conflict` agent_in_use, version_exists or no_draft.
@@ -151,36 +146,34 @@ def create_version(
     if wanted is not None:
         _check_semver(wanted)
     _check_idle(tx, org_id, record)
-    draft = draft_of(tx.conn, record.agent["id"])
-    if draft is None and wanted in (None, record.version["version"]):
+    draft = agents.draft(tx.conn, record.agent.id)
+    if draft is None and wanted in (None, record.version.version):
         raise Conflict("Nothing was changed since the last version.", code="no_draft")
-    number = wanted or record.version["version"]
+    number = wanted or record.version.version
     document = stored.opened(record.version, rules.sealer) | {"version": number}
     if draft is not None:
-        agents.delete_version(tx, draft["id"])
+        agents.delete_version(tx, draft.id)
     made = publishing.publish(tx, org_id, manifests.parse(document), actor, rules=rules)
-    identity.audit(tx, org_id, actor, "package.publish", record.agent["id"], {"version": number})
-    version = agents.version(tx.conn, made.version["id"])
-    assert version is not None
-    return version
+    identity.audit(tx, org_id, actor, "package.publish", record.agent.id, {"version": number})
+    return made.version
 
 
 def yank(tx: Tx, org_id: str, name: str, wanted: str, actor: str) -> None:
     """Yank a version by its number; `latest` then means the highest that is left. `NotFound`, `Forbidden`."""
     record = _own(tx, org_id, name)
-    agent_id = record.agent["id"]
-    known = [v for v in agents.versions(tx.conn, agent_id) if v["status"] != "draft"]
-    found = next((v for v in known if v["version"] == wanted), None)
+    agent_id = record.agent.id
+    known = [v for v in agents.versions(tx.conn, agent_id) if v.status != "draft"]
+    found = next((v for v in known if v.version == wanted), None)
     if found is None:
         raise NotFound(f"{name} has no version {wanted!r}.", code="version_not_found", field="version")
-    agents.update_version(tx, found["id"], yanked=True)
-    left = {v["version"]: v for v in known if not v["yanked"] and v["id"] != found["id"]}
+    agents.update_version(tx, found.id, yanked=True)
+    left = {v.version: v for v in known if not v.yanked and v.id != found.id}
     best = nodesemver.max_satisfying(list(left), "*", False) if left else None
     for tag, id_ in agents.tags(tx.conn, agent_id).items():
-        if id_ == found["id"] and tag == "latest" and best:
-            agents.set_tag(tx, agent_id, tag, left[best]["id"])
-    if record.agent["version_id"] == found["id"] and best:
-        agents.update_agent(tx, agent_id, version_id=left[best]["id"])
+        if id_ == found.id and tag == "latest" and best:
+            agents.set_tag(tx, agent_id, tag, left[best].id)
+    if record.agent.version_id == found.id and best:
+        agents.update_agent(tx, agent_id, version_id=left[best].id)
     identity.audit(tx, org_id, actor, "package.yank", agent_id, {"version": wanted})
 
 
@@ -189,16 +182,16 @@ def restore(
 ) -> AgentRecord:
     """Make a version's content the draft. Errors: `NotFound`, `Forbidden`, `Conflict` agent_in_use."""
     record = _own(tx, org_id, name)
-    found = version(tx.conn, org_id, name, wanted)
+    found = version(tx.scope(org_id), name, wanted)
     _check_idle(tx, org_id, record)
     _set_draft(tx, record, stored.opened(found, rules.sealer), rules)
-    identity.audit(tx, org_id, actor, "package.restore", record.agent["id"], {"version": wanted})
-    return live(tx.conn, org_id, name)
+    identity.audit(tx, org_id, actor, "package.restore", record.agent.id, {"version": wanted})
+    return live(tx.scope(org_id), name)
 
 
 def _own(tx: Tx, org_id: str, name: str) -> AgentRecord:
-    record = live(tx.conn, org_id, name)
-    if record.agent["org_id"] != org_id or record.agent["shared"]:
+    record = live(tx.scope(org_id), name)
+    if record.agent.org_id != org_id or record.agent.shared:
         raise Forbidden(
             "The operator publishes this agent for all organisations.", code="operation_not_allowed"
         )
@@ -206,7 +199,7 @@ def _own(tx: Tx, org_id: str, name: str) -> AgentRecord:
 
 
 def _check_idle(tx: Tx, org_id: str, record: AgentRecord) -> None:
-    under_way = Filter(agent_id=record.agent["id"], statuses=tuple(ACTIVE))
+    under_way = Filter(agent_id=record.agent.id, statuses=tuple(ACTIVE))
     if tasks.page(tx.conn, org_id, under_way, 1):
         raise Conflict("Runs of this agent are under way; wait or cancel them.", code="agent_in_use")
 
@@ -217,24 +210,25 @@ def _check_semver(number: str) -> None:
         raise InvalidRequest(f"{number!r} is no semantic version.", field="manifest.version")
 
 
-def _set_draft(tx: Tx, record: AgentRecord, document: Row, rules: PublishRules) -> None:
+def _set_draft(tx: Tx, record: AgentRecord, document: JsonObject, rules: PublishRules) -> None:
     """Store the draft under a number that is free, and count the change. It can be run, so its tools are judged."""
-    tools.check_manifest(tx.conn, record.agent["org_id"], document, rules.public_tools)
-    agent_id = record.agent["id"]
+    tools.check_manifest(tx.scope(record.agent.org_id), document, rules.public_tools)
+    agent_id = record.agent.id
     known = agents.versions(tx.conn, agent_id)
-    draft = next((v for v in known if v["status"] == "draft"), None)
-    existing = {v["version"] for v in known if v["status"] != "draft"}
+    draft = next((v for v in known if v.status == "draft"), None)
+    existing = {v.version for v in known if v.status != "draft"}
     number = document["version"]
     while number in existing:
         number = nodesemver.inc(number, "patch", False)
     document = document | {"version": number}
-    values = {"version": number, **stored.sealed(document, rules)}
     if draft is not None:
-        publishing.make_room(tx, record.agent["org_id"], None, document, draft["size"])
-        agents.update_version(tx, draft["id"], **values)
+        publishing.check_storage(tx, record.agent.org_id, None, document, draft.size)
+        sealed = rows.values(stored.sealed(document, rules))
+        agents.update_version(tx, draft.id, version=number, **sealed)
     else:
-        publishing.make_room(tx, record.agent["org_id"], agent_id, document)
-        own = {"id": uuid7(), "org_id": record.agent["org_id"], "agent_id": agent_id, "status": "draft"}
-        agents.insert_version(tx, own | values | {"number": max(v["number"] for v in known) + 1})
-    settings = (record.agent["settings"] or {}) | {_LOCK: lock_version(record.agent) + 1}
+        org_id, next_number = record.agent.org_id, max(v.number for v in known) + 1
+        publishing.check_storage(tx, org_id, agent_id, document)
+        new = publishing.new_version(tx, org_id, agent_id, next_number, document, rules, "draft")
+        agents.insert_version(tx, new)
+    settings = (record.agent.settings or {}) | {_LOCK: lock_version(record.agent) + 1}
     agents.update_agent(tx, agent_id, settings=settings)

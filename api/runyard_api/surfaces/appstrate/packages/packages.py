@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import manifest_for
@@ -18,11 +17,14 @@ from runyard_api.surfaces.appstrate.packages.manifests import ours, prompt, thei
 from runyard_api.surfaces.appstrate.runs.start import package_of
 from runyard_api.surfaces.appstrate.schemas import Open
 from runyard_common.agents.queries import agents
+from runyard_common.agents.queries.agents import AgentWithManifest
 from runyard_common.agents.service import manifests
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE
+from runyard_common.values.json_text import JsonObject
 
 routes = AppstrateRoutes("appstrate packages")
 
@@ -89,23 +91,23 @@ async def list_packages(call: Call) -> Response:
     return reply({"agents": await call.read(_listed)})
 
 
-def _listed(conn: Connection, org_id: str) -> list[dict[str, Any]]:
-    found = [_brief(conn, org_id, row) for row in agents.with_manifests(conn, org_id, include_inactive=False)]
+def _listed(scope: OrgScope) -> list[JsonObject]:
+    found = [_brief(scope, row) for row in agents.with_manifests(scope, include_inactive=False)]
     return fitted(found, {"dependencies": {}, "keywords": [], "description": ""})
 
 
-def _brief(conn: Connection, org_id: str, row: dict[str, Any]) -> dict[str, Any]:
-    manifest = manifests.shown(row, row["manifest"], org_id)
+def _brief(scope: OrgScope, row: AgentWithManifest) -> JsonObject:
+    manifest = manifests.shown(row.org_id, row.manifest, scope.org_id)
     return {
-        "id": row["name"],
-        "displayName": manifest.get("display_name") or row["name"],
-        "description": row["description"],
-        "source": "system" if row["shared"] else "local",
-        "scope": row["name"].partition("/")[0],
+        "id": row.name,
+        "displayName": manifest.get("display_name") or row.name,
+        "description": row.description,
+        "source": "system" if row.shared else "local",
+        "scope": row.name.partition("/")[0],
         "version": manifest.get("version"),
         "type": "agent",
         "keywords": manifest.get("keywords") or [],
-        "runningRuns": tasks.count(conn, org_id, Filter(agent_id=row["id"], statuses=tuple(ACTIVE))),
+        "runningRuns": tasks.count(scope.conn, scope.org_id, Filter(agent_id=row.id, statuses=tuple(ACTIVE))),
         "dependencies": manifest.get("dependencies") or {},
     }
 
@@ -129,7 +131,7 @@ async def create_package(call: Call) -> Response:
 
 def _saved(record: AgentRecord, message: str) -> dict[str, Any]:
     return {
-        "packageId": record.agent["name"],
+        "packageId": record.agent.name,
         "lockVersion": service.lock_version(record.agent),
         "message": message,
     }
@@ -139,17 +141,17 @@ def _saved(record: AgentRecord, message: str) -> dict[str, Any]:
 async def get_package(call: Call) -> Response:
     """Read an agent as it is being written."""
     found = await call.read(service.live, package_of(call))
-    manifest = manifest_for(call.principal, manifests.shown(found.agent, found.manifest, call.org_id))
+    manifest = manifest_for(call.principal, manifests.shown(found.agent.org_id, found.manifest, call.org_id))
     return reply(
         {
-            "id": found.agent["name"],
-            "source": "system" if found.agent["shared"] else "local",
+            "id": found.agent.name,
+            "source": "system" if found.agent.shared else "local",
             "manifest": theirs(manifest),
             "content": prompt(manifest),
-            "version": found.version["version"],
+            "version": found.version.version,
             "lockVersion": service.lock_version(found.agent),
-            "createdAt": when(found.agent["created_at"]),
-            "updatedAt": when(found.agent["updated_at"]),
+            "createdAt": when(found.agent.created_at),
+            "updatedAt": when(found.agent.updated_at),
         }
     )
 

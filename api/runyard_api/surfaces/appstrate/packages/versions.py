@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
 from starlette.responses import Response
@@ -18,7 +18,9 @@ from runyard_api.surfaces.appstrate.packages.manifests import prompt, theirs
 from runyard_api.surfaces.appstrate.packages.packages import PackageSaved
 from runyard_api.surfaces.appstrate.runs.start import package_of
 from runyard_api.surfaces.appstrate.schemas import Open
+from runyard_common.agents.queries.agents import VersionOutline
 from runyard_common.agents.service import manifests
+from runyard_common.values.json_text import JsonObject
 
 routes = AppstrateRoutes("appstrate packages")
 
@@ -59,16 +61,16 @@ class PackageVersionsInfo(Open):
     tags: dict[str, str]
 
 
-def version_json(row: dict[str, Any]) -> dict[str, Any]:
+def version_json(row: VersionOutline) -> JsonObject:
     """A version as lists show it."""
-    digest = base64.b64encode(bytes.fromhex(row["digest"])).decode()
+    digest = base64.b64encode(bytes.fromhex(row.digest)).decode()
     return {
-        "id": row["id"],
-        "version": row["version"],
+        "id": row.id,
+        "version": row.version,
         "integrity": f"sha256-{digest}",
-        "artifactSize": row["size"],
-        "yanked": row["yanked"],
-        "createdAt": when(row["created_at"]),
+        "artifactSize": row.size,
+        "yanked": row.yanked,
+        "createdAt": when(row.created_at),
     }
 
 
@@ -116,7 +118,7 @@ async def package_version_info(call: Call) -> Response:
 async def get_package_version(call: Call) -> Response:
     """Read a version: an exact one, a tag or a range."""
     found = await call.read(service.version, package_of(call), call.params["version"])
-    manifest = manifest_for(call.principal, manifests.shown(found, found["manifest"], call.org_id))
+    manifest = manifest_for(call.principal, manifests.shown(found.org_id, found.manifest, call.org_id))
     return reply(version_json(found) | {"manifest": theirs(manifest), "content": prompt(manifest)})
 
 
@@ -141,4 +143,4 @@ async def restore_package_version(call: Call) -> Response:
     )
     call.state.agents.forget()
     lock = service.lock_version(restored.agent)
-    return reply({"packageId": restored.agent["name"], "lockVersion": lock, "message": "Version restored"})
+    return reply({"packageId": restored.agent.name, "lockVersion": lock, "message": "Version restored"})

@@ -95,7 +95,7 @@ async def follow_run(call: Call) -> Response:
 async def follow_agent_runs(call: Call) -> Response:
     """Follow one agent's runs; its name is URL-encoded."""
     agent = await call.read(drafts.live, call.params["package"])
-    watch = replace(_watch(call), package=agent.agent["name"])
+    watch = replace(_watch(call), package=agent.agent.name)
     return sse.response(call.state, call.org_id, _frames(call.state, watch))
 
 

@@ -53,7 +53,7 @@ class MyRange(Range):
 async def task_of(call: Call) -> Task:
     """The run the path names; `NotFound`, also for another end-user's where the call acts for one."""
     id_ = task_id_of(call.params["run_id"])
-    found = await call.read(tasks.get, id_) if id_ else None
+    found = await call.read(lambda scope: tasks.get(scope.conn, scope.org_id, id_)) if id_ else None
     acting = end_user(call)
     if found is None or acting not in (None, found.end_user_id):
         raise NotFound("There is no such run.", code="not_found", field="id")
@@ -114,7 +114,7 @@ async def cancel_run(call: Call) -> Response:
 async def list_agent_runs(call: Call) -> Response:
     """List an agent's runs."""
     agent = await call.read(drafts.live, package_of(call))
-    return await listed(call, Filter(agent_id=agent.agent["id"]), 50)
+    return await listed(call, Filter(agent_id=agent.agent.id), 50)
 
 
 @routes.get("/runs", "runs:read", query=MyRange, answers=[Answer(200, "Runs, newest first.", RunPage)])
@@ -150,7 +150,7 @@ async def delete_agent_runs(call: Call) -> Response:
     agent = await call.read(drafts.live, package_of(call))
     deleted = 0
     actor = call.actor
-    while count := await call.write(_delete_some, agent.agent["id"], actor):
+    while count := await call.write(_delete_some, agent.agent.id, actor):
         deleted += count
     return reply({"deleted": deleted})
 

@@ -146,4 +146,4 @@ def _check_model(call: Call, agent: AgentRecord, model: str | None) -> None:
 def unjudged(agent: AgentRecord) -> AgentRecord:
     """The agent without its input schema: the input was judged by the contract's own rules."""
     manifest = {name: value for name, value in agent.manifest.items() if name != "input"}
-    return AgentRecord(agent.agent, agent.version | {"manifest": manifest})
+    return AgentRecord(agent.agent, replace(agent.version, manifest=manifest))

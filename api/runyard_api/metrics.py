@@ -34,7 +34,6 @@ _seconds: dict[str, Histogram] = {}
 
 
 def answered(operation: str, method: str, status: int, seconds: float) -> None:
-    """Count one answer."""
     key = (operation, method, status)
     counter = _requests.get(key)
     if counter is None:

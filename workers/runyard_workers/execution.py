@@ -44,7 +44,6 @@ class Execution:
         app: Any = None,
         local: Local = Local(),
     ) -> None:
-        """See `open_runtime`."""
         self.settings = settings
         if settings.capture_output:
             run_output.install()  # before agents' modules keep the streams

@@ -59,7 +59,6 @@ class LocalCounts:
         return len(self._found)
 
     async def add(self, subject: str, window_s: float) -> int:
-        """See `FailureCounts.add`."""
         now = self._clock()
         entry = self._found.setdefault(subject, [0, now + window_s, 0.0])
         if entry[1] <= now:
@@ -71,18 +70,15 @@ class LocalCounts:
         return int(entry[0])
 
     async def pause(self, subject: str, seconds: float) -> None:
-        """See `FailureCounts.pause`."""
         entry, now = self._found.get(subject), self._clock()
         if entry is not None and entry[2] <= now:
             entry[2] = now + seconds
 
     async def paused_s(self, subject: str) -> float:
-        """See `FailureCounts.paused_s`."""
         entry = self._found.get(subject)
         return 0.0 if entry is None else max(0.0, entry[2] - self._clock())
 
     async def clear(self, subject: str) -> None:
-        """See `FailureCounts.clear`."""
         self._found.pop(subject, None)
 
     async def close(self) -> None:
@@ -120,12 +116,10 @@ class RedisCounts:
         return max(1.0, float(await self._try(lambda: self._storage.get_expiry(key))) - time.time())
 
     async def clear(self, subject: str) -> None:
-        """See `FailureCounts.clear`."""
         for kind in ("failed", "paused"):
             await self._try(lambda kind=kind: self._storage.clear(f"{kind}:{subject}"))  # type: ignore[misc]
 
     async def close(self) -> None:
-        """See `FailureCounts.close`."""
         client: Any = self._storage.bridge
         await client.storage.aclose()
 

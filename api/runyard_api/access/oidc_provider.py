@@ -88,7 +88,6 @@ class OidcProvider:
         return self.rules.identity(claims)
 
     async def close(self) -> None:
-        """Close the connections."""
         await self.client.aclose()
 
     async def _discovered(self) -> dict[str, Any]:

@@ -88,7 +88,6 @@ class RateLimits:
             )  # fmt: skip
 
     async def close(self) -> None:
-        """Close the connections to Redis."""
         if isinstance(self._storage, RedisStorage):
             client: Any = self._storage.bridge
             await client.storage.aclose()

@@ -78,7 +78,6 @@ class RequestRates:
         self._warned_at = -_WARN_EVERY
 
     def start(self) -> None:
-        """Begin to share counts."""
         if self._most:
             self._sharing = asyncio.create_task(self._share_for_ever(), name="share-rates")
 
@@ -144,7 +143,6 @@ class RequestRates:
             )  # fmt: skip
 
     async def close(self) -> None:
-        """Stop sharing."""
         if self._sharing is not None:
             self._sharing.cancel()
         if self._redis is not None:

@@ -116,6 +116,5 @@ class SignInAttempts:
                 await counts.clear(subject)
 
     async def close(self) -> None:
-        """Close the connections to Redis."""
         for counts in self.counts:
             await counts.close()

@@ -32,7 +32,6 @@ td,th{padding:.2rem .3rem}header,main{padding:.7rem}}
 
 
 def page(document: dict[str, Any]) -> str:
-    """The page."""
     by_tag: dict[str, list[str]] = {tag["name"]: [] for tag in document["tags"]}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

@@ -83,7 +83,6 @@ class _Examples:
             self._forms |= one.forms
 
     def request(self, operation: str, kind: str, schema: Mapping[str, Any]) -> Any:
-        """What an operation may be sent."""
         if kind == "multipart/form-data" and operation in self._forms:
             return self._forms[operation]
         name = schema.get("$ref", "").removeprefix(_REF)

@@ -307,7 +307,6 @@ class _Published:
         return await self._made_once(front, lambda: self._document(front))
 
     async def page(self) -> Document:
-        """The whole document as a page."""
         return await self._made_once("/docs", self._docs_page)
 
     async def _made_once(self, name: str, make: Callable[[], Document]) -> Document:

@@ -47,7 +47,6 @@ class Endpoint:
         self._allowed = sorted({*self._by_method, *besides})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         began = time.perf_counter()
         call = Call(scope, receive)
         operation = self._by_method.get(call.method)
@@ -105,7 +104,6 @@ def _outage(error: Exception) -> Unavailable | None:
 
 
 async def perform(call: Call, operation: Operation) -> Response:
-    """Authenticate, count, permit, handle."""
     if "\0" in call.path:
         raise NotFound("Nothing has a name with a NUL character.", code="not_found", field="path")
     if operation.counted_by_address:

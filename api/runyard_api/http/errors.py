@@ -69,6 +69,5 @@ def headers(error: RunyardError) -> dict[str, str]:
 
 
 def render(error: RunyardError, request_id: str) -> Response:
-    """The native answer to an error."""
     body = orjson.dumps(problem(error, request_id), option=orjson.OPT_NON_STR_KEYS, default=str)
     return Response(body, error.status, headers(error), MEDIA_TYPE)

@@ -30,7 +30,6 @@ Render = Callable[[Call, RunyardError], Response]
 
 
 async def by_bearer(call: Call) -> Principal:
-    """The caller that the Authorization header names."""
     return await call.state.auth.bearer(call.headers.get("authorization"))
 
 
@@ -47,7 +46,6 @@ async def by_bearer_or_cookie(call: Call) -> Principal:
 
 
 def as_problem(call: Call, error: RunyardError) -> Response:
-    """The native answer to an error."""
     return errors.render(error, call.request_id)
 
 
@@ -188,21 +186,16 @@ class Routes:
         return declare
 
     def get(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
-        """Declare what GET answers."""
         return self.on("GET", path, permission, **options)
 
     def post(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
-        """Declare what POST answers."""
         return self.on("POST", path, permission, **options)
 
     def put(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
-        """Declare what PUT answers."""
         return self.on("PUT", path, permission, **options)
 
     def patch(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
-        """Declare what PATCH answers."""
         return self.on("PATCH", path, permission, **options)
 
     def delete(self, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
-        """Declare what DELETE answers."""
         return self.on("DELETE", path, permission, **options)

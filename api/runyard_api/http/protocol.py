@@ -43,7 +43,6 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """A caller has connected."""
         self._answering: deque[RequestResponseCycle] = deque()
         super().connection_made(transport)
         if len(self.connections) > self.most_connections:
@@ -52,13 +51,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
         self._stop_clock()
         self._stop_unread()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the caller."""
         if self.transport.is_closing():
             return
         before, self._next_head = self._in_head, False
@@ -71,7 +68,6 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(431, b"headers_too_large", b"The request's headers are too large.")
 
     def on_headers_complete(self) -> None:
-        """The head has come."""
         self._in_head = False
         self._head_bytes = 0
         self._stop_clock()
@@ -101,7 +97,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._look_again()
 
     def resume_writing(self) -> None:
-        """It has."""
         self._stop_unread()
         super().resume_writing()
 

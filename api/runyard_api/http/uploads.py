@@ -90,7 +90,6 @@ class _Parser(MultiPartParser):
     """Also reads the names of files that Starlette's parser drops with their files: `filename*` (RFC 5987)."""
 
     def on_headers_finished(self) -> None:
-        """A part's headers have come."""
         name = _extended_name(self._current_part.content_disposition or b"")
         if name is not None:
             self._current_part.content_disposition = _without_names(self._current_part.content_disposition)

@@ -89,7 +89,6 @@ class NativeRoutes(Routes):
         super().__init__(NATIVE, tag)
 
     def on(self, method: str, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
-        """Declare a handler."""
         around = None if "query" in options else _without_parameters
         options = {"query": NoParameters} | options | {"errors": sorted(refusals(path, options))}
         return super().on(method, path, permission, around=around, **options)

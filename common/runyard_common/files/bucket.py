@@ -48,7 +48,6 @@ class BucketFileStore(FileStore):
 
     @staticmethod
     def from_url(url: str) -> BucketFileStore:
-        """See `FileStore.from_url`."""
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := sorted(options.keys() - _OPTIONS):
@@ -71,7 +70,6 @@ class BucketFileStore(FileStore):
         return BucketFileStore(store)
 
     def stat(self, sha256: str) -> StoredFile | None:
-        """See `FileStore.stat`."""
         with _bucket_errors():
             try:
                 meta = self._bucket.head(_key(sha256))
@@ -80,7 +78,6 @@ class BucketFileStore(FileStore):
         return StoredFile(sha256, meta["size"], meta["last_modified"])
 
     def delete(self, sha256: str, *, unless_renewed_since: datetime | None = None) -> bool:
-        """See `FileStore.delete`."""
         stored = self.stat(sha256)
         if stored is None or stored.renewed_since(unless_renewed_since):
             return False
@@ -89,7 +86,6 @@ class BucketFileStore(FileStore):
         return True
 
     def walk(self) -> Iterator[StoredFile]:
-        """See `FileStore.walk`."""
         with _bucket_errors():
             for page in self._bucket.list(chunk_size=1000):
                 for meta in page:
@@ -98,7 +94,6 @@ class BucketFileStore(FileStore):
                         yield StoredFile(name, meta["size"], meta["last_modified"])
 
     def check(self) -> None:
-        """See `FileStore.check`."""
         with _bucket_errors():
             next(iter(self._bucket.list(chunk_size=1)), None)
 

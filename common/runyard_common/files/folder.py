@@ -34,7 +34,6 @@ class FolderFileStore(FileStore):
         self._incoming = root / "incoming"
 
     def stat(self, sha256: str) -> StoredFile | None:
-        """See `FileStore.stat`."""
         with _folder_errors():
             try:
                 return _stored_file(self._path(sha256))
@@ -42,7 +41,6 @@ class FolderFileStore(FileStore):
                 return None
 
     def delete(self, sha256: str, *, unless_renewed_since: datetime | None = None) -> bool:
-        """See `FileStore.delete`."""
         stored = self.stat(sha256)
         if stored is None or stored.renewed_since(unless_renewed_since):
             return False
@@ -54,7 +52,6 @@ class FolderFileStore(FileStore):
         return True
 
     def walk(self) -> Iterator[StoredFile]:
-        """See `FileStore.walk`."""
         for path in self.root.glob("??/*"):
             if SHA256.fullmatch(path.name) and (stored := self.stat(path.name)):
                 yield stored

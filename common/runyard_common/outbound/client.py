@@ -126,7 +126,6 @@ class GuardedClient:
         )
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:

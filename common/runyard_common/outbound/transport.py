@@ -125,7 +125,6 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._pool.aclose()
 
     async def _addresses(self, target: Target, seconds: float | None) -> tuple[str, ...]:

@@ -24,12 +24,10 @@ class ThreadContext(BlockingContext):
 
     @property
     def deadline(self) -> float | None:
-        """See `Context.deadline`."""
         return self._inner.deadline
 
     @property
     def cancelled(self) -> bool:
-        """See `Context.cancelled`."""
         return self._inner.cancelled
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -48,7 +46,6 @@ class ThreadContext(BlockingContext):
     def step(
         self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any
     ) -> Any:
-        """See `Context.step`."""
         return self._call(self._inner.step(name, fn, *args, effect=effect, **kwargs))
 
     def ask(
@@ -61,7 +58,6 @@ class ThreadContext(BlockingContext):
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
     ) -> Any:
-        """See `Context.ask`."""
         return self._call(
             self._inner.ask(
                 question,
@@ -82,33 +78,26 @@ class ThreadContext(BlockingContext):
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
     ) -> Any:
-        """See `Context.review`."""
         return self._call(
             self._inner.review(action, arguments, schema=schema, timeout=timeout, on_timeout=on_timeout)
         )
 
     def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
-        """See `Context.run`."""
         return self._call(self._inner.run(agent, args, message=message, **options))
 
     def emit(self, type: str, data: Any = None) -> None:
-        """See `Context.emit`."""
         self._call(self._inner.emit(type, data))
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """See `Context.progress`."""
         self._call(self._inner.progress(fraction, message))
 
     def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
-        """See `Context.log`."""
         self._call(self._inner.log(message, level))
 
     def token(self, text: str) -> None:
-        """See `Context.token`."""
         self._call(self._inner.token(text))
 
     def messages(self) -> list[Any]:
-        """See `Context.messages`."""
         return self._call(self._inner.messages())
 
     async def _shielded(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:

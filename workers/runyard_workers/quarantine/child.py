@@ -94,7 +94,6 @@ class PagedThreads(RunThreads):
         self._page = page
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """See `RunThreads.submit`."""
         return super().submit(partial(self._noted, RUN.get(), partial(fn, *args, **kwargs)))
 
     def _noted(self, run: str | None, call: Callable[[], T]) -> T:

@@ -24,7 +24,6 @@ class AgentbaseFailure(BaseModel):
 
 
 def render(_call: Call, error: RunyardError) -> Response:
-    """An error as agentbase's clients read it."""
     body: dict[str, Any] = {"error": error.message, "code": error.code}
     if error.field is not None:
         body["field"] = error.field
@@ -70,7 +69,6 @@ class AgentbaseRoutes(Routes):
         super().__init__(AGENTBASE, "agentbase")
 
     def on(self, method: str, path: str, permission: str | None, **options: Any) -> Callable[[H], H]:
-        """Declare a handler."""
         statuses = sorted({*options.pop("errors", ()), 400, 429})
         return super().on(method, path, permission, around=_throttled, errors=statuses, **options)
 

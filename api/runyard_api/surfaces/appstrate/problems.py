@@ -83,7 +83,6 @@ class AppstrateProblem(BaseModel):
 
 
 def code_of(error: RunyardError) -> str:
-    """The contract's code for an error."""
     known = CODES.get(error.status)
     if known is None:
         return error.code
@@ -92,7 +91,6 @@ def code_of(error: RunyardError) -> str:
 
 
 def problem(error: RunyardError, request_id: str) -> dict[str, Any]:
-    """The problem document of an error."""
     code = code_of(error)
     body: dict[str, Any] = {
         "type": TYPE + code.replace("_", "-"),
@@ -119,6 +117,5 @@ def _title(status: int, code: str) -> str:
 
 
 def answer(error: RunyardError, request_id: str) -> Response:
-    """The answer to an error."""
     body = orjson.dumps(problem(error, request_id), default=str)
     return Response(body, error.status, errors.headers(error), errors.MEDIA_TYPE)

@@ -40,7 +40,6 @@ async def by_admin(call: Call) -> Principal:
 
 
 def render(_call: Call, error: RunyardError) -> Response:
-    """An error as nara's clients read it."""
     body = {"success": False, "error": error.message, "code": error.code}
     if error.field is not None:
         body["field"] = _FIELDS.get(error.field, error.field)

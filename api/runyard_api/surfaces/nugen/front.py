@@ -50,7 +50,6 @@ class NugenFailure(BaseModel):
 
 
 def render(call: Call, error: RunyardError) -> Response:
-    """An error as nugen's clients read it."""
     if error.status == 400 and error.code in _SHAPE:
         return reply({"detail": _defects(call, error)}, 422, errors.headers(error))
     body: dict[str, Any] = {"detail": error.message, "code": error.code}

@@ -58,9 +58,7 @@ class Models(Protocol):
         """Whether `get` gives this model at once. Else it imports a provider's library, which takes seconds."""
         ...
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        ...
+    async def aclose(self) -> None: ...
 
 
 class ProviderModels:
@@ -90,12 +88,10 @@ class ProviderModels:
         return Chosen(FallbackModel(*models), first.name, ends, all(o.sees_images for o in (first, *others)))
 
     def loaded(self, name: str | None) -> bool:
-        """See `Models.loaded`."""
         wanted = [name, *self._fallbacks()] if name else []
         return all(one == LOCAL or one in self._built for one in wanted)
 
     async def aclose(self) -> None:
-        """See `Models.aclose`."""
         if self._client is not None:
             await self._client.aclose()
 

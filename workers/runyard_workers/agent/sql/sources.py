@@ -72,7 +72,6 @@ class ServerSource:
     own_server: str | None = None
 
     async def query(self, sql: str, parameters: Sequence[Any], caps: Caps, blocking: Blocking) -> Rows:
-        """See `Source.query`."""
         port = self.url.port or _PORTS[self.dialect]
         addresses = await self._addresses(port)
         ask = postgres.ask if self.dialect == "postgresql" else mysql.ask
@@ -118,7 +117,6 @@ class FileSource:
     dialect: str = "sqlite"
 
     async def query(self, sql: str, parameters: Sequence[Any], caps: Caps, blocking: Blocking) -> Rows:
-        """See `Source.query`."""
         async with _turns(self.path.parent):
             result = await blocking(sqlite.ask, self.path, sql, list(parameters), caps)
         assert isinstance(result, Rows)

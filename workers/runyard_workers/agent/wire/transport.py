@@ -82,7 +82,6 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         return await _checked(response, self._rules, self._most_bytes, None)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._inner.aclose()
 
 

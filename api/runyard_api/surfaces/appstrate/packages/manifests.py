@@ -51,6 +51,5 @@ def theirs(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prompt(manifest: Mapping[str, Any]) -> str:
-    """The agent's prompt."""
     config = manifest.get("config") or {}
     return str(manifest.get("instructions") or config.get("system_prompt") or "")

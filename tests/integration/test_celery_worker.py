@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from celery import Celery
 
 from runyard_common.broker.application import DELIVER, DELIVERIES, FORMAT, RUNS, WAKE, application
 from runyard_common.settings import Settings
+from runyard_workers.bootstep import REFUSED
 from tests.servers import ValkeyServer
 from tests.waiting import wait_until
 
@@ -32,9 +33,11 @@ class Site:
         self.client: Celery = application(settings)
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def start_worker(self, slots: int = 2, **env: str) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, slots: int = 2, options: Sequence[str] = (), **env: str
+    ) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "celery", "-A", "tests.integration.worker_app", "worker"]
-        options = ["-c", str(slots), "-l", "INFO", "--without-gossip", "--without-mingle"]
+        given = ["-c", str(slots), "-l", "INFO", "--without-gossip", "--without-mingle", *options]
         settings = {
             "WORKER_TEST_NOTES": self.notes_url,
             "RUNYARD_HOME": str(self.folder),
@@ -48,7 +51,7 @@ class Site:
         name = ["-n", f"worker-{len(self.workers)}@%h"]
         with log.open("wb") as out:
             worker = subprocess.Popen(
-                [*command, *options, *name], env=os.environ | settings | env, stdout=out, stderr=out
+                [*command, *given, *name], env=os.environ | settings | env, stdout=out, stderr=out
             )
         self.workers.append(worker)
         wait_until(lambda: " ready." in log.read_text() or worker.poll() is not None, seconds=90)
@@ -132,6 +135,34 @@ class TestOperators:
         assert {queue["name"] for queue in look.active_queues()[name]} == {RUNS, DELIVERIES}
         assert {WAKE, DELIVER} <= set(look.registered()[name])
         assert "4 (solo)" in site.log()
+
+    def test_commands_without_a_use_here_are_refused_in_a_sentence(self, site: Site) -> None:
+        site.start_worker()
+        for command, reason in REFUSED.items():
+            given = {"task_name": WAKE, "task_id": "x", "rate_limit": "1/m", "signal": "TERM"}
+            ((answer,),) = (
+                one.values()
+                for one in site.client.control.broadcast(command, given, reply=True, timeout=5, limit=1)
+            )
+            assert answer == {"error": reason}, command
+        assert "Traceback" not in site.log()
+
+    def test_its_heartbeats_list_it_in_flower(self, site: Site) -> None:
+        site.start_worker()
+        with site.client.connection_for_read() as connection:
+            seen: list[str] = []
+
+            def heard(event: dict[str, Any]) -> None:
+                seen.append(event["hostname"])
+                receiver.should_stop = True
+
+            receiver = site.client.events.Receiver(connection, handlers={"worker-heartbeat": heard})
+            receiver.capture(timeout=20, wakeup=False)
+        assert seen[0].startswith("worker-0@")
+
+    def test_autoscale_gives_the_higher_number_of_slots(self, site: Site) -> None:
+        site.start_worker(options=["--autoscale=10,3"])
+        assert site.notes() == ["started with 10"]
 
     def test_a_shutdown_by_remote_control_drains_first(self, site: Site) -> None:
         worker = site.start_worker()

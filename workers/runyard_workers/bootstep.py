@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from celery import Celery, bootsteps
 from celery.signals import worker_shutting_down
-from celery.worker import state
+from celery.worker import control, state
 
 from runyard_workers.isolation.loop_thread import POLL_SECONDS, LoopThread
 from runyard_workers.isolation.run_threads import RunThreads
@@ -29,6 +30,18 @@ if TYPE_CHECKING:
     from runyard_workers.runtime import Runtime
 
 logger = structlog.get_logger("runyard.worker")
+
+_SLOTS: Final = (
+    "A worker has as many slots as at its start (-c, RUNYARD_WORKER_CONCURRENCY): start another worker."
+)
+_WAKE_UPS: Final = "Messages are wake-ups, not runs: set a limit of Runyard's, or the agent's timeout."
+_CANCEL: Final = "Messages are wake-ups, not runs: cancel the run (runyard tasks cancel TASK)."
+#: Commands of remote control without a use here, and the answer to them.
+REFUSED: Final = {
+    "pool_grow": _SLOTS, "pool_shrink": _SLOTS, "autoscale": _SLOTS, "rate_limit": _WAKE_UPS, "time_limit": _WAKE_UPS,
+    "revoke": _CANCEL, "terminate": _CANCEL,
+    "pool_restart": "Stop this worker (control shutdown) and start another: its runs are handed on.",
+}  # fmt: skip
 
 #: What a cold shutdown gives to runs that clean up, in seconds.
 COLD_SECONDS: Final = 5.0
@@ -133,6 +146,12 @@ def register(app: Celery, runtime: Runtime) -> None:
     """Make workers of the application start `runtime`."""
     app.runyard_runtime = runtime
     app.steps["worker"].add(EngineStep)
+    for command, reason in REFUSED.items():
+        control.Panel.data[command] = partial(_refuse, reason)
+
+
+def _refuse(reason: str, state: Any, **_: Any) -> dict[str, str]:
+    return {"error": reason}
 
 
 def _is_cold() -> bool:

@@ -12,6 +12,7 @@ import structlog
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
+from runyard_common.broker.application import is_amqp
 from runyard_common.broker.redis_patch import MALFORMED
 from runyard_common.values.outages import diagnose
 
@@ -36,11 +37,15 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     has_free_slot: Callable[[], bool] = staticmethod(lambda: True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As Celery's, without the events by which it shows that it lives: each waits, on the thread that serves the
-        connection, for a RabbitMQ that may not confirm it (blocked, frozen), and the worker could not even leave. And
-        with one message at a time: what a full worker has fetched and cannot take, others wait for."""
+        """As Celery's, with one message at a time: what a full worker has fetched and cannot take, others wait for.
+
+        The heartbeats by which Flower lists it are sent where remote control is on, and to a Redis only: each waits, on
+        the thread that serves the connection, for a RabbitMQ that may not confirm it (blocked, frozen).
+        """
         self._parked: deque[Any] = deque()
-        super().__init__(*args, **kwargs | {"without_heartbeat": True, "initial_prefetch_count": 1})
+        app = kwargs["app"]
+        quiet = not app.conf.worker_enable_remote_control or is_amqp(app)
+        super().__init__(*args, **kwargs | {"without_heartbeat": quiet, "initial_prefetch_count": 1})
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Called when the broker could not be connected to."""

@@ -152,12 +152,12 @@ class Clockwork:
         """The runs of a schedule, oldest first."""
         with self.store.read() as conn:
             wanted = Filter(schedule_id=schedule.id)
-            return tasks.whole_page(conn, schedule.org_id, wanted, 100_000, most_bytes=2**40)[::-1]
+            return tasks.whole_page(OrgScope(conn, schedule.org_id), wanted, 100_000, most_bytes=2**40)[::-1]
 
     def log(self, task_id: str) -> list[str]:
         """The types of a task's events."""
         with self.store.read() as conn:
-            return [event["type"] for event in events.after(conn, task_id, 0, 100)]
+            return [event["type"] for event in events.after(OrgScope(conn, self.org), task_id, 0, 100)]
 
     def end(self, task: Task, event: Event = Event.FINISH) -> None:
         """A worker takes the task and ends it so."""

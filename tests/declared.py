@@ -12,6 +12,8 @@ from typing import Any
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.database.rows import OrgScope
+from runyard_common.human_tasks.rules import Question
 from runyard_common.human_tasks.service import answers
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.runs.queries import events
@@ -68,7 +70,7 @@ class Declared:
         assert task.status is Status.COMPLETED, task.error
         return task
 
-    async def asked(self, task_id: str) -> dict[str, Any]:
+    async def asked(self, task_id: str) -> Question:
         """Wait until the run waits for a person; its one open question."""
         await self.site.until(task_id, Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW)
         (question,) = self.site.questions(task_id)
@@ -88,13 +90,15 @@ class Declared:
         """The data of the run's events, of one type if given."""
         task_id = task if isinstance(task, str) else task.id
         with self.site.store.read() as conn:
-            found = events.after(conn, task_id, 0, 1000)
+            found = events.after(OrgScope(conn, self.site.org), task_id, 0, 1000)
         return [e["data"] | {"type": e["type"]} for e in found if type_ in (None, e["type"])]
 
     def lines(self, task: Task) -> list[tuple[str, Any]]:
         """The run's conversation lines (type, content)."""
         with self.site.store.read() as conn:
-            return [(line["type"], line["content"]) for line in messages.of_task(conn, task.id)]
+            return [
+                (line.type, line.content) for line in messages.of_task(OrgScope(conn, task.org_id), task.id)
+            ]
 
 
 @contextlib.asynccontextmanager

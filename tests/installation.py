@@ -20,7 +20,9 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.files import FileStore
 from runyard_common.human_tasks import queries as questions
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import events, journal, tasks
+from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
@@ -199,17 +201,17 @@ class Installation:
 
     def events(self, task_id: str) -> list[str]:
         with self.store.read() as conn:
-            found = events.after(conn, task_id, 0, 1000)
+            found = events.after(OrgScope(conn, self.org), task_id, 0, 1000)
         assert [e["seq"] for e in found] == list(range(1, len(found) + 1))
         return [e["type"] for e in found]
 
-    def journal(self, task_id: str) -> list[dict[str, Any]]:
+    def journal(self, task_id: str) -> list[JournalEntry]:
         with self.store.read() as conn:
             return journal.load(conn, [task_id]).get(task_id, [])
 
-    def questions(self, task_id: str) -> list[dict[str, Any]]:
+    def questions(self, task_id: str) -> list[Question]:
         with self.store.read() as conn:
-            return questions.of_task(conn, task_id, only_open=True)
+            return questions.open_of(conn, task_id)
 
     async def until(self, task_id: str, *statuses: Status, seconds: float = 40.0) -> Task:
         """Wait until the task has one of these statuses."""

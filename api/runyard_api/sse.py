@@ -20,11 +20,14 @@ from sqlalchemy import Connection
 from runyard_api.http.event_stream import EventStream
 from runyard_api.state import State
 from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import events, feed, tasks
 from runyard_common.runs.queries.tasks import Place
 from runyard_common.runs.rules.lifecycle import TERMINAL
+from runyard_common.runs.rules.tasks import OwnTask
 from runyard_common.stream import Events, Item, Subscription, Tokens
 from runyard_common.values.errors import NotFound
+from runyard_common.values.logged_event import LoggedEvent
 
 #: How often the database is read although nothing was heard, in seconds.
 LOOK_EVERY: Final = 15.0
@@ -104,8 +107,8 @@ class Following:
 
 async def place_of(state: State, org_id: str, task_id: str) -> Place:
     """How far a task of an organisation has come; `NotFound` task_not_found, also for another organisation's."""
-    found = await state.reader.call(_places, task_id)
-    if found is None or found.org_id != org_id:
+    found = await state.reader.call(_places, OwnTask(org_id, task_id))
+    if found is None:
         raise NotFound("There is no such task.", code="task_not_found", field="task_id")
     return found
 
@@ -116,12 +119,12 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
     The caller has checked that the task is that organisation's. What is heard live is the same object for all
     followers of a task, where they are as far as each other.
     """
-    place = _Place(wanted.after)
+    place, own = _Place(wanted.after), OwnTask(wanted.org_id, wanted.task_id)
     with state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
         while not state.stopping.is_set() and (wanted.permitted is None or await wanted.permitted()):
             more = True
             while more:
-                read = partial(state.reader.call, _after, (wanted.task_id, place.seq))
+                read = partial(state.reader.call, _after, (own, place.seq))
                 async with replayed(state, wanted.org_id, read) as found:
                     more = found.more or len(found) == PAGE
                     if place.advance(found):
@@ -139,8 +142,8 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
 
 @asynccontextmanager
 async def replayed(
-    state: State, org_id: str, read: Callable[[], Awaitable[Page[dict[str, Any]]]]
-) -> AsyncIterator[Page[dict[str, Any]]]:
+    state: State, org_id: str, read: Callable[[], Awaitable[Page[LoggedEvent]]]
+) -> AsyncIterator[Page[LoggedEvent]]:
     """A page of a replay, which counts as unread for as long as the block lasts; waits while too much is unread."""
     found = await read()
     while not state.stopping.is_set() and not state.unread.fits(org_id, found.bytes):
@@ -151,7 +154,7 @@ async def replayed(
         yield found
 
 
-async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str, Any] | Tokens]:
+async def task_events(state: State, wanted: Following) -> AsyncIterator[LoggedEvent | Tokens]:
     """As `task_news`, event by event."""
     async with aclosing(task_news(state, wanted)) as news:
         async for item in news:
@@ -162,11 +165,14 @@ async def task_events(state: State, wanted: Following) -> AsyncIterator[dict[str
                 yield event
 
 
-async def organisation_events(state: State, org_id: str, at: float) -> AsyncIterator[dict[str, Any]]:
+async def organisation_events(state: State, org_id: str, at: float) -> AsyncIterator[LoggedEvent]:
     """An organisation's stored events from a time on, page by page."""
     after: feed.Place | None = None
     while True:
-        page = partial(feed.since, org_id=org_id, at=at, limit=_FEED_PAGE, after=after, most_bytes=REPLAYED)
+
+        def page(conn: Connection, after: feed.Place | None = after) -> Page[LoggedEvent]:
+            return feed.since(OrgScope(conn, org_id), at, _FEED_PAGE, after, REPLAYED)
+
         async with replayed(state, org_id, partial(state.reader.one, page)) as found:
             for event in found:
                 yield event
@@ -193,7 +199,7 @@ class SeenEvents:
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def first_time(self, event: dict[str, Any]) -> bool:
+    def first_time(self, event: LoggedEvent) -> bool:
         """Whether this event was not seen before; it is seen from now on."""
         if (event["task_id"], event["seq"]) in self._known or event["at"] < self._first:
             return False
@@ -216,7 +222,7 @@ class _Place:
         self.attempt = 0
         self.ended = False
 
-    def advance(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    def advance(self, events: Sequence[LoggedEvent]) -> Sequence[LoggedEvent]:
         """Go on behind these events, which follow the last one without a gap."""
         if events:
             self.seq = events[-1]["seq"]
@@ -238,15 +244,15 @@ class _Place:
 _NOTHING: Final = Events([])
 
 
-def ends(event: dict[str, Any]) -> bool:
+def ends(event: LoggedEvent) -> bool:
     """Whether this event is the last of its task."""
     return (event["data"] or {}).get("status") in _ENDED
 
 
-def _after(conn: Connection, asked: Sequence[tuple[str, int]]) -> Sequence[Page[dict[str, Any]]]:
+def _after(conn: Connection, asked: Sequence[tuple[OwnTask, int]]) -> Sequence[Page[LoggedEvent]]:
     return events.after_each(conn, asked, PAGE, REPLAYED)
 
 
-def _places(conn: Connection, asked: Sequence[str]) -> list[Place | None]:
+def _places(conn: Connection, asked: Sequence[OwnTask]) -> list[Place | None]:
     found = tasks.places(conn, set(asked))
-    return [found.get(task_id) for task_id in asked]
+    return [found.get(own) for own in asked]

@@ -131,7 +131,7 @@ async def answer(
     request came before (`reserved`); None when none waits. Errors: those of `replies.answer`."""
     org_id, actor = call.org_id, call.actor
     if reserved is not None:
-        known = await call.read(lambda scope: replies.answered_before(scope.conn, scope.org_id, reserved))
+        known = await call.read(replies.answered_before, reserved)
         if known is not None:
             status = Status(known.status)
             return AcceptedRun(known.task_id, status, session_id=known.session_id, after=known.after)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import Connection
 
 from runyard_api.state import State
 from runyard_common.human_tasks import queries as questions
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.queries.workers import Fleet
 from runyard_common.runs.rules.lifecycle import SUSPENDED, TERMINAL, Status
-from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.rules.tasks import OwnTask, Task
 from runyard_common.runs.service.queues import QueuePosition, queue_position
 from runyard_common.values.errors import NotFound
 
@@ -24,7 +24,7 @@ class TaskSnapshot:
 
     task: Task
     queue_position: QueuePosition | None = None
-    questions: list[dict[str, Any]] = field(default_factory=list)  # open ones, oldest first
+    questions: list[Question] = field(default_factory=list)  # open ones, oldest first
 
     @property
     def ended(self) -> bool:
@@ -39,27 +39,27 @@ class TaskSnapshot:
 
 async def snapshot(state: State, org_id: str, task_id: str) -> TaskSnapshot:
     """A task of an organisation; `NotFound` task_not_found, also for another organisation's."""
-    found = await state.reader.call(_read, (org_id, task_id, state.now()))
+    found = await state.reader.call(_read, (OwnTask(org_id, task_id), state.now()))
     if found is None:
         raise NotFound("There is no such task.", code="task_not_found", field="task_id")
     return found
 
 
-def _read(conn: Connection, asked: Sequence[tuple[str, str, float]]) -> list[TaskSnapshot | None]:
-    loaded = tasks.load(conn, {task_id for _, task_id, _ in asked})
-    now = max(now for _, _, now in asked)
-    suspended = [task.id for task in loaded.values() if task.status in SUSPENDED]
+def _read(conn: Connection, asked: Sequence[tuple[OwnTask, float]]) -> list[TaskSnapshot | None]:
+    loaded = tasks.of_organisations(conn, {own for own, _ in asked})
+    now = max(now for _, now in asked)
+    suspended = [task for task in loaded.values() if task.status in SUSPENDED]
     asks = questions.of_tasks(conn, suspended) if suspended else {}
     coded = any(task.status is Status.PENDING and task.required_agent for task in loaded.values())
     fleet = workers.fleet(conn, now) if coded else None
-    whole: dict[tuple[str, str], TaskSnapshot] = {}
-    for task in loaded.values():
+    whole: dict[OwnTask, TaskSnapshot] = {}
+    for own, task in loaded.items():
         place = (
             queue_position(conn, task, now) if task.status is Status.QUEUED or _stuck(task, fleet) else None
         )
-        waiting = [q for q in asks.get(task.id, ()) if q["state"] == "open"]
-        whole[task.org_id, task.id] = TaskSnapshot(task, place, waiting)
-    return [whole.get((org_id, task_id)) for org_id, task_id, _ in asked]
+        waiting = [q for q in asks.get(task.id, ()) if q.state == "open"]
+        whole[own] = TaskSnapshot(task, place, waiting)
+    return [whole.get(own) for own, _ in asked]
 
 
 def _stuck(task: Task, fleet: Fleet | None) -> bool:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from runyard_common.database.group_commit import apart
 from runyard_common.database.transaction import CommittedEvent, Tx
+from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.service.admissions import admit
-from runyard_common.schedules.queries.fires import BEHIND
 from runyard_common.values.outages import Diagnosis
 
 
@@ -67,7 +67,7 @@ class CommitHooks:
         self,
         stream: Stream,
         notifier: Notifier,
-        admit: Callable[[frozenset[str]], object],
+        admit: Callable[[frozenset[BlockedBy]], object],
         local: Local = Local(),
     ) -> None:
         """`admit` queues the admission of what waits for these limits."""
@@ -93,14 +93,14 @@ class CommitHooks:
 
 
 @apart
-def admit_freed(tx: Tx, commands: Sequence[frozenset[str]]) -> list[int]:
-    """Admit what the freed limits held, for several commits at once; count what runs of schedules came to."""
-    keys = frozenset().union(*commands)
-    ended = {key.removeprefix(BEHIND) for key in keys if key.startswith(BEHIND)}
+def admit_freed(tx: Tx, commands: Sequence[frozenset[BlockedBy]]) -> list[int]:
+    """Admit what waited for these, for several commits at once; count what runs of schedules came to."""
+    freed: frozenset[BlockedBy] = frozenset().union(*commands)
+    ended = {by.what for by in freed if by.kind is Blocker.SCHEDULE}
     if ended:
         # Loaded where a schedule has runs: a test of an agent has none, and is quicker to start without.
         from runyard_common.schedules.service import fires
 
         fires.settle(tx, ended)
-    admitted = admit(tx, keys)
+    admitted = admit(tx, freed)
     return [admitted] * len(commands)

@@ -12,7 +12,8 @@ from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.identity.service import identity
-from runyard_common.runs.queries import outbox
+from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
 from runyard_common.values.errors import ConfigurationError
@@ -57,7 +58,7 @@ class Runtime:
         self.store = Store(db, CommitHooks(stream, notifier, self._admit, local), caps)
         self.writer = writer(self.store)
 
-    def _admit(self, freed: frozenset[str]) -> None:
+    def _admit(self, freed: frozenset[BlockedBy]) -> None:
         self.writer.submit(admit_freed, freed)
 
     def close(self) -> None:
@@ -114,6 +115,6 @@ def _notifier(settings: Settings, store: Store, app: Any) -> Notifier:
 
     def forget(ids: list[str]) -> None:
         with store.begin(Durability.NONE) as tx:  # a row that comes back is sent twice, which does no harm
-            outbox.rung(tx, ids)
+            workers.forget_wake_ups(tx, ids)
 
     return Doorbell(app or application(settings), forget, lambda: identity.installation(store))

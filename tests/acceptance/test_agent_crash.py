@@ -73,8 +73,8 @@ class Ward:
     def settle(self, task_id: str) -> None:
         """The operator looks whether it was paid, and decides."""
         (review,) = self.site.questions(task_id)
-        assert review["payload"]["kind"] == "unknown_outcome"
-        what = review["payload"]["arguments"]["what"]
+        assert review.payload["kind"] == "unknown_outcome"
+        what = review.payload["arguments"]["what"]
         paid = ["crash_pay", what, ""] in self.left("done")
         decision = Decision("skip", result=f"paid {what}") if paid else Decision("redo")
         self.site.transact(lambda tx: answers.review(tx, self.site.org, task_id, decision, "operator"))

@@ -20,6 +20,7 @@ from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.rules.lifecycle import Status
@@ -100,22 +101,24 @@ class History:
         return specs[0].task_id
 
     def _reads(self) -> dict[str, Callable[[], object]]:
-        def in_read(work: Callable[[Any], object]) -> Callable[[], object]:
+        def in_read(work: Callable[[OrgScope], object]) -> Callable[[], object]:
             def read() -> None:
                 with self.store.read() as conn:
-                    work(conn)
+                    work(OrgScope(conn, self.org))
 
             return read
 
         page = tasks.Filter()
         failed = tasks.Filter(statuses=(Status.FAILED,))
         return {
-            "get a task": in_read(lambda conn: tasks.get(conn, self.org, self.task_id)),
-            "first page": in_read(lambda conn: tasks.page(conn, self.org, page, 20)),
-            "dead letters": in_read(lambda conn: tasks.page(conn, self.org, failed, 20)),
-            "a past day": in_read(lambda conn: tasks.page(conn, self.org, self._past_day(), 20)),
-            "count of runs": in_read(lambda conn: tasks.count(conn, self.org, page)),
-            "backlog": in_read(lambda conn: queues.backlog(conn, self.db.now(conn), 200, self.org)),
+            "get a task": in_read(lambda scope: tasks.get(scope, self.task_id)),
+            "first page": in_read(lambda scope: tasks.page(scope, page, 20)),
+            "dead letters": in_read(lambda scope: tasks.page(scope, failed, 20)),
+            "a past day": in_read(lambda scope: tasks.page(scope, self._past_day(), 20)),
+            "count of runs": in_read(lambda scope: tasks.count(scope, page)),
+            "backlog": in_read(
+                lambda scope: queues.backlog(scope.conn, self.db.now(scope.conn), 200, self.org)
+            ),
             "admit": Admit(self.store).run_once,
             "rescue": Rescue(self.store).run_once,
             "expire": Expire(self.store).run_once,

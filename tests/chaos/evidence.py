@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import events, tasks
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables.query import Delivery, Worker
@@ -91,7 +92,7 @@ def load(url: str, orders: Mapping[str, Order], ledger: Ledger) -> Evidence:
             runs: dict[str, Run] = {}
             for start in range(0, len(ids), _CHUNK):
                 for task in tasks.load(conn, ids[start : start + _CHUNK]).values():
-                    log = events.after(conn, task.id, 0, 100_000)
+                    log = events.after(OrgScope(conn, task.org_id), task.id, 0, 100_000)
                     runs[task.id] = Run(task, log, lives.get(task.id, ()), orders.get(task.id))
             owners = frozenset(conn.execute(select(Worker.id)).scalars())
             deliveries = list(

@@ -90,7 +90,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         (
             Edit(
                 "workers/runyard_workers/attempts/replay.py",
-                '        return None if entry["state"] == "begun" else entry\n',
+                '        return None if entry.state == "begun" else entry\n',
                 "        return None\n",
             ),
         ),
@@ -102,7 +102,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         (
             Edit(
                 "common/runyard_common/runs/service/admissions.py",
-                "        full = decide(its, loads, queue_jump=True).full\n",
+                "        full = full_limit(its, usages, queue_jump=True)\n",
                 "        full = None\n",
             ),
         ),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
-from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Status
+from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, TERMINAL, Status
 from runyard_common.webhooks.rules.callback_events import COMPLETION
 from tests.chaos.agents import IRREVERSIBLE
 from tests.chaos.evidence import Evidence, Run
@@ -180,7 +180,7 @@ def _occupying(run: Run) -> Iterator[tuple[float, int]]:
     """When a run began (+1) and ceased (-1) to occupy its slots, by the statuses in its log."""
     occupies = False
     for event in run.log:
-        now = Status(event["data"]["status"]) in HOLDING
+        now = Status(event["data"]["status"]) in OCCUPIES_SLOTS
         if now != occupies:
             yield event["at"] + (_CROSSING if now else 0.0), 1 if now else -1
             occupies = now

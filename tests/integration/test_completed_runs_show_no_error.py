@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from runyard import AgentError, Context
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.tables.query import Delivery, Task
 from tests.api_server import Api, settled, workers_of
 from tests.installation import Installation
@@ -86,7 +87,7 @@ async def test_a_run_that_goes_on_shows_no_error_as_its_result(
 ) -> None:
     _, site, client = served
     name = site.publish(second_time_lucky, retries=1)
-    task_id = await site.submit(name, {}, held_by="schedule:none")
+    task_id = await site.submit(name, {}, blocked_by=BlockedBy.schedule("none"))
     site.transact(lambda tx: tx.conn.execute(update(Task).where(Task.id == task_id).values(error=EARLIER)))
     assert (await client.get(f"/api/v1/tasks/{task_id}")).json()["error"] is None
     assert "error" not in (await client.get(f"/api/v1/tasks/{task_id}/summary")).json()

@@ -213,12 +213,13 @@ def test_what_belongs_to_the_current_version_follows_it(site: Installation) -> N
     site.start(code("1.0.0", description="Old.", max_concurrent=3))
     new = site.start(code("2.0.0", description="New."))
 
-    def state() -> tuple[str, str | None, list[int]]:
+    def state() -> tuple[str, str | None, list[int | None]]:
         with site.store.read() as conn:
             agent = agents.by_name(OrgScope(conn, site.org), AGENT)
             assert agent is not None
             tags = agents.tags(conn, agent.id)
-            bound = [row["max_concurrent"] for row in limits.listed(conn, site.org, f"agent-{agent.id}")]
+            rules = limits.of_organisation(OrgScope(conn, site.org), f"agent-{agent.id}")
+            bound = [rule.max_concurrent for rule in rules]
             tagged = agents.version(conn, tags["latest"])
         return agent.description, tagged.version if tagged else None, bound
 

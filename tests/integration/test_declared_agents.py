@@ -177,8 +177,8 @@ async def test_a_question_suspends_the_run_and_its_answer_resumes_it(declared: D
     )
     task_id = await declared.submit("Cancel my order.")
     question = await declared.asked(task_id)
-    assert question["payload"]["text"] == "Which order?"
-    assert question["payload"]["options"] == ["A1", "B2"]
+    assert question.payload["text"] == "Which order?"
+    assert question.payload["options"] == ["A1", "B2"]
     declared.post(task_id, "A1")
     task = await declared.site.ended(task_id)
     assert task.output == "A1 it is."
@@ -225,7 +225,7 @@ async def test_a_reviewed_call_waits_for_approval(declared: Declared, by: str) -
     declared.server.answer(calls(refund={"order": "A1", "amount": 5}), reply("Paid."))
     task_id = await declared.submit("Refund A1.")
     review = await declared.asked(task_id)
-    assert (review["kind"], review["payload"]["arguments"]) == ("review", {"order": "A1", "amount": 5})
+    assert (review.kind, review.payload["arguments"]) == ("review", {"order": "A1", "amount": 5})
     assert not made
     declared.decide(task_id, "approve")
     assert (await declared.site.ended(task_id)).output == "Paid."

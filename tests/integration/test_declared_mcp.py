@@ -118,7 +118,7 @@ async def test_a_reviewed_remote_tool_waits_and_runs_once_after_a_new_worker_res
     declared.server.answer(calls(crm_send_letter={"to": "Zoe"}), reply("Sent."))
     task_id = await declared.submit("Write to Zoe.", agent="@test/writer")
     review = await declared.asked(task_id)
-    assert review["payload"]["action"] == "crm_send_letter"
+    assert review.payload["action"] == "crm_send_letter"
     declared.decide(task_id, "approve")
     task = await declared.site.ended(task_id)
     assert (task.status, task.output, task.attempt) == (Status.COMPLETED, "Sent.", 2)

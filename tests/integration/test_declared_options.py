@@ -258,7 +258,7 @@ async def test_a_spent_budget_parks_the_run_until_it_is_topped_up(declared: Decl
     )
     task_id = await declared.submit("Look", agent="@test/peeker", budget=2.0)
     review = await declared.asked(task_id)
-    assert (review["payload"]["kind"], review["payload"]["spent"]) == ("budget", 3.0)
+    assert (review.payload["kind"], review.payload["spent"]) == ("budget", 3.0)
     assert len(declared.server.requests) == 1
     declared.decide(task_id, "approve")
     task = await declared.site.ended(task_id)
@@ -293,10 +293,10 @@ async def test_a_balance_that_runs_out_mid_run_parks_it_until_there_is_money(dec
     )
     task_id = await declared.submit("Look", agent="@test/peeker")
     review = await declared.asked(task_id)
-    assert review["payload"]["kind"] == "balance"
+    assert review.payload["kind"] == "balance"
     assert declared.events(task_id, "model_turn")[0]["balance_micros"] == -1_000_000
     declared.decide(task_id, "approve")
-    assert (await declared.asked(task_id))["key"] == "balance#2"  # there is still no money
+    assert (await declared.asked(task_id)).key == "balance#2"  # there is still no money
     declared.site.transact(lambda tx: _balance(tx, declared.site.org, 5_000_000))
     declared.decide(task_id, "approve")
     assert (await declared.site.ended(task_id)).status is Status.COMPLETED

@@ -127,7 +127,7 @@ async def test_a_stored_question_whose_schema_is_unusable_is_answered_all_the_sa
     def spoil(tx: Any) -> None:
         spoilt = '{"text": "How many?", "schema": {"type": "objekt"}}'
         tx.conn.execute(
-            text("UPDATE questions SET payload = :p WHERE id = :i"), {"p": spoilt, "i": question["id"]}
+            text("UPDATE questions SET payload = :p WHERE id = :i"), {"p": spoilt, "i": question.id}
         )
 
     declared.site.transact(spoil)

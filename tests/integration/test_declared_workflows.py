@@ -140,7 +140,7 @@ async def test_questions_of_parallel_steps_are_asked_together_and_done_steps_sta
     declared.server.answer(reply("All done."))
     task_id = await declared.submit("Go.", workflows=[flow(step("a"), step("b"), step("c"))])
     await declared.site.until(task_id, Status.WAITING_FOR_INPUT)
-    open_ = {q["payload"]["text"]: q["id"] for q in declared.site.questions(task_id)}
+    open_ = {q.payload["text"]: q.id for q in declared.site.questions(task_id)}
     assert set(open_) == {"A?", "B?"}
     declared.post(task_id, {open_["A?"]: "yes", open_["B?"]: "no"})
     task = await declared.site.ended(task_id)

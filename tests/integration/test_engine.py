@@ -11,7 +11,7 @@ import pytest
 
 from runyard import AgentError, BlockingContext, Context, ProviderError
 from runyard_common.credentials.rules.sealing import Sealer, new_key
-from runyard_common.human_tasks.service import answers, expiries
+from runyard_common.human_tasks.service import answers
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.lifecycle import Status
@@ -142,7 +142,7 @@ async def test_a_crash_in_an_irreversible_step_waits_for_an_operator(database_ur
             site.vanish(doomed)
             await _rescue_until(site, task_id, Status.AWAITING_REVIEW)
             (review,) = site.questions(task_id)
-            assert review["payload"]["action"] == "book"
+            assert review.payload["action"] == "book"
             decision = Decision(action, result="booked by hand" if action == "skip" else None)
             site.transact(lambda tx: answers.review(tx, site.org, task_id, decision, "op"))  # noqa: B023
             engine = await site.engine()
@@ -234,7 +234,7 @@ async def test_work_whose_time_to_live_passed_unstarted_expires(database_url: st
     async with Installation(database_url) as site:
         task_id = await site.submit(site.publish(never), ttl_s=0.01)
         await asyncio.sleep(0.02)
-        assert site.transact(expiries.expire_unstarted) == 1
+        assert site.transact(cancellations.expire_unstarted) == 1
         error = site.task(task_id).error
         assert error is not None
         assert error["code"] == "ttl_expired"

@@ -53,9 +53,7 @@ async def test_of_two_simultaneous_answers_one_wins_and_the_other_gets_a_conflic
 
         def answer(text: str) -> str:
             try:
-                site.transact(
-                    lambda tx: answers.post_message(tx, site.org, task_id, text, None, question["id"])
-                )
+                site.transact(lambda tx: answers.post_message(tx, site.org, task_id, text, None, question.id))
             except Conflict as refusal:
                 return refusal.code
             return text
@@ -80,9 +78,9 @@ async def test_several_typed_questions_are_answered_together_or_one_by_one(datab
         task_id = await site.submit(site.publish(ask))
         await site.until(task_id, Status.WAITING_FOR_INPUT)
         name, age = site.questions(task_id)
-        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "Ada", "me", name["id"]))
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "Ada", "me", name.id))
         assert site.task(task_id).status is Status.WAITING_FOR_INPUT
-        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, {age["id"]: 36}, "me", None))
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, {age.id: 36}, "me", None))
         assert (await site.ended(task_id)).output == {"name": "Ada", "age": 36}
 
 

@@ -13,6 +13,7 @@ from runyard import BlockingContext, Context
 from runyard_common.database.transaction import Tx
 from runyard_common.datastores.service.datastores import Indexed, store_passages
 from runyard_common.runs.queries import transitions, workers
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Cause, Event, Status
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts, claims, steps
@@ -151,8 +152,8 @@ async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
             (attempts.wait, attempts.Wait(task_id, wrong, task_id)),
             (attempts.release, attempts.Release(task_id, wrong)),
             (attempts.release, attempts.Release(task_id, wrong, "orphaned")),
-            (steps.begin, steps.Begin(task_id, wrong, steps.Step("k", "step", "s", "irreversible", pos=1))),
-            (steps.end, steps.End(task_id, wrong, steps.Step("k", "step", "s", "read", pos=1), 1)),
+            (steps.begin, steps.Begin(task_id, wrong, Step("k", "step", "s", "irreversible", pos=1))),
+            (steps.end, steps.End(task_id, wrong, Step("k", "step", "s", "read", pos=1), 1)),
             (steps.emit, steps.Emit(task_id, wrong, (("custom", {}),))),
             (incoming.read_messages, incoming.ReadMessages(task_id, wrong, "m", 1)),
             (turns.start_turn, turns.StartTurn(task_id, wrong, "t", 1)),

@@ -52,9 +52,7 @@ async def test_a_run_is_shown_with_all_that_it_reported_at_the_times_of_its_even
             assert code == 4
             assert "? Which colour? (white | black)" in waiting
             (question,) = site.questions(task_id)
-            site.transact(
-                lambda tx: answers.post_message(tx, site.org, task_id, "white", "t", question["id"])
-            )
+            site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "white", "t", question.id))
             await settled(client, task_id)
             # As if it had run an hour long, yesterday.
             with site.store.read() as conn:

@@ -60,7 +60,7 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
                 spec.task_id
             )
         with site.store.read() as conn:
-            assert workers.listed(conn) == []
+            assert workers.every(conn) == []
         await site.engine()
         for spec in specs:
             task = await site.ended(spec.task_id)
@@ -85,7 +85,7 @@ async def test_a_worker_row_stays_while_a_running_task_names_it(database_url: st
         await site.until(task_id, Status.RUNNING)
         assert not site.transact(lambda tx: workers.retire(tx, engine.worker_id))
         with site.store.read() as conn:
-            assert [w["id"] for w in workers.listed(conn)] == [engine.worker_id]
+            assert [w.id for w in workers.every(conn)] == [engine.worker_id]
 
 
 async def test_a_run_that_does_not_end_in_a_drain_is_handed_on_at_no_cost(database_url: str) -> None:
@@ -237,7 +237,7 @@ async def test_messages_taken_in_by_a_call_that_never_saw_the_answer_are_not_los
         await asyncio.wait_for(asked.wait(), 10)
         site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "hello", "me"))
         sent.set()
-        await until(lambda: [e["name"] for e in site.journal(task_id)] == ["messages"])
+        await until(lambda: [e.name for e in site.journal(task_id)] == ["messages"])
         site.vanish(engine)
         await site.engine()
         await _admit_until_ended(site, task_id, Rescue(site.store))

@@ -49,4 +49,4 @@ async def test_a_claim_refused_to_the_former_life_does_not_end_the_new_one(postg
 
 def _alive(site: Installation) -> list[str]:
     with site.store.read() as conn:
-        return [worker["id"] for worker in workers.listed(conn) if not worker["lost"]]
+        return [worker.id for worker in workers.every(conn) if not worker.lost]

@@ -22,6 +22,7 @@ from runyard_common.settings import Settings
 from runyard_common.stream import GAP, Follower, Live, Tokens
 from runyard_common.stream.subscription import Subscription
 from runyard_common.values.ids import uuid7
+from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.values.outages import Outage
 from tests.waiting import wait_until
 
@@ -61,7 +62,7 @@ class Event:
     data: Any
     seq: int = 1
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LoggedEvent:
         return {
             "task_id": self.task_id,
             "seq": self.seq,
@@ -138,7 +139,7 @@ async def test_an_event_whose_own_form_raises_does_not_end_the_publisher(valkey_
     class Broken:
         org_id = "org"
 
-        def to_json(self) -> dict[str, Any]:
+        def to_json(self) -> LoggedEvent:
             raise KeyError("data")
 
     org, task = uuid7(), uuid7()

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from runyard import Context, authoring
 from runyard_common.runs.queries import workers
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import queues
 from runyard_common.tables.query import Task, TaskEvent
@@ -82,9 +83,11 @@ async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_
     async with Installation(database_url) as site:
         name = site.publish(greet)
         definition = authoring._registry.pop(name)
-        task_id = await site.submit(name, {}, held_by="schedule:none")
+        task_id = await site.submit(name, {}, blocked_by=BlockedBy.schedule("none"))
         old = (
-            update(Task).where(Task.id == task_id).values(required_agent=None, status="pending", held_by=None)
+            update(Task)
+            .where(Task.id == task_id)
+            .values(required_agent=None, status="pending", blocked_by=None)
         )
         site.transact(lambda tx: tx.conn.execute(old))
         first = await site.engine(agents=[])

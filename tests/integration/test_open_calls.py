@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from runyard import Context
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks.service import answers
 from runyard_common.human_tasks.service.answers import Decision
 from runyard_common.runs.queries import events, journal
 from runyard_common.runs.queries.transitions import lock
+from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.tasks import Failure
 from runyard_common.runs.service import attempts, cancellations, rescues
@@ -58,7 +60,7 @@ def closed(site: Installation, task_id: str) -> list[Data]:
     """What the log has on calls that were ended from outside; its numbers have no gaps."""
     site.events(task_id)
     with site.store.read() as conn:
-        found = events.after(conn, task_id, 0, 1000)
+        found = events.after(OrgScope(conn, site.org), task_id, 0, 1000)
     return [one["data"] for one in found if one["type"] == "tool_result" and "code" in one["data"]]
 
 
@@ -127,8 +129,7 @@ async def test_a_call_that_an_operator_skips_is_shown_with_the_given_result(data
         step = "turn#1/pay"
         payload = {"kind": "unknown_outcome", "step": step, "decisions": ["redo", "skip", "fail"]}
         fence = site.task(task_id).fence
-        entry = {"task_id": task_id, "key": step, "pos": 1, "attempt": 1, "kind": "tool", "name": "pay"}
-        entry |= {"effect": "irreversible", "state": "begun"}
+        entry = JournalEntry(task_id, 1, step, 1, "tool", "pay", "irreversible", None, "begun")
         site.transact(lambda tx: journal.insert_many(tx, [entry]))
         asked = (Asked(f"{step}!1", "review", payload),)
         site.transact(lambda tx: attempts.suspend(tx, [Suspend(task_id, fence, asked)]))
@@ -137,7 +138,7 @@ async def test_a_call_that_an_operator_skips_is_shown_with_the_given_result(data
         site.transact(lambda tx: answers.review(tx, site.org, task_id, decision, "op"))
 
         with site.store.read() as conn:
-            found = events.after(conn, task_id, 0, 100)
+            found = events.after(OrgScope(conn, site.org), task_id, 0, 100)
         [ended] = [one["data"] for one in found if one["type"] == "tool_result"]
         assert (ended["id"], ended["outcome"], ended["result"]) == ("pay", "ok", {"paid": True})
         site.transact(lambda tx: cancellations.cancel_tasks(tx, [task_id], "enough"))

@@ -120,7 +120,7 @@ async def test_a_suspended_conversation_resumes_in_the_protocols_own_order(decla
     asks = calls(provider_look={"where": "attic"}, ask_user={"question": "Which cat?"}, text="Let me see.")
     declared.server.answer(asks, reply("Found her."))
     task_id = await declared.submit("Find my cat.")
-    assert (await declared.asked(task_id))["payload"]["text"] == "Which cat?"
+    assert (await declared.asked(task_id)).payload["text"] == "Which cat?"
     declared.post(task_id, "The grey one.")
     task = await declared.site.ended(task_id)
     assert (task.status, task.output) == (Status.COMPLETED, "Found her.")

@@ -15,6 +15,7 @@ from runyard_common.runs.queries import transitions
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.specs import CallbackTo
 from runyard_common.sessions.queries import messages, sessions
+from runyard_common.sessions.rules import Line
 from runyard_common.tables.query import (
     AnswerLink,
     Callback,
@@ -111,7 +112,7 @@ def _furnish(tx: Any, org_id: str, task_id: str) -> None:
     """A journal entry, an open question with a link, a message and a paid turn."""
     question = uuid7()
     head = transitions.lock(tx, [task_id])[task_id]
-    messages.append_lines(tx, [(head, [{"role": "user", "type": "user_message", "content": "hi"}])])
+    messages.append_lines(tx, [(head, [Line("user", "user_message", "hi")])])
     common = {"task_id": task_id, "key": "k#1"}
     tx.conn.execute(JournalEntry.__table__.insert(), common | {
         "pos": 1, "attempt": 1, "kind": "step", "name": "k", "effect": "read", "state": "done", "began_at": tx.now,
@@ -159,7 +160,7 @@ def test_a_conversation_outlives_its_tasks_until_it_is_not_continued(
     task_id = run(clock, None, session_id=session)
     with clock.begin() as tx:
         head = transitions.lock(tx, [task_id])[task_id]
-        messages.append_lines(tx, [(head, [{"role": "user", "type": "user_message", "content": "hi"}])])
+        messages.append_lines(tx, [(head, [Line("user", "user_message", "hi")])])
         end_task(tx, task_id, Event.FINISH)
     prune(clock, files, 2)
     assert (left(clock), count(clock, Message), count(clock, Session)) == (set(), 1, 1)

@@ -99,10 +99,10 @@ async def test_a_kill_from_outside_blames_no_run_that_had_company(database_url: 
         dying: Any = Dying(-signal.SIGKILL, 3, ready=True, executing=True)
         await site.engine(quarantine=Quarantine(site.store, dying))
         async with asyncio.timeout(20):
-            while not any(site.task(id_).suspicion == Suspicion.ALONE for id_ in ids):  # noqa: ASYNC110
+            while not any(site.task(id_).suspicion == Suspicion.ISOLATED for id_ in ids):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert all(site.task(id_).finished_at is None for id_ in ids)
-        assert sum(site.task(id_).suspicion == Suspicion.ALONE for id_ in ids) == 1
+        assert sum(site.task(id_).suspicion == Suspicion.ISOLATED for id_ in ids) == 1
 
 
 async def _first_failed(site: Installation, ids: list[str]) -> Any:

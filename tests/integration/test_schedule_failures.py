@@ -12,6 +12,7 @@ from runyard_common.agents.queries import agents as agent_rows
 from runyard_common.agents.service import agents
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.runs.queries import limits
+from runyard_common.runs.rules.admission import Kind, Rule, Strategy
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import runs
 from runyard_common.schedules.rules.stored_schedule import ScheduleState
@@ -101,11 +102,8 @@ def _fill_the_backlog(clock: Clockwork, name: str) -> None:
 
 
 def _reject(clock: Clockwork, name: str) -> None:
-    values = {
-        "id": "none", "org_id": clock.org, "kind": "agent", "selector": name, "max_concurrent": 0,
-        "rate_count": None, "rate_seconds": None, "tokens_per_minute": None, "strategy": "reject",
-    }  # fmt: skip
-    clock.transact(lambda tx: limits.save(tx, values))
+    rule = Rule("none", clock.org, Kind.AGENT, name, max_concurrent=0, strategy=Strategy.REJECT)
+    clock.transact(lambda tx: limits.save(tx, rule))
 
 
 def _spend(clock: Clockwork, name: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from runyard_common.agents.queries import agents as agent_rows
 from runyard_common.agents.service import agents
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.schedules.rules.stored_schedule import ScheduleState
 from runyard_common.schedules.service import schedules
@@ -138,7 +139,7 @@ def test_queue_starts_them_one_behind_the_other(clock: Clockwork) -> None:
         clock.tick(text)
     first, second, third = clock.tasks(schedule)
     assert [t.status for t in (first, second, third)] == [Status.PENDING, Status.QUEUED, Status.QUEUED]
-    assert second.held_by == f"schedule:{schedule.id}"
+    assert second.blocked_by == BlockedBy.schedule(schedule.id)
     clock.end(first)
     assert [t.status for t in clock.tasks(schedule)] == [Status.COMPLETED, Status.PENDING, Status.QUEUED]
     clock.end(second)

@@ -16,6 +16,7 @@ import redis
 from runyard_common.stream import GAP, Events, Follower, Live, Tokens, listen_worker
 from runyard_common.stream.subscription import Subscription
 from runyard_common.values.ids import uuid7
+from runyard_common.values.logged_event import LoggedEvent
 from tests.servers import ValkeyServer
 from tests.waiting import until
 
@@ -31,7 +32,7 @@ class Committed:
     seq: int
     type: str = "progress"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LoggedEvent:
         return {
             "task_id": self.task_id,
             "seq": self.seq,

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from runyard import AgentError, Context
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, workers
 from runyard_common.runs.service import claims, rescues
@@ -79,7 +80,9 @@ async def test_other_organisations_that_run_a_shared_agent_see_none_of_its_sourc
         with capture_logs() as logs:
             task = await site.ended(await site.submit(name, {}, org_id=uuid7()))
         with site.store.read() as conn:
-            logged = json.dumps([event["data"] for event in events.after(conn, task.id, 0, 100)])
+            logged = json.dumps(
+                [event["data"] for event in events.after(OrgScope(conn, task.org_id), task.id, 0, 100)]
+            )
     assert task.error is not None
     assert (task.error["code"], task.error.get("details")) == ("agent_error", None)
     assert str(HERE.parent) not in json.dumps(task.error) + logged

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from runyard import BlockingContext, Context
+from runyard_common.database.rows import OrgScope
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import Status
@@ -38,7 +39,11 @@ def restored() -> Iterator[None]:
 def lines(site: Installation, task_id: str) -> list[tuple[str, str, str | None]]:
     """(level, message, source) of a run's log lines."""
     with site.store.read() as conn:
-        found = [e["data"] for e in events.after(conn, task_id, 0, 100_000) if e["type"] == "log"]
+        found = [
+            e["data"]
+            for e in events.after(OrgScope(conn, site.org), task_id, 0, 100_000)
+            if e["type"] == "log"
+        ]
     return [(line["level"], line["message"], line.get("source")) for line in found]
 
 
@@ -158,7 +163,7 @@ async def test_a_plain_agent_a_failing_one_and_a_suspended_one_keep_what_they_pr
         assert lines(site, in_thread) == [("info", "plainly", "stdout")]
         assert lines(site, failed) == [("info", "before the end", "stdout")]
         (question,) = site.questions(asking)
-        site.transact(lambda tx: answers.post_message(tx, site.org, asking, "yes", "test", question["id"]))
+        site.transact(lambda tx: answers.post_message(tx, site.org, asking, "yes", "test", question.id))
         assert (await site.ended(asking)).output == "yes"
         # What ctx.log has reported is not reported again; what code prints again is printed again.
         assert [text for _, text, _ in lines(site, asking)] == ["attempt 1", "once", "attempt 2"]

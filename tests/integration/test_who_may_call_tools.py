@@ -259,7 +259,7 @@ async def test_a_review_of_an_agent_counts_by_the_name_that_the_manifest_lists(t
         declared.server.answer(calls(clerk={"message": "Pay."}))
         task_id = await declared.submit("Pay.", agent="@test/boss")
         question = await declared.asked(task_id)
-        assert question["kind"] == "review", question
+        assert question.kind == "review", question
 
 
 async def test_a_member_may_not_publish_over_an_agent_that_the_operator_shares(api: Api) -> None:

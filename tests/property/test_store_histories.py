@@ -33,7 +33,10 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, limits, tasks, workers
-from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Cause, Status
+from runyard_common.runs.rules.admission import Kind, Rule
+from runyard_common.runs.rules.blocked_by import BlockedBy
+from runyard_common.runs.rules.journal import Step
+from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, TERMINAL, Cause, Status
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import (
@@ -159,13 +162,13 @@ class Histories(RuleBasedStateMachine):
     def change_a_limit(self, org: str, most: int) -> None:
         self.maximum[org] = most
         self.transact(lambda tx: limits.save(tx, _limit(org, most)))
-        self.transact(lambda tx: admissions.admit(tx, [f"{org}|organisation:{org}"]))
+        self.transact(lambda tx: admissions.admit(tx, [BlockedBy.limit(f"{org}|organisation:{org}")]))
 
     @invariant()
     def no_limit_is_exceeded_by_admission(self) -> None:
         if not hasattr(self, "db"):
             return
-        holding = Counter(t.org_id for t in self.all() if t.status in HOLDING)
+        holding = Counter(t.org_id for t in self.all() if t.status in OCCUPIES_SLOTS)
         with self.store.read() as conn:
             slots = Counter(key.split("|")[0] for key in conn.execute(select(Slot.limit_key)).scalars())
         assert slots == holding, "the slots are exactly the tasks that hold them"
@@ -193,7 +196,7 @@ class Histories(RuleBasedStateMachine):
         assert self.submitted <= set(everything)
         with self.store.read() as conn:
             for task in everything.values():
-                log = events.after(conn, task.id, 0, 10_000)
+                log = events.after(OrgScope(conn, task.org_id), task.id, 0, 10_000)
                 assert [e["seq"] for e in log] == list(range(1, task.last_seq + 1))
                 assert sum(e["type"] in ("finish", "fail", "expire", "stop") for e in log) == (
                     task.status in TERMINAL
@@ -212,18 +215,8 @@ class Histories(RuleBasedStateMachine):
             return list(tasks.load(conn, self.submitted).values())
 
 
-def _limit(org: str, most: int) -> dict[str, Any]:
-    return {
-        "id": f"limit-{org}",
-        "org_id": org,
-        "kind": "organisation",
-        "selector": "*",
-        "max_concurrent": most,
-        "rate_count": None,
-        "rate_seconds": None,
-        "tokens_per_minute": None,
-        "strategy": "enqueue",
-    }
+def _limit(org: str, most: int) -> Rule:
+    return Rule(f"limit-{org}", org, Kind.ORGANISATION, "*", most)
 
 
 def _end(tx: Tx, how: str, task_id: str, fence: Fence) -> Any:
@@ -238,7 +231,7 @@ def _end(tx: Tx, how: str, task_id: str, fence: Fence) -> Any:
             return attempts.suspend(tx, [attempts.Suspend(task_id, fence, (asked,))])[0]
         case "release":
             return attempts.release(tx, [attempts.Release(task_id, fence)])[0]
-    step = steps.Step("s#" + uuid7(), "step", "s", "read", pos=1)
+    step = Step("s#" + uuid7(), "step", "s", "read", pos=1)
     end = steps.End(task_id, fence, step, 1, events=(("step", {}),))
     return steps.end(tx, [end])[0]
 

@@ -21,6 +21,7 @@ from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.files import FileStore
 from runyard_common.human_tasks import queries as questions
@@ -32,6 +33,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import admissions, claims, rescues, submissions
 from runyard_common.runtime import NoNotifier, Runtime
 from runyard_common.sessions.queries import messages, sessions
+from runyard_common.sessions.rules import Message
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
@@ -183,12 +185,12 @@ class _Bench:
         if not self._request.history:
             return None
         session_id = sessions.ensure(tx, self._org, "test")
-        lines = [
-            {"org_id": self._org, "task_id": None, "agent_id": None, "session_id": session_id} | dict(line)
-            for line in self._request.history
-        ]
-        messages.insert_rows(tx, [_message(tx, line) for line in lines])
+        messages.insert_many(tx, [self._message(tx, session_id, line) for line in self._request.history])
         return session_id
+
+    def _message(self, tx: Tx, session_id: str, line: Mapping[str, Any]) -> Message:
+        role, type_, content = line["role"], line["type"], line["content"]
+        return Message(uuid7(), self._org, None, None, session_id, role, type_, content, tx.now)
 
     def _manifest(self, given: Agent) -> Manifest:
         """The manifest of an agent in any of its forms; a Python agent's function becomes known here."""
@@ -246,12 +248,12 @@ class _Bench:
     def _claim(self, worker_id: str) -> list[claims.Claimed]:
         """Let everything through that waits for time or for a child, then take one task."""
         with self._store.read() as conn:
-            keys = tasks.queued_keys(conn, "", 1000)
+            blockers = tasks.blockers(conn, "", 1000)
         with self._store.begin() as tx:
             tx.now = time.time() + _FAR
             admissions.admit_due(tx)
-            for key in keys:
-                admissions.admit_held(tx, key)
+            for by in blockers:
+                admissions.admit_next(tx, by)
         with self._store.begin() as tx:
             workers.enlist(tx, worker_id, "test", 1, 1, 0.0)
             answer = claims.claim(tx, [claims.Claim(worker_id, 1)])[0]
@@ -280,19 +282,19 @@ class _Bench:
 
     def _answer(self, task_id: str) -> None:
         with self._store.read() as conn:
-            question = questions.of_task(conn, task_id, only_open=True)[0]
-        text = str(question["payload"].get("text") or question["payload"].get("action") or question["key"])
+            question = questions.open_of(conn, task_id)[0]
+        text = str(question.payload.get("text") or question.payload.get("action") or question.key)
         self._asked.append(text)
         answer = self._prepared(text)
         with self._store.begin() as tx:
-            if question["kind"] == "review":
+            if question.kind == "review":
                 assert isinstance(answer, Decision), (
                     f"{text!r} is a review: answer approve(), reject() or edit()."
                 )
                 decision = answers.Decision(answer.action, answer.reason, answer.arguments, answer.result)
-                answers.review(tx, self._org, task_id, decision, "test", question["id"])
+                answers.review(tx, self._org, task_id, decision, "test", question.id)
             else:
-                answers.post_message(tx, self._org, task_id, answer, "test", question["id"])
+                answers.post_message(tx, self._org, task_id, answer, "test", question.id)
 
     def _prepared(self, text: str) -> Any:
         if isinstance(self._request.answers, Mapping):
@@ -309,7 +311,7 @@ class _Bench:
 
     def _outcome(self, task: Task) -> Outcome:
         with self._store.read() as conn:
-            logged = events.after(conn, task.id, 0, 100_000)
+            logged = events.after(OrgScope(conn, task.org_id), task.id, 0, 100_000)
         error = task.error if task.status == "failed" else None
         if error and "The script has no answer" in error["message"]:
             raise AssertionError(error["message"])
@@ -340,8 +342,3 @@ async def _until_ended(running: asyncio.Task[Any], dead: asyncio.Event | None) -
                 break
             running.cancel()
             await asyncio.wait({running}, timeout=0.01)
-
-
-def _message(tx: Tx, line: dict[str, Any]) -> dict[str, Any]:
-    empty = {"seq": None, "user_id": None, "parent_id": None, "unread": False, "created_at": tx.now}
-    return {"id": uuid7()} | empty | line

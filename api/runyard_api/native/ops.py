@@ -15,6 +15,7 @@ from runyard_api.native.front import NativeRoutes, Paging, page, when
 from runyard_api.native.runs.task_view import brief
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.queries.workers import Worker
 from runyard_common.runs.service import queues
 from runyard_common.values.errors import Forbidden
 
@@ -85,7 +86,7 @@ async def list_workers(call: Call) -> Response:
     if not is_operator(call, call.principal):
         raise Forbidden("The workers are the operator's.", code="operator_only")
     db = call.state.db
-    rows, now = await call.state.reader.one(lambda conn: (workers.listed(conn), db.now(conn)))
+    rows, now = await call.state.reader.one(lambda conn: (workers.every(conn), db.now(conn)))
     return reply({"data": [_worker(row, now) for row in rows]})
 
 
@@ -102,14 +103,13 @@ _REPORTED = (
 )
 
 
-def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
-    silent = row["lost"] or row["lease_expires_at"] < now
-    state = "lost" if silent else "draining" if row["draining"] else "alive"
-    return {name: row[name] for name in _REPORTED} | {
+def _worker(worker: Worker, now: float) -> dict[str, Any]:
+    state = "lost" if not worker.is_alive(now) else "draining" if worker.draining else "alive"
+    return {name: getattr(worker, name) for name in _REPORTED} | {
         "state": state,
-        "started_at": when(row["started_at"]),
-        "seen_at": when(row["seen_at"]),
-        "lease_expires_at": when(row["lease_expires_at"]),
+        "started_at": when(worker.started_at),
+        "seen_at": when(worker.seen_at),
+        "lease_expires_at": when(worker.lease_expires_at),
     }
 
 
@@ -122,8 +122,7 @@ def _worker(row: dict[str, Any], now: float) -> dict[str, Any]:
 async def dead_letters(call: Call) -> Response:
     """List the dead letters: failed tasks, newest first. POST /tasks/{id}/retry gives one more try."""
     given = call.query(Paging)
-    before, limit = given.before, given.limit
-    rows = await call.read(lambda scope: tasks.failed_page(scope.conn, scope.org_id, limit + 1, before))
+    rows = await call.read(tasks.failed_page, given.limit + 1, given.before)
     items = [
         brief(t)
         | {
@@ -134,4 +133,4 @@ async def dead_letters(call: Call) -> Response:
         }
         for t in rows
     ]
-    return reply(page(items, limit, [t.id for t in rows], rows.more))
+    return reply(page(items, given.limit, [t.id for t in rows], rows.more))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -14,10 +13,12 @@ from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, Paging, Parameters, page, when
 from runyard_api.native.runs.tasks import message_json
-from runyard_common.database.pages import Page, Row
+from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.sessions.queries import messages, sessions
+from runyard_common.sessions.rules import Message, Session
 from runyard_common.sessions.service import sessions as service
 from runyard_common.values.errors import NotFound
 
@@ -45,28 +46,26 @@ class SessionPage(schemas.Page):
     data: list[SessionView]  # type: ignore[assignment]
 
 
-def session_json(row: dict[str, Any]) -> dict[str, Any]:
+def session_json(row: Session) -> dict[str, Any]:
     """A conversation as the native API shows it."""
     return {
-        "id": row["id"],
-        "session_id": row["id"],
-        "key": row["key"],
-        "agent_id": row["agent_id"],
-        "end_user_id": row["end_user_id"],
-        "strategy": row["strategy"],
-        "lines": row["last_seq"],
-        "forked_from": row["forked_from"],
-        "created_at": when(row["created_at"]),
-        "updated_at": when(row["updated_at"]),
+        "id": row.id,
+        "session_id": row.id,
+        "key": row.key,
+        "agent_id": row.agent_id,
+        "end_user_id": row.end_user_id,
+        "strategy": row.strategy,
+        "lines": row.last_seq,
+        "forked_from": row.forked_from,
+        "created_at": when(row.created_at),
+        "updated_at": when(row.updated_at),
     }
 
 
-async def _session(call: Call) -> dict[str, Any]:
+async def _session(call: Call) -> Session:
     """The session the path names, by its id or the caller's own name; `NotFound` session_not_found."""
-    org_id, named = call.org_id, call.params["session_id"]
-    found = await call.state.reader.one(
-        lambda conn: sessions.get(conn, org_id, named) or sessions.find(conn, org_id, named)
-    )
+    name = call.params["session_id"]
+    found = await call.read(lambda scope: sessions.get(scope, name) or sessions.find(scope, name))
     if found is None:
         raise NotFound("There is no such session.", code="session_not_found", field="session_id")
     return found
@@ -81,10 +80,8 @@ async def _session(call: Call) -> dict[str, Any]:
 async def list_sessions(call: Call) -> Response:
     """List sessions, newest first."""
     given = call.query(Paging)
-    rows = await call.read(
-        lambda scope: sessions.page(scope.conn, scope.org_id, given.limit + 1, given.before)
-    )
-    return reply(page([session_json(row) for row in rows], given.limit, [row["id"] for row in rows]))
+    rows = await call.read(sessions.page, given.limit + 1, given.before)
+    return reply(page([session_json(row) for row in rows], given.limit, [row.id for row in rows]))
 
 
 @routes.get("/sessions/{session_id}", "sessions:read", answers=[Answer(200, "The session.", SessionView)])
@@ -112,14 +109,14 @@ async def get_session_messages(call: Call) -> Response:
     Of more than 8 MB the newest lines; has_more: there are older ones, which ?before= gives.
     """
     given = call.query(MessageParameters)
-    id_ = (await _session(call))["id"]
+    id_ = (await _session(call)).id
 
-    def read(conn: Connection) -> tuple[Page[Row], dict[str, str]]:
-        found = messages.of_session(conn, id_, given.limit, given.before)
-        return found, tasks.versions(conn, {row["task_id"] for row in found if row["task_id"] is not None})
+    def read(scope: OrgScope) -> tuple[Page[Message], dict[str, str]]:
+        found = messages.of_session(scope, id_, given.limit, given.before)
+        return found, tasks.versions(scope, {row.task_id for row in found if row.task_id is not None})
 
-    rows, versions = await call.state.reader.one(read)
-    lines = [message_json(row, versions.get(row["task_id"])) for row in rows]
+    rows, versions = await call.read(read)
+    lines = [message_json(row, versions.get(row.task_id or "")) for row in rows]
     return reply({"data": lines, "has_more": rows.more})
 
 
@@ -143,7 +140,7 @@ class ForkBody(Strict):
 async def fork(call: Call) -> Response:
     """Begin a new session with this one's conversation."""
     body = await call.optional_json(ForkBody)
-    id_ = (await _session(call))["id"]
+    id_ = (await _session(call)).id
 
     return await idempotency.create(
         call,
@@ -166,7 +163,7 @@ class Cleared(schemas.Shape):
 )
 async def clear(call: Call) -> Response:
     """Erase a session's conversation; the session stays."""
-    id_ = (await _session(call))["id"]
+    id_ = (await _session(call)).id
     return reply(
         {
             "session_id": id_,
@@ -190,7 +187,7 @@ class SessionChange(Strict):
 async def change_session(call: Call) -> Response:
     """Change what becomes of a second run while one of the session is under way."""
     body = await call.json(SessionChange)
-    id_ = (await _session(call))["id"]
+    id_ = (await _session(call)).id
     return reply(session_json(await call.write(service.set_strategy, id_, body.strategy, call.actor)))
 
 
@@ -202,6 +199,6 @@ async def change_session(call: Call) -> Response:
 )
 async def delete_session(call: Call) -> Response:
     """Delete a session with its conversation; its tasks stay."""
-    id_ = (await _session(call))["id"]
+    id_ = (await _session(call)).id
     await call.write(service.remove, id_, call.actor)
     return Response(status_code=204)

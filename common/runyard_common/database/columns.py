@@ -41,7 +41,7 @@ class Table:
     def __init_subclass__(cls) -> None:
         columns = {name: column for name, column in vars(cls).items() if isinstance(column, Column)}
         for name, column in columns.items():
-            column.name = column.key = name
+            column.name, column.key = column.name or name, name
         cls.__table__ = CoreTable(cls.__tablename__, metadata, *columns.values(), *cls.__table_args__)
 
     @classmethod

@@ -12,8 +12,10 @@ from sqlalchemy import Connection, insert
 from runyard_common.database.engine import Database, Durability
 from runyard_common.database.rows import OrgScope
 from runyard_common.identity.rules.caps import Caps
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.tables.query import Outbox
 from runyard_common.values.ids import uuid7
+from runyard_common.values.logged_event import LoggedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class CommittedEvent:
     data: Any
     at: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LoggedEvent:
         """The event as the live stream and the native API carry it."""
         return {
             "task_id": self.task_id,
@@ -52,7 +54,7 @@ class Tx:
     cancelled: list[tuple[str, str]] = field(
         default_factory=list
     )  # (worker id, task id) whose worker is notified
-    freed: set[str] = field(default_factory=set)  # limits that may have room now
+    freed: set[BlockedBy] = field(default_factory=set)  # what may let queued tasks go on now
     deliveries: int = 0  # deliveries that became due: notify the deliverers
     outbox_id: str | None = None
     caps: Caps = field(default_factory=Caps)

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, text
+from sqlalchemy import Column, Index, String, text
+from sqlalchemy.types import TypeDecorator
 
 from runyard_common.database import columns as c
+from runyard_common.runs.rules.blocked_by import BlockedBy
 
 
 def _where(condition: str) -> dict[str, Any]:
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
+
+
+class _Blocker(TypeDecorator[BlockedBy]):
+    """A `BlockedBy` in its stored form."""
+
+    impl = String(200)
+    cache_ok = True
+
+    def process_bind_param(self, value: BlockedBy | None, dialect: Any) -> str | None:
+        """To the database."""
+        return None if value is None else value.stored
+
+    def process_result_value(self, value: str | None, dialect: Any) -> BlockedBy | None:
+        """From the database."""
+        return None if value is None else BlockedBy.parse(value)
 
 
 class Task(c.Table):
@@ -20,7 +37,9 @@ class Task(c.Table):
     __table_args__ = (
         # The claim: lane by lane, answered runs first, then priority, then first come.
         Index("ix_tasks_claim", "lane", "resume", "priority", "id", **_where("status = 'pending'")),
-        Index("ix_tasks_held", "held_by", "lane", "resume", "priority", "id", **_where("status = 'queued'")),
+        Index(
+            "ix_tasks_held", "blocked_by", "lane", "resume", "priority", "id", **_where("status = 'queued'")
+        ),
         Index("ix_tasks_due", "available_at", **_where("status = 'queued' AND available_at IS NOT NULL")),
         Index("ix_tasks_owner", "lease_owner", **_where("status = 'running'")),
         Index(
@@ -49,7 +68,7 @@ class Task(c.Table):
     version = c.text(length=64)
     status = c.text(length=20)
     front = c.text(length=16)  # the API surface it came by; child
-    external_id = c.ref(nullable=True)  # the id this run has on its front, where it differs
+    external_id = c.ref(nullable=True)  # of rows of earlier versions; nothing reads it
     title = c.text(nullable=True, length=200)
     session_id = c.ref(nullable=True)
     end_user_id = c.ref(nullable=True)
@@ -62,7 +81,8 @@ class Task(c.Table):
     lane = c.text(length=64)  # fairness key: the organisation
     priority = c.integer()  # lower runs first
     resume = c.integer32(default=1)  # 0 = was already started (answered, rescued): claimed ahead of new work
-    held_by = c.text(nullable=True, length=200)  # the limit that holds a queued task, or retry / child
+    # What keeps it queued; the column has the name of an earlier version.
+    blocked_by = Column("held_by", _Blocker, nullable=True)
     model = c.text(nullable=True, length=128)  # the model it asks for, as model limits name it
     limit_keys = c.json()  # every limit it counts against
     required_agent = c.text(

@@ -10,6 +10,8 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from runyard_common.values.logged_event import LoggedEvent
+
 ALL: Final = "runyard:all"
 ORG: Final = "runyard:org:"
 TASK: Final = "runyard:task:"
@@ -28,8 +30,8 @@ class Published(Protocol):
     def org_id(self) -> str:
         """The organisation whose followers hear of it."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The event: task_id, seq, type, attempt, data, at."""
+    def to_json(self) -> LoggedEvent:
+        """The event, as followers get it."""
 
 
 def encode(value: Any) -> bytes:

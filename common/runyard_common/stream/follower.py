@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import redis.asyncio
@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 
 from runyard_common.stream.encoding import ALL, ORG, TASK, TIMEOUT, WORKER, Published
 from runyard_common.stream.subscription import GAP, Events, Item, Subscription, Tokens
+from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.values.outages import diagnose
 
 log = structlog.get_logger()
@@ -103,7 +104,7 @@ class Follower:
         """Hand local followers the events that this process has just committed, from any thread, Redis or not."""
         if self._loop is None or not (self._tasks or self._orgs):
             return
-        by_org: dict[str, list[dict[str, Any]]] = {}
+        by_org: dict[str, list[LoggedEvent]] = {}
         for event in events:
             by_org.setdefault(event.org_id, []).append(event.to_json())
         try:
@@ -254,13 +255,13 @@ class Follower:
         elif channel == ALL:
             self._gap(orjson.loads(data).get("gap"))
 
-    def _deliver_all(self, by_org: dict[str, list[dict[str, Any]]]) -> None:
+    def _deliver_all(self, by_org: dict[str, list[LoggedEvent]]) -> None:
         for org_id, events in by_org.items():
             self._deliver(org_id, events)
 
-    def _deliver(self, org_id: str, events: list[dict[str, Any]]) -> None:
+    def _deliver(self, org_id: str, events: list[LoggedEvent]) -> None:
         _push(self._orgs.get(org_id, ()), Events(events))
-        by_task: dict[str, list[dict[str, Any]]] = {}
+        by_task: dict[str, list[LoggedEvent]] = {}
         for event in events:
             if event["task_id"] in self._tasks:
                 by_task.setdefault(event["task_id"], []).append(event)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from runyard_common.values.logged_event import LoggedEvent
+
 M = TypeVar("M")
 
 
@@ -30,7 +32,7 @@ class _Fanned:
 class Events(_Fanned):
     """Committed events {task_id, seq, type, attempt, data, at}, in the order of their commits."""
 
-    events: list[dict[str, Any]]
+    events: list[LoggedEvent]
 
 
 @dataclass(frozen=True, slots=True)

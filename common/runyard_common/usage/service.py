@@ -13,9 +13,11 @@ from typing import Any
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import journal
 from runyard_common.runs.queries.transitions import lock, owns
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.runs.service import steps
 from runyard_common.sessions.queries import messages
+from runyard_common.sessions.rules import Line
 from runyard_common.usage import queries as usage
 from runyard_common.usage.queries import Spend
 from runyard_common.values.errors import RunyardError, StaleFence
@@ -36,7 +38,7 @@ class StartTurn:
     key: str
     pos: int
     read_messages: bool = True
-    opening: dict[str, Any] | None = None
+    opening: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,10 @@ class TurnStart:
 
 @dataclass(frozen=True, slots=True)
 class EndTurn:
-    """A model's answer: its journal entry, and the conversation lines {role, type, content} it adds."""
+    """A model's answer: its journal entry, and the conversation lines it adds."""
 
     entry: steps.End
-    lines: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | RunyardError]:
@@ -111,13 +113,13 @@ def _read_unread(tx: Tx, c: StartTurn) -> list[Any]:
 def _read_before(tx: Tx, c: StartTurn) -> list[Any]:
     """What this command read before, when only the answer to its commit was lost."""
     entries = journal.load(tx.conn, [c.task_id]).get(c.task_id, [])
-    return next((list(entry["value"]["said"]) for entry in entries if entry["key"] == c.key), [])
+    return next((list(entry.value["said"]) for entry in entries if entry.key == c.key), [])
 
 
 def _journal(
     tx: Tx, c: StartTurn, key: str, pos: int, value: Any, events: tuple[steps.Entry, ...] = ()
 ) -> None:
-    step = steps.Step(key, "value", "messages", "read", pos=pos)
+    step = Step(key, "value", "messages", "read", pos=pos)
     entry = steps.End(c.task_id, c.fence, step, value, events=events)
     refused = steps.end(tx, [entry])[0]
     if refused is not None:

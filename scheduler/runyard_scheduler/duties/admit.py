@@ -25,19 +25,19 @@ class Admit:
     def run_once(self, now: float | None = None) -> int:
         """Admit what is due; how many tasks."""
         with self._store.read() as conn:
-            keys = tasks.queued_keys(conn, self._cursor, AT_ONCE)
-        self._cursor = keys[-1] if len(keys) == AT_ONCE else ""
-        if not keys:
+            blockers = tasks.blockers(conn, self._cursor, AT_ONCE)
+        self._cursor = blockers[-1].stored if len(blockers) == AT_ONCE else ""
+        if not blockers:
             return 0
         with self._store.begin() as tx:
             if now is not None:
                 tx.now = now
             admitted = admissions.admit_due(tx)
-        for key in keys:
+        for by in blockers:
             with self._store.begin() as tx:
                 if now is not None:
                     tx.now = now
-                admitted += admissions.admit_held(tx, key)
+                admitted += admissions.admit_next(tx, by)
         with self._store.begin() as tx:
             limits.prune_starts(tx, tx.now - LONGEST_WINDOW)
         return admitted

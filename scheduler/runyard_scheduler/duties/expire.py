@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runyard_common.database.transaction import Store
-from runyard_common.human_tasks.service import expiries
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.service import cancellations
 
 
 class Expire:
@@ -18,7 +19,7 @@ class Expire:
     def run_once(self, now: float | None = None) -> int:
         """Expire what is due; how many tasks and questions."""
         done = 0
-        for expire in (expiries.expire_unstarted, expiries.expire_deadlines, expiries.expire_questions):
+        for expire in (cancellations.expire_unstarted, cancellations.expire_deadlines, answers.expire):
             with self._store.begin() as tx:
                 if now is not None:
                     tx.now = now

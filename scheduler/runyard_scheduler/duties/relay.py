@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runyard_common.commit_hooks import Notifier
 from runyard_common.database.transaction import Store
-from runyard_common.runs.queries import outbox
+from runyard_common.runs.queries import workers
 
 #: A ring this old, in seconds, was lost: in order it takes milliseconds.
 OVERDUE = 2.0
@@ -25,9 +25,9 @@ class Relay:
         """Ring once for everything overdue; how many tasks of it are new since the last look."""
         with self._store.begin() as tx:
             at = tx.now if now is None else now
-            missed = outbox.overdue(tx, at - OVERDUE)
-            outbox.rung(tx, missed)
-            waiting = outbox.unclaimed(tx.conn, at - OVERDUE)
+            missed = workers.overdue_wake_ups(tx, at - OVERDUE)
+            workers.forget_wake_ups(tx, missed)
+            waiting = workers.unclaimed(tx.conn, at - OVERDUE)
         if missed or waiting:
             self._notifier.ring()
         new, self._waiting = max(0, waiting - self._waiting), waiting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -13,8 +13,10 @@ from runyard_api.access.capacity import PIECE, UnreadBytes
 from runyard_api.state import State
 from runyard_common.database.pages import Page
 from runyard_common.values.errors import TooManyRequests, Unavailable
+from runyard_common.values.logged_event import LoggedEvent
 
 MIB = 2**20
+EVENT: LoggedEvent = {"task_id": "t", "seq": 1, "type": "log", "attempt": 1, "data": {}, "at": 1.0}
 
 
 def test_each_organisation_has_its_bound_and_all_have_one_together() -> None:
@@ -57,11 +59,11 @@ async def test_a_replay_waits_until_there_is_room_for_its_page(monkeypatch: pyte
     reads: list[int] = []
     again = asyncio.Event()
 
-    async def read() -> Page[dict[str, Any]]:
+    async def read() -> Page[LoggedEvent]:
         reads.append(1)
         if len(reads) == 3:
             again.set()
-        return Page([{"seq": 1}], bytes_=MIB)
+        return Page([EVENT], bytes_=MIB)
 
     unread = UnreadBytes(MIB, MIB)
     state = cast(State, SimpleNamespace(unread=unread, stopping=asyncio.Event()))
@@ -70,7 +72,7 @@ async def test_a_replay_waits_until_there_is_room_for_its_page(monkeypatch: pyte
         entering = asyncio.create_task(replay.__aenter__())
         await asyncio.wait_for(again.wait(), 10)
         assert not entering.done()
-    assert await entering == [{"seq": 1}]
+    assert await entering == [EVENT]
     assert unread.of("a") == MIB
     await replay.__aexit__(None, None, None)
     assert unread.of("a") == 0

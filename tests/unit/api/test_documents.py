@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from runyard_api.http import errors
 from runyard_api.http.error_codes import CODES
 from runyard_api.http.uploads import file_name, media_type_of
 from runyard_api.native.human_tasks import answer_page
+from runyard_common.human_tasks.rules import Question
 from runyard_common.identity.rules.roles import ALL
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.values.errors import RunyardError
@@ -85,13 +87,14 @@ def test_the_documentation_page_holds_every_operation_and_no_script() -> None:
     assert " src=" not in page
 
 
+def _asked(kind: str, payload: dict[str, Any]) -> Question:
+    return Question("q", "o", "t", "key", kind, payload, None, None, 0.0)
+
+
 def test_a_question_cannot_break_out_of_its_page() -> None:
     evil = "</main><script>alert(1)</script>"
-    question = {"kind": "question", "payload": {"text": evil, "options": [evil, {"a": evil}]}}
-    review = {
-        "kind": "review",
-        "payload": {"action": evil, "arguments": {"x": evil}, "decisions": ["approve", evil]},
-    }
+    question = _asked("question", {"text": evil, "options": [evil, {"a": evil}]})
+    review = _asked("review", {"action": evil, "arguments": {"x": evil}, "decisions": ["approve", evil]})
     for page in (answer_page.ask(question, evil), answer_page.ask(review), answer_page.gone(evil)):
         assert "<script" not in page
     assert "script" not in answer_page.HEADERS["content-security-policy"]
@@ -104,7 +107,7 @@ def test_a_question_cannot_break_out_of_its_page() -> None:
      ({"enum": ["a", 1]}, "1", 1), ({"type": "object"}, '{"a": 1}', {"a": 1})],
 )  # fmt: skip
 def test_a_forms_text_becomes_what_the_question_wants(schema: object, text: str, value: object) -> None:
-    assert answer_page.value_of({"payload": {"schema": schema}}, text) == value
+    assert answer_page.value_of(_asked("question", {"schema": schema}), text) == value
 
 
 @pytest.mark.parametrize(

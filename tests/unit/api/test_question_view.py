@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 
 from runyard_api.native.runs.task_view import question
+from runyard_common.human_tasks.rules import Question
 
 
-def _row(payload: dict[str, Any] | None) -> dict[str, Any]:
-    return {
-        "id": "q", "kind": "review", "task_id": "t", "payload": payload, "deadline_at": None,
-        "on_timeout": None, "created_at": 0.0,
-    }  # fmt: skip
+def _row(payload: dict[str, Any] | None) -> Question:
+    return Question("q", "o", "t", "key", "review", payload, None, None, 0.0)
 
 
 @pytest.mark.parametrize("cause", ["unknown_outcome", "budget", "balance"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from runyard_api.sse import _Place, frame
 from runyard_common.stream import Events, Tokens
+from runyard_common.values.logged_event import LoggedEvent
 
 
-def event(seq: int, attempt: int = 1, status: str = "running") -> dict[str, Any]:
+def event(seq: int, attempt: int = 1, status: str = "running") -> LoggedEvent:
     return {
         "task_id": "t",
         "seq": seq,

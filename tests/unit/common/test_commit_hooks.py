@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runyard_common.commit_hooks import CommitHooks, Local
+from runyard_common.runs.rules.blocked_by import BlockedBy
 
 
 def noted(**fields: Any) -> Any:
@@ -35,7 +36,8 @@ def test_nothing_follows_a_commit_that_noted_nothing() -> None:
 def test_each_fact_has_its_follower() -> None:
     others: Any = Others()
     local = Local(publish=others.publish_here, wake=others.wake_here)
-    tx = noted(events=["event"], cancelled=[("worker", "task")], woken=2, deliveries=1, freed={"agent:a"})
+    freed = {BlockedBy.limit("o|agent:a")}
+    tx = noted(events=["event"], cancelled=[("worker", "task")], woken=2, deliveries=1, freed=freed)
     CommitHooks(others, others, others.admit, local)(tx)
     assert others.asked == [
         "publish", "publish_here", "cancel", "ring", "wake_here", "ring_deliveries", "admit",

@@ -44,10 +44,10 @@ class Budget:
     def _apply_decisions(self) -> None:
         while (decided := self._attempt.answer(f"budget#{self._reviews + 1}")) is not None:
             self._reviews += 1
-            self._apply(decided["answer"] or {})
+            self._apply(decided.answer or {})
         while (decided := self._attempt.answer(f"balance#{self._balance_reviews + 1}")) is not None:
             self._balance_reviews += 1
-            if (decided["answer"] or {}).get("action") != "approve":
+            if (decided.answer or {}).get("action") != "approve":
                 raise LimitReached("The top-up of the balance was refused.", code="balance_exhausted")
 
     def _apply(self, decision: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from runyard.errors import AgentError, ProviderError
 from runyard_common.agents.rules.workflows import Step, Workflow
-from runyard_common.runs.service.steps import Step as Entry
+from runyard_common.runs.rules.journal import Step as Entry
 from runyard_workers.agent import events
 from runyard_workers.attempts.attempt import Attempt, Suspended
 
@@ -83,7 +83,7 @@ class WorkflowRun:
         key = self._key(step)
         entry = self._attempt.replay.entry(key)
         if entry is not None:
-            return dict(entry["value"])
+            return dict(entry.value)
         await self._note(f"s{self._numbers[step.id]}:started", self._event(step, "started", name=step.name))
         result = await self._tries(step)
         more = {k: v for k, v in result.items() if k == "error"} | (
@@ -98,9 +98,8 @@ class WorkflowRun:
         tried = self._failures(step)
         while True:
             if tried >= step.max_attempts:
-                return self._given_up(
-                    step, str((self._attempt.replay.entry(self._key(step, tried)) or {}).get("value"))
-                )
+                last = self._attempt.replay.entry(self._key(step, tried))
+                return self._given_up(step, str(last.value if last is not None else None))
             try:
                 output = await self._perform(f"{self._key(step)}@{tried + 1}", step, inputs)
                 return {"status": "completed", "output": output}

@@ -21,13 +21,15 @@ from runyard_common.costly import CostlyWork
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store
+from runyard_common.human_tasks.rules import Question
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.tasks import Failure, Fence, Task
 from runyard_common.runs.service import steps
 from runyard_common.runs.service.attempts import DRAIN, Asked
 from runyard_common.runs.service.claims import Claimed
 from runyard_common.runs.service.steps import Entry as Event
-from runyard_common.runs.service.steps import Step
+from runyard_common.sessions.rules import Line
 from runyard_common.values import json_form
 from runyard_common.values.errors import StaleFence
 from runyard_workers.agent_code import values
@@ -93,7 +95,7 @@ class Ended:
     failure: Failure | None = None
     asked: tuple[Asked, ...] = ()
     child_id: str | None = None
-    lines: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
     reason: str = DRAIN  # why it is handed over
 
 
@@ -105,7 +107,7 @@ class Suspended(Suspension):
         super().__init__(ended.outcome.value)
 
     @classmethod
-    def until(cls, *asked: Asked, lines: tuple[dict[str, Any], ...] = ()) -> Suspended:
+    def until(cls, *asked: Asked, lines: tuple[Line, ...] = ()) -> Suspended:
         """Until people have answered. Reviews come first: the status of a task allows answers to one kind only, and
         the others are asked when it goes on."""
         reviews = tuple(one for one in asked if one.kind == "review")
@@ -151,7 +153,7 @@ class Attempt:
     _open: set[str] = field(default_factory=set)  # keys of steps under way
 
     def __post_init__(self) -> None:
-        self.replay = Replay(self.claimed.journal)
+        self.replay = Replay(self.claimed.task, self.claimed.journal)
 
     @property
     def task(self) -> Task:
@@ -171,7 +173,7 @@ class Attempt:
     @property
     def was_suspended(self) -> bool:
         """Whether the agent has asked something before; what the engine asked for itself does not count."""
-        return any("!" not in q["key"] for q in self.claimed.answers)
+        return any(not q.by_engine for q in self.claimed.answers)
 
     async def run_blocking(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `fn(*args, **kwargs)` in a thread, with the caller's context variables.
@@ -315,10 +317,10 @@ class Attempt:
         await self.write(steps.end, command)
         self.replay.remember(step, state, value)
 
-    def answer(self, key: str) -> dict[str, Any] | None:
+    def answer(self, key: str) -> Question | None:
         """The question or review asked under `key`, once it was answered."""
         return next(
-            (q for q in self.claimed.answers if q["key"] == key and q["state"] in ("answered", "expired")),
+            (q for q in self.claimed.answers if q.key == key and q.state in ("answered", "expired")),
             None,
         )
 

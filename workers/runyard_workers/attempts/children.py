@@ -15,6 +15,7 @@ from runyard_common.database.group_commit import apart
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.run_request import OPTIONS, RunRequest, options_of
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import steps, submissions
@@ -89,9 +90,9 @@ def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
     return answers
 
 
-def child_step(key: str, agent: str, child_id: str) -> steps.Step:
+def child_step(key: str, agent: str, child_id: str) -> Step:
     """The journal entry of a child."""
-    return steps.Step(key, "child", agent, "idempotent", {"task_id": child_id})
+    return Step(key, "child", agent, "idempotent", {"task_id": child_id})
 
 
 async def _read(work: Callable[..., T], *args: Any) -> T:

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
 from runyard.context import Context, Effect, File, OnNoAnswer, OnNoDecision, SessionInfo, TaskInfo
 from runyard.errors import AgentError, ChildFailed, Rejected
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
-from runyard_common.runs.service.steps import Step
 from runyard_common.sessions.service import incoming
 from runyard_common.values import json_form
 from runyard_workers.agent_code import values
@@ -193,7 +193,7 @@ class RunContext(Context):
         open_ = tuple(asks[key]() for key, answer in answers.items() if answer is None)
         if open_:
             await self._suspend(Suspended.until(*open_))
-        return [answer["answer"] for answer in answers.values() if answer is not None]
+        return [answer.answer for answer in answers.values() if answer is not None]
 
     @_suspending
     async def review(
@@ -221,7 +221,7 @@ class RunContext(Context):
             wait = values.seconds(timeout, call, "timeout")
             asked = Asked(key, "review", payload, wait, {"outcome": on_timeout})
             await self._suspend(Suspended.until(asked))
-        decision = decided["answer"]
+        decision = decided.answer
         if decision["action"] == "reject":
             raise Rejected(decision["reason"] or f"{action} was rejected.", action=action)
         return decision["arguments"] if decision["action"] == "edit" else arguments
@@ -238,12 +238,12 @@ class RunContext(Context):
         key = attempt.replay.key(f"run:{agent}")
         entry = attempt.replay.recall(key, "child")
         if entry is not None:
-            return _child_output(entry["value"])
+            return _child_output(entry.value)
         begun = attempt.replay.entry(key)
         if begun is None:
             child_id = await self._children.start(attempt, key, agent, args, message, wanted)
         else:
-            child_id = begun["detail"]["task_id"]
+            child_id = begun.detail["task_id"]
             ended = await self._children.result(child_id)
             if ended is not None:
                 await attempt.end(child_step(key, agent, child_id), ended)
@@ -305,7 +305,7 @@ class RunContext(Context):
         key = attempt.replay.key("messages")
         entry = attempt.replay.recall(key, "value")
         if entry is not None:
-            return list(entry["value"])
+            return list(entry.value)
         step = attempt.placed(Step(key, "value", "messages", "read"))
         found = await attempt.write(
             incoming.read_messages, incoming.ReadMessages(attempt.task.id, attempt.fence, key, step.pos)

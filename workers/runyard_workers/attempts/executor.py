@@ -16,6 +16,7 @@ from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.runs.rules.tasks import Failure
 from runyard_common.runs.service import attempts, rescues
 from runyard_common.runs.service.attempts import Asked
+from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.failures import classify
@@ -26,10 +27,10 @@ logger = structlog.get_logger("runyard.executor")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a runner returns: the output, and conversation lines {role, type, content} to keep."""
+    """What a runner returns: the output, and conversation lines to keep."""
 
     output: Any
-    lines: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 class Runner(Protocol):
@@ -84,14 +85,14 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
 def _within_bounds(attempt: Attempt, ended: Ended) -> Ended:
     """What a run asks, or the failure of one that asks too much. What the engine asks does not count."""
     more = sum("!" not in asked.key for asked in ended.asked)
-    before = sum("!" not in question["key"] for question in attempt.claimed.answers)
+    before = sum(not question.by_engine for question in attempt.claimed.answers)
     refusal = values.too_many_questions(before, more, attempt.bounds) if more else None
     return ended if refusal is None else _failed(refusal)
 
 
 def _starved(attempt: Attempt, error: BaseException) -> bool:
     """Whether it met that no file descriptor is left, in a process where that may be a neighbour's doing."""
-    return attempt.task.suspicion < Suspicion.ALONE and descriptors.is_exhaustion(error)
+    return attempt.task.suspicion < Suspicion.ISOLATED and descriptors.is_exhaustion(error)
 
 
 def _seconds_left(attempt: Attempt) -> float | None:
@@ -168,7 +169,7 @@ def _left(attempt: Attempt) -> Ended:
 
 
 def _unknown_outcome(attempt: Attempt, step: str) -> Asked:
-    entry = attempt.replay.entry(step) or {}
+    entry = attempt.replay.entry(step)
     return Asked(
         f"{step}!{attempt.number}",
         "review",
@@ -176,7 +177,7 @@ def _unknown_outcome(attempt: Attempt, step: str) -> Asked:
             "kind": "unknown_outcome",
             "action": step,
             "step": step,
-            "arguments": entry.get("detail"),
+            "arguments": entry.detail if entry is not None else None,
             "text": f"The worker had to leave while the irreversible step {step!r} was open. It is not known "
             "whether it took effect: redo it, skip it with a given result, or fail the run.",
             "decisions": ["redo", "skip", "fail"],
@@ -208,5 +209,5 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
 
 
 def _title(ended: Ended) -> str | None:
-    text = next((line["content"] for line in ended.lines if line["role"] == "user"), None)
+    text = next((line.content for line in ended.lines if line.role == "user"), None)
     return text[:120] if isinstance(text, str) and text.strip() else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +13,9 @@ from runyard.context import File, SessionInfo
 from runyard.errors import AgentError
 from runyard_common.costly import CostlyWork
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database import rows
 from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore
 from runyard_common.runs.queries import events, tasks
@@ -22,6 +24,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service.attempts import NO_SUCH_AGENT
 from runyard_common.runs.service.claims import Claimed
 from runyard_common.sessions.queries import messages
+from runyard_common.sessions.rules import Message
 from runyard_common.values.json_text import JsonText
 from runyard_workers.agent_code import run_output, values
 from runyard_workers.agent_code.catalogue import Manifests, StoredManifest
@@ -171,16 +174,17 @@ class Preparation:
 
     def _read_past(self, task: Task) -> _Past:
         with self._store.read() as conn:
-            history = (
-                messages.of_session(conn, task.session_id, most_bytes=_MOST_HISTORY)
+            scope = OrgScope(conn, task.org_id)
+            history: Sequence[Message] = (
+                messages.of_session(scope, task.session_id, most_bytes=_MOST_HISTORY)
                 if task.session_id
-                else []
+                else ()
             )
             reported = printed = 0
             if task.attempt > 1:
                 printed = events.count_output(conn, task.id)
                 reported = events.count(conn, task.id, _REPORTED) - printed
-        return _Past([line for line in history if line["task_id"] != task.id], reported, printed)
+        return _Past([rows.values(line) for line in history if line.task_id != task.id], reported, printed)
 
     def _attached(self, task: Task) -> tuple[File, ...]:
         return tuple(

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
 from runyard_common.schemas import checks
+from runyard_common.sessions.rules import Line
 from runyard_common.values.errors import RunyardError
 from runyard_workers.agent_code import run_output, values
 from runyard_workers.attempts import user_code
@@ -41,7 +42,7 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     if definition.output_schema is not None:
         _check_output(definition, output)
     has_message = (attempt.task.input or {}).get("message") is not None
-    answer = {"role": "assistant", "type": "agent_response", "content": output}
+    answer = Line("assistant", "agent_response", output)
     return Result(output, (*opening, answer) if has_message else ())
 
 
@@ -127,17 +128,17 @@ def _check_output(definition: AgentDefinition, output: Any) -> None:
         ) from None
 
 
-def _opening(given: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+def _opening(given: dict[str, Any]) -> tuple[Line, ...]:
     """The user's message, for the conversation; a run by arguments only is none."""
     message = given.get("message")
-    return () if message is None else ({"role": "user", "type": "user_message", "content": message},)
+    return () if message is None else (Line("user", "user_message", message),)
 
 
-def _questions(attempt: Attempt, ended: Ended) -> tuple[dict[str, Any], ...]:
+def _questions(attempt: Attempt, ended: Ended) -> tuple[Line, ...]:
     if (attempt.task.input or {}).get("message") is None:
         return ()
     return tuple(
-        {"role": "assistant", "type": "question", "content": asked.payload["text"]}
+        Line("assistant", "question", asked.payload["text"])
         for asked in ended.asked
         if asked.kind == "question"
     )

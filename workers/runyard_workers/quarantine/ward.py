@@ -63,7 +63,7 @@ class Quarantine:
 
     async def execute(self, life: Life) -> None:
         """Execute a suspect in a child process until it is over there, or its process is."""
-        if life.claimed.task.suspicion >= Suspicion.ALONE:
+        if life.claimed.task.suspicion >= Suspicion.ISOLATED:
             async with self._exclusive:
                 ward = self._ward(exclusive=True)
                 try:

@@ -16,6 +16,8 @@ from runyard_api.native.front import ROOTED, NativeRoutes
 from runyard_api.native.human_tasks import answer_page
 from runyard_api.native.human_tasks.human_tasks import MessageBody, ReviewBody
 from runyard_api.native.runs.task_view import question as question_json
+from runyard_common.database.rows import OrgScope
+from runyard_common.human_tasks.rules import Question
 from runyard_common.human_tasks.service import answer_links
 from runyard_common.runs.queries import tasks
 from runyard_common.values.errors import InvalidRequest, RunyardError
@@ -84,14 +86,14 @@ async def answer_question(call: Call) -> Response:
     return reply({"task_id": task_id, "answered": True})
 
 
-async def _look(call: Call) -> dict[str, Any]:
+async def _look(call: Call) -> Question:
     token = call.params["token"]
     db = call.state.db
     return await call.state.reader.one(lambda conn: answer_links.look(conn, token, db.now(conn)))
 
 
-async def _json_value(call: Call, found: dict[str, Any]) -> Any:
-    if found["kind"] == "review":
+async def _json_value(call: Call, found: Question) -> Any:
+    if found.kind == "review":
         return (await call.json(ReviewBody)).decision
     return (await call.json(MessageBody)).message
 
@@ -109,12 +111,12 @@ async def _from_form(call: Call) -> Response:
         return HTMLResponse(page, refusal.status, headers=answer_page.HEADERS)
     except RunyardError as error:
         return _gone(error)
-    loaded = await call.state.reader.one(lambda conn: tasks.get(conn, found["org_id"], task_id))
+    loaded = await call.state.reader.one(lambda conn: tasks.get(OrgScope(conn, found.org_id), task_id))
     assert loaded is not None
     return HTMLResponse(answer_page.done(loaded.status), headers=answer_page.HEADERS)
 
 
-async def _form_value(call: Call, found: dict[str, Any]) -> Any:
+async def _form_value(call: Call, found: Question) -> Any:
     raw = await request_body.read(call.receive, call.headers, _LARGEST_FORM)
     try:
         fields = parse_qs(raw.decode(), max_num_fields=20, errors="strict")
@@ -123,7 +125,7 @@ async def _form_value(call: Call, found: dict[str, Any]) -> Any:
     given = {name: values[-1] for name, values in fields.items()}
     if any("\0" in value for value in given.values()):
         raise InvalidRequest("NUL characters are refused.", code="nul_character")
-    if found["kind"] != "review":
+    if found.kind != "review":
         return answer_page.value_of(found, given.get("message", ""))
     try:
         return ReviewBody.model_validate(

@@ -6,6 +6,7 @@ import json
 from html import escape
 from typing import Any, Final
 
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.rules.lifecycle import Status
 
 _STYLE: Final = """
@@ -25,14 +26,14 @@ HEADERS: Final = {
 }
 
 
-def ask(question: dict[str, Any], refusal: str | None = None) -> str:
+def ask(question: Question, refusal: str | None = None) -> str:
     """The form for an open question or review; `refusal` is why the last try did not count."""
-    payload = question["payload"] or {}
+    payload = question.payload or {}
     text = str(payload.get("text") or payload.get("action") or "A decision is needed.")
     parts = [f"<h1>{escape(text)}</h1>"]
     if refusal:
         parts.append(f"<p role=alert><strong>{escape(refusal)}</strong></p>")
-    parts.append(_review(payload) if question["kind"] == "review" else _question(payload))
+    parts.append(_review(payload) if question.kind == "review" else _question(payload))
     return _page("Your answer", f"{parts[0]}{''.join(parts[1:-1])}<form method=post>{parts[-1]}</form>")
 
 
@@ -47,9 +48,9 @@ def gone(message: str) -> str:
     return _page("No longer open", f"<h1>No longer open</h1><p>{escape(message)}</p>")
 
 
-def value_of(question: dict[str, Any], text: str) -> Any:
+def value_of(question: Question, text: str) -> Any:
     """What a form's text means: JSON where the question wants anything but a string."""
-    schema = (question["payload"] or {}).get("schema") or {}
+    schema = (question.payload or {}).get("schema") or {}
     kind = schema.get("type") if isinstance(schema, dict) else None
     if kind in (None, "string") and not (isinstance(schema, dict) and "enum" in schema):
         return text

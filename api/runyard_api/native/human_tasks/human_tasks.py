@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import Field, model_validator
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -17,6 +16,7 @@ from runyard_api.native.front import ROOTED, NativeRoutes, Paging, page, when
 from runyard_api.native.runs.task_view import brief, question
 from runyard_api.native.runs.tasks import task_id
 from runyard_api.task_snapshot import snapshot
+from runyard_common.database.rows import OrgScope
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answer_links, answers
 from runyard_common.human_tasks.service.answers import Decision, Reply
@@ -144,16 +144,15 @@ async def review(call: Call) -> Response:
 async def inbox(call: Call) -> Response:
     """List what waits for a person: open questions and reviews, oldest first."""
     given = call.query(Paging)
-    after, limit, org_id = given.before, given.limit, call.org_id
 
-    def look(conn: Connection) -> tuple[list[dict[str, Any]], bool]:
-        rows = questions.inbox(conn, org_id, after, limit + 1)
-        known = tasks.light(conn, {row["task_id"] for row in rows})
-        asked = [row for row in rows if row["task_id"] in known]
-        return [question(row) | {"task": brief(known[row["task_id"]])} for row in asked], rows.more
+    def look(scope: OrgScope) -> tuple[list[dict[str, Any]], bool]:
+        found = questions.inbox(scope, given.before, given.limit + 1)
+        known = tasks.by_ids(scope, {one.task_id for one in found})
+        asked = [one for one in found if one.task_id in known]
+        return [question(one) | {"task": brief(known[one.task_id])} for one in asked], found.more
 
-    items, ended_early = await call.state.reader.one(look)
-    return reply(page(items, limit, [item["id"] for item in items], ended_early))
+    items, ended_early = await call.read(look)
+    return reply(page(items, given.limit, [item["id"] for item in items], ended_early))
 
 
 class LinkBody(Strict):
@@ -188,7 +187,7 @@ async def make_link(call: Call) -> Response:
     """Make a one-time link by which a person without a key answers."""
     body = await call.optional_json(LinkBody)
     seen = await snapshot(call.state, call.org_id, task_id(call))
-    open_ids = [row["id"] for row in seen.questions]
+    open_ids = [one.id for one in seen.questions]
     chosen = body.question_id or next(iter(open_ids), None)
     if chosen not in open_ids or chosen is None:
         raise InvalidRequest(

@@ -122,12 +122,13 @@ def _retried(task: Task) -> Response:
 
 
 def _retry(tx: Tx, org_id: str, id_: str, actor: str, body: RetryBody, secrets: bytes | None) -> Task:
-    task = tasks.get(tx.conn, org_id, id_)
+    scope = tx.scope(org_id)
+    task = tasks.get(scope, id_)
     if task is not None and secrets is None:
         bulk.refuse_erased(task)
     if task is not None and body.credentials:
         _check_pointers(task, body.credentials)
-    made = tasks.get(tx.conn, org_id, retries.retry(tx, org_id, id_, actor, body.fresh, secrets).task_id)
+    made = tasks.get(scope, retries.retry(tx, org_id, id_, actor, body.fresh, secrets).task_id)
     assert made is not None
     return made
 

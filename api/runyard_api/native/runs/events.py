@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
 from starlette.responses import Response
@@ -24,6 +24,7 @@ from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.stream import Events, Tokens
 from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.logged_event import LoggedEvent
 
 routes = NativeRoutes("events")
 
@@ -92,7 +93,7 @@ def _last_id(call: Call) -> int:
 
 
 async def _page(call: Call, task: str, after: int, limit: int) -> Response:
-    rows = await call.state.reader.one(lambda conn: events.after(conn, task, after, limit + 1))
+    rows = await call.read(events.after, task, after, limit + 1)
     data = [event_json(row) for row in rows[:limit]]
     return reply(
         {
@@ -174,7 +175,7 @@ class _Wanted:
         self._agent, self._session = given.agent_id, given.session_id
         self._tasks: OrderedDict[str, bool] = OrderedDict()
 
-    async def __call__(self, event: dict[str, Any]) -> bool:
+    async def __call__(self, event: LoggedEvent) -> bool:
         if self._types and event["type"] not in self._types:
             return False
         if self._statuses and (event["data"] or {}).get("status") not in self._statuses:
@@ -213,7 +214,7 @@ async def _organisation(call: Call, wanted: _Wanted, start: float, last: str | N
                         yield _organisation_frame(event)
 
 
-def _organisation_frame(event: dict[str, Any]) -> bytes:
+def _organisation_frame(event: LoggedEvent) -> bytes:
     return sse.frame(event_json(event), id_=f"{event['at']!r}/{event['task_id']}/{event['seq']}")
 
 

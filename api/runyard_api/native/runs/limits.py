@@ -15,6 +15,7 @@ from runyard_api.native.front import NativeRoutes, when
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import limits
+from runyard_common.runs.rules.admission import Rule
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.runs.service import limits as service
 from runyard_common.runs.service.limits import LimitRequest
@@ -67,7 +68,7 @@ class LimitList(schemas.Shape):
     data: list[LimitView]
 
 
-def limit_json(row: dict[str, Any]) -> dict[str, Any]:
+def limit_json(rule: Rule) -> dict[str, Any]:
     """A limit as the native API shows it."""
     names = (
         "id",
@@ -79,18 +80,16 @@ def limit_json(row: dict[str, Any]) -> dict[str, Any]:
         "tokens_per_minute",
         "strategy",
     )
-    return {name: row[name] for name in names} | {
-        "operator": row["org_id"] == "*",
-        "created_at": when(row["created_at"]),
-        "updated_at": when(row["updated_at"]),
+    return {name: getattr(rule, name) for name in names} | {
+        "operator": rule.org_id == "*",
+        "created_at": when(rule.created_at),
+        "updated_at": when(rule.updated_at),
     }
 
 
-def _save(
-    tx: Tx, org_id: str, wanted: LimitRequest, actor: str, limit_id: str | None = None
-) -> dict[str, Any]:
+def _save(tx: Tx, org_id: str, wanted: LimitRequest, actor: str, limit_id: str | None = None) -> Rule:
     saved = service.save(tx, org_id, wanted, limit_id)
-    identity.audit(tx, org_id, actor, "limit.save", saved["id"], limit_json(saved))
+    identity.audit(tx, org_id, actor, "limit.save", saved.id, limit_json(saved))
     return saved
 
 
@@ -102,8 +101,8 @@ def _remove(tx: Tx, org_id: str, limit_id: str, actor: str) -> None:
 @routes.get("/limits", "limits:read", answers=[Answer(200, "The limits.", LimitList)])
 async def list_limits(call: Call) -> Response:
     """List the limits that bind the organisation."""
-    rows = await call.read(lambda scope: limits.listed(scope.conn, scope.org_id))
-    return reply({"data": [limit_json(row) for row in rows]})
+    rules = await call.read(limits.of_organisation)
+    return reply({"data": [limit_json(rule) for rule in rules]})
 
 
 @routes.post(
@@ -130,11 +129,10 @@ async def create_limit(call: Call) -> Response:
 @routes.get("/limits/{limit_id}", "limits:read", answers=[Answer(200, "The limit.", LimitView)])
 async def get_limit(call: Call) -> Response:
     """Read a limit."""
-    id_ = call.params["limit_id"]
-    rows = await call.read(lambda scope: limits.listed(scope.conn, scope.org_id, id_))
-    if not rows:
+    found = await call.read(limits.of_organisation, call.params["limit_id"])
+    if not found:
         raise NotFound("There is no such limit.", code="limit_not_found", field="limit_id")
-    return reply(limit_json(rows[0]))
+    return reply(limit_json(found[0]))
 
 
 @routes.put(

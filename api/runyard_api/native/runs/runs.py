@@ -171,5 +171,8 @@ async def _accepted(call: Call, agent: AgentRecord, request: RunRequest, accepte
         body["schedules"] = [schedule_brief(schedule) for schedule in accepted.schedules]
     if accepted.status is Status.QUEUED:
         found = await snapshot(call.state, call.org_id, accepted.task_id)
-        body |= {"queue": queue(found) or {"limit": accepted.held_by}, "poll_after_ms": poll_after_ms(found)}
+        body |= {
+            "queue": queue(found) or {"limit": accepted.blocked_by},
+            "poll_after_ms": poll_after_ms(found),
+        }
     return reply(body, 202, {"location": under(f"{BASE}/tasks/{accepted.task_id}")})

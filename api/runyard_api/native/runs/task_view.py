@@ -9,9 +9,11 @@ from runyard_api.access.auth import Principal, input_for
 from runyard_api.http.paths import under
 from runyard_api.native.front import BASE, when
 from runyard_api.task_snapshot import TaskSnapshot
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.rules.lifecycle import TERMINAL, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service.queues import WORKER
+from runyard_common.values.logged_event import LoggedEvent
 
 _HINTS: Final = {
     Status.PENDING: "Task created successfully. Use GET /v1/tasks/{task_id} to check status.",
@@ -105,24 +107,24 @@ def waiting(seen: TaskSnapshot) -> dict[str, Any]:
     """What a suspended task waits for: the first under `question` or `review`, all of them in lists."""
     found: dict[str, Any] = {}
     for kind in ("question", "review"):
-        asked = [question(row) for row in seen.questions if row["kind"] == kind]
+        asked = [question(row) for row in seen.questions if row.kind == kind]
         if asked:
             found |= {kind: asked[0], f"{kind}s": asked}
     return found
 
 
-def question(row: dict[str, Any]) -> dict[str, Any]:
+def question(row: Question) -> dict[str, Any]:
     """An open question or review; its payload holds what is asked, `cause` why the engine asks for itself:
     `unknown_outcome` (of an irreversible step), `budget` or `balance` (spent)."""
-    payload = dict(row["payload"] or {})
+    payload = dict(row.payload or {})
     return payload | {
-        "id": row["id"],
-        "kind": row["kind"],
+        "id": row.id,
+        "kind": row.kind,
         "cause": payload.get("kind"),
-        "task_id": row["task_id"],
-        "deadline": when(row["deadline_at"]),
-        "on_timeout": row["on_timeout"],
-        "created_at": when(row["created_at"]),
+        "task_id": row.task_id,
+        "deadline": when(row.deadline_at),
+        "on_timeout": row.on_timeout,
+        "created_at": when(row.created_at),
     }
 
 
@@ -153,11 +155,11 @@ def etag(seen: TaskSnapshot) -> str:
     """Changes whenever what a caller would be shown changes in substance."""
     task, place = seen.task, seen.queue_position
     shown = (task.id, task.status.value, task.attempt, task.updated_at, task.title, task.cost_micros, task.usage,
-            place and (place.limit, place.position), [q["id"] for q in seen.questions])  # fmt: skip
+            place and (place.limit, place.position), [q.id for q in seen.questions])  # fmt: skip
     return 'W/"' + hashlib.blake2b(repr(shown).encode(), digest_size=12).hexdigest() + '"'
 
 
-def event_json(event: dict[str, Any]) -> dict[str, Any]:
+def event_json(event: LoggedEvent) -> dict[str, Any]:
     """A numbered fact in a task's log, from the database or from the live stream."""
     data = event["data"]
     if isinstance(data, dict) and not _INTERNAL.isdisjoint(data):

@@ -33,6 +33,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.schedules.queries import schedules
 from runyard_common.sessions.queries import messages
+from runyard_common.sessions.rules import Message
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import is_uuid
@@ -124,10 +125,8 @@ def _statuses(text: str | None) -> tuple[Status, ...] | None:
 async def list_tasks(call: Call) -> Response:
     """List tasks, newest first."""
     given = call.query(TaskListParameters)
-    wanted, before = await filter_of(call, given), given.before
-    limit = given.limit
-    found = await call.read(lambda scope: tasks.page(scope.conn, scope.org_id, wanted, limit + 1, before))
-    return reply(page([brief(task) for task in found], limit, [task.id for task in found]))
+    found = await call.read(tasks.page, await filter_of(call, given), given.limit + 1, given.before)
+    return reply(page([brief(task) for task in found], given.limit, [task.id for task in found]))
 
 
 class TaskParameters(Parameters):
@@ -222,10 +221,7 @@ async def get_summary(call: Call) -> Response:
         if isinstance(task.output, dict | list):
             body["extracted_data"] = task.output
         return reply(body)
-    lines = [
-        message_json(row, task.version_id)
-        for row in await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
-    ]
+    lines = [message_json(row, task.version_id) for row in await call.read(messages.of_task, task.id)]
     answered = [line for line in _with_question(lines, seen) if line["role"] == "assistant"]
     if answered:
         body["result"] = answered[-1]["content"]
@@ -255,7 +251,7 @@ async def get_result(call: Call) -> Response:
     """
     seen = await snapshot(call.state, call.org_id, task_id(call))
     task = seen.task
-    rows = await call.state.reader.one(lambda conn: events.after(conn, task.id, 0, _MOST_FEED + 1))
+    rows = await call.read(events.after, task.id, 0, _MOST_FEED + 1)
     feed = [event_json(row) | {"created_at": when(row["at"])} for row in rows[:_MOST_FEED]]
     more = rows.more or len(rows) > _MOST_FEED
     if task.status is Status.COMPLETED and not more:
@@ -287,17 +283,17 @@ async def get_messages(call: Call) -> Response:
     """
     seen = await snapshot(call.state, call.org_id, task_id(call))
     task = seen.task
-    rows = await call.state.reader.one(lambda conn: messages.of_task(conn, task.id))
+    rows = await call.read(messages.of_task, task.id)
     lines = [message_json(row, task.version_id) for row in rows]
     opened = lines if rows.more else _with_opening(task, lines)
     return reply({"data": _with_question(opened, seen), "has_more": rows.more})
 
 
-def message_json(row: dict[str, Any], version_id: str | None) -> dict[str, Any]:
+def message_json(row: Message, version_id: str | None) -> dict[str, Any]:
     """A line of a conversation; `version_id` is the version of the agent that its task runs, as in the task itself."""
     names = ("id", "task_id", "session_id", "seq", "role", "type", "content", "user_id", "parent_id")
-    agent = {"agent_id": version_id, "agent_group_id": row["agent_id"]}
-    return {name: row[name] for name in names} | agent | {"created_at": when(row["created_at"])}
+    agent = {"agent_id": version_id, "agent_group_id": row.agent_id}
+    return {name: getattr(row, name) for name in names} | agent | {"created_at": when(row.created_at)}
 
 
 def _line(
@@ -323,8 +319,8 @@ def _with_opening(task: Task, lines: list[dict[str, Any]]) -> list[dict[str, Any
 def _with_question(lines: list[dict[str, Any]], seen: TaskSnapshot) -> list[dict[str, Any]]:
     shown = [line["content"] for line in lines if line["type"] == "question"]
     asked = [
-        _line(seen.task, q["id"], "assistant", q["kind"], q["payload"], q["created_at"], None)
+        _line(seen.task, q.id, "assistant", q.kind, q.payload, q.created_at, None)
         for q in seen.questions
-        if q["kind"] != "question" or (q["payload"] or {}).get("text") not in shown
+        if q.kind != "question" or (q.payload or {}).get("text") not in shown
     ]
     return [*lines, *asked]

@@ -95,7 +95,7 @@ async def _carry_out(
     if answered is not None:
         return answered
     agent = await (call.state.agents.find(call.org_id, given.agent) if given.agent else _default(call))
-    request = body.request(conversation.session["id"] if conversation else None)
+    request = body.request(conversation.session.id if conversation else None)
     spec = await prepare(call, AGENTBASE.name, request, agent, reserved, named_session=_SESSION)
     return await store(call, spec)
 

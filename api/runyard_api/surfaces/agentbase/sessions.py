@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import orjson
 from pydantic import BaseModel, Field
@@ -14,6 +14,7 @@ from runyard_api.http.request_body import Tolerant
 from runyard_api.surfaces.agentbase.front import AgentbaseRoutes
 from runyard_api.surfaces.agentbase.runs import find_conversation
 from runyard_common.sessions.queries import messages
+from runyard_common.sessions.rules import Message
 from runyard_common.sessions.service import sessions
 from runyard_common.webhooks.rules.payloads import dump
 
@@ -62,13 +63,13 @@ class AgentbaseCleared(BaseModel):
 )
 async def get_messages(call: Call) -> Response:
     """Read the history of a session."""
-    session_id = (await find_conversation(call, call.query(AgentbaseSession).session)).session["id"]
-    rows = await call.state.reader.one(lambda conn: messages.of_session(conn, session_id))
-    return reply([_line(row) for row in rows if row["type"] in _TYPES])
+    session_id = (await find_conversation(call, call.query(AgentbaseSession).session)).session.id
+    rows = await call.read(messages.of_session, session_id)
+    return reply([_line(row) for row in rows if row.type in _TYPES])
 
 
-def _line(row: dict[str, Any]) -> dict[str, str]:
-    type_, content = _TYPES[row["type"]], row["content"]
+def _line(row: Message) -> dict[str, str]:
+    type_, content = _TYPES[row.type], row.content
     if type_ == "agent_tool_use" and isinstance(content, dict):
         given = content.get("input")
         text = given if isinstance(given, str) else dump(given).decode()
@@ -85,6 +86,6 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
 )
 async def clear_messages(call: Call) -> Response:
     """Erase the history of a session; the session stays."""
-    session_id = (await find_conversation(call, call.query(AgentbaseSession).session)).session["id"]
+    session_id = (await find_conversation(call, call.query(AgentbaseSession).session)).session.id
     await call.write(sessions.clear, session_id, call.actor)
     return reply({"success": True, "message": "Messages cleared"})

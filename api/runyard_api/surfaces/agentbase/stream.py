@@ -13,6 +13,7 @@ from runyard_api.surfaces.agentbase.steps import Steps
 from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Tokens
+from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.webhooks.rules import callback_events as words
 from runyard_common.webhooks.rules.payloads import WebhookEvent, asked_of
 
@@ -53,7 +54,7 @@ class RunStream:
         body = words.body_of(event, self.task_id, self.session).translate(_LINE_ENDS)
         return f"data: {body}\n\n".encode()
 
-    async def _of(self, item: dict[str, Any] | Tokens) -> list[Body]:
+    async def _of(self, item: LoggedEvent | Tokens) -> list[Body]:
         if isinstance(item, Tokens):
             return [event for data in item.tokens for event in self._speech.delta(item.attempt, data)]
         type_, data = item["type"], item["data"] or {}
@@ -81,7 +82,7 @@ class RunStream:
         self._number = max(self._number + 1, event["stepNumber"])
         return event | {"step": str(self._number), "stepNumber": self._number}
 
-    async def _of_change(self, event: Event, item: dict[str, Any], data: dict[str, Any]) -> list[Body]:
+    async def _of_change(self, event: Event, item: LoggedEvent, data: dict[str, Any]) -> list[Body]:
         logged = WebhookEvent("", event.value, event.value, item["seq"], item["at"], data)
         if event is Event.ASK:
             return [*self._steps.close(), *self._asked(logged)]

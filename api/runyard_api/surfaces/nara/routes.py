@@ -103,7 +103,7 @@ async def run_agent(call: Call) -> Response:
     request = RunRequest(args=given.args)
     run = await submit(call, partial(prepare, call, NARA.name, request, agent, named_session=SESSION))
     task = await outcome(call, run.task_id)
-    log = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
+    log = await call.read(events.outline, task.id, _MOST_EVENTS)
     return reply(
         {
             "success": True,

@@ -122,7 +122,7 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
         task = (await snapshot(call.state, call.org_id, run.task_id)).task
     else:
         found = await outcome_or_questions(call, run.task_id)
-        task, asked = found.task, [one["payload"] for one in found.questions]
+        task, asked = found.task, [one.payload for one in found.questions]
     body = shown(task, agent)
     if asked:
         body["response"] = "\n".join(str(one.get("text", "")) for one in asked)
@@ -144,9 +144,7 @@ async def _carry_out(
 
 async def _asked_before(call: Call, run: AcceptedRun) -> Sequence[Mapping[str, Any]]:
     """What the agent asked in answer to a request that was carried out before."""
-    found = await call.state.reader.one(
-        lambda conn: events.first(conn, run.task_id, (Event.ASK.value,), run.after)
-    )
+    found = await call.read(events.first, run.task_id, (Event.ASK.value,), run.after)
     return (found["data"] or {}).get("asked") or () if found is not None else ()
 
 

@@ -20,6 +20,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.rules.caps import STORAGE
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import limits
+from runyard_common.runs.rules.admission import Kind, Rule
 from runyard_common.runs.rules.specs import AgentRef
 from runyard_common.values import ids
 from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound
@@ -332,17 +333,4 @@ def _limit(tx: Tx, agent: AgentRow, max_concurrent: int | None) -> None:
         for whose in ("*", agent.org_id):  # it may have been shared since
             limits.remove(tx, whose, limit_id)
     else:
-        limits.save(
-            tx,
-            {
-                "id": limit_id,
-                "org_id": org_id,
-                "kind": "agent",
-                "selector": agent.name,
-                "max_concurrent": max_concurrent,
-                "rate_count": None,
-                "rate_seconds": None,
-                "tokens_per_minute": None,
-                "strategy": "enqueue",
-            },
-        )
+        limits.save(tx, Rule(limit_id, org_id, Kind.AGENT, agent.name, max_concurrent))

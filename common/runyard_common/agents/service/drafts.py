@@ -130,7 +130,7 @@ def remove(tx: Tx, org_id: str, version_id: str) -> str:
     """
     row = _own(tx, org_id, version_id)
     under_way = Filter(agent_id=row.agent_id, statuses=tuple(ACTIVE))
-    if tasks.page(tx.conn, org_id, under_way, 1):
+    if tasks.page(tx.scope(org_id), under_way, 1):
         raise Conflict("Tasks of this agent are under way; stop them first.", code="agent_in_use")
     agents.delete_agent(tx, row.agent_id)
     return row.agent_id

@@ -7,9 +7,11 @@ from typing import Any
 
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
+from runyard_common.human_tasks.rules import Question
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import events, journal, open_calls, transitions
+from runyard_common.runs.queries.journal import StepEnd
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Head
@@ -19,6 +21,7 @@ from runyard_common.sessions.queries import messages
 from runyard_common.values.errors import Conflict, IllegalTransition, InvalidRequest, NotFound, RunyardError
 
 APPROVALS = ("approve", "reject", "edit")
+_BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,10 @@ def post_message(
 def _answer(
     tx: Tx, head: Head, value: Any, by: str | None, question_id: str | None, message_id: str | None
 ) -> Reply:
-    waiting = {q["id"]: q for q in questions.of_task(tx.conn, head.id, only_open=True)}
+    waiting = {q.id: q for q in questions.open_of(tx.conn, head.id)}
     given = _assign(waiting, value, question_id)
     for id_, answer in given.items():
-        schema = (waiting[id_]["payload"] or {}).get("schema")
+        schema = (waiting[id_].payload or {}).get("schema")
         if schema:
             _check(answer, schema, field="message", code="invalid_answer")
     for id_, answer in given.items():
@@ -89,12 +92,12 @@ def _check(value: Any, schema: Any, *, field: str, code: str) -> None:
             raise
 
 
-def _assign(waiting: dict[str, dict[str, Any]], value: Any, question_id: str | None) -> dict[str, Any]:
+def _assign(waiting: dict[str, Question], value: Any, question_id: str | None) -> dict[str, Any]:
     if question_id is not None:
         if question_id not in waiting:
             raise Conflict("This question is not open.", code="already_answered", field="question_id")
         return {question_id: value}
-    by_name = {q["key"]: id_ for id_, q in waiting.items()} | {id_: id_ for id_ in waiting}
+    by_name = {q.key: id_ for id_, q in waiting.items()} | {id_: id_ for id_ in waiting}
     if isinstance(value, dict) and value and all(name in by_name for name in value):
         return {by_name[name]: answer for name, answer in value.items()}
     if len(waiting) > 1:
@@ -128,22 +131,22 @@ def review(
     head = _locked(tx, org_id, task_id)
     if head.status is not Status.AWAITING_REVIEW:
         raise IllegalTransition(status=head.status.value, event=Event.DECIDE.value)
-    waiting = {q["id"]: q for q in questions.of_task(tx.conn, task_id, only_open=True)}
+    waiting = {q.id: q for q in questions.open_of(tx.conn, task_id)}
     chosen = waiting.get(question_id or next(iter(waiting), ""))
     if chosen is None:
         raise Conflict("This review was decided already.", code="already_answered", field="question_id")
     status = decide(tx, head, chosen, decision, by, more_open=len(waiting) > 1)
     if by is not None:
         data = {"task_id": task_id, "action": decision.action, "reason": decision.reason}
-        identity.audit(tx, org_id, by, "review.decide", chosen["id"], data)
+        identity.audit(tx, org_id, by, "review.decide", chosen.id, data)
     return status
 
 
 def decide(
-    tx: Tx, head: Head, question: dict[str, Any], decision: Decision, by: str | None, more_open: bool = False
+    tx: Tx, head: Head, question: Question, decision: Decision, by: str | None, more_open: bool = False
 ) -> Status:
     """Record a decision and let the task go on, or end, accordingly."""
-    payload = question["payload"] or {}
+    payload = question.payload or {}
     allowed = tuple(payload.get("decisions") or APPROVALS)
     if decision.action not in allowed:
         raise InvalidRequest(
@@ -158,7 +161,7 @@ def decide(
         "arguments": decision.arguments,
         "result": decision.result,
     }
-    if not questions.close(tx, question["id"], "answered", answer, by):
+    if not questions.close(tx, question.id, "answered", answer, by):
         raise Conflict("This review was decided already.", code="already_answered")
     if payload.get("kind") == "unknown_outcome":
         ended = _settle_step(tx, head, payload["step"], decision, by)
@@ -174,7 +177,7 @@ def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | No
     if decision.action == "redo":
         journal.drop(tx, head.id, [step])
     elif decision.action == "skip":
-        journal.end_many(tx, [{"task_id": head.id, "key": step, "state": "done", "value": decision.result}])
+        journal.end_many(tx, [StepEnd(head.id, step, decision.result)])
         _show_skipped(tx, head, step, decision.result)
     elif decision.action == "fail":
         error = {
@@ -211,14 +214,22 @@ def _locked(tx: Tx, org_id: str, task_id: str) -> Head:
     return head
 
 
-def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
+def expire(tx: Tx) -> int:
+    """Apply the declared outcome of questions and reviews past their deadline; how many there were."""
+    overdue = questions.overdue(tx, _BATCH)
+    for question in overdue:
+        time_out(tx, question)
+    return len(overdue)
+
+
+def time_out(tx: Tx, question: Question) -> Status | None:
     """Apply the declared outcome of a question that was not answered in time: fail, default or reject."""
-    head = transitions.lock(tx, [question["task_id"]]).get(question["task_id"])
-    rule = question["on_timeout"] or {"outcome": "fail"}
+    head = transitions.lock(tx, [question.task_id]).get(question.task_id)
+    rule = question.on_timeout or {"outcome": "fail"}
     if head is None or head.status not in (Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW):
-        questions.close(tx, question["id"], "expired", None, "system")
+        questions.close(tx, question.id, "expired", None, "system")
         return None
-    others = len(questions.of_task(tx.conn, head.id, only_open=True)) > 1
+    others = len(questions.open_of(tx.conn, head.id)) > 1
     if rule["outcome"] == "reject":
         answer: Any = {
             "action": "reject",
@@ -228,7 +239,7 @@ def time_out(tx: Tx, question: dict[str, Any]) -> Status | None:
         }
     else:
         answer = rule.get("value")
-    if not questions.close(tx, question["id"], "expired", answer, "system"):
+    if not questions.close(tx, question.id, "expired", answer, "system"):
         return None
     if rule["outcome"] == "fail":
         error = {

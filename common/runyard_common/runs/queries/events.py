@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Text, bindparam, func, select, type_coerce, update
+from sqlalchemy import Connection, Select, Text, bindparam, func, select, type_coerce, update
 
 from runyard_common.database import pages
-from runyard_common.database.pages import Page, Row, byte_length
+from runyard_common.database.pages import Page, byte_length
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries.transitions import log
-from runyard_common.runs.rules.tasks import Head
+from runyard_common.runs.rules.tasks import Head, OwnTask
 from runyard_common.tables.query import Task, TaskEvent
+from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.webhooks.queries import deliveries
 
 _COLUMNS = TaskEvent.__table__.c
@@ -21,6 +23,7 @@ _COLUMNS = TaskEvent.__table__.c
 _SIZES = (
     select(TaskEvent.seq, func.coalesce(byte_length(TaskEvent.data), 0).label("size"))
     .where(TaskEvent.task_id == bindparam("task"), TaskEvent.seq > bindparam("above"))
+    .where(select(Task.id).where(Task.id == bindparam("task"), Task.org_id == bindparam("org")).exists())
     .order_by(TaskEvent.seq)
     .limit(bindparam("most"))
     .subquery()
@@ -37,7 +40,7 @@ _AFTER = (
     .where(TaskEvent.task_id == bindparam("task"), _SUMS.c.upto - _SUMS.c.size < bindparam("bytes"))
     .order_by(TaskEvent.seq)
 )
-_LAST = select(Task.id, Task.last_seq).where(Task.id.in_(bindparam("tasks", expanding=True)))
+_LAST = select(Task.id, Task.org_id, Task.last_seq).where(Task.id.in_(bindparam("tasks", expanding=True)))
 
 
 def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dict[str, Any]]]) -> list[int]:
@@ -57,36 +60,54 @@ def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dic
     return [head.last_seq for head, _, _ in numbered]
 
 
-def after(conn: Connection, task_id: str, seq: int, limit: int, most_bytes: int | None = None) -> Page[Row]:
+def after(
+    scope: OrgScope, task_id: str, seq: int, limit: int, most_bytes: int | None = None
+) -> Page[LoggedEvent]:
     """A task's events with numbers above `seq`, in order; fewer than `limit`, and `more`, where they are large."""
-    asked = {"task": task_id, "above": seq, "most": limit, "bytes": pages.budget(most_bytes)}
-    rows = [dict(row._mapping) for row in conn.execute(_AFTER, asked)]
-    counts = [(row.pop("found"), row.pop("upto")) for row in rows]
-    if not counts:
+    asked = {"org": scope.org_id, "task": task_id, "above": seq, "most": limit}
+    found = scope.conn.execute(_AFTER, asked | {"bytes": pages.budget(most_bytes)}).all()
+    if not found:
         return Page()
-    return Page(rows, counts[0][0] > len(rows), int(counts[-1][1]))
+    return Page(map(logged, found), found[0].found > len(found), int(found[-1].upto))
 
 
-def outline(conn: Connection, task_id: str, limit: int) -> Page[Row]:
+def logged(row: Any) -> LoggedEvent:
+    """An event from its row."""
+    return {
+        "task_id": row.task_id,
+        "seq": row.seq,
+        "type": row.type,
+        "attempt": row.attempt,
+        "data": row.data,
+        "at": row.at,
+    }
+
+
+def outline(scope: OrgScope, task_id: str, limit: int) -> Page[LoggedEvent]:
     """A task's first events, for answers that no cursor continues: see `pages.trimmed`."""
-    query = select(*_COLUMNS).where(TaskEvent.task_id == task_id).order_by(TaskEvent.seq).limit(limit)
-    return pages.trimmed(conn, query, "seq", ("data",))
+    query = _own(scope, task_id).order_by(TaskEvent.seq).limit(limit)
+    return pages.trimmed(scope.conn, query, "seq", ("data",), kind=LoggedEvent)
+
+
+def _own(scope: OrgScope, task_id: str) -> Select[Any]:
+    owner = select(Task.id).where(Task.id == task_id, Task.org_id == scope.org_id)
+    return select(*_COLUMNS).where(TaskEvent.task_id == task_id, owner.exists())
 
 
 def after_each(
-    conn: Connection, asked: Sequence[tuple[str, int]], limit: int, most_bytes: int
-) -> list[Page[Row]]:
+    conn: Connection, asked: Sequence[tuple[OwnTask, int]], limit: int, most_bytes: int
+) -> list[Page[LoggedEvent]]:
     """Events of many tasks, each above a number: a query for all that have none, and one for each task that has.
 
-    Whoever asks for the same as another is answered by the same list. Each page is bounded as those of `after`.
+    Callers that ask for the same are answered by the same list. Each page is bounded as those of `after`.
     """
-    numbers = {
-        row.id: row.last_seq for row in conn.execute(_LAST, {"tasks": list({id_ for id_, _ in asked})})
-    }
-    found: dict[tuple[str, int], Page[Row]] = {}
-    for task_id, seq in set(asked):
-        has_news = numbers.get(task_id, 0) > seq
-        found[task_id, seq] = after(conn, task_id, seq, limit, most_bytes) if has_news else Page()
+    ids = list({own.task_id for own, _ in asked})
+    numbers = {OwnTask(row.org_id, row.id): row.last_seq for row in conn.execute(_LAST, {"tasks": ids})}
+    found: dict[tuple[OwnTask, int], Page[LoggedEvent]] = {}
+    for own, seq in set(asked):
+        has_news = numbers.get(own, 0) > seq
+        scope = OrgScope(conn, own.org_id)
+        found[own, seq] = after(scope, own.task_id, seq, limit, most_bytes) if has_news else Page()
     return [found[one] for one in asked]
 
 
@@ -97,14 +118,14 @@ def count(conn: Connection, task_id: str, types: Sequence[str]) -> int:
 
 
 def first(
-    conn: Connection, task_id: str, types: Sequence[str], above: int = 0, since: float = 0.0
-) -> Row | None:
+    scope: OrgScope, task_id: str, types: Sequence[str], above: int = 0, since: float = 0.0
+) -> LoggedEvent | None:
     """A task's first event of these types with a number above `above`, of the time `since` or later."""
-    query = select(*_COLUMNS).where(
-        TaskEvent.task_id == task_id, TaskEvent.type.in_(types), TaskEvent.seq > above, TaskEvent.at >= since
+    query = _own(scope, task_id).where(
+        TaskEvent.type.in_(types), TaskEvent.seq > above, TaskEvent.at >= since
     )
-    row = conn.execute(query.order_by(TaskEvent.seq).limit(1)).first()
-    return dict(row._mapping) if row else None
+    row = scope.conn.execute(query.order_by(TaskEvent.seq).limit(1)).first()
+    return logged(row) if row else None
 
 
 def count_output(conn: Connection, task_id: str) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from runyard_common.database import pages
 from runyard_common.database.columns import Json
-from runyard_common.database.pages import Page, Row
+from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
+from runyard_common.runs.queries.events import logged
+from runyard_common.values.logged_event import LoggedEvent
 
 # Active tasks and those that ended since are found by an index each; their events by the events' key. The sizes are
 # summed up without the data, which is read only as far as a page may go.
@@ -44,29 +47,27 @@ Place = tuple[float, str, int]  # time, task, number
 
 
 def since(
-    conn: Connection,
-    org_id: str,
+    scope: OrgScope,
     at: float,
     limit: int,
     after: Place | None = None,
     most_bytes: int | None = None,
-) -> Page[Row]:
+) -> Page[LoggedEvent]:
     """Events of all tasks of an organisation from `at` (epoch seconds) on and behind `after`, oldest first.
 
-    At most `limit`; fewer where they are large (see `pages`). `more` says that others may follow.
+    At most `limit`; fewer where they are large (see `pages`). `more`: others may follow.
     """
     after_at, after_task, after_seq = after or (at, "", 0)
-    values = {"org_id": org_id, "at": at, "limit": limit, "bytes": pages.budget(most_bytes)}
+    values = {"org_id": scope.org_id, "at": at, "limit": limit, "bytes": pages.budget(most_bytes)}
     values |= {"after_at": after_at, "after_task": after_task, "after_seq": after_seq}
-    query = _QUERIES.get(conn.dialect.name, _QUERIES[""])
-    rows = [dict(row._mapping) for row in conn.execute(query, values)]
-    counts = [(row.pop("found"), row.pop("upto")) for row in rows]
-    if not counts:
+    query = _QUERIES.get(scope.conn.dialect.name, _QUERIES[""])
+    rows = scope.conn.execute(query, values).all()
+    if not rows:
         return Page()
-    found = counts[0][0]
-    return Page(rows, found > len(rows) or found == limit, int(counts[-1][1]))
+    found = rows[0].found
+    return Page(map(logged, rows), found > len(rows) or found == limit, int(rows[-1].upto))
 
 
-def place_of(event: Row) -> Place:
-    """Where an event stands, to read on behind it."""
+def place_of(event: LoggedEvent) -> Place:
+    """The place of an event, to read on behind it."""
     return (event["at"], event["task_id"], event["seq"])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, select, text
 
 from runyard_common.database.transaction import Tx
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.fairness import LaneClock
 from runyard_common.tables.query import Lane
 
@@ -22,7 +23,7 @@ WITH RECURSIVE heads(lane) AS (
 ) SELECT lane FROM heads WHERE lane IS NOT NULL
 """)
 
-_HELD = text("""
+_QUEUED = text("""
 WITH RECURSIVE heads(lane) AS (
     SELECT min(lane) FROM tasks WHERE status = 'queued' AND held_by = :key
     UNION ALL
@@ -37,9 +38,9 @@ def pending(conn: Connection) -> list[str]:
     return list(conn.execute(_PENDING).scalars())
 
 
-def held(conn: Connection, key: str) -> list[str]:
-    """Every lane that has work queued on the limit `key`."""
-    return list(conn.execute(_HELD, {"key": key}).scalars())
+def queued(conn: Connection, by: BlockedBy) -> list[str]:
+    """Every lane that has work which this keeps queued."""
+    return list(conn.execute(_QUEUED, {"key": by.stored}).scalars())
 
 
 def clocks(conn: Connection, lanes: list[str]) -> tuple[dict[str, LaneClock], float]:

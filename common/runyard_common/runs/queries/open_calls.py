@@ -15,7 +15,7 @@ from runyard_common.tables.query import TaskEvent
 CALL: Final = "tool_call"
 RESULT: Final = "tool_result"
 _TYPES: Final = (CALL, RESULT)
-#: Lines of work within a run that number their turns apart.
+#: Lines of work within a run that number their turns separately.
 _LINES: Final = ("workflow", "step", "phase")
 _KEPT: Final = ("turn", "id", "tool", *_LINES)
 _AT_ONCE: Final = 200
@@ -76,5 +76,5 @@ def ended_with(call: Data, event: Event, error: Mapping[str, Any] | None) -> Dat
         if event is not Event.CANCEL
         else f"The run {verb} during this call"
     )
-    said = f"{text}: {reason}" if reason else f"{text}."
-    return call | {"outcome": outcome, "result": said, "code": error.get("code") or event.value}
+    result = f"{text}: {reason}" if reason else f"{text}."
+    return call | {"outcome": outcome, "result": result, "code": error.get("code") or event.value}

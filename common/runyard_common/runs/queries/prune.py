@@ -1,4 +1,4 @@
-"""Prune: delete what is kept no longer, a small batch at a time, so that nobody waits behind it.
+"""Prune: delete what is kept no longer, a small batch at a time, so that others need not wait.
 
 Everything that exists because a task exists is found by the task's id, the first column of an index, and no
 table refers to another by a foreign key: on PostgreSQL the tables may be partitioned by ranges of these ids,
@@ -26,11 +26,13 @@ from runyard_common.tables.query import (
     Question,
     Schedule,
     Session,
+    Slot,
     StoredFile,
     Task,
     TaskEvent,
     Turn,
 )
+from runyard_common.webhooks.queries import callbacks, delivery_log
 
 #: Tables whose rows belong to one task, by the column that names it.
 _OWNED = (
@@ -128,7 +130,7 @@ def choose(tx: Tx, org_id: str, status: Status, before: float, limit: int) -> Ch
 def remove_tasks(tx: Tx, task_ids: Sequence[str]) -> set[str]:
     """Delete tasks with all that is theirs; the hashes of the files they had.
 
-    Lines of a conversation stay as long as the conversation, and what was spent as long as the books want it.
+    Lines of a conversation stay as long as the conversation, and what was spent as long as the bill needs it.
     """
     ids = list(task_ids)
     if not ids:
@@ -145,6 +147,24 @@ def remove_tasks(tx: Tx, task_ids: Sequence[str]) -> set[str]:
     return hashes
 
 
+def remove_ended_of_agent(tx: Tx, org_id: str, agent_id: str, limit: int) -> int:
+    """Delete ended tasks of an agent with all that is theirs, lines of conversations and deliveries too; how many.
+
+    What their model turns used stays: it is the organisation's bill.
+    """
+    ended = select(Task.id).where(
+        Task.org_id == org_id, Task.agent_id == agent_id, Task.finished_at.is_not(None)
+    )
+    ids = list(tx.conn.execute(ended.order_by(Task.id).limit(limit).with_for_update()).scalars())
+    if ids:
+        delivery_log.forget(tx, ids)
+        callbacks.forget(tx, ids)
+        for table in (TaskEvent, JournalEntry, Question, Message, Slot, StoredFile, Task):
+            column = table.id if table is Task else table.task_id
+            tx.conn.execute(delete(table).where(column.in_(ids)))
+    return len(ids)
+
+
 def unreferred(conn: Connection, hashes: Collection[str]) -> set[str]:
     """Those of these files that no task or document has."""
     if not hashes:
@@ -154,7 +174,7 @@ def unreferred(conn: Connection, hashes: Collection[str]) -> set[str]:
 
 
 def remove_sessions(tx: Tx, org_id: str, before: float, limit: int) -> int:
-    """Delete conversations that nobody has continued since `before` and that no kept task belongs to."""
+    """Delete conversations that were not continued since `before` and that no kept task belongs to."""
     query = _idle_sessions(org_id, before, limit).with_for_update(skip_locked=True, of=Session)
     ids = list(tx.conn.execute(query).scalars())
     if ids:

@@ -24,11 +24,13 @@ from sqlalchemy import (
     update,
 )
 
-from runyard_common.database import pages
+from runyard_common.database import pages, rows
 from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import Status
-from runyard_common.runs.rules.tasks import Fence, Task
+from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
 from runyard_common.tables import query as runs
 from runyard_common.values.ids import first_uuid7
 from runyard_common.values.json_text import LARGE, JsonText
@@ -41,10 +43,11 @@ _TEXTS: dict[str, ColumnElement[Any]] = {
     f"stored_{name}": type_coerce(getattr(_T, name), Text).label(f"stored_{name}")
     for name in ("input", "output")
 }
-_COLUMNS: list[Any] = [_TEXTS[f.name] if f.name in _TEXTS else getattr(_T, f.name) for f in fields(Task)]
+_SPECIAL = _TEXTS | {"blocked_by": _T.blocked_by.label("blocked_by")}
+_COLUMNS: list[Any] = [_SPECIAL[f.name] if f.name in _SPECIAL else getattr(_T, f.name) for f in fields(Task)]
 _MOST_IDS = 500
 #: How far the clock that made an id may be from the database's, in seconds.
-_CLOCKS_APART = 3_600.0
+_CLOCK_SKEW = 3_600.0
 _LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
 #: What a claim reads: a large input is read by who prepares the run, not in the transaction of the claim.
 _CLAIMED = [
@@ -52,7 +55,7 @@ _CLAIMED = [
     _T.secrets,
     case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
 ]
-#: What of a task without input and output may still be large.
+#: Columns of a task without input and output that may still be large.
 _NOTED = ("error", "meta")
 
 
@@ -63,18 +66,15 @@ def task(row: Any) -> Task:
     for name in _TEXTS:
         if isinstance(text := values.get(name), str):
             values[name] = JsonText(text)
-    defaults: dict[str, Any] = {"stored_input": None, "secrets": None, "stored_output": None}
-    return Task(**defaults | values)
+    return Task(**values)
 
 
-def insert_many(
-    tx: Tx, rows: Sequence[dict[str, Any]], first_events: Sequence[tuple[str, dict[str, Any]]]
-) -> None:
+def insert_many(tx: Tx, tasks: Sequence[Task], first_events: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Insert tasks, each with its first event (type, data)."""
-    tx.conn.execute(insert(_T), [row | {"last_seq": 1} for row in rows])
+    tx.conn.execute(insert(_T), [_values(one) for one in tasks])
     committed = [
-        CommittedEvent(row["org_id"], row["id"], 1, type_, 0, data | {"status": row["status"]}, tx.now)
-        for row, (type_, data) in zip(rows, first_events, strict=True)
+        CommittedEvent(one.org_id, one.id, 1, type_, 0, data | {"status": one.status.value}, tx.now)
+        for one, (type_, data) in zip(tasks, first_events, strict=True)
     ]
     tx.conn.execute(
         insert(runs.TaskEvent),
@@ -84,25 +84,43 @@ def insert_many(
         ],
     )
     tx.events.extend(committed)
-    tx.woken += sum(1 for row in rows if row["status"] == Status.PENDING)
+    tx.woken += sum(1 for one in tasks if one.status is Status.PENDING)
 
 
-def get(conn: Connection, org_id: str, task_id: str) -> Task | None:
+def _values(task: Task) -> dict[str, Any]:
+    values = rows.values(task) | {"status": task.status.value}
+    return values | {"input": values.pop("stored_input"), "output": values.pop("stored_output")}
+
+
+def get(scope: OrgScope, task_id: str) -> Task | None:
     """One task of an organisation, or None: another organisation's looks the same as none."""
-    row = conn.execute(select(*_COLUMNS).where(_T.id == task_id, _T.org_id == org_id)).first()
+    row = scope.conn.execute(select(*_COLUMNS).where(_T.id == task_id, _T.org_id == scope.org_id)).first()
     return task(row) if row else None
+
+
+def by_ids(scope: OrgScope, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Tasks of an organisation by id, without inputs and outputs."""
+    query = select(*_LIGHT).where(_T.id.in_(list(task_ids)), _T.org_id == scope.org_id)
+    return {row.id: task(row) for row in scope.conn.execute(query)}
+
+
+def of_organisations(conn: Connection, asked: Collection[OwnTask]) -> dict[OwnTask, Task]:
+    """Whole tasks of several organisations."""
+    found = conn.execute(select(*_COLUMNS).where(_T.id.in_({own.task_id for own in asked})))
+    by_own = {OwnTask(row.org_id, row.id): row for row in found}
+    return {own: task(by_own[own]) for own in asked if own in by_own}
 
 
 def load(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Whole tasks by id, for the server itself (no organisation asked)."""
-    rows = conn.execute(select(*_COLUMNS).where(_T.id.in_(list(task_ids))))
-    return {row.id: task(row) for row in rows}
+    found = conn.execute(select(*_COLUMNS).where(_T.id.in_(list(task_ids))))
+    return {row.id: task(row) for row in found}
 
 
 def inputs(conn: Connection, task_ids: Iterable[str]) -> dict[str, JsonText]:
     """The inputs of tasks by id, for the server itself (no organisation asked)."""
-    rows = conn.execute(select(_T.id, _TEXTS["stored_input"]).where(_T.id.in_(list(task_ids))))
-    return {row.id: JsonText(row.stored_input) for row in rows if row.stored_input is not None}
+    found = conn.execute(select(_T.id, _TEXTS["stored_input"]).where(_T.id.in_(list(task_ids))))
+    return {row.id: JsonText(row.stored_input) for row in found if row.stored_input is not None}
 
 
 def with_input(conn: Connection, claimed: Task) -> Task:
@@ -118,7 +136,6 @@ def with_input(conn: Connection, claimed: Task) -> Task:
 class Place:
     """How far a task has come, which is all that following it takes to begin."""
 
-    org_id: str
     status: Status
     last_seq: int
 
@@ -126,20 +143,22 @@ class Place:
 _PLACES = select(_T.id, _T.org_id, _T.status, _T.last_seq).where(_T.id.in_(bindparam("ids", expanding=True)))
 
 
-def versions(conn: Connection, task_ids: Collection[str]) -> dict[str, str]:
-    """The versions of their agents that these tasks run, by task."""
+def versions(scope: OrgScope, task_ids: Collection[str]) -> dict[str, str]:
+    """The versions of their agents that these tasks of an organisation run, by task."""
     found: dict[str, str] = {}
     ids = list(task_ids)
     for start in range(0, len(ids), _MOST_IDS):
-        query = select(_T.id, _T.version_id).where(_T.id.in_(ids[start : start + _MOST_IDS]))
-        found |= {row.id: row.version_id for row in conn.execute(query)}
+        chosen = (_T.id.in_(ids[start : start + _MOST_IDS]), _T.org_id == scope.org_id)
+        found |= {
+            row.id: row.version_id for row in scope.conn.execute(select(_T.id, _T.version_id).where(*chosen))
+        }
     return found
 
 
-def places(conn: Connection, task_ids: Iterable[str]) -> dict[str, Place]:
-    """How far these tasks have come, for the server itself (no organisation asked)."""
-    rows = conn.execute(_PLACES, {"ids": list(task_ids)})
-    return {row.id: Place(row.org_id, Status(row.status), row.last_seq) for row in rows}
+def places(conn: Connection, asked: Collection[OwnTask]) -> dict[OwnTask, Place]:
+    """How far these tasks of several organisations have come."""
+    found = conn.execute(_PLACES, {"ids": list({own.task_id for own in asked})})
+    return {OwnTask(row.org_id, row.id): Place(Status(row.status), row.last_seq) for row in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,40 +179,37 @@ class Filter:
 
 
 def depth(conn: Connection, task_id: str, most: int) -> int:
-    """How many runs there are from this one up to the one that nobody's run has started, itself included; `most` at
-    most."""
+    """How many runs there are from this one up to the one without a parent, itself included; `most` at most."""
     up = select(_T.parent_id, literal(1).label("n")).where(_T.id == task_id).cte("up", recursive=True)
     up = up.union_all(select(_T.parent_id, up.c.n + 1).where(_T.id == up.c.parent_id, up.c.n < most))
     return int(conn.execute(select(func.max(up.c.n))).scalar_one() or 0)
 
 
 def page(
-    conn: Connection,
-    org_id: str,
+    scope: OrgScope,
     wanted: Filter,
     limit: int,
     before: str | None = None,
     offset: int = 0,
 ) -> list[Task]:
     """Tasks of an organisation, newest first, older than the id `before`; without inputs and outputs."""
-    query = _filtered(select(*_LIGHT), org_id, wanted)
+    query = _filtered(select(*_LIGHT), scope, wanted)
     if before is not None:
         query = query.where(_T.id < before)
-    return [task(row) for row in conn.execute(query.order_by(_T.id.desc()).limit(limit).offset(offset))]
+    return [task(row) for row in scope.conn.execute(query.order_by(_T.id.desc()).limit(limit).offset(offset))]
 
 
-def failed_page(conn: Connection, org_id: str, limit: int, before: str | None = None) -> Page[Task]:
+def failed_page(scope: OrgScope, limit: int, before: str | None = None) -> Page[Task]:
     """As `page`, those that failed, with why: fewer than `limit`, and `more`, where that takes much room."""
-    query = _filtered(select(*_LIGHT), org_id, Filter(statuses=(Status.FAILED,)))
+    query = _filtered(select(*_LIGHT), scope, Filter(statuses=(Status.FAILED,)))
     if before is not None:
         query = query.where(_T.id < before)
-    found = pages.bounded(conn, query.order_by(_T.id.desc()).limit(limit), "id", _NOTED)
+    found = pages.bounded(scope.conn, query.order_by(_T.id.desc()).limit(limit), "id", _NOTED)
     return Page((task(row) for row in found), found.more)
 
 
 def whole_page(
-    conn: Connection,
-    org_id: str,
+    scope: OrgScope,
     wanted: Filter,
     limit: int,
     offset: int = 0,
@@ -201,24 +217,25 @@ def whole_page(
 ) -> Page[Task]:
     """As `page`, with inputs and outputs: it ends early where these have more than `most_bytes` together, behind the
     first at the earliest. None of the others is read."""
-    query = _filtered(select(*_COLUMNS), org_id, wanted).order_by(_T.id.desc()).limit(limit).offset(offset)
-    found = pages.bounded(conn, query, "id", (*_TEXTS, "secrets", *_NOTED), most_bytes)
+    query = _filtered(select(*_COLUMNS), scope, wanted).order_by(_T.id.desc()).limit(limit).offset(offset)
+    found = pages.bounded(scope.conn, query, "id", (*_TEXTS, "secrets", *_NOTED), most_bytes)
     return Page((task(row) for row in found), found.more)
 
 
 def light(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Tasks by id without inputs and outputs, for the server itself (no organisation asked)."""
-    rows = conn.execute(select(*_LIGHT).where(_T.id.in_(list(task_ids))))
-    return {row.id: task(row) for row in rows}
+    found = conn.execute(select(*_LIGHT).where(_T.id.in_(list(task_ids))))
+    return {row.id: task(row) for row in found}
 
 
-def count(conn: Connection, org_id: str, wanted: Filter) -> int:
+def count(scope: OrgScope, wanted: Filter) -> int:
     """How many tasks of an organisation match."""
-    return int(conn.execute(_filtered(select(func.count()).select_from(_T), org_id, wanted)).scalar_one())
+    query = _filtered(select(func.count()).select_from(_T), scope, wanted)
+    return int(scope.conn.execute(query).scalar_one())
 
 
-def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
-    query = query.where(_T.org_id == org_id)
+def _filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]:
+    query = query.where(_T.org_id == scope.org_id)
     if wanted.statuses is not None:
         query = query.where(_T.status.in_([s.value for s in wanted.statuses]))
     for name in (
@@ -232,11 +249,11 @@ def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
     ):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(getattr(_T, name) == value)
-    # Ids tell the time too, and lead the indexes: they narrow the search to about the right rows.
+    # Ids hold the time too, and lead the indexes: they narrow the search to about the right rows.
     if (after := wanted.created_after) is not None:
-        query = query.where(_T.created_at >= after, _T.id >= first_uuid7(after - _CLOCKS_APART))
+        query = query.where(_T.created_at >= after, _T.id >= first_uuid7(after - _CLOCK_SKEW))
     if (before := wanted.created_before) is not None:
-        query = query.where(_T.created_at <= before, _T.id <= first_uuid7(before + _CLOCKS_APART))
+        query = query.where(_T.created_at <= before, _T.id <= first_uuid7(before + _CLOCK_SKEW))
     if wanted.title:
         pattern = wanted.title.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         query = query.where(func.lower(_T.title).like(f"%{pattern.lower()}%", escape="\\"))
@@ -262,12 +279,12 @@ def claimable(tx: Tx, lane: str, limit: int, having: Sequence[str] | None = None
     return [task(row) for row in tx.conn.execute(query)]
 
 
-def held(conn: Connection, key: str, lane: str, now: float, limit: int) -> list[Task]:
-    """The next tasks that the limit `key` holds in a lane, without inputs, not yet locked; back-offs that last are
-    left out."""
+def blocked(conn: Connection, by: BlockedBy, lane: str, now: float, limit: int) -> list[Task]:
+    """The next tasks that this keeps queued in a lane, without inputs, not yet locked; back-offs that last are left
+    out."""
     query = (
         select(*_LIGHT)
-        .where(_T.status == "queued", _T.held_by == key, _T.lane == lane)
+        .where(_T.status == "queued", _T.blocked_by == by, _T.lane == lane)
         .where(or_(_T.available_at.is_(None), _T.available_at <= now))
         .order_by(_T.resume, _T.priority, _T.id)
         .limit(limit)
@@ -281,13 +298,15 @@ def due(conn: Connection, now: float, limit: int) -> list[Task]:
     return [task(row) for row in conn.execute(query.order_by(_T.available_at).limit(limit))]
 
 
-def queued_keys(conn: Connection, after: str, limit: int) -> list[str]:
-    """Limits that hold somebody back, in order, from the one after `after`."""
-    return list(conn.execute(_QUEUED_KEYS, {"after": after, "limit": limit}).scalars())
+def blockers(conn: Connection, after: str, limit: int) -> list[BlockedBy]:
+    """What keeps tasks queued, in the order of stored forms, from the one after `after`."""
+    return [
+        BlockedBy.parse(one) for one in conn.execute(_BLOCKERS, {"after": after, "limit": limit}).scalars()
+    ]
 
 
-# A loose index scan over ix_tasks_held: one probe per limit, however many tasks each holds.
-_QUEUED_KEYS = text("""
+# A loose index scan over ix_tasks_held: one probe per limit, however many tasks wait for it.
+_BLOCKERS = text("""
 WITH RECURSIVE heads(key, n) AS (
     SELECT min(held_by), 1 FROM tasks WHERE status = 'queued' AND held_by > :after
     UNION ALL
@@ -298,15 +317,15 @@ WITH RECURSIVE heads(key, n) AS (
 
 
 def position(conn: Connection, waiting: Task) -> int:
-    """How many tasks of its lane stand before this queued or pending one, plus one."""
+    """How many tasks of its lane are before this queued or pending one, plus one."""
     ahead = or_(
         _T.resume < waiting.resume,
         and_(_T.resume == waiting.resume, _T.priority < waiting.priority),
         and_(_T.resume == waiting.resume, _T.priority == waiting.priority, _T.id < waiting.id),
     )
     query = select(func.count()).where(_T.status == waiting.status.value, _T.lane == waiting.lane, ahead)
-    if waiting.held_by is not None:
-        query = query.where(_T.held_by == waiting.held_by)
+    if waiting.blocked_by is not None:
+        query = query.where(_T.blocked_by == waiting.blocked_by)
     return int(conn.execute(query).scalar_one()) + 1
 
 
@@ -371,8 +390,8 @@ def recent_durations(conn: Connection, agent_id: str, limit: int = 20) -> list[f
     return [float(value) for value in conn.execute(query).scalars()]
 
 
-def hold(tx: Tx, held: Sequence[tuple[str, str]]) -> None:
-    """Note for each (task id, limit key) which limit holds it now."""
-    if held:
-        statement = update(_T).where(_T.id == bindparam("task_id")).values(held_by=bindparam("key"))
-        tx.conn.execute(statement, [{"task_id": task_id, "key": key} for task_id, key in held])
+def block(tx: Tx, queued: Sequence[tuple[str, BlockedBy]]) -> None:
+    """Note for each of these tasks what keeps it queued now."""
+    if queued:
+        statement = update(_T).where(_T.id == bindparam("task_id")).values(blocked_by=bindparam("by"))
+        tx.conn.execute(statement, [{"task_id": task_id, "by": by} for task_id, by in queued])

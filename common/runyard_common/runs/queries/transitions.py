@@ -1,4 +1,4 @@
-"""The one place where a task's status changes: compare, set, log the event, release what the status held.
+"""The one place where a task's status changes: compare, set, log the event, release what the status occupied.
 
 `move` applies a batch of changes. Rows are locked first (on SQLite the write transaction is the lock), each
 change is compared against the lifecycle table and its fence, and what follows from the new status (slots,
@@ -17,7 +17,8 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import open_calls
-from runyard_common.runs.rules.lifecycle import HOLDING, TERMINAL, Event, Status, apply
+from runyard_common.runs.rules.blocked_by import BlockedBy
+from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, TERMINAL, Event, Status, apply
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.tables.query import Slot, Task, TaskEvent
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence
@@ -31,7 +32,7 @@ class Change:
     task_id: str
     event: Event
     fence: Fence | None = None
-    data: dict[str, Any] = field(default_factory=dict)  # what the logged event tells
+    data: dict[str, Any] = field(default_factory=dict)  # of the logged event
     values: dict[str, Any] = field(default_factory=dict)  # further columns to set
 
 
@@ -46,7 +47,7 @@ class _Applied:
 
     @property
     def entries(self) -> list[tuple[Head, Event | str, dict[str, Any]]]:
-        """What the log is to say of it, each with the head as it is then."""
+        """Its entries in the log, each with the head as it is then."""
         error = self.change.values.get("error")
         ends = [open_calls.ended_with(call, self.change.event, error) for call in self.calls]
         first = self.before.last_seq + 1
@@ -55,7 +56,7 @@ class _Applied:
         return [*closed, (self.after, self.change.event, self.change.data)]
 
 
-#: Events after which nothing of a run goes on, whatever it was at.
+#: Events that end a run in the middle of its work.
 _CUTTING_OFF = frozenset({Event.FAIL, Event.EXPIRE, Event.CANCEL})
 COLUMNS = [getattr(Task, name) for name in Head.__slots__]
 _EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
@@ -149,7 +150,7 @@ def _columns(tx: Tx, after: Head, change: Change) -> dict[str, Any]:
     if after.status is not Status.RUNNING:
         row |= {"lease_owner": None, "claim_token": None}
     if after.status in TERMINAL:
-        row |= {"finished_at": tx.now, "secrets": None, "held_by": None}
+        row |= {"finished_at": tx.now, "secrets": None, "blocked_by": None}
     return row | change.values
 
 
@@ -185,17 +186,19 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
 
 
 def _follow(tx: Tx, applied: list[_Applied]) -> None:
-    """What a new status entails: slots, questions, parents, workers to tell, deliveries enqueued."""
-    released = [m for m in applied if m.before.status in HOLDING and m.after.status not in HOLDING]
+    """What a new status entails: slots, questions, parents, workers to notify, deliveries."""
+    released = [
+        m for m in applied if m.before.status in OCCUPIES_SLOTS and m.after.status not in OCCUPIES_SLOTS
+    ]
     holders = [m.after for m in released if m.after.limit_keys]
     if holders:
         tx.conn.execute(delete(Slot).where(Slot.task_id.in_([a.id for a in holders])))
-        tx.freed.update(key for a in holders for key in a.limit_keys or ())
+        tx.freed.update(BlockedBy.limit(key) for a in holders for key in a.limit_keys or ())
     ended = [m.after for m in applied if m.after.status in TERMINAL]
     if ended:
         questions.cancel_open(tx, [a.id for a in ended if a.attempt > 0])
-        tx.freed.update(f"child:{a.id}" for a in ended if a.parent_id)
-        tx.freed.update(f"schedule:{a.schedule_id}" for a in ended if a.schedule_id)
+        tx.freed.update(BlockedBy.child(a.id) for a in ended if a.parent_id)
+        tx.freed.update(BlockedBy.schedule(a.schedule_id) for a in ended if a.schedule_id)
     tx.cancelled.extend(
         (m.before.lease_owner, m.before.id)
         for m in applied

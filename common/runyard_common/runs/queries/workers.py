@@ -1,17 +1,42 @@
-"""Worker processes and their leases: one heartbeat row holds every run of a process."""
+"""Worker processes, their leases (one heartbeat row holds every run of a process), and the wake-ups they are due."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
+from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
-from runyard_common.tables.query import Task, Worker
+from runyard_common.tables import query as tables
+from runyard_common.tables.query import Outbox, Task
 
-_COLUMNS = Worker.__table__.c
+_T = tables.Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One life of a worker process, as its last heartbeat left it. Times are epoch seconds."""
+
+    id: str
+    host: str
+    pid: int
+    capacity: int
+    lease_seconds: float
+    lease_expires_at: float
+    lost: bool
+    draining: bool
+    running: int
+    agents: list[str] | None  # Python agents (name@version) that it can run; None: it is not known
+    loop_lag_s: float
+    threads_held: int
+    started_at: float
+    seen_at: float
+
+    def is_alive(self, now: float) -> bool:
+        """Whether its lease lasts."""
+        return not self.lost and self.lease_expires_at >= now
 
 
 def enlist(
@@ -28,7 +53,7 @@ def enlist(
     (name@version) it can run; None: it is not known, and it may have any. `brings` are the agents of its own sources,
     declared ones too, each in the version that they have there; None: as `agents`."""
     tx.conn.execute(
-        insert(Worker),
+        insert(_T),
         {
             "id": worker_id,
             "host": host,
@@ -61,8 +86,8 @@ class Health:
 def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, health: Health) -> bool:
     """Extend the lease, unless the worker was declared lost meanwhile: then False, and it owns nothing."""
     done = tx.conn.execute(
-        update(Worker)
-        .where(Worker.id == worker_id, Worker.lost.is_(False))
+        update(_T)
+        .where(_T.id == worker_id, _T.lost.is_(False))
         .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, **asdict(health))
     )
     return bool(done.rowcount)
@@ -70,12 +95,12 @@ def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, health: Health) -> b
 
 def drain(tx: Tx, worker_id: str) -> None:
     """A worker begins to leave: it claims nothing any more."""
-    tx.conn.execute(update(Worker).where(Worker.id == worker_id).values(draining=True))
+    tx.conn.execute(update(_T).where(_T.id == worker_id).values(draining=True))
 
 
 def alive(tx: Tx, worker_id: str) -> bool:
     """Whether this worker may claim; its row is locked in share, so that it cannot be declared lost meanwhile."""
-    query = select(Worker.id).where(Worker.id == worker_id, Worker.lost.is_(False)).with_for_update(read=True)
+    query = select(_T.id).where(_T.id == worker_id, _T.lost.is_(False)).with_for_update(read=True)
     return tx.conn.execute(query).first() is not None
 
 
@@ -85,21 +110,19 @@ def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:
     With `watched_s`, the seconds for which the database has answered without a gap, a worker is left alone whose
     lease is longer than that: it may be alive and not have had the chance to beat yet.
     """
-    ran_out = [Worker.lost.is_(False), Worker.lease_expires_at < tx.now]
+    ran_out = [_T.lost.is_(False), _T.lease_expires_at < tx.now]
     if watched_s is not None:
-        ran_out.append(Worker.lease_seconds <= watched_s)
-    query = select(Worker.id).where(*ran_out).order_by(Worker.id).with_for_update(skip_locked=True)
+        ran_out.append(_T.lease_seconds <= watched_s)
+    query = select(_T.id).where(*ran_out).order_by(_T.id).with_for_update(skip_locked=True)
     ids = list(tx.conn.execute(query).scalars())
     if ids:
-        tx.conn.execute(update(Worker).where(Worker.id.in_(ids)).values(lost=True))
+        tx.conn.execute(update(_T).where(_T.id.in_(ids)).values(lost=True))
     return ids
 
 
 def mark_lost(tx: Tx, worker_id: str) -> bool:
     """This very worker can claim and beat no more; False when that was so already, or it has no row."""
-    done = tx.conn.execute(
-        update(Worker).where(Worker.id == worker_id, Worker.lost.is_(False)).values(lost=True)
-    )
+    done = tx.conn.execute(update(_T).where(_T.id == worker_id, _T.lost.is_(False)).values(lost=True))
     return bool(done.rowcount)
 
 
@@ -108,22 +131,22 @@ def retire(tx: Tx, worker_id: str) -> bool:
 
     Its row is locked before the tasks are looked at: a claim under way holds it in share until it has committed.
     """
-    tx.conn.execute(select(Worker.id).where(Worker.id == worker_id).with_for_update())
+    tx.conn.execute(select(_T.id).where(_T.id == worker_id).with_for_update())
     named = select(Task.id).where(Task.status == "running", Task.lease_owner == worker_id).limit(1)
     if tx.conn.execute(named).first() is not None:
         return False
-    tx.conn.execute(delete(Worker).where(Worker.id == worker_id))
+    tx.conn.execute(delete(_T).where(_T.id == worker_id))
     return True
 
 
 def lost(conn: Connection) -> list[str]:
     """Workers declared lost, whose runs may still have to be handed on."""
-    return list(conn.execute(select(Worker.id).where(Worker.lost.is_(True)).order_by(Worker.id)).scalars())
+    return list(conn.execute(select(_T.id).where(_T.lost.is_(True)).order_by(_T.id)).scalars())
 
 
 def forget(tx: Tx, worker_ids: Sequence[str]) -> None:
     """Remove lost workers that hold no run any more."""
-    tx.conn.execute(delete(Worker).where(Worker.id.in_(worker_ids)))
+    tx.conn.execute(delete(_T).where(_T.id.in_(worker_ids)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +171,7 @@ class Fleet:
 
 def fleet(conn: Connection, now: float) -> Fleet:
     """The agents of the workers that are alive; one that drains claims nothing any more."""
-    query = select(Worker.agents).where(
-        Worker.lost.is_(False), Worker.draining.is_(False), Worker.lease_expires_at > now
-    )
+    query = select(_T.agents).where(_T.lost.is_(False), _T.draining.is_(False), _T.lease_expires_at > now)
     return Fleet(tuple(None if a is None else frozenset(a) for a in conn.execute(query).scalars()))
 
 
@@ -160,15 +181,40 @@ def brought(conn: Connection, worker_ids: Sequence[str] | None = None) -> set[st
     A worker counts from its first row until it drains, retires or is declared lost, not by its lease: after an outage
     of the database leases have run out of workers that are alive.
     """
-    query = select(Worker.agents, Worker.brings)
+    query = select(_T.agents, _T.brings)
     if worker_ids is None:
-        query = query.where(Worker.lost.is_(False), Worker.draining.is_(False))
+        query = query.where(_T.lost.is_(False), _T.draining.is_(False))
     else:
-        query = query.where(Worker.id.in_(worker_ids))
-    rows = conn.execute(query)
-    return {agent for row in rows for agent in (row.agents if row.brings is None else row.brings) or ()}
+        query = query.where(_T.id.in_(worker_ids))
+    return {
+        agent
+        for row in conn.execute(query)
+        for agent in (row.agents if row.brings is None else row.brings) or ()
+    }
 
 
-def listed(conn: Connection) -> list[dict[str, Any]]:
+def every(conn: Connection) -> list[Worker]:
     """Every worker, oldest first."""
-    return [dict(row._mapping) for row in conn.execute(select(*_COLUMNS).order_by(Worker.started_at))]
+    return rows.every(conn, select(*rows.columns(Worker, _T)).order_by(_T.started_at), Worker)
+
+
+def overdue_wake_ups(tx: Tx, older_than: float, limit: int = 1000) -> list[str]:
+    """Wake-ups written before `older_than` (epoch seconds) that were not sent yet, locked."""
+    query = select(Outbox.id).where(Outbox.at < older_than).order_by(Outbox.at).limit(limit)
+    return list(tx.conn.execute(query.with_for_update(skip_locked=True)).scalars())
+
+
+def forget_wake_ups(tx: Tx, ids: Sequence[str]) -> int:
+    """Delete wake-ups that were sent."""
+    return int(tx.conn.execute(delete(Outbox).where(Outbox.id.in_(ids))).rowcount) if ids else 0
+
+
+def unclaimed(conn: Connection, older_than: float, at_most: int = 1000) -> int:
+    """Claimable tasks untouched since `older_than`: their wake-up was lost on its way, or every worker is busy."""
+    waiting = (
+        select(Task.id)
+        .where(Task.status == "pending", Task.updated_at < older_than)
+        .limit(at_most)
+        .subquery()
+    )
+    return int(conn.execute(select(func.count()).select_from(waiting)).scalar_one())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.values import pointers
 
 
@@ -31,12 +32,12 @@ class Strategy(StrEnum):
 
     ENQUEUE = "enqueue"
     REJECT = "reject"
-    INTERRUPT = "interrupt"  # stop the runs that hold it
+    INTERRUPT = "interrupt"  # stop the runs that use it
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A stored limit. `org_id` "*" is the operator's, counted over every organisation."""
+    """A stored limit. `org_id` "*" is the operator's, counted over every organisation. Times are epoch seconds."""
 
     id: str
     org_id: str
@@ -47,10 +48,12 @@ class Rule:
     rate_seconds: float | None = None
     tokens_per_minute: int | None = None
     strategy: Strategy = Strategy.ENQUEUE
+    created_at: float = 0.0
+    updated_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class AdmissionContext:
     """What rules look at in a task."""
 
     org_id: str
@@ -63,7 +66,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class LimitCheck:
     """One limit a task must pass: its key and what is allowed."""
 
     key: str
@@ -72,74 +75,71 @@ class Gate:
     tokens_per_minute: int | None = None
     strategy: Strategy = Strategy.ENQUEUE
 
+    @property
+    def blocked_by(self) -> BlockedBy:
+        """What a task is blocked by when this fails."""
+        return BlockedBy.limit(self.key)
+
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Usage:
     """How full a limit is now."""
 
-    held: int = 0
-    waiting: bool = False  # somebody is queued on it already
+    in_use: int = 0
+    waiting: bool = False  # tasks are queued on it already
     starts: Mapping[float, int] = field(default_factory=dict)  # window seconds -> starts in it
     tokens: int = 0  # model tokens used in the last minute
 
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Admit when `full` is None; else the gate that holds the task back."""
-
-    full: Gate | None = None
-
     @property
-    def admitted(self) -> bool:
-        """Whether the task may start."""
-        return self.full is None
+    def one_more(self) -> Usage:
+        """With one more start."""
+        starts = {seconds: count + 1 for seconds, count in self.starts.items()}
+        return Usage(self.in_use + 1, self.waiting, starts, self.tokens)
 
 
-def label(key: str) -> str:
-    """The key as callers see it, without its scope: ``agent:@demo/echo``."""
-    return key.split("|", 1)[-1]
-
-
-def gates(rules: Iterable[Rule], facts: Facts) -> list[Gate]:
-    """Every gate the task must pass, by key in sorted order (the order in which they are locked)."""
-    found: dict[str, Gate] = {}
-    if facts.session is not None:
-        session = f"{facts.org_id}|session:{facts.session}"
-        found[session] = Gate(session, max_concurrent=1, strategy=facts.session_strategy)
+def limit_checks(rules: Iterable[Rule], context: AdmissionContext) -> list[LimitCheck]:
+    """Every check the task must pass, by key in sorted order (the order in which they are locked)."""
+    found: dict[str, LimitCheck] = {}
+    if context.session is not None:
+        session = f"{context.org_id}|session:{context.session}"
+        found[session] = LimitCheck(session, max_concurrent=1, strategy=context.session_strategy)
     for rule in rules:
-        value = _value(rule, facts)
+        value = _value(rule, context)
         if value is not None:
             key = _key(rule, value)
             found[key] = _merge(found.get(key), key, rule)
     return [found[key] for key in sorted(found)]
 
 
-def decide(gates: Sequence[Gate], loads: Mapping[str, Load], queue_jump: bool = False) -> Decision:
-    """Whether every gate has room. A newcomer never overtakes those who wait, unless it may `queue_jump`."""
-    for gate in gates:
-        load = loads.get(gate.key, Load())
-        if _full(gate, load) or (load.waiting and not queue_jump):
-            return Decision(gate)
-    return Decision()
+def full_limit(
+    checks: Sequence[LimitCheck], usages: Mapping[str, Usage], queue_jump: bool = False
+) -> LimitCheck | None:
+    """The first limit that is full; None: the task may start. A new one never overtakes those that wait, unless it may
+    `queue_jump`."""
+    for check in checks:
+        usage = usages.get(check.key, Usage())
+        if _is_full(check, usage) or (usage.waiting and not queue_jump):
+            return check
+    return None
 
 
-def _full(gate: Gate, load: Load) -> bool:
+def _is_full(check: LimitCheck, usage: Usage) -> bool:
     return (
-        (gate.max_concurrent is not None and load.held >= gate.max_concurrent)
-        or any(load.starts.get(seconds, 0) >= count for count, seconds in gate.rates)
-        or (gate.tokens_per_minute is not None and load.tokens >= gate.tokens_per_minute)
+        (check.max_concurrent is not None and usage.in_use >= check.max_concurrent)
+        or any(usage.starts.get(seconds, 0) >= count for count, seconds in check.rates)
+        or (check.tokens_per_minute is not None and usage.tokens >= check.tokens_per_minute)
     )
 
 
-def _value(rule: Rule, facts: Facts) -> str | None:
+def _value(rule: Rule, context: AdmissionContext) -> str | None:
     if rule.kind is Kind.KEY:
-        return _pointer(facts.args, rule.selector)
+        return _pointer(context.args, rule.selector)
     value = {
-        Kind.ORGANISATION: facts.org_id,
-        Kind.AGENT: facts.agent,
-        Kind.END_USER: facts.end_user,
-        Kind.SESSION: facts.session,
-        Kind.MODEL: facts.model,
+        Kind.ORGANISATION: context.org_id,
+        Kind.AGENT: context.agent,
+        Kind.END_USER: context.end_user,
+        Kind.SESSION: context.session,
+        Kind.MODEL: context.model,
     }[rule.kind]
     return value if value is not None and rule.selector in ("*", value) else None
 
@@ -151,10 +151,10 @@ def _key(rule: Rule, value: str) -> str:
     return f"{rule.org_id}|{name}"
 
 
-def _merge(gate: Gate | None, key: str, rule: Rule) -> Gate:
-    old = gate or Gate(key, strategy=rule.strategy)
+def _merge(check: LimitCheck | None, key: str, rule: Rule) -> LimitCheck:
+    old = check or LimitCheck(key, strategy=rule.strategy)
     rate = ((rule.rate_count, rule.rate_seconds),) if rule.rate_count and rule.rate_seconds else ()
-    return Gate(
+    return LimitCheck(
         key,
         max_concurrent=_tighter(old.max_concurrent, rule.max_concurrent),
         rates=old.rates + rate,

@@ -13,10 +13,10 @@ from runyard_common.values.errors import IllegalTransition
 
 
 class Status(StrEnum):
-    """Where a task stands. The last three are terminal, for ever."""
+    """The statuses of a task. The last three are terminal, for ever."""
 
-    PENDING = "pending"  # admitted and holding its slots; any worker may claim it
-    QUEUED = "queued"  # held back by admission: a limit, a back-off, a child it waits for
+    PENDING = "pending"  # admitted and occupying its slots; any worker may claim it
+    QUEUED = "queued"  # kept by admission: a limit, a back-off, a child it waits for
     RUNNING = "running"  # claimed by one attempt of a worker that holds a lease
     WAITING_FOR_INPUT = "waiting_for_input"  # the agent asked; a message answers
     AWAITING_REVIEW = "awaiting_review"  # a sensitive step waits for a person's decision
@@ -29,7 +29,7 @@ class Event(StrEnum):
     """What can happen to a task. The same word names the store function, the log action and the logged event."""
 
     SUBMIT = "submit"  # accepted, every limit has room
-    HOLD = "hold"  # accepted, a limit is full
+    QUEUE = "hold"  # accepted, a limit is full; logs and webhooks have always called it so
     ADMIT = "admit"  # admission let it through
     CLAIM = "claim"  # a worker took it, a new attempt begins
     ASK = "ask"  # the agent asked its user
@@ -49,12 +49,12 @@ class Event(StrEnum):
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
 ACTIVE: Final = frozenset(Status) - TERMINAL
 #: Statuses in which a task counts against its limits.
-HOLDING: Final = frozenset({Status.PENDING, Status.RUNNING})
+OCCUPIES_SLOTS: Final = frozenset({Status.PENDING, Status.RUNNING})
 #: Statuses that wait for a person and hold no slot, thread or lease.
 SUSPENDED: Final = frozenset({Status.WAITING_FOR_INPUT, Status.AWAITING_REVIEW})
 
 #: Events that create a task.
-INITIAL: Final[dict[Event, Status]] = {Event.SUBMIT: Status.PENDING, Event.HOLD: Status.QUEUED}
+INITIAL: Final[dict[Event, Status]] = {Event.SUBMIT: Status.PENDING, Event.QUEUE: Status.QUEUED}
 
 TRANSITIONS: Final[dict[tuple[Status, Event], Status]] = {
     (Status.QUEUED, Event.ADMIT): Status.PENDING,
@@ -95,8 +95,8 @@ class Outcome(StrEnum):
     NEEDS_REVIEW = "needs_review"
     WAITING = "waiting"  # for a child task
     HANDED_OVER = "handed_over"  # drain
-    FAILED = "failed"  # an error; the retry decision says whether it is tried again
-    STOPPED = "stopped"  # somebody stopped the task, or the lease was lost: nothing to write
+    FAILED = "failed"  # an error; the retry decision follows
+    STOPPED = "stopped"  # the task was cancelled, or the lease was lost: nothing to write
 
 
 class Cause(StrEnum):

@@ -19,9 +19,9 @@ DEFAULT_POLICY: Final[dict[str, dict[str, float]]] = {
     Cause.PROVIDER: {"budget": 5, "base_s": 2.0, "cap_s": 120.0},
     Cause.AGENT: {"budget": 0, "base_s": 2.0, "cap_s": 300.0},
 }
-#: The longest a service may make a run wait by saying so, in seconds: more is a mistake of units, or as good as never.
+#: The longest wait that a service may ask for, in seconds: more is a mistake of units, or as good as never.
 LONGEST_WAIT_S: Final = 86_400.0
-#: The policy of a run that gets one attempt, whatever ends it.
+#: The policy of a run that gets one attempt.
 NO_RETRIES: Final[dict[str, dict[str, float]]] = {cause: {"budget": 0} for cause in DEFAULT_POLICY}
 
 
@@ -61,7 +61,7 @@ def decide(
 
 
 def _delay(failure: Failure, rule: Mapping[str, Any], spent: int, chance: float) -> float:
-    # The first retry at base 0 is immediate (a lost worker says nothing about the run); later ones back off.
+    # The first retry at base 0 is immediate (the run is not why its worker was lost); later ones back off.
     base = rule.get("base_s", 0.0) or (1.0 if spent else 0.0)
     delay = min(base * 2 ** min(spent, 30), rule.get("cap_s", 60.0)) * (1 - chance / 2)
     return float(max(delay, min(failure.retry_after or 0.0, LONGEST_WAIT_S)))

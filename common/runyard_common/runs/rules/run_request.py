@@ -152,7 +152,7 @@ class DatastoreRef(Strict):
 
 
 class NamedQuery(Strict):
-    """A named SQL statement the agent may run on a database datastore; ``?`` stands for a parameter."""
+    """A named SQL statement the agent may run on a database datastore; ``?`` is a parameter."""
 
     name: Name
     description: Prose
@@ -185,7 +185,7 @@ class FinalOutput(Strict):
 
 
 class RunRequest(Strict):
-    """The JSON body of a run. At least one of `query`, `message`, `args` or a file says what to do."""
+    """The JSON body of a run. At least one of `query`, `message`, `args` or a file is needed."""
 
     query: str | None = Field(None, description="What to do, in words.")
     message: str | None = Field(None, description="The same, under its other name.")
@@ -252,7 +252,7 @@ class RunRequest(Strict):
 
     @property
     def text(self) -> str | None:
-        """What to do in words, whichever field said so."""
+        """The request in words, from either field."""
         return self.message if self.message is not None else self.query
 
 

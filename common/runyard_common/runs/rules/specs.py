@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from runyard_common.runs.rules.admission import Facts, Strategy
+from runyard_common.runs.rules.admission import AdmissionContext, Strategy
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.run_request import Knowledge
-from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.rules.tasks import Fence, Json
 from runyard_common.schedules.rules.new_schedule import NewSchedule
 from runyard_common.values.json_text import JsonText
 
@@ -28,7 +29,7 @@ class AgentRef:
     name: str  # @scope/name
     version: str
     timeout_s: float | None = None
-    retry_policy: dict[str, Any] | None = None
+    retry_policy: Json = None
     is_code: bool = False  # a Python agent: only workers that have this version run it
 
     @property
@@ -64,7 +65,6 @@ class RunSpec:
     front: str
     input: dict[str, Any]  # {message, args, options, output_config, files}
     lane: str = ""
-    external_id: str | None = None
     title: str | None = None
     session_id: str | None = None
     session: SessionRef | None = None  # in place of `session_id`, where that is not known yet
@@ -87,7 +87,7 @@ class RunSpec:
     meta: dict[str, Any] = field(default_factory=dict)
     attempts_left: int | None = None  # a requeued run gets one attempt: no retries of any class
     max_queued: int | None = None
-    held_by: str | None = None  # it begins queued behind this (schedule:<id>), whatever its limits say
+    blocked_by: BlockedBy | None = None  # it begins queued behind this, even if no limit is full
     requested: bool = (
         False  # by a caller: needs a balance, and a deadline to come; children and retries do not
     )
@@ -97,13 +97,13 @@ class RunSpec:
 
     @property
     def has_callback(self) -> bool:
-        """Whether somebody wants to be called back."""
+        """Whether its events are posted to a URL."""
         return self.callback is not None
 
     @property
-    def facts(self) -> Facts:
+    def context(self) -> AdmissionContext:
         """What limits look at."""
-        return Facts(
+        return AdmissionContext(
             self.org_id,
             self.agent.name,
             self.end_user_id,
@@ -125,11 +125,11 @@ class ScheduleRef:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRun:
-    """A stored run, with its session and the schedules it brought; `held_by` names the limit while it is queued."""
+    """A stored run, with its session and the schedules it brought; `blocked_by` names the limit while it is queued."""
 
     task_id: str
     status: Status
-    held_by: str | None = None
+    blocked_by: str | None = None
     created_at: float = 0.0
     session_id: str | None = None
     schedules: tuple[ScheduleRef, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import TERMINAL, Cause, Status
 from runyard_common.values.json_text import JsonText, read
 
@@ -24,7 +25,18 @@ class Fence(NamedTuple):
     token: str | None
 
 
-@dataclass(frozen=True, slots=True)
+#: A stored document, or none: its members are those of the API, not columns.
+Json = dict[str, Any] | None
+
+
+class OwnTask(NamedTuple):
+    """A task as a caller may name it: one of an organisation."""
+
+    org_id: str
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A whole task row. Times are epoch seconds, `cost_micros` millionths of a USD."""
 
@@ -36,7 +48,6 @@ class Task:
     version: str
     status: Status
     front: str
-    external_id: str | None
     title: str | None
     session_id: str | None
     end_user_id: str | None
@@ -47,40 +58,40 @@ class Task:
     schedule_id: str | None
     lane: str
     priority: int
-    resume: int
-    held_by: str | None
+    resume: int = 1
+    blocked_by: BlockedBy | None
     model: str | None
     limit_keys: list[str] | None
     required_agent: str | None
-    available_at: float | None
+    available_at: float | None = None
     expires_at: float | None
     deadline_at: float | None
     timeout_s: float | None
-    attempt: int
-    claim_token: str | None
-    lease_owner: str | None
-    suspicion: int
-    releases: int
-    retry_policy: dict[str, Any] | None
-    retries: dict[str, int] | None
-    last_seq: int
-    stored_input: Any  # a value, or the text of one (`JsonText`): see `input`
-    secrets: bytes | None
+    attempt: int = 0
+    claim_token: str | None = None
+    lease_owner: str | None = None
+    suspicion: int = 0
+    releases: int = 0
+    retry_policy: Json
+    retries: dict[str, int] | None = None
+    last_seq: int = 1
+    stored_input: Any = None  # a value, or the text of one (`JsonText`): see `input`
+    secrets: bytes | None = None
     has_callback: bool
-    stored_output: Any
-    error: dict[str, Any] | None
-    usage: dict[str, Any] | None
-    cost_micros: int
-    meta: dict[str, Any] | None
+    stored_output: Any = None
+    error: Json = None
+    usage: Json = None
+    cost_micros: int = 0
+    meta: Json
     created_at: float
     updated_at: float
-    started_at: float | None
-    finished_at: float | None
+    started_at: float | None = None
+    finished_at: float | None = None
 
     @property
-    def input(self) -> dict[str, Any] | None:
+    def input(self) -> Json:
         """{message, args, options, output_config, files}, each where it was given; None when it was not loaded."""
-        given: dict[str, Any] | None = read(self.stored_input)
+        given: Json = read(self.stored_input)
         return given
 
     @property
@@ -89,8 +100,8 @@ class Task:
         return read(self.stored_output)
 
     @property
-    def final_error(self) -> dict[str, Any] | None:
-        """Why it failed or was stopped; None while it goes on and when it has completed, whatever failed before."""
+    def final_error(self) -> Json:
+        """Why it failed or was stopped; None while it goes on, and once it has completed."""
         return self.error if self.status in TERMINAL and self.status is not Status.COMPLETED else None
 
     @property
@@ -113,7 +124,7 @@ class Failure:
     message: str
     cause: Cause
     retryable: bool = False
-    retry_after: float | None = None  # seconds, when the provider said when
+    retry_after: float | None = None  # seconds, where the provider gave them
     details: dict[str, Any] = field(default_factory=dict)
     traceback: str = ""  # of the agent's code, for its own organisation alone
 
@@ -129,7 +140,7 @@ class Failure:
         return error | ({"details": details} if details else {})
 
 
-def outward(error: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def outward(error: Mapping[str, Any] | None) -> Json:
     """A task's `error` as it leaves the organisation, in a webhook or callback: without source code."""
     if error is None:
         return None

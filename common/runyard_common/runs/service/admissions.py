@@ -9,7 +9,17 @@ from runyard_common.database import advisory
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import lanes, limits, tasks
 from runyard_common.runs.queries.transitions import Change, lock, move
-from runyard_common.runs.rules.admission import Facts, Gate, Kind, Load, Rule, Strategy, decide, gates, label
+from runyard_common.runs.rules.admission import (
+    AdmissionContext,
+    Kind,
+    LimitCheck,
+    Rule,
+    Strategy,
+    Usage,
+    full_limit,
+    limit_checks,
+)
+from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.rules.fairness import order
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.tasks import Head, Task
@@ -17,24 +27,22 @@ from runyard_common.schedules.queries import fires
 from runyard_common.sessions.queries import sessions
 
 BATCH = 100
-RETRY = "retry"  # what holds a task in back-off
-RESUME = "resume"  # what holds an answered or handed-back task until its limits are looked at
 
 
-def admit(tx: Tx, keys: Iterable[str]) -> int:
-    """Admit what these limits hold and may now start, fairly between lanes; how many were admitted."""
+def admit(tx: Tx, blockers: Iterable[BlockedBy]) -> int:
+    """Admit what these keep queued and may now start, fairly between lanes; how many were admitted."""
     candidates: dict[str, Task] = {}
-    for key in sorted(set(keys)):
-        candidates |= {task.id: task for task in _next_of(tx, key)}
-    # Runs that were under way already go before backlog, whichever limit holds either.
+    for by in sorted(set(blockers)):
+        candidates |= {task.id: task for task in _next_of(tx, by)}
+    # Runs that were under way already go before backlog, whichever limit keeps either.
     return admit_tasks(tx, sorted(candidates.values(), key=lambda task: task.resume))
 
 
-def admit_held(tx: Tx, key: str) -> int:
-    """Admit what one limit holds, and what waits for a child that has ended."""
-    if key.startswith("child:") and not _ended(tx, key.removeprefix("child:")):
+def admit_next(tx: Tx, by: BlockedBy) -> int:
+    """Admit what one limit keeps queued, or what waits for a child that has ended."""
+    if by.kind is Blocker.CHILD and not _ended(tx, by.what):
         return 0
-    return admit(tx, [key])
+    return admit(tx, [by])
 
 
 def _ended(tx: Tx, child_id: str) -> bool:
@@ -54,45 +62,53 @@ def admit_tasks(tx: Tx, candidates: Sequence[Task]) -> int:
     rules = limits.rules(tx.conn, {task.org_id for task in candidates})
     strategies = sessions.strategies(tx.conn, {t.session_id for t in candidates if t.session_id})
     args = _arguments(tx, candidates, rules)
-    facts = {t.id: _facts(t, strategies, args.get(t.id)) for t in candidates}
-    gated = {t.id: gates(limits.binding(rules, t.org_id), facts[t.id]) for t in candidates}
-    unique = {gate.key: gate for its in gated.values() for gate in its}
+    context = {t.id: _context(t, strategies, args.get(t.id)) for t in candidates}
+    checked = {t.id: limit_checks(limits.binding(rules, t.org_id), context[t.id]) for t in candidates}
+    unique = {check.key: check for its in checked.values() for check in its}
     advisory.lock(tx, unique)
-    loads = limits.loads(tx, unique.values())
-    heads = lock(tx, gated)
+    usages = limits.usages(tx, unique.values())
+    heads = lock(tx, checked)
     changes: list[Change] = []
-    held: list[tuple[str, str]] = []
-    taken: list[tuple[str, Sequence[Gate]]] = []
+    queued: list[tuple[str, BlockedBy]] = []
+    admitted: list[tuple[str, Sequence[LimitCheck]]] = []
     for task in candidates:
-        its = gated[task.id]
+        its = checked[task.id]
         head = heads.get(task.id)
         if head is None or head.status != "queued":
             continue
-        full = decide(its, loads, queue_jump=True).full
+        full = full_limit(its, usages, queue_jump=True)
         if full is not None:
-            held.append((task.id, full.key))
+            queued.append((task.id, full.blocked_by))
             continue
-        for gate in its:
-            old = loads.get(gate.key, Load())
-            loads[gate.key] = Load(
-                old.held + 1, old.waiting, {s: n + 1 for s, n in old.starts.items()}, old.tokens
+        for check in its:
+            usages[check.key] = usages.get(check.key, Usage()).one_more
+        admitted.append((task.id, its))
+        values = {
+            "blocked_by": None,
+            "available_at": None,
+            "limit_keys": [check.key for check in its] or None,
+        }
+        changes.append(
+            Change(
+                task.id,
+                Event.ADMIT,
+                data={"after": task.blocked_by.label if task.blocked_by else ""},
+                values=values,
             )
-        taken.append((task.id, its))
-        values = {"held_by": None, "available_at": None, "limit_keys": [g.key for g in its] or None}
-        changes.append(Change(task.id, Event.ADMIT, data={"after": label(task.held_by or "")}, values=values))
-    limits.take(tx, taken)
-    tasks.hold(tx, held)
+        )
+    limits.occupy(tx, admitted)
+    tasks.block(tx, queued)
     return sum(isinstance(answer, Head) for answer in move(tx, changes, heads))
 
 
-def _next_of(tx: Tx, key: str) -> list[Task]:
-    """The tasks that `key` holds, in the order in which it should let them through."""
-    if key.startswith(fires.BEHIND):
-        return fires.next_held(tx, key.removeprefix(fires.BEHIND))
-    waiting = lanes.held(tx.conn, key)
+def _next_of(tx: Tx, by: BlockedBy) -> list[Task]:
+    """The tasks that this keeps queued, in the order in which it should let them through."""
+    if by.kind is Blocker.SCHEDULE:
+        return fires.next_queued(tx, by.what)
+    waiting = lanes.queued(tx.conn, by)
     if not waiting:
         return []
-    by_lane = {lane: iter(tasks.held(tx.conn, key, lane, tx.now, BATCH)) for lane in waiting[:BATCH]}
+    by_lane = {lane: iter(tasks.blocked(tx.conn, by, lane, tx.now, BATCH)) for lane in waiting[:BATCH]}
     clocks, system = lanes.clocks(tx.conn, list(by_lane))
     picked = (next(by_lane[lane], None) for lane in order(list(by_lane), clocks, system, BATCH))
     return sorted((task for task in picked if task is not None), key=lambda task: task.resume)
@@ -106,8 +122,8 @@ def _arguments(tx: Tx, candidates: Sequence[Task], rules: Sequence[Rule]) -> dic
     return {task_id: (text.value or {}).get("args") for task_id, text in found.items()}
 
 
-def _facts(task: Task, strategies: dict[str, Strategy], args: Any) -> Facts:
-    return Facts(
+def _context(task: Task, strategies: dict[str, Strategy], args: Any) -> AdmissionContext:
+    return AdmissionContext(
         task.org_id,
         task.agent_name,
         task.end_user_id,

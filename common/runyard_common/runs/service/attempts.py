@@ -13,16 +13,18 @@ from typing import Any
 
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import journal, tasks
 from runyard_common.runs.queries.transitions import Change, move
+from runyard_common.runs.rules.blocked_by import RESUME, RETRY, BlockedBy
 from runyard_common.runs.rules.lifecycle import Cause, Event, Status
 from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.specs import versioned
 from runyard_common.runs.rules.tasks import Failure, Fence, Head, Task
-from runyard_common.runs.service.admissions import RESUME, RETRY
 from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.sessions.queries import messages
-from runyard_common.values.errors import RunyardError, StaleFence
+from runyard_common.sessions.rules import Line
+from runyard_common.values.errors import RunyardError
 from runyard_common.values.ids import uuid7
 
 Answers = list[Head | RunyardError]
@@ -37,7 +39,7 @@ class Finish:
     task_id: str
     fence: Fence
     output: Any
-    lines: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
     title: str | None = None
 
 
@@ -66,7 +68,7 @@ class Fail:
     task_id: str
     fence: Fence
     failure: Failure
-    lines: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
@@ -104,8 +106,8 @@ def back_to_queue(tx: Tx, delay_s: float = 0.0) -> dict[str, Any]:
     """The columns of a started task that goes back to wait: ahead of new work, after `delay_s` seconds."""
     tx.freed.add(RESUME)
     if delay_s > 0:
-        return {"held_by": RETRY, "available_at": tx.now + delay_s, "resume": 0}
-    return {"held_by": RESUME, "available_at": None, "resume": 0}
+        return {"blocked_by": RETRY, "available_at": tx.now + delay_s, "resume": 0}
+    return {"blocked_by": RESUME, "available_at": None, "resume": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Suspend:
     task_id: str
     fence: Fence
     asked: tuple[Asked, ...]
-    lines: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 def suspend(tx: Tx, commands: Sequence[Suspend]) -> Answers:
@@ -134,23 +136,23 @@ def suspend(tx: Tx, commands: Sequence[Suspend]) -> Answers:
     ids = [[uuid7() for _ in c.asked] for c in commands]
     changes = [_suspension(c, its) for c, its in zip(commands, ids, strict=True)]
     answers = move(tx, changes)
-    rows = [
-        {
-            "id": id_,
-            "org_id": answer.org_id,
-            "task_id": c.task_id,
-            "key": a.key,
-            "kind": a.kind,
-            "payload": a.payload,
-            "on_timeout": a.on_timeout,
-            "deadline_at": tx.now + a.deadline_s if a.deadline_s is not None else None,
-        }
+    opened = [
+        Question(
+            id_,
+            answer.org_id,
+            c.task_id,
+            a.key,
+            a.kind,
+            a.payload,
+            a.on_timeout,
+            deadline_at=tx.now + a.deadline_s if a.deadline_s is not None else None,
+            created_at=tx.now,
+        )
         for answer, c, its in zip(answers, commands, ids, strict=True)
         if isinstance(answer, Head)
         for id_, a in zip(its, c.asked, strict=True)
     ]
-    if rows:
-        questions.open_(tx, rows)
+    questions.open_(tx, opened)
     messages.append_lines(
         tx, [(a, c.lines) for a, c in zip(answers, commands, strict=True) if isinstance(a, Head) and c.lines]
     )
@@ -173,7 +175,7 @@ class Wait:
 
 
 def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
-    """running → queued, held by the child; straight back when the child has ended meanwhile."""
+    """running → queued, until the child ends; straight back when the child has ended meanwhile."""
     answers = move(
         tx,
         [
@@ -182,14 +184,15 @@ def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
                 Event.WAIT,
                 c.fence,
                 data={"child": c.child_id},
-                values={"held_by": f"child:{c.child_id}", "resume": 0, "available_at": None} | _ENDED_WELL,
+                values={"blocked_by": BlockedBy.child(c.child_id), "resume": 0, "available_at": None}
+                | _ENDED_WELL,
             )
             for c in commands
         ],
     )
     # The child may have ended before this commit: look once more, so that its end is not missed.
     tx.freed.update(
-        f"child:{child.id}"
+        BlockedBy.child(child.id)
         for child in tasks.light(tx.conn, [c.child_id for c in commands]).values()
         if child.finished_at is not None
     )
@@ -243,8 +246,3 @@ def _release_change(tx: Tx, command: Release, task: Task | None, gets_on: bool) 
     )
     error = failure.to_json(command.fence.attempt)
     return Change(command.task_id, Event.FAIL, command.fence, data={"error": error}, values={"error": error})
-
-
-def stale(answer: Any) -> bool:
-    """Whether a command was refused because its attempt is over."""
-    return isinstance(answer, StaleFence)

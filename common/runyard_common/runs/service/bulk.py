@@ -18,7 +18,7 @@ from runyard_common.runs.service.cancellations import cancel_tasks
 from runyard_common.values import pointers
 from runyard_common.values.errors import Conflict, NotFound, RunyardError
 
-#: How many tasks one command changes; the answer says whether there are more.
+#: How many tasks one command changes at most.
 MOST: Final = 500
 RETRIABLE: Final = (Status.FAILED, Status.STOPPED)
 
@@ -92,7 +92,7 @@ def sealed_at(options: Mapping[str, Any]) -> list[str]:
 
 
 def _own(tx: Tx, org_id: str, task_id: str) -> Task:
-    task = tasks.get(tx.conn, org_id, task_id)
+    task = tasks.get(tx.scope(org_id), task_id)
     if task is None:
         raise NotFound("There is no such task.", code="task_not_found", field="task_id")
     return task
@@ -102,5 +102,5 @@ def _matching(tx: Tx, org_id: str, wanted: Filter, among: Sequence[Status]) -> t
     statuses = tuple(s for s in (wanted.statuses or among) if s in among)
     if not statuses:
         return [], False
-    found = tasks.page(tx.conn, org_id, replace(wanted, statuses=statuses), MOST + 1)
+    found = tasks.page(tx.scope(org_id), replace(wanted, statuses=statuses), MOST + 1)
     return found[:MOST], len(found) > MOST

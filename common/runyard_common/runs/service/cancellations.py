@@ -1,15 +1,21 @@
-"""Cancel tasks in any state, with their children, with or without a live worker."""
+"""Cancel and expire: tasks of any status end with their children, with or without a live worker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.transitions import Change, move
-from runyard_common.runs.rules.lifecycle import Event
+from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.tasks import Head
+from runyard_common.tables.query import Task
 from runyard_common.values.errors import RunyardError
+
+_BATCH = 200
 
 
 def cancel_tasks(
@@ -26,3 +32,32 @@ def cancel_tasks(
     if below:
         cancel_tasks(tx, below, "its parent was stopped", by)
     return answers
+
+
+def expire_unstarted(tx: Tx) -> int:
+    """Fail tasks whose time to live passed before a worker claimed them; how many."""
+    ids = _unfinished(tx.conn, Task.expires_at <= tx.now, Task.started_at.is_(None))
+    return _expire(tx, ids, "ttl_expired", "Its time to live passed before it could start.", Cause.LIMIT)
+
+
+def expire_deadlines(tx: Tx) -> int:
+    """Fail tasks whose deadline has passed, in any status; how many."""
+    ids = _unfinished(tx.conn, Task.deadline_at <= tx.now)
+    return _expire(tx, ids, "deadline_exceeded", "Its deadline passed.", Cause.DEADLINE)
+
+
+def _unfinished(conn: Connection, *conditions: Any) -> list[str]:
+    query = select(Task.id).where(Task.finished_at.is_(None), *conditions)
+    return list(conn.execute(query.limit(_BATCH)).scalars())
+
+
+def _expire(tx: Tx, ids: list[str], code: str, message: str, cause: Cause) -> int:
+    error = {"code": code, "message": message, "cause": cause.value}
+    answers = move(
+        tx, [Change(id_, Event.EXPIRE, data={"error": error}, values={"error": error}) for id_ in ids]
+    )
+    ended = [a.id for a in answers if isinstance(a, Head)]
+    below = tasks.children(tx.conn, ended) if ended else []
+    if below:
+        cancel_tasks(tx, below, "its parent's time ran out")
+    return len(ended)

@@ -1,4 +1,4 @@
-"""Claim: a worker takes as many pending tasks as it has free slots, fairly between lanes, in one transaction."""
+"""Claim: a worker gets as many pending tasks as it has free slots, fairly between lanes, in one transaction."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sqlalchemy import Connection
 
 from runyard_common.database.group_commit import process_safe
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import journal, lanes, tasks, workers
 from runyard_common.runs.queries.transitions import Change, head, move
 from runyard_common.runs.rules.fairness import order, system_time
+from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Fence, Head, Task
 from runyard_common.values.errors import RunyardError
@@ -44,14 +45,14 @@ class Claimed:
     """
 
     task: Task
-    journal: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
+    journal: list[JournalEntry] = field(default_factory=list)
+    answers: list[Question] = field(default_factory=list)
     at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one claim got. `more` says that tasks are left which another transaction had locked: look again soon."""
+    """What one claim got. `more`: other transactions had locked tasks that are left; look again soon."""
 
     claimed: list[Claimed]
     more: bool = False
@@ -68,7 +69,7 @@ def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
         return LeaseLost(worker_id=command.worker_id)
     waiting = lanes.pending(tx.conn)
     chosen = _choose(tx, command, waiting) if waiting else []
-    # Only PostgreSQL skips locked rows; on SQLite a writer is alone.
+    # Only PostgreSQL skips locked rows; SQLite has one writer.
     more = bool(waiting) and len(chosen) < command.slots and tx.db.is_postgres
     more = more and tasks.any_pending(tx.conn, [task.id for task in chosen], command.agents)
     if not chosen:
@@ -97,7 +98,7 @@ def reclaimed(conn: Connection, now: float, task_id: str, fence: Fence) -> Claim
     task = tasks.load(conn, [task_id]).get(task_id)
     if task is None or task.status is not Status.RUNNING or task.fence != fence:
         return None
-    journals, answers = journal.load(conn, [task_id]), questions.of_tasks(conn, [task_id])
+    journals, answers = journal.load(conn, [task_id]), questions.of_tasks(conn, [task])
     return Claimed(task, journals.get(task_id, []), answers.get(task_id, []), now)
 
 
@@ -131,16 +132,16 @@ def _choose(tx: Tx, command: Claim, waiting: list[str]) -> list[Task]:
                 open_lanes.remove(lane)
         if not turns:
             break
-    # One lane alone cannot be unfair to anybody: skip the two writes.
+    # With one lane there is no unfairness: skip the two writes.
     if served and len(waiting) > 1:
         lanes.charge(tx, +served, system, system_time(served, clocks, system, open_lanes))
     return chosen
 
 
 def _with_past(tx: Tx, owned: Sequence[Task]) -> list[Claimed]:
-    again = [task.id for task in owned if task.attempt > 1 or task.retry_of is not None]
+    again = [task for task in owned if task.attempt > 1 or task.retry_of is not None]
     if not again:
         return [Claimed(task, at=tx.now) for task in owned]
-    journals = journal.load(tx.conn, again)
+    journals = journal.load(tx.conn, [task.id for task in again])
     answers = questions.of_tasks(tx.conn, again)
     return [Claimed(task, journals.get(task.id, []), answers.get(task.id, []), tx.now) for task in owned]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Text, select, type_coerce
 
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import limits, tasks
-from runyard_common.runs.rules.admission import Facts, Kind, Rule, Strategy, gates
-from runyard_common.tables.query import Task
+from runyard_common.runs.rules.admission import AdmissionContext, Kind, Rule, Strategy, limit_checks
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.tables import query as tables
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import token
 
@@ -21,7 +21,7 @@ LONGEST_WINDOW = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class LimitRequest:
-    """A limit somebody asks for. `rate` is starts per `rate_seconds`; at least one bound is needed."""
+    """A limit that is asked for. `rate` is starts per `rate_seconds`; at least one bound is needed."""
 
     kind: str
     selector: str = "*"
@@ -32,10 +32,10 @@ class LimitRequest:
     strategy: str = "enqueue"
 
 
-def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None) -> dict[str, Any]:
+def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None) -> Rule:
     """Create or replace a limit; running tasks that it binds are counted at once, none is ended.
 
-    Errors: `InvalidRequest` invalid_limit (field tells which), `NotFound` when `limit_id` is not this
+    Errors: `InvalidRequest` invalid_limit (with the field), `NotFound` when `limit_id` is not this
     organisation's.
     """
     _check(wanted)
@@ -43,33 +43,32 @@ def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None)
         raise NotFound("There is no such limit.", code="limit_not_found")
     if limit_id is None and org_id != "*":
         caps.check(tx, org_id, "limits")
-    id_ = limit_id or token("lim_", 8)
-    row = {
-        "id": id_,
-        "org_id": org_id,
-        "kind": wanted.kind,
-        "selector": wanted.selector,
-        "max_concurrent": wanted.max_concurrent,
-        "rate_count": wanted.rate_count,
-        "rate_seconds": wanted.rate_seconds,
-        "tokens_per_minute": wanted.tokens_per_minute,
-        "strategy": wanted.strategy,
-    }
-    limits.save(tx, row)
+    rule = Rule(
+        limit_id or token("lim_", 8),
+        org_id,
+        Kind(wanted.kind),
+        wanted.selector,
+        wanted.max_concurrent,
+        wanted.rate_count,
+        wanted.rate_seconds,
+        wanted.tokens_per_minute,
+        Strategy(wanted.strategy),
+    )
+    saved = limits.save(tx, rule)
     _count_holders(tx, org_id)
-    _wake_held(tx, org_id)
-    return limits.listed(tx.conn, org_id, id_)[0]
+    _let_admission_look(tx, org_id)
+    return saved
 
 
 def remove(tx: Tx, org_id: str, limit_id: str) -> None:
-    """Delete a limit; what it held is admitted. Error: `NotFound`."""
+    """Delete a limit; what it kept queued is admitted. Error: `NotFound`."""
     if not limits.remove(tx, org_id, limit_id):
         raise NotFound("There is no such limit.", code="limit_not_found")
-    _wake_held(tx, org_id)
+    _let_admission_look(tx, org_id)
 
 
 def _own(tx: Tx, org_id: str, limit_id: str) -> bool:
-    return any(row["org_id"] == org_id for row in limits.listed(tx.conn, org_id, limit_id))
+    return any(rule.org_id == org_id for rule in limits.of_organisation(tx.scope(org_id), limit_id))
 
 
 def _check(wanted: LimitRequest) -> None:
@@ -98,27 +97,29 @@ def _invalid(field: str, message: str) -> InvalidRequest:
 
 def _count_holders(tx: Tx, org_id: str) -> None:
     """Give running and pending tasks the slots of limits that did not exist when they were admitted."""
-    query = select(Task.id).where(Task.status.in_(["pending", "running"]), Task.finished_at.is_(None))
+    row = tables.Task
+    query = select(row.id).where(row.status.in_(["pending", "running"]), row.finished_at.is_(None))
     if org_id != "*":
-        query = query.where(Task.org_id == org_id)
+        query = query.where(row.org_id == org_id)
     holders = tasks.load(tx.conn, tx.conn.execute(query).scalars())
     rules = limits.rules(tx.conn, {task.org_id for task in holders.values()} | {org_id})
     for task in holders.values():
-        binding = gates(limits.binding(rules, task.org_id), _facts(task))
+        binding = limit_checks(limits.binding(rules, task.org_id), _context(task))
         limits.cover(tx, task.id, binding)
 
 
-def _facts(task: Any) -> Facts:
+def _context(task: Task) -> AdmissionContext:
     args = (task.input or {}).get("args")
-    return Facts(task.org_id, task.agent_name, task.end_user_id, task.session_id, model=task.model, args=args)
+    return AdmissionContext(
+        task.org_id, task.agent_name, task.end_user_id, task.session_id, model=task.model, args=args
+    )
 
 
-def _wake_held(tx: Tx, org_id: str) -> None:
-    """Let admission look again at everything that a changed rule may have held."""
-    query = select(Task.held_by).where(Task.status == "queued", Task.held_by.like("%|%")).distinct()
+def _let_admission_look(tx: Tx, org_id: str) -> None:
+    """Let admission look again at everything that a changed rule may have kept queued."""
+    row = tables.Task
+    stored = type_coerce(row.blocked_by, Text)
+    query = select(row.blocked_by).where(row.status == "queued", stored.like("%|%")).distinct()
     if org_id != "*":
-        query = query.where(Task.org_id == org_id)
+        query = query.where(row.org_id == org_id)
     tx.freed.update(tx.conn.execute(query.limit(1000)).scalars())
-
-
-__all__ = ["LONGEST_WINDOW", "LimitRequest", "Rule", "remove", "save"]

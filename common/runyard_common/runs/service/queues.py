@@ -1,4 +1,4 @@
-"""Where waiting work stands: a task's place in its queue, and how much work the workers have."""
+"""Waiting work: a task's place in its queue, and how much work the workers have."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from runyard_common.runs.queries import limits, tasks, workers
-from runyard_common.runs.rules.admission import label
+from runyard_common.runs.queries.workers import Worker
+from runyard_common.runs.rules.blocked_by import RESUME, RETRY, Blocker
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.runs.service.admissions import RESUME, RETRY
 from runyard_common.runs.tables import Task as TaskRow
 
 #: What a pending run waits for whose agent no live worker has, in the place of a limit.
@@ -23,7 +23,7 @@ _T = TaskRow.__table__.c
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """What holds a queued task, its place (1 = next), and a guess in seconds with what it is based on."""
+    """What keeps a task queued, its place (1 = next), and a guess in seconds with what it is based on."""
 
     limit: str | None
     position: int
@@ -32,25 +32,25 @@ class QueuePosition:
 
 
 def queue_position(conn: Connection, task: Task, now: float) -> QueuePosition:
-    """Where a queued task stands. `now` is in epoch seconds."""
-    held_by = task.held_by
+    """The place of a queued task. `now` is in epoch seconds."""
+    by = task.blocked_by
     if task.status is Status.PENDING:
         others = workers.fleet(conn, now).versions(task.agent_name)
         return QueuePosition(WORKER, 1, None, without_worker(task.agent_name, task.version, others))
-    if held_by == RETRY and task.available_at is not None:
+    if by == RETRY and task.available_at is not None:
         return QueuePosition(
-            RETRY, 1, max(0.0, task.available_at - now), "the back-off before its next attempt"
+            by.label, 1, max(0.0, task.available_at - now), "the back-off before its next attempt"
         )
-    if held_by is None or held_by == RESUME or held_by.startswith("child:"):
-        return QueuePosition(held_by, 1, None, "it goes on as soon as it can")
+    if by is None or by == RESUME or by.kind is Blocker.CHILD:
+        return QueuePosition(by.label if by else None, 1, None, "it goes on as soon as it can")
     position = tasks.position(conn, task)
     durations = tasks.recent_durations(conn, task.agent_id)
-    at_once = max(1, len(limits.holders(conn, held_by)))
+    at_once = max(1, len(limits.holders(conn, by.stored)))
     if not durations:
-        return QueuePosition(label(held_by), position, None, "no run of this agent has ended yet")
+        return QueuePosition(by.label, position, None, "no run of this agent has ended yet")
     mean = sum(durations) / len(durations)
     basis = f"the last {len(durations)} runs took {mean:.3g} s on average, {at_once} run at once"
-    return QueuePosition(label(held_by), position, round(mean * math.ceil(position / at_once), 3), basis)
+    return QueuePosition(by.label, position, round(mean * math.ceil(position / at_once), 3), basis)
 
 
 def without_worker(name: str, version: str, others: Sequence[str] = ()) -> str:
@@ -115,20 +115,20 @@ def backlog(conn: Connection, now: float, per_worker: int, org_id: str | None = 
     oldest = conn.execute(
         select(func.min(_T.updated_at)).where(*mine, _T.status == Status.PENDING.value)
     ).scalar()
-    alive = [w for w in workers.listed(conn) if not w["lost"] and w["lease_expires_at"] > now]
+    alive = [worker for worker in workers.every(conn) if worker.is_alive(now)]
     without = sum(waiting_for_workers(conn, now, org_id).values())
     work = by_status.get(Status.PENDING, 0) + by_status.get(Status.RUNNING, 0)
     return Backlog(
         by_status,
         max(0.0, now - oldest) if oldest is not None else 0.0,
         len(alive),
-        sum(w["capacity"] for w in alive if not w["draining"]),
+        sum(w.capacity for w in alive if not w.draining),
         math.ceil(work / _capacity_of_one(alive, per_worker)),
         without,
-        max((w["loop_lag_s"] for w in alive), default=0.0),
-        sum(w["threads_held"] for w in alive),
+        max((w.loop_lag_s for w in alive), default=0.0),
+        sum(w.threads_held for w in alive),
     )
 
 
-def _capacity_of_one(alive: Sequence[dict[str, Any]], default: int) -> int:
-    return max(1, max((w["capacity"] for w in alive), default=default))
+def _capacity_of_one(alive: Sequence[Worker], default: int) -> int:
+    return max(1, max((w.capacity for w in alive), default=default))

@@ -15,6 +15,7 @@ from runyard_common.agents.rules.tool_access import NOT_OPENED
 from runyard_common.agents.service import tools
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
+from runyard_common.datastores import queries as datastores
 from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.caps import STORAGE
 from runyard_common.identity.service import caps
@@ -22,10 +23,11 @@ from runyard_common.runs.queries import tasks, transitions
 from runyard_common.runs.rules import deadlines
 from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.runs.rules.specs import RunSpec
-from runyard_common.runs.service import run_options, sessions_of_runs
+from runyard_common.runs.service import sessions_of_runs
 from runyard_common.schedules.queries import new_schedules
 from runyard_common.values.errors import (
     Forbidden,
+    InvalidRequest,
     PaymentRequired,
     RunyardError,
     StaleFence,
@@ -68,7 +70,29 @@ def of_names(
         tools.check_open(OrgScope(conn, org_id), wanted, NOT_OPENED)  # what the setting opens was left out
     except Forbidden as closed:
         return closed
-    return None if knowledge is None else run_options.refusal(conn, org_id, knowledge)
+    return None if knowledge is None else _of_datastores(conn, org_id, knowledge)
+
+
+def _of_datastores(conn: Connection, org_id: str, wanted: Knowledge) -> InvalidRequest | None:
+    """Why these datastores cannot be used, if they cannot: one that is not there, a query without a database."""
+    if not wanted.datastores:
+        return None
+    stores = datastores.named(OrgScope(conn, org_id), [name for _, name in wanted.datastores])
+    known = {key for store in stores for key in (store.id, store.name)}
+    for field, name in wanted.datastores:
+        if name not in known:
+            return _no_datastore(f"There is no datastore {name!r}; POST /create-datastore makes one.", field)
+    databases = {key for store in stores if store.type == "database" for key in (store.id, store.name)}
+    for field, name, asked in wanted.queries:
+        if not databases or (asked is not None and asked not in databases):
+            whole = f"{field}.datastore" if asked is not None and field != "agent" else field
+            message = f"The query {name!r} has no database to run on; name one in `datastores`."
+            return _no_datastore(message, whole)
+    return None
+
+
+def _no_datastore(message: str, field: str) -> InvalidRequest:
+    return InvalidRequest(message, code="datastore_not_found", field=field)
 
 
 def of_stored(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
@@ -77,42 +101,42 @@ def of_stored(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
 
 
 def _full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
-    """Refuse what goes over an organisation's bound: exactly for bounds below 1,000, roughly above (`_room`)."""
-    room: dict[str, int] = {}
+    """Refuse what goes over an organisation's bound: exactly for bounds below 1,000, roughly above (`_capacity`)."""
+    left: dict[str, int] = {}
     refused: dict[int, RunyardError] = {}
     for index, spec in enumerate(specs):
         if spec.max_queued is None:
             continue
-        if spec.org_id not in room:
-            room[spec.org_id] = _room(tx, spec.org_id, spec.max_queued)
-        room[spec.org_id] -= 1
-        if room[spec.org_id] < 0:
+        if spec.org_id not in left:
+            left[spec.org_id] = _capacity(tx, spec.org_id, spec.max_queued)
+        left[spec.org_id] -= 1
+        if left[spec.org_id] < 0:
             refused[index] = TooManyRequests(
                 f"The organisation's backlog holds {spec.max_queued} runs, its bound; submit again later.",
                 code="backlog_full",
                 retry_after=5,
             )
-    for org_id, left in room.items():
-        _rooms[org_id] = (_rooms[org_id][0], left)
+    for org_id, more in left.items():
+        _counted[org_id] = (_counted[org_id][0], more)
     return refused
 
 
-#: When each organisation's backlog was last counted here, and how much room there was left below its bound.
-_rooms: dict[str, tuple[float, int]] = {}
+#: When each organisation's backlog was last counted here, and how many more runs its bound allowed.
+_counted: dict[str, tuple[float, int]] = {}
 
 
-def _room(tx: Tx, org_id: str, bound: int) -> int:
+def _capacity(tx: Tx, org_id: str, bound: int) -> int:
     """How many more runs may wait. Far from a large bound one count a second will do: counting a backlog of
     thousands in every transaction would cost more than storing the run."""
-    counted_at, left = _rooms.get(org_id, (0.0, 0))
+    counted_at, left = _counted.get(org_id, (0.0, 0))
     if not (bound >= 1000 and left > bound // 10 and 0 <= tx.now - counted_at < 1.0):
         counted_at, left = tx.now, bound - tasks.backlog(tx.conn, org_id, bound)
-        _rooms[org_id] = (counted_at, left)
+        _counted[org_id] = (counted_at, left)
     return left
 
 
 def _full_storage(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
-    """Refuse runs whose files an organisation has no room for."""
+    """Refuse runs whose files go over what an organisation may store."""
     refused: dict[int, RunyardError] = {}
     before: dict[
         str, list[int]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from runyard_common.agents.queries import agents
 from runyard_common.agents.service import fleet
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import journal, tasks, workers
 from runyard_common.runs.queries.transitions import Change, move
+from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.suspicion import Loss, judge
@@ -93,30 +94,26 @@ def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
     if not lost:
         return 0
     loaded = tasks.light(tx.conn, lost)
-    open_steps = {
-        id_: step | {"question_id": uuid7()}
-        for id_, step in journal.open_irreversible(tx.conn, list(loaded)).items()
-    }
+    open_steps = journal.open_irreversible(tx.conn, list(loaded))
+    reviews = {id_: _review(tx, loaded[id_], step) for id_, step in open_steps.items()}
     progressed = journal.progressed(tx, [(id_, fence.attempt) for id_, fence in lost.items()])
     changes = [
-        _change(tx, task, lost[id_], loss, id_ in progressed, open_steps.get(id_))
+        _change(tx, task, lost[id_], loss, id_ in progressed, reviews.get(id_))
         for id_, task in loaded.items()
     ]
     answers = move(tx, changes)
-    parked = [(a, open_steps[a.id]) for a in answers if isinstance(a, Head) and a.id in open_steps]
-    if parked:
-        questions.open_(tx, [_parked_row(a, step) for a, step in parked])
+    questions.open_(tx, [reviews[a.id] for a in answers if isinstance(a, Head) and a.id in reviews])
     return sum(isinstance(a, Head) for a in answers)
 
 
 def _change(
-    tx: Tx, task: Task, fence: Fence, loss: Loss, progressed: bool, open_step: dict[str, Any] | None
+    tx: Tx, task: Task, fence: Fence, loss: Loss, progressed: bool, review: Question | None
 ) -> Change:
     judgement = judge(task.suspicion, loss, progressed, fence.attempt, task.releases)
     suspicion = {"suspicion": int(judgement.suspicion)}
     kept = suspicion | {"releases": judgement.interrupted}
-    if open_step is not None:
-        asked = {"id": open_step["question_id"], **_payload(open_step)}
+    if review is not None:
+        asked = {"id": review.id, **review.payload}
         return Change(task.id, Event.REVIEW, fence, data={"asked": [asked]}, values=suspicion)
     data = {"worker": task.lease_owner, "loss": loss.value, "delay_s": 0.0} | suspicion
     if not judgement.charged:
@@ -142,27 +139,15 @@ def _lost_again(task: Task) -> Failure:
     )
 
 
-def _payload(step: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _review(tx: Tx, task: Task, step: JournalEntry) -> Question:
+    payload = {
         "kind": "unknown_outcome",
-        "action": step["name"],
-        "step": step["key"],
-        "arguments": step["detail"],
-        "text": f"The worker was lost while the irreversible step {step['name']!r} was open. It is not known "
+        "action": step.name,
+        "step": step.key,
+        "arguments": step.detail,
+        "text": f"The worker was lost while the irreversible step {step.name!r} was open. It is not known "
         "whether it took effect: redo it, skip it with a given result, or fail the run.",
         "decisions": ["redo", "skip", "fail"],
     }
-
-
-def _parked_row(head: Head, step: dict[str, Any]) -> dict[str, Any]:
-    # The journal entry's own key would collide with a review the step itself asked for.
-    return {
-        "id": step["question_id"],
-        "org_id": head.org_id,
-        "task_id": head.id,
-        "key": f"{step['key']}!{head.attempt}",
-        "kind": "review",
-        "payload": _payload(step),
-        "on_timeout": None,
-        "deadline_at": None,
-    }
+    key = f"{step.key}!{task.attempt}"  # its own key would collide with a review the step itself asked for
+    return Question(uuid7(), task.org_id, task.id, key, "review", payload, None, None, tx.now)

@@ -30,7 +30,7 @@ def retry(
     Its credentials were erased when it ended: `secrets` (sealed) gives new ones where it needs them.
     Errors: `NotFound`; `Conflict` not_ended; what `submit` refuses.
     """
-    task = tasks.get(tx.conn, org_id, task_id)
+    task = tasks.get(tx.scope(org_id), task_id)
     if task is None:
         raise NotFound("There is no such task.", code="task_not_found")
     if task.status not in TERMINAL:
@@ -83,7 +83,7 @@ def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
 
 
 def _callback(tx: Tx, task_id: str) -> CallbackTo | None:
-    """Whoever heard of the old run hears of the new one."""
+    """The new run's events go where those of the old one went."""
     found = callbacks.of_tasks(tx.conn, [task_id]).get(task_id)
     return CallbackTo(found.url, found.headers) if found and found.active else None
 

@@ -17,11 +17,10 @@ from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database import columns
 from runyard_common.outbound import OutboundPolicy, check_headers, check_url
-from runyard_common.runs.rules import deadlines
+from runyard_common.runs.rules import deadlines, run_options
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.runs.rules.run_request import RunRequest, options_of
 from runyard_common.runs.rules.specs import CallbackTo, RunSpec, SessionRef
-from runyard_common.runs.service import run_options
 from runyard_common.schedules.rules import scheduled_run
 from runyard_common.schemas import checks, outputs
 from runyard_common.settings import Settings
@@ -145,14 +144,14 @@ def _session(request: RunRequest, caller: Caller) -> SessionRef | None:
 
 
 def check_input(request: RunRequest, manifest: Mapping[str, Any], has_files: bool) -> None:
-    """Whether the request says what to do, and every schema in it and for it holds; `InvalidRequest` if not."""
-    said = bool(request.text) or has_files
-    if not said and request.args is None:
+    """Whether the request has an input, and every schema in it and for it holds; `InvalidRequest` if not."""
+    has_words = bool(request.text) or has_files
+    if not has_words and request.args is None:
         raise InvalidRequest(
             "Say what to do: send query (or message), args, or a file.", code="missing_input", field="query"
         )
     schema = (manifest.get("input") or {}).get("schema")
-    if schema and (request.args is not None or not said):
+    if schema and (request.args is not None or not has_words):
         checks.check(request.args, schema, field="args")
     given = list(_schemas(request))
     checks.check_schemas(given)
@@ -231,7 +230,7 @@ def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, A
 
 
 def callback_of(request: RunRequest, sealer: Sealer) -> CallbackTo | None:
-    """Where the run calls back to. Its headers are sealed apart: they outlive the task's other credentials."""
+    """Where the run calls back to. Its headers are sealed separately: they outlive the task's other credentials."""
     wanted = request.callback
     if wanted is None:
         return None
@@ -244,7 +243,7 @@ def unsealed(options: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str
 
 
 def title_of(text: str | None) -> str | None:
-    """A title from what was asked: its first line that says something, shortened."""
+    """A title from what was asked: its first line with text, shortened."""
     line = next((line.strip() for line in (text or "").splitlines() if line.strip()), None)
     if line is None or len(line) <= _LONGEST_TITLE:
         return line

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Connection
 
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.runs.rules.specs import RunSpec, SessionRef
 from runyard_common.sessions.queries import sessions
+from runyard_common.sessions.rules import Session
 from runyard_common.values.ids import is_uuid
 
 
 def new(conn: Connection, specs: Sequence[RunSpec]) -> dict[int, tuple[str, Hashable]]:
-    """The sessions that are yet to be made, by their runs' places: the organisation, and what tells them apart."""
+    """The sessions that are yet to be made, by their runs' places: the organisation, and what distinguishes them."""
     return {
         index: (spec.org_id, (spec.session.scope, spec.session.key))
         for index, spec in enumerate(specs)
@@ -43,8 +44,8 @@ def known(conn: Connection, spec: RunSpec) -> RunSpec:
     found = None if spec.session is None else _find(conn, spec.org_id, spec.session)
     if spec.session is None or found is None:
         return spec
-    strategy = spec.session.strategy or Strategy(found["strategy"])
-    return replace(spec, session_id=found["id"], session_strategy=strategy)
+    strategy = spec.session.strategy or Strategy(found.strategy)
+    return replace(spec, session_id=found.id, session_strategy=strategy)
 
 
 def _ensure(tx: Tx, spec: RunSpec) -> str | None:
@@ -53,15 +54,11 @@ def _ensure(tx: Tx, spec: RunSpec) -> str | None:
         return None
     found = _find(tx.conn, spec.org_id, wanted) if is_uuid(wanted.key) else None
     if found is not None:
-        return str(found["id"])
+        return found.id
     strategy = wanted.strategy or Strategy.ENQUEUE
     agent_id, end_user_id = spec.agent.agent_id, spec.end_user_id
-    id_ = sessions.ensure(tx, spec.org_id, wanted.key, wanted.scope, agent_id, end_user_id, strategy)
-    return str(id_)
+    return sessions.ensure(tx, spec.org_id, wanted.key, wanted.scope, agent_id, end_user_id, strategy)
 
 
-def _find(conn: Connection, org_id: str, wanted: SessionRef) -> dict[str, Any] | None:
-    found = sessions.get(conn, org_id, wanted.key) if is_uuid(wanted.key) else None
-    if found is not None and found["scope"] == wanted.scope:
-        return found
-    return sessions.find(conn, org_id, wanted.key, wanted.scope)
+def _find(conn: Connection, org_id: str, wanted: SessionRef) -> Session | None:
+    return sessions.named(OrgScope(conn, org_id), wanted.key, wanted.scope)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, journal
+from runyard_common.runs.queries.journal import StepEnd
 from runyard_common.runs.queries.transitions import lock, owns
+from runyard_common.runs.rules.journal import JournalEntry, Step
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.usage import queries as usage
 from runyard_common.usage.queries import ModelTurn
@@ -16,18 +18,6 @@ from runyard_common.values.errors import RunyardError, StaleFence
 
 Entry = tuple[str, dict[str, Any]]  # event type, data
 _LONGEST_NAME = 200  # characters of a step's name
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A recorded unit of work. `key` names it within its task, `pos` orders it, `detail` is what it was called with."""
-
-    key: str
-    kind: str  # step, child, value, tool, model
-    name: str
-    effect: str  # read, idempotent, irreversible
-    detail: dict[str, Any] | None = None
-    pos: int = 0  # from 1; 0 until it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +64,8 @@ def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     for c in owned:
         if c.again:
             journal.reopen(tx, c.task_id, c.step.key, c.fence.attempt)
-    rows = [_row(c, "begun") for c in owned if not c.again and (c.task_id, c.step.key) not in known]
-    if rows:
-        journal.insert_many(tx, rows)
+    new = [c for c in owned if not c.again and (c.task_id, c.step.key) not in known]
+    journal.insert_many(tx, [_entry(c, "begun") for c in new])
     return answers
 
 
@@ -90,16 +79,8 @@ def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
         # One that has ended already was committed before, and only its answer was lost.
         if refused is None and known.get((c.task_id, c.step.key), "begun") == "begun"
     ]
-    begun = [
-        {"task_id": c.task_id, "key": c.step.key, "state": c.state, "value": c.value}
-        for c in accepted
-        if c.begun
-    ]
-    whole = [{**_row(c, c.state), "value": c.value, "ended_at": tx.now} for c in accepted if not c.begun]
-    if begun:
-        journal.end_many(tx, begun)
-    if whole:
-        journal.insert_many(tx, whole)
+    journal.end_many(tx, [StepEnd(c.task_id, c.step.key, c.value, c.state) for c in accepted if c.begun])
+    journal.insert_many(tx, [_entry(c, c.state, c.value) for c in accepted if not c.begun])
     usage.count(tx, [(heads[c.task_id], c.step.key, c.turn) for c in accepted if c.turn])
     _append(tx, heads, accepted)
     return answers
@@ -116,19 +97,9 @@ def _written(tx: Tx, commands: Sequence[Begin | End]) -> dict[tuple[str, str], s
     return journal.written(tx, [(c.task_id, c.step.key, c.fence.attempt) for c in commands])
 
 
-def _row(command: Begin | End, state: str) -> dict[str, Any]:
-    step = command.step
-    return {
-        "task_id": command.task_id,
-        "key": step.key,
-        "pos": step.pos,
-        "attempt": command.fence.attempt,
-        "kind": step.kind,
-        "name": step.name[:_LONGEST_NAME],
-        "effect": step.effect,
-        "state": state,
-        "detail": step.detail or None,
-    }
+def _entry(command: Begin | End, state: str, value: Any = None) -> JournalEntry:
+    step = replace(command.step, name=command.step.name[:_LONGEST_NAME], detail=command.step.detail or None)
+    return JournalEntry.of(command.task_id, command.fence.attempt, step, state, value)
 
 
 def _append(tx: Tx, heads: dict[str, Head], commands: Sequence[End | Emit]) -> None:

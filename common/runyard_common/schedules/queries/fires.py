@@ -13,13 +13,12 @@ from runyard_common.database import advisory, rows
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task as TaskValue
 from runyard_common.schedules.rules.firing import OpenRun
 from runyard_common.tables.query import Fire, Schedule, Task
 
-#: What holds a run back that waits for an earlier one of its schedule: this and the schedule's id.
-BEHIND = "schedule:"
 _OPEN = text("fires.outcome = 'fired'")  # spelled as in the index ix_fires_open
 
 
@@ -53,14 +52,15 @@ def open_runs(conn: Connection, schedule_ids: Iterable[str]) -> dict[str, list[O
     if not ids:
         return {}
     query = (
-        select(Fire.schedule_id, Fire.due_at, Fire.task_id, Task.status, Task.held_by)
+        select(Fire.schedule_id, Fire.due_at, Fire.task_id, Task.status, Task.blocked_by.label("blocked_by"))
         .outerjoin(Task.__table__, Task.id == Fire.task_id)
         .where(_OPEN, Fire.schedule_id.in_(ids))
     )
     found: dict[str, list[OpenRun]] = {}
     for row in conn.execute(query):
         status = Status(row.status) if row.status else None
-        queued = status is Status.QUEUED and (row.held_by or "").startswith(BEHIND)
+        by = row.blocked_by
+        queued = status is Status.QUEUED and by is not None and by.kind is Blocker.SCHEDULE
         found.setdefault(row.schedule_id, []).append(OpenRun(row.due_at, row.task_id, status, queued))
     return found
 
@@ -90,12 +90,12 @@ def page(
     return [(fire, known.get(fire.task_id or "")) for fire in fires]
 
 
-def next_held(tx: Tx, schedule_id: str) -> list[TaskValue]:
+def next_queued(tx: Tx, schedule_id: str) -> list[TaskValue]:
     """The run that may go on now because no earlier one of its schedule is under way: one, or none.
 
     Of several processes that ask at once one gets it.
     """
-    advisory.lock(tx, [BEHIND + schedule_id])
+    advisory.lock(tx, [BlockedBy.schedule(schedule_id).stored])
     runs = open_runs(tx.conn, [schedule_id]).get(schedule_id, [])
     if any(not run.ended and not run.queued for run in runs):
         return []

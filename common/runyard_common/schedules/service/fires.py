@@ -17,6 +17,7 @@ from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries.transitions import Change, move
+from runyard_common.runs.rules.blocked_by import PREFLIGHT, BlockedBy
 from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.rules.specs import AgentRef, RunSpec
@@ -49,8 +50,6 @@ from runyard_common.values.json_text import JsonObject
 #: Schedules claimed in one transaction, and due times of one schedule in it: the rest is left for the next.
 BATCH: Final = 200
 AT_ONCE: Final = 10
-#: What holds a run that is stored only to be failed.
-PREFLIGHT: Final = "preflight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +188,8 @@ def prepare(
             check(agent.kind, agent.manifest)
     except RunyardError as refusal:
         return Fire(schedule, due_at, queued, task_id, refusal, reason)
-    behind = fires.BEHIND + schedule.id if queued else None
-    run = replace(run, schedule_id=schedule.id, held_by=behind)
+    behind = BlockedBy.schedule(schedule.id) if queued else None
+    run = replace(run, schedule_id=schedule.id, blocked_by=behind)
     return Fire(schedule, due_at, queued, task_id, run, reason)
 
 
@@ -284,7 +283,7 @@ def _failed_spec(fire: Fire, rules: RunRules) -> RunSpec:
         key_id=schedule.key_id,
         schedule_id=schedule.id,
         meta=stored.get("metadata") or {},
-        held_by=PREFLIGHT,
+        blocked_by=PREFLIGHT,
     )
     if isinstance(fire.run, RunSpec):
         return spec

@@ -3,149 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, select, update
 
-from runyard_common.database import pages
-from runyard_common.database.pages import Page, Row
+from runyard_common.database import pages, rows
+from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.tasks import Head
-from runyard_common.tables.query import Message, Session
+from runyard_common.sessions.rules import Line, Message
+from runyard_common.tables import query as tables
 from runyard_common.values.ids import uuid7
 
-_COLUMNS = Message.__table__.c
+_T, _SESSION = tables.Message, tables.Session
+_COLUMNS = rows.columns(Message, _T)
 _MOST_COPIED = 10_000
 _HANDOFF = "handoff"
 
 
-def append_lines(tx: Tx, kept: Sequence[tuple[Head, Sequence[dict[str, Any]]]]) -> None:
-    """Append lines {role, type, content} written by tasks; those of a session continue its order."""
-    rows = [
-        _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line)
-        for head, lines in kept
-        for line in lines
-    ]
-    if rows:
-        insert_rows(tx, rows)
+def append_lines(tx: Tx, kept: Sequence[tuple[Head, Sequence[Line]]]) -> None:
+    """Append lines written by tasks; those of a session continue its order."""
+    insert_many(tx, [_message(tx, head, line) for head, lines in kept for line in lines])
 
 
-def _row(
-    tx: Tx,
-    org_id: str,
-    task_id: str | None,
-    agent_id: str | None,
-    session_id: str | None,
-    line: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "id": uuid7(),
-        "org_id": org_id,
-        "task_id": task_id,
-        "agent_id": agent_id,
-        "session_id": session_id,
-        "seq": None,
-        "role": line["role"],
-        "type": line["type"],
-        "content": line["content"],
-        "user_id": line.get("user_id"),
-        "parent_id": line.get("parent_id"),
-        "unread": line.get("unread", False),
-        "created_at": tx.now,
-    }
+def _message(tx: Tx, head: Head, line: Line) -> Message:
+    return Message(
+        uuid7(),
+        head.org_id,
+        head.id,
+        head.agent_id,
+        head.session_id,
+        line.role,
+        line.type,
+        line.content,
+        tx.now,
+    )
 
 
-def insert_rows(tx: Tx, rows: list[dict[str, Any]]) -> None:
-    """Insert message rows, numbering those that belong to a session."""
-    for row in rows:
-        if row["session_id"] is not None:
-            row["seq"] = tx.conn.execute(
-                update(Session)
-                .where(Session.id == row["session_id"])
-                .values(last_seq=Session.last_seq + 1, updated_at=tx.now)
-                .returning(Session.last_seq)
-            ).scalar()
-    tx.conn.execute(insert(Message), rows)
+def insert_many(tx: Tx, messages: Sequence[Message]) -> None:
+    """Insert messages, numbering those that belong to a session."""
+    if messages:
+        tx.conn.execute(insert(_T), [rows.values(_numbered(tx, message)) for message in messages])
+
+
+def _numbered(tx: Tx, message: Message) -> Message:
+    if message.session_id is None:
+        return message
+    number = tx.conn.execute(
+        update(_SESSION)
+        .where(_SESSION.id == message.session_id)
+        .values(last_seq=_SESSION.last_seq + 1, updated_at=tx.now)
+        .returning(_SESSION.last_seq)
+    )
+    return replace(message, seq=number.scalar())
 
 
 def post(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, id_: str | None = None) -> str:
     """A user's message to a task; `unread` until the running agent takes it in. Its id: `id_`, or a new one."""
-    line = {"role": "user", "type": "user_message", "content": text, "user_id": by, "unread": unread}
-    row = _row(tx, head.org_id, head.id, head.agent_id, head.session_id, line)
-    row |= {} if id_ is None else {"id": id_}
-    insert_rows(tx, [row])
-    return str(row["id"])
+    message = _message(tx, head, Line("user", "user_message", text))
+    message = replace(message, id=id_ or message.id, user_id=by, unread=unread)
+    insert_many(tx, [message])
+    return message.id
 
 
-def get(conn: Connection, org_id: str, message_id: str) -> dict[str, Any] | None:
-    """The task and the time of a message of the organisation."""
-    query = select(_COLUMNS.task_id, _COLUMNS.created_at)
-    row = conn.execute(query.where(_COLUMNS.id == message_id, _COLUMNS.org_id == org_id)).first()
-    return dict(row._mapping) if row else None
+def get(scope: OrgScope, message_id: str) -> Message | None:
+    """A message of the organisation."""
+    query = select(*_COLUMNS).where(_T.id == message_id, _T.org_id == scope.org_id)
+    return rows.first(scope.conn, query, Message)
 
 
-def handoff_line(from_: str, to: str) -> dict[str, Any]:
+def handoff_line(from_: str, to: str) -> Line:
     """The line of a conversation that moves to another agent."""
-    return {"role": "assistant", "type": _HANDOFF, "content": {"from": from_, "to": to}}
+    return Line("assistant", _HANDOFF, {"from": from_, "to": to})
 
 
 def handed_to(conn: Connection, session_id: str) -> str | None:
     """The agent that a session's conversation was handed to last, if it was to any."""
-    query = select(Message.content).where(Message.session_id == session_id, Message.type == _HANDOFF)
-    found = conn.execute(query.order_by(Message.seq.desc()).limit(1)).scalar()
+    query = select(_T.content).where(_T.session_id == session_id, _T.type == _HANDOFF)
+    found = conn.execute(query.order_by(_T.seq.desc()).limit(1)).scalar()
     return str(found["to"]) if found else None
 
 
 def read_unread(tx: Tx, task_id: str) -> list[Any]:
     """The messages sent to a running task since it last looked, marked as read."""
-    query = select(Message.id, Message.content).where(Message.task_id == task_id, Message.unread.is_(True))
-    rows = tx.conn.execute(query.order_by(Message.created_at, Message.id)).all()
-    if rows:
-        tx.conn.execute(update(Message).where(Message.id.in_([r.id for r in rows])).values(unread=False))
-    return [row.content for row in rows]
+    query = select(_T.id, _T.content).where(_T.task_id == task_id, _T.unread.is_(True))
+    found = tx.conn.execute(query.order_by(_T.created_at, _T.id)).all()
+    if found:
+        tx.conn.execute(update(_T).where(_T.id.in_([row.id for row in found])).values(unread=False))
+    return [row.content for row in found]
 
 
-def of_task(conn: Connection, task_id: str, limit: int = 10_000) -> Page[Row]:
+def of_task(scope: OrgScope, task_id: str, limit: int = 10_000) -> Page[Message]:
     """A task's conversation, oldest first; of a long one the newest lines, and `more`."""
-    query = select(*_COLUMNS).where(Message.task_id == task_id)
-    return _newest(conn, query.order_by(Message.created_at.desc(), Message.id.desc()), limit)
+    query = select(*_COLUMNS).where(_T.task_id == task_id, _T.org_id == scope.org_id)
+    return _newest(scope.conn, query.order_by(_T.created_at.desc(), _T.id.desc()), limit)
 
 
 def of_session(
-    conn: Connection,
+    scope: OrgScope,
     session_id: str,
     limit: int = 10_000,
     before: int | None = None,
     most_bytes: int | None = None,
-) -> Page[Row]:
+) -> Page[Message]:
     """A session's conversation, oldest first; of a long one the newest lines (before the number `before`), and
     `more`."""
-    query = select(*_COLUMNS).where(Message.session_id == session_id)
+    query = select(*_COLUMNS).where(_T.session_id == session_id, _T.org_id == scope.org_id)
     if before is not None:
-        query = query.where(Message.seq < before)
-    return _newest(conn, query.order_by(Message.seq.desc()), limit, most_bytes)
+        query = query.where(_T.seq < before)
+    return _newest(scope.conn, query.order_by(_T.seq.desc()), limit, most_bytes)
 
 
-def _newest(conn: Connection, query: Select[Any], limit: int, most_bytes: int | None = None) -> Page[Row]:
-    found: Page[Row] = pages.bounded_rows(conn, query.limit(limit + 1), "id", ("content",), most_bytes)
+def _newest(conn: Connection, query: Select[Any], limit: int, most_bytes: int | None = None) -> Page[Message]:
+    found = pages.bounded_rows(conn, query.limit(limit + 1), "id", ("content",), most_bytes, Message)
     return Page(found[:limit][::-1], found.more or len(found) > limit)
 
 
-def clear_session(tx: Tx, session_id: str) -> int:
+def clear_session(tx: Tx, org_id: str, session_id: str) -> int:
     """Erase a session's conversation."""
-    return int(tx.conn.execute(delete(Message).where(Message.session_id == session_id)).rowcount)
+    return int(tx.conn.execute(delete(_T).where(_T.session_id == session_id, _T.org_id == org_id)).rowcount)
 
 
 def copy_session(tx: Tx, from_session: str, to_session: str, up_to: int | None = None) -> int:
     """Copy a conversation into another session (a fork), up to the line number `up_to`."""
     before = None if up_to is None else up_to + 1
-    found = select(Message.seq).where(Message.session_id == from_session).order_by(Message.seq.desc())
+    found = select(_T.seq).where(_T.session_id == from_session).order_by(_T.seq.desc())
     if before is not None:
-        found = found.where(Message.seq < before)
+        found = found.where(_T.seq < before)
     numbers = list(tx.conn.execute(found.limit(_MOST_COPIED)).scalars())[::-1]
     for number in numbers:  # one by one: together they may be more than fits
-        query = select(*_COLUMNS).where(Message.session_id == from_session, Message.seq == number)
-        line = dict(tx.conn.execute(query).one()._mapping)
-        own = {"id": uuid7(), "session_id": to_session, "task_id": None, "unread": False}
-        insert_rows(tx, [line | own])
+        query = select(*_COLUMNS).where(_T.session_id == from_session, _T.seq == number)
+        line = Message(**tx.conn.execute(query).one()._mapping)
+        insert_many(tx, [replace(line, id=uuid7(), session_id=to_session, task_id=None, unread=False)])
     return len(numbers)

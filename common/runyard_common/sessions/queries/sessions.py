@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import Connection, delete, select, text, update
 
+from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.admission import Strategy
-from runyard_common.tables.query import Message, Session
-from runyard_common.values.ids import uuid7
+from runyard_common.sessions.rules import Session
+from runyard_common.tables import query as tables
+from runyard_common.tables.query import Message
+from runyard_common.values.ids import is_uuid, uuid7
 
-_COLUMNS = Session.__table__.c
+_T = tables.Session
+_OWN = select(*rows.columns(Session, _T))
 
 _ENSURE = text("""
 INSERT INTO sessions (id, org_id, scope, key, agent_id, end_user_id, strategy, last_seq, created_at, updated_at)
@@ -51,49 +55,51 @@ def strategies(conn: Connection, session_ids: Iterable[str]) -> dict[str, Strate
     ids = list(session_ids)
     if not ids:
         return {}
-    rows = conn.execute(select(Session.id, Session.strategy).where(Session.id.in_(ids)))
+    rows = conn.execute(select(_T.id, _T.strategy).where(_T.id.in_(ids)))
     return {row.id: Strategy(row.strategy) for row in rows}
 
 
-def get(conn: Connection, org_id: str, session_id: str) -> dict[str, Any] | None:
+def get(scope: OrgScope, session_id: str) -> Session | None:
     """One session of an organisation, by id."""
-    row = conn.execute(select(*_COLUMNS).where(Session.id == session_id, Session.org_id == org_id)).first()
-    return dict(row._mapping) if row else None
+    return rows.first(scope.conn, _OWN.where(_T.id == session_id, _T.org_id == scope.org_id), Session)
 
 
-def find(conn: Connection, org_id: str, key: str, scope: str = "") -> dict[str, Any] | None:
+def find(scope: OrgScope, key: str, within: str = "") -> Session | None:
     """One session of an organisation, by the caller's name for it."""
-    query = select(*_COLUMNS).where(Session.org_id == org_id, Session.scope == scope, Session.key == key)
-    row = conn.execute(query).first()
-    return dict(row._mapping) if row else None
+    query = _OWN.where(_T.org_id == scope.org_id, _T.scope == within, _T.key == key)
+    return rows.first(scope.conn, query, Session)
 
 
-def page(conn: Connection, org_id: str, limit: int, before: str | None = None) -> list[dict[str, Any]]:
+def named(scope: OrgScope, name: str, within: str = "") -> Session | None:
+    """One session of an organisation, by its id or else the caller's name for it."""
+    found = get(scope, name) if is_uuid(name) else None
+    return found if found is not None and found.scope == within else find(scope, name, within)
+
+
+def page(scope: OrgScope, limit: int, before: str | None = None) -> list[Session]:
     """Sessions of an organisation, newest first."""
-    query = select(*_COLUMNS).where(Session.org_id == org_id)
+    query = _OWN.where(_T.org_id == scope.org_id)
     if before is not None:
-        query = query.where(Session.id < before)
-    return [dict(row._mapping) for row in conn.execute(query.order_by(Session.id.desc()).limit(limit))]
+        query = query.where(_T.id < before)
+    return rows.every(scope.conn, query.order_by(_T.id.desc()).limit(limit), Session)
 
 
 def forked(tx: Tx, session_id: str, from_id: str) -> None:
     """Note which session a new one was forked from."""
-    tx.conn.execute(update(Session).where(Session.id == session_id).values(forked_from=from_id))
+    tx.conn.execute(update(_T).where(_T.id == session_id).values(forked_from=from_id))
 
 
 def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: Strategy) -> bool:
     """Change what the session does with a second run."""
     done = tx.conn.execute(
-        update(Session)
-        .where(Session.id == session_id, Session.org_id == org_id)
-        .values(strategy=strategy.value)
+        update(_T).where(_T.id == session_id, _T.org_id == org_id).values(strategy=strategy.value)
     )
     return bool(done.rowcount)
 
 
 def remove(tx: Tx, org_id: str, session_id: str) -> bool:
     """Delete a session and its conversation; its tasks stay."""
-    done = tx.conn.execute(delete(Session).where(Session.id == session_id, Session.org_id == org_id))
+    done = tx.conn.execute(delete(_T).where(_T.id == session_id, _T.org_id == org_id))
     if done.rowcount:
         tx.conn.execute(delete(Message).where(Message.session_id == session_id))
     return bool(done.rowcount)
@@ -101,10 +107,10 @@ def remove(tx: Tx, org_id: str, session_id: str) -> bool:
 
 def remove_of_agent(tx: Tx, org_id: str, agent_id: str, scope: str) -> int:
     """Delete an agent's sessions whose scope begins with `scope`, with their conversations; how many."""
-    chosen = select(Session.id).where(
-        Session.org_id == org_id,
-        Session.agent_id == agent_id,
-        Session.scope.startswith(scope, autoescape=True),
+    chosen = select(_T.id).where(
+        _T.org_id == org_id,
+        _T.agent_id == agent_id,
+        _T.scope.startswith(scope, autoescape=True),
     )
     tx.conn.execute(delete(Message).where(Message.session_id.in_(chosen)))
-    return int(tx.conn.execute(delete(Session).where(Session.id.in_(chosen))).rowcount)
+    return int(tx.conn.execute(delete(_T).where(_T.id.in_(chosen))).rowcount)

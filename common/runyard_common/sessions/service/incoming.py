@@ -9,6 +9,7 @@ from typing import Any
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import journal
 from runyard_common.runs.queries.transitions import lock, owns
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service import steps
 from runyard_common.sessions.queries import messages
@@ -36,10 +37,10 @@ def read_messages(tx: Tx, commands: Sequence[ReadMessages]) -> list[list[Any] | 
             answers.append(StaleFence(task_id=c.task_id, attempt=c.fence.attempt))
         elif (c.task_id, c.key) in known:  # committed before: only the answer was lost
             entries = journal.load(tx.conn, [c.task_id])[c.task_id]
-            answers.append(next(list(entry["value"]) for entry in entries if entry["key"] == c.key))
+            answers.append(next(list(entry.value) for entry in entries if entry.key == c.key))
         else:
             found = messages.read_unread(tx, c.task_id)
-            step = steps.Step(c.key, "value", "messages", "read", pos=c.pos)
+            step = Step(c.key, "value", "messages", "read", pos=c.pos)
             entry = steps.End(c.task_id, c.fence, step, found)
             refused = steps.end(tx, [entry])[0]
             answers.append(found if refused is None else refused)

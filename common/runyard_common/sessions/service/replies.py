@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, tasks
@@ -16,31 +16,29 @@ from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.queries import messages, sessions
+from runyard_common.sessions.rules import Session
 from runyard_common.values.errors import Conflict, InvalidRequest
-from runyard_common.values.ids import is_uuid
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """A session, and the newest task of it that waits for an answer."""
 
-    session: dict[str, Any]
+    session: Session
     waiting: Task | None
 
 
 def find(conn: Connection, asked: Sequence[tuple[str, str, str]]) -> list[Conversation | None]:
     """For each (organisation, session id or name, its scope) its conversation. A batch for `Reader.call`."""
-    return [_find(conn, org_id, name, scope) for org_id, name, scope in asked]
+    return [_find(OrgScope(conn, org_id), name, within) for org_id, name, within in asked]
 
 
-def _find(conn: Connection, org_id: str, name: str, scope: str) -> Conversation | None:
-    session = sessions.get(conn, org_id, name) if is_uuid(name) else None
-    if session is None or session["scope"] != scope:
-        session = sessions.find(conn, org_id, name, scope)
+def _find(scope: OrgScope, name: str, within: str) -> Conversation | None:
+    session = sessions.named(scope, name, within)
     if session is None:
         return None
-    wanted = Filter(session_id=session["id"], statuses=(Status.WAITING_FOR_INPUT,))
-    return Conversation(session, next(iter(tasks.page(conn, org_id, wanted, 1)), None))
+    wanted = Filter(session_id=session.id, statuses=(Status.WAITING_FOR_INPUT,))
+    return Conversation(session, next(iter(tasks.page(scope, wanted, 1)), None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +51,13 @@ class Answered:
     after: int
 
 
-def answered_before(conn: Connection, org_id: str, message_id: str) -> Answered | None:
+def answered_before(scope: OrgScope, message_id: str) -> Answered | None:
     """What the message of this id was the answer to, if there is one."""
-    message = messages.get(conn, org_id, message_id)
-    task = tasks.get(conn, org_id, message["task_id"]) if message is not None else None
+    message = messages.get(scope, message_id)
+    task = tasks.get(scope, message.task_id) if message is not None and message.task_id else None
     if message is None or task is None:
         return None
-    entry = events.first(conn, task.id, (Event.ANSWER.value,), since=message["created_at"])
+    entry = events.first(scope, task.id, (Event.ANSWER.value,), since=message.created_at)
     after = task.last_seq if entry is None else entry["seq"] - 1
     return Answered(task.id, task.session_id, task.status.value, after)
 

@@ -11,21 +11,20 @@ from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.sessions.queries import messages, sessions
+from runyard_common.sessions.rules import Session
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 from runyard_common.values.ids import uuid7
 
 
-def get(tx: Tx, org_id: str, session_id: str) -> dict[str, Any]:
+def get(tx: Tx, org_id: str, session_id: str) -> Session:
     """A session of the organisation. Error: `NotFound` session_not_found."""
-    session = sessions.get(tx.conn, org_id, session_id)
+    session = sessions.get(tx.scope(org_id), session_id)
     if session is None:
         raise NotFound("There is no such session.", code="session_not_found")
     return session
 
 
-def fork(
-    tx: Tx, org_id: str, session_id: str, up_to: int | None = None, key: str | None = None
-) -> dict[str, Any]:
+def fork(tx: Tx, org_id: str, session_id: str, up_to: int | None = None, key: str | None = None) -> Session:
     """A new session that begins with this one's conversation, up to line `up_to` when given.
 
     Error: `Conflict` session_exists when `key` is taken, too_many_sessions.
@@ -33,11 +32,11 @@ def fork(
     old = get(tx, org_id, session_id)
     new_id = uuid7()
     name = key or new_id
-    if sessions.find(tx.conn, org_id, name, old["scope"]) is not None:
+    if sessions.find(tx.scope(org_id), name, old.scope) is not None:
         raise Conflict("There is a session of that name already.", code="session_exists", field="key")
     caps.check(tx, org_id, "sessions")
     sessions.ensure(
-        tx, org_id, name, old["scope"], old["agent_id"], old["end_user_id"], Strategy(old["strategy"]), new_id
+        tx, org_id, name, old.scope, old.agent_id, old.end_user_id, Strategy(old.strategy), new_id
     )
     sessions.forked(tx, new_id, session_id)
     messages.copy_session(tx, session_id, new_id, up_to)
@@ -50,7 +49,7 @@ def clear(tx: Tx, org_id: str, session_id: str, by: str | None = None) -> int:
     Here and below `by` is whom the audit log names; None notes nothing.
     """
     get(tx, org_id, session_id)
-    lines = messages.clear_session(tx, session_id)
+    lines = messages.clear_session(tx, org_id, session_id)
     _note(tx, org_id, by, "clear", session_id, {"lines": lines})
     return lines
 
@@ -60,9 +59,7 @@ def _note(tx: Tx, org_id: str, by: str | None, verb: str, session_id: str, data:
         identity.audit(tx, org_id, by, f"session.{verb}", session_id, data)
 
 
-def set_strategy(
-    tx: Tx, org_id: str, session_id: str, strategy: str, by: str | None = None
-) -> dict[str, Any]:
+def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: str, by: str | None = None) -> Session:
     """What a second run does while one is under way: enqueue, reject or interrupt. Error: `InvalidRequest`."""
     if strategy not in set(Strategy):
         raise InvalidRequest(f"Use one of: {', '.join(Strategy)}.", code="invalid_strategy", field="strategy")
@@ -75,7 +72,7 @@ def set_strategy(
 def remove(tx: Tx, org_id: str, session_id: str, by: str | None = None) -> None:
     """Delete a session with its conversation. Error: `Conflict` session_busy while a task of it is under way."""
     get(tx, org_id, session_id)
-    under_way = tasks.page(tx.conn, org_id, Filter(session_id=session_id), 50)
+    under_way = tasks.page(tx.scope(org_id), Filter(session_id=session_id), 50)
     if any(task.finished_at is None for task in under_way):
         raise Conflict("A task of this session is under way; cancel it first.", code="session_busy")
     sessions.remove(tx, org_id, session_id)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
+from runyard_common.human_tasks.rules import AnswerLink
 from runyard_common.human_tasks.service.answer_links import LIFETIME
 from runyard_common.identity.queries import identity
 from runyard_common.webhooks.queries import callbacks, delivery_queue, endpoints
@@ -171,9 +172,9 @@ def _with_links(tx: Tx, secrets: Secrets, row: DueDelivery) -> str:
         token = secrets.link_token(row.event_id, question_id)
         digest = hashlib.sha256(token.encode()).hexdigest()
         if questions.get_link(tx.conn, digest) is None:
-            question = questions.get(tx.conn, row.org_id, question_id)
-            until = (question or {}).get("deadline_at") or tx.now + LIFETIME
-            questions.put_link(tx, digest, row.org_id, question_id, until)
+            question = questions.get(tx.scope(row.org_id), question_id)
+            until = (question and question.deadline_at) or tx.now + LIFETIME
+            questions.put_link(tx, AnswerLink(digest, row.org_id, question_id, until))
         body = body.replace(placeholder(row.event_id, question_id), secrets.link(token))
     return body
 

@@ -10,8 +10,8 @@ import pytest
 
 from runyard_common.runs.rules.lifecycle import (
     ACTIVE,
-    HOLDING,
     INITIAL,
+    OCCUPIES_SLOTS,
     SUSPENDED,
     TERMINAL,
     TRANSITIONS,
@@ -75,7 +75,7 @@ def test_a_stop_is_legal_in_every_active_state() -> None:
 
 
 def test_suspended_and_queued_tasks_hold_no_slot() -> None:
-    assert not HOLDING & (SUSPENDED | TERMINAL | {Status.QUEUED})
+    assert not OCCUPIES_SLOTS & (SUSPENDED | TERMINAL | {Status.QUEUED})
 
 
 @pytest.mark.documents

@@ -14,7 +14,7 @@ from runyard_common.runs.rules.suspicion import (
     judge,
 )
 
-NONE, ONCE, SUSPECT, ALONE = Suspicion.NONE, Suspicion.LOST_ONCE, Suspicion.SUSPECT, Suspicion.ALONE
+NONE, ONCE, SUSPECT, ISOLATED = Suspicion.NONE, Suspicion.LOST_ONCE, Suspicion.SUSPECT, Suspicion.ISOLATED
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ NONE, ONCE, SUSPECT, ALONE = Suspicion.NONE, Suspicion.LOST_ONCE, Suspicion.SUSP
         (ONCE, Loss.SILENT, SUSPECT),
         (NONE, Loss.CRASHED, SUSPECT),
         (ONCE, Loss.CRASHED, SUSPECT),
-        (SUSPECT, Loss.SUSPECTED, ALONE),
+        (SUSPECT, Loss.SUSPECTED, ISOLATED),
         (NONE, Loss.MOVED, NONE),
         (SUSPECT, Loss.MOVED, SUSPECT),
     ],
@@ -40,8 +40,8 @@ def test_a_suspect_pays_when_its_worker_is_lost_with_its_process_again_and_again
     judgement = Judgement(SUSPECT)
     for losses in range(1, MOST_LOSSES + 1):
         judgement = judge(judgement.suspicion, loss, False, losses, judgement.interrupted)
-        assert judgement == Judgement(ALONE, charged=False, interrupted=losses)
-    assert judge(ALONE, loss, False, 9, judgement.interrupted).charged
+        assert judgement == Judgement(ISOLATED, charged=False, interrupted=losses)
+    assert judge(ISOLATED, loss, False, 9, judgement.interrupted).charged
 
 
 @pytest.mark.parametrize("before", list(Suspicion))
@@ -55,7 +55,7 @@ def test_progress_does_not_excuse_a_run_that_dies_after_every_step_for_ever() ->
 
 
 def test_a_suspicion_of_another_version_is_read_as_the_nearest_known() -> None:
-    assert judge(9, Loss.MOVED, progressed=False, attempt=1).suspicion is ALONE
+    assert judge(9, Loss.MOVED, progressed=False, attempt=1).suspicion is ISOLATED
     assert judge(-1, Loss.MOVED, progressed=False, attempt=1).suspicion is NONE
 
 
@@ -63,5 +63,5 @@ def test_a_run_that_others_interrupt_again_and_again_gets_a_process_of_its_own()
     first = judge(NONE, Loss.CROWDED, progressed=False, attempt=1, interrupted=0)
     assert first == Judgement(NONE, interrupted=1)
     last = judge(NONE, Loss.CROWDED, progressed=False, attempt=3, interrupted=MOST_INTERRUPTIONS - 1)
-    assert last == Judgement(ALONE)
+    assert last == Judgement(ISOLATED)
     assert judge(NONE, Loss.CROWDED, progressed=True, attempt=3, interrupted=2) == Judgement(NONE)

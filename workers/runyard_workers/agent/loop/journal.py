@@ -17,8 +17,8 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 
 from runyard.errors import Rejected
+from runyard_common.runs.rules.journal import JournalEntry, Step
 from runyard_common.runs.service.attempts import Asked
-from runyard_common.runs.service.steps import Step
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import results
 from runyard_workers.agent.loop.messages import arguments_of, refusals, with_unique_call_ids
@@ -134,10 +134,10 @@ class Journal(AbstractCapability[Any]):
         assert tool is not None
         key = session.transcript.tool_key(call.tool_call_id)
         entry = session.attempt.replay.entry(key)
-        if entry is not None and entry["state"] == "done":
-            return results.unpack(entry["value"])
+        if entry is not None and entry.state == "done":
+            return results.unpack(entry.value)
         try:
-            if entry is not None and entry["effect"] == "irreversible":
+            if entry is not None and entry.effect == "irreversible":
                 raise Waits(_unknown_outcome(session, key, tool, entry))
             args = self._approved(tool, key, args)
         except Waits as waits:
@@ -196,7 +196,7 @@ class Journal(AbstractCapability[Any]):
         decided = self._session.attempt.answer(f"review:{key}")
         if decided is None:
             raise Waits(_review(self._session, f"review:{key}", tool, args))
-        decision = decided["answer"] or {}
+        decision = decided.answer or {}
         match decision.get("action"):
             case "approve":
                 return args
@@ -223,12 +223,12 @@ def _review(session: ModelSession, key: str, tool: Tool, args: dict[str, Any]) -
     return Asked(key, "review", payload)
 
 
-def _unknown_outcome(session: ModelSession, key: str, tool: Tool, entry: dict[str, Any]) -> Asked:
+def _unknown_outcome(session: ModelSession, key: str, tool: Tool, entry: JournalEntry) -> Asked:
     payload = {
         "kind": "unknown_outcome",
         "action": tool.name,
         "step": key,
-        "arguments": entry["detail"],
+        "arguments": entry.detail,
         "text": f"The worker was lost while {tool.name} was under way. It is not known whether it took effect: redo "
         "it, skip it with a given result, or fail the run.",
         "decisions": ["redo", "skip", "fail"],

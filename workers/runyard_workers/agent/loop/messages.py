@@ -18,7 +18,8 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-Line = dict[str, Any]
+from runyard_common.sessions.rules import Line
+
 #: How much of a long conversation the model is given, in characters of its newest lines.
 MOST_HISTORY: Final = 200_000
 _LONGEST_ID: Final = 80
@@ -81,21 +82,21 @@ def to_lines(messages: Iterable[ModelMessage], silent: Collection[str] = ()) -> 
 def _line(part: Any, silent: Collection[str]) -> Line | None:
     match part:
         case ThinkingPart(content=text) if text:
-            return {"role": "assistant", "type": "agent_thinking", "content": text}
+            return Line("assistant", "agent_thinking", text)
         case TextPart(content=text) if text.strip():
-            return {"role": "assistant", "type": "agent_response", "content": text}
+            return Line("assistant", "agent_response", text)
         case ToolCallPart() if part.tool_name not in silent:
             content = {"id": part.tool_call_id, "tool": part.tool_name, "input": arguments_of(part)}
-            return {"role": "assistant", "type": "agent_tool_use", "content": content}
+            return Line("assistant", "agent_tool_use", content)
         case ToolReturnPart() if part.tool_name not in silent:
             result = part.model_response_object()
             if set(result) == {"return_value"}:
                 result = result["return_value"]
             content = {"id": part.tool_call_id, "tool": part.tool_name, "content": result}
-            return {"role": "tool", "type": "agent_tool_response", "content": content}
+            return Line("tool", "agent_tool_response", content)
         case RetryPromptPart(tool_name=str(tool)) if tool not in silent:
             content = {"id": part.tool_call_id, "tool": tool, "content": refusal_of(part)}
-            return {"role": "tool", "type": "agent_tool_response", "content": content}
+            return Line("tool", "agent_tool_response", content)
     return None
 
 

@@ -18,6 +18,7 @@ from pydantic_ai.messages import (
 
 from runyard_common.agents.rules.workflows import Step, Workflow
 from runyard_common.schemas.outputs import OutputContract
+from runyard_common.sessions.rules import Line
 from runyard_workers.agent.attachments import Attached
 from runyard_workers.agent.plan import AgentConfig, Plan
 
@@ -96,9 +97,9 @@ def demonstrations(agent: AgentConfig) -> list[ModelMessage]:
     return found
 
 
-def opening_line(plan: Plan, attached: Sequence[str]) -> dict[str, Any]:
+def opening_line(plan: Plan, attached: Sequence[str]) -> Line:
     """The request as the conversation's first line."""
     content: Any = plan.message if plan.message is not None else plan.args
     if content is None:
         content = ", ".join(attached)
-    return {"role": "user", "type": "user_message", "content": content}
+    return Line("user", "user_message", content)

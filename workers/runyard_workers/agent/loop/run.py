@@ -15,9 +15,10 @@ from runyard_common.agents.rules.workflows import Workflow
 from runyard_common.agents.service import agents, manifests
 from runyard_common.agents.service.model_choice import model_name
 from runyard_common.database.rows import OrgScope
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.service.runs import unsealed
-from runyard_common.runs.service.steps import Step
 from runyard_common.sessions.queries import messages
+from runyard_common.sessions.rules import Line
 from runyard_common.values.errors import NotFound
 from runyard_workers.agent import attachments, plan
 from runyard_workers.agent.budget import Budget
@@ -124,7 +125,7 @@ class Run:
         earlier = from_lines(session.history) if session is not None else []
         return [*prompt.demonstrations(self.plan.agent), *earlier]
 
-    def opening_line(self) -> dict[str, Any]:
+    def opening_line(self) -> Line:
         """The request as the conversation's first line."""
         return prompt.opening_line(self.plan, [file.name for file in self._context.files])
 
@@ -147,7 +148,7 @@ class Run:
     async def read_images(self) -> None:
         """A resumed conversation names the images it showed; the model must see them again."""
         images = [file for file in self._context.files if file.media_type.startswith("image/")]
-        if images and any(entry["kind"] == "model" for entry in self.attempt.replay.entries):
+        if images and any(entry.kind == "model" for entry in self.attempt.replay.entries):
             self.attached = await self._read(images)
 
     async def _read(self, files: Sequence[File]) -> list[attachments.Attached]:

@@ -12,9 +12,10 @@ from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store
 from runyard_common.datastores.service.datastores import INDEX_DOCUMENT
 from runyard_common.outbound import GuardedClient, OutboundPolicy
-from runyard_common.runs.service.steps import Step as Entry
+from runyard_common.runs.rules.journal import Step as Entry
 from runyard_common.schemas import outputs
 from runyard_common.schemas.outputs import OutputContract
+from runyard_common.sessions.rules import Line
 from runyard_common.settings import Settings
 from runyard_workers.agent import events
 from runyard_workers.agent.failures import ModelRefused, OutputInvalid
@@ -77,15 +78,15 @@ class DeclaredRunner:
 
 async def _carry_out(run: Run) -> Result:
     for entry in run.attempt.replay.entries:
-        if entry["state"] != "begun":
-            run.attempt.replay.recall(entry["key"], entry["kind"])
+        if entry.state != "begun":
+            run.attempt.replay.recall(entry.key, entry.kind)
     await run.read_images()
     run.results = await _workflows(run)
     main = ModelSession(run, run.plan.output)
     output = await converse(main, await run.first_agent(), run.history())
-    lines: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
     if run.plan.output is not None:
-        lines = ({"role": "assistant", "type": "agent_response", "content": output},)
+        lines = (Line("assistant", "agent_response", output),)
     if run.plan.final_output is not None:
         output = await _final_output(main, run.plan.final_output, output)
     return Result(output, lines)
@@ -114,7 +115,7 @@ async def _final_output(main: ModelSession, contract: OutputContract, answer: An
     run, key = main.run, "final_output"
     entry = run.attempt.replay.entry(key)
     if entry is not None:
-        return entry["value"]
+        return entry.value
     task = f"Now give {contract.title}: the structured result of this whole conversation."
     session = ModelSession(run, contract, FINAL, {"phase": key})
     try:

@@ -11,6 +11,7 @@ from pydantic_ai.messages import ModelMessage, UserContent
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.schemas.outputs import OutputContract
+from runyard_common.sessions.rules import Line
 from runyard_common.usage.service import OPENING, StartTurn, TurnStart, start_turn
 from runyard_workers.agent.events import Event
 from runyard_workers.agent.failures import LimitReached
@@ -121,8 +122,8 @@ class ModelSession:
         started: TurnStart = await attempt.write(start_turn, command)
         found = list(started.messages)
         if not (self._main and self._messages_given == turn):
-            entries = [entry for entry in attempt.replay.entries if entry["key"].startswith(prefix)]
-            found = [*(one for entry in entries for one in entry["value"]["said"]), *found]
+            entries = [entry for entry in attempt.replay.entries if entry.key.startswith(prefix)]
+            found = [*(one for entry in entries for one in entry.value["said"]), *found]
         return [one if isinstance(one, str) else str(one) for one in found], started
 
     # -- what the turn leads to ----------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class ModelSession:
         if not self.asked:
             return Suspended(Ended(Outcome.WAITING, child_id=self.child_ids[0]))
         lines = tuple(
-            {"role": "assistant", "type": "question", "content": asked.payload["text"]}
+            Line("assistant", "question", asked.payload["text"])
             for asked in self.asked
             if asked.kind == "question"
         )

@@ -13,8 +13,10 @@ from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 
-from runyard_common.runs.service.steps import End, Step
+from runyard_common.runs.rules.journal import Step
+from runyard_common.runs.service.steps import End
 from runyard_common.sessions.queries import messages as store
+from runyard_common.sessions.rules import Line
 from runyard_common.usage.queries import ModelTurn
 from runyard_common.usage.service import EndTurn, end_turn
 from runyard_workers.agent.loop.messages import to_lines
@@ -56,7 +58,7 @@ class Transcript:
         """Read what earlier attempts put on record; whether there was anything."""
         entries: list[dict[str, Any]] = []
         while (entry := self._attempt.replay.entry(self.turn_key(len(entries) + 1))) is not None:
-            entries.append(entry["value"])
+            entries.append(entry.value)
         messages: list[ModelMessage] = []
         for number, value in enumerate(entries, 1):
             messages += self._unpack(value["messages"], number)
@@ -101,7 +103,7 @@ class Transcript:
         await attempt.write(end_turn, EndTurn(entry, lines))
         self.turn, self.agent, self._saved = self.turn + 1, agent, len(messages) + 1
 
-    def _moved(self, agent: str) -> tuple[dict[str, Any], ...]:
+    def _moved(self, agent: str) -> tuple[Line, ...]:
         """The line of a hand-off, where another agent than before has the conversation."""
         if agent == self.agent or self.turn == 0:
             return ()
@@ -118,7 +120,7 @@ class Transcript:
         part = _pruned(dumped, "content")
         if part.get("part_kind") == "tool-return":
             entry = self._attempt.replay.entry(self.tool_key(part["tool_call_id"]))
-            if entry is not None and entry["state"] == "done" and entry["value"] == _kept(part["content"]):
+            if entry is not None and entry.state == "done" and entry.value == _kept(part["content"]):
                 part["content"] = {"$journal": True}
         elif part.get("part_kind") == "user-prompt" and isinstance(part["content"], list):
             for item in part["content"]:
@@ -135,7 +137,7 @@ class Transcript:
         if part.get("part_kind") == "tool-return" and content == {"$journal": True}:
             entry = self._attempt.replay.entry(f"{self.turn_key(turn - 1)}/{part['tool_call_id']}")
             assert entry is not None
-            return {**part, "content": entry["value"]["content"]}
+            return {**part, "content": entry.value["content"]}
         if part.get("part_kind") == "user-prompt" and isinstance(content, list):
             return {**part, "content": [self._refill(item) for item in content]}
         return dict(part)

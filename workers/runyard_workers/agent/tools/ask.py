@@ -35,7 +35,7 @@ def ask_user(attempt: Attempt, rule: dict[str, Any] | None = None) -> Tool:
         key = f"ask:{call.key}"
         answered = attempt.answer(key)
         if answered is not None:
-            answer = answered["answer"]
+            answer = answered.answer
             return "The user did not answer." if answer is None else answer
         payload: dict[str, Any] = {"text": call.arguments["question"], "turn": call.turn}
         if call.arguments.get("options"):

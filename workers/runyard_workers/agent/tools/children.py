@@ -41,9 +41,9 @@ def agent_tool(
             except AgentError as refusal:
                 raise ToolFailure(refusal.message) from refusal
             raise Waits(child_id=child_id)
-        if begun["state"] != "begun":
-            return _output(begun["value"])
-        child_id = begun["detail"]["task_id"]
+        if begun.state != "begun":
+            return _output(begun.value)
+        child_id = begun.detail["task_id"]
         ended = await children.result(child_id)
         if ended is None:
             raise Waits(child_id=child_id)

@@ -20,7 +20,7 @@ from pydantic_ai.mcp import MCPToolset
 
 from runyard.context import Effect
 from runyard_common.outbound import GuardedClient
-from runyard_common.runs.service.steps import Step
+from runyard_common.runs.rules.journal import Step
 from runyard_workers.agent import events
 from runyard_workers.agent.servers import McpServer
 from runyard_workers.agent.tools.mcp_failures import Trouble, judge
@@ -82,7 +82,7 @@ class McpConnection:
         """The server's tools, as they were when this run first saw them; none when it cannot be reached."""
         entry = self._attempt.replay.entry(self._key)
         if entry is not None:
-            return self._offered(entry["value"])
+            return self._offered(entry.value)
         deadline = time.monotonic() + _HANDSHAKE_SECONDS
         try:
             found = await self._tried(self._list, HANDSHAKE, "read", deadline)

@@ -200,7 +200,7 @@ def _own(tx: Tx, org_id: str, name: str) -> AgentRecord:
 
 def _check_idle(tx: Tx, org_id: str, record: AgentRecord) -> None:
     under_way = Filter(agent_id=record.agent.id, statuses=tuple(ACTIVE))
-    if tasks.page(tx.conn, org_id, under_way, 1):
+    if tasks.page(tx.scope(org_id), under_way, 1):
         raise Conflict("Runs of this agent are under way; wait or cancel them.", code="agent_in_use")
 
 

@@ -107,7 +107,7 @@ def _brief(scope: OrgScope, row: AgentWithManifest) -> JsonObject:
         "version": manifest.get("version"),
         "type": "agent",
         "keywords": manifest.get("keywords") or [],
-        "runningRuns": tasks.count(scope.conn, scope.org_id, Filter(agent_id=row.id, statuses=tuple(ACTIVE))),
+        "runningRuns": tasks.count(scope, Filter(agent_id=row.id, statuses=tuple(ACTIVE))),
         "dependencies": manifest.get("dependencies") or {},
     }
 

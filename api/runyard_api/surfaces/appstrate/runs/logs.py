@@ -11,6 +11,7 @@ from runyard_api.surfaces.appstrate.surface import run_id
 from runyard_common.database.pages import Page
 from runyard_common.runs.rules.lifecycle import TERMINAL, Event
 from runyard_common.runs.rules.tasks import Task
+from runyard_common.values.logged_event import LoggedEvent
 
 #: Entries of one fact: a log id is the fact's number times this, and which of its entries it is.
 _ENTRIES: Final = 10
@@ -24,12 +25,12 @@ OMITTED: Final = {"truncated": True}
 Entry = tuple[str, str, str, str | None, Any]  # type, level, event, message, data
 
 
-def logs(task: Task, events: list[dict[str, Any]], debug: bool) -> list[dict[str, Any]]:
+def logs(task: Task, events: list[LoggedEvent], debug: bool) -> list[dict[str, Any]]:
     """The entries of these facts, by id ascending; `debug` ones only where asked for."""
     return [entry for event in events for entry in entries(task, event) if debug or entry["level"] != "debug"]
 
 
-def noted(task: Task, events: Page[dict[str, Any]]) -> list[dict[str, Any]]:
+def noted(task: Task, events: Page[LoggedEvent]) -> list[LoggedEvent]:
     """These facts, with a note where the data of one was left out because the log is large."""
     if not events.more:
         return list(events)
@@ -37,12 +38,12 @@ def noted(task: Task, events: Page[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         event
         if event["data"] is not None
-        else event | {"data": OMITTED | (ended if event["seq"] == task.last_seq else {})}
+        else {**event, "data": OMITTED | (ended if event["seq"] == task.last_seq else {})}
         for event in events
     ]
 
 
-def entries(task: Task, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def entries(task: Task, event: LoggedEvent) -> Iterator[dict[str, Any]]:
     """What one fact is in the contract's words. `task` is as it is after it."""
     data = event["data"] if isinstance(event["data"], dict) else {"value": event["data"]}
     data = {name: value for name, value in data.items() if name not in _INTERNAL}

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api import sse
@@ -22,12 +23,15 @@ from runyard_api.surfaces.appstrate.runs import logs
 from runyard_api.surfaces.appstrate.runs.runs import task_of
 from runyard_api.surfaces.appstrate.runs.views import update_json
 from runyard_api.task_snapshot import snapshot
+from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import INITIAL, TERMINAL, Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.stream import Events
 from runyard_common.values.errors import NotFound
+from runyard_common.values.logged_event import LoggedEvent
 
 routes = AppstrateRoutes("appstrate realtime")
 
@@ -115,7 +119,7 @@ async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
         if watch.task is not None:
             yield sse.frame(update_json(watch.task, "UPDATE"), event="run_update")
         sent_at = asked_at = clock()
-        found: AsyncIterator[dict[str, Any]] = _missed(
+        found: AsyncIterator[LoggedEvent] = _missed(
             state, watch, seen
         )  # between reading the run and listening
         while not state.stopping.is_set():
@@ -136,12 +140,12 @@ async def _frames(state: State, watch: Watch) -> AsyncIterator[bytes]:
             found = _heard(item) if isinstance(item, Events) else _missed(state, watch, seen)
 
 
-async def _heard(item: Events) -> AsyncIterator[dict[str, Any]]:
+async def _heard(item: Events) -> AsyncIterator[LoggedEvent]:
     for event in item.events:
         yield event
 
 
-async def _missed(state: State, watch: Watch, seen: _Seen) -> AsyncIterator[dict[str, Any]]:
+async def _missed(state: State, watch: Watch, seen: _Seen) -> AsyncIterator[LoggedEvent]:
     """What the database knows since the last event seen, page by page."""
     if watch.task is None:
         async for event in sse.organisation_events(state, watch.org_id, seen.read_from):
@@ -149,7 +153,10 @@ async def _missed(state: State, watch: Watch, seen: _Seen) -> AsyncIterator[dict
         return
     task_id, more = watch.task.id, True
     while more:
-        page = partial(events.after, task_id=task_id, seq=seen.seq, limit=sse.PAGE, most_bytes=sse.REPLAYED)
+
+        def page(conn: Connection, seq: int = seen.seq) -> Page[LoggedEvent]:
+            return events.after(OrgScope(conn, watch.org_id), task_id, seq, sse.PAGE, sse.REPLAYED)
+
         async with sse.replayed(state, watch.org_id, partial(state.reader.one, page)) as found:
             more = found.more or len(found) == sse.PAGE
             for event in found:
@@ -164,16 +171,16 @@ class _Seen(sse.SeenEvents):
         self._one_run = task is not None
         self.seq = task.last_seq if task else 0
 
-    def first_time(self, event: dict[str, Any]) -> bool:
+    def first_time(self, event: LoggedEvent) -> bool:
         """Whether this event is new; it is known from now on."""
         if not self._one_run:
             return super().first_time(event)
-        is_new: bool = event["seq"] > self.seq
+        is_new = event["seq"] > self.seq
         self.seq = max(self.seq, event["seq"])
         return is_new
 
 
-async def _event_frames(state: State, watch: Watch, event: dict[str, Any]) -> AsyncIterator[bytes]:
+async def _event_frames(state: State, watch: Watch, event: LoggedEvent) -> AsyncIterator[bytes]:
     try:
         task = (await snapshot(state, watch.org_id, event["task_id"])).task
     except NotFound:  # deleted meanwhile
@@ -187,7 +194,7 @@ async def _event_frames(state: State, watch: Watch, event: dict[str, Any]) -> As
         yield sse.frame(log_json(entry, watch.verbose), event="run_log")
 
 
-def _as_of(task: Task, event: dict[str, Any]) -> Task:
+def _as_of(task: Task, event: LoggedEvent) -> Task:
     """The task as it was with this event: it may have gone on since."""
     status = Status((event["data"] or {}).get("status", task.status))
     if status in TERMINAL:

@@ -19,10 +19,11 @@ from runyard_api.surfaces.appstrate.runs.start import package_of
 from runyard_api.surfaces.appstrate.runs.views import RunExtras, run_json, task_id_of
 from runyard_api.surfaces.appstrate.schemas import DeletedRuns, Done, Run, RunLog, RunPage
 from runyard_common.database.pages import Page
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.roles import Role
-from runyard_common.runs.queries import events, removal, tasks
+from runyard_common.runs.queries import events, prune, tasks
 from runyard_common.runs.queries.tasks import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL
 from runyard_common.runs.rules.tasks import Task
@@ -53,7 +54,7 @@ class MyRange(Range):
 async def task_of(call: Call) -> Task:
     """The run the path names; `NotFound`, also for another end-user's where the call acts for one."""
     id_ = task_id_of(call.params["run_id"])
-    found = await call.read(lambda scope: tasks.get(scope.conn, scope.org_id, id_)) if id_ else None
+    found = await call.read(tasks.get, id_) if id_ else None
     acting = end_user(call)
     if found is None or acting not in (None, found.end_user_id):
         raise NotFound("There is no such run.", code="not_found", field="id")
@@ -84,7 +85,7 @@ async def get_run_logs(call: Call) -> Response:
     Behind 8 MB of data the entries that hold much have {"truncated": true} in place of theirs.
     """
     task = await task_of(call)
-    found = await call.state.reader.one(lambda conn: events.outline(conn, task.id, _MOST_EVENTS))
+    found = await call.read(events.outline, task.id, _MOST_EVENTS)
     entries = logs.logs(task, logs.noted(task, found), call.principal.role in _ADMINS)
     return reply(fitted(entries, {"data": logs.OMITTED}))
 
@@ -129,11 +130,11 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
     limit, offset = bounded(call, "limit", default), bounded(call, "offset", 0, None, 0)
     wanted = replace(wanted, end_user_id=end_user(call))
 
-    def read(conn: Connection) -> tuple[Page[Task], RunExtras, int]:
-        found = tasks.whole_page(conn, call.org_id, wanted, limit, offset)
-        return found, extras_of(conn, found), tasks.count(conn, call.org_id, wanted)
+    def read(scope: OrgScope) -> tuple[Page[Task], RunExtras, int]:
+        found = tasks.whole_page(scope, wanted, limit, offset)
+        return found, extras_of(scope.conn, found), tasks.count(scope, wanted)
 
-    found, extras, total = await call.state.reader.one(read)
+    found, extras, total = await call.read(read)
     return await call.reply_with(
         found, lambda: {"runs": [run_json(task, extras) for task in found], "total": total}
     )
@@ -156,10 +157,9 @@ async def delete_agent_runs(call: Call) -> Response:
 
 
 def _delete_some(tx: Tx, org_id: str, agent_id: str, actor: str) -> int:
-    if tasks.page(tx.conn, org_id, Filter(agent_id=agent_id, statuses=tuple(ACTIVE)), 1):
+    if tasks.page(tx.scope(org_id), Filter(agent_id=agent_id, statuses=tuple(ACTIVE)), 1):
         raise Conflict("A run of this agent has not ended; cancel it first.", code="run_in_progress")
-    found = removal.ended_of_agent(tx, org_id, agent_id, _AT_ONCE)
-    removal.remove(tx, found)
-    if found:
-        identity.audit(tx, org_id, actor, "agent.delete_runs", agent_id, {"runs": len(found)})
-    return len(found)
+    removed = prune.remove_ended_of_agent(tx, org_id, agent_id, _AT_ONCE)
+    if removed:
+        identity.audit(tx, org_id, actor, "agent.delete_runs", agent_id, {"runs": removed})
+    return removed

@@ -101,7 +101,7 @@ async def start_run(call: Call) -> Response:
     request = RunRequest(args=args, model=model, metadata={"config": config} if config else None)
     unread, reserved, on_behalf = unjudged(agent), idempotency.reserved(call), end_user(call)
     spec = await prepare(call, APPSTRATE.name, request, unread, reserved, end_user_id=on_behalf, files=files)
-    await store(call, replace(spec, external_id=run_id(spec.task_id)))
+    await store(call, spec)
     return reply({"runId": run_id(spec.task_id)})
 
 

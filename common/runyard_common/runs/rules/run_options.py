@@ -8,10 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection
-
-from runyard_common.database.rows import OrgScope
-from runyard_common.datastores import queries as datastores
 from runyard_common.runs.rules.run_request import Knowledge
 from runyard_common.values.errors import InvalidRequest
 
@@ -47,31 +43,14 @@ def check(options: Options, manifest: Options) -> Knowledge:
     return Knowledge(stores, queries)
 
 
-def refusal(conn: Connection, org_id: str, wanted: Knowledge) -> InvalidRequest | None:
-    """Why these datastores cannot be used, if they cannot: one that is not there, a query without a database."""
-    if not wanted.datastores:
-        return None
-    stores = datastores.named(OrgScope(conn, org_id), [name for _, name in wanted.datastores])
-    known = {key for store in stores for key in (store.id, store.name)}
-    for field, name in wanted.datastores:
-        if name not in known:
-            return _missing(f"There is no datastore {name!r}; POST /create-datastore makes one.", field)
-    databases = {key for store in stores if store.type == "database" for key in (store.id, store.name)}
-    for field, name, asked in wanted.queries:
-        if not databases or (asked is not None and asked not in databases):
-            whole = f"{field}.datastore" if asked is not None and field != "agent" else field
-            return _missing(f"The query {name!r} has no database to run on; name one in `datastores`.", whole)
-    return None
-
-
 def _check_servers(options: Options, config: Options) -> None:
-    """Of one name there is one server, or nobody knew whose tools are called."""
+    """Names of servers are unique: they are the prefixes of their tools' names."""
     seen = {_text(one.get("serverName") or one.get("name")) for one in _objects(config, "mcp_servers")}
     for index, server in enumerate(options.get("mcp_servers") or ()):
         name = server["serverName"].strip()
         if not name or name in seen:
-            said = "An MCP server needs a name." if not name else f"Two MCP servers are called {name!r}."
-            raise InvalidRequest(said, code="invalid_mcp_server", field=f"mcp_servers[{index}].serverName")
+            message = "An MCP server needs a name." if not name else f"Two MCP servers are called {name!r}."
+            raise InvalidRequest(message, code="invalid_mcp_server", field=f"mcp_servers[{index}].serverName")
         seen.add(name)
 
 
@@ -80,8 +59,8 @@ def _check_names(options: Options, what: str, code: str, needed: tuple[str, ...]
     seen: set[str] = set()
     for index, one in enumerate(options.get(what) or ()):
         if one["name"].strip() in seen:
-            said = f"Two of {what} are called {one['name'].strip()!r}; rename one."
-            raise InvalidRequest(said, code=code, field=f"{what}[{index}].name")
+            message = f"Two of {what} are called {one['name'].strip()!r}; rename one."
+            raise InvalidRequest(message, code=code, field=f"{what}[{index}].name")
         seen.add(one["name"].strip())
         for field in needed:
             if not one[field].strip():
@@ -109,7 +88,3 @@ def _objects(config: Options, name: str) -> list[Options]:
 
 def _text(value: Any) -> str:
     return str(value or "").strip()
-
-
-def _missing(message: str, field: str) -> InvalidRequest:
-    return InvalidRequest(message, code="datastore_not_found", field=field)

@@ -123,7 +123,7 @@ class Site:
         self.database_url = self.database_url or f"sqlite:///{self.folder / 'site.db'}"
         self.db = databases.opened(self.database_url)
         recorder = Recorder()
-        recorder.ring_deliveries = self._ring  # type: ignore[method-assign]
+        recorder.notify_deliveries = self._ring  # type: ignore[method-assign]
         self.store = Runtime(self.db, recorder, recorder).store
         self.key = new_key()
         self.org = uuid7()

@@ -39,7 +39,7 @@ class DeliveryRecorder(Recorder):
         super().__init__()
         self.deliverers: list[Deliverer] = []
 
-    def ring_deliveries(self) -> None:
+    def notify_deliveries(self) -> None:
         for deliverer in self.deliverers:
             deliverer.wake_threadsafe()
 

@@ -57,10 +57,10 @@ class Recorder:
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         self.tokens.append({"task_id": task_id, "attempt": attempt} | data)
 
-    def ring(self, outbox_id: str | None = None) -> None:
+    def notify(self, outbox_id: str | None = None) -> None:
         self.rings += 1
 
-    def ring_deliveries(self) -> None:
+    def notify_deliveries(self) -> None:
         pass
 
     def check(self) -> None:

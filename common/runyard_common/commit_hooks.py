@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from runyard_common.database.group_commit import apart
+from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.service.admissions import admit
@@ -33,13 +33,13 @@ class Stream(Protocol):
 
 
 class Notifier(Protocol):
-    """What wakes workers (`runyard_common.broker.doorbell.Doorbell`)."""
+    """What wakes workers (`runyard_common.broker.notifier.BrokerNotifier`)."""
 
-    def ring(self, outbox_id: str | None = None) -> None:
-        """Tell workers that work waits."""
+    def notify(self, outbox_id: str | None = None) -> None:
+        """Wake some worker because work waits."""
 
-    def ring_deliveries(self) -> None:
-        """Tell workers that callbacks are due."""
+    def notify_deliveries(self) -> None:
+        """Wake some worker because callbacks are due."""
 
     def check(self) -> Diagnosis | None:
         """What is wrong with it, or None."""
@@ -61,7 +61,7 @@ class Local:
 
 
 class CommitHooks:
-    """The `after_commit` of a process's `Store`. Never blocks and never fails: the commit stands."""
+    """The `after_commit` of a process's `Store`. Never blocks and never fails: the commit is done."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class CommitHooks:
         for worker_id, task_id in tx.cancelled:
             self._stream.cancel(worker_id, task_id)
         if tx.woken:
-            self._notifier.ring(tx.outbox_id)
+            self._notifier.notify(tx.outbox_id)
             self._local.wake()
         if tx.deliveries and not self._local.deliver():
-            self._notifier.ring_deliveries()
+            self._notifier.notify_deliveries()
         if tx.freed:
             self._admit(frozenset(tx.freed))
 
 
-@apart
+@own_transaction
 def admit_freed(tx: Tx, commands: Sequence[frozenset[BlockedBy]]) -> list[int]:
     """Admit what waited for these, for several commits at once; count what runs of schedules came to."""
     freed: frozenset[BlockedBy] = frozenset().union(*commands)

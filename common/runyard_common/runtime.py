@@ -25,18 +25,18 @@ log = structlog.get_logger("runyard.runtime")
 class NoNotifier:
     """Where no broker is known: the outbox keeps the wake-ups, and the scheduler's relay sends them."""
 
-    def ring(self, outbox_id: str | None = None) -> None:
-        """See `Doorbell.ring`."""
+    def notify(self, outbox_id: str | None = None) -> None:
+        """See `Notifier.notify`."""
 
-    def ring_deliveries(self) -> None:
-        """See `Doorbell.ring_deliveries`."""
+    def notify_deliveries(self) -> None:
+        """See `Notifier.notify_deliveries`."""
 
     def check(self) -> Diagnosis | None:
-        """See `Doorbell.check`."""
+        """See `Notifier.check`."""
         return Diagnosis(Outage.AWAY, "no broker is set: RUNYARD_BROKER_URL")
 
     def close(self) -> None:
-        """See `Doorbell.close`."""
+        """See `Notifier.close`."""
 
 
 class Runtime:
@@ -111,10 +111,10 @@ def redis_url(settings: Settings) -> str:
 def _notifier(settings: Settings, store: Store, app: Any) -> Notifier:
     # Celery takes long to import, and a test of an agent needs none.
     from runyard_common.broker.application import application
-    from runyard_common.broker.doorbell import Doorbell
+    from runyard_common.broker.notifier import BrokerNotifier
 
     def forget(ids: list[str]) -> None:
         with store.begin(Durability.NONE) as tx:  # a row that comes back is sent twice, which does no harm
             workers.forget_wake_ups(tx, ids)
 
-    return Doorbell(app or application(settings), forget, lambda: identity.installation(store))
+    return BrokerNotifier(app or application(settings), forget, lambda: identity.installation(store))

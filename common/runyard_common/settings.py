@@ -36,7 +36,7 @@ def _cap(kind: str) -> Any:
 
 
 class Settings(BaseSettings):
-    """Every ``RUNYARD_*`` setting. Times are seconds, sizes bytes unless a name says otherwise."""
+    """Every ``RUNYARD_*`` setting. Times are seconds, sizes bytes unless a name has another unit."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, frozen=True, extra="ignore"

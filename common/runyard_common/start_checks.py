@@ -94,7 +94,7 @@ def _check_broker(settings: Settings) -> None:
         application(settings)
 
 
-def check_address(settings: Settings, may_be_taken: bool = False) -> None:
+def check_address(settings: Settings, may_be_in_use: bool = False) -> None:
     """Refuse a host or port that this machine cannot listen on, and a port that another program uses."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -117,7 +117,7 @@ def check_address(settings: Settings, may_be_taken: bool = False) -> None:
             raise ConfigurationError(
                 f"RUNYARD_HOST: {settings.host} is not an address of this machine.", field="RUNYARD_HOST"
             ) from None
-        if not may_be_taken:
+        if not may_be_in_use:
             raise ConfigurationError(
                 f"RUNYARD_PORT: {settings.port} on {settings.host} is taken. Stop the program that uses it, or set "
                 "another (0 takes a free one).",
@@ -169,7 +169,7 @@ CHECKS: Final = (
     StartCheck(lambda settings: _discard(model_prices.parse(settings.model_prices)), _AGENTS),
     StartCheck(lambda settings: _discard(addresses.parse_origins(settings.allowed_origins)), _API),
     # A port that is taken may be this installation's own: what listens asks again, for itself.
-    StartCheck(lambda settings: check_address(settings, may_be_taken=True), _API),
+    StartCheck(lambda settings: check_address(settings, may_be_in_use=True), _API),
     StartCheck(_check_agents, frozenset({Process.WORKER})),
 )
 

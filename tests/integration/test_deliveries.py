@@ -278,7 +278,7 @@ async def test_the_scheduler_rings_for_what_was_not_claimed_and_gives_up_after_d
         site.endpoint("https://hooks.example.com/", events=("run.pending",))
         await site.submit(site.publish(greet))
         rings: list[int] = []
-        site.recorder.ring_deliveries = lambda: rings.append(1)  # type: ignore[method-assign]
+        site.recorder.notify_deliveries = lambda: rings.append(1)  # type: ignore[method-assign]
         duty = Deliver(site.store, site.recorder)
         assert duty.run_once() == 0
         assert rings == []

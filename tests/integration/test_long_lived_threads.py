@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runyard_common.broker.application import application
-from runyard_common.broker.doorbell import Doorbell
+from runyard_common.broker.notifier import BrokerNotifier
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store, Tx
@@ -195,9 +195,9 @@ def test_the_doorbell_waits_for_the_database_and_outlives_a_forget_that_fails(va
         raise RuntimeError("the database is away")
 
     names = _Names()
-    notifier = Doorbell(application(Settings(broker_url=valkey_url)), forget, names)
+    notifier = BrokerNotifier(application(Settings(broker_url=valkey_url)), forget, names)
     for _ in range(4):
-        notifier.ring(uuid7())
+        notifier.notify(uuid7())
         time.sleep(0.1)
     wait_until(lambda: len(names.asked) == 3)
     wait_until(lambda: notifier.check() is None)
@@ -206,8 +206,8 @@ def test_the_doorbell_waits_for_the_database_and_outlives_a_forget_that_fails(va
 
 
 def test_the_doorbell_names_a_broker_that_is_away() -> None:
-    notifier = Doorbell(application(Settings(broker_url="redis://127.0.0.1:1/0")), lambda ids: None)
-    notifier.ring(uuid7())
+    notifier = BrokerNotifier(application(Settings(broker_url="redis://127.0.0.1:1/0")), lambda ids: None)
+    notifier.notify(uuid7())
     trouble = wait_until(lambda: notifier.trouble)
     assert trouble is not None
     assert trouble.outage is Outage.AWAY

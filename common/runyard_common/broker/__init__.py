@@ -1,1 +1,1 @@
-"""The broker: Celery's application, its queues, and the doorbell that tells workers that work waits."""
+"""The broker: Celery's application, its queues, and the notifier that wakes workers when work waits."""

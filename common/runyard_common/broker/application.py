@@ -89,7 +89,7 @@ def application(settings: Settings) -> Celery:
 
 
 def consume(app: Celery, installation: str) -> None:
-    """Make this worker consume its installation's queues, beside those that older versions ring.
+    """Make this worker consume its installation's queues, and those that older versions notify.
 
     Call it before the consumer starts. A choice of queues on the command line (`-Q`) is kept.
     """

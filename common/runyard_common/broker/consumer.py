@@ -1,4 +1,4 @@
-"""A Celery consumer that waits for its broker, whatever is wrong with it, survives malformed messages, and takes no
+"""A Celery consumer that waits for its broker, survives malformed messages, and takes no
 wake-up that it cannot use."""
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         acknowledge(*args, **kwargs)
 
     def deliver_parked(self) -> None:
-        """There is room again. Call it by `call_soon`, which also makes a sleeping consumer look."""
+        """There is capacity again. Call it by `call_soon`, which also makes a sleeping consumer look."""
         while self._parked and self.has_free_slot():
             self._receive(self._parked.popleft())
 

@@ -41,14 +41,14 @@ class _Message(virtual.Message):
 
 
 def patch_kombu_redis() -> None:
-    """Mend what follows. A second call does nothing."""
+    """Repair what follows. A second call does nothing."""
     if Channel.Message is _Message:
         return
-    _mend_lost_connections()
-    _mend_malformed_messages()
+    _repair_lost_connections()
+    _repair_malformed_messages()
 
 
-def _mend_lost_connections() -> None:
+def _repair_lost_connections() -> None:
     """Make an acknowledgement on a lost connection the connection error that Celery recovers from.
 
     A message acknowledged after its channel was closed asks the channel for a new connection pool. The
@@ -66,9 +66,9 @@ def _mend_lost_connections() -> None:
     Channel._connparams = connection_parameters  # type: ignore[method-assign]
 
 
-def _mend_malformed_messages() -> None:
+def _repair_malformed_messages() -> None:
     """Drop what is not a message: one malformed list item ended every worker."""
-    kombu_redis.loads = _reading(json.loads)  # type: ignore[attr-defined]
+    kombu_redis.loads = _checked(json.loads)  # type: ignore[attr-defined]
     Channel.Message = _Message
     for name in ("_brpop_read", "_get"):
         setattr(Channel, name, _dropping(getattr(Channel, name)))
@@ -79,7 +79,7 @@ def _mend_malformed_messages() -> None:
         try:
             restore(self, tag, client, leftmost)
         except (MalformedMessage, *MALFORMED) as error:
-            _say_dropped(error)
+            _log_dropped(error)
             with self.channel.conn_or_acquire(client) as connection:  # or each look would meet it again
                 connection.zrem(self.unacked_index_key, tag)
                 connection.hdel(self.unacked_key, tag)
@@ -87,7 +87,7 @@ def _mend_malformed_messages() -> None:
     QoS.restore_by_tag = restore_by_tag  # type: ignore[method-assign]
 
 
-def _reading(original: Callable[..., Any]) -> Any:
+def _checked(original: Callable[..., Any]) -> Any:
     @wraps(original)
     def read(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -100,17 +100,17 @@ def _reading(original: Callable[..., Any]) -> Any:
 
 def _dropping(original: Callable[..., Any]) -> Any:
     @wraps(original)
-    def take(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def receive(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(self, *args, **kwargs)
         except MalformedMessage as error:
-            _say_dropped(error)
+            _log_dropped(error)
             raise Empty from None
 
-    return take
+    return receive
 
 
-def _say_dropped(error: Exception) -> None:
+def _log_dropped(error: Exception) -> None:
     logger.warning(
         "An item of a queue is not a message and was dropped. Check who else can write to this broker.",
         action="drop",

@@ -13,7 +13,7 @@ from runyard_common.database.transaction import Tx
 def lock(tx: Tx, keys: Iterable[str]) -> None:
     """Keep other transactions off these keys until this one ends (on SQLite the transaction itself does).
 
-    Keys are taken in one order whoever asks, so that no two transactions wait for each other.
+    Keys are locked in one order, so that no two transactions wait for each other.
     """
     if not tx.db.is_postgres:
         return
@@ -22,7 +22,7 @@ def lock(tx: Tx, keys: Iterable[str]) -> None:
     )
     if numbers:
         tx.conn.execute(_LOCK, {"numbers": numbers})
-        tx.now = tx.db.now(tx.conn)  # what is written now happens after whoever held the locks
+        tx.now = tx.db.now(tx.conn)  # what is written now happens after those that held the locks
 
 
 _LOCK = text(

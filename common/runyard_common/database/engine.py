@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from runyard_common.clock import DatabaseClock, elapsed
 from runyard_common.database import postgres_urls
 from runyard_common.database.columns import dump
-from runyard_common.database.turnstile import Turnstile
+from runyard_common.database.write_lock import FairWriteLock
 from runyard_common.tables import metadata
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Database:
         parsed = make_url(url)
         self.is_postgres = parsed.get_backend_name() == "postgresql"
         self.limits = postgres_urls.LIMITS if limits is None else limits
-        #: Whether a pooler in transaction mode stands before the database: sessions are shared.
+        #: Whether a pooler in transaction mode is in front of the database: sessions are shared.
         self.is_pooled = self.is_postgres and postgres_urls.pooled(parsed)
         self._answers: Answers | None = None
         if self.is_postgres:
@@ -69,7 +69,7 @@ class Database:
         self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         path = None if self.is_postgres else make_url(url).database
         self._file = Path(path) if path and path != ":memory:" else None
-        self._turnstile = Turnstile(path) if path and path != ":memory:" else None
+        self._write_lock = FairWriteLock(path) if path and path != ":memory:" else None
 
     @contextmanager
     def begin(self, durability: Durability = Durability.DISK) -> Iterator[Connection]:
@@ -77,7 +77,7 @@ class Database:
         with self._writing.connect() as connection:
             if not self.is_postgres:
                 _synchronous(connection, durability is Durability.DISK)
-            with self._turnstile.turn() if self._turnstile else nullcontext(), connection.begin():
+            with self._write_lock.hold() if self._write_lock else nullcontext(), connection.begin():
                 self.set_limits(connection)
                 if self.is_postgres and durability is Durability.NONE:
                     connection.execute(_RELAXED)
@@ -118,7 +118,7 @@ class Database:
             os.fsync(probe.fileno())
 
     def shares_sessions(self) -> bool:
-        """Whether a pooler stands before PostgreSQL: the process that answers is not the one that was greeted."""
+        """Whether a pooler is in front of PostgreSQL: the process that answers is not the one that was greeted."""
         if not self.is_postgres:
             return False
         with self.engine.connect() as connection:

@@ -1,6 +1,6 @@
 """Group commit: concurrent commands share one transaction, so that a commit's cost is paid once for many.
 
-A thread takes whatever commands have gathered while the last transaction ran, runs each kind's batch
+A thread takes the commands that have gathered while the last transaction ran, runs each kind's batch
 function over its commands in one transaction, and answers every caller after the commit. When a batch
 fails, its commands run again one by one, so that a caller sees only its own error.
 """
@@ -110,13 +110,13 @@ class GroupCommit:
         return jobs, False
 
     def _commit(self, jobs: list[_Job]) -> None:
-        """Commit the jobs that may share a transaction together, the kinds that lock limits each apart."""
-        shared = [job for job in jobs if not _stands_apart(job[0])]
-        apart: dict[Batch, list[_Job]] = {}
+        """Commit the jobs that may share a transaction together, each kind that locks limits in its own."""
+        shared = [job for job in jobs if not _has_own(job[0])]
+        own: dict[Batch, list[_Job]] = {}
         for job in jobs:
-            if _stands_apart(job[0]):
-                apart.setdefault(job[0], []).append(job)
-        for group in (shared, *apart.values()):
+            if _has_own(job[0]):
+                own.setdefault(job[0], []).append(job)
+        for group in (shared, *own.values()):
             if group:
                 self._commit_together(group)
 
@@ -162,24 +162,24 @@ def _begin(future: _Pending) -> bool:
     return not future.withdrawn
 
 
-def apart(batch: B) -> B:
+def own_transaction(batch: B) -> B:
     """Mark a batch function that locks limits: its commands share a transaction among themselves only.
 
     Limits are locked before rows; beside a batch that has locked rows already, two processes could each wait
     for what the other holds.
     """
-    batch.stands_apart = True  # type: ignore[attr-defined]
+    batch.own_transaction = True  # type: ignore[attr-defined]
     return batch
 
 
 def process_safe(batch: B) -> B:
     """Mark a batch function whose commits must survive any process, but not the host (see `Database.begin`)."""
     batch.durability = Durability.PROCESS  # type: ignore[attr-defined]
-    return apart(batch)
+    return own_transaction(batch)
 
 
-def _stands_apart(batch: Batch) -> bool:
-    return bool(getattr(batch, "stands_apart", False))
+def _has_own(batch: Batch) -> bool:
+    return bool(getattr(batch, "own_transaction", False))
 
 
 def _lost_a_race(error: BaseException) -> bool:

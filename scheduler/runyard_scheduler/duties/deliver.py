@@ -12,7 +12,7 @@ OVERDUE = 3.0
 
 
 class Deliver:
-    """A backstop: deliverers hear of new deliveries by the doorbell, and wait for retries themselves."""
+    """A backstop: deliverers are notified of new deliveries, and wait for retries themselves."""
 
     name = "deliver"
     every = 2.0
@@ -32,5 +32,5 @@ class Deliver:
             overdue = [head for head in heads if head.next_at < tx.now - OVERDUE]
             ended = expire(tx, overdue)
         if overdue:
-            self._notifier.ring_deliveries()
+            self._notifier.notify_deliveries()
         return ended

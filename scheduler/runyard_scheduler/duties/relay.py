@@ -1,4 +1,4 @@
-"""Relay: ring the doorbells that a crash or a dead broker lost."""
+"""Relay: send the wake-ups that a crash or a dead broker lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from runyard_common.commit_hooks import Notifier
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import workers
 
-#: A ring this old, in seconds, was lost: in order it takes milliseconds.
+#: A wake-up this old, in seconds, was lost: in order it takes milliseconds.
 OVERDUE = 2.0
 
 
@@ -29,6 +29,6 @@ class Relay:
             workers.forget_wake_ups(tx, missed)
             waiting = workers.unclaimed(tx.conn, at - OVERDUE)
         if missed or waiting:
-            self._notifier.ring()
+            self._notifier.notify()
         new, self._waiting = max(0, waiting - self._waiting), waiting
         return max(len(missed), new)

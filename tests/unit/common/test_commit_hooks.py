@@ -40,11 +40,11 @@ def test_each_fact_has_its_follower() -> None:
     tx = noted(events=["event"], cancelled=[("worker", "task")], woken=2, deliveries=1, freed=freed)
     CommitHooks(others, others, others.admit, local)(tx)
     assert others.asked == [
-        "publish", "publish_here", "cancel", "ring", "wake_here", "ring_deliveries", "admit",
+        "publish", "publish_here", "cancel", "notify", "wake_here", "notify_deliveries", "admit",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("made_here", "asked"), [(True, []), (False, ["ring_deliveries"])])
+@pytest.mark.parametrize(("made_here", "asked"), [(True, []), (False, ["notify_deliveries"])])
 def test_callbacks_wake_others_unless_this_process_makes_them(made_here: bool, asked: list[str]) -> None:
     others: Any = Others()
     CommitHooks(others, others, others.admit, Local(deliver=lambda: made_here))(noted(deliveries=1))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from runyard.errors import AgentError
 from runyard_common.agents.service import agents
 from runyard_common.credentials.rules import documents
-from runyard_common.database.group_commit import apart
+from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.runs.queries import tasks
@@ -74,7 +74,7 @@ class _Start:
     spec: RunSpec
 
 
-@apart
+@own_transaction
 def _start(tx: Tx, commands: Sequence[_Start]) -> list[RunyardError | None]:
     """Journal the child's id and submit it: a crash leaves both or neither."""
     answers: list[RunyardError | None] = []

@@ -1,6 +1,6 @@
 """The deliverer of a process: claims what is due, sends each delivery as a coroutine, settles, drains.
 
-A doorbell, a retry that falls due, or a call that has ended wakes it. It holds no worker slot. When the process
+A wake-up, a retry that falls due, or a call that has ended wakes it. It holds no worker slot. When the process
 dies, the leases of what it had under way run out, and another one sends it again, under the same id.
 """
 
@@ -30,7 +30,7 @@ logger = structlog.get_logger("runyard.deliveries")
 TIMEOUTS: Final = Timeouts(connect=5.0, read=15.0, total=15.0)
 #: What a lease lasts beyond the call itself, in seconds: for taking it up and for settling.
 SLACK: Final = 5.0
-#: How long it sleeps at most: a busy worker takes no doorbells, so it looks for itself.
+#: How long it sleeps at most: a busy worker takes no wake-ups, so it looks for itself.
 LOOK_EVERY: Final = 2.0
 
 

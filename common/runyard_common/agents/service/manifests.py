@@ -38,7 +38,7 @@ PLAIN: Final = PublishRules()
 
 
 class Stored(Protocol):
-    """What of a version holds its manifest."""
+    """The part of a version that holds its manifest."""
 
     @property
     def manifest(self) -> JsonObject | None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from runyard_common.database import advisory
-from runyard_common.database.group_commit import apart
+from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import files, limits, tasks, transitions
@@ -29,7 +29,7 @@ from runyard_common.webhooks.queries import callbacks, deliveries
 from runyard_common.webhooks.queries.callbacks import CallbackRow
 
 
-@apart
+@own_transaction
 def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]:
     """Store these runs: requests, children, retries, occurrences of schedules and chores of the server alike.
 

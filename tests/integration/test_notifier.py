@@ -10,13 +10,13 @@ import pytest
 import redis
 
 from runyard_common.broker.application import QueueNames, application
-from runyard_common.broker.doorbell import Doorbell
+from runyard_common.broker.notifier import BrokerNotifier
 from runyard_common.settings import Settings
 from runyard_common.values.ids import uuid7
 from tests.fakes.redis_server import FakeRedis
 from tests.waiting import wait_until
 
-Made = Callable[[str], Doorbell]
+Made = Callable[[str], BrokerNotifier]
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def forgotten() -> list[str]:
 
 @pytest.fixture
 def doorbell(installation: str, forgotten: list[str], tmp_path: Path) -> Iterator[Made]:
-    made: list[Doorbell] = []
+    made: list[BrokerNotifier] = []
 
-    def make(url: str) -> Doorbell:
+    def make(url: str) -> BrokerNotifier:
         app = application(Settings(home=tmp_path, broker_url=url))
-        made.append(Doorbell(app, forgotten.extend, lambda: installation))
+        made.append(BrokerNotifier(app, forgotten.extend, lambda: installation))
         return made[-1]
 
     yield make
@@ -55,11 +55,11 @@ def test_a_wake_up_is_sent_and_its_row_forgotten(
     any_redis_url: str, doorbell: Made, installation: str, forgotten: list[str]
 ) -> None:
     notifier, names = doorbell(any_redis_url), QueueNames.of(installation)
-    notifier.ring("row-1")
+    notifier.notify("row-1")
     wait_until(lambda: forgotten == ["row-1"])
     assert length(any_redis_url, names.runs) == 1
     assert length(any_redis_url, names.deliveries) == 0
-    notifier.ring_deliveries()
+    notifier.notify_deliveries()
     wait_until(lambda: length(any_redis_url, names.deliveries) == 1)
     assert notifier.check() is None
 
@@ -70,7 +70,7 @@ def test_many_rings_at_once_are_few_messages_and_none_of_the_rows_is_kept(
     notifier = doorbell(any_redis_url)
     rows = [f"row-{n}" for n in range(200)]
     for row in rows:
-        notifier.ring(row)
+        notifier.notify(row)
     wait_until(lambda: sorted(forgotten) == sorted(rows))
     assert 1 <= length(any_redis_url, QueueNames.of(installation).runs) < 20
 
@@ -80,9 +80,9 @@ def test_a_broker_that_goes_away_keeps_the_rows_and_reports_what_is_wrong(
 ) -> None:
     with FakeRedis() as url:
         notifier = doorbell(url)
-        notifier.ring("sent")
+        notifier.notify("sent")
         wait_until(lambda: forgotten == ["sent"])
-    notifier.ring("kept")
+    notifier.notify("kept")
     wait_until(lambda: notifier.trouble is not None, seconds=30)
     assert notifier.check() is not None
     assert forgotten == ["sent"]

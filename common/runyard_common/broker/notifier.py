@@ -1,6 +1,6 @@
-"""The doorbell: after a commit, wake some worker, because work waits.
+"""The notifier: after a commit, wake some worker, because work waits.
 
-One wake-up stands for any number of tasks: a Celery message costs milliseconds, so wake-ups are bunched. One that
+One wake-up is for any number of tasks: a Celery message costs milliseconds, so wake-ups are bunched. One that
 fails loses nothing: its outbox row stays, and the scheduler's relay sends it again.
 """
 
@@ -17,7 +17,7 @@ from celery import Celery
 from runyard_common.broker.application import DELIVER, FORMAT, WAKE, QueueNames, blocked, is_amqp, write
 from runyard_common.values.outages import REASONS, Diagnosis, Outage, diagnose
 
-logger = structlog.get_logger("runyard.doorbell")
+logger = structlog.get_logger("runyard.notifier")
 
 #: Least time between two wake-ups of one process, in seconds.
 SPACING = 0.02
@@ -28,7 +28,7 @@ CONFIRM_SECONDS: Final = 3.0
 _WARN_EVERY: Final = 10.0
 
 
-class Doorbell:
+class BrokerNotifier:
     """Sends wake-ups on a thread of its own: callers never wait for the broker, nor fail with it."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Doorbell:
         self._names: QueueNames | None = None if installation else QueueNames()
         self._wanted = threading.Condition()
         self._outbox: list[str] = []
-        self._rung: list[str] = []
+        self._sent: list[str] = []
         self._runs = False
         self._deliveries = False
         self._closed = False
@@ -56,10 +56,10 @@ class Doorbell:
         self._checking = threading.Lock()
         #: What was wrong at the last wake-up or check; None while the broker works.
         self.trouble: Diagnosis | None = None
-        self._thread = threading.Thread(target=self._loop, name="doorbell", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="notifier", daemon=True)
         self._thread.start()
 
-    def ring(self, outbox_id: str | None = None) -> None:
+    def notify(self, outbox_id: str | None = None) -> None:
         """Ask for a wake-up; `outbox_id` is forgotten once it was sent."""
         with self._wanted:
             self._runs = True
@@ -67,7 +67,7 @@ class Doorbell:
                 self._outbox.append(outbox_id)
             self._wanted.notify()
 
-    def ring_deliveries(self) -> None:
+    def notify_deliveries(self) -> None:
         """Wake some worker because callbacks are due."""
         with self._wanted:
             self._deliveries = True
@@ -105,25 +105,25 @@ class Doorbell:
                 closed = self._turn(forget_at)
             except Exception:
                 # Every later wake-up of the process needs this thread.
-                logger.exception("The doorbell failed inside and goes on", action="ring")
+                logger.exception("The notifier failed inside and goes on", action="notify")
                 time.sleep(1)
-            if not self._rung:
+            if not self._sent:
                 forget_at = time.monotonic() + FORGET_EVERY
 
     def _turn(self, forget_at: float) -> bool:
-        """Send what is wanted now, waiting for it; whether the doorbell is closed."""
+        """Send what is wanted now, waiting for it; whether the notifier is closed."""
         with self._wanted:
             if not (self._runs or self._deliveries or self._closed):
-                self._wanted.wait(FORGET_EVERY if self._rung else None)
+                self._wanted.wait(FORGET_EVERY if self._sent else None)
             outbox, self._outbox = self._outbox, []
             runs, deliveries, self._runs, self._deliveries = self._runs, self._deliveries, False, False
             closed = self._closed
         if runs and self._send(WAKE):
-            self._rung.extend(outbox)
+            self._sent.extend(outbox)
         if deliveries:
             self._send(DELIVER)
-        if self._rung and (closed or time.monotonic() >= forget_at):
-            self._forget_rung()
+        if self._sent and (closed or time.monotonic() >= forget_at):
+            self._forget_sent()
         if (runs or deliveries) and not closed:
             time.sleep(SPACING)
         return closed
@@ -138,7 +138,7 @@ class Doorbell:
             self._app.send_task(
                 task, args=[FORMAT], queue=queue, ignore_result=True, retry=False, expires=None, **options
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the relay sends it later
+        except Exception as error:  # noqa: BLE001 - in any case the relay sends it later
             self.trouble = self._diagnose(error)
             self._warn(self.trouble)
             return False
@@ -151,7 +151,7 @@ class Doorbell:
             try:
                 found = self._installation()
             except Exception as error:  # noqa: BLE001 - the database is away
-                logger.warning("A wake-up waits for the database", action="ring", error=str(error)[:200])
+                logger.warning("A wake-up waits for the database", action="notify", error=str(error)[:200])
                 return None
             self._names = QueueNames.of(found) if found else None
         return self._names
@@ -171,15 +171,15 @@ class Doorbell:
             self._warned = time.monotonic()
             logger.warning(
                 "The broker cannot be used; runs are stored and start when it is back, or an idle worker looks",
-                action="ring",
+                action="notify",
                 trouble=trouble.outage.value,
                 reason=trouble.reason,
             )
 
-    def _forget_rung(self) -> None:
-        rung, self._rung = self._rung, []
+    def _forget_sent(self) -> None:
+        sent, self._sent = self._sent, []
         try:
-            self._forget(rung)
+            self._forget(sent)
         except Exception as error:  # noqa: BLE001 - the rows stay, and are sent again
             logger.warning(
                 "Sent wake-ups could not be forgotten; they will be sent twice", error=str(error)[:200]

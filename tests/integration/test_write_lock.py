@@ -1,4 +1,4 @@
-"""Turns at SQLite's write lock: no later writer goes first, and none waits for ever."""
+"""SQLite's write lock: no later writer goes first, and none waits for ever."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from runyard_common.database import turnstile
+from runyard_common.database import write_lock
 from runyard_common.database.engine import Database
-from runyard_common.database.turnstile import Turnstile
+from runyard_common.database.write_lock import FairWriteLock
 from tests.waiting import wait_until
 
 
-def is_taken(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether a process holds this file's lock."""
     if not path.exists():
         return False
@@ -28,24 +28,24 @@ def is_taken(path: Path) -> bool:
 
 
 def test_who_asks_again_goes_behind_who_waits(tmp_path: Path) -> None:
-    turns = Turnstile(str(tmp_path / "db"))
+    lock = FairWriteLock(str(tmp_path / "db"))
     order: list[str] = []
 
     def wait() -> None:
-        with turns.turn():
+        with lock.hold():
             order.append("who waited")
 
-    with turns.turn():
+    with lock.hold():
         waiting = threading.Thread(target=wait)
         waiting.start()
-        wait_until(lambda: is_taken(tmp_path / "db-gate"))
-    with turns.turn():  # at once, before the other can have woken up
+        wait_until(lambda: is_held(tmp_path / "db-queue.lock"))
+    with lock.hold():  # at once, before the other can have woken up
         order.append("who had it before")
     waiting.join(10)
     assert order == ["who waited", "who had it before"]
 
 
-def test_a_writer_among_greedy_ones_gets_its_turn_after_each_of_them_once(tmp_path: Path) -> None:
+def test_a_writer_among_greedy_ones_goes_after_each_of_them_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'db'}"
     db = Database(url)
     with db.begin() as conn:
@@ -75,30 +75,30 @@ def test_a_writer_among_greedy_ones_gets_its_turn_after_each_of_them_once(tmp_pa
     for thread in threads:
         thread.join(10)
     db.close()
-    # A few, more on a busy machine: those that stood at the gate as well and happened to try it first. It was
-    # hundreds without turns.
+    # A few, more on a busy machine: those that queued as well and happened to try first. It was
+    # hundreds without the queue.
     assert most <= 40, "starved by writers that never pause"
 
 
 def test_no_writer_waits_for_ever_for_a_process_that_was_suspended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turnstile, "PATIENCE", 0.05)
-    with (tmp_path / "db-room").open("w") as suspended:
+    monkeypatch.setattr(write_lock, "PATIENCE", 0.05)
+    with (tmp_path / "db-write.lock").open("w") as suspended:
         fcntl.flock(suspended, fcntl.LOCK_EX)
-        with Turnstile(str(tmp_path / "db")).turn():
-            assert not is_taken(tmp_path / "db-gate"), "the next one may try"
+        with FairWriteLock(str(tmp_path / "db")).hold():
+            assert not is_held(tmp_path / "db-queue.lock"), "the next one may try"
 
 
-def test_without_its_files_there_are_no_turns_but_the_work_is_done(tmp_path: Path) -> None:
-    with Turnstile(str(tmp_path / "missing" / "db")).turn():
+def test_without_its_files_the_work_is_done_all_the_same(tmp_path: Path) -> None:
+    with FairWriteLock(str(tmp_path / "missing" / "db")).hold():
         done = True
     assert done
 
 
-def test_a_turn_ends_when_its_work_fails(tmp_path: Path) -> None:
-    turns = Turnstile(str(tmp_path / "db"))
-    with pytest.raises(ValueError, match="broken"), turns.turn():
+def test_the_lock_is_released_when_its_work_fails(tmp_path: Path) -> None:
+    lock = FairWriteLock(str(tmp_path / "db"))
+    with pytest.raises(ValueError, match="broken"), lock.hold():
         raise ValueError("broken")
-    assert not is_taken(tmp_path / "db-room")
-    assert not is_taken(tmp_path / "db-gate")
+    assert not is_held(tmp_path / "db-write.lock")
+    assert not is_held(tmp_path / "db-queue.lock")

@@ -1,8 +1,8 @@
-"""Turns at SQLite's one write lock, over all threads and processes: who came first does not wait longest.
+"""A fair queue for SQLite's one write lock, over all threads and processes.
 
-SQLite itself lets waiting writers try again after pauses of up to 100 ms, so that one who has waited for a second
-loses to one who has just come. Here the next in turn holds the gate while it waits for the room, and nobody else
-tries for the room meanwhile. It is a courtesy: without the files, or beyond `PATIENCE`, SQLite's lock decides alone.
+SQLite itself lets waiting writers try again after pauses of up to 100 ms, so that one that has waited for a second
+loses to a newcomer. Here the next writer holds the queue's lock while it waits for the write lock, and no other tries
+for that meanwhile. It is a courtesy: without the files, or beyond `PATIENCE`, SQLite's own lock decides alone.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-#: The longest anybody waits for a turn, in seconds: a process may be suspended in the middle of its own.
+#: The longest wait, in seconds: a process may be suspended while it holds the lock.
 PATIENCE: Final = 10.0
 #: How often a lock is tried, in seconds: often at first, as most transactions take a few milliseconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0003, 0.003
 
 
-class Turnstile:
-    """The turns at one database file. Safe to use from any thread, process and forked child."""
+class FairWriteLock:
+    """The write lock of one database file. Safe to use from any thread, process and forked child."""
 
     def __init__(self, path: str) -> None:
-        """`path` is the database's; two empty files are kept beside it."""
-        self._gate = f"{path}-gate"
-        self._room = f"{path}-room"
+        """`path` is the database's; two empty files are kept next to it."""
+        self._queue = f"{path}-queue.lock"
+        self._write = f"{path}-write.lock"
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for one's turn, and have it while the block runs."""
+    def hold(self) -> Iterator[None]:
+        """Wait for the lock, and hold it while the block runs."""
         end = time.monotonic() + PATIENCE
-        gate = _lock(self._gate, end)
+        queue = _lock(self._queue, end)
         try:
-            room = _lock(self._room, end)
+            write = _lock(self._write, end)
         finally:
-            _unlock(gate)
+            _unlock(queue)
         try:
             yield
         finally:
-            _unlock(room)
+            _unlock(write)
 
 
 def _lock(path: str, end: float) -> int | None:

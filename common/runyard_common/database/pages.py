@@ -17,7 +17,6 @@ R = TypeVar("R")
 MOST_BYTES = 8 * 2**20
 #: A value of so many bytes is shown even behind the end of the budget (see `trimmed`).
 SMALL: Final = 512
-Row = dict[str, Any]
 
 
 class Page(list[R], Generic[R]):
@@ -70,7 +69,8 @@ def bounded_rows(
     key: str,
     wide: Iterable[str],
     most_bytes: int | None = None,
-    kind: Callable[..., R] = dict,  # type: ignore[assignment]
+    *,
+    kind: Callable[..., R],
 ) -> Page[R]:
     """As `bounded`, each row of this kind: a dataclass whose fields are the columns."""
     found = bounded(conn, query, key, wide, most_bytes)
@@ -83,7 +83,8 @@ def trimmed(
     key: str,
     wide: Iterable[str],
     small: int = SMALL,
-    kind: Callable[..., R] = dict,  # type: ignore[assignment]
+    *,
+    kind: Callable[..., R],
 ) -> Page[R]:
     """Every row of an ordered query, for lists that no cursor continues. Behind the budget the columns `wide` are
     None where they hold more than `small` bytes; `more`: some are."""

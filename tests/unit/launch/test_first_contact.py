@@ -187,9 +187,9 @@ def test_a_command_that_acts_on_this_machine_alone_refuses_a_profile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RUNYARD_PROFILE", "local")  # `--profile` sets it
-    alone = [path for path, command in commands().items() if not has_url(command)]
-    assert {("up",), ("worker",), ("migrate",), ("doctor",), ("keys", "renew-admin")} <= set(alone)
-    for path in alone:
+    local_only = [path for path, command in commands().items() if not has_url(command)]
+    assert {("up",), ("worker",), ("migrate",), ("doctor",), ("keys", "renew-admin")} <= set(local_only)
+    for path in local_only:
         refused = CliRunner().invoke(app, ["--profile", "prod", *path])
         assert refused.exit_code == 2, path
         assert refused.stderr.startswith(f"runyard: `runyard {' '.join(path)}` takes no --profile; it "), path

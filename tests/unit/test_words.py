@@ -61,7 +61,6 @@ EXCEPTED = {
     ("runyard_workers/engine.py", "held"): "workers.threads_held, a column",
     ("tests/", "nobody"): "a Unix account",
     ("tests/", "held"): "a published field",
-    ("tests/unit/api/test_sse.py", "take"): "Place.take of runyard_api.sse",
     ("tests/unit/test_words.py", ""): "the list itself",
 }
 #: The parts of a name: request, body of request_body; Request, Body of RequestBody; HTTP, Error of HTTPError.

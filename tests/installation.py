@@ -18,7 +18,7 @@ from runyard_common.commit_hooks import Local
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import events, journal, tasks
@@ -145,7 +145,7 @@ class Installation:
             self.store,
             self.writer,
             self.recorder,
-            FileStore.from_url(str(self.files or Path(tempfile.mkdtemp()))),
+            open_files(str(self.files or Path(tempfile.mkdtemp()))),
             self.sealer,
             authoring._registry,
             threads,

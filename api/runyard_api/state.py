@@ -26,7 +26,7 @@ from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import Batch, GroupCommit
 from runyard_common.database.transaction import Store, Tx
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.identity.queries import identity as identity_store
 from runyard_common.identity.queries import logins
 from runyard_common.identity.service import identity
@@ -77,7 +77,7 @@ class State:
             2
         )  # codes of second factors at once, so that failures are counted between
         self.rules = RunRules.of(settings, self.sealer)
-        self.files = FileStore.from_url(settings.files)
+        self.files = open_files(settings.files)
         self.work = ThreadPoolExecutor(8, thread_name_prefix="work")
         self.costly = CostlyWork()
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")

@@ -21,9 +21,10 @@ from runyard_common.agents.service import model_choice
 from runyard_common.credentials.queries import key_files
 from runyard_common.database import start_checks
 from runyard_common.database.start_checks import Process, StartCheck
-from runyard_common.files import FileStore
+from runyard_common.environment import load
+from runyard_common.files import open_files
 from runyard_common.outbound import OutboundPolicy
-from runyard_common.settings import Settings, load
+from runyard_common.settings import Settings
 from runyard_common.values import addresses
 from runyard_common.values.errors import ConfigurationError, InvalidRequest
 
@@ -161,7 +162,7 @@ _SERVING: Final = start_checks.EVERY - {Process.MIGRATE}
 CHECKS: Final = (
     *start_checks.CHECKS,
     StartCheck(key_files.check_jwt_secret, _AGENTS),
-    StartCheck(lambda settings: _discard(FileStore.from_url(settings.files)), _SERVING),
+    StartCheck(lambda settings: _discard(open_files(settings.files)), _SERVING),
     StartCheck(lambda settings: _discard(OutboundPolicy.of(settings)), _SERVING),
     StartCheck(_check_redis, _SERVING),
     StartCheck(_check_broker, _SERVING),

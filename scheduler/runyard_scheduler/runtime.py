@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.identity.service import identity
 from runyard_common.runs.service.runs import RunRules
 from runyard_common.runtime import Runtime, open_runtime
@@ -15,7 +15,7 @@ def open_duties(settings: Settings) -> tuple[Runtime, list[Duty]]:
     """The runtime of a scheduler, and the duties that work on it."""
     runtime = open_runtime(settings, pool_size=4)
     store, notifier = runtime.store, runtime.notifier
-    files = FileStore.from_url(settings.files)
+    files = open_files(settings.files)
     return runtime, [
         # The providers' keys are the api's and the workers': a schedule's model was judged when it was made.
         Fire(store, RunRules.of(settings, Sealer(identity.secret_key(settings)), keyed=False)),

@@ -28,7 +28,7 @@ from runyard.tools import tool
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.runs.queries import workers
 from runyard_common.runs.service import claims
 from runyard_common.runtime import Runtime
@@ -152,7 +152,7 @@ async def live(url: str, died: list[list[str]], report: Callable[[Any], None]) -
     if isinstance(answer, RunyardError):
         raise answer
     (claimed,) = answer.claimed
-    files = FileStore.from_url(str(folder / "files"))
+    files = open_files(str(folder / "files"))
 
     async def declared() -> DeclaredRunner:
         return runner

@@ -16,7 +16,7 @@ from sqlalchemy import insert, select
 from runyard_common.agents.service import agents
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.identity.rules.retention import DAY_S
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.specs import RunSpec
@@ -84,7 +84,7 @@ class Past:
     def prune(self, done: threading.Event) -> tuple[int, float]:
         """Prune everything as a scheduler does, with its pauses; tasks deleted, and how long it took."""
         with tempfile.TemporaryDirectory() as folder:
-            duty = Prune(self.clock.store, FileStore.from_url(folder), 30.0)
+            duty = Prune(self.clock.store, open_files(folder), 30.0)
             deleted, started = 0, time.perf_counter()
             while duty.due_in is None or duty.due_in < 1:
                 deleted += duty.run_once()

@@ -14,7 +14,7 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.datastores import queries as store
 from runyard_common.datastores.service import datastores
 from runyard_common.datastores.service.datastores import Upload
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.identity.service.identity import secret_key
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
@@ -44,7 +44,7 @@ def add(
     declared: Declared, datastore: str, name: str, data: bytes, org: str | None = None
 ) -> tuple[str, str]:
     """A document that is to be indexed: its id and its task's."""
-    kept = FileStore.from_url(str(declared.site.files)).put(data)
+    kept = open_files(str(declared.site.files)).put(data)
     upload = Upload(f"file-{name}", kept.sha256, name, "application/octet-stream", len(data))
     document, task_id = declared.site.transact(
         lambda tx: datastores.index_document(tx, org or declared.site.org, datastore, upload)

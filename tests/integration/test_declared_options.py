@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from runyard.tools import tool
-from runyard_common.files import FileStore
+from runyard_common.files import FileStore, open_files
 from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, last_user, reply, system_of, text_of, tools_of
@@ -165,7 +165,7 @@ async def test_a_final_output_is_taken_from_the_whole_conversation(declared: Dec
 
 
 async def test_files_reach_the_model_as_text_and_a_bad_one_reports_why(declared: Declared) -> None:
-    store = FileStore.from_url(str(declared.site.files))
+    store = open_files(str(declared.site.files))
     pdf = documents.pdf("The total is 42 euros.")
     files = [_stored(store, "invoice.pdf", pdf), _stored(store, "broken.pdf", pdf[: len(pdf) // 2])]
     declared.server.answer(reply("42."))
@@ -181,7 +181,7 @@ async def test_files_reach_the_model_as_text_and_a_bad_one_reports_why(declared:
 
 
 async def test_every_kind_of_file_is_read_and_what_cannot_be_stops_nothing(declared: Declared) -> None:
-    store = FileStore.from_url(str(declared.site.files))
+    store = open_files(str(declared.site.files))
     good = {
         "letter.docx": documents.docx("Dear Ada,"),
         "sums.xlsx": documents.xlsx([["total", 4711]]),
@@ -224,7 +224,7 @@ async def test_a_refusal_and_broken_arguments_are_the_models_and_no_crash(declar
 
 
 async def test_images_are_shown_to_models_that_see_also_after_a_suspension(declared: Declared) -> None:
-    store = FileStore.from_url(str(declared.site.files))
+    store = open_files(str(declared.site.files))
     declared.publish("@test/seer", tools=["ask_user"])
     declared.server.answer(calls(ask_user={"question": "Which corner?"}), reply("Red."))
     file = _stored(store, "photo.png", documents.image("PNG"))
@@ -240,7 +240,7 @@ async def test_images_are_shown_to_models_that_see_also_after_a_suspension(decla
 
 
 async def test_a_model_that_does_not_see_is_sent_a_note_on_the_image(declared: Declared) -> None:
-    store = FileStore.from_url(str(declared.site.files))
+    store = open_files(str(declared.site.files))
     declared.publish("@test/blind", config={"vision": False})
     declared.server.answer(reply("I cannot see it."))
     await declared.completed(

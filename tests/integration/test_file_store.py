@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import pytest
 
-from runyard_common.files import FileDamaged, FileNotStored, FileStore, FileStoreUnavailable
+from runyard_common.files import FileDamaged, FileNotStored, FileStore, FileStoreUnavailable, open_files
 from runyard_common.values.errors import ConfigurationError
 
 KEY, SECRET = "runyard-test-key", "a/secret+with=signs"
@@ -65,14 +65,14 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(params=["folder", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
     if request.param == "folder":
-        return FileStore.from_url(f"file://{tmp_path / 'files'}")
+        return open_files(f"file://{tmp_path / 'files'}")
     server: S3Server = request.getfixturevalue("s3_server")
-    return FileStore.from_url(server.store_url(prefix=f"conformance/{tmp_path.name}"))
+    return open_files(server.store_url(prefix=f"conformance/{tmp_path.name}"))
 
 
 @pytest.fixture
 def folder_store(tmp_path: Path) -> FileStore:
-    return FileStore.from_url(str(tmp_path / "files"))
+    return open_files(str(tmp_path / "files"))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
@@ -270,7 +270,7 @@ def test_check_sweeps_what_dead_writers_left(folder_store: FileStore, tmp_path: 
 
 def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "files").write_text("a file is in the way")
-    store = FileStore.from_url(str(tmp_path / "files"))
+    store = open_files(str(tmp_path / "files"))
     for call in (store.check, lambda: store.put(b"x")):
         with pytest.raises(FileStoreUnavailable, match=r"Not a directory|File exists") as caught:
             call()
@@ -281,14 +281,14 @@ def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_objects_lie_under_the_prefix_of_the_url(s3_server: S3Server) -> None:
-    sha256 = FileStore.from_url(s3_server.store_url(prefix="team a/files")).put(b"where").sha256
+    sha256 = open_files(s3_server.store_url(prefix="team a/files")).put(b"where").sha256
     assert (s3_server.folder / "attachments/team a/files" / sha256[:2] / sha256).read_bytes() == b"where"
 
 
 def test_an_object_that_is_not_fresh_is_sent_again_to_renew_it(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = FileStore.from_url(s3_server.store_url(prefix="renewal"))
+    store = open_files(s3_server.store_url(prefix="renewal"))
     sha256 = store.put(b"old").sha256
     path = s3_server.folder / "attachments/renewal" / sha256[:2] / sha256
     written = path.stat().st_mtime_ns
@@ -306,12 +306,12 @@ def test_credentials_and_endpoint_may_come_from_the_environment(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    store = FileStore.from_url("s3://attachments/from-environment")
+    store = open_files("s3://attachments/from-environment")
     assert store.get(store.put(b"hello").sha256) == b"hello"
 
 
 def test_wrong_credentials_are_named_without_the_secret(s3_server: S3Server) -> None:
-    store = FileStore.from_url(s3_server.store_url(secret="hunter2-hunter2"))
+    store = open_files(s3_server.store_url(secret="hunter2-hunter2"))
     for call in (lambda: store.put(b"x"), lambda: store.get(ABSENT), lambda: store.stat(ABSENT)):
         with pytest.raises(FileStoreUnavailable, match="refused the credentials") as caught:
             call()
@@ -319,7 +319,7 @@ def test_wrong_credentials_are_named_without_the_secret(s3_server: S3Server) -> 
 
 
 def test_a_missing_bucket_is_named(s3_server: S3Server) -> None:
-    store = FileStore.from_url(s3_server.store_url().replace("@attachments", "@nowhere"))
+    store = open_files(s3_server.store_url().replace("@attachments", "@nowhere"))
     for call in (lambda: store.put(b"x"), lambda: store.get(ABSENT)):
         with pytest.raises(FileStoreUnavailable, match="bucket does not exist"):
             call()
@@ -333,7 +333,7 @@ def test_a_server_that_is_away_is_a_clear_error_within_seconds() -> None:
         endpoint = (
             f"http://127.0.0.1:{free.getsockname()[1]}"  # bound, never listening: connections are refused
         )
-        store = FileStore.from_url(f"s3://k:s@attachments?endpoint={endpoint}&region=eu-west-1")
+        store = open_files(f"s3://k:s@attachments?endpoint={endpoint}&region=eu-west-1")
         started = time.monotonic()
         with pytest.raises(FileStoreUnavailable) as caught:
             store.put(b"x")
@@ -347,8 +347,8 @@ def test_a_server_that_is_away_is_a_clear_error_within_seconds() -> None:
 
 def test_a_plain_path_and_a_file_url_name_the_same_folder(tmp_path: Path) -> None:
     folder = tmp_path / "my files"
-    sha256 = FileStore.from_url(str(folder)).put(b"same").sha256
-    assert FileStore.from_url(f"file://{quote(str(folder))}").get(sha256) == b"same"
+    sha256 = open_files(str(folder)).put(b"same").sha256
+    assert open_files(f"file://{quote(str(folder))}").get(sha256) == b"same"
 
 
 @pytest.mark.parametrize(
@@ -363,12 +363,12 @@ def test_a_plain_path_and_a_file_url_name_the_same_folder(tmp_path: Path) -> Non
 )
 def test_a_url_that_names_no_store_is_refused_with_what_to_write(url: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint) as caught:
-        FileStore.from_url(url)
+        open_files(url)
     assert caught.value.field == "RUNYARD_FILES_URL"
 
 
 def test_content_dropped_before_it_is_read_leaves_no_file_open(tmp_path: Path) -> None:
-    store = FileStore.from_url(str(tmp_path))
+    store = open_files(str(tmp_path))
     stored = store.put(b"never read")
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

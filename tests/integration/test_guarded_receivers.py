@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
-import tracemalloc
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -103,8 +101,6 @@ class TestSlowReceivers:
                 answer = await client.send("POST", receiver.url("hooks.test"), content=body, timeouts=QUICK)
                 assert (answer.status, answer.truncated) == (200, True)
                 assert answer.body in (b"half", b"")
-            with pytest.raises(OutboundError):
-                await client.fetch(receiver.url("hooks.test"), max_bytes=1000, timeouts=QUICK)
 
 
 class TestBrokenReceivers:
@@ -165,44 +161,4 @@ class TestLargeAnswers:
             await asyncio.wait_for(receiver.broken_off.wait(), 2)
 
         assert (answer.status, answer.body, answer.truncated) == (200, b"x" * 1000, True)
-
-    async def test_a_document_over_the_limit_is_refused(self, client: GuardedClient) -> None:
-        async with serving(self.flood) as receiver:
-            with pytest.raises(OutboundError, match="larger than 5000 bytes") as caught:
-                await client.fetch(receiver.url("hooks.test"), max_bytes=5000)
-            await asyncio.wait_for(receiver.broken_off.wait(), 2)
-
-        assert caught.value.code == "response_too_large"
-
-    async def test_a_document_of_exactly_the_limit_is_whole(self, client: GuardedClient) -> None:
-        async def exact(call: Call) -> None:
-            await call.reply(body=b"x" * 5000)
-
-        async with serving(exact) as receiver:
-            answer = await client.fetch(receiver.url("hooks.test"), max_bytes=5000)
-
-        assert (len(answer.body), answer.truncated) == (5000, False)
-
-    async def test_a_packed_document_is_unpacked_within_the_limit(self, client: GuardedClient) -> None:
-        packed = gzip.compress(b"first") + gzip.compress(b" second")
-        bomb = gzip.compress(bytes(10_000_000))
-
-        async def pack(call: Call) -> None:
-            contents = {"/small": packed, "/cut": packed[:-9], "/bomb": bomb, "/not": b"plain"}
-            await call.reply(body=contents[call.head.split()[1]], Content_Encoding="gzip")
-
-        async with serving(pack) as receiver:
-            whole = await client.fetch(receiver.url("hooks.test", path="/small"), max_bytes=1000)
-            codes = []
-            tracemalloc.start()
-            for path in ("/cut", "/not", "/bomb"):
-                with pytest.raises(OutboundError) as caught:
-                    await client.fetch(receiver.url("hooks.test", path=path), max_bytes=100_000)
-                codes.append(caught.value.code)
-            most = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-
-        assert whole.body == b"first second"
-        assert most < 5_000_000  # the bomb holds ten million bytes
-        assert codes == ["protocol_error", "protocol_error", "response_too_large"]
         assert receiver.calls[0].headers["accept-encoding"] == "identity"

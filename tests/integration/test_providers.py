@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runyard.tools import tool
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Declared, admitting, declared_agents
 from tests.fakes.model_server import calls, fail, reply, results_of, system_of, text_of, tools_of
@@ -135,7 +135,7 @@ async def test_an_output_is_bound_to_its_schema(declared: Declared) -> None:
 
 
 async def test_an_image_is_shown_to_the_model(declared: Declared) -> None:
-    store = FileStore.from_url(str(declared.site.files))
+    store = open_files(str(declared.site.files))
     data = documents.image("PNG")
     file = {"id": "f1", "name": "photo.png", "media_type": "image/png", "size": len(data)}
     declared.server.answer(reply("Red."))

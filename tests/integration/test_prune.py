@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runyard_common.files import FileStore
+from runyard_common.files import FileStore, open_files
 from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.retention import DAY_S
 from runyard_common.runs.queries import transitions
@@ -39,7 +39,7 @@ POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 
 @pytest.fixture
 def files(tmp_path: Path) -> FileStore:
-    return FileStore.from_url(str(tmp_path / "files"))
+    return open_files(str(tmp_path / "files"))
 
 
 def test_ended_tasks_are_kept_thirty_days_and_unfinished_ones_for_ever(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, text
 
-from runyard_common.files import FileStore
+from runyard_common.files import FileStore, open_files
 from runyard_common.identity.queries import identity, logins
 from runyard_common.identity.rules.retention import DAY_S
 from runyard_common.identity.rules.roles import Role
@@ -37,7 +37,7 @@ POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 
 @pytest.fixture
 def files(tmp_path: Path) -> FileStore:
-    return FileStore.from_url(str(tmp_path / "files"))
+    return open_files(str(tmp_path / "files"))
 
 
 def test_the_rest_goes_too_when_its_time_has_come(clock: Clockwork, files: FileStore) -> None:

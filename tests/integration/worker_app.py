@@ -11,7 +11,8 @@ from typing import Any
 import redis
 
 from runyard_common.broker.application import application
-from runyard_common.settings import Settings, load
+from runyard_common.environment import load
+from runyard_common.settings import Settings
 from runyard_workers import bootstep, tasks
 from runyard_workers.slots import Slots
 

@@ -10,8 +10,8 @@ from celery.signals import celeryd_init
 from runyard_common import telemetry
 from runyard_common.broker.application import application
 from runyard_common.database import start_checks
+from runyard_common.environment import load
 from runyard_common.process import keep_files_private
-from runyard_common.settings import load
 from runyard_common.start_checks import CHECKS
 from runyard_common.values.errors import ConfigurationError
 from runyard_workers import bootstep, tasks

@@ -18,7 +18,7 @@ from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.commit_hooks import Local
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.transaction import Store
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.identity.service import identity
 from runyard_common.runtime import open_runtime
 from runyard_common.settings import Settings
@@ -98,7 +98,7 @@ class Execution:
 
     def preparation(self, executor: Executor) -> Preparation:
         """What makes attempts of claims, their blocking code to be run by `executor`."""
-        files = FileStore.from_url(self.settings.files)
+        files = open_files(self.settings.files)
         return Preparation(
             self.store,
             self.writer,

@@ -17,9 +17,10 @@ from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.engine import Database
 from runyard_common.database.transaction import Store
+from runyard_common.environment import load
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service.identity import secret_key
-from runyard_common.settings import Settings, load
+from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError, NotFound, RunyardError, Unavailable
 from runyard_workers.agent_code import catalogue
 

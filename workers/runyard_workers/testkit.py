@@ -23,7 +23,7 @@ from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, tasks, workers
@@ -120,7 +120,7 @@ class _Bench:
         file.write_bytes(_empty_database())
         self._runtime = Runtime(Database(f"sqlite:///{file}"), Live(""), NoNotifier())
         self._store, self._writer = self._runtime.store, self._runtime.writer
-        self._files = FileStore.from_url(str(folder / "files"))
+        self._files = open_files(str(folder / "files"))
         # The author tests their own agents in their own process: every tool that is registered there is theirs.
         self._settings = Settings(home=folder, model="scripted", allow_private_urls=True, public_tools="*")
         self._sealer = Sealer(new_key())

@@ -140,7 +140,7 @@ def _write(db: Database, message: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one migration command with this process's settings."""
-    from runyard_common.settings import load
+    from runyard_common.environment import load
 
     usage = (__doc__ or "").splitlines()[0].removesuffix(".")
     if {"--help", "-h"} & set(arguments):

@@ -23,9 +23,8 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
-from runyard_common.values.errors import ConfigurationError, NotFound, RunyardError, Unavailable
+from runyard_common.values.errors import NotFound, RunyardError, Unavailable
 
 CHUNK_BYTES = 1 << 20
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -65,27 +64,6 @@ class StoredFile:
 
 class FileStore(ABC):
     """Where file contents are kept, addressed by their SHA-256 in lower-case hexadecimal."""
-
-    @staticmethod
-    def from_url(url: str) -> FileStore:
-        """The store named by a folder, ``file:///folder`` or ``s3://[key:secret@]bucket[/prefix][?options]``.
-
-        Options are ``endpoint`` and ``region``, and ``path_style=false`` for virtual-hosted addressing. What
-        the URL leaves out comes from the ``AWS_*`` environment variables. Raises `ConfigurationError`.
-        """
-        parts = urlsplit(url)
-        if parts.scheme == "s3":
-            from runyard_common.files.bucket import BucketFileStore
-
-            return BucketFileStore.from_url(url)
-        if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or not parts.path:
-            raise ConfigurationError(
-                "RUNYARD_FILES_URL must be a folder, file:///folder or s3://bucket/prefix.",
-                field="RUNYARD_FILES_URL",
-            )
-        from runyard_common.files.folder import FolderFileStore
-
-        return FolderFileStore(Path(unquote(parts.path) if parts.scheme else url))
 
     def put(self, content: bytes | Path | BinaryIO) -> StoredFile:
         """Store bytes, a file by its path, or a binary stream from its start; same content is stored once."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, cast
 
@@ -16,14 +15,13 @@ import httpcore2
 import httpx2
 
 from runyard_common.outbound.bounded import BoundedTransport
-from runyard_common.outbound.errors import AttemptTimedOut, OutboundError, ProtocolBroken, ResponseTooLarge
+from runyard_common.outbound.errors import AttemptTimedOut, OutboundError
 from runyard_common.outbound.policy import OutboundPolicy
 from runyard_common.outbound.resolver import Resolver
 from runyard_common.outbound.transport import MAX_URL_LENGTH, GuardedTransport, SharedTransport, peer
 from runyard_common.outbound.urls import check_url
 
 USER_AGENT: Final = "Runyard"
-_GZIP_OR_ZLIB: Final = 47  # zlib's window bits for "either header"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +85,23 @@ class GuardedClient:
         timeouts: Timeouts | None = None,
     ) -> Answer:
         """Send a request and read at most `keep` bytes of the answer's body, as they came."""
-        return await self._call(method, url, headers, content, keep, timeouts, whole=False)
-
-    async def fetch(
-        self,
-        url: str,
-        *,
-        max_bytes: int,
-        headers: Mapping[str, str] | None = None,
-        timeouts: Timeouts | None = None,
-    ) -> Answer:
-        """GET a document, unpacked; `ResponseTooLarge` when it has more than `max_bytes` either way."""
-        answer = await self._call("GET", url, headers, b"", max_bytes, timeouts, whole=True)
-        return _unpacked(answer, max_bytes)
+        bounds = timeouts or self._timeouts
+        started = time.monotonic()
+        check_url(url, self._policy, max_length=MAX_URL_LENGTH)
+        request = _request(method, url, headers, content, bounds)
+        async with _deadline(bounds, started):
+            response = await self._transport.handle_async_request(request)
+        body = bytearray()
+        address = peer(response.extensions)
+        try:
+            async with _deadline(bounds, started):
+                truncated = await _read(response, keep, body)
+        except OutboundError:
+            truncated = True  # the status has come, which is the receiver's answer
+        finally:
+            await response.aclose()
+        elapsed = time.monotonic() - started
+        return Answer(response.status_code, response.headers, bytes(body), truncated, elapsed, address)
 
     def http_client(
         self,
@@ -136,39 +138,6 @@ class GuardedClient:
     ) -> None:
         await self.aclose()
 
-    async def _call(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        content: bytes,
-        limit: int,
-        timeouts: Timeouts | None,
-        *,
-        whole: bool,
-    ) -> Answer:
-        bounds = timeouts or self._timeouts
-        started = time.monotonic()
-        check_url(url, self._policy, max_length=MAX_URL_LENGTH)
-        request = _request(method, url, headers, content, bounds)
-        async with _deadline(bounds, started):
-            response = await self._transport.handle_async_request(request)
-        body = bytearray()
-        address = peer(response.extensions)
-        try:
-            async with _deadline(bounds, started):
-                truncated = await _read(response, limit, body)
-        except OutboundError:
-            if whole:
-                raise
-            truncated = True  # the status has come, which is the receiver's answer
-        finally:
-            await response.aclose()
-        if truncated and whole:
-            raise ResponseTooLarge(limit)
-        elapsed = time.monotonic() - started
-        return Answer(response.status_code, response.headers, bytes(body), truncated, elapsed, address)
-
 
 @asynccontextmanager
 async def _deadline(bounds: Timeouts, started: float) -> AsyncIterator[None]:
@@ -201,28 +170,3 @@ async def _read(response: httpx2.Response, limit: int, body: bytearray) -> bool:
             if len(part) > left:
                 return True
     return False
-
-
-def _unpacked(answer: Answer, limit: int) -> Answer:
-    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("", "identity"):
-        return answer
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise ProtocolBroken("The answer came in an encoding that was not asked for.", encoding=encoding[:40])
-    return replace(answer, body=_inflate(answer.body, limit))
-
-
-def _inflate(packed: bytes, limit: int) -> bytes:
-    body = bytearray()
-    try:
-        while packed:
-            engine = zlib.decompressobj(_GZIP_OR_ZLIB)
-            body += engine.decompress(packed, limit + 1 - len(body))
-            if len(body) > limit:
-                raise ResponseTooLarge(limit)
-            if not engine.eof:
-                raise ProtocolBroken("The packed answer is cut off.")
-            packed = engine.unused_data
-    except zlib.error:
-        raise ProtocolBroken("The packed answer cannot be unpacked.") from None
-    return bytes(body)

@@ -21,7 +21,7 @@ from runyard_common.agents.service.model_choice import check as check_model
 from runyard_common.broker.application import application, write
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
-from runyard_common.files import FileStore
+from runyard_common.files import open_files
 from runyard_common.runs.queries import workers
 from runyard_common.runs.service import queues
 from runyard_common.settings import Settings
@@ -218,7 +218,7 @@ def _redis(settings: Settings) -> tuple[Verdict, str]:
 def _files(settings: Settings) -> tuple[Verdict, str]:
     if not settings.files_url and not settings.home.is_dir():
         return Verdict.ODD, "a folder in the home, which is not there yet"
-    FileStore.from_url(settings.files).check()
+    open_files(settings.files).check()
     return Verdict.GOOD, "the bucket answers" if "://" in settings.files else "the folder can be written"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from runyard_common.settings import Settings, load
+from runyard_common.environment import load
+from runyard_common.settings import Settings
 from runyard_common.values.addresses import masked
 from runyard_common.values.errors import ConfigurationError
 from runyard_launch.problems import SettingsProblem, StartFailed

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runyard_common.settings import PREFIX, Settings, load
+from runyard_common.environment import load
+from runyard_common.settings import PREFIX, Settings
 from runyard_common.values.addresses import masked
 from runyard_common.values.errors import ConfigurationError
 

@@ -22,9 +22,10 @@ import orjson
 import structlog
 
 from runyard_common import telemetry
+from runyard_common.environment import load
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service.claims import Claimed, reclaimed
-from runyard_common.settings import Settings, load
+from runyard_common.settings import Settings
 from runyard_workers.attempts.runs import Life, Runs
 from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals

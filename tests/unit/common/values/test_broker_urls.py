@@ -85,7 +85,7 @@ def test_a_redis_for_streams_is_no_rabbitmq() -> None:
 def test_a_sentinel_url_ends_the_process_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from runyard_common.settings import load
+    from runyard_common.environment import load
 
     monkeypatch.chdir(tmp_path)
     for name in ("RUNYARD_BROKER_URL", "RUNYARD_REDIS_URL"):

@@ -178,7 +178,7 @@ def test_what_agents_say_is_text_and_never_markup(page: Page, stack: Stack) -> N
 
 
 def test_tokens_are_read_as_they_are_spoken_and_the_timeline_goes_on(page: Page, stack: Stack) -> None:
-    task_id = stack.submit("@console/speaker", {})
+    task_id = stack.submit("@console/streamer", {})
     open_run(page, task_id)
     expect(page.locator("#tokens")).to_contain_text("a word a word")
     expect(page.locator(".steps")).to_contain_text("listen")

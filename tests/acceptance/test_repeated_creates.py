@@ -122,7 +122,6 @@ def test_what_one_transaction_makes_is_answered_at_once_after_the_api_died_in_it
 
 ECHO = "@demo/echo"
 PLAN = {"agent": ECHO, "schedule": "@yearly", "run": {"args": {}}}
-ENDPOINT = {"url": "http://127.0.0.1:8099/hook", "events": ["run.completed"], "scope": "organization"}
 HOOK = "http://127.0.0.1:8099/hook"
 NUGEN = {
     "agent_name": "nugen once",

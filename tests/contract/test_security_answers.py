@@ -9,7 +9,6 @@ import pytest
 
 from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
-from tests import security
 from tests.api_server import Api
 from tests.members import person, sign_in
 from tests.security import OPERATIONS, World, name_of
@@ -18,20 +17,6 @@ from tests.security import OPERATIONS, World, name_of
 STREAM = "text/event-stream"
 #: Files without data, which a browser may keep and asks about again.
 OPEN_FILES = ("console.console", "console.console_part")
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    home = tmp_path_factory.mktemp("answers") / "home"
-    with Api(
-        home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1", wait_seconds=0.1
-    ) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def world(api: Api) -> World:
-    return security.populate(api, api.state.org_id)
 
 
 @pytest.fixture(scope="module")

@@ -24,22 +24,6 @@ COOKIE_FRONTS = ("native", "appstrate", "nara")
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """One server."""
-    home = tmp_path_factory.mktemp("security") / "home"
-    with Api(
-        home, model="openai:scripted", model_base_url="http://127.0.0.1:9/v1", wait_seconds=0.1
-    ) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def world(api: Api) -> World:
-    """The operator's organisation, with one object of each kind."""
-    return security.populate(api, api.state.org_id)
-
-
-@pytest.fixture(scope="module")
 def anybody(api: Api) -> Iterator[httpx2.Client]:
     """A client without credentials."""
     with api.client("") as client:

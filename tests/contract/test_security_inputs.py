@@ -20,7 +20,6 @@ from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.http.errors import LONGEST_HEAD
 from runyard_api.http.operations import Operation
 from runyard_common.identity.rules.roles import Role
-from tests import security
 from tests.api_server import Api
 from tests.members import browser, person
 from tests.problems import check_problem
@@ -59,12 +58,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     settings: dict[str, Any] = {"model": "openai:scripted", "model_base_url": "http://127.0.0.1:9/v1"}
     with Api(home, max_body_bytes=MOST, max_upload_bytes=2 * MOST, **settings) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def world(api: Api) -> World:
-    """The operator's organisation, with one object of each kind."""
-    return security.populate(api, api.state.org_id)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,13 @@ Source: Anthropic's API reference, "Messages", "Streaming messages", "Errors".
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from tests.fakes.replies import Reply, pieces
+from tests.fakes.replies import Reply, paced, pieces
 
 _NAME = re.compile(r"^[a-zA-Z0-9_-]{1,128}$")
 _KINDS = {
@@ -170,16 +169,9 @@ def _usage(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     }
 
 
-async def stream(body: dict[str, Any], reply: Reply) -> AsyncIterator[str]:
+def stream(body: dict[str, Any], reply: Reply) -> AsyncIterator[str]:
     """An answer as server-sent events, cut where the script has it."""
-    for number, event in enumerate(_events(body, reply)):
-        if reply.cut_after is not None and number >= reply.cut_after:
-            if reply.cut_quietly:
-                return
-            raise ConnectionResetError("scripted cut")
-        if reply.piece_delay:
-            await asyncio.sleep(reply.piece_delay)
-        yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+    return paced(reply, (f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in _events(body, reply)))
 
 
 def _events(body: dict[str, Any], reply: Reply) -> Iterable[dict[str, Any]]:

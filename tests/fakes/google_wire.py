@@ -5,13 +5,12 @@ Source: Gemini API reference, v1beta: models.generateContent, models.streamGener
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from tests.fakes.replies import Reply, pieces
+from tests.fakes.replies import Reply, paced, pieces
 
 _NAME = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}$")
 _STATUSES = {
@@ -164,17 +163,9 @@ def _usage(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     return usage | ({"cachedContentTokenCount": cached} if cached else {})
 
 
-async def stream(body: dict[str, Any], reply: Reply) -> AsyncIterator[str]:
+def stream(body: dict[str, Any], reply: Reply) -> AsyncIterator[str]:
     """An answer as server-sent events (``alt=sse``), cut where the script has it."""
-    chunks = [*_chunks(body, reply)]
-    for number, chunk in enumerate(chunks):
-        if reply.cut_after is not None and number >= reply.cut_after:
-            if reply.cut_quietly:
-                return
-            raise ConnectionResetError("scripted cut")
-        if reply.piece_delay:
-            await asyncio.sleep(reply.piece_delay)
-        yield f"data: {json.dumps(chunk)}\r\n\r\n"
+    return paced(reply, (f"data: {json.dumps(chunk)}\r\n\r\n" for chunk in _chunks(body, reply)))
 
 
 def _chunks(body: dict[str, Any], reply: Reply) -> Iterable[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,3 +69,15 @@ def odd(reply: Reply, change: Callable[[dict[str, Any]], Any]) -> Reply:
 def pieces(text: str) -> list[str]:
     """A text as a stream sends it: word by word."""
     return re.findall(r"\s*\S+\s*$|\s*\S+", text)
+
+
+async def paced(reply: Reply, events: Iterable[str]) -> AsyncIterator[str]:
+    """The events of a stream, at the reply's pace, cut where it has it."""
+    for number, event in enumerate(events):
+        if reply.cut_after is not None and number >= reply.cut_after:
+            if reply.cut_quietly:
+                return
+            raise ConnectionResetError("scripted cut")
+        if reply.piece_delay:
+            await asyncio.sleep(reply.piece_delay)
+        yield event

@@ -62,12 +62,6 @@ class RabbitMQ:
         """Run rabbitmqctl."""
         subprocess.run([_PROGRAMS / "rabbitmqctl", "-q", *command], env=self.env, check=True, timeout=60)
 
-    def vhost(self, name: str) -> str:
-        """URL of a new virtual host."""
-        for command in (["add_vhost", name], ["set_permissions", "-p", name, "guest", ".*", ".*", ".*"]):
-            self.control(*command)
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
-
     def _environment(self) -> dict[str, str]:
         (self.base / "plugins").write_text("[].\n")
         (self.base / "rabbitmq.conf").write_text(

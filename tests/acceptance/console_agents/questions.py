@@ -19,7 +19,7 @@ async def hostile(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     return {"answer": answer, "text": HOSTILE}
 
 
-@agent("@console/speaker", version="1.0.0")
+@agent("@console/streamer", version="1.0.0")
 async def streamer(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     """Streams word by word until a message stops it."""
     await ctx.step("listen", str.upper, "ready")

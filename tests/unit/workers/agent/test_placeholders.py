@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runyard_workers.agent.sql import count, for_driver
+from runyard_workers.agent.sql import count_parameters, for_driver
 from runyard_workers.agent.sql.lexer import MYSQL
 
 
@@ -23,7 +23,7 @@ from runyard_workers.agent.sql.lexer import MYSQL
     ],
 )
 def test_only_placeholders_are_written_for_the_driver(sql: str, parameters: int, written: str) -> None:
-    assert (count(sql), for_driver(sql)) == (parameters, written)
+    assert (count_parameters(sql), for_driver(sql)) == (parameters, written)
 
 
 def test_mysql_reads_backslashes_and_number_signs_its_own_way() -> None:

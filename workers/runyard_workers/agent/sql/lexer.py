@@ -1,7 +1,8 @@
-"""SQL cut into tokens as the database itself cuts it: strings, names, comments, words. Linear in the text.
+"""SQL cut into tokens as the database itself cuts it, and the `?` placeholders among them. Linear in the text.
 
 What is a string to us and code to the server would hide code from `statements`, so each grammar follows its server:
-nested comments and continued strings of PostgreSQL, backslashes and `--` of MySQL as its `sql_mode` has them.
+nested comments and continued strings of PostgreSQL, backslashes and `--` of MySQL as its `sql_mode` has them. A literal
+question mark (an operator of jsonb) is written ``??``.
 """
 
 from __future__ import annotations
@@ -120,3 +121,14 @@ def _pattern(grammar: Grammar) -> re.Pattern[str]:
         "other": r"\$?[0-9]+|.",
     }
     return re.compile("|".join(f"(?P<{kind}>{one})" for kind, one in kinds.items()), re.DOTALL)
+
+
+def count_parameters(sql: str, *, mysql: bool = False) -> int:
+    """How many parameters a query takes."""
+    return sum(1 for token in tokens(sql, MYSQL if mysql else POSTGRESQL) if token.kind == "marker")
+
+
+def for_driver(sql: str, grammar: Grammar = POSTGRESQL) -> str:
+    """The query in the ``%s`` style of psycopg and PyMySQL."""
+    written = {"marker": "%s", "literal": "?"}
+    return "".join(written.get(token.kind) or token.text.replace("%", "%%") for token in tokens(sql, grammar))

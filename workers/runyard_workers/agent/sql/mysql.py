@@ -16,11 +16,10 @@ from pymysql.protocol import MysqlPacket
 
 from runyard_common.datastores.rules import DatabaseTls
 from runyard_workers.agent.sql import functions
-from runyard_workers.agent.sql.lexer import Grammar
-from runyard_workers.agent.sql.placeholders import for_driver
+from runyard_workers.agent.sql.lexer import Grammar, for_driver
+from runyard_workers.agent.sql.relay import Way
 from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, read_rows
 from runyard_workers.agent.sql.statements import Statement, StatementRefused, judged
-from runyard_workers.agent.sql.way import Way
 
 #: MySQL's times go beyond a day and below zero, its dates may be 0000-00-00: they stay the text that it writes.
 _CONVERSIONS: Final = {

@@ -19,12 +19,11 @@ from psycopg.conninfo import make_conninfo
 
 from runyard_common.datastores.rules import DatabaseTls
 from runyard_workers.agent.sql import functions
-from runyard_workers.agent.sql.lexer import POSTGRESQL
-from runyard_workers.agent.sql.placeholders import for_driver
+from runyard_workers.agent.sql.lexer import POSTGRESQL, for_driver
 from runyard_workers.agent.sql.postgres_values import read_as_text
+from runyard_workers.agent.sql.relay import Way
 from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows, read_rows
 from runyard_workers.agent.sql.statements import Statement, StatementRefused, judged
-from runyard_workers.agent.sql.way import Way
 
 #: Connection options a caller may set besides those of TLS; others name files of this server, or other hosts.
 _ALLOWED: Final = frozenset({"application_name", "channel_binding"})

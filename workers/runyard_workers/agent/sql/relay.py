@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from sqlalchemy.engine import URL
+
+from runyard_common.datastores.rules import DatabaseTls
 from runyard_workers.agent.sql.results import UNREACHABLE
 
 CONNECT_SECONDS: Final = 5.0
@@ -20,6 +24,19 @@ GRACE_SECONDS: Final = 8.0
 #: A driver may connect again: without TLS, for example, where the server has none.
 _MOST_CONNECTIONS: Final = 4
 _PIECE: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a driver gets to its database server: `port` is that of the relay on loopback.
+
+    `own_server` is the identity of the one server that is not asked.
+    """
+
+    url: URL
+    tls: DatabaseTls
+    port: int
+    own_server: str | None = None
 
 
 class Relay:

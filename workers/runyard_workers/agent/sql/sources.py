@@ -19,9 +19,8 @@ from runyard_common.outbound.errors import UrlRefused
 from runyard_common.outbound.own_servers import check_own_servers
 from runyard_common.outbound.urls import Target, check_address
 from runyard_workers.agent.sql import mysql, postgres, sqlite
-from runyard_workers.agent.sql.relay import Relay
+from runyard_workers.agent.sql.relay import Relay, Way
 from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows
-from runyard_workers.agent.sql.way import Way
 
 _DIALECTS: Final = {
     "postgresql": "postgresql",

@@ -16,7 +16,14 @@ from runyard_common.values.errors import NotFound
 from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.plan import Plan, Query
 from runyard_workers.agent.services import Services
-from runyard_workers.agent.sql import MOST_CHARACTERS, Caps, QueryFailed, Source, count, open_source
+from runyard_workers.agent.sql import (
+    MOST_CHARACTERS,
+    Caps,
+    QueryFailed,
+    Source,
+    count_parameters,
+    open_source,
+)
 from runyard_workers.agent.tools.toolbox import Call, Tool, ToolFailure
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.isolation.threads import in_engine_thread
@@ -98,7 +105,7 @@ class DatastoreTools:
             )
         # Only MySQL reads strings and comments otherwise; whichever the database is, the count must fit it.
         mysql = all(database.connection.startswith(("mysql", "mariadb")) for database in chosen.values())
-        parameters = _parameters(query, count(query.sql, mysql=mysql), chosen)
+        parameters = _parameters(query, count_parameters(query.sql, mysql=mysql), chosen)
 
         async def run(call: Call) -> Any:
             arguments = dict(call.arguments)

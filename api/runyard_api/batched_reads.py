@@ -82,7 +82,6 @@ class Reader:
         return await in_time(self._store.db, future)
 
     def close(self) -> None:
-        """End the threads once they are idle."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _in_snapshot(self, read: Callable[[Connection], R]) -> R:

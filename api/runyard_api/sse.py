@@ -245,7 +245,6 @@ _NOTHING: Final = Events([])
 
 
 def ends(event: LoggedEvent) -> bool:
-    """Whether this event is the last of its task."""
     return (event["data"] or {}).get("status") in _ENDED
 
 

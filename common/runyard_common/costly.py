@@ -85,7 +85,6 @@ class CostlyWork:
         self._pace.worked(party, size / STORED, asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """End the threads once they are idle."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager

@@ -32,7 +32,6 @@ class NoNotifier:
         """See `Notifier.notify_deliveries`."""
 
     def check(self) -> Diagnosis | None:
-        """See `Notifier.check`."""
         return Diagnosis(Outage.AWAY, "no broker is set: RUNYARD_BROKER_URL")
 
     def close(self) -> None:

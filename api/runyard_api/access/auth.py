@@ -181,7 +181,6 @@ class Authenticator:
         self._tokens = tokens
 
     async def bearer(self, header: str | None) -> Principal:
-        """The caller that the Authorization header names."""
         if header is None:
             raise Unauthorized(
                 "Send an API key or a token: Authorization: Bearer <key>.", code="missing_credentials"

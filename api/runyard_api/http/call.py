@@ -71,12 +71,10 @@ class Call:
 
     @property
     def method(self) -> str:
-        """GET, POST, …"""
         return str(self.scope["method"])
 
     @property
     def path(self) -> str:
-        """The path, decoded."""
         return str(self.scope["path"]).replace(SLASH, "/")
 
     @property
@@ -100,7 +98,6 @@ class Call:
 
     @property
     def principal(self) -> Principal:
-        """Who calls."""
         if self._principal is None:
             raise Unauthorized
         return self._principal
@@ -111,7 +108,6 @@ class Call:
 
     @property
     def org_id(self) -> str:
-        """The organisation everything this call sees belongs to."""
         return self.principal.org_id
 
     @property
@@ -214,6 +210,5 @@ async def _always() -> bool:
 
 
 def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
     content = orjson.dumps(body)
     return Response(content, status, headers, "application/json")

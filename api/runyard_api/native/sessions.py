@@ -47,7 +47,6 @@ class SessionPage(schemas.Page):
 
 
 def session_json(row: Session) -> dict[str, Any]:
-    """A conversation as the native API shows it."""
     return {
         "id": row.id,
         "session_id": row.id,

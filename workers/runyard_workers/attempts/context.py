@@ -92,12 +92,10 @@ class RunContext(Context):
 
     @property
     def deadline(self) -> float | None:
-        """See `Context.deadline`."""
         return self._attempt.deadline
 
     @property
     def cancelled(self) -> bool:
-        """See `Context.cancelled`."""
         left = self._attempt.seconds_left()
         return self._attempt.ended_by is not None or (left is not None and left < 0)
 
@@ -124,7 +122,6 @@ class RunContext(Context):
         effect: Effect = "idempotent",
         **kwargs: Any,
     ) -> Any:
-        """See `Context.step`."""
         name = values.name(name, "ctx.step")
         call = f"ctx.step {values.shown(name)}"
         _refuse_no_function(fn, call)
@@ -150,7 +147,6 @@ class RunContext(Context):
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
     ) -> Any:
-        """See `Context.ask`."""
         key = self._attempt.replay.key("ask")
         waits = (timeout, on_timeout, default)
         if isinstance(question, str):
@@ -205,7 +201,6 @@ class RunContext(Context):
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
     ) -> Any:
-        """See `Context.review`."""
         action = values.name(action, "ctx.review", "the action")
         call = f"ctx.review {values.shown(action)}"
         key = self._attempt.replay.key(f"review:{action}")
@@ -228,7 +223,6 @@ class RunContext(Context):
 
     @_suspending
     async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
-        """See `Context.run`."""
         attempt = self._attempt
         agent = values.name(agent, "ctx.run", "the agent")
         call = f"ctx.run {values.shown(agent)}"
@@ -261,20 +255,17 @@ class RunContext(Context):
         raise suspended
 
     async def emit(self, type: str, data: Any = None) -> None:
-        """See `Context.emit`."""
         name = values.text(type, "ctx.emit", "the type")
         call = f"ctx.emit {values.shown(name)}"
         data = values.event(data, call, self._attempt.bounds)
         await self._report("custom", {"name": name, "data": data}, call)
 
     async def progress(self, fraction: float, message: str = "") -> None:
-        """See `Context.progress`."""
         call = "ctx.progress"
         data = {"fraction": values.fraction(fraction, call), "message": self._line(message, call)}
         await self._report("progress", data, call)
 
     async def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
-        """See `Context.log`."""
         values.one_of(level, LEVELS, "ctx.log", "level")
         await self._report("log", {"level": level, "message": self._line(message, "ctx.log")}, "ctx.log")
 
@@ -292,14 +283,12 @@ class RunContext(Context):
             await self._attempt.emit((type_, data))
 
     async def token(self, text: str) -> None:
-        """See `Context.token`."""
         self._attempt.check()
         text = values.text(text, "ctx.token", "the token")
         self._attempt.token({"text": values.event(text, "ctx.token", self._attempt.bounds)})
 
     @_served
     async def messages(self) -> list[Any]:
-        """See `Context.messages`."""
         attempt = self._attempt
         await attempt.ready()
         key = attempt.replay.key("messages")

@@ -70,7 +70,6 @@ class VersionList(schemas.Shape):
 
 
 def agent_brief(row: ListedVersion) -> JsonObject:
-    """A version in a list."""
     manifest = row.manifest or {}
     return {
         "id": row.id,
@@ -171,7 +170,6 @@ class AgentBody(Strict):
 
     @property
     def request(self) -> DraftRequest:
-        """What is asked, as the service takes it."""
         return DraftRequest(self.name, self.system_prompt, self.config, self.is_active)
 
 

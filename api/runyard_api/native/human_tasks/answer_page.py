@@ -38,7 +38,6 @@ def ask(question: Question, refusal: str | None = None) -> str:
 
 
 def done(status: Status) -> str:
-    """What is shown after an answer."""
     ended = "The run has ended." if status in (Status.FAILED, Status.STOPPED) else "The run goes on."
     return _page("Thank you", f"<h1>Thank you.</h1><p>Your answer is stored. {ended}</p>")
 

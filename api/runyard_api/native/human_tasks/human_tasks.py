@@ -112,7 +112,6 @@ class ReviewBody(Strict):
 
     @property
     def decision(self) -> Decision:
-        """The decision as services take it."""
         return Decision(self.action, self.reason, self.arguments, self.result)
 
 

@@ -227,12 +227,10 @@ async def _places(call: Call, person: SignedIn | None) -> list[JsonObject]:
 
 
 def places_json(person: SignedIn) -> list[JsonObject]:
-    """The organisations of a person as they see them."""
     return [{"id": place.id, "name": place.name, "role": place.role.value} for place in person.places]
 
 
 def person_json(person: SignedIn) -> JsonObject:
-    """A person as they see themselves."""
     has_factor = person.second_factor_at is not None
     return {"id": person.user_id, "email": person.email, "name": person.name, "second_factor": has_factor}
 

@@ -57,7 +57,6 @@ class AuditPage(schemas.Shape):
 
 
 def entry_json(row: identity.AuditEntry) -> JsonObject:
-    """An entry as the native API shows it."""
     body = {name: getattr(row, name) for name in ("id", "actor", "front", "action", "object_id", "data")}
     return body | {"at": when(row.at)}
 

@@ -71,7 +71,6 @@ class KeyMade(KeyView):
 
 
 def key_json(row: KeyRow) -> JsonObject:
-    """A key as the native API shows it."""
     return {name: getattr(row, name) for name in ("id", "name", "prefix", "role", "scopes", "created_by")} | {
         name: when(getattr(row, name)) for name in ("created_at", "expires_at", "last_used_at")
     }

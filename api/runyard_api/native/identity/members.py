@@ -114,13 +114,11 @@ class Acceptance(Strict):
 
 
 def member_json(row: MemberRow) -> JsonObject:
-    """A member as the native API shows one."""
     body = {name: getattr(row, name) for name in ("email", "name", "role")}
     return {"id": row.user_id} | body | {"created_at": when(row.created_at)}
 
 
 def invitation_json(row: InvitationRow) -> JsonObject:
-    """An invitation without its link."""
     body = {name: getattr(row, name) for name in ("id", "email", "role", "created_by")}
     return body | {name: when(getattr(row, name)) for name in ("created_at", "expires_at")}
 

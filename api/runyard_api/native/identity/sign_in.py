@@ -118,7 +118,6 @@ async def note_failure(call: Call, attempt: Attempt, email: str, user_id: str | 
 
 
 async def begin(call: Call, proved: Proved, password: str) -> SignIn:
-    """Sign the person in."""
     kept = proved.person.password_hash
     outdated = kept is not None and passwords.outdated(kept)
     fresh = await hash_password(call, password) if outdated else None

@@ -42,7 +42,6 @@ class LimitBody(Strict):
 
     @property
     def request(self) -> LimitRequest:
-        """The limit as the service takes it."""
         return LimitRequest(**self.model_dump())
 
 
@@ -69,7 +68,6 @@ class LimitList(schemas.Shape):
 
 
 def limit_json(rule: Rule) -> dict[str, Any]:
-    """A limit as the native API shows it."""
     names = (
         "id",
         "kind",

@@ -129,7 +129,6 @@ def question(row: Question) -> dict[str, Any]:
 
 
 def links(task_id: str) -> dict[str, str]:
-    """Where the task's resources are."""
     base = under(f"{BASE}/tasks/{task_id}")
     return {"self": base} | {name: f"{base}/{name}" for name in _LINKED}
 

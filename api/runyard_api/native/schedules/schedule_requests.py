@@ -65,7 +65,6 @@ class ScheduleBody(Timing):
 
     @property
     def wanted(self) -> Wanted:
-        """The schedule as the service takes it."""
         given = self.model_dump(exclude={"agent", "run", "metadata"})
         return Wanted(**given, meta=self.metadata)
 
@@ -114,7 +113,6 @@ class PreviewBody(Strict):
 
     @property
     def wanted(self) -> Wanted:
-        """The schedule as the service takes it."""
         return Wanted(**self.model_dump(exclude={"count"}))
 
 

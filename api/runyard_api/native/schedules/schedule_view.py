@@ -110,7 +110,6 @@ def schedule_brief(schedule: ScheduleRef) -> dict[str, Any]:
 
 
 def schedule_links(schedule_id: str) -> dict[str, str]:
-    """Where the schedule's resources are."""
     base = under(f"{BASE}/schedules/{schedule_id}")
     return {"self": base} | {
         name: f"{base}/{name}" for name in ("preview", "fires", "pause", "resume", "trigger")
@@ -132,7 +131,6 @@ class Upcoming(schemas.Shape):
 
 
 def upcoming_json(times: Sequence[PreviewEntry]) -> dict[str, Any]:
-    """Due times as the native API shows them."""
     return {"data": [entry.to_json() | {"at": when(entry.at)} for entry in times]}
 
 
@@ -160,7 +158,6 @@ class FirePage(schemas.Page):
 
 
 def fire_json(row: FireRow, task: Task | None) -> JsonObject:
-    """A fire as the native API shows it."""
     return {
         "due_at": when(row.due_at),
         "outcome": row.outcome,

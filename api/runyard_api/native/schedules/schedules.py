@@ -47,7 +47,6 @@ _RUN: Final = "runs:create"
 
 
 def schedule_id(call: Call) -> str:
-    """The schedule the path names."""
     return call.params["schedule_id"]
 
 

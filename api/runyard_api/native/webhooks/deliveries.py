@@ -122,7 +122,6 @@ class Redelivered(schemas.Shape):
 
 
 def delivery_json(row: DeliveryRow) -> JsonObject:
-    """A delivery as the native API shows it."""
     names = (
         "id", "event_id", "event_type", "task_id", "url", "state", "attempt", "status_code", "latency_ms", "error",
         "answer",

@@ -283,7 +283,6 @@ async def disable_webhook(call: Call) -> Response:
 
 
 async def own(call: Call) -> EndpointRow:
-    """The endpoint named by the path."""
     return await call.read(service.own, _id(call))
 
 

@@ -104,13 +104,11 @@ async def _note_end_user(call: Call, who: Principal) -> None:
 
 
 def end_user(call: Call) -> str | None:
-    """The end-user a call acts for."""
     found: str | None = call.scope.get(_END_USER)
     return found
 
 
 def render(call: Call, error: RunyardError) -> Response:
-    """An error as appstrate's clients read it."""
     return problems.answer(error, call.request_id)
 
 

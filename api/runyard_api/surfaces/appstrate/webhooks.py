@@ -133,7 +133,6 @@ class NewSecret(Open):
 
 
 def webhook_json(scope: OrgScope, row: EndpointRow) -> JsonObject:
-    """A webhook as the contract shows it."""
     agent = agents.get(scope, row.agent_id) if row.agent_id else None
     return {
         "id": row.id,
@@ -308,7 +307,6 @@ async def list_endpoint_deliveries(call: Call) -> Response:
 
 
 def delivery_json(row: DeliveryRow) -> JsonObject:
-    """A delivery as the contract shows it."""
     return {
         "id": row.id,
         "eventId": row.event_id,

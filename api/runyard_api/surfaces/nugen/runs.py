@@ -149,7 +149,6 @@ async def _asked_before(call: Call, run: AcceptedRun) -> Sequence[Mapping[str, A
 
 
 def shown(task: Task, agent: AgentRecord) -> dict[str, Any]:
-    """A completed task as nugen shows it."""
     used = task.usage or {}
     return {
         "agent_id": task.agent_id,

@@ -130,7 +130,6 @@ class Agents:
         self._known: dict[tuple[str, str, str | None], AgentRecord | RunyardError] = {}
 
     def find(self, org_id: str, agent_id: str, version: str | None) -> AgentRecord:
-        """See `agents.resolve`."""
         asked = (org_id, agent_id, version)
         if asked not in self._known:
             try:
@@ -160,7 +159,6 @@ class _Starter:
     left_out: list[tuple[float, FireOutcome, str]] = field(default_factory=list)
 
     def __call__(self, due_at: float, queued: bool) -> bool:
-        """See `runyard_common.schedules.rules.firing.Start`."""
         if self.idle:
             self.left_out.append((due_at, FireOutcome.SKIPPED, "the organisation is deactivated"))
             return True

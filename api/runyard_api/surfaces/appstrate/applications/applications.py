@@ -55,7 +55,6 @@ class ApplicationList(ListOf):
 
 
 def application_json(row: ApplicationRow) -> JsonObject:
-    """An application as the contract shows it."""
     return {
         "id": row.id,
         "object": "application",

@@ -74,7 +74,6 @@ class EndUserPage(ListOf):
 
 
 def end_user_json(row: EndUserRow) -> JsonObject:
-    """An end-user as the contract shows it."""
     return {
         "id": row.id,
         "object": "end_user",

@@ -115,7 +115,6 @@ def _active(scope: OrgScope, now: float) -> list[KeyRow]:
 
 
 def key_json(row: KeyRow) -> JsonObject:
-    """A key without its text."""
     return {
         "id": row.id,
         "name": row.name,

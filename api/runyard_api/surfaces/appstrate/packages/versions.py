@@ -62,7 +62,6 @@ class PackageVersionsInfo(Open):
 
 
 def version_json(row: VersionOutline) -> JsonObject:
-    """A version as lists show it."""
     digest = base64.b64encode(bytes.fromhex(row.digest)).decode()
     return {
         "id": row.id,

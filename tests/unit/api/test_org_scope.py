@@ -15,8 +15,8 @@ import pytest
 
 pytestmark = pytest.mark.documents
 API = Path(__file__).parents[3] / "api" / "runyard_api"
-#: Nouns whose rows belong to an organisation.
-NOUNS = ("runs", "human_tasks", "sessions")
+#: Nouns whose rows belong to one organisation; agents may be shared, people belong to several.
+NOUNS = ("runs", "human_tasks", "sessions", "webhooks", "schedules", "datastores")
 #: Types of parameters that name the organisation.
 WITH_ORGANISATION = {"OrgScope", "Caller"}
 IDS = re.compile(r"(?:^|_)ids?_?$")

@@ -21,6 +21,7 @@ from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.access.tokens import Tokens
 from runyard_api.agent_cache import AgentCache
 from runyard_api.batched_reads import Reader, in_time, unavailable
+from runyard_common import surfaces
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
@@ -67,6 +68,7 @@ class State:
         self.cookies = CookieSessions(self.reader, settings)
         self.agents = AgentCache(self.reader)
         self.rates = RateLimits(redis)
+        self.surface_rates = surfaces.rates(settings.surface_requests_per_minute)
         self.sign_on = OidcProvider.of(settings)
         self.sign_ins = SignInAttempts(redis)
         self.organisation_rates = RequestRates(redis, settings.requests_per_minute, who.org_id)

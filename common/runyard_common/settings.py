@@ -6,7 +6,7 @@ See `runyard_common.environment` for how it is read.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -201,8 +201,10 @@ class Settings(BaseSettings):
         description="Requests a minute of one address that need no key (metrics, documents, pages, sign-in; not health)"
         " at one api process; more get 429. 0 is no limit.",
     )
-    agentbase_per_minute: int = Field(
-        6000, ge=0, description="Requests a minute per organisation on the agentbase front; 0 is no limit."
+    surface_requests_per_minute: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {},
+        description="Requests a minute per organisation on one API surface whose contract has such a rate, as JSON: "
+        "the surface's name and the number. 0 is no limit; a surface that is not named keeps its own.",
     )
     max_output_bytes: int = Field(5 * 2**20, ge=1024, description="Largest output of a run, as JSON.")
     max_step_bytes: int = Field(5 * 2**20, ge=1024, description="Largest result of a step, as JSON.")

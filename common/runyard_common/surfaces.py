@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Task
+from runyard_common.values.errors import ConfigurationError
 from runyard_common.webhooks.rules import delivery, payloads, webhook_events
 from runyard_common.webhooks.rules.delivery import RetrySchedule
 from runyard_common.webhooks.rules.payloads import WebhookEvent
@@ -48,6 +49,7 @@ class ApiSurface:
     statuses: Mapping[str, str] = field(
         default_factory=dict
     )  # its words for a task's status, where they differ
+    requests_per_minute: int = 0  # of an organisation, where the contract has such a rate
     lenient_output: bool = False  # an output that breaks its schema is logged, and the run succeeds
     #: Refuses an agent (its kind and manifest) when one of its schedules is due, as the contract refuses its runs.
     check_due: Callable[[str, Mapping[str, Any]], None] | None = None
@@ -69,6 +71,20 @@ def registered() -> Mapping[str, ApiSurface]:
 def of(front: str) -> ApiSurface:
     """The surface a task came by; the native one for those the server made itself."""
     return registered().get(front, NATIVE)
+
+
+def rates(given: Mapping[str, int]) -> dict[str, int]:
+    """Requests a minute of each surface that has a rate, with what the operator set; 0 is no limit.
+
+    Raises `ConfigurationError` for a name that is none of theirs.
+    """
+    own = {name: one.requests_per_minute for name, one in registered().items() if one.requests_per_minute}
+    if unknown := sorted(given.keys() - own.keys()):
+        raise ConfigurationError(
+            f"RUNYARD_SURFACE_REQUESTS_PER_MINUTE: {unknown[0]!r} has no rate; those with one: {', '.join(own)}.",
+            field="RUNYARD_SURFACE_REQUESTS_PER_MINUTE",
+        )
+    return own | dict(given)
 
 
 def webhook_styles() -> dict[str, WebhookStyle]:

@@ -113,7 +113,7 @@ def main() -> None:
     """Compare accepting, then waiting."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Live(Path(folder), RUNYARD_AGENTBASE_PER_MINUTE="0") as live,
+        Live(Path(folder), RUNYARD_SURFACE_REQUESTS_PER_MINUTE='{"agentbase": 0}') as live,
         live.client() as client,
     ):
         appstrate = Appstrate(live, CALLS * ROUNDS + 1)

@@ -254,7 +254,7 @@ class TestErrors:
 @pytest.fixture(scope="module")
 def sparing(live: Live) -> Iterator[httpx2.Client]:
     """A client of an organisation of its own, on a process that lets three requests a minute pass."""
-    name = live.add_api(RUNYARD_AGENTBASE_PER_MINUTE="3")
+    name = live.add_api(RUNYARD_SURFACE_REQUESTS_PER_MINUTE='{"agentbase": 3}')
     _, key = live.new_organisation()
     with live.client(key, name=name) as client:
         yield client

@@ -37,7 +37,7 @@ PAGES: Final = (
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     settings: dict[str, Any] = {
-        "agentbase_per_minute": 0,
+        "surface_requests_per_minute": {"agentbase": 0},
         "wait_seconds": 0.05,
         "model": "openai:gpt-5-mini",
         "model_base_url": "http://127.0.0.1:9/v1",

@@ -77,7 +77,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
     """A server without workers, on which waiting fronts soon give up."""
     settings: dict[str, Any] = {
         "wait_seconds": 0.05,
-        "agentbase_per_minute": 0,
+        "surface_requests_per_minute": {"agentbase": 0},
         "model": "openai:scripted",
         "model_base_url": "http://127.0.0.1:9/v1",
     }

@@ -41,7 +41,7 @@ REFUSED: Final = {"native.make_link": "question_not_open"}
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     settings: dict[str, Any] = {
         "wait_seconds": 0.2,
-        "agentbase_per_minute": 0,
+        "surface_requests_per_minute": {"agentbase": 0},
         "model": "openai:gpt-5-mini",
         "model_base_url": "http://127.0.0.1:9/v1",
     }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from runyard_common import surfaces
+from runyard_common.values.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = ("common", "workers", "scheduler", "runyard", "launch", "api")
 VENDORS = tuple(name for name in surfaces.registered() if name != "native")
-#: Settings keep their names, which operators have written down.
-SETTINGS = "agentbase_per_minute|agentbase front"
 
 
 def test_they_stand_in_their_order_behind_the_native_api() -> None:
@@ -35,6 +36,13 @@ def test_no_surface_is_named_outside_its_folder() -> None:
         for path in sorted((ROOT / folder).rglob("*.py"))
         if "surfaces/" not in path.relative_to(ROOT).as_posix()
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if named.search(re.sub(SETTINGS, "", line))
+        if named.search(line)
     ]
     assert found == []
+
+
+def test_an_operator_changes_the_rate_of_a_surface_that_has_one() -> None:
+    assert surfaces.rates({}) == {"agentbase": 6000}
+    assert surfaces.rates({"agentbase": 3}) == {"agentbase": 3}
+    with pytest.raises(ConfigurationError, match="'nara' has no rate; those with one: agentbase"):
+        surfaces.rates({"nara": 3})

@@ -74,7 +74,7 @@ class AgentbaseRoutes(Routes):
 
 
 async def _throttled(handler: Handler, call: Call) -> Response:
-    most = call.state.settings.agentbase_per_minute
+    most = call.state.surface_rates[AGENTBASE.name]
     if most:
         status = await call.state.rates.hit(call.org_id, AGENTBASE.name, most)
         if status.remaining is not None and status.reset_s is not None:

@@ -11,5 +11,6 @@ SURFACE: Final = ApiSurface(
     __package__,
     ("runs", "sessions", "datastores", "status"),
     order=30,
+    requests_per_minute=6000,
     statuses={"stopped": "cancelled"},
 )

@@ -89,11 +89,14 @@ class ModelServer:
 
     def when(
         self, text: str | Callable[[dict[str, Any]], bool], *replies: Reply, forever: bool = False
-    ) -> None:
-        """Answer requests whose last user message has `text` (or that the function accepts) with these instead."""
+    ) -> Callable[[], None]:
+        """Answer requests whose last user message has `text` (or that the function accepts) with these instead, until
+        the function that is returned is called."""
         matches = text if callable(text) else (lambda request: str(text) in last_user(request))
+        rule = _Rule(matches, deque(replies), forever)
         with self._lock:
-            self._rules.append(_Rule(matches, deque(replies), forever))
+            self._rules.append(rule)
+        return rule.replies.clear
 
     def request_about(self, text: str) -> dict[str, Any]:
         """The last request whose last user message has `text`: others may be asking at the same time."""

@@ -49,11 +49,15 @@ fmt: setup ## Write the client that waits from the asynchronous one, format the 
 	@$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: setup ## Measure, as ratios to named peers in the same run (ONLY=pool takes one)
+bench: setup ## Measure, as ratios to named peers in the same run (ONLY=peers takes one)
 	@tools/test-servers.sh
 	@for file in tests/benchmarks/bench_$(or $(ONLY),*).py; do \
 		name=$$(basename "$$file" .py); echo "== $$name"; $(BIN)/python -m "tests.benchmarks.$$name" $(ARGS); \
 	done
+
+.PHONY: bench-smoke
+bench-smoke: setup ## Check in a minute that Runyard and its peers can be measured (fails on no time, only when broken)
+	@$(BIN)/python -m tests.benchmarks.bench_peers --smoke $(ARGS)
 
 CHAOS := $(BIN)/python -m tests.chaos
 

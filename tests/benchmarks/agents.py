@@ -1,22 +1,18 @@
-"""Agents that do as little as the peer's tasks."""
+"""The agent that does as little as the handlers of the peers."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from runyard import Context, agent
+from tests.benchmarks.peers import site
 
 
-@agent("@bench/noop")
-async def noop(ctx: Context, args: dict[str, Any]) -> float:
-    """Returns when it began."""
-    return time.time()
-
-
-@agent("@bench/sleep")
-async def sleep(ctx: Context, args: dict[str, Any]) -> float:
-    """Sleeps on the loop."""
-    await asyncio.sleep(args["seconds"])
+@agent("@bench/work")
+async def work(ctx: Context, args: dict[str, Any]) -> float:
+    """Reports its first line, then waits on the loop."""
+    site.mark()
+    if args["seconds"]:
+        await asyncio.sleep(args["seconds"])
     return float(args["seconds"])

@@ -1,0 +1,47 @@
+"""saq: a queue of asyncio on Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import saq
+
+from tests.benchmarks.peers import driver, site
+
+
+async def work(ctx: Any, *, seconds: float) -> None:
+    """The handler."""
+    site.mark()
+    if seconds:
+        await asyncio.sleep(seconds)
+
+
+async def worker() -> None:
+    """Work off the queue."""
+    queue = saq.Queue.from_url(site.REDIS)
+    await saq.Worker(queue, functions=[work], concurrency=site.SLOTS).start()
+
+
+class Saq(driver.Peer):
+    """`enqueue` in this process; a finished job keeps its result."""
+
+    packages = ("saq", "redis")
+
+    async def start(self) -> None:
+        """One worker."""
+        self._queue = saq.Queue.from_url(site.REDIS)
+        await self._queue.connect()
+        self.spawn("-m", "tests.benchmarks.peers.saq", "worker")
+
+    async def submit(self, seconds: float) -> None:
+        """One script in Redis."""
+        await self._queue.enqueue("work", seconds=seconds)
+
+    async def pending(self) -> int:
+        """Jobs that wait or run."""
+        return int(await self._queue.count("incomplete"))
+
+
+if __name__ == "__main__":
+    driver.main(Saq, worker=worker)

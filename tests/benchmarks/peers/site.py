@@ -1,0 +1,34 @@
+"""Where a subject finds its servers, and the first line of its handler. Standard library only."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+import time
+
+#: A database of its own on the PostgreSQL of the benchmark; empty: the subject's own SQLite.
+DATABASE = os.environ.get("BENCH_DATABASE", "")
+#: A Valkey that was emptied for this subject.
+REDIS = os.environ.get("BENCH_REDIS", "")
+#: The port of the subject's api, where it has one.
+PORT = int(os.environ.get("BENCH_PORT", "0"))
+#: Runs at once in the one worker process.
+SLOTS = int(os.environ.get("BENCH_SLOTS", "100"))
+MARK = struct.Struct("d")
+
+
+def redis(number: int) -> str:
+    """Another database of the Valkey."""
+    return f"{REDIS.rpartition('/')[0]}/{number}"
+
+
+def mark() -> None:
+    """Report that a handler began: its wall clock goes into the named pipe that the subject's driver reads."""
+    if "BENCH_MARKS" in os.environ:
+        os.write(_pipe(), MARK.pack(time.time()))
+
+
+@functools.cache
+def _pipe() -> int:
+    return os.open(os.environ["BENCH_MARKS"], os.O_WRONLY)

@@ -8,6 +8,8 @@ BIN := .venv/bin
 # Tests run side by side, a module at a time; JOBS=0 runs them one after another.
 # A process of the tests that ends ends the run: xdist 3.8 waits for ever for the one it starts in its place.
 JOBS := 4
+# Reading the tests takes twice as long where Python may not keep what it compiled of them.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
 export PYTHON TEST_WITHOUT TEST_POSTGRES_URL TEST_REDIS_URL TEST_VALKEY_URL TEST_RABBITMQ_URL TEST_MARIADB_URL
 
 .PHONY: help
@@ -23,11 +25,11 @@ run: ## Start everything and watch a sample run complete (ARGS="--workers 2"); C
 test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (ARGS="-k name", JOBS=0)
 	@tools/test-servers.sh
 	@$(BIN)/python -m compileall -q api common launch runyard scheduler tests workers
-	@$(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+	@$(PYTEST) -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: test-fast
 test-fast: setup ## Run the unit and property tests that start no process, in under a minute (ARGS="-k name", JOBS=0)
-	@$(BIN)/pytest tests/unit tests/property -q -n $(JOBS) --dist loadscope -m "not processes" --hypothesis-profile=fast $(ARGS)
+	@$(PYTEST) tests/unit tests/property -q -n $(JOBS) --dist loadscope -m "not processes" --hypothesis-profile=fast $(ARGS)
 
 .PHONY: check
 check: setup ## Check format, lint, types, import contracts, generated documents and clients

@@ -126,10 +126,10 @@ def current(stack: Stack) -> str:
 
 
 def current_version(stack: Stack) -> str:
-    """The version that a run which asks for none is bound to; it is cancelled."""
+    """The version that a run which asks for none is bound to; it is cancelled, where it has not ended by then."""
     task_id = stack.submit(AGENT, {"words": ["a", "b"]})
     found = str(stack.task(task_id)["version"])
-    assert stack.request("POST", f"/tasks/{task_id}/cancel")[0] < 300
+    assert stack.request("POST", f"/tasks/{task_id}/cancel")[0] in (200, 202, 409)
     return found
 
 

@@ -81,7 +81,7 @@ def test_without_examples_a_demo_is_refused_in_a_sentence(installed: Path, tmp_p
     shutil.copytree(installed, bare)
     shutil.rmtree(bare / "share")
     refused = _python(bare, "-m", "runyard_launch.cli", "up", "--demo", cwd=tmp_path)
-    assert (refused.returncode, "RUNYARD_AGENTS" in refused.stderr) == (1, True)
+    assert (refused.returncode, "RUNYARD_AGENTS" in refused.stderr) == (2, True)
     assert "Traceback" not in refused.stderr
 
 

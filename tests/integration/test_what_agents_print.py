@@ -36,12 +36,12 @@ def restored() -> Iterator[None]:
     sys.stdout, sys.stderr = before
 
 
-def lines(site: Installation, task_id: str) -> list[tuple[str, str, str | None]]:
+def lines(site: Installation, task_id: str, org_id: str = "") -> list[tuple[str, str, str | None]]:
     """(level, message, source) of a run's log lines."""
     with site.store.read() as conn:
         found = [
             e["data"]
-            for e in events.after(OrgScope(conn, site.org), task_id, 0, 100_000)
+            for e in events.after(OrgScope(conn, org_id or site.org), task_id, 0, 100_000)
             if e["type"] == "log"
         ]
     return [(line["level"], line["message"], line.get("source")) for line in found]
@@ -186,7 +186,7 @@ async def test_other_organisations_that_run_a_shared_agent_are_shown_none_of_it(
     async with Installation(database_url) as site:
         await site.engine()
         task = await site.ended(await site.submit(site.publish(talker), {}, org_id=uuid7()))
-        assert lines(site, task.id) == [("info", "logged", None)]
+        assert lines(site, task.id, task.org_id) == [("info", "logged", None)]
 
 
 async def test_the_authors_logging_is_left_alone(database_url: str) -> None:

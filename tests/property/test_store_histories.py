@@ -48,7 +48,8 @@ from runyard_common.runs.service import (
     steps,
     submissions,
 )
-from runyard_common.tables.query import Slot, Task, Worker
+from runyard_common.tables import metadata
+from runyard_common.tables.query import Slot, Worker
 from runyard_common.values.errors import RunyardError, StaleFence
 from runyard_common.values.ids import uuid7
 
@@ -74,7 +75,7 @@ class Histories(RuleBasedStateMachine):
         self.workers = [uuid7() for _ in range(2)]
         self.maximum = {"org-a": 2, "org-b": 3}
         with self.begin() as tx:
-            for table in reversed(Task.metadata.sorted_tables):
+            for table in reversed(metadata.sorted_tables):
                 tx.conn.execute(delete(table))
             for org, most in self.maximum.items():
                 manifest = parse({"name": "@t/a", "kind": "python"})

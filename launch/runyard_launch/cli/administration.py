@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from urllib.parse import quote
@@ -17,6 +16,7 @@ import typer
 
 from runyard_common.identity.rules.roles import Role
 from runyard_launch.cli.remote import ask, connected, is_remote
+from runyard_launch.cli.terminal import Row, instant
 from runyard_launch.problems import CommandFailed
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ Org = Annotated[
         help="The organisation, by id or name, of this machine's installation; a server acts for the key's own.",
     ),
 ]
-Row = dict[str, Any]
 
 
 class Administration(Protocol):
@@ -63,11 +62,6 @@ def administered(url: str, key_file: Path | None, org: str = DEFAULT) -> Iterato
 
         with opened() as (store, settings):
             yield DatabaseAdministration(store, settings, organisation(store, org).id)
-
-
-def instant(at: float | None) -> str | None:
-    """A time as lists show it: RFC 3339 in UTC, to the second."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _PAGE = 100

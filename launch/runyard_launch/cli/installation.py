@@ -23,7 +23,7 @@ from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.identity.service.members import By
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError, RunyardError
-from runyard_launch.cli.administration import Row, instant
+from runyard_launch.cli.terminal import Row, instant
 from runyard_launch.problems import CommandFailed, Outcome, refused
 from runyard_launch.supervisor.preflight import read_settings
 

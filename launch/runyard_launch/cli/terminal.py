@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,13 @@ COMPLETE = "_RUNYARD_COMPLETE"
 _BROKEN_PIPE = "broken_pipe"
 _OF_PROFILES = ("login", "logout", "profiles")
 _WIDE = 220  # without a terminal no line is cut or folded
+
+Row = dict[str, Any]  # of a list, as its JSON shows it
+
+
+def instant(at: float | None) -> str | None:
+    """A time as lists show it: RFC 3339 in UTC, to the second."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def examples(*commands: str) -> str:

@@ -33,7 +33,7 @@ from tests.servers import Postgres, ValkeyServer, fresh_database
 from tests.stack import ROOT
 
 OUT = ROOT / ".benchmarks" / "peers.json"
-#: Three that need every server, in less than a minute.
+#: What needs every server, in less than a minute.
 SMOKE = ("runyard-postgres", "celery", "durable", "saq")
 
 
@@ -132,7 +132,7 @@ def compare(subjects: list[Subject], size: Size) -> dict[str, Any]:
         "load": {"first": loads[0], "median": statistics.median(loads), "most": max(loads)},
         "size": asdict(size),
         "versions": versions,
-        "rounds": rounds,
+        "rounds": {subject.name: rounds[subject.name] for subject in subjects if subject.name in rounds},
         "broken": broken,
     }
 

@@ -1,4 +1,4 @@
-"""No module imports, in whatever place and by whatever way round, a module that imports it."""
+"""No module imports, directly or by way of others, a module that imports it."""
 
 from __future__ import annotations
 

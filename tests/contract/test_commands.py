@@ -73,6 +73,9 @@ def test_a_run_that_asks_is_answered_and_decided_from_the_command_line(runyard: 
     review = runyard("tasks", "follow", task)
     assert review.exit_code == 4
     assert f"runyard tasks review {task}" in review.stderr
+    *events, shown = _documents(runyard("tasks", "follow", task, "--json"))
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert (events[-1]["type"], shown["status"]) == ("review", "awaiting_review")
     assert runyard("tasks", "review", task, "approve", "--reason", "seen").exit_code == 0
     assert runyard("tasks", "follow", task).exit_code == 0
     (listed, *_) = _documents(runyard("tasks", "list", "--status", "completed", "--json"))[0]

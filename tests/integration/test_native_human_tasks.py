@@ -87,6 +87,14 @@ async def test_the_inbox_lists_what_waits_until_it_is_decided(tmp_path: Path) ->
         assert items[0]["task"]["status"] == "awaiting_review"
         bad = await client.post(f"/tasks/{ids[0]}/review", json={"action": "redo"})
         assert (bad.status_code, bad.json()["code"]) == (400, "invalid_decision")
+        for arguments in ({}, {"arguments": None}, {"arguments": [1]}, {"arguments": "x"}):
+            bad = await client.post(f"/tasks/{ids[0]}/review", json={"action": "edit"} | arguments)
+            refusal = bad.json()
+            assert (bad.status_code, refusal["code"], refusal["field"]) == (
+                400,
+                "invalid_decision",
+                "arguments",
+            )
         bad = await client.post(f"/tasks/{ids[0]}/review", json={"action": "burn"})
         assert (bad.status_code, bad.json()["code"], bad.json()["field"]) == (400, "invalid_field", "action")
         approved = await client.post(f"/tasks/{ids[0]}/review", json={"action": "approve"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from runyard_launch.problems import CommandFailed, Outcome
 
 if TYPE_CHECKING:
     from runyard import Client
-    from runyard.client_results import Run
+    from runyard.client_results import Event, Run
 
 _STATUSES = frozenset(Status)
 _ENDED = ("completed", "failed", "stopped")
@@ -100,15 +100,24 @@ def _follow(client: Client, run: Run, as_json: bool, seen: _Seen) -> int:
                 printer.event(event)
             if (status := event.data.get("status")) in _STATUSES:
                 seen.status = str(status)
-            # What is shown of the past may have been answered since.
+            # What is shown of the past may have been answered since, and the run may wait for something else by now.
             asked = event.data.get("status") in _WAITING
-            if asked and client.get(run.id).waits_for_people:
+            if asked and client.get(run.id).waits_for_people and not _went_on(client, event):
                 break
     finally:
         printer.end_line()
     ended = client.get(run.id)
     _print_end(ended, as_json)
     return outcome(ended)
+
+
+def _went_on(client: Client, waiting: Event) -> bool:
+    """Whether the run's status has changed since this event, by what its log has behind it."""
+    from runyard import client_calls as calls
+
+    page_of = calls.get(f"/tasks/{waiting.run_id}/events", after=waiting.seq, limit=1000)
+    page = client.send(replace(page_of, headers={"Accept": "application/json"}))
+    return any(later["data"].get("status") in _STATUSES for later in page["data"])
 
 
 def _print_end(run: Run, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from runyard_common.values.logged_event import LoggedEvent
 
 _HINTS: Final = {
     Status.PENDING: "Task created successfully. Use GET /v1/tasks/{task_id} to check status.",
-    Status.QUEUED: "Held back until its limit has room. Use GET /v1/tasks/{task_id} to check status.",
+    Status.QUEUED: "Not started yet: GET /v1/tasks/{task_id} names in `queue` what it waits for.",
     Status.RUNNING: "The agent is at work.",
     Status.WAITING_FOR_INPUT: "The agent asks. Answer with POST /v1/tasks/{task_id}/message.",
     Status.AWAITING_REVIEW: "A step waits for a decision. Decide with POST /v1/tasks/{task_id}/review.",
@@ -98,7 +98,7 @@ def queue(seen: TaskSnapshot) -> dict[str, Any] | None:
     return {
         "limit": place.limit,
         "position": place.position,
-        "estimate_s": place.estimate_s,
+        "estimate_s": None if place.estimate_s is None else round(place.estimate_s, 3),
         "basis": place.basis,
     }
 

@@ -153,8 +153,10 @@ def decide(
             f"Decide with one of: {', '.join(allowed)}.", code="invalid_decision", field="action"
         )
     schema = payload.get("schema")
-    if decision.action == "edit" and schema:
-        _check(decision.arguments, schema, field="arguments", code="invalid_decision")
+    if decision.action == "edit":
+        _check_edit(decision.arguments, payload.get("arguments"))
+        if schema:
+            _check(decision.arguments, schema, field="arguments", code="invalid_decision")
     answer = {
         "action": decision.action,
         "reason": decision.reason,
@@ -170,6 +172,19 @@ def decide(
     if more_open:
         return head.status
     return _resume(tx, head, Event.DECIDE, {"by": by, "decision": decision.action, "reason": decision.reason})
+
+
+def _check_edit(given: Any, proposed: Any) -> None:
+    if given is None:
+        raise InvalidRequest(
+            "Send the arguments to run the step with; to run it as it is proposed, approve it.",
+            code="invalid_decision",
+            field="arguments",
+        )
+    if isinstance(proposed, dict) and not isinstance(given, dict):
+        raise InvalidRequest(
+            "The proposed arguments are an object: send one.", code="invalid_decision", field="arguments"
+        )
 
 
 def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | None) -> Status | None:

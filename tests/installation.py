@@ -57,7 +57,7 @@ class Recorder:
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         self.tokens.append({"task_id": task_id, "attempt": attempt} | data)
 
-    def notify(self, outbox_id: str | None = None) -> None:
+    def notify(self) -> None:
         self.rings += 1
 
     def notify_deliveries(self) -> None:

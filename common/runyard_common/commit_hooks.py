@@ -35,7 +35,7 @@ class Stream(Protocol):
 class Notifier(Protocol):
     """What wakes workers (`runyard_common.broker.notifier.BrokerNotifier`)."""
 
-    def notify(self, outbox_id: str | None = None) -> None:
+    def notify(self) -> None:
         """Wake some worker because work waits."""
 
     def notify_deliveries(self) -> None:
@@ -84,7 +84,7 @@ class CommitHooks:
         for worker_id, task_id in tx.cancelled:
             self._stream.cancel(worker_id, task_id)
         if tx.woken:
-            self._notifier.notify(tx.outbox_id)
+            self._notifier.notify()
             self._local.wake()
         if tx.deliveries and not self._local.deliver():
             self._notifier.notify_deliveries()

@@ -7,12 +7,11 @@ from typing import Any
 import structlog
 
 from runyard_common.commit_hooks import CommitHooks, Local, Notifier, Stream, admit_freed
-from runyard_common.database.engine import Database, Durability
+from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.identity.service import identity
-from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
@@ -23,9 +22,9 @@ log = structlog.get_logger("runyard.runtime")
 
 
 class NoNotifier:
-    """Where no broker is known: the outbox keeps the wake-ups, and the scheduler's relay sends them."""
+    """Where no broker is known: the scheduler's relay notifies of what no worker has claimed."""
 
-    def notify(self, outbox_id: str | None = None) -> None:
+    def notify(self) -> None:
         """See `Notifier.notify`."""
 
     def notify_deliveries(self) -> None:
@@ -112,8 +111,4 @@ def _notifier(settings: Settings, store: Store, app: Any) -> Notifier:
     from runyard_common.broker.application import application
     from runyard_common.broker.notifier import BrokerNotifier
 
-    def forget(ids: list[str]) -> None:
-        with store.begin(Durability.NONE) as tx:  # a row that comes back is sent twice, which does no harm
-            workers.forget_wake_ups(tx, ids)
-
-    return BrokerNotifier(app or application(settings), forget, lambda: identity.installation(store))
+    return BrokerNotifier(app or application(settings), lambda: identity.installation(store))

@@ -190,14 +190,11 @@ class _Names:
         return "installation"
 
 
-def test_the_doorbell_waits_for_the_database_and_outlives_a_forget_that_fails(valkey_url: str) -> None:
-    def forget(_ids: list[str]) -> None:
-        raise RuntimeError("the database is away")
-
+def test_the_notifier_waits_for_the_database(valkey_url: str) -> None:
     names = _Names()
-    notifier = BrokerNotifier(application(Settings(broker_url=valkey_url)), forget, names)
+    notifier = BrokerNotifier(application(Settings(broker_url=valkey_url)), names)
     for _ in range(4):
-        notifier.notify(uuid7())
+        notifier.notify()
         time.sleep(0.1)
     wait_until(lambda: len(names.asked) == 3)
     wait_until(lambda: notifier.check() is None)
@@ -205,9 +202,9 @@ def test_the_doorbell_waits_for_the_database_and_outlives_a_forget_that_fails(va
     notifier.close()
 
 
-def test_the_doorbell_names_a_broker_that_is_away() -> None:
-    notifier = BrokerNotifier(application(Settings(broker_url="redis://127.0.0.1:1/0")), lambda ids: None)
-    notifier.notify(uuid7())
+def test_the_notifier_names_a_broker_that_is_away() -> None:
+    notifier = BrokerNotifier(application(Settings(broker_url="redis://127.0.0.1:1/0")))
+    notifier.notify()
     trouble = wait_until(lambda: notifier.trouble)
     assert trouble is not None
     assert trouble.outage is Outage.AWAY

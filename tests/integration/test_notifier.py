@@ -26,17 +26,12 @@ def installation() -> str:
 
 
 @pytest.fixture
-def forgotten() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def doorbell(installation: str, forgotten: list[str], tmp_path: Path) -> Iterator[Made]:
+def doorbell(installation: str, tmp_path: Path) -> Iterator[Made]:
     made: list[BrokerNotifier] = []
 
     def make(url: str) -> BrokerNotifier:
         app = application(Settings(home=tmp_path, broker_url=url))
-        made.append(BrokerNotifier(app, forgotten.extend, lambda: installation))
+        made.append(BrokerNotifier(app, lambda: installation))
         return made[-1]
 
     yield make
@@ -51,38 +46,34 @@ def length(url: str, queue: str) -> int:
         return int(client.llen(queue))
 
 
-def test_a_wake_up_is_sent_and_its_row_forgotten(
-    any_redis_url: str, doorbell: Made, installation: str, forgotten: list[str]
+def test_a_wake_up_is_a_message_on_the_queue_of_its_installation(
+    any_redis_url: str, doorbell: Made, installation: str
 ) -> None:
     notifier, names = doorbell(any_redis_url), QueueNames.of(installation)
-    notifier.notify("row-1")
-    wait_until(lambda: forgotten == ["row-1"])
-    assert length(any_redis_url, names.runs) == 1
+    notifier.notify()
+    wait_until(lambda: length(any_redis_url, names.runs) == 1)
     assert length(any_redis_url, names.deliveries) == 0
     notifier.notify_deliveries()
     wait_until(lambda: length(any_redis_url, names.deliveries) == 1)
     assert notifier.check() is None
 
 
-def test_many_rings_at_once_are_few_messages_and_none_of_the_rows_is_kept(
-    any_redis_url: str, doorbell: Made, installation: str, forgotten: list[str]
-) -> None:
+def test_many_at_once_are_few_messages(any_redis_url: str, doorbell: Made, installation: str) -> None:
     notifier = doorbell(any_redis_url)
-    rows = [f"row-{n}" for n in range(200)]
-    for row in rows:
-        notifier.notify(row)
-    wait_until(lambda: sorted(forgotten) == sorted(rows))
+    for _ in range(200):
+        notifier.notify()
+    notifier.close()
     assert 1 <= length(any_redis_url, QueueNames.of(installation).runs) < 20
 
 
-def test_a_broker_that_goes_away_keeps_the_rows_and_reports_what_is_wrong(
-    doorbell: Made, forgotten: list[str]
+def test_a_broker_that_goes_away_is_named_and_its_notifier_lives_on(
+    doorbell: Made, installation: str
 ) -> None:
     with FakeRedis() as url:
         notifier = doorbell(url)
-        notifier.notify("sent")
-        wait_until(lambda: forgotten == ["sent"])
-    notifier.notify("kept")
+        notifier.notify()
+        wait_until(lambda: length(url, QueueNames.of(installation).runs) == 1)
+    notifier.notify()
     wait_until(lambda: notifier.trouble is not None, seconds=30)
     assert notifier.check() is not None
-    assert forgotten == ["sent"]
+    assert notifier._thread.is_alive()

@@ -1,7 +1,7 @@
 """The notifier: after a commit, wake some worker, because work waits.
 
 One wake-up is for any number of tasks: a Celery message costs milliseconds, so wake-ups are bunched. One that
-fails loses nothing: its outbox row stays, and the scheduler's relay sends it again.
+fails loses nothing: the scheduler's relay sends another for tasks that no worker has claimed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ logger = structlog.get_logger("runyard.notifier")
 
 #: Least time between two wake-ups of one process, in seconds.
 SPACING = 0.02
-#: How long outbox rows that were sent may gather before they are deleted together, in seconds.
-FORGET_EVERY = 1.0
 #: How long RabbitMQ may take to confirm a wake-up, in seconds.
 CONFIRM_SECONDS: Final = 3.0
 _WARN_EVERY: Final = 10.0
@@ -34,21 +32,14 @@ class BrokerNotifier:
     def __init__(
         self,
         app: Celery,
-        forget: Callable[[list[str]], None],
         installation: Callable[[], str | None] | None = None,
     ) -> None:
-        """`forget` deletes outbox rows that were sent.
-
-        `installation` looks up the id that the queues are named after, on the thread, until it is known; without
-        it the queues have their common names.
-        """
+        """`installation` looks up the id that the queues are named after, on the thread, until it is known; without
+        it the queues have their common names."""
         self._app = app
-        self._forget = forget
         self._installation = installation
         self._names: QueueNames | None = None if installation else QueueNames()
         self._wanted = threading.Condition()
-        self._outbox: list[str] = []
-        self._sent: list[str] = []
         self._runs = False
         self._deliveries = False
         self._closed = False
@@ -59,12 +50,10 @@ class BrokerNotifier:
         self._thread = threading.Thread(target=self._loop, name="notifier", daemon=True)
         self._thread.start()
 
-    def notify(self, outbox_id: str | None = None) -> None:
-        """Ask for a wake-up; `outbox_id` is forgotten once it was sent."""
+    def notify(self) -> None:
+        """Wake some worker because runs wait to be claimed."""
         with self._wanted:
             self._runs = True
-            if outbox_id is not None:
-                self._outbox.append(outbox_id)
             self._wanted.notify()
 
     def notify_deliveries(self) -> None:
@@ -98,41 +87,35 @@ class BrokerNotifier:
         self._thread.join(5)
 
     def _loop(self) -> None:
-        forget_at = time.monotonic() + FORGET_EVERY
         closed = False
         while not closed:
             try:
-                closed = self._turn(forget_at)
+                closed = self._turn()
             except Exception:
                 # Every later wake-up of the process needs this thread.
                 logger.exception("The notifier failed inside and goes on", action="notify")
                 time.sleep(1)
-            if not self._sent:
-                forget_at = time.monotonic() + FORGET_EVERY
 
-    def _turn(self, forget_at: float) -> bool:
+    def _turn(self) -> bool:
         """Send what is wanted now, waiting for it; whether the notifier is closed."""
         with self._wanted:
             if not (self._runs or self._deliveries or self._closed):
-                self._wanted.wait(FORGET_EVERY if self._sent else None)
-            outbox, self._outbox = self._outbox, []
+                self._wanted.wait()
             runs, deliveries, self._runs, self._deliveries = self._runs, self._deliveries, False, False
             closed = self._closed
-        if runs and self._send(WAKE):
-            self._sent.extend(outbox)
+        if runs:
+            self._send(WAKE)
         if deliveries:
             self._send(DELIVER)
-        if self._sent and (closed or time.monotonic() >= forget_at):
-            self._forget_sent()
         if (runs or deliveries) and not closed:
             time.sleep(SPACING)
         return closed
 
-    def _send(self, task: str) -> bool:
+    def _send(self, task: str) -> None:
         try:
             names = self._queue_names()
             if names is None:
-                return False  # the database is not there yet; the relay sends it
+                return  # the database is not there yet; the relay sends it
             queue = names.runs if task == WAKE else names.deliveries
             options: dict[str, Any] = {"confirm_timeout": CONFIRM_SECONDS} if is_amqp(self._app) else {}
             self._app.send_task(
@@ -141,10 +124,9 @@ class BrokerNotifier:
         except Exception as error:  # noqa: BLE001 - in any case the relay sends it later
             self.trouble = self._diagnose(error)
             self._warn(self.trouble)
-            return False
+            return
         self.trouble = None
         blocked(self._app).clear()
-        return True
 
     def _queue_names(self) -> QueueNames | None:
         if self._names is None and self._installation is not None:
@@ -174,13 +156,4 @@ class BrokerNotifier:
                 action="notify",
                 trouble=trouble.outage.value,
                 reason=trouble.reason,
-            )
-
-    def _forget_sent(self) -> None:
-        sent, self._sent = self._sent, []
-        try:
-            self._forget(sent)
-        except Exception as error:  # noqa: BLE001 - the rows stay, and are sent again
-            logger.warning(
-                "Sent wake-ups could not be forgotten; they will be sent twice", error=str(error)[:200]
             )

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from runyard_common.database.engine import Database, Durability
 from runyard_common.database.rows import OrgScope
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.runs.rules.blocked_by import BlockedBy
-from runyard_common.tables.query import Outbox
-from runyard_common.values.ids import uuid7
 from runyard_common.values.logged_event import LoggedEvent
 
 
@@ -56,7 +54,6 @@ class Tx:
     )  # (worker id, task id) whose worker is notified
     freed: set[BlockedBy] = field(default_factory=set)  # what may let queued tasks go on now
     deliveries: int = 0  # deliveries that became due: notify the deliverers
-    outbox_id: str | None = None
     caps: Caps = field(default_factory=Caps)
 
     def scope(self, org_id: str) -> OrgScope:
@@ -80,16 +77,10 @@ class Store:
 
     @contextmanager
     def begin(self, durability: Durability = Durability.DISK) -> Iterator[Tx]:
-        """A write transaction. A wake-up that must be sent is written into the outbox with it."""
+        """A write transaction."""
         with self.db.begin(durability) as conn:
             tx = Tx(self.db, conn, self.db.now(conn), caps=self.caps)
             yield tx
-            if tx.woken:
-                tx.outbox_id = uuid7()
-                conn.execute(
-                    insert(Outbox),
-                    {"id": tx.outbox_id, "topic": "wake", "payload": {"count": tx.woken}, "at": tx.now},
-                )
         if self.after_commit is not None:
             self.after_commit(tx)
 

@@ -226,7 +226,7 @@ class Worker(c.Table):
 
 
 class Outbox(c.Table):
-    """A doorbell to ring: written with the state change, deleted once rung."""
+    """A wake-up to send, as earlier versions write them: a pending task is its own now, and the relay deletes these."""
 
     __tablename__ = "outbox"
     __table_args__ = (Index("ix_outbox_at", "at"),)

@@ -13,7 +13,7 @@ from runyard_common.runs.rules.blocked_by import BlockedBy
 
 def noted(**fields: Any) -> Any:
     """A transaction that has noted these fields."""
-    nothing = {"events": [], "cancelled": [], "woken": 0, "deliveries": 0, "freed": set(), "outbox_id": None}
+    nothing = {"events": [], "cancelled": [], "woken": 0, "deliveries": 0, "freed": set()}
     return SimpleNamespace(**nothing | fields)
 
 

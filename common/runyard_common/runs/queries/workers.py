@@ -198,15 +198,15 @@ def every(conn: Connection) -> list[Worker]:
     return rows.every(conn, select(*rows.columns(Worker, _T)).order_by(_T.started_at), Worker)
 
 
-def overdue_wake_ups(tx: Tx, older_than: float, limit: int = 1000) -> list[str]:
-    """Wake-ups written before `older_than` (epoch seconds) that were not sent yet, locked."""
+def outbox_rows(conn: Connection, older_than: float, limit: int = 1000) -> list[str]:
+    """Ids of wake-ups that processes of an earlier version wrote before `older_than` and did not delete."""
     query = select(Outbox.id).where(Outbox.at < older_than).order_by(Outbox.at).limit(limit)
-    return list(tx.conn.execute(query.with_for_update(skip_locked=True)).scalars())
+    return list(conn.execute(query).scalars())
 
 
-def forget_wake_ups(tx: Tx, ids: Sequence[str]) -> int:
-    """Delete wake-ups that were sent."""
-    return int(tx.conn.execute(delete(Outbox).where(Outbox.id.in_(ids))).rowcount) if ids else 0
+def delete_outbox_rows(tx: Tx, ids: Sequence[str]) -> None:
+    """Delete rows of the outbox; some may be gone already."""
+    tx.conn.execute(delete(Outbox).where(Outbox.id.in_(ids)))
 
 
 def unclaimed(conn: Connection, older_than: float, at_most: int = 1000) -> int:

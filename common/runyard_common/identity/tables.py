@@ -21,6 +21,15 @@ class Organisation(c.Table):
     created_at = c.instant()
 
 
+class ConfigVersion(c.Table):
+    """A number that every change of what an organisation has configured raises, by triggers (decision 0038)."""
+
+    __tablename__ = "config_versions"
+
+    scope = c.key()  # an organisation's id; * for what concerns every organisation
+    number = c.integer()
+
+
 class User(c.Table):
     """A person who signs in to the console."""
 

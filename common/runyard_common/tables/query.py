@@ -26,6 +26,7 @@ ApiKey: Any = identity.ApiKey
 Application: Any = identity.Application
 Audit: Any = identity.Audit
 Callback: Any = webhooks.Callback
+ConfigVersion: Any = identity.ConfigVersion
 Datastore: Any = datastores.Datastore
 Delivery: Any = webhooks.Delivery
 Document: Any = datastores.Document

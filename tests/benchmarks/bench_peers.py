@@ -1,6 +1,6 @@
 """Runyard beside what else people run tasks with, each of them pinned and installed into a virtualenv of its own.
 
-python -m tests.benchmarks.bench_peers [--smoke] [--runs 2000] [--rounds 3] [--only saq,celery] [--out FILE]
+python -m tests.benchmarks.bench_peers [--smoke] [--rounds 3] [--only saq,celery] [--measures waits] [--out FILE]
 
 Every subject is real processes with the same slots, on one PostgreSQL that flushes to disk and one Valkey. Subjects
 take turns within a round, each with processes of its own. Ratios are Runyard's on PostgreSQL to the subject's.
@@ -17,124 +17,83 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
-
-from tests.benchmarks.figures import MEASURES, Broken, figures, table
+from tests.benchmarks.environments import python
+from tests.benchmarks.figures import Broken, goals, tables
+from tests.benchmarks.measurement import Measurement, Servers, Size, servers
+from tests.benchmarks.measures import MEASURES, STAGES
 from tests.benchmarks.plot import svg
-from tests.benchmarks.subjects import SUBJECTS, Program, Subject, python, started
-from tests.servers import Postgres, ValkeyServer, fresh_database
+from tests.benchmarks.subjects import SUBJECTS, Subject
 from tests.stack import ROOT
 
 OUT = ROOT / ".benchmarks" / "peers.json"
 #: What needs every server, in less than a minute.
-SMOKE = ("runyard-postgres", "celery", "durable", "saq")
+SMOKE = ("runyard-postgres", "durable", "saq")
+SMOKE_STAGES = ("memory", "throughput", "latency", "accept", "reads")
+SMOKE_SIZE = Size(rounds=1, runs=50, samples=3, accept_seconds=1, reads=50, rest=0.1)
+#: Counts repeat exactly: one round of them is enough.
+ONCE = ("round_trips",)
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much of everything."""
+class Comparison:
+    """All subjects in turn, round after round; those that broke are named, with why."""
 
-    rounds: int = 3
-    runs: int = 2000
-    connections: int = 32
-    samples: int = 50
-    rate: float = 50.0
-    accept_seconds: float = 10.0
-    slots: int = 100
-    #: Runs of one second at once, in a worker with as many slots.
-    waits: int = 1000
+    def __init__(self, subjects: Sequence[Subject], stages: Collection[str], size: Size) -> None:
+        self._subjects, self._stages, self._size = subjects, stages, size
+        self._rounds: dict[str, dict[str, list[float]]] = {}
+        self._versions: dict[str, Any] = {}
+        self._broken: dict[str, str] = {}
+        self._loads = [os.getloadavg()[0]]
 
+    def run(self) -> dict[str, Any]:
+        """Measure; the whole of the report."""
+        for subject in self._subjects:
+            python(subject.environment)  # nothing is installed during a measurement
+        began = time.monotonic()
+        with servers() as shared, tempfile.TemporaryDirectory(prefix="runyard-bench-") as name:
+            for number in range(self._size.rounds):
+                for subject in self._subjects:
+                    self._measure(subject, number, shared, Path(name) / f"{subject.name}-{number}")
+        return {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - began),
+            "commit": _output("git", "describe", "--always", "--dirty", "--exclude=*"),
+            "machine": _machine(),
+            "load": {
+                "first": self._loads[0],
+                "median": statistics.median(self._loads),
+                "most": max(self._loads),
+            },
+            "size": asdict(self._size),
+            "subjects": {subject.name: asdict(subject) for subject in self._subjects},
+            "versions": self._versions,
+            "rounds": {s.name: self._rounds[s.name] for s in self._subjects if s.name in self._rounds},
+            "broken": self._broken,
+        }
 
-@dataclass(frozen=True)
-class Servers:
-    """What the subjects share."""
-
-    postgres: Postgres
-    valkey: ValkeyServer
-
-
-@contextmanager
-def servers() -> Iterator[Servers]:
-    """PostgreSQL as in production, and a Valkey."""
-    found = Servers(Postgres(fsync="on", full_page_writes="on", shared_buffers="128MB"), ValkeyServer())
-    try:
-        found.postgres.start()
-        found.valkey.start()
-        yield found
-    finally:
-        found.postgres.stop()
-        found.valkey.stop()
-
-
-@contextmanager
-def prepared(
-    subject: Subject, shared: Servers, folder: Path, slots: int
-) -> Iterator[tuple[Program, dict[str, Any]]]:
-    """A subject that has done its first runs on empty servers, and the report of it."""
-    with Redis.from_url(shared.valkey.url) as redis:
-        redis.flushall()
-    database = fresh_database(shared.postgres.url) if subject.database else ""
-    with started(subject, folder / str(slots), database, shared.valkey.url, slots) as program:
-        yield program, program.report("prepare")
-
-
-def measure(subject: Subject, size: Size, shared: Servers, folder: Path) -> tuple[dict[str, float], Any]:
-    """The figures of a subject in one round, and its versions."""
-    with prepared(subject, shared, folder, size.slots) as (program, first):
-        found = figures(
-            program.report("throughput", runs=size.runs, connections=size.connections),
-            program.report("latency", samples=size.samples),
-            program.report("accept", rate=size.rate, duration=size.accept_seconds),
-        )
-    if size.waits:
-        with prepared(subject, shared, folder, size.waits) as (program, _):
-            waits = program.report("throughput", runs=size.waits, connections=size.connections, seconds=1)
-            found["waits"] = waits["seconds"]
-    return found, first["versions"]
+    def _measure(self, subject: Subject, number: int, shared: Servers, folder: Path) -> None:
+        stages = [stage for stage in self._stages if number == 0 or stage not in ONCE]
+        measurement = Measurement(subject, self._size, shared, folder)
+        try:
+            found = measurement.measure(stages)
+        except Broken as error:
+            self._broken[subject.name] = str(error)
+            return
+        self._loads.append(os.getloadavg()[0])
+        self._versions[subject.name] = measurement.versions
+        print(f"round {number + 1}: {subject.label}: {_shown(found)}", file=sys.stderr)
+        for key, value in found.items():
+            self._rounds.setdefault(subject.name, {}).setdefault(key, []).append(value)
 
 
-def compare(subjects: list[Subject], size: Size) -> dict[str, Any]:
-    """Measure all subjects in turn; those that broke are left out of the rounds and named."""
-    for subject in subjects:
-        python(subject.program)  # nothing is installed during a measurement
-    rounds: dict[str, dict[str, list[float]]] = {}
-    versions: dict[str, Any] = {}
-    broken: dict[str, str] = {}
-    loads = [os.getloadavg()[0]]
-    with servers() as shared, tempfile.TemporaryDirectory(prefix="runyard-bench-") as name:
-        for number in range(size.rounds):
-            for subject in subjects:
-                try:
-                    found, versions[subject.name] = measure(
-                        subject, size, shared, Path(name) / f"{subject.name}-{number}"
-                    )
-                except Broken as error:
-                    broken[subject.name] = str(error)
-                    continue
-                loads.append(os.getloadavg()[0])
-                shown = ", ".join(
-                    f"{m.name} {found[m.name]:.{m.digits}f} {m.unit}" for m in MEASURES if m.name in found
-                )
-                print(f"round {number + 1}: {subject.label}: {shown}", file=sys.stderr)
-                for key, value in found.items():
-                    rounds.setdefault(subject.name, {}).setdefault(key, []).append(value)
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _output("git", "describe", "--always", "--dirty", "--exclude=*"),
-        "machine": _machine(),
-        "load": {"first": loads[0], "median": statistics.median(loads), "most": max(loads)},
-        "size": asdict(size),
-        "versions": versions,
-        "rounds": {subject.name: rounds[subject.name] for subject in subjects if subject.name in rounds},
-        "broken": broken,
-    }
+def _shown(found: Mapping[str, float]) -> str:
+    shown = [f"{m.name} {found[m.name]:.{m.digits}f} {m.unit}" for m in MEASURES if m.name in found]
+    return ", ".join(shown)
 
 
 def _machine() -> dict[str, Any]:
@@ -159,20 +118,33 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
-def main() -> int:
-    """Measure, print the table, write JSON and SVG; 1 if a subject broke."""
+def _names(known: Sequence[str], given: str) -> list[str]:
+    """Those that are given, with commas, in the order that is known."""
+    wanted = given.split(",")
+    if unknown := [name for name in wanted if name not in known]:
+        raise SystemExit(f"no such name: {', '.join(unknown)}; there are {', '.join(known)}")
+    return [name for name in known if name in wanted]
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a few runs: does everything work?")
-    parser.add_argument("--only", help="names of subjects, with commas")
-    parser.add_argument("--rounds", type=int, default=Size.rounds)
-    parser.add_argument("--runs", type=int, default=Size.runs)
-    parser.add_argument("--seconds", type=float, default=Size.accept_seconds, help="of the steady rate")
-    parser.add_argument("--samples", type=int, default=Size.samples, help="of the latency at rest")
-    parser.add_argument(
-        "--waits", type=int, default=Size.waits, help="runs of one second at once; 0 for none"
-    )
+    names = [subject.name for subject in SUBJECTS]
+    parser.add_argument("--only", help=f"subjects, with commas: {', '.join(names)}")
+    parser.add_argument("--measures", help=f"stages, with commas: {', '.join(STAGES)}")
+    size = Size()
+    parser.add_argument("--rounds", type=int, default=size.rounds)
+    parser.add_argument("--runs", type=int, default=size.runs)
+    parser.add_argument("--seconds", type=float, default=size.accept_seconds, help="of the steady rate")
+    parser.add_argument("--samples", type=int, default=size.samples, help="of the latency at rest")
+    parser.add_argument("--waits", type=int, default=size.waits, help="runs of one second at once")
     parser.add_argument("--out", type=Path, default=OUT, help="JSON; an SVG is written beside it")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Measure, print the tables, write JSON and SVG; 1 if a subject broke."""
+    given = _parser().parse_args()
     size = Size(
         rounds=given.rounds,
         runs=given.runs,
@@ -180,14 +152,16 @@ def main() -> int:
         accept_seconds=given.seconds,
         waits=given.waits,
     )
-    if given.smoke:
-        size = Size(rounds=1, runs=50, samples=3, accept_seconds=1, waits=0)
-    wanted = given.only.split(",") if given.only else SMOKE if given.smoke else [s.name for s in SUBJECTS]
-    found = compare([subject for subject in SUBJECTS if subject.name in wanted], size)
+    known = [subject.name for subject in SUBJECTS]
+    names = _names(known, given.only or (",".join(SMOKE if given.smoke else known)))
+    stages = _names(STAGES, given.measures or ",".join(SMOKE_STAGES if given.smoke else STAGES))
+    subjects = [subject for subject in SUBJECTS if subject.name in names]
+    found = Comparison(subjects, stages, SMOKE_SIZE if given.smoke else size).run()
     labels = {subject.name: subject.label for subject in SUBJECTS}
     if found["rounds"]:
-        print(table(found["rounds"], labels))
+        print(tables(found["rounds"], labels))
     if found["rounds"] and not given.smoke:
+        print(f"\n{goals(found['rounds'])}")
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(found, indent=1) + "\n")
         given.out.with_suffix(".svg").write_text(svg(found["rounds"], labels))

@@ -1,25 +1,11 @@
-"""The subjects of `bench_peers`: what each is, its virtualenv with pinned packages, and its running program."""
+"""The subjects of `bench_peers`: what each is, and what can be measured of it."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
-import select
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.figures import Broken, parse
-from tests.stack import PYTHONPATH, ROOT
-
-VIRTUALENVS = ROOT / ".test" / "peers"
-REQUIREMENTS = Path(__file__).parent / "peers" / "requirements"
-#: Seconds until a report must be there; the program itself gives up earlier.
-PATIENCE = 300
+from tests.benchmarks.measures import BASE
 
 
 @dataclass(frozen=True)
@@ -30,97 +16,54 @@ class Subject:
     label: str
     program: str
     #: What is on disk before a submit returns.
-    stores: str
+    stores: str = "nothing"
     database: bool = False
+    #: The virtualenv with its packages; empty: that of the tests.
+    environment: str = ""
+    #: Reads need an api that shows runs, and two workers a worker that is a process of its own.
+    stages: tuple[str, ...] = (*BASE, "waits")
+    #: The most runs at once that it is given; 0: as many as all.
+    slots: int = 0
+    #: What its program reads of `site`.
+    options: tuple[tuple[str, str], ...] = ()
+
+
+SCALED = (*BASE, "waits", "two_workers")
+ALL = (*SCALED, "reads", "round_trips")
+PREFORK = (("BENCH_POOL", "prefork"),)
+NO_RESULTS = (("BENCH_RESULTS", "0"),)
+
+
+def _celery(name: str, label: str, program: str = "celery", **more: Any) -> Subject:
+    """One that runs on Celery or Starlette, whose packages all of them share."""
+    return Subject(name, label, program, environment="celery", **more)
+
+
+def _library(name: str, label: str, **more: Any) -> Subject:
+    """A task library, with a virtualenv of its own."""
+    return Subject(name, label, name, environment=name, **more)
+
+
+def _runyard(name: str, label: str, **more: Any) -> Subject:
+    return Subject(name, label, "runyard", stores="run, events, result", **more)
 
 
 SUBJECTS = (
-    Subject("runyard-postgres", "Runyard, PostgreSQL", "runyard", "run, events, result", database=True),
-    Subject("runyard-sqlite", "Runyard, SQLite", "runyard", "run, events, result"),
-    Subject("celery", "Celery, threads, results", "celery_threads", "nothing"),
-    Subject("plain", "Starlette + Celery", "handrolled_plain", "nothing"),
-    Subject("durable", "Starlette + row + Celery", "handrolled_durable", "row", database=True),
-    Subject("procrastinate", "procrastinate", "procrastinate", "job", database=True),
-    Subject("saq", "saq", "saq", "nothing"),
-    Subject("arq", "arq", "arq", "nothing"),
-    Subject("dbos", "DBOS", "dbos", "workflow", database=True),
-    Subject("taskiq", "taskiq, Redis streams", "taskiq", "nothing"),
-    Subject("dramatiq", "dramatiq, threads", "dramatiq", "nothing"),
+    _runyard("runyard-postgres", "Runyard, PostgreSQL", database=True, stages=ALL),
+    _runyard("runyard-sqlite", "Runyard, SQLite", stages=(*SCALED, "reads")),
+    _celery("celery", "Celery, threads, results", stages=SCALED),
+    _celery("celery-bare", "Celery, threads, no results", options=NO_RESULTS),
+    _celery("celery-prefork", "Celery, 8 processes, results", stages=BASE, slots=8, options=PREFORK),
+    _celery("static", "Starlette that only answers", "static", stages=(*BASE, "reads")),
+    _celery("plain", "Starlette + Celery", "handrolled_plain"),
+    _celery(
+        "durable", "Starlette + row + Celery", "handrolled_durable", stores="row", database=True, stages=ALL
+    ),
+    _library("procrastinate", "procrastinate", stores="job", database=True, stages=(*SCALED, "round_trips")),
+    _library("saq", "saq", stages=SCALED),
+    _library("arq", "arq"),
+    _library("dbos", "DBOS", stores="workflow", database=True, stages=(*BASE, "waits", "round_trips")),
+    _library("taskiq", "taskiq, Redis streams"),
+    _library("dramatiq", "dramatiq, threads"),
+    _library("huey", "huey, threads, results"),
 )
-
-
-def python(program: str) -> Path:
-    """The interpreter of a subject's program; makes its virtualenv where that is missing or out of step."""
-    wanted = REQUIREMENTS / f"{program}.txt"
-    if not wanted.exists():
-        return Path(sys.executable)
-    folder = VIRTUALENVS / program
-    made, stamp = folder / "bin" / "python", folder / ".requirements"
-    digest = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        print(f"• Installing {program} into {folder.relative_to(ROOT)}", file=sys.stderr)
-        uv = str(Path(sys.executable).with_name("uv"))
-        env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-        env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "1"}
-        for command in (
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(made), "-r", str(wanted)],
-        ):
-            if subprocess.run(command, env=env).returncode:
-                raise Broken(f"{program} could not be installed (see the lines above)")
-        stamp.write_text(digest)
-    return made
-
-
-class Program:
-    """The running program of a subject; leaving the context ends it with its processes."""
-
-    def __init__(self, command: list[str], folder: Path, **env: str) -> None:
-        folder.mkdir(parents=True)
-        self._log = folder / "log"
-        given = {"BENCH_FOLDER": str(folder), "BENCH_MARKS": str(folder / "marks"), "PYTHONPATH": PYTHONPATH}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=kept | given | env,
-                cwd=ROOT,
-            )
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-
-    def report(self, do: str, **options: object) -> dict[str, Any]:
-        """Have a command carried out."""
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **options}).encode() + b"\n")
-            self._process.stdin.flush()
-            ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
-            return parse(self._process.stdout.readline() if ready else b"")
-        except (Broken, BrokenPipeError) as error:
-            log = self._log.read_text(errors="replace")[-3000:]
-            raise Broken(f"{do}: {str(error) or 'its program ended'}\nIts log ends with:\n{log}") from None
-
-
-def started(subject: Subject, folder: Path, database_url: str, redis_url: str, slots: int) -> Program:
-    """The program of a subject, which has started nothing yet."""
-    command = [str(python(subject.program)), "-m", f"tests.benchmarks.peers.{subject.program}"]
-    env = {"BENCH_DATABASE": database_url, "BENCH_REDIS": redis_url, "BENCH_SLOTS": str(slots)}
-    return Program(command, folder, **env)

@@ -9,6 +9,7 @@ import arq
 from arq.connections import RedisSettings
 
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.peer import Peer
 
 
 async def work(ctx: Any, seconds: float) -> None:
@@ -25,7 +26,7 @@ async def worker() -> None:
     await made.async_run()
 
 
-class Arq(driver.Peer):
+class Arq(Peer):
     """`enqueue_job` in this process; a finished job keeps its result."""
 
     packages = ("arq", "redis")
@@ -33,7 +34,7 @@ class Arq(driver.Peer):
     async def start(self) -> None:
         """One worker."""
         self._redis = await arq.create_pool(RedisSettings.from_dsn(site.REDIS))
-        self.spawn("-m", "tests.benchmarks.peers.arq", "worker")
+        self.spawn_workers("-m", "tests.benchmarks.peers.arq", "worker")
 
     async def submit(self, seconds: float) -> None:
         """A few commands to Redis."""

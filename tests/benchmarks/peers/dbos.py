@@ -9,6 +9,7 @@ import dbos
 import psycopg
 
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.peer import Peer, until
 
 QUEUE = "bench"
 
@@ -28,16 +29,16 @@ async def worker() -> None:
     await asyncio.Event().wait()
 
 
-class Dbos(driver.Peer):
+class Dbos(Peer):
     """`enqueue_async` of DBOS's client in this process."""
 
     packages = ("dbos", "psycopg", "sqlalchemy")
 
     async def start(self) -> None:
         """One worker, which makes the tables; a run waits for its queue's next poll."""
-        self._rows = psycopg.connect(site.DATABASE, autocommit=True)
-        self.spawn("-m", "tests.benchmarks.peers.dbos", "worker")
-        await driver.until(self._has_tables)
+        self._rows = psycopg.connect(site.DATABASE_OF_LOAD, autocommit=True)
+        self.spawn_workers("-m", "tests.benchmarks.peers.dbos", "worker")
+        await until(self._has_tables)
         await asyncio.sleep(2)  # for its last migration
         self._client: Any = dbos.DBOSClient(system_database_url=site.DATABASE)
 

@@ -9,6 +9,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.peer import Peer
 
 broker = RedisBroker(url=site.REDIS)
 dramatiq.set_broker(broker)
@@ -23,7 +24,7 @@ def _work(seconds: float) -> None:
 work: Any = dramatiq.actor(_work, actor_name="bench.work", broker=broker)
 
 
-class Dramatiq(driver.Peer):
+class Dramatiq(Peer):
     """`send()` in this process, one after another."""
 
     packages = ("dramatiq", "redis")
@@ -31,7 +32,7 @@ class Dramatiq(driver.Peer):
     async def start(self) -> None:
         """One worker process."""
         command = ("-m", "dramatiq", "tests.benchmarks.peers.dramatiq", "--processes", "1")
-        self.spawn(*command, "--threads", str(site.SLOTS))
+        self.spawn_workers(*command, "--threads", str(site.SLOTS))
 
     async def submit(self, seconds: float) -> None:
         """Block, as dramatiq's client does."""

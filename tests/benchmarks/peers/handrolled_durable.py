@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
-import uvicorn
-from celery import Celery
 from celery.signals import worker_init
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from starlette.applications import Starlette
@@ -19,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from runyard_launch.supervisor import process
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.celery_worker import celery_app, spawn_workers
+from tests.benchmarks.peers.starlette_api import ApiPeer, serve
 
 TABLE = """CREATE TABLE runs (
     id uuid PRIMARY KEY, status text NOT NULL, seconds double precision NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(), started_at timestamptz, ended_at timestamptz
 )"""
-app = Celery("bench", broker=site.REDIS)
-app.conf.update(worker_prefetch_multiplier=1, task_acks_late=True, broker_connection_retry_on_startup=True)
+app = celery_app()
 rows: Any = ConnectionPool(site.DATABASE, min_size=4, max_size=20, open=False)
 
 
@@ -62,6 +60,15 @@ async def create(request: Request) -> JSONResponse:
     return JSONResponse({"id": run_id}, 202)
 
 
+async def show(request: Request) -> JSONResponse:
+    """A run."""
+    async with request.app.state.rows.connection() as connection:
+        query = "SELECT status, created_at, started_at, ended_at FROM runs WHERE id = %s"
+        found = await (await connection.execute(query, (request.path_params["id"],))).fetchone()
+    status, *times = found
+    return JSONResponse({"status": status, "times": [time and time.isoformat() for time in times]})
+
+
 @contextlib.asynccontextmanager
 async def lifespan(web: Starlette) -> AsyncIterator[None]:
     """The api's connections."""
@@ -71,30 +78,21 @@ async def lifespan(web: Starlette) -> AsyncIterator[None]:
 
 async def api() -> None:
     """Serve the api."""
-    web = Starlette(routes=[Route("/runs", create, methods=["POST"])], lifespan=lifespan)
-    await uvicorn.Server(uvicorn.Config(web, port=site.PORT, log_level="warning", access_log=False)).serve()
+    routes = [Route("/runs", create, methods=["POST"]), Route("/runs/{id}", show)]
+    await serve(Starlette(routes=routes, lifespan=lifespan))
 
 
-class DurableStack(driver.Peer):
+class DurableStack(ApiPeer):
     """POST /runs; a run has ended when its row is `done`."""
 
     packages = ("starlette", "uvicorn", "celery", "redis", "psycopg", "psycopg-pool")
 
     async def start(self) -> None:
         """The table, one api and one worker."""
-        self._rows = psycopg.connect(site.DATABASE, autocommit=True)
+        self._rows = psycopg.connect(site.DATABASE_OF_LOAD, autocommit=True)
         self._rows.execute(TABLE)
-        module = "tests.benchmarks.peers.handrolled_durable"
-        port = process.free_port()
-        self._http = driver.Http(port)
-        self.spawn("-m", module, "api", BENCH_PORT=str(port))
-        quiet = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle")
-        self.spawn("-m", "celery", "-A", module, "worker", "-P", "threads", "-c", str(site.SLOTS), *quiet)
-        await driver.listening(port)
-
-    async def submit(self, seconds: float) -> None:
-        """Over HTTP."""
-        await self._http.post({"seconds": seconds})
+        spawn_workers(self, "handrolled_durable")
+        await self.start_api("handrolled_durable")
 
     async def pending(self) -> int:
         """The rows that are not done."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import uvicorn
-from celery import Celery
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from runyard_launch.supervisor import process
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.celery_worker import celery_app, spawn_workers
+from tests.benchmarks.peers.starlette_api import ApiPeer, serve
 
-app = Celery("bench", broker=site.REDIS)
-app.conf.update(worker_prefetch_multiplier=1, task_acks_late=True, broker_connection_retry_on_startup=True)
+app = celery_app()
 
 
 def _work(seconds: float) -> None:
@@ -38,28 +36,18 @@ async def create(request: Request) -> JSONResponse:
 
 async def api() -> None:
     """Serve the api."""
-    web = Starlette(routes=[Route("/runs", create, methods=["POST"])])
-    await uvicorn.Server(uvicorn.Config(web, port=site.PORT, log_level="warning", access_log=False)).serve()
+    await serve(Starlette(routes=[Route("/runs", create, methods=["POST"])]))
 
 
-class PlainStack(driver.Peer):
+class PlainStack(ApiPeer):
     """POST /runs; nothing is kept of a run, so that it counts as ended when its handler began."""
 
     packages = ("starlette", "uvicorn", "celery", "redis")
 
     async def start(self) -> None:
         """One api and one worker."""
-        module = "tests.benchmarks.peers.handrolled_plain"
-        port = process.free_port()
-        self._http = driver.Http(port)
-        self.spawn("-m", module, "api", BENCH_PORT=str(port))
-        quiet = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle")
-        self.spawn("-m", "celery", "-A", module, "worker", "-P", "threads", "-c", str(site.SLOTS), *quiet)
-        await driver.listening(port)
-
-    async def submit(self, seconds: float) -> None:
-        """Over HTTP."""
-        await self._http.post({"seconds": seconds})
+        spawn_workers(self, "handrolled_plain")
+        await self.start_api("handrolled_plain")
 
 
 if __name__ == "__main__":

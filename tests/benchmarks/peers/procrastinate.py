@@ -9,8 +9,10 @@ import procrastinate
 import psycopg
 
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.load import CONNECTIONS
+from tests.benchmarks.peers.peer import Peer
 
-connector = procrastinate.PsycopgConnector(conninfo=site.DATABASE, max_size=driver.CONNECTIONS)
+connector = procrastinate.PsycopgConnector(conninfo=site.DATABASE, max_size=CONNECTIONS)
 app = procrastinate.App(connector=connector)
 
 
@@ -29,17 +31,17 @@ async def worker() -> None:
         await app.run_worker_async(concurrency=site.SLOTS)
 
 
-class Procrastinate(driver.Peer):
+class Procrastinate(Peer):
     """`defer_async` in this process."""
 
     packages = ("procrastinate", "psycopg")
 
     async def start(self) -> None:
         """The schema and one worker."""
-        self._rows = psycopg.connect(site.DATABASE, autocommit=True)
+        self._rows = psycopg.connect(site.DATABASE_OF_LOAD, autocommit=True)
         await app.open_async()
         await app.schema_manager.apply_schema_async()
-        self.spawn("-m", "tests.benchmarks.peers.procrastinate", "worker")
+        self.spawn_workers("-m", "tests.benchmarks.peers.procrastinate", "worker")
 
     async def submit(self, seconds: float) -> None:
         """One INSERT."""

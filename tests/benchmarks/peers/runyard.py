@@ -1,42 +1,60 @@
-"""Runyard as real processes: one api, one worker, one scheduler; on PostgreSQL or SQLite."""
+"""Runyard as real processes: one api, one worker or more, one scheduler; on PostgreSQL or SQLite."""
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 from pathlib import Path
 
+import psycopg
+
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.http_client import Http
+from tests.benchmarks.peers.peer import ReadablePeer
 from tests.stack import ROOT, Stack
 
+RUN = "/api/v1/agents/%40bench%2Fwork/run"
 
-class Runyard(driver.Peer):
+
+class Runyard(ReadablePeer):
     """Submits over HTTP."""
 
     packages = ("runyard", "starlette", "uvicorn", "sqlalchemy", "psycopg", "redis")
 
     async def start(self) -> None:
-        """The stack."""
-        folder = Path(os.environ["BENCH_FOLDER"])
+        """The stack, and a connection to its database for the load."""
         self._stack = Stack(
-            folder,
+            Path(os.environ["BENCH_FOLDER"]),
             database_url=site.DATABASE,
             broker_url=site.REDIS,
             redis_url=site.REDIS,
+            workers=site.WORKERS,
             agents=[str(ROOT / "tests" / "benchmarks" / "agents.py")],
             RUNYARD_WORKER_CONCURRENCY=str(site.SLOTS),
         )
         self._stack.__enter__()
-        path = "/api/v1/agents/%40bench%2Fwork/run"
-        self._http = driver.Http(self._stack.ports["api-1"], path, self._stack.key)
+        self.processes += self._stack.processes.values()
+        self._http = Http(self._stack.ports["api-1"], self._stack.key)
+        self._rows: psycopg.Connection | sqlite3.Connection = (
+            psycopg.connect(site.DATABASE_OF_LOAD, autocommit=True)
+            if site.DATABASE
+            else sqlite3.connect(self._stack.home / "runyard.db", isolation_level=None)
+        )
 
     async def submit(self, seconds: float) -> None:
-        """Over HTTP."""
-        await self._http.post({"args": {"seconds": seconds}})
+        """POST to the agent."""
+        self._accepted = await self._http.post(RUN, {"args": {"seconds": seconds}})
+
+    async def read(self) -> None:
+        """GET the task."""
+        await self._http.get(f"/tasks/{json.loads(self._accepted)['task_id']}")
 
     async def pending(self) -> int:
         """Tasks that wait or run."""
-        _, queue = self._stack.request("GET", "/api/v1/ops/queue")
-        return int(queue["waiting"] + queue["running"])
+        found = self._rows.execute("SELECT count(*) FROM tasks WHERE finished_at IS NULL").fetchone()
+        assert found
+        return int(found[0])
 
     async def close(self) -> None:
         """End the stack."""

@@ -8,6 +8,7 @@ from typing import Any
 import saq
 
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.peer import Peer
 
 
 async def work(ctx: Any, *, seconds: float) -> None:
@@ -23,7 +24,7 @@ async def worker() -> None:
     await saq.Worker(queue, functions=[work], concurrency=site.SLOTS).start()
 
 
-class Saq(driver.Peer):
+class Saq(Peer):
     """`enqueue` in this process; a finished job keeps its result."""
 
     packages = ("saq", "redis")
@@ -32,7 +33,7 @@ class Saq(driver.Peer):
         """One worker."""
         self._queue = saq.Queue.from_url(site.REDIS)
         await self._queue.connect()
-        self.spawn("-m", "tests.benchmarks.peers.saq", "worker")
+        self.spawn_workers("-m", "tests.benchmarks.peers.saq", "worker")
         # The sweep at a worker's start counts a job that is being claimed as stuck, and repeats it seconds later.
         await asyncio.sleep(2)
 

@@ -9,6 +9,7 @@ import redis
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from tests.benchmarks.peers import driver, site
+from tests.benchmarks.peers.peer import Peer
 
 broker = RedisStreamBroker(site.REDIS).with_result_backend(RedisAsyncResultBackend(site.redis(1)))
 
@@ -22,7 +23,7 @@ async def _work(seconds: float) -> None:
 work: Any = broker.register_task(_work, task_name="bench.work")
 
 
-class Taskiq(driver.Peer):
+class Taskiq(Peer):
     """`kiq` in this process; a run has ended when its result is stored."""
 
     packages = ("taskiq", "taskiq-redis", "redis")
@@ -32,7 +33,7 @@ class Taskiq(driver.Peer):
         self._results = redis.Redis.from_url(site.redis(1))
         await broker.startup()
         command = ("-m", "taskiq", "worker", "tests.benchmarks.peers.taskiq:broker", "--workers", "1")
-        self.spawn(*command, "--max-async-tasks", str(site.SLOTS), "--log-level", "WARNING")
+        self.spawn_workers(*command, "--max-async-tasks", str(site.SLOTS), "--log-level", "WARNING")
 
     async def submit(self, seconds: float) -> None:
         """One XADD."""

@@ -193,13 +193,15 @@ class Start(c.Table):
 
 
 class Lane(c.Table):
-    """Fair queuing: the virtual time a lane has used, divided by its weight. Row "*" holds the system's."""
+    """Fair queuing: the virtual time a lane has used, divided by its weight. Row "*" holds the system's, and the lane
+    up to which the ring of lanes was gone around."""
 
     __tablename__ = "lanes"
 
     lane = c.key()
     weight = c.real(default=1.0)
     vtime = c.real(default=0.0)
+    passed = c.text(nullable=True, length=64)
 
 
 class Worker(c.Table):

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.blocked_by import BlockedBy
-from runyard_common.runs.rules.fairness import LaneClock
+from runyard_common.runs.rules.fairness import LaneClock, Place
 from runyard_common.tables.query import Lane
 
 SYSTEM = "*"
 
-# A loose index scan: one probe of ix_tasks_claim per lane, however long the lanes are.
+#: The most lanes that one look reads.
+MOST = 64
+
+# A loose index scan: one probe of ix_tasks_claim per lane, however long the lanes are; first those behind the last one
+# that was served, then from the beginning.
 _PENDING = text("""
-WITH RECURSIVE heads(lane) AS (
-    SELECT min(lane) FROM tasks WHERE status = 'pending'
+WITH RECURSIVE place(vtime, passed) AS (
+    SELECT coalesce(max(vtime), 0.0), coalesce(CAST(:after AS VARCHAR), max(passed), '') FROM lanes WHERE lane = '*'
+), ahead(lane, n) AS (
+    SELECT (SELECT min(t.lane) FROM tasks t WHERE t.status = 'pending' AND t.lane > place.passed), 1 FROM place
     UNION ALL
-    SELECT (SELECT min(t.lane) FROM tasks t WHERE t.status = 'pending' AND t.lane > heads.lane)
-    FROM heads WHERE heads.lane IS NOT NULL
-) SELECT lane FROM heads WHERE lane IS NOT NULL
+    SELECT (SELECT min(t.lane) FROM tasks t WHERE t.status = 'pending' AND t.lane > ahead.lane), n + 1
+    FROM ahead WHERE ahead.lane IS NOT NULL AND n < :most
+), behind(lane, n) AS (
+    SELECT (SELECT min(t.lane) FROM tasks t WHERE t.status = 'pending' AND t.lane <= place.passed),
+        1 + (SELECT count(lane) FROM ahead)
+    FROM place WHERE place.passed <> '' AND (SELECT count(lane) FROM ahead) < :most
+    UNION ALL
+    SELECT (SELECT min(t.lane) FROM tasks t
+            WHERE t.status = 'pending' AND t.lane > behind.lane AND t.lane <= place.passed), n + 1
+    FROM behind, place WHERE behind.lane IS NOT NULL AND n < :most
+) SELECT found.lane, lanes.weight, lanes.vtime, place.vtime AS system, place.passed
+FROM (SELECT lane, n FROM ahead UNION ALL SELECT lane, n FROM behind) AS found
+CROSS JOIN place LEFT JOIN lanes ON lanes.lane = found.lane
+WHERE found.lane IS NOT NULL ORDER BY found.n
 """)
 
 _QUEUED = text("""
@@ -33,9 +51,23 @@ WITH RECURSIVE heads(lane) AS (
 """)
 
 
-def pending(conn: Connection) -> list[str]:
-    """Every lane that has claimable work."""
-    return list(conn.execute(_PENDING).scalars())
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Lanes with claimable work, in the order of the ring; `whole`: there are no others."""
+
+    clocks: dict[str, LaneClock]
+    place: Place
+    whole: bool
+
+
+def window(conn: Connection, after: str | None = None, most: int = MOST) -> Window:
+    """The next lanes that have claimable work, behind `after`: by default the last one that was served."""
+    found = conn.execute(_PENDING, {"after": after, "most": most}).all()
+    clocks = {
+        row.lane: LaneClock() if row.vtime is None else LaneClock(row.weight, row.vtime) for row in found
+    }
+    place = Place(found[0].system, found[0].passed) if found else Place()
+    return Window(clocks, place, len(found) < most)
 
 
 def queued(conn: Connection, by: BlockedBy) -> list[str]:
@@ -50,15 +82,15 @@ def clocks(conn: Connection, lanes: list[str]) -> tuple[dict[str, LaneClock], fl
     return found, found.pop(SYSTEM, LaneClock()).vtime
 
 
-def charge(tx: Tx, served: Mapping[str, int], floor: float, system: float) -> None:
-    """Add what was served to each lane's virtual time, counted from `floor` at least; set the system's time.
+def charge(tx: Tx, served: Mapping[str, int], floor: float, place: Place) -> None:
+    """Add what was served to each lane's virtual time, counted from `floor` at least; set the place that is reached.
 
     Additive, so that two workers claiming at once both count.
     """
     rows = [{"lane": lane, "floor": floor, "count": count} for lane, count in sorted(served.items())]
     if rows:
         tx.conn.execute(_CHARGE, rows)
-        tx.conn.execute(_SYSTEM, {"lane": SYSTEM, "vtime": system})
+        tx.conn.execute(_REACH, {"lane": SYSTEM, "vtime": place.system, "passed": place.passed})
 
 
 _CHARGE = text("""
@@ -67,9 +99,13 @@ ON CONFLICT (lane) DO UPDATE SET
     vtime = (CASE WHEN lanes.vtime > :floor THEN lanes.vtime ELSE :floor END) + :count / lanes.weight
 """)
 
-_SYSTEM = text("""
-INSERT INTO lanes (lane, weight, vtime) VALUES (:lane, 1.0, :vtime)
-ON CONFLICT (lane) DO UPDATE SET vtime = (CASE WHEN lanes.vtime > :vtime THEN lanes.vtime ELSE :vtime END)
+# Places only advance: by rounds, and by lanes within one.
+_REACH = text("""
+INSERT INTO lanes (lane, weight, vtime, passed) VALUES (:lane, 1.0, :vtime, :passed)
+ON CONFLICT (lane) DO UPDATE SET
+    passed = (CASE WHEN lanes.vtime > :vtime OR lanes.vtime = :vtime AND lanes.passed > :passed
+              THEN lanes.passed ELSE :passed END),
+    vtime = (CASE WHEN lanes.vtime > :vtime THEN lanes.vtime ELSE :vtime END)
 """)
 
 _WEIGHT = text("""

@@ -50,7 +50,7 @@ _MOST_IDS = 500
 _CLOCK_SKEW = 3_600.0
 _LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
 #: What a claim reads: a large input is read by who prepares the run, not in the transaction of the claim.
-_CLAIMED = [
+CLAIMED = [
     *_LIGHT,
     _T.secrets,
     case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
@@ -260,25 +260,6 @@ def _filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any
     return query
 
 
-def _runnable(having: Sequence[str]) -> ColumnElement[bool]:
-    """Tasks for any worker, and those that require an agent of `having`."""
-    return or_(_T.required_agent.is_(None), _T.required_agent.in_(having))
-
-
-def claimable(tx: Tx, lane: str, limit: int, having: Sequence[str] | None = None) -> list[Task]:
-    """The next tasks of a lane, locked; those another worker is claiming are skipped. Large inputs are left out: see
-    `with_input`. `having` are the Python agents (name@version) that can be run; None: all."""
-    mine = [_T.status == "pending", _T.lane == lane] + ([] if having is None else [_runnable(having)])
-    query = (
-        select(*_CLAIMED)
-        .where(*mine)
-        .order_by(_T.resume, _T.priority, _T.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [task(row) for row in tx.conn.execute(query)]
-
-
 def blocked(conn: Connection, by: BlockedBy, lane: str, now: float, limit: int) -> list[Task]:
     """The next tasks that this keeps queued in a lane, without inputs, not yet locked; back-offs that last are left
     out."""
@@ -354,23 +335,6 @@ def ownerless(conn: Connection, limit: int) -> dict[str, Fence]:
 
 
 _FENCED = (_T.id, _T.attempt, _T.claim_token)
-
-
-def any_pending(conn: Connection, but: Sequence[str], having: Sequence[str] | None = None) -> bool:
-    """Whether a task may be claimed besides these, also one that another transaction has locked."""
-    query = select(_T.id).where(_T.status == "pending", _T.id.not_in(but)).limit(1)
-    if having is not None:
-        query = query.where(_runnable(having))
-    return conn.execute(query).first() is not None
-
-
-def pending_by_agent(conn: Connection, org_id: str | None = None) -> dict[str, int]:
-    """How many pending tasks, of an organisation or of all, require each Python agent (name@version)."""
-    query = select(_T.required_agent, func.count().label("n"))
-    query = query.where(_T.status == "pending", _T.required_agent.is_not(None)).group_by(_T.required_agent)
-    if org_id is not None:
-        query = query.where(_T.org_id == org_id)
-    return {row.required_agent: row.n for row in conn.execute(query)}
 
 
 def children(conn: Connection, parent_ids: Sequence[str]) -> list[str]:

@@ -2,12 +2,19 @@
 
 Each lane carries the virtual time its served work has used, divided by its weight. The lane with the least
 is served next. A lane that was idle starts at the system's virtual time, so idleness earns no credit.
+
+Where more lanes have work than one look reads, they form a ring that is gone around lane by lane: a round serves
+each up to the same virtual time. A claim then costs what it takes, however many lanes wait.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+_ROUNDING = 1e-9
+_LEAST = 1e-6  # weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +24,44 @@ class LaneClock:
     weight: float = 1.0
     vtime: float = 0.0
 
+    def after(self, served: int, system: float) -> LaneClock:
+        """The clock once so many more are served."""
+        used = max(self.vtime, system) + served / max(self.weight, _LEAST) if served else self.vtime
+        return LaneClock(self.weight, used)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far the lanes were served: in the round that begins at `system`, the ring up to the lane `passed`."""
+
+    system: float = 0.0
+    passed: str = ""
+
+    def at(self, lane: str) -> Place:
+        """The place once this lane, the next of the ring, has had its turn."""
+        return Place(self.system if lane > self.passed else self.system + 1.0, lane)
+
+
+def turns_of(ring: Mapping[str, LaneClock], place: Place, n: int) -> tuple[dict[str, int], Place]:
+    """How many of the next `n` starts each of these lanes gets, in the order of the ring; and the place behind the
+    last one that gets all that its round owes it."""
+    turns: dict[str, int] = {}
+    for lane, clock in ring.items():
+        reached = place.at(lane)
+        owed = _owed(clock, reached.system)
+        if given := min(owed, n):
+            turns[lane] = given
+            n -= given
+        if given < owed:
+            break
+        place = reached
+    return turns, place
+
+
+def _owed(clock: LaneClock, system: float) -> int:
+    """A round that begins at `system` serves a lane until it has used one unit of virtual time."""
+    return max(0, math.ceil((system + 1.0 - max(clock.vtime, system)) * clock.weight - _ROUNDING))
+
 
 def order(lanes: Sequence[str], clocks: Mapping[str, LaneClock], system: float, n: int) -> list[str]:
     """The lanes of the next `n` starts, in order, as if each lane had work without end."""
@@ -25,7 +70,7 @@ def order(lanes: Sequence[str], clocks: Mapping[str, LaneClock], system: float, 
     while starts and len(turns) < n:
         lane = min(starts, key=lambda name: (starts[name], name))
         turns.append(lane)
-        starts[lane] += 1 / max(clocks.get(lane, LaneClock()).weight, 1e-6)
+        starts[lane] += 1 / max(clocks.get(lane, LaneClock()).weight, _LEAST)
     return turns
 
 
@@ -39,6 +84,6 @@ def system_time(
 
     def start(lane: str) -> float:
         clock = clocks.get(lane, LaneClock())
-        return max(clock.vtime, system) + served.get(lane, 0) / max(clock.weight, 1e-6)
+        return max(clock.vtime, system) + served.get(lane, 0) / max(clock.weight, _LEAST)
 
     return max(system, min((start(lane) for lane in (backlogged or served)), default=system))

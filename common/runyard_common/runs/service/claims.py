@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,12 +12,12 @@ from runyard_common.database.group_commit import process_safe
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.queries import journal, lanes, tasks, workers
+from runyard_common.runs.queries import journal, pending, tasks, workers
 from runyard_common.runs.queries.transitions import Change, head, move
-from runyard_common.runs.rules.fairness import order, system_time
 from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Fence, Head, Task
+from runyard_common.runs.service import turns
 from runyard_common.values.errors import RunyardError
 
 
@@ -67,11 +66,11 @@ def claim(tx: Tx, commands: Sequence[Claim]) -> list[Batch | RunyardError]:
 def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
     if not workers.alive(tx, command.worker_id):
         return LeaseLost(worker_id=command.worker_id)
-    waiting = lanes.pending(tx.conn)
-    chosen = _choose(tx, command, waiting) if waiting else []
+    dealt = turns.deal(tx, command.slots, command.agents)
+    chosen = dealt.tasks
     # Only PostgreSQL skips locked rows; SQLite has one writer.
-    more = bool(waiting) and len(chosen) < command.slots and tx.db.is_postgres
-    more = more and tasks.any_pending(tx.conn, [task.id for task in chosen], command.agents)
+    more = dealt.waiting and len(chosen) < command.slots and tx.db.is_postgres
+    more = more and pending.any_left(tx.conn, [task.id for task in chosen], command.agents)
     if not chosen:
         return Batch([], more)
     heads = {task.id: head(task) for task in chosen}
@@ -111,31 +110,6 @@ def _change(tx: Tx, task: Task, worker_id: str, token: str) -> Change:
         "resume": 0,
     }
     return Change(task.id, Event.CLAIM, data={"worker": worker_id}, values=values)
-
-
-def _choose(tx: Tx, command: Claim, waiting: list[str]) -> list[Task]:
-    """Deal the free slots to the lanes that have work, until slots or work run out."""
-    slots = command.slots
-    clocks, system = lanes.clocks(tx.conn, waiting)
-    chosen: list[Task] = []
-    served: Counter[str] = Counter()
-    open_lanes = list(waiting)
-    while open_lanes and len(chosen) < slots:
-        turns = Counter(order(open_lanes, clocks, system, slots - len(chosen)))
-        for lane, count in turns.items():
-            seen = {task.id for task in chosen}
-            found = tasks.claimable(tx, lane, count + served[lane], command.agents)
-            got = [task for task in found if task.id not in seen][:count]
-            chosen.extend(got)
-            served[lane] += len(got)
-            if len(got) < count:
-                open_lanes.remove(lane)
-        if not turns:
-            break
-    # With one lane there is no unfairness: skip the two writes.
-    if served and len(waiting) > 1:
-        lanes.charge(tx, +served, system, system_time(served, clocks, system, open_lanes))
-    return chosen
 
 
 def _with_past(tx: Tx, owned: Sequence[Task]) -> list[Claimed]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from runyard_common.runs.queries import limits, tasks, workers
+from runyard_common.runs.queries import limits, pending, tasks, workers
 from runyard_common.runs.queries.workers import Worker
 from runyard_common.runs.rules.blocked_by import RESUME, RETRY, Blocker
 from runyard_common.runs.rules.lifecycle import Status
@@ -67,9 +67,9 @@ def without_worker(name: str, version: str, others: Sequence[str] = ()) -> str:
 def waiting_for_workers(conn: Connection, now: float, org_id: str | None = None) -> dict[str, int]:
     """How many pending runs, of an organisation or of all, wait for each Python agent (name@version) that no live
     worker has."""
-    pending = tasks.pending_by_agent(conn, org_id)
-    fleet = workers.fleet(conn, now) if pending else None
-    return {agent: count for agent, count in pending.items() if fleet is not None and not fleet.has(agent)}
+    required = pending.by_agent(conn, org_id)
+    fleet = workers.fleet(conn, now) if required else None
+    return {agent: count for agent, count in required.items() if fleet is not None and not fleet.has(agent)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,98 @@
+"""Pending tasks: which of them a worker may claim, and what they wait for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+
+from runyard_common.database.columns import dump
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.tables import query as runs
+
+_T: Final = runs.Task.__table__.c
+#: Written out: a database that plans a statement once cannot see in a parameter which partial index serves.
+_PENDING: Final[Any] = literal_column("'pending'")
+
+
+def claimable(tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = None) -> list[Task]:
+    """The next tasks of each of these lanes, as many as it has turns at least, locked; those another worker is claiming
+    are skipped. Large inputs are left out: see `with_input`. `having` are the Python agents (name@version) that can be
+    run; None: all."""
+    if not turns:
+        return []
+    query = (_locked if tx.db.is_postgres else _first)(having is not None)
+    lanes, counts = list(turns), list(turns.values())
+    if tx.db.is_postgres:
+        asked: dict[str, Any] = {"lanes": lanes, "counts": counts}
+    else:
+        asked = {"lanes": dump(lanes), "most": max(counts)}
+    if having is not None:
+        asked["having"] = list(having)
+    return [tasks.task(row) for row in tx.conn.execute(query, asked)]
+
+
+@functools.cache
+def _locked(some: bool) -> Select[Any]:
+    """PostgreSQL: a look into the index for each lane. `some`: only for the agents `having`."""
+    asked = func.unnest(bindparam("lanes", type_=ARRAY(Text)), bindparam("counts", type_=ARRAY(Integer)))
+    turn = asked.table_valued("lane", "count", with_ordinality="place", name="turn").render_derived()
+    mine = _next(_T, tasks.CLAIMED, turn.c.lane, some).limit(turn.c.count)
+    found = mine.with_for_update(skip_locked=True).lateral("found")
+    return select(*found.c).select_from(turn.join(found, true())).order_by(turn.c.place)
+
+
+@functools.cache
+def _first(some: bool) -> Select[Any]:
+    """SQLite has one writer and no LATERAL: rows by the ids that the index gives, one count for all lanes."""
+    turn = func.json_each(bindparam("lanes")).table_valued("key", "value", name="turn")
+    first = runs.Task.__table__.alias("first")
+    ids = _next(first.c, [first.c.id], turn.c.value, some).limit(bindparam("most")).correlate(turn)
+    found = select(*tasks.CLAIMED).select_from(turn.join(runs.Task.__table__, _T.id.in_(ids)))
+    return found.order_by(turn.c.key, _T.resume, _T.priority, _T.id)
+
+
+def _next(c: Any, columns: Sequence[Any], lane: Any, some: bool) -> Select[Any]:
+    query = select(*columns).where(c.status == _PENDING, c.lane == lane)
+    if some:
+        query = query.where(_runnable(c, bindparam("having", expanding=True)))
+    return query.order_by(c.resume, c.priority, c.id)
+
+
+def _runnable(c: Any, having: Any) -> ColumnElement[bool]:
+    """Tasks for any worker, and those that require an agent of `having`."""
+    return or_(c.required_agent.is_(None), c.required_agent.in_(having))
+
+
+def any_left(conn: Connection, but: Sequence[str], having: Sequence[str] | None = None) -> bool:
+    """Whether a task may be claimed besides these, also one that another transaction has locked."""
+    query = select(_T.id).where(_T.status == _PENDING, _T.id.not_in(but)).limit(1)
+    if having is not None:
+        query = query.where(_runnable(_T, having))
+    return conn.execute(query).first() is not None
+
+
+def by_agent(conn: Connection, org_id: str | None = None) -> dict[str, int]:
+    """How many pending tasks, of an organisation or of all, require each Python agent (name@version)."""
+    query = select(_T.required_agent, func.count().label("n"))
+    query = query.where(_T.status == _PENDING, _T.required_agent.is_not(None)).group_by(_T.required_agent)
+    if org_id is not None:
+        query = query.where(_T.org_id == org_id)
+    return {row.required_agent: row.n for row in conn.execute(query)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from dotenv import dotenv_values
@@ -21,14 +22,16 @@ _OF_COMPOSE = {"RUNYARD_BIND": "PUBLISH_ADDRESS", "RUNYARD_MEMORY": "CONTAINER_M
 def load(**overrides: Any) -> Settings:
     """The settings of this process; `ConfigurationError` names an unknown or impossible one."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(name for name in _given() if name.startswith(PREFIX) and name not in known | OF_CLIENTS)
+    in_file = _env_file()
+    given = {*os.environ, *(name.upper() for name in in_file)}
+    unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known | OF_CLIENTS)
     if unknown:
         renamed = "".join(f" {name} is {_OF_COMPOSE[name]} now." for name in unknown if name in _OF_COMPOSE)
         raise ConfigurationError(
             f"Unknown setting {', '.join(unknown)}.{renamed} Known: {', '.join(sorted(known))}."
         )
     try:
-        settings = Settings(**overrides)
+        settings = Settings(**{**_values(in_file), **_values(os.environ), **overrides})
         _ = settings.sign_on  # refused now rather than at the first sign-in
         if settings.broker_url:
             broker_urls.broker(settings.broker_url)
@@ -42,11 +45,17 @@ def load(**overrides: Any) -> Settings:
         raise ConfigurationError(f"{name}: {message}.", field=name) from None
 
 
-def _given() -> set[str]:
-    """The names in the environment and in `.env`."""
+def _env_file() -> Mapping[str, str | None]:
     try:
-        return {*os.environ, *(name.upper() for name in dotenv_values(".env"))}
+        return dotenv_values(".env")
     except (UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(
             f".env cannot be read ({error}): make it a UTF-8 text of this user."
         ) from None
+
+
+def _values(variables: Mapping[str, str | None]) -> dict[str, Any]:
+    """The settings among these variables; an empty one means the default. Case does not count."""
+    given = {name.lower(): value for name, value in variables.items() if value}
+    prefix = PREFIX.lower()
+    return {field: given[prefix + field] for field in Settings.model_fields if prefix + field in given}

@@ -1,16 +1,16 @@
-"""Settings: one frozen model read from the environment (and `.env`), built in each `__main__` and passed down.
+"""Settings: one frozen model, built in each `__main__` and passed down.
 
-See `runyard_common.environment` for how it is read.
+See `runyard_common.environment` for how it is read from the environment and from `.env`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runyard_common.identity.rules.caps import CAPS
 from runyard_common.identity.rules.retention import AUDIT_DAYS
@@ -29,12 +29,11 @@ def _cap(kind: str) -> Any:
     return Field(cap.default, ge=0, description=described)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every ``RUNYARD_*`` setting. Times are seconds, sizes bytes unless a name has another unit."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, frozen=True, extra="ignore"
-    )
+    # Pydantic's own settings package would cost each process as much of its start as pydantic does.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     home: Path = Field(
         Path(".runyard"), description="Folder of the embedded database, files, secrets and logs."
@@ -241,6 +240,16 @@ class Settings(BaseSettings):
         description="What GET /metrics asks for as Authorization: Bearer; by default nothing.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @field_validator("surface_requests_per_minute", mode="before")
+    @classmethod
+    def _parse_rates(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("it is no JSON object of names and numbers") from None
 
     @field_validator("home", mode="before")
     @classmethod

@@ -373,7 +373,7 @@ def test_without_weights_the_stand_in_serves_under_its_own_name(tmp_path: Path) 
     with running(log, "--scripted") as url:
         (served,) = httpx2.get(f"{url}/models").json()["data"]
         answer = httpx2.post(f"{url}/chat/completions", json={"messages": ASKED}).json()
-        chosen = models.choose(Settings(_env_file=None, model_base_url=url), {})
+        chosen = models.choose(Settings(model_base_url=url), {})
     assert served["id"] == chosen.name == "local/scripted"
     assert "no model is installed" in answer["choices"][0]["message"]["content"]
 

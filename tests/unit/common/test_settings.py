@@ -22,6 +22,37 @@ def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) ->
     assert load().port == 8123
 
 
+def test_the_environment_comes_before_the_env_file_and_an_empty_variable_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("RUNYARD_PORT=8200\nRUNYARD_HOST=::1\nrunyard_max_agents=7\n")
+    monkeypatch.setenv("RUNYARD_PORT", "8123")
+    monkeypatch.setenv("RUNYARD_HOST", "")
+    settings = load(max_keys=3)
+    assert (settings.port, settings.host, settings.max_agents, settings.max_keys) == (8123, "::1", 7, 3)
+    assert settings.model_fields_set == {"port", "host", "max_agents", "max_keys"}
+
+
+def test_only_what_is_loaded_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNYARD_PORT", "8123")
+    assert Settings().port == 8000
+
+
+def test_rates_of_surfaces_are_read_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNYARD_SURFACE_REQUESTS_PER_MINUTE", '{"agentbase": 600}')
+    assert load().surface_requests_per_minute == {"agentbase": 600}
+
+
+@pytest.mark.parametrize("text", ["600", "agentbase=600", '{"agentbase": -1}', '["agentbase"]'])
+def test_rates_of_surfaces_that_cannot_be_read_name_their_variable(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("RUNYARD_SURFACE_REQUESTS_PER_MINUTE", text)
+    with pytest.raises(ConfigurationError, match="RUNYARD_SURFACE_REQUESTS_PER_MINUTE: "):
+        load()
+
+
 def test_an_unknown_setting_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNYARD_PROT", "8123")
     with pytest.raises(ConfigurationError, match="RUNYARD_PROT"):

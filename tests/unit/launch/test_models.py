@@ -10,7 +10,7 @@ from runyard_launch.supervisor.models import BY_KEY, choose
 
 
 def settings(**given: str) -> Settings:
-    return Settings(_env_file=None, **given)  # type: ignore[arg-type]
+    return Settings(**given)
 
 
 def test_a_named_model_is_taken_with_any_keys() -> None:

@@ -14,7 +14,7 @@ LOCAL = Choice("local", serve_local=True, remark="")
 
 
 def settings(**given: Any) -> Settings:
-    return Settings(_env_file=None, **given)
+    return Settings(**given)
 
 
 def names(given: Settings, home: Path, workers: int = 1) -> list[list[str]]:

@@ -16,7 +16,7 @@ from runyard_launch.supervisor import preflight
 def test_a_taken_port_names_the_setting_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        settings = Settings(_env_file=None, port=port)
+        settings = Settings(port=port)
         with pytest.raises(SettingsProblem, match=f"RUNYARD_PORT: {port} on 127.0.0.1 is taken") as caught:
             preflight.with_port(settings)
         assert caught.value.exit_code == 2
@@ -25,7 +25,7 @@ def test_a_taken_port_names_the_setting_to_change() -> None:
 
 def test_an_address_of_another_machine_names_the_setting_to_change() -> None:
     with pytest.raises(SettingsProblem, match="RUNYARD_HOST"):
-        preflight.with_port(Settings(_env_file=None, host="192.0.2.1", port=0))
+        preflight.with_port(Settings(host="192.0.2.1", port=0))
 
 
 def test_port_0_becomes_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_one_launcher_uses_a_home(home: Path) -> None:
 
 
 def test_a_sqlite_database_in_a_missing_folder_is_named(tmp_path: Path) -> None:
-    settings = Settings(_env_file=None, database_url=f"sqlite:///{tmp_path}/none/r.db")
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/none/r.db")
     with pytest.raises(SettingsProblem, match=r"none/r\.db does not exist"):
         preflight.check_database(settings)
 
@@ -72,7 +72,7 @@ def test_another_kind_of_database_or_driver_is_refused_without_the_password(
 
 
 def test_an_unreachable_postgresql_is_one_sentence() -> None:
-    settings = Settings(_env_file=None, database_url="postgresql://unknown@127.0.0.1:1/none")
+    settings = Settings(database_url="postgresql://unknown@127.0.0.1:1/none")
     with pytest.raises(StartFailed, match=r"does not answer .*RUNYARD_DATABASE_URL") as caught:
         preflight.check_database(settings)
     assert caught.value.exit_code == 1

@@ -29,7 +29,7 @@ FORBIDDEN = {
 
 
 def settings(home: Path) -> Settings:
-    return Settings(_env_file=None, home=home)
+    return Settings(home=home)
 
 
 def migrated(home: Path) -> Settings:

@@ -15,8 +15,12 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-import structlog
-import uvicorn
+from runyard_common.process import without
+
+with without("rich", "opentelemetry", "watchfiles"):  # colours, metrics of redis-py, reloading
+    import redis.asyncio  # noqa: F401
+    import structlog
+    import uvicorn
 
 from runyard.loopback import exempt
 from runyard_api.access import capacity

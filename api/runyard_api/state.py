@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
 from runyard_api.access import capacity
-from runyard_api.access.auth import Authenticator, KeyRing
+from runyard_api.access.auth import Authenticator, KeyRing, Principal
 from runyard_api.access.cookies import CookieSessions
 from runyard_api.access.hash_queue import HashQueue
-from runyard_api.access.oidc_provider import OidcProvider
 from runyard_api.access.rate_limits import RateLimits
 from runyard_api.access.request_rates import RequestRates
 from runyard_api.access.sign_in_attempts import SignInAttempts
-from runyard_api.access.tokens import Tokens
 from runyard_api.agent_cache import AgentCache
 from runyard_api.batched_reads import Reader, in_time, unavailable
 from runyard_common import surfaces
@@ -37,6 +36,9 @@ from runyard_common.runtime import open_runtime, redis_url
 from runyard_common.settings import Settings
 from runyard_common.stream import Follower
 from runyard_common.values.errors import Unavailable
+
+if TYPE_CHECKING:
+    from runyard_api.access.oidc_provider import OidcProvider
 
 log = structlog.get_logger()
 
@@ -64,12 +66,12 @@ class State:
         self.store, self.writer = self.runtime.store, self.runtime.writer
         self.reader = Reader(self.store)
         self.keys = KeyRing(self.reader)
-        self.auth = Authenticator(self.keys, Tokens(settings, identity.jwt_secret(settings), self.reader))
+        self.auth = Authenticator(self.keys, _verifier(settings, self.reader))
         self.cookies = CookieSessions(self.reader, settings)
         self.agents = AgentCache(self.reader)
         self.rates = RateLimits(redis)
         self.surface_rates = surfaces.rates(settings.surface_requests_per_minute)
-        self.sign_on = OidcProvider.of(settings)
+        self.sign_on = _provider(settings)
         self.sign_ins = SignInAttempts(redis)
         self.organisation_rates = RequestRates(redis, settings.requests_per_minute, who.org_id)
         # Not shared: who has no key shall not make this process write for each address.
@@ -198,6 +200,34 @@ class State:
             await self.write(identity_store.note_use, used)
         if renewed := self.cookies.drain_used():
             await self.write(logins.renew, renewed)
+
+
+def _verifier(settings: Settings, reader: Reader) -> Callable[[str], Awaitable[Principal]]:
+    """Verifies JWTs. Their library comes with the first one: it costs as much time and memory as the HTTP server."""
+
+    @functools.cache
+    def tokens() -> Callable[[str], Awaitable[Principal]]:
+        from runyard_api.access.tokens import Tokens
+
+        return Tokens(settings, secret, reader)
+
+    secret = identity.jwt_secret(settings)
+    if settings.jwt_jwks_url:
+        tokens()
+
+    async def verify(token: str) -> Principal:
+        return await tokens()(token)
+
+    return verify
+
+
+def _provider(settings: Settings) -> OidcProvider | None:
+    """The provider of single sign-on, where one is set. Raises `ConfigurationError`."""
+    if settings.sign_on is None:
+        return None
+    from runyard_api.access.oidc_provider import OidcProvider
+
+    return OidcProvider.of(settings)
 
 
 class _Writer(GroupCommit):

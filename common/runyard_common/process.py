@@ -1,9 +1,12 @@
-"""What this process may do: its limit of file descriptors, the mode of its files."""
+"""What this process may do and what it loads: its limit of file descriptors, the mode of its files, its libraries."""
 
 from __future__ import annotations
 
 import os
 import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 
@@ -28,3 +31,19 @@ _PRIVATE: Final = 0o077
 def keep_files_private() -> None:
     """Call it first in every process: databases, logs, attachments and secrets get modes 600 and 700."""
     os.umask(_PRIVATE)
+
+
+@contextmanager
+def without(*modules: str) -> Iterator[None]:
+    """Import inside the block as if these were not installed, where libraries use them only if they are.
+
+    It is for what a process has no use for: colours of a log that is JSON, reloading, a shell. Afterwards they can be
+    imported as ever.
+    """
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import fail
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

@@ -12,7 +12,11 @@ import os
 import signal
 import sys
 
-import structlog
+from runyard_common.process import without
+
+with without("rich", "opentelemetry"):  # colours, metrics of redis-py
+    import redis.asyncio  # noqa: F401
+    import structlog
 
 from runyard.loopback import exempt
 from runyard_common import telemetry

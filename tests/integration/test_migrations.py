@@ -44,6 +44,21 @@ def test_up_makes_the_tables_of_the_code_and_down_removes_them(database_url: str
     db.close()
 
 
+def test_partial_indexes_hold_the_rows_that_their_declarations_name(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'runyard.db'}")
+    migrate.upgrade(db)
+    with db.engine.connect() as connection:
+        found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'index'")).all()
+    made = {name: sql.partition(" WHERE ")[2] for name, sql in found if sql}
+    declared = {
+        index.name: index.info.get("where", "")
+        for table in metadata.tables.values()
+        for index in table.indexes
+    }
+    assert {name: made[str(name)] for name in declared} == declared
+    db.close()
+
+
 def test_several_processes_may_migrate_at_once(database_url: str) -> None:
     databases = [Database(database_url) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:

@@ -13,19 +13,21 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from runyard_common.process import without
+
 
 def main() -> None:
     """Start the worker; arguments are passed on to `celery worker`. Its exit code is this process's."""
-    # Not `app.worker_main`, which forgets the exit code: the supervisor must see that a worker failed.
-    from celery.bin.celery import celery
-
-    from runyard_workers.app import refuse, runtime
+    # Not `celery.bin.celery`, whose other commands bring a shell, nor `app.worker_main`, which uses it.
+    with without("psutil", "pygments"):  # for memory dumps and colours of commands that are not given here
+        from celery.bin.base import CLIContext
+        from celery.bin.worker import worker
+    from runyard_workers.app import app, refuse, runtime
 
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+    context = CLIContext(app=app, no_color=bool(os.environ.get("NO_COLOR")), workdir=None)
     try:
-        celery.main(
-            args=["--app", "runyard_workers.app", "worker", *quiet, *sys.argv[1:]], prog_name="celery"
-        )
+        worker.main(args=[*quiet, *sys.argv[1:]], prog_name="runyard worker", obj=context)
     except SystemExit as ended:
         if runtime.refused is None and isinstance(ended.code, int):
             _leave(ended.code)

@@ -20,12 +20,12 @@ import orjson
 import structlog
 
 from runyard_common.identity.rules.jwt_members import check_members
-from runyard_common.identity.rules.single_sign_on import Identity, SignOnRules
+from runyard_common.identity.rules.single_sign_on import Identity, SignOnRules, failed
 from runyard_common.outbound.client import GuardedClient, Timeouts
 from runyard_common.outbound.errors import OutboundError
 from runyard_common.outbound.policy import OutboundPolicy
 from runyard_common.settings import Settings
-from runyard_common.values.errors import Forbidden, RunyardError, Unavailable
+from runyard_common.values.errors import Unavailable
 
 log = structlog.get_logger("runyard.oidc")
 
@@ -235,8 +235,3 @@ def _unavailable(reason: str) -> Unavailable:
         code="sign_on_unavailable",
         retry_after=PAUSE,
     )
-
-
-def failed() -> RunyardError:
-    """The answer to a sign-on that does not count."""
-    return Forbidden("The single sign-on did not succeed; begin it again.", code="sign_on_failed")

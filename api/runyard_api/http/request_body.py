@@ -28,6 +28,7 @@ from runyard_api.http.errors import RequestTimeout
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, PayloadTooLarge, UnsupportedMedia
 from runyard_common.values.json_text import LARGE
+from runyard_common.values.models import Model
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -43,7 +44,7 @@ SLOWEST: Final = 1024
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
-class Tolerant(BaseModel):
+class Tolerant(Model):
     """A body, or parameters, whose unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call
 from runyard_api.http.operations import Front, H, Handler, Routes, by_bearer_or_cookie, refusals
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.models import Model
 
 PREFIXES: Final = ("/api/v1", "/v1")
 #: Tasks and answer links also answer at the root.
@@ -69,7 +70,7 @@ def _epoch(moment: datetime) -> float:
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
 
 
-class Parameters(BaseModel):
+class Parameters(Model):
     """Query parameters: an unknown one is refused, so that a typo does not silently ask for everything."""
 
     model_config = ConfigDict(extra="forbid")

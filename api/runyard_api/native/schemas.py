@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.values.models import Model
 
 StatusName = Literal[
     "pending", "queued", "running", "waiting_for_input", "awaiting_review", "completed", "failed", "stopped"
@@ -17,7 +18,7 @@ assert set(StatusName.__args__) == {status.value for status in Status}  # type: 
 RoleName = Literal["owner", "admin", "member", "viewer"]
 
 
-class Shape(BaseModel):
+class Shape(Model):
     """An answer. Fields may be added to it; none is taken away."""
 
     model_config = ConfigDict(extra="allow")

@@ -75,6 +75,15 @@ def dump(value: Any) -> str:
         return json_form.encode(value).decode()
 
 
+def where(condition: str) -> dict[str, Any]:
+    """What declares an index as one of the rows that meet this condition: `Index(…, **where("state = 'open'"))`.
+
+    It is kept as information: the migrations make the index, and SQLAlchemy's own options for it (`postgresql_where`,
+    `sqlite_where`) load the dialects of both databases.
+    """
+    return {"info": {"where": condition}}
+
+
 def key(**options: Any) -> Column[str]:
     """A text primary key of at most 64 characters."""
     return Column(String(64), primary_key=True, **options)

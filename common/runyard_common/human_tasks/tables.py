@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index
 
 from runyard_common.database import columns as c
 
@@ -17,14 +17,12 @@ class Question(c.Table):
             "ix_questions_open",
             "org_id",
             "created_at",
-            postgresql_where=text("state = 'open'"),
-            sqlite_where=text("state = 'open'"),
+            **c.where("state = 'open'"),
         ),
         Index(
             "ix_questions_deadline",
             "deadline_at",
-            postgresql_where=text("state = 'open' AND deadline_at IS NOT NULL"),
-            sqlite_where=text("state = 'open' AND deadline_at IS NOT NULL"),
+            **c.where("state = 'open' AND deadline_at IS NOT NULL"),
         ),
     )
 

@@ -14,14 +14,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from runyard_common.outbound.addresses import Address, Kind, embedded_ipv4, kind_of, literal
-from runyard_common.outbound.errors import DnsFailed, UrlRefused
-from runyard_common.outbound.resolver import Resolver
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
+
+if TYPE_CHECKING:  # it brings the HTTP library, and the policy is read by processes that call no URL
+    from runyard_common.outbound.errors import UrlRefused
+    from runyard_common.outbound.resolver import Resolver
 
 _PORTS: Final = {"postgresql": 5432, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 _ALIASES: Final = {"postgres": "postgresql", "valkey": "redis", "valkeys": "rediss", "pyamqp": "amqp"}
@@ -95,6 +97,8 @@ async def check_own_servers(
 
 def refusal(host: str, port: int, field: str) -> UrlRefused:
     """The refusal of a call that would reach one of them."""
+    from runyard_common.outbound.errors import UrlRefused
+
     return UrlRefused(
         f"{host} at port {port} is a server of this installation itself (its database, broker or Redis), which "
         "nothing else may reach. Use another server.",
@@ -147,6 +151,8 @@ def _server(text: str, port: int) -> Iterator[Server]:
 async def _addresses(server: Server, resolver: Resolver) -> list[Address]:
     if (address := literal(server.host)) is not None:
         return [address]
+    from runyard_common.outbound.errors import DnsFailed
+
     try:
         async with asyncio.timeout(_LOOKUP_SECONDS):
             found = await resolver.resolve(server.host, server.port)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Index, String, text
+from sqlalchemy import Column, Index, String
 from sqlalchemy.types import TypeDecorator
 
 from runyard_common.database import columns as c
 from runyard_common.runs.rules.blocked_by import BlockedBy
-
-
-def _where(condition: str) -> dict[str, Any]:
-    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 class _Blocker(TypeDecorator[BlockedBy]):
@@ -36,28 +32,28 @@ class Task(c.Table):
     __tablename__ = "tasks"
     __table_args__ = (
         # The claim: lane by lane, answered runs first, then priority, then first come.
-        Index("ix_tasks_claim", "lane", "resume", "priority", "id", **_where("status = 'pending'")),
+        Index("ix_tasks_claim", "lane", "resume", "priority", "id", **c.where("status = 'pending'")),
         Index(
-            "ix_tasks_held", "blocked_by", "lane", "resume", "priority", "id", **_where("status = 'queued'")
+            "ix_tasks_held", "blocked_by", "lane", "resume", "priority", "id", **c.where("status = 'queued'")
         ),
-        Index("ix_tasks_due", "available_at", **_where("status = 'queued' AND available_at IS NOT NULL")),
-        Index("ix_tasks_owner", "lease_owner", **_where("status = 'running'")),
+        Index("ix_tasks_due", "available_at", **c.where("status = 'queued' AND available_at IS NOT NULL")),
+        Index("ix_tasks_owner", "lease_owner", **c.where("status = 'running'")),
         Index(
-            "ix_tasks_deadline", "deadline_at", **_where("deadline_at IS NOT NULL AND finished_at IS NULL")
+            "ix_tasks_deadline", "deadline_at", **c.where("deadline_at IS NOT NULL AND finished_at IS NULL")
         ),
         Index(
             "ix_tasks_expiry",
             "expires_at",
-            **_where("expires_at IS NOT NULL AND started_at IS NULL AND finished_at IS NULL"),
+            **c.where("expires_at IS NOT NULL AND started_at IS NULL AND finished_at IS NULL"),
         ),
         Index("ix_tasks_org", "org_id", "id"),
         Index("ix_tasks_agent", "agent_id", "id"),
-        Index("ix_tasks_session", "session_id", "id", **_where("session_id IS NOT NULL")),
-        Index("ix_tasks_parent", "parent_id", **_where("parent_id IS NOT NULL")),
-        Index("ix_tasks_schedule", "schedule_id", "id", **_where("schedule_id IS NOT NULL")),
-        Index("ix_tasks_finished", "org_id", "status", "finished_at", **_where("finished_at IS NOT NULL")),
-        Index("ix_tasks_active_org", "org_id", "status", **_where("finished_at IS NULL")),
-        Index("ix_tasks_dead", "org_id", "id", **_where("status = 'failed'")),
+        Index("ix_tasks_session", "session_id", "id", **c.where("session_id IS NOT NULL")),
+        Index("ix_tasks_parent", "parent_id", **c.where("parent_id IS NOT NULL")),
+        Index("ix_tasks_schedule", "schedule_id", "id", **c.where("schedule_id IS NOT NULL")),
+        Index("ix_tasks_finished", "org_id", "status", "finished_at", **c.where("finished_at IS NOT NULL")),
+        Index("ix_tasks_active_org", "org_id", "status", **c.where("finished_at IS NULL")),
+        Index("ix_tasks_dead", "org_id", "id", **c.where("status = 'failed'")),
     )
 
     id = c.key()

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Index, text
+from sqlalchemy import Index
 
 from runyard_common.database import columns as c
-
-
-def _where(condition: str) -> dict[str, Any]:
-    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 class Schedule(c.Table):
@@ -18,10 +12,10 @@ class Schedule(c.Table):
 
     __tablename__ = "schedules"
     __table_args__ = (
-        Index("ix_schedules_due", "wake_at", **_where("wake_at IS NOT NULL")),
+        Index("ix_schedules_due", "wake_at", **c.where("wake_at IS NOT NULL")),
         Index("ix_schedules_org", "org_id", "id"),
-        Index("ix_schedules_live", "org_id", **_where("finished_at IS NULL")),
-        Index("ix_schedules_finished", "finished_at", **_where("finished_at IS NOT NULL")),
+        Index("ix_schedules_live", "org_id", **c.where("finished_at IS NULL")),
+        Index("ix_schedules_finished", "finished_at", **c.where("finished_at IS NOT NULL")),
         Index("ix_schedules_agent", "agent_id"),
     )
 
@@ -65,9 +59,9 @@ class Fire(c.Table):
 
     __tablename__ = "fires"
     __table_args__ = (
-        Index("ix_fires_open", "schedule_id", **_where("outcome = 'fired'")),
-        Index("ix_fires_task", "task_id", **_where("task_id IS NOT NULL")),
-        Index("ix_fires_idle", "fired_at", **_where("task_id IS NULL")),
+        Index("ix_fires_open", "schedule_id", **c.where("outcome = 'fired'")),
+        Index("ix_fires_task", "task_id", **c.where("task_id IS NOT NULL")),
+        Index("ix_fires_idle", "fired_at", **c.where("task_id IS NULL")),
     )
 
     schedule_id = c.key()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index
 
 from runyard_common.database import columns as c
 
@@ -40,8 +40,7 @@ class Message(c.Table):
         Index(
             "ix_messages_unread",
             "task_id",
-            postgresql_where=text("unread"),
-            sqlite_where=text("unread"),
+            **c.where("unread"),
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index
 
 from runyard_common.database import columns as c
 
@@ -57,28 +57,24 @@ class Delivery(c.Table):
             "ix_deliveries_due",
             "receiver",
             "next_at",
-            postgresql_where=text("state = 'pending'"),
-            sqlite_where=text("state = 'pending'"),
+            **c.where("state = 'pending'"),
         ),
         Index(
             "ix_deliveries_leased",
             "receiver",
-            postgresql_where=text("lease_owner IS NOT NULL"),
-            sqlite_where=text("lease_owner IS NOT NULL"),
+            **c.where("lease_owner IS NOT NULL"),
         ),
         Index(
             "ix_deliveries_dead",
             "org_id",
             "created_at",
-            postgresql_where=text("state = 'dead'"),
-            sqlite_where=text("state = 'dead'"),
+            **c.where("state = 'dead'"),
         ),
         Index(
             "ix_deliveries_order",
             "order_key",
             "order_seq",
-            postgresql_where=text("state = 'pending'"),
-            sqlite_where=text("state = 'pending'"),
+            **c.where("state = 'pending'"),
         ),
         Index("ix_deliveries_endpoint", "endpoint_id", "created_at"),
         Index("ix_deliveries_task", "task_id", "created_at"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import segno
 from pydantic import Field
 from starlette.responses import Response
 
@@ -93,6 +92,8 @@ async def get_second_factor(call: Call) -> Response:
 )
 async def enrol_second_factor(call: Call) -> Response:
     """Begin with a second factor. Nothing changes until POST /me/second-factor/confirm."""
+    import segno
+
     body = await call.json(PasswordProof)
     person = await _person(call)
     await _check_password(call, person, body.password)

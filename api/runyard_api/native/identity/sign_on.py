@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from pydantic import ConfigDict, Field
@@ -13,7 +13,6 @@ from starlette.requests import cookie_parser
 from starlette.responses import Response
 
 from runyard_api.access import cookies
-from runyard_api.access.oidc_provider import OidcProvider, failed
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
@@ -23,10 +22,13 @@ from runyard_api.native.identity.account import ACCOUNT, signed_in
 from runyard_common.credentials.rules.sealing import SealBroken
 from runyard_common.identity.queries import identities, logins
 from runyard_common.identity.queries.identities import IdentityRow
-from runyard_common.identity.rules.single_sign_on import Identity
+from runyard_common.identity.rules.single_sign_on import Identity, failed
 from runyard_common.identity.service import single_sign_on as service
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.values.errors import NotFound, RunyardError, Unauthorized
+
+if TYPE_CHECKING:
+    from runyard_api.access.oidc_provider import OidcProvider
 
 log = structlog.get_logger()
 routes = NativeRoutes("sign-in")

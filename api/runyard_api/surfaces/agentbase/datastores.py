@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from runyard_api.http import uploads
@@ -18,6 +18,7 @@ from runyard_common.datastores import queries as datastores
 from runyard_common.datastores.service import datastores as service
 from runyard_common.datastores.service.datastores import Upload
 from runyard_common.values.errors import InvalidRequest, UnsupportedMedia
+from runyard_common.values.models import Model
 from runyard_common.webhooks.rules.payloads import when
 
 routes = AgentbaseRoutes()
@@ -34,7 +35,7 @@ _FORM: Final[dict[str, Any]] = {
 }
 
 
-class AgentbaseDatastoreMetadata(BaseModel):
+class AgentbaseDatastoreMetadata(Model):
     """What a database needs."""
 
     model_config = ConfigDict(extra="allow")
@@ -50,7 +51,7 @@ class AgentbaseDatastoreBody(Tolerant):
     metadata: AgentbaseDatastoreMetadata | None = None
 
 
-class AgentbaseDatastore(BaseModel):
+class AgentbaseDatastore(Model):
     """A datastore."""
 
     datastore_id: str
@@ -59,7 +60,7 @@ class AgentbaseDatastore(BaseModel):
     created_at: str
 
 
-class AgentbaseDocument(BaseModel):
+class AgentbaseDocument(Model):
     """A document taken in."""
 
     document_id: str

@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Described, Front, H, Handler, Routes
 from runyard_common.values.errors import PaymentRequired, RunyardError, TooManyRequests
+from runyard_common.values.models import Model
 
 
-class AgentbaseFailure(BaseModel):
+class AgentbaseFailure(Model):
     """A refusal or a failure."""
 
     error: str = Field(description="What is wrong.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-import nodesemver
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
@@ -110,6 +109,8 @@ async def find_conversation(call: Call, session: str) -> Conversation:
 
 async def _default(call: Call) -> AgentRecord:
     """The agent of calls that name none, published if need be."""
+    import nodesemver
+
     state = call.state
     try:
         found = await state.agents.find(call.org_id, _DEFAULT.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -16,6 +16,7 @@ from runyard_api.surfaces.agentbase.runs import find_conversation
 from runyard_common.sessions.queries import messages
 from runyard_common.sessions.rules import Message
 from runyard_common.sessions.service import sessions
+from runyard_common.values.models import Model
 from runyard_common.webhooks.rules.payloads import dump
 
 routes = AgentbaseRoutes()
@@ -36,14 +37,14 @@ class AgentbaseSession(Tolerant):
     session: str = Field(max_length=255, description="The conversation.")
 
 
-class AgentbaseMessage(BaseModel):
+class AgentbaseMessage(Model):
     """One line of a conversation."""
 
     type: Literal["user_message", "agent_thinking", "agent_response", "agent_tool_use"]
     content: str
 
 
-class AgentbaseCleared(BaseModel):
+class AgentbaseCleared(Model):
     """The conversation is empty."""
 
     success: Literal[True]

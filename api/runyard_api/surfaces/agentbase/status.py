@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -15,6 +15,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.values.errors import NotFound
 from runyard_common.values.ids import is_uuid
+from runyard_common.values.models import Model
 from runyard_common.webhooks.rules.payloads import when
 
 routes = AgentbaseRoutes()
@@ -33,7 +34,7 @@ _STATES: Final[dict[Status, StateName]] = {
 }
 
 
-class AgentbaseTask(BaseModel):
+class AgentbaseTask(Model):
     """A background run."""
 
     taskId: str  # noqa: N815

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from runyard_api.http.request_body import Tolerant
 from runyard_common.runs.rules import run_request as native
 from runyard_common.runs.rules.run_request import Prose, RunRequest
+from runyard_common.values.models import Model
 
 T = TypeVar("T")
 #: How the reference writes a mode that is yet to be filled in.
@@ -49,7 +50,7 @@ Many = Annotated[list[T] | None, BeforeValidator(_without_empty), _EmptyToo()]
 One = Annotated[T | None, BeforeValidator(_without_empty), _EmptyToo()]
 
 
-class _Open(BaseModel):
+class _Open(Model):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
@@ -164,7 +165,7 @@ class AgentbaseParameters(Tolerant):
     )
 
 
-class AgentbaseScheduled(BaseModel):
+class AgentbaseScheduled(Model):
     """A schedule that the call has made; its id cancels it."""
 
     id: str
@@ -172,7 +173,7 @@ class AgentbaseScheduled(BaseModel):
     next_at: str | None
 
 
-class AgentbaseAccepted(BaseModel):
+class AgentbaseAccepted(Model):
     """The answer to a background call."""
 
     model_config = ConfigDict(extra="allow")

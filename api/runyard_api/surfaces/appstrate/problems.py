@@ -6,11 +6,12 @@ import math
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http import errors
 from runyard_common.values.errors import RunyardError
+from runyard_common.values.models import Model
 
 TYPE: Final = "https://docs.appstrate.dev/errors/"
 #: Readiness, in the order in which it is judged (section 3).
@@ -59,7 +60,7 @@ _DETAILS: Final = {
 }
 
 
-class FieldError(BaseModel):
+class FieldError(Model):
     """One of several faults."""
 
     field: str
@@ -67,7 +68,7 @@ class FieldError(BaseModel):
     message: str
 
 
-class AppstrateProblem(BaseModel):
+class AppstrateProblem(Model):
     """A refusal (RFC 9457)."""
 
     type: str = Field(description="The code's page.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from runyard_common.values.models import Model
 
 
-class Open(BaseModel):
+class Open(Model):
     """A shape that may grow fields."""
 
     model_config = ConfigDict(extra="allow")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import url_for
@@ -22,6 +22,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import applications
 from runyard_common.values.errors import InvalidRequest
 from runyard_common.values.json_text import JsonObject
+from runyard_common.values.models import Model
 from runyard_common.webhooks.queries import delivery_log, endpoints
 from runyard_common.webhooks.queries.delivery_log import DeliveryRow, Filter
 from runyard_common.webhooks.queries.endpoints import EndpointRow
@@ -58,14 +59,14 @@ class AppstrateWebhookBody(Tolerant):
     active: bool = True
 
 
-class AppstrateWebhookQuery(BaseModel):
+class AppstrateWebhookQuery(Model):
     """Which webhooks."""
 
     applicationId: str | None = None  # noqa: N815
     scope: Literal["organization", "application"] | None = None
 
 
-class DeliveryQuery(BaseModel):
+class DeliveryQuery(Model):
     """How many."""
 
     limit: str | None = Field(None, description="1 to 100; default 20.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import Principal
@@ -13,12 +13,13 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Described, Front, by_bearer_or_cookie
 from runyard_common.identity.rules.roles import Role
 from runyard_common.values.errors import Forbidden, RunyardError
+from runyard_common.values.models import Model
 
 #: What this contract calls what other fronts call otherwise.
 _FIELDS: Final = {"agent": "agentName"}
 
 
-class NaraFailure(BaseModel):
+class NaraFailure(Model):
     """A refusal or a failure."""
 
     success: bool = Field(False, description="Always false.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import Field, JsonValue
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -23,6 +23,7 @@ from runyard_common.runs.queries import events
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import qualify
+from runyard_common.values.models import Model
 
 routes = Routes(NARA, "nara")
 
@@ -52,14 +53,14 @@ class NaraRunBody(Tolerant):
     )
 
 
-class NaraMessage(BaseModel):
+class NaraMessage(Model):
     """A message of the trace."""
 
     role: Literal["assistant"]
     parts: list[dict[str, Any]] = Field(description="Each with its `type`: text, reasoning, tool-…, data-….")
 
 
-class NaraRunResult(BaseModel):
+class NaraRunResult(Model):
     """What the agent gave."""
 
     success: Literal[True]
@@ -70,13 +71,13 @@ class NaraRunResult(BaseModel):
     agentExecutionId: str = Field(description="The task's id.")  # noqa: N815
 
 
-class NaraAgentName(BaseModel):
+class NaraAgentName(Model):
     """An agent that can be run."""
 
     name: str
 
 
-class NaraAgentList(BaseModel):
+class NaraAgentList(Model):
     """The functional agents of the organisation."""
 
     agents: list[NaraAgentName]

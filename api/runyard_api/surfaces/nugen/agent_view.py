@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from runyard_api.surfaces.nugen.models import name_of
 from runyard_common.agents.queries.agents import AgentWithManifest
@@ -12,13 +12,14 @@ from runyard_common.agents.service.model_choice import model_name
 from runyard_common.settings import Settings
 from runyard_common.usage.queries import AgentUsage
 from runyard_common.values.json_text import JsonObject
+from runyard_common.values.models import Model
 from runyard_common.webhooks.rules.payloads import when
 
 #: The temperature of an agent that names none.
 TEMPERATURE = 0.7
 
 
-class NugenMetrics(BaseModel):
+class NugenMetrics(Model):
     """How the agent does, over its newest runs."""
 
     average_uncertainty: float = Field(description="Not measured: 0.")
@@ -27,7 +28,7 @@ class NugenMetrics(BaseModel):
     user_satisfaction_score: float = Field(description="Not measured: 0.")
 
 
-class NugenAgent(BaseModel):
+class NugenAgent(Model):
     """An agent."""
 
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -28,6 +28,7 @@ from runyard_common.usage import queries as usage
 from runyard_common.usage.queries import AgentUsage
 from runyard_common.values.errors import NotFound
 from runyard_common.values.json_text import JsonObject
+from runyard_common.values.models import Model
 
 routes = Routes(NUGEN, "nugen")
 
@@ -36,7 +37,7 @@ _OLDER: Final = "The older spelling of {}."
 _BUILT_IN: Final = "@runyard/"
 
 
-class NugenModel(BaseModel):
+class NugenModel(Model):
     """A model that agents may be made for."""
 
     id: str
@@ -78,26 +79,26 @@ class NugenChangeBody(Tolerant):
     demonstrations: list[NugenDemonstration] | None = Field(None, max_length=200)
 
 
-class NugenAgentAnswer(BaseModel):
+class NugenAgentAnswer(Model):
     """One agent."""
 
     data: NugenAgent
 
 
-class NugenAgentList(BaseModel):
+class NugenAgentList(Model):
     """Agents, newest first."""
 
     agents: list[NugenAgent]
 
 
-class NugenDeleted(BaseModel):
+class NugenDeleted(Model):
     """What was deleted."""
 
     agent_id: str
     message: str
 
 
-class NugenUsageStats(BaseModel):
+class NugenUsageStats(Model):
     """How much the organisation's agents have asked of models."""
 
     total_usage: int = Field(description="Runs that asked a model.")
@@ -107,7 +108,7 @@ class NugenUsageStats(BaseModel):
     usage_by_model: dict[str, int] = Field(description="Runs by model.")
 
 
-class NugenUsageAnswer(BaseModel):
+class NugenUsageAnswer(Model):
     """NugenUsage."""
 
     data: NugenUsageStats

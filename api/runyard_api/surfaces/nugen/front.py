@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http import errors
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Described, Front
 from runyard_common.values.errors import RunyardError
+from runyard_common.values.models import Model
 
 #: Refusals of a request's shape: 422 with a list. All other bad requests are 400 with a text.
 _SHAPE: Final = {
@@ -33,7 +34,7 @@ _PART: Final = re.compile(r"[^.\[\]]+")
 SESSION_HEADER: Final = "X-Session-ID"
 
 
-class NugenDefect(BaseModel):
+class NugenDefect(Model):
     """One thing that is wrong with the request."""
 
     loc: list[str | int] = Field(description="Where: body, query or header, then the path to it.")
@@ -41,7 +42,7 @@ class NugenDefect(BaseModel):
     type: str
 
 
-class NugenFailure(BaseModel):
+class NugenFailure(Model):
     """A refusal or a failure."""
 
     detail: str | list[NugenDefect]

@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import nodesemver
-
 from runyard_common.agents.queries import agents
 from runyard_common.agents.rules import manifests
 from runyard_common.agents.service import agents as publishing
@@ -128,6 +126,8 @@ def _repeat(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, A
 
 def _next_version(tx: Tx, agent_id: str) -> str:
     """The minor version after the highest there is."""
+    import nodesemver
+
     known = [v.version for v in agents.versions(tx.conn, agent_id)]
     valid = [version for version in known if nodesemver.valid(version, False) is not None]
     highest = nodesemver.max_satisfying(valid, "*", False, True) if valid else "0.0.0"

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -25,6 +25,7 @@ from runyard_common.runs.rules.specs import AcceptedRun
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.service import replies
 from runyard_common.values.errors import InvalidRequest, NotFound
+from runyard_common.values.models import Model
 
 routes = Routes(NUGEN, "nugen")
 
@@ -38,7 +39,7 @@ class NugenRunBody(Tolerant):
     message: str = Field(min_length=1, description="User message or prompt.")
 
 
-class NugenUsage(BaseModel):
+class NugenUsage(Model):
     """Tokens used."""
 
     input_tokens: int
@@ -46,7 +47,7 @@ class NugenUsage(BaseModel):
     total_tokens: int
 
 
-class NugenRunAnswer(BaseModel):
+class NugenRunAnswer(Model):
     """What the agent answered."""
 
     agent_id: str

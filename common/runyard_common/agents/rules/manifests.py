@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final, Literal
 
-import nodesemver
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from runyard.declaring import NAME_RULE
 from runyard_common.human_tasks.rules import on_no_answer
 from runyard_common.values import ids
 from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.models import Model
 
 #: Characters of a version, a tag, or a range of versions.
 LONGEST_VERSION: Final = 64
 
 
-class Demonstration(BaseModel):
+class Demonstration(Model):
     """An example exchange shown to the model before the conversation."""
 
     model_config = ConfigDict(extra="forbid")
@@ -26,7 +26,7 @@ class Demonstration(BaseModel):
     model_output: str
 
 
-class SchemaHolder(BaseModel):
+class SchemaHolder(Model):
     """A holder of one JSON Schema (draft 2020-12)."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
@@ -34,7 +34,7 @@ class SchemaHolder(BaseModel):
     schema_: dict[str, Any] | None = Field(None, alias="schema")
 
 
-class Manifest(BaseModel):
+class Manifest(Model):
     """A declared or Python agent. Unknown top-level keys are refused, `config` is free.
 
     `timeout` is seconds per attempt; `max_concurrent` becomes a limit on the agent.
@@ -79,6 +79,8 @@ class Manifest(BaseModel):
     @field_validator("version")
     @classmethod
     def _semantic(cls, version: str) -> str:
+        import nodesemver
+
         read = nodesemver.valid(version, False)
         if read is None or read.version != version.partition("+")[0]:
             raise ValueError(

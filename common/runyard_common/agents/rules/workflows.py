@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from runyard_common.schemas import outputs
 from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.models import Model
 
 Backoff = Literal["exponential", "linear"]
 #: The longest pause between two tries of a step, in seconds.
@@ -18,14 +19,14 @@ LONGEST_BACKOFF: Final = 60.0
 MOST_STEPS: Final = 200
 
 
-class _RetryPolicy(BaseModel):
+class _RetryPolicy(Model):
     model_config = ConfigDict(extra="ignore")
 
     max_attempts: int = Field(1, ge=1, le=100)
     backoff: Backoff = "exponential"
 
 
-class _Step(BaseModel):
+class _Step(Model):
     model_config = ConfigDict(extra="ignore")
 
     id: str = Field(min_length=1, max_length=200)
@@ -37,7 +38,7 @@ class _Step(BaseModel):
     output_schema: dict[str, Any] | None = None
 
 
-class _Workflow(BaseModel):
+class _Workflow(Model):
     model_config = ConfigDict(extra="ignore")
 
     id: str = Field(min_length=1, max_length=200)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import nodesemver
 from sqlalchemy import Connection
 
 from runyard_common.agents.queries import agents
@@ -123,6 +122,8 @@ def _matching(conn: Connection, agent_id: str, wanted: str) -> VersionOutline | 
             code="invalid_version",
             field="version",
         )
+    import nodesemver
+
     wanted = " ".join(wanted.split())  # the parser takes quadratic time over white space
     versions = [v for v in agents.versions(conn, agent_id) if v.status != "draft"]
     by_version = {v.version: v for v in versions}

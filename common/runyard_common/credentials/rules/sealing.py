@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any, Final
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from runyard_common.values.errors import ConfigurationError, RunyardError
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 #: How every Fernet token begins: version 128, and a time whose first bytes are 0.
 _VERSION: Final = b"gAAAAA"
@@ -37,17 +41,24 @@ class Sealer:
                 "in the home.",
                 field="RUNYARD_SECRET_KEY",
             )
-        self._first = Fernet(_derived(keys[0]))
-        self._fernet = MultiFernet([Fernet(_derived(part)) for part in keys])
+        self._keys = keys
+
+    @cached_property
+    def _fernets(self) -> list[Fernet]:
+        from cryptography.fernet import Fernet  # takes long to load, and many a process seals nothing
+
+        return [Fernet(_derived(part)) for part in self._keys]
 
     def seal(self, value: Any) -> bytes:
         """`value`, as JSON, encrypted."""
-        return self._fernet.encrypt(orjson.dumps(value))
+        return self._fernets[0].encrypt(orjson.dumps(value))
 
     def open(self, sealed: bytes) -> Any:
         """The value that was sealed; `SealBroken` when this key did not seal it."""
+        from cryptography.fernet import InvalidToken, MultiFernet
+
         try:
-            return orjson.loads(self._fernet.decrypt(bytes(sealed)))
+            return orjson.loads(MultiFernet(self._fernets).decrypt(bytes(sealed)))
         except InvalidToken:
             raise SealBroken from None
 
@@ -58,21 +69,23 @@ class Sealer:
         """
         if not sealed.startswith(_VERSION):
             return None
+        from cryptography.fernet import InvalidToken, MultiFernet
+
         try:
-            self._first.decrypt(sealed)
+            self._fernets[0].decrypt(sealed)
         except InvalidToken:
             pass
         else:
             return None
         try:
-            return self._fernet.rotate(sealed)
+            return MultiFernet(self._fernets).rotate(sealed)
         except InvalidToken:
             raise SealBroken from None
 
 
 def new_key() -> str:
     """A fresh key of 32 random bytes."""
-    return Fernet.generate_key().decode()
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 
 def _derived(key: str) -> bytes:

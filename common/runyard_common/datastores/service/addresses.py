@@ -15,7 +15,6 @@ from runyard_common.datastores.rules import check_tls
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.outbound.addresses import is_hostname, is_numeric, literal
 from runyard_common.outbound.own_servers import check_own_literal
-from runyard_common.outbound.urls import Target, check_address
 from runyard_common.values.errors import InvalidRequest
 
 FIELD: Final = "metadata.connectionString"
@@ -61,6 +60,8 @@ def _check_server(url: URL, policy: OutboundPolicy | None) -> None:
         raise _invalid("A port is a number from 1 to 65535")
     if policy is None:
         return
+    from runyard_common.outbound.urls import Target, check_address
+
     if policy.own is not None:
         check_own_literal(policy.own, host, port, FIELD)
     target = Target(url.drivername, host, port)

@@ -7,8 +7,6 @@ import re
 import secrets
 from typing import Final
 
-import pyotp
-
 ISSUER: Final = "Runyard"
 #: Steps of 30 seconds by which the clock of a phone may be off, to either side (RFC 6238, section 5.2).
 _DRIFT: Final = 1
@@ -21,11 +19,15 @@ _DIGITS: Final = re.compile(r"[0-9]{6}")
 
 def new_secret() -> str:
     """The secret of an authenticator: 160 random bits, in base32."""
+    import pyotp
+
     return pyotp.random_base32(32)
 
 
 def uri(secret: str, email: str) -> str:
     """The otpauth address that an authenticator reads, from a link or a QR code."""
+    import pyotp
+
     return pyotp.TOTP(secret, name=email, issuer=ISSUER).provisioning_uri()
 
 
@@ -34,6 +36,8 @@ def step_of(secret: str, code: str, now: float, after: int) -> int | None:
 
     `now` is in epoch seconds. A code that was used is refused by passing its step as `after`.
     """
+    import pyotp
+
     totp = pyotp.TOTP(secret)
     present = int(now // totp.interval)
     given = compact(code)

@@ -102,6 +102,11 @@ def _texts(value: Any) -> set[str]:
     return {each for each in values if isinstance(each, str)}
 
 
+def failed() -> Forbidden:
+    """The answer to a sign-on that does not count."""
+    return Forbidden("The single sign-on did not succeed; begin it again.", code="sign_on_failed")
+
+
 def _check_issuer(issuer: str) -> None:
     parts = urlsplit(issuer)
     safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)

@@ -10,9 +10,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from runyard_common.values import bounds
+from runyard_common.values.models import Model
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Prose = Annotated[str, Field(max_length=bounds.PROSE.most)]
@@ -33,7 +34,7 @@ def _small(value: dict[str, Any]) -> dict[str, Any]:
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 
 
-class Strict(BaseModel):
+class Strict(Model):
     """A model that refuses unknown fields and converts nothing."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=False)

@@ -16,7 +16,7 @@ from runyard_common.credentials.rules import documents
 from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database import columns
-from runyard_common.outbound import OutboundPolicy, check_headers, check_url
+from runyard_common.outbound import OutboundPolicy
 from runyard_common.runs.rules import deadlines, run_options
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.runs.rules.run_request import RunRequest, options_of
@@ -214,6 +214,8 @@ def _input(request: RunRequest, options: dict[str, Any], files: Sequence[dict[st
 
 def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the addresses in options; take the credentials out, by JSON pointer into the options."""
+    from runyard_common.outbound import check_headers, check_url  # with the HTTP library, for the first run
+
     servers = options.get("mcp_servers") or ()
     for index, server in enumerate(servers):
         check_url(server["serverUrl"], policy, field=f"mcp_servers[{index}].serverUrl")

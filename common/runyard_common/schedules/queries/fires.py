@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from runyard_common.database import advisory, rows
 from runyard_common.database.rows import OrgScope
@@ -38,12 +37,22 @@ def claim(tx: Tx, fires: Sequence[FireRow]) -> set[tuple[str, float]]:
     """Insert fires; the (schedule id, due time) of those that were not there yet."""
     if not fires:
         return set()
-    make: Any = postgresql.insert if tx.db.is_postgres else sqlite.insert
-    statement = make(Fire).on_conflict_do_nothing().returning(Fire.schedule_id, Fire.due_at)
+    statement = _insert(tx).on_conflict_do_nothing().returning(Fire.schedule_id, Fire.due_at)
     return {
         (row.schedule_id, row.due_at)
         for row in tx.conn.execute(statement, [rows.values(fire) for fire in fires])
     }
+
+
+def _insert(tx: Tx) -> Any:
+    """An INSERT of the database's own dialect: each takes long to load."""
+    if tx.db.is_postgres:
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(Fire)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(Fire)
 
 
 def open_runs(conn: Connection, schedule_ids: Iterable[str]) -> dict[str, list[OpenRun]]:

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from standardwebhooks import Webhook, WebhookVerificationError
-
 from runyard_common.values.errors import InvalidRequest
 
 PREFIX: Final = "whsec_"
@@ -59,6 +57,8 @@ def sign(secrets: Sequence[str], message_id: str, body: bytes, *, now: float, at
 
     `now` is in epoch seconds, `attempt` counts from 1; `SecretInvalid` for a malformed secret.
     """
+    from standardwebhooks import Webhook
+
     if not secrets:
         raise SecretInvalid("A webhook is signed with at least one secret.")
     for secret in secrets:
@@ -75,6 +75,8 @@ def sign(secrets: Sequence[str], message_id: str, body: bytes, *, now: float, at
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes) -> None:
     """Check a received webhook against the clock and `secret`; `SignatureInvalid` when it does not hold."""
+    from standardwebhooks import Webhook, WebhookVerificationError
+
     check_secret(secret)
     try:
         Webhook(secret).verify(body, dict(headers), json_parse=False)

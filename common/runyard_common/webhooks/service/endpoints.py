@@ -12,8 +12,7 @@ from runyard_common.database import rows
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
-from runyard_common.outbound import OutboundPolicy, check_url
-from runyard_common.outbound.urls import target_of
+from runyard_common.outbound import OutboundPolicy
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import token, uuid7
@@ -239,6 +238,8 @@ def _bad(name: str, expected: str) -> InvalidRequest:
 
 def _check_address(url: str, policy: OutboundPolicy) -> None:
     """HTTPS, except where the operator opened private addresses: there, plain HTTP too."""
+    from runyard_common.outbound.urls import check_url, target_of
+
     check_url(url, policy, max_length=_URL_LENGTH)
     target = target_of(url)
     listed = policy.lists(target.host, target.port) or policy.lists_address(target.host)

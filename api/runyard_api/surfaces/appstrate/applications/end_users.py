@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -19,6 +19,7 @@ from runyard_common.identity.service import end_users as service
 from runyard_common.identity.service.end_users import EndUserRequest
 from runyard_common.values.errors import Forbidden, InvalidRequest
 from runyard_common.values.json_text import JsonObject
+from runyard_common.values.models import Model
 
 routes = AppstrateRoutes("appstrate end-users")
 
@@ -40,7 +41,7 @@ class EndUserBody(EndUserChange):
     applicationId: str | None = Field(None, max_length=64, description="By default the key's.")  # noqa: N815
 
 
-class EndUserQuery(BaseModel):
+class EndUserQuery(Model):
     """Which end-users."""
 
     limit: str | None = Field(None, description="1 to 100; default 20.")

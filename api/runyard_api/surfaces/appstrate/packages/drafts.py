@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import nodesemver
-
 from runyard_common.agents.queries import agents
 from runyard_common.agents.queries.agents import AgentRow, VersionOutline, VersionRow
 from runyard_common.agents.rules import manifests
@@ -160,6 +158,8 @@ def create_version(
 
 def yank(tx: Tx, org_id: str, name: str, wanted: str, actor: str) -> None:
     """Yank a version by its number; `latest` then means the highest that is left. `NotFound`, `Forbidden`."""
+    import nodesemver
+
     record = _own(tx, org_id, name)
     agent_id = record.agent.id
     known = [v for v in agents.versions(tx.conn, agent_id) if v.status != "draft"]
@@ -205,6 +205,8 @@ def _check_idle(tx: Tx, org_id: str, record: AgentRecord) -> None:
 
 
 def _check_semver(number: str) -> None:
+    import nodesemver
+
     parsed = nodesemver.valid(number, False)
     if parsed is None or parsed.version != number:
         raise InvalidRequest(f"{number!r} is no semantic version.", field="manifest.version")
@@ -212,6 +214,8 @@ def _check_semver(number: str) -> None:
 
 def _set_draft(tx: Tx, record: AgentRecord, document: JsonObject, rules: PublishRules) -> None:
     """Store the draft under a number that is free, and count the change. It can be run, so its tools are judged."""
+    import nodesemver
+
     tools.check_manifest(tx.scope(record.agent.org_id), document, rules.public_tools)
     agent_id = record.agent.id
     known = agents.versions(tx.conn, agent_id)

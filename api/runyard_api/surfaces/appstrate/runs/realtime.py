@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
@@ -32,6 +32,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.stream import Events
 from runyard_common.values.errors import NotFound
 from runyard_common.values.logged_event import LoggedEvent
+from runyard_common.values.models import Model
 
 routes = AppstrateRoutes("appstrate realtime")
 
@@ -51,7 +52,7 @@ _STREAM: Final = Answer(
 )
 
 
-class StreamQuery(BaseModel):
+class StreamQuery(Model):
     """How to follow."""
 
     orgId: str | None = Field(None, description="The organisation, for a signed-in person.")  # noqa: N815

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import Connection
 from starlette.responses import Response
 
@@ -30,6 +30,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import bulk
 from runyard_common.usage import queries as usage
 from runyard_common.values.errors import Conflict, IllegalTransition, NotFound
+from runyard_common.values.models import Model
 
 routes = AppstrateRoutes("appstrate runs")
 
@@ -38,7 +39,7 @@ _AT_ONCE: Final = 500
 _ADMINS: Final = (Role.OWNER, Role.ADMIN)
 
 
-class Range(BaseModel):
+class Range(Model):
     """Which part of a list; out-of-range values fall to the default."""
 
     limit: str | None = Field(None, description="1 to 100.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.access.auth import require
@@ -24,6 +24,7 @@ from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.agents.service.model_choice import model_name
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.models import Model
 
 routes = AppstrateRoutes("appstrate runs")
 
@@ -36,7 +37,7 @@ _FORM: Final = {
 }
 
 
-class RunQuery(BaseModel):
+class RunQuery(Model):
     """Which version runs."""
 
     version: str | None = Field(
@@ -55,7 +56,7 @@ class RunBody(Tolerant):
     proxyId: str | None = Field(None, max_length=128, description="Accepted; this server has no proxies.")  # noqa: N815
 
 
-class RunStarted(BaseModel):
+class RunStarted(Model):
     """A run that is stored."""
 
     runId: str  # noqa: N815

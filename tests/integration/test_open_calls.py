@@ -130,7 +130,7 @@ async def test_a_call_that_an_operator_skips_is_shown_with_the_given_result(data
         payload = {"kind": "unknown_outcome", "step": step, "decisions": ["redo", "skip", "fail"]}
         fence = site.task(task_id).fence
         entry = JournalEntry(task_id, 1, step, 1, "tool", "pay", "irreversible", None, "begun")
-        site.transact(lambda tx: journal.insert_many(tx, [entry]))
+        site.transact(lambda tx: journal.insert_new(tx, [entry]))
         asked = (Asked(f"{step}!1", "review", payload),)
         site.transact(lambda tx: attempts.suspend(tx, [Suspend(task_id, fence, asked)]))
 

@@ -2,21 +2,70 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, distinct, func, insert, null, select, update
+from sqlalchemy import Connection, bindparam, delete, distinct, exists, func, insert, null, select, update
 
 from runyard_common.database import rows
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.rules.tasks import Head
+from runyard_common.runs.queries.transitions import COLUMNS, head
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.runs.rules.tasks import Task as Run
-from runyard_common.tables.query import Agent, ApiKey, Message, Organisation, Question, Task, Turn
+from runyard_common.tables.query import (
+    Agent,
+    ApiKey,
+    JournalEntry,
+    Message,
+    Organisation,
+    Question,
+    Task,
+    Turn,
+)
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
+# Put together once: every turn of every run needs them.
+_LOCKED = (
+    select(*COLUMNS, Task.usage, Task.cost_micros)
+    .where(Task.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Task.id)
+    .with_for_update()
+)
+_INSERT = insert(Turn)
+_ADD = (
+    update(Task)
+    .where(Task.id == bindparam("t"))
+    .values(
+        last_seq=bindparam("seq"),
+        usage=bindparam("u", type_=Task.__table__.c.usage.type),
+        cost_micros=bindparam("c"),
+    )
+)
+_SPEND = (
+    update(Organisation)
+    .where(Organisation.id == bindparam("org"), Organisation.balance_micros.is_not(None))
+    .values(balance_micros=Organisation.balance_micros - bindparam("cost"))
+)
+_BEFORE = (
+    select(
+        Task.id,
+        Task.status,
+        Task.attempt,
+        Task.claim_token,
+        Task.cost_micros,
+        Organisation.balance_micros,
+        exists().where(Message.task_id == Task.id, Message.unread.is_(True)).label("unread"),
+        exists()
+        .where(JournalEntry.task_id == Task.id, JournalEntry.key.in_(bindparam("keys", expanding=True)))
+        .label("journaled"),
+    )
+    .join(Organisation.__table__, Organisation.id == Task.org_id, isouter=True)
+    .where(Task.id.in_(bindparam("ids", expanding=True)))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,60 +79,85 @@ class ModelTurn:
     cost_micros: int = 0
 
 
-def count(tx: Tx, turns: Sequence[tuple[Head, str, ModelTurn]]) -> None:
-    """Record model turns (head, journal key, usage) and add them to their tasks."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A model turn that is on record: its task after its events, its journal key, and what it used."""
+
+    head: Head
+    key: str
+    turn: ModelTurn
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a task has used."""
+
+    usage: dict[str, Any]
+    cost_micros: int
+
+
+def lock(tx: Tx, task_ids: Iterable[str]) -> tuple[dict[str, Head], dict[str, Totals]]:
+    """Lock these tasks as `transitions.lock` does; their heads and totals."""
+    found = tx.conn.execute(_LOCKED, {"ids": sorted(set(task_ids))}).all()
+    return {row.id: head(row) for row in found}, {
+        row.id: Totals(row.usage or {}, row.cost_micros) for row in found
+    }
+
+
+def count(tx: Tx, turns: Sequence[Counted], totals: dict[str, Totals]) -> None:
+    """Record model turns of locked tasks, and add them to the tasks, which get the numbers of their last events."""
     if not turns:
         return
+    tx.conn.execute(_INSERT, [_row(tx, one) for one in turns])
+    added = dict(totals)
+    for one in turns:
+        added[one.head.id] = _added(added[one.head.id], one.turn)
+    last = {one.head.id: one.head.last_seq for one in turns}
     tx.conn.execute(
-        insert(Turn),
+        _ADD,
         [
-            {
-                "task_id": head.id,
-                "key": key,
-                "org_id": head.org_id,
-                "agent_id": head.agent_id,
-                "session_id": head.session_id,
-                "key_id": head.key_id,
-                "at": tx.now,
-                **rows.values(turn),
-            }
-            for head, key, turn in turns
+            {"t": id_, "seq": seq, "u": added[id_].usage, "c": added[id_].cost_micros}
+            for id_, seq in sorted(last.items())
         ],
     )
-    ids = sorted({head.id for head, _, _ in turns})
-    known = {
-        r.id: (r.usage or {}, r.cost_micros)
-        for r in tx.conn.execute(select(Task.id, Task.usage, Task.cost_micros).where(Task.id.in_(ids)))
-    }
-    for head, _, turn in turns:
-        usage, cost = known[head.id]
-        usage = {name: usage.get(name, 0) + getattr(turn, name) for name in _TOKENS} | {
-            "total_tokens": usage.get("total_tokens", 0) + turn.input_tokens + turn.output_tokens,
-            "turns": usage.get("turns", 0) + 1,
-            "model": turn.model,
-        }
-        known[head.id] = usage, cost + turn.cost_micros
-    statement = (
-        update(Task)
-        .where(Task.id == bindparam("t"))
-        .values(usage=bindparam("u", type_=Task.__table__.c.usage.type), cost_micros=bindparam("c"))
-    )
-    tx.conn.execute(statement, [{"t": t, "u": known[t][0], "c": known[t][1]} for t in ids])
     _spend(tx, turns)
 
 
-def _spend(tx: Tx, turns: Sequence[tuple[Head, str, ModelTurn]]) -> None:
+def _row(tx: Tx, counted: Counted) -> dict[str, Any]:
+    head = counted.head
+    return {
+        "task_id": head.id,
+        "key": counted.key,
+        "org_id": head.org_id,
+        "agent_id": head.agent_id,
+        "session_id": head.session_id,
+        "key_id": head.key_id,
+        "at": tx.now,
+        **rows.values(counted.turn),
+    }
+
+
+def _added(totals: Totals, turn: ModelTurn) -> Totals:
+    usage = totals.usage
+    return Totals(
+        {name: usage.get(name, 0) + getattr(turn, name) for name in _TOKENS}
+        | {
+            "total_tokens": usage.get("total_tokens", 0) + turn.input_tokens + turn.output_tokens,
+            "turns": usage.get("turns", 0) + 1,
+            "model": turn.model,
+        },
+        totals.cost_micros + turn.cost_micros,
+    )
+
+
+def _spend(tx: Tx, turns: Sequence[Counted]) -> None:
     """Subtract what was spent from the prepaid balances of the organisations that have one."""
-    spent: dict[str, int] = {}
-    for head, _, turn in turns:
-        spent[head.org_id] = spent.get(head.org_id, 0) + turn.cost_micros
+    spent: Counter[str] = Counter()
+    for one in turns:
+        spent[one.head.org_id] += one.turn.cost_micros
     for org_id, cost in sorted(spent.items()):
         if cost:
-            tx.conn.execute(
-                update(Organisation)
-                .where(Organisation.id == org_id, Organisation.balance_micros.is_not(None))
-                .values(balance_micros=Organisation.balance_micros - cost)
-            )
+            tx.conn.execute(_SPEND, {"org": org_id, "cost": cost})
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,20 +245,28 @@ class Spend:
     balance_micros: int | None
 
 
-def spends(tx: Tx, task_ids: Sequence[str]) -> dict[str, Spend]:
-    """The spend of each task."""
-    query = (
-        select(Task.id, Task.cost_micros, Organisation.balance_micros)
-        .join(Organisation, Organisation.id == Task.org_id, isouter=True)
-        .where(Task.id.in_(list(task_ids)))
-    )
-    return {row.id: Spend(int(row.cost_micros), row.balance_micros) for row in tx.conn.execute(query)}
+@dataclass(frozen=True, slots=True)
+class TaskBeforeTurn:
+    """What decides whether and how a task's next turn begins."""
+
+    fence: Fence | None  # of the claim that owns it; None: it does not run
+    spend: Spend
+    unread: bool  # it has messages that it has not read
+    journaled: bool  # one of the given keys is on record, of this task or for another of the same call
 
 
-def with_unread_messages(tx: Tx, task_ids: Sequence[str]) -> set[str]:
-    """Those of these tasks that have unread messages."""
-    query = select(Message.task_id).where(Message.task_id.in_(list(task_ids)), Message.unread.is_(True))
-    return set(tx.conn.execute(query.distinct()).scalars())
+def before_turns(tx: Tx, task_ids: Iterable[str], keys: Iterable[str]) -> dict[str, TaskBeforeTurn]:
+    """The tasks as they are now, and whether their journals have one of these keys."""
+    found = tx.conn.execute(_BEFORE, {"ids": list(task_ids), "keys": list(keys)})
+    return {
+        row.id: TaskBeforeTurn(
+            Fence(row.attempt, row.claim_token) if row.status == Status.RUNNING else None,
+            Spend(int(row.cost_micros), row.balance_micros),
+            bool(row.unread),
+            bool(row.journaled),
+        )
+        for row in found
+    }
 
 
 def numbers(conn: Connection, runs: Sequence[Run]) -> dict[str, int]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import journal
+from runyard_common.runs.queries import events, journal
+from runyard_common.runs.queries.events import Numbered
 from runyard_common.runs.queries.transitions import lock, owns
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.tasks import Fence, Head
@@ -19,7 +20,7 @@ from runyard_common.runs.service import steps
 from runyard_common.sessions.queries import messages
 from runyard_common.sessions.rules import Line
 from runyard_common.usage import queries as usage
-from runyard_common.usage.queries import Spend
+from runyard_common.usage.queries import Counted, ModelTurn, Spend, TaskBeforeTurn
 from runyard_common.values.errors import RunyardError, StaleFence
 
 #: The journal key under which a task's opening line is on record.
@@ -30,7 +31,8 @@ OPENING = "opening"
 class StartTurn:
     """An attempt is about to ask its model. Messages are journaled under `key` at `pos`.
 
-    `opening` is the conversation's first line, to be kept unless it is on record.
+    `opening` is the conversation's first line, to be kept unless it is on record. `results` are of calls of the turn
+    before.
     """
 
     task_id: str
@@ -39,6 +41,7 @@ class StartTurn:
     pos: int
     read_messages: bool = True
     opening: Line | None = None
+    results: tuple[steps.End, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,76 +54,87 @@ class TurnStart:
 
 @dataclass(frozen=True, slots=True)
 class EndTurn:
-    """A model's answer: its journal entry, and the conversation lines it adds."""
+    """A model's answer: its journal entry, what it used, and the conversation lines it adds."""
 
     entry: steps.End
+    turn: ModelTurn
     lines: tuple[Line, ...] = ()
 
 
 def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | RunyardError]:
     """Answer each command; `StaleFence` for an attempt that is over."""
-    heads = lock(tx, (c.task_id for c in commands))
-    ids = list(heads)
-    known = journal.written(
-        tx, [(c.task_id, key, c.fence.attempt) for c in commands for key in (OPENING, c.key)]
-    )
-    spends = usage.spends(tx, ids)
-    unread = usage.with_unread_messages(tx, ids)
-    answers: list[TurnStart | RunyardError] = []
-    for c in commands:
-        head = heads.get(c.task_id)
-        if head is None or not owns(head, c.fence):
-            answers.append(StaleFence(task_id=c.task_id, attempt=c.fence.attempt))
-            continue
-        if c.opening is not None and (c.task_id, OPENING) not in known:
-            _open(tx, head, c)
-        found = _read_before(tx, c) if (c.task_id, c.key) in known else []
-        found += _read_unread(tx, c) if c.read_messages and c.task_id in unread and not found else []
-        answers.append(TurnStart(found, spends[c.task_id]))
-    return answers
+    heads = _write_first(tx, [c for c in commands if c.results or c.opening is not None])
+    # After the locks: on PostgreSQL a statement does not see what was committed while it waited for one.
+    found = usage.before_turns(tx, {c.task_id for c in commands}, {c.key for c in commands})
+    return [_start(tx, c, found.get(c.task_id), heads) for c in commands]
 
 
 def end_turn(tx: Tx, commands: Sequence[EndTurn]) -> list[RunyardError | None]:
     """Write each turn with its events, usage and lines; `StaleFence` for an attempt that is over."""
-    known = journal.written(
-        tx, [(c.entry.task_id, c.entry.step.key, c.entry.fence.attempt) for c in commands]
-    )
-    answers = steps.end(tx, [c.entry for c in commands])
-    kept = [
-        c
-        for c, refused in zip(commands, answers, strict=True)
-        if refused is None and c.lines and (c.entry.task_id, c.entry.step.key) not in known
-    ]
-    if kept:
-        heads = lock(tx, (c.entry.task_id for c in kept))
-        messages.append_lines(tx, [(heads[c.entry.task_id], c.lines) for c in kept])
+    heads, totals = usage.lock(tx, (c.entry.task_id for c in commands))
+    answers = [_stale(c.entry, heads) for c in commands]
+    owned = [c for c, refused in zip(commands, answers, strict=True) if refused is None]
+    by_key = {(c.entry.task_id, c.entry.step.key): c for c in owned}
+    new = [by_key[end.task_id, end.step.key] for end in steps.record(tx, [c.entry for c in owned])]
+    numbered: list[Numbered] = []
+    counted: list[Counted] = []
+    for c in new:
+        id_ = c.entry.task_id
+        numbered += events.number(heads, [(id_, type_, data) for type_, data in c.entry.events])
+        counted.append(Counted(heads[id_], c.entry.step.key, c.turn))
+    usage.count(tx, counted, totals)
+    events.keep(tx, numbered)
+    messages.append_lines(tx, [(heads[c.entry.task_id], c.lines) for c in new])
     return answers
 
 
-def _open(tx: Tx, head: Head, c: StartTurn) -> None:
-    _journal(tx, c, OPENING, c.pos, None)
-    assert c.opening is not None
-    messages.append_lines(tx, [(head, (c.opening,))])
+def _stale(command: StartTurn | steps.End, heads: dict[str, Head]) -> RunyardError | None:
+    if owns(heads.get(command.task_id), command.fence):
+        return None
+    return StaleFence(task_id=command.task_id, attempt=command.fence.attempt)
 
 
-def _read_unread(tx: Tx, c: StartTurn) -> list[Any]:
+def _write_first(tx: Tx, commands: Sequence[StartTurn]) -> dict[str, Head]:
+    """Write results and opening lines; the heads of their tasks, which are locked."""
+    heads = lock(tx, (c.task_id for c in commands)) if commands else {}
+    owned = [c for c in commands if _stale(c, heads) is None]
+    ends = [end for c in owned for end in c.results]
+    ends += [_entry(c, OPENING, None) for c in owned if c.opening is not None]
+    new = steps.record(tx, ends)
+    steps.append(tx, heads, new)
+    opened = {end.task_id for end in new if end.step.key == OPENING}
+    lines = [(heads[c.task_id], (c.opening,)) for c in owned if c.task_id in opened and c.opening is not None]
+    messages.append_lines(tx, lines)
+    return heads
+
+
+def _start(
+    tx: Tx, c: StartTurn, task: TaskBeforeTurn | None, heads: dict[str, Head]
+) -> TurnStart | RunyardError:
+    """The answer to a command: its messages are those it has read before, where only the answer to its commit was
+    lost, or those that are unread."""
+    if task is None or task.fence != c.fence:
+        return StaleFence(task_id=c.task_id, attempt=c.fence.attempt)
+    key = (c.task_id, c.key)
+    if task.journaled and key in journal.written(tx, [(*key, c.fence.attempt)]):
+        entries = journal.load(tx.conn, [c.task_id])[c.task_id]
+        found = next(list(entry.value["said"]) for entry in entries if entry.key == c.key)
+        return TurnStart(found, task.spend)
+    if not (c.read_messages and task.unread):
+        return TurnStart([], task.spend)
+    if c.task_id not in heads:
+        heads.update(lock(tx, [c.task_id]))
+    refused = _stale(c, heads)
+    return refused or TurnStart(_read_unread(tx, c, heads), task.spend)
+
+
+def _read_unread(tx: Tx, c: StartTurn, heads: dict[str, Head]) -> list[Any]:
     found = messages.read_unread(tx, c.task_id)
-    events = tuple(("user_message", {"content": one}) for one in found)
-    _journal(tx, c, c.key, c.pos, {"said": found}, events)
+    logged = tuple(("user_message", {"content": one}) for one in found)
+    steps.append(tx, heads, steps.record(tx, [_entry(c, c.key, {"said": found}, logged)]))
     return found
 
 
-def _read_before(tx: Tx, c: StartTurn) -> list[Any]:
-    """What this command read before, when only the answer to its commit was lost."""
-    entries = journal.load(tx.conn, [c.task_id]).get(c.task_id, [])
-    return next((list(entry.value["said"]) for entry in entries if entry.key == c.key), [])
-
-
-def _journal(
-    tx: Tx, c: StartTurn, key: str, pos: int, value: Any, events: tuple[steps.Entry, ...] = ()
-) -> None:
-    step = Step(key, "value", "messages", "read", pos=pos)
-    entry = steps.End(c.task_id, c.fence, step, value, events=events)
-    refused = steps.end(tx, [entry])[0]
-    if refused is not None:
-        raise refused
+def _entry(c: StartTurn, key: str, value: Any, events: tuple[steps.Entry, ...] = ()) -> steps.End:
+    step = Step(key, "value", "messages", "read", pos=c.pos)
+    return steps.End(c.task_id, c.fence, step, value, events=events)

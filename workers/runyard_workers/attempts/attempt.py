@@ -311,11 +311,15 @@ class Attempt:
 
     async def end(self, step: Step, value: Any, *, state: str = "done", events: Sequence[Event] = ()) -> None:
         """Put a step's result on record, with the events that belong to it."""
+        command = self.ending(step, value, state, events)
+        await self.write(steps.end, command)
+        self.replay.remember(command.step, state, value)
+
+    def ending(self, step: Step, value: Any, state: str = "done", events: Sequence[Event] = ()) -> steps.End:
+        """What puts a step's result on record."""
         step = self.placed(step)
         begun = self.replay.entry(step.key) is not None
-        command = steps.End(self.task.id, self.fence, step, value, state, begun, _clean(events))
-        await self.write(steps.end, command)
-        self.replay.remember(step, state, value)
+        return steps.End(self.task.id, self.fence, step, value, state, begun, _clean(events))
 
     def answer(self, key: str) -> Question | None:
         """The question or review asked under `key`, once it was answered."""

@@ -18,7 +18,11 @@ from runyard_common.tables.query import Task, TaskEvent
 from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.webhooks.queries import deliveries
 
+#: An entry: its task as it is then, its type and its data.
+Numbered = tuple[Head, str, dict[str, Any]]
+
 _COLUMNS = TaskEvent.__table__.c
+_NUMBERED = update(Task).where(Task.id == bindparam("t")).values(last_seq=bindparam("seq"))
 # Put together once: streams read them for every client that comes back. The sizes are summed up without the data.
 _SIZES = (
     select(TaskEvent.seq, func.coalesce(byte_length(TaskEvent.data), 0).label("size"))
@@ -43,21 +47,34 @@ _AFTER = (
 _LAST = select(Task.id, Task.org_id, Task.last_seq).where(Task.id.in_(bindparam("tasks", expanding=True)))
 
 
-def append(tx: Tx, heads: dict[str, Head], entries: Sequence[tuple[str, str, dict[str, Any]]]) -> list[int]:
+def append(
+    tx: Tx,
+    heads: dict[str, Head],
+    entries: Sequence[tuple[str, str, dict[str, Any]]],
+) -> list[int]:
     """Append (task id, type, data) entries to locked tasks; their numbers. `heads` is updated."""
-    numbered: list[tuple[Head, str, dict[str, Any]]] = []
+    numbered = number(heads, entries)
+    last = {head.id: head.last_seq for head, _, _ in numbered}
+    tx.conn.execute(_NUMBERED, [{"t": task_id, "seq": seq} for task_id, seq in sorted(last.items())])
+    keep(tx, numbered)
+    return [head.last_seq for head, _, _ in numbered]
+
+
+def number(heads: dict[str, Head], entries: Sequence[tuple[str, str, dict[str, Any]]]) -> list[Numbered]:
+    """The (task id, type, data) entries with the next numbers of their tasks, in `heads` too."""
+    numbered: list[Numbered] = []
     for task_id, type_, data in entries:
         head = replace(heads[task_id], last_seq=heads[task_id].last_seq + 1)
         heads[task_id] = head
         numbered.append((head, type_, data))
-    last = {head.id: head.last_seq for head, _, _ in numbered}
-    tx.conn.execute(
-        update(Task).where(Task.id == bindparam("task_id")).values(last_seq=bindparam("seq")),
-        [{"task_id": task_id, "seq": seq} for task_id, seq in sorted(last.items())],
-    )
-    log(tx, numbered)
-    deliveries.enqueue(tx, numbered)
-    return [head.last_seq for head, _, _ in numbered]
+    return numbered
+
+
+def keep(tx: Tx, numbered: Sequence[Numbered]) -> None:
+    """Store entries whose tasks have their numbers."""
+    if numbered:
+        log(tx, numbered)
+        deliveries.enqueue(tx, numbered)
 
 
 def after(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, literal, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
@@ -15,18 +16,31 @@ from runyard_common.tables import query as tables
 
 _T = tables.JournalEntry
 _COLUMNS = rows.columns(JournalEntry, _T)
+_INSERT = sqlite.insert(_T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
+_INSERT_ON_POSTGRES = postgresql.insert(_T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
 
 
-def insert_many(tx: Tx, entries: Sequence[JournalEntry]) -> None:
-    """Insert entries, begun or ended now."""
-    if entries:
-        tx.conn.execute(
-            insert(_T),
-            [
-                rows.values(one) | {"began_at": tx.now, "ended_at": None if one.state == "begun" else tx.now}
-                for one in entries
-            ],
-        )
+def insert_new(tx: Tx, entries: Sequence[JournalEntry]) -> set[tuple[str, str]]:
+    """Insert entries, begun or ended now; the (task id, key) of those that were not on record.
+
+    The others were written by the same attempt before, and only the answer was lost. Raises where another attempt
+    wrote one: it would be done twice.
+    """
+    if not entries:
+        return set()
+    statement = _INSERT_ON_POSTGRES if tx.db.is_postgres else _INSERT
+    made = {(row.task_id, row.key) for row in tx.conn.execute(statement, [_row(tx, one) for one in entries])}
+    left = [one for one in entries if (one.task_id, one.key) not in made]
+    if left:
+        known = written(tx, [(one.task_id, one.key, one.attempt) for one in left])
+        others = [one for one in left if (one.task_id, one.key) not in known]
+        if others:
+            tx.conn.execute(insert(_T), [_row(tx, one) for one in others])
+    return made
+
+
+def _row(tx: Tx, entry: JournalEntry) -> dict[str, Any]:
+    return rows.values(entry) | {"began_at": tx.now, "ended_at": None if entry.state == "begun" else tx.now}
 
 
 @dataclass(frozen=True, slots=True)

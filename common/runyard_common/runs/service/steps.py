@@ -1,4 +1,4 @@
-"""What an attempt writes while it runs: journal entries, events, usage, child tasks. All fenced."""
+"""What an attempt writes while it runs: journal entries with their events, and events alone. All fenced."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from runyard_common.runs.queries.journal import StepEnd
 from runyard_common.runs.queries.transitions import lock, owns
 from runyard_common.runs.rules.journal import JournalEntry, Step
 from runyard_common.runs.rules.tasks import Fence, Head
-from runyard_common.usage import queries as usage
-from runyard_common.usage.queries import ModelTurn
 from runyard_common.values.errors import RunyardError, StaleFence
 
 Entry = tuple[str, dict[str, Any]]  # event type, data
@@ -32,10 +30,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A step's result. `begun`: a `Begin` was written; otherwise the entry is inserted whole.
-
-    `turn` is what a model turn used.
-    """
+    """A step's result. `begun`: a `Begin` was written; otherwise the entry is inserted whole."""
 
     task_id: str
     fence: Fence
@@ -44,7 +39,6 @@ class End:
     state: str = "done"
     begun: bool = False
     events: tuple[Entry, ...] = ()
-    turn: ModelTurn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,53 +53,60 @@ class Emit:
 def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     """Write intents, so that a crash shows them open."""
     _, answers = _fenced(tx, commands)
-    known = _written(tx, commands)
     owned = [c for c, refused in zip(commands, answers, strict=True) if refused is None]
     for c in owned:
         if c.again:
             journal.reopen(tx, c.task_id, c.step.key, c.fence.attempt)
-    new = [c for c in owned if not c.again and (c.task_id, c.step.key) not in known]
-    journal.insert_many(tx, [_entry(c, "begun") for c in new])
+    journal.insert_new(tx, [_entry(c, "begun") for c in owned if not c.again])
     return answers
 
 
 def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
-    """Write results with their events and usage."""
+    """Write results with their events."""
     heads, answers = _fenced(tx, commands)
-    known = _written(tx, commands)
-    accepted = [
-        c
-        for c, refused in zip(commands, answers, strict=True)
-        # One that has ended already was committed before, and only its answer was lost.
-        if refused is None and known.get((c.task_id, c.step.key), "begun") == "begun"
-    ]
-    journal.end_many(tx, [StepEnd(c.task_id, c.step.key, c.value, c.state) for c in accepted if c.begun])
-    journal.insert_many(tx, [_entry(c, c.state, c.value) for c in accepted if not c.begun])
-    usage.count(tx, [(heads[c.task_id], c.step.key, c.turn) for c in accepted if c.turn])
-    _append(tx, heads, accepted)
+    owned = [c for c, refused in zip(commands, answers, strict=True) if refused is None]
+    append(tx, heads, record(tx, owned))
     return answers
+
+
+def record(tx: Tx, ends: Sequence[End]) -> list[End]:
+    """Write results into the journal, of tasks whose rows are locked: those that were not on record.
+
+    One that was had been committed before, and only its answer was lost: its events are in the log.
+    """
+    begun = [c for c in ends if c.begun]
+    known = journal.written(tx, [(c.task_id, c.step.key, c.fence.attempt) for c in begun]) if begun else {}
+    open_ = {key for c in begun if known.get(key := (c.task_id, c.step.key), "begun") == "begun"}
+    new = open_ | journal.insert_new(tx, [_entry(c, c.state, c.value) for c in ends if not c.begun])
+    accepted = [c for c in ends if _pop(new, (c.task_id, c.step.key))]
+    journal.end_many(tx, [StepEnd(c.task_id, c.step.key, c.value, c.state) for c in accepted if c.begun])
+    return accepted
+
+
+def append(tx: Tx, heads: dict[str, Head], commands: Sequence[End | Emit]) -> None:
+    """Append the commands' events to the logs of locked tasks: `heads`, which is updated."""
+    entries = [(c.task_id, type_, data) for c in commands for type_, data in c.events]
+    if entries:
+        events.append(tx, heads, entries)
+
+
+def _pop(keys: set[tuple[str, str]], key: tuple[str, str]) -> bool:
+    """Whether the key is there; it counts once."""
+    there = key in keys
+    keys.discard(key)
+    return there
 
 
 def emit(tx: Tx, commands: Sequence[Emit]) -> list[RunyardError | None]:
     """Append events to the logs."""
     heads, answers = _fenced(tx, commands)
-    _append(tx, heads, [c for c, refused in zip(commands, answers, strict=True) if refused is None])
+    append(tx, heads, [c for c, refused in zip(commands, answers, strict=True) if refused is None])
     return answers
-
-
-def _written(tx: Tx, commands: Sequence[Begin | End]) -> dict[tuple[str, str], str]:
-    return journal.written(tx, [(c.task_id, c.step.key, c.fence.attempt) for c in commands])
 
 
 def _entry(command: Begin | End, state: str, value: Any = None) -> JournalEntry:
     step = replace(command.step, name=command.step.name[:_LONGEST_NAME], detail=command.step.detail or None)
     return JournalEntry.of(command.task_id, command.fence.attempt, step, state, value)
-
-
-def _append(tx: Tx, heads: dict[str, Head], commands: Sequence[End | Emit]) -> None:
-    entries = [(c.task_id, type_, data) for c in commands for type_, data in c.events]
-    if entries:
-        events.append(tx, heads, entries)
 
 
 def _fenced(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
 from runyard_common.database import pages, rows
 from runyard_common.database.pages import Page
@@ -19,6 +21,12 @@ from runyard_common.values.ids import uuid7
 
 _T, _SESSION = tables.Message, tables.Session
 _COLUMNS = rows.columns(Message, _T)
+_COUNTED = (
+    update(_SESSION)
+    .where(_SESSION.id == bindparam("s"))
+    .values(last_seq=_SESSION.last_seq + bindparam("n"), updated_at=bindparam("at"))
+    .returning(_SESSION.last_seq)
+)
 _MOST_COPIED = 10_000
 _HANDOFF = "handoff"
 
@@ -45,19 +53,21 @@ def _message(tx: Tx, head: Head, line: Line) -> Message:
 def insert_many(tx: Tx, messages: Sequence[Message]) -> None:
     """Insert messages, numbering those that belong to a session."""
     if messages:
-        tx.conn.execute(insert(_T), [rows.values(_numbered(tx, message)) for message in messages])
+        tx.conn.execute(insert(_T), [rows.values(message) for message in _numbered(tx, messages)])
 
 
-def _numbered(tx: Tx, message: Message) -> Message:
-    if message.session_id is None:
-        return message
-    number = tx.conn.execute(
-        update(_SESSION)
-        .where(_SESSION.id == message.session_id)
-        .values(last_seq=_SESSION.last_seq + 1, updated_at=tx.now)
-        .returning(_SESSION.last_seq)
-    )
-    return replace(message, seq=number.scalar())
+def _numbered(tx: Tx, messages: Sequence[Message]) -> list[Message]:
+    """The messages with the next numbers of their sessions, each in its order."""
+    counts = Counter(message.session_id for message in messages if message.session_id is not None)
+    numbers: dict[str | None, Iterator[int]] = {}
+    for session_id, count in sorted(counts.items()):
+        last = tx.conn.execute(_COUNTED, {"s": session_id, "n": count, "at": tx.now}).scalar()
+        if last is not None:
+            numbers[session_id] = itertools.count(last - count + 1)
+    return [
+        replace(message, seq=next(numbers[message.session_id])) if message.session_id in numbers else message
+        for message in messages
+    ]
 
 
 def post(tx: Tx, head: Head, text: Any, by: str | None, unread: bool, id_: str | None = None) -> str:

@@ -89,19 +89,20 @@ async def _answer(session: ModelSession, prompt: Sequence[UserContent]) -> Any:
     """Ask the agent that speaks until it gives an output or a hand-off."""
     journal = Journal(session)
     agent = _agent(session, journal)
-    try:
-        result = await agent.run(
-            list(prompt) or None,
-            message_history=session.messages,
-            usage_limits=UsageLimits(request_limit=None),
-            event_stream_handler=_token_handler(session, journal) if session.streaming else None,
-        )
-    except UnexpectedModelBehavior as error:
-        await journal.close_refused((), clean(error.message)[:_LONGEST])
-        raise translate(error) or _misbehaved(error, session, journal) from error
-    except (ModelAPIError, FallbackExceptionGroup) as error:  # out of a stream, past the journal's hook
-        raise translate(error) or error from error
-    await journal.close_refused(result.all_messages())
+    async with session.results:
+        try:
+            result = await agent.run(
+                list(prompt) or None,
+                message_history=session.messages,
+                usage_limits=UsageLimits(request_limit=None),
+                event_stream_handler=_token_handler(session, journal) if session.streaming else None,
+            )
+        except UnexpectedModelBehavior as error:
+            journal.close_refused((), clean(error.message)[:_LONGEST])
+            raise translate(error) or _misbehaved(error, session, journal) from error
+        except (ModelAPIError, FallbackExceptionGroup) as error:  # out of a stream, past the journal's hook
+            raise translate(error) or error from error
+        journal.close_refused(result.all_messages())
     if isinstance(result.output, DeferredToolRequests):
         raise session.suspension()
     session.messages = _handed_over(result.all_messages(), result.output)

@@ -41,6 +41,7 @@ class Journal(AbstractCapability[Any]):
 
     def __init__(self, session: ModelSession) -> None:
         self._session = session
+        self._results = session.results
         self.live = False  # whether the turn under way comes from the model
         self.blank = False  # whether the last response had neither text nor calls
         self._acting: ModelResponse | None = None  # the response whose calls are under way
@@ -61,7 +62,7 @@ class Journal(AbstractCapability[Any]):
         if pending is not None:
             await self._forget_gone(pending)
             return self._judged(pending)
-        await self.close_refused(ctx.messages)
+        self.close_refused(ctx.messages)
         texts, balance = await session.start_turn()
         for text in texts:
             ctx.enqueue(text)
@@ -128,6 +129,10 @@ class Journal(AbstractCapability[Any]):
         handler: Any,
     ) -> Any:
         """Answer from the journal, or wait for a person, or call and put the result on record."""
+        with self._results.call():
+            return await self._answer(call, args, handler)
+
+    async def _answer(self, call: ToolCallPart, args: dict[str, Any], handler: Any) -> Any:
         session = self._session
         await session.attempt.ready()
         tool = session.toolbox.get(call.tool_name)
@@ -149,7 +154,7 @@ class Journal(AbstractCapability[Any]):
             raise ToolFailed(rejection.message) from None
         return await self._execute(Step(key, "tool", tool.name, tool.effect, args), call, args, handler)
 
-    async def close_refused(self, messages: Sequence[ModelMessage], otherwise: str | None = None) -> None:
+    def close_refused(self, messages: Sequence[ModelMessage], otherwise: str | None = None) -> None:
         """Put calls on record that never reached a tool: refused for their arguments or their tool's name, or passed
         over. `messages` has what the model was given for a result; without it, `otherwise` is the result."""
         attempt, transcript = self._session.attempt, self._session.transcript
@@ -163,7 +168,7 @@ class Journal(AbstractCapability[Any]):
                 transcript.turn, part.tool_call_id, part.tool_name, "failed", text, 0.0
             )
             step = Step(key, "tool", part.tool_name, "read", arguments_of(part))
-            await attempt.end(step, value, events=self._session.scoped(logged))
+            self._results.add(step, value, self._session.scoped(logged))
 
     async def _execute(self, step: Step, call: ToolCallPart, args: dict[str, Any], handler: Any) -> Any:
         attempt = self._session.attempt
@@ -187,7 +192,10 @@ class Journal(AbstractCapability[Any]):
     ) -> None:
         turn = self._session.transcript.turn
         logged = events.tool_result(turn, call.tool_call_id, step.name, status, value["content"], seconds)
-        await self._session.attempt.end(step, value, events=self._session.scoped(logged))
+        if step.effect == "irreversible":  # until it is on record, a crash leaves it to an operator
+            await self._session.attempt.end(step, value, events=self._session.scoped(logged))
+        else:
+            self._results.add(step, value, self._session.scoped(logged))
 
     def _approved(self, tool: Tool, key: str, args: dict[str, Any]) -> dict[str, Any]:
         """The arguments to call with: a reviewed tool's as a person approved or edited them."""

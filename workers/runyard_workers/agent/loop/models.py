@@ -10,7 +10,6 @@ from typing import Final, Protocol
 
 import genai_prices.data  # noqa: F401 - half a second, else spent by the first turn's runs
 import httpx2
-from openai import AsyncOpenAI
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model
@@ -26,6 +25,7 @@ from runyard_common.agents.rules import model_prices
 from runyard_common.agents.service.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
 from runyard_common.settings import Settings
 from runyard_common.values.errors import InvalidRequest
+from runyard_workers.agent.loop.openai_client import Client
 from runyard_workers.agent.loop.provider_errors import remember_key
 from runyard_workers.agent.wire.providers import MOST_BYTES, ProviderRules
 from runyard_workers.agent.wire.transport import CheckedClient
@@ -169,7 +169,7 @@ def _build(provider: str, name: str, settings: Settings, http: httpx2.AsyncClien
 def _compatible(name: str, base_url: str, key: str, http: httpx2.AsyncClient) -> Model:
     """A model behind any server that speaks OpenAI's chat completions."""
     remember_key(key)
-    client = AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
+    client = Client(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
     return OpenAIChatModel(name, provider=OpenAICompatibleProvider("compatible", openai_client=client))
 
 
@@ -182,7 +182,7 @@ def _openai_responses(name: str, key: str, settings: Settings, http: httpx2.Asyn
 
 
 def _openai_provider(key: str, http: httpx2.AsyncClient) -> OpenAIProvider:
-    return OpenAIProvider(openai_client=AsyncOpenAI(api_key=key, max_retries=0, http_client=http))
+    return OpenAIProvider(openai_client=Client(api_key=key, max_retries=0, http_client=http))
 
 
 def _anthropic(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:

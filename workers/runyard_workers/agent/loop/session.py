@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic_ai.messages import ModelMessage, UserContent
 
+from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.schemas.outputs import OutputContract
@@ -16,6 +17,7 @@ from runyard_common.usage.service import OPENING, StartTurn, TurnStart, start_tu
 from runyard_workers.agent.events import Event
 from runyard_workers.agent.failures import LimitReached
 from runyard_workers.agent.loop import prompt
+from runyard_workers.agent.loop.call_results import CallResults
 from runyard_workers.agent.loop.models import Chosen
 from runyard_workers.agent.loop.run import Run
 from runyard_workers.agent.loop.transcript import Transcript
@@ -23,6 +25,8 @@ from runyard_workers.agent.plan import AgentConfig
 from runyard_workers.agent.tools import Toolbox, Waits, ask
 from runyard_workers.attempts.attempt import Ended, Suspended
 
+#: Between the key of a turn and the number of what it read, in the journal's keys of messages.
+_MESSAGES: Final = ":mail#"
 #: The prefix of the session that gives the structured output of the whole.
 FINAL: Final = "final"
 
@@ -58,7 +62,9 @@ class ModelSession:
         self._main = not prefix
         self.streaming = self._main and run.plan.streaming
         self._scope = scope
+        self.results = CallResults(run.attempt)
         self._messages_given = 0  # the turn whose messages are in its prompt already
+        self._read_before = _messages_read(run.attempt.replay.entries)
 
     async def switch(self, name: str) -> None:
         """Let this agent speak from here on."""
@@ -114,16 +120,17 @@ class ModelSession:
     async def _start(self, turn: int) -> tuple[list[str], TurnStart]:
         attempt = self.attempt
         pos = attempt.replay.next_pos()
-        prefix = f"{self.transcript.turn_key(turn)}:mail#"
+        turn_key = self.transcript.turn_key(turn)
         opening = None
         if self._main and turn == 1 and attempt.replay.entry(OPENING) is None:
             opening = self.run.opening_line()
-        command = StartTurn(attempt.task.id, attempt.fence, f"{prefix}{pos}", pos, self._main, opening)
+        results = await self.results.pop()
+        key = f"{turn_key}{_MESSAGES}{pos}"
+        command = StartTurn(attempt.task.id, attempt.fence, key, pos, self._main, opening, results)
         started: TurnStart = await attempt.write(start_turn, command)
         found = list(started.messages)
         if not (self._main and self._messages_given == turn):
-            entries = [entry for entry in attempt.replay.entries if entry.key.startswith(prefix)]
-            found = [*(one for entry in entries for one in entry.value["said"]), *found]
+            found = [*self._read_before.get(turn_key, ()), *found]
         return [one if isinstance(one, str) else str(one) for one in found], started
 
     # -- what the turn leads to ----------------------------------------------------------------------------
@@ -155,3 +162,13 @@ class ModelSession:
             if asked.kind == "question"
         )
         return Suspended.until(*self.asked, lines=lines)
+
+
+def _messages_read(entries: Iterable[JournalEntry]) -> dict[str, list[Any]]:
+    """What earlier attempts have read of users' messages, by the key of the turn that it was for."""
+    found: dict[str, list[Any]] = {}
+    for entry in entries:
+        turn, mark, _ = entry.key.rpartition(_MESSAGES)
+        if mark:
+            found.setdefault(turn, []).extend(entry.value["said"])
+    return found

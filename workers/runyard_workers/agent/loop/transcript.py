@@ -99,8 +99,8 @@ class Transcript:
         lines = () if self._prefix else (*self._moved(agent), *to_lines(own, silent))
         attempt = self._attempt
         step = attempt.placed(Step(self.turn_key(self.turn + 1), "model", turn.model, "idempotent"))
-        entry = End(attempt.task.id, attempt.fence, step, value, events=tuple(events), turn=turn)
-        await attempt.write(end_turn, EndTurn(entry, lines))
+        entry = End(attempt.task.id, attempt.fence, step, value, events=tuple(events))
+        await attempt.write(end_turn, EndTurn(entry, turn, lines))
         self.turn, self.agent, self._saved = self.turn + 1, agent, len(messages) + 1
 
     def _moved(self, agent: str) -> tuple[Line, ...]:

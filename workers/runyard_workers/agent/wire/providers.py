@@ -45,6 +45,7 @@ _PATHS: Final = (
     (":streamGenerateContent", _GENERATE),
 )
 _PAGE: Final = re.compile(rb"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
+_STREAMED: Final = re.compile(rb'"stream"\s*:\s*true')
 _EVENTS: Final = re.compile(rb"\s*(?:data|event|id|retry)?:")
 
 
@@ -110,7 +111,8 @@ def _wants_stream(request: httpx2.Request) -> bool:
     if request.url.path.endswith("streamGenerateContent"):
         return True
     try:
-        return bool(parse(request.content).get("stream"))
+        # The whole conversation is read only where the key could be in it: within texts its quotes are escaped.
+        return bool(_STREAMED.search(request.content)) and bool(parse(request.content).get("stream"))
     except (ValueError, AttributeError, httpx2.RequestNotRead):
         return False
 

@@ -1,6 +1,6 @@
 """Results of a turn's calls on their way to the journal.
 
-The next turn follows the last result at once and begins with a transaction: it writes the results with it. A result that
+The next turn follows the last result at once and begins with a transaction: the results are in it. A result that
 other calls of its turn outlast does not wait for them: it is written by itself.
 """
 

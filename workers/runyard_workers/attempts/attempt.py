@@ -20,9 +20,11 @@ from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_common.costly import CostlyWork
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.pages import MOST_BYTES
 from runyard_common.database.transaction import Store
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.rules.journal import Step
+from runyard_common.runs.queries import journal
+from runyard_common.runs.rules.journal import JournalEntry, Step, Unread
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.tasks import Failure, Fence, Task
 from runyard_common.runs.service import steps
@@ -42,6 +44,7 @@ from runyard_workers.attempts.siblings import Siblings
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
+from runyard_workers.isolation.threads import in_engine_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +54,8 @@ logger = structlog.get_logger("runyard.attempt")
 #: Waits, in seconds, between tries of a write that the database did not answer; the last is repeated. While the
 #: database is away no other worker can claim the run, so there is no end to them but the attempt's own.
 _PATIENCE = (0.1, 0.3, 1.0, 2.0)
+#: Values of a journal that are read at once, and recalled in a row before other runs have their turn.
+_MOST_READ, _MOST_RECALLED = 500, 200
 AWAY = (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)
 
 
@@ -149,11 +154,16 @@ class Attempt:
     ended_by: str | None = None  # cancel, lost, drain, timeout: why the attempt must leave
     draining: bool = False
     starved: bool = False  # its process had no file descriptor left
+    keeps_values: bool = True  # of its journal; False: each is dropped once its code has it
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
     _open: set[str] = field(default_factory=set)  # keys of steps under way
+    _recalled: int = 0  # steps that the journal had
+    _recalling: int = 0  # of these, how many wait for their value
 
     def __post_init__(self) -> None:
-        self.replay = Replay(self.claimed.task, self.claimed.journal)
+        self.replay = Replay(self.claimed.task, self.claimed.journal, self.keeps_values)
+        closed = (q for q in reversed(self.claimed.answers) if q.state in ("answered", "expired"))
+        self._answers = {question.key: question for question in closed}
 
     @property
     def task(self) -> Task:
@@ -271,7 +281,7 @@ class Attempt:
         """
         await self.ready()
         concurrent = bool(self._open)
-        entry = self.replay.recall(step.key, step.kind, concurrent)
+        entry = await self.recall(step.key, step.kind, concurrent)
         if entry is not None:
             return replayed(entry, step.name)
         if self.draining:
@@ -298,6 +308,30 @@ class Attempt:
         await self.end(step, value, events=(("step", {"name": step.name, "key": step.key}),))
         return value
 
+    async def recall(self, key: str, kind: str, concurrent: bool = False) -> JournalEntry | None:
+        """As `Replay.recall`, with the value, which may have to be read first. Thousands in a row let others run."""
+        entry = self.replay.recall(key, kind, concurrent or self._recalling > 0)
+        if entry is None:
+            return None
+        self._recalled += 1
+        self._recalling += 1
+        try:
+            if isinstance(entry.value, Unread):
+                keys = self.replay.unread(key, MOST_BYTES, _MOST_READ)
+                read = partial(in_engine_thread, self._values, keys)
+                self.replay.fill(await patiently(read, lambda: self.ended_by, self.task.id))
+                entry = self.replay.entry(key)
+            elif self._recalled % _MOST_RECALLED == 0:
+                await asyncio.sleep(0)
+        finally:
+            self._recalling -= 1
+        self.replay.forget(key)
+        return entry
+
+    def _values(self, keys: Sequence[str]) -> dict[str, Any]:
+        with self.store.read() as conn:
+            return journal.values(conn, self.task.id, keys)
+
     def placed(self, step: Step) -> Step:
         """The step in its place in the journal, which is the order of beginning."""
         return step if step.pos else replace(step, pos=self.replay.next_pos())
@@ -323,10 +357,7 @@ class Attempt:
 
     def answer(self, key: str) -> Question | None:
         """The question or review asked under `key`, once it was answered."""
-        return next(
-            (q for q in self.claimed.answers if q.key == key and q.state in ("answered", "expired")),
-            None,
-        )
+        return self._answers.get(key)
 
 
 def _clean(events: Sequence[Event]) -> tuple[Event, ...]:

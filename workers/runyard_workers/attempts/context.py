@@ -230,7 +230,7 @@ class RunContext(Context):
         message = None if message is None else values.text(message, call, "the message")
         wanted = child_request(values.given(options, f"{call}, options"), call)
         key = attempt.replay.key(f"run:{agent}")
-        entry = attempt.replay.recall(key, "child")
+        entry = await attempt.recall(key, "child")
         if entry is not None:
             return _child_output(entry.value)
         begun = attempt.replay.entry(key)
@@ -292,7 +292,7 @@ class RunContext(Context):
         attempt = self._attempt
         await attempt.ready()
         key = attempt.replay.key("messages")
-        entry = attempt.replay.recall(key, "value")
+        entry = await attempt.recall(key, "value")
         if entry is not None:
             return list(entry.value)
         step = attempt.placed(Step(key, "value", "messages", "read"))

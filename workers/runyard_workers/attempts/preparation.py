@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
 from runyard.errors import AgentError
@@ -18,7 +20,8 @@ from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.files import FileStore
-from runyard_common.runs.queries import events, tasks
+from runyard_common.runs.queries import events, journal, tasks
+from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service.attempts import NO_SUCH_AGENT
@@ -50,6 +53,7 @@ class _Past:
     """What the database knows besides the claim."""
 
     history: list[dict[str, Any]]
+    journal: list[JournalEntry]
     reported: int
     printed: int
 
@@ -103,8 +107,9 @@ class Preparation:
             else await in_engine_thread(self._manifests.get, task.version_id)
         )
         manifest = stored.document if stored is not None else None
+        past = await self._past(task, whole=definition is None)
         attempt = Attempt(
-            claimed,
+            replace(claimed, journal=past.journal),
             manifest or {},
             self._store,
             self._writer,
@@ -117,8 +122,8 @@ class Preparation:
             by_operator=stored is not None and stored.by_operator,
             costly=self._costly,
             own_agent=await self._is_own(task),
+            keeps_values=definition is None,
         )
-        past = await self._past(task)
         if self._capture and definition is not None and attempt.own_agent:
             attempt.output = RunOutput(attempt.keep_output, self._bounds, past.printed)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None
@@ -167,12 +172,13 @@ class Preparation:
         with self._store.read() as conn:
             return tasks.with_input(conn, task)
 
-    async def _past(self, task: Task) -> _Past:
-        if task.session_id is None and task.attempt == 1:
-            return _Past([], 0, 0)
-        return await in_engine_thread(self._read_past, task)
+    async def _past(self, task: Task, whole: bool) -> _Past:
+        if task.session_id is None and task.attempt == 1 and task.retry_of is None:
+            return _Past([], [], 0, 0)
+        return await in_engine_thread(self._read_past, task, whole)
 
-    def _read_past(self, task: Task) -> _Past:
+    def _read_past(self, task: Task, whole: bool) -> _Past:
+        """`whole`: with every value of the journal, among which a declared agent finds its conversation."""
         with self._store.read() as conn:
             scope = OrgScope(conn, task.org_id)
             history: Sequence[Message] = (
@@ -184,7 +190,16 @@ class Preparation:
             if task.attempt > 1:
                 printed = events.count_output(conn, task.id)
                 reported = events.count(conn, task.id, _REPORTED) - printed
-        return _Past([rows.values(line) for line in history if line.task_id != task.id], reported, printed)
+            done = self._journal(conn, task, whole)
+        lines = [rows.values(line) for line in history if line.task_id != task.id]
+        return _Past(lines, done, reported, printed)
+
+    def _journal(self, conn: Connection, task: Task, whole: bool) -> list[JournalEntry]:
+        if task.attempt == 1 and task.retry_of is None:
+            return []
+        if whole:
+            return journal.load(conn, [task.id]).get(task.id, [])
+        return journal.outline(conn, task.id)
 
     def _attached(self, task: Task) -> tuple[File, ...]:
         return tuple(

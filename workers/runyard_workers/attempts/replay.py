@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from runyard.errors import AgentError, JournalMismatch
-from runyard_common.runs.rules.journal import JournalEntry, Step
+from runyard_common.runs.rules.journal import JournalEntry, Step, Unread
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.values import json_form
 from runyard_common.values.json_form import NotJson
@@ -21,10 +22,17 @@ CONCURRENT: Final = "beside"
 class Replay:
     """The journal as one attempt meets it. Entries made by the attempt itself are added as they are written."""
 
-    def __init__(self, task: Task, journal: Sequence[JournalEntry]) -> None:
+    def __init__(self, task: Task, journal: Sequence[JournalEntry], keeps_values: bool = True) -> None:
+        """`journal` is in order of beginning. Without `keeps_values` a value is forgotten once it was recalled: an
+        agent's code asks for each step once, and thousands of them may be large."""
         self._task = task
         self._entries = {entry.key: entry for entry in journal}
-        self._used: set[str] = set()
+        self._keeps_values = keeps_values
+        self._order = [entry.key for entry in journal]
+        self._places = {key: place for place, key in enumerate(self._order)}
+        self._held: dict[str, int] = {}  # bytes of values that were read since and not recalled yet
+        #: Finished steps that this attempt did not ask for again yet, in order.
+        self._left = dict.fromkeys(entry.key for entry in journal if entry.state != "begun")
         self._counts: dict[str, int] = {}
         self._pos = max((entry.pos for entry in journal), default=0)
         # Concurrent steps come in any order: their journal is compared at the end only.
@@ -75,12 +83,42 @@ class Replay:
                 "task was under way. Cancel it and run it again.",
                 step=key,
             )
-        self._used.add(key)
+        self._left.pop(key, None)
         return None if entry.state == "begun" else entry
 
+    def unread(self, key: str, most_bytes: int, most: int) -> list[str]:
+        """What to read when the value of `key` is asked for: it, and what follows as far as there is room."""
+        room = most_bytes - sum(self._held.values())
+        found: list[str] = []
+        first = self._places[key]
+        for place in range(first, min(first + most, len(self._order))):
+            following = self._order[place]
+            value = self._entries[following].value
+            if not isinstance(value, Unread):
+                break
+            room -= value.bytes
+            if found and room < 0:
+                break
+            found.append(following)
+        return found
+
+    def fill(self, values: Mapping[str, Any]) -> None:
+        """Put values in the places of those that were unread."""
+        for key, value in values.items():
+            entry = self._entries[key]
+            if isinstance(entry.value, Unread):
+                self._held[key] = entry.value.bytes
+                self._entries[key] = replace(entry, value=value)
+
+    def forget(self, key: str) -> None:
+        """Drop the value of an entry that was recalled, unless values are kept."""
+        self._held.pop(key, None)
+        if not self._keeps_values:
+            self._entries[key] = replace(self._entries[key], value=None)
+
     def _refuse_skipped(self, key: str) -> None:
-        left = [k for k, e in self._entries.items() if k not in self._used and e.state != "begun"]
-        if left and not self._concurrent:
+        if self._left and not self._concurrent:
+            left = list(self._left)
             raise JournalMismatch(
                 f"The agent calls {key!r} where its journal has {left[0]!r}: its code changed while this task "
                 "was under way. Cancel it and run it again, or deploy the version it began with.",
@@ -90,16 +128,13 @@ class Replay:
 
     def unused(self) -> list[str]:
         """Finished steps that this attempt did not ask for again: at the end there must be none."""
-        return [
-            k
-            for k, e in self._entries.items()
-            if k not in self._used and e.state != "begun" and e.kind in ("step", "child")
-        ]
+        return [key for key in self._left if self._entries[key].kind in ("step", "child")]
 
     def remember(self, step: Step, state: str, value: Any) -> None:
         """Add what this attempt has written."""
-        self._used.add(step.key)
-        self._entries[step.key] = JournalEntry.of(self._task.id, self._task.attempt, step, state, value)
+        self._left.pop(step.key, None)
+        kept = value if self._keeps_values else None
+        self._entries[step.key] = JournalEntry.of(self._task.id, self._task.attempt, step, state, kept)
 
 
 def replayed(entry: JournalEntry, name: str) -> Any:

@@ -6,12 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, literal, select, tuple_, update
+import orjson
+from sqlalchemy import (
+    Connection,
+    Text,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from runyard_common.database import rows
+from runyard_common.database import pages, rows
+from runyard_common.database.pages import byte_length
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.rules.journal import JournalEntry
+from runyard_common.runs.rules.journal import JournalEntry, Unread
 from runyard_common.tables import query as tables
 
 _T = tables.JournalEntry
@@ -108,6 +123,46 @@ def load(conn: Connection, task_ids: Sequence[str]) -> dict[str, list[JournalEnt
     for entry in rows.every(conn, query, JournalEntry):
         found.setdefault(entry.task_id, []).append(entry)
     return found
+
+
+# The sizes are summed up without the values.
+_SIZES = (
+    select(_T.key, _T.pos, func.coalesce(byte_length(_T.value), 0).label("size"))
+    .where(_T.task_id == bindparam("task"))
+    .subquery()
+)
+_SUMS = select(
+    _SIZES.c.key,
+    _SIZES.c.size,
+    func.sum(_SIZES.c.size).over(order_by=(_SIZES.c.pos, _SIZES.c.key), rows=(None, 0)).label("upto"),
+).subquery()
+_OUTLINE = (
+    select(
+        *(column for column in _COLUMNS if column.name != "value"),
+        case((_SUMS.c.upto <= bindparam("most"), type_coerce(_T.value, Text))).label("text"),
+        _SUMS.c.size,
+        _SUMS.c.upto,
+    )
+    .join(_SUMS, _T.key == _SUMS.c.key)
+    .where(_T.task_id == bindparam("task"))
+)
+
+
+def outline(conn: Connection, task_id: str, most_bytes: int = pages.MOST_BYTES) -> list[JournalEntry]:
+    """A whole journal in order of beginning, with the first values up to `most_bytes` together; the others `Unread`."""
+    found = []
+    for row in conn.execute(_OUTLINE, {"task": task_id, "most": most_bytes}):
+        given = dict(row._mapping)
+        text, size, upto = given.pop("text"), given.pop("size"), given.pop("upto")
+        value = Unread(size) if upto > most_bytes else None if text is None else orjson.loads(text)
+        found.append(JournalEntry(**given, value=value))
+    return sorted(found, key=lambda entry: entry.pos)
+
+
+def values(conn: Connection, task_id: str, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of these entries of one journal."""
+    query = select(_T.key, _T.value).where(_T.task_id == task_id, _T.key.in_(keys))
+    return {row.key: row.value for row in conn.execute(query)}
 
 
 def open_irreversible(conn: Connection, task_ids: Sequence[str]) -> dict[str, JournalEntry]:

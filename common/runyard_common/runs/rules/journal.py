@@ -19,6 +19,13 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Stands for a value of so many bytes that is left in the database until it is asked for."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """What is on record of a step: begun before, ended after, never executed again once ended."""
 

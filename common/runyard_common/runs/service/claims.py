@@ -12,7 +12,7 @@ from runyard_common.database.group_commit import process_safe
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.queries import journal, pending, tasks, workers
+from runyard_common.runs.queries import pending, tasks, workers
 from runyard_common.runs.queries.transitions import Change, head, move
 from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Event, Status
@@ -38,9 +38,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A task this worker now owns, with what it has done before and the answers it was given.
+    """A task this worker now owns, with the answers it was given.
 
-    `at` is when it was claimed, on the database's clock.
+    `journal` is what it has done before: who prepares the run reads it, as it may be large. `at` is when it was
+    claimed, on the database's clock.
     """
 
     task: Task
@@ -89,7 +90,7 @@ def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
         for task, answer in zip(chosen, answers, strict=True)
         if isinstance(answer, Head)
     ]
-    return Batch(_with_past(tx, owned), more)
+    return Batch(_with_answers(tx, owned), more)
 
 
 def reclaimed(conn: Connection, now: float, task_id: str, fence: Fence) -> Claimed | None:
@@ -97,8 +98,7 @@ def reclaimed(conn: Connection, now: float, task_id: str, fence: Fence) -> Claim
     task = tasks.load(conn, [task_id]).get(task_id)
     if task is None or task.status is not Status.RUNNING or task.fence != fence:
         return None
-    journals, answers = journal.load(conn, [task_id]), questions.of_tasks(conn, [task])
-    return Claimed(task, journals.get(task_id, []), answers.get(task_id, []), now)
+    return Claimed(task, answers=questions.of_tasks(conn, [task]).get(task_id, []), at=now)
 
 
 def _change(tx: Tx, task: Task, worker_id: str, token: str) -> Change:
@@ -112,10 +112,7 @@ def _change(tx: Tx, task: Task, worker_id: str, token: str) -> Change:
     return Change(task.id, Event.CLAIM, data={"worker": worker_id}, values=values)
 
 
-def _with_past(tx: Tx, owned: Sequence[Task]) -> list[Claimed]:
+def _with_answers(tx: Tx, owned: Sequence[Task]) -> list[Claimed]:
     again = [task for task in owned if task.attempt > 1 or task.retry_of is not None]
-    if not again:
-        return [Claimed(task, at=tx.now) for task in owned]
-    journals = journal.load(tx.conn, [task.id for task in again])
-    answers = questions.of_tasks(tx.conn, again)
-    return [Claimed(task, journals.get(task.id, []), answers.get(task.id, []), tx.now) for task in owned]
+    answers = questions.of_tasks(tx.conn, again) if again else {}
+    return [Claimed(task, answers=answers.get(task.id, []), at=tx.now) for task in owned]

@@ -1,8 +1,7 @@
-"""Agents as runs need them, cached for a moment, so that accepting a run reads nothing."""
+"""Agents as runs need them, remembered until their organisation's configuration changes."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,13 +10,13 @@ from sqlalchemy import Connection
 from runyard_api.batched_reads import Reader
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.config_memory import Known
 from runyard_common.database.rows import OrgScope
+from runyard_common.identity.queries import config_versions
 from runyard_common.values.errors import RunyardError
 
-#: How late a change made by another process may be seen, in seconds.
-REMEMBERED: Final = 1.0
-_MOST_REMEMBERED: Final = 5_000
 _Asked = tuple[str, str, str | None]  # organisation, name, version
+_AGENT: Final = "agent"
 
 
 class AgentCache:
@@ -25,31 +24,27 @@ class AgentCache:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._known: dict[_Asked, tuple[AgentRecord, float]] = {}
+        self._memory = reader.db.memory
 
     async def find(self, org_id: str, name: str, version: str | None = None) -> AgentRecord:
-        """What an organisation calls `name`; `NotFound` agent_not_found or version_not_found."""
-        asked = (org_id, name, version)
-        known = self._known.get(asked)
-        now = time.monotonic()
-        if known is not None and known[1] > now:
-            return known[0]
-        found = await self._reader.call(_resolve, asked)
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
-        self._known[asked] = (found, now + REMEMBERED)
-        return found
+        """What an organisation calls `name`; `NotFound` agent_not_found or version_not_found.
 
-    def forget(self) -> None:
-        """Look every agent up again: this process has changed one."""
-        self._known.clear()
+        As it is at the number of the configuration that this process saw last: see `Call.judged_at`.
+        """
+        key = (_AGENT, name, version)
+        known: Known[AgentRecord] | None = self._memory.get(org_id, key)
+        if known is None:
+            known = await self._reader.call(_resolve, (org_id, name, version))
+            self._memory.put(org_id, key, known)
+        return known.value
 
 
-def _resolve(conn: Connection, asked: Sequence[_Asked]) -> list[AgentRecord]:
-    found: list[AgentRecord | RunyardError] = []
+def _resolve(conn: Connection, asked: Sequence[_Asked]) -> list[Known[AgentRecord]]:
+    numbers = config_versions.numbers(conn, {org_id for org_id, _, _ in asked})
+    found: list[Known[AgentRecord] | RunyardError] = []
     for org_id, name, version in asked:
         try:
-            found.append(agents.resolve(OrgScope(conn, org_id), name, version))
+            found.append(Known(numbers[org_id], agents.resolve(OrgScope(conn, org_id), name, version)))
         except RunyardError as refusal:
             found.append(refusal)
     return found  # type: ignore[return-value] # the reader raises the refusals

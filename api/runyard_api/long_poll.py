@@ -18,13 +18,18 @@ _CHANGES: Final = frozenset(event.value for event in Event)
 
 
 async def until(
-    state: State, org_id: str, task_id: str, enough: Callable[[TaskSnapshot], bool], seconds: float
+    state: State,
+    org_id: str,
+    task_id: str,
+    enough: Callable[[TaskSnapshot], bool],
+    seconds: float,
+    judged_at: int | None = None,
 ) -> TaskSnapshot:
-    """The task once `enough` holds, or as it is after `seconds`; `NotFound` task_not_found.
+    """The task once `enough` holds, or as it is after `seconds`; errors and `judged_at`: see `snapshot`.
 
     A process that is asked to stop answers at once with what it knows.
     """
-    first = await snapshot(state, org_id, task_id)
+    first = await snapshot(state, org_id, task_id, judged_at)
     if seconds <= 0 or enough(first):
         return first
     metrics.WAITERS.inc()

@@ -27,8 +27,8 @@ from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import Batch, GroupCommit
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import open_files
+from runyard_common.identity.queries import config_versions, logins
 from runyard_common.identity.queries import identity as identity_store
-from runyard_common.identity.queries import logins
 from runyard_common.identity.service import identity
 from runyard_common.process import descriptor_limit
 from runyard_common.runs.service.runs import RunRules
@@ -150,6 +150,12 @@ class State:
         """The database's time in epoch seconds, as this process knows it: see `DatabaseClock`."""
         return self.db.clock.now()
 
+    async def configured_at(self, org_id: str) -> int:
+        """The number of an organisation's configuration now: what was remembered at a lower one counts no more."""
+        number = await self.reader.call(_numbers, org_id)
+        self.db.memory.saw(org_id, number)
+        return number
+
     async def write(self, command: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one command in a (shared) transaction; its answer once that has committed, or its error."""
         answer: R = await self.writer.call(_each, lambda tx: command(tx, *args, **kwargs))
@@ -228,6 +234,11 @@ def _provider(settings: Settings) -> OidcProvider | None:
     from runyard_api.access.oidc_provider import OidcProvider
 
     return OidcProvider.of(settings)
+
+
+def _numbers(conn: Connection, org_ids: Sequence[str]) -> list[int]:
+    numbers = config_versions.numbers(conn, set(org_ids))
+    return [numbers[org_id] for org_id in org_ids]
 
 
 class _Writer(GroupCommit):

@@ -15,19 +15,29 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from runyard_api import idempotency, metrics
+from runyard_api.access.auth import is_still
 from runyard_api.http.call import Call, reply
 from runyard_api.long_poll import until
 from runyard_api.task_snapshot import TaskSnapshot
+from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.rules.lifecycle import Cause, Status
 from runyard_common.runs.rules.run_request import RunRequest
-from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
+from runyard_common.runs.rules.specs import AcceptedRun, Judged, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import runs, submissions
 from runyard_common.runs.service.runs import Caller
 from runyard_common.sessions.service import replies
 from runyard_common.sessions.service.replies import Conversation
-from runyard_common.values.errors import Conflict, InvalidRequest, PaymentRequired, RunyardError, WaitTimeout
+from runyard_common.values.errors import (
+    ConfigurationChanged,
+    Conflict,
+    InvalidRequest,
+    PaymentRequired,
+    RunyardError,
+    WaitTimeout,
+)
 from runyard_common.values.ids import uuid7
 
 T = TypeVar("T")
@@ -66,7 +76,12 @@ async def prepare(
     if request.session_id is None and named_session:
         request = request.model_copy(update={"session_id": named_session + task_id})
     who = call.principal
-    caller = Caller(who.org_id, who.actor, front, who.key_id, end_user_id, session_scope)
+
+    def still(scope: OrgScope) -> bool:
+        return is_still(scope.conn, who) and agents.is_still(scope, agent)
+
+    judged = Judged(call.judged_at, still)
+    caller = Caller(who.org_id, who.actor, front, who.key_id, end_user_id, session_scope, judged)
     rules, now = call.state.rules, call.state.now()
     judge = call.in_turn if runs.is_costly(request, agent.manifest) else call.work_on_body
     return await judge(runs.prepare, request, agent, caller, rules, now=now, files=files, task_id=task_id)
@@ -76,6 +91,11 @@ async def store(call: Call, spec: RunSpec) -> AcceptedRun:
     """Store a run, or find it stored by an earlier sender of the request. Errors: those of `submissions.submit`."""
     try:
         accepted: AcceptedRun = await call.state.writer.call(submissions.submit, spec)
+    except ConfigurationChanged:
+        # Judged again from its body on, if that can be read again; else as it was judged when it came.
+        if not call.streamed or not await call.permitted():
+            raise
+        return await store(call, replace(spec, judged=None))
     except IntegrityError:
         known = await call.state.reader.one(lambda conn: submissions.stored(conn, spec))
         if known is None:

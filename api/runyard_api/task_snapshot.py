@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 
 from runyard_api.state import State
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
+from runyard_common.identity.queries import config_versions
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.queries.workers import Fleet
 from runyard_common.runs.rules.lifecycle import SUSPENDED, TERMINAL, Status
 from runyard_common.runs.rules.tasks import OwnTask, Task
 from runyard_common.runs.service.queues import QueuePosition, queue_position
-from runyard_common.values.errors import NotFound
+from runyard_common.values.errors import ConfigurationChanged, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,21 @@ class TaskSnapshot:
         return self.ended or self.task.status in SUSPENDED
 
 
-async def snapshot(state: State, org_id: str, task_id: str) -> TaskSnapshot:
-    """A task of an organisation; `NotFound` task_not_found, also for another organisation's."""
-    found = await state.reader.call(_read, (OwnTask(org_id, task_id), state.now()))
+async def snapshot(state: State, org_id: str, task_id: str, judged_at: int | None = None) -> TaskSnapshot:
+    """A task of an organisation; `NotFound` task_not_found, also for another organisation's. `ConfigurationChanged`
+    where the organisation's number is not `judged_at` (None: any)."""
+    found = await state.reader.call(_read, (OwnTask(org_id, task_id), state.now(), judged_at))
     if found is None:
         raise NotFound("There is no such task.", code="task_not_found", field="task_id")
     return found
 
 
-def _read(conn: Connection, asked: Sequence[tuple[OwnTask, float]]) -> list[TaskSnapshot | None]:
-    loaded = tasks.of_organisations(conn, {own for own, _ in asked})
-    now = max(now for _, now in asked)
+_Asked = tuple[OwnTask, float, int | None]
+
+
+def _read(conn: Connection, asked: Sequence[_Asked]) -> list[TaskSnapshot | None]:
+    loaded = tasks.of_organisations(conn, {own for own, _, _ in asked})
+    now = max(now for _, now, _ in asked)
     suspended = [task for task in loaded.values() if task.status in SUSPENDED]
     asks = questions.of_tasks(conn, suspended) if suspended else {}
     coded = any(task.status is Status.PENDING and task.required_agent for task in loaded.values())
@@ -59,7 +65,22 @@ def _read(conn: Connection, asked: Sequence[tuple[OwnTask, float]]) -> list[Task
         )
         waiting = [q for q in asks.get(task.id, ()) if q.state == "open"]
         whole[own] = TaskSnapshot(task, place, waiting)
-    return [whole.get(own) for own, _ in asked]
+    return _checked(conn, asked, [whole.get(own) for own, _, _ in asked])
+
+
+def _checked(
+    conn: Connection, asked: Sequence[_Asked], found: list[TaskSnapshot | None]
+) -> list[TaskSnapshot | None]:
+    """What was found; the error for those whose organisation's number is another than they were judged at."""
+    checked = {own.org_id for own, _, judged_at in asked if judged_at is not None}
+    if not checked:
+        return found
+    numbers = config_versions.numbers(conn, checked)
+    answers: list[Any] = [
+        one if judged_at in (None, numbers.get(own.org_id)) else ConfigurationChanged()
+        for one, (own, _, judged_at) in zip(found, asked, strict=True)
+    ]
+    return answers  # the reader raises the errors
 
 
 def _stuck(task: Task, fleet: Fleet | None) -> bool:

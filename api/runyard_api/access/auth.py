@@ -1,6 +1,6 @@
 """Who calls: API keys and JWT bearers become a principal of one organisation.
 
-Authenticator ── KeyRing   ry_… and ask_… keys, looked up by hash, remembered for a moment
+Authenticator ── KeyRing   ry_… and ask_… keys, looked up by hash, remembered until their organisation changes
               └─ Tokens    JWT bearers (runyard_api.access.tokens)
 CookieSessions             people who signed in (runyard_api.access.cookies)
 """
@@ -10,21 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
 from runyard_api.batched_reads import Reader
 from runyard_common.credentials.rules import documents
-from runyard_common.identity.queries import identity
+from runyard_common.database.config_memory import Known
+from runyard_common.identity.queries import config_versions, identity
 from runyard_common.identity.queries.identity import OrganisationRow, PresentedKey
 from runyard_common.identity.rules.roles import Role, granted, weaker
 from runyard_common.identity.service.identity import hash_of
 from runyard_common.values.errors import Forbidden, RunyardError, Unauthorized
 from runyard_common.webhooks.rules.receivers import origin_of
 
+V = TypeVar("V")
 KEY_PREFIXES: Final = ("ry_", "ask_")
-#: How long a key is remembered, in seconds: how late another process's revocation may bite.
+#: How long a refusal of a key is remembered, in seconds.
 REMEMBERED: Final = 2.0
 _MOST_REMEMBERED: Final = 20_000
 _LONGEST_BEARER: Final = 16_384
@@ -32,7 +34,11 @@ _LONGEST_BEARER: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, for which organisation, and what it may do. `actor` is how logs and rows name it."""
+    """Who calls, for which organisation, and what it may do. `actor` is how logs and rows name it.
+
+    `configured_at` is the number of the organisation's configuration at which that was read; None for sign-ins, which
+    are remembered for a moment.
+    """
 
     org_id: str
     actor: str  # key:<id>, user:<id>, jwt:<sub>; see runyard_common.identity.rules.actors
@@ -42,6 +48,7 @@ class Principal:
     user_id: str | None = None
     scopes: tuple[str, ...] | None = None
     application_id: str | None = None
+    configured_at: int | None = field(default=None, compare=False)
 
     def may(self, permission: str) -> bool:
         """Whether it has this permission (``resource:action``)."""
@@ -90,57 +97,75 @@ def require(principal: Principal, permission: str) -> None:
         )
 
 
-@dataclass(slots=True)
-class _Known:
-    answer: Principal | RunyardError
-    until: float
-    expires_at: float | None = None
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who holds a key, and until when (epoch seconds) it may be used."""
+
+    principal: Principal
+    expires_at: float | None
 
 
 @dataclass(slots=True)
 class KeyRing:
-    """Looks keys up. `forget` drops what is remembered of a key, in this process, at once."""
+    """Looks keys up. One that counts is remembered until the number of its organisation's configuration is seen to
+    have changed: that it has not is for the request to check."""
 
     reader: Reader
-    _known: dict[str, _Known] = field(default_factory=dict)
+    _orgs: dict[str, str] = field(default_factory=dict)  # by hash
+    _refused: dict[str, tuple[RunyardError, float]] = field(default_factory=dict)
     _used: dict[str, float] = field(default_factory=dict)
 
     async def principal(self, key: str) -> Principal:
         """Who holds this key; `Unauthorized` for an unknown, expired or revoked one."""
         digest = hash_of(key)
-        known = self._known.get(digest)
-        now = time.monotonic()
-        if known is None or known.until < now:
-            known = await self._look_up(digest, now)
-        if isinstance(known.answer, RunyardError):
-            raise known.answer
+        org_id = self._orgs.get(digest)
+        known = None if org_id is None else self.reader.db.memory.get(org_id, (_KEY, digest))
+        holder: _Holder = await self._look_up(digest) if known is None else known.value
         now = self.reader.db.clock.now()
-        if known.expires_at is not None and known.expires_at <= now:
+        if holder.expires_at is not None and holder.expires_at <= now:
             raise Unauthorized("This key has expired; make a new one.", code="key_expired")
-        assert known.answer.key_id is not None
-        self._used[known.answer.key_id] = now
-        return known.answer
+        assert holder.principal.key_id is not None
+        self._used[holder.principal.key_id] = now
+        return holder.principal
 
     def forget(self, key_hash: str) -> None:
-        """Drop this key from the cache: its next use looks it up."""
-        self._known.pop(key_hash, None)
+        """Look this key up again at its next use."""
+        self._orgs.pop(key_hash, None)
+        self._refused.pop(key_hash, None)
 
     def forget_all(self) -> None:
-        """Drop every key from the cache: a role was changed."""
-        self._known.clear()
+        """Look every key up again: a role was changed."""
+        self._orgs.clear()
+        self._refused.clear()
 
     def drain_used(self) -> dict[str, float]:
         """When keys were last used (epoch seconds), since the last call."""
         used, self._used = self._used, {}
         return used
 
-    async def _look_up(self, digest: str, now: float) -> _Known:
+    async def _look_up(self, digest: str) -> _Holder:
+        refusal, until = self._refused.get(digest, (None, 0.0))
+        if refusal is not None and until > time.monotonic():
+            raise refusal
         row = await self.reader.call(_keys, digest)
-        known = _Known(_judge(row), now + REMEMBERED, row.expires_at if row else None)
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
-        self._known[digest] = known
-        return known
+        answer = _judge(row)
+        if isinstance(answer, RunyardError):
+            _put(self._refused, digest, (answer, time.monotonic() + REMEMBERED))
+            raise answer
+        assert row is not None
+        holder = _Holder(answer, row.expires_at)
+        _put(self._orgs, digest, row.org_id)
+        self.reader.db.memory.put(row.org_id, (_KEY, digest), Known(row.configured_at, holder))
+        return holder
+
+
+_KEY: Final = "key"
+
+
+def _put(known: dict[str, V], digest: str, value: V) -> None:
+    if len(known) >= _MOST_REMEMBERED:
+        known.clear()
+    known[digest] = value
 
 
 def _keys(conn: Connection, digests: Sequence[str]) -> list[PresentedKey | None]:
@@ -170,7 +195,18 @@ def _judge(row: PresentedKey | None) -> Principal | RunyardError:
         key_id=row.id,
         scopes=None if scopes is None else tuple(scopes),
         application_id=row.application_id,
+        configured_at=row.configured_at,
     )
+
+
+def is_still(conn: Connection, who: Principal) -> bool:
+    """Whether the caller may do now what it might when it was looked up. Sign-ins are remembered for a moment."""
+    if who.key_id is not None:
+        return _judge(identity.presented_key(conn, who.key_id)) == who
+    if who.configured_at is None:
+        return True
+    organisation = identity.organisation(conn, who.org_id)
+    return organisation is not None and organisation.active
 
 
 class Authenticator:
@@ -215,6 +251,7 @@ def check_organisation(who: Principal, wanted: str | None) -> None:
         )
 
 
-def organisations(conn: Connection, org_ids: Sequence[str]) -> list[OrganisationRow | None]:
-    """Organisations by id, in the order asked."""
-    return [identity.organisation(conn, org_id) for org_id in org_ids]
+def organisations(conn: Connection, org_ids: Sequence[str]) -> list[tuple[int, OrganisationRow | None]]:
+    """Organisations by id, in the order asked, each with the number of its configuration."""
+    numbers = config_versions.numbers(conn, set(org_ids))
+    return [(numbers[org_id], identity.organisation(conn, org_id)) for org_id in org_ids]

@@ -53,7 +53,7 @@ class Tokens:
     async def __call__(self, token: str) -> Principal:
         """The caller that the token names; `Unauthorized` gives the reason why it does not count."""
         known = self._known.get(token)
-        if known is not None and known[1] > time.monotonic():
+        if known is not None and known[1] > time.monotonic() and self._counts(known[0]):
             return known[0]
         claims = await self._claims(token)
         principal = await self._principal(claims)
@@ -62,6 +62,9 @@ class Tokens:
         seconds = min(_REMEMBERED, float(claims["exp"]) + LEEWAY - time.time())
         self._known[token] = (principal, time.monotonic() + seconds)
         return principal
+
+    def _counts(self, principal: Principal) -> bool:
+        return self.reader.db.memory.number(principal.org_id) == principal.configured_at
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -121,19 +124,21 @@ class Tokens:
             )
         if not isinstance(subject, str) or not 0 < len(subject) <= 59 or not subject.isprintable():
             raise Unauthorized("The token's claim sub is no text of 1 to 59 characters.", code="token_claims")
-        organisation = None
+        number, organisation = 0, None
         if isinstance(org_id, str) and is_uuid(org_id):
-            organisation = await self.reader.call(organisations, org_id)
+            number, organisation = await self.reader.call(organisations, org_id)
         if organisation is None:
             raise Unauthorized("The token's claim org names no organisation.", code="token_organisation")
         if not organisation.active:
             raise Unauthorized("The token's organisation is deactivated.", code="organisation_inactive")
+        self.reader.db.memory.saw(organisation.id, number)
         return Principal(
             org_id=organisation.id,
             actor=f"jwt:{subject}",
             role=role,
             permissions=granted(role, None),
             user_id=subject,
+            configured_at=number,
         )
 
 

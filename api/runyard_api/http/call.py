@@ -35,8 +35,8 @@ class Call:
     """A request under way."""
 
     __slots__ = (
-        "_costly", "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "permitted",
-        "request_id", "response_headers", "scope", "state",
+        "_costly", "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "judged_at",
+        "permitted", "request_id", "response_headers", "scope", "state", "streamed",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -51,6 +51,10 @@ class Call:
         self.response_headers: dict[str, str] = {}  # of its answer, also of a refusal
         self._principal: Principal | None = None
         self._raw: bytes | None = None
+        self.streamed = False  # its body was read in pieces, and cannot be read again
+        #: The number of the organisation's configuration at which who calls was known; what is remembered of agents is
+        #: of that or of a later one.
+        self.judged_at: int | None = None
         #: Asks again whether the caller may do this: its key may have been revoked since.
         self.permitted: Callable[[], Awaitable[bool]] = _always
 
@@ -202,6 +206,7 @@ class Call:
 
     def stream(self, most: int) -> AsyncGenerator[bytes, None]:
         """The body in pieces."""
+        self.streamed = True
         return request_body.stream(self.receive, self.headers, most)
 
 

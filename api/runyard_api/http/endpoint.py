@@ -22,7 +22,14 @@ from runyard_api.http.call import Call
 from runyard_api.http.operations import Front, Operation, Render
 from runyard_common.database import outages
 from runyard_common.files import CHUNK_BYTES
-from runyard_common.values.errors import MethodNotAllowed, NotFound, RunyardError, Unavailable, WaitTimeout
+from runyard_common.values.errors import (
+    ConfigurationChanged,
+    MethodNotAllowed,
+    NotFound,
+    RunyardError,
+    Unavailable,
+    WaitTimeout,
+)
 from runyard_common.values.networks import network_of
 
 log = structlog.get_logger()
@@ -31,6 +38,8 @@ log = structlog.get_logger()
 _SAFE: Final = frozenset({"GET", "HEAD"})
 #: When to come back to a part that is away and names no time itself, in seconds.
 _RETRY_AFTER: Final = 5.0
+#: How often a request is judged again because what it was judged by has changed.
+_TRIES: Final = 3
 
 
 class Endpoint:
@@ -109,16 +118,60 @@ async def perform(call: Call, operation: Operation) -> Response:
     if operation.counted_by_address:
         count_by_address(call)
     if operation.permission is not None:
-        call.admit(await operation.front.authenticate(call), operation.front.name)
+        await _identify(call, operation)
         call.state.organisation_rates.check(call.org_id)
         call.state.unread.check(call.org_id)
         call.permitted = partial(_still_permitted, call, operation)
-        if not operation.late:
-            require(call.principal, operation.permission)
-    response = await operation.handler(call)
+        if not _checks_memory(call, operation):
+            await _identify_again(call, operation)
+        response = await _handled(call, operation)
+    else:
+        response = await operation.handler(call)
     if call.known and call.method in _SAFE and (size := _size(response)) > PIECE:
         call.state.unread.check(call.org_id, size)
     return response
+
+
+async def _identify(call: Call, operation: Operation) -> None:
+    """Who calls, as far as this process knows, and whether they may."""
+    who = await operation.front.authenticate(call)
+    call.admit(who, operation.front.name)
+    call.judged_at = (
+        call.state.db.memory.number(who.org_id) if who.configured_at is None else who.configured_at
+    )
+    if operation.permission is not None and not operation.late:
+        require(call.principal, operation.permission)
+
+
+async def _identify_again(call: Call, operation: Operation) -> bool:
+    """See whether the organisation's configuration has changed since the caller was known, and who calls then."""
+    if await call.state.configured_at(call.org_id) == call.judged_at:
+        return False
+    await _identify(call, operation)
+    return True
+
+
+def _checks_memory(call: Call, operation: Operation) -> bool:
+    """Whether the operation does so in this call: a dry run, a kept answer, a long poll and a form do not."""
+    headers = call.headers
+    return (
+        operation.checks_memory
+        and not call.scope["query_string"]
+        and "idempotency-key" not in headers
+        and not headers.get("content-type", "").startswith("multipart/")
+    )
+
+
+async def _handled(call: Call, operation: Operation) -> Response:
+    """The handler's answer; once more where it was refused for what another process has changed meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            return await operation.handler(call)
+        except RunyardError as refusal:
+            looked = not isinstance(refusal, ConfigurationChanged) and not _checks_memory(call, operation)
+            if looked or call.streamed or not await _identify_again(call, operation):
+                raise
+    return await operation.handler(call)
 
 
 def count_by_address(call: Call) -> None:
@@ -141,6 +194,7 @@ def _size(response: Response) -> int:
 
 
 async def _still_permitted(call: Call, operation: Operation) -> bool:
+    await call.state.configured_at(call.org_id)
     try:
         now = await operation.front.authenticate(call)
     except RunyardError:

@@ -119,6 +119,9 @@ class Operation:
     headers: Sequence[str] = ()  # request headers it reads
     prefixes: tuple[str, ...] | None = None  # in place of the front's
     late: bool = False  # its handler asks for the permission itself, after what its contract puts before
+    #: Its own transaction or snapshot checks that what is remembered of the caller's organisation counts
+    #: (`Call.judged_at`); it begins without a look of its own.
+    checks_memory: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from runyard_common.clock import DatabaseClock, elapsed
 from runyard_common.database import postgres_urls
 from runyard_common.database.columns import dump
+from runyard_common.database.config_memory import ConfigMemory
 from runyard_common.database.write_lock import FairWriteLock
 from runyard_common.tables import metadata
 
@@ -53,6 +54,7 @@ class Database:
         """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres_urls.LIMITS`)."""
         self.url = url
         self.clock = DatabaseClock()  # fed by `now`
+        self.memory = ConfigMemory()
         parsed = make_url(url)
         self.is_postgres = parsed.get_backend_name() == "postgresql"
         self.limits = postgres_urls.LIMITS if limits is None else limits

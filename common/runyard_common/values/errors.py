@@ -16,6 +16,7 @@
     ├── TooManyRequests 429     backlog_full, rate_limited
     ├── WaitTimeout 504
     ├── Unavailable 503         database_unavailable, …
+    │   └── ConfigurationChanged
     └── StaleFence              internal: this attempt no longer owns its task
 
 Fronts render these, each in one place.
@@ -178,6 +179,12 @@ class Unavailable(RunyardError):
     status = 503
     code = "unavailable"
     title = "Service unavailable"
+
+
+class ConfigurationChanged(Unavailable):
+    """The organisation's configuration changes faster than this request is judged; send it again."""
+
+    code = "configuration_changed"
 
 
 class WaitTimeout(RunyardError):

@@ -185,15 +185,13 @@ async def create_agent(call: Call) -> Response:
     """Make an agent, as a draft that can be run at once."""
     wanted = (await call.optional_json(AgentBody)).request
 
-    response = await idempotency.create(
+    return await idempotency.create(
         call,
         lambda tx: _create(tx, call.org_id, wanted, call.actor, call.state.rules.publishing),
         lambda row: reply(
             agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row.id}")}
         ),
     )
-    call.state.agents.forget()
-    return response
 
 
 def _create(tx: Tx, org_id: str, wanted: DraftRequest, actor: str, rules: PublishRules) -> ListedVersion:
@@ -225,7 +223,6 @@ async def change_agent(call: Call) -> Response:
     version_id = (await version_row(call)).id
     rules = call.state.rules.publishing
     row = await call.write(_change, version_id, wanted, call.actor, rules)
-    call.state.agents.forget()
     return reply(agent_json(row, call.principal))
 
 
@@ -247,7 +244,6 @@ async def delete_agent(call: Call) -> Response:
     """Delete an agent with all its versions."""
     version_id = (await version_row(call)).id
     await call.write(_remove, version_id, call.actor)
-    call.state.agents.forget()
     return Response(status_code=204)
 
 
@@ -279,7 +275,6 @@ async def publish_draft(call: Call) -> Response:
     version_id = (await version_row(call)).id
     rules = call.state.rules.publishing
     row = await call.write(_publish, version_id, call.actor, rules)
-    call.state.agents.forget()
     return reply(agent_json(row, call.principal))
 
 

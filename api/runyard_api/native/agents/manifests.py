@@ -60,15 +60,13 @@ async def publish_manifest(call: Call) -> Response:
             field="kind",
         )
 
-    response = await idempotency.create(
+    return await idempotency.create(
         call,
         lambda tx: _publish(tx, call.org_id, manifest, call.actor, call.state.rules.publishing),
         lambda row: reply(
             agent_json(row, call.principal), 201, {"location": under(f"{BASE}/agents/{row.id}")}
         ),
     )
-    call.state.agents.forget()
-    return response
 
 
 async def _document(call: Call) -> dict[str, Any]:
@@ -129,7 +127,6 @@ async def set_tag(call: Call) -> Response:
     if not 0 < len(tag) <= 64 or not tag.replace("-", "").replace("_", "").isalnum() or tag[0].isdigit():
         raise InvalidRequest("A tag is a word, not a version.", code="invalid_tag", field="tag")
     tags = await call.write(_set_tag, row, tag, body.version, call.actor)
-    call.state.agents.forget()
     return reply({"data": tags})
 
 
@@ -154,7 +151,6 @@ async def delete_tag(call: Call) -> Response:
     """Remove a tag."""
     row = await version_row(call)
     await call.write(_drop_tag, row, call.params["tag"], call.actor)
-    call.state.agents.forget()
     return Response(status_code=204)
 
 
@@ -186,7 +182,6 @@ async def change_version(call: Call) -> Response:
     row = await version_row(call)
     version, actor = call.params["version"], call.actor
     changed = await call.write(_yank, row, version, body.yanked, actor)
-    call.state.agents.forget()
     return reply(agent_json(changed, call.principal))
 
 

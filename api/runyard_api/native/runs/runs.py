@@ -67,6 +67,7 @@ FORM: Final[dict[str, Any]] = {
     headers=("Idempotency-Key",),
     answers=(Answer(202, "The run is stored.", schemas.Accepted, headers=("Location",)),),
     errors=_ERRORS,
+    checks_memory=True,
 )
 async def run(call: Call) -> Response:
     """Run an agent.

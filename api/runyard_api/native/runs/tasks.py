@@ -152,6 +152,7 @@ class TaskParameters(Parameters):
         Answer(304, "It has not changed."),
     ],
     errors=(429,),
+    checks_memory=True,
 )
 async def get_task(call: Call) -> Response:
     """Read a task, or a schedule by its id, as cancelling takes it too.
@@ -170,7 +171,7 @@ async def get_task(call: Call) -> Response:
     if seconds > 0:
         call.state.open_calls.check(call.org_id)
     try:
-        seen = await until(call.state, call.org_id, task_id(call), enough, seconds)
+        seen = await until(call.state, call.org_id, task_id(call), enough, seconds, call.judged_at)
     except NotFound:
         if (scheduled := await _scheduled(call)) is None:
             raise

@@ -123,7 +123,7 @@ async def _default(call: Call) -> AgentRecord:
         await state.write(agents.publish, state.org_id, _DEFAULT, by="system", shared=True)
     except IntegrityError:
         pass  # another process has published it this very moment
-    state.agents.forget()
+    await state.configured_at(call.org_id)
     return await state.agents.find(call.org_id, _DEFAULT.name)
 
 

@@ -147,15 +147,13 @@ async def create_agent(call: Call) -> Response:
     values = {"temperature": TEMPERATURE} | await _values(call, given.model_dump(exclude_unset=True))
 
     who = call.principal
-    response = await idempotency.create(
+    return await idempotency.create(
         call,
         lambda tx: live_agents.create(
             tx, who.org_id, given.agent_name, values, who.actor, call.state.rules.publishing
         ),
         lambda record: _view(call, record, AgentUsage()),
     )
-    call.state.agents.forget()
-    return response
 
 
 #: Fields of the wire and the manifest fields they set. Of two spellings the newer counts.
@@ -278,7 +276,6 @@ async def change_agent(call: Call) -> Response:
     who = call.principal
     rules = call.state.rules.publishing
     record = await call.state.write(live_agents.change, who.org_id, agent_id, values, who.actor, rules)
-    call.state.agents.forget()
     return await _shown(call, record)
 
 
@@ -296,7 +293,6 @@ async def delete_agent(call: Call) -> Response:
     agent_id = (await _found(call)).ref.agent_id
     who = call.principal
     name = await call.state.write(live_agents.remove, who.org_id, agent_id, who.actor)
-    call.state.agents.forget()
     if not call.accepts("application/json"):  # the vendor's notebook takes a 204 alone for a success
         return Response(status_code=204)
     return reply({"agent_id": agent_id, "message": f"The agent {name} was deleted."})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,7 +22,7 @@ from runyard_common.runs.queries import limits
 from runyard_common.runs.rules.admission import Kind, Rule
 from runyard_common.runs.rules.specs import AgentRef
 from runyard_common.values import ids
-from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound, RunyardError
 from runyard_common.values.json_text import JsonObject
 
 
@@ -32,6 +32,8 @@ class AgentRecord:
 
     agent: AgentRow
     version: VersionRow
+    #: By which name and version it was asked for, where it was.
+    asked: tuple[str, str | None] | None = field(default=None, compare=False)
 
     @property
     def ref(self) -> AgentRef:
@@ -93,7 +95,17 @@ def resolve(scope: OrgScope, name: str, version: str | None = None) -> AgentReco
         chosen = agents.version(scope.conn, agent.version_id)
     if chosen is None:
         raise NotFound(f"{agent.name} has no version to run.", code="version_not_found", field="version")
-    return AgentRecord(agent, chosen)
+    return AgentRecord(agent, chosen, (name, version))
+
+
+def is_still(scope: OrgScope, found: AgentRecord) -> bool:
+    """Whether an organisation gets the same where it asks for this agent again."""
+    if found.asked is None:
+        return False
+    try:
+        return resolve(scope, *found.asked) == found
+    except RunyardError:
+        return False
 
 
 def _find(scope: OrgScope, name: str) -> tuple[AgentRow | None, VersionRow | None]:

@@ -12,6 +12,7 @@ from runyard_common.database import pages, rows
 from runyard_common.database.pages import Page
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import config_versions
 from runyard_common.identity.rules.actors import Actor
 from runyard_common.tables.query import ApiKey, Audit, Member, Organisation
 from runyard_common.values.ids import uuid7
@@ -58,10 +59,14 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey(KeyRow):
-    """A key that a caller presents; `person_role` is what the person behind it may now, None without a place."""
+    """A key that a caller presents; `person_role` is what the person behind it may now, None without a place.
+
+    `configured_at` is the number of its organisation's configuration.
+    """
 
     org_active: bool = True
     person_role: str | None = None
+    configured_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +125,26 @@ def out_of_balance(conn: Connection, org_ids: Iterable[str]) -> set[str]:
 
 def key_by_hash(conn: Connection, key_hash: str) -> PresentedKey | None:
     """One key by the SHA-256 (hex) of the whole key; revoked ones too."""
+    return _presented(conn, _KEY.key_hash == key_hash)
+
+
+def presented_key(conn: Connection, key_id: str) -> PresentedKey | None:
+    """One key as it would be presented now; revoked ones too."""
+    return _presented(conn, _KEY.id == key_id)
+
+
+def _presented(conn: Connection, which: Any) -> PresentedKey | None:
     behind = (_MEMBER.org_id == _KEY.org_id) & (_MEMBER.user_id == _KEY.person_id)
     query = (
-        select(*_KEY, _ORG.active.label("org_active"), _MEMBER.role.label("person_role"))
+        select(
+            *_KEY,
+            _ORG.active.label("org_active"),
+            _MEMBER.role.label("person_role"),
+            config_versions.number_of(_KEY.org_id).label("configured_at"),
+        )
         .join(Organisation.__table__, _ORG.id == _KEY.org_id)
         .outerjoin(Member.__table__, behind)
-        .where(_KEY.key_hash == key_hash)
+        .where(which)
     )
     return rows.first(conn, query, PresentedKey)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,15 @@ class SessionRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What a run was judged by: the number of its organisation's configuration, and who can see whether that still
+    counts where the number is another now."""
+
+    at: int | None
+    still: Callable[[Any], bool]  # of an `OrgScope`: whether caller and agent are the same
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """One judged run request. Times are epoch seconds unless they end in `_s` (seconds)."""
 
@@ -94,6 +104,7 @@ class RunSpec:
     schedules: tuple[NewSchedule, ...] = ()  # stored with it
     tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
     knowledge: Knowledge | None = None
+    judged: Judged | None = None  # where it was judged by what a process remembers
 
     @property
     def has_callback(self) -> bool:

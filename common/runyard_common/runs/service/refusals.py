@@ -2,12 +2,12 @@
 
 Errors: `InvalidRequest` invalid_deadline, datastore_not_found; `PaymentRequired` quota_exceeded; `Forbidden`
 tool_not_open; `Conflict` too_many_schedules, too_many_sessions, too_many_stored_files, storage_full;
-`TooManyRequests` backlog_full; `StaleFence` (the parent's attempt is over).
+`TooManyRequests` backlog_full; `StaleFence` (the parent's attempt is over); `ConfigurationChanged` (look again).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -16,7 +16,6 @@ from runyard_common.agents.service import tools
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.datastores import queries as datastores
-from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.caps import STORAGE
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import tasks, transitions
@@ -26,6 +25,7 @@ from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import sessions_of_runs
 from runyard_common.schedules.queries import new_schedules
 from runyard_common.values.errors import (
+    ConfigurationChanged,
     Forbidden,
     InvalidRequest,
     PaymentRequired,
@@ -37,18 +37,30 @@ from runyard_common.values.errors import (
 Refused = dict[int, RunyardError]
 
 
-def of_requests(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
-    """What the runs bring and need: judged before their sessions are made."""
+def of_changes(tx: Tx, specs: Sequence[RunSpec], numbers: Mapping[str, int]) -> Refused:
+    """Which runs were judged by what is not so any more. Where an organisation's number has changed, what has not
+    concerned a run is no reason to judge it again: others may publish agents all the time."""
+    return {
+        index: ConfigurationChanged()
+        for index, spec in enumerate(specs)
+        if spec.judged is not None
+        and spec.judged.at != numbers[spec.org_id]
+        and not spec.judged.still(tx.scope(spec.org_id))
+    }
+
+
+def of_requests(tx: Tx, specs: Sequence[RunSpec], broke: Collection[str]) -> Refused:
+    """What the runs bring and need: judged before their sessions are made. `broke` are out of balance."""
     refused: Refused = new_schedules.refusals(tx, [spec.schedules for spec in specs])
     return (
-        refused | of_lookups(tx, specs) | caps.refusals(tx, "sessions", sessions_of_runs.new(tx.conn, specs))
+        refused
+        | of_lookups(tx, specs, broke)
+        | caps.refusals(tx, "sessions", sessions_of_runs.new(tx.conn, specs))
     )
 
 
-def of_lookups(tx: Tx, specs: Sequence[RunSpec]) -> Refused:
-    """What needs no lock, so that a preview judges it too."""
-    paying = {spec.org_id for spec in specs if spec.requested}
-    broke = identity.out_of_balance(tx.conn, paying) if paying else set()
+def of_lookups(tx: Tx, specs: Sequence[RunSpec], broke: Collection[str]) -> Refused:
+    """What needs no lock, so that a preview judges it too. `broke` are out of balance."""
     refused: Refused = {}
     for index, spec in enumerate(specs):
         if spec.requested and spec.org_id in broke:

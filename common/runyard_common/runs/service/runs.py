@@ -20,7 +20,7 @@ from runyard_common.outbound import OutboundPolicy
 from runyard_common.runs.rules import deadlines, run_options
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.runs.rules.run_request import RunRequest, options_of
-from runyard_common.runs.rules.specs import CallbackTo, RunSpec, SessionRef
+from runyard_common.runs.rules.specs import CallbackTo, Judged, RunSpec, SessionRef
 from runyard_common.schedules.rules import scheduled_run
 from runyard_common.schemas import checks, outputs
 from runyard_common.settings import Settings
@@ -74,6 +74,7 @@ class Caller:
     key_id: str | None = None
     end_user_id: str | None = None
     session_scope: str = ""
+    judged: Judged | None = None
 
 
 def prepare(
@@ -123,6 +124,7 @@ def prepare(
         session=_session(request, caller),
         tools=_tools(request, agent, caller.org_id, rules),
         knowledge=knowledge,
+        judged=caller.judged,
     )
     schedules = scheduled_run.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
     return replace(spec, input_text=JsonText(columns.dump(spec.input)), schedules=schedules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,9 @@ from runyard_common.database import advisory
 from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import files, limits, tasks, transitions
+from runyard_common.identity.queries import identity
+from runyard_common.runs.queries import configured, files, limits, tasks, transitions
+from runyard_common.runs.queries.configured import Configured
 from runyard_common.runs.queries.files import Attachment
 from runyard_common.runs.rules.admission import LimitCheck, Strategy, Usage, full_limit, limit_checks
 from runyard_common.runs.rules.blocked_by import BlockedBy
@@ -27,6 +29,7 @@ from runyard_common.schedules.rules.stored_schedule import StoredSchedule
 from runyard_common.values.errors import Conflict, RunyardError
 from runyard_common.webhooks.queries import callbacks, deliveries
 from runyard_common.webhooks.queries.callbacks import CallbackRow
+from runyard_common.webhooks.queries.deliveries import Listener
 
 
 @own_transaction
@@ -34,17 +37,23 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]
     """Store these runs: requests, children, retries, occurrences of schedules and chores of the server alike.
 
     Each is accepted (pending, or queued with the limit that is full) or refused. A group-commit batch function.
-    Errors: those of `refusals`, and `Conflict` limit_reached (a full limit whose strategy is reject).
+    Errors: those of `refusals`, and `Conflict` limit_reached (a full limit whose strategy is reject). A run that needs
+    no look-up costs one statement that checks what the process remembers, and two that write.
     """
-    refused = refusals.of_requests(tx, specs)
+    paying = {spec.org_id for spec in specs if spec.requested}
+    known, broke = configured.current(tx, {spec.org_id for spec in specs}, paying)
+    numbers = {org_id: its.number for org_id, its in known.items()}
+    refused = refusals.of_requests(tx, specs, broke) | refusals.of_changes(tx, specs, numbers)
     placed = sessions_of_runs.placed(tx, specs, refused)
-    stored = iter(_store(tx, [spec for index, spec in enumerate(placed) if index not in refused]))
+    left = [spec for index, spec in enumerate(placed) if index not in refused]
+    stored = iter(_store(tx, left, {org_id: its.value for org_id, its in known.items()}) if left else ())
     return [refused.get(index) or next(stored) for index in range(len(specs))]
 
 
-def _store(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]:
-    rules = limits.rules(tx.conn, {spec.org_id for spec in specs})
-    checked = [limit_checks(limits.binding(rules, spec.org_id), spec.context) for spec in specs]
+def _store(
+    tx: Tx, specs: Sequence[RunSpec], known: Mapping[str, Configured]
+) -> list[AcceptedRun | RunyardError]:
+    checked = [limit_checks(known[spec.org_id].rules, spec.context) for spec in specs]
     usages = _lock_and_count(tx, checked)  # limits before rows, here and everywhere
     refused = refusals.of_stored(tx, specs)
     answers: list[AcceptedRun | RunyardError] = []
@@ -71,7 +80,7 @@ def _store(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]
         answers.append(AcceptedRun(spec.task_id, status, shown, tx.now, spec.session_id, _refs(kept)))
     if new:
         tasks.insert_many(tx, new, events)
-        _enqueue(tx, specs, new, events)
+        _enqueue(tx, specs, new, events, {org_id: its.listeners for org_id, its in known.items()})
         limits.occupy(tx, admitted)
         _store_files(tx, specs, {task.id for task in new})
     return answers
@@ -93,7 +102,8 @@ def stored(conn: Connection, spec: RunSpec) -> AcceptedRun | None:
 
 def preview(tx: Tx, spec: RunSpec) -> dict[str, Any]:
     """What `submit` would do, storing nothing: the status, and each limit with how full it is."""
-    for refusal in refusals.of_lookups(tx, [spec]).values():
+    paying = {spec.org_id} if spec.requested else set()
+    for refusal in refusals.of_lookups(tx, [spec], identity.out_of_balance(tx.conn, paying)).values():
         raise refusal
     spec = sessions_of_runs.known(tx.conn, spec)
     checks = limit_checks(limits.binding(limits.rules(tx.conn, {spec.org_id}), spec.org_id), spec.context)
@@ -191,6 +201,7 @@ def _enqueue(
     specs: Sequence[RunSpec],
     new: Sequence[Task],
     events: Sequence[tuple[str, dict[str, Any]]],
+    listeners: Mapping[str, Sequence[Listener]],
 ) -> None:
     """Keep where these runs call back to, and enqueue the deliveries of their first events."""
     called = {spec.task_id: spec.callback for spec in specs if spec.callback is not None}
@@ -205,7 +216,7 @@ def _enqueue(
     first = [
         (transitions.head(task), Event(type_), data) for task, (type_, data) in zip(new, events, strict=True)
     ]
-    deliveries.enqueue(tx, first)
+    deliveries.enqueue(tx, first, listeners)
 
 
 def _store_files(tx: Tx, specs: Sequence[RunSpec], stored: set[str]) -> None:

@@ -5,14 +5,15 @@ The words of a body are those of the receiver's API surface (`runyard_common.sur
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from runyard_common import surfaces
 from runyard_common.database import rows
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.lifecycle import TERMINAL, Event
@@ -48,7 +49,7 @@ class NewDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listener:
+class Listener:
     """An active endpoint, as far as it matters to what is sent to it."""
 
     id: str
@@ -81,18 +82,24 @@ class _Target:
     url: str
 
 
-def enqueue(tx: Tx, entries: Sequence[tuple[Head, Event | str, JsonObject]]) -> None:
+def enqueue(
+    tx: Tx,
+    entries: Sequence[tuple[Head, Event | str, JsonObject]],
+    listeners: Mapping[str, Sequence[Listener]] | None = None,
+) -> None:
     """Write a delivery for every callback and endpoint that these log entries are for.
 
     Each entry is a head as it is after the entry, the `Event` of a change of state or the type of what an agent
-    reported, and its data. Costs one indexed query where an organisation has no endpoint.
+    reported, and its data. `listeners` are the endpoints by organisation, where this transaction has checked that its
+    memory of them counts; else one indexed query looks for them.
     """
     logged = [_Entry(h, e if isinstance(e, Event) else None, str(e), d) for h, e, d in entries]
-    listeners = _listeners(tx, [entry for entry in logged if entry.event is not None])
+    if listeners is None:
+        listeners = _listeners_of(tx, [entry for entry in logged if entry.event is not None])
     called = callbacks.of_tasks(tx.conn, {entry.head.id for entry in logged if entry.head.has_callback})
-    if not listeners and not called:
+    if not any(listeners.values()) and not called:
         return
-    wanted = {e.head.id for e in logged if e.head.org_id in listeners or e.head.id in called}
+    wanted = {e.head.id for e in logged if listeners.get(e.head.org_id) or e.head.id in called}
     loaded = tasks.load(tx.conn, wanted)
     keys = _applications(tx, logged, listeners)
     spoken = _spoken(tx, [e.head.id for e in logged if e.event is Event.FINISH and e.head.id in called])
@@ -112,20 +119,29 @@ def enqueue(tx: Tx, entries: Sequence[tuple[Head, Event | str, JsonObject]]) -> 
         add(tx, made, waiting_until(tx, {delivery.order_key for delivery in made}))
 
 
-def _listeners(tx: Tx, changes: Sequence[_Entry]) -> dict[str, list[_Listener]]:
+def _listeners_of(tx: Tx, changes: Sequence[_Entry]) -> dict[str, list[Listener]]:
     """The active endpoints of the organisations these changes belong to."""
     orgs = {change.head.org_id for change in changes}
-    if not orgs:
-        return {}
-    found: dict[str, list[_Listener]] = {}
-    query = select(*rows.columns(_Listener, Endpoint))
-    query = query.where(Endpoint.org_id.in_(sorted(orgs)), Endpoint.active.is_(True))
-    for listener in rows.every(tx.conn, query, _Listener):
+    found: dict[str, list[Listener]] = {}
+    for listener in _active(tx.conn, orgs) if orgs else ():
         found.setdefault(listener.org_id, []).append(listener)
     return found
 
 
-def _applications(tx: Tx, entries: Sequence[_Entry], listeners: dict[str, list[_Listener]]) -> dict[str, str]:
+def listeners(scope: OrgScope) -> list[Listener]:
+    """The active endpoints of an organisation."""
+    return _active(scope.conn, [scope.org_id])
+
+
+def _active(conn: Connection, org_ids: Iterable[str]) -> list[Listener]:
+    query = select(*rows.columns(Listener, Endpoint))
+    query = query.where(Endpoint.org_id.in_(sorted(org_ids)), Endpoint.active.is_(True))
+    return rows.every(conn, query, Listener)
+
+
+def _applications(
+    tx: Tx, entries: Sequence[_Entry], listeners: Mapping[str, Sequence[Listener]]
+) -> dict[str, str]:
     """The applications whose keys made these tasks, by key; asked only where an endpoint is for one."""
     if not any(endpoint.application_id for its in listeners.values() for endpoint in its):
         return {}
@@ -143,7 +159,7 @@ def _spoken(tx: Tx, task_ids: Sequence[str]) -> set[str]:
 
 
 def _to_endpoint(
-    tx: Tx, entry: _Entry, task: Task, endpoint: _Listener, applications: dict[str, str]
+    tx: Tx, entry: _Entry, task: Task, endpoint: Listener, applications: dict[str, str]
 ) -> list[NewDelivery]:
     assert entry.event is not None
     head = entry.head

@@ -125,7 +125,6 @@ async def create_package(call: Call) -> Response:
     made = await call.write(
         service.create, ours(body.manifest, body.content), call.actor, call.state.rules.publishing
     )
-    call.state.agents.forget()
     return reply(_saved(made, "Agent created"), 201)
 
 
@@ -170,7 +169,6 @@ async def change_package(call: Call) -> Response:
     changed = await call.write(
         service.change, package_of(call), manifest, body.lockVersion, call.actor, call.state.rules.publishing
     )
-    call.state.agents.forget()
     return reply(_saved(changed, "Agent updated"))
 
 
@@ -178,5 +176,4 @@ async def change_package(call: Call) -> Response:
 async def delete_package(call: Call) -> Response:
     """Delete an agent with its versions; its runs stay."""
     await call.write(service.delete, package_of(call), call.actor)
-    call.state.agents.forget()
     return Response(status_code=204)

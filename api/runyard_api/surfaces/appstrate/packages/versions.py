@@ -94,7 +94,6 @@ async def create_package_version(call: Call) -> Response:
     made = await call.write(
         service.create_version, package_of(call), body.version, call.actor, call.state.rules.publishing
     )
-    call.state.agents.forget()
     return reply(version_json(made), 201)
 
 
@@ -125,7 +124,6 @@ async def get_package_version(call: Call) -> Response:
 async def yank_package_version(call: Call) -> Response:
     """Yank a version: tags and ranges no longer find it, its exact number does."""
     await call.write(service.yank, package_of(call), call.params["version"], call.actor)
-    call.state.agents.forget()
     return Response(status_code=204)
 
 
@@ -140,6 +138,5 @@ async def restore_package_version(call: Call) -> Response:
     restored = await call.write(
         service.restore, package_of(call), call.params["version"], call.actor, call.state.rules.publishing
     )
-    call.state.agents.forget()
     lock = service.lock_version(restored.agent)
     return reply({"packageId": restored.agent.name, "lockVersion": lock, "message": "Version restored"})

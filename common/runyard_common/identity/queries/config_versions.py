@@ -1,0 +1,62 @@
+"""The numbers that every change of an organisation's configuration raises, and what is remembered by them.
+
+An organisation's number is the sum of its own and of that for all organisations; each only grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import BigInteger, Connection, func, literal, null, select, union_all
+
+from runyard_common.database.config_memory import Known
+from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
+from runyard_common.tables.query import ConfigVersion, Organisation
+
+R = TypeVar("R")
+_EVERY: Final = "*"
+
+
+def number_of(org_id: Any) -> Any:
+    """An organisation's number, as a column."""
+    query = select(func.coalesce(func.sum(ConfigVersion.number), literal(0, BigInteger)))
+    return query.where(ConfigVersion.scope.in_([org_id, _EVERY])).scalar_subquery()
+
+
+def numbers(conn: Connection, org_ids: Collection[str]) -> dict[str, int]:
+    """The number of each organisation."""
+    return checked(conn, org_ids, ())[0]
+
+
+def checked(
+    conn: Connection, org_ids: Collection[str], paying: Collection[str]
+) -> tuple[dict[str, int], set[str]]:
+    """The number of each organisation, and those of `paying` that pay in advance and have nothing left."""
+    query: Any = select(ConfigVersion.scope, ConfigVersion.number)
+    query = query.where(ConfigVersion.scope.in_([*org_ids, _EVERY]))
+    if paying:
+        broke = (Organisation.id.in_(list(paying)), Organisation.balance_micros <= 0)
+        query = union_all(query, select(Organisation.id, null()).where(*broke))
+    found: dict[str, int] = {}
+    out_of_balance: set[str] = set()
+    for scope, number in conn.execute(query):
+        if number is None:
+            out_of_balance.add(scope)
+        else:
+            found[scope] = int(number)
+    every = found.get(_EVERY, 0)
+    return {org_id: found.get(org_id, 0) + every for org_id in org_ids}, out_of_balance
+
+
+def known(db: Database, org_id: str, load: Callable[[OrgScope], R]) -> Known[R]:
+    """What `load` gives for an organisation: from memory, or read in a snapshot of its own."""
+    found = db.memory.get(org_id, load)
+    if found is not None:
+        return found
+    with db.read() as conn:
+        # First the number: what is read after it may be newer, and is found to be outdated then, but is never older.
+        found = Known(numbers(conn, [org_id])[org_id], load(OrgScope(conn, org_id)))
+    db.memory.put(org_id, load, found)
+    return found

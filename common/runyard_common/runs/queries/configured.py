@@ -1,0 +1,66 @@
+"""What an organisation has configured that every run meets: its limits, and who listens to what becomes of it.
+
+From memory, by the number that each change raises: see `runyard_common.identity.queries.config_versions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from runyard_common.database.config_memory import Known
+from runyard_common.database.engine import Database
+from runyard_common.database.rows import OrgScope
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import config_versions
+from runyard_common.runs.queries import limits
+from runyard_common.runs.rules.admission import Rule
+from runyard_common.webhooks.queries import deliveries
+from runyard_common.webhooks.queries.deliveries import Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """An organisation's limits, the operator's included, and its active endpoints."""
+
+    rules: list[Rule]
+    listeners: list[Listener]
+
+
+def load(scope: OrgScope) -> Configured:
+    return Configured(limits.rules(scope.conn, [scope.org_id]), deliveries.listeners(scope))
+
+
+def known(db: Database, org_id: str) -> Known[Configured]:
+    """What was configured last, as far as this process knows: a transaction that relies on it checks the number."""
+    return config_versions.known(db, org_id, load)
+
+
+def listeners(db: Database, org_id: str) -> tuple[int, list[Listener]]:
+    """The active endpoints of an organisation, and the number that a transaction checks which relies on them."""
+    found = known(db, org_id)
+    return found.number, found.value.listeners
+
+
+def current(
+    tx: Tx, org_ids: Collection[str], paying: Collection[str]
+) -> tuple[dict[str, Known[Configured]], set[str]]:
+    """What these organisations have configured now, and those of `paying` that pay in advance and have nothing left.
+
+    One statement, where the memory of this process counts.
+    """
+    found = {org_id: known(tx.db, org_id) for org_id in org_ids}
+    numbers, broke = config_versions.checked(tx.conn, org_ids, paying)
+    for org_id, number in numbers.items():
+        if found[org_id].number != number:
+            found[org_id] = _again(tx, org_id, number)
+    return found, broke
+
+
+def _again(tx: Tx, org_id: str, number: int) -> Known[Configured]:
+    tx.db.memory.forget(org_id)
+    found = known(tx.db, org_id)
+    if found.number == number:
+        return found
+    # This very transaction has changed something: what is not committed is not remembered.
+    return Known(number, load(tx.scope(org_id)))

@@ -21,6 +21,7 @@ from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.agent_cache import AgentCache
 from runyard_api.batched_reads import Reader, in_time, unavailable
 from runyard_common import surfaces
+from runyard_common.clock import KnownClock
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
@@ -165,7 +166,8 @@ class State:
         """Run a command that only looks, in a snapshot that nothing can be written in."""
 
         def look(conn: Connection) -> R:
-            return command(Tx(self.db, conn, self.db.now(conn), caps=self.store.caps), *args, **kwargs)
+            tx = Tx(self.db, conn, KnownClock(self.db.now(conn)), caps=self.store.caps)
+            return command(tx, *args, **kwargs)
 
         return await self.reader.one(look)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -16,6 +16,9 @@ logger = structlog.get_logger("runyard.clock")
 
 #: How far the host's clock may be from the database's before the log warns, in seconds.
 TOLERATED_S: Final = 2.0
+#: How old a sample may be, and how uncertain, to go by without asking the database, in seconds.
+_RECENT: Final = 10.0
+_CERTAIN: Final = 0.05
 #: How much the uncertainty of a sample grows with its age: later samples replace it.
 _GROWTH: Final = 0.01
 
@@ -57,6 +60,14 @@ class DatabaseClock:
             return self._wall()
         return sample[0] + self._passed() - sample[1]
 
+    def at_least(self) -> float | None:
+        """A moment that the database's time has certainly reached, milliseconds ago; None without a recent sample."""
+        sample = self._sample
+        if sample is None or sample[2] > _CERTAIN:
+            return None
+        age = self._passed() - sample[1]
+        return sample[0] - sample[2] / 2 + age if age < _RECENT else None
+
     @property
     def offset_s(self) -> float:
         """By how many seconds the host's clock is ahead of the database's (negative: behind)."""
@@ -76,3 +87,68 @@ class DatabaseClock:
         elif self._warned and not off:
             logger.info("This host's clock agrees with the database's again.", action="clock")
         self._warned = off
+
+
+class TransactionClock(Protocol):
+    """When a write transaction happens, in seconds since the epoch on the database's clock."""
+
+    def now(self) -> float:
+        """The same moment each time."""
+
+    def ended(self) -> None:
+        """Called after the commit."""
+
+
+class KnownClock:
+    """A moment that is known: SQLite runs inside this host."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        """See `TransactionClock.now`."""
+        return self._now
+
+    def ended(self) -> None:
+        """See `TransactionClock.ended`."""
+
+
+class Asked(Protocol):
+    """A transaction of PostgreSQL, which was asked for its clock when it began."""
+
+    @property
+    def clock(self) -> float | None:
+        """The answer, once it is there."""
+
+    def wait(self) -> None:
+        """Wait for the answers to all that was sent."""
+
+
+class AskedClock:
+    """Of PostgreSQL. While its answer is not there, a recent one will do, which spares a round trip."""
+
+    def __init__(self, clock: DatabaseClock, transaction: Asked) -> None:
+        self._clock = clock
+        self._transaction = transaction
+        self._asked = elapsed()
+        self._now: float | None = None
+
+    def now(self) -> float:
+        """See `TransactionClock.now`."""
+        if self._now is None and self._transaction.clock is None:
+            self._now = self._clock.at_least()
+        if self._now is None:
+            self._now = self._answer()
+        return self._now
+
+    def ended(self) -> None:
+        """See `TransactionClock.ended`."""
+        self._answer()
+
+    def _answer(self) -> float:
+        if (answer := self._transaction.clock) is None:
+            self._transaction.wait()
+            answer = self._transaction.clock
+            assert answer is not None
+        self._clock.observe(answer, elapsed() - self._asked)
+        return answer

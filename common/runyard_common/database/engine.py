@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 
-from runyard_common.clock import DatabaseClock, elapsed
+from runyard_common.clock import AskedClock, DatabaseClock, KnownClock, TransactionClock, elapsed
 from runyard_common.database import postgres_urls
 from runyard_common.database.columns import dump
 from runyard_common.database.config_memory import ConfigMemory
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Database", "Durability", "metadata"]
 
 
+#: Execution option of a statement whose answer nothing waits for: no row and no row count of it are read. On PostgreSQL
+#: it goes out with what follows it in the write transaction, and its error is raised there, at the latest by COMMIT.
+LATER: Final = {"later": True}
 #: What a transaction needs at least on the disk: some pages of the database and their journal.
 _PROBE_BYTES = 256 * 1024
 #: How long a lock of SQLite is waited for, and the pause between two attempts at its log's mode, in seconds.
@@ -66,9 +69,10 @@ class Database:
 
             self._answers = postgres.Answers()
             self.engine = postgres.engine(parsed, pool_size, self._answers, self.limits)
+            self._writing = postgres.engine(parsed, pool_size, self._answers, self.limits, writing=True)
         else:
             self.engine = _sqlite(url)
-        self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+            self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         path = None if self.is_postgres else make_url(url).database
         self._file = Path(path) if path and path != ":memory:" else None
         self._write_lock = FairWriteLock(path) if path and path != ":memory:" else None
@@ -82,7 +86,7 @@ class Database:
             with self._write_lock.hold() if self._write_lock else nullcontext(), connection.begin():
                 self.set_limits(connection)
                 if self.is_postgres and durability is Durability.NONE:
-                    connection.execute(_RELAXED)
+                    connection.execute(_RELAXED, execution_options=LATER)
                 yield connection
 
     @contextmanager
@@ -96,6 +100,13 @@ class Database:
     def silent(self) -> bool:
         """Whether the server has stopped answering: neither an answer nor a refusal comes from it."""
         return self._answers is not None and self._answers.silent
+
+    def clock_of(self, connection: Connection) -> TransactionClock:
+        """The clock of a write transaction that has just begun on this connection."""
+        if not self.is_postgres:
+            return KnownClock(time.time())
+        driver: Any = connection.connection.driver_connection
+        return AskedClock(self.clock, driver.pipelined)
 
     def now(self, connection: Connection) -> float:
         """The database's clock, in seconds since the epoch.
@@ -131,13 +142,13 @@ class Database:
     def set_limits(self, connection: Connection) -> None:
         """Behind a pooler in transaction mode the limits are set in each transaction."""
         if self.is_pooled:
-            connection.exec_driver_sql(
-                "SELECT " + ", ".join(f"set_config('{n}', '{v}', true)" for n, v in self.limits.items())
-            )
+            settings = ", ".join(f"set_config('{n}', '{v}', true)" for n, v in self.limits.items())
+            connection.exec_driver_sql(f"SELECT {settings}", execution_options=LATER)
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+        self._writing.dispose()
 
 
 _RELAXED = text("SET LOCAL synchronous_commit = off")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from runyard_common.database.engine import Durability
-from runyard_common.database.transaction import Store, Tx
+from runyard_common.database.transaction import Outdated, Store, Tx
 
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
 Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
@@ -127,7 +127,7 @@ class GroupCommit:
         try:
             answers = self._transact(jobs)
         except BaseException as error:  # noqa: BLE001 - every caller gets its own answer
-            if tries > 1 and _lost_a_race(error):
+            if tries > 1 and (isinstance(error, Outdated) or _lost_a_race(error)):
                 self._commit_together(jobs, tries - 1)
             elif len(jobs) == 1:
                 jobs[0][2].set_exception(error)

@@ -8,6 +8,7 @@ unless that one is answered: a long statement goes on, a dead server costs secon
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -17,7 +18,9 @@ import psycopg
 import structlog
 from psycopg.abc import RV, PQGen
 from sqlalchemy import URL, Engine, ExceptionContext, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
+from runyard_common.database import pipelined
 from runyard_common.database.columns import dump
 from runyard_common.database.outages import moved
 from runyard_common.database.postgres_urls import LIMITS, OURS, pooled
@@ -44,8 +47,10 @@ _TCP: Final = {
 _REFUSED: Final = "unsupported startup parameter"
 
 
-def engine(url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | None = None) -> Engine:
-    """An engine for this URL. Parameters in the URL win over ours.
+def engine(
+    url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | None = None, *, writing: bool = False
+) -> Engine:
+    """An engine for this URL. Parameters in the URL win over ours. One for `writing` is pipelined.
 
     `limits` are server-side limits in milliseconds (default `LIMITS`). Behind a pooler in transaction mode
     nothing is set at the start of a session, which is shared, and no statement is prepared: `Database` sets
@@ -59,17 +64,19 @@ def engine(url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | 
         given = url.query.get("options", "")
         own = " ".join(f"-c {name}={value}" for name, value in (LIMITS if limits is None else limits).items())
         arguments["options"] = f"{own} {given}".strip()
+    url = url.difference_update_query(OURS)
     made = create_engine(
-        url.difference_update_query(OURS),
+        url.set(drivername=pipelined.DRIVER) if writing else url,
+        isolation_level="AUTOCOMMIT" if writing else None,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=POOL_SECONDS,
-        pool_pre_ping=True,
         pool_recycle=1800,
         json_serializer=dump,
         connect_args=arguments,
     )
     event.listen(made, "do_connect", answers.connect)
+    event.listen(made, "checkout", _leave_lost)
     event.listen(made, "handle_error", _leave_old_primary)
     return made
 
@@ -79,6 +86,24 @@ def _leave_old_primary(context: ExceptionContext) -> None:
     if moved(context.original_exception):
         context.is_disconnect = True
         context.invalidate_pool_on_disconnect = True
+
+
+def _leave_lost(connection: Any, _record: Any, _fairy: Any) -> None:
+    """A server that ended has closed its connections, which shows without asking it: open others.
+
+    Raises `InvalidatePoolError`, which makes the pool do so.
+    """
+    try:
+        while _readable(connection.fileno()):
+            connection.pgconn.consume_input()  # a notice, or the server's last words
+    except psycopg.OperationalError as lost:
+        raise InvalidatePoolError("the server has closed the connection") from lost
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Answers:
@@ -155,7 +180,7 @@ class _Probe(psycopg.Connection[Any]):
         return super().wait(gen, timeout=PROBE_SECONDS)
 
 
-class _Connection(psycopg.Connection[Any]):
+class _Connection(pipelined.PipelinedConnection):
     """A connection that does not wait for a server which has stopped answering."""
 
     answers: Answers | None = None

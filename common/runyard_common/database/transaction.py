@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, case, select
+from sqlalchemy.exc import DBAPIError
 
-from runyard_common.database.engine import Database, Durability
+from runyard_common.clock import KnownClock, TransactionClock
+from runyard_common.database.engine import LATER, Database, Durability
+from runyard_common.database.outages import sqlstate
 from runyard_common.database.rows import OrgScope
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.runs.rules.blocked_by import BlockedBy
@@ -46,7 +49,7 @@ class Tx:
 
     db: Database
     conn: Connection
-    now: float
+    clock: TransactionClock
     events: list[CommittedEvent] = field(default_factory=list)
     woken: int = 0  # tasks that became claimable: notify the workers
     cancelled: list[tuple[str, str]] = field(
@@ -55,13 +58,43 @@ class Tx:
     freed: set[BlockedBy] = field(default_factory=set)  # what may let queued tasks go on now
     deliveries: int = 0  # deliveries that became due: notify the deliverers
     caps: Caps = field(default_factory=Caps)
+    outdated: list[Callable[[], None]] = field(default_factory=list)  # what to do where a requirement fails
+
+    @property
+    def now(self) -> float:
+        """When it happens, in seconds since the epoch on the database's clock."""
+        return self.clock.now()
+
+    @now.setter
+    def now(self, moment: float) -> None:
+        self.clock = KnownClock(moment)
+
+    def require(self, condition: ColumnElement[bool], otherwise: Callable[[], None]) -> None:
+        """Commit only if this holds, which the database judges in its turn among the other statements.
+
+        Raises `Outdated`, on PostgreSQL not before a later statement or the commit: no answer is waited for. Then
+        `otherwise` is called, to forget what is so no more, and a group commit runs its commands again.
+        """
+        self.outdated.append(otherwise)
+        if self.db.is_postgres:
+            self.conn.execute(select(1 / case((condition, 1), else_=0)), execution_options=LATER)
+        elif not self.conn.execute(select(condition)).scalar_one():
+            raise Outdated
 
     def scope(self, org_id: str) -> OrgScope:
         """This transaction as an organisation sees it."""
         return OrgScope(self.conn, org_id)
 
 
+class Outdated(Exception):
+    """What a transaction went by is so no more (`Tx.require`); nothing was written."""
+
+
 AfterCommit = Callable[[Tx], None]
+
+
+#: PostgreSQL's code for a division by zero, which is how a condition of `Tx.require` fails within a pipeline.
+_DIVISION_BY_ZERO: Final = "22012"
 
 
 class Store:
@@ -78,9 +111,18 @@ class Store:
     @contextmanager
     def begin(self, durability: Durability = Durability.DISK) -> Iterator[Tx]:
         """A write transaction."""
-        with self.db.begin(durability) as conn:
-            tx = Tx(self.db, conn, self.db.now(conn), caps=self.caps)
-            yield tx
+        try:
+            with self.db.begin(durability) as conn:
+                clock = self.db.clock_of(conn)
+                tx = Tx(self.db, conn, clock, caps=self.caps)
+                yield tx
+        except (Outdated, DBAPIError) as error:
+            if isinstance(error, DBAPIError) and not (sqlstate(error) == _DIVISION_BY_ZERO and tx.outdated):
+                raise
+            for otherwise in tx.outdated:
+                otherwise()
+            raise Outdated from error
+        clock.ended()
         if self.after_commit is not None:
             self.after_commit(tx)
 

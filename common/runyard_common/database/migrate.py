@@ -97,9 +97,10 @@ def _run(db: Database, work: Callable[[Connection], None]) -> None:
         return
     own = Database(db.url, pool_size=2, limits=_LIMITS)
     try:
-        with own.begin() as lock:
+        with own.read() as lock:
             # A concurrent index waits for every older snapshot. A statement that waits has one, and so has a
-            # transaction whose last statement had parameters: so the lock is asked for in turns, and plainly.
+            # transaction whose last statement had parameters, or came in a pipeline: so the lock is asked for in turns,
+            # and plainly.
             while not lock.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar_one():
                 time.sleep(_LOCK_PAUSE)
             event.listen(own.engine, "begin", own.set_limits)

@@ -57,7 +57,7 @@ class Peer(ABC):
         self.processes.append(process.spawn(command, env=os.environ | env, cwd=ROOT))
 
     def spawn_workers(self, *arguments: str) -> None:
-        """Start as many workers as the harness wants; `%n` stands for the number of each."""
+        """Start as many workers as the harness wants; `%n` is the number of each."""
         for number in range(1, site.WORKERS + 1):
             self.spawn(*(argument.replace("%n", str(number)) for argument in arguments))
 

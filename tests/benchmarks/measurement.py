@@ -28,6 +28,8 @@ class Size:
 
     rounds: int = 3
     runs: int = 2000
+    #: Seconds of submitting them, after which those of a slow subject are enough.
+    submit_seconds: float = 10.0
     connections: int = 32
     #: Runs at rest, fewer where they would take more than these seconds.
     samples: int = 40
@@ -115,7 +117,10 @@ class Measurement:
         return report | {"servers_cpu": self._shared.cpu(program) - before}
 
     def _load(self, program: Program) -> Report:
-        return program.report("throughput", runs=self._size.runs, connections=self._size.connections)
+        size = self._size
+        return program.report(
+            "throughput", runs=size.runs, connections=size.connections, limit=size.submit_seconds
+        )
 
     def _latency(self, program: Program) -> Report:
         return program.report("latency", samples=self._size.samples, limit=self._size.sample_seconds)

@@ -40,7 +40,7 @@ def _celery(name: str, label: str, program: str = "celery", **more: Any) -> Subj
 
 
 def _library(name: str, label: str, **more: Any) -> Subject:
-    """A task library, with a virtualenv of its own."""
+    """A library or server, with a virtualenv of its own."""
     return Subject(name, label, name, environment=name, **more)
 
 
@@ -66,4 +66,12 @@ SUBJECTS = (
     _library("taskiq", "taskiq, Redis streams"),
     _library("dramatiq", "dramatiq, threads"),
     _library("huey", "huey, threads, results"),
+    _library("langgraph", "LangGraph, in memory"),
+    _library(
+        "aegra",
+        "Aegra",
+        stores="run",
+        database=True,
+        stages=(*BASE, "reads", "round_trips"),
+    ),
 )

@@ -14,11 +14,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from tests.benchmarks.peers.load import Load
+from tests.benchmarks.peers.load import LIMIT, Load
 from tests.benchmarks.peers.peer import Peer
-
-#: Seconds that one command may take.
-LIMIT = 120
 
 
 def main(peer: Callable[[], Peer], **roles: Callable[[], Awaitable[None]]) -> None:

@@ -34,13 +34,26 @@ class Http:
         """GET; the body of the answer, whose status has to be 200."""
         return await self._exchange(f"GET {path} HTTP/1.1\r\n{self._head}\r\n".encode(), 200)
 
+    def close(self) -> None:
+        """Close the idle connections."""
+        for connection in self._idle:
+            connection.close()
+
     async def _exchange(self, request: bytes, status: int) -> bytes:
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = self._open() or await self._connect()
         found, body = await connection.send(request)
         if found != status:
+            connection.close()
             raise Refused(f"{found}, not {status}: {body.decode(errors='replace')}")
         self._idle.append(connection)
         return body
+
+    def _open(self) -> _Connection | None:
+        """An idle connection that the server has not closed since."""
+        while self._idle:
+            if not (connection := self._idle.pop()).closed:
+                return connection
+        return None
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -51,6 +64,7 @@ class Http:
 class _Connection(asyncio.Protocol):
     """One request after another. Answers need a content-length, which all subjects send."""
 
+    closed = False
     _transport: asyncio.WriteTransport
     _answer: asyncio.Future[tuple[int, bytes]]
 
@@ -59,6 +73,9 @@ class _Connection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return self._answer
+
+    def close(self) -> None:
+        self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
@@ -74,5 +91,6 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result((int(head[9:12]), body))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
         if hasattr(self, "_answer") and not self._answer.done():
             self._answer.set_exception(ConnectionError(f"closed before the answer: {error}"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -17,8 +18,11 @@ from typing import Any
 from tests.benchmarks.peers import site, usage
 from tests.benchmarks.peers.peer import Peer, ReadablePeer, until
 
+#: Seconds that one command may take.
+LIMIT = 120
 CONNECTIONS = 32
 WARM_UP_RUNS = 100
+WARM_UP_SECONDS = 5
 #: Seconds of quiet before each submit at rest.
 REST = 0.05
 #: Samples at rest that are taken also where they take longer than they may.
@@ -43,15 +47,17 @@ class Load:
     async def prepare(self) -> dict[str, Any]:
         """Start the subject and warm it up."""
         await self._peer.start()
-        report = await self.throughput(WARM_UP_RUNS, CONNECTIONS)
+        report = await self.throughput(WARM_UP_RUNS, CONNECTIONS, limit=WARM_UP_SECONDS)
         return report | {"versions": {name: version(name) for name in self._peer.packages}}
 
-    async def throughput(self, runs: int, connections: int, seconds: float = 0.0) -> dict[str, Any]:
-        """Submit `runs`, `connections` at a time; the time until the last has ended."""
+    async def throughput(
+        self, runs: int, connections: int, seconds: float = 0.0, limit: float = LIMIT
+    ) -> dict[str, Any]:
+        """Submit `runs`, or those of `limit` seconds, `connections` at a time; the time until the last has ended."""
         self._starts.clear()
         used = self._used()
         began = time.perf_counter()
-        await _at_once(runs, connections, lambda: self._submit(seconds))
+        runs = await _at_once(runs, connections, lambda: self._submit(seconds), began + limit)
         accepted = time.perf_counter() - began
         await self._settle(runs)
         elapsed = time.perf_counter() - began
@@ -153,14 +159,16 @@ class Load:
         return {name: value - (before or {}).get(name, 0) for name, value in now.items()}
 
 
-async def _at_once(count: int, connections: int, do: Callable[[], Awaitable[None]]) -> int:
-    """Do it `count` times, `connections` at once; how often it was done."""
+async def _at_once(
+    count: int, connections: int, do: Callable[[], Awaitable[None]], last: float = math.inf
+) -> int:
+    """Do it `count` times, `connections` at once, or until the clock shows `last`; how often it was done."""
     left = iter(range(count))
     done = 0
 
     async def next_ones() -> None:
         nonlocal done
-        for _ in left:
+        while time.perf_counter() < last and next(left, None) is not None:
             await do()
             done += 1
 

@@ -51,10 +51,10 @@ class Peer(ABC):
         while all(child.poll() is None for child in self.processes):  # noqa: ASYNC110 - ends itself in no event
             await asyncio.sleep(0.5)
 
-    def spawn(self, *arguments: str, **env: str) -> None:
+    def spawn(self, *arguments: str, cwd: Path = ROOT, **env: str) -> None:
         """Start `python ARGUMENTS…`; it ends with this process, and writes to its log."""
         command = [sys.executable, *arguments]
-        self.processes.append(process.spawn(command, env=os.environ | env, cwd=ROOT))
+        self.processes.append(process.spawn(command, env=os.environ | env, cwd=cwd))
 
     def spawn_workers(self, *arguments: str) -> None:
         """Start as many workers as the harness wants; `%n` is the number of each."""

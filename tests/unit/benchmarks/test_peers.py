@@ -184,6 +184,14 @@ def test_a_program_takes_fewer_samples_where_they_take_too_long(tmp_path: Path) 
 
 
 @pytest.mark.processes
+def test_a_program_submits_fewer_runs_where_they_take_too_long(tmp_path: Path) -> None:
+    with program(tmp_path, "site.mark(); import time; time.sleep(0.01)") as running:
+        running.report("prepare")
+        found = running.report("throughput", runs=1000, connections=1, limit=0.1)
+    assert 1 <= found["ended"] < 50
+
+
+@pytest.mark.processes
 @pytest.mark.skipif(not usage.AVAILABLE, reason="Linux's /proc shows it")
 def test_a_program_reports_what_its_processes_use(tmp_path: Path) -> None:
     with program(tmp_path, "site.mark()") as running:

@@ -30,6 +30,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from runyard.tools import tool
+from runyard_common.costly import tune_process
 from runyard_common.database.transaction import CommittedEvent
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.lifecycle import Status
@@ -65,6 +66,7 @@ async def bench(home: Path, capacity: int = 50) -> AsyncIterator[Declared]:
         declared.server.respond = respond
         declared.publish(tools=["bench_look"])
         await declared.completed("Go.")
+        tune_process()  # as a worker does, for both sides
         yield declared
 
 

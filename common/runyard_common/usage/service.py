@@ -13,7 +13,7 @@ from typing import Any
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, journal
 from runyard_common.runs.queries.events import Numbered
-from runyard_common.runs.queries.transitions import lock, owns
+from runyard_common.runs.queries.transitions import owns
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.runs.service import steps
@@ -96,7 +96,9 @@ def _stale(command: StartTurn | steps.End, heads: dict[str, Head]) -> RunyardErr
 
 def _write_first(tx: Tx, commands: Sequence[StartTurn]) -> dict[str, Head]:
     """Write results and opening lines; the heads of their tasks, which are locked."""
-    heads = lock(tx, (c.task_id for c in commands)) if commands else {}
+    if not commands:
+        return {}
+    heads, _ = usage.lock(tx, (c.task_id for c in commands))
     owned = [c for c in commands if _stale(c, heads) is None]
     ends = [end for c in owned for end in c.results]
     ends += [_entry(c, OPENING, None) for c in owned if c.opening is not None]
@@ -123,7 +125,7 @@ def _start(
     if not (c.read_messages and task.unread):
         return TurnStart([], task.spend)
     if c.task_id not in heads:
-        heads.update(lock(tx, [c.task_id]))
+        heads.update(usage.lock(tx, [c.task_id])[0])
     refused = _stale(c, heads)
     return refused or TurnStart(_read_unread(tx, c, heads), task.spend)
 

@@ -31,6 +31,15 @@ from runyard_common.tables import query as tables
 
 _T = tables.JournalEntry
 _COLUMNS = rows.columns(JournalEntry, _T)
+_END = (
+    update(_T)
+    .where(_T.task_id == bindparam("t"), _T.key == bindparam("k"))
+    .values(
+        state=bindparam("s"),
+        value=bindparam("v", type_=_T.__table__.c.value.type),
+        ended_at=bindparam("at"),
+    )
+)
 _INSERT = sqlite.insert(_T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
 _INSERT_ON_POSTGRES = postgresql.insert(_T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
 
@@ -70,14 +79,10 @@ class StepEnd:
 
 def end_many(tx: Tx, ends: Sequence[StepEnd]) -> None:
     """End begun entries."""
-    statement = (
-        update(_T)
-        .where(_T.task_id == bindparam("t"), _T.key == bindparam("k"))
-        .values(state=bindparam("s"), value=bindparam("v", type_=_T.__table__.c.value.type), ended_at=tx.now)
-    )
     if ends:
         tx.conn.execute(
-            statement, [{"t": one.task_id, "k": one.key, "s": one.state, "v": one.value} for one in ends]
+            _END,
+            [{"t": one.task_id, "k": one.key, "s": one.state, "v": one.value, "at": tx.now} for one in ends],
         )
 
 

@@ -28,6 +28,7 @@ from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import submissions
 from runyard_common.runtime import Runtime
+from runyard_common.stream.wake_ups import Kind
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
@@ -56,6 +57,9 @@ class Recorder:
 
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         self.tokens.append({"task_id": task_id, "attempt": attempt} | data)
+
+    def wake(self, kind: Kind, otherwise: Callable[[], object]) -> None:
+        otherwise()
 
     def notify(self) -> None:
         self.rings += 1

@@ -10,6 +10,7 @@ from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.service.admissions import admit
+from runyard_common.stream.wake_ups import Kind
 from runyard_common.values.outages import Diagnosis
 
 
@@ -25,6 +26,9 @@ class Stream(Protocol):
     def cancel(self, worker_id: str, task_id: str) -> None:
         """Notify a worker that one of its runs was cancelled."""
 
+    def wake(self, kind: Kind, otherwise: Callable[[], object]) -> None:
+        """Wake some worker; call `otherwise` where that cannot be sent."""
+
     def check(self) -> Diagnosis | None:
         """What is wrong with it, or None."""
 
@@ -33,7 +37,7 @@ class Stream(Protocol):
 
 
 class Notifier(Protocol):
-    """What wakes workers (`runyard_common.broker.notifier.BrokerNotifier`)."""
+    """What wakes workers by Celery's messages (`runyard_common.broker.notifier.BrokerNotifier`)."""
 
     def notify(self) -> None:
         """Wake some worker because work waits."""
@@ -77,17 +81,17 @@ class CommitHooks:
         self._local = local
 
     def __call__(self, tx: Tx) -> None:
-        """Act on what `tx` has noted."""
+        """Act on what `tx` has noted; first wake a worker, which takes longest to act."""
+        if tx.woken:
+            self._stream.wake(Kind.RUNS, self._notifier.notify)
+            self._local.wake()
         if tx.events:
             self._stream.publish(tx.events)
             self._local.publish(tx.events)
         for worker_id, task_id in tx.cancelled:
             self._stream.cancel(worker_id, task_id)
-        if tx.woken:
-            self._notifier.notify()
-            self._local.wake()
         if tx.deliveries and not self._local.deliver():
-            self._notifier.notify_deliveries()
+            self._stream.wake(Kind.DELIVERIES, self._notifier.notify_deliveries)
         if tx.freed:
             self._admit(frozenset(tx.freed))
 

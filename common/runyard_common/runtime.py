@@ -83,9 +83,12 @@ def open_runtime(
     `ConfigurationError`, unless `optional`: a process that only stores runs does without a broker and a Redis.
     """
     db = db or Database(settings.database, pool_size=pool_size)
-    stream = Live(redis_url(settings) if optional else settings.redis)
+    plain = Store(db)
+    stream = Live(
+        redis_url(settings) if optional else settings.redis, installation=lambda: identity.installation(plain)
+    )
     try:
-        notifier = _notifier(settings, Store(db), app)
+        notifier = _notifier(settings, plain, app)
     except ConfigurationError as error:
         if not optional:
             raise

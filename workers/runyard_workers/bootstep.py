@@ -65,10 +65,8 @@ class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, worker: Any) -> None:
         """Start the engine, and only then let the consumer take wake-ups, none while every slot is in use."""
         consumer = worker.consumer
-        slots = Slots(
-            worker.max_concurrency or worker.concurrency,
-            on_free=lambda: consumer.call_soon(consumer.deliver_parked),
-        )
+        slots = Slots(worker.max_concurrency or worker.concurrency)
+        slots.on_free(lambda: consumer.call_soon(consumer.deliver_parked))
         threads = RunThreads(slots.limit)
         thread = LoopThread(threads)
         try:

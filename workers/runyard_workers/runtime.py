@@ -22,7 +22,8 @@ from runyard_common.identity.service import identity
 from runyard_common.outbound import GuardedClient, OutboundPolicy
 from runyard_common.process import raise_descriptor_limit
 from runyard_common.settings import Settings
-from runyard_common.stream import Follower
+from runyard_common.stream import Follower, wake_ups
+from runyard_common.stream.wake_ups import Kind
 from runyard_common.values.errors import ConfigurationError
 from runyard_workers.engine import Engine
 from runyard_workers.execution import Execution
@@ -47,6 +48,7 @@ class Runtime:
         self._app = app
         self.engine: Engine | None = None
         self.deliverer: Deliverer | None = None
+        self._wake_ups: wake_ups.Listener | None = None
         self.refused: ConfigurationError | None = None  # why it could not start
 
     async def start(self, slots: Slots, threads: RunThreads) -> None:
@@ -95,6 +97,13 @@ class Runtime:
         await self.engine.start()
         tune_process()
         self.deliverer = self._start_deliverer(execution.sealer)
+        self._wake_ups = wake_ups.Listener(
+            settings.redis,
+            execution.org_id,
+            lambda: slots.free > 0,
+            {Kind.RUNS: self.engine.wake, Kind.DELIVERIES: self.deliverer.wake},
+        )
+        slots.on_free(self._wake_ups.look)
         logger.info(
             "The worker claims runs", action="start", agents=len(execution.brings), concurrency=slots.limit
         )
@@ -128,6 +137,8 @@ class Runtime:
 
     async def stop(self, seconds: float) -> None:
         """Drain within `seconds`, then close what was opened."""
+        if self._wake_ups is not None:
+            self._wake_ups.close()
         await asyncio.gather(
             *([self.engine.drain(seconds)] if self.engine is not None else []),
             *([self._stop_deliverer(seconds - 2)] if self.deliverer is not None else []),

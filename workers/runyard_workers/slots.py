@@ -8,15 +8,19 @@ from collections.abc import Callable
 class Slots:
     """Places for `limit` runs. Change it on the loop's thread only; any thread may read it.
 
-    `on_free` is called, on the loop, whenever all were in use and one is free again.
+    What `on_free` was given is called, on the loop, whenever all were in use and one is free again.
     """
 
-    def __init__(self, limit: int, on_free: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, limit: int) -> None:
         if limit < 1:
             raise ValueError(f"a worker needs at least one slot, not {limit}")
         self.limit = limit
         self.in_use = 0
-        self._on_free = on_free
+        self._on_free: list[Callable[[], object]] = []
+
+    def on_free(self, call: Callable[[], object]) -> None:
+        """Call this, too, when a slot is free again."""
+        self._on_free.append(call)
 
     @property
     def free(self) -> int:
@@ -40,4 +44,5 @@ class Slots:
         was_full = not self.free
         self.in_use -= count
         if was_full and self.free:
-            self._on_free()
+            for call in self._on_free:
+                call()

@@ -16,6 +16,8 @@ ALL: Final = "runyard:all"
 ORG: Final = "runyard:org:"
 TASK: Final = "runyard:task:"
 WORKER: Final = "runyard:worker:"
+#: A list, followed by what waits for a worker and the id of the installation.
+WAKE: Final = "runyard:wake:"
 #: Without subscribers: readiness checks publish here.
 PROBE: Final = "runyard:probe"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis
@@ -13,17 +13,20 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from runyard_common.stream.commands import Command, execute
 from runyard_common.stream.encoding import (
     ALL,
     ORG,
     PROBE,
     TASK,
     TIMEOUT,
+    WAKE,
     WORKER,
     Published,
     encode,
     encode_each,
 )
+from runyard_common.stream.wake_ups import Kind, push
 from runyard_common.values.outages import Diagnosis, diagnose
 
 log = structlog.get_logger()
@@ -31,8 +34,10 @@ log = structlog.get_logger()
 _BATCH: Final = 500
 _WARN_EVERY: Final = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
-#: (channel, payload): events to list, a token's (attempt, data), or a task id.
+#: (channel, payload): events to list, a token's (attempt, data), a task id, or of a wake-up what to do without Redis.
 _Item = tuple[str, Any]
+#: What to do where a wake-up on this channel cannot be sent.
+_WakeUps = dict[str, Callable[[], object]]
 
 
 class Live:
@@ -41,8 +46,18 @@ class Live:
     Without a Redis URL nothing is published: followers read the database.
     """
 
-    def __init__(self, redis_url: str, queue_size: int = 10_000) -> None:
-        self._queue: queue.Queue[_Item | None] = queue.Queue(queue_size)
+    def __init__(
+        self,
+        redis_url: str,
+        queue_size: int = 10_000,
+        installation: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`installation` looks up, on the thread, the id that the lists of wake-ups are named after."""
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._queue_size = queue_size
+        self._installation = installation
+        self._installation_id: str | None = None
+        self._refused_at = -_WARN_EVERY
         self._lock = threading.Lock()
         self._missed: set[str] = set()  # organisations that events were dropped of
         self._dropped = 0
@@ -77,6 +92,13 @@ class Live:
         """Notify a worker that one of its runs was cancelled; it also learns that from its next write."""
         self._put((WORKER + worker_id, task_id))
 
+    def wake(self, kind: Kind, otherwise: Callable[[], object]) -> None:
+        """Wake a worker that waits on this installation's list; `otherwise` is called where Redis does not take it."""
+        if self._thread is None or self.trouble is not None or self._queue.qsize() >= self._queue_size:
+            otherwise()
+        else:
+            self._queue.put((WAKE + kind, otherwise))
+
     def check(self) -> Diagnosis | None:
         """Publish a message without followers, on the caller's thread; what is wrong with Redis, or None."""
         if self._client is None:
@@ -94,38 +116,39 @@ class Live:
         if self._thread is None or self._client is None:
             return
         self._closing.set()
-        try:
-            self._queue.put_nowait(None)
-        except queue.Full:
-            pass  # the thread sees `_closing` after its next batch
+        self._queue.put(None)
         self._thread.join(2 * TIMEOUT)
         self._client.close()
 
     def _put(self, item: _Item) -> None:
         if self._thread is None:
             return
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
+        if self._queue.qsize() >= self._queue_size:
             self._lose([item], "its queue is full")
+        else:
+            self._queue.put(item)
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             batch, more = self._gather()
+            wake_ups = {channel: otherwise for channel, otherwise in batch if channel.startswith(WAKE)}
+            messages = [item for item in batch if item[0] not in wake_ups]
             try:
-                self._send(batch)
+                self._send(wake_ups, messages)
                 pause = _FIRST_PAUSE
                 self.trouble = None
             except (redis.RedisError, OSError) as error:
                 self.trouble = diagnose(error)
-                self._lose(batch, self.trouble.reason)
+                _call_each(wake_ups)
+                self._lose(messages, self.trouble.reason)
                 self._closing.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except Exception as error:
                 # Every run of the process publishes through this thread: it outlives any message.
                 log.exception("A batch of live messages failed inside.", action="live.drop")
-                self._lose(batch, f"{type(error).__name__} in the publisher")
+                _call_each(wake_ups)
+                self._lose(messages, f"{type(error).__name__} in the publisher")
             if not more or (self._closing.is_set() and self._queue.empty()):
                 return
 
@@ -143,28 +166,56 @@ class Live:
             return batch, True
         return batch, False
 
-    def _send(self, batch: list[_Item]) -> None:
+    def _send(self, wake_ups: _WakeUps, batch: list[_Item]) -> None:
+        """Push the wake-ups and publish the messages in one round trip, the wake-ups first."""
         assert self._client is not None
         with self._lock:
             missed, self._missed = self._missed, set()
-        pipe = self._client.pipeline(transaction=False)
-        if missed:
-            pipe.publish(ALL, encode({"gap": sorted(missed)}))
         messages, dropped = _messages(batch)
-        for channel, message in messages:
-            pipe.publish(channel, message)
+        if missed:
+            messages.insert(0, (ALL, encode({"gap": sorted(missed)})))
         if dropped:
             self.unsendable += dropped
             log.warning(
                 "Live messages without a JSON form were left out.", action="live.skip", dropped=dropped
             )
+        lists = self._lists(wake_ups)
+        pushes = [command for name in lists for command in push(name)]
+        publishes: list[Command] = [("PUBLISH", channel, message) for channel, message in messages]
         try:
-            if len(pipe):
-                pipe.execute()
+            if pushes or publishes:
+                answers = execute(self._client, pushes + publishes)
+                self._check_pushed(answers[: len(pushes)], wake_ups)
+                _raise_refused(answers[len(pushes) :])
         except BaseException:
             with self._lock:
                 self._missed |= missed
             raise
+
+    def _lists(self, wake_ups: _WakeUps) -> list[str]:
+        """The lists to push to; none, and what is to be done otherwise is done, while the installation is not known."""
+        if wake_ups and self._installation_id is None:
+            try:
+                self._installation_id = self._installation()
+            except Exception as error:  # noqa: BLE001 - the database is away
+                log.warning("A wake-up waits for the database.", action="live.wake", reason=str(error)[:200])
+        if self._installation_id is None:
+            _call_each(wake_ups)
+            return []
+        return [f"{channel}:{self._installation_id}" for channel in wake_ups]
+
+    def _check_pushed(self, answers: list[Any], wake_ups: _WakeUps) -> None:
+        """A full or read-only Redis refuses pushes and takes messages: wake otherwise."""
+        refused = next((answer for answer in answers if isinstance(answer, redis.ResponseError)), None)
+        if refused is None:
+            return
+        _call_each(wake_ups)
+        if time.monotonic() - self._refused_at >= _WARN_EVERY:
+            self._refused_at = time.monotonic()
+            log.warning(
+                "Redis refuses wake-ups; they go through the broker.",
+                action="live.wake", reason=diagnose(refused).reason,
+            )  # fmt: skip
 
     def _lose(self, batch: list[_Item], why: str) -> None:
         with self._lock:
@@ -178,6 +229,17 @@ class Live:
             "The live stream is away: messages were dropped, followers read the database.",
             action="live.drop", dropped=dropped, reason=why,
         )  # fmt: skip
+
+
+def _call_each(wake_ups: _WakeUps) -> None:
+    for otherwise in wake_ups.values():
+        otherwise()
+
+
+def _raise_refused(answers: list[Any]) -> None:
+    for answer in answers:
+        if isinstance(answer, redis.ResponseError):
+            raise answer
 
 
 def _messages(batch: list[_Item]) -> tuple[list[tuple[str, bytes]], int]:

@@ -19,13 +19,15 @@ def test_no_more_are_taken_than_are_free() -> None:
 
 def test_room_is_announced_once_when_all_were_in_use() -> None:
     calls: list[int] = []
-    slots = Slots(2, on_free=lambda: calls.append(slots.free))
+    slots = Slots(2)
+    slots.on_free(lambda: calls.append(slots.free))
+    slots.on_free(lambda: calls.append(-1))
     slots.reserve(1)
     slots.release()
     assert calls == []
     slots.reserve(2)
     slots.release(2)
-    assert calls == [2]
+    assert calls == [2, -1]
 
 
 def test_more_cannot_be_released_than_is_held() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from celery import Celery
+from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
 from runyard_common.broker.redis_patch import patch_kombu_redis
@@ -23,6 +24,10 @@ DELIVERIES = "runyard.deliveries"
 WAKE = "runyard.wake"
 DELIVER = "runyard.deliver"
 FORMAT = 1
+#: A queue that does not exist: what is published to it is dropped.
+PROBE: Final = "runyard.probe"
+#: How long RabbitMQ may take to confirm that, in seconds; a readiness check waits for it.
+PROBE_SECONDS: Final = 1.0
 
 _VERIFY: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _REDIS_OPTIONS: Final = {
@@ -109,6 +114,34 @@ def write(app: Celery, queue: str = RUNS) -> None:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         with connection.channel() as channel:
             app.amqp.queues[queue](channel).declare()
+
+
+class Probe:
+    """Publishes what no queue gets: RabbitMQ blocks those alone that publish, and declares a queue for others."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Connection | None = None
+
+    def publish(self) -> None:
+        """Publish, and wait for the confirmation: then `blocked` is known. Raises the transport's own errors."""
+        if self._connection is None:
+            blocked(
+                self._app
+            ).clear()  # RabbitMQ confirms the first message of a connection, and reports the block with it
+        connection, self._connection = self._connection or self._app.connection_for_write(), None
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            connection.Producer().publish("", routing_key=PROBE, retry=False, confirm_timeout=PROBE_SECONDS)
+        except BaseException:
+            connection.collect()  # to close it in order would wait for RabbitMQ, which reads nothing while it blocks
+            raise
+        self._connection = connection
+
+    def close(self) -> None:
+        """Give the connection up."""
+        if self._connection is not None:
+            self._connection.collect()
 
 
 def blocked(app: Celery) -> threading.Event:

@@ -14,7 +14,16 @@ from typing import Any, Final
 import structlog
 from celery import Celery
 
-from runyard_common.broker.application import DELIVER, FORMAT, WAKE, QueueNames, blocked, is_amqp, write
+from runyard_common.broker.application import (
+    DELIVER,
+    FORMAT,
+    WAKE,
+    Probe,
+    QueueNames,
+    blocked,
+    is_amqp,
+    write,
+)
 from runyard_common.values.outages import REASONS, Diagnosis, Outage, diagnose
 
 logger = structlog.get_logger("runyard.notifier")
@@ -45,6 +54,7 @@ class BrokerNotifier:
         self._closed = False
         self._warned = -_WARN_EVERY
         self._checking = threading.Lock()
+        self._probe = Probe(app)
         #: What was wrong at the last wake-up or check; None while the broker works.
         self.trouble: Diagnosis | None = None
         self._thread = threading.Thread(target=self._loop, name="notifier", daemon=True)
@@ -85,6 +95,7 @@ class BrokerNotifier:
             self._closed = True
             self._wanted.notify()
         self._thread.join(5)
+        self._probe.close()
 
     def _loop(self) -> None:
         closed = False
@@ -139,9 +150,15 @@ class BrokerNotifier:
         return self._names
 
     def _write(self) -> None:
-        write(self._app, (self._queue_names() or QueueNames()).runs)
-        if blocked(self._app).is_set():
-            raise ConnectionError("connection blocked")
+        try:
+            write(self._app, (self._queue_names() or QueueNames()).runs)
+        except Exception:
+            blocked(self._app).clear()  # a RabbitMQ that blocks answers this
+            raise
+        if is_amqp(self._app):
+            self._probe.publish()
+            if blocked(self._app).is_set():
+                raise ConnectionError("connection blocked")
 
     def _diagnose(self, error: BaseException) -> Diagnosis:
         if blocked(self._app).is_set():

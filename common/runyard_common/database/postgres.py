@@ -72,6 +72,7 @@ def engine(
         max_overflow=pool_size,
         pool_timeout=POOL_SECONDS,
         pool_recycle=1800,
+        pool_use_lifo=True,  # the connection with the most statements prepared
         json_serializer=dump,
         connect_args=arguments,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from runyard_common.database import pages, rows
+from runyard_common.database.engine import LATER
 from runyard_common.database.pages import Page
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
@@ -23,11 +24,8 @@ _COLUMNS = rows.columns(Question, _T)
 def cancel_open(tx: Tx, task_ids: Sequence[str]) -> None:
     """Close what these ended tasks still waited for."""
     if task_ids:
-        tx.conn.execute(
-            update(_T)
-            .where(_T.task_id.in_(task_ids), _T.state == "open")
-            .values(state="cancelled", answered_at=tx.now)
-        )
+        statement = update(_T).where(_T.task_id.in_(task_ids), _T.state == "open")
+        tx.conn.execute(statement.values(state="cancelled", answered_at=tx.now), execution_options=LATER)
 
 
 def open_(tx: Tx, asked: Sequence[Question]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Column, Connection, Double, Integer, Text, select, text
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.blocked_by import BlockedBy
@@ -19,7 +20,7 @@ MOST = 64
 
 # A loose index scan: one probe of ix_tasks_claim per lane, however long the lanes are; first those behind the last one
 # that was served, then from the beginning.
-_PENDING = text("""
+WINDOW = text("""
 WITH RECURSIVE place(vtime, passed) AS (
     SELECT coalesce(max(vtime), 0.0), coalesce(CAST(:after AS VARCHAR), max(passed), '') FROM lanes WHERE lane = '*'
 ), ahead(lane, n) AS (
@@ -35,11 +36,19 @@ WITH RECURSIVE place(vtime, passed) AS (
     SELECT (SELECT min(t.lane) FROM tasks t
             WHERE t.status = 'pending' AND t.lane > behind.lane AND t.lane <= place.passed), n + 1
     FROM behind, place WHERE behind.lane IS NOT NULL AND n < :most
-) SELECT found.lane, lanes.weight, lanes.vtime, place.vtime AS system, place.passed
+) SELECT found.lane AS in_lane, count(*) OVER () AS lanes,
+    lanes.weight, lanes.vtime, place.vtime AS system, place.passed
 FROM (SELECT lane, n FROM ahead UNION ALL SELECT lane, n FROM behind) AS found
 CROSS JOIN place LEFT JOIN lanes ON lanes.lane = found.lane
 WHERE found.lane IS NOT NULL ORDER BY found.n
-""")
+""").columns(
+    Column("in_lane", Text),
+    Column("lanes", Integer),
+    Column("weight", Double),
+    Column("vtime", Double),
+    Column("system", Double),
+    Column("passed", Text),
+)
 
 _QUEUED = text("""
 WITH RECURSIVE heads(lane) AS (
@@ -62,12 +71,16 @@ class Window:
 
 def window(conn: Connection, after: str | None = None, most: int = MOST) -> Window:
     """The next lanes that have claimable work, behind `after`: by default the last one that was served."""
-    found = conn.execute(_PENDING, {"after": after, "most": most}).all()
+    return windowed(conn.execute(WINDOW, {"after": after, "most": most}).all(), most)
+
+
+def windowed(found: Sequence[Any], most: int) -> Window:
+    """The window of these rows of `WINDOW`; a lane may have several."""
     clocks = {
-        row.lane: LaneClock() if row.vtime is None else LaneClock(row.weight, row.vtime) for row in found
+        row.in_lane: LaneClock() if row.vtime is None else LaneClock(row.weight, row.vtime) for row in found
     }
     place = Place(found[0].system, found[0].passed) if found else Place()
-    return Window(clocks, place, len(found) < most)
+    return Window(clocks, place, len(clocks) < most)
 
 
 def queued(conn: Connection, by: BlockedBy) -> list[str]:

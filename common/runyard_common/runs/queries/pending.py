@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -23,13 +24,64 @@ from sqlalchemy import (
 
 from runyard_common.database.columns import dump
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import tasks
+from runyard_common.runs.queries import lanes, tasks, workers
+from runyard_common.runs.queries.lanes import Window
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as runs
 
 _T: Final = runs.Task.__table__.c
 #: Written out: a database that plans a statement once cannot see in a parameter which partial index serves.
 _PENDING: Final[Any] = literal_column("'pending'")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a claim sees first: the lanes with work and, where one statement gave them, the tasks that it takes.
+
+    `tasks` are locked; None where more than one lane has work, or none. `left` is how many pending tasks there are that
+    the claim's slots would suffice for, also ones that other transactions have locked.
+    """
+
+    window: Window
+    tasks: list[Task] | None = None
+    left: int | None = None
+
+
+def look(tx: Tx, worker_id: str, slots: int, having: Sequence[str] | None = None) -> Look | None:
+    """The lanes with work, for a worker that may claim; None: it may not, as it was declared lost.
+
+    On PostgreSQL the tasks come in the same round trip where only one lane has work. `having` as for `claimable`.
+    """
+    if not tx.db.is_postgres:
+        return Look(lanes.window(tx.conn)) if workers.alive(tx, worker_id) else None
+    asked: dict[str, Any] = {"worker": worker_id, "slots": slots, "after": None, "most": lanes.MOST}
+    if having is not None:
+        asked["having"] = list(having)
+    found = tx.conn.execute(_looked(having is not None), asked).all()
+    if not found:
+        return None
+    with_work = [row for row in found if row.in_lane is not None]
+    window = lanes.windowed(with_work, lanes.MOST)
+    if not window.whole or len(window.clocks) != 1:
+        return Look(window)
+    claimed = [tasks.task(row, tasks.CLAIMED_NAMES) for row in with_work if row.id is not None]
+    return Look(window, claimed, found[0].left)
+
+
+@functools.cache
+def _looked(some: bool) -> Select[Any]:
+    """The worker, which is kept from being declared lost, each lane with work, and the next tasks of an only lane."""
+    w = runs.Worker.__table__.c
+    alive = select(w.id).where(w.id == bindparam("worker"), w.lost.is_(False)).with_for_update(read=True)
+    worker, lane = alive.subquery("worker"), lanes.WINDOW.subquery("lane")
+    # A function of the row, so that the database does not look for tasks before it knows how many lanes there are.
+    only = _next(_T, tasks.CLAIMED, lane.c.in_lane, some).where(lane.c.lanes == 1)
+    found = only.limit(bindparam("slots")).with_for_update(skip_locked=True).lateral("found")
+    any_ = _next(_T, [_T.id], lane.c.in_lane, some).where(lane.c.lanes == 1).limit(bindparam("slots"))
+    counted = select(func.count().label("left")).select_from(any_.correlate(lane).subquery("any"))
+    left = counted.correlate(lane).lateral("counted")
+    joined = worker.outerjoin(lane, true()).outerjoin(left, true()).outerjoin(found, true())
+    return select(*lane.c, left.c.left, *found.c).select_from(joined)
 
 
 def claimable(tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = None) -> list[Task]:
@@ -39,11 +91,11 @@ def claimable(tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = N
     if not turns:
         return []
     query = (_locked if tx.db.is_postgres else _first)(having is not None)
-    lanes, counts = list(turns), list(turns.values())
+    asked_lanes, counts = list(turns), list(turns.values())
     if tx.db.is_postgres:
-        asked: dict[str, Any] = {"lanes": lanes, "counts": counts}
+        asked: dict[str, Any] = {"lanes": asked_lanes, "counts": counts}
     else:
-        asked = {"lanes": dump(lanes), "most": max(counts)}
+        asked = {"lanes": dump(asked_lanes), "most": max(counts)}
     if having is not None:
         asked["having"] = list(having)
     return [tasks.task(row) for row in tx.conn.execute(query, asked)]

@@ -55,13 +55,14 @@ CLAIMED = [
     _T.secrets,
     case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
 ]
+CLAIMED_NAMES = tuple(str(column.key) for column in CLAIMED)
 #: Columns of a task without input and output that may still be large.
 _NOTED = ("error", "meta")
 
 
-def task(row: Any) -> Task:
-    """A task from its row."""
-    values = dict(row._mapping)
+def task(row: Any, names: Sequence[str] | None = None) -> Task:
+    """A task from its row; `names` are its columns where the row has others too."""
+    values = dict(row._mapping) if names is None else {name: row._mapping[name] for name in names}
     values["status"] = Status(values["status"])
     for name in _TEXTS:
         if isinstance(text := values.get(name), str):

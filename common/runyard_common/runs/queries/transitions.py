@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
+from runyard_common.database.engine import LATER
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import open_calls
@@ -141,7 +142,7 @@ def _write(tx: Tx, applied: list[_Applied]) -> None:
         statement = (
             update(Task).where(Task.id == bindparam("task_id")).values({n: bindparam(n) for n in names})
         )
-        tx.conn.execute(statement, rows)
+        tx.conn.execute(statement, rows, execution_options=LATER)
     log(tx, [(head, str(type_), data) for made in applied for head, type_, data in made.entries])
 
 
@@ -192,7 +193,8 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
     ]
     holders = [m.after for m in released if m.after.limit_keys]
     if holders:
-        tx.conn.execute(delete(Slot).where(Slot.task_id.in_([a.id for a in holders])))
+        ended_slots = delete(Slot).where(Slot.task_id.in_([a.id for a in holders]))
+        tx.conn.execute(ended_slots, execution_options=LATER)
         tx.freed.update(BlockedBy.limit(key) for a in holders for key in a.limit_keys or ())
     ended = [m.after for m in applied if m.after.status in TERMINAL]
     if ended:

@@ -12,7 +12,7 @@ from runyard_common.database.group_commit import process_safe
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.queries import pending, tasks, workers
+from runyard_common.runs.queries import pending, tasks
 from runyard_common.runs.queries.transitions import Change, head, move
 from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Event, Status
@@ -65,13 +65,17 @@ def claim(tx: Tx, commands: Sequence[Claim]) -> list[Batch | RunyardError]:
 
 
 def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
-    if not workers.alive(tx, command.worker_id):
+    look = pending.look(tx, command.worker_id, command.slots, command.agents)
+    if look is None:
         return LeaseLost(worker_id=command.worker_id)
-    dealt = turns.deal(tx, command.slots, command.agents)
+    dealt = turns.deal(tx, command.slots, command.agents, look)
     chosen = dealt.tasks
     # Only PostgreSQL skips locked rows; SQLite has one writer.
     more = dealt.waiting and len(chosen) < command.slots and tx.db.is_postgres
-    more = more and pending.any_left(tx.conn, [task.id for task in chosen], command.agents)
+    if more and look.left is not None:
+        more = look.left > len(chosen)
+    elif more:
+        more = pending.any_left(tx.conn, [task.id for task in chosen], command.agents)
     if not chosen:
         return Batch([], more)
     heads = {task.id: head(task) for task in chosen}

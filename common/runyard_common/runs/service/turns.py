@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import lanes, pending
+from runyard_common.runs.queries.pending import Look
 from runyard_common.runs.rules.fairness import LaneClock, Place, order, system_time, turns_of
 from runyard_common.runs.rules.tasks import Task
 
@@ -47,9 +48,11 @@ class Dealt:
     waiting: bool
 
 
-def deal(tx: Tx, slots: int, agents: tuple[str, ...] | None) -> Dealt:
+def deal(tx: Tx, slots: int, agents: tuple[str, ...] | None, look: Look) -> Dealt:
     """Deal free slots to the lanes that have work, until slots or work run out. `agents` as in `Claim`."""
-    window = lanes.window(tx.conn)
+    window = look.window
+    if look.tasks is not None:
+        return Dealt(look.tasks, True)
     hand = _Deal(tx, slots, agents)
     if window.whole:
         place = _deal_by_time(hand, window.clocks, set(window.clocks), window.place.system)

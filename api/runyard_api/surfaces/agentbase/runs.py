@@ -31,17 +31,15 @@ routes = AgentbaseRoutes()
 _SESSION: Final = "agent_session_"
 #: The agent that answers calls which name none: published for every organisation on first use. An organisation that
 #: publishes an agent of the same name gives its own callers another default.
-_DEFAULT: Final = Manifest.model_validate(
-    {
-        "name": "@runyard/assistant",
-        "version": "1.0.0",
-        "description": "Does what its caller's message says, with the tools the call brings.",
-        "instructions": "You do the task the user gives you. Use your tools where they help, keep to the rules you "
-        "are given, and answer plainly with the result.",
-        "functional": False,
-        "timeout": 3600,
-    }
-)
+_ASSISTANT: Final = {
+    "name": "@runyard/assistant",
+    "version": "1.0.0",
+    "description": "Does what its caller's message says, with the tools the call brings.",
+    "instructions": "You do the task the user gives you. Use your tools where they help, keep to the rules you "
+    "are given, and answer plainly with the result.",
+    "functional": False,
+    "timeout": 3600,
+}
 
 
 @routes.post(
@@ -111,20 +109,20 @@ async def _default(call: Call) -> AgentRecord:
     """The agent of calls that name none, published if need be."""
     import nodesemver
 
-    state = call.state
+    state, default = call.state, Manifest.model_validate(_ASSISTANT)
     try:
-        found = await state.agents.find(call.org_id, _DEFAULT.name)
-        if not found.agent.shared or not nodesemver.lt(found.ref.version, _DEFAULT.version, False):
+        found = await state.agents.find(call.org_id, default.name)
+        if not found.agent.shared or not nodesemver.lt(found.ref.version, default.version, False):
             return found
     except NotFound:
         pass
     try:
         # For all organisations: it belongs to the operator's. An older version may be an older server's.
-        await state.write(agents.publish, state.org_id, _DEFAULT, by="system", shared=True)
+        await state.write(agents.publish, state.org_id, default, by="system", shared=True)
     except IntegrityError:
         pass  # another process has published it this very moment
     await state.configured_at(call.org_id)
-    return await state.agents.find(call.org_id, _DEFAULT.name)
+    return await state.agents.find(call.org_id, default.name)
 
 
 def _accepted(call: Call, run: AcceptedRun) -> Response:

@@ -34,16 +34,14 @@ from runyard_common.values.json_text import JsonObject
 TYPES: Final = ("database", "documents")
 #: `config.builtin` of the indexing agent's manifest.
 INDEX_DOCUMENT: Final = "index_document"
-INDEXER: Final = Manifest.model_validate(
-    {
-        "name": "@runyard/index-document",
-        "version": "1.0.0",
-        "description": "Reads an attached document and makes it searchable.",
-        "config": {"builtin": INDEX_DOCUMENT},
-        "input": {"schema": {"type": "object", "required": ["document_id"]}},
-        "timeout": 600,
-    }
-)
+INDEXER: Final = {
+    "name": "@runyard/index-document",
+    "version": "1.0.0",
+    "description": "Reads an attached document and makes it searchable.",
+    "config": {"builtin": INDEX_DOCUMENT},
+    "input": {"schema": {"type": "object", "required": ["document_id"]}},
+    "timeout": 600,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def index_document(
     caps.check(tx, org_id, "documents", of=store.id)
     document = DocumentRow(ids.token("doc_"), org_id, store.id, upload.id, upload.name, tx.now)
     datastores.insert_document(tx, document)
-    agent = agents.publish(tx, org_id, INDEXER, by="system")
+    agent = agents.publish(tx, org_id, Manifest.model_validate(INDEXER), by="system")
     spec = RunSpec(
         task_id=uuid7(),
         org_id=org_id,

@@ -42,3 +42,14 @@ def every(conn: Connection, query: Any, kind: Callable[..., R]) -> list[R]:
 def values(row: Any) -> dict[str, Any]:
     """The columns of a row that is to be inserted."""
     return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+def insert(postgres: bool, table: Any) -> Any:
+    """An INSERT of the database's own dialect, which alone has ON CONFLICT. The other dialect stays unloaded."""
+    if postgres:
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -21,7 +22,6 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from runyard_common.database import pages, rows
 from runyard_common.database.pages import byte_length
@@ -40,8 +40,11 @@ _END = (
         ended_at=bindparam("at"),
     )
 )
-_INSERT = sqlite.insert(_T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
-_INSERT_ON_POSTGRES = postgresql.insert(_T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
+
+
+@cache
+def _insert(postgres: bool) -> Any:
+    return rows.insert(postgres, _T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
 
 
 def insert_new(tx: Tx, entries: Sequence[JournalEntry]) -> set[tuple[str, str]]:
@@ -52,7 +55,7 @@ def insert_new(tx: Tx, entries: Sequence[JournalEntry]) -> set[tuple[str, str]]:
     """
     if not entries:
         return set()
-    statement = _INSERT_ON_POSTGRES if tx.db.is_postgres else _INSERT
+    statement = _insert(tx.db.is_postgres)
     made = {(row.task_id, row.key) for row in tx.conn.execute(statement, [_row(tx, one) for one in entries])}
     left = [one for one in entries if (one.task_id, one.key) not in made]
     if left:

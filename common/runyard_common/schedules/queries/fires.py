@@ -37,22 +37,12 @@ def claim(tx: Tx, fires: Sequence[FireRow]) -> set[tuple[str, float]]:
     """Insert fires; the (schedule id, due time) of those that were not there yet."""
     if not fires:
         return set()
-    statement = _insert(tx).on_conflict_do_nothing().returning(Fire.schedule_id, Fire.due_at)
+    insert = rows.insert(tx.db.is_postgres, Fire)
+    statement = insert.on_conflict_do_nothing().returning(Fire.schedule_id, Fire.due_at)
     return {
         (row.schedule_id, row.due_at)
         for row in tx.conn.execute(statement, [rows.values(fire) for fire in fires])
     }
-
-
-def _insert(tx: Tx) -> Any:
-    """An INSERT of the database's own dialect: each takes long to load."""
-    if tx.db.is_postgres:
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(Fire)
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert(Fire)
 
 
 def open_runs(conn: Connection, schedule_ids: Iterable[str]) -> dict[str, list[OpenRun]]:

@@ -58,7 +58,7 @@ def losing(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    submissions.submit = deadly("die_before_commit", submissions.submit)
+    submissions.submit_remembered = deadly("die_before_commit", submissions.submit_remembered)
     stored.keep = deadly("die_before_commit", stored.keep)
     idempotency._keep = deadly("die_before_answer", idempotency._keep, after=False)
     endpoint.Endpoint._answer = losing(endpoint.Endpoint._answer)  # type: ignore[method-assign]

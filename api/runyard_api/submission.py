@@ -90,7 +90,7 @@ async def prepare(
 async def store(call: Call, spec: RunSpec) -> AcceptedRun:
     """Store a run, or find it stored by an earlier sender of the request. Errors: those of `submissions.submit`."""
     try:
-        accepted: AcceptedRun = await call.state.writer.call(submissions.submit, spec)
+        accepted: AcceptedRun = await call.state.writer.call(submissions.submit_remembered, spec)
     except ConfigurationChanged:
         # Judged again from its body on, if that can be read again; else as it was judged when it came.
         if not call.streamed or not await call.permitted():

@@ -127,7 +127,7 @@ def test_a_request_that_is_cancelled_inside_lets_its_key_go_and_its_run_is_found
 
     async def slow(batch: Any, command: Any) -> Any:
         answer = await commit(batch, command)
-        if batch is submissions.submit:
+        if batch is submissions.submit_remembered:
             started.set()
             await asyncio.sleep(60)
         return answer

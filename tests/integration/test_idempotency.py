@@ -178,7 +178,7 @@ def test_a_live_process_extends_its_lease(
     started, commit = threading.Event(), api.state.writer.call
 
     async def slow(batch: Any, command: Any) -> Any:
-        if batch is submissions.submit:
+        if batch is submissions.submit_remembered:
             started.set()
             await asyncio.sleep(2.5)
         return await commit(batch, command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -31,6 +31,7 @@ class ConfigMemory:
         self._most = most
         self._lock = threading.Lock()
         self._numbers: OrderedDict[str, int] = OrderedDict()
+        self._doubted: set[str] = set()
         self._values: OrderedDict[tuple[str, Hashable], Known[Any]] = OrderedDict()
 
     def number(self, org_id: str) -> int | None:
@@ -59,6 +60,20 @@ class ConfigMemory:
         """Note a committed number: what was read at a lower one counts no more."""
         with self._lock:
             self._saw(org_id, number)
+
+    def doubt(self, org_ids: Iterable[str]) -> None:
+        """Look before relying on what is remembered of these: a transaction that did so was refused."""
+        if len(self._doubted) > self._most:
+            self._doubted.clear()
+        self._doubted.update(org_ids)
+
+    def is_doubted(self, org_id: str) -> bool:
+        """Whether to look first."""
+        return org_id in self._doubted
+
+    def trust(self, org_ids: Iterable[str]) -> None:
+        """What is remembered of these was compared with the database."""
+        self._doubted.difference_update(org_ids)
 
     def forget(self, org_id: str) -> None:
         """Read everything of an organisation again, also where a restored database counts from a lower number."""

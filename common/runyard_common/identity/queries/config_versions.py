@@ -5,10 +5,21 @@ An organisation's number is the sum of its own and of that for all organisations
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import BigInteger, Connection, func, literal, null, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+)
 
 from runyard_common.database.config_memory import Known
 from runyard_common.database.engine import Database
@@ -48,6 +59,20 @@ def checked(
             found[scope] = int(number)
     every = found.get(_EVERY, 0)
     return {org_id: found.get(org_id, 0) + every for org_id in org_ids}, out_of_balance
+
+
+def unchanged(numbers: Mapping[str, int], paying: Collection[str]) -> ColumnElement[bool]:
+    """Whether the organisations have these numbers, and all of `paying` have something left or do not pay in advance.
+
+    One sum does for all of them: no number ever falls.
+    """
+    times = case((ConfigVersion.scope == _EVERY, len(numbers)), else_=1)
+    total = select(func.coalesce(func.sum(ConfigVersion.number * times), 0))
+    same = total.where(ConfigVersion.scope.in_([*numbers, _EVERY])).scalar_subquery() == sum(numbers.values())
+    if not paying:
+        return same
+    broke = select(Organisation.id).where(Organisation.id.in_(list(paying)), Organisation.balance_micros <= 0)
+    return and_(same, ~broke.exists())
 
 
 def known(db: Database, org_id: str, load: Callable[[OrgScope], R]) -> Known[R]:

@@ -5,8 +5,9 @@ From memory, by the number that each change raises: see `runyard_common.identity
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from runyard_common.database.config_memory import Known
 from runyard_common.database.engine import Database
@@ -42,6 +43,23 @@ def listeners(db: Database, org_id: str) -> tuple[int, list[Listener]]:
     return found.number, found.value.listeners
 
 
+def remembered(tx: Tx, org_ids: Collection[str]) -> dict[str, Known[Configured]] | None:
+    """What this process remembers of all these organisations; None where it has to look."""
+    found: dict[str, Known[Configured]] = {}
+    for org_id in org_ids:
+        its = tx.db.memory.get(org_id, load)
+        if its is None or tx.db.memory.is_doubted(org_id):
+            return None
+        found[org_id] = its
+    return found
+
+
+def require(tx: Tx, known: Mapping[str, Known[Configured]], paying: Collection[str]) -> None:
+    """Commit only if this is what these organisations have configured, and `paying` have something left."""
+    numbers = {org_id: its.number for org_id, its in known.items()}
+    tx.require(config_versions.unchanged(numbers, paying), partial(tx.db.memory.doubt, numbers))
+
+
 def current(
     tx: Tx, org_ids: Collection[str], paying: Collection[str]
 ) -> tuple[dict[str, Known[Configured]], set[str]]:
@@ -54,6 +72,7 @@ def current(
     for org_id, number in numbers.items():
         if found[org_id].number != number:
             found[org_id] = _again(tx, org_id, number)
+    tx.db.memory.trust(org for org in org_ids if org not in broke)
     return found, broke
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from runyard_common.database import advisory
+from runyard_common.database.config_memory import Known
 from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
@@ -37,11 +38,31 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]
     """Store these runs: requests, children, retries, occurrences of schedules and chores of the server alike.
 
     Each is accepted (pending, or queued with the limit that is full) or refused. A group-commit batch function.
-    Errors: those of `refusals`, and `Conflict` limit_reached (a full limit whose strategy is reject). A run that needs
-    no look-up costs one statement that checks what the process remembers, and two that write.
+    Errors: those of `refusals`, and `Conflict` limit_reached (a full limit whose strategy is reject).
     """
-    paying = {spec.org_id for spec in specs if spec.requested}
-    known, broke = configured.current(tx, {spec.org_id for spec in specs}, paying)
+    return _submit(tx, specs, *configured.current(tx, *_whose(specs)))
+
+
+@own_transaction
+def submit_remembered(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]:
+    """As `submit`, and by what this process remembers: where a run needs no look-up, nothing is waited for before the
+    commit. For a group commit alone: raises `Outdated` where the memory does not count, and looks at the next try."""
+    org_ids, paying = _whose(specs)
+    known = configured.remembered(tx, org_ids)
+    if known is None or any(s.judged is not None and s.judged.at != known[s.org_id].number for s in specs):
+        return submit(tx, specs)
+    configured.require(tx, known, paying)
+    return _submit(tx, specs, known, frozenset())
+
+
+def _whose(specs: Sequence[RunSpec]) -> tuple[set[str], set[str]]:
+    """The organisations of these runs, and those of them whose balance counts."""
+    return {spec.org_id for spec in specs}, {spec.org_id for spec in specs if spec.requested}
+
+
+def _submit(
+    tx: Tx, specs: Sequence[RunSpec], known: Mapping[str, Known[Configured]], broke: Collection[str]
+) -> list[AcceptedRun | RunyardError]:
     numbers = {org_id: its.number for org_id, its in known.items()}
     refused = refusals.of_requests(tx, specs, broke) | refusals.of_changes(tx, specs, numbers)
     placed = sessions_of_runs.placed(tx, specs, refused)

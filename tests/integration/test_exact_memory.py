@@ -59,11 +59,14 @@ def _statements(db: Database) -> Iterator[list[str]]:
     def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
-    event.listen(db.engine, "before_cursor_execute", note)
+    engines = [db.engine, db._writing] if db.is_postgres else [db.engine]
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield sent
     finally:
-        event.remove(db.engine, "before_cursor_execute", note)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
 
 
 def test_an_accepted_run_costs_one_look_and_two_writes(api: Api, client: httpx2.Client) -> None:

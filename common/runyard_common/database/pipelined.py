@@ -76,6 +76,15 @@ class Transaction:
         if self._connection.info.transaction_status != TransactionStatus.IDLE:
             self._connection.execute("ROLLBACK")
             self._pipeline.sync()
+        self._forget_prepared()
+
+    def _forget_prepared(self) -> None:
+        """What was to be prepared behind an error was not, but psycopg goes by what was sent: as its own rollback does,
+        let both sides begin with none."""
+        prepared = self._connection._prepared
+        prepared.clear()
+        self._connection.wait(prepared.maintain_gen(self._connection))
+        self._pipeline.sync()
 
     def close(self) -> None:
         """Forget the pipeline of a connection that was closed."""

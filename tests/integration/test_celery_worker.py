@@ -175,7 +175,14 @@ class TestOperators:
 class TestWakeUps:
     def test_none_waits_behind_another(self, site: Site) -> None:
         _run_many(site)
-        wait_until(lambda: site.unacknowledged() == 0)
+
+    def test_a_redis_keeps_none_that_was_handed_out(self, site: Site) -> None:
+        site.redis.config_resetstat()
+        site.start_worker()
+        for _ in range(5):
+            site.send()
+        site.wait_for("woken", 5)
+        assert not {"cmdstat_hset", "cmdstat_hdel"} & set(site.redis.info("commandstats"))
 
     @pytest.mark.rabbitmq
     def test_on_rabbitmq_none_waits_behind_another(self, rabbitmq: Site) -> None:

@@ -59,7 +59,7 @@ def application(settings: Settings) -> Celery:
     app = Celery("runyard", broker=_kombu_url(server))
     blocked = threading.Event()
     app.conf.update(
-        task_queues=[_queue(name) for name in (RUNS, DELIVERIES)],
+        task_queues=[_queue(name, server.scheme) for name in (RUNS, DELIVERIES)],
         task_default_queue=RUNS,
         task_routes={WAKE: {"queue": RUNS}, DELIVER: {"queue": DELIVERIES}},
         task_ignore_result=True,
@@ -102,7 +102,7 @@ def consume(app: Celery, installation: str) -> None:
     queues = app.amqp.queues
     for common, own in ((RUNS, names.runs), (DELIVERIES, names.deliveries)):
         if common in queues.consume_from:
-            queues.select_add(_queue(own))
+            queues.select_add(_queue(own, app.conf.runyard_broker_scheme))
 
 
 def write(app: Celery, queue: str = RUNS) -> None:
@@ -152,11 +152,16 @@ def blocked(app: Celery) -> threading.Event:
 
 def is_amqp(app: Celery) -> bool:
     """Whether the broker is RabbitMQ, and not a Redis."""
-    return str(app.conf.runyard_broker_scheme).startswith("amqp")
+    return _is_amqp(app.conf.runyard_broker_scheme)
 
 
-def _queue(name: str) -> Queue:
-    return Queue(name, Exchange(name), routing_key=name)
+def _queue(name: str, scheme: str) -> Queue:
+    """On a Redis kombu would keep each message until it is acknowledged; a wake-up may be lost."""
+    return Queue(name, Exchange(name), routing_key=name, no_ack=not _is_amqp(scheme))
+
+
+def _is_amqp(scheme: str) -> bool:
+    return scheme.startswith("amqp")
 
 
 def _kombu_url(server: ServerUrl) -> str:
@@ -182,7 +187,7 @@ def _tls(server: ServerUrl) -> dict[str, Any] | None:
 
 
 def _transport_options(server: ServerUrl, blocked: threading.Event) -> dict[str, Any]:
-    if not server.scheme.startswith("amqp"):
+    if not _is_amqp(server.scheme):
         return dict(_REDIS_OPTIONS)
     return {
         # A publish counts when the broker confirms it: under an alarm it would only fill the socket's buffer.

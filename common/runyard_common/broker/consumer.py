@@ -44,6 +44,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         """
         self._parked: deque[Any] = deque()
         app = kwargs["app"]
+        self._acknowledges = is_amqp(app)
         quiet = not app.conf.worker_enable_remote_control or is_amqp(app)
         super().__init__(*args, **kwargs | {"without_heartbeat": quiet, "initial_prefetch_count": 1})
 
@@ -62,7 +63,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
         Celery asks for it at each connection, before the first message.
         """
         handle = super().create_task_handler(*args, **kwargs)
-        self._parked.clear()  # what a lost connection brought is delivered again
+        self._parked.clear()  # what a lost connection brought RabbitMQ delivers again, and the relay sends again
         qos = getattr(self.task_consumer.channel, "qos", None)
         if qos is not None:  # kombu's own transports (Redis) ask before each fetch; RabbitMQ pushes
             within_prefetch = qos.can_consume
@@ -70,9 +71,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
         def receive(message: Any) -> None:
             if not self.has_free_slot():
-                self._parked.append(
-                    message
-                )  # not acknowledged: the broker gives it to others if this worker ends
+                self._parked.append(message)  # RabbitMQ gives it to others if this worker ends
                 return
             try:
                 handle(message)
@@ -84,8 +83,9 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
     def call_soon_ack(self, acknowledge: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Acknowledge at once: all is on one thread here. Celery would leave it to the hub, which may first wait for
-        RabbitMQ to send something, and that waits for this."""
-        acknowledge(*args, **kwargs)
+        RabbitMQ to send something, and that waits for this. A Redis keeps no message that was handed out."""
+        if self._acknowledges:
+            acknowledge(*args, **kwargs)
 
     def deliver_parked(self) -> None:
         """There is capacity again. Call it by `call_soon`, which also makes a sleeping consumer look."""
@@ -114,7 +114,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             action="drop",
             error=f"{type(error).__name__}: {str(error)[:200]}",
         )
-        if not message.acknowledged:
+        if self._acknowledges and not message.acknowledged:
             message.reject_log_error(logger, self.connection_errors)
 
     def _wait(self, error: BaseException) -> None:

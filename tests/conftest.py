@@ -14,7 +14,7 @@ import httpcore2
 import hypothesis
 import pytest
 
-from tests import databases, servers
+from tests import compiled_statements, databases, servers
 from tests.fakes.redis_server import FakeRedis
 
 PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY")
@@ -37,6 +37,7 @@ httpcore2.default_ssl_context = lambda *, _trust_env=True: _authorities(
     os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"), _trust_env
 )
 
+compiled_statements.share()
 
 gc.set_threshold(50_000, 20, 50)  # while they are collected, too
 

@@ -43,7 +43,7 @@ class NotedRuntime:
                 wanted: Any = notes.get("hold")
                 more = int(wanted or 0) - self.slots.in_use
                 if more > 0:
-                    self.slots.reserve(more)
+                    self.slots.occupy(more)
                     note("taken")
                 elif more < 0:
                     self.slots.release(-more)

@@ -306,7 +306,8 @@ class Engine:
         beat = self._beat
         if beat is None or self._draining:
             return False  # between two lives: the next one wakes the claimer
-        free = self._slots.reserve(min(self._slots.free, CLAIM_AT_MOST))
+        # Only the claimer takes slots, one claim at a time: what is free now is free when the claim has committed.
+        free = min(self._slots.free, CLAIM_AT_MOST)
         if not free:
             self._hungry = True
             return False
@@ -316,8 +317,7 @@ class Engine:
         except LeaseLost:
             # Of the life that asked: a heartbeat may have found out first, and the next life have begun.
             self._lease_lost(beat)
-        finally:
-            self._slots.release(free - len(batch.claimed))
+        self._slots.occupy(len(batch.claimed))
         for one in batch.claimed:
             self._begin(one)
         self._hungry = len(batch.claimed) == free

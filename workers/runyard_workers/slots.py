@@ -27,14 +27,8 @@ class Slots:
         """Slots not in use."""
         return max(0, self.limit - self.in_use)
 
-    def reserve(self, wanted: int) -> int:
-        """Reserve up to `wanted` slots; how many were free."""
-        reserved = max(0, min(wanted, self.free))
-        self.in_use += reserved
-        return reserved
-
-    def occupy(self, count: int) -> None:
-        """Hold `count` more slots than were reserved, beyond the limit if need be, until they are released."""
+    def occupy(self, count: int = 1) -> None:
+        """Hold `count` more slots, beyond the limit if need be, until they are released."""
         self.in_use += count
 
     def release(self, count: int = 1) -> None:

@@ -143,7 +143,7 @@ class GroupCommit:
 
     def _transact(self, jobs: list[_Job]) -> list[Any]:
         kinds: dict[Batch, list[int]] = {}
-        for index, (batch, _, _) in enumerate(jobs):
+        for index, (batch, _, _) in sorted(enumerate(jobs), key=lambda job: _comes_last(job[1][0])):
             kinds.setdefault(batch, []).append(index)
         answers: list[Any] = [None] * len(jobs)
         wanted = max(getattr(batch, "durability", Durability.DISK) for batch in kinds)
@@ -175,7 +175,20 @@ def own_transaction(batch: B) -> B:
 def process_safe(batch: B) -> B:
     """Mark a batch function whose commits must survive any process, but not the host (see `Database.begin`)."""
     batch.durability = Durability.PROCESS  # type: ignore[attr-defined]
-    return own_transaction(batch)
+    return batch
+
+
+def last_in_transaction(batch: B) -> B:
+    """Mark a batch function that waits for rows of its own kind only, and skips others that are locked.
+
+    In a shared transaction it comes after those that wait for the rows of their commands: holding its own meanwhile,
+    it could keep up a transaction that they wait for."""
+    batch.comes_last = True  # type: ignore[attr-defined]
+    return batch
+
+
+def _comes_last(batch: Batch) -> bool:
+    return bool(getattr(batch, "comes_last", False))
 
 
 def _has_own(batch: Batch) -> bool:

@@ -57,7 +57,7 @@ def test_the_consumer_takes_wake_ups_while_a_slot_is_free_and_none_in_a_drain() 
     assert step.info(celery) == {}
     step.start(celery)
     assert celery.consumer.has_free_slot()
-    engine.slots.reserve(2)
+    engine.slots.occupy(2)
     assert not celery.consumer.has_free_slot()
     assert step.info(celery)["pool"] == {"implementation": "solo", "max-concurrency": 2, "slots-in-use": 2}
     engine.slots.release()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from runyard_common.database.group_commit import process_safe
+from runyard_common.database.group_commit import last_in_transaction, process_safe
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
@@ -58,6 +58,7 @@ class Batch:
     more: bool = False
 
 
+@last_in_transaction
 @process_safe
 def claim(tx: Tx, commands: Sequence[Claim]) -> list[Batch | RunyardError]:
     """Answer each claim with the tasks it got, possibly none; `LeaseLost` when the worker may not claim."""

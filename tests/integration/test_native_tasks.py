@@ -140,6 +140,39 @@ def test_a_full_limit_queues_with_its_name_and_the_place_in_the_queue(client: ht
     wait_until(lambda: client.get(f"/tasks/{ids[2]['task_id']}").json()["status"] == "pending")
 
 
+def test_a_limit_of_an_agent_counts_by_its_full_name_and_one_of_no_agent_is_refused(
+    client: httpx2.Client,
+) -> None:
+    agent = client.post("/api/v1/agents", json={"name": "counted"}).json()
+    wanted = {"kind": "agent", "max_concurrent": 1}
+    for name in ("counted", agent["full_name"], "*"):
+        made = client.post("/api/v1/limits", json=wanted | {"selector": name}).json()
+        assert made["selector"] == ("*" if name == "*" else agent["full_name"])
+        path = f"/api/v1/limits/{made['id']}"
+        missing = wanted | {"selector": "@default/none"}
+        check_problem(client.put(path, json=missing), 404, "agent_not_found", "selector")
+        assert client.delete(path).status_code == 204
+    check_problem(client.post("/api/v1/limits", json=missing), 404, "agent_not_found", "selector")
+
+
+def test_a_limit_that_rejects_does_so_beside_one_that_queues(client: httpx2.Client) -> None:
+    client.post("/api/v1/agents", json={"name": "both"}).raise_for_status()
+    queueing = {"kind": "agent", "selector": "both", "max_concurrent": 1}
+    rejecting = {"kind": "key", "selector": "/customer", "max_concurrent": 1, "strategy": "reject"}
+    limits = [client.post("/api/v1/limits", json=limit).json() for limit in (queueing, rejecting)]
+    try:
+        answers = [
+            client.post(f"/api/v1/agents/both/run{dry}", json={"args": {"customer": customer}})
+            for customer, dry in (("a", ""), ("a", ""), ("a", "?dry_run=1"), ("b", ""))
+        ]
+        assert [answer.status_code for answer in answers] == [202, 409, 200, 202]
+        check_problem(answers[1], 409, "limit_reached")
+        assert (answers[2].json()["would"], answers[3].json()["status"]) == ("reject", "queued")
+    finally:
+        for limit in limits:
+            client.delete(f"/api/v1/limits/{limit['id']}").raise_for_status()
+
+
 def test_limits_are_made_read_replaced_and_deleted(client: httpx2.Client) -> None:
     made = client.post(
         "/api/v1/limits", json={"kind": "end_user", "rate_count": 5, "rate_seconds": 60}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,10 +13,12 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, when
+from runyard_common.agents.service import agents
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import limits
-from runyard_common.runs.rules.admission import Rule
+from runyard_common.runs.rules.admission import Kind, Rule
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.runs.service import limits as service
 from runyard_common.runs.service.limits import LimitRequest
@@ -30,7 +33,8 @@ class LimitBody(Strict):
     kind: Literal["organisation", "agent", "end_user", "session", "model", "key"]
     selector: str = Field(
         "*", min_length=1, max_length=200,
-        description="Which one: a name or id; * means each by itself; for kind key a JSON pointer into args.",
+        description="Which one: a name or id, of an agent any that it answers to; * means each by itself; for kind key "
+        "a JSON pointer into args.",
     )  # fmt: skip
     max_concurrent: int | None = Field(None, ge=0, le=10**9, description="Runs at once.")
     rate_count: int | None = Field(None, ge=0, le=10**9, description="Starts in a window …")
@@ -86,9 +90,20 @@ def limit_json(rule: Rule) -> dict[str, Any]:
 
 
 def _save(tx: Tx, org_id: str, wanted: LimitRequest, actor: str, limit_id: str | None = None) -> Rule:
-    saved = service.save(tx, org_id, wanted, limit_id)
+    saved = service.save(tx, org_id, _of_an_agent(tx.scope(org_id), wanted), limit_id)
     identity.audit(tx, org_id, actor, "limit.save", saved.id, limit_json(saved))
     return saved
+
+
+def _of_an_agent(scope: OrgScope, wanted: LimitRequest) -> LimitRequest:
+    """The limit with its agent's full name, by which runs are counted. Error: `NotFound` agent_not_found."""
+    if wanted.kind != Kind.AGENT or wanted.selector == "*":
+        return wanted
+    try:
+        return replace(wanted, selector=agents.resolve(scope, wanted.selector).agent.name)
+    except NotFound as missing:
+        missing.field = "selector"
+        raise
 
 
 def _remove(tx: Tx, org_id: str, limit_id: str, actor: str) -> None:
@@ -109,6 +124,7 @@ async def list_limits(call: Call) -> Response:
     body=LimitBody,
     headers=("Idempotency-Key",),
     answers=[Answer(201, "The limit; it binds from now on.", LimitView)],
+    errors=(404,),
 )
 async def create_limit(call: Call) -> Response:
     """Make a limit.

@@ -114,18 +114,16 @@ def limit_checks(rules: Iterable[Rule], context: AdmissionContext) -> list[Limit
 def full_limit(
     checks: Sequence[LimitCheck], usages: Mapping[str, Usage], queue_jump: bool = False
 ) -> LimitCheck | None:
-    """The first limit that is full; None: the task may start. A new one never overtakes those that wait, unless it may
-    `queue_jump`."""
-    for check in checks:
-        usage = usages.get(check.key, Usage())
-        if _is_full(check, usage) or (usage.waiting and not queue_jump):
-            return check
-    return None
+    """The limit that is full; None: the task may start. Of several one that rejects, else the first. A new task never
+    overtakes those that wait, unless it may `queue_jump`."""
+    full = [check for check in checks if _is_full(check, usages.get(check.key, Usage()), queue_jump)]
+    return min(full, key=lambda check: check.strategy is not Strategy.REJECT, default=None)
 
 
-def _is_full(check: LimitCheck, usage: Usage) -> bool:
+def _is_full(check: LimitCheck, usage: Usage, queue_jump: bool) -> bool:
     return (
-        (check.max_concurrent is not None and usage.in_use >= check.max_concurrent)
+        (usage.waiting and not queue_jump)
+        or (check.max_concurrent is not None and usage.in_use >= check.max_concurrent)
         or any(usage.starts.get(seconds, 0) >= count for count, seconds in check.rates)
         or (check.tokens_per_minute is not None and usage.tokens >= check.tokens_per_minute)
     )

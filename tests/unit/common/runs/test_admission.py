@@ -86,6 +86,14 @@ def test_a_full_limit_blocks_the_task_and_is_named() -> None:
     assert full_limit([check], {check.key: Usage(in_use=2)}) is check
 
 
+def test_of_several_full_limits_one_that_rejects_is_named() -> None:
+    first, last = LimitCheck("o|agent:a", 1), LimitCheck("o|model:m", 1)
+    rejecting = LimitCheck("o|key:k", 1, strategy=Strategy.REJECT)
+    full = {check.key: Usage(in_use=1) for check in (first, rejecting, last)}
+    assert full_limit([first, rejecting, last], full) is rejecting
+    assert full_limit([first, last], full) is first
+
+
 def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
     check = LimitCheck("o|agent:a", max_concurrent=2)
     waiting = {check.key: Usage(in_use=1, waiting=True)}

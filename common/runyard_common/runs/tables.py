@@ -52,8 +52,10 @@ class Task(c.Table):
         Index("ix_tasks_parent", "parent_id", **c.where("parent_id IS NOT NULL")),
         Index("ix_tasks_schedule", "schedule_id", "id", **c.where("schedule_id IS NOT NULL")),
         Index("ix_tasks_finished", "org_id", "status", "finished_at", **c.where("finished_at IS NOT NULL")),
-        Index("ix_tasks_active_org", "org_id", "status", **c.where("finished_at IS NULL")),
-        Index("ix_tasks_dead", "org_id", "id", **c.where("status = 'failed'")),
+        # Lists by status.
+        Index("ix_tasks_active", "org_id", "status", "id", **c.where("finished_at IS NULL")),
+        Index("ix_tasks_ended", "org_id", "status", "id", **c.where("finished_at IS NOT NULL")),
+        Index("ix_tasks_end_user", "end_user_id", "id", **c.where("end_user_id IS NOT NULL")),
     )
 
     id = c.key()

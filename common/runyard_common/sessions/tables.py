@@ -14,6 +14,7 @@ class Session(c.Table):
     __table_args__ = (
         Index("ux_sessions_key", "org_id", "scope", "key", unique=True),
         Index("ix_sessions_org", "org_id", "updated_at"),
+        Index("ix_sessions_list", "org_id", "id"),
     )
 
     id = c.key()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pydantic import Field
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
@@ -82,8 +81,8 @@ async def filter_of(call: Call, given: Filters) -> Filter:
         if not is_uuid(given.agent_id):
             raise InvalidRequest("agent_id is a UUID.", code="invalid_id", field="agent_id")
         asked = given.agent_id.lower()
-        is_version = await call.state.reader.one(lambda conn: _is_version(conn, asked))
-        agent_id, version_id = (None, asked) if is_version else (asked, None)
+        version = await call.state.reader.one(lambda conn: agents.version(conn, asked))
+        agent_id, version_id = (asked, None) if version is None else (version.agent_id, asked)
     after, before = given.created_after, given.created_before
     return Filter(
         statuses=_statuses(given.status),
@@ -97,10 +96,6 @@ async def filter_of(call: Call, given: Filters) -> Filter:
         created_before=instant_of(before, "created_before") + _GRAIN if before is not None else None,
         title=given.q or None,
     )
-
-
-def _is_version(conn: Connection, id_: str) -> bool:
-    return agents.version(conn, id_) is not None
 
 
 def _statuses(text: str | None) -> tuple[Status, ...] | None:

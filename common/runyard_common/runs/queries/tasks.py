@@ -21,6 +21,7 @@ from sqlalchemy import (
     select,
     text,
     type_coerce,
+    union_all,
     update,
 )
 
@@ -29,7 +30,7 @@ from runyard_common.database.pages import Page
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.runs.rules.blocked_by import BlockedBy
-from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL, Status
 from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
 from runyard_common.tables import query as runs
 from runyard_common.values.ids import first_uuid7
@@ -194,18 +195,14 @@ def page(
     offset: int = 0,
 ) -> list[Task]:
     """Tasks of an organisation, newest first, older than the id `before`; without inputs and outputs."""
-    query = _filtered(select(*_LIGHT), scope, wanted)
-    if before is not None:
-        query = query.where(_T.id < before)
-    return [task(row) for row in scope.conn.execute(query.order_by(_T.id.desc()).limit(limit).offset(offset))]
+    query = _newest(_LIGHT, scope, wanted, limit, before, offset)
+    return [task(row) for row in scope.conn.execute(query)]
 
 
 def failed_page(scope: OrgScope, limit: int, before: str | None = None) -> Page[Task]:
     """As `page`, those that failed, with why: fewer than `limit`, and `more`, where that takes much room."""
-    query = _filtered(select(*_LIGHT), scope, Filter(statuses=(Status.FAILED,)))
-    if before is not None:
-        query = query.where(_T.id < before)
-    found = pages.bounded(scope.conn, query.order_by(_T.id.desc()).limit(limit), "id", _NOTED)
+    query = _newest(_LIGHT, scope, Filter(statuses=(Status.FAILED,)), limit, before)
+    found = pages.bounded(scope.conn, query, "id", _NOTED)
     return Page((task(row) for row in found), found.more)
 
 
@@ -218,9 +215,31 @@ def whole_page(
 ) -> Page[Task]:
     """As `page`, with inputs and outputs: it ends early where these have more than `most_bytes` together, behind the
     first at the earliest. None of the others is read."""
-    query = _filtered(select(*_COLUMNS), scope, wanted).order_by(_T.id.desc()).limit(limit).offset(offset)
+    query = _newest(_COLUMNS, scope, wanted, limit, offset=offset)
     found = pages.bounded(scope.conn, query, "id", (*_TEXTS, "secrets", *_NOTED), most_bytes)
     return Page((task(row) for row in found), found.more)
+
+
+def _newest(
+    columns: Sequence[Any],
+    scope: OrgScope,
+    wanted: Filter,
+    limit: int,
+    before: str | None = None,
+    offset: int = 0,
+) -> Select[Any]:
+    """The page of each status, which an index gives in order, and of these the newest."""
+    each = [replace(wanted, statuses=(status,)) for status in set(wanted.statuses or ())]
+    if len(each) < 2:
+        return _ordered(columns, scope, wanted, before).limit(limit).offset(offset)
+    newest = [_ordered([_T.id], scope, one, before).limit(limit + offset).subquery() for one in each]
+    ids = union_all(*(select(one.c.id) for one in newest))
+    return select(*columns).where(_T.id.in_(ids)).order_by(_T.id.desc()).limit(limit).offset(offset)
+
+
+def _ordered(columns: Sequence[Any], scope: OrgScope, wanted: Filter, before: str | None) -> Select[Any]:
+    query = _filtered(select(*columns), scope, wanted).order_by(_T.id.desc())
+    return query if before is None else query.where(_T.id < before)
 
 
 def light(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
@@ -239,6 +258,11 @@ def _filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any
     query = query.where(_T.org_id == scope.org_id)
     if wanted.statuses is not None:
         query = query.where(_T.status.in_([s.value for s in wanted.statuses]))
+        # As the partial indexes have it.
+        if ACTIVE.issuperset(wanted.statuses):
+            query = query.where(_T.finished_at.is_(None))
+        elif TERMINAL.issuperset(wanted.statuses):
+            query = query.where(_T.finished_at.is_not(None))
     for name in (
         "agent_id",
         "version_id",
@@ -344,11 +368,12 @@ def children(conn: Connection, parent_ids: Sequence[str]) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
-def recent_durations(conn: Connection, agent_id: str, limit: int = 20) -> list[float]:
-    """Run times in seconds of the last finished tasks of an agent, the basis of estimates."""
+def recent_durations(conn: Connection, agent_id: str, limit: int = 20, among: int = 500) -> list[float]:
+    """Run times in seconds of the last completed tasks of an agent, `among` its newest: the basis of estimates."""
+    newest = select(_T.id).where(_T.agent_id == agent_id).order_by(_T.id.desc()).limit(among).subquery()
     query = (
         select(_T.finished_at - _T.started_at)
-        .where(_T.agent_id == agent_id, _T.status == "completed", _T.started_at.is_not(None))
+        .where(_T.id.in_(select(newest.c.id)), _T.status == "completed", _T.started_at.is_not(None))
         .order_by(_T.id.desc())
         .limit(limit)
     )

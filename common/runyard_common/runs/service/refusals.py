@@ -138,10 +138,12 @@ _counted: dict[str, tuple[float, int]] = {}
 
 
 def _capacity(tx: Tx, org_id: str, bound: int) -> int:
-    """How many more runs may wait. Far from a large bound one count a second will do: counting a backlog of
-    thousands in every transaction would cost more than storing the run."""
+    """How many more runs may wait. Far from a large bound one count a second will do, and near it one for every so
+    many runs as it allows: counting a backlog of thousands in every transaction would cost more than storing the
+    run."""
     counted_at, left = _counted.get(org_id, (0.0, 0))
-    if not (bound >= 1000 and left > bound // 10 and 0 <= tx.now - counted_at < 1.0):
+    lasts = 0.0 if bound < 1000 else 1.0 if left > bound // 10 else min(1.0, bound / 200_000)
+    if not 0 <= tx.now - counted_at < lasts:
         counted_at, left = tx.now, bound - tasks.backlog(tx.conn, org_id, bound)
         _counted[org_id] = (counted_at, left)
     return left

@@ -88,6 +88,13 @@ def _check_redis(settings: Settings) -> None:
         ) from None
 
 
+def _check_rates(settings: Settings) -> None:
+    if settings.surface_requests_per_minute:
+        from runyard_common import surfaces
+
+        surfaces.rates(settings.surface_requests_per_minute)
+
+
 def _check_broker(settings: Settings) -> None:
     if settings.broker_url:
         from runyard_common.broker.application import application
@@ -169,6 +176,7 @@ CHECKS: Final = (
     StartCheck(_check_models, _SERVING),
     StartCheck(lambda settings: _discard(model_prices.parse(settings.model_prices)), _AGENTS),
     StartCheck(lambda settings: _discard(addresses.parse_origins(settings.allowed_origins)), _API),
+    StartCheck(_check_rates, _API),
     # A port that is taken may be this installation's own: what listens asks again, for itself.
     StartCheck(lambda settings: check_address(settings, may_be_in_use=True), _API),
     StartCheck(_check_agents, frozenset({Process.WORKER})),

@@ -171,6 +171,11 @@ def test_a_setting_that_does_not_exist(folder: Path, monkeypatch: pytest.MonkeyP
     failed(f"{command} {(SERVER | HOME)[command]}", 2, "invalid_setting", given=given)
 
 
+def test_a_source_of_agents_that_cannot_be_loaded(folder: Path) -> None:
+    (folder / "broken.py").write_text("import no_such_module_at_all\n")
+    assert "no_such_module_at_all" in failed("agents publish broken.py", 2, "configuration")["message"]
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -1,6 +1,6 @@
 """A deliverer as a process of its own, for tests that kill it: `python -m tests.fakes.deliverer`.
 
-Its settings are JSON in DELIVERER. SIGUSR1 is its doorbell, SIGTERM drains it.
+Its settings are JSON in DELIVERER. SIGUSR1 wakes it, SIGTERM drains it.
 """
 
 from __future__ import annotations

@@ -141,6 +141,15 @@ def test_down_to_an_unknown_revision_is_refused(
     db.close()
 
 
+@pytest.mark.parametrize("words", [["--json"], ["down", "--json"], ["down", "0001", "--json"], ["up", "-v"]])
+def test_an_option_that_there_is_not_is_refused_before_anything_is_opened(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert _command(monkeypatch, home, f"sqlite:///{home}/none.db", *words) == 2
+    assert f"no such option: {words[-1]}. Usage: " in capsys.readouterr().err
+    assert not (home / "none.db").exists()
+
+
 @pytest.mark.postgres
 def test_an_index_on_a_growing_table_is_made_while_writers_go_on(fresh_database: Callable[[], str]) -> None:
     db = Database(fresh_database().replace("postgresql://", "postgresql+psycopg://", 1))

@@ -42,6 +42,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 #: Tables that have rows once an installation was used.
 _HOLD_WORK = ("tasks", "sessions", "schedules", "datastores", "endpoints", "agents")
 
+_USAGE = "runyard migrate [up | down REVISION [--yes] | check]"
 
 #: Gives the key that seals stored secrets; it is called only where rows have some to seal.
 SecretKey = Callable[[], str]
@@ -147,6 +148,9 @@ def main(arguments: list[str]) -> int:
     if {"--help", "-h"} & set(arguments):
         print(usage)
         return 0
+    if unknown := [word for word in arguments if word.startswith("-") and word != "--yes"]:
+        print(f"runyard migrate: no such option: {unknown[0]}. Usage: {_USAGE}", file=sys.stderr)
+        return 2
     try:
         settings = load()
         start_checks.run(start_checks.CHECKS, settings, start_checks.Process.MIGRATE)
@@ -179,8 +183,9 @@ def _dispatch(db: Database, arguments: list[str], secret_key: SecretKey) -> int:
                 print(difference)
             return 1 if left else 0
         case _:
-            usage = "runyard migrate [up | down REVISION [--yes] | check]"
-            print(f"runyard migrate: {' '.join(arguments)}: no such command. Usage: {usage}", file=sys.stderr)
+            print(
+                f"runyard migrate: {' '.join(arguments)}: no such command. Usage: {_USAGE}", file=sys.stderr
+            )
             return 2
     return 0
 

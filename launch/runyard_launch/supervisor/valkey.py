@@ -69,7 +69,7 @@ class Valkey:
     def move_data(self) -> Path | None:
         """Move data that the server refuses to load out of its way; where to, or None if there was none.
 
-        The broker is a doorbell: what it forgets, the scheduler relays from the database within seconds.
+        What the broker forgets, the scheduler relays from the database within seconds.
         """
         data = self.folder / "appendonlydir"
         if not data.exists():

@@ -84,6 +84,8 @@ WRONG: list[tuple[str, str, frozenset[Process]]] = [
     ("LEASE_SECONDS", "0", EVERY),
     ("MAX_KEYS", "-1", EVERY),
     ("REQUESTS_PER_MINUTE", "many", EVERY),
+    ("SURFACE_REQUESTS_PER_MINUTE", "600", EVERY),
+    ("SURFACE_REQUESTS_PER_MINUTE", '{"agentbased": 600}', frozenset({API})),
     ("PROT", "8000", EVERY),
 ]
 RIGHT = [
@@ -98,6 +100,7 @@ RIGHT = [
     ("MODEL", "openai:anything"),  # its key may be missing here: see the doctor's line on models
     ("AGENTS", "tests/acceptance/console_agents, tests.waiting, tests"),
     ("LOG_LEVEL", "WARNING"),
+    ("SURFACE_REQUESTS_PER_MINUTE", '{"agentbase": 600}'),
     ("JWT_JWKS_URL", "https://keys.example/jwks?of=us"),
 ]
 

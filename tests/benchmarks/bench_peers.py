@@ -138,13 +138,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=size.accept_seconds, help="of the steady rate")
     parser.add_argument("--samples", type=int, default=size.samples, help="of the latency at rest")
     parser.add_argument("--waits", type=int, default=size.waits, help="runs of one second at once")
+    parser.add_argument(
+        "--show", type=Path, nargs="+", help="print what was written earlier; measure nothing"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="JSON; an SVG is written beside it")
     return parser
 
 
-def main() -> int:
-    """Measure, print the tables, write JSON and SVG; 1 if a subject broke."""
-    given = _parser().parse_args()
+def _compare(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure what is asked for; the whole of the report."""
     size = Size(
         rounds=given.rounds,
         runs=given.runs,
@@ -153,18 +155,34 @@ def main() -> int:
         waits=given.waits,
     )
     known = [subject.name for subject in SUBJECTS]
-    names = _names(known, given.only or (",".join(SMOKE if given.smoke else known)))
+    names = _names(known, given.only or ",".join(SMOKE if given.smoke else known))
     stages = _names(STAGES, given.measures or ",".join(SMOKE_STAGES if given.smoke else STAGES))
     subjects = [subject for subject in SUBJECTS if subject.name in names]
-    found = Comparison(subjects, stages, SMOKE_SIZE if given.smoke else size).run()
+    return Comparison(subjects, stages, SMOKE_SIZE if given.smoke else size).run()
+
+
+def _earlier(files: Sequence[Path]) -> dict[str, dict[str, list[float]]]:
+    """The figures of earlier reports; where several have one, the last counts."""
+    reports = [json.loads(file.read_text())["rounds"] for file in files]
+    names = [subject.name for subject in SUBJECTS]
+    merged = {name: {k: v for report in reports for k, v in report.get(name, {}).items()} for name in names}
+    return {name: found for name, found in merged.items() if found}
+
+
+def main() -> int:
+    """Measure, print the tables, write JSON and SVG; 1 if a subject broke."""
+    given = _parser().parse_args()
     labels = {subject.name: subject.label for subject in SUBJECTS}
-    if found["rounds"]:
-        print(tables(found["rounds"], labels))
-    if found["rounds"] and not given.smoke:
-        print(f"\n{goals(found['rounds'])}")
+    found = {"rounds": _earlier(given.show), "broken": {}} if given.show else _compare(given)
+    rounds = found["rounds"]
+    if rounds:
+        print(tables(rounds, labels))
+    if rounds and not given.smoke:
+        print(f"\n{goals(rounds)}")
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
-        given.out.with_suffix(".svg").write_text(svg(found["rounds"], labels))
+        if not given.show:
+            given.out.write_text(json.dumps(found, indent=1) + "\n")
+        given.out.with_suffix(".svg").write_text(svg(rounds, labels))
         print(f"{given.out} and {given.out.with_suffix('.svg').name}", file=sys.stderr)
     for name, why in found["broken"].items():
         print(f"{name} is broken: {why}", file=sys.stderr)

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks.measures import GOALS, MEASURES, TABLES, Goal, Measure
+from tests.benchmarks.measures import GOALS, TABLES, Goal, Measure, Table
 
 #: The figures of each round, by subject and measure.
 Rounds = Mapping[str, Mapping[str, Sequence[float]]]
@@ -40,6 +40,9 @@ def figures(reports: Mapping[str, Report]) -> dict[str, float]:
     found: dict[str, float] = {}
     for stage, report in reports.items():
         found |= _OF_STAGE[stage](report)
+    if "peak_mib" in reports.get("waits", {}) and "resident_mib" in reports.get("memory", {}):
+        added = reports["waits"]["peak_mib"] - reports["memory"]["resident_mib"]
+        found["waits_memory"] = 1024 * added / reports["waits"]["ended"]
     return found
 
 
@@ -58,10 +61,6 @@ def _accept(report: Report) -> dict[str, float]:
     return found | _each(report, {"cpu": "cpu_steady"}, 1000 / report["ended"])
 
 
-def _waits(report: Report) -> dict[str, float]:
-    return {"waits": report["seconds"]} | _each(report, {"added_mib": "waits_memory"}, 1024 / report["ended"])
-
-
 def _each(report: Report, names: Mapping[str, str], factor: float) -> dict[str, float]:
     return {name: factor * report[key] for key, name in names.items() if key in report}
 
@@ -70,7 +69,7 @@ _OF_STAGE: Mapping[str, Callable[[Report], dict[str, float]]] = {
     "throughput": _throughput,
     "latency": _latency,
     "accept": _accept,
-    "waits": _waits,
+    "waits": lambda report: {"waits": report["seconds"]},
     "memory": lambda report: _each(report, {"memory_mib": "memory"}, 1),
     "reads": lambda report: {"reads": report["ended"] / report["seconds"]},
     "two_workers": lambda report: {"two_workers": report["ended"] / report["seconds"]},
@@ -88,17 +87,16 @@ def ratio(rounds: Rounds, ours: str, theirs: str, measure: str) -> float:
     return statistics.median(rounds[ours][measure]) / statistics.median(rounds[theirs][measure])
 
 
-def measured(rounds: Rounds) -> list[Measure]:
-    """The measures of which at least one subject has figures."""
-    return [measure for measure in MEASURES if any(measure.name in found for found in rounds.values())]
+def measured(rounds: Rounds, shown: Table) -> list[Measure]:
+    """The measures of a table of which at least one subject has figures."""
+    return [measure for measure in shown.measures if any(measure.name in found for found in rounds.values())]
 
 
 def tables(rounds: Rounds, labels: Mapping[str, str]) -> str:
     """Markdown: for each subject the first subject's ratio to it, its median, and its least and most."""
-    known = measured(rounds)
     parts = []
     for shown in TABLES:
-        measures = [measure for measure in shown.measures if measure in known]
+        measures = measured(rounds, shown)
         names = [name for name, found in rounds.items() if any(m.name in found for m in measures)]
         if not measures:
             continue

@@ -79,6 +79,7 @@ class Measurement:
 
     def measure(self, stages: Collection[str]) -> dict[str, float]:
         """The figures of these stages, as far as the subject has them."""
+        stages = {*stages, *(["memory"] if "waits" in stages else [])}  # what the waits add to
         wanted = [stage for stage in self._subject.stages if stage in stages]
         reports: dict[str, Report] = {}
         shared = {

@@ -43,7 +43,7 @@ TABLES = (
             Measure("servers_cpu", "throughput", "CPU of PostgreSQL and Valkey a run, saturated", "ms", 2),
             Measure("client_cpu", "throughput", "CPU of the load a run, saturated", "ms", 2),
             Measure("memory", "memory", "memory at rest (PSS)", "MiB", 0),
-            Measure("waits_memory", "waits", "memory that a waiting run adds", "KiB", 0),
+            Measure("waits_memory", "waits", "memory that each of 1,000 waiting runs adds", "KiB", 0),
         ),
     ),
     Table(

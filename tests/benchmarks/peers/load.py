@@ -98,16 +98,11 @@ class Load:
         return await self._report(count, len(self._starts), seconds=found, **self._used(used))
 
     async def waits(self, runs: int, connections: int) -> dict[str, Any]:
-        """Runs of one second at once: the time until the last has ended, and the memory that they added."""
-        added: dict[str, float] = {}
-        if usage.AVAILABLE:
-            pids = self._pids()
-            before = usage.resident(pids)
-            usage.reset_peak(pids)
+        """Runs of one second at once: the time until the last has ended, and the most memory meanwhile."""
+        pids = self._pids()
+        usage.reset_peak(pids)
         report = await self.throughput(runs, connections, seconds=1.0)
-        if usage.AVAILABLE:
-            added["added_mib"] = usage.peak(pids) - before
-        return report | added
+        return report | ({"peak_mib": usage.peak(pids)} if usage.AVAILABLE else {})
 
     async def reads(self, requests: int, connections: int) -> dict[str, Any]:
         """Have a run shown, `connections` requests at a time; every one has to be answered."""
@@ -123,7 +118,9 @@ class Load:
     async def rest(self, seconds: float) -> dict[str, Any]:
         """Do nothing for a while; then the memory of the subject's processes."""
         await asyncio.sleep(seconds)
-        memory = {"memory_mib": usage.memory(self._pids())} if usage.AVAILABLE else {}
+        pids = self._pids()
+        memory = {"memory_mib": usage.memory(pids), "resident_mib": usage.resident(pids)}
+        memory = memory if usage.AVAILABLE else {}
         return await self._report(self._peer.submitted, self._peer.submitted, **memory)
 
     async def _submit(self, seconds: float = 0.0) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import saq
 
 from tests.benchmarks.peers import driver, site
-from tests.benchmarks.peers.peer import Peer
+from tests.benchmarks.peers.peer import Peer, until
 
 
 async def work(ctx: Any, *, seconds: float) -> None:
@@ -35,7 +35,9 @@ class Saq(Peer):
         await self._queue.connect()
         self.spawn_workers("-m", "tests.benchmarks.peers.saq", "worker")
         # The sweep at a worker's start counts a job that is being claimed as stuck, and repeats it seconds later.
-        await asyncio.sleep(2)
+        await until(self._swept)
+        if site.WORKERS > 1:
+            await asyncio.sleep(1)  # until the others listen too
 
     async def submit(self, seconds: float) -> None:
         """One script in Redis."""
@@ -44,6 +46,9 @@ class Saq(Peer):
     async def pending(self) -> int:
         """Jobs that wait or run."""
         return int(await self._queue.count("incomplete"))
+
+    async def _swept(self) -> bool:
+        return bool(await self._queue.redis.exists(self._queue.namespace("sweep")))
 
 
 if __name__ == "__main__":

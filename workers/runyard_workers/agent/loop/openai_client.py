@@ -1,21 +1,24 @@
-"""OpenAI's client without its walk through the whole conversation before each request.
+"""OpenAI's client without what it does for each request and answer in Python and the agent library does not need.
 
 The SDK matches every value of a request against the types that it may have, to rename keys and to write dates. The
-messages and tools of the agent library have their final form, and the walk took more CPU than the rest of a turn: in
-the extra body they are sent as they are.
+messages and tools of the library have their final form, and the walk through the whole conversation took more CPU than
+the rest of a turn: in the extra body they are sent as they are. And it makes the object of an answer, or of a token,
+field by field, where pydantic does so at once for one that is as documented.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from openai import AsyncOpenAI
 from openai.resources.chat import AsyncChat
 from openai.resources.chat.completions import AsyncCompletions
 from openai.resources.responses import AsyncResponses
+from pydantic import BaseModel, ValidationError
 
-_AS_THEY_ARE = ("messages", "input", "tools")
+_AS_THEY_ARE: Final = ("messages", "input", "tools")
 
 
 class _Completions(AsyncCompletions):
@@ -36,6 +39,12 @@ class _Responses(AsyncResponses):
 
 class Client(AsyncOpenAI):
     """`AsyncOpenAI`, for requests whose messages and tools are plain JSON values."""
+
+    def _process_response_data(self, *, data: Any, cast_to: Any, response: Any) -> Any:
+        if isinstance(cast_to, type) and issubclass(cast_to, BaseModel):
+            with suppress(ValidationError):
+                return cast_to.model_validate(data)
+        return super()._process_response_data(data=data, cast_to=cast_to, response=response)
 
     @cached_property
     def chat(self) -> AsyncChat:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from runyard.tools import tool
 from runyard_common.database.transaction import Tx
@@ -80,11 +80,11 @@ def commits(declared: Declared) -> Iterator[list[Commit]]:
         if inner is not None:
             inner(tx)
 
-    event.listen(declared.site.db.engine, "before_cursor_execute", note_statement)
+    event.listen(Engine, "before_cursor_execute", note_statement)
     store.after_commit = note_commit
     yield found
     store.after_commit = inner
-    event.remove(declared.site.db.engine, "before_cursor_execute", note_statement)
+    event.remove(Engine, "before_cursor_execute", note_statement)
 
 
 def _commit(declared: Declared, tx: Tx, statements: list[str]) -> Commit:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, distinct, exists, func, insert, null, select, update
 
 from runyard_common.database import rows
+from runyard_common.database.engine import LATER
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries.transitions import COLUMNS, head
@@ -44,11 +45,13 @@ _ADD = (
         usage=bindparam("u", type_=Task.__table__.c.usage.type),
         cost_micros=bindparam("c"),
     )
+    .execution_options(**LATER)
 )
 _SPEND = (
     update(Organisation)
     .where(Organisation.id == bindparam("org"), Organisation.balance_micros.is_not(None))
     .values(balance_micros=Organisation.balance_micros - bindparam("cost"))
+    .execution_options(**LATER)
 )
 _BEFORE = (
     select(

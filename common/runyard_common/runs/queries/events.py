@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, bindparam, func, select, type_coerce, update
 
 from runyard_common.database import pages
+from runyard_common.database.engine import LATER
 from runyard_common.database.pages import Page, byte_length
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
@@ -22,7 +23,9 @@ from runyard_common.webhooks.queries import deliveries
 Numbered = tuple[Head, str, dict[str, Any]]
 
 _COLUMNS = TaskEvent.__table__.c
-_NUMBERED = update(Task).where(Task.id == bindparam("t")).values(last_seq=bindparam("seq"))
+_NUMBERED = (
+    update(Task).where(Task.id == bindparam("t")).values(last_seq=bindparam("seq")).execution_options(**LATER)
+)
 # Put together once: streams read them for every client that comes back. The sizes are summed up without the data.
 _SIZES = (
     select(TaskEvent.seq, func.coalesce(byte_length(TaskEvent.data), 0).label("size"))

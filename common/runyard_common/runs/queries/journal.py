@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from runyard_common.database import pages, rows
+from runyard_common.database.engine import LATER
 from runyard_common.database.pages import byte_length
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.journal import JournalEntry, Unread
@@ -39,6 +40,7 @@ _END = (
         value=bindparam("v", type_=_T.__table__.c.value.type),
         ended_at=bindparam("at"),
     )
+    .execution_options(**LATER)
 )
 
 

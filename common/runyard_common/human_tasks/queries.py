@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from runyard_common.database import pages, rows
 from runyard_common.database.engine import LATER
@@ -21,11 +21,17 @@ _T, _LINK = tables.Question, tables.AnswerLink
 _COLUMNS = rows.columns(Question, _T)
 
 
+_CANCEL: Final = (
+    update(_T)
+    .where(_T.task_id.in_(bindparam("ids", expanding=True)), _T.state == "open")
+    .values(state="cancelled", answered_at=bindparam("now"))
+)
+
+
 def cancel_open(tx: Tx, task_ids: Sequence[str]) -> None:
     """Close what these ended tasks still waited for."""
     if task_ids:
-        statement = update(_T).where(_T.task_id.in_(task_ids), _T.state == "open")
-        tx.conn.execute(statement.values(state="cancelled", answered_at=tx.now), execution_options=LATER)
+        tx.conn.execute(_CANCEL, {"ids": list(task_ids), "now": tx.now}, execution_options=LATER)
 
 
 def open_(tx: Tx, asked: Sequence[Question]) -> None:

@@ -28,6 +28,7 @@ from runyard_common.runs.queries import lanes, tasks, workers
 from runyard_common.runs.queries.lanes import Window
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as runs
+from runyard_common.webhooks.queries.endpoints import LISTENED
 
 _T: Final = runs.Task.__table__.c
 #: Written out: a database that plans a statement once cannot see in a parameter which partial index serves.
@@ -38,12 +39,14 @@ _PENDING: Final[Any] = literal_column("'pending'")
 class Look:
     """What a claim sees first: the lanes with work and, where one statement gave them, the tasks that it takes.
 
-    `tasks` are locked; None where more than one lane has work, or none. `left` is how many pending tasks there are that
+    `tasks` are locked; None where more than one lane has work, or none. `listened` are those whose organisations have
+    endpoints. `left` is how many pending tasks there are that
     the claim's slots would suffice for, also ones that other transactions have locked.
     """
 
     window: Window
     tasks: list[Task] | None = None
+    listened: frozenset[str] = frozenset()
     left: int | None = None
 
 
@@ -64,8 +67,10 @@ def look(tx: Tx, worker_id: str, slots: int, having: Sequence[str] | None = None
     window = lanes.windowed(with_work, lanes.MOST)
     if not window.whole or len(window.clocks) != 1:
         return Look(window)
-    claimed = [tasks.task(row, tasks.CLAIMED_NAMES) for row in with_work if row.id is not None]
-    return Look(window, claimed, found[0].left)
+    claimed = [row for row in with_work if row.id is not None]
+    listened = frozenset(row.id for row in claimed if row.listened)
+    only = [tasks.task(row, tasks.CLAIMED_NAMES) for row in claimed]
+    return Look(window, only, listened, found[0].left)
 
 
 @functools.cache
@@ -75,7 +80,7 @@ def _looked(some: bool) -> Select[Any]:
     alive = select(w.id).where(w.id == bindparam("worker"), w.lost.is_(False)).with_for_update(read=True)
     worker, lane = alive.subquery("worker"), lanes.WINDOW.subquery("lane")
     # A function of the row, so that the database does not look for tasks before it knows how many lanes there are.
-    only = _next(_T, tasks.CLAIMED, lane.c.in_lane, some).where(lane.c.lanes == 1)
+    only = _next(_T, [*tasks.CLAIMED, LISTENED], lane.c.in_lane, some).where(lane.c.lanes == 1)
     found = only.limit(bindparam("slots")).with_for_update(skip_locked=True).lateral("found")
     any_ = _next(_T, [_T.id], lane.c.in_lane, some).where(lane.c.lanes == 1).limit(bindparam("slots"))
     counted = select(func.count().label("left")).select_from(any_.correlate(lane).subquery("any"))

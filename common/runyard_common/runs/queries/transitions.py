@@ -7,12 +7,13 @@ secrets, open questions, a waiting parent, deliveries) is written in the same tr
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Update, bindparam, delete, insert, select, update
 
 from runyard_common.database.engine import LATER
 from runyard_common.database.transaction import CommittedEvent, Tx
@@ -24,6 +25,7 @@ from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.tables.query import Slot, Task, TaskEvent
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence
 from runyard_common.webhooks.queries import deliveries
+from runyard_common.webhooks.queries.endpoints import LISTENED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,30 @@ class _Applied:
 
 #: Events that end a run in the middle of its work.
 _CUTTING_OFF = frozenset({Event.FAIL, Event.EXPIRE, Event.CANCEL})
-COLUMNS = [getattr(Task, name) for name in Head.__slots__]
+_OWN: Final = tuple(name for name in Head.__slots__ if name != "listened")
+#: The columns of a `head`.
+COLUMNS: Final = [*(getattr(Task, name) for name in _OWN), LISTENED]
+_LOCK: Final = (
+    select(*COLUMNS)
+    .where(Task.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Task.id)
+    .with_for_update(of=Task)
+)
+_LOG: Final = insert(TaskEvent)
 _EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
 
 
 def lock(tx: Tx, task_ids: Iterable[str]) -> dict[str, Head]:
     """Lock these tasks in id order (so that two batches cannot deadlock) and read their heads."""
     ids = sorted(set(task_ids))
-    query = select(*COLUMNS).where(Task.id.in_(ids)).order_by(Task.id).with_for_update()
-    return {row.id: head(row) for row in tx.conn.execute(query)}
+    return {row.id: head(row) for row in tx.conn.execute(_LOCK, {"ids": ids})}
 
 
-def head(row: Any) -> Head:
-    """The head of a task row."""
-    values = {name: getattr(row, name) for name in Head.__slots__}
-    return Head(**values | {"status": Status(values["status"])})
+def head(row: Any, listened: bool | None = None) -> Head:
+    """The head of a task or its row. `listened` where the row does not have it; None: not known."""
+    values = {name: getattr(row, name) for name in _OWN}
+    values["status"] = Status(values["status"])
+    return Head(**values, listened=getattr(row, "listened", True) if listened is None else listened)
 
 
 def owns(head: Head | None, fence: Fence) -> bool:
@@ -139,11 +150,13 @@ def _write(tx: Tx, applied: list[_Applied]) -> None:
         row = _columns(tx, made.after, made.change)
         groups[tuple(sorted(row))].append(row | {"task_id": made.after.id})
     for names, rows in groups.items():
-        statement = (
-            update(Task).where(Task.id == bindparam("task_id")).values({n: bindparam(n) for n in names})
-        )
-        tx.conn.execute(statement, rows, execution_options=LATER)
+        tx.conn.execute(_update(names), rows, execution_options=LATER)
     log(tx, [(head, str(type_), data) for made in applied for head, type_, data in made.entries])
+
+
+@functools.cache
+def _update(names: tuple[str, ...]) -> Update:
+    return update(Task).where(Task.id == bindparam("task_id")).values({n: bindparam(n) for n in names})
 
 
 def _columns(tx: Tx, after: Head, change: Change) -> dict[str, Any]:
@@ -170,7 +183,7 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
         for head, type_, data in entries
     ]
     tx.conn.execute(
-        insert(TaskEvent),
+        _LOG,
         [
             {
                 "task_id": h.task_id,

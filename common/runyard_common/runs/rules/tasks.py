@@ -169,3 +169,4 @@ class Head:
     has_callback: bool
     started_at: float | None
     schedule_id: str | None
+    listened: bool = True  # its organisation has endpoints, as far as this was looked up

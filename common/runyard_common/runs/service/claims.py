@@ -79,7 +79,8 @@ def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
         more = pending.any_left(tx.conn, [task.id for task in chosen], command.agents)
     if not chosen:
         return Batch([], more)
-    heads = {task.id: head(task) for task in chosen}
+    looked_up = look.tasks is not None
+    heads = {task.id: head(task, not looked_up or task.id in look.listened) for task in chosen}
     tokens = {task.id: secrets.token_hex(8) for task in chosen}
     answers = move(tx, [_change(tx, task, command.worker_id, tokens[task.id]) for task in chosen], heads)
     owned = [

@@ -121,7 +121,7 @@ def enqueue(
 
 def _listeners_of(tx: Tx, changes: Sequence[_Entry]) -> dict[str, list[Listener]]:
     """The active endpoints of the organisations these changes belong to."""
-    orgs = {change.head.org_id for change in changes}
+    orgs = {change.head.org_id for change in changes if change.head.listened}
     found: dict[str, list[Listener]] = {}
     for listener in _active(tx.conn, orgs) if orgs else ():
         found.setdefault(listener.org_id, []).append(listener)

@@ -6,16 +6,23 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Update, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Update, bindparam, delete, exists, func, insert, select, text, update
 
 from runyard_common.database import rows
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
-from runyard_common.tables.query import Endpoint, Organisation
+from runyard_common.tables.query import Endpoint, Organisation, Task
 from runyard_common.values.json_text import JsonObject
 
 #: The row of an organisation that holds the secret of its runs' callbacks; it is no endpoint.
 CALLBACKS: Final = "callbacks"
+#: Whether the organisation of a task has an active endpoint: a column of a query that reads tasks.
+LISTENED: Final = (
+    exists()
+    .where(Endpoint.org_id == Task.org_id, Endpoint.active.is_(True))
+    .correlate(Task.__table__)
+    .label("listened")
+)
 
 
 @dataclass(frozen=True, slots=True)

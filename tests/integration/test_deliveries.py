@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 import standardwebhooks
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from runyard import AgentError, Context
 from runyard_common.human_tasks.service import answer_links
@@ -224,8 +224,15 @@ async def test_an_organisation_without_endpoints_pays_one_query_a_batch(database
         name = site.publish(greet)
         ids = [await site.submit(name) for _ in range(20)]
         statements: list[str] = []
-        event.listen(site.db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        site.transact(lambda tx: cancellations.cancel_tasks(tx, ids, "no"))
+
+        def note(*args: Any) -> None:
+            statements.append(args[2])
+
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            site.transact(lambda tx: cancellations.cancel_tasks(tx, ids, "no"))
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
         about = [
             text for text in statements if "endpoints" in text or "deliveries" in text or "callbacks" in text
         ]

@@ -58,7 +58,7 @@ class Tx:
     freed: set[BlockedBy] = field(default_factory=set)  # what may let queued tasks go on now
     deliveries: int = 0  # deliveries that became due: notify the deliverers
     caps: Caps = field(default_factory=Caps)
-    outdated: list[Callable[[], None]] = field(default_factory=list)  # what to do where a requirement fails
+    outdated: list[Callable[[], object]] = field(default_factory=list)  # what to do where a requirement fails
 
     @property
     def now(self) -> float:
@@ -69,7 +69,7 @@ class Tx:
     def now(self, moment: float) -> None:
         self.clock = KnownClock(moment)
 
-    def require(self, condition: ColumnElement[bool], otherwise: Callable[[], None]) -> None:
+    def require(self, condition: ColumnElement[bool], otherwise: Callable[[], object]) -> None:
         """Commit only if this holds, which the database judges in its turn among the other statements.
 
         Raises `Outdated`, on PostgreSQL not before a later statement or the commit: no answer is waited for. Then

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    ScalarSelect,
     Select,
     Text,
     and_,
@@ -335,15 +336,16 @@ def position(conn: Connection, waiting: Task) -> int:
     return int(conn.execute(query).scalar_one()) + 1
 
 
+def waiting(org_id: str, at_most: int) -> ScalarSelect[int]:
+    """How many tasks of an organisation wait to start, counted up to `at_most`: an expression."""
+    mine = (_T.org_id == org_id, _T.finished_at.is_(None), _T.status.in_(["pending", "queued"]))
+    counted = select(_T.id).where(*mine).limit(at_most).subquery()
+    return select(func.count()).select_from(counted).scalar_subquery()
+
+
 def backlog(conn: Connection, org_id: str, at_most: int) -> int:
-    """How many tasks of an organisation wait to start, counted up to `at_most`."""
-    waiting = (
-        select(_T.id)
-        .where(_T.org_id == org_id, _T.finished_at.is_(None), _T.status.in_(["pending", "queued"]))
-        .limit(at_most)
-        .subquery()
-    )
-    return int(conn.execute(select(func.count()).select_from(waiting)).scalar_one())
+    """As `waiting`, looked up."""
+    return int(conn.execute(select(waiting(org_id, at_most))).scalar_one())
 
 
 def owned(conn: Connection, worker_id: str) -> dict[str, Fence]:

@@ -8,6 +8,7 @@ tool_not_open; `Conflict` too_many_schedules, too_many_sessions, too_many_stored
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -129,24 +130,40 @@ def _full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
                 retry_after=5,
             )
     for org_id, more in left.items():
-        _counted[org_id] = (_counted[org_id][0], more)
+        _counted[org_id] = _counted[org_id]._replace(left=more)
     return refused
 
 
-#: When each organisation's backlog was last counted here, and how many more runs its bound allowed.
-_counted: dict[str, tuple[float, int]] = {}
+class _Counted(NamedTuple):
+    """A look at a backlog: when, how many more runs its bound allowed, whether less than half of it waited."""
+
+    at: float
+    left: int
+    low: bool
+
+
+_NEVER: Final = _Counted(0.0, 0, False)
+#: The last look of this process at each organisation's backlog.
+_counted: dict[str, _Counted] = {}
 
 
 def _capacity(tx: Tx, org_id: str, bound: int) -> int:
     """How many more runs may wait. Far from a large bound one count a second will do, and near it one for every so
     many runs as it allows: counting a backlog of thousands in every transaction would cost more than storing the
-    run."""
-    counted_at, left = _counted.get(org_id, (0.0, 0))
-    lasts = 0.0 if bound < 1000 else 1.0 if left > bound // 10 else min(1.0, bound / 200_000)
-    if not 0 <= tx.now - counted_at < lasts:
-        counted_at, left = tx.now, bound - tasks.backlog(tx.conn, org_id, bound)
-        _counted[org_id] = (counted_at, left)
-    return left
+    run. Where less than half waited, the database need only confirm that it is so still, which costs no round trip."""
+    known, half = _counted.get(org_id, _NEVER), bound // 2
+    far = known.left > bound // 10
+    lasts = 0.0 if bound < 1000 else 1.0 if far else min(1.0, bound / 200_000)
+    if 0 <= tx.now - known.at < lasts:
+        return known.left
+    if lasts and far and known.low:
+        tx.require(tasks.waiting(org_id, half) < half, otherwise=lambda: _counted.pop(org_id, None))
+        counted = _Counted(tx.now, bound - half, True)
+    else:
+        count = tasks.backlog(tx.conn, org_id, bound)
+        counted = _Counted(tx.now, bound - count, count < half)
+    _counted[org_id] = counted
+    return counted.left
 
 
 def _full_storage(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:

@@ -1,4 +1,4 @@
-"""Every change of an organisation's configuration raises its number, whoever makes it and however."""
+"""Every change of an organisation's configuration raises its number, in SQL of any kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an api remembers of agents, keys, limits and endpoints never outlives a change, whoever has made it."""
+"""What an api remembers of agents, keys, limits and endpoints never outlives a change, by any process."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Call:
     """A request under way."""
 
     __slots__ = (
-        "_costly", "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "judged_at",
+        "_begun", "_costly", "_principal", "_raw", "_received", "_received_bytes", "_whole", "headers", "judged_at",
         "permitted", "request_id", "response_headers", "scope", "state", "streamed",
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Call:
         self.scope = scope
         self._received = receive
         self._received_bytes = 0
+        self._begun: Message | None = None
         self._costly = False
         self._whole = False
         self.headers = Headers(scope=scope)
@@ -60,10 +61,15 @@ class Call:
 
     async def receive(self) -> Message:
         """The next piece of the body (ASGI)."""
-        message = await self._received()
+        message, self._begun = self._begun or await self._received(), None
         self._whole = not message.get("more_body", False)
         self._received_bytes += len(message.get("body", b""))
         return message
+
+    async def begin_body(self) -> None:
+        """Take what has come of the body: a caller that has sent all of it may leave, and is served."""
+        if self.headers.get("content-length", "0") != "0":
+            self._begun = await self._received()
 
     @property
     def leaves_much_unread(self) -> bool:

@@ -123,6 +123,7 @@ async def perform(call: Call, operation: Operation) -> Response:
         call.state.unread.check(call.org_id)
         call.permitted = partial(_still_permitted, call, operation)
         if not _checks_memory(call, operation):
+            await call.begin_body()
             await _identify_again(call, operation)
         response = await _handled(call, operation)
     else:

@@ -1,5 +1,5 @@
-"""The triggers that raise an organisation's number in `config_versions`, whoever writes: a process of any version, or
-an operator's SQL.
+"""The triggers that raise an organisation's number in `config_versions`. So processes of every version raise it, and an
+operator's SQL does.
 
 Migrations that rebuild a table on SQLite (`op.batch_alter_table`) lose its triggers, and SQLite refuses to rename a
 table while a trigger of another names one that is gone. They call `drop` first and `create` after.
@@ -52,7 +52,7 @@ def _execute(conn: Connection, statements: Iterator[str] | list[str]) -> None:
 
 
 def _on_postgres(tables: Sequence[Watched]) -> Iterator[str]:
-    # A transaction raises a scope once, however many rows it writes: nobody else sees its numbers in between, and ten
+    # A transaction raises a scope once, however many rows it writes: no other sees its numbers in between, and ten
     # thousand versions of one row would each be looked at by the next. What it raised last is kept in a setting, which
     # ends with the transaction and is taken back with a savepoint. Two scopes are raised in one order.
     yield """

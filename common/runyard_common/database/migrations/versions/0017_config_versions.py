@@ -18,7 +18,7 @@ WATCHED = (
     Watched("agent_versions", OF_AGENT),
     Watched("agent_tags", OF_AGENT),
     Watched("limits", ORGANISATION),
-    # Neither how a receiver fares nor its secret says what is sent where.
+    # What is sent where depends neither on how a receiver fares nor on its secret.
     Watched(
         "endpoints",
         ORGANISATION,

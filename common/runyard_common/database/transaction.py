@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -43,6 +43,14 @@ class CommittedEvent:
         }
 
 
+class Condition:
+    """A condition of `Tx.require` that is put together once: SQLAlchemy finds its text faster."""
+
+    def __init__(self, holds: ColumnElement[bool]) -> None:
+        self.plain = select(holds)
+        self.or_error = select(1 / case((holds, 1), else_=0))
+
+
 @dataclass(slots=True)
 class Tx:
     """A transaction under way. Store functions write through `conn` and note here what follows the commit."""
@@ -69,16 +77,23 @@ class Tx:
     def now(self, moment: float) -> None:
         self.clock = KnownClock(moment)
 
-    def require(self, condition: ColumnElement[bool], otherwise: Callable[[], object]) -> None:
+    def require(
+        self,
+        condition: ColumnElement[bool] | Condition,
+        otherwise: Callable[[], object],
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
         """Commit only if this holds, which the database judges in its turn among the other statements.
 
         Raises `Outdated`, on PostgreSQL not before a later statement or the commit: no answer is waited for. Then
-        `otherwise` is called, to forget what is so no more, and a group commit runs its commands again.
+        `otherwise` is called, to forget what is so no more, and a group commit runs its commands again. `values` are
+        those of the condition's parameters.
         """
         self.outdated.append(otherwise)
+        asked = condition if isinstance(condition, Condition) else Condition(condition)
         if self.db.is_postgres:
-            self.conn.execute(select(1 / case((condition, 1), else_=0)), execution_options=LATER)
-        elif not self.conn.execute(select(condition)).scalar_one():
+            self.conn.execute(asked.or_error, values, execution_options=LATER)
+        elif not self.conn.execute(asked.plain, values).scalar_one():
             raise Outdated
 
     def scope(self, org_id: str) -> OrgScope:

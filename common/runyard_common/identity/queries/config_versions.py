@@ -5,18 +5,20 @@ An organisation's number is the sum of its own and of that for all organisations
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     and_,
+    bindparam,
     case,
     func,
     literal,
     null,
+    or_,
     select,
     union_all,
 )
@@ -24,6 +26,7 @@ from sqlalchemy import (
 from runyard_common.database.config_memory import Known
 from runyard_common.database.engine import Database
 from runyard_common.database.rows import OrgScope
+from runyard_common.database.transaction import Condition
 from runyard_common.tables.query import ConfigVersion, Organisation
 
 R = TypeVar("R")
@@ -61,18 +64,43 @@ def checked(
     return {org_id: found.get(org_id, 0) + every for org_id in org_ids}, out_of_balance
 
 
-def unchanged(numbers: Mapping[str, int], paying: Collection[str]) -> ColumnElement[bool]:
-    """Whether the organisations have these numbers, and all of `paying` have something left or do not pay in advance.
+def unchanged(numbers: Mapping[str, int], paying: Collection[str]) -> tuple[Condition, dict[str, Any]]:
+    """Whether the organisations have these numbers, and all of `paying` have something left or do not pay in advance:
+    the condition and the values of its parameters.
 
     One sum does for all of them: no number ever falls.
     """
-    times = case((ConfigVersion.scope == _EVERY, len(numbers)), else_=1)
+    values: dict[str, Any] = {"total": sum(numbers.values()), "orgs": len(numbers)}
+    values |= _padded("org", numbers) | _padded("payer", paying)
+    payers = len(values) - 2 - _size(len(numbers))
+    return _unchanged(_size(len(numbers)), payers), values
+
+
+def _padded(name: str, given: Collection[str]) -> dict[str, str]:
+    """Parameters for these, the last one repeated, so that few sizes of a statement serve all."""
+    found = [*given]
+    found += found[-1:] * (_size(len(found)) - len(found))
+    return {f"{name}_{place}": value for place, value in enumerate(found)}
+
+
+def _size(count: int) -> int:
+    """The power of two that is not smaller; 0 for 0."""
+    return 1 << (count - 1).bit_length() if count else 0
+
+
+@functools.lru_cache(maxsize=64)
+def _unchanged(orgs: int, payers: int) -> Condition:
+    """The condition with so many parameters."""
+    times = case((ConfigVersion.scope == _EVERY, bindparam("orgs", type_=BigInteger)), else_=1)
     total = select(func.coalesce(func.sum(ConfigVersion.number * times), 0))
-    same = total.where(ConfigVersion.scope.in_([*numbers, _EVERY])).scalar_subquery() == sum(numbers.values())
-    if not paying:
-        return same
-    broke = select(Organisation.id).where(Organisation.id.in_(list(paying)), Organisation.balance_micros <= 0)
-    return and_(same, ~broke.exists())
+    named = [ConfigVersion.scope == bindparam(f"org_{place}") for place in range(orgs)]
+    found = total.where(or_(ConfigVersion.scope == _EVERY, *named)).scalar_subquery()
+    same = found == bindparam("total", type_=BigInteger)
+    if not payers:
+        return Condition(same)
+    payer = or_(*(Organisation.id == bindparam(f"payer_{place}") for place in range(payers)))
+    broke = select(Organisation.id).where(payer, Organisation.balance_micros <= 0)
+    return Condition(and_(same, ~broke.exists()))
 
 
 def known(db: Database, org_id: str, load: Callable[[OrgScope], R]) -> Known[R]:

@@ -57,7 +57,8 @@ def remembered(tx: Tx, org_ids: Collection[str]) -> dict[str, Known[Configured]]
 def require(tx: Tx, known: Mapping[str, Known[Configured]], paying: Collection[str]) -> None:
     """Commit only if this is what these organisations have configured, and `paying` have something left."""
     numbers = {org_id: its.number for org_id, its in known.items()}
-    tx.require(config_versions.unchanged(numbers, paying), partial(tx.db.memory.doubt, numbers))
+    condition, values = config_versions.unchanged(numbers, paying)
+    tx.require(condition, partial(tx.db.memory.doubt, numbers), values)
 
 
 def current(

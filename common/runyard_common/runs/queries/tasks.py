@@ -72,15 +72,18 @@ def task(row: Any, names: Sequence[str] | None = None) -> Task:
     return Task(**values)
 
 
+_INSERT, _INSERT_EVENTS = insert(_T), insert(runs.TaskEvent)
+
+
 def insert_many(tx: Tx, tasks: Sequence[Task], first_events: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Insert tasks, each with its first event (type, data)."""
-    tx.conn.execute(insert(_T), [_values(one) for one in tasks])
+    tx.conn.execute(_INSERT, [_values(one) for one in tasks])
     committed = [
         CommittedEvent(one.org_id, one.id, 1, type_, 0, data | {"status": one.status.value}, tx.now)
         for one, (type_, data) in zip(tasks, first_events, strict=True)
     ]
     tx.conn.execute(
-        insert(runs.TaskEvent),
+        _INSERT_EVENTS,
         [
             {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": 0, "data": h.data, "at": h.at}
             for h in committed

@@ -101,12 +101,14 @@ def prepare(
     asked = options_of(request)
     knowledge = run_options.check(asked, manifest) if agent.kind == "declared" else None
     options, secrets = _split(asked, rules.policy)
+    given = _input(request, options, files)
     spec = RunSpec(
         task_id=task_id or uuid7(),
         org_id=caller.org_id,
         agent=agent.ref,
         front=caller.front,
-        input=_input(request, options, files),
+        input=given,
+        input_text=JsonText(columns.dump(given)),
         title=title_of(request.text),
         end_user_id=request.end_user_id or caller.end_user_id,
         created_by=caller.actor,
@@ -127,7 +129,7 @@ def prepare(
         judged=caller.judged,
     )
     schedules = scheduled_run.of_request(request, spec, caller.session_scope, rules.max_schedules, now)
-    return replace(spec, input_text=JsonText(columns.dump(spec.input)), schedules=schedules)
+    return replace(spec, schedules=schedules) if schedules else spec
 
 
 def _tools(request: RunRequest, agent: AgentRecord, org_id: str, rules: RunRules) -> tuple[str, ...]:
@@ -221,8 +223,10 @@ def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, A
     servers = options.get("mcp_servers") or ()
     for index, server in enumerate(servers):
         check_url(server["serverUrl"], policy, field=f"mcp_servers[{index}].serverUrl")
-    shown, secrets = documents.split({"mcp_servers": servers})
-    options |= {name: value for name, value in shown.items() if value}
+    secrets: dict[str, Any] = {}
+    if servers:
+        shown, secrets = documents.split({"mcp_servers": servers})
+        options |= shown
     callback = options.get("callback")
     if callback is not None:
         check_url(callback["url"], policy, field="callback.url")

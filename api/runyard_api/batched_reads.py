@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -40,18 +39,37 @@ async def in_time(db: Database, future: asyncio.Future[R]) -> R:
 
     The future is cancelled then: what has not begun does not begin.
     """
-    began = time.monotonic()
-    patience = SILENT_PATIENCE if db.silent else PATIENCE
+    watch = _Watch(db, future)
     try:
-        while True:
-            await asyncio.wait((future,), timeout=patience)
-            if future.done():
-                return future.result()
-            if db.silent or time.monotonic() - began > LONGEST:
-                raise unavailable()
-            patience = SILENT_PATIENCE
+        return await future
+    except asyncio.CancelledError:
+        if watch.gave_up:
+            raise unavailable() from None
+        raise
     finally:
+        watch.stop()
         future.cancel()  # does nothing to one that is done
+
+
+class _Watch:
+    """Cancels a future of a silent database."""
+
+    def __init__(self, db: Database, future: asyncio.Future[Any]) -> None:
+        self.gave_up = False
+        self._db, self._future = db, future
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._timer = self._loop.call_later(SILENT_PATIENCE if db.silent else PATIENCE, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._db.silent or self._loop.time() - self._began > LONGEST:
+            self.gave_up = self._future.cancel()
+        else:
+            self._timer = self._loop.call_later(SILENT_PATIENCE, self._look)
 
 
 class Reader:

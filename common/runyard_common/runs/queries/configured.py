@@ -37,12 +37,6 @@ def known(db: Database, org_id: str) -> Known[Configured]:
     return config_versions.known(db, org_id, load)
 
 
-def listeners(db: Database, org_id: str) -> tuple[int, list[Listener]]:
-    """The active endpoints of an organisation, and the number that a transaction checks which relies on them."""
-    found = known(db, org_id)
-    return found.number, found.value.listeners
-
-
 def remembered(tx: Tx, org_ids: Collection[str]) -> dict[str, Known[Configured]] | None:
     """What this process remembers of all these organisations; None where it has to look."""
     found: dict[str, Known[Configured]] = {}

@@ -50,7 +50,7 @@ class ProviderError(AgentError):
 
 
 class RetryLater(AgentError):
-    """Try this run again later."""
+    """Try this run again later, where the agent's `retries` leave an attempt: without them it fails at once."""
 
     code = "retry_later"
     retryable = True

@@ -312,6 +312,22 @@ def test_an_odd_retry_after_is_none(after: Any) -> None:
     assert (outcome.output, outcome.attempts) == ("done", 2)
 
 
+@pytest.mark.parametrize("retries", [None, 1])
+def test_an_agent_asks_for_another_attempt_where_its_retries_leave_one(retries: int | None) -> None:
+    @agent("@values/again", retries=retries)
+    async def again(ctx: Context, args: Any) -> str:
+        if ctx.task.attempt == 1:
+            raise RetryLater("the others are not there yet")
+        return "done"
+
+    outcome: Outcome = run(again)
+    if retries:
+        assert (outcome.output, outcome.attempts) == ("done", 2)
+    else:
+        assert outcome.error is not None
+        assert (outcome.status, outcome.error["code"], outcome.attempts) == ("failed", "retry_later", 1)
+
+
 def test_an_agent_that_returns_a_coroutine_from_a_plain_function_is_awaited() -> None:
     @agent("@values/wrapped")
     def wrapped(ctx: BlockingContext, args: Any) -> Any:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,9 @@ def supervise(tmp_path: Path) -> Iterator[Supervise]:
     """Starts a supervisor over the given children; stops what a test leaves."""
     started: list[Launched] = []
 
-    def start(*children: dict[str, Any]) -> Launched:
-        command = [sys.executable, "-m", "tests.fakes.supervised", str(tmp_path), json.dumps(children)]
+    def start(*children: dict[str, Any], options: Sequence[str] = ()) -> Launched:
+        program = [sys.executable, "-m", "tests.fakes.supervised"]
+        command = [*program, str(tmp_path), json.dumps(children), *options]
         started.append(Launched(command, tmp_path / "supervisor.log"))
         return started[-1]
 
@@ -189,6 +190,36 @@ class TestSupervisor:
         supervisor.until(UP)
         code, output = supervisor.end(signal.SIGTERM)
         assert code == 0
+        assert "deaf did not stop in time and was killed" in output
+
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux shows what a process does")
+    def test_ctrl_c_waits_longer_for_a_child_that_is_at_work_and_not_for_one_that_hangs(
+        self, supervise: Supervise, tmp_path: Path
+    ) -> None:
+        leaves = (
+            "import pathlib, signal, time; asked = []\n"
+            "signal.signal(signal.SIGTERM, lambda *_: asked.append(1)); pathlib.Path('busy.up').touch()\n"
+            "while not asked: time.sleep(0.05)\n"
+            "until = time.monotonic() + 2\n"
+            "while time.monotonic() < until: pass\n"
+            "pathlib.Path('left').touch()"
+        )
+        deaf = "trap '' TERM; touch deaf.up; exec sleep 60"
+        supervisor = supervise(
+            {
+                "name": "busy",
+                "command": f'exec {sys.executable} -c "{leaves}"',
+                "wait_for": "busy.up",
+                "order": 1,
+            },
+            {"name": "deaf", "command": deaf, "wait_for": "deaf.up", "order": 2},
+            options=["quick"],
+        )
+        supervisor.until(UP)
+        code, output = supervisor.end(signal.SIGINT)
+        assert code == 0
+        assert (tmp_path / "left").exists()
+        assert "busy did not stop" not in output
         assert "deaf did not stop in time and was killed" in output
 
     def test_a_second_signal_kills_at_once(self, supervise: Supervise) -> None:

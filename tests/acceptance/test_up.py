@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
 UP = "Ctrl-C stops everything"
 SAMPLE = "Its output, checked against"
-CTRL_C_WITHIN = 4.0  # two, and what the end of processes costs on a busy machine
+CTRL_C_WITHIN = 6.0  # two, and what the end of processes costs on a busy machine
 STARTS_WITHIN = 120.0  # on a machine that is busy with other things
 
 

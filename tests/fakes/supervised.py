@@ -1,4 +1,4 @@
-"""A real supervisor over shell commands: `python -m tests.fakes.supervised FOLDER JSON`.
+"""A real supervisor over shell commands: `python -m tests.fakes.supervised FOLDER JSON [quick]`.
 
 JSON is a list of {"name", "command", "order"?, "grace"?, "once"?, "wait_for"?, "runs_agents"?, "holds_up"?,
 "stage"?}; a child with `wait_for` is ready when that file is in FOLDER, where all of them run.
@@ -41,7 +41,8 @@ def main() -> None:
     numbers = sorted({child.get("stage", 0) for child in children})
     stages = [[spec(c, folder) for c in children if c.get("stage", 0) == number] for number in numbers]
     try:
-        sys.exit(Supervisor(Console(width=200)).run(stages, up=lambda: print("UP", flush=True)))
+        supervisor = Supervisor(Console(width=200), quick="quick" in sys.argv[3:])
+        sys.exit(supervisor.run(stages, up=lambda: print("UP", flush=True)))
     except StartProblem as problem:
         print("\n".join(problem.lines) if isinstance(problem, GivenUp) else "")
         print(problem)

@@ -98,6 +98,7 @@ class Child:
     is_ready: bool = False
     exit_code: int | None = None
     agents_reported: bool = False  # what this life wrote on agents that cannot be loaded was shown
+    _ticks: int = 0  # of the processor that it had used at the last look
     _log_start: int = 0  # where this life's lines begin in the log
 
     @property
@@ -119,6 +120,14 @@ class Child:
         self.started, self.due, self.exit_code = time.monotonic(), None, None
         self.agents_reported = False
         self.is_ready = self.spec.ready is None and not self.spec.once
+
+    def at_work(self) -> bool:
+        """Whether it has used the processor since the last look, or waits for it: slow then, not hung."""
+        if self.process is None:
+            return False
+        before = self._ticks
+        self._ticks, at_work = process.activity(self.process.pid)
+        return at_work or self._ticks > before
 
     @property
     def holds_up(self) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from runyard_launch.supervisor import parent_death
 
+_USER, _SYSTEM = 10, 11  # in /proc/PID/stat, behind the state
+
 
 def spawn(
     argv: Sequence[str | Path],
@@ -55,6 +57,18 @@ def end(process: subprocess.Popen[bytes], *, grace: float) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
+
+
+def activity(pid: int) -> tuple[int, bool]:
+    """How much a process has used the processor, in clock ticks, and whether it uses it, or waits for it or a disk now.
+
+    Linux alone shows it: elsewhere, and of a process that has gone, (0, False).
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0, False
+    return int(fields[_USER]) + int(fields[_SYSTEM]), state in "RD"
 
 
 def listening_socket(host: str, port: int = 0) -> socket.socket:

@@ -19,9 +19,10 @@ _LINES_SHOWN = 8  # of the log of a child that ends again and again
 _BLOCK_LINES = 60  # the longest block on broken agents
 _IDLE = 2.0  # seconds between looks when everything runs; a child's end wakes us at once
 
-QUICK_STOP = (
-    1.2  # seconds that children have together after Ctrl-C where `quick` is asked for; people wait two
-)
+#: Seconds that children have together after Ctrl-C where `quick` is asked for: people wait two. On a machine that is
+#: busy with other work they need longer: one that uses the processor then, or waits for it, has so many seconds more.
+QUICK_STOP, BUSY_STOP = 1.2, 3.0
+_WORK_WITHIN = 0.25  # seconds in which such a child must have used the processor
 
 KILLED = 130  # exit code after a second Ctrl-C, as shells have it
 
@@ -202,14 +203,16 @@ class Supervisor:
     def _report_stop(self, within: float | None) -> None:
         """Say what is waited for, and for how long."""
         running = [child for child in self._children if child.running]
-        seconds = within or sum(
-            max(child.spec.grace for child in group)
-            for _, group in groupby(sorted(running, key=_order), key=_order)
-        )
+        groups = groupby(sorted(running, key=_order), key=_order)
+        seconds = f"{sum(max(child.spec.grace for child in group) for _, group in groups):g} s at most."
+        if within:
+            seconds = (
+                f"{within:g} s, or {within + BUSY_STOP:g} s on a busy machine. Runs under way are handed back"
+            )
+            seconds += " and go on at the next start."
         names = ", ".join(child.name for child in sorted(running, key=_order)) or "nothing"
-        agents = " Runs under way are handed back and go on at the next start." if within else ""
         self._console.print(
-            f"Stopping: waiting for {names}, {seconds:g} s at most.{agents} (Ctrl-C again kills)",
+            f"Stopping: waiting for {names}, {seconds} (Ctrl-C again kills)",
             style="dim",
             soft_wrap=True,
         )
@@ -244,19 +247,22 @@ class Supervisor:
             ):  # most of it is the workers', who hand back their runs; what they leave is the others'
                 share = 1.0 if number == len(groups) - 1 else 0.6
                 grace = min(grace, max(0.0, end - time.monotonic()) * share)
-            if not self._stop_group(group, grace):
+            if not self._stop_group(group, grace, None if end is None else end + BUSY_STOP):
                 for child in self._children:
                     _kill(child)
                 return False
         return True
 
-    def _stop_group(self, children: list[Child], grace: float) -> bool:
+    def _stop_group(self, children: list[Child], grace: float, busy_until: float | None) -> bool:
+        """Stop these within `grace` seconds, and while they are at work until then; False at a second signal."""
         for child in children:
             if child.process:
                 child.process.terminate()
         end = time.monotonic() + grace
         while running := [child for child in children if child.ended() is None and child.running]:
             left = end - time.monotonic()
+            if left <= 0 and busy_until is not None and time.monotonic() < busy_until:
+                left = _WORK_WITHIN if any(child.at_work() for child in running) else 0.0
             if left <= 0:
                 for child in running:
                     self._console.print(f"  {child.name} did not stop in time and was killed", style="yellow")

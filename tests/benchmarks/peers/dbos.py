@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import Any
 
 import dbos
@@ -12,6 +14,8 @@ from tests.benchmarks.peers import driver, site
 from tests.benchmarks.peers.peer import Peer, until
 
 QUEUE = "bench"
+#: Written by the worker when it has made its tables and listens.
+READY = Path(os.environ.get("BENCH_FOLDER", "")) / "ready"
 
 
 async def _work(seconds: float) -> None:
@@ -26,7 +30,12 @@ async def worker() -> None:
     dbos.DBOS.workflow(name="bench.work")(_work)
     dbos.DBOS.launch()
     await dbos.DBOS.register_queue_async(QUEUE)  # without a limit, which would be one on runs a poll
+    READY.touch()
     await asyncio.Event().wait()
+
+
+async def _is_ready() -> bool:
+    return READY.exists()
 
 
 class Dbos(Peer):
@@ -38,8 +47,7 @@ class Dbos(Peer):
         """One worker, which makes the tables; a run waits for its queue's next poll."""
         self._rows = psycopg.connect(site.DATABASE_OF_LOAD, autocommit=True)
         self.spawn_workers("-m", "tests.benchmarks.peers.dbos", "worker")
-        await until(self._has_tables)
-        await asyncio.sleep(2)  # for its last migration
+        await until(_is_ready)
         self._client: Any = dbos.DBOSClient(system_database_url=site.DATABASE)
 
     async def submit(self, seconds: float) -> None:
@@ -49,15 +57,9 @@ class Dbos(Peer):
     async def pending(self) -> int:
         """Workflows that wait or run."""
         query = "SELECT count(*) FROM dbos.workflow_status WHERE status IN ('ENQUEUED', 'PENDING')"
-        return int(self._one(query))
-
-    async def _has_tables(self) -> bool:
-        return bool(self._one("SELECT to_regclass('dbos.workflow_status') IS NOT NULL"))
-
-    def _one(self, query: str) -> Any:
         found = self._rows.execute(query).fetchone()
         assert found
-        return found[0]
+        return int(found[0])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.model_choice import ModelChoice
+from runyard_common.clock import KnownClock
 from runyard_common.commit_hooks import admit_freed
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.engine import Database, metadata
@@ -61,6 +62,7 @@ class Clockwork:
         self.store, self.writer = runtime.store, runtime.writer
         self.now = now
         self.db.now = lambda connection: self.now  # type: ignore[method-assign]
+        self.db.clock_of = lambda connection: KnownClock(self.now)  # type: ignore[method-assign]
         rule = RunRules(Sealer(new_key()), OutboundPolicy.parse(True, ""), 100_000, ModelChoice(Settings()))
         self.rules = replace(rule, **rules)
         self.schedulers = [self.scheduler(), self.scheduler()]

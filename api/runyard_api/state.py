@@ -26,7 +26,7 @@ from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import Batch, GroupCommit
-from runyard_common.database.transaction import Store, Tx
+from runyard_common.database.transaction import Outdated, Store, Tx
 from runyard_common.files import open_files
 from runyard_common.identity.queries import config_versions, logins
 from runyard_common.identity.queries import identity as identity_store
@@ -270,6 +270,8 @@ def _in_savepoint(tx: Tx, command: Callable[[Tx], Any]) -> Any:
     try:
         answer = command(tx)
         savepoint.commit()
+    except Outdated:
+        raise  # of the whole transaction, which is tried again
     except Exception as refusal:  # noqa: BLE001 - its caller gets it
         savepoint.rollback()
         events, tx.woken, cancelled, tx.freed, tx.deliveries = before

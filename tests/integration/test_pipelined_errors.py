@@ -44,3 +44,16 @@ def test_statements_that_were_to_be_prepared_behind_an_error_are_prepared_again(
         ).one()
         assert tuple(kept) == (24, 24)
         assert conn.execute(text("SELECT 1 FROM config_versions WHERE scope LIKE 'lost-%'")).first() is None
+
+
+def test_what_is_required_within_a_savepoint_ends_the_whole_transaction(db: Database) -> None:
+    store, seen = Store(db), []
+
+    def write() -> None:
+        with store.begin() as tx, tx.conn.begin_nested():
+            tx.require(literal(False), lambda: seen.append("outdated"))
+
+    with pytest.raises(Outdated):
+        write()
+    assert seen == ["outdated"]
+    _write(store, "kept", True)

@@ -91,7 +91,9 @@ class Tx:
         """
         self.outdated.append(otherwise)
         asked = condition if isinstance(condition, Condition) else Condition(condition)
-        if self.db.is_postgres:
+        if (
+            self.db.is_postgres and not self.conn.in_nested_transaction()
+        ):  # in a savepoint each answer is waited for
             self.conn.execute(asked.or_error, values, execution_options=LATER)
         elif not self.conn.execute(asked.plain, values).scalar_one():
             raise Outdated

@@ -218,9 +218,11 @@ def _input(request: RunRequest, options: dict[str, Any], files: Sequence[dict[st
 
 def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the addresses in options; take the credentials out, by JSON pointer into the options."""
-    from runyard_common.outbound import check_headers, check_url  # with the HTTP library, for the first run
-
     servers = options.get("mcp_servers") or ()
+    if not servers and options.get("callback") is None:
+        return options, {}
+    from runyard_common.outbound import check_headers, check_url  # with the HTTP library, for the first that needs it
+
     for index, server in enumerate(servers):
         check_url(server["serverUrl"], policy, field=f"mcp_servers[{index}].serverUrl")
     secrets: dict[str, Any] = {}

@@ -221,7 +221,7 @@ def _split(options: dict[str, Any], policy: OutboundPolicy) -> tuple[dict[str, A
     servers = options.get("mcp_servers") or ()
     if not servers and options.get("callback") is None:
         return options, {}
-    from runyard_common.outbound import check_headers, check_url  # with the HTTP library, for the first that needs it
+    from runyard_common.outbound import check_headers, check_url  # with the HTTP library
 
     for index, server in enumerate(servers):
         check_url(server["serverUrl"], policy, field=f"mcp_servers[{index}].serverUrl")

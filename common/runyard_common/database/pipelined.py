@@ -26,17 +26,19 @@ DRIVER: Final = "postgresql+pipelined"
 class Transaction:
     """What is open on one connection."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: PipelinedConnection) -> None:
         self._connection = connection
         self._mode = ExitStack()
         self._pipeline = self._mode.enter_context(connection.pipeline())
+        # One for each, as a cursor that executes the same statement again has less to do.
+        self._begin, self._clock, self._commit = (connection.cursor() for _ in range(3))
         self._open = False
         self._savepoints = 0
 
     def begin(self) -> None:
         """Send BEGIN, and ask what time it is."""
-        self._connection.execute("BEGIN")
-        self._clock = self._connection.execute(_CLOCK)
+        self._begin.execute("BEGIN")
+        self._clock.execute(_CLOCK)
         self._time: float | None = None
         self._open = True
         self._savepoints = 0
@@ -50,18 +52,22 @@ class Transaction:
 
     def wait(self) -> None:
         """Wait for the answers to all that was sent."""
-        self._pipeline.sync()
+        self._connection.is_waiting = True
+        try:
+            self._pipeline.sync()
+        finally:
+            self._connection.is_waiting = False
 
     def answered(self, later: bool) -> None:
         """Called after each statement; waits for the answers to all that was sent unless this one's is wanted later."""
         if not later or self._savepoints or not self._open:
-            self._pipeline.sync()
+            self.wait()
 
     def commit(self) -> None:
         """Send COMMIT; wait for all answers."""
         if self._open:
-            self._connection.execute("COMMIT")
-            self._pipeline.sync()
+            self._commit.execute("COMMIT")
+            self.wait()
             self._open = False
 
     def rollback(self) -> None:
@@ -70,12 +76,12 @@ class Transaction:
             return
         self._open = False
         try:
-            self._pipeline.sync()
+            self.wait()
         except psycopg.Error:
             pass  # the transaction's error, which was raised before or is of no interest
         if self._connection.info.transaction_status != TransactionStatus.IDLE:
             self._connection.execute("ROLLBACK")
-            self._pipeline.sync()
+            self.wait()
         self._forget_prepared()
 
     def _forget_prepared(self) -> None:
@@ -84,7 +90,7 @@ class Transaction:
         prepared = self._connection._prepared
         prepared.clear()
         self._connection.wait(prepared.maintain_gen(self._connection))
-        self._pipeline.sync()
+        self.wait()
 
     def close(self) -> None:
         """Forget the pipeline of a connection that was closed."""
@@ -100,6 +106,7 @@ class PipelinedConnection(psycopg.Connection[Any]):
     """A connection that may have a pipelined transaction."""
 
     transaction_under_way: Transaction | None = None
+    is_waiting = False  # for answers; a statement of a pipeline is only sent
 
     def close(self) -> None:
         """Close the connection, without a word to a server that may not answer."""

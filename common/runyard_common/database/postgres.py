@@ -72,6 +72,7 @@ def engine(
         max_overflow=pool_size,
         pool_timeout=POOL_SECONDS,
         pool_recycle=1800,
+        pool_reset_on_return=None if writing else "rollback",  # a transaction ends before
         pool_use_lifo=True,  # the connection with the most statements prepared
         json_serializer=dump,
         connect_args=arguments,
@@ -193,7 +194,8 @@ class _Connection(pipelined.PipelinedConnection):
 
     def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
         """Run a protocol exchange (psycopg's own hook)."""
-        if self.answers is None or options.get("timeout") is not None:
+        only_sent = self.transaction_under_way is not None and not self.is_waiting
+        if self.answers is None or only_sent or options.get("timeout") is not None:
             return super().wait(gen, *arguments, **options)
         return super().wait(_watched(gen, self._check), *arguments, **options)
 

@@ -140,6 +140,18 @@ def test_a_full_limit_queues_with_its_name_and_the_place_in_the_queue(client: ht
     wait_until(lambda: client.get(f"/tasks/{ids[2]['task_id']}").json()["status"] == "pending")
 
 
+def test_a_start_rate_is_part_of_the_estimate_and_of_when_to_ask_again(client: httpx2.Client) -> None:
+    client.post("/api/v1/agents", json={"name": "paced"}).raise_for_status()
+    wanted = {"kind": "agent", "selector": "paced", "rate_count": 2, "rate_seconds": 60}
+    limit = client.post("/api/v1/limits", json=wanted).json()
+    runs = [client.post("/api/v1/agents/paced/run", json={"query": "x"}).json() for _ in range(5)]
+    queues = [run["queue"] for run in runs[2:]]
+    assert [round(queue["estimate_s"], -1) for queue in queues] == [60, 60, 120]
+    assert queues[0]["basis"] == "2 may start in 60 s, 2 have"
+    assert client.get(f"/tasks/{runs[2]['task_id']}").json()["poll_after_ms"] > 20_000
+    client.delete(f"/api/v1/limits/{limit['id']}").raise_for_status()
+
+
 def test_a_limit_of_an_agent_counts_by_its_full_name_and_one_of_no_agent_is_refused(
     client: httpx2.Client,
 ) -> None:

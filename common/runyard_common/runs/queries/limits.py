@@ -119,6 +119,30 @@ def holders(conn: Connection, key: str) -> list[str]:
     return list(conn.execute(select(Slot.task_id).where(Slot.limit_key == key)).scalars())
 
 
+def running(conn: Connection, key: str) -> list[tuple[str, float | None]]:
+    """The agent's id of each task that holds a slot of this limit, and since when it runs, if it does."""
+    query = (
+        select(Task.agent_id, Task.started_at)
+        .join(Slot, Slot.task_id == Task.id)
+        .where(Slot.limit_key == key)
+    )
+    return [(row.agent_id, row.started_at) for row in conn.execute(query)]
+
+
+def count_starts(conn: Connection, key: str, since: float) -> int:
+    """How many starts of a limit were counted after a time."""
+    return int(
+        conn.execute(select(func.count()).where(Start.limit_key == key, Start.at > since)).scalar_one()
+    )
+
+
+def nth_start(conn: Connection, key: str, since: float, index: int) -> float:
+    """When the start at this index was counted, oldest first; `since` where it was deleted meanwhile."""
+    query = select(Start.at).where(Start.limit_key == key, Start.at > since).order_by(Start.at)
+    found = conn.execute(query.offset(index).limit(1)).scalar()
+    return since if found is None else float(found)
+
+
 def prune_starts(tx: Tx, older_than: float) -> int:
     """Forget starts before `older_than` (epoch seconds); the longest window must be shorter."""
     return int(tx.conn.execute(delete(Start).where(Start.at < older_than)).rowcount)

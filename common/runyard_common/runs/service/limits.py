@@ -104,11 +104,12 @@ def _count_holders(tx: Tx, org_id: str) -> None:
     holders = tasks.load(tx.conn, tx.conn.execute(query).scalars())
     rules = limits.rules(tx.conn, {task.org_id for task in holders.values()} | {org_id})
     for task in holders.values():
-        binding = limit_checks(limits.binding(rules, task.org_id), _context(task))
+        binding = limit_checks(limits.binding(rules, task.org_id), context_of(task))
         limits.cover(tx, task.id, binding)
 
 
-def _context(task: Task) -> AdmissionContext:
+def context_of(task: Task) -> AdmissionContext:
+    """What limits look at in a task."""
     args = (task.input or {}).get("args")
     return AdmissionContext(
         task.org_id, task.agent_name, task.end_user_id, task.session_id, model=task.model, args=args

@@ -11,13 +11,18 @@ from sqlalchemy import Connection, func, select
 
 from runyard_common.runs.queries import limits, pending, tasks, workers
 from runyard_common.runs.queries.workers import Worker
+from runyard_common.runs.rules import estimates
+from runyard_common.runs.rules.admission import LimitCheck, limit_checks
 from runyard_common.runs.rules.blocked_by import RESUME, RETRY, Blocker
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.limits import context_of
 from runyard_common.runs.tables import Task as TaskRow
 
 #: What a pending run waits for whose agent no live worker has, in the place of a limit.
 WORKER = "worker"
+#: Agents of a limit's runs whose durations are looked up for an estimate.
+_AGENTS_ASKED = 3
 _T = TaskRow.__table__.c
 
 
@@ -44,13 +49,43 @@ def queue_position(conn: Connection, task: Task, now: float) -> QueuePosition:
     if by is None or by == RESUME or by.kind is Blocker.CHILD:
         return QueuePosition(by.label if by else None, 1, None, "it goes on as soon as it can")
     position = tasks.position(conn, task)
-    durations = tasks.recent_durations(conn, task.agent_id)
-    at_once = max(1, len(limits.holders(conn, by.stored)))
-    if not durations:
-        return QueuePosition(by.label, position, None, "no run of this agent has ended yet")
-    mean = sum(durations) / len(durations)
-    basis = f"the last {len(durations)} runs took {mean:.3g} s on average, {at_once} run at once"
-    return QueuePosition(by.label, position, round(mean * math.ceil(position / at_once), 3), basis)
+    checks = limit_checks(limits.binding(limits.rules(conn, {task.org_id}), task.org_id), context_of(task))
+    check = next((one for one in checks if one.key == by.stored), LimitCheck(by.stored))
+    guesses = [_by_rate(conn, check.key, rate, position, now) for rate in check.rates]
+    if check.max_concurrent is not None or not guesses:
+        guesses.append(_by_runs(conn, check, task, position, now))
+    basis = "; ".join(basis for _, basis in guesses)
+    if any(guess is None for guess, _ in guesses):
+        return QueuePosition(by.label, position, None, basis)
+    return QueuePosition(by.label, position, round(max(guess or 0.0 for guess, _ in guesses), 3), basis)
+
+
+_Guess = tuple[float | None, str]
+
+
+def _by_rate(conn: Connection, key: str, rate: tuple[int, float], position: int, now: float) -> _Guess:
+    (count, seconds), since = rate, now - rate[1]
+    starts = limits.count_starts(conn, key, since)
+    guess = estimates.by_rate(
+        position, count, seconds, starts, lambda index: now - limits.nth_start(conn, key, since, index)
+    )
+    return guess, f"{count} may start in {seconds:g} s, {starts} have"
+
+
+def _by_runs(conn: Connection, check: LimitCheck, task: Task, position: int, now: float) -> _Guess:
+    """From the runs that hold the limit, which may be of other agents: the one ahead in a session, say."""
+    if check.max_concurrent == 0:
+        return None, "none may run"
+    running = limits.running(conn, check.key)
+    own = tasks.recent_durations(conn, task.agent_id)
+    agents = sorted({agent for agent, _ in running})[:_AGENTS_ASKED]
+    ahead = [seconds for agent in agents for seconds in tasks.recent_durations(conn, agent)] or own
+    if not ahead:
+        return None, "no run of this agent has ended yet"
+    mean = sum(ahead) / len(ahead)
+    ages = [0.0 if started is None else now - started for _, started in running]
+    guess = estimates.by_runs(position, ages, mean, sum(own) / len(own) if own else mean)
+    return guess, f"the last {len(ahead)} runs took {mean:.3g} s on average, {max(1, len(ages))} run at once"
 
 
 def without_worker(name: str, version: str, others: Sequence[str] = ()) -> str:

@@ -72,7 +72,6 @@ def engine(
         max_overflow=pool_size,
         pool_timeout=POOL_SECONDS,
         pool_recycle=1800,
-        pool_reset_on_return=None if writing else "rollback",  # a transaction ends before
         pool_use_lifo=True,  # the connection with the most statements prepared
         json_serializer=dump,
         connect_args=arguments,

@@ -42,7 +42,7 @@ class Stocked:
             hook = {"url": "https://example.com/hook"}
             webhook = client.post("/api/v1/webhooks", json=hook).raise_for_status().json()
             sent = client.post(f"/api/v1/webhooks/{webhook['id']}/test").raise_for_status().json()
-            limit = {"kind": "agent", "selector": "x", "max_concurrent": 1}
+            limit = {"kind": "model", "selector": "x", "max_concurrent": 1}
             limited = client.post("/api/v1/limits", json=limit).raise_for_status().json()
             user = client.post("/api/end-users", json={"name": "a"}).raise_for_status().json()
         self.token = link_to_a_question(api, task["task_id"])

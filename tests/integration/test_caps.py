@@ -75,7 +75,7 @@ def _message(client: httpx2.Client, n: int) -> httpx2.Response:
 
 
 def _keyed(client: httpx2.Client, n: int) -> httpx2.Response:
-    body = {"kind": "agent", "selector": f"x{n}", "max_concurrent": 1}
+    body = {"kind": "model", "selector": f"x{n}", "max_concurrent": 1}
     return client.post("/api/v1/limits", json=body, headers={"idempotency-key": f"k{n}"})
 
 
@@ -100,7 +100,7 @@ MAKERS: dict[str, Make] = {
     "sessions": lambda client, n: run(client, session_id=f"s{n}"),
     "datastores": lambda client, n: client.post("/create-datastore", json={"name": f"d{n}", "type": "documents"}),
     "limits": lambda client, n: client.post(
-        "/api/v1/limits", json={"kind": "agent", "selector": f"x{n}", "max_concurrent": 1}
+        "/api/v1/limits", json={"kind": "model", "selector": f"x{n}", "max_concurrent": 1}
     ),
     "unread_messages": _message,
     "idempotent_answers": _keyed,

@@ -166,7 +166,7 @@ def _open_request(client: httpx2.Client, most: int) -> Answers:
 
 
 def _keyed(client: httpx2.Client, length: int) -> httpx2.Response:
-    body = {"kind": "agent", "selector": "x", "max_concurrent": 1}
+    body = {"kind": "model", "selector": "x", "max_concurrent": 1}
     return client.post("/api/v1/limits", json=body, headers={"idempotency-key": "k" * length})
 
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmarks import bench_peers
 from tests.benchmarks.environments import REQUIREMENTS
 from tests.benchmarks.figures import Broken, figures, goals, parse, percentile, tables
 from tests.benchmarks.measures import GOALS, MEASURES, STAGES
@@ -137,6 +138,28 @@ def test_every_aim_names_measures_and_subjects_that_there_are() -> None:
             assert measure in measures
     assert {measure.stage for measure in MEASURES} == set(STAGES)
     assert {stage for subject in SUBJECTS for stage in subject.stages} == set(STAGES)
+
+
+@pytest.mark.parametrize("option", ["--only", "--measures"])
+def test_an_unknown_subject_or_stage_is_refused_with_those_that_there_are(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_peers", option, "saq,latency"])
+    with pytest.raises(SystemExit, match=r"no such name: (saq|latency); there are .*(saq|latency)"):
+        bench_peers.main()
+
+
+def test_earlier_reports_are_shown_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = {"runyard-postgres": {"throughput": [400.0]}, "saq": {"throughput": [100.0], "waits": [2.0]}}
+    for name, rounds in (("a", first), ("b", {"saq": {"throughput": [200.0]}})):
+        (tmp_path / name).write_text(json.dumps({"rounds": rounds}))
+    files = [str(tmp_path / name) for name in ("a", "b")]
+    monkeypatch.setattr(sys, "argv", ["bench_peers", "--out", str(tmp_path / "c.json"), "--show", *files])
+    assert bench_peers.main() == 0
+    assert "| saq | **2.00** · 200 | 2.0 |" in capsys.readouterr().out
+    assert (tmp_path / "c.svg").exists()
 
 
 def test_the_plot_is_xml_with_a_bar_for_each_figure() -> None:

@@ -269,6 +269,31 @@ def test_no_more_runs_than_a_limit_allows_begin_while_it_comes_and_goes(
     _execute(other, "DELETE FROM limits WHERE id = :id", id=rule.id)
 
 
+def test_runs_are_accepted_while_others_publish_agents_all_the_time(
+    api: Api, client: httpx2.Client, other: Database
+) -> None:
+    """Each publish raises the number; what has not concerned a run is no reason to refuse it."""
+    stop = threading.Event()
+
+    def publish() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with Store(other).begin() as tx:
+                agents.publish(
+                    tx, api.state.org_id, _manifest(f"@test/import_{number % 20}", f"1.0.{number}")
+                )
+
+    importing = threading.Thread(target=publish)
+    importing.start()
+    try:
+        answers = [client.post(_RUN, json=_BODY) for _ in range(40)]
+    finally:
+        stop.set()
+        importing.join(30)
+    assert [answer.status_code for answer in answers] == [202] * 40
+
+
 def _pending(conn: Connection, agent: str) -> int:
     query = text("SELECT count(*) FROM tasks WHERE agent_name = :agent AND status = 'pending'")
     return int(conn.execute(query, {"agent": agent}).scalar_one())

@@ -118,7 +118,7 @@ class Listener:
                 popped = connection.read_response()
                 self._pause = _FIRST_PAUSE
                 if popped is not None:
-                    self._take(popped[0])
+                    self._accept(popped[0])
         finally:
             connection.disconnect()
             pool.release(connection)
@@ -132,7 +132,7 @@ class Listener:
             self._changed.wait()
         return False
 
-    def _take(self, name: bytes) -> None:
+    def _accept(self, name: bytes) -> None:
         kind = self._lists[name]
         if self._closed.is_set() or (kind is Kind.RUNS and not self._ready()):
             execute(self._client, push(name.decode()))  # its slots were filled meanwhile: wake another worker

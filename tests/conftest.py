@@ -49,12 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the modules that start processes, and mostly wait for them, among those that keep a processor busy.
 
     Parallel workers take modules in this order, and a machine that waits and one that computes in turn is slower.
+    The contract suites' servers, which each worker starts once, come after the integration tests: they run until the
+    session ends, and cost some processor while they wait.
     """
     modules: dict[str, list[pytest.Item]] = {}
     for item in items:
         modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
     waiting = [name for name in modules if name.startswith("tests/acceptance/")]
     others = [name for name in modules if not name.startswith("tests/acceptance/")]
+    others.sort(key=lambda name: not name.startswith("tests/integration/"))
     # The long ones are begun in the first four fifths: nothing long is left for the end, when the queue is empty.
     steps = [(number * 0.8 / len(waiting), name) for number, name in enumerate(waiting)]
     steps += [(number / len(others), name) for number, name in enumerate(others)]

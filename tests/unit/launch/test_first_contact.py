@@ -24,6 +24,16 @@ PROCESSES = ("runyard_api", "runyard_scheduler", "runyard_common.database.migrat
 HELP_WITHIN = 0.5
 #: What starts processes, or replaces itself by one: their output is that process's.
 WITHOUT_JSON = {"up", "api", "worker", "scheduler", "migrate"}
+#: Calls of the command in one process; after each: its words, its exit code, and the modules imported until then.
+HELPS = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["runyard", *words]
+    try:
+        runpy.run_module("runyard_launch.cli", run_name="__main__")
+    except SystemExit as ended:
+        print(json.dumps([words, ended.code, list(sys.modules)]), file=sys.stderr)
+"""
 
 
 @pytest.fixture
@@ -84,12 +94,15 @@ def test_help_costs_less_than_half_a_second_of_cpu(environ: dict[str, str], word
 
 def test_help_imports_no_database_no_celery_and_no_http_client(environ: dict[str, str]) -> None:
     one_of_each = {path[0]: path for path in commands()}.values()  # modules are imported for a whole group
-    for words in (["--help"], *([*path, "--help"] for path in one_of_each if path[0] not in WITHOUT_JSON)):
-        shown = call(
-            environ, *words, program=[sys.executable, "-X", "importtime", "-m", "runyard_launch.cli"]
-        )
-        imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
-        assert not imported & {"sqlalchemy", "celery", "httpx2", "rich"}, words
+    asked = [["--help"], *([*path, "--help"] for path in one_of_each if path[0] not in WITHOUT_JSON)]
+    shown = call(environ, json.dumps(asked), program=[sys.executable, "-c", HELPS])
+    assert shown.returncode == 0, shown.stderr
+    imported = [json.loads(line) for line in shown.stderr.splitlines()]
+    assert [words for words, _, _ in imported] == asked
+    for words, exit_code, modules in imported:
+        assert exit_code == 0, words
+        assert "runyard_launch.cli.main" in modules
+        assert not set(modules) & {"sqlalchemy", "celery", "httpx2", "rich"}, words
 
 
 def test_the_version_is_shown(environ: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ from tests.fakes.model_server import calls, reply
 
 pytestmark = pytest.mark.anyio
 _CLOCK = ("clock_timestamp",)
+_EXISTS = re.compile(r"EXISTS \(.*?\)", re.DOTALL)
 _STATEMENT = re.compile(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM)\s+(?:.*?\bFROM\s+)?(\w+)", re.DOTALL)
 
 
@@ -67,7 +68,7 @@ def commits(declared: Declared) -> Iterator[list[Commit]]:
     def note_statement(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("BEGIN"):
             statements[threading.get_ident()].clear()
-        match = _STATEMENT.search(statement)
+        match = _STATEMENT.search(_EXISTS.sub("", statement))
         if match and match[2] not in _CLOCK:
             statements[threading.get_ident()].append(f"{match[1].split()[0]} {match[2]}")
 

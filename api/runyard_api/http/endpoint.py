@@ -121,6 +121,7 @@ async def perform(call: Call, operation: Operation) -> Response:
         await _identify(call, operation)
         call.state.organisation_rates.check(call.org_id)
         call.state.unread.check(call.org_id)
+        _permit(call, operation)
         call.permitted = partial(_still_permitted, call, operation)
         if not _checks_memory(call, operation):
             await call.begin_body()
@@ -134,12 +135,16 @@ async def perform(call: Call, operation: Operation) -> Response:
 
 
 async def _identify(call: Call, operation: Operation) -> None:
-    """Who calls, as far as this process knows, and whether they may."""
+    """Who calls, as far as this process knows."""
     who = await operation.front.authenticate(call)
     call.admit(who, operation.front.name)
     call.judged_at = (
         call.state.db.memory.number(who.org_id) if who.configured_at is None else who.configured_at
     )
+
+
+def _permit(call: Call, operation: Operation) -> None:
+    """Whether they may: a request that may not counts all the same."""
     if operation.permission is not None and not operation.late:
         require(call.principal, operation.permission)
 
@@ -149,6 +154,7 @@ async def _identify_again(call: Call, operation: Operation) -> bool:
     if await call.state.configured_at(call.org_id) == call.judged_at:
         return False
     await _identify(call, operation)
+    _permit(call, operation)
     return True
 
 

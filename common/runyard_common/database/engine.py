@@ -65,13 +65,15 @@ class Database:
         self.is_pooled = self.is_postgres and postgres_urls.pooled(parsed)
         self._answers: Answers | None = None
         if self.is_postgres:
-            from runyard_common.database import postgres
+            from runyard_common.database import pipelined, postgres
 
             self._answers = postgres.Answers()
-            self.engine = postgres.engine(parsed, pool_size, self._answers, self.limits)
-            self._writing = postgres.engine(parsed, pool_size, self._answers, self.limits, writing=True)
+            given = (parsed, pool_size, self._answers, self.limits)
+            self.engine = postgres.engine(*given)
+            self._reading = postgres.engine(*given, pipelined.READING)
+            self._writing = postgres.engine(*given, pipelined.WRITING)
         else:
-            self.engine = _sqlite(url)
+            self.engine = self._reading = _sqlite(url)
             self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         path = None if self.is_postgres else make_url(url).database
         self._file = Path(path) if path and path != ":memory:" else None
@@ -92,7 +94,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading one consistent snapshot."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._reading.connect() as connection, connection.begin():
             self.set_limits(connection)
             yield connection
 
@@ -147,8 +149,8 @@ class Database:
 
     def close(self) -> None:
         """Close every pooled connection."""
-        self.engine.dispose()
-        self._writing.dispose()
+        for engine in {self.engine, self._reading, self._writing}:
+            engine.dispose()
 
 
 _RELAXED = text("SET LOCAL synchronous_commit = off")

@@ -98,7 +98,8 @@ def _run(db: Database, work: Callable[[Connection], None]) -> None:
         return
     own = Database(db.url, pool_size=2, limits=_LIMITS)
     try:
-        with own.read() as lock:
+        with own.engine.connect() as lock, lock.begin():
+            own.set_limits(lock)
             # A concurrent index waits for every older snapshot. A statement that waits has one, and so has a
             # transaction whose last statement had parameters, or came in a pipeline: so the lock is asked for in turns,
             # and plainly.

@@ -1,4 +1,4 @@
-"""SQLAlchemy's dialect for the write transactions of PostgreSQL, which wait for answers only where one is needed.
+"""SQLAlchemy's dialects for the transactions of PostgreSQL, which wait for answers only where one is needed.
 
 What needs no answer (BEGIN, an INSERT, rows for one statement, what is executed with `engine.LATER`) is sent at once,
 and answered together with the next statement that does, at the latest with COMMIT, in libpq's pipeline mode. An error
@@ -11,7 +11,8 @@ pipeline mode, and BEGIN and COMMIT are statements like others.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 import psycopg
@@ -20,7 +21,8 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
-DRIVER: Final = "postgresql+pipelined"
+WRITING: Final = "postgresql+pipelined"
+READING: Final = "postgresql+pipelined_reading"
 
 
 class Transaction:
@@ -35,10 +37,11 @@ class Transaction:
         self._open = False
         self._savepoints = 0
 
-    def begin(self) -> None:
+    def begin(self, *, ask_clock: bool) -> None:
         """Send BEGIN, and ask what time it is."""
         self._begin.execute("BEGIN")
-        self._clock.execute(_CLOCK)
+        if ask_clock:
+            self._clock.execute(_CLOCK)
         self._time: float | None = None
         self._open = True
         self._savepoints = 0
@@ -52,11 +55,22 @@ class Transaction:
 
     def wait(self) -> None:
         """Wait for the answers to all that was sent."""
-        self._connection.is_waiting = True
+        with self.sending():
+            self._connection.is_waiting = True
+            try:
+                self._pipeline.sync()
+            finally:
+                self._connection.is_waiting = False
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """After an error, which any exchange may bring, take the answers to what was sent behind it: failures, too."""
         try:
-            self._pipeline.sync()
-        finally:
-            self._connection.is_waiting = False
+            yield
+        except psycopg.Error:
+            with suppress(psycopg.Error):
+                self._pipeline.sync()
+            raise
 
     def answered(self, later: bool) -> None:
         """Called after each statement; waits for the answers to all that was sent unless this one's is wanted later."""
@@ -66,8 +80,15 @@ class Transaction:
     def commit(self) -> None:
         """Send COMMIT; wait for all answers."""
         if self._open:
-            self._commit.execute("COMMIT")
+            with self.sending():
+                self._commit.execute("COMMIT")
             self.wait()
+            self._open = False
+
+    def end(self) -> None:
+        """Send COMMIT for what has only read: its answer comes with the next transaction's."""
+        if self._open:
+            self._commit.execute("COMMIT")
             self._open = False
 
     def rollback(self) -> None:
@@ -130,7 +151,7 @@ class Dialect(PGDialect_psycopg):
 
     def do_begin(self, dbapi_connection: Any) -> None:
         """Called at the begin of a transaction."""
-        dbapi_connection.driver_connection.pipelined.begin()
+        dbapi_connection.driver_connection.pipelined.begin(ask_clock=True)
 
     def do_commit(self, dbapi_connection: Any) -> None:
         """Called at its end."""
@@ -159,7 +180,8 @@ class Dialect(PGDialect_psycopg):
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         """Called for a statement."""
-        cursor.execute(statement, parameters)
+        with _sending(cursor):
+            cursor.execute(statement, parameters)
         self._answered(cursor, context is not None and _needs_no_answer(context))
 
     def do_execute_no_params(self, cursor: Any, statement: Any, context: Any = None) -> None:
@@ -168,13 +190,33 @@ class Dialect(PGDialect_psycopg):
 
     def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         """Called for a statement with rows: nothing reads how many of them were found."""
-        cursor.executemany(statement, parameters)
+        with _sending(cursor):
+            cursor.executemany(statement, parameters)
         self._answered(cursor, True)
 
     def _answered(self, cursor: Any, later: bool) -> None:
         transaction = cursor.connection.transaction_under_way
         if transaction is not None:
             transaction.answered(later)
+
+
+class ReadingDialect(Dialect):
+    """For transactions that only read: the end of one is not waited for."""
+
+    supports_statement_cache = True
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        """Called at the begin of a transaction."""
+        dbapi_connection.driver_connection.pipelined.begin(ask_clock=False)
+
+    def do_commit(self, dbapi_connection: Any) -> None:
+        """Called at its end."""
+        dbapi_connection.driver_connection.pipelined.end()
+
+
+def _sending(cursor: Any) -> AbstractContextManager[None]:
+    transaction = cursor.connection.transaction_under_way
+    return nullcontext() if transaction is None else transaction.sending()
 
 
 def _needs_no_answer(context: Any) -> bool:
@@ -184,3 +226,4 @@ def _needs_no_answer(context: Any) -> bool:
 
 
 registry.register("postgresql.pipelined", __name__, "Dialect")
+registry.register("postgresql.pipelined_reading", __name__, "ReadingDialect")

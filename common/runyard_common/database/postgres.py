@@ -48,9 +48,13 @@ _REFUSED: Final = "unsupported startup parameter"
 
 
 def engine(
-    url: URL, pool_size: int, answers: Answers, limits: dict[str, int] | None = None, *, writing: bool = False
+    url: URL,
+    pool_size: int,
+    answers: Answers,
+    limits: dict[str, int] | None = None,
+    driver: str | None = None,
 ) -> Engine:
-    """An engine for this URL. Parameters in the URL win over ours. One for `writing` is pipelined.
+    """An engine for this URL. Parameters in the URL win over ours. `driver` is one of `pipelined`.
 
     `limits` are server-side limits in milliseconds (default `LIMITS`). Behind a pooler in transaction mode
     nothing is set at the start of a session, which is shared, and no statement is prepared: `Database` sets
@@ -66,8 +70,8 @@ def engine(
         arguments["options"] = f"{own} {given}".strip()
     url = url.difference_update_query(OURS)
     made = create_engine(
-        url.set(drivername=pipelined.DRIVER) if writing else url,
-        isolation_level="AUTOCOMMIT" if writing else None,
+        url.set(drivername=driver) if driver else url,
+        isolation_level="AUTOCOMMIT" if driver else None,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=POOL_SECONDS,

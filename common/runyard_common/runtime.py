@@ -62,8 +62,8 @@ class Runtime:
     def close(self) -> None:
         """Finish what is written, send what follows, and close the connections. It may take seconds."""
         self.writer.close()
+        self.stream.close()  # before the notifier: it sends the wake-ups that Redis does not take
         self.notifier.close()
-        self.stream.close()
         self.db.close()
 
 

@@ -7,14 +7,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from runyard_common.database.engine import Database
+from runyard_common.runtime import Runtime
 from runyard_common.stream import Live
 from runyard_common.stream.wake_ups import AT_MOST, KEPT, Kind, Listener, list_name
 from runyard_common.values.ids import uuid7
+from tests.installation import Recorder
 from tests.integration.test_stream_followers import Committed, following, heard
 from tests.servers import ValkeyServer
 from tests.waiting import until, wait_until
@@ -274,3 +278,13 @@ async def test_while_the_installation_is_not_known_the_broker_is_asked(valkey_ur
     await until(lambda: waiting(valkey_url, name) == 1)
     assert len(asked) == 2
     live.close()
+
+
+async def test_what_redis_does_not_take_at_the_end_still_goes_to_the_broker(tmp_path: Path) -> None:
+    broker = Recorder()
+    runtime = Runtime(Database(f"sqlite:///{tmp_path / 'runyard.db'}"), Live("redis://127.0.0.1:1/0"), broker)
+    asked_when_closed: list[int] = []
+    broker.close = lambda: asked_when_closed.append(broker.rings)  # type: ignore[method-assign]
+    runtime.stream.wake(Kind.RUNS, broker.notify)
+    await asyncio.to_thread(runtime.close)
+    assert asked_when_closed == [1]

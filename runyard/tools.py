@@ -13,6 +13,7 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -39,9 +40,9 @@ class ToolDefinition:
     seconds: float
     public: bool = False
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, Any]:
-        """The JSON Schema of the arguments."""
+        """The JSON Schema of the arguments. Runs share it: do not change it."""
         schema = self.arguments.model_json_schema()
         schema.pop("title", None)
         return schema

@@ -4,8 +4,8 @@ python -m tests.benchmarks.bench_agent_overhead [--runs 10] [--rounds 5] [--stre
 
 Both sides hold the same conversation (tool calls, then an answer); the bare one with the library's own client, as its
 documentation shows it. The figures are ratios: Runyard's time, CPU or memory for a turn to the library's own, medians
-of interleaved rounds. Then as many streaming runs at once as `--streams` in one worker process, each of which must hear
-all of its own tokens.
+of interleaved rounds. So are a turn of one long conversation and a streamed token. Then as many streaming runs at
+once as `--streams` in one worker process, each of which must hear all of its own tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import pytest
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.usage import UsageLimits
 
 from runyard.tools import tool
 from runyard_common.costly import tune_process
@@ -36,10 +37,12 @@ from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import submissions
 from tests.declared import BOT, Declared, declared_agents
-from tests.fakes.model_server import Reply, calls, reply
+from tests.fakes.model_server import Reply, calls, last_user, reply
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.anyio, pytest.mark.timeout(600)]
 TURNS = 10
+LONG = 60
+TOKENS = 2000
 #: Seconds an answer streams for each run that is to be under way with it: more than a run takes to start.
 _A_START = 0.06
 ANSWER = "one two three four five six seven eight nine ten"
@@ -52,11 +55,12 @@ async def look(n: int) -> str:
 
 
 def respond(request: dict[str, Any]) -> Reply:
-    """Nine turns that call the tool, then an answer; a streamed request is answered at once, piece by piece."""
+    """Turns that call the tool, then an answer; a streamed request is answered at once, piece by piece."""
+    asked = last_user(request)
     if request["stream"]:
-        return reply(ANSWER)
+        return reply(" ".join(["word"] * TOKENS) if asked == "Tokens." else ANSWER)
     turn = 1 + sum(message["role"] == "assistant" for message in request["messages"])
-    return reply("done") if turn == TURNS else calls(bench_look={"n": turn})
+    return reply("done") if turn == (LONG if asked == "Long." else TURNS) else calls(bench_look={"n": turn})
 
 
 @asynccontextmanager
@@ -64,7 +68,7 @@ async def bench(home: Path, capacity: int = 50) -> AsyncIterator[Declared]:
     """A worker with an agent that has the tool, its database warm."""
     async with declared_agents(f"sqlite:///{home / 'runyard.db'}", home, capacity=capacity) as declared:
         declared.server.respond = respond
-        declared.publish(tools=["bench_look"])
+        declared.publish(tools=["bench_look"], config={"max_turns": LONG})
         await declared.completed("Go.")
         tune_process()  # as a worker does, for both sides
         yield declared
@@ -79,9 +83,11 @@ class Ends:
         self._ended: dict[str, asyncio.Future[str]] = {}
         declared.site.recorder.publish = self._publish  # type: ignore[method-assign]
 
-    async def completed(self, message: str) -> None:
+    async def completed(self, message: str, **options: Any) -> None:
         """Submit a run, which must complete."""
-        spec = await asyncio.to_thread(self._declared.site.spec, BOT, None, message)
+        spec = await asyncio.to_thread(
+            self._declared.site.spec, BOT, None, message, input={"options": options}
+        )
         ended = self._ended[spec.task_id] = self._loop.create_future()
         await self._declared.site.writer.call(submissions.submit, spec)
         assert await asyncio.wait_for(ended, 300) == "finish"
@@ -111,12 +117,17 @@ class Overhead:
         )
 
 
-async def overhead(declared: Declared, runs: int, rounds: int) -> Overhead:
-    """Measure both sides in turn."""
+def bare_agent(declared: Declared) -> Agent[None, str]:
+    """The library's agent with its own client."""
     provider = OpenAIProvider(base_url=declared.server.url, api_key="none")
     bare = Agent(OpenAIChatModel("test-model", provider=provider), instructions="You are a test agent.")
     bare.tool_plain(name="bench_look")(look)
-    ends = Ends(declared)
+    return bare
+
+
+async def overhead(declared: Declared, runs: int, rounds: int) -> Overhead:
+    """Measure both sides in turn."""
+    bare, ends = bare_agent(declared), Ends(declared)
 
     async def library() -> None:
         assert (await bare.run("Go.")).output == "done"
@@ -133,6 +144,51 @@ async def overhead(declared: Declared, runs: int, rounds: int) -> Overhead:
         for what in (0, 1)
     )
     return Overhead((wall[0], wall[1]), (cpu[0], cpu[1]), peak)
+
+
+@dataclass(frozen=True)
+class Length:
+    """Milliseconds of CPU of the library and of Runyard: a turn of a long conversation, and a streamed token."""
+
+    turn: tuple[float, float]
+    token: tuple[float, float]
+
+    def summary(self) -> str:
+        """The figures as ratios."""
+        (theirs, ours), (their_token, our_token) = self.turn, self.token
+        return (
+            f"a turn of a conversation of {LONG}: {ours / theirs:.2f} × the library's CPU ({ours:.1f} ms to "
+            f"{theirs:.1f} ms); a streamed token: {our_token / their_token:.2f} × ({our_token:.2f} ms to "
+            f"{their_token:.2f} ms)"
+        )
+
+
+async def length(declared: Declared, rounds: int) -> Length:
+    """Measure both sides in turn, one run at a time."""
+    bare, ends = bare_agent(declared), Ends(declared)
+
+    async def ignored(_: Any, stream: AsyncIterable[Any]) -> None:
+        async for _event in stream:
+            pass
+
+    async def long() -> None:
+        await bare.run("Long.", usage_limits=UsageLimits(request_limit=None))
+
+    async def tokens() -> None:
+        await bare.run("Tokens.", event_stream_handler=ignored)
+
+    async def cpu(once: Callable[[], Awaitable[None]]) -> float:
+        return (await _seconds(once, 1))[1] * 1000
+
+    turns, pieces = [], []
+    for _ in range(rounds):
+        turns.append((await cpu(long), await cpu(lambda: ends.completed("Long."))))
+        pieces.append(
+            (await cpu(tokens), await cpu(lambda: ends.completed("Tokens.", streaming_tokens=True)))
+        )
+    turn = [statistics.median(one[side] for one in turns) / LONG for side in (0, 1)]
+    token = [statistics.median(one[side] for one in pieces) / TOKENS for side in (0, 1)]
+    return Length((turn[0], turn[1]), (token[0], token[1]))
 
 
 @dataclass(frozen=True)
@@ -207,6 +263,14 @@ async def test_a_turn_costs_a_small_multiple_of_the_bare_librarys(tmp_path: Path
     assert found.peak[1] / found.peak[0] < 4
 
 
+async def test_long_conversations_and_tokens_cost_no_more_than_with_the_bare_library(tmp_path: Path) -> None:
+    async with bench(tmp_path) as declared:
+        found = await length(declared, rounds=3)
+    print(f"\n{found.summary()}")
+    assert found.turn[1] / found.turn[0] < 1.5
+    assert found.token[1] / found.token[0] < 1.5
+
+
 async def test_five_hundred_streams_run_at_once_in_one_process(tmp_path: Path) -> None:
     async with bench(tmp_path, capacity=500) as declared:
         found = await streams(declared, 500)
@@ -218,6 +282,7 @@ async def _main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with bench(Path(folder), capacity=options.streams) as declared:
             print((await overhead(declared, options.runs, options.rounds)).summary())
+            print((await length(declared, (options.rounds + 1) // 2)).summary())
             print((await streams(declared, options.streams)).summary())
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import insert, select
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
@@ -21,6 +20,7 @@ from runyard_common.runs.service.claims import Batch, Claim, claim
 from runyard_common.tables.query import Task
 from runyard_common.values.ids import uuid7
 from tests import databases
+from tests.sqlite_work import steps
 
 WORKER = "worker"
 
@@ -129,28 +129,12 @@ def test_all_work_is_claimed_however_many_slots(crowd: Crowd) -> None:
 
 
 def test_a_claim_costs_the_same_beside_a_hundred_and_beside_thousands(tmp_path: Path) -> None:
-    steps = {}
+    work = {}
     for many in (100, 4000):
         db = databases.opened(f"sqlite:///{tmp_path / str(many)}.db")
         crowd = Crowd(db)
         crowd.add(_names(many), 1)
         crowd.claim(10)
-        steps[many] = _steps(db, lambda: crowd.claim(10))  # noqa: B023
+        work[many] = steps(db, lambda: crowd.claim(10))  # noqa: B023
         db.close()
-    assert steps[4000] < 1.2 * steps[100], steps
-
-
-def _steps(db: Database, work: Callable[[], object]) -> int:
-    """Hundreds of instructions of SQLite's machine that some work takes."""
-    count = 0
-
-    def step() -> None:
-        nonlocal count
-        count += 1
-
-    def watch(connection: Any, *_: object) -> None:
-        connection.set_progress_handler(step, 100)
-
-    event.listen(db.engine, "checkout", watch)
-    work()
-    return count
+    assert work[4000] < 1.2 * work[100], work

@@ -48,6 +48,23 @@ def _octets_of_sqlite(element: Any, compiler: Any, **options: Any) -> str:
     return f"length(CAST({compiler.process(element.clauses, **options)} AS BLOB))"
 
 
+class unindexed(FunctionElement[Any]):  # noqa: N801 - it is written like a function of the database
+    """A column that SQLite does not look up in an index: without statistics it takes the first that gives an order,
+    where another would find the few rows. PostgreSQL knows better by itself."""
+
+    inherit_cache = True
+
+
+@compiles(unindexed)
+def _as_it_is(element: Any, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(unindexed, "sqlite")
+def _without_index(element: Any, compiler: Any, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"
+
+
 def budget(most_bytes: int | None) -> int:
     """What a page may hold where its reader wants no more than `most_bytes`."""
     return MOST_BYTES if most_bytes is None else min(most_bytes, MOST_BYTES)

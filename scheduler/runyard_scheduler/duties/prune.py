@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from sqlalchemy import Connection
+
 from runyard_common.database.engine import Durability
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore
@@ -52,6 +54,7 @@ class Prune:
         self._days = retention_days
         self._batch = batch
         self._cursor = ""  # the last organisation that had nothing left
+        self._places: dict[tuple[str, str], prune.Place] = {}  # by kind and organisation
         self.due_in: float | None = None
 
     def run_once(self, now: float | None = None) -> int:
@@ -87,10 +90,12 @@ class Prune:
                 if seconds is not None and prune.any_task(conn, org_id, status, at - seconds)
             ]
             idle = None if kept.sessions is None else at - kept.sessions
-            if idle is not None and prune.any_session(conn, org_id, idle):
-                work.append(lambda tx: prune.remove_sessions(tx, org_id, idle, SESSIONS))
-            if prune.any_delivery(conn, org_id, old):
-                work.append(lambda tx: prune.remove_deliveries(tx, org_id, old, self._batch))
+            if idle is not None and (
+                sessions := self._looked(prune.idle_sessions, conn, org_id, idle, SESSIONS)
+            ):
+                work.append(lambda tx: prune.remove_sessions(tx, sessions, idle))
+            if deliveries := self._looked(prune.orphan_deliveries, conn, org_id, old, self._batch):
+                work.append(lambda tx: prune.remove_deliveries(tx, deliveries))
             spent = None if kept.usage is None else at - kept.usage
             if spent is not None and prune.any_turn(conn, org_id, spent):
                 work.append(lambda tx: prune.remove_turns(tx, org_id, spent, self._batch))
@@ -101,6 +106,18 @@ class Prune:
                 work.append(lambda tx: prune_access.remove_keys(tx, org_id, noted, self._batch))
         deleted = sum(self._tasks(org_id, status, before) for status, before in due)
         return deleted + sum(self._transact(now, one) for one in work)
+
+    def _looked(
+        self, look: Callable[..., prune.Look], conn: Connection, org_id: str, before: float, limit: int
+    ) -> list[str]:
+        """What may go among the old rows that come next, from the first again once all were looked through."""
+        key = (look.__name__, org_id)
+        found = look(conn, org_id, before, self._places.get(key, prune.START), limit)
+        if found.place == prune.START:
+            self._places.pop(key, None)
+        else:
+            self._places[key] = found.place
+        return found.ids
 
     def _tasks(self, org_id: str, status: Status, before: float) -> int:
         with self._store.begin(Durability.NONE) as tx:

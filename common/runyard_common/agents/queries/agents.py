@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from runyard_common.database import advisory, pages, rows
 from runyard_common.database.columns import dump
-from runyard_common.database.pages import Page
+from runyard_common.database.pages import Page, unindexed
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Agent, AgentTag, AgentVersion, Task
@@ -153,7 +153,8 @@ def _visible(org_id: str) -> Any:
 
 def page(scope: OrgScope, limit: int, before: str | None = None) -> list[AgentRow]:
     """Agents an organisation may see, newest first."""
-    query = select(*_AGENT).where(_visible(scope.org_id))
+    seen = or_(unindexed(Agent.org_id) == scope.org_id, unindexed(Agent.shared).is_(True))
+    query = select(*_AGENT).where(seen)
     if before is not None:
         query = query.where(Agent.id < before)
     return rows.every(scope.conn, query.order_by(Agent.id.desc()).limit(limit), AgentRow)

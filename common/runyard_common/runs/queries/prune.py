@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, exists, or_, select, text, tuple_
 
@@ -33,6 +33,9 @@ from runyard_common.tables.query import (
     Turn,
 )
 from runyard_common.webhooks.queries import callbacks, delivery_log
+
+#: Old rows that one look goes through.
+LOOKED_AT: Final = 2_000
 
 #: Tables whose rows belong to one task, by the column that names it.
 _OWNED = (
@@ -79,31 +82,61 @@ def _ended(org_id: str, status: Status, before: float, limit: int) -> Any:
     )
 
 
-def _idle_sessions(org_id: str, before: float, limit: int) -> Any:
-    used = exists().where(Task.session_id == Session.id)
-    query = select(Session.id).where(Session.org_id == org_id, Session.updated_at < before, ~used)
-    return query.order_by(Session.updated_at).limit(limit)
-
-
-def _orphan_deliveries(org_id: str, before: float, limit: int) -> Any:
-    orphan = or_(Delivery.task_id.is_(None), ~exists().where(Task.id == Delivery.task_id))
-    done = (Delivery.org_id == org_id, Delivery.created_at < before, Delivery.state != "pending")
-    return select(Delivery.id).where(*done, orphan).limit(limit)
-
-
 def any_task(conn: Connection, org_id: str, status: Status, before: float) -> bool:
     """Whether `choose` would find a task."""
     return conn.execute(_ended(org_id, status, before, 1)).first() is not None
 
 
-def any_session(conn: Connection, org_id: str, before: float) -> bool:
-    """Whether `remove_sessions` would find one."""
-    return conn.execute(_idle_sessions(org_id, before, 1)).first() is not None
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far old rows were looked through: up to this instant, and there up to this id."""
+
+    at: float = 0.0
+    id: str = ""
 
 
-def any_delivery(conn: Connection, org_id: str, before: float) -> bool:
-    """Whether `remove_deliveries` would find one."""
-    return conn.execute(_orphan_deliveries(org_id, before, 1)).first() is not None
+START: Final = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What may go among some old rows, and the place where the next look begins."""
+
+    ids: list[str]
+    place: Place
+
+
+def idle_sessions(conn: Connection, org_id: str, before: float, place: Place, limit: int) -> Look:
+    """Conversations that were not continued since `before` and that no kept task belongs to."""
+    old = (Session.org_id == org_id, Session.updated_at < before)
+    found = _old(Session, Session.updated_at, place, *old)
+    return _look(conn, found, exists().where(Task.session_id == found.c.id), limit)
+
+
+def orphan_deliveries(conn: Connection, org_id: str, before: float, place: Place, limit: int) -> Look:
+    """Deliveries, made before `before` and done with, that belong to no task."""
+    old = (Delivery.org_id == org_id, Delivery.created_at < before, Delivery.state != "pending")
+    found = _old(Delivery, Delivery.created_at, place, *old, belongs=Delivery.task_id)
+    return _look(conn, found, exists().where(Task.id == found.c.belongs), limit)
+
+
+def _old(table: Any, at: Any, place: Place, *conditions: Any, belongs: Any = None) -> Any:
+    """The next `LOOKED_AT` rows behind a place: a million that are kept must not be looked through each time."""
+    behind = (at >= place.at, or_(at > place.at, table.id > place.id))
+    query = select(table.id, at.label("at"), *(() if belongs is None else (belongs.label("belongs"),)))
+    return query.where(*conditions, *behind).order_by(at, table.id).limit(LOOKED_AT).subquery()
+
+
+def _look(conn: Connection, found: Any, needed: Any, limit: int) -> Look:
+    rows = conn.execute(select(found.c.id, found.c.at, needed).order_by(found.c.at, found.c.id)).all()
+    free = [row for row in rows if not row[2]]
+    if len(free) > limit:
+        last = free[limit - 1]
+    elif len(rows) < LOOKED_AT:
+        return Look([row.id for row in free], START)
+    else:
+        last = rows[-1]
+    return Look([row.id for row in free[:limit]], Place(last.at, last.id))
 
 
 def any_turn(conn: Connection, org_id: str, before: float) -> bool:
@@ -173,18 +206,20 @@ def unreferred(conn: Connection, hashes: Collection[str]) -> set[str]:
     return set(hashes) - set(conn.execute(query).scalars())
 
 
-def remove_sessions(tx: Tx, org_id: str, before: float, limit: int) -> int:
-    """Delete conversations that were not continued since `before` and that no kept task belongs to."""
-    query = _idle_sessions(org_id, before, limit).with_for_update(skip_locked=True, of=Session)
-    ids = list(tx.conn.execute(query).scalars())
-    if ids:
-        tx.conn.execute(delete(Message).where(Message.session_id.in_(ids)))
-    return _remove(tx, Session, ids)
+def remove_sessions(tx: Tx, ids: Sequence[str], before: float) -> int:
+    """Delete those of these conversations that are idle still, as `idle_sessions` has it."""
+    used = exists().where(Task.session_id == Session.id)
+    query = select(Session.id).where(Session.id.in_(ids), Session.updated_at < before, ~used)
+    free = list(tx.conn.execute(query.with_for_update(skip_locked=True, of=Session)).scalars())
+    if free:
+        tx.conn.execute(delete(Message).where(Message.session_id.in_(free)))
+    return _remove(tx, Session, free)
 
 
-def remove_deliveries(tx: Tx, org_id: str, before: float, limit: int) -> int:
-    """Delete deliveries, made before `before` and done with, that belong to no task."""
-    query = _orphan_deliveries(org_id, before, limit).with_for_update(skip_locked=True, of=Delivery)
+def remove_deliveries(tx: Tx, ids: Sequence[str]) -> int:
+    """Delete those of these deliveries that are done with still: one may have been sent again."""
+    done = (Delivery.id.in_(ids), Delivery.state != "pending")
+    query = select(Delivery.id).where(*done).with_for_update(skip_locked=True)
     return _remove(tx, Delivery, list(tx.conn.execute(query).scalars()))
 
 

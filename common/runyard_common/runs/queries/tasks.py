@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from runyard_common.database import pages, rows
-from runyard_common.database.pages import Page
+from runyard_common.database.pages import Page, unindexed
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.runs.rules.blocked_by import BlockedBy
@@ -184,6 +184,10 @@ class Filter:
     title: str | None = None  # case-insensitive substring
 
 
+#: What a filter may name that has an index of its own.
+_FEW = ("agent_id", "session_id", "schedule_id", "end_user_id", "parent_id")
+
+
 def depth(conn: Connection, task_id: str, most: int) -> int:
     """How many runs there are from this one up to the one without a parent, itself included; `most` at most."""
     up = select(_T.parent_id, literal(1).label("n")).where(_T.id == task_id).cte("up", recursive=True)
@@ -259,11 +263,13 @@ def count(scope: OrgScope, wanted: Filter) -> int:
 
 
 def _filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]:
-    query = query.where(_T.org_id == scope.org_id)
+    active = wanted.statuses is not None and ACTIVE.issuperset(wanted.statuses)
+    few = not active and any(getattr(wanted, name) is not None for name in _FEW)
+    query = query.where((unindexed(_T.org_id) if few else _T.org_id) == scope.org_id)
     if wanted.statuses is not None:
         query = query.where(_T.status.in_([s.value for s in wanted.statuses]))
         # As the partial indexes have it.
-        if ACTIVE.issuperset(wanted.statuses):
+        if active:
             query = query.where(_T.finished_at.is_(None))
         elif TERMINAL.issuperset(wanted.statuses):
             query = query.where(_T.finished_at.is_not(None))

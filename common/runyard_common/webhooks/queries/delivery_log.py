@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, or_, select, update
+from sqlalchemy import Select, delete, or_, select, union_all, update
 
 from runyard_common.database import rows
+from runyard_common.database.pages import unindexed
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.tables.query import Delivery
@@ -37,6 +38,7 @@ class DeliveryRow:
 
 
 _COLUMNS = rows.columns(DeliveryRow, Delivery)
+_ORDER = (Delivery.created_at.desc(), Delivery.id.desc())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,25 @@ def body(scope: OrgScope, delivery_id: str) -> str | None:
 
 def page(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> list[DeliveryRow]:
     """Deliveries of an organisation, newest first, older than the one with the id `before`."""
-    query = _filtered(select(*_COLUMNS), scope.org_id, wanted)
+    each = [replace(wanted, states=(state,)) for state in set(wanted.states or ())]
+    if len(each) < 2:
+        query = _newest(_COLUMNS, scope, wanted, limit, before)
+    else:  # the page of each state, of which an index knows the few, and of these the newest
+        found = [_newest([Delivery.id], scope, one, limit, before).subquery() for one in each]
+        ids = union_all(*(select(one.c.id) for one in found))
+        query = select(*_COLUMNS).where(Delivery.id.in_(ids)).order_by(*_ORDER).limit(limit)
+    return rows.every(scope.conn, query, DeliveryRow)
+
+
+def _newest(
+    columns: Sequence[Any], scope: OrgScope, wanted: Filter, limit: int, before: str | None
+) -> Select[Any]:
+    query = _filtered(select(*columns), scope.org_id, wanted)
     if before is not None:
         at = select(Delivery.created_at).where(Delivery.id == before).scalar_subquery()
-        query = query.where(
-            or_(Delivery.created_at < at, and_(Delivery.created_at == at, Delivery.id < before))
-        )
-    query = query.order_by(Delivery.created_at.desc(), Delivery.id.desc()).limit(limit)
-    return rows.every(scope.conn, query, DeliveryRow)
+        # The first condition is where an index begins, the second is exact.
+        query = query.where(Delivery.created_at <= at, or_(Delivery.created_at < at, Delivery.id < before))
+    return query.order_by(*_ORDER).limit(limit)
 
 
 def send_again(tx: Tx, org_id: str, wanted: Filter, limit: int) -> list[str]:
@@ -103,13 +116,14 @@ def forget(tx: Tx, task_ids: Sequence[str]) -> None:
 
 
 def _filtered(query: Select[Any], org_id: str, wanted: Filter) -> Select[Any]:
-    conditions: list[Any] = [Delivery.org_id == org_id]
+    few = wanted.states == ("pending",)
+    conditions: list[Any] = [(unindexed(Delivery.org_id) if few else Delivery.org_id) == org_id]
     if wanted.endpoint_id == "":
         conditions.append(Delivery.endpoint_id.is_(None))
     elif wanted.endpoint_id is not None:
         conditions.append(Delivery.endpoint_id == wanted.endpoint_id)
-    if wanted.states == ("dead",):
-        conditions.append(Delivery.state == "dead")  # as the partial index has it
+    if wanted.states in (("dead",), ("pending",)):
+        conditions.append(Delivery.state == wanted.states[0])  # as the partial indexes have it
     elif wanted.states is not None:
         conditions.append(Delivery.state.in_(wanted.states))
     conditions += _equal(wanted)

@@ -23,7 +23,7 @@ from tests.fakes.model_server import calls, reply
 
 pytestmark = pytest.mark.anyio
 _CLOCK = ("clock_timestamp",)
-_EXISTS = re.compile(r"EXISTS \(.*?\)", re.DOTALL)
+_EXISTS = re.compile(r"EXISTS \(SELECT \*\s+FROM endpoints.*?\)", re.DOTALL)
 _STATEMENT = re.compile(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM)\s+(?:.*?\bFROM\s+)?(\w+)", re.DOTALL)
 
 

@@ -148,6 +148,7 @@ class GroupCommit:
         answers: list[Any] = [None] * len(jobs)
         wanted = max(getattr(batch, "durability", Durability.DISK) for batch in kinds)
         with self._store.begin(wanted) as tx:
+            tx.retried = True
             for batch, indices in kinds.items():
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
                     answers[index] = answer

@@ -156,7 +156,7 @@ def _capacity(tx: Tx, org_id: str, bound: int) -> int:
     lasts = 0.0 if bound < 1000 else 1.0 if far else min(1.0, bound / 200_000)
     if 0 <= tx.now - known.at < lasts:
         return known.left
-    if lasts and far and known.low:
+    if tx.retried and lasts and far and known.low:
         tx.require(tasks.waiting(org_id, half) < half, otherwise=lambda: _counted.pop(org_id, None))
         counted = _Counted(tx.now, bound - half, True)
     else:

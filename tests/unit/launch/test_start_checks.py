@@ -276,7 +276,7 @@ def test_the_processes_themselves_end_with_2_and_one_sentence_and_the_doctor_wit
         assert ended.stderr.startswith("runyard ")
         assert PREFIX + name in ended.stderr
         assert ended.stderr.count("\n") == 1
-    if "workers" in modules:
+    if modules == ["runyard_workers"]:
         celery = _run(
             "celery", "-A", "runyard_workers.app", "worker", RUNYARD_BROKER_URL="memory://", **wrong
         )

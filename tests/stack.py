@@ -46,8 +46,10 @@ class Stack:
         workers: int = 1,
         schedulers: int = 1,
         agents: Iterable[str] = (),
+        ready_seconds: float = 60,
         **env: str,
     ) -> None:
+        self._ready_seconds = ready_seconds
         self.home = folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         self.logs = folder / "logs"
@@ -77,7 +79,7 @@ class Stack:
         for kind, count in self._counts.items():
             for number in range(1, count + 1):
                 self.start(f"{kind}-{number}")
-        self.wait_ready()
+        self.wait_ready(self._ready_seconds)
         return self
 
     def _migrate(self) -> None:

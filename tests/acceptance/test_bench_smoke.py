@@ -11,7 +11,7 @@ from tests.stack import ROOT
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(500)  # it installs the peers where that has not been done
+@pytest.mark.timeout(600)  # it installs the peers where that has not been done
 def test_runyard_and_its_peers_can_be_measured() -> None:
     command = [sys.executable, "-m", "tests.benchmarks.bench_peers", "--smoke"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -11,6 +11,7 @@ import psycopg
 
 from tests.benchmarks.peers import driver, site
 from tests.benchmarks.peers.http_client import Http
+from tests.benchmarks.peers.load import LIMIT
 from tests.benchmarks.peers.peer import ReadablePeer
 from tests.stack import ROOT, Stack
 
@@ -31,6 +32,7 @@ class Runyard(ReadablePeer):
             redis_url=site.REDIS,
             workers=site.WORKERS,
             agents=[str(ROOT / "tests" / "benchmarks" / "agents.py")],
+            ready_seconds=LIMIT,
             RUNYARD_WORKER_CONCURRENCY=str(site.SLOTS),
         )
         self._stack.__enter__()

@@ -34,18 +34,18 @@ def test_a_run_takes_at_most_five_round_trips(tmp_path: Path, url: str, counted:
     # A scheduler's looks are no part of a run; a worker's heartbeats are few, and a median leaves them out.
     with (
         Stack(tmp_path, database_url=counted.url, schedulers=0) as stack,
-        psycopg.connect(url, autocommit=True) as aside,
+        psycopg.connect(url, autocommit=True) as direct,
     ):
-        trips = [_trips(stack, aside, counted) for _ in range(WARM_UP + SAMPLES)][WARM_UP:]
+        trips = [_trips(stack, direct, counted) for _ in range(WARM_UP + SAMPLES)][WARM_UP:]
     assert statistics.median(trips) <= 5, trips
 
 
-def _trips(stack: Stack, aside: psycopg.Connection, counted: RoundTrips) -> int:
+def _trips(stack: Stack, direct: psycopg.Connection, counted: RoundTrips) -> int:
     time.sleep(0.02)  # what the last run left to do is done
     before = counted.trips
     task_id = stack.submit("@demo/echo", {"a": 1})
     deadline = time.monotonic() + 20
-    while not aside.execute(
+    while not direct.execute(
         "SELECT 1 FROM tasks WHERE id = %s AND finished_at IS NOT NULL", (task_id,)
     ).fetchone():
         assert time.monotonic() < deadline

@@ -59,7 +59,7 @@ def _statements(db: Database) -> Iterator[list[str]]:
     def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
-    engines = [db.engine, db._reading, db._writing] if db.is_postgres else [db.engine]
+    engines = [db.engine, db._read_engine, db._writing] if db.is_postgres else [db.engine]
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     try:

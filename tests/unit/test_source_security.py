@@ -22,6 +22,7 @@ FORBIDDEN = {
 }  # fmt: skip
 #: Where random numbers are no secret: jitter, ids, places in a rotation.
 RANDOM = {
+    "common/runyard_common/stream/wake_ups.py",
     "api/runyard_api/app.py",
     "common/runyard_common/webhooks/rules/delivery.py",
     "common/runyard_common/values/ids.py",

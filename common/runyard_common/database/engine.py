@@ -70,10 +70,10 @@ class Database:
             self._answers = postgres.Answers()
             given = (parsed, pool_size, self._answers, self.limits)
             self.engine = postgres.engine(*given)
-            self._reading = postgres.engine(*given, pipelined.READING)
-            self._writing = postgres.engine(*given, pipelined.WRITING)
+            self._read_engine = postgres.engine(*given, pipelined.READS)
+            self._writing = postgres.engine(*given, pipelined.WRITES)
         else:
-            self.engine = self._reading = _sqlite(url)
+            self.engine = self._read_engine = _sqlite(url)
             self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         path = None if self.is_postgres else make_url(url).database
         self._file = Path(path) if path and path != ":memory:" else None
@@ -94,7 +94,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading one consistent snapshot."""
-        with self._reading.connect() as connection, connection.begin():
+        with self._read_engine.connect() as connection, connection.begin():
             self.set_limits(connection)
             yield connection
 
@@ -149,7 +149,7 @@ class Database:
 
     def close(self) -> None:
         """Close every pooled connection."""
-        for engine in {self.engine, self._reading, self._writing}:
+        for engine in {self.engine, self._read_engine, self._writing}:
             engine.dispose()
 
 

@@ -21,8 +21,8 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
-WRITING: Final = "postgresql+pipelined"
-READING: Final = "postgresql+pipelined_reading"
+WRITES: Final = "postgresql+pipelined"
+READS: Final = "postgresql+pipelined_reads"
 
 
 class Transaction:
@@ -200,7 +200,7 @@ class Dialect(PGDialect_psycopg):
             transaction.answered(later)
 
 
-class ReadingDialect(Dialect):
+class ReadDialect(Dialect):
     """For transactions that only read: the end of one is not waited for."""
 
     supports_statement_cache = True
@@ -226,4 +226,4 @@ def _needs_no_answer(context: Any) -> bool:
 
 
 registry.register("postgresql.pipelined", __name__, "Dialect")
-registry.register("postgresql.pipelined_reading", __name__, "ReadingDialect")
+registry.register("postgresql.pipelined_reads", __name__, "ReadDialect")

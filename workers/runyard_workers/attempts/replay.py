@@ -30,7 +30,7 @@ class Replay:
         self._keeps_values = keeps_values
         self._order = [entry.key for entry in journal]
         self._places = {key: place for place, key in enumerate(self._order)}
-        self._held: dict[str, int] = {}  # bytes of values that were read since and not recalled yet
+        self._values: dict[str, int] = {}  # bytes of values that were read since and not recalled yet
         #: Finished steps that this attempt did not ask for again yet, in order.
         self._left = dict.fromkeys(entry.key for entry in journal if entry.state != "begun")
         self._counts: dict[str, int] = {}
@@ -87,8 +87,8 @@ class Replay:
         return None if entry.state == "begun" else entry
 
     def unread(self, key: str, most_bytes: int, most: int) -> list[str]:
-        """What to read when the value of `key` is asked for: it, and what follows as far as there is room."""
-        room = most_bytes - sum(self._held.values())
+        """What to read when the value of `key` is asked for: it, and what follows as far as it may be kept."""
+        bytes_left = most_bytes - sum(self._values.values())
         found: list[str] = []
         first = self._places[key]
         for place in range(first, min(first + most, len(self._order))):
@@ -96,8 +96,8 @@ class Replay:
             value = self._entries[following].value
             if not isinstance(value, Unread):
                 break
-            room -= value.bytes
-            if found and room < 0:
+            bytes_left -= value.bytes
+            if found and bytes_left < 0:
                 break
             found.append(following)
         return found
@@ -107,12 +107,12 @@ class Replay:
         for key, value in values.items():
             entry = self._entries[key]
             if isinstance(entry.value, Unread):
-                self._held[key] = entry.value.bytes
+                self._values[key] = entry.value.bytes
                 self._entries[key] = replace(entry, value=value)
 
     def forget(self, key: str) -> None:
         """Drop the value of an entry that was recalled, unless values are kept."""
-        self._held.pop(key, None)
+        self._values.pop(key, None)
         if not self._keeps_values:
             self._entries[key] = replace(self._entries[key], value=None)
 

@@ -20,7 +20,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Stands for a value of so many bytes that is left in the database until it is asked for."""
+    """In place of a value of so many bytes that is left in the database until it is asked for."""
 
     bytes: int
 

@@ -110,10 +110,12 @@ class History:
 
         page = tasks.Filter()
         failed = tasks.Filter(statuses=(Status.FAILED,))
+        stopped = tasks.Filter(statuses=(Status.STOPPED,))
         return {
             "get a task": in_read(lambda scope: tasks.get(scope, self.task_id)),
             "first page": in_read(lambda scope: tasks.page(scope, page, 20)),
             "dead letters": in_read(lambda scope: tasks.page(scope, failed, 20)),
+            "stopped": in_read(lambda scope: tasks.page(scope, stopped, 20)),
             "a past day": in_read(lambda scope: tasks.page(scope, self._past_day(), 20)),
             "count of runs": in_read(lambda scope: tasks.count(scope, page)),
             "backlog": in_read(
@@ -141,7 +143,7 @@ def _id_of(at: float) -> str:
 
 
 def compare(few: History, many: History, rounds: int) -> dict[str, float]:
-    """Ratio many to few of the medians, by kind of work; printed."""
+    """The speed beside many as a part of that beside few, of the medians, by kind of work; printed."""
     seen: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
     for number in range(rounds + 2):
         for history, times in zip((few, many), seen, strict=True):
@@ -151,8 +153,8 @@ def compare(few: History, many: History, rounds: int) -> dict[str, float]:
     ratios = {}
     for name in seen[0]:
         low, high = (statistics.median(times[name]) for times in seen)
-        ratios[name] = high / low
-        print(f"  {name:<14}{1e3 * low:9.2f} ms{1e3 * high:9.2f} ms   ratio {high / low:5.2f}")
+        ratios[name] = low / high
+        print(f"  {name:<14}{1e3 * low:9.2f} ms{1e3 * high:9.2f} ms   speed {low / high:5.2f}")
     return ratios
 
 

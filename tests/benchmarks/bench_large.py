@@ -109,10 +109,10 @@ def main() -> None:
         with databases(kind) as (one_url, many_url):
             one, many = crowd(one_url, 1), crowd(many_url, given.organisations)
             for slots in (1, 50):
-                alone, beside = claims(one, many, slots)
+                of_one, of_many = claims(one, many, slots)
                 print(
                     f"{kind}: a claim of {slots} beside {given.organisations:,} organisations with work, to one: "
-                    f"{beside / alone:.2f} ({1e3 * beside:.1f} ms)"
+                    f"{of_many / of_one:.2f} ({1e3 * of_many:.1f} ms)"
                 )
             for made in (one, many):
                 made.store.db.close()

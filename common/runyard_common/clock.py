@@ -120,14 +120,13 @@ class Asked(Protocol):
     def clock(self) -> float | None:
         """The answer, once it is there."""
 
-    def wait(self) -> None:
-        """Wait for the answers to all that was sent."""
-
 
 class AskedClock:
     """Of PostgreSQL. While its answer is not there, a recent one will do, which spares a round trip."""
 
-    def __init__(self, clock: DatabaseClock, transaction: Asked) -> None:
+    def __init__(self, clock: DatabaseClock, transaction: Asked, wait: Callable[[], object]) -> None:
+        """`wait` returns once the answers to all that was sent are there."""
+        self._wait = wait
         self._clock = clock
         self._transaction = transaction
         self._asked = elapsed()
@@ -147,7 +146,7 @@ class AskedClock:
 
     def _answer(self) -> float:
         if (answer := self._transaction.clock) is None:
-            self._transaction.wait()
+            self._wait()
             answer = self._transaction.clock
             assert answer is not None
         self._clock.observe(answer, elapsed() - self._asked)

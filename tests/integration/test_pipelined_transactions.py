@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from runyard_common.clock import DatabaseClock
 from runyard_common.database.engine import LATER, Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Outdated, Store, Tx
@@ -53,6 +54,12 @@ def _add_if_none(store: Store, number: int, otherwise: Callable[[], object]) -> 
     with store.begin() as tx:
         tx.require(_count_is(0), otherwise)
         _add(tx, number)
+
+
+def _look_at_the_time(store: Store) -> float:
+    with store.begin() as tx:
+        tx.require(_count_is(0), lambda: None)
+        return tx.now
 
 
 def _stored(store: Store) -> set[int]:
@@ -117,6 +124,15 @@ def test_a_condition_that_holds_commits_and_one_that_does_not_writes_nothing(sto
     with pytest.raises(Outdated):
         _add_if_none(store, 2, lambda: forgotten.append("the count"))
     assert (_stored(store), forgotten) == ({1}, ["the count"])
+
+
+def test_a_condition_that_fails_while_the_time_is_waited_for_is_no_other_error(store: Store) -> None:
+    store.db.clock = DatabaseClock()  # as after ten seconds without a transaction
+    with store.begin() as tx:
+        _add(tx, 1)
+    store.db.clock = DatabaseClock()
+    with pytest.raises(Outdated):
+        _look_at_the_time(store)
 
 
 def test_a_division_by_zero_of_ones_own_is_not_taken_for_a_condition(store: Store) -> None:

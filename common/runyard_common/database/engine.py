@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -108,7 +109,8 @@ class Database:
         if not self.is_postgres:
             return KnownClock(time.time())
         driver: Any = connection.connection.driver_connection
-        return AskedClock(self.clock, driver.pipelined)
+        # Waited for through SQLAlchemy, so that an error is raised as that of any statement is.
+        return AskedClock(self.clock, driver.pipelined, partial(connection.exec_driver_sql, "SELECT 1"))
 
     def now(self, connection: Connection) -> float:
         """The database's clock, in seconds since the epoch.

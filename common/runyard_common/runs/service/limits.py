@@ -9,7 +9,9 @@ from sqlalchemy import Text, select, type_coerce
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import limits, tasks
+from runyard_common.runs.queries.transitions import lock
 from runyard_common.runs.rules.admission import AdmissionContext, Kind, Rule, Strategy, limit_checks
+from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as tables
 from runyard_common.values.errors import InvalidRequest, NotFound
@@ -96,12 +98,16 @@ def _invalid(field: str, message: str) -> InvalidRequest:
 
 
 def _count_holders(tx: Tx, org_id: str) -> None:
-    """Give running and pending tasks the slots of limits that did not exist when they were admitted."""
+    """Give running and pending tasks the slots of limits that did not exist when they were admitted.
+
+    They are locked first: one that ends meanwhile gives up only the slots that it had when it was locked.
+    """
     row = tables.Task
     query = select(row.id).where(row.status.in_(["pending", "running"]), row.finished_at.is_(None))
     if org_id != "*":
         query = query.where(row.org_id == org_id)
-    holders = tasks.load(tx.conn, tx.conn.execute(query).scalars())
+    heads = lock(tx, tx.conn.execute(query).scalars())
+    holders = tasks.load(tx.conn, [id_ for id_, head in heads.items() if head.status in OCCUPIES_SLOTS])
     rules = limits.rules(tx.conn, {task.org_id for task in holders.values()} | {org_id})
     for task in holders.values():
         binding = limit_checks(limits.binding(rules, task.org_id), context_of(task))

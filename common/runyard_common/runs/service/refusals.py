@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from runyard_common.agents.rules.tool_access import NOT_OPENED
 from runyard_common.agents.service import tools
+from runyard_common.database import advisory
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.datastores import queries as datastores
@@ -117,6 +118,8 @@ def _full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
     """Refuse what goes over an organisation's bound: exactly for bounds below 1,000, roughly above (`_capacity`)."""
     left: dict[str, int] = {}
     refused: dict[int, RunyardError] = {}
+    exact = {s.org_id for s in specs if s.max_queued is not None and s.max_queued < _EXACT_BELOW}
+    advisory.lock(tx, [f"backlog|{org_id}" for org_id in exact])  # whichever processes submit
     for index, spec in enumerate(specs):
         if spec.max_queued is None:
             continue
@@ -132,6 +135,10 @@ def _full_backlogs(tx: Tx, specs: Sequence[RunSpec]) -> dict[int, RunyardError]:
     for org_id, more in left.items():
         _counted[org_id] = _counted[org_id]._replace(left=more)
     return refused
+
+
+#: Bounds below this are exact.
+_EXACT_BELOW: Final = 1000
 
 
 class _Counted(NamedTuple):
@@ -153,7 +160,7 @@ def _capacity(tx: Tx, org_id: str, bound: int) -> int:
     run. Where less than half waited, the database need only confirm that it is so still, which costs no round trip."""
     known, half = _counted.get(org_id, _NEVER), bound // 2
     far = known.left > bound // 10
-    lasts = 0.0 if bound < 1000 else 1.0 if far else min(1.0, bound / 200_000)
+    lasts = 0.0 if bound < _EXACT_BELOW else 1.0 if far else min(1.0, bound / 200_000)
     if 0 <= tx.now - known.at < lasts:
         return known.left
     if tx.retried and lasts and far and known.low:

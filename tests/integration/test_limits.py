@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 @pytest.fixture
 def client(api: Api) -> Iterator[httpx2.Client]:
     """A client of an organisation of its own, with an agent."""
+    yield from _client(api)
+
+
+def _client(api: Api) -> Iterator[httpx2.Client]:
     with api.client(key(api, organisation(api))) as one:
         manifest = {"name": "@limits/one", "version": "1.0.0", "kind": "declared", "instructions": "hi"}
         one.post("/api/v1/agents/manifests", json=manifest).raise_for_status()
@@ -153,6 +158,13 @@ def _schedule(client: httpx2.Client, n: int) -> httpx2.Response:
     return client.post("/api/v1/schedules", json=body)
 
 
+def _early_in_a_minute() -> None:
+    """Requests are counted by the minutes of the clock: at the end of one, more pass in the next."""
+    late = time.time() % 60 - 35
+    if late > 0:
+        time.sleep(25 - late)
+
+
 def _request(client: httpx2.Client, most: int) -> Answers:
     for _ in range(most - 2):  # one was the manifest
         client.get("/api/v1/me").raise_for_status()
@@ -245,9 +257,19 @@ def test_every_bound_has_a_try() -> None:
     assert set(TRIES) | UNREAD == set(BOUNDS)
 
 
+@pytest.fixture
+def client_of_a_bound(api: Api, bound: Bound) -> Iterator[httpx2.Client]:
+    """As `client`, whose first request is counted, too."""
+    if bound.name in ("requests", "open_requests"):
+        _early_in_a_minute()
+    yield from _client(api)
+
+
 @pytest.mark.parametrize("bound", [BOUNDS[name] for name in TRIES], ids=lambda each: each.name)
-def test_a_bound_lets_as_much_pass_as_it_allows_and_no_more(client: httpx2.Client, bound: Bound) -> None:
-    under, over = TRIES[bound.name](client, SET.get(bound.name, bound.most))
+def test_a_bound_lets_as_much_pass_as_it_allows_and_no_more(
+    client_of_a_bound: httpx2.Client, bound: Bound
+) -> None:
+    under, over = TRIES[bound.name](client_of_a_bound, SET.get(bound.name, bound.most))
     assert under.is_success, under.text[:500]
     assert (over.status_code, over.json()["code"]) == (bound.status, bound.code), over.text[:500]
     assert over.json()["detail"]

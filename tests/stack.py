@@ -33,7 +33,10 @@ PYTHONPATH = os.pathsep.join(str(ROOT / folder) for folder in FOLDERS)
 
 
 class Stack:
-    """Processes by name: api-1, worker-1, scheduler-1, … `env` holds further RUNYARD_ settings."""
+    """Processes by name: api-1, worker-1, scheduler-1, … `env` holds further RUNYARD_ settings.
+
+    With `one_port` all apis listen on the same.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Stack:
         api: int = 1,
         workers: int = 1,
         schedulers: int = 1,
+        one_port: bool = False,
         agents: Iterable[str] = (),
         ready_seconds: float = 60,
         **env: str,
@@ -57,7 +61,9 @@ class Stack:
         self.valkey = ValkeyServer(folder / "valkey")
         self.valkey.folder.mkdir(exist_ok=True)
         self._counts = {"api": api, "worker": workers, "scheduler": schedulers}
-        self.ports = {f"api-{n}": free_port() for n in range(1, api + 1)}
+        shared = free_port() if one_port else 0
+        self.ports = {f"api-{n}": shared or free_port() for n in range(1, api + 1)}
+        env |= {"RUNYARD_SHARE_PORT": "true"} if one_port else {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         sources = [str(ROOT / "examples"), *agents]
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("RUNYARD_")} | {
@@ -106,7 +112,8 @@ class Stack:
         env = self.env | {"RUNYARD_PORT": str(self.ports[name])} if kind == "api" else self.env
         if kind == "worker":
             command += ["-n", f"{self.home.parent.name}-{number}@%h"]
-        self.processes[name] = process.spawn(command, log=self.logs / f"{name}.log", env=env, cwd=ROOT)
+        log = self.logs / f"{name}.log"
+        self.processes[name] = process.spawn(command, log=log, env=env, cwd=ROOT)
 
     def kill(self, name: str, sig: int = signal.SIGKILL) -> None:
         """Send a signal; after SIGKILL the process is gone when this returns."""

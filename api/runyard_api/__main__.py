@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 import sys
 from types import FrameType
 from typing import NoReturn
@@ -29,13 +30,15 @@ from runyard_api.state import State
 from runyard_common import telemetry
 from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
-from runyard_common.process import descriptor_limit, keep_files_private, raise_descriptor_limit
+from runyard_common.process import descriptor_limit, keep_files_private, notify_ready, raise_descriptor_limit
 from runyard_common.settings import Settings
 from runyard_common.start_checks import check_address, settings_for
 from runyard_common.values.errors import ConfigurationError
 
 #: How long requests under way may take once the process is asked to stop, in seconds.
 GRACE = 5
+#: Connections that the system keeps until they are accepted.
+BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
@@ -61,6 +64,11 @@ class Server(uvicorn.Server):
         if self.state is not None:
             self.state.stop_waiting_threadsafe()  # signals come in between the loop's steps
         super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve; tell the supervisor."""
+        await super().startup(sockets)
+        notify_ready()
 
 
 def server_of(settings: Settings, port: int | None = None) -> Server:
@@ -89,7 +97,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         forwarded_allow_ips=settings.proxies,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=GRACE,
-        backlog=2048,
+        backlog=BACKLOG,
         h11_max_incomplete_event_size=64 * 1024,
     )
     server = Server(config)
@@ -130,11 +138,22 @@ def main() -> None:
         _refuse(error)
     structlog.get_logger("runyard.api").info("The api starts.", action="start", url=settings.base_url)
     signal.signal(signal.SIGTERM, server.handle_exit)
-    server.run()
+    server.run([_shared(settings)] if settings.share_port else None)
     if server.refused is not None:
         _refuse(server.refused)
     if not server.started:
         sys.exit(3)
+
+
+def _shared(settings: Settings) -> socket.socket:
+    """A socket beside those of other apis: the system spreads the connections. One that is inherited would not do so,
+    as the first process to wake takes all that have connected."""
+    return socket.create_server(
+        (settings.host, settings.port),
+        family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+        backlog=BACKLOG,
+        reuse_port=True,
+    )
 
 
 def _refuse(error: ConfigurationError) -> NoReturn:

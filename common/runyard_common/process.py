@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 
@@ -23,6 +23,14 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
             pass
+
+
+def notify_ready() -> None:
+    """Write a line on the descriptor that the supervisor named in READY_FD (as s6's notification-fd), once."""
+    with suppress(OSError, ValueError):
+        descriptor = int(os.environ.pop("READY_FD", "-1"))
+        os.write(descriptor, b"\n")
+        os.close(descriptor)
 
 
 _PRIVATE: Final = 0o077

@@ -40,6 +40,11 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="Address the api listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the api listens on; 0 takes a free one.")
+    share_port: bool = Field(
+        False,
+        description="Let further apis of this user listen on the port of this one (SO_REUSEPORT); the system spreads "
+        "the connections.",
+    )
     public_url: str = Field(
         "",
         description="Base URL callers reach this server by, path prefix included; default http://host:port.",

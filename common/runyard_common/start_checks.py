@@ -110,6 +110,8 @@ def check_address(settings: Settings, may_be_in_use: bool = False) -> None:
         )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if settings.share_port:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind(address)
     except (socket.gaierror, UnicodeError):
         raise ConfigurationError(

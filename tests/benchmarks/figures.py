@@ -73,6 +73,8 @@ _OF_STAGE: Mapping[str, Callable[[Report], dict[str, float]]] = {
     "memory": lambda report: _each(report, {"memory_mib": "memory"}, 1),
     "reads": lambda report: {"reads": report["ended"] / report["seconds"]},
     "two_workers": lambda report: {"two_workers": report["ended"] / report["seconds"]},
+    "four_apis": lambda report: {"four_apis": report["ended"] / report["seconds"]},
+    "both": lambda report: {"both": report["ended"] / report["seconds"]},
     "round_trips": lambda report: {"round_trips": report["trips"] / report["ended"]},
 }
 

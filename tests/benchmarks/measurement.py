@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.round_trips import RoundTrips
 from tests.servers import Postgres, ValkeyServer, fresh_database
 
 Report = dict[str, Any]
+#: Stages that are `throughput` with more processes.
+SCALED_TO = {"two_workers": {"workers": 2}, "four_apis": {"apis": 4}, "both": {"apis": 4, "workers": 2}}
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ class Measurement:
         if any(stage in shared for stage in wanted):
             with self._prepared("shared") as program:
                 reports |= {stage: run(program) for stage, run in shared.items() if stage in wanted}
-        separate = {"waits": self._waits, "two_workers": self._two_workers, "round_trips": self._round_trips}
+        separate = {"waits": self._waits, "round_trips": self._round_trips}
+        separate |= {name: partial(self._scaled, name, **place) for name, place in SCALED_TO.items()}
         return figures(reports | {stage: run() for stage, run in separate.items() if stage in wanted})
 
     @contextmanager
@@ -136,8 +140,8 @@ class Measurement:
         with self._prepared("waits", slots=self._size.waits) as program:
             return program.report("waits", runs=self._size.waits, connections=self._size.connections)
 
-    def _two_workers(self) -> Report:
-        with self._prepared("two_workers", workers=2) as program:
+    def _scaled(self, name: str, **place: int) -> Report:
+        with self._prepared(name, **place) as program:
             return self._load(program)
 
     def _round_trips(self) -> Report:

@@ -52,13 +52,15 @@ TABLES = (
             Measure("reads", "reads", "GET of a run, 32 connections", "/s", 0),
             Measure("round_trips", "round_trips", "round trips to PostgreSQL a run, at rest", "trips"),
             Measure("two_workers", "two_workers", "no-op runs with two workers", "/s", 0),
+            Measure("four_apis", "four_apis", "no-op runs with four apis behind one port", "/s", 0),
+            Measure("both", "both", "no-op runs with both", "/s", 0),
         ),
     ),
 )
 MEASURES = tuple(measure for shown in TABLES for measure in shown.measures)
 #: These and reads take figures of one start of the subject; each of the others starts it once more.
 BASE = ("memory", "throughput", "latency", "accept")
-STAGES = (*BASE, "reads", "waits", "two_workers", "round_trips")
+STAGES = (*BASE, "reads", "waits", "two_workers", "four_apis", "both", "round_trips")
 
 
 @dataclass(frozen=True)
@@ -102,4 +104,8 @@ GOALS = (
     _goal("GET of a run to a static Starlette 200", "reads", ("static",), "≥ 0.4", most=True),
     Goal("SQLite, runs/s to PostgreSQL", (LITE, "throughput"), ((PG, "throughput"),), "≥ 0.8"),
     Goal("two workers to one, runs/s", (PG, "two_workers"), ((PG, "throughput"),), "the curve"),
+    Goal("four apis to one, runs/s", (PG, "four_apis"), ((PG, "throughput"),), "the curve"),
+    Goal(
+        "four apis and two workers to one of each, runs/s", (PG, "both"), ((PG, "throughput"),), "the curve"
+    ),
 )

@@ -31,6 +31,7 @@ class Place:
     database_of_load: str = ""
     slots: int = 100
     workers: int = 1
+    apis: int = 1
 
 
 class Program:
@@ -97,4 +98,5 @@ def started(subject: Subject, place: Place) -> Program:
         BENCH_REDIS=place.redis,
         BENCH_SLOTS=str(min(place.slots, subject.slots or place.slots)),
         BENCH_WORKERS=str(place.workers),
+        BENCH_APIS=str(place.apis),
     )

@@ -30,6 +30,7 @@ class Subject:
 
 SCALED = (*BASE, "waits", "two_workers")
 ALL = (*SCALED, "reads", "round_trips")
+APIS = ("four_apis", "both")
 PREFORK = (("BENCH_POOL", "prefork"),)
 NO_RESULTS = (("BENCH_RESULTS", "0"),)
 
@@ -49,7 +50,7 @@ def _runyard(name: str, label: str, **more: Any) -> Subject:
 
 
 SUBJECTS = (
-    _runyard("runyard-postgres", "Runyard, PostgreSQL", database=True, stages=ALL),
+    _runyard("runyard-postgres", "Runyard, PostgreSQL", database=True, stages=(*ALL, *APIS)),
     _runyard("runyard-sqlite", "Runyard, SQLite", stages=(*SCALED, "reads")),
     _celery("celery", "Celery, threads, results", stages=SCALED),
     _celery("celery-bare", "Celery, threads, no results", options=NO_RESULTS),

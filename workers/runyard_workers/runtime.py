@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Context
 from typing import Final
 
@@ -20,7 +19,7 @@ from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.identity.service import identity
 from runyard_common.outbound import GuardedClient, OutboundPolicy
-from runyard_common.process import raise_descriptor_limit
+from runyard_common.process import notify_ready, raise_descriptor_limit
 from runyard_common.settings import Settings
 from runyard_common.stream import Follower, wake_ups
 from runyard_common.stream.wake_ups import Kind
@@ -107,7 +106,7 @@ class Runtime:
         logger.info(
             "The worker claims runs", action="start", agents=len(execution.brings), concurrency=slots.limit
         )
-        _notify_ready()
+        notify_ready()
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings
@@ -150,14 +149,6 @@ class Runtime:
         assert self.deliverer is not None
         await self.deliverer.drain(seconds)
         await self._outward.aclose()
-
-
-def _notify_ready() -> None:
-    """Write a line on the descriptor that the supervisor named (as s6's notification-fd), once."""
-    with suppress(OSError, ValueError):
-        descriptor = int(os.environ.pop("READY_FD", "-1"))
-        os.write(descriptor, b"\n")
-        os.close(descriptor)
 
 
 def _end_in_order() -> None:

@@ -92,6 +92,7 @@ def root(
 @app.command()
 def up(
     workers: Annotated[int, typer.Option(min=1, help="How many worker processes.")] = 1,
+    apis: Annotated[int, typer.Option(min=1, help="How many api processes, behind one port.")] = 1,
     demo: Annotated[
         bool, typer.Option(help="Publish the agents of examples/; the first start follows one sample run.")
     ] = False,
@@ -107,7 +108,7 @@ def up(
     from runyard_launch.supervisor.up import up as bring_up
 
     keep_files_private()
-    raise typer.Exit(bring_up(workers, demo or once, once))
+    raise typer.Exit(bring_up(workers, apis, demo or once, once))
 
 
 @app.command()

@@ -41,6 +41,7 @@ class Plan:
     env: Mapping[str, str]
     model: Choice
     workers: int = 1
+    apis: int = 1
 
     @property
     def local_url(self) -> str:
@@ -56,7 +57,7 @@ class Plan:
         grounds = [] if schema_version.is_newest(self.settings) else [self._migrations()]
         if self.settings.embedded_broker:
             grounds.append(self._valkey())
-        serving = [self._api(), *([self._model()] if self.model.serve_local else [])]
+        serving = [*self._apis(), *([self._model()] if self.model.serve_local else [])]
         working = [self._scheduler(), *(self._worker(n) for n in range(1, self.workers + 1))]
         return [stage for stage in (grounds, serving, working) if stage]
 
@@ -68,27 +69,26 @@ class Plan:
     def _migrations(self) -> Spec:
         return replace(self._module("migrate", "runyard_common.database.migrate"), once=True)
 
-    def _api(self) -> Spec:
-        spec = self._module("api", "runyard_api")
-        grace = spec.grace + self.settings.lame_duck_seconds
-        return replace(
-            spec, ready=lambda: answers(f"{self.local_url}/readyz"), grace=grace, holds_up=_API_FIRST
-        )
+    def _apis(self) -> list[Spec]:
+        if self.apis == 1:
+            only = self._api(1)
+            return [replace(only, ready=lambda: answers(f"{self.local_url}/readyz"))]
+        # Any of them may answer on the port: each says itself that it serves.
+        sharing = {**self.env, "RUNYARD_SHARE_PORT": "true"}
+        return [_notifying(replace(self._api(n), env=sharing)) for n in range(1, self.apis + 1)]
+
+    def _api(self, number: int) -> Spec:
+        spec = self._module("api" if number == 1 else f"api-{number}", "runyard_api")
+        return replace(spec, grace=spec.grace + self.settings.lame_duck_seconds, holds_up=_API_FIRST)
 
     def _scheduler(self) -> Spec:
         return self._module("scheduler", "runyard_scheduler")
 
     def _worker(self, number: int) -> Spec:
         spec = self._module("worker" if number == 1 else f"worker-{number}", "runyard_workers")
-        # It writes a line when it claims runs, and so once again when it is started again.
-        reads, writes = os.pipe()
-        os.set_blocking(reads, False)
         # It hands its runs back first, while the others can still take and show them.
         return replace(
-            spec,
-            env={**self.env, READY_FD: str(writes)},
-            fds=(writes,),
-            ready=lambda: _notified(reads),
+            _notifying(spec),
             holds_up=_AGENTS_FIRST,
             stop_order=_FIRST,
             grace=self.settings.drain_seconds + 5,
@@ -127,6 +127,14 @@ class Plan:
     def _module(self, name: str, module: str, *arguments: str) -> Spec:
         argv = [sys.executable, "-P", "-m", module, *arguments]
         return Spec(name, argv, self.home.log(name), env=self.env, stop_order=_BEFORE)
+
+
+def _notifying(spec: Spec) -> Spec:
+    """The same of a child that writes a line when it serves, and so once again when it is started again."""
+    reads, writes = os.pipe()
+    os.set_blocking(reads, False)
+    env = {**(spec.env or {}), READY_FD: str(writes)}
+    return replace(spec, env=env, fds=(*spec.fds, writes), ready=lambda: _notified(reads))
 
 
 def _notified(reads: int) -> bool:

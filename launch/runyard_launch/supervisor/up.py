@@ -17,11 +17,11 @@ from runyard_launch.supervisor.parts import Plan, child_environment
 from runyard_launch.supervisor.supervisor import GivenUp, Supervisor
 
 
-def up(workers: int = 1, demo: bool = False, once: bool = False) -> int:
+def up(workers: int = 1, apis: int = 1, demo: bool = False, once: bool = False) -> int:
     """Bring everything up and stay until stopped; the exit code. See `runyard_launch.cli.up` for the options."""
     console, errors = Console(), Console(stderr=True)
     try:
-        return _up(console, workers, demo, once)
+        return _up(console, workers, apis, demo, once)
     except GivenUp as problem:
         for line in problem.lines:
             errors.print(f"  | {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
@@ -32,7 +32,7 @@ def up(workers: int = 1, demo: bool = False, once: bool = False) -> int:
         return problem.exit_code
 
 
-def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
+def _up(console: Console, workers: int, apis: int, demo: bool, once: bool) -> int:
     settings = preflight.read_settings()
     preflight.check_start(settings)
     home = open_home(settings.home)
@@ -41,7 +41,7 @@ def _up(console: Console, workers: int, demo: bool, once: bool) -> int:
         preflight.check_database(settings)
         model = models.choose(settings, os.environ)
         env = child_environment(settings, home, os.environ, model, demo)
-        plan = Plan(settings, home, env, model, workers)
+        plan = Plan(settings, home, env, model, workers, apis)
         home_server.write_address(home.path, plan.local_url)
         console.print(f"Starting Runyard in {home.path}", soft_wrap=True, highlight=False)
         try:

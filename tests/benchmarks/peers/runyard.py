@@ -31,6 +31,8 @@ class Runyard(ReadablePeer):
             broker_url=site.REDIS,
             redis_url=site.REDIS,
             workers=site.WORKERS,
+            api=site.APIS,
+            one_port=site.APIS > 1,
             agents=[str(ROOT / "tests" / "benchmarks" / "agents.py")],
             ready_seconds=LIMIT,
             RUNYARD_WORKER_CONCURRENCY=str(site.SLOTS),

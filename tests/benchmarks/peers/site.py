@@ -18,6 +18,8 @@ PORT = int(os.environ.get("BENCH_PORT", "0"))
 #: Runs at once in a worker process.
 SLOTS = int(os.environ.get("BENCH_SLOTS", "100"))
 WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
+#: Api processes behind one port, where the subject has some.
+APIS = int(os.environ.get("BENCH_APIS", "1"))
 #: How Celery runs tasks, and whether it stores what they return.
 POOL = os.environ.get("BENCH_POOL", "threads")
 RESULTS = os.environ.get("BENCH_RESULTS", "1") == "1"

@@ -17,8 +17,8 @@ def settings(**given: Any) -> Settings:
     return Settings(**given)
 
 
-def names(given: Settings, home: Path, workers: int = 1) -> list[list[str]]:
-    plan = Plan(given, Home(home), {}, choose(given, {}), workers)
+def names(given: Settings, home: Path, workers: int = 1, apis: int = 1) -> list[list[str]]:
+    plan = Plan(given, Home(home), {}, choose(given, {}), workers, apis)
     return [[spec.name for spec in stage] for stage in plan.stages()]
 
 
@@ -33,6 +33,12 @@ def test_a_broker_and_a_model_elsewhere_are_not_started_here(home: Path) -> None
 
 def test_workers_are_numbered(home: Path) -> None:
     assert names(settings(), home, workers=3)[2][1:] == ["worker", "worker-2", "worker-3"]
+
+
+def test_apis_are_numbered_and_share_their_port(home: Path) -> None:
+    assert names(settings(), home, apis=2)[1] == ["api", "api-2", "model"]
+    serving = Plan(settings(), Home(home), {}, LOCAL, apis=2).stages()[1]
+    assert [spec.env["RUNYARD_SHARE_PORT"] for spec in serving[:2] if spec.env] == ["true", "true"]
 
 
 def test_workers_stop_before_what_they_need(home: Path) -> None:

@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve; tell the supervisor."""
+        """Serve, and report so to the supervisor."""
         await super().startup(sockets)
         notify_ready()
 

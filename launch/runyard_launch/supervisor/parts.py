@@ -73,7 +73,7 @@ class Plan:
         if self.apis == 1:
             only = self._api(1)
             return [replace(only, ready=lambda: answers(f"{self.local_url}/readyz"))]
-        # Any of them may answer on the port: each says itself that it serves.
+        # Any of them may answer on the port: each reports by itself that it serves.
         sharing = {**self.env, "RUNYARD_SHARE_PORT": "true"}
         return [_notifying(replace(self._api(n), env=sharing)) for n in range(1, self.apis + 1)]
 

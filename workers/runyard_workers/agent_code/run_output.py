@@ -10,10 +10,9 @@ import asyncio
 import logging
 import sys
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, Token
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -40,6 +39,10 @@ _passing: ContextVar[bool] = ContextVar("runyard_output_passing", default=False)
 class RunOutput:
     """The lines of one attempt. `line` may be called from any thread, the rest belongs to the loop's."""
 
+    __slots__ = (
+        "_closed", "_count", "_lines", "_lock", "_longest", "_loop", "_most", "_store", "_task", "_timer", "_writing",
+    )  # fmt: skip
+
     def __init__(
         self, store: Callable[[tuple[Entry, ...]], Awaitable[Any]], bounds: Bounds, before: int = 0
     ) -> None:
@@ -48,21 +51,24 @@ class RunOutput:
         self._longest = max(1, min(LONGEST_LINE, (bounds.event - _FRAME) // 6))  # \\u0000 takes six bytes
         self._most = bounds.events
         self._count = before
-        self._lines: deque[Entry] = deque()
+        self._lines: list[Entry] = []
         self._lock = threading.Lock()
-        self._writing = asyncio.Lock()
+        self._writing: asyncio.Lock | None = None  # made for the first line: most runs print nothing
         self._loop = asyncio.get_running_loop()
         self._timer = False
         self._closed = False
 
-    @contextmanager
-    def attached(self) -> Generator[None]:
-        """What runs inside, the asyncio tasks and threads it starts included, writes to this run."""
-        token = _OUTPUT.set(self)
-        try:
-            yield
-        finally:
-            _OUTPUT.reset(token)
+    def attach(self) -> Token[RunOutput | None]:
+        """What the caller does from here on, the asyncio tasks and threads it starts included, writes to this run."""
+        return _OUTPUT.set(self)
+
+    def end(self, token: Token[RunOutput | None]) -> None:
+        """The run's code is over: what it has written without a line's end is a line, too. `token` is `attach`'s."""
+        _OUTPUT.reset(token)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, RunStream):
+                stream.finish(self)
+        self.close()
 
     def close(self) -> None:
         """Accept no more lines."""
@@ -95,10 +101,12 @@ class RunOutput:
 
     async def flush(self) -> None:
         """Store what waits, in order."""
+        self._writing = self._writing or asyncio.Lock()
         async with self._writing:
             while self._lines:
                 with self._lock:
-                    batch = tuple(self._lines.popleft() for _ in range(min(_BATCH, len(self._lines))))
+                    batch = tuple(self._lines[:_BATCH])
+                    del self._lines[:_BATCH]
                 await self._store(batch)
 
     def _later(self) -> None:
@@ -152,19 +160,13 @@ class RunStream:
 
     def finish(self, output: RunOutput) -> None:
         """Note the lines that a run has begun and not ended."""
+        if not self._begun:
+            return
         for key in [key for key in list(self._begun) if key[0] == id(output)]:
             output.line(self._source, self._level, self._begun.pop(key, ""))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def end(output: RunOutput) -> None:
-    """The run's code is over: what it has written without the end of a line is a line, too."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, RunStream):
-            stream.finish(output)
-    output.close()
 
 
 @contextmanager

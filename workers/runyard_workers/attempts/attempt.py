@@ -131,7 +131,7 @@ class Suspended(Suspension):
         return cls(child.ended)
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Attempt:
     """An attempt in progress. Its writes raise `Cancelled` once it no longer owns the task."""
 
@@ -156,14 +156,21 @@ class Attempt:
     starved: bool = False  # its process had no file descriptor left
     keeps_values: bool = True  # of its journal; False: each is dropped once its code has it
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
-    _open: set[str] = field(default_factory=set)  # keys of steps under way
+    _open: dict[str, None] = field(default_factory=dict)  # keys of steps under way
     _recalled: int = 0  # steps that the journal had
     _recalling: int = 0  # of these, how many wait for their value
+    _replay: Replay | None = None
 
-    def __post_init__(self) -> None:
-        self.replay = Replay(self.claimed.task, self.claimed.journal, self.keeps_values)
-        closed = (q for q in reversed(self.claimed.answers) if q.state in ("answered", "expired"))
-        self._answers = {question.key: question for question in closed}
+    @property
+    def replay(self) -> Replay:
+        """Its journal. Made on first use: many runs have no step."""
+        if self._replay is None:
+            self._replay = Replay(self.claimed.task, self.claimed.journal, self.keeps_values)
+        return self._replay
+
+    def unused(self) -> list[str]:
+        """As `Replay.unused`."""
+        return [] if self._replay is None and not self.claimed.journal else self.replay.unused()
 
     @property
     def task(self) -> Task:
@@ -288,11 +295,11 @@ class Attempt:
             raise Suspended(Ended(Outcome.HANDED_OVER))
         if concurrent:
             step = replace(step, detail={**(step.detail or {}), CONCURRENT: True})
-        self._open.add(step.key)
+        self._open[step.key] = None
         try:
             return await self._run_once(self.placed(step), work)
         finally:
-            self._open.discard(step.key)
+            self._open.pop(step.key, None)
 
     async def _run_once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
         begun = step.effect == "irreversible"
@@ -357,7 +364,9 @@ class Attempt:
 
     def answer(self, key: str) -> Question | None:
         """The question or review asked under `key`, once it was answered."""
-        return self._answers.get(key)
+        given = reversed(self.claimed.answers)
+        closed = {question.key: question for question in given if question.state in ("answered", "expired")}
+        return closed.get(key)
 
 
 def _clean(events: Sequence[Event]) -> tuple[Event, ...]:

@@ -62,24 +62,25 @@ async def execute(attempt: Attempt, runner: Runner) -> Outcome:
 
 async def _run(attempt: Attempt, runner: Runner) -> Ended:
     seconds = _seconds_left(attempt)
-    expired = False
+    limit = None if seconds is None else asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as limit:
-            try:
-                result = await runner(attempt)
-            finally:
-                expired = limit.expired()
+        result = await (runner(attempt) if limit is None else _within(limit, runner(attempt)))
         _refuse_leftovers(attempt)
         return Ended(Outcome.FINISHED, output=result.output, lines=result.lines)
     except Suspended as left:
         return _within_bounds(attempt, left.ended)
     except BaseException as error:  # noqa: BLE001 - an agent may raise anything, and on its way out too
-        if expired and attempt.ended_by is None:
+        if limit is not None and limit.expired() and attempt.ended_by is None:
             attempt.leave("timeout")
         if attempt.ended_by is None and _starved(attempt, error):
             attempt.starved = True
             attempt.leave("drain")
         return _left(attempt) if attempt.ended_by is not None else _failed_in(attempt, error)
+
+
+async def _within(limit: asyncio.Timeout, work: Awaitable[Result]) -> Result:
+    async with limit:
+        return await work
 
 
 def _within_bounds(attempt: Attempt, ended: Ended) -> Ended:
@@ -138,7 +139,7 @@ def _unstorable(ended: Ended, error: BaseException) -> Failure:
 
 
 def _refuse_leftovers(attempt: Attempt) -> None:
-    left = attempt.replay.unused()
+    left = attempt.unused()
     if left:
         raise JournalMismatch(
             f"The agent finished without its journaled step {left[0]!r}: its code changed "

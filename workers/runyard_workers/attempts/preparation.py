@@ -109,7 +109,7 @@ class Preparation:
         manifest = stored.document if stored is not None else None
         past = await self._past(task, whole=definition is None)
         attempt = Attempt(
-            replace(claimed, journal=past.journal),
+            replace(claimed, journal=past.journal) if past.journal else claimed,
             manifest or {},
             self._store,
             self._writer,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from runyard.errors import AgentError
 from runyard_common.schemas import checks
 from runyard_common.sessions.rules import Line
 from runyard_common.values.errors import RunyardError
-from runyard_workers.agent_code import run_output, values
+from runyard_workers.agent_code import values
 from runyard_workers.attempts import user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.blocking import ThreadContext
@@ -31,8 +30,7 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     """Call the agent and return its output in JSON form, checked against its output schema."""
     opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
     try:
-        with _output_of(attempt):
-            value = await _unless_suspended(attempt, definition, context)
+        value = await _called(attempt, definition, context)
         output = await attempt.measured(values.output, value, definition.name)
     except Suspended as left:
         left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
@@ -46,28 +44,24 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     return Result(output, (*opening, answer) if has_message else ())
 
 
-@contextmanager
-def _output_of(attempt: Attempt) -> Generator[None]:
-    """What the agent's code prints and logs in here is its run's."""
-    if attempt.output is None:
-        yield
-        return
-    try:
-        with attempt.output.attached():
-            yield
-    finally:
-        run_output.end(attempt.output)
+async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+    """What the function returns or raises; what it prints and logs is its run's.
 
-
-async def _unless_suspended(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
-    """What the function returns or raises. If it caught the suspension of its run, the run is suspended all the same: a
-    bare `except:` around a question, or `gather(…, return_exceptions=True)`, must not answer it."""
+    If it caught the suspension of its run, the run is suspended all the same: a bare `except:` around a question, or
+    `gather(…, return_exceptions=True)`, must not answer it."""
+    output = attempt.output
+    token = None if output is None else output.attach()
     try:
-        value = await _called(attempt, definition, context)
+        args = await _arguments_of(attempt, definition)
+        given = context if definition.is_async else ThreadContext(context, asyncio.get_running_loop())
+        value = await user_code.call(attempt, definition.fn, given, args)
     except Exception as error:
         if context.suspension is None:
             raise
         raise _caught(attempt, context.suspension) from error
+    finally:
+        if output is not None and token is not None:
+            output.end(token)
     if context.suspension is not None:
         raise _caught(attempt, context.suspension)
     return value
@@ -83,13 +77,12 @@ def _caught(attempt: Attempt, suspension: Suspended) -> Suspended:
     return suspension
 
 
-async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+async def _arguments_of(attempt: Attempt, definition: AgentDefinition) -> Any:
+    given = attempt.task.input or {}
+    if definition.args_type is None:
+        return _arguments(definition, given)
     # What the arguments are made of (validators of a model, say) is the author's code too.
-    args = await user_code.call(attempt, _coroutine(_arguments), definition, attempt.task.input or {})
-    if definition.is_async:
-        return await user_code.call(attempt, definition.fn, context, args)
-    blocking = ThreadContext(context, asyncio.get_running_loop())
-    return await user_code.call(attempt, definition.fn, blocking, args)
+    return await user_code.call(attempt, _coroutine(_arguments), definition, given)
 
 
 def _coroutine(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:

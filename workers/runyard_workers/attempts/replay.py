@@ -22,6 +22,10 @@ CONCURRENT: Final = "beside"
 class Replay:
     """The journal as one attempt meets it. Entries made by the attempt itself are added as they are written."""
 
+    __slots__ = (
+        "_concurrent", "_counts", "_entries", "_keeps_values", "_left", "_order", "_places", "_pos", "_task", "_values",
+    )  # fmt: skip
+
     def __init__(self, task: Task, journal: Sequence[JournalEntry], keeps_values: bool = True) -> None:
         """`journal` is in order of beginning. Without `keeps_values` a value is forgotten once it was recalled: an
         agent's code asks for each step once, and thousands of them may be large."""

@@ -29,6 +29,8 @@ logger = structlog.get_logger("runyard.runs")
 
 #: What runs that were cancelled have for their way out, in seconds.
 LAST_SECONDS = 3.0
+#: How often to look for runs that have to end and do not, in seconds.
+_LOOK_EVERY = 1.0
 
 
 class Prepare(Protocol):
@@ -38,7 +40,7 @@ class Prepare(Protocol):
         """The attempt, and what runs it."""
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class Life:
     """One claim of a task, as this process carries it out."""
 
@@ -48,6 +50,8 @@ class Life:
     left: str | None = None  # why it must leave, while there is no attempt yet
     running: asyncio.Task[None] | None = None
     begun: bool = False  # its task has taken its first step; one cancelled before would not clean up
+    leaves_since: float | None = None  # when it was first seen to have to end
+    failing: asyncio.Task[None] | None = None  # stores the failure of a run that does not end
 
     @property
     def fence(self) -> Fence:
@@ -93,6 +97,7 @@ class Runs:
         self._loop = asyncio.get_running_loop()
         self._lives: dict[str, Life] = {}
         self._draining = False
+        self._look_timer: asyncio.TimerHandle | None = None
         self.lease: Lease | None = None
 
     def __len__(self) -> int:
@@ -171,40 +176,54 @@ class Runs:
         attempt.ended_by = life.left
         life.attempt = attempt
         attempt.check()
-        watch = self._loop.create_task(
-            self._watch(life), name=f"watch-{life.claimed.task.id}", context=Context()
-        )
-        try:
-            await execute(attempt, runner)
-        finally:
-            Context().run(watch.cancel)  # it is the engine's: a run could not cancel it
+        self._look_later()
+        await execute(attempt, runner)
 
-    async def _watch(self, life: Life) -> None:
-        """See to it that a run which has to end does: an agent may swallow its cancellation.
+    @property
+    def _grace(self) -> float:
+        """What a run that has to end is given for it, in seconds."""
+        return self.lease.seconds if self.lease is not None else 10.0
 
-        One that is past its deadline and does not end is failed from here; its code goes on, holding its slot, but
-        every call of its context is refused.
-        """
-        attempt = life.attempt
-        assert attempt is not None
-        task_id, grace = life.claimed.task.id, self.lease.seconds if self.lease is not None else 10.0
-        while attempt.ended_by is None:
+    def _look_later(self) -> None:
+        """One timer looks after all runs: a task for each would cost as much as a run."""
+        if self._look_timer is None:
+            every = min(_LOOK_EVERY, self._grace / 8)
+            # In an empty context: it does not belong to the run that comes first.
+            self._look_timer = self._loop.call_later(every, self._look, context=Context())
+
+    def _look(self) -> None:
+        """See to it that runs which have to end do: an agent may swallow its cancellation."""
+        self._look_timer = None
+        if self._lives:
+            self._look_later()
+        now = time.monotonic()
+        for life in self.lives():
+            attempt = life.attempt
+            if attempt is None or life.failing is not None:
+                continue
             left = attempt.seconds_left()
-            if left is not None and left < 0:
+            if attempt.ended_by is None and left is not None and left < 0:
                 attempt.leave("timeout")
-            else:
-                await asyncio.sleep(grace if left is None else min(grace, left + 0.1))
-        await asyncio.sleep(grace)
+            if attempt.ended_by is None:
+                continue
+            if life.leaves_since is None:
+                life.leaves_since = now
+            elif now - life.leaves_since >= self._grace:
+                life.failing = self._loop.create_task(self._overdue(life, attempt), name="overdue")
+
+    async def _overdue(self, life: Life, attempt: Attempt) -> None:
+        """A run that is past its deadline and does not end is failed from here; its code goes on, keeping its slot,
+        but every call of its context is refused."""
         logger.warning(
             "A run does not end: its code swallows the cancellation and keeps its slot",
-            action="overdue", task=task_id, agent=life.claimed.task.agent_name, why=attempt.ended_by,
+            action="overdue", task=attempt.task.id, agent=attempt.task.agent_name, why=attempt.ended_by,
         )  # fmt: skip
         if attempt.ended_by == "timeout":
             await self._store_failure(life, out_of_time(attempt))
 
     async def _ended(self, former: Life) -> bool:
         """End a former life of a task that was claimed here again; whether it could be."""
-        task_id, seconds = former.claimed.task.id, self.lease.seconds if self.lease is not None else 10.0
+        task_id, seconds = former.claimed.task.id, self._grace
         logger.warning("A claim was lost; its run is ended before the next", action="supersede", task=task_id)
         former.leave("lost")
         if former.running is not None:

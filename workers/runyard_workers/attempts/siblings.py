@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 #: Turns of the loop in which nothing can run before that counts. A result takes some to pass from task to task
 #: through `gather`, `shield` or `wait_for`, and no task can run in those.
@@ -25,27 +25,46 @@ _enclosing: ContextVar[int] = ContextVar("runyard_enclosing_steps", default=0)
 
 
 class Siblings:
-    """The coroutines and calls of one attempt's code. Every method belongs to the loop's thread."""
+    """The coroutines and calls of one attempt's code. Every method belongs to the loop's thread.
+
+    Most runs have one coroutine and suspend nothing: what only others need is made when they come to need it.
+    """
+
+    __slots__ = ("_ended", "_first", "_others", "_served", "_settled")
 
     def __init__(self) -> None:
-        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
-        self._settled: set[asyncio.Task[Any] | None] = set()  # those that suspend the run themselves
+        self._first: ref[asyncio.Task[Any]] | None = None
+        self._others: WeakSet[asyncio.Task[Any]] | None = None
+        self._settled: set[asyncio.Task[Any] | None] | None = None  # those that suspend the run themselves
         self._served = 0
-        self._ended = asyncio.Event()  # a served call has ended
+        self._ended: asyncio.Event | None = None  # a served call has ended
 
     def add(self, task: asyncio.Task[Any]) -> None:
         """This task runs the attempt's code."""
-        self._tasks.add(task)
+        if self._first is None:
+            self._first = ref(task)
+        elif self._first() is not task:
+            if self._others is None:
+                self._others = WeakSet()
+            self._others.add(task)
+
+    def _tasks(self) -> set[asyncio.Task[Any]]:
+        first = None if self._first is None else self._first()
+        found = set() if self._others is None else set(self._others)
+        return found if first is None else found | {first}
 
     @contextmanager
     def served(self, calls: int = 1) -> Generator[None]:
         """Inside, the engine or a thread works for the code, and will come to an end by itself."""
-        self._served += calls
-        self._ended.set()
+        self._count(calls)
         try:
             yield
         finally:
-            self._served -= calls
+            self._count(-calls)
+
+    def _count(self, calls: int) -> None:
+        self._served += calls
+        if self._ended is not None:
             self._ended.set()
 
     def outside(self) -> Any:
@@ -64,21 +83,23 @@ class Siblings:
     async def settle(self) -> None:
         """Return when all the rest of the code has got as far as it can."""
         me = asyncio.current_task()
-        self._settled.add(me)
+        settled = self._settled = self._settled if self._settled is not None else set()
+        ended = self._ended = self._ended or asyncio.Event()
+        settled.add(me)
         try:
             with self.outside():
                 quiet = 0
                 for _ in range(_MOST_TURNS):
                     while self._served > _enclosing.get():
                         quiet = 0
-                        self._ended.clear()
-                        await self._ended.wait()
-                    quiet = 0 if any(map(_can_run, self._tasks - self._settled)) else quiet + 1
+                        ended.clear()
+                        await ended.wait()
+                    quiet = 0 if any(map(_can_run, self._tasks() - settled)) else quiet + 1
                     if quiet > _QUIET_TURNS:
                         return
                     await asyncio.sleep(0)
         finally:
-            self._settled.discard(me)
+            settled.discard(me)
 
 
 def _can_run(task: asyncio.Task[Any]) -> bool:

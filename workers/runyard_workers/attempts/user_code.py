@@ -32,7 +32,7 @@ async def call(attempt: Attempt, fn: Callable[..., Any], /, *args: Any, **kwargs
     attempt.siblings.add(task)
     token = _inside.set(attempt.siblings)
     try:
-        result = await _result(attempt, fn, args, kwargs)
+        result = await (fn(*args, **kwargs) if is_async(fn) else _result(attempt, fn, args, kwargs))
         if task.cancelling() > before:
             await asyncio.sleep(0)  # a cancellation that it ordered for itself bites here, not in the engine
         return result
@@ -74,8 +74,6 @@ def is_async(fn: Callable[..., Any]) -> bool:
 
 
 async def _result(attempt: Attempt, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    if is_async(fn):
-        return await fn(*args, **kwargs)
     with attempt.siblings.served():
         result = await attempt.run_blocking(call_in_thread, fn, lambda: is_leaving(attempt), *args, **kwargs)
     return await result if inspect.isawaitable(result) else result

@@ -54,6 +54,8 @@ class LoopGuard:
 class GuardedTask(asyncio.Task[Any]):
     """A task that knows its run, and refuses to be cancelled by another."""
 
+    __slots__ = ("run",)
+
     def __init__(self, coro: Any, *, run: str | None, **options: Any) -> None:
         self.run = run
         super().__init__(coro, **options)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -57,6 +55,13 @@ _EXPOSED: Final = (
     "X-RateLimit-Reset",
 )  # fmt: skip
 _REMEMBERED_S: Final = 600
+
+
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+_NO_STORE: Final = (b"cache-control", b"no-store")
+#: Of a UUID, its version (4) and variant, and the bits that are neither (RFC 9562, section 5.4).
+_UUID4_BITS: Final = 0x4 << 76 | 0x2 << 62
+_FREE_BITS: Final = ~(0xF << 76 | 0x3 << 62)
 
 
 class _AgentConvertor(StringConvertor):
@@ -208,21 +213,12 @@ class _Outer:
             await self._live(receive, send)
             return
         PREFIX.set(self._paths.prefix)
-        # Distinct, not secret: random bits of our own cost no system call.
-        request_id = scope["request_id"] = f"req_{uuid.UUID(int=random.getrandbits(128), version=4)}"
+        request_id = scope["request_id"] = _request_id()
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message["headers"])
-                headers.setdefault("request-id", request_id)
-                headers.setdefault("x-content-type-options", "nosniff")
-                headers.setdefault("cache-control", "no-store")
-                leaving = (
-                    self._state is not None and self._state.leaving
-                )  # its next request goes to another process
-                if leaving or message["status"] == 408:  # and what did not come in time may still come
-                    headers["connection"] = "close"
-            if len(message.get("body", b"")) > PIECE:
+                await send(self._with_headers(message, request_id))
+            elif len(message.get("body", b"")) > PIECE:
                 await _in_pieces(message, send)
             else:
                 await send(message)
@@ -231,7 +227,29 @@ class _Outer:
         if refusal is not None:
             await errors.render(refusal, request_id)(scope, receive, named)
             return
-        await self._app(self._paths.resolved(scope), receive, named)
+        scope = self._paths.resolved(scope)
+        found = self._paths.routes.find(scope)
+        if found is not None and isinstance(found[0], Route) and isinstance(found[0].endpoint, Endpoint):
+            # The router's way, without its look at every route; an endpoint answers its own errors.
+            route, child = found
+            scope |= child
+            scope["app"] = self._app
+            await route.handle(scope, receive, named)
+        else:
+            await self._app(scope, receive, named)
+
+    def _with_headers(self, start: Message, request_id: str) -> Message:
+        """The start of an answer with the headers of every answer; those that it has stay as they are."""
+        headers = list(start["headers"])
+        names = {name for name, _ in headers}
+        for header in ((b"request-id", request_id.encode()), _NO_SNIFFING, _NO_STORE):
+            if header[0] not in names:
+                headers.append(header)
+        leaving = self._state is not None and self._state.leaving  # its next request goes to another process
+        if leaving or start["status"] == 408:  # and what did not come in time may still come
+            headers = [header for header in headers if header[0] != b"connection"]
+            headers.append((b"connection", b"close"))
+        return {**start, "headers": headers}
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Open the state before the first request and close it after the last (ASGI lifespan)."""
@@ -246,6 +264,12 @@ class _Outer:
         await receive()
         await state.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _request_id() -> str:
+    """A version-4 UUID with a prefix. Distinct, not secret: random bits of our own cost no system call."""
+    digits = "%032x" % (random.getrandbits(128) & _FREE_BITS | _UUID4_BITS)
+    return f"req_{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 async def _in_pieces(message: Message, send: Send) -> None:

@@ -7,8 +7,10 @@ from contextvars import ContextVar
 from typing import Final
 from urllib.parse import unquote
 
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
+
+from runyard_api.http.route_tree import RouteTree
 
 #: Replaces %2F of a request's path, which is part of a name and no separator; no path holds it otherwise.
 SLASH: Final = "\udc2f"
@@ -29,7 +31,7 @@ class Paths:
 
     def __init__(self, routes: Sequence[BaseRoute], prefix: str) -> None:
         self.prefix = prefix
-        self._routes = routes
+        self.routes = RouteTree(routes)
         own = {route.path.split("/")[1] for route in routes if isinstance(route, Route)}
         first = prefix.split("/")[1] if prefix else ""
         self._left_on = prefix if first not in own else ""  # a prefix like ours must have been taken off
@@ -40,8 +42,9 @@ class Paths:
             scope = dict(scope)
             scope["path"] = scope["path"].removeprefix(self._left_on)
             scope["raw_path"] = scope["raw_path"].removeprefix(self._left_on.encode())
-        if b"%2F" in scope["raw_path"].upper():
-            segments = scope["raw_path"].decode("ascii", "replace").split("/")
+        raw_path = scope["raw_path"]
+        if b"%" in raw_path and b"%2F" in raw_path.upper():
+            segments = raw_path.decode("ascii", "replace").split("/")
             literal = "/".join(unquote(segment).replace("/", SLASH) for segment in segments)
             if self._is_route(scope, literal):
                 return {**scope, "path": literal}
@@ -53,4 +56,4 @@ class Paths:
 
     def _is_route(self, scope: Scope, path: str) -> bool:
         asked = {**scope, "path": path}
-        return any(route.matches(asked)[0] is Match.FULL for route in self._routes)
+        return self.routes.find(asked) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -24,6 +24,43 @@ _ANSWER: Final = (
 _PROBLEM: Final = (
     b'{"type":"%b/docs#error-%b","title":"%b","status":%d,"detail":"%b","error":"%b","code":"%b"}'
 )
+
+
+class HeadWithBody:
+    """The transport as the answer of one request has it: its head goes out with what is written next.
+
+    uvicorn writes the head and the body apart, each of which costs a system call. What nothing follows within the
+    loop's step, as with a stream that waits for its first event, goes out alone.
+    """
+
+    __slots__ = ("_head", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = b""  # empty before the first write, None once it has gone out
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Write; the first piece with the second."""
+        if self._head is None:
+            self._transport.write(data)
+        elif self._head:
+            head, self._head = self._head, None
+            self._transport.write(head + data)
+        else:
+            self._head = data
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def close(self) -> None:
+        """Close the connection once all is written."""
+        self.flush()
+        self._transport.close()
+
+    def flush(self) -> None:
+        """Send a head that waits."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = None
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -72,6 +109,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_clock()
         super().on_headers_complete()
+        self.cycle.transport = cast(asyncio.Transport, HeadWithBody(self.transport))
         self._answering.append(self.cycle)
 
     def on_message_complete(self) -> None:
@@ -85,7 +123,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer is written. A body that still arrives is not read, and has as long as a head."""
-        self._answering.popleft()
+        cast(HeadWithBody, self._answering.popleft().transport).flush()  # one without a body
         super().on_response_complete()
         if not self._in_head and not self.transport.is_closing():
             self._stop_clock()

@@ -232,7 +232,7 @@ class _Outer:
         if found is not None and isinstance(found[0], Route) and isinstance(found[0].endpoint, Endpoint):
             # The router's way, without its look at every route; an endpoint answers its own errors.
             route, child = found
-            scope |= child
+            scope.update(child)
             scope["app"] = self._app
             await route.handle(scope, receive, named)
         else:
@@ -242,9 +242,8 @@ class _Outer:
         """The start of an answer with the headers of every answer; those that it has stay as they are."""
         headers = list(start["headers"])
         names = {name for name, _ in headers}
-        for header in ((b"request-id", request_id.encode()), _NO_SNIFFING, _NO_STORE):
-            if header[0] not in names:
-                headers.append(header)
+        own = ((b"request-id", request_id.encode()), _NO_SNIFFING, _NO_STORE)
+        headers += [header for header in own if header[0] not in names]
         leaving = self._state is not None and self._state.leaving  # its next request goes to another process
         if leaving or start["status"] == 408:  # and what did not come in time may still come
             headers = [header for header in headers if header[0] != b"connection"]

@@ -20,6 +20,8 @@ Batch = Callable[[Connection, Sequence[A]], Sequence[R]]
 _Job = tuple[Any, "asyncio.Future[Any]"]
 
 _MOST = 200  # reads in one snapshot
+#: A batch that takes longer, in seconds, is not waited for by the next one of its kind.
+_LONG: Final = 0.01
 
 #: How long a request waits for a database that has fallen silent, in seconds; while it is known to be silent,
 #: the shorter time. A slow database that answers is waited for up to its own statement limit.
@@ -81,6 +83,8 @@ class Reader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._free = threads
         self._waiting: dict[Batch[Any, Any], list[_Job]] = {}
+        self._under_way: dict[Batch[Any, Any], float] = {}  # until when each kind waits for its last batch
+        self._later: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._running: set[asyncio.Task[None]] = set()
 
@@ -90,7 +94,10 @@ class Reader:
         return await in_time(self._store.db, loop.run_in_executor(self._pool, self._in_snapshot, read))
 
     async def call(self, batch: Callable[[Connection, Sequence[A]], Sequence[R]], argument: A) -> R:
-        """Run one read together with the waiting ones of its kind."""
+        """Run one read together with the waiting ones of its kind.
+
+        While a batch of the kind is on a thread the next one gathers: few large ones cost less than many small ones.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.setdefault(batch, []).append((argument, future))
@@ -108,17 +115,33 @@ class Reader:
 
     def _dispatch(self) -> None:
         self._scheduled = False
-        while self._free and self._waiting:
-            batch = next(iter(self._waiting))
+        loop = asyncio.get_running_loop()
+        while self._free and (batch := self._due(loop.time())) is not None:
             jobs = [job for job in self._waiting.pop(batch) if not job[1].done()]
             if not jobs:
                 continue
             if len(jobs) > _MOST:
                 self._waiting[batch] = jobs[_MOST:]
             self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._run(batch, jobs[:_MOST]))
+            self._under_way[batch] = loop.time() + _LONG
+            task = loop.create_task(self._run(batch, jobs[:_MOST]))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+    def _due(self, now: float) -> Batch[Any, Any] | None:
+        """The kind whose turn it is; None where all wait for the batches before, which a timer bounds."""
+        if not self._waiting:
+            return None
+        for batch in self._waiting:
+            if self._under_way.get(batch, 0.0) <= now:
+                return batch
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_LONG, self._look_again)
+        return None
+
+    def _look_again(self) -> None:
+        self._later = None
+        self._dispatch()
 
     async def _run(self, batch: Batch[Any, Any], jobs: list[_Job]) -> None:
         arguments = [argument for argument, _ in jobs]
@@ -128,6 +151,7 @@ class Reader:
             answers = [error] * len(jobs)
         finally:
             self._free += 1
+            self._under_way.pop(batch, None)
             self._dispatch()
         for (_, future), answer in zip(jobs, answers, strict=True):
             if future.done():

@@ -52,7 +52,8 @@ _Asked = tuple[OwnTask, float, int | None]
 
 
 def _read(conn: Connection, asked: Sequence[_Asked]) -> list[TaskSnapshot | None]:
-    loaded = tasks.of_organisations(conn, {own for own, _, _ in asked})
+    found = tasks.of_organisations(conn, {own for own, _, _ in asked})
+    loaded = {own: task for own, (task, _) in found.items()}
     now = max(now for _, now, _ in asked)
     suspended = [task for task in loaded.values() if task.status in SUSPENDED]
     asks = questions.of_tasks(conn, suspended) if suspended else {}
@@ -65,17 +66,19 @@ def _read(conn: Connection, asked: Sequence[_Asked]) -> list[TaskSnapshot | None
         )
         waiting = [q for q in asks.get(task.id, ()) if q.state == "open"]
         whole[own] = TaskSnapshot(task, place, waiting)
-    return _checked(conn, asked, [whole.get(own) for own, _, _ in asked])
+    numbers = {own.org_id: number for own, (_, number) in found.items()}
+    return _checked(conn, asked, [whole.get(own) for own, _, _ in asked], numbers)
 
 
 def _checked(
-    conn: Connection, asked: Sequence[_Asked], found: list[TaskSnapshot | None]
+    conn: Connection, asked: Sequence[_Asked], found: list[TaskSnapshot | None], numbers: dict[str, int]
 ) -> list[TaskSnapshot | None]:
-    """What was found; the error for those whose organisation's number is another than they were judged at."""
-    checked = {own.org_id for own, _, judged_at in asked if judged_at is not None}
-    if not checked:
-        return found
-    numbers = config_versions.numbers(conn, checked)
+    """What was found; the error for those whose organisation's number is another than they were judged at.
+
+    `numbers` of organisations came with their tasks; those that have none of these tasks are looked up.
+    """
+    if left := {own.org_id for own, _, judged_at in asked if judged_at is not None} - numbers.keys():
+        numbers |= config_versions.numbers(conn, left)
     answers: list[Any] = [
         one if judged_at in (None, numbers.get(own.org_id)) else ConfigurationChanged()
         for one, (own, _, judged_at) in zip(found, asked, strict=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -91,7 +92,7 @@ class Call:
     def params(self) -> Mapping[str, str]:
         """The values of the path's placeholders."""
         params: Mapping[str, str] = self.scope["path_params"]
-        if b"%2F" in self.scope["raw_path"].upper():
+        if b"%" in self.scope["raw_path"] and b"%2F" in self.scope["raw_path"].upper():
             return {name: value.replace(SLASH, "/") for name, value in params.items()}
         return params
 
@@ -148,17 +149,16 @@ class Call:
 
     def query(self, kind: type[M]) -> M:
         """The query string as a model; `InvalidRequest` unknown_parameter, duplicate_parameter, invalid_field."""
-        given: dict[str, str] = {}
         raw: bytes = self.scope["query_string"]
-        if raw:
-            for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="replace"):
-                if name in given:
-                    raise InvalidRequest(
-                        f"Duplicate parameter {name!r}.", code="duplicate_parameter", field=name
-                    )
-                if "\0" in value:
-                    raise InvalidRequest("NUL characters are refused.", code="nul_character", field=name)
-                given[name] = value
+        if not raw:
+            return cast(M, _without_parameters(kind))
+        given: dict[str, str] = {}
+        for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="replace"):
+            if name in given:
+                raise InvalidRequest(f"Duplicate parameter {name!r}.", code="duplicate_parameter", field=name)
+            if "\0" in value:
+                raise InvalidRequest("NUL characters are refused.", code="nul_character", field=name)
+            given[name] = value
         return request_body.model(kind, given)
 
     async def raw(self) -> bytes:
@@ -214,6 +214,12 @@ class Call:
         """The body in pieces."""
         self.streamed = True
         return request_body.stream(self.receive, self.headers, most)
+
+
+@functools.cache
+def _without_parameters(kind: type[BaseModel]) -> BaseModel:
+    """What an empty query string is as a model: the same for all requests, which only look at it."""
+    return request_body.model(kind, {})
 
 
 async def _always() -> bool:

@@ -63,7 +63,8 @@ class Endpoint:
             response = await self._answer(call, operation)
         except ClientDisconnect:
             return  # the caller is gone
-        response.headers.update(call.response_headers)
+        if call.response_headers:
+            response.headers.update(call.response_headers)
         name = operation.name if operation else "none"
         metrics.answered(name, call.method, response.status_code, time.perf_counter() - began)
         if response.status_code >= 400 and call.leaves_much_unread:

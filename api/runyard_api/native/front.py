@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ def listing(words: Iterable[str]) -> dict[str, Any]:
 NATIVE: Final = Front("native", PREFIXES, authenticate=by_bearer_or_cookie, cookies=True)
 
 
+@functools.lru_cache(4096)  # callers that poll are shown the same instants again
 def when(instant: float | None) -> str | None:
     """Epoch seconds as an RFC 3339 date-time in UTC, to the microsecond."""
     if instant is None:

@@ -30,6 +30,7 @@ from runyard_common.database import pages, rows
 from runyard_common.database.pages import Page, unindexed
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
+from runyard_common.identity.queries import config_versions
 from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL, Status
 from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
@@ -110,11 +111,20 @@ def by_ids(scope: OrgScope, task_ids: Iterable[str]) -> dict[str, Task]:
     return {row.id: task(row) for row in scope.conn.execute(query)}
 
 
-def of_organisations(conn: Connection, asked: Collection[OwnTask]) -> dict[OwnTask, Task]:
-    """Whole tasks of several organisations."""
-    found = conn.execute(select(*_COLUMNS).where(_T.id.in_({own.task_id for own in asked})))
+#: Put together once, as each read of a task needs it.
+_OF_ORGANISATIONS = select(*_COLUMNS, config_versions.number_of(_T.org_id).label("configured_at")).where(
+    _T.id.in_(bindparam("ids", expanding=True))
+)
+_NAMES = tuple(f.name for f in fields(Task))
+
+
+def of_organisations(conn: Connection, asked: Collection[OwnTask]) -> dict[OwnTask, tuple[Task, int]]:
+    """Whole tasks of several organisations, each with the number of its organisation's configuration."""
+    found = conn.execute(_OF_ORGANISATIONS, {"ids": list({own.task_id for own in asked})})
     by_own = {OwnTask(row.org_id, row.id): row for row in found}
-    return {own: task(by_own[own]) for own in asked if own in by_own}
+    return {
+        own: (task(row, _NAMES), row.configured_at) for own in asked if (row := by_own.get(own)) is not None
+    }
 
 
 def load(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:

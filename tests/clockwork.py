@@ -20,7 +20,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.runs.queries import events, tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.run_request import RunRequest

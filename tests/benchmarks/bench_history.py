@@ -20,6 +20,7 @@ from runyard_common.database.engine import Database
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import tasks, workers
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.service import attempts, claims, queues, submissions
@@ -79,9 +80,9 @@ class History:
 
     def reads(self) -> dict[str, Callable[[], object]]:
         """What is looked at all the time: by callers, by autoscalers, by schedulers."""
-        page = tasks.Filter()
-        failed = tasks.Filter(statuses=(Status.FAILED,))
-        stopped = tasks.Filter(statuses=(Status.STOPPED,))
+        page = Filter()
+        failed = Filter(statuses=(Status.FAILED,))
+        stopped = Filter(statuses=(Status.STOPPED,))
         return {
             "get a task": self._read(lambda scope: tasks.get(scope, self.task_id)),
             "first page": self._read(lambda scope: tasks.page(scope, page, 20)),
@@ -98,7 +99,7 @@ class History:
 
     def totals(self) -> dict[str, Callable[[], object]]:
         """What counts rows."""
-        return {"count of runs": self._read(lambda scope: tasks.count(scope, tasks.Filter()))}
+        return {"count of runs": self._read(lambda scope: tasks.count(scope, Filter()))}
 
     def _read(self, work: Callable[[OrgScope], object]) -> Callable[[], object]:
         def read() -> None:
@@ -107,8 +108,8 @@ class History:
 
         return read
 
-    def _past_day(self) -> tasks.Filter:
-        return tasks.Filter(created_after=self.began - 20 * 86_400, created_before=self.began - 19 * 86_400)
+    def _past_day(self) -> Filter:
+        return Filter(created_after=self.began - 20 * 86_400, created_before=self.began - 19 * 86_400)
 
     @contextmanager
     def _timed(self, took: dict[str, float], name: str) -> Iterator[None]:

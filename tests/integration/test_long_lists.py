@@ -15,7 +15,7 @@ from runyard_common.agents.service import agents
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import events, prune, tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, Status
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import submissions
@@ -54,7 +54,9 @@ class Stock:
         ids = [uuid7() for _ in range(count)]
         ended = row | {"status": "completed", "finished_at": 1.0, "required_agent": None}
         some = [
-            ended | {"id": id_, "session_id": f"session-{n}", "org_id": self.org if n % 9 else OTHER}
+            ended
+            | {"id": id_, "session_id": f"session-{n}", "org_id": self.org if n % 9 else OTHER}
+            | {"created_by": "key:busy" if n % 2 else "key:me", "title": f"Invoice {n}"}
             for n, id_ in enumerate(ids)
         ]
         conn.execute(insert(Task), some)
@@ -128,6 +130,8 @@ READS: dict[str, Callable[[Stock], Callable[[OrgScope], object]]] = {
     "tasks of another agent": _tasks(agent_id="agent-none"),
     "tasks of a session": _tasks(session_id="session-7"),
     "tasks of an end user": _tasks(end_user_id="none"),
+    "tasks that one caller made": _tasks(created_by="key:none"),
+    "tasks that a caller of many made": _tasks(created_by="key:busy"),
     "tasks of a schedule": _tasks(schedule_id="none"),
     "children": _tasks(parent_id="none"),
     "active tasks of an agent, counted": lambda stock: (
@@ -141,6 +145,9 @@ READS: dict[str, Callable[[Stock], Callable[[OrgScope], object]]] = {
     "deliveries": lambda stock: lambda scope: delivery_log.page(scope, delivery_log.Filter(), 20),
     "deliveries further down": lambda stock: (
         lambda scope: delivery_log.page(scope, delivery_log.Filter(), 20, "d000100")
+    ),
+    "deliveries of a rare type": lambda stock: (
+        lambda scope: delivery_log.page(scope, delivery_log.Filter(event_type="task.failed"), 20)
     ),
     "deliveries that are open": lambda stock: (
         lambda scope: delivery_log.page(scope, delivery_log.Filter(states=("pending", "dead")), 20)
@@ -163,6 +170,51 @@ READS: dict[str, Callable[[Stock], Callable[[OrgScope], object]]] = {
 def test_a_page_costs_what_it_shows(stocks: tuple[Stock, Stock], name: str) -> None:
     few, many = (stock.work(READS[name](stock)) for stock in stocks)
     assert many <= 1.2 * few + 20, (few, many)
+
+
+def test_a_search_by_title_goes_on_behind_what_it_has_looked_at(
+    stocks: tuple[Stock, Stock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, _ = stocks
+    monkeypatch.setattr(tasks, "SEARCHED", 500)
+    wanted = Filter(title="INVOICE 77")
+    titles: list[str | None] = []
+    looks, before = 0, None
+    with few.store.read() as conn:
+        while looks == 0 or before is not None:
+            found = tasks.search(OrgScope(conn, few.org), wanted, 5, before)
+            assert len(found.tasks) <= 5
+            titles, looks, before = titles + [task.title for task in found.tasks], looks + 1, found.end
+        whole = tasks.page(OrgScope(conn, few.org), wanted, FEW)
+    assert titles == [task.title for task in whole]
+    assert "Invoice 77" in titles
+    assert looks >= FEW // 500
+
+
+def test_a_search_costs_no_more_than_what_it_looks_at(
+    stocks: tuple[Stock, Stock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "SEARCHED", 500)
+    nothing = Filter(title="no such title")
+    few, many = (stock.work(lambda scope: tasks.search(scope, nothing, 20)) for stock in stocks)
+    assert many <= 1.2 * few + 20, (few, many)
+
+
+def test_a_total_counts_no_further_than_it_says(stocks: tuple[Stock, Stock]) -> None:
+    _, stock = stocks
+    with stock.store.read() as conn:
+        scope = OrgScope(conn, stock.org)
+        assert tasks.count(scope, Filter(), 100) == 100
+        assert tasks.count(scope, Filter()) == sum(1 for n in range(MANY) if n % 9) + 1
+
+
+def test_a_page_by_offset_goes_on_where_the_one_before_ends(stocks: tuple[Stock, Stock]) -> None:
+    few, _ = stocks
+    with few.store.read() as conn:
+        scope = OrgScope(conn, few.org)
+        whole = [task.id for task in tasks.whole_page(scope, Filter(), 30)]
+        parts = [task.id for at in (0, 10, 20) for task in tasks.whole_page(scope, Filter(), 10, at)]
+    assert parts == whole
 
 
 def test_a_look_for_what_to_prune_goes_through_all_in_the_end(stocks: tuple[Stock, Stock]) -> None:

@@ -56,6 +56,7 @@ class Task(c.Table):
         Index("ix_tasks_active", "org_id", "status", "id", **c.where("finished_at IS NULL")),
         Index("ix_tasks_ended", "org_id", "status", "id", **c.where("finished_at IS NOT NULL")),
         Index("ix_tasks_end_user", "end_user_id", "id", **c.where("end_user_id IS NOT NULL")),
+        Index("ix_tasks_created_by", "created_by", "id", **c.where("created_by IS NOT NULL")),
     )
 
     id = c.key()

@@ -272,8 +272,12 @@ def before_turns(tx: Tx, task_ids: Iterable[str], keys: Iterable[str]) -> dict[s
     }
 
 
+#: Runs of an agent that are counted to number one of them.
+NUMBERED: Final = 100_000
+
+
 def numbers(conn: Connection, runs: Sequence[Run]) -> dict[str, int]:
-    """Each run's number among its agent's runs in the organisation, from 1, by task id."""
+    """Each run's number among its agent's runs in the organisation, from 1, by task id; none beyond `NUMBERED`."""
     by_agent: dict[tuple[str, str], list[str]] = defaultdict(list)
     for run in runs:
         by_agent[run.org_id, run.agent_id].append(run.id)
@@ -282,7 +286,10 @@ def numbers(conn: Connection, runs: Sequence[Run]) -> dict[str, int]:
         counted, last = 0, ""
         for id_ in sorted(ids):
             mine = (Task.agent_id == agent_id, Task.org_id == org_id, Task.id > last, Task.id <= id_)
-            counted += conn.execute(select(func.count()).where(*mine)).scalar_one()
+            before = select(Task.id).where(*mine).limit(NUMBERED + 1 - counted).subquery()
+            counted += conn.execute(select(func.count()).select_from(before)).scalar_one()
+            if counted > NUMBERED:
+                break
             found[id_], last = counted, id_
     return found
 

@@ -79,6 +79,7 @@ class Delivery(c.Table):
         Index("ix_deliveries_endpoint", "endpoint_id", "created_at"),
         Index("ix_deliveries_task", "task_id", "created_at"),
         Index("ix_deliveries_org", "org_id", "created_at"),
+        Index("ix_deliveries_type", "org_id", "event_type", "created_at"),
     )
 
     id = c.key()

@@ -16,6 +16,7 @@ from runyard_api.native.front import (
     NativeRoutes,
     Paging,
     Parameters,
+    cursor,
     instant_of,
     listing,
     moment,
@@ -27,7 +28,7 @@ from runyard_api.native.schedules.schedule_view import ScheduledTask, schedule_j
 from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_common.agents.queries import agents
 from runyard_common.runs.queries import events, tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.schedules.queries import schedules
@@ -118,10 +119,22 @@ def _statuses(text: str | None) -> tuple[Status, ...] | None:
     answers=[Answer(200, "A page of tasks.", schemas.TaskPage)],
 )
 async def list_tasks(call: Call) -> Response:
-    """List tasks, newest first."""
+    """List tasks, newest first.
+
+    With q a page may have fewer tasks than limit, or none, and has_more all the same: it has looked at 20,000 tasks,
+    and goes on behind them with next_cursor.
+    """
     given = call.query(TaskListParameters)
-    found = await call.read(tasks.page, await filter_of(call, given), given.limit + 1, given.before)
-    return reply(page([brief(task) for task in found], given.limit, [task.id for task in found]))
+    wanted = await filter_of(call, given)
+    if wanted.title is None:
+        found = await call.read(tasks.page, wanted, given.limit + 1, given.before)
+        return reply(page([brief(task) for task in found], given.limit, [task.id for task in found]))
+    searched = await call.read(tasks.search, wanted, given.limit, given.before)
+    end = searched.end
+    shown = [brief(task) for task in searched.tasks]
+    return reply(
+        {"data": shown, "has_more": end is not None, "next_cursor": cursor(end) if end is not None else None}
+    )
 
 
 class TaskParameters(Parameters):

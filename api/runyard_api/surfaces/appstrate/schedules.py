@@ -23,7 +23,7 @@ from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.run_request import RunRequest
 from runyard_common.runs.service.runs import Caller, RunRules
 from runyard_common.schedules.queries import schedules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from runyard_common.values.models import Model
 
@@ -33,7 +33,10 @@ class RunPage(Open):
     """Some runs, newest first, and how many there are."""
 
     runs: list[Run]
-    total: int
+    total: int = Field(description="Counted up to 100,000.")
+    totalIsExact: Literal[False] | None = Field(  # noqa: N815
+        None, description="false where there are as many as are counted, or more; else left out."
+    )
 
 
 class Done(Open):

@@ -22,7 +22,7 @@ from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE
 from runyard_common.values import ids
 from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound

@@ -27,15 +27,15 @@ from sqlalchemy import (
 )
 
 from runyard_common.database import pages, rows
-from runyard_common.database.pages import Page, unindexed
+from runyard_common.database.pages import Page
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.identity.queries import config_versions
+from runyard_common.runs.queries.filters import Filter, filtered, titled
 from runyard_common.runs.rules.blocked_by import BlockedBy
-from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL, Status
+from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
 from runyard_common.tables import query as runs
-from runyard_common.values.ids import first_uuid7
 from runyard_common.values.json_text import LARGE, JsonText
 
 _T = runs.Task
@@ -49,8 +49,8 @@ _TEXTS: dict[str, ColumnElement[Any]] = {
 _SPECIAL = _TEXTS | {"blocked_by": _T.blocked_by.label("blocked_by")}
 _COLUMNS: list[Any] = [_SPECIAL[f.name] if f.name in _SPECIAL else getattr(_T, f.name) for f in fields(Task)]
 _MOST_IDS = 500
-#: How far the clock that made an id may be from the database's, in seconds.
-_CLOCK_SKEW = 3_600.0
+#: Tasks that a search by title looks at before it answers, and that a total counts.
+SEARCHED, COUNTED = 20_000, 100_000
 _LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
 #: What a claim reads: a large input is read by who prepares the run, not in the transaction of the claim.
 CLAIMED = [
@@ -177,27 +177,6 @@ def places(conn: Connection, asked: Collection[OwnTask]) -> dict[OwnTask, Place]
     return {OwnTask(row.org_id, row.id): Place(Status(row.status), row.last_seq) for row in found}
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a listing asks for; None = anything. Times are epoch seconds, inclusive."""
-
-    statuses: tuple[Status, ...] | None = None
-    agent_id: str | None = None
-    version_id: str | None = None
-    session_id: str | None = None
-    schedule_id: str | None = None
-    end_user_id: str | None = None
-    created_by: str | None = None
-    parent_id: str | None = None
-    created_after: float | None = None
-    created_before: float | None = None
-    title: str | None = None  # case-insensitive substring
-
-
-#: What a filter may name that has an index of its own.
-_FEW = ("agent_id", "session_id", "schedule_id", "end_user_id", "parent_id")
-
-
 def depth(conn: Connection, task_id: str, most: int) -> int:
     """How many runs there are from this one up to the one without a parent, itself included; `most` at most."""
     up = select(_T.parent_id, literal(1).label("n")).where(_T.id == task_id).cte("up", recursive=True)
@@ -205,16 +184,30 @@ def depth(conn: Connection, task_id: str, most: int) -> int:
     return int(conn.execute(select(func.max(up.c.n))).scalar_one() or 0)
 
 
-def page(
-    scope: OrgScope,
-    wanted: Filter,
-    limit: int,
-    before: str | None = None,
-    offset: int = 0,
-) -> list[Task]:
+def page(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> list[Task]:
     """Tasks of an organisation, newest first, older than the id `before`; without inputs and outputs."""
-    query = _newest(_LIGHT, scope, wanted, limit, before, offset)
+    query = _newest(_LIGHT, scope, wanted, limit, before)
     return [task(row) for row in scope.conn.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found so far; `end` is the id behind which it goes on, None once it has seen all."""
+
+    tasks: list[Task]
+    end: str | None = None
+
+
+def search(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> Found:
+    """As `page`, for a filter by a part of the title, which no index finds: it looks at `SEARCHED` tasks at most."""
+    among = _newest([_T.id, _T.title], scope, replace(wanted, title=None), SEARCHED, before).subquery()
+    fitting = select(among.c.id).where(titled(among.c.title, wanted.title or ""))
+    ids = list(scope.conn.execute(fitting.order_by(among.c.id.desc()).limit(limit + 1)).scalars())
+    found = sorted(by_ids(scope, ids).values(), key=lambda one: one.id, reverse=True)
+    if len(ids) > limit:
+        return Found(found[:limit], ids[limit - 1])
+    seen, last = scope.conn.execute(select(func.count(), func.min(among.c.id))).one()
+    return Found(found, last if seen == SEARCHED else None)
 
 
 def failed_page(scope: OrgScope, limit: int, before: str | None = None) -> Page[Task]:
@@ -249,14 +242,18 @@ def _newest(
     """The page of each status, which an index gives in order, and of these the newest."""
     each = [replace(wanted, statuses=(status,)) for status in set(wanted.statuses or ())]
     if len(each) < 2:
-        return _ordered(columns, scope, wanted, before).limit(limit).offset(offset)
+        if offset == 0:
+            return _ordered(columns, scope, wanted, before).limit(limit)
+        # What is skipped is counted in an index, as far as that has it all.
+        skipped = _ordered([_T.id], scope, wanted, before).limit(limit).offset(offset)
+        return select(*columns).where(_T.id.in_(skipped)).order_by(_T.id.desc())
     newest = [_ordered([_T.id], scope, one, before).limit(limit + offset).subquery() for one in each]
     ids = union_all(*(select(one.c.id) for one in newest))
     return select(*columns).where(_T.id.in_(ids)).order_by(_T.id.desc()).limit(limit).offset(offset)
 
 
 def _ordered(columns: Sequence[Any], scope: OrgScope, wanted: Filter, before: str | None) -> Select[Any]:
-    query = _filtered(select(*columns), scope, wanted).order_by(_T.id.desc())
+    query = filtered(select(*columns), scope, wanted).order_by(_T.id.desc())
     return query if before is None else query.where(_T.id < before)
 
 
@@ -266,43 +263,10 @@ def light(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     return {row.id: task(row) for row in found}
 
 
-def count(scope: OrgScope, wanted: Filter) -> int:
-    """How many tasks of an organisation match."""
-    query = _filtered(select(func.count()).select_from(_T), scope, wanted)
-    return int(scope.conn.execute(query).scalar_one())
-
-
-def _filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]:
-    active = wanted.statuses is not None and ACTIVE.issuperset(wanted.statuses)
-    few = not active and any(getattr(wanted, name) is not None for name in _FEW)
-    query = query.where((unindexed(_T.org_id) if few else _T.org_id) == scope.org_id)
-    if wanted.statuses is not None:
-        query = query.where(_T.status.in_([s.value for s in wanted.statuses]))
-        # As the partial indexes have it.
-        if active:
-            query = query.where(_T.finished_at.is_(None))
-        elif TERMINAL.issuperset(wanted.statuses):
-            query = query.where(_T.finished_at.is_not(None))
-    for name in (
-        "agent_id",
-        "version_id",
-        "session_id",
-        "schedule_id",
-        "end_user_id",
-        "created_by",
-        "parent_id",
-    ):
-        if (value := getattr(wanted, name)) is not None:
-            query = query.where(getattr(_T, name) == value)
-    # Ids hold the time too, and lead the indexes: they narrow the search to about the right rows.
-    if (after := wanted.created_after) is not None:
-        query = query.where(_T.created_at >= after, _T.id >= first_uuid7(after - _CLOCK_SKEW))
-    if (before := wanted.created_before) is not None:
-        query = query.where(_T.created_at <= before, _T.id <= first_uuid7(before + _CLOCK_SKEW))
-    if wanted.title:
-        pattern = wanted.title.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        query = query.where(func.lower(_T.title).like(f"%{pattern.lower()}%", escape="\\"))
-    return query
+def count(scope: OrgScope, wanted: Filter, at_most: int = COUNTED) -> int:
+    """How many tasks of an organisation match, counted up to `at_most`."""
+    counted = filtered(select(_T.id), scope, wanted).limit(at_most).subquery()
+    return int(scope.conn.execute(select(func.count()).select_from(counted)).scalar_one())
 
 
 def blocked(conn: Connection, by: BlockedBy, lane: str, now: float, limit: int) -> list[Task]:

@@ -10,7 +10,7 @@ from runyard_common.credentials.rules import documents
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, Status
 from runyard_common.runs.rules.tasks import Head, Task
 from runyard_common.runs.service import retries

@@ -36,19 +36,20 @@ def cancel_tasks(
 
 def expire_unstarted(tx: Tx) -> int:
     """Fail tasks whose time to live passed before a worker claimed them; how many."""
-    ids = _unfinished(tx.conn, Task.expires_at <= tx.now, Task.started_at.is_(None))
+    ids = _unfinished(tx.conn, Task.expires_at, tx.now, Task.started_at.is_(None))
     return _expire(tx, ids, "ttl_expired", "Its time to live passed before it could start.", Cause.LIMIT)
 
 
 def expire_deadlines(tx: Tx) -> int:
     """Fail tasks whose deadline has passed, in any status; how many."""
-    ids = _unfinished(tx.conn, Task.deadline_at <= tx.now)
+    ids = _unfinished(tx.conn, Task.deadline_at, tx.now)
     return _expire(tx, ids, "deadline_exceeded", "Its deadline passed.", Cause.DEADLINE)
 
 
-def _unfinished(conn: Connection, *conditions: Any) -> list[str]:
-    query = select(Task.id).where(Task.finished_at.is_(None), *conditions)
-    return list(conn.execute(query.limit(_BATCH)).scalars())
+def _unfinished(conn: Connection, ends: Any, now: float, *conditions: Any) -> list[str]:
+    """Tasks that ended before `now`, earliest first: the order is that of an index which has no others in it."""
+    query = select(Task.id).where(Task.finished_at.is_(None), ends <= now, *conditions)
+    return list(conn.execute(query.order_by(ends).limit(_BATCH)).scalars())
 
 
 def _expire(tx: Tx, ids: list[str], code: str, message: str, cause: Cause) -> int:

@@ -12,7 +12,7 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events, tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.sessions.queries import messages, sessions

@@ -8,7 +8,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.identity.service import caps
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.sessions.queries import messages, sessions
 from runyard_common.sessions.rules import Session

@@ -18,7 +18,7 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE
 from runyard_common.values.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from runyard_common.values.json_text import JsonObject

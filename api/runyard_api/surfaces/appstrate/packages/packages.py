@@ -22,7 +22,7 @@ from runyard_common.agents.service import manifests
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE
 from runyard_common.values.json_text import JsonObject
 

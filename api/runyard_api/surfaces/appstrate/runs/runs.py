@@ -24,7 +24,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import events, prune, tasks
-from runyard_common.runs.queries.tasks import Filter
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import bulk
@@ -127,7 +127,8 @@ async def list_runs(call: Call) -> Response:
 
 
 async def listed(call: Call, wanted: Filter, default: int) -> Response:
-    """A page of runs with the total; an end-user sees its own alone. A page of large runs ends early."""
+    """A page of runs with the total, which counts to 100,000; an end-user sees its own alone. A page of large runs
+    ends early."""
     limit, offset = bounded(call, "limit", default), bounded(call, "offset", 0, None, 0)
     wanted = replace(wanted, end_user_id=end_user(call))
 
@@ -136,8 +137,9 @@ async def listed(call: Call, wanted: Filter, default: int) -> Response:
         return found, extras_of(scope.conn, found), tasks.count(scope, wanted)
 
     found, extras, total = await call.read(read)
+    counted = {"total": total} | ({"totalIsExact": False} if total == tasks.COUNTED else {})
     return await call.reply_with(
-        found, lambda: {"runs": [run_json(task, extras) for task in found], "total": total}
+        found, lambda: {"runs": [run_json(task, extras) for task in found]} | counted
     )
 
 

@@ -196,10 +196,16 @@ class Call:
         return await self.state.costly.do(party, work, *args, **kwargs)
 
     async def reply_with(
-        self, tasks: Iterable[Task], build: Callable[[], Any], headers: Mapping[str, str] | None = None
+        self,
+        tasks: Iterable[Task],
+        build: Callable[[], Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        besides: int = 0,
     ) -> Response:
-        """The JSON answer that `build` makes of these tasks: made on a thread where they are large."""
-        if sum(task.stored_length for task in tasks) <= LARGE:
+        """The JSON answer that `build` makes of these tasks, and of so many bytes `besides`: made on a thread where
+        they are large."""
+        if sum(task.stored_length for task in tasks) + besides <= LARGE:
             return reply(build(), headers=headers)
         content = await self.in_turn(lambda: orjson.dumps(build()))
         return Response(content, 200, headers, "application/json")

@@ -22,7 +22,7 @@ SMALL: Final = 512
 class Page(list[R], Generic[R]):
     """Some rows; `more`: it ended early, with rows behind it that were asked for.
 
-    `bytes` is what their wide columns hold, where that was counted.
+    `bytes` is what their wide columns hold together, where that was counted.
     """
 
     def __init__(self, rows: Iterable[R] = (), more: bool = False, bytes_: int = 0) -> None:
@@ -75,9 +75,9 @@ def bounded(
 ) -> Page[Any]:
     """The rows of an ordered query, which ends early where the columns `wide` hold more than `most_bytes`
     (by default `MOST_BYTES`) together: behind the first row at the earliest. `key` names its unique column."""
-    keys, cut = _fitting(conn, query, key, wide, budget(most_bytes))
+    keys, cut, total = _fitting(conn, query, key, wide, budget(most_bytes))
     chosen = query.limit(None).offset(None).where(query.selected_columns[key].in_(keys))
-    return Page(conn.execute(chosen) if keys else (), cut)
+    return Page(conn.execute(chosen) if keys else (), cut, total)
 
 
 def bounded_rows(
@@ -91,7 +91,7 @@ def bounded_rows(
 ) -> Page[R]:
     """As `bounded`, each row of this kind: a dataclass whose fields are the columns."""
     found = bounded(conn, query, key, wide, most_bytes)
-    return Page((kind(**row._mapping) for row in found), found.more)
+    return Page((kind(**row._mapping) for row in found), found.more, found.bytes)
 
 
 def trimmed(
@@ -106,9 +106,9 @@ def trimmed(
     """Every row of an ordered query, for lists that no cursor continues. Behind the budget the columns `wide` are
     None where they hold more than `small` bytes; `more`: some are."""
     wide = tuple(wide)
-    keys, cut = _fitting(conn, query, key, wide, MOST_BYTES)
+    keys, cut, total = _fitting(conn, query, key, wide, MOST_BYTES)
     if not cut:
-        return Page(kind(**row._mapping) for row in conn.execute(query))
+        return Page((kind(**row._mapping) for row in conn.execute(query)), bytes_=total)
     fits = query.selected_columns[key].in_(keys)
     shown = [
         case((or_(fits, byte_length(column) <= small), column), else_=null()).label(column.key)
@@ -117,20 +117,22 @@ def trimmed(
         for column in query.selected_columns
     ]
     rows = conn.execute(query.with_only_columns(*shown, maintain_column_froms=True))
-    return Page((kind(**row._mapping) for row in rows), True)
+    return Page((kind(**row._mapping) for row in rows), True, total)
 
 
 def _fitting(
     conn: Connection, query: Select[Any], key: str, wide: Iterable[str], most_bytes: int
-) -> tuple[list[Any], bool]:
-    """The keys of the first rows that hold no more than this together, at least one; and whether others follow."""
+) -> tuple[list[Any], bool, int]:
+    """The keys of the first rows that hold no more than this together, at least one; whether others follow; and what
+    they hold."""
     columns = query.selected_columns
     size: Any = sum((func.coalesce(byte_length(columns[name]), 0) for name in wide), start=0)
     sizes = query.with_only_columns(columns[key], size, maintain_column_froms=True)
     keys: list[Any] = []
+    total = 0
     for found, bytes_ in conn.execute(sizes):
-        most_bytes -= bytes_
-        if keys and most_bytes < 0:
-            return keys, True
+        if keys and total + bytes_ > most_bytes:
+            return keys, True, total
         keys.append(found)
-    return keys, False
+        total += bytes_
+    return keys, False, total

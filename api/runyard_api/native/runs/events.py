@@ -12,7 +12,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api import sse
-from runyard_api.http.call import Call, reply
+from runyard_api.http.call import Call
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import ROOTED, NativeRoutes, Parameters
@@ -95,13 +95,12 @@ def _last_id(call: Call) -> int:
 async def _page(call: Call, task: str, after: int, limit: int) -> Response:
     rows = await call.read(events.after, task, after, limit + 1)
     data = [event_json(row) for row in rows[:limit]]
-    return reply(
-        {
-            "data": data,
-            "has_more": rows.more or len(rows) > limit,
-            "next_after": data[-1]["seq"] if data else after,
-        }
-    )
+    body = {
+        "data": data,
+        "has_more": rows.more or len(rows) > limit,
+        "next_after": data[-1]["seq"] if data else after,
+    }
+    return await call.reply_with((), lambda: body, besides=rows.bytes)
 
 
 async def _frames(state: State, wanted: sse.Following) -> AsyncGenerator[bytes]:

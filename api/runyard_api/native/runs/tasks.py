@@ -226,10 +226,7 @@ async def get_summary(call: Call) -> Response:
     seen = await snapshot(call.state, call.org_id, task_id(call))
     task, body = seen.task, brief(seen.task) | {"poll_after_ms": poll_after_ms(seen)}
     if task.status is Status.COMPLETED:
-        body["result"] = {"summary": summary_of(task.output), "completed_at": when(task.finished_at)}
-        if isinstance(task.output, dict | list):
-            body["extracted_data"] = task.output
-        return reply(body)
+        return await call.reply_with([task], lambda: body | _summed_up(task))
     lines = [message_json(row, task.version_id) for row in await call.read(messages.of_task, task.id)]
     answered = [line for line in _with_question(lines, seen) if line["role"] == "assistant"]
     if answered:
@@ -237,6 +234,11 @@ async def get_summary(call: Call) -> Response:
     if task.final_error:
         body["error"] = task.final_error
     return reply(body)
+
+
+def _summed_up(task: Task) -> dict[str, Any]:
+    found = {"result": {"summary": summary_of(task.output), "completed_at": when(task.finished_at)}}
+    return found | ({"extracted_data": task.output} if isinstance(task.output, dict | list) else {})
 
 
 def summary_of(output: Any) -> Any:
@@ -261,11 +263,15 @@ async def get_result(call: Call) -> Response:
     seen = await snapshot(call.state, call.org_id, task_id(call))
     task = seen.task
     rows = await call.read(events.after, task.id, 0, _MOST_FEED + 1)
-    feed = [event_json(row) | {"created_at": when(row["at"])} for row in rows[:_MOST_FEED]]
     more = rows.more or len(rows) > _MOST_FEED
-    if task.status is Status.COMPLETED and not more:
-        feed.append(_complete(task))
-    return reply(whole(seen, call.principal) | {"feed": feed, "has_more": more})
+
+    def build() -> dict[str, Any]:
+        feed = [event_json(row) | {"created_at": when(row["at"])} for row in rows[:_MOST_FEED]]
+        if task.status is Status.COMPLETED and not more:
+            feed.append(_complete(task))
+        return whole(seen, call.principal) | {"feed": feed, "has_more": more}
+
+    return await call.reply_with([task], build, besides=rows.bytes)
 
 
 def _complete(task: Task) -> dict[str, Any]:
@@ -294,8 +300,12 @@ async def get_messages(call: Call) -> Response:
     task = seen.task
     rows = await call.read(messages.of_task, task.id)
     lines = [message_json(row, task.version_id) for row in rows]
-    opened = lines if rows.more else _with_opening(task, lines)
-    return reply({"data": _with_question(opened, seen), "has_more": rows.more})
+
+    def build() -> dict[str, Any]:
+        opened = lines if rows.more else _with_opening(task, lines)
+        return {"data": _with_question(opened, seen), "has_more": rows.more}
+
+    return await call.reply_with([task], build, besides=rows.bytes)
 
 
 def message_json(row: Message, version_id: str | None) -> dict[str, Any]:

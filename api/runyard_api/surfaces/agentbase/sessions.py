@@ -66,7 +66,9 @@ async def get_messages(call: Call) -> Response:
     """Read the history of a session."""
     session_id = (await find_conversation(call, call.query(AgentbaseSession).session)).session.id
     rows = await call.read(messages.of_session, session_id)
-    return reply([_line(row) for row in rows if row.type in _TYPES])
+    return await call.reply_with(
+        (), lambda: [_line(row) for row in rows if row.type in _TYPES], besides=rows.bytes
+    )
 
 
 def _line(row: Message) -> dict[str, str]:

@@ -74,7 +74,7 @@ async def get_status(call: Call) -> Response:
 async def get_result(call: Call) -> Response:
     """Read the output of a background run."""
     task = await _task(call)
-    return reply(_view(task) | {"result": task.output})
+    return await call.reply_with([task], lambda: _view(task) | {"result": task.output})
 
 
 async def _task(call: Call) -> Task:

@@ -13,6 +13,7 @@ from runyard_api.surfaces.agentbase.steps import Steps
 from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.stream import Tokens
+from runyard_common.values.json_text import LARGE
 from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.webhooks.rules import callback_events as words
 from runyard_common.webhooks.rules.payloads import WebhookEvent, asked_of
@@ -46,7 +47,11 @@ class RunStream:
         )
         async for item in sse.task_events(self.call.state, wanted):
             for event in await self._of(item):
-                yield self._frame(event)
+                content = event.get("content")
+                if isinstance(content, str) and len(content) > LARGE:
+                    yield await self.call.in_turn(self._frame, event)
+                else:
+                    yield self._frame(event)
             if self.over:
                 return
 
@@ -93,7 +98,10 @@ class RunStream:
         self.over = True
         task = (await snapshot(self.call.state, self.call.org_id, self.task_id)).task
         spoken = self._final or (self._has_message and isinstance(task.output, str))
-        made = words.of_change(event, logged, task, spoken)
+        if task.stored_length > LARGE:
+            made = await self.call.in_turn(words.of_change, event, logged, task, spoken)
+        else:
+            made = words.of_change(event, logged, task, spoken)
         if self.streaming and made[0]["type"] == "agent_response":
             made = [*self._speech.whole("message", {"text": made[0]["content"]}), *made[1:]]
         return [*self._steps.close(ended=True), *made]

@@ -105,8 +105,9 @@ async def run_agent(call: Call) -> Response:
     run = await submit(call, partial(prepare, call, NARA.name, request, agent, named_session=SESSION))
     task = await outcome(call, run.task_id)
     log = await call.read(events.outline, task.id, _MOST_EVENTS)
-    return reply(
-        {
+
+    def build() -> dict[str, Any]:
+        return {
             "success": True,
             "sessionId": SESSION + task.id,
             "agent": given.agentName,
@@ -114,7 +115,8 @@ async def run_agent(call: Call) -> Response:
             "messages": messages(log, task.output),
             "agentExecutionId": task.id,
         }
-    )
+
+    return await call.reply_with([task], build, besides=log.bytes)
 
 
 async def _functional(call: Call, name: str) -> AgentRecord:

@@ -10,7 +10,7 @@ import orjson
 from pydantic import Field
 from starlette.responses import Response
 
-from runyard_api.http.call import Call, reply
+from runyard_api.http.call import Call
 from runyard_api.http.operations import Answer, Routes
 from runyard_api.http.request_body import Tolerant
 from runyard_api.submission import answer, once, outcome, outcome_or_questions, prepare, store
@@ -117,17 +117,20 @@ async def _run(call: Call, agent: AgentRecord) -> Response:
     run = await once(call, partial(_carry_out, call, agent, request, scope), session or "")
     headers = {"x-task-id": run.task_id}
     if session is None:  # no question can be answered here: it is answered elsewhere, or the wait ends
-        return reply(shown(await outcome(call, run.task_id), agent), headers=headers)
+        task = await outcome(call, run.task_id)
+        return await call.reply_with([task], lambda: shown(task, agent), headers)
     asked = await _asked_before(call, run) if run.replayed else ()
     if asked:
         task = (await snapshot(call.state, call.org_id, run.task_id)).task
     else:
         found = await outcome_or_questions(call, run.task_id)
         task, asked = found.task, [one.payload for one in found.questions]
-    body = shown(task, agent)
-    if asked:
-        body["response"] = "\n".join(str(one.get("text", "")) for one in asked)
-    return reply(body, headers=headers)
+
+    def build() -> dict[str, Any]:
+        text = "\n".join(str(one.get("text", "")) for one in asked)
+        return shown(task, agent) | ({"response": text} if asked else {})
+
+    return await call.reply_with([task], build, headers)
 
 
 async def _carry_out(

@@ -128,7 +128,7 @@ def of_session(
 
 def _newest(conn: Connection, query: Select[Any], limit: int, most_bytes: int | None = None) -> Page[Message]:
     found = pages.bounded_rows(conn, query.limit(limit + 1), "id", ("content",), most_bytes, kind=Message)
-    return Page(found[:limit][::-1], found.more or len(found) > limit)
+    return Page(found[:limit][::-1], found.more or len(found) > limit, found.bytes)
 
 
 def clear_session(tx: Tx, org_id: str, session_id: str) -> int:

@@ -31,6 +31,7 @@ from runyard_common.runs.rules.lifecycle import INITIAL, TERMINAL, Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.stream import Events
 from runyard_common.values.errors import NotFound
+from runyard_common.values.json_text import LARGE
 from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.values.models import Model
 
@@ -188,11 +189,23 @@ async def _event_frames(state: State, watch: Watch, event: LoggedEvent) -> Async
         return
     if not watch.shows(task):
         return
-    if event["type"] in _LIFECYCLE:
-        operation = "INSERT" if event["type"] in _FIRST else "UPDATE"
-        yield sse.frame(update_json(_as_of(task, event), operation), event="run_update")
-    for entry in logs.logs(task, [event], watch.debug):
-        yield sse.frame(log_json(entry, watch.verbose), event="run_log")
+    ends = (event["data"] or {}).get("status") in TERMINAL
+    if ends and task.stored_length > LARGE:
+        made = await state.costly.do(watch.org_id, _made, task, watch, event)
+    else:
+        made = _made(task, watch, event)
+    for frame in made:
+        yield frame
+
+
+def _made(task: Task, watch: Watch, event: LoggedEvent) -> list[bytes]:
+    frames = [
+        sse.frame(log_json(e, watch.verbose), event="run_log") for e in logs.logs(task, [event], watch.debug)
+    ]
+    if event["type"] not in _LIFECYCLE:
+        return frames
+    operation = "INSERT" if event["type"] in _FIRST else "UPDATE"
+    return [sse.frame(update_json(_as_of(task, event), operation), event="run_update"), *frames]
 
 
 def _as_of(task: Task, event: LoggedEvent) -> Task:

@@ -30,6 +30,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import bulk
 from runyard_common.usage import queries as usage
 from runyard_common.values.errors import Conflict, IllegalTransition, NotFound
+from runyard_common.values.json_text import JsonObject
 from runyard_common.values.models import Model
 
 routes = AppstrateRoutes("appstrate runs")
@@ -72,7 +73,8 @@ def extras_of(conn: Connection, found: Sequence[Task]) -> RunExtras:
 async def get_run(call: Call) -> Response:
     """Read a run."""
     task = await task_of(call)
-    return reply(run_json(task, await call.state.reader.one(lambda conn: extras_of(conn, [task]))))
+    extras = await call.state.reader.one(lambda conn: extras_of(conn, [task]))
+    return await call.reply_with([task], lambda: run_json(task, extras))
 
 
 @routes.get(
@@ -87,8 +89,12 @@ async def get_run_logs(call: Call) -> Response:
     """
     task = await task_of(call)
     found = await call.read(events.outline, task.id, _MOST_EVENTS)
-    entries = logs.logs(task, logs.noted(task, found), call.principal.role in _ADMINS)
-    return reply(fitted(entries, {"data": logs.OMITTED}))
+    debug = call.principal.role in _ADMINS
+
+    def build() -> list[JsonObject]:
+        return fitted(logs.logs(task, logs.noted(task, found), debug), {"data": logs.OMITTED})
+
+    return await call.reply_with([task], build, besides=found.bytes)
 
 
 @routes.post(

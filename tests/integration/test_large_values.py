@@ -1,4 +1,4 @@
-"""Values of megabytes: whoever reads them, the api's event loop makes and reads no large JSON itself."""
+"""Values of megabytes: the event loop of the api makes and reads no large JSON, on no surface."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_a_search_costs_no_more_than_what_it_looks_at(
     assert many <= 1.2 * few + 20, (few, many)
 
 
-def test_a_total_counts_no_further_than_it_says(stocks: tuple[Stock, Stock]) -> None:
+def test_a_total_counts_up_to_its_bound(stocks: tuple[Stock, Stock]) -> None:
     _, stock = stocks
     with stock.store.read() as conn:
         scope = OrgScope(conn, stock.org)

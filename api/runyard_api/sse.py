@@ -26,7 +26,7 @@ from runyard_common.runs.queries.tasks import Place
 from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.runs.rules.tasks import OwnTask
 from runyard_common.stream import Events, Item, Subscription, Tokens
-from runyard_common.values.errors import NotFound
+from runyard_common.values.errors import ConfigurationChanged, NotFound
 from runyard_common.values.logged_event import LoggedEvent
 
 #: How often the database is read although nothing was heard, in seconds.
@@ -48,13 +48,15 @@ REMEMBERED: Final = 20_000
 _ENDED: Final = frozenset(status.value for status in TERMINAL)
 
 
-def response(state: State, org_id: str, frames: AsyncIterator[bytes]) -> EventStream:
-    """The answer that sends these frames (of an async generator) for as long as they come.
+def response(
+    state: State, org_id: str, frames: AsyncIterator[bytes], heard: Subscription | None = None
+) -> EventStream:
+    """The answer that sends these frames (of an async generator) for as long as they come, and closes `heard`.
 
     Whether the organisation may have one more (`state.open_calls.check`) is looked at before anything is stored for it.
     """
     counted, unread = partial(state.open_calls.count, org_id), partial(state.unread.count, org_id)
-    return EventStream(cast(AsyncGenerator[bytes], frames), counted, unread)
+    return EventStream(cast(AsyncGenerator[bytes], frames), counted, unread, heard.close if heard else None)
 
 
 def described(data: str, *names: str) -> dict[str, Any]:
@@ -103,11 +105,19 @@ class Following:
     after: int = 0
     tokens: bool = True
     permitted: Callable[[], Awaitable[bool]] | None = None  # asked now and then; False ends the stream
+    #: Began before its caller looked at the task, whose last event was `last_seq` then: what came later is heard.
+    heard: Subscription | None = None
+    last_seq: int | None = None
 
 
-async def place_of(state: State, org_id: str, task_id: str) -> Place:
-    """How far a task of an organisation has come; `NotFound` task_not_found, also for another organisation's."""
+async def place_of(state: State, org_id: str, task_id: str, judged_at: int | None = None) -> Place:
+    """How far a task of an organisation has come; `NotFound` task_not_found, also for another organisation's.
+    `ConfigurationChanged` where the organisation's number is not `judged_at` (None: any)."""
     found = await state.reader.call(_places, OwnTask(org_id, task_id))
+    if judged_at is not None:
+        number = found.configured_at if found is not None else await state.configured_at(org_id)
+        if number != judged_at:
+            raise ConfigurationChanged
     if found is None:
         raise NotFound("There is no such task.", code="task_not_found", field="task_id")
     return found
@@ -120,9 +130,14 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
     followers of a task, where they are as far as each other.
     """
     place, own = _Place(wanted.after), OwnTask(wanted.org_id, wanted.task_id)
-    with state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
-        while not state.stopping.is_set() and (wanted.permitted is None or await wanted.permitted()):
-            more = True
+    # Who comes back behind the last event needs no replay, and was permitted a moment ago.
+    more = wanted.last_seq is None or wanted.last_seq > wanted.after
+    just_permitted = wanted.last_seq is not None
+    with wanted.heard or state.follower.follow(wanted.org_id, wanted.task_id, tokens=wanted.tokens) as heard:
+        while not state.stopping.is_set() and (
+            just_permitted or wanted.permitted is None or await wanted.permitted()
+        ):
+            just_permitted = False
             while more:
                 read = partial(state.reader.call, _after, (own, place.seq))
                 async with replayed(state, wanted.org_id, read) as found:
@@ -138,6 +153,7 @@ async def task_news(state: State, wanted: Following) -> AsyncGenerator[Events | 
                     yield fresh
             if place.ended:
                 return
+            more = True
 
 
 @asynccontextmanager

@@ -37,25 +37,32 @@ class EventStream(Response):
         frames: AsyncGenerator[bytes],
         counted: Callable[[], AbstractContextManager[None]] = nullcontext,
         unread: Callable[[int], AbstractContextManager[None]] = lambda _bytes: nullcontext(),
+        close: Callable[[], object] | None = None,
     ) -> None:
         """`frames` are closed in the end, also in the middle of one. `counted` is entered for as long as it lasts, and
-        `unread` for the bytes that its reader is being sent."""
+        `unread` for the bytes that its reader is being sent. `close` is called in the end, also where no frame was
+        asked for."""
         self._frames = frames
         self._counted = counted
         self._unread = unread
+        self._close = close
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer (ASGI). A reader that is dropped sees a stream that breaks off, and may resume."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         metrics.STREAMS.inc()
         try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
             with self._counted():
                 await self._serve(scope, receive, send)
         finally:
             metrics.STREAMS.dec()
+            if self._close is not None:
+                self._close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

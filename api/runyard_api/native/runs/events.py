@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Final
 
 from pydantic import Field
@@ -58,6 +58,7 @@ class TaskEventParameters(Parameters):
         Answer(204, "There is nothing more to come."),
     ],
     errors=(429,),
+    checks_memory=True,
 )
 async def task_events(call: Call) -> Response:
     """Follow a task's events.
@@ -69,16 +70,26 @@ async def task_events(call: Call) -> Response:
     """
     given = call.query(TaskEventParameters)
     task_id = parsed_id(call)
-    place = await sse.place_of(call.state, call.org_id, task_id)
-    after = given.after if given.after is not None else _last_id(call)
+    state, org_id = call.state, call.org_id
     if call.accepts("application/json") and not call.accepts(_STREAM):
-        return await _page(call, task_id, after, given.limit)
-    after = min(after, place.last_seq)
-    if place.status in TERMINAL and after >= place.last_seq:
-        return Response(status_code=204)  # an EventSource stops reconnecting
-    wanted = sse.Following(call.org_id, task_id, after, given.tokens, call.permitted)
-    call.state.open_calls.check(call.org_id)
-    return sse.response(call.state, call.org_id, _frames(call.state, wanted))
+        await sse.place_of(state, org_id, task_id, call.judged_at)
+        return await _page(call, task_id, _after(call, given), given.limit)
+    with ExitStack() as unless_answered:
+        # Before the look at the task, so that nothing between the two is missed.
+        heard = unless_answered.enter_context(state.follower.follow(org_id, task_id, tokens=given.tokens))
+        place = await sse.place_of(state, org_id, task_id, call.judged_at)
+        after = min(_after(call, given), place.last_seq)
+        if place.status in TERMINAL and after >= place.last_seq:
+            return Response(status_code=204)  # an EventSource stops reconnecting
+        call.state.open_calls.check(org_id)
+        unless_answered.pop_all()
+    wanted = sse.Following(org_id, task_id, after, given.tokens, call.permitted, heard, place.last_seq)
+    return sse.response(state, org_id, _frames(state, wanted), heard)
+
+
+def _after(call: Call, given: TaskEventParameters) -> int:
+    """The number of the last event that the caller has."""
+    return given.after if given.after is not None else _last_id(call)
 
 
 def _last_id(call: Call) -> int:

@@ -154,9 +154,12 @@ class Place:
 
     status: Status
     last_seq: int
+    configured_at: int  # the number of its organisation's configuration
 
 
-_PLACES = select(_T.id, _T.org_id, _T.status, _T.last_seq).where(_T.id.in_(bindparam("ids", expanding=True)))
+_PLACES = select(
+    _T.id, _T.org_id, _T.status, _T.last_seq, config_versions.number_of(_T.org_id).label("configured_at")
+).where(_T.id.in_(bindparam("ids", expanding=True)))
 
 
 def versions(scope: OrgScope, task_ids: Collection[str]) -> dict[str, str]:
@@ -174,7 +177,10 @@ def versions(scope: OrgScope, task_ids: Collection[str]) -> dict[str, str]:
 def places(conn: Connection, asked: Collection[OwnTask]) -> dict[OwnTask, Place]:
     """How far these tasks of several organisations have come."""
     found = conn.execute(_PLACES, {"ids": list({own.task_id for own in asked})})
-    return {OwnTask(row.org_id, row.id): Place(Status(row.status), row.last_seq) for row in found}
+    return {
+        OwnTask(row.org_id, row.id): Place(Status(row.status), row.last_seq, row.configured_at)
+        for row in found
+    }
 
 
 def depth(conn: Connection, task_id: str, most: int) -> int:

@@ -53,12 +53,15 @@ class Verdict:
     cpu: float  # seconds of the api, from the first event to the last client's end
     wrong: list[str] = field(default_factory=list)
 
+    def delay(self, share: float) -> float:
+        """Milliseconds after which this share of the events had come."""
+        return percentile(sorted(self.seen.delays), share) * 1000
+
     def __str__(self) -> str:
-        delays = sorted(self.seen.delays)
-        p50, p99 = (percentile(delays, share) * 1000 for share in (0.5, 0.99))
+        p50, p99, longest = (self.delay(share) for share in (0.5, 0.99, 1.0))
         counts = f"{self.clients} clients, {self.seen.reconnects} reconnects"
         frames = f"{self.events} events in {self.seen.frames} frames: {len(self.wrong)} missed or repeated"
-        delay = f"delay p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {delays[-1] * 1000:.0f} ms"
+        delay = f"delay p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {longest:.0f} ms"
         cost = (
             f"{self.memory_kib:.0f} KiB a client, {self.cpu / self.seen.frames * 1e6:.0f} µs of CPU a frame"
         )
@@ -213,14 +216,18 @@ def main() -> int:
         url = fresh_database(postgres.url).replace("postgresql://", "postgresql+psycopg://", 1)
     try:
         with tempfile.TemporaryDirectory(prefix="runyard-streams-") as name:
-            verdict = run(Path(name), given.clients, given.tasks, given.seconds, given.rate, given.churn, url)
+            shape = given.clients, given.tasks, given.seconds, given.rate
+            verdicts = [run(Path(name) / str(churn), *shape, churn, url) for churn in (0.0, given.churn)]
     finally:
         if postgres is not None:
             postgres.stop()
-    print(verdict)
-    for text in verdict.wrong[:10]:
-        print(f"  {text}")
-    return 1 if verdict.wrong else 0
+    for verdict in verdicts:
+        print(verdict)
+        for text in verdict.wrong[:10]:
+            print(f"  {text}")
+    still, restless = verdicts
+    print(f"p99 of the delay with reconnects to that without: {restless.delay(0.99) / still.delay(0.99):.1f}")
+    return 1 if any(verdict.wrong for verdict in verdicts) else 0
 
 
 if __name__ == "__main__":

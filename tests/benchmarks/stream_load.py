@@ -39,6 +39,7 @@ class Follower(asyncio.Protocol):
         self.task_id = task_id
         self._seen = seen
         self.seq = 0
+        self.begun = asyncio.Event()  # its first stream was answered
         self.done = asyncio.get_running_loop().create_future()
         self._rest = b""
         self._headed = False
@@ -89,6 +90,7 @@ class Follower(asyncio.Protocol):
         if not found:
             return False
         self._headed, self._rest = True, rest
+        self.begun.set()
         if head.startswith(b"HTTP/1.1 204"):
             self._end()
         elif not head.startswith(b"HTTP/1.1 200"):
@@ -133,6 +135,8 @@ async def follow(
     followers = [Follower(host, port, key, task_ids[n % len(task_ids)], seen) for n in range(clients)]
     for start in range(0, clients, 50):
         await asyncio.gather(*(follower.connect() for follower in followers[start : start + 50]))
+    # That many at once is a load of its own: events are counted once each has its stream.
+    await asyncio.wait_for(asyncio.gather(*(follower.begun.wait() for follower in followers)), patience)
     print("ready", flush=True)
     restless = asyncio.create_task(_reconnect(followers, churn))
     _, waiting = await asyncio.wait([follower.done for follower in followers], timeout=patience)

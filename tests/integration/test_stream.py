@@ -13,6 +13,7 @@ import pytest
 
 from runyard import Context
 from runyard_api import sse
+from runyard_api.batched_reads import Reader
 from runyard_api.http import event_stream
 from tests.api_server import Api, Frames, settled, workers_of
 from tests.benchmarks.bench_streams import Publisher
@@ -105,6 +106,33 @@ async def test_reconnecting_readers_see_no_gap_and_no_repeat(tmp_path: Path, val
             expected = list(range(1, len(readers[0]) + 1))
             assert all(seen == expected for seen in readers)
             assert len(expected) == 123
+
+
+async def test_one_read_shows_how_far_a_followed_task_is_and_that_its_caller_counts(
+    tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        async with workers_of(api, valkey_url) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(gated), {"parts": 1})
+            await settled(client, task_id, "waiting_for_input")
+            path = f"/tasks/{task_id}/events"
+            last = len((await client.get(path, headers={"accept": "application/json"})).json()["data"])
+            reads: list[object] = []
+            read = Reader.call
+
+            async def counted(self: Reader, batch: Any, argument: Any) -> Any:
+                reads.append(batch)
+                return await read(self, batch, argument)
+
+            monkeypatch.setattr(Reader, "call", counted)
+            async with client.stream("GET", path, headers={"last-event-id": str(last)}) as response:
+                assert response.status_code == 200
+                assert reads[0] is sse._places  # others follow where Redis has just begun to send
+                assert reads.count(sse._places) == 1
+                await client.post(f"/tasks/{task_id}/message", json={"message": "go on"})
+                async with asyncio.timeout(30):
+                    first = await anext(aiter(Frames(response)))
+            assert first["data"]["seq"] == last + 1
 
 
 async def test_many_clients_that_keep_reconnecting_see_every_event_once(

@@ -57,8 +57,8 @@ class HeadWithBody:
         self._transport.close()
 
     def flush(self) -> None:
-        """Send a head that waits."""
-        if self._head:
+        """Send a head that waits, unless its reader has gone meanwhile."""
+        if self._head and not self._transport.is_closing():
             self._transport.write(self._head)
             self._head = None
 

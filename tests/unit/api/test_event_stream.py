@@ -116,6 +116,15 @@ async def test_head_is_answered_without_a_stream() -> None:
     assert reader.chunks == [b""]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_what_it_was_given_to_close_is_closed_in_the_end(method: str) -> None:
+    closed: list[bool] = []
+    reader, frames = Reader(), Frames([b"a"])
+    stream = EventStream(frames.all(), close=lambda: closed.append(True))
+    await stream(SCOPE | {"method": method}, reader.receive, reader.send)
+    assert closed == [True]
+
+
 def test_small_frames_are_packed_and_large_ones_go_alone() -> None:
     small, large = b"x" * 10_000, b"y" * 50_000
     packs = list(packed([small, small, small, small, large, small]))

@@ -71,3 +71,13 @@ async def test_a_head_without_a_body_goes_out_before_the_connection_closes(
     answer.close()
     assert written.pieces == [b"head"]
     assert answer.is_closing()
+
+
+@pytest.mark.anyio
+async def test_the_head_of_a_reader_that_has_gone_is_not_written(
+    answer: HeadWithBody, written: Written
+) -> None:
+    answer.write(b"head")
+    written.close()
+    await asyncio.sleep(0)
+    assert written.pieces == []

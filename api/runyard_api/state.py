@@ -248,11 +248,11 @@ class _Writer(GroupCommit):
 
     async def call(self, batch: Batch, command: Any) -> Any:
         """See `GroupCommit.call`. Raises `Unavailable` when the database is silent."""
-        future = self.submit(batch, command)
+        asked = self.ask(batch, command)
         try:
-            return await in_time(self._store.db, asyncio.wrap_future(future))
+            return await in_time(self._store.db, asked.future)
         except Unavailable:
-            if future.done() or self.withdraw(future):
+            if asked.answered or self.withdraw(asked):
                 raise
             raise unavailable(
                 "Whether the request was carried out is not known yet: look, or repeat it with its Idempotency-Key."

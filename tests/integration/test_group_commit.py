@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -39,5 +40,44 @@ async def test_a_cancelled_caller_does_not_stop_the_commits_of_others(database_u
     await asyncio.gather(first, queued, return_exceptions=True)
     go_on.set()
     assert await asyncio.wait_for(writer.call(answer, 3), 10) == 3
+    await asyncio.to_thread(writer.close)
+    db.close()
+
+
+async def test_a_loop_is_woken_once_for_all_answers_of_a_transaction(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(database_url)
+    await asyncio.to_thread(migrate.upgrade, db)
+    writer = GroupCommit(Store(db))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(tx: Tx, commands: Sequence[int]) -> list[int]:
+        begun.set()
+        assert go_on.wait(10)
+        return list(commands)
+
+    def answer(tx: Tx, commands: Sequence[int]) -> list[int | ValueError]:
+        return [ValueError(n) if n == 7 else n for n in commands]
+
+    first = writer.ask(wait, 0)
+    await asyncio.to_thread(begun.wait, 10)
+    others = [writer.ask(answer, n) for n in range(20)]
+    woken = 0
+    loop = asyncio.get_running_loop()
+    call_soon_threadsafe = loop.call_soon_threadsafe
+
+    def counted(*args: Any, **kwargs: Any) -> asyncio.Handle:
+        nonlocal woken
+        woken += 1
+        return call_soon_threadsafe(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    go_on.set()
+    found = await asyncio.gather(first.future, *(one.future for one in others), return_exceptions=True)
+    assert [n for n in found if isinstance(n, int)] == [0, *(n for n in range(20) if n != 7)]
+    assert [str(error) for error in found if isinstance(error, ValueError)] == ["7"]
+    assert woken == 2  # by the first transaction, and by that of the others
+    monkeypatch.undo()
     await asyncio.to_thread(writer.close)
     db.close()

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection
 
-from runyard_common.database.group_commit import GroupCommit
+from runyard_common.database.group_commit import Asked, GroupCommit
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import workers
 from runyard_common.runs.queries.workers import Health
@@ -39,8 +39,6 @@ from runyard_workers.slots import Slots
 
 logger = structlog.get_logger("runyard.engine")
 
-#: Most tasks one claim takes: enough to spread a commit's cost, few enough to start the first soon.
-CLAIM_AT_MOST = 128
 #: How often an idle worker looks for work without a wake-up, in seconds.
 LOOK_EVERY = 3.0
 #: The same while another worker lacks agents that this one has, in seconds.
@@ -90,8 +88,11 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
         self._hungry = False  # the last claim came back full: there may be more
+        self._asked: tuple[Asked, Heartbeat] | None = None  # the claim under way, and the life that asks
+        self._vacating: set[str] = set()  # runs whose ends are being written, and free their slots
+        self._threads = threads
         run_suspect = quarantine.execute if quarantine is not None else None
-        self._runs = Runs(prepare, writer, self._guard, threads, self._ended, run_suspect)
+        self._runs = Runs(prepare, writer, self._guard, threads, self._ended, run_suspect, self._ending)
         self._busy_threads = 0
         self._draining = False
         self._worn_out = False
@@ -303,27 +304,45 @@ class Engine:
 
     async def _claim_once(self) -> bool:
         """Claim for the free slots; whether to claim again at once."""
-        beat = self._beat
-        if beat is None or self._draining:
-            return False  # between two lives: the next one wakes the claimer
-        # Only the claimer takes slots, one claim at a time: what is free now is free when the claim has committed.
-        free = min(self._slots.free, CLAIM_AT_MOST)
-        if not free:
-            self._hungry = True
-            return False
+        if self._asked is None:
+            if self._beat is None or self._draining:
+                return False  # between two lives: the next one wakes the claimer
+            if not self._slots.free:
+                self._hungry = True
+                return False
+            self._asked = self._ask(self._beat)
+        asked, beat = self._asked
         batch = Batch([])
         try:
-            batch = await self._writer.call(claim, Claim(self.worker_id, free, self._agents))
+            batch = await asked.future
         except LeaseLost:
             # Of the life that asked: a heartbeat may have found out first, and the next life have begun.
             self._lease_lost(beat)
+        finally:
+            self._asked = None
+        # Those of its runs that ended in the same transaction give their slots back in this turn of the loop.
         self._slots.occupy(len(batch.claimed))
         for one in batch.claimed:
             self._begin(one)
-        self._hungry = len(batch.claimed) == free
+        self._hungry = len(batch.claimed) == batch.slots
         if batch.more and not self._hungry:
             self._loop.call_later(LOOK_AGAIN, self._wanted.set)
         return self._hungry
+
+    def _ask(self, beat: Heartbeat) -> tuple[Asked, Heartbeat]:
+        """Only one claim is under way at a time: what is free now is free when it has committed."""
+        command = Claim(self.worker_id, self._slots.free, self._agents, self._vacating)
+        return self._writer.ask(claim, command), beat
+
+    def _ending(self, task_id: str) -> None:
+        """The end of a run is about to be written. Where there may be more work, a claim goes into its transaction,
+        and gets the slots of those that end there."""
+        if not self._hungry or self._threads.of(task_id):
+            return
+        self._vacating.add(task_id)
+        if self._asked is None and self._beat is not None and not self._draining:
+            self._asked = self._ask(self._beat)
+            self._wanted.set()
 
     def _begin(self, claimed: Claimed) -> None:
         if self._draining:  # the drain began while the claim was under way
@@ -345,6 +364,7 @@ class Engine:
 
     def _ended(self, life: Life, busy: list[Future[Any]]) -> None:
         """Free the slot of a run that is over, or keep it for the threads that do not come back."""
+        self._vacating.discard(life.claimed.task.id)
         if life.attempt is not None and life.attempt.starved:
             self._give_way(_NO_DESCRIPTORS)
         if not busy:

@@ -22,7 +22,7 @@ from runyard_common.database.transaction import Outdated, Store, Tx
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
 Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
 B = TypeVar("B", bound=Batch)
-_Job = tuple[Batch, Any, "_Pending"]
+_Job = tuple[Batch, Any, "Waiting"]
 
 logger = structlog.get_logger("runyard.group_commit")
 
@@ -32,12 +32,32 @@ class Withdrawn(Exception):
 
 
 class _Pending(Future[Any]):
-    """The answer to one command."""
+    """The answer to one command, for any thread."""
 
     def __init__(self) -> None:
         super().__init__()
         self.begun = False  # a transaction with the command in it was opened
         self.withdrawn = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is there."""
+        return self.done()
+
+
+class Asked:
+    """The answer to one command, for a coroutine that awaits `future`. Create it on the loop."""
+
+    __slots__ = ("answered", "begun", "future", "loop", "withdrawn")
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.begun = self.withdrawn = False  # as those of `_Pending`
+        self.answered = False
+
+
+Waiting = _Pending | Asked
 
 
 class GroupCommit:
@@ -63,15 +83,21 @@ class GroupCommit:
 
         A cancelled caller does not undo its command: it may already be committed.
         """
-        return await asyncio.wrap_future(self.submit(batch, command))
+        return await self.ask(batch, command).future
+
+    def ask(self, batch: Batch, command: Any) -> Asked:
+        """As `submit`, for a coroutine: a loop hears once of all the answers of a transaction."""
+        asked = Asked()
+        self._queue.put((batch, command, asked))
+        return asked
 
     @staticmethod
-    def withdraw(future: Future[Any]) -> bool:
+    def withdraw(future: Future[Any] | Asked) -> bool:
         """Take back a command that waits for its transaction; False where that may have begun already.
 
         For a caller that was answered with a failure: its command must not be committed minutes later.
         """
-        if not isinstance(future, _Pending):
+        if not isinstance(future, _Pending | Asked):
             return False
         future.withdrawn = True  # written before `begun` is read, the other way round on the thread
         return not future.begun
@@ -90,9 +116,7 @@ class GroupCommit:
             except Exception as error:
                 # Every caller after these waits for this thread: it survives, and they get an answer.
                 logger.exception("A group commit failed inside", action="group_commit")
-                for _, _, future in jobs:
-                    if not future.done():
-                        future.set_exception(error)
+                _answer([(waiting, error) for _, _, waiting in jobs if not waiting.answered])
             if not more:
                 return
 
@@ -130,16 +154,12 @@ class GroupCommit:
             if tries > 1 and (isinstance(error, Outdated) or _lost_a_race(error)):
                 self._commit_together(jobs, tries - 1)
             elif len(jobs) == 1:
-                jobs[0][2].set_exception(error)
+                _answer([(jobs[0][2], error)])
             else:
                 for job in jobs:
                     self._commit_together([job], tries)
             return
-        for (_, _, future), answer in zip(jobs, answers, strict=True):
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        _answer([(job[2], answer) for job, answer in zip(jobs, answers, strict=True)])
 
     def _transact(self, jobs: list[_Job]) -> list[Any]:
         kinds: dict[Batch, list[int]] = {}
@@ -155,12 +175,42 @@ class GroupCommit:
         return answers
 
 
-def _begin(future: _Pending) -> bool:
+def _begin(waiting: Waiting) -> bool:
     """Note that a command's transaction begins; whether it is still wanted."""
-    future.begun = True
-    if future.withdrawn and not future.done():
-        future.set_exception(Withdrawn())
-    return not future.withdrawn
+    waiting.begun = True
+    if waiting.withdrawn and not waiting.answered:
+        _answer([(waiting, Withdrawn())])
+    return not waiting.withdrawn
+
+
+def _answer(answers: Sequence[tuple[Waiting, Any]]) -> None:
+    """Answer those who wait. A loop is woken once, however many of them are its coroutines: each time costs a write to
+    its socket, and the loop's thread and this one contend for the interpreter."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Asked, Any]]] = {}
+    for waiting, answer in answers:
+        if isinstance(waiting, Asked):
+            waiting.answered = True
+            by_loop.setdefault(waiting.loop, []).append((waiting, answer))
+        else:
+            _settle(waiting, answer)
+    for loop, its in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, its)
+        except RuntimeError:
+            pass  # the loop is closed: its process ends
+
+
+def _resolve(answers: Sequence[tuple[Asked, Any]]) -> None:
+    for asked, answer in answers:
+        if not asked.future.done():  # its caller may have been cancelled
+            _settle(asked.future, answer)
+
+
+def _settle(future: Future[Any] | asyncio.Future[Any], answer: Any) -> None:
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def own_transaction(batch: B) -> B:

@@ -156,6 +156,7 @@ class Attempt:
     starved: bool = False  # its process had no file descriptor left
     keeps_values: bool = True  # of its journal; False: each is dropped once its code has it
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
+    on_end: Callable[[str], None] = lambda task_id: None  # called when its end is about to be written
     _open: dict[str, None] = field(default_factory=dict)  # keys of steps under way
     _recalled: int = 0  # steps that the journal had
     _recalling: int = 0  # of these, how many wait for their value
@@ -247,6 +248,13 @@ class Attempt:
             self.lease.wake()
 
     # -- fenced writes -------------------------------------------------------------------------------------
+
+    async def end_with(self, batch: Callable[..., Any], command: Any) -> Any:
+        """As `write`, for the command that ends this attempt."""
+        if self.output is not None and self.output.pending:
+            await self.output.flush()
+        self.on_end(self.task.id)
+        return await self._write(batch, command)
 
     async def write(self, batch: Callable[..., Any], command: Any) -> Any:
         """Run one fenced command of `runyard_common.services` and wait for its commit.

@@ -191,20 +191,22 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
     match ended.outcome:
         case Outcome.FINISHED:
             title = None if attempt.task.title else _title(ended)
-            await attempt.write(
+            await attempt.end_with(
                 attempts.finish, attempts.Finish(task_id, fence, ended.output, ended.lines, title)
             )
         case Outcome.ASKED | Outcome.NEEDS_REVIEW:
-            await attempt.write(attempts.suspend, attempts.Suspend(task_id, fence, ended.asked, ended.lines))
+            await attempt.end_with(
+                attempts.suspend, attempts.Suspend(task_id, fence, ended.asked, ended.lines)
+            )
         case Outcome.WAITING:
             assert ended.child_id is not None
-            await attempt.write(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
+            await attempt.end_with(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
         case Outcome.HANDED_OVER:
             batch = rescues.suspect if attempt.starved else attempts.release
-            await attempt.write(batch, attempts.Release(task_id, fence, ended.reason))
+            await attempt.end_with(batch, attempts.Release(task_id, fence, ended.reason))
         case Outcome.FAILED:
             assert ended.failure is not None
-            await attempt.write(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))
+            await attempt.end_with(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))
         case Outcome.STOPPED:
             pass
 

@@ -85,15 +85,18 @@ class Runs:
         threads: RunThreads,
         on_end: Callable[[Life, list[Future[Any]]], None],
         quarantined: Callable[[Life], Awaitable[None]] | None = None,
+        ending: Callable[[str], None] = lambda task_id: None,
     ) -> None:
         """`threads` are where agents' blocking code runs. `on_end` gets each life that is over, with its calls that
-        still hold one of them. `quarantined` executes suspects in other processes; without it they run here."""
+        still hold one of them. `quarantined` executes suspects in other processes; without it they run here.
+        `ending` gets the task of an attempt whose end is about to be written."""
         self._prepare = prepare
         self._writer = writer
         self._guard = guard
         self._threads = threads
         self._on_end = on_end
         self._quarantined = quarantined
+        self._ending = ending
         self._loop = asyncio.get_running_loop()
         self._lives: dict[str, Life] = {}
         self._draining = False
@@ -173,6 +176,7 @@ class Runs:
             lambda: self._prepare(life.claimed, self.lease), lambda: life.left, life.claimed.task.id
         )
         attempt.draining = self._draining
+        attempt.on_end = self._ending
         attempt.ended_by = life.left
         life.attempt = attempt
         attempt.check()

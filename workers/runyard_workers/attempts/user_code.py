@@ -7,6 +7,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
+from types import CodeType
 from typing import Any
 
 from runyard.errors import Cancelled
@@ -70,6 +71,9 @@ def is_leaving(attempt: Attempt) -> bool:
 
 def is_async(fn: Callable[..., Any]) -> bool:
     """Whether calling `fn` gives a coroutine: `async def`, or an object whose call is."""
+    code = getattr(fn, "__code__", None)
+    if isinstance(code, CodeType) and code.co_flags & inspect.CO_COROUTINE:
+        return True  # as `inspect` finds out by and by
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 

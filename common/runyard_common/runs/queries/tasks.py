@@ -54,7 +54,7 @@ SEARCHED, COUNTED = 20_000, 100_000
 _LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
 #: What a claim reads: a large input is read by who prepares the run, not in the transaction of the claim.
 CLAIMED = [
-    *_LIGHT,
+    *(column for column in _LIGHT if column.key != "retry_policy"),
     _T.secrets,
     case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
 ]

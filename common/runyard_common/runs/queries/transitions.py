@@ -20,7 +20,7 @@ from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import open_calls
 from runyard_common.runs.rules.blocked_by import BlockedBy
-from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, TERMINAL, Event, Status, apply
+from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, SUSPENDED, TERMINAL, Event, Status, apply
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.tables.query import Slot, Task, TaskEvent
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence
@@ -211,7 +211,9 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
         tx.freed.update(BlockedBy.limit(key) for a in holders for key in a.limit_keys or ())
     ended = [m.after for m in applied if m.after.status in TERMINAL]
     if ended:
-        questions.cancel_open(tx, [a.id for a in ended if a.attempt > 0])
+        # A task leaves these statuses for another that goes on only when none of its questions is open.
+        asking = (m for m in applied if m.before.status in SUSPENDED and m.after.status in TERMINAL)
+        questions.cancel_open(tx, [m.after.id for m in asking])
         tx.freed.update(BlockedBy.child(a.id) for a in ended if a.parent_id)
         tx.freed.update(BlockedBy.schedule(a.schedule_id) for a in ended if a.schedule_id)
     tx.cancelled.extend(
@@ -222,5 +224,6 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
         and m.after.status in TERMINAL
         and m.change.fence is None
     )
+    tx.left.update(m.before.id for m in applied if m.before.status is Status.RUNNING)
     tx.woken += sum(1 for m in applied if m.after.status is Status.PENDING)
     deliveries.enqueue(tx, [entry for made in applied for entry in made.entries])

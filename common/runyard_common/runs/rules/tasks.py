@@ -72,7 +72,7 @@ class Task:
     lease_owner: str | None = None
     suspicion: int = 0
     releases: int = 0
-    retry_policy: Json
+    retry_policy: Json = None  # not of a claim: who stores a failure reads it
     retries: dict[str, int] | None = None
     last_seq: int = 1
     stored_input: Any = None  # a value, or the text of one (`JsonText`): see `input`
@@ -114,6 +114,17 @@ class Task:
     def fence(self) -> Fence:
         """The claim that owns this task, or owned it last."""
         return Fence(self.attempt, self.claim_token)
+
+
+_MEMBERS: Final = {name: Task.__dict__[name] for name in Task.__slots__}
+
+
+def changed(task: Task, values: Mapping[str, Any]) -> Task:
+    """As `dataclasses.replace`, in a third of its time: a claim changes each of its tasks."""
+    new = object.__new__(Task)
+    for name, member in _MEMBERS.items():
+        member.__set__(new, values[name] if name in values else member.__get__(task))
+    return new
 
 
 @dataclass(frozen=True, slots=True)

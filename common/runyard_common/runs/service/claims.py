@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -16,9 +18,12 @@ from runyard_common.runs.queries import pending, tasks
 from runyard_common.runs.queries.transitions import Change, head, move
 from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Event, Status
-from runyard_common.runs.rules.tasks import Fence, Head, Task
+from runyard_common.runs.rules.tasks import Fence, Head, Task, changed
 from runyard_common.runs.service import turns
 from runyard_common.values.errors import RunyardError
+
+#: Most tasks one claim takes: enough to spread a commit's cost, few enough to start the first soon.
+AT_MOST: Final = 128
 
 
 class LeaseLost(RunyardError):
@@ -29,11 +34,13 @@ class LeaseLost(RunyardError):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker asks for up to `slots` tasks. `agents` are the Python agents (name@version) it can run; None: all."""
+    """A worker asks for up to `slots` tasks, and one more for each of its runs `vacating` that leaves it in the same
+    transaction. `agents` are the Python agents (name@version) it can run; None: all."""
 
     worker_id: str
     slots: int
     agents: tuple[str, ...] | None = None
+    vacating: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +59,11 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one claim got. `more`: other transactions had locked tasks that are left; look again soon."""
+    """What a claim got for its `slots`. `more`: other transactions had locked tasks that are left; look again soon."""
 
     claimed: list[Claimed]
     more: bool = False
+    slots: int = 0
 
 
 @last_in_transaction
@@ -66,37 +74,58 @@ def claim(tx: Tx, commands: Sequence[Claim]) -> list[Batch | RunyardError]:
 
 
 def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
-    look = pending.look(tx, command.worker_id, command.slots, command.agents)
+    slots = min(command.slots + sum(task_id in command.vacating for task_id in tx.left), AT_MOST)
+    if not slots:
+        return Batch([])
+    look = pending.look(tx, command.worker_id, slots, command.agents)
     if look is None:
         return LeaseLost(worker_id=command.worker_id)
-    dealt = turns.deal(tx, command.slots, command.agents, look)
+    dealt = turns.deal(tx, slots, command.agents, look)
     chosen = dealt.tasks
     # Only PostgreSQL skips locked rows; SQLite has one writer.
-    more = dealt.waiting and len(chosen) < command.slots and tx.db.is_postgres
+    more = dealt.waiting and len(chosen) < slots and tx.db.is_postgres
     if more and look.left is not None:
         more = look.left > len(chosen)
     elif more:
         more = pending.any_left(tx.conn, [task.id for task in chosen], command.agents)
     if not chosen:
-        return Batch([], more)
+        return Batch([], more, slots)
     looked_up = look.tasks is not None
     heads = {task.id: head(task, not looked_up or task.id in look.listened) for task in chosen}
     tokens = {task.id: secrets.token_hex(8) for task in chosen}
     answers = move(tx, [_change(tx, task, command.worker_id, tokens[task.id]) for task in chosen], heads)
     owned = [
-        replace(
-            task,
-            status=Status.RUNNING,
-            attempt=answer.attempt,
-            claim_token=tokens[task.id],
-            last_seq=answer.last_seq,
-            lease_owner=command.worker_id,
-            started_at=task.started_at or tx.now,
-        )
+        _owned(task, answer, tx.now)
         for task, answer in zip(chosen, answers, strict=True)
         if isinstance(answer, Head)
     ]
-    return Batch(_with_answers(tx, owned), more)
+    return Batch(_with_answers(tx, owned), more, slots)
+
+
+#: What many runs of a worker have in common: it keeps each text once.
+_COMMON: Final = (
+    "org_id",
+    "agent_id",
+    "version_id",
+    "agent_name",
+    "version",
+    "front",
+    "lane",
+    "required_agent",
+)
+
+
+def _owned(task: Task, head: Head, now: float) -> Task:
+    common = {name: text and sys.intern(text) for name in _COMMON for text in (getattr(task, name),)}
+    values = {
+        "status": head.status,
+        "attempt": head.attempt,
+        "claim_token": head.claim_token,
+        "last_seq": head.last_seq,
+        "lease_owner": head.lease_owner,
+        "started_at": task.started_at or now,
+    }
+    return changed(task, common | values)
 
 
 def reclaimed(conn: Connection, now: float, task_id: str, fence: Fence) -> Claimed | None:

@@ -33,8 +33,15 @@ class Task(c.Table):
     __table_args__ = (
         # The claim: lane by lane, answered runs first, then priority, then first come.
         Index("ix_tasks_claim", "lane", "resume", "priority", "id", **c.where("status = 'pending'")),
+        # Admission: what one limit keeps, runs that were under way first, then lane by lane.
         Index(
-            "ix_tasks_held", "blocked_by", "lane", "resume", "priority", "id", **c.where("status = 'queued'")
+            "ix_tasks_queued",
+            "blocked_by",
+            "resume",
+            "lane",
+            "priority",
+            "id",
+            **c.where("status = 'queued'"),
         ),
         Index("ix_tasks_due", "available_at", **c.where("status = 'queued' AND available_at IS NOT NULL")),
         Index("ix_tasks_owner", "lease_owner", **c.where("status = 'running'")),
@@ -201,6 +208,21 @@ class Lane(c.Table):
     weight = c.real(default=1.0)
     vtime = c.real(default=0.0)
     passed = c.text(nullable=True, length=64)
+
+
+class QueuePlace(c.Table):
+    """How far the lanes that one limit keeps queued were served: in this round, up to so many starts of this lane.
+
+    Runs that were under way (`resume` 0) and new ones have a place each.
+    """
+
+    __tablename__ = "queue_places"
+
+    limit_key = c.text(length=200, primary_key=True)
+    resume = c.integer32(primary_key=True)
+    round = c.integer()
+    lane = c.text(length=64)
+    given = c.integer()
 
 
 class Worker(c.Table):

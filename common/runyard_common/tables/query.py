@@ -46,6 +46,7 @@ Organisation: Any = identity.Organisation
 Outbox: Any = runs.Outbox
 Passage: Any = datastores.Passage
 Question: Any = human_tasks.Question
+QueuePlace: Any = runs.QueuePlace
 RecoveryCode: Any = identity.RecoveryCode
 RegisteredTool: Any = agents.RegisteredTool
 Schedule: Any = schedules.Schedule

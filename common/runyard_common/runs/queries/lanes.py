@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Double, Integer, Text, select, text
+from sqlalchemy import Column, Connection, Double, Integer, Text, text
 
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.fairness import LaneClock, Place
-from runyard_common.tables.query import Lane
 
 SYSTEM = "*"
 
@@ -50,15 +48,6 @@ WHERE found.lane IS NOT NULL ORDER BY found.n
     Column("passed", Text),
 )
 
-_QUEUED = text("""
-WITH RECURSIVE heads(lane) AS (
-    SELECT min(lane) FROM tasks WHERE status = 'queued' AND held_by = :key
-    UNION ALL
-    SELECT (SELECT min(t.lane) FROM tasks t WHERE t.status = 'queued' AND t.held_by = :key AND t.lane > heads.lane)
-    FROM heads WHERE heads.lane IS NOT NULL
-) SELECT lane FROM heads WHERE lane IS NOT NULL
-""")
-
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -81,18 +70,6 @@ def windowed(found: Sequence[Any], most: int) -> Window:
     }
     place = Place(found[0].system, found[0].passed) if found else Place()
     return Window(clocks, place, len(clocks) < most)
-
-
-def queued(conn: Connection, by: BlockedBy) -> list[str]:
-    """Every lane that has work which this keeps queued."""
-    return list(conn.execute(_QUEUED, {"key": by.stored}).scalars())
-
-
-def clocks(conn: Connection, lanes: list[str]) -> tuple[dict[str, LaneClock], float]:
-    """The clocks of these lanes, and the system's virtual time."""
-    query = select(Lane.lane, Lane.weight, Lane.vtime).where(Lane.lane.in_([*lanes, SYSTEM]))
-    found = {row.lane: LaneClock(row.weight, row.vtime) for row in conn.execute(query)}
-    return found, found.pop(SYSTEM, LaneClock()).vtime
 
 
 def charge(tx: Tx, served: Mapping[str, int], floor: float, place: Place) -> None:

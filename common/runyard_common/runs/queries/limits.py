@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Text, and_, delete, func, insert, or_, select, type_coerce, update
+from sqlalchemy import Connection, Text, and_, delete, func, insert, or_, select, text, type_coerce, update
 
 from runyard_common.database import rows
+from runyard_common.database.columns import dump
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.admission import Kind, LimitCheck, Rule, Strategy, Usage
-from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.tables.query import Limit, Slot, Start, Task, Turn
 
 _COLUMNS = rows.columns(Rule, Limit)
@@ -38,8 +38,9 @@ def binding(rules: Sequence[Rule], org_id: str) -> list[Rule]:
     return [rule for rule in rules if rule.org_id in (org_id, "*")]
 
 
-def usages(tx: Tx, checks: Iterable[LimitCheck]) -> dict[str, Usage]:
-    """How full these limits are. Exact once their keys are locked."""
+def usages(tx: Tx, checks: Iterable[LimitCheck], of_new: bool = True) -> dict[str, Usage]:
+    """How full these limits are. Exact once their keys are locked. `of_new`: also whether tasks are queued on them,
+    which queued tasks themselves need not know."""
     by_key = {check.key: check for check in checks}
     if not by_key:
         return {}
@@ -50,13 +51,25 @@ def usages(tx: Tx, checks: Iterable[LimitCheck]) -> dict[str, Usage]:
             .group_by(Slot.limit_key)
         ).all()
     )
-    blockers = [BlockedBy.limit(key) for key in by_key]
-    queued = select(Task.blocked_by).where(Task.blocked_by.in_(blockers), Task.status == "queued").distinct()
-    waiting = {by.what for by in tx.conn.execute(queued).scalars()}
+    waiting = _with_queued(tx, list(by_key)) if of_new else ()
     return {
         key: Usage(in_use.get(key, 0), key in waiting, _starts(tx, check), _tokens(tx, check))
         for key, check in by_key.items()
     }
+
+
+def _with_queued(tx: Tx, keys: Sequence[str]) -> set[str]:
+    """Those of these limits on which tasks are queued: one probe of the index each, however many wait."""
+    if tx.db.is_postgres:
+        return set(tx.conn.execute(_WITH_QUEUED, {"keys": keys}).scalars())
+    return set(tx.conn.execute(_WITH_QUEUED_SQLITE, {"keys": dump(keys)}).scalars())
+
+
+_PROBE = "EXISTS (SELECT 1 FROM tasks t WHERE t.status = 'queued' AND t.held_by = asked.value)"
+_WITH_QUEUED = text(
+    f"SELECT asked.value FROM unnest(CAST(:keys AS text[])) AS asked(value) WHERE {_PROBE}"  # noqa: S608 - all ours
+)
+_WITH_QUEUED_SQLITE = text(f"SELECT asked.value FROM json_each(:keys) AS asked WHERE {_PROBE}")  # noqa: S608
 
 
 def _starts(tx: Tx, check: LimitCheck) -> dict[float, int]:

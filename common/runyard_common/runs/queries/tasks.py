@@ -12,15 +12,16 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Text,
-    and_,
     bindparam,
     case,
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     text,
+    tuple_,
     type_coerce,
     union_all,
     update,
@@ -59,6 +60,8 @@ CLAIMED = [
     case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
 ]
 CLAIMED_NAMES = tuple(str(column.key) for column in CLAIMED)
+#: Written out, as in `pending`: a partial index serves.
+_QUEUED: Any = literal_column("'queued'")
 #: Columns of a task without input and output that may still be large.
 _NOTED = ("error", "meta")
 
@@ -275,16 +278,26 @@ def count(scope: OrgScope, wanted: Filter, at_most: int = COUNTED) -> int:
     return int(scope.conn.execute(select(func.count()).select_from(counted)).scalar_one())
 
 
-def blocked(conn: Connection, by: BlockedBy, lane: str, now: float, limit: int) -> list[Task]:
-    """The next tasks that this keeps queued in a lane, without inputs, not yet locked; back-offs that last are left
-    out."""
-    query = (
-        select(*_LIGHT)
-        .where(_T.status == "queued", _T.blocked_by == by, _T.lane == lane)
-        .where(or_(_T.available_at.is_(None), _T.available_at <= now))
-        .order_by(_T.resume, _T.priority, _T.id)
-        .limit(limit)
-    )
+def blocked(
+    conn: Connection,
+    by: BlockedBy,
+    now: float,
+    limit: int,
+    lane: tuple[str, int] | None = None,
+    after: Task | None = None,
+) -> list[Task]:
+    """The next tasks that this keeps queued, without inputs, not yet locked; back-offs that last are left out.
+
+    `lane` is a lane and one value of `resume`, for its tasks in the order in which they are let through, those
+    `after` one.
+    """
+    query = select(*_LIGHT).where(_T.status == _QUEUED, _T.blocked_by == by)
+    query = query.where(or_(_T.available_at.is_(None), _T.available_at <= now))
+    if lane is not None:
+        query = query.where(_T.lane == lane[0], _T.resume == lane[1])
+    if after is not None:
+        query = query.where(tuple_(_T.priority, _T.id) > (after.priority, after.id))
+    query = query.order_by(_T.resume, _T.lane, _T.priority, _T.id).limit(limit)
     return [task(row) for row in conn.execute(query)]
 
 
@@ -301,7 +314,7 @@ def blockers(conn: Connection, after: str, limit: int) -> list[BlockedBy]:
     ]
 
 
-# A loose index scan over ix_tasks_held: one probe per limit, however many tasks wait for it.
+# A loose index scan over ix_tasks_queued: one probe per limit, however many tasks wait for it.
 _BLOCKERS = text("""
 WITH RECURSIVE heads(key, n) AS (
     SELECT min(held_by), 1 FROM tasks WHERE status = 'queued' AND held_by > :after
@@ -314,15 +327,14 @@ WITH RECURSIVE heads(key, n) AS (
 
 def position(conn: Connection, waiting: Task) -> int:
     """How many tasks of its lane are before this queued or pending one, plus one."""
-    ahead = or_(
-        _T.resume < waiting.resume,
-        and_(_T.resume == waiting.resume, _T.priority < waiting.priority),
-        and_(_T.resume == waiting.resume, _T.priority == waiting.priority, _T.id < waiting.id),
-    )
-    query = select(func.count()).where(_T.status == waiting.status.value, _T.lane == waiting.lane, ahead)
+    mine = [_T.status == waiting.status.value, _T.lane == waiting.lane]
     if waiting.blocked_by is not None:
-        query = query.where(_T.blocked_by == waiting.blocked_by)
-    return int(conn.execute(query).scalar_one()) + 1
+        mine.append(_T.blocked_by == waiting.blocked_by)
+    before = [_T.resume == waiting.resume, tuple_(_T.priority, _T.id) < (waiting.priority, waiting.id)]
+    ahead = [select(func.count()).where(*mine, *before).scalar_subquery()]
+    if waiting.resume:  # runs that were under way are all before
+        ahead.append(select(func.count()).where(*mine, _T.resume == 0).scalar_subquery())
+    return sum(conn.execute(select(*ahead)).one()) + 1
 
 
 def waiting(org_id: str, at_most: int) -> ScalarSelect[int]:

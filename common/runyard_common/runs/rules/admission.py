@@ -120,6 +120,33 @@ def full_limit(
     return min(full, key=lambda check: check.strategy is not Strategy.REJECT, default=None)
 
 
+def check_of(rules: Iterable[Rule], key: str) -> LimitCheck:
+    """The check of this key as these rules have it now; one that nothing bounds where none yields it."""
+    scope, _, name = key.partition("|")
+    kind, _, value = name.partition(":")
+    found = LimitCheck(key, max_concurrent=1) if kind == Kind.SESSION and scope != "*" else None
+    for rule in rules:
+        if (rule.org_id, rule.kind) == (scope, kind) and _yields(rule, value):
+            found = _merge(found, key, rule)
+    return found or LimitCheck(key)
+
+
+def _yields(rule: Rule, value: str) -> bool:
+    if rule.kind is Kind.KEY:
+        return value.startswith(f"{rule.id}:")
+    return rule.selector in ("*", value) or _short(rule.selector) == value
+
+
+def free(check: LimitCheck, usage: Usage, at_most: int) -> int:
+    """How many more a limit lets start now, counted up to `at_most`."""
+    if check.tokens_per_minute is not None and usage.tokens >= check.tokens_per_minute:
+        return 0
+    left = [count - usage.starts.get(seconds, 0) for count, seconds in check.rates]
+    if check.max_concurrent is not None:
+        left.append(check.max_concurrent - usage.in_use)
+    return max(0, min(at_most, *left)) if left else at_most
+
+
 def _is_full(check: LimitCheck, usage: Usage, queue_jump: bool) -> bool:
     return (
         (usage.waiting and not queue_jump)
@@ -142,9 +169,12 @@ def _value(rule: Rule, context: AdmissionContext) -> str | None:
     return value if value is not None and rule.selector in ("*", value) else None
 
 
+def _short(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest() if len(value) > 96 else value
+
+
 def _key(rule: Rule, value: str) -> str:
-    if len(value) > 96:
-        value = hashlib.sha256(value.encode()).hexdigest()
+    value = _short(value)
     name = f"{rule.kind}:{rule.id}:{value}" if rule.kind is Kind.KEY else f"{rule.kind}:{value}"
     return f"{rule.org_id}|{name}"
 

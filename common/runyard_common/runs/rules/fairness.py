@@ -5,16 +5,21 @@ is served next. A lane that was idle starts at the system's virtual time, so idl
 
 Where more lanes have work than one look reads, they form a ring that is gone around lane by lane: a round serves
 each up to the same virtual time. A claim then costs what it takes, however many lanes wait.
+
+The lanes that a limit keeps queued form a ring of their own, without clocks: in each round each gets its weight in
+starts (`starts_in`).
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _ROUNDING = 1e-9
 _LEAST = 1e-6  # weight
+_LEAST_IN_RING = 0.01  # weight: more rounds without a start would make a look long
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +92,22 @@ def system_time(
         return max(clock.vtime, system) + served.get(lane, 0) / max(clock.weight, _LEAST)
 
     return max(system, min((start(lane) for lane in (backlogged or served)), default=system))
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """How far the lanes that a limit keeps queued were served: in this round, up to so many starts of this lane."""
+
+    round: int = 0
+    lane: str = ""
+    given: int = 0
+
+
+def starts_in(round_: int, lane: str, weight: float) -> int:
+    """How many starts a lane gets in a round: its weight, on average.
+
+    Lanes of small weights have their starts in different rounds, so that each round has about as many.
+    """
+    share = max(weight, _LEAST_IN_RING)
+    phase = zlib.crc32(lane.encode()) / 2**32 if share % 1 else 0.0
+    return math.floor((round_ + 1) * share + phase) - math.floor(round_ * share + phase)

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from runyard_common.database import advisory
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import lanes, limits, tasks
+from runyard_common.runs.queries import limits, queue_places, tasks
 from runyard_common.runs.queries.transitions import Change, lock, move
-from runyard_common.runs.rules.admission import (
-    AdmissionContext,
-    Kind,
-    LimitCheck,
-    Rule,
-    Strategy,
-    Usage,
-    full_limit,
-    limit_checks,
-)
+from runyard_common.runs.rules.admission import LimitCheck, Usage, full_limit
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
-from runyard_common.runs.rules.fairness import order
 from runyard_common.runs.rules.lifecycle import Event
-from runyard_common.runs.rules.tasks import Head, Task
-from runyard_common.schedules.queries import fires
-from runyard_common.sessions.queries import sessions
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.checks import Checks
+from runyard_common.runs.service.queue_order import BATCH, Choice, Chosen
 
-BATCH = 100
+#: What became of a candidate: it was admitted, something keeps it queued, or it was queued no more.
+Answer = Literal[True] | BlockedBy | None
 
 
 def admit(tx: Tx, blockers: Iterable[BlockedBy]) -> int:
     """Admit what these keep queued and may now start, fairly between lanes; how many were admitted."""
-    candidates: dict[str, Task] = {}
-    for by in sorted(set(blockers)):
-        candidates |= {task.id: task for task in _next_of(tx, by)}
-    # Runs that were under way already go before backlog, whichever limit keeps either.
-    return admit_tasks(tx, sorted(candidates.values(), key=lambda task: task.resume))
+    chosen = Choice(tx).of(blockers)
+    candidates = {task.id: task for its in chosen for task, _ in its.tasks}
+    answers = _judge(tx, list(candidates.values()))
+    for its in chosen:
+        _reach(tx, its, answers)
+    return _admitted(answers)
+
+
+def _reach(tx: Tx, chosen: Chosen, answers: Mapping[str, Answer]) -> None:
+    """Note up to where a limit's lanes were served: not beyond the first task that it keeps queued still."""
+    passed = list(itertools.takewhile(lambda one: answers[one[0].id] != chosen.by, chosen.tasks))
+    every = len(passed) == len(chosen.tasks)
+    if chosen.reached is not None and (passed or every):
+        place = chosen.reached if every else passed[-1][1]
+        queue_places.reach(tx, chosen.by, chosen.resume, place)
+    gone = any(answers[task.id] is None for task, _ in passed)
+    if chosen.by.kind is Blocker.LIMIT and passed and every and (chosen.more or gone):
+        tx.freed.add(chosen.by)  # there may be others, and the limit is not full: look again after the commit
 
 
 def admit_next(tx: Tx, by: BlockedBy) -> int:
@@ -57,78 +62,45 @@ def admit_due(tx: Tx) -> int:
 
 def admit_tasks(tx: Tx, candidates: Sequence[Task]) -> int:
     """Judge these queued tasks in the order given; those with room in every limit become pending."""
+    return _admitted(_judge(tx, candidates))
+
+
+def _admitted(answers: Mapping[str, Answer]) -> int:
+    return sum(answer is True for answer in answers.values())
+
+
+def _judge(tx: Tx, candidates: Sequence[Task]) -> dict[str, Answer]:
+    """Admit those of these queued tasks that no limit keeps, in the order given; what became of each."""
     if not candidates:
-        return 0
-    rules = limits.rules(tx.conn, {task.org_id for task in candidates})
-    strategies = sessions.strategies(tx.conn, {t.session_id for t in candidates if t.session_id})
-    args = _arguments(tx, candidates, rules)
-    context = {t.id: _context(t, strategies, args.get(t.id)) for t in candidates}
-    checked = {t.id: limit_checks(limits.binding(rules, t.org_id), context[t.id]) for t in candidates}
+        return {}
+    checked = Checks(tx).of_tasks(candidates)
     unique = {check.key: check for its in checked.values() for check in its}
     advisory.lock(tx, unique)
-    usages = limits.usages(tx, unique.values())
+    usages = limits.usages(tx, unique.values(), of_new=False)
     heads = lock(tx, checked)
-    changes: list[Change] = []
-    queued: list[tuple[str, BlockedBy]] = []
-    admitted: list[tuple[str, Sequence[LimitCheck]]] = []
+    answers: dict[str, Answer] = {}
     for task in candidates:
-        its = checked[task.id]
         head = heads.get(task.id)
+        its = checked[task.id]
         if head is None or head.status != "queued":
+            answers[task.id] = None
             continue
         full = full_limit(its, usages, queue_jump=True)
-        if full is not None:
-            queued.append((task.id, full.blocked_by))
-            continue
-        for check in its:
-            usages[check.key] = usages.get(check.key, Usage()).one_more
-        admitted.append((task.id, its))
-        values = {
-            "blocked_by": None,
-            "available_at": None,
-            "limit_keys": [check.key for check in its] or None,
-        }
-        changes.append(
-            Change(
-                task.id,
-                Event.ADMIT,
-                data={"after": task.blocked_by.label if task.blocked_by else ""},
-                values=values,
-            )
-        )
-    limits.occupy(tx, admitted)
-    tasks.block(tx, queued)
-    return sum(isinstance(answer, Head) for answer in move(tx, changes, heads))
-
-
-def _next_of(tx: Tx, by: BlockedBy) -> list[Task]:
-    """The tasks that this keeps queued, in the order in which it should let them through."""
-    if by.kind is Blocker.SCHEDULE:
-        return fires.next_queued(tx, by.what)
-    waiting = lanes.queued(tx.conn, by)
-    if not waiting:
-        return []
-    by_lane = {lane: iter(tasks.blocked(tx.conn, by, lane, tx.now, BATCH)) for lane in waiting[:BATCH]}
-    clocks, system = lanes.clocks(tx.conn, list(by_lane))
-    picked = (next(by_lane[lane], None) for lane in order(list(by_lane), clocks, system, BATCH))
-    return sorted((task for task in picked if task is not None), key=lambda task: task.resume)
-
-
-def _arguments(tx: Tx, candidates: Sequence[Task], rules: Sequence[Rule]) -> dict[str, Any]:
-    """The arguments of the runs that a limit by key looks into; inputs can be large, and few limits do."""
-    keyed = [rule for rule in rules if rule.kind is Kind.KEY]
-    looked_into = [task.id for task in candidates if limits.binding(keyed, task.org_id)]
-    found = tasks.inputs(tx.conn, looked_into) if looked_into else {}
-    return {task_id: (text.value or {}).get("args") for task_id, text in found.items()}
-
-
-def _context(task: Task, strategies: dict[str, Strategy], args: Any) -> AdmissionContext:
-    return AdmissionContext(
-        task.org_id,
-        task.agent_name,
-        task.end_user_id,
-        task.session_id,
-        strategies.get(task.session_id or "", Strategy.ENQUEUE),
-        task.model,
-        args,
+        answers[task.id] = True if full is None else full.blocked_by
+        if full is None:
+            for check in its:
+                usages[check.key] = usages.get(check.key, Usage()).one_more
+    admitted = [task for task in candidates if answers[task.id] is True]
+    limits.occupy(tx, [(task.id, checked[task.id]) for task in admitted])
+    tasks.block(
+        tx,
+        [(t.id, by) for t in candidates if isinstance(by := answers[t.id], BlockedBy) and by != t.blocked_by],
     )
+    move(tx, [_change(task, checked[task.id]) for task in admitted], heads)
+    return answers
+
+
+def _change(task: Task, checks: Sequence[LimitCheck]) -> Change:
+    values = {"blocked_by": None, "available_at": None, "limit_keys": [check.key for check in checks] or None}
+    after = task.blocked_by.label if task.blocked_by else ""
+    return Change(task.id, Event.ADMIT, data={"after": after}, values=values)

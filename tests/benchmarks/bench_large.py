@@ -1,4 +1,5 @@
-"""Claims beside ten thousand organisations with work, and runs that resume behind thousands of steps.
+"""Claims beside ten thousand organisations with work, admissions where a limit keeps as many queued, and runs that
+resume behind thousands of steps.
 
 python -m tests.benchmarks.bench_large [--organisations 10000] [--steps 500 1000 2000 4000] [--bytes 50000]
     [--database postgres|sqlite]
@@ -24,6 +25,7 @@ from tests import databases as migrated
 from tests.benchmarks.bench_schedules import databases
 from tests.installation import Installation
 from tests.integration.test_many_lanes import Crowd
+from tests.integration.test_queued_lanes import Queue
 
 TASKS = 20_000
 ROUNDS = 30
@@ -47,6 +49,29 @@ def claims(one: Crowd, many: Crowd, slots: int) -> tuple[float, float]:
         for took, made in zip(seen, (one, many), strict=True):
             began = time.perf_counter()
             made.claim(slots)
+            took.append(time.perf_counter() - began)
+    return statistics.median(seen[0]), statistics.median(seen[1])
+
+
+def queued(url: str, organisations: int) -> Queue:
+    """`TASKS` runs of so many organisations behind a limit of two slots."""
+    made = Queue(migrated.opened(url))
+    made.add([f"org-{number:05}" for number in range(organisations)], max(1, TASKS // organisations))
+    if made.store.db.is_postgres:
+        with made.store.db.engine.connect() as conn:
+            conn.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
+    made.admit()
+    return made
+
+
+def admissions(one: Queue, many: Queue) -> tuple[float, float]:
+    """Seconds from the end of two runs to the admission of the next, behind one organisation and behind many."""
+    seen: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for took, made in zip(seen, (one, many), strict=True):
+            claimed = made.claim()
+            began = time.perf_counter()
+            made.end(claimed)
             took.append(time.perf_counter() - began)
     return statistics.median(seen[0]), statistics.median(seen[1])
 
@@ -116,6 +141,15 @@ def main() -> None:
                 )
             for made in (one, many):
                 made.store.db.close()
+        with databases(kind) as (one_url, many_url):
+            behind_one, behind_many = queued(one_url, 1), queued(many_url, given.organisations)
+            of_one, of_many = admissions(behind_one, behind_many)
+            print(
+                f"{kind}: two runs end and two of {given.organisations:,} organisations are admitted, to one: "
+                f"{of_many / of_one:.2f} ({1e3 * of_many:.1f} ms)"
+            )
+            for each in (behind_one, behind_many):
+                each.store.db.close()
         for steps in given.steps:
             with databases(kind) as (url, _):
                 seconds, memory = asyncio.run(resumed(url, steps, given.bytes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,10 +13,10 @@ from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
-from runyard_common.database.transaction import Store
+from runyard_common.database.transaction import Store, Tx
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
-from runyard_common.runs.service import attempts, claims, limits, submissions
+from runyard_common.runs.service import admissions, attempts, claims, limits, submissions
 from runyard_common.tables.query import Slot
 from runyard_common.values.errors import TooManyRequests
 from runyard_common.values.ids import uuid7
@@ -82,3 +82,60 @@ def test_a_limit_that_is_made_while_a_run_ends_keeps_no_slot_of_it(stores: tuple
         making.result(30)
     with stores[0].read() as conn:
         assert conn.execute(select(func.count()).select_from(Slot)).scalar_one() == 0
+
+
+def _slots(store: Store) -> int:
+    with store.read() as conn:
+        return int(conn.execute(select(func.count()).select_from(Slot)).scalar_one())
+
+
+def _while(
+    stores: tuple[Store, Store], first: Callable[[Tx], object], second: Callable[[Tx], object]
+) -> None:
+    """Do the second in a transaction that is begun before the first one's is committed."""
+
+    def work() -> None:
+        with stores[1].begin() as tx:
+            second(tx)
+
+    with ThreadPoolExecutor(1) as pool:
+        with stores[0].begin() as tx:
+            first(tx)
+            tx.conn.execute(select(func.count()).select_from(Slot)).scalar_one()  # what it does is done
+            working = pool.submit(work)
+            threading.Event().wait(0.3)  # long enough for the other to have looked, or to wait
+        working.result(30)
+
+
+@pytest.mark.parametrize("org", ["own", "*"])
+@pytest.mark.parametrize("run_first", [True, False])
+def test_a_limit_counts_a_run_that_is_accepted_meanwhile(
+    stores: tuple[Store, Store], org: str, run_first: bool
+) -> None:
+    org_id = uuid7()
+    with stores[0].begin() as tx:
+        ref = agents.publish(tx, org_id, parse({"name": "@side/one", "kind": "python"})).ref
+    wanted = limits.LimitRequest("agent", "@side/one", max_concurrent=5)
+
+    def run(tx: Tx) -> None:
+        submissions.submit(tx, [RunSpec(uuid7(), org_id, ref, "native", {})])
+
+    def limit(tx: Tx) -> None:
+        limits.save(tx, org_id if org == "own" else org, wanted)
+
+    _while(stores, run if run_first else limit, limit if run_first else run)
+    assert _slots(stores[0]) == 1
+
+
+def test_a_limit_counts_a_run_that_is_admitted_meanwhile(stores: tuple[Store, Store]) -> None:
+    org_id = uuid7()
+    with stores[0].begin() as tx:
+        ref = agents.publish(tx, org_id, parse({"name": "@side/one", "kind": "python"})).ref
+        rule = limits.save(tx, org_id, limits.LimitRequest("agent", "@side/one", max_concurrent=0))
+        submissions.submit(tx, [RunSpec(uuid7(), org_id, ref, "native", {})])
+    with stores[0].begin() as tx:
+        limits.remove(tx, org_id, rule.id)
+    freed = tx.freed
+    wanted = limits.LimitRequest("organisation", max_concurrent=5)
+    _while(stores, lambda tx: admissions.admit(tx, freed), lambda tx: limits.save(tx, org_id, wanted))
+    assert _slots(stores[0]) == 1

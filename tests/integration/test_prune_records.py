@@ -14,7 +14,9 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import identity as keys
 from runyard_common.identity.service.identity import KeyRequest
 from runyard_common.runs.queries import prune as rows
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import Event, Status
+from runyard_common.runs.service.limits import release_leaked
 from runyard_common.schedules.rules.stored_schedule import ScheduleState
 from runyard_common.schedules.service import schedules
 from runyard_common.tables.query import (
@@ -25,6 +27,7 @@ from runyard_common.tables.query import (
     Invitation,
     Login,
     Schedule,
+    Slot,
     Start,
     TaskEvent,
 )
@@ -38,6 +41,20 @@ POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 @pytest.fixture
 def files(tmp_path: Path) -> FileStore:
     return open_files(str(tmp_path / "files"))
+
+
+def test_slots_that_earlier_versions_left_go_and_free_their_limit(clock: Clockwork, files: FileStore) -> None:
+    key = f"{clock.org}|organisation:{clock.org}"
+    ended, pending = run(clock), run(clock, None)
+    with clock.begin() as tx:
+        leaked = [{"limit_key": key, "task_id": id_, "at": 0.0} for id_ in (ended, "gone", pending)]
+        tx.conn.execute(insert(Slot), leaked)
+    with clock.begin() as tx:
+        assert release_leaked(tx, 1) == 1
+        assert tx.freed == {BlockedBy.limit(key)}
+    prune(clock, files)
+    with clock.begin() as tx:
+        assert list(tx.conn.execute(select(Slot.task_id)).scalars()) == [pending]
 
 
 def test_the_rest_goes_too_when_its_time_has_come(clock: Clockwork, files: FileStore) -> None:

@@ -1,4 +1,4 @@
-"""Whatever comes and ends in any order, a limit of all organisations lets each through in its turn."""
+"""Runs come and end in any order, and a limit of all organisations lets each through in its turn."""
 
 from __future__ import annotations
 

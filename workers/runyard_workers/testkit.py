@@ -26,7 +26,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.files import open_files
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
-from runyard_common.runs.queries import events, tasks, workers
+from runyard_common.runs.queries import events, queued, tasks, workers
 from runyard_common.runs.rules.lifecycle import SUSPENDED
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.rules.tasks import Task
@@ -248,7 +248,7 @@ class _Bench:
     def _claim(self, worker_id: str) -> list[claims.Claimed]:
         """Let everything through that waits for time or for a child, then take one task."""
         with self._store.read() as conn:
-            blockers = tasks.blockers(conn, "", 1000)
+            blockers = queued.blockers(conn, "", 1000)
         with self._store.begin() as tx:
             tx.now = time.time() + _FAR
             admissions.admit_due(tx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runyard_common.database.transaction import Store
-from runyard_common.runs.queries import limits, tasks
+from runyard_common.runs.queries import limits, queued
 from runyard_common.runs.service import admissions
 
 #: Longest window of a start-rate limit, in seconds; older starts are forgotten.
@@ -25,7 +25,7 @@ class Admit:
     def run_once(self, now: float | None = None) -> int:
         """Admit what is due; how many tasks."""
         with self._store.read() as conn:
-            blockers = tasks.blockers(conn, self._cursor, AT_ONCE)
+            blockers = queued.blockers(conn, self._cursor, AT_ONCE)
         self._cursor = blockers[-1].stored if len(blockers) == AT_ONCE else ""
         if not blockers:
             return 0

@@ -17,6 +17,7 @@ from runyard_common.identity.queries import idempotency, prune_access
 from runyard_common.identity.rules.retention import AUDIT_DAYS, DAY_S, Retention
 from runyard_common.runs.queries import limits, prune, queue_places
 from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.runs.service.limits import release_leaked
 from runyard_common.schedules.service import fires
 from runyard_scheduler.duties.admit import LONGEST_WINDOW
 
@@ -150,6 +151,7 @@ class Prune:
             lambda tx: prune_access.remove_invitations(tx, self._batch),
             lambda tx: limits.prune_starts(tx, tx.now - LONGEST_WINDOW),
             lambda tx: queue_places.prune(tx, self._batch),
+            lambda tx: release_leaked(tx, self._batch),
         )
         deleted = [self._transact(now, kind) for kind in kinds]
         finished = max(deleted) < self._batch

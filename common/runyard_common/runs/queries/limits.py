@@ -11,9 +11,22 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Text, and_, delete, func, insert, or_, select, text, type_coerce, update
+from sqlalchemy import (
+    Connection,
+    Text,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 
-from runyard_common.database import rows
+from runyard_common.database import advisory, rows
 from runyard_common.database.columns import dump
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
@@ -127,6 +140,19 @@ def cover(tx: Tx, task_id: str, checks: Sequence[LimitCheck]) -> None:
         tx.conn.execute(update(Task).where(Task.id == task_id).values(limit_keys=[g.key for g in checks]))
 
 
+def unowned(conn: Connection, at_most: int) -> list[str]:
+    """Tasks with slots that are neither pending nor running, or that are no more; not locked."""
+    holder = (Task.id == Slot.task_id, Task.status.in_(["pending", "running"]))
+    query = select(Slot.task_id).where(~exists().where(*holder)).distinct().limit(at_most)
+    return list(conn.execute(query).scalars())
+
+
+def release(tx: Tx, task_ids: Sequence[str]) -> list[str]:
+    """Delete the slots of these tasks; their limits' keys."""
+    gone = delete(Slot).where(Slot.task_id.in_(task_ids)).returning(Slot.limit_key)
+    return list(tx.conn.execute(gone).scalars())
+
+
 def holders(conn: Connection, key: str) -> list[str]:
     """The tasks that hold a slot of this limit."""
     return list(conn.execute(select(Slot.task_id).where(Slot.limit_key == key)).scalars())
@@ -159,6 +185,23 @@ def nth_start(conn: Connection, key: str, since: float, index: int) -> float:
 def prune_starts(tx: Tx, older_than: float) -> int:
     """Forget starts before `older_than` (epoch seconds); the longest window must be shorter."""
     return int(tx.conn.execute(delete(Start).where(Start.at < older_than)).rowcount)
+
+
+def share(tx: Tx, org_ids: Iterable[str]) -> None:
+    """Keep the limits of these organisations, and the operator's, as they are until this transaction ends.
+
+    What gives slots does so before it relies on the rules: who changes them counts its slots, or is waited for.
+    """
+    advisory.share(tx, [_of(org_id) for org_id in {*org_ids, "*"}])
+
+
+def alter(tx: Tx, org_id: str) -> None:
+    """Wait for what relies on an organisation's limits, and keep others from it, to change them."""
+    advisory.lock(tx, [_of(org_id)])
+
+
+def _of(org_id: str) -> str:
+    return f"limits of {org_id}"
 
 
 def save(tx: Tx, rule: Rule) -> Rule:

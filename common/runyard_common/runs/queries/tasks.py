@@ -17,14 +17,10 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    literal_column,
-    or_,
     select,
-    text,
     tuple_,
     type_coerce,
     union_all,
-    update,
 )
 
 from runyard_common.database import pages, rows
@@ -33,7 +29,6 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.identity.queries import config_versions
 from runyard_common.runs.queries.filters import Filter, filtered, titled
-from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
 from runyard_common.tables import query as runs
@@ -52,16 +47,14 @@ _COLUMNS: list[Any] = [_SPECIAL[f.name] if f.name in _SPECIAL else getattr(_T, f
 _MOST_IDS = 500
 #: Tasks that a search by title looks at before it answers, and that a total counts.
 SEARCHED, COUNTED = 20_000, 100_000
-_LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
+LIGHT = [c for c in _COLUMNS if c.key not in (*_TEXTS, "secrets")]
 #: What a claim reads: a large input is read by who prepares the run, not in the transaction of the claim.
 CLAIMED = [
-    *(column for column in _LIGHT if column.key != "retry_policy"),
+    *(column for column in LIGHT if column.key != "retry_policy"),
     _T.secrets,
     case((pages.byte_length(_T.input) <= LARGE, type_coerce(_T.input, Text)), else_="").label("stored_input"),
 ]
 CLAIMED_NAMES = tuple(str(column.key) for column in CLAIMED)
-#: Written out, as in `pending`: a partial index serves.
-_QUEUED: Any = literal_column("'queued'")
 #: Columns of a task without input and output that may still be large.
 _NOTED = ("error", "meta")
 
@@ -110,7 +103,7 @@ def get(scope: OrgScope, task_id: str) -> Task | None:
 
 def by_ids(scope: OrgScope, task_ids: Iterable[str]) -> dict[str, Task]:
     """Tasks of an organisation by id, without inputs and outputs."""
-    query = select(*_LIGHT).where(_T.id.in_(list(task_ids)), _T.org_id == scope.org_id)
+    query = select(*LIGHT).where(_T.id.in_(list(task_ids)), _T.org_id == scope.org_id)
     return {row.id: task(row) for row in scope.conn.execute(query)}
 
 
@@ -195,7 +188,7 @@ def depth(conn: Connection, task_id: str, most: int) -> int:
 
 def page(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> list[Task]:
     """Tasks of an organisation, newest first, older than the id `before`; without inputs and outputs."""
-    query = _newest(_LIGHT, scope, wanted, limit, before)
+    query = _newest(LIGHT, scope, wanted, limit, before)
     return [task(row) for row in scope.conn.execute(query)]
 
 
@@ -221,7 +214,7 @@ def search(scope: OrgScope, wanted: Filter, limit: int, before: str | None = Non
 
 def failed_page(scope: OrgScope, limit: int, before: str | None = None) -> Page[Task]:
     """As `page`, those that failed, with why: fewer than `limit`, and `more`, where that takes much room."""
-    query = _newest(_LIGHT, scope, Filter(statuses=(Status.FAILED,)), limit, before)
+    query = _newest(LIGHT, scope, Filter(statuses=(Status.FAILED,)), limit, before)
     found = pages.bounded(scope.conn, query, "id", _NOTED)
     return Page((task(row) for row in found), found.more)
 
@@ -268,7 +261,7 @@ def _ordered(columns: Sequence[Any], scope: OrgScope, wanted: Filter, before: st
 
 def light(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Tasks by id without inputs and outputs, for the server itself (no organisation asked)."""
-    found = conn.execute(select(*_LIGHT).where(_T.id.in_(list(task_ids))))
+    found = conn.execute(select(*LIGHT).where(_T.id.in_(list(task_ids))))
     return {row.id: task(row) for row in found}
 
 
@@ -276,53 +269,6 @@ def count(scope: OrgScope, wanted: Filter, at_most: int = COUNTED) -> int:
     """How many tasks of an organisation match, counted up to `at_most`."""
     counted = filtered(select(_T.id), scope, wanted).limit(at_most).subquery()
     return int(scope.conn.execute(select(func.count()).select_from(counted)).scalar_one())
-
-
-def blocked(
-    conn: Connection,
-    by: BlockedBy,
-    now: float,
-    limit: int,
-    lane: tuple[str, int] | None = None,
-    after: Task | None = None,
-) -> list[Task]:
-    """The next tasks that this keeps queued, without inputs, not yet locked; back-offs that last are left out.
-
-    `lane` is a lane and one value of `resume`, for its tasks in the order in which they are let through, those
-    `after` one.
-    """
-    query = select(*_LIGHT).where(_T.status == _QUEUED, _T.blocked_by == by)
-    query = query.where(or_(_T.available_at.is_(None), _T.available_at <= now))
-    if lane is not None:
-        query = query.where(_T.lane == lane[0], _T.resume == lane[1])
-    if after is not None:
-        query = query.where(tuple_(_T.priority, _T.id) > (after.priority, after.id))
-    query = query.order_by(_T.resume, _T.lane, _T.priority, _T.id).limit(limit)
-    return [task(row) for row in conn.execute(query)]
-
-
-def due(conn: Connection, now: float, limit: int) -> list[Task]:
-    """Queued tasks whose back-off is over, without inputs."""
-    query = select(*_LIGHT).where(_T.status == "queued", _T.available_at <= now)
-    return [task(row) for row in conn.execute(query.order_by(_T.available_at).limit(limit))]
-
-
-def blockers(conn: Connection, after: str, limit: int) -> list[BlockedBy]:
-    """What keeps tasks queued, in the order of stored forms, from the one after `after`."""
-    return [
-        BlockedBy.parse(one) for one in conn.execute(_BLOCKERS, {"after": after, "limit": limit}).scalars()
-    ]
-
-
-# A loose index scan over ix_tasks_queued: one probe per limit, however many tasks wait for it.
-_BLOCKERS = text("""
-WITH RECURSIVE heads(key, n) AS (
-    SELECT min(held_by), 1 FROM tasks WHERE status = 'queued' AND held_by > :after
-    UNION ALL
-    SELECT (SELECT min(t.held_by) FROM tasks t WHERE t.status = 'queued' AND t.held_by > heads.key), n + 1
-    FROM heads WHERE heads.key IS NOT NULL AND n < :limit
-) SELECT key FROM heads WHERE key IS NOT NULL
-""")
 
 
 def position(conn: Connection, waiting: Task) -> int:
@@ -381,10 +327,3 @@ def recent_durations(conn: Connection, agent_id: str, limit: int = 20, among: in
         .limit(limit)
     )
     return [float(value) for value in conn.execute(query).scalars()]
-
-
-def block(tx: Tx, queued: Sequence[tuple[str, BlockedBy]]) -> None:
-    """Note for each of these tasks what keeps it queued now."""
-    if queued:
-        statement = update(_T).where(_T.id == bindparam("task_id")).values(blocked_by=bindparam("by"))
-        tx.conn.execute(statement, [{"task_id": task_id, "by": by} for task_id, by in queued])

@@ -8,7 +8,7 @@ from typing import Literal
 
 from runyard_common.database import advisory
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import limits, queue_places, tasks
+from runyard_common.runs.queries import limits, queue_places, queued, tasks
 from runyard_common.runs.queries.transitions import Change, lock, move
 from runyard_common.runs.rules.admission import LimitCheck, Usage, full_limit
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
@@ -57,7 +57,7 @@ def _ended(tx: Tx, child_id: str) -> bool:
 
 def admit_due(tx: Tx) -> int:
     """Admit tasks whose back-off is over."""
-    return admit_tasks(tx, tasks.due(tx.conn, tx.now, BATCH))
+    return admit_tasks(tx, queued.due(tx.conn, tx.now, BATCH))
 
 
 def admit_tasks(tx: Tx, candidates: Sequence[Task]) -> int:
@@ -73,6 +73,7 @@ def _judge(tx: Tx, candidates: Sequence[Task]) -> dict[str, Answer]:
     """Admit those of these queued tasks that no limit keeps, in the order given; what became of each."""
     if not candidates:
         return {}
+    limits.share(tx, {task.org_id for task in candidates})
     checked = Checks(tx).of_tasks(candidates)
     unique = {check.key: check for its in checked.values() for check in its}
     advisory.lock(tx, unique)
@@ -92,7 +93,7 @@ def _judge(tx: Tx, candidates: Sequence[Task]) -> dict[str, Answer]:
                 usages[check.key] = usages.get(check.key, Usage()).one_more
     admitted = [task for task in candidates if answers[task.id] is True]
     limits.occupy(tx, [(task.id, checked[task.id]) for task in admitted])
-    tasks.block(
+    queued.block(
         tx,
         [(t.id, by) for t in candidates if isinstance(by := answers[t.id], BlockedBy) and by != t.blocked_by],
     )

@@ -11,6 +11,7 @@ from runyard_common.identity.service import caps
 from runyard_common.runs.queries import limits, tasks
 from runyard_common.runs.queries.transitions import lock
 from runyard_common.runs.rules.admission import AdmissionContext, Kind, Rule, Strategy, limit_checks
+from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as tables
@@ -41,6 +42,7 @@ def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None)
     organisation's.
     """
     _check(wanted)
+    limits.alter(tx, org_id)
     if limit_id is not None and not _own(tx, org_id, limit_id):
         raise NotFound("There is no such limit.", code="limit_not_found")
     if limit_id is None and org_id != "*":
@@ -67,6 +69,16 @@ def remove(tx: Tx, org_id: str, limit_id: str) -> None:
     if not limits.remove(tx, org_id, limit_id):
         raise NotFound("There is no such limit.", code="limit_not_found")
     _let_admission_look(tx, org_id)
+
+
+def release_leaked(tx: Tx, at_most: int) -> int:
+    """Delete the slots of tasks that are neither pending nor running: earlier versions left some. How many."""
+    task_ids = limits.unowned(tx.conn, at_most)
+    heads = lock(tx, task_ids) if task_ids else {}
+    leaked = [id_ for id_ in task_ids if id_ not in heads or heads[id_].status not in OCCUPIES_SLOTS]
+    keys = limits.release(tx, leaked) if leaked else []
+    tx.freed.update(BlockedBy.limit(key) for key in keys)
+    return len(keys)
 
 
 def _own(tx: Tx, org_id: str, limit_id: str) -> bool:

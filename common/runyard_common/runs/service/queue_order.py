@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import limits, queue_places, tasks
+from runyard_common.runs.queries import limits, queue_places, queued
 from runyard_common.runs.rules.admission import LimitCheck, Usage, free, full_limit
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.rules.fairness import QueuePlace, starts_in
@@ -71,8 +71,8 @@ class Ring:
         self.reached: QueuePlace | None = None
 
     @property
-    def alone(self) -> bool:
-        """Whether no more than one lane was met: there is no unfairness to remember."""
+    def is_single(self) -> bool:
+        """Whether no more than one lane was met, which gets everything and need not be noted."""
         return len(self._seen) < 2
 
     @property
@@ -88,7 +88,7 @@ class Ring:
             # The first look takes what the turn needs; where others keep that queued too, the next takes many.
             limit = min(turn.starts - turn.given, self._wanted) if after is None else BATCH
             lane = (turn.lane, self._resume)
-            found = tasks.blocked(self._tx.conn, self._by, self._tx.now, limit, lane, after)
+            found = queued.blocked(self._tx.conn, self._by, self._tx.now, limit, lane, after)
             waiting.extend(found)
             if len(found) < limit:
                 self._drained.add(turn.lane)
@@ -167,7 +167,7 @@ class Choice:
                 return []
             case Blocker.SCHEDULE:
                 return fires.next_queued(self._tx, by.what)
-        return tasks.blocked(self._tx.conn, by, self._tx.now, BATCH)
+        return queued.blocked(self._tx.conn, by, self._tx.now, BATCH)
 
     def _of_limit(self, by: BlockedBy, resume: int) -> Chosen:
         check = self._checks.of_limit(by)
@@ -187,10 +187,10 @@ class Choice:
                     turn.given += 1
                 chosen.tasks.append((task, turn.place))
             if not self._free(check) or len(chosen.tasks) >= BATCH:
-                chosen.reached = None if ring.alone else turn.place
+                chosen.reached = None if ring.is_single else turn.place
                 chosen.more = self._free(check) > 0
                 return chosen
-        chosen.reached = None if ring.alone else ring.reached
+        chosen.reached = None if ring.is_single else ring.reached
         chosen.more = ring.exhausted
         return chosen
 

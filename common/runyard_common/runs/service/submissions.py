@@ -40,7 +40,9 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]
     Each is accepted (pending, or queued with the limit that is full) or refused. A group-commit batch function.
     Errors: those of `refusals`, and `Conflict` limit_reached (a full limit whose strategy is reject).
     """
-    return _submit(tx, specs, *configured.current(tx, *_whose(specs)))
+    org_ids, paying = _whose(specs)
+    limits.share(tx, org_ids)
+    return _submit(tx, specs, *configured.current(tx, org_ids, paying))
 
 
 @own_transaction
@@ -51,6 +53,7 @@ def submit_remembered(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | Ru
     known = configured.remembered(tx, org_ids)
     if known is None or any(s.judged is not None and s.judged.at != known[s.org_id].number for s in specs):
         return submit(tx, specs)
+    limits.share(tx, org_ids)
     configured.require(tx, known, paying)
     return _submit(tx, specs, known, frozenset())
 

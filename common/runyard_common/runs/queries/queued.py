@@ -1,0 +1,72 @@
+"""Queued tasks: what keeps them, and which of them are next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, literal_column, or_, select, text, tuple_, update
+
+from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import tasks
+from runyard_common.runs.rules.blocked_by import BlockedBy
+from runyard_common.runs.rules.tasks import Task
+from runyard_common.tables import query as runs
+
+_T: Final[Any] = runs.Task
+#: Written out, as in `pending`: a partial index serves.
+_QUEUED: Final[Any] = literal_column("'queued'")
+
+
+def blocked(
+    conn: Connection,
+    by: BlockedBy,
+    now: float,
+    limit: int,
+    lane: tuple[str, int] | None = None,
+    after: Task | None = None,
+) -> list[Task]:
+    """The next tasks that this keeps queued, without inputs, not yet locked; back-offs that last are left out.
+
+    `lane` is a lane and one value of `resume`, for its tasks in the order in which they are let through, those
+    `after` one.
+    """
+    query = select(*tasks.LIGHT).where(_T.status == _QUEUED, _T.blocked_by == by)
+    query = query.where(or_(_T.available_at.is_(None), _T.available_at <= now))
+    if lane is not None:
+        query = query.where(_T.lane == lane[0], _T.resume == lane[1])
+    if after is not None:
+        query = query.where(tuple_(_T.priority, _T.id) > (after.priority, after.id))
+    query = query.order_by(_T.resume, _T.lane, _T.priority, _T.id).limit(limit)
+    return [tasks.task(row) for row in conn.execute(query)]
+
+
+def due(conn: Connection, now: float, limit: int) -> list[Task]:
+    """Queued tasks whose back-off is over, without inputs."""
+    query = select(*tasks.LIGHT).where(_T.status == _QUEUED, _T.available_at <= now)
+    return [tasks.task(row) for row in conn.execute(query.order_by(_T.available_at).limit(limit))]
+
+
+def blockers(conn: Connection, after: str, limit: int) -> list[BlockedBy]:
+    """What keeps tasks queued, in the order of stored forms, from the one after `after`."""
+    return [
+        BlockedBy.parse(one) for one in conn.execute(_BLOCKERS, {"after": after, "limit": limit}).scalars()
+    ]
+
+
+# A loose index scan over ix_tasks_queued: one probe per limit, however many tasks wait for it.
+_BLOCKERS = text("""
+WITH RECURSIVE heads(key, n) AS (
+    SELECT min(held_by), 1 FROM tasks WHERE status = 'queued' AND held_by > :after
+    UNION ALL
+    SELECT (SELECT min(t.held_by) FROM tasks t WHERE t.status = 'queued' AND t.held_by > heads.key), n + 1
+    FROM heads WHERE heads.key IS NOT NULL AND n < :limit
+) SELECT key FROM heads WHERE key IS NOT NULL
+""")
+
+
+def block(tx: Tx, queued: Sequence[tuple[str, BlockedBy]]) -> None:
+    """Note for each of these tasks what keeps it queued now."""
+    if queued:
+        statement = update(_T).where(_T.id == bindparam("task_id")).values(blocked_by=bindparam("by"))
+        tx.conn.execute(statement, [{"task_id": task_id, "by": by} for task_id, by in queued])

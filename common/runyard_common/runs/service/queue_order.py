@@ -64,6 +64,7 @@ class Ring:
         self._most = max(2, min(LANES, wanted + 1))
         self._looks = 0
         self._seen: set[str] = set()
+        self._whole = False  # every round so far began at the first lane
         self._tasks: dict[str, deque[Task]] = {}
         self._last: dict[str, Task] = {}
         self._drained: set[str] = set()
@@ -72,8 +73,8 @@ class Ring:
 
     @property
     def is_single(self) -> bool:
-        """Whether no more than one lane was met, which gets everything and need not be noted."""
-        return len(self._seen) < 2
+        """Whether there is no more than one lane: it gets everything, and nothing need be noted."""
+        return self._whole and len(self._seen) < 2
 
     @property
     def exhausted(self) -> bool:
@@ -100,6 +101,7 @@ class Ring:
     def turns(self) -> Iterator[Turn]:
         """The turns of the lanes, until none has work left."""
         start = queue_places.get(self._tx.conn, self._by, self._resume)
+        self._whole = not start.lane
         ring: list[tuple[str, float]] | None = None
         for round_ in itertools.count(start.round):
             first = round_ == start.round

@@ -9,8 +9,8 @@ from alembic import op
 
 from runyard_common.database.migrations.growing import create_index, drop_index
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 

@@ -75,7 +75,8 @@ def test_an_accepted_run_costs_one_look_and_two_writes(api: Api, client: httpx2.
     with _statements(api.state.db) as sent:
         _accept(client)
     about = [f"{found[1].upper()} {found[2]}" for s in sent if (found := _WORDS.match(s)) is not None]
-    rare = ["SELECT tasks", "SELECT clock_timestamp"]  # the backlog, once a second; the clock
+    # The backlog, once a second; the clock; on PostgreSQL the lock on the limits, whose answer is not waited for.
+    rare = ["SELECT tasks", "SELECT clock_timestamp", "SELECT unnest"]
     assert [s for s in about if s not in rare] == [
         "SELECT config_versions",
         "INSERT tasks",

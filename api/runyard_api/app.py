@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -35,6 +34,7 @@ from runyard_common.values.errors import (
     RunyardError,
     TooManyRequests,
 )
+from runyard_common.values.ids import uuid4
 
 #: What most requests ask for is matched first; /tasks/cancel and /tasks/retry look like a /tasks/{task_id}.
 _FIRST: Final = (
@@ -59,9 +59,6 @@ _REMEMBERED_S: Final = 600
 
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 _NO_STORE: Final = (b"cache-control", b"no-store")
-#: Of a UUID, its version (4) and variant, and the bits that are neither (RFC 9562, section 5.4).
-_UUID4_BITS: Final = 0x4 << 76 | 0x2 << 62
-_FREE_BITS: Final = ~(0xF << 76 | 0x3 << 62)
 
 
 class _AgentConvertor(StringConvertor):
@@ -213,7 +210,7 @@ class _Outer:
             await self._live(receive, send)
             return
         PREFIX.set(self._paths.prefix)
-        request_id = scope["request_id"] = _request_id()
+        request_id = scope["request_id"] = f"req_{uuid4()}"
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -227,8 +224,7 @@ class _Outer:
         if refusal is not None:
             await errors.render(refusal, request_id)(scope, receive, named)
             return
-        scope = self._paths.resolved(scope)
-        found = self._paths.routes.find(scope)
+        scope, found = self._paths.route(scope)
         if found is not None and isinstance(found[0], Route) and isinstance(found[0].endpoint, Endpoint):
             # The router's way, without its look at every route; an endpoint answers its own errors.
             route, child = found
@@ -265,12 +261,6 @@ class _Outer:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _request_id() -> str:
-    """A version-4 UUID with a prefix. Distinct, not secret: random bits of our own cost no system call."""
-    digits = "%032x" % (random.getrandbits(128) & _FREE_BITS | _UUID4_BITS)
-    return f"req_{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
 async def _in_pieces(message: Message, send: Send) -> None:
     """Hand a large body over as its reader takes it: what the connection was given is in memory once more."""
     body = memoryview(message["body"])
@@ -283,7 +273,7 @@ def _refusal(scope: Scope) -> RunyardError | None:
     """What is wrong with the head of any request (RFC 9112, section 3.2, on Host)."""
     if _head_of(scope) > errors.LONGEST_HEAD:
         return errors.HeadersTooLarge()
-    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    hosts = [name for name, _ in scope["headers"]].count(b"host")
     if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
         return InvalidRequest("Send one Host header.", code="invalid_host", field="Host")
     return None
@@ -292,7 +282,9 @@ def _refusal(scope: Scope) -> RunyardError | None:
 def _head_of(scope: Scope) -> int:
     """Bytes of a request's path, query and headers."""
     size = len(scope["raw_path"]) + len(scope["query_string"])
-    return size + sum(len(name) + len(value) for name, value in scope["headers"])
+    for name, value in scope["headers"]:
+        size += len(name) + len(value)
+    return size
 
 
 def _sentence(error: Exception) -> str:

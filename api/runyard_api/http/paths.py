@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
-from runyard_api.http.route_tree import RouteTree
+from runyard_api.http.route_tree import Found, RouteTree
 
 #: Replaces %2F of a request's path, which is part of a name and no separator; no path holds it otherwise.
 SLASH: Final = "\udc2f"
@@ -31,13 +31,14 @@ class Paths:
 
     def __init__(self, routes: Sequence[BaseRoute], prefix: str) -> None:
         self.prefix = prefix
-        self.routes = RouteTree(routes)
+        self._routes = RouteTree(routes)
         own = {route.path.split("/")[1] for route in routes if isinstance(route, Route)}
         first = prefix.split("/")[1] if prefix else ""
         self._left_on = prefix if first not in own else ""  # a prefix like ours must have been taken off
 
-    def resolved(self, scope: Scope) -> Scope:
-        """The scope with the path that the routes are asked for. The server's own scope stays as it is."""
+    def route(self, scope: Scope) -> tuple[Scope, Found | None]:
+        """The scope with the path that the routes are asked for, and the route that has it. The server's own scope
+        stays as it is."""
         if self._left_on and scope["path"].startswith(f"{self._left_on}/"):
             scope = dict(scope)
             scope["path"] = scope["path"].removeprefix(self._left_on)
@@ -45,15 +46,17 @@ class Paths:
         raw_path = scope["raw_path"]
         if b"%" in raw_path and b"%2F" in raw_path.upper():
             segments = raw_path.decode("ascii", "replace").split("/")
-            literal = "/".join(unquote(segment).replace("/", SLASH) for segment in segments)
-            if self._is_route(scope, literal):
-                return {**scope, "path": literal}
-        if scope["path"].endswith("/") and not self._is_route(scope, scope["path"]):
-            bare = scope["path"].rstrip("/")
-            if bare and self._is_route(scope, bare):
-                return {**scope, "path": bare}
-        return scope
+            literal = {**scope, "path": "/".join(map(_literal, segments))}
+            if found := self._routes.find(literal):
+                return literal, found
+        found = self._routes.find(scope)
+        if found is None and scope["path"].endswith("/") and (path := scope["path"].rstrip("/")):
+            bare = {**scope, "path": path}
+            if found := self._routes.find(bare):
+                return bare, found
+        return scope, found
 
-    def _is_route(self, scope: Scope, path: str) -> bool:
-        asked = {**scope, "path": path}
-        return self.routes.find(asked) is not None
+
+def _literal(segment: str) -> str:
+    """A segment of a path, whose escaped slash is part of a name."""
+    return unquote(segment).replace("/", SLASH) if "%" in segment else segment

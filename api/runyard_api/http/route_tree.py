@@ -10,6 +10,8 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 _ROOT: Final = "/"
+#: A route, and what it adds to the scope.
+Found = tuple[BaseRoute, Scope]
 
 
 @dataclass(slots=True)
@@ -32,8 +34,8 @@ class RouteTree:
             node.routes.append((place, route))
         _inherit(self._root, [])
 
-    def find(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
-        """The route of a request and what it adds to the scope; None where none matches in full."""
+    def find(self, scope: Scope) -> Found | None:
+        """The route of a request; None where none matches in full."""
         node = self._root
         for segment in scope["path"].split("/")[1:]:
             below = node.below.get(segment)

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from runyard_common.values.ids import first_uuid7, is_agent_name, is_uuid, normalise, qualify, uuid7
+from runyard_common.values.ids import first_uuid7, is_agent_name, is_uuid, normalise, qualify, uuid4, uuid7
 
 
 def test_ids_made_one_after_another_sort_in_that_order() -> None:
@@ -20,6 +20,13 @@ def test_an_id_is_a_version_7_uuid_that_carries_the_time() -> None:
     made = uuid.UUID(uuid7())
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
     assert abs((made.int >> 80) / 1000 - time.time()) < 5
+
+
+def test_a_random_id_is_a_version_4_uuid_and_all_differ() -> None:
+    made = {uuid4() for _ in range(10_000)}
+    assert len(made) == 10_000
+    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in made} == {(4, uuid.RFC_4122)}
+    assert all(str(uuid.UUID(one)) == one for one in made)
 
 
 @pytest.mark.parametrize("text", ["", "x", "../../etc", "3c90c3cc0d444b5088888dd25736052a", "{3c90c3cc}"])

@@ -48,8 +48,11 @@ async def test_reads_that_come_meanwhile_are_one_batch(
     slow = Slow()
     first = asyncio.create_task(reader.call(slow, 0))
     await slow.began.acquire()
-    others = [asyncio.create_task(reader.call(slow, number)) for number in range(1, 10)]
-    await asyncio.sleep(0)
+    others: list[asyncio.Task[int]] = []
+    for number in range(1, 10):
+        others.append(asyncio.create_task(reader.call(slow, number)))
+        for _ in range(5):
+            await asyncio.sleep(0)  # each comes in a step of the loop of its own
     slow.go_on.release()
     assert await first == 0
     slow.go_on.release()

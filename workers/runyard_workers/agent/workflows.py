@@ -81,7 +81,7 @@ class WorkflowRun:
 
     async def _step(self, step: Step) -> dict[str, Any]:
         key = self._key(step)
-        entry = self._attempt.replay.entry(key)
+        entry = await self._attempt.recorded(key)
         if entry is not None:
             return dict(entry.value)
         await self._note(f"s{self._numbers[step.id]}:started", self._event(step, "started", name=step.name))
@@ -98,7 +98,7 @@ class WorkflowRun:
         tried = self._failures(step)
         while True:
             if tried >= step.max_attempts:
-                last = self._attempt.replay.entry(self._key(step, tried))
+                last = await self._attempt.recorded(self._key(step, tried))
                 return self._given_up(step, str(last.value if last is not None else None))
             try:
                 output = await self._perform(f"{self._key(step)}@{tried + 1}", step, inputs)

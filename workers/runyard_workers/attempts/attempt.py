@@ -332,15 +332,22 @@ class Attempt:
         self._recalling += 1
         try:
             if isinstance(entry.value, Unread):
-                keys = self.replay.unread(key, MOST_BYTES, _MOST_READ)
-                read = partial(in_engine_thread, self._values, keys)
-                self.replay.fill(await patiently(read, lambda: self.ended_by, self.task.id))
-                entry = self.replay.entry(key)
+                entry = await self.recorded(key)
             elif self._recalled % _MOST_RECALLED == 0:
                 await asyncio.sleep(0)
         finally:
             self._recalling -= 1
         self.replay.forget(key)
+        return entry
+
+    async def recorded(self, key: str) -> JournalEntry | None:
+        """What the journal holds under `key`, with its value, which may have to be read first."""
+        entry = self.replay.entry(key)
+        while entry is not None and isinstance(entry.value, Unread):
+            keys = self.replay.unread(key, MOST_BYTES, _MOST_READ)
+            read = partial(in_engine_thread, self._values, keys)
+            self.replay.fill(await patiently(read, lambda: self.ended_by, self.task.id))
+            entry = self.replay.entry(key)
         return entry
 
     def _values(self, keys: Sequence[str]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Preparation:
             else await in_engine_thread(self._manifests.get, task.version_id)
         )
         manifest = stored.document if stored is not None else None
-        past = await self._past(task, whole=definition is None)
+        past = await self._past(task)
         attempt = Attempt(
             replace(claimed, journal=past.journal) if past.journal else claimed,
             manifest or {},
@@ -172,13 +172,12 @@ class Preparation:
         with self._store.read() as conn:
             return tasks.with_input(conn, task)
 
-    async def _past(self, task: Task, whole: bool) -> _Past:
+    async def _past(self, task: Task) -> _Past:
         if task.session_id is None and task.attempt == 1 and task.retry_of is None:
             return _Past([], [], 0, 0)
-        return await in_engine_thread(self._read_past, task, whole)
+        return await in_engine_thread(self._read_past, task)
 
-    def _read_past(self, task: Task, whole: bool) -> _Past:
-        """`whole`: with every value of the journal, among which a declared agent finds its conversation."""
+    def _read_past(self, task: Task) -> _Past:
         with self._store.read() as conn:
             scope = OrgScope(conn, task.org_id)
             history: Sequence[Message] = (
@@ -190,15 +189,13 @@ class Preparation:
             if task.attempt > 1:
                 printed = events.count_output(conn, task.id)
                 reported = events.count(conn, task.id, _REPORTED) - printed
-            done = self._journal(conn, task, whole)
+            done = self._journal(conn, task)
         lines = [rows.values(line) for line in history if line.task_id != task.id]
         return _Past(lines, done, reported, printed)
 
-    def _journal(self, conn: Connection, task: Task, whole: bool) -> list[JournalEntry]:
+    def _journal(self, conn: Connection, task: Task) -> list[JournalEntry]:
         if task.attempt == 1 and task.retry_of is None:
             return []
-        if whole:
-            return journal.load(conn, [task.id]).get(task.id, [])
         return journal.outline(conn, task.id)
 
     def _attached(self, task: Task) -> tuple[File, ...]:

@@ -120,6 +120,13 @@ class Replay:
         if not self._keeps_values:
             self._entries[key] = replace(self._entries[key], value=None)
 
+    def release(self, key: str) -> None:
+        """Leave the value of an entry to the database again: it is in the conversation now."""
+        size = self._values.pop(key, 0)
+        entry = self._entries[key]
+        if not isinstance(entry.value, Unread):
+            self._entries[key] = replace(entry, value=Unread(size))
+
     def _refuse_skipped(self, key: str) -> None:
         if self._left and not self._concurrent:
             left = list(self._left)

@@ -67,7 +67,7 @@ async def converse(
     A `task` comes before the request, or in the final session replaces it. Raises `Suspended` when the run must
     wait, and `AgentError`s.
     """
-    resumed = session.transcript.restore()
+    resumed = await session.transcript.restore()
     await session.switch(session.transcript.agent if resumed else first)
     session.messages = session.transcript.history if resumed else list(history)
     session.transcript.given = len(history)

@@ -138,7 +138,7 @@ class Journal(AbstractCapability[Any]):
         tool = session.toolbox.get(call.tool_name)
         assert tool is not None
         key = session.transcript.tool_key(call.tool_call_id)
-        entry = session.attempt.replay.entry(key)
+        entry = await session.attempt.recorded(key)
         if entry is not None and entry.state == "done":
             return results.unpack(entry.value)
         try:

@@ -113,7 +113,7 @@ async def _step(run: Run, flow: Workflow, prefix: str, step: Step, inputs: Mappi
 async def _final_output(main: ModelSession, contract: OutputContract, answer: Any) -> Any:
     """The structured output; `answer`, the conversation's own, where a schema that is a guide led to none."""
     run, key = main.run, "final_output"
-    entry = run.attempt.replay.entry(key)
+    entry = await run.attempt.recorded(key)
     if entry is not None:
         return entry.value
     task = f"Now give {contract.title}: the structured result of this whole conversation."

@@ -130,8 +130,13 @@ class ModelSession:
         started: TurnStart = await attempt.write(start_turn, command)
         found = list(started.messages)
         if not (self._main and self._messages_given == turn):
-            found = [*self._read_before.get(turn_key, ()), *found]
+            found = [*await self._already_read(turn_key), *found]
         return [one if isinstance(one, str) else str(one) for one in found], started
+
+    async def _already_read(self, turn_key: str) -> list[Any]:
+        """What earlier attempts have read of users' messages for this turn."""
+        entries = [await self.attempt.recorded(key) for key in self._read_before.get(turn_key, ())]
+        return [one for entry in entries if entry is not None for one in entry.value["said"]]
 
     # -- what the turn leads to ----------------------------------------------------------------------------
 
@@ -164,11 +169,11 @@ class ModelSession:
         return Suspended.until(*self.asked, lines=lines)
 
 
-def _messages_read(entries: Iterable[JournalEntry]) -> dict[str, list[Any]]:
-    """What earlier attempts have read of users' messages, by the key of the turn that it was for."""
-    found: dict[str, list[Any]] = {}
+def _messages_read(entries: Iterable[JournalEntry]) -> dict[str, list[str]]:
+    """Where the journal has what earlier attempts have read of users' messages, by the key of the turn it was for."""
+    found: dict[str, list[str]] = {}
     for entry in entries:
         turn, mark, _ = entry.key.rpartition(_MESSAGES)
         if mark:
-            found.setdefault(turn, []).extend(entry.value["said"])
+            found.setdefault(turn, []).append(entry.key)
     return found

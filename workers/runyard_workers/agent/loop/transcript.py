@@ -54,19 +54,22 @@ class Transcript:
         """The journal key of a call that the last turn made."""
         return f"{self.turn_key(self.turn)}/{call_id}"
 
-    def restore(self) -> bool:
-        """Read what earlier attempts put on record; whether there was anything."""
-        entries: list[dict[str, Any]] = []
-        while (entry := self._attempt.replay.entry(self.turn_key(len(entries) + 1))) is not None:
-            entries.append(entry.value)
+    async def restore(self) -> bool:
+        """Read what earlier attempts put on record; whether there was anything.
+
+        Turn by turn, the values of each released once they are messages: no more than a part of the journal is in
+        memory beside the conversation.
+        """
         messages: list[ModelMessage] = []
-        for number, value in enumerate(entries, 1):
-            messages += self._unpack(value["messages"], number)
-        if not entries:
+        while (entry := await self._attempt.recorded(self.turn_key(self.turn + 1))) is not None:
+            value, number = entry.value, self.turn + 1
+            messages += await self._unpack(value["messages"], number)
+            self.turn, self.agent, self.repairs = number, value["agent"], value["repairs"]
+            self._attempt.replay.release(entry.key)
+        if not self.turn:
             return False
         last = messages.pop()
         assert isinstance(last, ModelResponse)
-        self.turn, self.agent, self.repairs = len(entries), entries[-1]["agent"], entries[-1]["repairs"]
         self.history, self.pending, self._saved = messages, last, len(messages) + 1
         return True
 
@@ -128,15 +131,18 @@ class Transcript:
                     item["data"] = ""
         return part
 
-    def _unpack(self, packed: list[dict[str, Any]], turn: int) -> list[ModelMessage]:
-        filled = [{**message, "parts": [self._fill(p, turn) for p in message["parts"]]} for message in packed]
+    async def _unpack(self, packed: list[dict[str, Any]], turn: int) -> list[ModelMessage]:
+        filled = [
+            {**message, "parts": [await self._fill(p, turn) for p in message["parts"]]} for message in packed
+        ]
         return list(ModelMessagesTypeAdapter.validate_python(filled))
 
-    def _fill(self, part: Mapping[str, Any], turn: int) -> dict[str, Any]:
+    async def _fill(self, part: Mapping[str, Any], turn: int) -> dict[str, Any]:
         content = part.get("content")
         if part.get("part_kind") == "tool-return" and content == {"$journal": True}:
-            entry = self._attempt.replay.entry(f"{self.turn_key(turn - 1)}/{part['tool_call_id']}")
+            entry = await self._attempt.recorded(f"{self.turn_key(turn - 1)}/{part['tool_call_id']}")
             assert entry is not None
+            self._attempt.replay.release(entry.key)
             return {**part, "content": entry.value["content"]}
         if part.get("part_kind") == "user-prompt" and isinstance(content, list):
             return {**part, "content": [self._refill(item) for item in content]}

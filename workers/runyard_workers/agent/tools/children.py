@@ -32,7 +32,7 @@ def agent_tool(
 
     async def run(call: Call) -> Any:
         key = f"child:{call.key}"
-        begun = attempt.replay.entry(key)
+        begun = await attempt.recorded(key)
         if begun is None:
             args = call.arguments if has_args else None
             message = None if has_args else call.arguments["message"]

@@ -80,7 +80,7 @@ class McpConnection:
 
     async def tools(self) -> list[Tool]:
         """The server's tools, as they were when this run first saw them; none when it cannot be reached."""
-        entry = self._attempt.replay.entry(self._key)
+        entry = await self._attempt.recorded(self._key)
         if entry is not None:
             return self._offered(entry.value)
         deadline = time.monotonic() + _HANDSHAKE_SECONDS

@@ -14,11 +14,11 @@ from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
-from runyard_common.runs.queries import events, prune, tasks
+from runyard_common.runs.queries import events, lanes, prune, tasks, workers
 from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, Status
 from runyard_common.runs.rules.specs import RunSpec
-from runyard_common.runs.service import submissions
+from runyard_common.runs.service import cancellations, queues, submissions
 from runyard_common.sessions.queries import sessions
 from runyard_common.tables.query import Agent, AgentVersion, Delivery, Session, Task, TaskEvent
 from runyard_common.values.ids import uuid7
@@ -159,6 +159,20 @@ READS: dict[str, Callable[[Stock], Callable[[OrgScope], object]]] = {
     ),
     "deliveries to prune": lambda stock: (
         lambda scope: prune.orphan_deliveries(scope.conn, scope.org_id, LATER, prune.START, 10)
+    ),
+    "the backlog": lambda stock: lambda scope: queues.backlog(scope.conn, LATER, 10, scope.org_id),
+    "the backlog of all": lambda stock: lambda scope: queues.backlog(scope.conn, LATER, 10),
+    "what waits to start": lambda stock: lambda scope: tasks.backlog(scope.conn, scope.org_id, 1000),
+    "what is claimable and untouched": lambda stock: lambda scope: workers.unclaimed(scope.conn, LATER),
+    "what limits block": lambda stock: lambda scope: tasks.blockers(scope.conn, "", 200),
+    "what is due": lambda stock: lambda scope: tasks.due(scope.conn, LATER, 100),
+    "what has no owner": lambda stock: lambda scope: tasks.ownerless(scope.conn, 100),
+    "lanes with work": lambda stock: lambda scope: lanes.window(scope.conn),
+    "what is over its deadline": lambda stock: (
+        lambda scope: cancellations._unfinished(scope.conn, Task.deadline_at, LATER)
+    ),
+    "what is over its time to live": lambda stock: (
+        lambda scope: cancellations._unfinished(scope.conn, Task.expires_at, LATER, Task.started_at.is_(None))
     ),
     "tasks to prune": lambda stock: (
         lambda scope: prune.any_task(scope.conn, scope.org_id, Status.COMPLETED, 0.5)

@@ -150,6 +150,8 @@ def by_agent(conn: Connection, org_id: str | None = None) -> dict[str, int]:
     """How many pending tasks, of an organisation or of all, require each Python agent (name@version)."""
     query = select(_T.required_agent, func.count().label("n"))
     query = query.where(_T.status == _PENDING, _T.required_agent.is_not(None)).group_by(_T.required_agent)
-    if org_id is not None:
-        query = query.where(_T.org_id == org_id)
+    if (
+        org_id is not None
+    ):  # as the partial index of the unfinished has it: SQLite would read all that there ever were
+        query = query.where(_T.org_id == org_id, _T.finished_at.is_(None))
     return {row.required_agent: row.n for row in conn.execute(query)}

@@ -64,6 +64,30 @@ def current(store: Store, org: str, name: str) -> tuple[str, dict[str, Any]]:
     return record.version.version, record.manifest
 
 
+def test_many_agents_of_a_worker_are_published_some_at_a_time_and_those_of_a_person_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_AT_ONCE", 2)
+    org, refused, begun = uuid7(), list[str](), list[int]()
+    begin = Store.begin
+
+    def counted(self: Store, *args: Any, **more: Any) -> Any:
+        begun.append(1)
+        return begin(self, *args, **more)
+
+    monkeypatch.setattr(Store, "begin", counted)
+    many = [parse(DECLARED | {"name": f"@fixed/bot{n}"}) for n in range(5)]
+    brought = catalogue.bring(store, org, [], many, refused=refused)
+    assert brought == [f"@fixed/bot{n}@1.0.0" for n in range(5)]
+    assert len(begun) == 3
+    begun.clear()
+    changed = [parse(DECLARED | {"name": f"@fixed/bot{n}", "version": "1.0.1"}) for n in range(5)]
+    with pytest.raises(Conflict):
+        catalogue.publish(store, org, [], [*changed, parse(many[0].to_json() | {"instructions": "Two."})])
+    assert len(begun) == 1
+    assert current(store, org, "@fixed/bot1")[0] == "1.0.0"
+
+
 def test_a_worker_refuses_a_changed_declared_version_and_publishes_the_others(store: Store) -> None:
     org, refused = uuid7(), list[str]()
     assert catalogue.publish(store, org, [], [parse(DECLARED)]) == 1

@@ -28,6 +28,8 @@ from runyard_common.start_checks import without_agents
 from runyard_common.values.errors import ConfigurationError, Conflict, InvalidRequest, RunyardError
 from runyard_workers.agent_code.sources import Broken, checked, enter_project, parts
 
+#: Agents that one transaction publishes, where one may be left out.
+_AT_ONCE = 100
 _DOCUMENTS = (".yaml", ".yml", ".json")
 
 
@@ -155,25 +157,31 @@ def _publish(
     documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
     for manifest in documents:
         _check_schemas(manifest)
-    published: list[AgentRecord] = []
-    left_out: list[str] = []
-    with store.begin() as tx:
-        for manifest in documents:
-            try:
-                made = service.publish(
-                    tx, org_id, manifest, by="system", shared=True, rules=rules, choose=choose
-                )
-                published.append(made)
-            except Conflict as conflict:
-                if refused is None:
-                    raise
-                left_out.append(conflict.message)
-        tools.register(tx, [_known(tool) for tool in registered_tools().values()])
-        if choose:
-            fleet.settle(tx, [_versioned(made) for made in published])
-    if refused is not None:
-        refused += left_out
-    return [_versioned(made) for made in published]
+    # Where one may be left out, nothing hangs together: thousands would keep all other writers waiting for a minute.
+    at_once = max(1, len(documents) if refused is None else _AT_ONCE)
+    published: list[str] = []
+    for start in range(0, max(1, len(documents)), at_once):
+        made: list[str] = []
+        left_out: list[str] = []
+        with store.begin() as tx:
+            for manifest in documents[start : start + at_once]:
+                try:
+                    record = service.publish(
+                        tx, org_id, manifest, by="system", shared=True, rules=rules, choose=choose
+                    )
+                    made.append(_versioned(record))
+                except Conflict as conflict:
+                    if refused is None:
+                        raise
+                    left_out.append(conflict.message)
+            if start + at_once >= len(documents):
+                tools.register(tx, [_known(tool) for tool in registered_tools().values()])
+            if choose:
+                fleet.settle(tx, made)
+        published += made
+        if refused is not None:
+            refused += left_out
+    return published
 
 
 def _versioned(made: AgentRecord) -> str:

@@ -14,7 +14,7 @@ from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
-from runyard_common.runs.queries import events, lanes, prune, tasks, workers
+from runyard_common.runs.queries import events, lanes, prune, queued, tasks, workers
 from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import ACTIVE, Status
 from runyard_common.runs.rules.specs import RunSpec
@@ -164,8 +164,8 @@ READS: dict[str, Callable[[Stock], Callable[[OrgScope], object]]] = {
     "the backlog of all": lambda stock: lambda scope: queues.backlog(scope.conn, LATER, 10),
     "what waits to start": lambda stock: lambda scope: tasks.backlog(scope.conn, scope.org_id, 1000),
     "what is claimable and untouched": lambda stock: lambda scope: workers.unclaimed(scope.conn, LATER),
-    "what limits block": lambda stock: lambda scope: tasks.blockers(scope.conn, "", 200),
-    "what is due": lambda stock: lambda scope: tasks.due(scope.conn, LATER, 100),
+    "what limits block": lambda stock: lambda scope: queued.blockers(scope.conn, "", 200),
+    "what is due": lambda stock: lambda scope: queued.due(scope.conn, LATER, 100),
     "what has no owner": lambda stock: lambda scope: tasks.ownerless(scope.conn, 100),
     "lanes with work": lambda stock: lambda scope: lanes.window(scope.conn),
     "what is over its deadline": lambda stock: (

@@ -115,7 +115,7 @@ class Call:
 
     def admit(self, principal: Principal, front: str) -> None:
         """Note who calls, and by which front."""
-        self._principal = replace(principal, actor=Actor(principal.actor, front))
+        self._principal = _acting(principal, front)
 
     @property
     def org_id(self) -> str:
@@ -226,6 +226,12 @@ class Call:
 def _without_parameters(kind: type[BaseModel]) -> BaseModel:
     """What an empty query string is as a model: the same for all requests, which only look at it."""
     return request_body.model(kind, {})
+
+
+@functools.lru_cache(4096)
+def _acting(principal: Principal, front: str) -> Principal:
+    """A caller as one who calls by this front."""
+    return replace(principal, actor=Actor(principal.actor, front))
 
 
 async def _always() -> bool:

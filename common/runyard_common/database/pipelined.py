@@ -1,12 +1,13 @@
 """SQLAlchemy's dialects for the transactions of PostgreSQL, which wait for answers only where one is needed.
 
-What needs no answer (BEGIN, an INSERT, rows for one statement, what is executed with `engine.LATER`) is sent at once,
-and answered together with the next statement that does, at the latest with COMMIT, in libpq's pipeline mode. An error
+What needs no answer (BEGIN, an INSERT, rows for one statement, what is executed with `engine.LATER`) is sent and
+answered together with the next statement that does, at the latest with COMMIT, in libpq's pipeline mode. An error
 of such a statement is raised by the statement that waits; nothing of the transaction is committed then. Within a
 savepoint each statement waits for its own answer, so that an error belongs to its savepoint.
 
 psycopg's own BEGIN waits, and so does the end of its pipeline. So its connections are in autocommit, stay in the
-pipeline mode, and BEGIN and COMMIT are statements like others.
+pipeline mode, and BEGIN and COMMIT are statements like others. Its pipeline sends each statement by itself, which costs
+both sides a system call and wakes the server each time; `_Pipeline` collects them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any, Final
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.generators import send
 from psycopg.pq import TransactionStatus
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -25,12 +28,25 @@ WRITES: Final = "postgresql+pipelined"
 READS: Final = "postgresql+pipelined_reads"
 
 
+class _Pipeline(psycopg.Pipeline):
+    """Statements stay in libpq's buffer (which sends every 64 KiB by itself) until an answer is waited for."""
+
+    _conn: PipelinedConnection
+
+    def _communicate_gen(self) -> PQGen[None]:
+        while self.command_queue:
+            self.command_queue.popleft()()
+        if self._conn.is_waiting:
+            yield from send(self.pgconn)
+
+
 class Transaction:
     """What is open on one connection."""
 
     def __init__(self, connection: PipelinedConnection) -> None:
         self._connection = connection
         self._mode = ExitStack()
+        connection._pipeline = _Pipeline(connection)
         self._pipeline = self._mode.enter_context(connection.pipeline())
         # One for each, as a cursor that executes the same statement again has less to do.
         self._begin, self._clock, self._commit = (connection.cursor() for _ in range(3))
@@ -89,6 +105,7 @@ class Transaction:
         """Send COMMIT for what has only read: its answer comes with the next transaction's."""
         if self._open:
             self._commit.execute("COMMIT")
+            self._connection.wait(send(self._connection.pgconn))
             self._open = False
 
     def rollback(self) -> None:

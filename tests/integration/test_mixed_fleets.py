@@ -152,10 +152,14 @@ async def test_what_waits_for_a_version_shows_which_ones_workers_have(home: Path
 
 
 async def test_a_worker_that_drains_counts_no_more_before_its_runs_have_ended(database_url: str) -> None:
-    go_on = asyncio.Event()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await go_on.wait()
 
     async def slowly(ctx: Context, args: dict[str, Any]) -> None:
-        await ctx.step("wait", go_on.wait)  # within a step, which a drain lets end
+        await ctx.step("wait", wait)  # within a step, which a drain lets end
 
     async with Installation(database_url) as site:
         name = site.publish(slowly)
@@ -163,7 +167,7 @@ async def test_a_worker_that_drains_counts_no_more_before_its_runs_have_ended(da
         site.publish(slowly, name, version="2.0.0")
         new = await site.engine(agents=[f"{name}@2.0.0"])
         task_id = await site.submit(name, {})
-        await site.until(task_id, Status.RUNNING)
+        await asyncio.wait_for(begun.wait(), 20)
         assert site.task(task_id).version == "2.0.0"
         leaving = asyncio.create_task(new.drain(20.0))
         bound = lambda: site.spec(name).agent.version == "1.0.0"  # noqa: E731

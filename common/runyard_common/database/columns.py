@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import orjson
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -16,6 +17,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    any_,
+    bindparam,
+    func,
+    select,
 )
 from sqlalchemy import Table as CoreTable
 from sqlalchemy import false as sql_false
@@ -65,6 +70,29 @@ class Json(TypeDecorator[Any]):
     def process_result_value(self, value: Any, dialect: Any) -> Any:
         """From the database."""
         return None if value is None else orjson.loads(value)
+
+
+class Texts(TypeDecorator[Any]):
+    """A list of texts as one parameter."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        """An array on PostgreSQL, JSON on SQLite."""
+        return dialect.type_descriptor(ARRAY(Text()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        """To the database."""
+        return list(value) if dialect.name == "postgresql" else dump(list(value))
+
+
+def any_of(column: Any, name: str, postgres: bool) -> Any:
+    """Whether a text column is one of those of the parameter `name`, a list, of a statement that is kept."""
+    given = bindparam(name, type_=Texts)
+    if postgres:
+        return column == any_(given)
+    return column.in_(select(func.json_each(given).table_valued("value").c.value))
 
 
 def dump(value: Any) -> str:

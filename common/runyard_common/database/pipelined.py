@@ -12,16 +12,22 @@ both sides a system call and wakes the server each time; `_Pipeline` collects th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 import psycopg
+import sqlalchemy
+from psycopg._preparing import PrepareManager
 from psycopg.abc import PQGen
+from psycopg.adapt import Transformer
 from psycopg.generators import send
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from runyard_common.database.prepared import Form, Values
 
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 WRITES: Final = "postgresql+pipelined"
@@ -38,6 +44,40 @@ class _Pipeline(psycopg.Pipeline):
             self.command_queue.popleft()()
         if self._conn.is_waiting:
             yield from send(self.pgconn)
+
+    def _process_results(self, queued: Any, results: list[PGresult]) -> None:
+        if not isinstance(queued, Answer):
+            super()._process_results(queued, results)
+        elif results[-1].status == ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(results[-1], encoding=self.pgconn._encoding)
+        elif results[-1].status == ExecStatus.PIPELINE_ABORTED:
+            raise psycopg.errors.PipelineAborted("pipeline aborted")
+        else:
+            queued.result = results[-1]
+
+
+class Answer:
+    """The answer to a statement that was sent, once it is there."""
+
+    __slots__ = ("result",)
+
+    def __init__(self) -> None:
+        self.result: PGresult | None = None
+
+
+class _Prepared(PrepareManager):
+    """What is prepared on a connection: by psycopg, which counts executions, and statements that are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[Form, Any] = {}
+
+    def clear(self) -> bool:
+        """Forget all, on the server's side too, before the next statement."""
+        if self.kept:
+            self.kept.clear()
+            self._names[_ANY] = b""  # so that it is not left out
+        return super().clear()
 
 
 class Transaction:
@@ -145,6 +185,11 @@ class PipelinedConnection(psycopg.Connection[Any]):
 
     transaction_under_way: Transaction | None = None
     is_waiting = False  # for answers; a statement of a pipeline is only sent
+    _failure: psycopg.Error | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._prepared: _Prepared = _Prepared()
 
     def close(self) -> None:
         """Close the connection, without a word to a server that may not answer."""
@@ -160,11 +205,109 @@ class PipelinedConnection(psycopg.Connection[Any]):
             self.transaction_under_way = Transaction(self)
         return self.transaction_under_way
 
+    def rows_of(self, conn: sqlalchemy.Connection, form: Form, rows: Sequence[Values]) -> list[Any]:
+        """Execute a statement that is kept for each of these rows, and wait for the rows that it gives."""
+        results = [answer.result for answer in self._sent(conn, form, rows, False)]
+        kept = self._prepared.kept
+        loading = kept.get(form)
+        found: list[Any] = []
+        for result in results:
+            assert result is not None
+            is_first = loading is None
+            loading = loading or Transformer(self)
+            loading.set_pgresult(result, set_loaders=is_first)
+            found += loading.load_rows(0, result.ntuples, form.row)
+        if form in kept:
+            kept[form] = loading
+        return found
+
+    def send(self, conn: sqlalchemy.Connection, form: Form, rows: Sequence[Values]) -> None:
+        """Execute a statement that is kept for each of these rows, and wait for nothing."""
+        self._sent(conn, form, rows, True)
+
+    def _sent(
+        self, conn: sqlalchemy.Connection, form: Form, rows: Sequence[Values], later: bool
+    ) -> list[Answer]:
+        transaction = self.pipelined
+        try:
+            with transaction.sending():
+                answers = [self._queue(form, [_as_text(v) for v in form.parameters(one)]) for one in rows]
+            transaction.answered(later)
+        except psycopg.Error as error:
+            self._prepared.clear()  # the server may not have what was sent about it
+            # So that SQLAlchemy makes of it what it makes of any statement's error, the connection's state included.
+            self._failure = error
+            conn.exec_driver_sql(form.text.replace("%", "%%"))
+            raise AssertionError("the error was raised") from error
+        return answers
+
+    def _queue(self, form: Form, parameters: list[bytes | None]) -> Answer:
+        prepared, pipeline, answer = self._prepared, self._pipeline, Answer()
+        assert pipeline is not None
+        if prepared._to_flush:
+            self.wait(prepared.maintain_gen(self))
+        if pipeline.command_queue:
+            self.wait(pipeline._communicate_gen())
+        if prepared.prepare_threshold is None:  # sessions are shared
+            self.pgconn.send_query_params(form.query, parameters)
+        else:
+            if form not in prepared.kept:
+                self.pgconn.send_prepare(form.name, form.query)
+                pipeline.result_queue.append(None)
+                prepared.kept[form] = None
+            self.pgconn.send_query_prepared(form.name, parameters)
+        pipeline.result_queue.append(answer)  # type: ignore[arg-type]
+        return answer
+
+    def raise_failure(self) -> None:
+        """Raise the error of a statement that was sent past SQLAlchemy, if there is one."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+
+_ANY: Final = (b"", ())
+
+
+def _as_text(value: Any) -> bytes | None:
+    """A parameter as PostgreSQL reads it. Raises psycopg's DataError for text with NUL, which it cannot have."""
+    dump = _TEXTS.get(type(value))
+    if dump is None:
+        dump = next(_TEXTS[kind] for kind in type(value).__mro__ if kind in _TEXTS)
+    return dump(value)
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    if b"\0" in encoded:
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    return encoded
+
+
+def _array(values: Sequence[Any]) -> bytes:
+    texts = [_as_text(value) for value in values]
+    quoted = (
+        b"NULL" if t is None else b'"' + t.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"' for t in texts
+    )
+    return b"{" + b",".join(quoted) + b"}"
+
+
+_TEXTS: Final[dict[type, Callable[[Any], bytes | None]]] = {
+    str: _text,
+    type(None): lambda value: None,
+    bool: lambda value: b"t" if value else b"f",
+    int: lambda value: b"%d" % value,
+    float: lambda value: repr(float(value)).encode(),
+    bytes: lambda value: b"\\x" + value.hex().encode(),
+    list: _array,
+}
+
 
 class Dialect(PGDialect_psycopg):
     """psycopg's, for an engine in AUTOCOMMIT whose connections are `PipelinedConnection`s."""
 
     supports_statement_cache = True
+    is_pipelined = True
 
     def do_begin(self, dbapi_connection: Any) -> None:
         """Called at the begin of a transaction."""
@@ -197,6 +340,7 @@ class Dialect(PGDialect_psycopg):
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
         """Called for a statement."""
+        cursor.connection.raise_failure()
         with _sending(cursor):
             cursor.execute(statement, parameters)
         self._answered(cursor, context is not None and _needs_no_answer(context))

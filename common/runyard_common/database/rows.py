@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+import sqlalchemy
+from sqlalchemy import Connection, bindparam
 
 R = TypeVar("R")
 
@@ -42,6 +43,11 @@ def every(conn: Connection, query: Any, kind: Callable[..., R]) -> list[R]:
 def values(row: Any) -> dict[str, Any]:
     """The columns of a row that is to be inserted."""
     return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+def insert_of(table: Any, names: Iterable[str]) -> Any:
+    """An INSERT of these columns, by parameters of their names."""
+    return sqlalchemy.insert(table).values({name: bindparam(name) for name in names})
 
 
 def insert(postgres: bool, table: Any) -> Any:

@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from runyard_common.database import pages, rows
-from runyard_common.database.engine import LATER
 from runyard_common.database.pages import Page
+from runyard_common.database.prepared import ByKeys
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks.rules import AnswerLink, Question
@@ -21,17 +21,18 @@ _T, _LINK = tables.Question, tables.AnswerLink
 _COLUMNS = rows.columns(Question, _T)
 
 
-_CANCEL: Final = (
-    update(_T)
-    .where(_T.task_id.in_(bindparam("ids", expanding=True)), _T.state == "open")
-    .values(state="cancelled", answered_at=bindparam("now"))
+_CANCEL: Final = ByKeys(
+    _T.task_id,
+    lambda chosen: (
+        update(_T).where(chosen, _T.state == "open").values(state="cancelled", answered_at=bindparam("now"))
+    ),
 )
 
 
 def cancel_open(tx: Tx, task_ids: Sequence[str]) -> None:
     """Close what these ended tasks still waited for."""
     if task_ids:
-        tx.conn.execute(_CANCEL, {"ids": list(task_ids), "now": tx.now}, execution_options=LATER)
+        _CANCEL.send(tx.conn, task_ids, now=tx.now)
 
 
 def open_(tx: Tx, asked: Sequence[Question]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, Text, bindparam, func, select, type_coerce, update
 
 from runyard_common.database import pages
-from runyard_common.database.engine import LATER
 from runyard_common.database.pages import Page, byte_length
+from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries.transitions import log
@@ -23,8 +23,8 @@ from runyard_common.webhooks.queries import deliveries
 Numbered = tuple[Head, str, dict[str, Any]]
 
 _COLUMNS = TaskEvent.__table__.c
-_NUMBERED = (
-    update(Task).where(Task.id == bindparam("t")).values(last_seq=bindparam("seq")).execution_options(**LATER)
+_NUMBERED = PreparedStatement(
+    lambda postgres: update(Task).where(Task.id == bindparam("t")).values(last_seq=bindparam("seq"))
 )
 # Put together once: streams read them for every client that comes back. The sizes are summed up without the data.
 _SIZES = (
@@ -58,7 +58,7 @@ def append(
     """Append (task id, type, data) entries to locked tasks; their numbers. `heads` is updated."""
     numbered = number(heads, entries)
     last = {head.id: head.last_seq for head, _, _ in numbered}
-    tx.conn.execute(_NUMBERED, [{"t": task_id, "seq": seq} for task_id, seq in sorted(last.items())])
+    _NUMBERED.send(tx.conn, *({"t": task_id, "seq": seq} for task_id, seq in sorted(last.items())))
     keep(tx, numbered)
     return [head.last_seq for head, _, _ in numbered]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import orjson
@@ -24,29 +23,32 @@ from sqlalchemy import (
 )
 
 from runyard_common.database import pages, rows
-from runyard_common.database.engine import LATER
 from runyard_common.database.pages import byte_length
+from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.journal import JournalEntry, Unread
 from runyard_common.tables import query as tables
 
 _T = tables.JournalEntry
 _COLUMNS = rows.columns(JournalEntry, _T)
-_END = (
-    update(_T)
-    .where(_T.task_id == bindparam("t"), _T.key == bindparam("k"))
-    .values(
-        state=bindparam("s"),
-        value=bindparam("v", type_=_T.__table__.c.value.type),
-        ended_at=bindparam("at"),
+_END = PreparedStatement(
+    lambda postgres: (
+        update(_T)
+        .where(_T.task_id == bindparam("t"), _T.key == bindparam("k"))
+        .values(
+            state=bindparam("s"),
+            value=bindparam("v", type_=_T.__table__.c.value.type),
+            ended_at=bindparam("at"),
+        )
     )
-    .execution_options(**LATER)
 )
+_COLUMNS_SET = (*(column.name for column in _COLUMNS), "began_at", "ended_at")
 
 
-@cache
-def _insert(postgres: bool) -> Any:
-    return rows.insert(postgres, _T).on_conflict_do_nothing().returning(_T.task_id, _T.key)
+@PreparedStatement
+def _INSERT(postgres: bool) -> Any:  # noqa: N802
+    made = rows.insert(postgres, _T).values({name: bindparam(name) for name in _COLUMNS_SET})
+    return made.on_conflict_do_nothing().returning(_T.task_id, _T.key)
 
 
 def insert_new(tx: Tx, entries: Sequence[JournalEntry]) -> set[tuple[str, str]]:
@@ -57,8 +59,7 @@ def insert_new(tx: Tx, entries: Sequence[JournalEntry]) -> set[tuple[str, str]]:
     """
     if not entries:
         return set()
-    statement = _insert(tx.db.is_postgres)
-    made = {(row.task_id, row.key) for row in tx.conn.execute(statement, [_row(tx, one) for one in entries])}
+    made = {(row.task_id, row.key) for row in _INSERT.each(tx.conn, *(_row(tx, one) for one in entries))}
     left = [one for one in entries if (one.task_id, one.key) not in made]
     if left:
         known = written(tx, [(one.task_id, one.key, one.attempt) for one in left])
@@ -85,10 +86,8 @@ class StepEnd:
 def end_many(tx: Tx, ends: Sequence[StepEnd]) -> None:
     """End begun entries."""
     if ends:
-        tx.conn.execute(
-            _END,
-            [{"t": one.task_id, "k": one.key, "s": one.state, "v": one.value, "at": tx.now} for one in ends],
-        )
+        given = [{"t": one.task_id, "k": one.key, "s": one.state, "v": one.value} for one in ends]
+        _END.send(tx.conn, *(row | {"at": tx.now} for row in given))
 
 
 def written(tx: Tx, keys: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str], str]:

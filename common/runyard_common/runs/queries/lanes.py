@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Double, Integer, Text, text
 
+from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.fairness import LaneClock, Place
 
@@ -49,6 +50,9 @@ WHERE found.lane IS NOT NULL ORDER BY found.n
 )
 
 
+_WINDOW = PreparedStatement(lambda postgres: WINDOW)
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Lanes with claimable work, in the order of the ring; `whole`: there are no others."""
@@ -60,7 +64,7 @@ class Window:
 
 def window(conn: Connection, after: str | None = None, most: int = MOST) -> Window:
     """The next lanes that have claimable work, behind `after`: by default the last one that was served."""
-    return windowed(conn.execute(WINDOW, {"after": after, "most": most}).all(), most)
+    return windowed(_WINDOW.all(conn, {"after": after, "most": most}), most)
 
 
 def windowed(found: Sequence[Any], most: int) -> Window:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from runyard_common.database.columns import dump
+from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import lanes, tasks, workers
 from runyard_common.runs.queries.lanes import Window
@@ -58,9 +59,8 @@ def look(tx: Tx, worker_id: str, slots: int, having: Sequence[str] | None = None
     if not tx.db.is_postgres:
         return Look(lanes.window(tx.conn)) if workers.alive(tx, worker_id) else None
     asked: dict[str, Any] = {"worker": worker_id, "slots": slots, "after": None, "most": lanes.MOST}
-    if having is not None:
-        asked["having"] = list(having)
-    found = tx.conn.execute(_looked(having is not None), asked).all()
+    asked |= _having(having)
+    found = _looked(None if having is None else len(having)).all(tx.conn, asked)
     if not found:
         return None
     with_work = [row for row in found if row.in_lane is not None]
@@ -74,15 +74,19 @@ def look(tx: Tx, worker_id: str, slots: int, having: Sequence[str] | None = None
 
 
 @functools.cache
-def _looked(some: bool) -> Select[Any]:
+def _looked(agents: int | None) -> PreparedStatement:
+    return PreparedStatement(lambda postgres: _look(agents))
+
+
+def _look(agents: int | None) -> Select[Any]:
     """The worker, which is kept from being declared lost, each lane with work, and the next tasks of an only lane."""
     w = runs.Worker.__table__.c
     alive = select(w.id).where(w.id == bindparam("worker"), w.lost.is_(False)).with_for_update(read=True)
     worker, lane = alive.subquery("worker"), lanes.WINDOW.subquery("lane")
     # A function of the row, so that the database does not look for tasks before it knows how many lanes there are.
-    only = _next(_T, [*tasks.CLAIMED, LISTENED], lane.c.in_lane, some).where(lane.c.lanes == 1)
+    only = _next(_T, [*tasks.CLAIMED, LISTENED], lane.c.in_lane, agents).where(lane.c.lanes == 1)
     found = only.limit(bindparam("slots")).with_for_update(skip_locked=True).lateral("found")
-    any_ = _next(_T, [_T.id], lane.c.in_lane, some).where(lane.c.lanes == 1).limit(bindparam("slots"))
+    any_ = _next(_T, [_T.id], lane.c.in_lane, agents).where(lane.c.lanes == 1).limit(bindparam("slots"))
     counted = select(func.count().label("left")).select_from(any_.correlate(lane).subquery("any"))
     left = counted.correlate(lane).lateral("counted")
     joined = worker.outerjoin(lane, true()).outerjoin(left, true()).outerjoin(found, true())
@@ -95,47 +99,55 @@ def claimable(tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = N
     run; None: all."""
     if not turns:
         return []
-    query = (_locked if tx.db.is_postgres else _first)(having is not None)
     asked_lanes, counts = list(turns), list(turns.values())
     if tx.db.is_postgres:
         asked: dict[str, Any] = {"lanes": asked_lanes, "counts": counts}
     else:
         asked = {"lanes": dump(asked_lanes), "most": max(counts)}
-    if having is not None:
-        asked["having"] = list(having)
-    return [tasks.task(row) for row in tx.conn.execute(query, asked)]
+    asked |= _having(having)
+    statement = _claimable(None if having is None else len(having))
+    return [tasks.task(row) for row in statement.all(tx.conn, asked)]
 
 
 @functools.cache
-def _locked(some: bool) -> Select[Any]:
-    """PostgreSQL: a look into the index for each lane. `some`: only for the agents `having`."""
+def _claimable(agents: int | None) -> PreparedStatement:
+    return PreparedStatement(lambda postgres: (_locked if postgres else _first)(agents))
+
+
+def _locked(agents: int | None) -> Select[Any]:
+    """PostgreSQL: a look into the index for each lane. `agents`: only for so many."""
     asked = func.unnest(bindparam("lanes", type_=ARRAY(Text)), bindparam("counts", type_=ARRAY(Integer)))
     turn = asked.table_valued("lane", "count", with_ordinality="place", name="turn").render_derived()
-    mine = _next(_T, tasks.CLAIMED, turn.c.lane, some).limit(turn.c.count)
+    mine = _next(_T, tasks.CLAIMED, turn.c.lane, agents).limit(turn.c.count)
     found = mine.with_for_update(skip_locked=True).lateral("found")
     return select(*found.c).select_from(turn.join(found, true())).order_by(turn.c.place)
 
 
-@functools.cache
-def _first(some: bool) -> Select[Any]:
+def _first(agents: int | None) -> Select[Any]:
     """SQLite has one writer and no LATERAL: rows by the ids that the index gives, one count for all lanes."""
     turn = func.json_each(bindparam("lanes")).table_valued("key", "value", name="turn")
     first = runs.Task.__table__.alias("first")
-    ids = _next(first.c, [first.c.id], turn.c.value, some).limit(bindparam("most")).correlate(turn)
+    ids = _next(first.c, [first.c.id], turn.c.value, agents).limit(bindparam("most")).correlate(turn)
     found = select(*tasks.CLAIMED).select_from(turn.join(runs.Task.__table__, _T.id.in_(ids)))
     return found.order_by(turn.c.key, _T.resume, _T.priority, _T.id)
 
 
-def _next(c: Any, columns: Sequence[Any], lane: Any, some: bool) -> Select[Any]:
+def _next(c: Any, columns: Sequence[Any], lane: Any, agents: int | None) -> Select[Any]:
     query = select(*columns).where(c.status == _PENDING, c.lane == lane)
-    if some:
-        query = query.where(_runnable(c, bindparam("having", expanding=True)))
+    if agents is not None:
+        query = query.where(_runnable(c, [bindparam(f"having_{place}") for place in range(agents)]))
     return query.order_by(c.resume, c.priority, c.id)
 
 
-def _runnable(c: Any, having: Any) -> ColumnElement[bool]:
+def _having(agents: Sequence[str] | None) -> dict[str, str]:
+    """Parameters of `_next`: one for each agent, as a worker has the same ones each time."""
+    return {f"having_{place}": agent for place, agent in enumerate(agents or ())}
+
+
+def _runnable(c: Any, having: Sequence[Any]) -> ColumnElement[bool]:
     """Tasks for any worker, and those that require an agent of `having`."""
-    return or_(c.required_agent.is_(None), c.required_agent.in_(having))
+    for_any: ColumnElement[bool] = c.required_agent.is_(None)
+    return or_(for_any, c.required_agent.in_(having)) if having else for_any
 
 
 def any_left(conn: Connection, but: Sequence[str], having: Sequence[str] | None = None) -> bool:

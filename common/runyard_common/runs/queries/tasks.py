@@ -15,7 +15,6 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
-    insert,
     literal,
     select,
     tuple_,
@@ -25,9 +24,11 @@ from sqlalchemy import (
 
 from runyard_common.database import pages, rows
 from runyard_common.database.pages import Page
+from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.identity.queries import config_versions
+from runyard_common.runs.queries import event_log
 from runyard_common.runs.queries.filters import Filter, filtered, titled
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
@@ -61,7 +62,8 @@ _NOTED = ("error", "meta")
 
 def task(row: Any, names: Sequence[str] | None = None) -> Task:
     """A task from its row; `names` are its columns where the row has others too."""
-    values = dict(row._mapping) if names is None else {name: row._mapping[name] for name in names}
+    given = zip(row._fields, row, strict=True)
+    values = dict(given) if names is None else {name: getattr(row, name) for name in names}
     values["status"] = Status(values["status"])
     for name in _TEXTS:
         if isinstance(text := values.get(name), str):
@@ -69,30 +71,26 @@ def task(row: Any, names: Sequence[str] | None = None) -> Task:
     return Task(**values)
 
 
-_INSERT, _INSERT_EVENTS = insert(_T), insert(runs.TaskEvent)
+_STORED = {"stored_input": "input", "stored_output": "output"}
+_WRITTEN = [(field.name, _STORED.get(field.name, field.name)) for field in fields(Task)]
+_INSERT = PreparedStatement(lambda postgres: rows.insert_of(_T, (column for _, column in _WRITTEN)))
 
 
 def insert_many(tx: Tx, tasks: Sequence[Task], first_events: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Insert tasks, each with its first event (type, data)."""
-    tx.conn.execute(_INSERT, [_values(one) for one in tasks])
+    _INSERT.send(tx.conn, *map(_values, tasks))
     committed = [
         CommittedEvent(one.org_id, one.id, 1, type_, 0, data | {"status": one.status.value}, tx.now)
         for one, (type_, data) in zip(tasks, first_events, strict=True)
     ]
-    tx.conn.execute(
-        _INSERT_EVENTS,
-        [
-            {"task_id": h.task_id, "seq": h.seq, "type": h.type, "attempt": 0, "data": h.data, "at": h.at}
-            for h in committed
-        ],
-    )
-    tx.events.extend(committed)
+    event_log.write(tx, committed)
     tx.woken += sum(1 for one in tasks if one.status is Status.PENDING)
 
 
 def _values(task: Task) -> dict[str, Any]:
-    values = rows.values(task) | {"status": task.status.value}
-    return values | {"input": values.pop("stored_input"), "output": values.pop("stored_output")}
+    values = {column: getattr(task, name) for name, column in _WRITTEN}
+    values["status"] = task.status.value
+    return values
 
 
 def get(scope: OrgScope, task_id: str) -> Task | None:

@@ -13,16 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import Update, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from runyard_common.database.engine import LATER
+from runyard_common.database.prepared import ByKeys, PreparedStatement
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.human_tasks import queries as questions
-from runyard_common.runs.queries import open_calls
+from runyard_common.runs.queries import event_log, open_calls
 from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, SUSPENDED, TERMINAL, Event, Status, apply
 from runyard_common.runs.rules.tasks import Fence, Head
-from runyard_common.tables.query import Slot, Task, TaskEvent
+from runyard_common.tables.query import Slot, Task
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence
 from runyard_common.webhooks.queries import deliveries
 from runyard_common.webhooks.queries.endpoints import LISTENED
@@ -64,20 +65,16 @@ _CUTTING_OFF = frozenset({Event.FAIL, Event.EXPIRE, Event.CANCEL})
 _OWN: Final = tuple(name for name in Head.__slots__ if name != "listened")
 #: The columns of a `head`.
 COLUMNS: Final = [*(getattr(Task, name) for name in _OWN), LISTENED]
-_LOCK: Final = (
-    select(*COLUMNS)
-    .where(Task.id.in_(bindparam("ids", expanding=True)))
-    .order_by(Task.id)
-    .with_for_update(of=Task)
+_LOCK: Final = ByKeys(
+    Task.id, lambda chosen: select(*COLUMNS).where(chosen).order_by(Task.id).with_for_update(of=Task)
 )
-_LOG: Final = insert(TaskEvent)
 _EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
 
 
 def lock(tx: Tx, task_ids: Iterable[str]) -> dict[str, Head]:
     """Lock these tasks in id order (so that two batches cannot deadlock) and read their heads."""
     ids = sorted(set(task_ids))
-    return {row.id: head(row) for row in tx.conn.execute(_LOCK, {"ids": ids})}
+    return {row.id: head(row) for row in _LOCK.all(tx.conn, ids)}
 
 
 def head(row: Any, listened: bool | None = None) -> Head:
@@ -149,14 +146,15 @@ def _write(tx: Tx, applied: list[_Applied]) -> None:
     for made in applied:
         row = _columns(tx, made.after, made.change)
         groups[tuple(sorted(row))].append(row | {"task_id": made.after.id})
-    for names, rows in groups.items():
-        tx.conn.execute(_update(names), rows, execution_options=LATER)
+    for names, changed in groups.items():
+        _update(names).send(tx.conn, *changed)
     log(tx, [(head, str(type_), data) for made in applied for head, type_, data in made.entries])
 
 
 @functools.cache
-def _update(names: tuple[str, ...]) -> Update:
-    return update(Task).where(Task.id == bindparam("task_id")).values({n: bindparam(n) for n in names})
+def _update(names: tuple[str, ...]) -> PreparedStatement:
+    changed = update(Task).where(Task.id == bindparam("task_id"))
+    return PreparedStatement(lambda postgres: changed.values({n: bindparam(n) for n in names}))
 
 
 def _columns(tx: Tx, after: Head, change: Change) -> dict[str, Any]:
@@ -182,21 +180,7 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
         )
         for head, type_, data in entries
     ]
-    tx.conn.execute(
-        _LOG,
-        [
-            {
-                "task_id": h.task_id,
-                "seq": h.seq,
-                "type": h.type,
-                "attempt": h.attempt,
-                "data": h.data,
-                "at": h.at,
-            }
-            for h in committed
-        ],
-    )
-    tx.events.extend(committed)
+    event_log.write(tx, committed)
 
 
 def _follow(tx: Tx, applied: list[_Applied]) -> None:

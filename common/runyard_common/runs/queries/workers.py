@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from runyard_common.database import rows
+from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.transaction import Tx
 from runyard_common.tables import query as tables
 from runyard_common.tables.query import Outbox, Task
@@ -100,8 +101,14 @@ def drain(tx: Tx, worker_id: str) -> None:
 
 def alive(tx: Tx, worker_id: str) -> bool:
     """Whether this worker may claim; its row is locked in share, so that it cannot be declared lost meanwhile."""
-    query = select(_T.id).where(_T.id == worker_id, _T.lost.is_(False)).with_for_update(read=True)
-    return tx.conn.execute(query).first() is not None
+    return bool(_ALIVE.all(tx.conn, {"worker": worker_id}))
+
+
+_ALIVE = PreparedStatement(
+    lambda postgres: (
+        select(_T.id).where(_T.id == bindparam("worker"), _T.lost.is_(False)).with_for_update(read=True)
+    )
+)
 
 
 def declare_lost(tx: Tx, watched_s: float | None = None) -> list[str]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select
 
 from runyard_common import surfaces
 from runyard_common.database import rows
+from runyard_common.database.prepared import ByKeys
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
@@ -134,9 +135,13 @@ def listeners(scope: OrgScope) -> list[Listener]:
 
 
 def _active(conn: Connection, org_ids: Iterable[str]) -> list[Listener]:
-    query = select(*rows.columns(Listener, Endpoint))
-    query = query.where(Endpoint.org_id.in_(sorted(org_ids)), Endpoint.active.is_(True))
-    return rows.every(conn, query, Listener)
+    return [Listener(*row) for row in _ACTIVE.all(conn, sorted(org_ids))]
+
+
+_ACTIVE: Final = ByKeys(
+    Endpoint.org_id,
+    lambda chosen: select(*rows.columns(Listener, Endpoint)).where(chosen, Endpoint.active.is_(True)),
+)
 
 
 def _applications(

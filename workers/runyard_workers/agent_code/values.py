@@ -4,8 +4,9 @@ refusal that names the call. Pure."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -67,14 +68,14 @@ def given(value: Any, call: str) -> Any:
 
 def output(value: Any, agent: str, bounds: Bounds) -> Any:
     """An agent's output. Raises `AgentError` result_not_json or output_too_large."""
-    call = f"The output of {shown(agent)}"
+    call = partial(_named, "The output of {}", agent)
     found, size = _measured(value, call, "result_not_json")
     return _bounded(found, size, bounds.output, call, "output_too_large", "RUNYARD_MAX_OUTPUT_BYTES")
 
 
 def step_result(value: Any, name: str, bounds: Bounds) -> Any:
     """The result of a step. Raises `AgentError` result_not_json or step_result_too_large."""
-    call = f"The result of step {shown(name)}"
+    call = partial(_named, "The result of step {}", name)
     found, size = _measured(value, call, "result_not_json")
     return _bounded(found, size, bounds.step, call, "step_result_too_large", "RUNYARD_MAX_STEP_BYTES")
 
@@ -184,18 +185,28 @@ def shown(name: Any) -> str:
     return repr(json_form.name(str(name))[:_LONGEST_TEXT])
 
 
-def _measured(value: Any, call: str, code: str) -> tuple[Any, int]:
+#: What gave a value, or how to put it in words: most values are refused by nothing.
+_Call = str | Callable[[], str]
+
+
+def _named(call: str, name: str) -> str:
+    return call.format(shown(name))
+
+
+def _measured(value: Any, call: _Call, code: str) -> tuple[Any, int]:
     try:
         return json_form.measure(value)
     except NotJson as error:
+        call = call if isinstance(call, str) else call()
         raise AgentError(
             f"{call}, at {error.path}: {error.reason}.", code=code, call=call, path=error.path
         ) from None
 
 
-def _bounded(value: Any, size: int, most: int, call: str, code: str, setting: str) -> Any:
+def _bounded(value: Any, size: int, most: int, call: _Call, code: str, setting: str) -> Any:
     if size <= most:
         return value
+    call = call if isinstance(call, str) else call()
     raise AgentError(
         f"{call} is {size:,} bytes as JSON; {setting} allows {most:,}. Keep large data in a file or a store of its "
         "own, and give its address.",

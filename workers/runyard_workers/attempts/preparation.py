@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -30,7 +30,7 @@ from runyard_common.sessions.queries import messages
 from runyard_common.sessions.rules import Message
 from runyard_common.values.json_text import JsonText
 from runyard_workers.agent_code import run_output, values
-from runyard_workers.agent_code.catalogue import Manifests, StoredManifest
+from runyard_workers.agent_code.catalogue import Manifests
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended, Tokens
@@ -56,6 +56,9 @@ class _Past:
     journal: list[JournalEntry]
     reported: int
     printed: int
+
+
+_NO_PAST: Final = _Past([], [], 0, 0)
 
 
 class Preparation:
@@ -98,16 +101,19 @@ class Preparation:
 
         Without the agent the runner raises that it is not here.
         """
-        claimed = await self._with_input(claimed)
+        if _is_left_out(claimed.task.stored_input):
+            claimed = await self._with_input(claimed)
         task = claimed.task
         definition = self._agents.get(task.agent_name)
-        stored = (
-            StoredManifest(definition.manifest)
-            if definition
-            else await in_engine_thread(self._manifests.get, task.version_id)
-        )
+        stored = None
+        if definition is None:
+            stored = await in_engine_thread(self._manifests.get, task.version_id)
         manifest = stored.document if stored is not None else None
-        past = await self._past(task)
+        past = _NO_PAST
+        if task.session_id is not None or task.attempt > 1 or task.retry_of is not None:
+            past = await in_engine_thread(self._read_past, task)
+        if task.version_id not in self._owners:
+            await self._read_owner(task)
         attempt = Attempt(
             replace(claimed, journal=past.journal) if past.journal else claimed,
             manifest or {},
@@ -121,7 +127,8 @@ class Preparation:
             sealer=self._sealer,
             by_operator=stored is not None and stored.by_operator,
             costly=self._costly,
-            own_agent=await self._is_own(task),
+            # Other organisations see only the outside of a shared agent.
+            own_agent=self._owners[task.version_id] == task.org_id,
             keeps_values=definition is None,
         )
         if self._capture and definition is not None and attempt.own_agent:
@@ -138,7 +145,7 @@ class Preparation:
         context: RunContext,
     ) -> Runner:
         if definition is not None:
-            return lambda _: run_python(attempt, definition, context)
+            return _PythonRunner(definition, context)
         if manifest is not None and manifest.get("kind", "declared") == "declared":
 
             async def run_declared(attempt: Attempt) -> Result:
@@ -149,21 +156,17 @@ class Preparation:
             return run_declared
         return _deleted if manifest is None else _not_here
 
-    async def _is_own(self, task: Task) -> bool:
-        """Whether the run's organisation is its agent's. Other organisations see only the outside of a shared agent."""
-        if task.version_id not in self._owners:
-            if len(self._owners) >= _MOST_OWNERS:
-                self._owners.clear()
-            self._owners[task.version_id] = await in_engine_thread(self._manifests.owner, task.version_id)
-        return self._owners[task.version_id] == task.org_id
+    async def _read_owner(self, task: Task) -> None:
+        """Note whose the run's agent is."""
+        owner = await in_engine_thread(self._manifests.owner, task.version_id)
+        if len(self._owners) >= _MOST_OWNERS:
+            self._owners.clear()
+        self._owners[task.version_id] = owner
 
     def _open_secrets(self, task: Task) -> dict[str, Any]:
         return dict(self._sealer.open(task.secrets)) if task.secrets else {}
 
     async def _with_input(self, claimed: Claimed) -> Claimed:
-        stored = claimed.task.stored_input
-        if not (isinstance(stored, JsonText) and stored.text == ""):
-            return claimed
         return replace(
             claimed, task=await self._costly.do(claimed.task.org_id, self._read_input, claimed.task)
         )
@@ -171,11 +174,6 @@ class Preparation:
     def _read_input(self, task: Task) -> Task:
         with self._store.read() as conn:
             return tasks.with_input(conn, task)
-
-    async def _past(self, task: Task) -> _Past:
-        if task.session_id is None and task.attempt == 1 and task.retry_of is None:
-            return _Past([], [], 0, 0)
-        return await in_engine_thread(self._read_past, task)
 
     def _read_past(self, task: Task) -> _Past:
         with self._store.read() as conn:
@@ -203,6 +201,24 @@ class Preparation:
             File(f["id"], f["name"], f["media_type"], f["size"], partial(self._files.get, f["sha256"]))
             for f in (task.input or {}).get("files") or ()
         )
+
+
+class _PythonRunner:
+    """Runs a Python agent. Less than a closure: each run of a worker keeps one."""
+
+    __slots__ = ("_context", "_definition")
+
+    def __init__(self, definition: AgentDefinition, context: RunContext) -> None:
+        self._definition, self._context = definition, context
+
+    def __call__(self, attempt: Attempt) -> Awaitable[Result]:
+        """See `Runner`."""
+        return run_python(attempt, self._definition, self._context)
+
+
+def _is_left_out(stored: Any) -> bool:
+    """Whether a claim has left out an input, as it is large."""
+    return isinstance(stored, JsonText) and stored.text == ""
 
 
 async def _deleted(attempt: Attempt) -> Result:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import text
 
-from runyard_common.database.engine import LATER
+from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.transaction import Tx
 
 
@@ -29,7 +29,7 @@ def share(tx: Tx, keys: Iterable[str]) -> None:
     No answer is waited for: what later statements of this transaction see, they see with the lock.
     """
     if tx.db.is_postgres and (numbers := _numbers(keys)):
-        tx.conn.execute(_SHARE, {"numbers": numbers}, execution_options=LATER)
+        _SHARE.send(tx.conn, {"numbers": numbers})
 
 
 def _numbers(keys: Iterable[str]) -> list[int]:
@@ -40,4 +40,6 @@ def _numbers(keys: Iterable[str]) -> list[int]:
 
 _IN_ORDER = "(SELECT n FROM unnest(CAST(:numbers AS bigint[])) AS n ORDER BY n) AS s"
 _LOCK = text(f"SELECT pg_advisory_xact_lock(n) FROM {_IN_ORDER}")  # noqa: S608 - all ours
-_SHARE = text(f"SELECT pg_advisory_xact_lock_shared(n) FROM {_IN_ORDER}")  # noqa: S608
+_SHARE = PreparedStatement(
+    lambda postgres: text(f"SELECT pg_advisory_xact_lock_shared(n) FROM {_IN_ORDER}")  # noqa: S608
+)

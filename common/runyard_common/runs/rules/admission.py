@@ -1,7 +1,7 @@
 """Admission: which limits a task counts against, and whether it may start now. Pure.
 
 A limit's key names who shares it: ``<organisation or *>|<kind>:<value>``. Rules that yield the same key
-are merged: the tightest concurrency wins, every start rate applies.
+are merged: the tightest concurrency wins, with its strategy, and every start rate applies.
 """
 
 from __future__ import annotations
@@ -187,8 +187,17 @@ def _merge(check: LimitCheck | None, key: str, rule: Rule) -> LimitCheck:
         max_concurrent=_tighter(old.max_concurrent, rule.max_concurrent),
         rates=old.rates + rate,
         tokens_per_minute=_tighter(old.tokens_per_minute, rule.tokens_per_minute),
-        strategy=old.strategy,
+        strategy=_stricter(old, rule),
     )
+
+
+def _stricter(old: LimitCheck, rule: Rule) -> Strategy:
+    """The strategy of the lower bound, of two equal ones that rejects; that of the first where one bounds no runs."""
+    if rule.max_concurrent is None or old.max_concurrent is None:
+        return old.strategy
+    if rule.max_concurrent == old.max_concurrent:
+        return rule.strategy if rule.strategy is Strategy.REJECT else old.strategy
+    return rule.strategy if rule.max_concurrent < old.max_concurrent else old.strategy
 
 
 def _tighter(a: int | None, b: int | None) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from runyard_common.runs.rules.admission import (
     AdmissionContext,
     Kind,
@@ -9,6 +11,8 @@ from runyard_common.runs.rules.admission import (
     Rule,
     Strategy,
     Usage,
+    check_of,
+    free,
     full_limit,
     limit_checks,
 )
@@ -66,6 +70,42 @@ def test_two_rules_of_one_key_become_the_tightest() -> None:
     rules = [rule(Kind.AGENT, max_concurrent=5), rule(Kind.AGENT, "@demo/echo", id="r2", max_concurrent=2)]
     (check,) = limit_checks(rules, AdmissionContext(ORG, "@demo/echo"))
     assert check.max_concurrent == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("queueing", "rejecting", "strategy"),
+    [(1, 1, Strategy.REJECT), (2, 1, Strategy.REJECT), (1, 2, Strategy.ENQUEUE)],
+)
+def test_of_two_rules_of_one_key_the_lower_bound_has_its_strategy(
+    order: int, queueing: int, rejecting: int, strategy: Strategy
+) -> None:
+    rules = [
+        rule(Kind.AGENT, max_concurrent=queueing),
+        rule(Kind.AGENT, "@demo/echo", id="r2", max_concurrent=rejecting, strategy=Strategy.REJECT),
+    ]
+    (check,) = limit_checks(rules[::order], AdmissionContext(ORG, "@demo/echo"))
+    assert check.strategy is strategy
+
+
+def test_the_check_of_a_key_is_that_of_its_tasks() -> None:
+    rules = [rule(kind, max_concurrent=3) for kind in (Kind.AGENT, Kind.SESSION, Kind.END_USER)]
+    rules += [
+        rule(Kind.KEY, "/customer/id", max_concurrent=2),
+        rule(Kind.MODEL, org_id="*", rate_count=1, rate_seconds=5.0),
+    ]
+    rules += [rule(Kind.AGENT, "@demo/echo", max_concurrent=2)]
+    for check in limit_checks(rules, CONTEXT):
+        assert check_of(rules, check.key) == check
+    assert check_of([], "*|agent:gone") == LimitCheck("*|agent:gone")
+
+
+def test_free_starts_are_those_of_the_tightest_bound() -> None:
+    check = LimitCheck("o|agent:a", 5, rates=((3, 60.0),))
+    assert free(check, Usage(2, starts={60.0: 1}), 100) == 2
+    assert free(check, Usage(4), 100) == 1
+    assert free(check, Usage(9), 100) == 0
+    assert free(LimitCheck("o|agent:a"), Usage(9), 100) == 100
 
 
 def test_the_operators_limit_is_counted_over_every_organisation() -> None:

@@ -193,7 +193,10 @@ def test_everything_is_let_through_when_the_limit_goes(queue: Queue) -> None:
         with queue.store.begin() as tx:
             admissions.admit(tx, freed)
         freed = tx.freed
-    assert len(queue.claim()) == 2 * MANY
+    claimed = 0
+    while batch := queue.claim():  # a claim may take fewer than there are
+        claimed += len(batch)
+    assert claimed == 2 * MANY
 
 
 def test_organisations_with_the_least_weights_are_served_too(queue: Queue) -> None:

@@ -81,3 +81,24 @@ async def test_a_loop_is_woken_once_for_all_answers_of_a_transaction(
     monkeypatch.undo()
     await asyncio.to_thread(writer.close)
     db.close()
+
+
+async def test_what_is_asked_with_the_next_shares_its_transaction_and_is_done_without_one_too(
+    database_url: str,
+) -> None:
+    db = Database(database_url)
+    await asyncio.to_thread(migrate.upgrade, db)
+    writer = GroupCommit(Store(db))
+
+    def first(tx: Tx, commands: Sequence[int]) -> list[int]:
+        return [id(tx)] * len(commands)
+
+    def second(tx: Tx, commands: Sequence[int]) -> list[int]:
+        return [id(tx)] * len(commands)
+
+    for _ in range(50):  # the thread sleeps each time, and wakes with what comes first
+        companion = writer.ask_with_next(first, 1)
+        assert await writer.call(second, 2) == await companion.future
+    assert await asyncio.wait_for(writer.ask_with_next(first, 3).future, 10)
+    await asyncio.to_thread(writer.close)
+    db.close()

@@ -125,7 +125,10 @@ def test_a_worker_finds_the_one_task_that_it_can_run_behind_all_others(crowd: Cr
 
 def test_all_work_is_claimed_however_many_slots(crowd: Crowd) -> None:
     crowd.add(_names(MANY), 2)
-    assert len(crowd.claim(MANY * 3)) == MANY * 2
+    found = 0
+    while claimed := crowd.claim(MANY * 3):  # as many as one claim takes at most
+        found += len(claimed)
+    assert found == MANY * 2
 
 
 def test_a_claim_costs_the_same_beside_a_hundred_and_beside_thousands(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ async def test_the_next_runs_are_claimed_with_the_end_of_those_before(database_u
             await site.ended(task_id)
         found = [_moments(site, task_id) for task_id in ids]
         ends = {one["finish"] for one in found}
-        # On a busy machine an end may come while a claim is under way: its slot is claimed for after it.
-        assert any(one["claim"] in ends for one in found)
+        # The first two come with the first claim; an end that comes while a claim is under way has its slot claimed
+        # for after it.
+        assert sum(one["claim"] in ends for one in found[2:]) >= 2
 
 
 async def test_no_more_runs_than_slots_are_under_way(database_url: str) -> None:

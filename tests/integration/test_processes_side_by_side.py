@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
+from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store, Tx
@@ -125,6 +126,26 @@ def test_a_limit_counts_a_run_that_is_accepted_meanwhile(
 
     _while(stores, run if run_first else limit, limit if run_first else run)
     assert _slots(stores[0]) == 1
+
+
+def test_an_agents_own_limit_counts_what_runs_already_and_what_is_accepted_meanwhile(
+    stores: tuple[Store, Store],
+) -> None:
+    org_id = uuid7()
+
+    def publish(tx: Tx) -> AgentRecord:
+        content = {"name": "@side/one", "kind": "declared", "instructions": "hi", "max_concurrent": 5}
+        return agents.publish(tx, org_id, parse(content | {"version": "2.0.0"}))
+
+    def run(tx: Tx) -> None:
+        submissions.submit(tx, [RunSpec(uuid7(), org_id, ref, "native", {})])
+
+    with stores[0].begin() as tx:
+        content = {"name": "@side/one", "kind": "declared", "instructions": "hi"}
+        ref = agents.publish(tx, org_id, parse(content)).ref
+        run(tx)
+    _while(stores, run, publish)
+    assert _slots(stores[0]) == 2
 
 
 def test_a_limit_counts_a_run_that_is_admitted_meanwhile(stores: tuple[Store, Store]) -> None:

@@ -310,7 +310,7 @@ class Engine:
             if not self._slots.free:
                 self._hungry = True
                 return False
-            self._asked = self._ask(self._beat)
+            self._asked = self._ask(self._beat, self._writer.ask)
         asked, beat = self._asked
         batch = Batch([])
         try:
@@ -329,10 +329,10 @@ class Engine:
             self._loop.call_later(LOOK_AGAIN, self._wanted.set)
         return self._hungry
 
-    def _ask(self, beat: Heartbeat) -> tuple[Asked, Heartbeat]:
+    def _ask(self, beat: Heartbeat, ask: Callable[..., Asked]) -> tuple[Asked, Heartbeat]:
         """Only one claim is under way at a time: what is free now is free when it has committed."""
         command = Claim(self.worker_id, self._slots.free, self._agents, self._vacating)
-        return self._writer.ask(claim, command), beat
+        return ask(claim, command), beat
 
     def _ending(self, task_id: str) -> None:
         """The end of a run is about to be written. Where there may be more work, a claim goes into its transaction,
@@ -341,7 +341,7 @@ class Engine:
             return
         self._vacating.add(task_id)
         if self._asked is None and self._beat is not None and not self._draining:
-            self._asked = self._ask(self._beat)
+            self._asked = self._ask(self._beat, self._writer.ask_with_next)
             self._wanted.set()
 
     def _begin(self, claimed: Claimed) -> None:

@@ -67,7 +67,8 @@ class GroupCommit:
         self._store = store
         self.clock = store.db.clock
         self._max = max_batch
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._companions: list[_Job] = []  # go with what is asked next
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -75,7 +76,7 @@ class GroupCommit:
         """Queue one command; the future resolves after its transaction has committed."""
         future = _Pending()
         future.set_running_or_notify_cancel()  # a caller that is cancelled cannot cancel what will be committed
-        self._queue.put((batch, command, future))
+        self._queue.put([(batch, command, future)])
         return future
 
     async def call(self, batch: Batch, command: Any) -> Any:
@@ -88,8 +89,21 @@ class GroupCommit:
     def ask(self, batch: Batch, command: Any) -> Asked:
         """As `submit`, for a coroutine: a loop hears once of all the answers of a transaction."""
         asked = Asked()
-        self._queue.put((batch, command, asked))
+        self._put((batch, command, asked))
         return asked
+
+    def ask_with_next(self, batch: Batch, command: Any) -> Asked:
+        """As `ask`, queued together with what is asked next in this step of the loop, so that one transaction takes
+        both: the thread would begin with the first of two."""
+        asked = Asked()
+        self._companions.append((batch, command, asked))
+        asked.loop.call_soon(self._put)  # where nothing is asked after all
+        return asked
+
+    def _put(self, *jobs: _Job) -> None:
+        if together := [*jobs, *self._companions]:
+            self._companions.clear()
+            self._queue.put(together)
 
     @staticmethod
     def withdraw(future: Future[Any] | Asked) -> bool:
@@ -122,13 +136,13 @@ class GroupCommit:
 
     def _gather(self) -> tuple[list[_Job], bool]:
         jobs: list[_Job] = []
-        job = self._queue.get()
-        while job is not None:
-            jobs.append(job)
+        together = self._queue.get()
+        while together is not None:
+            jobs += together
             if len(jobs) >= self._max:
                 return jobs, True
             try:
-                job = self._queue.get_nowait()
+                together = self._queue.get_nowait()
             except queue.Empty:
                 return jobs, True
         return jobs, False

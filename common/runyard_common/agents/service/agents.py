@@ -18,7 +18,7 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.rules.caps import STORAGE
 from runyard_common.identity.service import caps
-from runyard_common.runs.queries import limits
+from runyard_common.runs.queries import limit_changes, limits
 from runyard_common.runs.rules.admission import Kind, Rule
 from runyard_common.runs.rules.specs import AgentRef
 from runyard_common.values import ids
@@ -344,6 +344,9 @@ def _limit(tx: Tx, agent: AgentRow, max_concurrent: int | None) -> None:
     org_id = "*" if agent.shared else agent.org_id
     if max_concurrent is None:
         for whose in ("*", agent.org_id):  # it may have been shared since
-            limits.remove(tx, whose, limit_id)
-    else:
-        limits.save(tx, Rule(limit_id, org_id, Kind.AGENT, agent.name, max_concurrent))
+            limit_changes.discard(tx, whose, limit_id)
+        return
+    rule = Rule(limit_id, org_id, Kind.AGENT, agent.name, max_concurrent)
+    known = limits.stored(tx.conn, limit_id)
+    if known is None or (known.org_id, known.max_concurrent) != (org_id, max_concurrent):
+        limit_changes.put(tx, rule)

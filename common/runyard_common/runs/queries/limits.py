@@ -219,6 +219,11 @@ def remove(tx: Tx, org_id: str, limit_id: str) -> bool:
     )
 
 
+def stored(conn: Connection, limit_id: str) -> Rule | None:
+    """One limit, whosever it is."""
+    return rows.first(conn, select(*_COLUMNS).where(Limit.id == limit_id), _rule)
+
+
 def of_organisation(scope: OrgScope, limit_id: str | None = None) -> list[Rule]:
     """The limits that bind an organisation, or one of them."""
     query = select(*_COLUMNS).where(or_(Limit.org_id == scope.org_id, Limit.org_id == "*"))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Text, select, type_coerce
-
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.service import caps
-from runyard_common.runs.queries import limits, tasks
+from runyard_common.runs.queries import limit_changes, limits
 from runyard_common.runs.queries.transitions import lock
-from runyard_common.runs.rules.admission import AdmissionContext, Kind, Rule, Strategy, limit_checks
+from runyard_common.runs.rules.admission import Kind, Rule, Strategy
 from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS
-from runyard_common.runs.rules.tasks import Task
-from runyard_common.tables import query as tables
 from runyard_common.values.errors import InvalidRequest, NotFound
 from runyard_common.values.ids import token
 
@@ -58,17 +54,13 @@ def save(tx: Tx, org_id: str, wanted: LimitRequest, limit_id: str | None = None)
         wanted.tokens_per_minute,
         Strategy(wanted.strategy),
     )
-    saved = limits.save(tx, rule)
-    _count_holders(tx, org_id)
-    _let_admission_look(tx, org_id)
-    return saved
+    return limit_changes.put(tx, rule)
 
 
 def remove(tx: Tx, org_id: str, limit_id: str) -> None:
     """Delete a limit; what it kept queued is admitted. Error: `NotFound`."""
-    if not limits.remove(tx, org_id, limit_id):
+    if not limit_changes.discard(tx, org_id, limit_id):
         raise NotFound("There is no such limit.", code="limit_not_found")
-    _let_admission_look(tx, org_id)
 
 
 def release_leaked(tx: Tx, at_most: int) -> int:
@@ -107,38 +99,3 @@ def _check(wanted: LimitRequest) -> None:
 
 def _invalid(field: str, message: str) -> InvalidRequest:
     return InvalidRequest(message, code="invalid_limit", field=field)
-
-
-def _count_holders(tx: Tx, org_id: str) -> None:
-    """Give running and pending tasks the slots of limits that did not exist when they were admitted.
-
-    They are locked first: one that ends meanwhile gives up only the slots that it had when it was locked.
-    """
-    row = tables.Task
-    query = select(row.id).where(row.status.in_(["pending", "running"]), row.finished_at.is_(None))
-    if org_id != "*":
-        query = query.where(row.org_id == org_id)
-    heads = lock(tx, tx.conn.execute(query).scalars())
-    holders = tasks.load(tx.conn, [id_ for id_, head in heads.items() if head.status in OCCUPIES_SLOTS])
-    rules = limits.rules(tx.conn, {task.org_id for task in holders.values()} | {org_id})
-    for task in holders.values():
-        binding = limit_checks(limits.binding(rules, task.org_id), context_of(task))
-        limits.cover(tx, task.id, binding)
-
-
-def context_of(task: Task) -> AdmissionContext:
-    """What limits look at in a task."""
-    args = (task.input or {}).get("args")
-    return AdmissionContext(
-        task.org_id, task.agent_name, task.end_user_id, task.session_id, model=task.model, args=args
-    )
-
-
-def _let_admission_look(tx: Tx, org_id: str) -> None:
-    """Let admission look again at everything that a changed rule may have kept queued."""
-    row = tables.Task
-    stored = type_coerce(row.blocked_by, Text)
-    query = select(row.blocked_by).where(row.status == "queued", stored.like("%|%")).distinct()
-    if org_id != "*":
-        query = query.where(row.org_id == org_id)
-    tx.freed.update(tx.conn.execute(query.limit(1000)).scalars())

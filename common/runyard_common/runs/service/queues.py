@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from runyard_common.runs.queries import limits, pending, tasks, workers
+from runyard_common.runs.queries.limit_changes import context_of
 from runyard_common.runs.queries.workers import Worker
 from runyard_common.runs.rules import estimates
 from runyard_common.runs.rules.admission import LimitCheck, limit_checks
 from runyard_common.runs.rules.blocked_by import RESUME, RETRY, Blocker
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.runs.service.limits import context_of
 from runyard_common.runs.tables import Task as TaskRow
 
 #: What a pending run waits for whose agent no live worker has, in the place of a limit.

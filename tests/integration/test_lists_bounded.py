@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from runyard_api.http.operations import Operation
 from runyard_common.database import pages
 from tests.api_server import Api
 from tests.large_rows import ROWS, fill
+from tests.problems import check_problem
 from tests.stocked import Stocked
 
 #: The budget of a page in these tests, and what no answer may exceed: small fields come on top of it.
@@ -90,6 +92,15 @@ def test_cursors_lead_through_all_pages_without_a_gap_or_a_repeat(
         whole = _walk(client, stocked.path(operation), 100)
     assert one_by_one == whole
     assert len(whole) == len(set(whole))
+
+
+@pytest.mark.parametrize("operation", _PAGED, ids=lambda each: each.name)
+def test_a_cursor_that_no_page_gave_is_refused(stocked: Stocked, operation: Operation) -> None:
+    with stocked.api.client() as client:
+        for forged in ('{"a":1}', "-1", "nan", "inf", "1e400", "~", "x" * 140, "\x00", "é"):
+            cursor = base64.urlsafe_b64encode(forged.encode()).decode()
+            answer = client.get(stocked.path(operation), params={"cursor": cursor})
+            check_problem(answer, 400, "invalid_cursor", "cursor")
 
 
 def _walk(client: httpx2.Client, path: str, limit: int) -> list[str]:

@@ -87,6 +87,109 @@ def test_an_unchanged_task_is_304(client: httpx2.Client) -> None:
     assert (changed.status_code, changed.json()["status"]) == (200, "stopped")
 
 
+def test_any_tag_is_304_where_there_is_a_task(client: httpx2.Client) -> None:
+    path = f"/tasks/{client.post(RUN, json={'args': {'n': 1}}).json()['task_id']}"
+    for query in ("", "?wait=60"):
+        answer = client.get(path + query, headers={"if-none-match": "*"})
+        assert (answer.status_code, answer.content, bool(answer.headers["etag"])) == (304, b"", True)
+    missing = "/tasks/00000000-0000-4000-8000-000000000000"
+    check_problem(client.get(missing, headers={"if-none-match": "*"}), 404, "task_not_found", "task_id")
+
+
+TITLES = (
+    "ünïcode ÄÖ", "İstanbul ı", "ﬁne Straße", "ＦＵＬＬ width", "ΟΔΟΣ οδός", "emoji 🎉", "Кириллица", "Kelvin",
+    "100% sure", "a_b", "back\\slash", "quote ' one", 'dq " two', "%", "_", "ISTANBUL Plain",
+)  # fmt: skip
+PARTS = (
+    "äö", "ÄÖ", "ÜNÏCODE", "istanbul", "i̇stanbul", "strasse", "STRASSE", "fine", "ｆｕｌｌ", "full", "οδος", "🎉",
+    "КИРИЛЛИЦА", "kelvin", "KELVIN", "%", "_", "\\", "'", '"', "0%", "A_B", "%%", "__", "' or 1=1 --", "a", "E", "x9",
+)  # fmt: skip
+
+
+def test_a_title_is_found_by_itself_and_by_its_parts_in_any_case(client: httpx2.Client) -> None:
+    named: dict[str, str] = {}
+    for title in TITLES:
+        run = client.post("/api/v1/agents/@test/chat/run", json={"query": title}).json()
+        assert run["title"] == title
+        named[run["task_id"]] = title
+    for part in (*TITLES, *PARTS):
+        expected = {title for title in TITLES if part.casefold() in title.casefold()}
+        for limit in (1, 100):
+            found = _searched(client, {"q": part, "limit": limit})
+            assert [named[id_] for id_ in found if id_ in named] == [
+                t for t in TITLES[::-1] if t in expected
+            ], part
+
+
+def _searched(client: httpx2.Client, given: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    while True:
+        page = client.get("/tasks", params=given).raise_for_status().json()
+        found += [task["task_id"] for task in page["data"]]
+        if not page["has_more"]:
+            return found
+        given = given | {"cursor": page["next_cursor"]}
+
+
+def test_tasks_are_stopped_by_a_part_of_their_titles_in_any_case(client: httpx2.Client) -> None:
+    queries = ["Größe", "GRÖSSE", "gross", "größer"]
+    tasks = [client.post("/api/v1/agents/@test/chat/run", json={"query": q}).json() for q in queries]
+    stopped = client.post("/tasks/cancel", json={"filter": {"q": "GRÖßE"}}).json()
+    assert stopped["task_ids"] == [tasks[n]["task_id"] for n in (3, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1.0",
+        "+1",
+        "-0",
+        "-1",
+        "1e3",
+        "0x1",
+        "1,2",
+        "abc",
+        "NaN",
+        "\u0661",
+        str(2**31),
+        str(2**63),
+        "9" * 5000,
+    ],
+)
+def test_what_is_no_number_of_an_event_is_refused_by_header_and_parameter(
+    client: httpx2.Client, number: str
+) -> None:
+    live = client.post(RUN, json={"args": {"n": 1}}).json()["task_id"]
+    ended = client.post(RUN, json={"args": {"n": 1}}).json()["task_id"]
+    client.post(f"/tasks/{ended}/cancel").raise_for_status()
+    for path in (f"/tasks/{live}/events", f"/tasks/{ended}/events"):
+        for accept in ("text/event-stream", "application/json"):
+            by_header = [("accept", accept), ("last-event-id", number.encode())]
+            _check_refused(client, path, {}, by_header, "invalid_cursor", "Last-Event-ID")
+            _check_refused(client, path, {"after": number}, [("accept", accept)], "invalid_field", "after")
+
+
+def _check_refused(
+    client: httpx2.Client, path: str, given: dict[str, str], headers: Any, code: str, field: str
+) -> None:
+    with client.stream("GET", path, params=given, headers=headers) as answer:
+        assert answer.status_code == 400  # what is streamed instead has no end
+        answer.read()
+        check_problem(answer, 400, code, field)
+
+
+def test_nothing_is_behind_the_end_of_a_log(client: httpx2.Client) -> None:
+    task_id = client.post(RUN, json={"args": {"n": 1}}).json()["task_id"]
+    client.post(f"/tasks/{task_id}/cancel").raise_for_status()
+    path = f"/tasks/{task_id}/events"
+    check_problem(client.get(path, params={"after": " 1"}), 400, "invalid_field", "after")
+    for number in ("100", "0000000100", str(2**31 - 1)):
+        assert client.get(path, headers={"last-event-id": number}).status_code == 204
+        assert client.get(path, params={"after": number}).status_code == 204
+        page = client.get(path, params={"after": number}, headers={"accept": "application/json"}).json()
+        assert (page["data"], page["next_after"]) == ([], int(number))
+
+
 def test_cancel_is_idempotent_and_final(client: httpx2.Client) -> None:
     task_id = client.post(RUN, json={"args": {"n": 1}}).json()["task_id"]
     first = client.post(f"/tasks/{task_id}/cancel", json={"reason": "enough"})

@@ -108,6 +108,35 @@ async def test_reconnecting_readers_see_no_gap_and_no_repeat(tmp_path: Path, val
             assert len(expected) == 123
 
 
+@pytest.mark.parametrize("by", ["header", "parameter"])
+async def test_no_event_up_to_the_one_that_a_follower_has_is_sent(
+    tmp_path: Path, valkey_url: str, by: str
+) -> None:
+    def behind(number: int) -> tuple[str, dict[str, str]]:
+        return (f"?after={number}", {}) if by == "parameter" else ("", {"last-event-id": str(number)})
+
+    with Api(tmp_path / "home", redis_url=valkey_url) as api:
+        async with workers_of(api, valkey_url) as site, api.async_client() as client:
+            task_id = await site.submit(site.publish(gated), {"parts": 2})
+            await settled(client, task_id, "waiting_for_input")
+            path = f"/tasks/{task_id}/events"
+            log = (await client.get(path, headers={"accept": "application/json"})).json()["data"]
+            ahead = log[-1]["seq"] + 3
+            followers = [
+                asyncio.create_task(read_events(client, path + query, headers))
+                for query, headers in map(behind, (ahead, 1000))
+            ]
+            await until(lambda: sum(map(len, api.state.follower._tasks.values())) == 2)
+            for _ in range(2):
+                await settled(client, task_id, "waiting_for_input")
+                await client.post(f"/tasks/{task_id}/message", json={"message": "go on"})
+            some, none = await asyncio.wait_for(asyncio.gather(*followers), 30)
+            whole = numbered(await read_events(client, path))
+    assert numbered(some) == [event for event in whole if event["seq"] > ahead] != []
+    assert [frame["event"] for frame in none] == ["end"]
+    assert some[-1] == none[-1]
+
+
 async def test_one_read_shows_how_far_a_followed_task_is_and_that_its_caller_counts(
     tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

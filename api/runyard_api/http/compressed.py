@@ -25,13 +25,24 @@ class Document:
         # The two forms are different bytes, and so have different tags (RFC 9110, section 8.8.3.3).
         tags = {False: f'"{self._tag}"', True: f'"{self._tag}-gzip"'}
         headers = {**self._headers, "etag": tags[packed]}
-        if asked.get("if-none-match") in tags.values():
+        known = asked.get("if-none-match")
+        if any(matches(known, tag) for tag in tags.values()):
             return Response(status_code=304, headers=headers)
         if not packed:
             return Response(self._plain, headers=headers, media_type=self._media_type)
         return Response(
             self._packed, headers={**headers, "content-encoding": "gzip"}, media_type=self._media_type
         )
+
+
+def matches(known: str | None, tag: str) -> bool:
+    """Whether an If-None-Match header names this tag: in its list, weak or strong, or as `*`, which any is."""
+    given = {_bare(each) for each in (known or "").split(",")}
+    return "*" in given or _bare(tag) in given
+
+
+def _bare(tag: str) -> str:
+    return tag.strip().removeprefix("W/")
 
 
 def accepts_gzip(accepted: str) -> bool:

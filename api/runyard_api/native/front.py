@@ -17,6 +17,7 @@ from runyard_api.http.call import Call
 from runyard_api.http.operations import Front, H, Handler, Routes, by_bearer_or_cookie, refusals
 from runyard_common.values import bounds
 from runyard_common.values.errors import InvalidRequest
+from runyard_common.values.ids import is_uuid
 from runyard_common.values.models import Model
 
 PREFIXES: Final = ("/api/v1", "/v1")
@@ -111,7 +112,12 @@ class Paging(Parameters):
     @property
     def before(self) -> str | None:
         """The id that the page begins after; `InvalidRequest` invalid_cursor."""
-        return uncursor(self.cursor) if self.cursor else None
+        if not self.cursor:
+            return None
+        found = uncursor(self.cursor)
+        if not is_uuid(found) or found != found.lower():
+            raise bad_cursor()
+        return found
 
 
 def cursor(id_: str) -> str:
@@ -120,16 +126,19 @@ def cursor(id_: str) -> str:
 
 
 def uncursor(text: str) -> str:
-    """The id in a cursor; `InvalidRequest` invalid_cursor."""
+    """What a cursor names; `InvalidRequest` invalid_cursor."""
     try:
         found = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         found = ""
     if not found or not found.isprintable():
-        raise InvalidRequest(
-            "This cursor is not one this server gave.", code="invalid_cursor", field="cursor"
-        )
+        raise bad_cursor()
     return found
+
+
+def bad_cursor() -> InvalidRequest:
+    """The refusal of a cursor that no page gave."""
+    return InvalidRequest("This cursor is not one this server gave.", code="invalid_cursor", field="cursor")
 
 
 def page(rows: list[Any], limit: int, ids: list[str], ended_early: bool = False) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import ExitStack, aclosing
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from runyard_api import sse
@@ -34,13 +34,22 @@ _FRAME: Final = sse.described(
 )
 #: A live message of so many events is put into frames once for all its followers; more are a replay, done bit by bit.
 _FEW: Final = 20
+#: No event has a higher number: they are stored in 32 bits.
+_LAST: Final = 2**31 - 1
+
+
+def _number(text: str) -> int:
+    """A number as the ids of events are written; `ValueError` for any other text."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_LAST)) and int(text) <= _LAST):
+        raise ValueError(f"write the number of an event, from 0 to {_LAST}")
+    return int(text)
 
 
 class TaskEventParameters(Parameters):
     """From where on, and how much."""
 
-    after: int | None = Field(
-        None, ge=0, description="The number of the last event you have; 0 is the beginning."
+    after: Annotated[int, BeforeValidator(_number)] | None = Field(
+        None, ge=0, le=_LAST, description="The number of the last event you have; 0 is the beginning."
     )
     limit: int = Field(100, ge=1, le=1000, description="Of a JSON page: how many at most.")
     tokens: bool = Field(True, description="Of a stream: whether token deltas are sent too.")
@@ -78,13 +87,16 @@ async def task_events(call: Call) -> Response:
         # Before the look at the task, so that nothing between the two is missed.
         heard = unless_answered.enter_context(state.follower.follow(org_id, task_id, tokens=given.tokens))
         place = await sse.place_of(state, org_id, task_id, call.judged_at)
-        after = min(_after(call, given), place.last_seq)
+        known = _after(call, given)
+        after = min(
+            known, place.last_seq
+        )  # followed from there, so that the end is seen where it is numbered lower
         if place.status in TERMINAL and after >= place.last_seq:
             return Response(status_code=204)  # an EventSource stops reconnecting
         call.state.open_calls.check(org_id)
         unless_answered.pop_all()
     wanted = sse.Following(org_id, task_id, after, given.tokens, call.permitted, heard, place.last_seq)
-    return sse.response(state, org_id, _frames(state, wanted), heard)
+    return sse.response(state, org_id, _frames(state, wanted, known), heard)
 
 
 def _after(call: Call, given: TaskEventParameters) -> int:
@@ -93,14 +105,14 @@ def _after(call: Call, given: TaskEventParameters) -> int:
 
 
 def _last_id(call: Call) -> int:
-    given = call.headers.get("last-event-id", "0") or "0"
-    if not (given.isascii() and given.isdigit() and len(given) < 16):
+    try:
+        return _number(call.headers.get("last-event-id") or "0")
+    except ValueError:
         raise InvalidRequest(
             "Last-Event-ID is the number of an event of this task.",
             code="invalid_cursor",
             field="Last-Event-ID",
-        )
-    return int(given)
+        ) from None
 
 
 async def _page(call: Call, task: str, after: int, limit: int) -> Response:
@@ -114,13 +126,14 @@ async def _page(call: Call, task: str, after: int, limit: int) -> Response:
     return await call.reply_with((), lambda: body, besides=rows.bytes)
 
 
-async def _frames(state: State, wanted: sse.Following) -> AsyncGenerator[bytes]:
+async def _frames(state: State, wanted: sse.Following, known: int) -> AsyncGenerator[bytes]:
+    """What the follower gets: no event up to the number `known`, but the end also where that is one of them."""
     async with aclosing(sse.task_news(state, wanted)) as news:
         async for item in news:
             if isinstance(item, Tokens):
                 packs: Iterable[bytes] = item.once(_tokens)
-            elif len(item.events) > _FEW:
-                packs = sse.packed(_numbered(item))
+            elif len(item.events) > _FEW or item.events[0]["seq"] <= known:
+                packs = sse.packed(_numbered(item, known))
             else:
                 packs = item.once(_events)
             for pack in packs:
@@ -136,9 +149,10 @@ def _events(item: Events) -> list[bytes]:
     return list(sse.packed(_numbered(item)))
 
 
-def _numbered(item: Events) -> Iterator[bytes]:
+def _numbered(item: Events, known: int = 0) -> Iterator[bytes]:
     for event in item.events:
-        yield sse.frame(event_json(event), id_=str(event["seq"]))
+        if event["seq"] > known:
+            yield sse.frame(event_json(event), id_=str(event["seq"]))
         if sse.ends(event):
             content = {"task_id": event["task_id"], "status": event["data"]["status"]}
             yield sse.frame(content, event="end")

@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api.http.call import Call, reply
+from runyard_api.http.compressed import matches
 from runyard_api.http.operations import Answer
 from runyard_api.long_poll import until
 from runyard_api.native import schemas
@@ -171,10 +172,10 @@ async def get_task(call: Call) -> Response:
     """
     seconds = min(call.query(TaskParameters).wait, call.state.settings.wait_seconds)
     known = call.headers.get("if-none-match")
-    tags = {_bare(tag) for tag in known.split(",")} if known else set()
 
     def enough(seen: TaskSnapshot) -> bool:
-        return _bare(etag(seen)) not in tags if tags else seen.at_rest
+        # "*" is never changed: its 304 has nothing to wait for.
+        return known == "*" or not matches(known, etag(seen)) if known else seen.at_rest
 
     if seconds > 0:
         call.state.open_calls.check(call.org_id)
@@ -185,7 +186,7 @@ async def get_task(call: Call) -> Response:
             raise
         return reply(scheduled)
     tag = etag(seen)
-    if _bare(tag) in tags:
+    if matches(known, tag):
         return Response(status_code=304, headers={"etag": tag})
     return await call.reply_with([seen.task], lambda: whole(seen, call.principal), {"etag": tag})
 
@@ -205,10 +206,6 @@ async def _scheduled(call: Call) -> dict[str, Any] | None:
         "created_at": when(found.created_at),
         "updated_at": when(found.updated_at),
     }
-
-
-def _bare(tag: str) -> str:
-    return tag.strip().removeprefix("W/")
 
 
 @routes.get(

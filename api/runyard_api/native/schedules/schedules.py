@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from pydantic import Field
@@ -13,7 +14,17 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.http.paths import under
 from runyard_api.native import schemas
-from runyard_api.native.front import BASE, NATIVE, NativeRoutes, Paging, Parameters, page, when
+from runyard_api.native.front import (
+    BASE,
+    NATIVE,
+    NativeRoutes,
+    Paging,
+    Parameters,
+    bad_cursor,
+    page,
+    uncursor,
+    when,
+)
 from runyard_api.native.runs.task_view import hint, links
 from runyard_api.native.schedules.schedule_requests import (
     PauseBody,
@@ -39,7 +50,6 @@ from runyard_common.schedules.rules.preview import MAX_PREVIEW
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
 from runyard_common.schedules.service import schedules as service
 from runyard_common.schedules.service.schedules import Triggered
-from runyard_common.values.errors import InvalidRequest
 
 routes = NativeRoutes("schedules")
 
@@ -295,11 +305,13 @@ async def list_fires(call: Call) -> Response:
 
 
 def _due_before(given: Paging) -> float | None:
-    if given.before is None:
+    if not given.cursor:
         return None
+    text = uncursor(given.cursor)
     try:
-        return float(given.before)
+        due_at = float(text)
     except ValueError:
-        raise InvalidRequest(
-            "This cursor is not one this server gave.", code="invalid_cursor", field="cursor"
-        ) from None
+        raise bad_cursor() from None
+    if not math.isfinite(due_at) or repr(due_at) != text:
+        raise bad_cursor()
+    return due_at

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func
+from sqlalchemy import ColumnElement, Select, Text, func, or_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
-from runyard_common.database.pages import unindexed
+from runyard_common.database.pages import byte_length, unindexed
 from runyard_common.database.rows import OrgScope
 from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL, Status
 from runyard_common.tables import query as runs
@@ -32,7 +34,11 @@ class Filter:
     parent_id: str | None = None
     created_after: float | None = None
     created_before: float | None = None
-    title: str | None = None  # case-insensitive substring
+    title: str | None = None  # a part of it, in any case
+
+    def fits(self, title: str | None) -> bool:
+        """Whether a title has the part that is asked for: by case folding, as Unicode has it."""
+        return not self.title or (title is not None and self.title.casefold() in title.casefold())
 
 
 #: What a filter may name that has an index of its own.
@@ -40,7 +46,7 @@ _FEW = ("agent_id", "session_id", "schedule_id", "end_user_id", "created_by", "p
 
 
 def filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]:
-    """The query with the conditions of this filter."""
+    """The query with this filter's conditions. A part of a title gives candidates, which `Filter.fits` judges."""
     active = wanted.statuses is not None and ACTIVE.issuperset(wanted.statuses)
     few = not active and any(getattr(wanted, name) is not None for name in _FEW)
     query = query.where((unindexed(_T.org_id) if few else _T.org_id) == scope.org_id)
@@ -67,10 +73,34 @@ def filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]
         query = query.where(_T.created_at >= after, _T.id >= first_uuid7(after - _CLOCK_SKEW))
     if (before := wanted.created_before) is not None:
         query = query.where(_T.created_at <= before, _T.id <= first_uuid7(before + _CLOCK_SKEW))
-    return query if not wanted.title else query.where(titled(_T.title, wanted.title))
+    return query if not wanted.title else query.where(may_fit(_T.title, wanted.title))
 
 
-def titled(title: ColumnElement[Any], part: str) -> ColumnElement[bool]:
-    """Whether a title has this part, in any case."""
-    pattern = part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return func.lower(title).like(f"%{pattern.lower()}%", escape="\\")
+class ascii_lower(FunctionElement[str]):  # noqa: N801 - it is written like a function of the database
+    """A text with the capitals of ASCII in lower case, and no others: what both databases do in any locale."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(ascii_lower)
+def _lower_in_c(element: Any, compiler: Any, **options: Any) -> str:
+    return f'lower(({compiler.process(element.clauses, **options)}) COLLATE "C")'
+
+
+@compiles(ascii_lower, "sqlite")
+def _lower_of_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
+def may_fit(title: ColumnElement[Any], part: str) -> ColumnElement[bool]:
+    """Whether a title may have this part in any case: exact for titles in ASCII, true for all others.
+
+    What the databases know of other letters differs, and depends on the locale of PostgreSQL.
+    """
+    other_letters = byte_length(title) != func.length(title)
+    folded = part.casefold()
+    if not folded.isascii():
+        return other_letters  # ASCII, case folded, is ASCII
+    pattern = folded.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return or_(other_letters, ascii_lower(title).like(f"%{pattern}%", escape="\\"))

@@ -29,7 +29,7 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.identity.queries import config_versions
 from runyard_common.runs.queries import event_log
-from runyard_common.runs.queries.filters import Filter, filtered, titled
+from runyard_common.runs.queries.filters import Filter, filtered, may_fit
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
 from runyard_common.tables import query as runs
@@ -186,8 +186,13 @@ def depth(conn: Connection, task_id: str, most: int) -> int:
 
 def page(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> list[Task]:
     """Tasks of an organisation, newest first, older than the id `before`; without inputs and outputs."""
-    query = _newest(LIGHT, scope, wanted, limit, before)
-    return [task(row) for row in scope.conn.execute(query)]
+    found: list[Task] = []
+    while True:
+        rows_ = scope.conn.execute(_newest(LIGHT, scope, wanted, limit, before)).all()
+        found += [task(row) for row in rows_ if wanted.fits(row.title)]
+        if len(rows_) < limit or len(found) >= limit:
+            return found[:limit]
+        before = rows_[-1].id
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +206,14 @@ class Found:
 def search(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> Found:
     """As `page`, for a filter by a part of the title, which no index finds: it looks at `SEARCHED` tasks at most."""
     among = _newest([_T.id, _T.title], scope, replace(wanted, title=None), SEARCHED, before).subquery()
-    fitting = select(among.c.id).where(titled(among.c.title, wanted.title or ""))
-    ids = list(scope.conn.execute(fitting.order_by(among.c.id.desc()).limit(limit + 1)).scalars())
+    candidates = select(among).where(may_fit(among.c.title, wanted.title or "")).order_by(among.c.id.desc())
+    ids: list[str] = []
+    # Titles in ASCII are judged by the database: the first candidates are enough, unless others have other letters.
+    for most in (2 * limit + 1, SEARCHED):
+        looked_at = scope.conn.execute(candidates.limit(most)).all()
+        ids = [row.id for row in looked_at if wanted.fits(row.title)][: limit + 1]
+        if len(ids) > limit or len(looked_at) < most:
+            break
     found = sorted(by_ids(scope, ids).values(), key=lambda one: one.id, reverse=True)
     if len(ids) > limit:
         return Found(found[:limit], ids[limit - 1])
@@ -225,7 +236,7 @@ def whole_page(
     most_bytes: int | None = None,
 ) -> Page[Task]:
     """As `page`, with inputs and outputs: it ends early where these have more than `most_bytes` together, behind the
-    first at the earliest. None of the others is read."""
+    first at the earliest. None of the others is read. Of no filter by title."""
     query = _newest(_COLUMNS, scope, wanted, limit, offset=offset)
     found = pages.bounded(scope.conn, query, "id", (*_TEXTS, "secrets", *_NOTED), most_bytes)
     return Page((task(row) for row in found), found.more)
@@ -264,7 +275,7 @@ def light(conn: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
 
 
 def count(scope: OrgScope, wanted: Filter, at_most: int = COUNTED) -> int:
-    """How many tasks of an organisation match, counted up to `at_most`."""
+    """How many tasks of an organisation match, counted up to `at_most`; of no filter by title."""
     counted = filtered(select(_T.id), scope, wanted).limit(at_most).subquery()
     return int(scope.conn.execute(select(func.count()).select_from(counted)).scalar_one())
 

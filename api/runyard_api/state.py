@@ -25,7 +25,7 @@ from runyard_common.clock import KnownClock
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
-from runyard_common.database.group_commit import Batch, GroupCommit
+from runyard_common.database.group_commit import Batch, GroupCommit, lost_a_race
 from runyard_common.database.transaction import Outdated, Store, Tx
 from runyard_common.files import open_files
 from runyard_common.identity.queries import config_versions, logins
@@ -261,7 +261,12 @@ class _Writer(GroupCommit):
 
 def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
     """Run single commands side by side: one that is refused takes back its own writes alone."""
-    return [_in_savepoint(tx, command) for command in commands]
+    answers = []
+    for command in commands:
+        answers.append(_in_savepoint(tx, command))
+        # SQLite has one writer, who waits for nobody.
+        tx.only_reads_tasks = tx.locks_tasks and tx.db.is_postgres
+    return answers
 
 
 def _in_savepoint(tx: Tx, command: Callable[[Tx], Any]) -> Any:
@@ -270,9 +275,9 @@ def _in_savepoint(tx: Tx, command: Callable[[Tx], Any]) -> Any:
     try:
         answer = command(tx)
         savepoint.commit()
-    except Outdated:
-        raise  # of the whole transaction, which is tried again
-    except Exception as refusal:  # noqa: BLE001 - its caller gets it
+    except Exception as refusal:
+        if isinstance(refusal, Outdated) or lost_a_race(refusal):
+            raise  # of the whole transaction, which is tried again
         savepoint.rollback()
         events, tx.woken, cancelled, tx.freed, tx.deliveries = before
         del tx.events[events:], tx.cancelled[cancelled:]

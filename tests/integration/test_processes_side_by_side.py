@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
+from runyard_api.state import _each
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
@@ -17,9 +18,17 @@ from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.runs.queries import workers
 from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
-from runyard_common.runs.service import admissions, attempts, claims, limits, submissions
+from runyard_common.runs.rules.tasks import Head
+from runyard_common.runs.service import (
+    admissions,
+    attempts,
+    cancellations,
+    claims,
+    limits,
+    submissions,
+)
 from runyard_common.tables.query import Slot
-from runyard_common.values.errors import TooManyRequests
+from runyard_common.values.errors import IllegalTransition, TooManyRequests
 from runyard_common.values.ids import uuid7
 from tests import databases
 
@@ -160,3 +169,45 @@ def test_a_limit_counts_a_run_that_is_admitted_meanwhile(stores: tuple[Store, St
     wanted = limits.LimitRequest("organisation", max_concurrent=5)
     _while(stores, lambda tx: admissions.admit(tx, freed), lambda tx: limits.save(tx, org_id, wanted))
     assert _slots(stores[0]) == 1
+
+
+def test_commands_of_two_apis_on_the_same_tasks_in_another_order_wait_for_each_other(
+    stores: tuple[Store, Store],
+) -> None:
+    org_id = uuid7()
+    task_ids = [uuid7(), uuid7()]
+    with stores[0].begin() as tx:
+        ref = agents.publish(tx, org_id, parse({"name": "@side/one", "kind": "python"})).ref
+        submissions.submit(tx, [RunSpec(task_id, org_id, ref, "native", {}) for task_id in task_ids])
+    has_locked = [threading.Event(), threading.Event()]
+    tries = [0, 0]
+
+    def cancel_both(number: int) -> list[object]:
+        """Cancel both tasks by two commands that share a transaction; the first waits for the other api to lock."""
+        first, second = task_ids if number == 0 else reversed(task_ids)
+        writer = GroupCommit(stores[number])
+        go_on = threading.Event()
+
+        def lock(tx: Tx) -> object:
+            tries[number] += 1
+            answer = cancellations.cancel_tasks(tx, [first], "by a test")[0]
+            has_locked[number].set()
+            has_locked[1 - number].wait(5 if tx.db.is_postgres else 0.1)  # SQLite has one writer
+            return answer
+
+        held_up = writer.submit(_each, lambda tx: go_on.wait(20))
+        answers = [
+            writer.submit(_each, lock),
+            writer.submit(_each, lambda tx: cancellations.cancel_tasks(tx, [second], "by a test")[0]),
+        ]
+        go_on.set()
+        held_up.result(30)
+        found = [answer.exception(30) or answer.result(30) for answer in answers]
+        writer.close()
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [answer for its in pool.map(cancel_both, range(2)) for answer in its]
+    assert sum(isinstance(one, Head) for one in found) == 2
+    assert sum(isinstance(one, IllegalTransition) for one in found) == 2
+    assert tries == [1, 1], "the database has ended one for a deadlock"

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from runyard_common.database.engine import Durability
-from runyard_common.database.transaction import Outdated, Store, Tx
+from runyard_common.database.transaction import NotAlone, Outdated, Store, Tx
 
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
 Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
@@ -165,15 +165,20 @@ class GroupCommit:
         try:
             answers = self._transact(jobs)
         except BaseException as error:  # noqa: BLE001 - every caller gets its own answer
-            if tries > 1 and (isinstance(error, Outdated) or _lost_a_race(error)):
+            if tries > 1 and (isinstance(error, Outdated) or lost_a_race(error)):
                 self._commit_together(jobs, tries - 1)
             elif len(jobs) == 1:
                 _answer([(jobs[0][2], error)])
             else:
-                for job in jobs:
-                    self._commit_together([job], tries)
+                self._commit_each(jobs)
             return
-        _answer([(job[2], answer) for job, answer in zip(jobs, answers, strict=True)])
+        given = list(zip(jobs, answers, strict=True))
+        _answer([(job[2], answer) for job, answer in given if not isinstance(answer, NotAlone)])
+        self._commit_each([job for job, answer in given if isinstance(answer, NotAlone)])
+
+    def _commit_each(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            self._commit_together([job])
 
     def _transact(self, jobs: list[_Job]) -> list[Any]:
         kinds: dict[Batch, list[int]] = {}
@@ -260,6 +265,6 @@ def _has_own(batch: Batch) -> bool:
     return bool(getattr(batch, "own_transaction", False))
 
 
-def _lost_a_race(error: BaseException) -> bool:
+def lost_a_race(error: BaseException) -> bool:
     """Whether PostgreSQL ended the transaction for another's sake (deadlock, serialisation): try again."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40P01", "40001")

@@ -74,6 +74,10 @@ class Tx:
     caps: Caps = field(default_factory=Caps)
     retried: bool = False  # who began it begins again where a requirement fails
     outdated: list[Callable[[], object]] = field(default_factory=list)  # what to do where a requirement fails
+    locks_tasks: bool = False  # it has locked some
+    only_reads_tasks: bool = (
+        False  # a command before has locked some: one that would lock more gets `NotAlone`
+    )
 
     @property
     def now(self) -> float:
@@ -116,6 +120,13 @@ class Tx:
 
 class Outdated(Exception):
     """What a transaction went by is so no more (`Tx.require`); nothing was written."""
+
+
+class NotAlone(Exception):
+    """The command locks rows, and so did one before it in the transaction: it needs a transaction of its own.
+
+    With the locks of both, two processes could each wait for what the other has locked.
+    """
 
 
 AfterCommit = Callable[[Tx], None]

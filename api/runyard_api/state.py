@@ -264,7 +264,7 @@ def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
     answers = []
     for command in commands:
         answers.append(_in_savepoint(tx, command))
-        # SQLite has one writer, who waits for nobody.
+        # SQLite has one writer, which waits for no other.
         tx.only_reads_tasks = tx.locks_tasks and tx.db.is_postgres
     return answers
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from runyard_common.database.engine import Durability
-from runyard_common.database.transaction import NotAlone, Outdated, Store, Tx
+from runyard_common.database.transaction import NeedsOwnTransaction, Outdated, Store, Tx
 
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
 Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
@@ -173,8 +173,8 @@ class GroupCommit:
                 self._commit_each(jobs)
             return
         given = list(zip(jobs, answers, strict=True))
-        _answer([(job[2], answer) for job, answer in given if not isinstance(answer, NotAlone)])
-        self._commit_each([job for job, answer in given if isinstance(answer, NotAlone)])
+        _answer([(job[2], answer) for job, answer in given if not isinstance(answer, NeedsOwnTransaction)])
+        self._commit_each([job for job, answer in given if isinstance(answer, NeedsOwnTransaction)])
 
     def _commit_each(self, jobs: Sequence[_Job]) -> None:
         for job in jobs:

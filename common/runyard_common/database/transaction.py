@@ -76,7 +76,7 @@ class Tx:
     outdated: list[Callable[[], object]] = field(default_factory=list)  # what to do where a requirement fails
     locks_tasks: bool = False  # it has locked some
     only_reads_tasks: bool = (
-        False  # a command before has locked some: one that would lock more gets `NotAlone`
+        False  # a command before has locked some: one that would lock more gets `NeedsOwnTransaction`
     )
 
     @property
@@ -122,7 +122,7 @@ class Outdated(Exception):
     """What a transaction went by is so no more (`Tx.require`); nothing was written."""
 
 
-class NotAlone(Exception):
+class NeedsOwnTransaction(Exception):
     """The command locks rows, and so did one before it in the transaction: it needs a transaction of its own.
 
     With the locks of both, two processes could each wait for what the other has locked.

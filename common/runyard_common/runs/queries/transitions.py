@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, delete, select, update
 
 from runyard_common.database.engine import LATER
 from runyard_common.database.prepared import ByKeys, PreparedStatement
-from runyard_common.database.transaction import CommittedEvent, NotAlone, Tx
+from runyard_common.database.transaction import CommittedEvent, NeedsOwnTransaction, Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import event_log, open_calls
 from runyard_common.runs.rules.blocked_by import BlockedBy
@@ -72,9 +72,10 @@ _EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
 
 
 def lock(tx: Tx, task_ids: Iterable[str]) -> dict[str, Head]:
-    """Lock these tasks in id order (so that two batches cannot deadlock) and read their heads. See `NotAlone`."""
+    """Lock these tasks in id order (so that two batches cannot deadlock) and read their heads. Raises
+    `NeedsOwnTransaction`."""
     if tx.only_reads_tasks:
-        raise NotAlone
+        raise NeedsOwnTransaction
     tx.locks_tasks = True
     ids = sorted(set(task_ids))
     return {row.id: head(row) for row in _LOCK.all(tx.conn, ids)}

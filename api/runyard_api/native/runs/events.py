@@ -48,7 +48,7 @@ def _number(text: str) -> int:
 class TaskEventParameters(Parameters):
     """From where on, and how much."""
 
-    after: Annotated[int, BeforeValidator(_number), Field(ge=0, le=_LAST)] | None = Field(
+    after: Annotated[int, Field(ge=0, le=_LAST), BeforeValidator(_number)] | None = Field(
         None, description="The number of the last event you have; 0 is the beginning."
     )
     limit: int = Field(100, ge=1, le=1000, description="Of a JSON page: how many at most.")

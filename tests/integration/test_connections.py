@@ -32,8 +32,9 @@ DESCRIPTORS = 256
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers have a second for the head of a request."""
+    """Callers have a second for the head of a request, and for what they send after the last answer."""
     monkeypatch.setattr(BoundedProtocol, "patience", 1.0)
+    monkeypatch.setattr(BoundedProtocol, "linger_seconds", 1.0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -16,7 +17,13 @@ PATIENCE: Final = 10.0
 #: An answer that waits for its reader is looked at so often, in seconds, and has to have lost so many bytes.
 UNREAD_SECONDS: Final = 30.0
 LEAST_READ: Final = 30 * 1024
+#: What a caller still sends after its last answer is read and thrown away, so that the answer is not lost with the
+#: connection (RFC 9112, section 9.6): for so long, with no longer pause, both in seconds, and so many bytes.
+LINGER_SECONDS: Final = 30.0
+LINGER_PAUSE: Final = 2.0
+LINGER_BYTES: Final = 64 * 2**20
 
+_TOO_LARGE: Final = b"The request's headers are too large."
 _ANSWER: Final = (
     b"HTTP/1.1 %d %b\r\n"
     b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n%b\r\n%b"
@@ -33,10 +40,11 @@ class HeadWithBody:
     loop's step, as with a stream that waits for its first event, goes out alone.
     """
 
-    __slots__ = ("_head", "_transport", "is_closing")
+    __slots__ = ("_end", "_head", "_transport", "is_closing")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, transport: asyncio.Transport, end: Callable[[], None]) -> None:
+        """`end` closes the connection."""
+        self._transport, self._end = transport, end
         self._head: bytes | None = b""  # empty before the first write, None once it has gone out
         self.is_closing = transport.is_closing
 
@@ -54,7 +62,7 @@ class HeadWithBody:
     def close(self) -> None:
         """Close the connection once all is written."""
         self.flush()
-        self._transport.close()
+        self._end()
 
     def flush(self) -> None:
         """Send a head that waits, unless its reader has gone meanwhile."""
@@ -73,6 +81,9 @@ class BoundedProtocol(HttpToolsProtocol):
     most_connections = 1_000_000
     patience = PATIENCE
     unread_seconds = UNREAD_SECONDS
+    linger_seconds = LINGER_SECONDS
+    url = b""
+    _lingering = False
     _in_head = True
     _head_bytes = 0
     _next_head = False
@@ -95,6 +106,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        if self._lingering:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.transport.close()
+            return
         before, self._next_head = self._in_head, False
         super().data_received(data)
         if before and self._in_head and not self._next_head:
@@ -102,14 +118,14 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._clock is None:
                 self._wait_for_head()
             if self._head_bytes > LONGEST_HEAD:
-                self._refuse(431, b"headers_too_large", b"The request's headers are too large.")
+                self._refuse(431, b"headers_too_large", _TOO_LARGE)
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # it raises for a path that it cannot read: that is still in the head
         self._in_head = False
         self._head_bytes = 0
         self._stop_clock()
-        super().on_headers_complete()
-        self.cycle.transport = cast(asyncio.Transport, HeadWithBody(self.transport))
+        self.cycle.transport = cast(asyncio.Transport, HeadWithBody(self.transport, self._end))
         self._answering.append(self.cycle)
 
     def on_message_complete(self) -> None:
@@ -124,6 +140,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The answer is written. A body that still arrives is not read, and has as long as a head."""
         cast(HeadWithBody, self._answering.popleft().transport).flush()  # one without a body
+        if self._lingering:
+            self.server_state.total_requests += 1
+            return
         super().on_response_complete()
         if not self._in_head and not self.transport.is_closing():
             self._stop_clock()
@@ -145,9 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end_unless_read(self, before: int) -> None:
         if self.transport.get_write_buffer_size() > before - LEAST_READ:
             self._unread = None
-            self.pipeline.clear()
-            for answering in self._answering:
-                answering.disconnected = True  # its answers are not sent
+            self._give_up_answers()
             self.transport.abort()
         else:
             self._look_again()
@@ -175,18 +192,81 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """The parser cannot read on: answer in the form of this API's errors."""
+        if len(self.url) >= LONGEST_HEAD:  # the parser reads no such path
+            self._refuse(431, b"headers_too_large", _TOO_LARGE)
+        else:
+            self._refuse(400, b"invalid_request", b"The request is not valid HTTP/1.1.")
+
+    def _may_refuse(self) -> bool:
+        """Whether an answer from here would be taken for that of the request which is being read."""
+        if self._in_head:
+            return not self._answering
+        return len(self._answering) == 1 and not self.cycle.response_started
+
+    def _give_up_answers(self) -> None:
+        self.pipeline.clear()
+        for answering in self._answering:
+            answering.disconnected = True  # its answers are not sent
+            answering.message_event.set()
+
+    def shutdown(self) -> None:
+        """The server stops: see `HttpToolsProtocol.shutdown`."""
+        if self._lingering:
+            self.transport.close()
+        super().shutdown()
+
+    def _end(self) -> None:
+        """Close after an answer, once the body has come that its caller may still be sending."""
+        if self._in_head or self.transport.is_closing():
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Send no more, and throw away what comes, until the caller closes: to close before would reset the
+        connection, and with it the answer. It counts among the connections meanwhile."""
+        self._lingering = True
+        self._discarded, self._seen = 0, -1
+        self._linger_until = self.loop.time() + self.linger_seconds
+        self.pipeline.clear()
+        self._stop_clock()
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._linger_on()
+
+    def _linger_on(self) -> None:
+        left = self._linger_until - self.loop.time()
+        if self._discarded == self._seen or left <= 0:
+            self.transport.close()
+            return
+        self._seen = self._discarded
+        self._clock = self.loop.call_later(min(LINGER_PAUSE, left), self._linger_on)
+
     def _refuse(self, status: int, code: bytes, detail: bytes) -> None:
         """Answer from here, where no application is, and close."""
         if self.transport.is_closing():
+            return
+        may_refuse = self._may_refuse()
+        self._give_up_answers()
+        if not may_refuse:
+            self.transport.close()
             return
         title = _TITLES[status]
         problem = _PROBLEM % (self.prefix, code, title, status, detail, detail, code)
         more = b"retry-after: 1\r\n" if status == 503 else b""
         self.transport.write(_ANSWER % (status, title, len(problem), more, problem))
-        self.transport.close()
+        if status in (400, 431):
+            self._linger()
+        else:
+            self.transport.close()
 
 
 _TITLES: Final = {
+    400: b"Bad Request",
     408: b"Request Timeout",
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",

@@ -34,7 +34,10 @@ class RoundTrips:
     without waiting for the answer between them (a pipeline) are one trip. Opening a connection is one trip or more.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cut_at: int = 0) -> None:
+        """At the trip of number `cut_at` every connection is cut, once, as when the server crashes."""
+        self._cut_at = cut_at
+        self._clients: set[asyncio.StreamWriter] = set()
         self._parts = urlsplit(url)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="round-trips", daemon=True)
@@ -47,6 +50,11 @@ class RoundTrips:
         """The same database, through the proxy."""
         user, at, _ = self._parts.netloc.rpartition("@")
         return self._parts._replace(netloc=f"{user}{at}127.0.0.1:{self._port}").geturl()
+
+    def stop_cutting(self) -> int:
+        """Cut no connection from here on; the trips until now."""
+        self._cut_at = 0
+        return self.trips
 
     def __enter__(self) -> RoundTrips:
         self._thread.start()
@@ -72,6 +80,7 @@ class RoundTrips:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._clients.add(writer)
         server, to_server = await asyncio.open_connection(self._parts.hostname, self._parts.port or 5432)
         exchange = Exchange()
         ways = (
@@ -81,6 +90,7 @@ class RoundTrips:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._clients.discard(writer)
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
@@ -96,6 +106,10 @@ class RoundTrips:
             if exchange.answered and sent != TERMINATE:
                 self.trips += 1
                 exchange.answered = False
+                if self.trips == self._cut_at:
+                    for end in self._clients:
+                        end.transport.abort()
+                    return
             server.write(sent)
             await server.drain()
 

@@ -47,6 +47,7 @@ class Server(uvicorn.Server):
     state: State | None = None
     refused: ConfigurationError | None = None  # why the application could not start
     lame_duck_s = 0.0
+    asked_to_end = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop accepting; wake what waits, so that it is answered within the grace period.
@@ -54,7 +55,7 @@ class Server(uvicorn.Server):
         SIGTERM waits for `lame_duck_s` before that: load balancers see a process that is no longer ready, and
         stop sending. A second signal cuts it short.
         """
-        state = self.state
+        state, self.asked_to_end = self.state, True
         if sig == signal.SIGTERM and self.lame_duck_s > 0 and state is not None and not state.leaving:
             state.leaving = True
             state.loop.call_soon_threadsafe(
@@ -83,7 +84,7 @@ def server_of(settings: Settings, port: int | None = None) -> Server:
         server.refused = error
 
     config = uvicorn.Config(
-        build(settings, opened, refused),
+        build(settings, opened, refused, lambda: server.asked_to_end or server.should_exit),
         host=settings.host,
         port=settings.port if port is None else port,
         loop=_available("uvloop", "asyncio"),
@@ -141,7 +142,7 @@ def main() -> None:
     server.run([_shared(settings)] if settings.share_port else None)
     if server.refused is not None:
         _refuse(server.refused)
-    if not server.started:
+    if not server.started and not server.asked_to_end:
         sys.exit(3)
 
 

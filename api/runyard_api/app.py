@@ -74,9 +74,10 @@ def build(
     settings: Settings,
     on_open: Callable[[State], None] | None = None,
     on_refused: Callable[[ConfigurationError], None] | None = None,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """The application for these settings; `on_open` gets the state once it is open, `on_refused` the error of
-    settings with which it cannot be opened."""
+    settings with which it cannot be opened. It waits for a database that is away, until `given_up()`."""
 
     pages = [Route(f"/{name}/", _without_slash) for name in ("console", "docs")]
     documents = openapi.routes(operations(), settings.path_prefix)
@@ -89,7 +90,7 @@ def build(
 
     async def open_() -> State:
         try:
-            state = app.state.runyard = await State.open(settings)
+            state = app.state.runyard = await State.open(settings, given_up)
         except ConfigurationError as error:
             if on_refused is not None:
                 on_refused(error)

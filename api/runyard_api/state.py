@@ -26,6 +26,7 @@ from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import Batch, GroupCommit, lost_a_race
+from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Outdated, Store, Tx
 from runyard_common.files import open_files
 from runyard_common.identity.queries import config_versions, logins
@@ -97,13 +98,14 @@ class State:
         self._noting: asyncio.Task[None] | None = None
 
     @staticmethod
-    async def open(settings: Settings) -> State:
+    async def open(settings: Settings, given_up: Callable[[], bool] = lambda: False) -> State:
         """Open the database, and what else answers; without a broker runs are still accepted.
 
-        Raises `ConfigurationError`, and the driver's errors for a database that is away.
+        It waits for a database that is away, until `given_up()`: then the driver's error is raised. Raises
+        `ConfigurationError`, and the driver's errors for a database without tables.
         """
         db = Database(settings.database)
-        who = await asyncio.to_thread(identity.bootstrap, Store(db), settings)
+        who = await once_there(lambda: asyncio.to_thread(identity.bootstrap, Store(db), settings), given_up)
         if who.admin_key is not None:
             log.info("The first start made an admin key.", action="bootstrap", file=str(who.admin_key_file))
         state = State(settings, who, db)

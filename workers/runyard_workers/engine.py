@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Connection
 
 from runyard_common.database.group_commit import Asked, GroupCommit
+from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
 from runyard_common.runs.queries import workers
 from runyard_common.runs.queries.workers import Health
@@ -107,13 +108,13 @@ class Engine:
         self.on_worn_out: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Enlist this process and begin to claim."""
+        """Enlist this process, once the database is there, and begin to claim."""
         if self._block_seconds is not None:
             self._watchdog = Watchdog(
                 self._loop, self._guard, self._block_seconds, self._leave_blocked, hard=True
             )
             self._watchdog.start()
-        await self._enlist()
+        await once_there(self._enlist)
         self._claimer.start()
         self.wake()
 
@@ -193,7 +194,7 @@ class Engine:
     # -- the lease -----------------------------------------------------------------------------------------
 
     async def _enlist(self) -> None:
-        self.worker_id = uuid7()
+        self.worker_id = uuid7()  # another at each attempt: the last one's row may be there
         lease = Lease(self._lease_seconds)
         await in_engine_thread(self._enlist_row, self.worker_id)
         beat = Heartbeat(

@@ -12,11 +12,11 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.commit_hooks import Local
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
 from runyard_common.files import open_files
 from runyard_common.identity.service import identity
@@ -73,14 +73,14 @@ class Execution:
 
     async def open(self) -> None:
         """Wait for the database, and know who we are there."""
-        self.sealer, self.org_id = await once_there(self._identity)
+        self.sealer, self.org_id = await _once_there(self._identity)
 
     async def publish(self) -> None:
         """Publish this process's agents, see `brings` and `agents`. One that is refused leaves the others."""
-        manifests, refused = await once_there(
+        manifests, refused = await _once_there(
             catalogue.split_known, self.store, self.org_id, self.definitions.values(), self.manifests
         )
-        brought = await once_there(
+        brought = await _once_there(
             catalogue.bring,
             self.store,
             self.org_id,
@@ -92,7 +92,7 @@ class Execution:
         for reason in refused:
             logger.error("An agent was not published; the others are", action="publish", reason=reason)
         self.brings = tuple(brought)
-        self.agents = await once_there(
+        self.agents = await _once_there(
             catalogue.versions_of, self.store, self.org_id, self.definitions.values()
         )
 
@@ -132,13 +132,5 @@ class Execution:
         return self._declared
 
 
-async def once_there(work: Callable[..., T], *args: Any) -> T:
-    """What `work` gives, once the database is there: a worker that starts before it waits for it."""
-    while True:
-        try:
-            return await in_engine_thread(work, *args)
-        except OperationalError as error:
-            logger.warning(
-                "The database does not answer; waiting", action="start", error=str(error.orig)[:200]
-            )
-            await asyncio.sleep(1)
+async def _once_there(work: Callable[..., T], *args: Any) -> T:
+    return await once_there(lambda: in_engine_thread(work, *args))

@@ -139,7 +139,11 @@ def main() -> None:
         _refuse(error)
     structlog.get_logger("runyard.api").info("The api starts.", action="start", url=settings.base_url)
     signal.signal(signal.SIGTERM, server.handle_exit)
-    server.run([_shared(settings)] if settings.share_port else None)
+    try:
+        server.run([_shared(settings)] if settings.share_port else None)
+    except SystemExit:  # uvicorn's, where the application has not started
+        if server.refused is None and not server.asked_to_end:
+            raise
     if server.refused is not None:
         _refuse(server.refused)
     if not server.started and not server.asked_to_end:

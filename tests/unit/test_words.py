@@ -59,6 +59,7 @@ EXCEPTED = {
     ("cli/doctor.py", "told"): "a field of the output of `doctor --json`",
     ("formats/table.py", "tell"): "the position in a file, of the standard library",
     ("runyard_workers/engine.py", "held"): "workers.threads_held, a column",
+    ("http/protocol.py", "reading"): "a method of uvicorn",
     ("tests/", "nobody"): "a Unix account",
     ("tests/", "held"): "a published field",
     ("tests/unit/test_words.py", ""): "the list itself",

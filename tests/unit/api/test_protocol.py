@@ -34,7 +34,7 @@ def written() -> Written:
 
 @pytest.fixture
 def answer(written: Written) -> HeadWithBody:
-    return HeadWithBody(cast(asyncio.Transport, written))
+    return HeadWithBody(cast(asyncio.Transport, written), written.close)
 
 
 @pytest.mark.anyio

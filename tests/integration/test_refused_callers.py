@@ -120,7 +120,7 @@ def started(api: Api) -> socket.socket:
     return caller
 
 
-def takes(caller: socket.socket, piece: bytes) -> bool:
+def accepts(caller: socket.socket, piece: bytes) -> bool:
     try:
         caller.sendall(piece)
     except OSError:
@@ -132,13 +132,13 @@ def test_the_answer_and_the_end_come_before_the_body_has_ended(api: Api) -> None
     with closing(started(api)) as caller:
         answer = b"".join(iter(lambda: caller.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 413 ")
-        assert takes(caller, b"x" * 1_000_000), "the rest is thrown away"
+        assert accepts(caller, b"x" * 1_000_000), "the rest is thrown away"
 
 
 def test_a_caller_that_never_stops_is_cut_after_so_many_bytes(api: Api) -> None:
     sent = 0
     with closing(started(api)) as caller:
-        while takes(caller, b"x" * 2**20):
+        while accepts(caller, b"x" * 2**20):
             sent += 2**20
             assert sent < 2 * protocol.LINGER_BYTES
     assert sent > 2**20
@@ -147,7 +147,7 @@ def test_a_caller_that_never_stops_is_cut_after_so_many_bytes(api: Api) -> None:
 def test_a_caller_that_drips_is_cut_after_so_long(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedProtocol, "linger_seconds", 1.0)
     with closing(started(api)) as caller:
-        wait_until(lambda: not takes(caller, b"x"), seconds=20, every=0.1)
+        wait_until(lambda: not accepts(caller, b"x"), seconds=20, every=0.1)
 
 
 def test_a_caller_that_pauses_is_cut_and_does_not_count_as_a_connection(api: Api) -> None:

@@ -77,6 +77,9 @@ class RoundTrips:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for end in self._clients:  # one that came last has not been forwarded
+            end.transport.abort()
+        await asyncio.sleep(0)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -90,14 +93,15 @@ class RoundTrips:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._clients.discard(writer)
+            for end in (to_server, writer):
+                end.close()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             for end in (to_server, writer):
-                end.close()
                 with contextlib.suppress(OSError):
                     await end.wait_closed()
+            self._clients.discard(writer)
 
     async def _requests(
         self, client: asyncio.StreamReader, server: asyncio.StreamWriter, exchange: Exchange

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from runyard import authoring
 from runyard_api.state import State
 from runyard_common.database import start_waits
 from runyard_common.settings import Settings
@@ -34,6 +35,7 @@ PLENTY = 200
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_waits, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(authoring, "_registry", {})  # other tests have registered agents
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -18,9 +19,10 @@ from runyard_api.surfaces.agentbase.wire import AgentbaseAccepted, AgentbasePara
 from runyard_common.agents.rules.manifests import Manifest
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
-from runyard_common.runs.rules.specs import AcceptedRun
+from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.sessions.service import replies
 from runyard_common.sessions.service.replies import Conversation
+from runyard_common.stream import Subscription
 from runyard_common.values.errors import NotFound
 from runyard_common.webhooks.rules import callback_events as words
 from runyard_common.webhooks.rules.payloads import when
@@ -77,7 +79,26 @@ async def run_agent(call: Call) -> Response:
     if not body.background:
         call.state.open_calls.check(call.org_id)
     conversation = await find_conversation(call, given.session) if given.session else None
-    return _respond(call, body, await once(call, partial(_carry_out, call, given, body, conversation)))
+    begun = _Begun()
+    try:
+        run = await once(call, partial(_carry_out, call, given, body, conversation, begun))
+        return _respond(call, body, run, begun.heard)
+    except BaseException:
+        if begun.heard is not None:
+            begun.heard.close()
+        raise
+
+
+@dataclass(slots=True)
+class _Begun:
+    """What is heard of a run from before it could start: its tokens are sent once, and kept nowhere."""
+
+    heard: Subscription | None = None
+
+    async def store(self, call: Call, spec: RunSpec) -> AcceptedRun:
+        """Store the run, and follow it."""
+        self.heard = call.state.follower.follow(call.org_id, spec.task_id, tokens=True)
+        return await store(call, spec)
 
 
 async def _carry_out(
@@ -85,6 +106,7 @@ async def _carry_out(
     given: AgentbaseParameters,
     body: AgentbaseRunBody,
     conversation: Conversation | None,
+    begun: _Begun,
     reserved: str | None,
 ) -> AcceptedRun:
     """Answer what the session's agent waits for, or else begin a run."""
@@ -94,7 +116,9 @@ async def _carry_out(
     agent = await (call.state.agents.find(call.org_id, given.agent) if given.agent else _default(call))
     request = body.request(conversation.session.id if conversation else None)
     spec = await prepare(call, AGENTBASE.name, request, agent, reserved, named_session=_SESSION)
-    return await store(call, spec)
+    return await (
+        begun.store(call, spec) if body.streaming_tokens and not body.background else store(call, spec)
+    )
 
 
 async def find_conversation(call: Call, session: str) -> Conversation:
@@ -149,7 +173,7 @@ def _schedules(run: AcceptedRun) -> list[dict[str, Any]]:
     return [{"id": one.id, "kind": one.kind, "next_at": when(one.next_due_at)} for one in run.schedules]
 
 
-def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun) -> Response:
+def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun, heard: Subscription | None) -> Response:
     """The answer to a call whose run is stored; from here on no client is to repeat it."""
     started(call)
     call.response_headers["x-task-id"] = run.task_id
@@ -158,5 +182,5 @@ def _respond(call: Call, body: AgentbaseRunBody, run: AcceptedRun) -> Response:
     opening: dict[str, Any] = {"type": "agent_started"}
     if run.schedules:
         opening["schedules"] = _schedules(run)
-    stream = RunStream(call, run.task_id, run.session_id, bool(body.streaming_tokens))
-    return sse.response(call.state, call.org_id, stream.frames(opening, run.after))
+    stream = RunStream(call, run.task_id, run.session_id, bool(body.streaming_tokens), heard)
+    return sse.response(call.state, call.org_id, stream.frames(opening, run.after), heard)

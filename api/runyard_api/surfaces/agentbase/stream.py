@@ -12,7 +12,7 @@ from runyard_api.surfaces.agentbase.speech import Body, Speech
 from runyard_api.surfaces.agentbase.steps import Steps
 from runyard_api.task_snapshot import snapshot
 from runyard_common.runs.rules.lifecycle import Event
-from runyard_common.stream import Tokens
+from runyard_common.stream import Subscription, Tokens
 from runyard_common.values.json_text import LARGE
 from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.webhooks.rules import callback_events as words
@@ -32,6 +32,7 @@ class RunStream:
     task_id: str
     session: str | None
     streaming: bool
+    heard: Subscription | None = None  # began before the run could start
     over: bool = False
     _speech: Speech = field(default_factory=Speech)
     _steps: Steps = field(default_factory=Steps)
@@ -43,7 +44,7 @@ class RunStream:
         """The frames from the log's entry after number `after` on, behind the opening one."""
         yield self._frame(opening)
         wanted = sse.Following(
-            self.call.org_id, self.task_id, after, self.streaming, permitted=self.call.permitted
+            self.call.org_id, self.task_id, after, self.streaming, self.call.permitted, self.heard
         )
         async for item in sse.task_events(self.call.state, wanted):
             for event in await self._of(item):

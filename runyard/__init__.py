@@ -30,6 +30,7 @@ from runyard.errors import (
     StepFailed,
 )
 from runyard.tools import tool
+from runyard.turns import ModelTurn, ToolCall, ToolResult
 
 if TYPE_CHECKING:
     from runyard.async_client import AsyncClient
@@ -68,6 +69,7 @@ __all__ = [
     "File",
     "Input",
     "JournalMismatch",
+    "ModelTurn",
     "NotFinished",
     "ProviderError",
     "Question",
@@ -79,6 +81,8 @@ __all__ = [
     "SessionInfo",
     "StepFailed",
     "TaskInfo",
+    "ToolCall",
+    "ToolResult",
     "Unreachable",
     "agent",
     "registered",

@@ -96,9 +96,13 @@ def agent(
         known = _registry.get(full)
         if known is not None and known.place is not None and not place.replaces(known.place):
             raise ValueError(f"Two agents are named {full}: {known.place} and {place}. Rename one.")
-        kind = _args_kind(fn) if input is None else input
+        given = (
+            getattr(fn, "input_schema", None) if input is None else input
+        )  # an adapted agent knows its own
+        result = getattr(fn, "output_schema", None) if output is None else output
+        kind = _args_kind(fn) if given is None else given
         adapter = _adapter(kind)
-        schema = dict(input) if isinstance(input, Mapping) else _schema(adapter)
+        schema = dict(given) if isinstance(given, Mapping) else _schema(adapter)
         _registry[full] = AgentDefinition(
             name=full,
             version=version,
@@ -107,7 +111,7 @@ def agent(
             or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None)),  # noqa: B004 - its kind is asked
             description=description or (inspect.getdoc(fn) or "").split("\n\n")[0],
             input_schema=schema,
-            output_schema=dict(output) if isinstance(output, Mapping) else _schema(_adapter(output)),
+            output_schema=dict(result) if isinstance(result, Mapping) else _schema(_adapter(result)),
             args_type=adapter,
             dict_args=dict in (kind, typing.get_origin(kind)),
             max_concurrent=max_concurrent,

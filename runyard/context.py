@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
+
+from runyard.turns import ModelTurn
 
 Effect = Literal["read", "idempotent", "irreversible"]
 OnNoAnswer = Literal["fail", "default"]
@@ -46,6 +49,21 @@ class File:
 
 class _RunInfo(ABC):
     """What both kinds of context know."""
+
+    def client(self, vendor: Literal["openai", "anthropic"], **options: Any) -> Any:
+        """A client of the provider's own library whose calls of models are turns of this run.
+
+        ``openai`` gives an `AsyncOpenAI` (in a plain `def` agent an `OpenAI`), ``anthropic`` an `AsyncAnthropic` (an
+        `Anthropic`). `options` are those of that class. Base URL and key are the installation's where there are none.
+        Each call is journaled, whole or streamed; the client raises the errors of its library, and one that the code
+        does not handle is tried again by the run where that may help. Raises `ValueError` for another vendor.
+        """
+        clients = import_module("runyard.adapters.clients")
+        return clients.client(self, vendor, options)
+
+    def _provider(self, vendor: str) -> Mapping[str, str]:
+        """The installation's `base_url` and `api_key` for a provider, where it has them."""
+        return {}
 
     task: TaskInfo
     session: SessionInfo | None
@@ -124,6 +142,40 @@ class Context(_RunInfo):
         """
 
     @abstractmethod
+    async def model_turn(
+        self, name: str, call: Callable[[], ModelTurn | Awaitable[ModelTurn]], *, agent: str | None = None
+    ) -> Any:
+        """Ask a model once across crashes: `call()` asks it, and the `value` of the turn it returns is the result.
+
+        For loops of your own or of another library. The turn's journal entry, events, usage and cost are written in
+        one transaction; a replay returns the value and asks no model. Before a turn that is not on record the run's
+        budget, its organisation's balance and its limit of turns are checked. `agent` is whose turn the log shows,
+        where that is not the run's agent.
+
+        Raises `ProviderError` for a provider's failure that may pass, another `AgentError` for one that will not.
+        """
+
+    @abstractmethod
+    async def tool_call(
+        self,
+        tool: str,
+        arguments: Any,
+        fn: Callable[[Any], Any],
+        *,
+        call_id: str,
+        effect: Effect = "idempotent",
+        review: bool = False,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Carry out a call of a model once across crashes: `fn(arguments)`; its result in JSON form.
+
+        `fn` may return a `ToolResult` to name the outcome. What it raises is journaled and raised again, as by `step`.
+        `call_id` is the id that the model gave the call. With `review` a person approves, edits or rejects the
+        arguments first (`schema` is theirs): edited ones are what `fn` gets, and a rejection raises `Rejected`. Steps
+        and turns inside `fn` belong to the call: they are not asked for again once it has ended.
+        """
+
+    @abstractmethod
     async def emit(self, type: str, data: Any = None) -> None:
         """Report an event of the agent's own to the task's log and followers."""
 
@@ -181,6 +233,24 @@ class BlockingContext(_RunInfo):
     @abstractmethod
     def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
         """See `Context.run`."""
+
+    @abstractmethod
+    def model_turn(self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None) -> Any:
+        """See `Context.model_turn`."""
+
+    @abstractmethod
+    def tool_call(
+        self,
+        tool: str,
+        arguments: Any,
+        fn: Callable[[Any], Any],
+        *,
+        call_id: str,
+        effect: Effect = "idempotent",
+        review: bool = False,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """See `Context.tool_call`."""
 
     @abstractmethod
     def emit(self, type: str, data: Any = None) -> None:

@@ -14,7 +14,10 @@ Suspension                the run leaves its worker to wait (a BaseException; ne
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+#: In the extensions of a client's request: the `AgentError` that its failure means for the run.
+FAILURE: Final = "runyard.failure"
 
 
 class AgentError(Exception):

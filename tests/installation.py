@@ -28,8 +28,10 @@ from runyard_common.runs.rules.specs import AcceptedRun, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import submissions
 from runyard_common.runtime import Runtime
+from runyard_common.settings import Settings
 from runyard_common.stream.wake_ups import Kind
 from runyard_common.values.ids import uuid7
+from runyard_workers.agent.turns import OwnLoops
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.engine import Engine
@@ -84,6 +86,7 @@ class Installation:
     lease_seconds: float = 10.0
     declared: Any = None
     bounds: Bounds | None = None
+    settings: Settings = field(default_factory=Settings)
     recorder: Recorder = field(default_factory=Recorder)
     org: str = field(default_factory=uuid7)
     engines: list[Engine] = field(default_factory=list)
@@ -155,6 +158,7 @@ class Installation:
             threads,
             declared,
             self.bounds,
+            loops=OwnLoops(self.settings),
         )
         lease = lease_seconds or self.lease_seconds
         engine = Engine(

@@ -83,10 +83,10 @@ class Ends:
         self._ended: dict[str, asyncio.Future[str]] = {}
         declared.site.recorder.publish = self._publish  # type: ignore[method-assign]
 
-    async def completed(self, message: str, **options: Any) -> None:
+    async def completed(self, message: str, agent: str = BOT, **options: Any) -> None:
         """Submit a run, which must complete."""
         spec = await asyncio.to_thread(
-            self._declared.site.spec, BOT, None, message, input={"options": options}
+            self._declared.site.spec, agent, None, message, input={"options": options}
         )
         ended = self._ended[spec.task_id] = self._loop.create_future()
         await self._declared.site.writer.call(submissions.submit, spec)
@@ -136,7 +136,7 @@ async def overhead(declared: Declared, runs: int, rounds: int) -> Overhead:
         await ends.completed("Go.")
 
     await library()
-    pairs = [(await _seconds(library, runs), await _seconds(runyard, runs)) for _ in range(rounds)]
+    pairs = [(await seconds_of(library, runs), await seconds_of(runyard, runs)) for _ in range(rounds)]
     peak = (await _peak(library, runs), await _peak(runyard, runs))
     turns = TURNS * runs
     wall, cpu = (
@@ -178,7 +178,7 @@ async def length(declared: Declared, rounds: int) -> Length:
         await bare.run("Tokens.", event_stream_handler=ignored)
 
     async def cpu(once: Callable[[], Awaitable[None]]) -> float:
-        return (await _seconds(once, 1))[1] * 1000
+        return (await seconds_of(once, 1))[1] * 1000
 
     turns, pieces = [], []
     for _ in range(rounds):
@@ -239,7 +239,8 @@ def _resident_kib() -> int:
     return pages * resource.getpagesize() // 1024
 
 
-async def _seconds(once: Callable[[], Awaitable[None]], runs: int) -> tuple[float, float]:
+async def seconds_of(once: Callable[[], Awaitable[None]], runs: int) -> tuple[float, float]:
+    """Seconds of wall and of CPU that so many at once take."""
     wall, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(once() for _ in range(runs)))
     return time.perf_counter() - wall, time.process_time() - cpu

@@ -23,6 +23,7 @@ from runyard_common.identity.service import identity
 from runyard_common.runtime import open_runtime
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
+from runyard_workers.agent.turns import OwnLoops
 from runyard_workers.agent_code import catalogue, run_output
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
@@ -110,6 +111,7 @@ class Execution:
             self._declared_runner,
             Bounds.of(self.settings),
             self.settings.capture_output,
+            OwnLoops(self.settings),
         )
 
     async def close(self) -> None:

@@ -37,6 +37,7 @@ from runyard_common.sessions.rules import Message
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
+from runyard_workers.agent.turns import OwnLoops
 from runyard_workers.agent_code.sources import manifest_of
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
@@ -237,6 +238,7 @@ class _Bench:
             self._threads,
             self._declared,
             capture=False,  # a test's output is its author's
+            loops=OwnLoops(self._settings),
         )(claimed[0])
         dead = None
         if self._crashes:

@@ -39,7 +39,7 @@ from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
-from runyard_workers.attempts.replay import CONCURRENT, Replay, replayed
+from runyard_workers.attempts.replay import CONCURRENT, Replay, enclosed, inside, replayed
 from runyard_workers.attempts.siblings import Siblings
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
@@ -294,6 +294,10 @@ class Attempt:
 
         The result is returned in JSON form, as a replay would.
         """
+        return await self.first(step, lambda placed: self._run_once(placed, work))
+
+    async def first(self, step: Step, do: Callable[[Step], Awaitable[Any]]) -> Any:
+        """The journaled result of a step, or what `do` gives, which puts the end of the step on record."""
         await self.ready()
         concurrent = bool(self._open)
         entry = await self.recall(step.key, step.kind, concurrent)
@@ -301,11 +305,10 @@ class Attempt:
             return replayed(entry, step.name)
         if self.draining:
             raise Suspended(Ended(Outcome.HANDED_OVER))
-        if concurrent:
-            step = replace(step, detail={**(step.detail or {}), CONCURRENT: True})
+        detail = {**(step.detail or {}), CONCURRENT: True} if concurrent else step.detail
         self._open[step.key] = None
         try:
-            return await self._run_once(self.placed(step), work)
+            return await do(self.placed(replace(step, detail=enclosed(detail))))
         finally:
             self._open.pop(step.key, None)
 
@@ -314,7 +317,9 @@ class Attempt:
         if begun:
             await self.begin(step)
         try:
-            value = await self.measured(values.step_result, await work(), step.name)
+            with inside(step):
+                result = await work()
+            value = await self.measured(values.step_result, result, step.name)
         except Exception as error:
             within(error, f"step {values.shown(step.name)}")
             if begun or not (isinstance(error, AgentError) or descriptors.is_exhaustion(error)):

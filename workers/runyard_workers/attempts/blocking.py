@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from runyard.context import BlockingContext, Effect, OnNoAnswer, OnNoDecision
 from runyard.errors import Cancelled
+from runyard.turns import ModelTurn
 from runyard_workers.agent_code.exceptions import abnormal
 from runyard_workers.attempts.context import RunContext
 
@@ -85,6 +86,26 @@ class ThreadContext(BlockingContext):
     def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
         return self._call(self._inner.run(agent, args, message=message, **options))
 
+    def model_turn(self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None) -> Any:
+        return self._call(self._inner.model_turn(name, call, agent=agent))
+
+    def tool_call(
+        self,
+        tool: str,
+        arguments: Any,
+        fn: Callable[[Any], Any],
+        *,
+        call_id: str,
+        effect: Effect = "idempotent",
+        review: bool = False,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return self._call(
+            self._inner.tool_call(
+                tool, arguments, fn, call_id=call_id, effect=effect, review=review, schema=schema
+            )
+        )
+
     def emit(self, type: str, data: Any = None) -> None:
         self._call(self._inner.emit(type, data))
 
@@ -99,6 +120,9 @@ class ThreadContext(BlockingContext):
 
     def messages(self) -> list[Any]:
         return self._call(self._inner.messages())
+
+    def _provider(self, vendor: str) -> Mapping[str, str]:
+        return self._inner._provider(vendor)
 
     async def _shielded(self, coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
         try:

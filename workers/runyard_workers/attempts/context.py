@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
 from runyard.context import Context, Effect, File, OnNoAnswer, OnNoDecision, SessionInfo, TaskInfo
 from runyard.errors import AgentError, ChildFailed, Rejected
+from runyard.turns import ModelTurn
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
@@ -19,6 +20,7 @@ from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.attempts import questions, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.children import Children, child_request, child_step
+from runyard_workers.attempts.turns import Call, OwnLoops, Turns
 
 _LONGEST_KEY: Final = 100  # characters of a question's key
 EFFECTS: Final = ("read", "idempotent", "irreversible")
@@ -69,8 +71,11 @@ class RunContext(Context):
         files: Sequence[File],
         children: Children,
         emitted: int,
+        loops: OwnLoops | None = None,
     ) -> None:
         self._attempt = attempt
+        self._loops = loops
+        self._turns: Turns | None = None  # made at the first one: most runs have none
         self._children = children
         self._reported = 0
         self._suspended: list[Suspended] = []  # why, by each of the calls that wait
@@ -243,6 +248,45 @@ class RunContext(Context):
                 await attempt.end(child_step(key, agent, child_id), ended)
                 return _child_output(ended)
         return await self._suspend(Suspended(Ended(Outcome.WAITING, child_id=child_id)))
+
+    @_suspending
+    async def model_turn(
+        self, name: str, call: Callable[[], ModelTurn | Awaitable[ModelTurn]], *, agent: str | None = None
+    ) -> Any:
+        name = values.name(name, "ctx.model_turn")
+        _refuse_no_function(call, f"ctx.model_turn {values.shown(name)}")
+        return await self._own_turns().model_turn(name, call, agent, self._suspend)
+
+    @_suspending
+    async def tool_call(
+        self,
+        tool: str,
+        arguments: Any,
+        fn: Callable[[Any], Any],
+        *,
+        call_id: str,
+        effect: Effect = "idempotent",
+        review: bool = False,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Any:
+        tool = values.name(tool, "ctx.tool_call", "the tool")
+        what = f"ctx.tool_call {values.shown(tool)}"
+        _refuse_no_function(fn, what)
+        values.one_of(effect, EFFECTS, what, "effect")
+        call_id = values.name(call_id, what, "the call's id")
+        if schema is not None:
+            schema = questions.usable(schema, what)
+        call = Call(tool, arguments, fn, call_id, effect, review, schema)
+        return await self._own_turns().tool_call(call, self._suspend)
+
+    def _own_turns(self) -> Turns:
+        if self._turns is None:
+            assert self._loops is not None, "this process has no model turns"
+            self._turns = self._loops.turns(self._attempt)
+        return self._turns
+
+    def _provider(self, vendor: str) -> Mapping[str, str]:
+        return {} if self._loops is None else self._loops.provider(vendor)
 
     async def _suspend(self, suspended: Suspended) -> NoReturn:
         """Suspend the run, once the rest of its code has settled."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from runyard.errors import AgentError, JournalMismatch, ProviderError
+from runyard.errors import FAILURE, AgentError, JournalMismatch, ProviderError
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
 from runyard_common.values import json_form
@@ -20,6 +20,7 @@ from runyard_workers.agent_code.tracebacks import rendered
 #: Largest details of an error, in bytes of JSON text; a longer one is left out and named.
 MOST_DETAILS: Final = 64 * 2**10
 _LONGEST_CODE: Final = 100
+_MOST_CAUSES: Final = 6
 
 
 class AgentFailed(Exception):
@@ -51,6 +52,8 @@ def _classified(error: BaseException, own: bool) -> Failure:
         return error.failure
     if isinstance(error, AgentError):
         return _of_agent_error(error)
+    if own and (met := _met_by_client(error)) is not None:
+        return _of_agent_error(met)
     if isinstance(error, RunyardError):
         message = shortened(error.message)
         return Failure(error.code, message, Cause.INFRASTRUCTURE, error.status >= 500)
@@ -63,6 +66,21 @@ def _classified(error: BaseException, own: bool) -> Failure:
     # An agent's own exception: its retry budget (0 unless the agent gave one) decides.
     traceback = rendered(error) if own else ""
     return Failure("agent_error", summary(error), Cause.AGENT, True, traceback=traceback)
+
+
+def _met_by_client(error: BaseException) -> AgentError | None:
+    """What a client of `Context.client` noted about the call whose error this is, in its library's terms."""
+    one: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if one is None:
+            return None
+        try:
+            found = getattr(one, "request").extensions[FAILURE]  # noqa: B009 - an attribute that may raise anything
+        except Exception:  # noqa: BLE001 - most errors have no request
+            one = one.__cause__
+            continue
+        return found if isinstance(found, AgentError) else None
+    return None
 
 
 def _of_agent_error(error: AgentError) -> Failure:

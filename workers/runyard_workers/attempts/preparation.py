@@ -38,6 +38,7 @@ from runyard_workers.attempts.children import Children
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.attempts.executor import Result, Runner
 from runyard_workers.attempts.python_agents import run_python
+from runyard_workers.attempts.turns import OwnLoops
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.threads import in_engine_thread
 
@@ -76,9 +77,11 @@ class Preparation:
         declared: Callable[[], Awaitable[Callable[[Attempt, RunContext], Awaitable[Result]]]],
         bounds: Bounds | None = None,
         capture: bool = True,
+        loops: OwnLoops | None = None,
     ) -> None:
         """`executor` runs agents' blocking code. `declared` gives the runner of declared agents; it is asked at the
-        first one, as its library is heavy. `capture`: what agents print and log reaches their runs."""
+        first one, as its library is heavy. `capture`: what agents print and log reaches their runs. `loops`: for agents
+        with a loop of their own."""
         self._store = store
         self._writer = writer
         self._tokens = tokens
@@ -92,6 +95,7 @@ class Preparation:
         self._children = Children(store)
         self._costly = CostlyWork()
         self._capture = capture
+        self._loops = loops
         if capture:
             run_output.install()
         self._owners: dict[str, str | None] = {}  # by version
@@ -134,7 +138,9 @@ class Preparation:
         if self._capture and definition is not None and attempt.own_agent:
             attempt.output = RunOutput(attempt.keep_output, self._bounds, past.printed)
         session = SessionInfo(task.session_id, past.history) if task.session_id else None
-        context = RunContext(attempt, session, self._attached(task), self._children, past.reported)
+        context = RunContext(
+            attempt, session, self._attached(task), self._children, past.reported, self._loops
+        )
         return attempt, self._runner(attempt, definition, manifest, context)
 
     def _runner(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from hashlib import blake2s
 from typing import Any, Final
 
 from runyard.errors import AgentError, JournalMismatch
@@ -17,13 +20,38 @@ from runyard_workers.agent_code.values import shown
 
 #: The mark, in a stored entry's detail, of a step that began while another was under way.
 CONCURRENT: Final = "beside"
+#: In the detail of a step that began inside another: the key of that one.
+INSIDE: Final = "inside"
+#: The key of the step whose code this is, and what the keys of steps inside it begin with.
+_enclosing: ContextVar[str | None] = ContextVar("runyard_enclosing_step", default=None)
+_scope: ContextVar[str] = ContextVar("runyard_step_scope", default="")
+
+
+@contextmanager
+def inside(step: Step, scoped: bool = False) -> Generator[None]:
+    """Inside, the code of this step runs. `scoped`: what it does is numbered apart from what others do meanwhile."""
+    token = _enclosing.set(step.key)
+    scope = _scope.set(blake2s(step.key.encode(), digest_size=6).hexdigest() + "/") if scoped else None
+    try:
+        yield
+    finally:
+        _enclosing.reset(token)
+        if scope is not None:
+            _scope.reset(scope)
+
+
+def enclosed(detail: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The detail of a step that begins here, with the step around it."""
+    outer = _enclosing.get()
+    return detail if outer is None else {**(detail or {}), INSIDE: outer}
 
 
 class Replay:
     """The journal as one attempt meets it. Entries made by the attempt itself are added as they are written."""
 
     __slots__ = (
-        "_concurrent", "_counts", "_entries", "_keeps_values", "_left", "_order", "_places", "_pos", "_task", "_values",
+        "_concurrent", "_counts", "_entries", "_inside", "_keeps_values", "_left", "_order", "_places", "_pos", "_task",
+        "_values",
     )  # fmt: skip
 
     def __init__(self, task: Task, journal: Sequence[JournalEntry], keeps_values: bool = True) -> None:
@@ -37,6 +65,10 @@ class Replay:
         self._values: dict[str, int] = {}  # bytes of values that were read since and not recalled yet
         #: Finished steps that this attempt did not ask for again yet, in order.
         self._left = dict.fromkeys(entry.key for entry in journal if entry.state != "begun")
+        self._inside: dict[str, list[str]] = {}  # keys of finished steps, by the step around them
+        for entry in journal:
+            if outer := (entry.detail or {}).get(INSIDE):
+                self._inside.setdefault(outer, []).append(entry.key)
         self._counts: dict[str, int] = {}
         self._pos = max((entry.pos for entry in journal), default=0)
         # Concurrent steps come in any order: their journal is compared at the end only.
@@ -44,7 +76,8 @@ class Replay:
 
     def key(self, name: str) -> str:
         """The journal key of the next occurrence of `name`."""
-        name = name[:180]  # counted as it is stored: long names that begin alike are occurrences of one
+        # Counted as it is stored: long names that begin alike are occurrences of one.
+        name = (_scope.get() + name)[:180]
         self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}#{self._counts[name]}"
 
@@ -88,7 +121,16 @@ class Replay:
                 step=key,
             )
         self._left.pop(key, None)
-        return None if entry.state == "begun" else entry
+        if entry.state == "begun":
+            return None
+        self._skip_inside(key)
+        return entry
+
+    def _skip_inside(self, outer: str) -> None:
+        """The steps inside a finished one are part of it: they are not asked for again."""
+        for key in self._inside.pop(outer, ()):
+            self._left.pop(key, None)
+            self._skip_inside(key)
 
     def unread(self, key: str, most_bytes: int, most: int) -> list[str]:
         """What to read when the value of `key` is asked for: it, and what follows as far as it may be kept."""

@@ -20,7 +20,7 @@ from weakref import WeakSet, ref
 _QUIET_TURNS: Final = 5
 #: Turns that a coroutine gets which never waits (``while not done: await asyncio.sleep(0)``).
 _MOST_TURNS: Final = 200
-#: Open irreversible steps around this code; a call inside one cannot wait for it.
+#: Steps around this code that are let end; a call inside one cannot wait for it.
 _enclosing: ContextVar[int] = ContextVar("runyard_enclosing_steps", default=0)
 
 
@@ -73,7 +73,7 @@ class Siblings:
 
     @contextmanager
     def irreversible(self) -> Generator[None]:
-        """Inside, the code of an irreversible step runs: it is let end."""
+        """Inside, the code of an irreversible step, a model turn or a tool call runs: it is let end."""
         token = _enclosing.set(_enclosing.get() + 1)
         try:
             yield
@@ -87,10 +87,11 @@ class Siblings:
         ended = self._ended = self._ended or asyncio.Event()
         settled.add(me)
         try:
-            with self.outside():
+            # The steps around this call wait for it: neither do they hold up others that settle.
+            with self.served(-1 - _enclosing.get()):
                 quiet = 0
                 for _ in range(_MOST_TURNS):
-                    while self._served > _enclosing.get():
+                    while self._served > 0:
                         quiet = 0
                         ended.clear()
                         await ended.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from runyard_common.settings import Settings
@@ -85,6 +86,12 @@ def model_name(settings: Settings, manifest: Mapping[str, Any], options: Mapping
     if isinstance(chosen, str) and chosen.strip():
         return chosen.strip()
     return LOCAL if (settings.home / "model.url").exists() else None
+
+
+def local_url(home: Path) -> str:
+    """The base URL of the embedded model. A restart of its server may change it. `OSError` while there is none."""
+    url = (home / "model.url").read_text().strip().rstrip("/")
+    return url if url.endswith("/v1") else f"{url}/v1"
 
 
 def of_mode(settings: Settings, mode: Any) -> str | None:

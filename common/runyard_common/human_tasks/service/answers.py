@@ -209,10 +209,16 @@ def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | No
 def _show_skipped(tx: Tx, head: Head, step: str, result: Any) -> None:
     """Where the step is a tool call, the log shows its end: the agent goes on without making it again."""
     calls = open_calls.of(tx.conn, [head.id], tx.now).get(head.id, [])
-    call = next((one for one in calls if step.endswith(f"turn#{one['turn']}/{one['id']}")), None)
+    call = next((one for one in calls if _is_step_of(step, one)), None)
     if call is not None:
         ended = call | {"outcome": "ok", "result": result, "skipped": True}
         events.append(tx, {head.id: head}, [(head.id, open_calls.RESULT, ended)])
+
+
+def _is_step_of(step: str, call: dict[str, Any]) -> bool:
+    """Whether the step is this call's: a declared agent's, or one of a loop of the author's own."""
+    own = f"tool:{call['tool']}/{call['id']}#"
+    return step.endswith(f"turn#{call['turn']}/{call['id']}") or own in step
 
 
 def _resume(tx: Tx, head: Head, event: Event, data: dict[str, Any]) -> Status:

@@ -34,6 +34,7 @@ from runyard_workers.agent.loop.responses import (
 from runyard_workers.agent.loop.responses import cut_off as is_cut
 from runyard_workers.agent.loop.session import ModelSession
 from runyard_workers.agent.tools import Tool, Waits
+from runyard_workers.agent.turns import decision_on, review_of_call
 
 
 class Journal(AbstractCapability[Any]):
@@ -201,34 +202,17 @@ class Journal(AbstractCapability[Any]):
         """The arguments to call with: a reviewed tool's as a person approved or edited them."""
         if not tool.review:
             return args
-        decided = self._session.attempt.answer(f"review:{key}")
+        session, review = self._session, f"review:{key}"
+        decided = session.attempt.answer(review)
         if decided is None:
-            raise Waits(_review(self._session, f"review:{key}", tool, args))
-        decision = decided.answer or {}
-        match decision.get("action"):
-            case "approve":
-                return args
-            case "edit":
-                return dict(decision["arguments"])
-        reason = decision.get("reason") or "no reason given"
-        raise Rejected(f"A person rejected this call: {reason}")
+            turn = session.transcript.turn
+            raise Waits(review_of_call(review, tool.name, args, tool.parameters, turn))
+        return dict(decision_on(decided, args))
 
 
 def _ended(response: ModelResponse) -> bool:
     """Whether the provider sent a finish reason; the library itself accepts a cut stream as a whole answer."""
     return bool((response.provider_details or {}).get("finish_reason"))
-
-
-def _review(session: ModelSession, key: str, tool: Tool, args: dict[str, Any]) -> Asked:
-    payload = {
-        "kind": "tool",
-        "action": tool.name,
-        "text": f"Approve the call of {tool.name}.",
-        "arguments": args,
-        "schema": tool.parameters,
-        "turn": session.transcript.turn,
-    }
-    return Asked(key, "review", payload)
 
 
 def _unknown_outcome(session: ModelSession, key: str, tool: Tool, entry: JournalEntry) -> Asked:

@@ -21,12 +21,12 @@ from pydantic_ai.settings import ModelSettings
 
 from runyard.errors import AgentError
 from runyard.loopback import STRAIGHT
-from runyard_common.agents.rules import model_prices
-from runyard_common.agents.service.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check
+from runyard_common.agents.service.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check, local_url
 from runyard_common.settings import Settings
 from runyard_common.values.errors import InvalidRequest
 from runyard_workers.agent.loop.openai_client import Client
 from runyard_workers.agent.loop.provider_errors import remember_key
+from runyard_workers.agent.prices import PriceList, Tokens
 from runyard_workers.agent.wire.providers import MOST_BYTES, ProviderRules
 from runyard_workers.agent.wire.transport import CheckedClient
 
@@ -122,7 +122,7 @@ class ProviderModels:
     def _local(self) -> Chosen:
         """The embedded model; a restart of its server may have given it another port."""
         try:
-            url = (self._settings.home / "model.url").read_text().strip()
+            url = local_url(self._settings.home)
         except OSError:
             raise AgentError(
                 "The embedded model is not running: start with `runyard up`, or set RUNYARD_MODEL.",
@@ -130,8 +130,7 @@ class ProviderModels:
             ) from None
         key = f"{LOCAL} {url}"
         if key not in self._built:
-            base = url.rstrip("/") if url.rstrip("/").endswith("/v1") else f"{url.rstrip('/')}/v1"
-            model = _compatible("local/smollm2-135m", base, "local", self._http())
+            model = _compatible("local/smollm2-135m", url, "local", self._http())
             self._built[key] = Chosen(model, "local/smollm2-135m", sees_images=False)
         return self._built[key]
 
@@ -217,19 +216,14 @@ class Prices:
 
     def __init__(self, text: str = "") -> None:
         """Raises `ConfigurationError` for a price list that cannot be read."""
-        self._prices = model_prices.parse(text)
+        self._list = PriceList(text)
 
     def cost_micros(self, response: ModelResponse, *names: str) -> int:
         """Millionths of a USD; 0 for a model without a price. `names` are tried in turn."""
-        price = next((self._prices[name] for name in names if name in self._prices), None)
-        if price is None:
-            return _public(response)
         usage = response.usage
-        fresh = max(0, usage.input_tokens - usage.cache_read_tokens)
-        usd_per_million = (
-            fresh * price.input + usage.cache_read_tokens * price.cached + usage.output_tokens * price.output
-        )
-        return round(usd_per_million)
+        tokens = Tokens(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
+        own = self._list.cost_micros(tokens, *names)
+        return _public(response) if own is None else own
 
 
 def _public(response: ModelResponse) -> int:

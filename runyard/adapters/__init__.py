@@ -1,0 +1,30 @@
+"""Agents and clients of other libraries, unmodified: their model turns and tool calls are journaled by Runyard.
+
+    from runyard import agent
+    from runyard.adapters import pydantic_ai
+
+    agent("support")(pydantic_ai(support_agent))
+
+A library is imported when its adapter is asked for, and must be installed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runyard.adapters._pydantic_ai import PydanticAI, pydantic_ai
+
+#: Each name with the module that has it.
+_LAZY = {
+    **dict.fromkeys(("PydanticAI", "pydantic_ai"), "runyard.adapters._pydantic_ai"),
+}
+
+__all__ = ["PydanticAI", "pydantic_ai"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

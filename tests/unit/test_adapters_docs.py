@@ -1,0 +1,48 @@
+"""The Python snippets of docs/adapters run, page by page, with a scripted model behind the provider's address."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runyard import adapters, registered
+from tests.fakes.model_server import ModelServer, Reply, calls, reply, results_of
+
+PAGES = Path(__file__).parents[2] / "docs" / "adapters"
+
+
+def respond(request: dict[str, Any]) -> Reply:
+    """What the models of the pages answer."""
+    if not request.get("tools"):
+        return reply("Rain.")
+    answers = [
+        calls(lookup={"order": "A1"}),
+        calls(refund={"order": "A1", "amount": 5}),
+        calls(final_result={"order": "A1", "refunded": 4}),
+    ]
+    return answers[len(results_of(request))]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.processes
+@pytest.mark.parametrize("page", ["pydantic_ai", "clients"])
+def test_the_snippets_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    snippets = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {"__name__": f"{page}_doc"}
+    with ModelServer() as server:
+        server.respond = respond
+        monkeypatch.setattr("runyard.authoring._registry", dict(registered()))
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        for number, snippet in enumerate(snippets, 1):
+            exec(compile(snippet, f"docs/adapters/{page}.md, snippet {number}", "exec"), names)
+    assert len(snippets) >= 2
+
+
+def test_every_adapter_is_in_the_table() -> None:
+    table = (PAGES / "README.md").read_text()
+    functions = [name for name in adapters.__all__ if name.islower()]
+    assert [name for name in functions if f"{name}(" not in table] == []

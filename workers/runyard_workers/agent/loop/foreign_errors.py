@@ -1,0 +1,106 @@
+"""What the failure of a provider means that a client of any library met: as `provider_errors`, which knows our own.
+
+Clients have classes of their own; what they share is a status, headers and a body, or the names of their bases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydantic_ai.exceptions import (
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelContextWindowExceededError,
+    ModelHTTPError,
+    ModelNotFoundError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelRequestRejectedError,
+    ModelServerError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+)
+
+from runyard.errors import AgentError
+from runyard_workers.agent.loop.provider_errors import translate
+
+_DEEPEST: Final = 6
+_CODES: Final[dict[str, type[Any]]] = {
+    "insufficient_quota": ModelQuotaExceededError,
+    "billing_error": ModelQuotaExceededError,
+    "context_length_exceeded": ModelContextWindowExceededError,
+}
+_STATUSES: Final[dict[int, type[Any]]] = {
+    400: ModelRequestRejectedError,
+    401: ModelAuthenticationError,
+    402: ModelQuotaExceededError,
+    403: ModelAuthenticationError,
+    404: ModelNotFoundError,
+    422: ModelRequestRejectedError,
+    429: ModelRateLimitError,
+    503: ModelUnavailableError,
+    529: ModelUnavailableError,
+}
+#: Names of classes that HTTP clients and providers' libraries give these failures, or their bases.
+_TIMEOUTS: Final = frozenset({"APITimeoutError", "TimeoutException", "Timeout", "ServerTimeoutError"})
+_CONNECTIONS: Final = frozenset({"APIConnectionError", "TransportError", "ClientConnectionError"})
+
+
+def translate_any(error: BaseException) -> AgentError | None:
+    """The run's failure for a provider's; None for what is not a provider's failure."""
+    for one in _chain(error):
+        known = one if isinstance(one, ModelAPIError) else _known(one)
+        failure = translate(known or one)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    one: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if one is None:
+            return
+        yield one
+        one = one.__cause__
+
+
+def _known(error: BaseException) -> ModelAPIError | None:
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and 400 <= status < 600:
+        return _by_status(error, status)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _TIMEOUTS or isinstance(error, TimeoutError):
+        return ModelTimeoutError(_model(error), f"The model did not answer in time: {error}")
+    if names & _CONNECTIONS or isinstance(error, ConnectionError):
+        return ModelConnectionError(_model(error), str(error))
+    return None
+
+
+def _by_status(error: BaseException, status: int) -> ModelHTTPError:
+    response = getattr(error, "response", None)
+    headers = getattr(error, "headers", None) or getattr(response, "headers", None)
+    body = getattr(error, "body", None) or str(error)
+    kind = next((_CODES[code] for code in _codes(body) if code in _CODES), None) or _STATUSES.get(status)
+    if kind is None and status >= 500:
+        kind = ModelServerError
+    return ModelHTTPError.for_category(
+        kind,
+        status_code=status,
+        model_name=_model(error),
+        body=body,
+        headers=dict(headers) if isinstance(headers, Mapping) else None,
+    )
+
+
+def _codes(body: Any) -> list[str]:
+    inner = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(inner, dict):
+        return []
+    return [inner[key] for key in ("code", "type") if isinstance(inner.get(key), str)]
+
+
+def _model(error: BaseException) -> str:
+    return str(getattr(error, "model_name", None) or "")
